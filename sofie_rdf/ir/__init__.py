@@ -1,0 +1,1 @@
+"""What a network is: types, operators, graphs; how they are built, checked, printed, stored."""

@@ -1,0 +1,365 @@
+"""Sizes of axes: numbers, or exact integer expressions over named sizes.
+
+A :data:`Dim` is an ``int`` or a :class:`Size`. Expressions are kept as polynomials with integer
+coefficients, so that equal sizes compare equal however they were computed: ``2*N - N == N``,
+``(6*N)//3 == 2*N``. What is no polynomial (``//``, ``%``, ``min``, ``max``) is an atom of one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import TypeAlias, Union
+
+__all__ = [
+    "Dim",
+    "Size",
+    "align",
+    "ceil_div",
+    "evaluate",
+    "maximum",
+    "minimum",
+    "parse_dim",
+    "product",
+    "quoted",
+    "symbol",
+    "symbols_of",
+]
+
+Dim: TypeAlias = Union[int, "Size"]
+Atom: TypeAlias = Union[str, "Function"]
+Monomial: TypeAlias = tuple[Atom, ...]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_FUNCTIONS: Mapping[str, Callable[[int, int], int]] = {
+    "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
+    "min": min,
+    "max": max,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """``left name right`` for what is no polynomial: ``//``, ``%`` (as in Python), min, max."""
+
+    name: str
+    left: Dim
+    right: Dim
+
+    def __str__(self) -> str:
+        if self.name in ("min", "max"):
+            return f"{self.name}({self.left}, {self.right})"
+        return f"{_operand_text(self.left)}{self.name}{_operand_text(self.right)}"
+
+
+def _order(atom: Atom) -> tuple[bool, str]:
+    return (isinstance(atom, Function), str(atom))
+
+
+def quoted(text: str) -> str:
+    """``text`` as a JSON string on one line, as readable as it can be."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _atom_text(atom: Atom, *, factor: bool) -> str:
+    if isinstance(atom, str):
+        return atom if _NAME.fullmatch(atom) else quoted(atom)
+    # 2*(N//3) is not 2*N//3.
+    return f"({atom})" if factor and atom.name in ("//", "%") else str(atom)
+
+
+def _operand_text(dim: Dim) -> str:
+    text = str(dim)
+    return text if _NAME.fullmatch(text) or text.isdecimal() else f"({text})"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A sum of integer multiples of products of named sizes; never a plain number (see `_make`)."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __add__(self, other: Dim) -> Dim:
+        return _sum(self, other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Dim) -> Dim:
+        return _sum(self, other, -1)
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return _sum(-1 * self, other, 1)
+
+    def __mul__(self, other: Dim) -> Dim:
+        found: dict[Monomial, int] = {}
+        for left, a in _terms(self):
+            for right, b in _terms(other):
+                key = tuple(sorted(left + right, key=_order))
+                found[key] = found.get(key, 0) + a * b
+        return _make(found)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return _function("//", self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return _function("//", other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return _function("%", self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return _function("%", other, self)
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, factor in self.terms:
+            sign = ("-" if factor < 0 else "") if not text else (" - " if factor < 0 else " + ")
+            lone = len(monomial) == 1 and (factor == 1 or (factor == -1 and text != ""))
+            parts = [_atom_text(a, factor=not lone) for a in monomial]
+            if abs(factor) != 1 or not parts:
+                parts.insert(0, str(abs(factor)))
+            text += sign + "*".join(parts)
+        return text
+
+
+def symbol(name: str) -> Size:
+    """The named size itself, e.g. ``N``."""
+    if not name:
+        raise ValueError("a named size needs a name")
+    return Size((((name,), 1),))
+
+
+def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
+    return dim.terms if isinstance(dim, Size) else (((), dim),)
+
+
+def _make(found: Mapping[Monomial, int]) -> Dim:
+    terms = [(m, c) for m, c in found.items() if c]
+    if not terms:
+        return 0
+    if len(terms) == 1 and not terms[0][0]:
+        return terms[0][1]
+    # Constants last, as people write them.
+    terms.sort(key=lambda t: (not t[0], [_order(a) for a in t[0]]))
+    return Size(tuple(terms))
+
+
+def _sum(left: Dim, right: Dim, sign: int) -> Dim:
+    found = dict(_terms(left))
+    for monomial, factor in _terms(right):
+        found[monomial] = found.get(monomial, 0) + sign * factor
+    return _make(found)
+
+
+def _divides(dim: Size, divisor: Dim) -> Dim | None:
+    """``dim / divisor`` where that is exact for every value of the symbols, else None."""
+    if isinstance(divisor, int):
+        if divisor and all(c % divisor == 0 for _, c in dim.terms):
+            return _make({m: c // divisor for m, c in dim.terms})
+        return None
+    if len(divisor.terms) != 1:
+        return 1 if dim == divisor else None
+    (atoms, factor), quotient = divisor.terms[0], dict[Monomial, int]()
+    for monomial, c in dim.terms:
+        rest = list(monomial)
+        for atom in atoms:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if c % factor:
+            return None
+        quotient[tuple(rest)] = c // factor
+    return _make(quotient)
+
+
+def _function(name: str, left: Dim, right: Dim) -> Dim:
+    if isinstance(left, int) and isinstance(right, int):
+        return _FUNCTIONS[name](left, right)
+    if left == right:
+        return {"//": 1, "%": 0}.get(name, left)
+    if name in ("//", "%") and isinstance(left, Size):
+        exact = _divides(left, right)
+        if exact is not None:
+            return exact if name == "//" else 0
+    if name in ("//", "%") and left == 0:
+        return 0
+    if name in ("min", "max"):
+        for larger, smaller in ((left, right), (right, left)):
+            if _never_negative(larger - smaller):
+                return larger if name == "max" else smaller
+        if str(right) < str(left):
+            left, right = right, left
+    return Size((((Function(name, left, right),), 1),))
+
+
+def _never_negative(dim: Dim) -> bool:
+    """Whether that is certain, given that no named size is negative."""
+    return all(c > 0 and all(isinstance(a, str) for a in m) for m, c in _terms(dim) if c)
+
+
+def maximum(left: Dim, right: Dim) -> Dim:
+    """max(left, right)"""
+    return _function("max", left, right)
+
+
+def minimum(left: Dim, right: Dim) -> Dim:
+    """min(left, right)"""
+    return _function("min", left, right)
+
+
+def ceil_div(dim: Dim, divisor: int) -> Dim:
+    """The smallest integer not below dim / divisor, for divisor > 0."""
+    return (dim + (divisor - 1)) // divisor
+
+
+def align(dim: Dim, to: int) -> Dim:
+    """The size rounded up to a multiple of ``to``."""
+    return ceil_div(dim, to) * to
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of all dims; 1 for none."""
+    one: Dim = 1
+    return reduce(lambda a, b: a * b, dims, one)
+
+
+def symbols_of(dim: Dim) -> frozenset[str]:
+    """The names of the sizes that ``dim`` depends on."""
+    found: set[str] = set()
+    for monomial, _ in _terms(dim):
+        for atom in monomial:
+            if isinstance(atom, str):
+                found.add(atom)
+            else:
+                found |= symbols_of(atom.left) | symbols_of(atom.right)
+    return frozenset(found)
+
+
+def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
+    """The number that ``dim`` is when its symbols have these sizes; KeyError for an unknown one."""
+    if isinstance(dim, int):
+        return dim
+    total = 0
+    for monomial, factor in dim.terms:
+        for atom in monomial:
+            if isinstance(atom, str):
+                factor *= sizes[atom]
+            else:
+                function = _FUNCTIONS[atom.name]
+                factor *= function(evaluate(atom.left, sizes), evaluate(atom.right, sizes))
+        total += factor
+    return total
+
+
+def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """``dim`` with symbols replaced by other sizes; symbols not named stay."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for monomial, factor in dim.terms:
+        term: Dim = factor
+        for atom in monomial:
+            if isinstance(atom, str):
+                term = term * values.get(atom, symbol(atom))
+            else:
+                left, right = substitute(atom.left, values), substitute(atom.right, values)
+                term = term * _function(atom.name, left, right)
+        total = total + term
+    return total
+
+
+_TOKEN = re.compile(rf'\s*([0-9]+|{_NAME.pattern}|"(?:[^"\\]|\\.)*"|//|[-+*%(),])')
+_MOST_FUNCTIONS = 100
+_MOST_TERMS = 1000
+
+
+def parse_dim(text: str) -> Dim:
+    """The inverse of ``str``: ``parse_dim("2*N + 1")``; ValueError for anything else."""
+    try:
+        return _Parser(text).whole()
+    except (ValueError, RecursionError, ZeroDivisionError) as error:
+        raise ValueError(f"{text!r} is no size") from error
+
+
+class _Parser:
+    """Recursive descent with Python's precedence; bounded, as the text may come from any file."""
+
+    def __init__(self, text: str) -> None:
+        self.tokens: list[str] = []
+        end = 0
+        while found := _TOKEN.match(text, end):
+            self.tokens.append(found[1])
+            end = found.end()
+        if text[end:].strip():
+            raise ValueError(text[end:])
+        self.tokens.append("")
+        self.at = 0
+        self.functions = 0
+
+    def next(self, *wanted: str) -> str:
+        """The next token, taken if it is one of these (of any, without these); else ``""``."""
+        token = self.tokens[self.at]
+        if wanted and token not in wanted:
+            return ""
+        self.at += 1
+        return token
+
+    def whole(self) -> Dim:
+        dim = self.sum()
+        if self.at != len(self.tokens) - 1:
+            raise ValueError(self.tokens[self.at])
+        return dim
+
+    def sum(self) -> Dim:
+        dim = self.term()
+        while sign := self.next("+", "-"):
+            other = self.term()
+            dim = dim + other if sign == "+" else dim - other
+        return dim
+
+    def term(self) -> Dim:
+        dim = self.signed()
+        while name := self.next("*", "//", "%"):
+            dim = self.applied(name, dim, self.signed())
+        return dim
+
+    def signed(self) -> Dim:
+        sign = 1
+        while self.next("-"):
+            sign = -sign
+        return sign * self.atom()
+
+    def atom(self) -> Dim:
+        token = self.next()
+        if token == "(":
+            return self.closed(self.sum())
+        if token in ("min", "max") and self.next("("):
+            left = self.sum()
+            if not self.next(","):
+                raise ValueError("a comma is missing")
+            return self.closed(self.applied(token, left, self.sum()))
+        if token.startswith('"'):
+            return symbol(json.loads(token))
+        return symbol(token) if _NAME.fullmatch(token) else int(token)
+
+    def closed(self, dim: Dim) -> Dim:
+        if not self.next(")"):
+            raise ValueError("a parenthesis is not closed")
+        return dim
+
+    def applied(self, name: str, left: Dim, right: Dim) -> Dim:
+        if name == "*":
+            if len(_terms(left)) * len(_terms(right)) > _MOST_TERMS:
+                raise ValueError("too long")
+            return left * right
+        self.functions += 1
+        if self.functions > _MOST_FUNCTIONS:
+            raise ValueError("too deep")
+        return _function(name, left, right)

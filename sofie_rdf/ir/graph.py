@@ -1,0 +1,117 @@
+"""Node and Graph: frozen, values by name, every value typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+
+from sofie_rdf.ir.dims import Dim, Size, symbols_of
+from sofie_rdf.ir.operator import Operand, Operator
+from sofie_rdf.ir.types import Array, TensorType
+
+__all__ = ["Graph", "Node", "Origin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a node comes from: carried from the file into every error message."""
+
+    file: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}: node {self.name!r}" if self.name else self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One application of an operator; ``""`` stands for an optional input that is absent."""
+
+    op: Operator
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: nodes in an order that can run, and the type of every value."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, Array]
+    provenance: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """The node that computes each computed value."""
+        return {value: node for node in self.nodes for value in node.outputs}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, once for every use."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                found.setdefault(value, []).append(node)
+        return {value: tuple(nodes) for value, nodes in found.items()}
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """The named sizes, in the order in which they first appear in the inputs."""
+        found: dict[str, None] = {}
+        for dim in (d for name in self.inputs for d in self.types[name].shape):
+            if isinstance(dim, Size):
+                found.update(dict.fromkeys(_in_order(dim)))
+        return tuple(found)
+
+    @property
+    def leading_symbol(self) -> str:
+        """The one named size, where it is the first axis of an input and there is no other."""
+        if len(self.symbols) != 1:
+            return ""
+        name = self.symbols[0]
+        shapes = [self.types[i].shape for i in self.inputs]
+        leads = all(name not in _symbols(shape[1:]) for shape in shapes)
+        return name if leads else ""
+
+    @property
+    def parameters(self) -> int:
+        """The number of constant elements."""
+        return sum(int(np.size(c)) for c in self.constants.values())
+
+    @property
+    def multiply_adds(self) -> Dim:
+        """Multiplications with addition for one call."""
+        total: Dim = 0
+        for node in self.nodes:
+            types = [self.types[i] if i else None for i in node.inputs]
+            total = total + node.op.multiply_adds(types)
+        return total
+
+    def operand(self, value: str) -> Operand:
+        """The value as an operator's `lower` wants it."""
+        return Operand(value, self.types[value], value in self.constants)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __str__(self) -> str:
+        from sofie_rdf.ir.text import graph_text
+
+        return graph_text(self)
+
+
+def _symbols(shape: tuple[Dim, ...]) -> frozenset[str]:
+    return frozenset().union(*(symbols_of(d) for d in shape))
+
+
+def _in_order(dim: Size) -> list[str]:
+    return sorted(symbols_of(dim))

@@ -1,0 +1,234 @@
+"""What an operator is, and the registry of all of them.
+
+An operator is a frozen dataclass: its fields are its attributes, the parameters of `infer` are
+its inputs, its docstring is its formula. Everything about it is in that one class, except the
+loop, which is a C++ template in ``cling/sofie/kernels``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+
+from sofie_rdf.errors import TypeMismatch, UnsupportedOperator, nearest
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # For type checkers only; Python 3.10 lacks it.
+
+    def dataclass_transform(**_: object) -> Any:
+        return lambda function: function
+
+
+__all__ = [
+    "REGISTRY",
+    "Argument",
+    "Call",
+    "Functor",
+    "Operand",
+    "Operator",
+    "Packed",
+    "Tensor",
+    "Tolerance",
+    "from_input",
+    "lookup",
+    "operator",
+    "require_same_dtype",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A value as an operator sees it while it is lowered."""
+
+    name: str
+    type: TensorType
+    constant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Functor:
+    """A C++ function object, e.g. ``sofie::Elu{0x1p+0}``."""
+
+    cxx: str
+    fields: tuple[float | int | bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value handed to a kernel as a `View`, in this shape (None: its own)."""
+
+    operand: Operand
+    shape: Shape | None = None
+
+    @property
+    def extents(self) -> Shape:
+        return self.operand.type.shape if self.shape is None else self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Constants that a kernel wants in a form of its own, made once when the weights are loaded.
+
+    ``cxx`` is a C++ class with a constructor that takes a view of each source in turn.
+    """
+
+    cxx: str
+    sources: tuple[Tensor, ...]
+
+
+Argument: TypeAlias = Functor | Tensor | Packed | Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a kernel. Of its tensors the first ``outputs`` are written, the others read."""
+
+    kernel: str
+    arguments: tuple[Argument, ...]
+    outputs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a kernel may be from the reference evaluated in float64.
+
+    |kernel - reference| <= ulp * (spacing of the output type at |reference|)
+                            + terms * (spacing at the sum of magnitudes, where the operator sums)
+    """
+
+    ulp: float = 0.0
+    terms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Base of all operators. Subclasses are made with `@operator` and are immutable."""
+
+    domain: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    header: ClassVar[str] = ""
+    since: ClassVar[int] = 1
+    tolerance: ClassVar[Tolerance] = Tolerance()
+
+    def infer(self, *inputs: Any) -> TensorType | tuple[TensorType, ...]:
+        """The type of each output. The parameters are the inputs; ``= None`` makes one optional."""
+        raise NotImplementedError(f"{self.name}.infer")
+
+    def reference(self, *inputs: Any) -> Array | tuple[Array, ...]:
+        """The meaning in NumPy, in the dtype of the inputs."""
+        raise NotImplementedError(f"{self.name}.reference")
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        """The kernel call that computes the outputs."""
+        raise NotImplementedError(f"{self.name}.lower")
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:  # noqa: ARG002
+        """How many multiplications with addition it takes; 0 for what is no linear algebra."""
+        return 0
+
+    @property
+    def is_alias(self) -> bool:
+        """Whether the output is the input's memory with another shape."""
+        return False
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The C++ headers that it needs: its own and those of operators that are its attributes."""
+        values = (getattr(self, f.name) for f in dataclasses.fields(self))
+        nested = (h for v in values if isinstance(v, Operator) for h in v.headers)
+        return (self.header, *nested)
+
+    @classmethod
+    def arity(cls) -> tuple[int, int | None]:
+        """The least and largest number of inputs; None for any number."""
+        parameters = list(inspect.signature(cls.infer).parameters.values())[1:]
+        if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+            return 1, None
+        needed = [p for p in parameters if p.default is inspect.Parameter.empty]
+        return len(needed), len(parameters)
+
+    @classmethod
+    def folded_inputs(cls) -> Mapping[int, str]:
+        """ONNX inputs whose value must be known when the model is read, and their fields."""
+        found = {f.metadata.get("input"): f.name for f in dataclasses.fields(cls)}
+        return {position: name for position, name in found.items() if position is not None}
+
+    def attributes(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, in order of declaration."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        }
+
+    def __str__(self) -> str:
+        from sofie_rdf.ir.text import operator_text
+
+        return operator_text(self)
+
+
+REGISTRY: dict[tuple[str, str], type[Operator]] = {}
+
+O = TypeVar("O", bound=type[Operator])  # noqa: E741
+
+
+def from_input(position: int, default: Any = dataclasses.MISSING) -> Any:
+    """A field that ONNX passes as input number ``position`` and that must be a known value."""
+    if default is dataclasses.MISSING:
+        return field(metadata={"input": position})
+    return field(default=default, metadata={"input": position})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field, from_input))
+def operator(
+    *,
+    header: str = "",
+    domain: str = "",
+    since: int = 1,
+    ulp: float = 0.0,
+    terms: float = 0.0,
+) -> Callable[[O], O]:
+    """Class decorator: make it a frozen dataclass and register it under its own name.
+
+    ``header`` is the C++ header with its kernel or functor; ``domain`` ONNX's operator set;
+    ``since`` the version of that set whose form it has; ``ulp`` and ``terms`` its `Tolerance`.
+    """
+
+    def register(cls: O) -> O:
+        made: Any = dataclass(frozen=True)(cls)
+        made.name, made.domain, made.since = cls.__name__, domain, since
+        made.header = header or cls.header
+        made.tolerance = Tolerance(ulp, terms) if ulp or terms else cls.tolerance
+        if not cls.__doc__ or cls.__doc__.startswith(f"{cls.__name__}("):
+            raise TypeError(f"operator {cls.__name__} needs a docstring with its formula")
+        key = (domain, cls.__name__)
+        if key in REGISTRY and REGISTRY[key].__qualname__ != cls.__qualname__:
+            raise TypeError(f"operator {cls.__name__} is registered already")
+        REGISTRY[key] = made
+        return made  # type: ignore[no-any-return]
+
+    return register
+
+
+def lookup(domain: str, name: str) -> type[Operator]:
+    """The operator of that name; `UnsupportedOperator` with near names otherwise."""
+    domain = "" if domain == "ai.onnx" else domain
+    if (domain, name) in REGISTRY:
+        return REGISTRY[domain, name]
+    full = f"{domain}.{name}" if domain else name
+    remedy = nearest(name, (n for d, n in REGISTRY if d == domain))
+    raise UnsupportedOperator(f"operator {full} is not supported", remedy=remedy)
+
+
+def require_same_dtype(*types: TensorType) -> DType:
+    """The one element type that all have; `TypeMismatch` otherwise."""
+    dtypes = {t.dtype for t in types}
+    if len(dtypes) != 1:
+        raise TypeMismatch(f"mixes {' and '.join(sorted(map(str, dtypes)))}")
+    return dtypes.pop()

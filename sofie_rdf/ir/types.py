@@ -1,0 +1,126 @@
+"""What a value is: an element type and a shape; and NumPy's rule of broadcasting for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sofie_rdf.errors import ShapeError
+from sofie_rdf.ir.dims import Dim, evaluate, product
+
+__all__ = ["Array", "DType", "Shape", "TensorType", "broadcast", "concrete", "normal_axis"]
+
+Array: TypeAlias = NDArray[Any]
+Shape: TypeAlias = tuple[Dim, ...]
+
+
+class DType(Enum):
+    """An element type. The value is NumPy's name; `cxx` is the C++ type of one element."""
+
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    INT8 = "int8"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    UINT8 = "uint8"
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+    BOOL = "bool"
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        return np.dtype(self.value)
+
+    @property
+    def cxx(self) -> str:
+        fixed = {"float32": "float", "float64": "double", "bool": "bool"}
+        return fixed.get(self.value, f"std::{self.value}_t")
+
+    @property
+    def nbytes(self) -> int:
+        return self.numpy.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        return self.numpy.kind == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.numpy.kind in "iu"
+
+    @classmethod
+    def of(cls, array: Array) -> DType:
+        """The element type of a NumPy array; ValueError for one that no graph can hold."""
+        return cls(array.dtype.name)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """dtype[shape], e.g. ``float32[N, 7]``; a scalar has an empty shape."""
+
+    dtype: DType
+    shape: Shape = ()
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> Dim:
+        """The number of elements."""
+        return product(self.shape)
+
+    @property
+    def nbytes(self) -> Dim:
+        return self.size * self.dtype.nbytes
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def concrete(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape in numbers, when the named sizes are these."""
+    return tuple(evaluate(d, sizes) for d in shape)
+
+
+def _broadcast_dim(a: Dim, b: Dim) -> Dim:
+    if a == b or b == 1:
+        return a
+    if a == 1:
+        return b
+    raise ShapeError(f"the sizes {a} and {b} differ and neither is 1")
+
+
+def _broadcast_two(a: Shape, b: Shape) -> Shape:
+    rank = max(len(a), len(b))
+    a = (1,) * (rank - len(a)) + a
+    b = (1,) * (rank - len(b)) + b
+    return tuple(_broadcast_dim(p, q) for p, q in zip(a, b, strict=True))
+
+
+def broadcast(shapes: Iterable[Shape]) -> Shape:
+    """NumPy's broadcasting: aligned at the last axis, sizes equal or 1; ShapeError otherwise."""
+    listed = tuple(shapes)
+    try:
+        return reduce(_broadcast_two, listed, ())
+    except ShapeError as error:
+        text = " and ".join(f"[{', '.join(map(str, s))}]" for s in listed)
+        raise ShapeError(f"cannot broadcast {text}: {error.thing}") from None
+
+
+def normal_axis(axis: int, rank: int, *, end: bool = False) -> int:
+    """``axis`` counted from the front; negative ones count from the back. ``end`` allows rank."""
+    if not -rank <= axis <= (rank if end else rank - 1):
+        raise ShapeError(f"axis {axis} does not exist in a tensor with {rank} axes")
+    return axis + rank if axis < 0 else axis

@@ -1,0 +1,182 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.ir.dims import Dim, product
+from sofie_rdf.ir.operator import (
+    Call,
+    Functor,
+    Operand,
+    Operator,
+    Packed,
+    Tensor,
+    operator,
+    require_same_dtype,
+)
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
+from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
+
+
+class Linear(Operator):
+    """A sum over products: sum_k a[..., k] * b[k, ...]."""
+
+    header: ClassVar[str] = "sofie/kernels/linear.hxx"
+
+    def accept(self, *types: TensorType) -> DType:
+        dtype = require_same_dtype(*types)
+        if dtype not in NUMBERS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        return dtype
+
+
+def require_equal_inner(a: Dim, b: Dim) -> None:
+    if a != b:
+        raise ShapeError(f"the inner sizes {a} and {b} differ")
+
+
+@operator(since=13, terms=2)
+class MatMul(Linear):
+    """y[..., m, n] = sum_k a[..., m, k] * b[..., k, n], as numpy.matmul"""
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        dtype = self.accept(a, b)
+        if not a.rank or not b.rank:
+            raise ShapeError("does not multiply scalars")
+        left, right = _as_matrices(a.shape, b.shape)
+        require_equal_inner(left[-1], right[-2])
+        batch = broadcast((left[:-2], right[:-2]))
+        rows = (left[-2],) if a.rank > 1 else ()
+        columns = (right[-1],) if b.rank > 1 else ()
+        return TensorType(dtype, (*batch, *rows, *columns))
+
+    def reference(self, a: Array, b: Array) -> Array:
+        return np.asarray(np.matmul(a, b))
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        a, b = inputs
+        assert a is not None and b is not None
+        left, right = _as_matrices(a.shape, b.shape)
+        batch = product(broadcast((left[:-2], right[:-2])))
+        return batch * left[-2] * left[-1] * right[-1]
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        a, b = inputs
+        assert a is not None and b is not None
+        left, right = _as_matrices(a.type.shape, b.type.shape)
+        batch = broadcast((left[:-2], right[:-2]))
+        outer, (p, q) = collapse(batch, (left[:-2], right[:-2]))
+        y = Tensor(outputs[0], (*outer, left[-2], right[-1]))
+        operands = Tensor(a, (*p, *left[-2:])), Tensor(b, (*q, *right[-2:]))
+        return Call("sofie::matmul", (y, *operands))
+
+
+def _as_matrices(a: Shape, b: Shape) -> tuple[Shape, Shape]:
+    return (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
+
+
+@operator(since=13, terms=2)
+class Gemm(Linear):
+    """y = alpha * op(a) @ op(b) + beta * c, where op transposes if transA, transB"""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    transA: bool = False
+    transB: bool = False
+
+    def infer(self, a: TensorType, b: TensorType, c: TensorType | None = None) -> TensorType:
+        dtype = self.accept(*(t for t in (a, b, c) if t is not None))
+        if a.rank != 2 or b.rank != 2:
+            raise ShapeError("multiplies matrices, which have two axes")
+        (m, k), (rows, n) = self._oriented(a.shape, b.shape)
+        require_equal_inner(k, rows)
+        if c is not None and broadcast((c.shape, (m, n))) != (m, n):
+            raise ShapeError(f"cannot broadcast {c} to [{m}, {n}]")
+        return TensorType(dtype, (m, n))
+
+    def _oriented(self, a: Shape, b: Shape) -> tuple[Shape, Shape]:
+        return a[::-1] if self.transA else a, b[::-1] if self.transB else b
+
+    def reference(self, a: Array, b: Array, c: Array | None = None) -> Array:
+        left, right = a.T if self.transA else a, b.T if self.transB else b
+        y = np.matmul(left, right)
+        # Python's and C++'s conversion agree for the fractions that integers get.
+        scaled = (y * self.alpha).astype(a.dtype) if self.alpha != 1 else y
+        if c is None or self.beta == 0:
+            return np.asarray(scaled)
+        offset = (c * self.beta).astype(a.dtype) if self.beta != 1 else c
+        return np.asarray(scaled + offset)
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        a, b = inputs[:2]
+        assert a is not None and b is not None
+        (m, k), (_, n) = self._oriented(a.shape, b.shape)
+        return m * k * n
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        a, b, c = (*inputs, None)[:3]
+        assert a is not None and b is not None
+        flags = ", ".join("true" if t else "false" for t in (self.transA, self.transB))
+        scale = Functor("sofie::GemmScale", (self.alpha, self.beta))
+        if c is None or self.beta == 0:
+            return Call(f"sofie::gemm<{flags}>", (scale, Tensor(outputs[0]), Tensor(a), Tensor(b)))
+        shape = (1,) * (2 - c.type.rank) + c.type.shape
+        arguments = Tensor(outputs[0]), Tensor(a), Tensor(b), Tensor(c, shape)
+        return Call(f"sofie::gemm<{flags}>", (scale, *arguments))
+
+
+@operator(domain="sofie")
+class NoActivation(Elementwise):
+    """x"""
+
+    dtypes: ClassVar[frozenset[DType]] = FLOATS
+
+    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
+        return super().infer(x)
+
+    def functor(self) -> Functor:
+        return Functor("sofie::Identity")
+
+    def reference(self, x: Array) -> Array:
+        return x
+
+
+@operator(domain="sofie", terms=2, ulp=8)
+class Dense(Linear):
+    """y[..., n] = activation(sum_k x[..., k] * w[k, n] + b[n]) with constant w and b"""
+
+    activation: Elementwise = NoActivation()
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType) -> TensorType:
+        dtype = self.accept(x, w, b)
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        if not x.rank or w.rank != 2 or b.shape != w.shape[1:]:
+            raise ShapeError("needs x[..., k], w[k, n] and b[n]")
+        require_equal_inner(x.shape[-1], w.shape[0])
+        return TensorType(dtype, (*x.shape[:-1], w.shape[1]))
+
+    def reference(self, x: Array, w: Array, b: Array) -> Array:
+        return np.asarray(self.activation.reference(np.matmul(x, w) + b))
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        return product(x.shape) * w.shape[1]
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, b = inputs
+        assert x is not None and w is not None and b is not None
+        k, n = w.type.shape
+        rows = product(x.type.shape[:-1])
+        packed = Packed(
+            f"sofie::DenseWeights<{x.type.dtype.cxx}, {k}, {n}>", (Tensor(w), Tensor(b))
+        )
+        y = Tensor(outputs[0], (rows, n))
+        return Call("sofie::dense", (self.activation.functor(), y, Tensor(x, (rows, k)), packed))
