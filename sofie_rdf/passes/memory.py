@@ -1,0 +1,152 @@
+"""Where every value of a graph lives: in the caller's memory, among the weights, or in scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, Union
+
+from sofie_rdf.ir.dims import Dim, align, evaluate, maximum
+from sofie_rdf.ir.graph import Graph
+
+__all__ = ["Argument", "MemoryPlan", "Place", "Scratch", "Weight", "plan_memory"]
+
+ALIGNMENT = 64
+# The size that a dynamic axis is taken to have when buffers are compared.
+NOMINAL = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """Memory of the caller: the graph input or output of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """The constant of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Bytes of the Session's own memory, from this offset on."""
+
+    root: str
+    offset: Dim
+
+
+Place: TypeAlias = Union[Argument, Weight, Scratch]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The place of every value, the scratch bytes in all, and what must be copied at the end."""
+
+    places: Mapping[str, Place]
+    nbytes: Dim
+    copies: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    root: str
+    nbytes: Dim
+    first: int
+    last: int
+
+    def meets(self, other: _Buffer) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+def plan_memory(graph: Graph) -> MemoryPlan:
+    """Places for all values, so that two values share memory only if no node needs both."""
+    roots = _roots(graph)
+    places: dict[str, Place] = {name: Argument(name) for name in graph.inputs}
+    places |= {name: Weight(name) for name in graph.constants}
+    copies = []
+    for name in graph.outputs:
+        if roots[name] in places:
+            copies.append((roots[name], name))
+        else:
+            places[roots[name]] = Argument(name)
+    offsets, nbytes = _assign(list(_buffers(graph, roots, places)))
+    places |= {root: Scratch(root, offset) for root, offset in offsets.items()}
+    return MemoryPlan({v: places[r] for v, r in roots.items()}, nbytes, tuple(copies))
+
+
+def _roots(graph: Graph) -> dict[str, str]:
+    """For every value the one whose memory it is: itself, unless it is an alias."""
+    roots = {name: name for name in (*graph.inputs, *graph.constants)}
+    for node in graph.nodes:
+        for output in node.outputs:
+            roots[output] = roots[node.inputs[0]] if node.op.is_alias else output
+    return roots
+
+
+def _buffers(graph: Graph, roots: Mapping[str, str], places: Mapping[str, Place]) -> Iterable[_Buffer]:
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for step, node in enumerate(graph.nodes):
+        for value in (*node.inputs, *node.outputs):
+            if value and roots[value] not in places:
+                first.setdefault(roots[value], step)
+                last[roots[value]] = step
+    for root, step in first.items():
+        yield _Buffer(root, graph.types[root].nbytes, step, last[root])
+
+
+def _assign(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
+    if all(isinstance(b.nbytes, int) for b in buffers):
+        return _by_offset(buffers)
+    return _by_slot(buffers)
+
+
+def _nominal(nbytes: Dim) -> int:
+    class Same(dict[str, int]):
+        def __missing__(self, key: str) -> int:
+            return NOMINAL
+
+    return evaluate(nbytes, Same())
+
+
+def _largest_first(buffers: Iterable[_Buffer]) -> list[_Buffer]:
+    return sorted(buffers, key=lambda b: (-_nominal(b.nbytes), b.first))
+
+
+def _by_offset(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
+    """Known sizes: the largest first, each at the lowest offset that is free while it lives."""
+    offsets: dict[str, int] = {}
+    placed: list[tuple[_Buffer, int, int]] = []
+    for buffer in _largest_first(buffers):
+        size = _nominal(align(buffer.nbytes, ALIGNMENT))
+        offset = 0
+        for other, begin, end in sorted(placed, key=lambda p: p[1]):
+            if buffer.meets(other) and begin < offset + size and offset < end:
+                offset = end
+        offsets[buffer.root] = offset
+        placed.append((buffer, offset, offset + size))
+    return dict(offsets), max((end for _, _, end in placed), default=0)
+
+
+def _by_slot(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
+    """Sizes known at run time: buffers that never meet share a slot, as large as the largest."""
+    slots: list[list[_Buffer]] = []
+    for buffer in _largest_first(buffers):
+        free = (s for s in slots if not any(buffer.meets(other) for other in s))
+        slot = next(free, None)
+        if slot is None:
+            slots.append([buffer])
+        else:
+            slot.append(buffer)
+    offsets: dict[str, Dim] = {}
+    end: Dim = 0
+    for slot in slots:
+        size: Dim = 0
+        for buffer in slot:
+            offsets[buffer.root] = end
+            size = maximum(size, buffer.nbytes)
+        end = end + align(size, ALIGNMENT)
+    return offsets, end

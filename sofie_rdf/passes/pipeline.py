@@ -1,0 +1,71 @@
+"""The passes in their order: a tuple, and one function that runs them and looks after each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from sofie_rdf.errors import GraphError, SofieError
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.verify import verify
+from sofie_rdf.passes import fuse, simplify
+from sofie_rdf.passes.rewrite import BUG, Report, Rules
+
+__all__ = ["DEFAULT", "Pass", "explain", "run"]
+
+Pass: TypeAlias = Callable[[Graph], Graph]
+
+logger = logging.getLogger("sofie_rdf")
+
+DEFAULT: tuple[Pass, ...] = (
+    simplify.remove_dead,
+    simplify.fold_constants,
+    simplify.merge_transposes,
+    simplify.arithmetic,
+    simplify.remove_identities,
+    simplify.merge_equal,
+    simplify.remove_identities,
+    fuse.fuse_layers,
+    fuse.fuse_normalizations,
+    # Layers that share their weights were given a copy each.
+    simplify.merge_equal,
+    simplify.remove_identities,
+    simplify.remove_dead,
+)
+
+
+def run(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> Graph:
+    """The same function in fewer nodes. If a pass breaks the graph, a GraphError that names it."""
+    return explain(graph, passes)[0]
+
+
+def explain(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> tuple[Graph, Report]:
+    """`run`, and the rules that were applied and those that were refused, with the reasons."""
+    verify(graph)
+    report = Report()
+    for one in passes:
+        before, name = graph, _name(one)
+        try:
+            graph, added = _result(one, before)
+            verify(graph)
+        except Exception as error:
+            # Whatever it is: the graph was legal before, so the pass is wrong.
+            raise _broken(name, error) from error
+        report += added
+        logger.debug("%s: %d nodes -> %d", name, len(before.nodes), len(graph.nodes))
+    return graph, report
+
+
+def _name(one: Pass) -> str:
+    return one.name if isinstance(one, Rules) else getattr(one, "__name__", repr(one))
+
+
+def _result(one: Pass, graph: Graph) -> tuple[Graph, Report]:
+    return one.explain(graph) if isinstance(one, Rules) else (one(graph), Report())
+
+
+def _broken(name: str, error: Exception) -> GraphError:
+    thing = error.thing if isinstance(error, SofieError) else f"{type(error).__name__}: {error}"
+    place = error.place if isinstance(error, SofieError) else ""
+    return GraphError(f"the pass {name!r} failed: {thing}", place=place, remedy=BUG)

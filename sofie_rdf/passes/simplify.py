@@ -1,0 +1,308 @@
+"""Graphs with the same results and fewer nodes: nothing here changes a bit of any number.
+
+The one exception are functions that a file spells out (Swish, Mish, Gelu): as one operator they
+are evaluated with fewer roundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from types import MappingProxyType
+
+import numpy as np
+
+from sofie_rdf.errors import SofieError
+from sofie_rdf.ir.builder import infer_node
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.types import Array, TensorType
+from sofie_rdf.ops.elementwise import (
+    Cast,
+    Clip,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Max,
+    Mean,
+    Min,
+    Mish,
+    Sum,
+    Swish,
+)
+from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
+from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, is_all, rule
+from sofie_rdf.reference import evaluate_node
+
+__all__ = [
+    "arithmetic",
+    "fold_constants",
+    "merge_equal",
+    "merge_transposes",
+    "remove_dead",
+    "remove_identities",
+]
+
+# Folding may make the constants of a node at most this many bytes larger than they were.
+GROWTH = 16 << 20
+
+
+def _rebuilt(
+    graph: Graph,
+    nodes: Iterable[Node],
+    constants: Mapping[str, Array] | None = None,
+) -> Graph:
+    """The graph with other nodes and constants; types only of the values that are left."""
+    nodes = tuple(nodes)
+    constants = graph.constants if constants is None else constants
+    values = {*graph.inputs, *constants, *(o for node in nodes for o in node.outputs)}
+    types = {name: type_ for name, type_ in graph.types.items() if name in values}
+    return replace(
+        graph,
+        nodes=nodes,
+        types=MappingProxyType(types),
+        constants=MappingProxyType(dict(constants)),
+    )
+
+
+def _reading(node: Node, names: Mapping[str, str]) -> Node:
+    """The node with its inputs under other names."""
+    return replace(node, inputs=tuple(names.get(i, i) for i in node.inputs))
+
+
+def remove_dead(graph: Graph) -> Graph:
+    """Only the nodes and constants that an output needs. Inputs stay: they are the signature."""
+    needed = set(graph.outputs)
+    kept = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update(node.inputs)
+    constants = {name: array for name, array in graph.constants.items() if name in needed}
+    return _rebuilt(graph, reversed(kept), constants)
+
+
+# Identities ---------------------------------------------------------------------------------------
+
+
+def remove_identities(graph: Graph) -> Graph:
+    """f(x) = x for every Identity, Dropout, Cast, Transpose, Reshape, ... that changes nothing.
+
+    Aliases of aliases become aliases of the first value. An output of the model keeps its name:
+    the node that computes it gives it, or where there is none an Identity.
+    """
+    same: dict[str, str] = {}
+    makers: dict[str, Node] = {}
+    nodes = []
+    for node in graph.nodes:
+        node = _without_alias(graph, _reading(node, same), makers)
+        if _is_identity(graph, node):
+            same[node.outputs[0]] = node.inputs[0]
+            node = replace(node, op=Identity(), inputs=node.inputs[:1])
+        nodes.append(node)
+        makers.update(dict.fromkeys(node.outputs, node))
+    names = _names_for_outputs(graph, same)
+    return _rebuilt(graph, _renamed(graph, nodes, same, names))
+
+
+def _is_identity(graph: Graph, node: Node) -> bool:
+    if len(node.outputs) != 1 or not any(node.inputs[:1]):
+        return False
+    if graph.types[node.inputs[0]] != graph.types[node.outputs[0]]:
+        return False
+    match node.op:
+        case Transpose() as op:
+            rank = graph.types[node.inputs[0]].rank
+            return op.permutation(rank) == tuple(range(rank))
+        case Max() | Min() | Sum() | Mean() | Concat() | Clip():
+            return not any(node.inputs[1:])
+    return node.op.is_alias or isinstance(node.op, Cast)
+
+
+def _without_alias(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Node:
+    """Reshape(Reshape(x)) = Reshape(x), for all operators that only change the shape."""
+    before = makers.get(node.inputs[0]) if node.inputs else None
+    if before is None or not (node.op.is_alias and before.op.is_alias):
+        return node
+    source = before.inputs[0]
+    op = _reshape(graph.types[source], graph.types[node.outputs[0]])
+    return replace(node, op=op, inputs=(source,)) if op else node
+
+
+def _reshape(before: TensorType, after: TensorType) -> Reshape | None:
+    """The Reshape from one type to the other, where its few words can say it."""
+
+    def word(i: int, size: Dim) -> Dim:
+        if isinstance(size, int):
+            return size
+        return 0 if before.shape[i : i + 1] == (size,) else -1
+
+    op = Reshape(tuple(word(i, d) for i, d in enumerate(after.shape)))
+    try:
+        return op if infer_node(op, [before]) == (after,) else None
+    except SofieError:
+        return None
+
+
+def _names_for_outputs(graph: Graph, same: Mapping[str, str]) -> dict[str, str]:
+    """New names of computed values: those of the outputs that they are equal to."""
+    names: dict[str, str] = {}
+    for output in graph.outputs:
+        source = same.get(output, output)
+        if source != output and source in graph.producers and source not in graph.outputs:
+            names.setdefault(source, output)
+    return names
+
+
+def _renamed(
+    graph: Graph, nodes: Iterable[Node], same: Mapping[str, str], names: Mapping[str, str]
+) -> Iterable[Node]:
+    for node in nodes:
+        output = node.outputs[0]
+        if output in same and (output not in graph.outputs or names.get(same[output]) == output):
+            continue
+        outputs = tuple(names.get(o, o) for o in node.outputs)
+        yield replace(_reading(node, names), outputs=outputs)
+
+
+# Constants and common expressions -----------------------------------------------------------------
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """f(constant) = constant, evaluated as the model would have done it, in its element types.
+
+    Nodes stay whose result is more than `GROWTH` bytes larger than what they take.
+    """
+    constants = dict(graph.constants)
+    nodes = []
+    for node in graph.nodes:
+        if _is_foldable(graph, node, constants):
+            results = evaluate_node(node, constants)
+            constants.update(zip(node.outputs, map(_frozen, results), strict=False))
+        else:
+            nodes.append(node)
+    return _rebuilt(graph, nodes, constants)
+
+
+def _is_foldable(graph: Graph, node: Node, constants: Mapping[str, Array]) -> bool:
+    inputs = [i for i in node.inputs if i]
+    if not inputs or not all(i in constants for i in inputs):
+        return False
+    before = sum(constants[i].nbytes for i in inputs)
+    after = [graph.types[o].nbytes for o in node.outputs]
+    return all(isinstance(n, int) and n <= before + GROWTH for n in after)
+
+
+def _frozen(array: Array) -> Array:
+    own = np.array(array, order="C", copy=True)
+    own.setflags(write=False)
+    return own
+
+
+def merge_equal(graph: Graph) -> Graph:
+    """f(x), f(x) = y, y: equal nodes and equal constants are there once."""
+    same = _equal_constants(graph)
+    known: dict[object, tuple[str, ...]] = {}
+    nodes = []
+    for node in graph.nodes:
+        node = _reading(node, same)
+        # The text, because 0.0 == -0.0 and 1 == True.
+        first = known.setdefault((type(node.op), repr(node.op), node.inputs), node.outputs)
+        if first == node.outputs or len(first) != len(node.outputs):
+            nodes.append(node)
+            continue
+        same.update(zip(node.outputs, first, strict=True))
+        nodes += [
+            Node(Identity(), (one,), (other,), node.origin)
+            for one, other in zip(first, node.outputs, strict=True)
+            if other in graph.outputs
+        ]
+    return _rebuilt(graph, nodes)
+
+
+def _equal_constants(graph: Graph) -> dict[str, str]:
+    """The first constant that has the same type and bytes, for those that are not the first."""
+    first: dict[object, str] = {}
+    same = {}
+    for name, array in graph.constants.items():
+        key = graph.types[name], sha256(array.tobytes()).digest()
+        if first.setdefault(key, name) != name:
+            same[name] = first[key]
+    return same
+
+
+# Local rules --------------------------------------------------------------------------------------
+
+
+@rule("Transpose(Transpose(x))")
+def transposes(m: Match) -> Rewrite:
+    """= one Transpose by both permutations"""
+    rank = m.type("x").rank
+    outer, inner = (n.op.permutation(rank) for n in m.nodes if isinstance(n.op, Transpose))
+    return m.becomes(Transpose(tuple(inner[a] for a in outer)), "x")
+
+
+@rule("Mul(x, 1)", "Div(x, 1)", "Add(x, -0.0)", "Sub(x, 0)", "Neg(Neg(x))", "Not(Not(x))")
+def neutral(m: Match) -> Rewrite:
+    """= x, bit for bit: -0.0 + 0.0 is 0.0, but -0.0 - 0.0 is -0.0"""
+    m.require(m.type() == m.type("x"), "it gives x another shape")
+    return m.becomes(Identity(), "x")
+
+
+@rule("Relu(Relu(x))", "Abs(Abs(x))", "Floor(Floor(x))", "Ceil(Ceil(x))", "Round(Round(x))")
+def idempotent(m: Match) -> Rewrite:
+    """= f(x)"""
+    return m.becomes(m.root.op, "x")
+
+
+@rule("PRelu(x, slope)")
+def uniform_prelu(m: Match) -> Rewrite:
+    """= x if x >= 0 else alpha * x, where all slopes are alpha"""
+    slope, alpha = m.constant("slope"), float(np.resize(m.constant("slope"), 1)[0])
+    m.require(m.type().dtype.is_float, "LeakyRelu is for floating-point numbers")
+    m.require(is_all(slope, alpha), "the slopes differ")
+    m.require(m.type() == m.type("x"), "it gives x another shape")
+    return m.becomes(LeakyRelu(alpha), "x")
+
+
+@rule("Mul(x, Sigmoid(x))")
+def swish(m: Match) -> Rewrite:
+    """= x / (1 + e^-x)"""
+    return m.becomes(Swish(), "x")
+
+
+@rule("Mul(x, HardSigmoid(x))")
+def hard_swish(m: Match) -> Rewrite:
+    """= x * max(0, min(1, x / 6 + 1/2))"""
+    gate, real = m.op(HardSigmoid), m.type().dtype.numpy.type
+    exact = real(gate.alpha) == real(1 / 6) and gate.beta == 0.5
+    m.require(exact, f"the HardSigmoid is of {gate.alpha} * x + {gate.beta}")
+    return m.becomes(HardSwish(), "x")
+
+
+@rule("Mul(x, Tanh(Softplus(x)))")
+def mish(m: Match) -> Rewrite:
+    """= x * tanh(ln(1 + e^x))"""
+    return m.becomes(Mish(), "x")
+
+
+@rule(
+    "Mul(Mul(x, Add(Erf(Div(x, 1.4142135623730951)), 1)), 0.5)",
+    "Mul(Mul(x, Add(Erf(Mul(x, 0.7071067811865476)), 1)), 0.5)",
+    "Mul(Mul(x, 0.5), Add(Erf(Div(x, 1.4142135623730951)), 1))",
+    "Mul(Mul(x, 0.5), Add(Erf(Mul(x, 0.7071067811865476)), 1))",
+    "Mul(x, Mul(Add(Erf(Div(x, 1.4142135623730951)), 1), 0.5))",
+    "Mul(x, Mul(Add(Erf(Mul(x, 0.7071067811865476)), 1), 0.5))",
+)
+def gelu(m: Match) -> Rewrite:
+    """= x * (1 + erf(x / sqrt 2)) / 2"""
+    m.require(m.type() == m.type("x"), "it gives x another shape")
+    return m.becomes(Gelu(), "x")
+
+
+merge_transposes = Rules("merge_transposes", (transposes,))
+arithmetic = Rules(
+    "arithmetic", (neutral, idempotent, uniform_prelu, swish, hard_swish, mish, gelu)
+)
