@@ -1,0 +1,66 @@
+/// \file
+/// Arena: the scratch memory of one Session; and arithmetic on sizes.
+#ifndef SOFIE_ARENA_HXX
+#define SOFIE_ARENA_HXX
+
+#include "sofie/weights.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// a / b, rounded down.
+inline Size floor_div(Size a, Size b)
+{
+   return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
+}
+
+/// a - b * floor(a / b)
+inline Size modulo(Size a, Size b)
+{
+   return a - b * floor_div(a, b);
+}
+
+inline Size smaller(Size a, Size b)
+{
+   return b < a ? b : a;
+}
+
+inline Size larger(Size a, Size b)
+{
+   return a < b ? b : a;
+}
+
+/// Aligned scratch memory that grows when more is needed and never shrinks. Its contents mean
+/// nothing between two calls, so a copy starts empty.
+class Arena {
+   Buffer<char> memory_;
+
+public:
+   Arena() = default;
+   Arena(const Arena &) {}
+   Arena(Arena &&) = default;
+   Arena &operator=(const Arena &) { return *this; }
+   Arena &operator=(Arena &&) = default;
+   ~Arena() = default;
+
+   /// Makes sure that there are `bytes` bytes: an allocation only where there were never so many.
+   void require(Size bytes)
+   {
+      if (bytes > memory_.size())
+         memory_ = Buffer<char>(bytes);
+   }
+
+   /// The memory from `offset` on.
+   template <class T>
+   T *at(Size offset)
+   {
+      return reinterpret_cast<T *>(memory_.data() + offset);
+   }
+};
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

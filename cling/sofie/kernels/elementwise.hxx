@@ -1,0 +1,446 @@
+/// \file
+/// The function objects of ONNX's element-wise operators, on packs of any element type they take.
+#ifndef SOFIE_KERNELS_ELEMENTWISE_HXX
+#define SOFIE_KERNELS_ELEMENTWISE_HXX
+
+#include "sofie/kernels/map.hxx"
+#include "sofie/math.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The larger one; NaN if either is.
+template <class V>
+SOFIE_INLINE V maximum(V a, V b)
+{
+   return select((a > b) | (a != a), a, b);
+}
+
+/// The smaller one; NaN if either is.
+template <class V>
+SOFIE_INLINE V minimum(V a, V b)
+{
+   return select((a < b) | (a != a), a, b);
+}
+
+/// a / b towards zero. x / 0 is 0 and the overflowing -2^n / -1 wraps: neither traps.
+template <class V>
+SOFIE_INLINE V divide_integers(V a, V b)
+{
+   V quotient{};
+   using T = ElementOf<V>;
+   for (int i = 0; i < width<V>; ++i) {
+      const T p = a[i], q = b[i];
+      if constexpr (std::is_signed_v<T>)
+         quotient[i] = q == 0 ? T(0) : q == T(-1) ? static_cast<T>(0 - static_cast<std::make_unsigned_t<T>>(p)) : static_cast<T>(p / q);
+      else
+         quotient[i] = q == 0 ? T(0) : static_cast<T>(p / q);
+   }
+   return quotient;
+}
+
+template <class V>
+inline constexpr bool is_floating = std::is_floating_point_v<ElementOf<V>>;
+
+/// A constant of the operator as a pack.
+template <class V>
+SOFIE_INLINE V constant(double value)
+{
+   return splat<V>(static_cast<ElementOf<V>>(value));
+}
+
+// One argument ------------------------------------------------------------------------------------
+
+struct Identity {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return x; }
+};
+
+struct Abs {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      if constexpr (is_floating<V>)
+         return abs(x);
+      else
+         return select(x < V{}, -x, x);
+   }
+};
+
+struct Neg {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return -x; }
+};
+
+struct Sign {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      const V zero{};
+      return select(x > zero, constant<V>(1), select(x < zero, zero - constant<V>(1), x)); // NaN stays
+   }
+};
+
+struct Not {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return x ^ 1; }
+};
+
+struct BitwiseNot {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return ~x; }
+};
+
+struct IsNaN {
+   template <class V>
+   SOFIE_INLINE MaskOf<V> operator()(V x) const { return x != x; }
+};
+
+/// true, whatever x is.
+struct TrueLike {
+   template <class V>
+   SOFIE_INLINE MaskOf<V> operator()(V) const { return ~MaskOf<V>{}; }
+};
+
+struct IsInf {
+   bool detect_negative = true;
+   bool detect_positive = true;
+   template <class V>
+   SOFIE_INLINE MaskOf<V> operator()(V x) const
+   {
+      const V inf = splat<V>(static_cast<ElementOf<V>>(__builtin_inf()));
+      MaskOf<V> found{};
+      if (detect_positive)
+         found |= x == inf;
+      if (detect_negative)
+         found |= x == -inf;
+      return found;
+   }
+};
+
+// clang-format off
+#define SOFIE_MATH_FUNCTOR(Name, function)                              \
+   struct Name {                                                        \
+      template <class V>                                                \
+      SOFIE_INLINE V operator()(V x) const { return function(x); }      \
+   };
+SOFIE_MATH_FUNCTOR(Exp, exp)
+SOFIE_MATH_FUNCTOR(Log, log)
+SOFIE_MATH_FUNCTOR(Sqrt, sqrt)
+SOFIE_MATH_FUNCTOR(Erf, erf)
+SOFIE_MATH_FUNCTOR(Tanh, tanh)
+SOFIE_MATH_FUNCTOR(Sigmoid, sigmoid)
+SOFIE_MATH_FUNCTOR(Softplus, softplus)
+SOFIE_MATH_FUNCTOR(Sin, sin)
+SOFIE_MATH_FUNCTOR(Cos, cos)
+SOFIE_MATH_FUNCTOR(Tan, tan)
+SOFIE_MATH_FUNCTOR(Asin, asin)
+SOFIE_MATH_FUNCTOR(Acos, acos)
+SOFIE_MATH_FUNCTOR(Atan, atan)
+SOFIE_MATH_FUNCTOR(Sinh, sinh)
+SOFIE_MATH_FUNCTOR(Cosh, cosh)
+SOFIE_MATH_FUNCTOR(Asinh, asinh)
+SOFIE_MATH_FUNCTOR(Acosh, acosh)
+SOFIE_MATH_FUNCTOR(Atanh, atanh)
+SOFIE_MATH_FUNCTOR(Floor, floor)
+SOFIE_MATH_FUNCTOR(Ceil, ceil)
+SOFIE_MATH_FUNCTOR(Round, round_even)
+#undef SOFIE_MATH_FUNCTOR
+// clang-format on
+
+struct Reciprocal {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return constant<V>(1) / x; }
+};
+
+struct Relu {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return select(x < V{}, V{}, x); }
+};
+
+struct LeakyRelu {
+   double alpha = 0.01;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return select(x < V{}, constant<V>(alpha) * x, x); }
+};
+
+struct ThresholdedRelu {
+   double alpha = 1;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return select(x <= constant<V>(alpha), V{}, x); }
+};
+
+struct Elu {
+   double alpha = 1;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return select(x < V{}, constant<V>(alpha) * expm1(x), x); }
+};
+
+struct Celu {
+   double alpha = 1;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      const V a = constant<V>(alpha);
+      return select(x < V{}, a * expm1(x / a), x);
+   }
+};
+
+struct Selu {
+   double alpha = 0;
+   double gamma = 0;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return constant<V>(gamma) * select(x < V{}, constant<V>(alpha) * expm1(x), x);
+   }
+};
+
+struct HardSigmoid {
+   double alpha = 0.2;
+   double beta = 0.5;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      const V line = multiply_add(constant<V>(alpha), x, constant<V>(beta));
+      return minimum(maximum(line, V{}), constant<V>(1));
+   }
+};
+
+struct HardSwish {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return x * HardSigmoid{1.0 / 6.0, 0.5}(x); }
+};
+
+struct Swish {
+   double alpha = 1;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return x * sigmoid(constant<V>(alpha) * x); }
+};
+
+struct Mish {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return x * tanh(softplus(x)); }
+};
+
+struct Gelu {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      // erfc keeps the digits of the left tail, where 1 + erf cancels.
+      return constant<V>(0.5) * x * erfc(constant<V>(-0.70710678118654752440) * x);
+   }
+};
+
+struct GeluTanh {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      // 0.5 (1 + tanh u) = sigmoid(2u), which does not cancel.
+      const V cubic = x * x * x;
+      const V u = constant<V>(0.79788456080286535588) * multiply_add(constant<V>(0.044715), cubic, x);
+      return x * sigmoid(u + u);
+   }
+};
+
+struct Softsign {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const { return x / (constant<V>(1) + abs(x)); }
+};
+
+struct Shrink {
+   double lambd = 0.5;
+   double bias = 0;
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      using T = ElementOf<V>;
+      const V b = constant<V>(bias);
+      if constexpr (std::is_floating_point_v<T>) {
+         const V l = constant<V>(lambd);
+         return select(x < -l, x + b, select(x > l, x - b, select(x != x, x, V{})));
+      } else {
+         return each(x, *this);
+      }
+   }
+   template <class T, std::enable_if_t<std::is_arithmetic_v<T>, int> = 0>
+   SOFIE_INLINE T operator()(T x) const
+   {
+      const double wide = static_cast<double>(x);
+      return wide < -lambd ? static_cast<T>(wide + bias) : wide > lambd ? static_cast<T>(wide - bias) : T(0);
+   }
+};
+
+/// Conversion to another element type; from float to integer towards zero.
+template <class To>
+struct Cast {
+   template <class V>
+   SOFIE_INLINE PackN<To, width<V>> operator()(V x) const { return convert<To>(x); }
+};
+
+// Two and more arguments --------------------------------------------------------------------------
+
+// clang-format off
+#define SOFIE_OPERATOR_FUNCTOR(Name, Result, expression)                          \
+   struct Name {                                                                  \
+      template <class V>                                                          \
+      SOFIE_INLINE Result operator()(V a, V b) const { return expression; }       \
+   };
+SOFIE_OPERATOR_FUNCTOR(Sub, V, a - b)
+SOFIE_OPERATOR_FUNCTOR(Mul, V, a * b)
+SOFIE_OPERATOR_FUNCTOR(And, V, a & b)
+SOFIE_OPERATOR_FUNCTOR(Or, V, a | b)
+SOFIE_OPERATOR_FUNCTOR(Xor, V, a ^ b)
+SOFIE_OPERATOR_FUNCTOR(BitwiseAnd, V, a & b)
+SOFIE_OPERATOR_FUNCTOR(BitwiseOr, V, a | b)
+SOFIE_OPERATOR_FUNCTOR(BitwiseXor, V, a ^ b)
+SOFIE_OPERATOR_FUNCTOR(Equal, MaskOf<V>, a == b)
+SOFIE_OPERATOR_FUNCTOR(Less, MaskOf<V>, a < b)
+SOFIE_OPERATOR_FUNCTOR(LessOrEqual, MaskOf<V>, a <= b)
+SOFIE_OPERATOR_FUNCTOR(Greater, MaskOf<V>, a > b)
+SOFIE_OPERATOR_FUNCTOR(GreaterOrEqual, MaskOf<V>, a >= b)
+#undef SOFIE_OPERATOR_FUNCTOR
+// clang-format on
+
+struct Add {
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V b) const { return a + b; }
+};
+
+struct Div {
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V b) const
+   {
+      if constexpr (is_floating<V>)
+         return a / b;
+      else
+         return divide_integers(a, b);
+   }
+};
+
+/// Remainder with the sign of the divisor (as in Python), or of the dividend (as in C).
+struct Mod {
+   bool fmod = false;
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V b) const
+   {
+      if constexpr (is_floating<V>) {
+         return sofie::fmod(a, b);
+      } else {
+         const V rest = select(b == V{}, V{}, a - divide_integers(a, b) * b);
+         if (fmod)
+            return rest;
+         return select((rest != V{}) & ((rest < V{}) != (b < V{})), rest + b, rest);
+      }
+   }
+};
+
+/// a to the power b, in the type of a.
+struct Pow {
+   template <class T>
+   static T power(T base, T exponent)
+   {
+      if (exponent < 0)
+         return base == T(1) ? T(1) : base == static_cast<T>(-1) ? (exponent % 2 ? base : T(1)) : T(0);
+      std::make_unsigned_t<T> result = 1, factor = static_cast<std::make_unsigned_t<T>>(base);
+      for (; exponent; exponent = static_cast<T>(exponent / 2)) {
+         if (exponent % 2)
+            result = static_cast<std::make_unsigned_t<T>>(result * factor);
+         factor = static_cast<std::make_unsigned_t<T>>(factor * factor);
+      }
+      return static_cast<T>(result);
+   }
+   template <class V, class W>
+   SOFIE_INLINE V operator()(V a, W b) const
+   {
+      using T = ElementOf<V>;
+      using E = ElementOf<W>;
+      if constexpr (std::is_same_v<T, E> && is_floating<V>) {
+         return pow(a, b);
+      } else {
+         V result{};
+         for (int i = 0; i < width<V>; ++i) {
+            if constexpr (std::is_integral_v<T> && std::is_integral_v<E>)
+               result[i] = power(static_cast<T>(a[i]), static_cast<T>(b[i]));
+            else
+               result[i] = static_cast<T>(__builtin_pow(static_cast<double>(a[i]), static_cast<double>(b[i])));
+         }
+         return result;
+      }
+   }
+};
+
+struct BitShift {
+   bool left = true;
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V b) const
+   {
+      constexpr ElementOf<V> most = 8 * sizeof(ElementOf<V>) - 1;
+      const V by = select(b > splat<V>(most), V{}, b);
+      return select(b > splat<V>(most), V{}, left ? a << by : a >> by);
+   }
+};
+
+struct PRelu {
+   template <class V>
+   SOFIE_INLINE V operator()(V x, V slope) const { return select(x < V{}, slope * x, x); }
+};
+
+struct Where {
+   template <class M, class V>
+   SOFIE_INLINE V operator()(M condition, V yes, V no) const
+   {
+      return select(convert<ElementOf<MaskOf<V>>>(condition) != MaskOf<V>{}, yes, no);
+   }
+};
+
+struct Clip {
+   template <class V>
+   SOFIE_INLINE V operator()(V x, V low, V high) const { return minimum(maximum(x, low), high); }
+};
+
+struct Max {
+   template <class V>
+   SOFIE_INLINE V operator()(V a) const { return a; }
+   template <class V, class... More>
+   SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(maximum(a, b), more...); }
+};
+
+struct Min {
+   template <class V>
+   SOFIE_INLINE V operator()(V a) const { return a; }
+   template <class V, class... More>
+   SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(minimum(a, b), more...); }
+};
+
+struct Sum {
+   template <class V>
+   SOFIE_INLINE V operator()(V a) const { return a; }
+   template <class V, class... More>
+   SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(a + b, more...); }
+};
+
+struct Mean {
+   template <class V, class... More>
+   SOFIE_INLINE V operator()(V a, More... more) const
+   {
+      return Sum{}(a, more...) / constant<V>(1.0 + static_cast<double>(sizeof...(More)));
+   }
+};
+
+/// (x - mean) * scale / sqrt(var + epsilon) + bias
+struct BatchNormalization {
+   double epsilon = 1e-5;
+   template <class V>
+   SOFIE_INLINE V operator()(V x, V scale, V bias, V mean, V var) const
+   {
+      return multiply_add(x - mean, scale / sqrt(var + constant<V>(epsilon)), bias);
+   }
+};
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

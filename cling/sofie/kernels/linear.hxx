@@ -1,0 +1,309 @@
+/// \file
+/// Matrix products.
+///
+/// All of them are made of one register tile: Rows x Packs accumulators that stay in registers
+/// while k runs, one broadcast of x and Packs loads of w for each k. Every element of the result
+/// is summed in an order that depends on the shape of w alone, so it is the same to the last bit
+/// whether a row is computed by itself or in a batch.
+#ifndef SOFIE_KERNELS_LINEAR_HXX
+#define SOFIE_KERNELS_LINEAR_HXX
+
+#include "sofie/kernels/map.hxx"
+#include "sofie/weights.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The smallest multiple of `to` that is not below `size`, divided by `to`.
+constexpr Size ceil_div(Size size, Size to)
+{
+   return (size + to - 1) / to;
+}
+
+/// sum[r][j] += x[r] * w[j]
+template <int Rows, int Packs, class T>
+SOFIE_INLINE void
+tile_step(const T *__restrict x, Size x_stride, const T *__restrict w, Pack<T> (&sum)[Rows][Packs])
+{
+   constexpr int n = lanes<T>;
+   Pack<T> row[Packs];
+   SOFIE_UNROLL_ALL
+   for (int j = 0; j < Packs; ++j)
+      row[j] = load<n>(w + j * n);
+   SOFIE_UNROLL_ALL
+   for (int r = 0; r < Rows; ++r)
+      SOFIE_UNROLL_ALL
+      for (int j = 0; j < Packs; ++j)
+         sum[r][j] += x[r * x_stride] * row[j];
+}
+
+/// How many steps of k a tile takes between two looks at its loop counter. Long blocks matter: at
+/// the end of each one Cling's register allocator writes all accumulators to memory.
+constexpr int block_length(Size depth, int products, int chains)
+{
+   const int most = products >= 20 ? 32 : 326 / products;
+   if (depth != dyn && depth <= most + most / 4)
+      return static_cast<int>(depth);
+   for (int length = most / chains * chains; depth != dyn && 2 * length >= most; length -= chains)
+      if (depth % length == 0)
+         return length;
+   return most / chains * chains;
+}
+
+/// sums[r][j] = sum_k x[r][k] * w[k][j], for `Rows` rows of x and `Packs` packs of columns of w.
+/// `Chains` partial sums a element run side by side, to hide the latency of additions; step k
+/// belongs to chain k % Chains. `Depth` is the number of steps where that is known, else `dyn`.
+template <int Rows, int Packs, int Chains, Size Depth, class T>
+SOFIE_INLINE void
+tile(const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride, Size depth, T *__restrict sums)
+{
+   static_assert(Depth != dyn || Chains == 1, "the chain of a step is known when it is compiled");
+   constexpr int n = lanes<T>;
+   constexpr int length = block_length(Depth, Rows * Packs, Chains);
+   using V = Pack<T>;
+   V sum[Chains][Rows][Packs];
+   SOFIE_UNROLL_ALL
+   for (int c = 0; c < Chains; ++c)
+      SOFIE_UNROLL_ALL
+      for (int r = 0; r < Rows; ++r)
+         SOFIE_UNROLL_ALL
+         for (int j = 0; j < Packs; ++j)
+            sum[c][r][j] = V{};
+   Size k = 0;
+   for (; k + length <= depth; k += length) {
+      SOFIE_UNROLL_ALL
+      for (int step = 0; step < length; ++step)
+         tile_step<Rows, Packs>(x + k + step, x_stride, w + (k + step) * w_stride, sum[step % Chains]);
+   }
+   if constexpr (Depth == dyn) {
+      for (; k < depth; ++k)
+         tile_step<Rows, Packs>(x + k, x_stride, w + k * w_stride, sum[0]);
+   } else {
+      constexpr int rest = static_cast<int>(Depth % length);
+      SOFIE_UNROLL_ALL
+      for (int step = 0; step < rest; ++step)
+         tile_step<Rows, Packs>(x + k + step, x_stride, w + (k + step) * w_stride, sum[step % Chains]);
+   }
+   SOFIE_UNROLL_ALL
+   for (int r = 0; r < Rows; ++r)
+      SOFIE_UNROLL_ALL
+      for (int j = 0; j < Packs; ++j) {
+         V total = sum[0][r][j];
+         SOFIE_UNROLL_ALL
+         for (int c = 1; c < Chains; ++c)
+            total += sum[c][r][j];
+         store(sums + (r * Packs + j) * n, total);
+      }
+}
+
+/// How a weight matrix with `K` rows and `N` columns is cut: panels of `width` packs of columns,
+/// each stored row after row, so that a pass over k reads memory in order.
+template <class T, Size N>
+struct DenseShape {
+   static constexpr Size packs = ceil_div(N, lanes<T>);
+   /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
+   static constexpr Size most = SOFIE_SIMD_BYTES == 64 ? 14 : SOFIE_SIMD_BYTES == 32 ? 8 : 12;
+   static constexpr Size panels = ceil_div(packs, most);
+   static constexpr Size width = ceil_div(packs, panels);
+   static constexpr int chains = width >= 6 ? 1 : width >= 3 ? 2 : width == 2 ? 4 : 8;
+};
+
+/// W[K, N] and b[N], packed for `dense`.
+template <class T, Size K, Size N>
+class DenseWeights {
+   using S = DenseShape<T, N>;
+   static constexpr Size columns = S::width * lanes<T>;
+   Buffer<T> panels_;
+   Buffer<T> bias_;
+
+public:
+   using Element = T;
+   DenseWeights(View<const T, K, N> w, View<const T, N> b)
+      : panels_(S::panels * K * columns), bias_(S::panels * columns)
+   {
+      for (Size k = 0; k < K; ++k)
+         for (Size j = 0; j < N; ++j)
+            panels_.data()[(j / columns * K + k) * columns + j % columns] = w.data()[k * N + j];
+      for (Size j = 0; j < N; ++j)
+         bias_.data()[j] = b.data()[j];
+   }
+   const T *panel(Size p) const { return panels_.data() + p * K * columns; }
+   const T *bias(Size p) const { return bias_.data() + p * columns; }
+};
+
+/// y[j] = f(sums[j] + b[j]) for the `count` columns that exist.
+template <class F, class T>
+SOFIE_INLINE void dense_row(const F &f, T *__restrict y, const T *__restrict sums, const T *__restrict b, Size count)
+{
+   constexpr int n = lanes<T>;
+   Size j = 0;
+   for (; j + n <= count; j += n)
+      store(y + j, f(load<n>(sums + j) + load<n>(b + j)));
+   if (j < count)
+      store_some(y + j, f(load<n>(sums + j) + load<n>(b + j)), count - j);
+}
+
+/// The same for several rows; out of line, so that an activation is compiled once and not per tile.
+template <class F, class T>
+SOFIE_KERNEL void dense_rows(const F &f, T *y, Size y_stride, const T *sums, Size sums_stride, const T *b, Size rows, Size count)
+{
+   for (Size r = 0; r < rows; ++r)
+      dense_row(f, y + r * y_stride, sums + r * sums_stride, b, count);
+}
+
+/// `Rows` rows of y, for the packs First, First + 1, ... of one panel.
+template <int Rows, int Packs, class F, class T, Size K, Size N>
+SOFIE_INLINE void dense_tile(const F &f, T *y, const T *x, const DenseWeights<T, K, N> &w, Size panel, Size first)
+{
+   using S = DenseShape<T, N>;
+   constexpr int n = lanes<T>;
+   alignas(64) T sums[Rows * Packs * n];
+   tile<Rows, Packs, S::chains, K>(x, K, w.panel(panel) + first * n, S::width * n, K, sums);
+   const Size column = (panel * S::width + first) * n;
+   const Size count = N - column < Packs * n ? N - column : Packs * n;
+   if constexpr (Rows == 1)
+      dense_row(f, y + column, sums, w.bias(panel) + first * n, count);
+   else
+      dense_rows(f, y + column, N, sums, Packs * n, w.bias(panel) + first * n, Rows, count);
+}
+
+/// All rows of y, for one block of packs: as many rows at a time as there are registers for.
+template <int Packs, class F, class T, Size K, Size N>
+SOFIE_INLINE void dense_columns(const F &f, T *y, const T *x, Size m, const DenseWeights<T, K, N> &w, Size panel, Size first)
+{
+   constexpr int registers = SOFIE_SIMD_BYTES == 32 ? 16 : SOFIE_SIMD_BYTES == 64 ? 32 : 16;
+   constexpr int fit = (registers - Packs - 1) / (Packs * DenseShape<T, N>::chains);
+   constexpr int rows = fit < 1 ? 1 : fit > 6 ? 6 : fit;
+   Size i = 0;
+   for (; i + rows <= m; i += rows)
+      dense_tile<rows, Packs>(f, y + i * N, x + i * K, w, panel, first);
+   if constexpr (rows > 1) {
+      // The last rows: once more with rows that are done already, which gives them the same values.
+      if (i < m)
+         dense_tile<rows, Packs>(f, y + (m - rows) * N, x + (m - rows) * K, w, panel, first);
+   }
+}
+
+/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n])
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   using S = DenseShape<T, N>;
+   constexpr int width = static_cast<int>(S::width);
+   constexpr int block = width < 4 ? width : 4;
+   constexpr int rest = width % block;
+   const Size m = x.template extent<0>();
+   if (M == 1 || m < 6) {
+      for (Size i = 0; i < m; ++i)
+         for (Size p = 0; p < S::panels; ++p)
+            dense_tile<1, width>(f, y.data() + i * N, x.data() + i * K, w, p, 0);
+      return;
+   }
+   if constexpr (M != 1) {
+      for (Size p = 0; p < S::panels; ++p) {
+         for (Size first = 0; first + block <= width; first += block)
+            dense_columns<block>(f, y.data(), x.data(), m, w, p, first);
+         if constexpr (rest > 0)
+            dense_columns<rest>(f, y.data(), x.data(), m, w, p, width - rest);
+      }
+   }
+}
+
+/// y[m, n] = sum_k a[m, k] * b[k, n] for matrices that are both computed: nothing is packed.
+template <class T>
+SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T *__restrict b, Size rows, Size depth, Size columns)
+{
+   constexpr int n = lanes<T>;
+   constexpr int packs = 4;
+   alignas(64) T sums[packs * n];
+   for (Size i = 0; i < rows; ++i) {
+      Size j = 0;
+      for (; j + packs * n <= columns; j += packs * n)
+         tile<1, packs, 1, dyn>(a + i * depth, depth, b + j, columns, depth, y + i * columns + j);
+      for (; j < columns; j += n) {
+         const Size count = columns - j < n ? columns - j : n;
+         Pack<T> sum{};
+         for (Size k = 0; k < depth; ++k)
+            sum += a[i * depth + k] * load_some<n>(b + k * columns + j, count);
+         store(sums, sum);
+         __builtin_memcpy(y + i * columns + j, sums, static_cast<std::size_t>(count) * sizeof(T));
+      }
+   }
+}
+
+template <int Axis, class Y, class A, class B>
+SOFIE_INLINE void matmul_axis(const Y &y, const A &a, const B &b)
+{
+   if constexpr (Axis == Y::rank - 2) {
+      matrix_product(y.data(), a.data(), b.data(), y.template extent<Axis>(), b.template extent<Axis>(),
+                     y.template extent<Axis + 1>());
+   } else {
+      for (Size i = 0; i < y.template extent<Axis>(); ++i)
+         matmul_axis<Axis + 1>(y.shifted(i * y.template stride<Axis>()), a.shifted(i * a.template stride<Axis>()),
+                               b.shifted(i * b.template stride<Axis>()));
+   }
+}
+
+/// y[..., m, n] = sum_k a[..., m, k] * b[..., k, n], the axes before broadcast as in `map`.
+template <class Y, class A, class B>
+SOFIE_KERNEL void matmul(Y y, A a, B b)
+{
+   static_assert(Y::rank == A::rank && Y::rank == B::rank, "broadcast shapes are aligned before the call");
+   matmul_axis<0>(y, a, b);
+}
+
+/// alpha * product + beta * c
+struct GemmScale {
+   double alpha = 1;
+   double beta = 1;
+
+   template <class V>
+   SOFIE_INLINE static V times(double factor, V v)
+   {
+      using T = ElementOf<V>;
+      if constexpr (std::is_floating_point_v<T>)
+         return splat<V>(static_cast<T>(factor)) * v;
+      // The product of an integer with a fraction loses its fraction; times 1 it must stay exact.
+      for (int i = 0; factor != 1 && i < width<V>; ++i)
+         v[i] = static_cast<T>(factor * static_cast<double>(v[i]));
+      return v;
+   }
+   template <class V>
+   SOFIE_INLINE V operator()(V product) const { return times(alpha, product); }
+   template <class V>
+   SOFIE_INLINE V operator()(V product, V c) const { return times(alpha, product) + times(beta, c); }
+};
+
+/// y = scale(op(a) @ op(b)[, c]) where op transposes if asked to and c[1 or m, 1 or n] is broadcast.
+template <bool TransA, bool TransB, class T, Size M, Size N, class A, class B, class... C>
+SOFIE_KERNEL void gemm(const GemmScale &scale, View<T, M, N> y, A a, B b, C... c)
+{
+   constexpr int n = lanes<T>;
+   const Size rows = y.template extent<0>(), columns = y.template extent<1>();
+   const Size depth = b.template extent<TransB ? 1 : 0>();
+   for (Size i = 0; i < rows; ++i)
+      for (Size j = 0; j < columns; j += n) {
+         const Size count = columns - j < n ? columns - j : n;
+         Pack<T> sum{};
+         for (Size k = 0; k < depth; ++k) {
+            const T factor = a.data()[TransA ? k * rows + i : i * depth + k];
+            Pack<T> row{};
+            if constexpr (TransB)
+               for (Size l = 0; l < count; ++l)
+                  row[l] = b.data()[(j + l) * depth + k];
+            else
+               row = load_some<n>(b.data() + k * columns + j, count);
+            sum += factor * row;
+         }
+         store_some(y.data() + i * columns + j,
+                    scale(sum, argument_tail<n, C::template static_extent<1>>(c.data() + i * c.template stride<0>(), j, count)...),
+                    count);
+      }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

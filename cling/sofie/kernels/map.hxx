@@ -1,0 +1,93 @@
+/// \file
+/// map: a function of packs, applied element by element with NumPy's broadcasting.
+#ifndef SOFIE_KERNELS_MAP_HXX
+#define SOFIE_KERNELS_MAP_HXX
+
+#include "sofie/simd.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// What a functor returned, in the form in which elements of type `T` are stored.
+template <class T, class V>
+SOFIE_INLINE PackN<T, width<V>> storable(V v)
+{
+   if constexpr (std::is_same_v<T, bool>)
+      return __builtin_convertvector(v & 1, PackN<bool, width<V>>); // of a mask or of a bool
+   else
+      return v;
+}
+
+/// The next `N` elements of an input whose last axis has this extent: one element, or many.
+template <int N, Size Extent, class T>
+SOFIE_INLINE auto argument(T *from, Size i)
+{
+   using V = PackN<std::remove_const_t<T>, N>;
+   if constexpr (Extent == 1)
+      return splat<V>(*from);
+   else
+      return load<N>(from + i);
+}
+
+template <int N, Size Extent, class T>
+SOFIE_INLINE auto argument_tail(T *from, Size i, Size count)
+{
+   if constexpr (Extent == 1)
+      return argument<N, Extent>(from, i);
+   else
+      return load_some<N>(from + i, count);
+}
+
+/// How many elements a register holds of the widest of these types.
+template <class T, class... More>
+constexpr int common_lanes()
+{
+   int fewest = lanes<T>;
+   ((fewest = lanes<More> < fewest ? lanes<More> : fewest), ...);
+   return fewest;
+}
+
+template <class F, class Y, class... X>
+SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
+{
+   using T = typename Y::Element;
+   constexpr int axis = Y::rank - 1;
+   constexpr int n = common_lanes<T, typename X::Element...>();
+   const Size count = y.template extent<axis>();
+   T *const to = y.data();
+   Size i = 0;
+   for (; i + n <= count; i += n)
+      store(to + i, storable<T>(f(argument<n, X::template static_extent<axis>>(x.data(), i)...)));
+   if (i < count)
+      store_some(to + i,
+                 storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
+                 count - i);
+}
+
+template <int Axis, class F, class Y, class... X>
+SOFIE_INLINE void map_axis(const F &f, const Y &y, const X &...x)
+{
+   if constexpr (Axis == Y::rank - 1) {
+      map_row(f, y, x...);
+   } else {
+      const Size count = y.template extent<Axis>();
+      for (Size i = 0; i < count; ++i)
+         map_axis<Axis + 1>(f, y.shifted(i * y.template stride<Axis>()), x.shifted(i * x.template stride<Axis>())...);
+   }
+}
+
+/// y[i...] = f(x[i...], ...). All views have y's rank; an axis of an input is y's or a static 1.
+template <class F, class Y, class... X>
+SOFIE_KERNEL void map(const F &f, Y y, X... x)
+{
+   static_assert(((X::rank == Y::rank) && ...), "broadcast shapes are aligned before the call");
+   static_assert(Y::rank >= 1, "a scalar is one element");
+   map_axis<0>(f, y, x...);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,134 @@
+/// \file
+/// softmax and log_softmax along the middle axis of [outer, n, inner].
+#ifndef SOFIE_KERNELS_SOFTMAX_HXX
+#define SOFIE_KERNELS_SOFTMAX_HXX
+
+#include "sofie/math.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The larger one; NaN if either is.
+template <class T>
+SOFIE_INLINE T larger_or_nan(T a, T b)
+{
+   return a > b || a != a ? a : b;
+}
+
+/// Vectors of `count` elements that are `stride` apart; the lanes of a pack hold `lanes_used`
+/// vectors that stand side by side.
+template <bool Log, class T>
+SOFIE_INLINE void softmax_columns(T *y, const T *x, Size count, Size stride, Size lanes_used)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   V most = splat<V>(static_cast<T>(-__builtin_inf()));
+   for (Size i = 0; i < count; ++i) {
+      const V v = load_some<n>(x + i * stride, lanes_used);
+      most = select((most > v) | (most != most), most, v);
+   }
+   V sum{};
+   for (Size i = 0; i < count; ++i) {
+      const V grown = exp(load_some<n>(x + i * stride, lanes_used) - most);
+      sum += grown;
+      if constexpr (!Log)
+         store_some(y + i * stride, grown, lanes_used);
+   }
+   if constexpr (Log)
+      sum = log(sum);
+   for (Size i = 0; i < count; ++i) {
+      if constexpr (Log)
+         store_some(y + i * stride, load_some<n>(x + i * stride, lanes_used) - most - sum, lanes_used);
+      else
+         store_some(y + i * stride, load_some<n>(y + i * stride, lanes_used) / sum, lanes_used);
+   }
+}
+
+/// One vector of `count` neighbours.
+template <bool Log, class T>
+SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const T lowest = static_cast<T>(-__builtin_inf());
+   // Lanes behind the end hold -inf, whose exponential is 0 and which is never the largest.
+   alignas(64) T tail[n];
+   for (int i = 0; i < n; ++i)
+      tail[i] = lowest;
+   const Size whole = count / n * n;
+   for (Size i = whole; i < count; ++i)
+      tail[i - whole] = x[i];
+   V most_pack = load<n>(tail);
+   for (Size i = 0; i < whole; i += n) {
+      const V v = load<n>(x + i);
+      most_pack = select((most_pack > v) | (most_pack != most_pack), most_pack, v);
+   }
+   T most = lowest;
+   for (int i = 0; i < n; ++i)
+      most = larger_or_nan(most, most_pack[i]);
+   const V shift = splat<V>(most);
+   // All-(-inf) rows: -inf - -inf is NaN in the real lanes, as in NumPy; keep it out of the others.
+   V last = exp(load<n>(tail) - shift);
+   for (Size i = count - whole; i < n; ++i)
+      last[i] = 0;
+   V sum_pack = last;
+   for (Size i = 0; i < whole; i += n) {
+      const V grown = exp(load<n>(x + i) - shift);
+      sum_pack += grown;
+      if constexpr (!Log)
+         store(y + i, grown);
+   }
+   T sum = 0;
+   for (int i = 0; i < n; ++i)
+      sum += sum_pack[i];
+   const V total = splat<V>(sum);
+   const V logarithm = log(total);
+   for (Size i = 0; i < whole; i += n) {
+      if constexpr (Log)
+         store(y + i, load<n>(x + i) - shift - logarithm);
+      else
+         store(y + i, load<n>(y + i) / total);
+   }
+   if constexpr (Log)
+      store_some(y + whole, load<n>(tail) - shift - logarithm, count - whole);
+   else
+      store_some(y + whole, last / total, count - whole);
+}
+
+template <bool Log, class Y, class X>
+SOFIE_INLINE void softmax_vectors(const Y &y, const X &x)
+{
+   using T = typename Y::Element;
+   const Size count = y.template extent<1>(), inner = y.template extent<2>();
+   for (Size i = 0; i < y.template extent<0>(); ++i) {
+      T *const to = y.data() + i * count * inner;
+      const T *const from = x.data() + i * count * inner;
+      if (inner == 1) {
+         softmax_row<Log>(to, from, count);
+      } else {
+         for (Size j = 0; j < inner; j += lanes<T>)
+            softmax_columns<Log>(to + j, from + j, count, inner, inner - j < lanes<T> ? inner - j : lanes<T>);
+      }
+   }
+}
+
+/// y[o, i, j] = e^(x[o, i, j] - max) / sum_i e^(x[o, i, j] - max)
+template <class Y, class X>
+SOFIE_KERNEL void softmax(Y y, X x)
+{
+   softmax_vectors<false>(y, x);
+}
+
+/// y[o, i, j] = x[o, i, j] - max - ln sum_i e^(x[o, i, j] - max)
+template <class Y, class X>
+SOFIE_KERNEL void log_softmax(Y y, X x)
+{
+   softmax_vectors<true>(y, x);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,500 @@
+/// \file
+/// Elementary functions of packs of float or double.
+///
+/// The functions that activations need are computed on whole packs, without branches or tables, for
+/// all numbers: infinities, NaN, denormals and the sign of zero included. What they promise is the
+/// largest distance from the exact result in units of its last place (ULP), for float / for double,
+/// with FMA or without.
+///
+/// The polynomials were fitted for this file, each to have the smallest largest error: Remez's
+/// exchange in 50-digit arithmetic, then each coefficient rounded. Errors are from before that.
+#ifndef SOFIE_MATH_HXX
+#define SOFIE_MATH_HXX
+
+#include "sofie/simd.hxx"
+
+// g++ warns that packs wider than its target's registers are passed in another way than with wider
+// registers. Nothing here is passed: all functions are inlined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The numbers that differ between float and double.
+template <class T>
+struct MathOf;
+
+template <>
+struct MathOf<float> {
+   static constexpr int mantissa = 23, bias = 127;
+   static constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
+   static constexpr float smallest = 0x1p-126f, sqrt_half = 0x1.6a09e6p-1f;
+
+   // ln 2 in two parts; the first has 16 bits, so that its product with an exponent is exact.
+   static constexpr float log2_e = 1.44269504f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
+
+   // From here on, in the element type: e^x is 0, is infinite; e^x - 1 is -1; tanh x is 1; erf x is 1.
+   static constexpr float exp_low = -104, exp_high = 89, expm1_low = -20, tanh_high = 10, erf_high = 4;
+
+   // (e^r - 1 - r) / r^2, |r| <= 1.001 ln(2) / 2: degree 5, e^r - 1 within 2.4e-10 of itself.
+   static constexpr float exp[] = {0.5f, 0.166666657f, 0.0416663587f, 0.00833338965f, 0.00139407197f, 0.00019845886f};
+   // (2 atanh(s) / s - 2) / s^2 in s^2.
+   // |s| <= 0.1717 (half an octave): degree 2, the logarithm within 8.1e-10 of itself.
+   static constexpr float log[] = {0.666667759f, 0.399774969f, 0.298730731f};
+   // |s| <= 1/3: degree 4, 1.1e-10.
+   static constexpr float softplus[] = {0.666666746f, 0.39998877f, 0.286168844f, 0.214276582f, 0.243009329f};
+   // erf(x) / x - 1 in x^2, |x| <= 1: degree 6, erf within 1.2e-9 of itself.
+   static constexpr float erf_small[] = {0.128379166f,   -0.37612626f,     0.112835854f,  -0.0268538129f,
+                                         0.00518832775f, -0.000801019429f, 7.85386437e-5f};
+   // log(1 - erf x) in x - 1, 1 <= x <= 4: degree 6, erf within 1.1e-9 of itself.
+   static constexpr float erf_large[] = {-1.84960556f,   -2.6389668f,     -0.843117595f,  -0.0415034965f,
+                                         0.00989545789f, -0.00182938133f, 0.000186378675f};
+};
+
+template <>
+struct MathOf<double> {
+   static constexpr int mantissa = 52, bias = 1023;
+   static constexpr double infinity = __builtin_inf(), nan = __builtin_nan("");
+   static constexpr double smallest = 0x1p-1022, sqrt_half = 0x1.6a09e667f3bcdp-1;
+
+   // As for float; the first part has 42 bits.
+   static constexpr double log2_e = 1.4426950408889634, ln2_high = 0x1.62e42fefa38p-1, ln2_low = 0x1.ef35793c7673p-45;
+
+   static constexpr double exp_low = -746, exp_high = 710, expm1_low = -40, tanh_high = 20, erf_high = 6;
+
+   // Degree 10, 2.6e-19.
+   static constexpr double exp[] = {0.5,
+                                    0.16666666666666677,
+                                    0.041666666666666505,
+                                    0.008333333333321606,
+                                    0.0013888888888962893,
+                                    0.00019841269886208064,
+                                    2.480158717185511e-05,
+                                    2.7557244104088255e-06,
+                                    2.755740293150887e-07,
+                                    2.5109081431783478e-08,
+                                    2.0875330973224845e-09};
+   // Degree 6, 1.2e-18.
+   static constexpr double log[] = {0.6666666666666735,  0.39999999999411096, 0.2857142874326225, 0.22222198476033872,
+                                    0.18183569737075922, 0.15313903323078115, 0.14797506885199593};
+   // Degree 10, 3.6e-20.
+   static constexpr double softplus[] = {0.6666666666666667,  0.3999999999999398,  0.28571428572510005,
+                                         0.22222222125472227, 0.18181823202853634, 0.1538445193378547,
+                                         0.13336805795010703, 0.11715950883692029, 0.10972565664299107,
+                                         0.06994250362940072, 0.16467630650144732};
+   // Degree 11, 7.3e-18.
+   static constexpr double erf_small[] = {0.12837916709551256,     -0.3761263890318352,     0.11283791670944185,
+                                          -0.026866170643111503,   0.005223977606118712,    -0.0008548325929323979,
+                                          0.00012055293577135585,  -1.4924712305740118e-05, 1.644713160924535e-06,
+                                          -1.6206313997772758e-07, 1.3710981246788567e-08,  -7.779469781253706e-10};
+   // 1 <= x <= 6: degree 18, 1.2e-18.
+   static constexpr double erf_large[] = {
+      -1.8496055099332482,     -2.6389675142347886,     -0.843107256358659,     -0.04156109804218322,
+      0.010033825378469962,    -0.0019779025941230534,  0.00023732259113017784, 2.62775608939992e-05,
+      -2.7158473023461163e-05, 9.607954030221962e-06,   -2.05873654808285e-06,  1.4203113923628028e-07,
+      9.806068615707455e-08,   -5.226903899185102e-08,  1.4987290869199188e-08, -2.8816166936169582e-09,
+      3.709691512412545e-10,   -2.9067586311938584e-11, 1.0496428575103155e-12};
+};
+
+/// The MathOf of a pack's elements.
+template <class V>
+using MathFor = MathOf<ElementOf<V>>;
+
+/// `a * b + c`, rounded once where the target has FMA (one expression, which compilers contract).
+template <class V>
+SOFIE_INLINE V multiply_add(V a, V b, V c)
+{
+   return a * b + c;
+}
+
+/// `Coefficients[0] + x * Coefficients[1] + ...` by Horner's rule.
+template <const auto &Coefficients, int First = 0, class V>
+SOFIE_INLINE V polynomial(V x)
+{
+   constexpr ElementOf<V> here = Coefficients[First];
+   if constexpr ((First + 1) * sizeof(here) == sizeof(Coefficients))
+      return splat<V>(here);
+   else
+      return multiply_add(x, polynomial<Coefficients, First + 1>(x), splat<V>(here));
+}
+
+/// The smaller of the two; NaN where `a` is.
+template <class V>
+SOFIE_INLINE V at_most(V a, ElementOf<V> b)
+{
+   return select<V>(a > splat<V>(b), splat<V>(b), a);
+}
+
+/// The larger of the two; NaN where `a` is.
+template <class V>
+SOFIE_INLINE V at_least(V a, ElementOf<V> b)
+{
+   return select<V>(a < splat<V>(b), splat<V>(b), a);
+}
+
+/// `|x|`: exact.
+template <class V>
+SOFIE_INLINE V abs(V x)
+{
+   return bits<V>(bits<MaskOf<V>>(x) & ~bits<MaskOf<V>>(splat<V>(-0.0f)));
+}
+
+/// `magnitude` with the sign bit of `sign`: exact.
+template <class V>
+SOFIE_INLINE V copysign(V magnitude, V sign)
+{
+   const MaskOf<V> sign_bit = bits<MaskOf<V>>(splat<V>(-0.0f));
+   return bits<V>((bits<MaskOf<V>>(magnitude) & ~sign_bit) | (bits<MaskOf<V>>(sign) & sign_bit));
+}
+
+/// The nearest integer, the even one of two: exact.
+template <class V>
+SOFIE_INLINE V round_even(V x)
+{
+   // From here on all numbers are integers: adding it rounds.
+   constexpr auto whole = static_cast<ElementOf<V>>(1ll << MathFor<V>::mantissa);
+   const V size = abs(x);
+   const V rounded = (size + splat<V>(whole)) - splat<V>(whole);
+   return select<V>(size < splat<V>(whole), copysign(rounded, x), x);
+}
+
+/// The largest integer `<= x`: exact.
+template <class V>
+SOFIE_INLINE V floor(V x)
+{
+   const V rounded = round_even(x);
+   return rounded - select<V>(rounded > x, splat<V>(1), V{});
+}
+
+/// The smallest integer `>= x`: exact.
+template <class V>
+SOFIE_INLINE V ceil(V x)
+{
+   return -floor(-x);
+}
+
+/// `x` without its fraction: exact.
+template <class V>
+SOFIE_INLINE V trunc(V x)
+{
+   return copysign(floor(abs(x)), x);
+}
+
+/// sqrt(x): rounded correctly.
+///
+/// A loop would call the C library for errno's sake, so the instruction is asked for by name.
+template <class V>
+SOFIE_INLINE V sqrt(V x)
+{
+#if __has_builtin(__builtin_elementwise_sqrt)
+   return __builtin_elementwise_sqrt(x);
+#else
+   using T = ElementOf<V>;
+#if defined(__AVX512F__) && !defined(__clang__)
+   if constexpr (std::is_same_v<V, PackN<float, 16>>)
+      return __builtin_ia32_sqrtps512_mask(x, x, -1, 4); // all elements; round as the mode says
+   if constexpr (std::is_same_v<V, PackN<double, 8>>)
+      return __builtin_ia32_sqrtpd512_mask(x, x, -1, 4);
+#endif
+#if defined(__AVX__) && !defined(__clang__)
+   if constexpr (std::is_same_v<V, PackN<float, 8>>)
+      return __builtin_ia32_sqrtps256(x);
+   if constexpr (std::is_same_v<V, PackN<double, 4>>)
+      return __builtin_ia32_sqrtpd256(x);
+#endif
+#if defined(__SSE2__) && !defined(__clang__)
+   if constexpr (std::is_same_v<V, PackN<float, 4>>)
+      return __builtin_ia32_sqrtps(x);
+   if constexpr (std::is_same_v<V, PackN<double, 2>>)
+      return __builtin_ia32_sqrtpd(x);
+#endif
+   if constexpr (width<V> > 1) {
+      PackN<T, width<V> / 2> halves[2];
+      __builtin_memcpy(halves, &x, sizeof(V));
+      halves[0] = sqrt(halves[0]);
+      halves[1] = sqrt(halves[1]);
+      __builtin_memcpy(&x, halves, sizeof(V));
+   } else if constexpr (std::is_same_v<T, float>) {
+      x[0] = __builtin_sqrtf(x[0]);
+   } else {
+      x[0] = __builtin_sqrt(x[0]);
+   }
+   return x;
+#endif
+}
+
+/// `x = n ln 2 + rest`, |rest| <= ln(2) / 2; the low bits of `power` are n + 2 bias.
+template <class V>
+struct Reduced {
+   V rest;
+   MaskOf<V> power;
+};
+
+/// With n for `near`, which may be a rounded x.
+template <class V>
+SOFIE_INLINE Reduced<V> reduce_by_ln2(V x, V near)
+{
+   using Of = MathFor<V>;
+   // Numbers of this size are the integers, which their low bits count: the sum rounds x / ln 2.
+   // Twice the bias makes `power` positive.
+   constexpr auto shifter = static_cast<ElementOf<V>>((3ll << (Of::mantissa - 1)) + 2 * Of::bias);
+   const V shifted = multiply_add(near, splat<V>(Of::log2_e), splat<V>(shifter));
+   const V n = shifted - splat<V>(shifter);
+   const V rest = multiply_add(n, splat<V>(-Of::ln2_high), x);
+   return {multiply_add(n, splat<V>(-Of::ln2_low), rest), bits<MaskOf<V>>(shifted)};
+}
+
+template <class V>
+SOFIE_INLINE Reduced<V> reduce_by_ln2(V x)
+{
+   return reduce_by_ln2(x, x);
+}
+
+/// 2^n where the low bits of `biased` are n + bias, for normal 2^n: exact.
+template <class V>
+SOFIE_INLINE V power_of_two(MaskOf<V> biased)
+{
+   return bits<V>(biased << MathFor<V>::mantissa);
+}
+
+/// `e^rest - 1` of a reduced number.
+template <class V>
+SOFIE_INLINE V expm1_of_rest(V rest)
+{
+   return multiply_add(rest * rest, polynomial<MathFor<V>::exp>(rest), rest);
+}
+
+/// `e^x` for x that are not above exp_high.
+template <class V>
+SOFIE_INLINE V exp_not_high(V x)
+{
+   const Reduced<V> reduced = reduce_by_ln2(at_least(x, MathFor<V>::exp_low));
+   const V power = expm1_of_rest(reduced.rest) + splat<V>(1);
+   // In two steps, since 2^n itself can be out of range; only the second one rounds.
+   const MaskOf<V> half = reduced.power >> 1;
+   return power * power_of_two<V>(half) * power_of_two<V>(reduced.power - half);
+}
+
+/// `e^x`: 1 ULP / 1 ULP.
+template <class V>
+SOFIE_INLINE V exp(V x)
+{
+   return exp_not_high(at_most(x, MathFor<V>::exp_high));
+}
+
+/// `e^x - 1`: 1.5 ULP / 2 ULP.
+template <class V>
+SOFIE_INLINE V expm1(V x)
+{
+   using Of = MathFor<V>;
+   const Reduced<V> reduced = reduce_by_ln2(at_least(at_most(x, Of::exp_high), Of::expm1_low));
+   // (2^h (e^rest - 1) + 2^h - 2^(h-n)) 2^(n-h), since 2^n itself can be out of range.
+   const MaskOf<V> half = reduced.power >> 1;
+   const V first = power_of_two<V>(half);
+   const V second = power_of_two<V>(reduced.power - half);
+   const V inverse = power_of_two<V>(half - reduced.power + 2 * Of::bias);
+   const V sum = multiply_add(first, expm1_of_rest(reduced.rest), first - inverse);
+   return copysign(sum * second, x);
+}
+
+/// `tanh x = (e^2x - 1) / (e^2x - 1 + 2)`: 2.5 ULP / 2.7 ULP.
+template <class V>
+SOFIE_INLINE V tanh(V x)
+{
+   using Of = MathFor<V>;
+   const V size = at_most(abs(x), Of::tanh_high);
+   const Reduced<V> reduced = reduce_by_ln2(size + size);
+   const V power = power_of_two<V>(reduced.power - Of::bias);
+   const V difference = multiply_add(power, expm1_of_rest(reduced.rest), power - splat<V>(1));
+   return copysign(difference / (difference + splat<V>(2)), x);
+}
+
+/// `1 / (1 + e^-x)`: 2.5 ULP / 2.5 ULP.
+template <class V>
+SOFIE_INLINE V sigmoid(V x)
+{
+   // e^x / (e^x + 1) for x < 0, which does not overflow.
+   const V power = exp_not_high(-abs(x));
+   return select<V>(x < V{}, power, splat<V>(1)) / (power + splat<V>(1));
+}
+
+/// `log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)`: 2.1 ULP / 2.2 ULP.
+template <class V>
+SOFIE_INLINE V softplus(V x)
+{
+   // log(1 + p) = 2 atanh(s), s = p / (p + 2); 2 s = p - s p
+   const V power = exp_not_high(-abs(x));
+   const V s = power / (power + splat<V>(2));
+   const V square = s * s;
+   const V excess = power - square * polynomial<MathFor<V>::softplus>(square);
+   return at_least(x, 0) + multiply_add(-s, excess, power);
+}
+
+/// `erf x`, for |x| >= 1 as `1 - e^log(1 - erf x)`: 1.5 ULP / 1.5 ULP.
+template <class V>
+SOFIE_INLINE V erf(V x)
+{
+   using Of = MathFor<V>;
+   const V size = at_most(abs(x), Of::erf_high);
+   const V small = multiply_add(size, polynomial<Of::erf_small>(size * size), size);
+   const Reduced<V> reduced = reduce_by_ln2(polynomial<Of::erf_large>(size - splat<V>(1)));
+   const V power = power_of_two<V>(reduced.power - Of::bias);
+   const V large = splat<V>(1) - multiply_add(power, expm1_of_rest(reduced.rest), power);
+   return copysign(select<V>(size < splat<V>(1), small, large), x);
+}
+
+/// `erfc x = 1 - erf x`, accurate where erf x is about 1: 4 ULP / 5 ULP.
+///
+/// For |x| >= 1 as `e^(-x^2)` times what varies slowly, of -|x|: 2 minus that of |x|.
+template <class V>
+SOFIE_INLINE V erfc(V x)
+{
+   using Of = MathFor<V>;
+   const V small = multiply_add(-x, polynomial<Of::erf_small>(x * x), splat<V>(1) - x);
+   // x^2 = first^2 + low: the square is exact, since `first` has half of the bits.
+   constexpr auto low_bits = static_cast<ElementOf<MaskOf<V>>>((1ll << (Of::mantissa / 2 + 1)) - 1);
+   const V size = at_most(abs(x), Of::erfc_high);
+   const V first = bits<V>(bits<MaskOf<V>>(size) & ~low_bits);
+   const V low = (size - first) * (size + first);
+   const Reduced<V> reduced = reduce_by_ln2(-(first * first), -(size * size));
+   const V power = expm1_of_rest(reduced.rest - low) + splat<V>(1);
+   const V centre = splat<V>(Of::erfc_centre);
+   const V sum = size + centre;
+   const V slow = polynomial<Of::erfc>((size - centre) / sum) / sum;
+   // In two steps, since 2^n itself can be out of range; only the second one rounds.
+   const MaskOf<V> half = reduced.power >> 1;
+   const V large = power * slow * power_of_two<V>(half) * power_of_two<V>(reduced.power - half);
+   return select<V>(abs(x) < splat<V>(1), small, select<V>(x < V{}, splat<V>(2) - large, large));
+}
+
+/// `x = 2^n (1 + rest)`, sqrt(1/2) <= 1 + rest < sqrt(2).
+template <class V>
+struct Octave {
+   V rest;
+   MaskOf<V> n;
+};
+
+/// The octave of a normal x > 0.
+template <class V>
+SOFIE_INLINE Octave<V> octave(V x)
+{
+   using Of = MathFor<V>;
+   constexpr auto fraction = static_cast<ElementOf<MaskOf<V>>>((1ll << Of::mantissa) - 1);
+   const MaskOf<V> least = bits<MaskOf<V>>(splat<V>(Of::sqrt_half));
+   const MaskOf<V> above = bits<MaskOf<V>>(x) - least;
+   return {bits<V>((above & fraction) + least) - splat<V>(1), above >> Of::mantissa};
+}
+
+/// `log(2^n (1 + rest)) = n ln 2 + 2 atanh(rest / (rest + 2))`.
+template <class V>
+SOFIE_INLINE V log_of_octave(V rest, MaskOf<V> n)
+{
+   using Of = MathFor<V>;
+   // An integer to floating point, for targets without such an instruction for 64 bits.
+   const V shifter = splat<V>(static_cast<ElementOf<V>>(3ll << (Of::mantissa - 1)));
+   const V octaves = bits<V>(n + bits<MaskOf<V>>(shifter)) - shifter;
+   // 2 s = r - s r = r - (h - s h), with h = r^2 / 2: what is rounded before the end is small.
+   const V s = rest / (rest + splat<V>(2));
+   const V square = s * s;
+   const V half = rest * rest * splat<V>(0.5f);
+   const V more = half + square * polynomial<Of::log>(square);
+   const V low = multiply_add(s, more, octaves * splat<V>(Of::ln2_low));
+   return multiply_add(octaves, splat<V>(Of::ln2_high), rest - (half - low));
+}
+
+/// `result`, which is log x, where x is positive and finite; the limit or NaN elsewhere.
+template <class V>
+SOFIE_INLINE V log_limits(V result, V x)
+{
+   using Of = MathFor<V>;
+   const V positive = select<V>(x < splat<V>(Of::infinity), result, x);
+   return select<V>(x > V{}, positive, select<V>(x == V{}, splat<V>(-Of::infinity), splat<V>(Of::nan)));
+}
+
+/// `log x`: 1 ULP / 1 ULP.
+template <class V>
+SOFIE_INLINE V log(V x)
+{
+   using Of = MathFor<V>;
+   constexpr auto shift = static_cast<ElementOf<V>>(1ll << Of::mantissa);
+   const MaskOf<V> denormal = x < splat<V>(Of::smallest);
+   const Octave<V> parts = octave(select<V>(denormal, x * splat<V>(shift), x));
+   return log_limits(log_of_octave(parts.rest, parts.n - (denormal & Of::mantissa)), x);
+}
+
+/// `log(1 + x)`: 1.5 ULP / 1.5 ULP.
+template <class V>
+SOFIE_INLINE V log1p(V x)
+{
+   using Of = MathFor<V>;
+   // What 1 + x loses by rounding, exactly.
+   const V one = splat<V>(1);
+   const V sum = x + one;
+   const V kept = sum - one;
+   const V lost = (one - (sum - kept)) + (x - kept);
+   const Octave<V> parts = octave(sum);
+   // Times 2^-n, or a normal number where `lost` is too small to matter.
+   const MaskOf<V> scale = Of::bias - select<MaskOf<V>>(parts.n < Of::bias, parts.n, MaskOf<V>{} + (Of::bias - 1));
+   const V rest = multiply_add(lost, power_of_two<V>(scale), parts.rest);
+   return copysign(log_limits(log_of_octave(rest, parts.n), sum), x);
+}
+
+// The rest is too rare in networks for code of its own: one element after the other, as accurate as
+// the C library.
+
+#define SOFIE_EACH(name)                                                        \
+   struct Each_##name {                                                         \
+      SOFIE_INLINE float operator()(float x) { return __builtin_##name##f(x); } \
+      SOFIE_INLINE double operator()(double x) { return __builtin_##name(x); }  \
+   };                                                                           \
+   template <class V>                                                           \
+   SOFIE_INLINE V name(V x)                                                     \
+   {                                                                            \
+      return each(x, Each_##name{});                                            \
+   }
+
+SOFIE_EACH(sin)
+SOFIE_EACH(cos)
+SOFIE_EACH(tan)
+SOFIE_EACH(asin)
+SOFIE_EACH(acos)
+SOFIE_EACH(atan)
+SOFIE_EACH(sinh)
+SOFIE_EACH(cosh)
+SOFIE_EACH(asinh)
+SOFIE_EACH(acosh)
+SOFIE_EACH(atanh)
+
+#undef SOFIE_EACH
+
+#define SOFIE_EACH_PAIR(name)                               \
+   template <class V>                                       \
+   SOFIE_INLINE V name(V a, V b)                            \
+   {                                                        \
+      for (int i = 0; i < width<V>; ++i) {                  \
+         if constexpr (std::is_same_v<ElementOf<V>, float>) \
+            a[i] = __builtin_##name##f(a[i], b[i]);         \
+         else                                               \
+            a[i] = __builtin_##name(a[i], b[i]);            \
+      }                                                     \
+      return a;                                             \
+   }
+
+SOFIE_EACH_PAIR(pow)
+SOFIE_EACH_PAIR(fmod)
+
+#undef SOFIE_EACH_PAIR
+
+} // namespace sofie
+
+SOFIE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif

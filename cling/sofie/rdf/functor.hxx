@@ -1,0 +1,103 @@
+/// \file
+/// SofieFunctor: a network as a column of an RDataFrame, one Session for each slot.
+#ifndef SOFIE_RDF_FUNCTOR_HXX
+#define SOFIE_RDF_FUNCTOR_HXX
+
+#include "sofie/view.hxx"
+
+#ifndef __CLING__
+#include <ROOT/RVec.hxx>
+#include <TROOT.h>
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// One Session for each processing slot, all with the same weights. Copies share them: RDataFrame
+/// copies its functors, and a slot is never used by two threads at once.
+template <class Session>
+class Slots {
+   // Two Sessions on one cache line would make two threads wait for each other.
+   struct alignas(64) Slot {
+      Session session;
+   };
+   std::shared_ptr<std::vector<Slot>> slots_;
+
+public:
+   Slots(const Session &session, unsigned count) : slots_(std::make_shared<std::vector<Slot>>())
+   {
+      for (unsigned i = 0; i < count; ++i)
+         slots_->push_back(Slot{session});
+   }
+   Session &operator[](unsigned slot) const
+   {
+      if (slot >= slots_->size())
+         throw std::out_of_range("SofieFunctor has " + std::to_string(slots_->size()) +
+                                 " slots and is used in more: construct it with df.GetNSlots()");
+      return (*slots_)[slot].session;
+   }
+};
+
+/// A functor with exactly one signature, which is what DefineSlot accepts from Python:
+/// `Score::run(session, columns...)` in the slot's own Session.
+template <class Session, class Score, class... Columns>
+class SlotFunctor {
+   Slots<Session> slots_;
+
+public:
+   SlotFunctor(const Session &session, unsigned count) : slots_(session, count) {}
+   auto operator()(unsigned slot, Columns... columns) { return Score::run(slots_[slot], columns...); }
+};
+
+/// What one event gives: a number, or an RVec where the network has several outputs.
+template <class Session>
+SOFIE_INLINE auto score_event(Session &session, const typename Session::Input *x)
+{
+   using T = typename Session::Output;
+   if constexpr (Session::output_size == 1) {
+      T y;
+      session.infer(x, &y);
+      return y;
+   } else {
+      ROOT::RVec<T> y(static_cast<std::size_t>(Session::output_size));
+      session.infer(x, y.data());
+      return y;
+   }
+}
+
+template <class Session, class Numbers>
+class SofieFunctorOf;
+
+template <class Session, std::size_t... I>
+class SofieFunctorOf<Session, std::index_sequence<I...>> {
+   static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
+                 "SofieFunctor<N, Session>: the network has another number of inputs than N");
+   template <std::size_t>
+   using Number = typename Session::Input;
+   Slots<Session> slots_;
+
+public:
+   /// `nslots` Sessions (0: as many as ROOT has threads), with the weights of this file.
+   explicit SofieFunctorOf(unsigned nslots, const std::string &weights) :
+      slots_(Session(weights), nslots ? nslots : ROOT::IsImplicitMTEnabled() ? ROOT::GetThreadPoolSize() : 1)
+   {
+   }
+   auto operator()(unsigned slot, Number<I>... x)
+   {
+      const typename Session::Input features[] = {x...};
+      return score_event(slots_[slot], features);
+   }
+};
+
+/// df.DefineSlot("y", SofieFunctor<N, TMVA_SOFIE_model::Session>(nslots, "model.dat"), {N columns})
+template <std::size_t N, class Session>
+using SofieFunctor = SofieFunctorOf<Session, std::make_index_sequence<N>>;
+
+} // namespace sofie
+
+using sofie::SofieFunctor;
+
+SOFIE_END
+
+#endif

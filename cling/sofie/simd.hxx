@@ -1,0 +1,163 @@
+/// \file
+/// Pack<T>: a register of numbers, on the vector extension that g++ and clang share.
+///
+/// All arithmetic of the kernels is done on packs, tails included, so that an element's result
+/// does not depend on where in an array it stands.
+#ifndef SOFIE_SIMD_HXX
+#define SOFIE_SIMD_HXX
+
+#include "sofie/view.hxx"
+
+// g++ warns that packs wider than its target's registers are passed in another way than with wider
+// registers. Nothing here is passed: all functions are inlined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// `N` elements of type `T`; bool is held as bytes that are 0 or 1.
+template <class T, int N>
+struct PackOf {
+   typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <int N>
+struct PackOf<bool, N> {
+   typedef unsigned char type __attribute__((vector_size(N)));
+};
+template <class T, int N>
+using PackN = typename PackOf<T, N>::type;
+
+/// How many elements of type `T` a register holds.
+template <class T>
+inline constexpr int lanes = SOFIE_SIMD_BYTES / static_cast<int>(sizeof(T));
+
+template <class T>
+using Pack = PackN<T, lanes<T>>;
+
+/// The element type of a pack.
+template <class V>
+using ElementOf = std::decay_t<decltype(std::declval<V>()[0])>;
+
+/// How many elements a pack has.
+template <class V>
+inline constexpr int width = static_cast<int>(sizeof(V) / sizeof(ElementOf<V>));
+
+/// What a comparison of packs gives: -1 where true, 0 where false, in integers of the same size.
+template <class V>
+using MaskOf = decltype(std::declval<V>() < std::declval<V>());
+
+/// All elements equal to `value` (written so that -0.0 keeps its sign).
+template <class V>
+SOFIE_INLINE V splat(ElementOf<V> value)
+{
+   return value - V{};
+}
+
+/// `mask ? yes : no`, element by element.
+template <class V>
+SOFIE_INLINE V select(MaskOf<V> mask, V yes, V no)
+{
+   return mask ? yes : no;
+}
+
+/// The same bits as another type of the same size.
+template <class To, class From>
+SOFIE_INLINE To bits(From from)
+{
+   static_assert(sizeof(To) == sizeof(From), "the bits of a pack are read as a pack of the same size");
+   To to;
+   __builtin_memcpy(&to, &from, sizeof(To));
+   return to;
+}
+
+/// Element-wise conversion; to bool: whether it differs from zero. A number with a fraction becomes
+/// an integer towards zero, and where `To` cannot hold that, the integer modulo 2^bits.
+template <class To, class V>
+SOFIE_INLINE PackN<To, width<V>> convert(V v)
+{
+   using From = ElementOf<V>;
+   if constexpr (std::is_same_v<To, bool>)
+      return __builtin_convertvector((v != V{}) & 1, PackN<bool, width<V>>);
+   else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To> && sizeof(To) < 4)
+      return __builtin_convertvector(__builtin_convertvector(v, PackN<std::int32_t, width<V>>), PackN<To, width<V>>);
+   else if constexpr (std::is_floating_point_v<From> && std::is_same_v<To, std::uint32_t>)
+      return __builtin_convertvector(__builtin_convertvector(v, PackN<std::int64_t, width<V>>), PackN<To, width<V>>);
+   else
+      return __builtin_convertvector(v, PackN<To, width<V>>);
+}
+
+/// `f` of each element: for functions that are rare enough to leave to the C library.
+template <class V, class F>
+SOFIE_INLINE V each(V v, F f)
+{
+   for (int i = 0; i < width<V>; ++i)
+      v[i] = f(v[i]);
+   return v;
+}
+
+/// `N` elements from memory that need not be aligned.
+template <int N, class T>
+SOFIE_INLINE PackN<std::remove_const_t<T>, N> load(T *from)
+{
+   PackN<std::remove_const_t<T>, N> v;
+   __builtin_memcpy(&v, from, sizeof(v));
+   return v;
+}
+
+/// Copies `Bytes`, `Bytes / 2`, ... as the bits of `count` say: a tail without a loop.
+template <int Bytes>
+SOFIE_INLINE void copy_tail(char *to, const char *from, Size count)
+{
+   if (count & Bytes) {
+      __builtin_memcpy(to, from, Bytes);
+      to += Bytes;
+      from += Bytes;
+   }
+   if constexpr (Bytes > 1)
+      copy_tail<Bytes / 2>(to, from, count);
+}
+
+/// The first `count` <= N elements; the others are zero.
+template <int N, class T>
+SOFIE_INLINE PackN<std::remove_const_t<T>, N> load_some(T *from, Size count)
+{
+   if (count == N)
+      return load<N>(from);
+   PackN<std::remove_const_t<T>, N> v{};
+   copy_tail<sizeof(v) / 2>(reinterpret_cast<char *>(&v), reinterpret_cast<const char *>(from),
+                            count * static_cast<Size>(sizeof(T)));
+   return v;
+}
+
+template <class T, class V>
+SOFIE_INLINE void store(T *to, V v)
+{
+   static_assert(sizeof(V) == sizeof(T) * width<V>, "a pack is stored in its own element type");
+   __builtin_memcpy(to, &v, sizeof(V));
+}
+
+/// The first `count` <= width elements of `v`.
+template <class T, class V>
+SOFIE_INLINE void store_some(T *to, V v, Size count)
+{
+   static_assert(sizeof(V) == sizeof(T) * width<V>, "a pack is stored in its own element type");
+   if (count == width<V>)
+      return store(to, v);
+   char buffer[sizeof(V)];
+   __builtin_memcpy(buffer, &v, sizeof(V));
+   copy_tail<sizeof(V) / 2>(reinterpret_cast<char *>(to), buffer, count * static_cast<Size>(sizeof(T)));
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif

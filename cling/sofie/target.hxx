@@ -1,0 +1,76 @@
+/// \file
+/// The instruction set and what differs between g++, clang and ROOT's Cling.
+///
+/// A compiler is told the instruction set by its own flags (-march=...). Cling compiles for generic
+/// x86-64: there the caller defines SOFIE_TARGET (the argument of __attribute__((target(...))))
+/// and SOFIE_SIMD_BYTES before the first header, and all code between SOFIE_BEGIN and SOFIE_END
+/// gets it.
+#ifndef SOFIE_TARGET_HXX
+#define SOFIE_TARGET_HXX
+
+// ROOT's C++ modules give Cling the standard library; including it again would need the system's
+// headers, which a machine without a compiler lacks.
+#ifndef __CLING__
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#endif
+
+#ifndef SOFIE_SIMD_BYTES
+#if defined(__AVX512F__)
+#define SOFIE_SIMD_BYTES 64
+#elif defined(__AVX__)
+#define SOFIE_SIMD_BYTES 32
+#else
+#define SOFIE_SIMD_BYTES 16
+#endif
+#endif
+
+#define SOFIE_PRAGMA(text) _Pragma(#text)
+
+#ifdef SOFIE_TARGET
+#define SOFIE_BEGIN \
+   SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
+#define SOFIE_END SOFIE_PRAGMA(clang attribute pop)
+#else
+#define SOFIE_BEGIN
+#define SOFIE_END
+#endif
+
+// Small functions must be inlined: a vector in memory between two of them costs more than either.
+#define SOFIE_INLINE inline __attribute__((always_inline))
+
+// Kernels are functions of their own: an infer() with all of them inlined takes long to compile.
+#define SOFIE_KERNEL __attribute__((noinline))
+
+// Entry points stay out of line in Cling, which otherwise compiles them again in each caller.
+#ifdef __CLING__
+#define SOFIE_ENTRY __attribute__((noinline))
+#else
+#define SOFIE_ENTRY inline
+#endif
+
+// Unrolling is what makes code fast under Cling's simple register allocator, which spills every
+// live value at the end of each basic block: long blocks make that rare.
+#if defined(__clang__)
+#define SOFIE_UNROLL_ALL SOFIE_PRAGMA(clang loop unroll(full))
+#define SOFIE_UNROLL(n) SOFIE_PRAGMA(clang loop unroll_count(n))
+#elif defined(__GNUC__)
+#define SOFIE_UNROLL_ALL SOFIE_PRAGMA(GCC unroll 64)
+#define SOFIE_UNROLL(n) SOFIE_PRAGMA(GCC unroll n)
+#else
+#define SOFIE_UNROLL_ALL
+#define SOFIE_UNROLL(n)
+#endif
+
+#endif

@@ -1,0 +1,99 @@
+/// \file
+/// View<T, extents...>: a shaped pointer. Extents are part of the type; `dyn` is known at run time.
+#ifndef SOFIE_VIEW_HXX
+#define SOFIE_VIEW_HXX
+
+#include "sofie/target.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Sizes and positions. Signed, so that arithmetic on sizes means what it says.
+using Size = std::ptrdiff_t;
+
+/// An extent that is known only when the network runs.
+inline constexpr Size dyn = -1;
+
+/// A dense row-major tensor in memory that somebody else owns.
+template <class T, Size... Extents>
+class View {
+   static constexpr Size static_[sizeof...(Extents) + 1] = {Extents..., 1};
+   T *data_;
+   Size dynamic_[((Extents == dyn ? 1 : 0) + ... + 0) + 1];
+
+   static constexpr int dynamics_before(int axis)
+   {
+      int count = 0;
+      for (int i = 0; i < axis; ++i)
+         count += static_[i] == dyn ? 1 : 0;
+      return count;
+   }
+
+public:
+   using Element = T;
+   static constexpr int rank = sizeof...(Extents);
+   static constexpr bool is_static = ((Extents != dyn) && ... && true);
+
+   /// The extent of one axis as the type says it: a number or `dyn`.
+   template <int Axis>
+   static constexpr Size static_extent = static_[Axis];
+
+   /// The memory, and the extents that are `dyn`, in order.
+   template <class... Sizes>
+   SOFIE_INLINE explicit View(T *data, Sizes... sizes) : data_(data), dynamic_{static_cast<Size>(sizes)..., 1}
+   {
+      static_assert(sizeof...(Sizes) == ((Extents == dyn ? 1 : 0) + ... + 0), "one size for each dynamic extent");
+   }
+
+   SOFIE_INLINE T *data() const { return data_; }
+
+   /// The extent of one axis; a constant where it is static.
+   template <int Axis>
+   SOFIE_INLINE Size extent() const
+   {
+      static_assert(Axis >= 0 && Axis < rank, "no such axis");
+      if constexpr (static_[Axis] != dyn)
+         return static_[Axis];
+      else
+         return dynamic_[dynamics_before(Axis)];
+   }
+
+   /// How far apart two neighbours along one axis are; 0 where the extent is a static 1, so that
+   /// walking along such an axis stays where it is: that is broadcasting.
+   template <int Axis>
+   SOFIE_INLINE Size stride() const
+   {
+      if constexpr (static_[Axis] == 1)
+         return 0;
+      else
+         return size_from<Axis + 1>();
+   }
+
+   /// The number of elements of one slice through the axes `Axis`, `Axis + 1`, ...
+   template <int Axis>
+   SOFIE_INLINE Size size_from() const
+   {
+      if constexpr (Axis >= rank)
+         return 1;
+      else
+         return extent<Axis>() * size_from<Axis + 1>();
+   }
+
+   /// The same shape, `offset` elements further on.
+   SOFIE_INLINE View shifted(Size offset) const
+   {
+      View moved = *this;
+      moved.data_ += offset;
+      return moved;
+   }
+
+   /// The number of elements.
+   SOFIE_INLINE Size size() const { return size_from<0>(); }
+};
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,143 @@
+/// \file
+/// The weight file, and memory that is aligned for packs.
+///
+/// A weight file is, in little-endian order: the eight bytes "SOFIEDAT"; the 64-bit number of its
+/// format, 1; the 64-bit number of tensors; the checksum, which is the sum of (2 i + 1) * word i over
+/// the 64-bit words from offset 32 on, modulo 2^64; then for each tensor its offset from the start of the file and its size in bytes, both 64-bit;
+/// then the tensors, each at a multiple of 64 bytes. The order of tensors is part of the header
+/// that reads the file.
+#ifndef SOFIE_WEIGHTS_HXX
+#define SOFIE_WEIGHTS_HXX
+
+#include "sofie/view.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Memory for `size` elements, aligned to cache lines, zero at first. A value: copying copies.
+template <class T>
+class Buffer {
+   Size size_ = 0;
+   T *data_ = nullptr;
+
+public:
+   Buffer() = default;
+   explicit Buffer(Size size) : size_(size)
+   {
+      const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
+      data_ = static_cast<T *>(::operator new(bytes ? bytes : 1, std::align_val_t(64)));
+      __builtin_memset(static_cast<void *>(data_), 0, bytes);
+   }
+   Buffer(const Buffer &other) : Buffer(other.size_)
+   {
+      __builtin_memcpy(static_cast<void *>(data_), other.data_, static_cast<std::size_t>(size_) * sizeof(T));
+   }
+   Buffer(Buffer &&other) noexcept : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr))
+   {
+   }
+   Buffer &operator=(Buffer other) noexcept
+   {
+      std::swap(size_, other.size_);
+      std::swap(data_, other.data_);
+      return *this;
+   }
+   ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
+
+   T *data() { return data_; }
+   const T *data() const { return data_; }
+   Size size() const { return size_; }
+};
+
+/// A weight file in memory, checked as a whole when it is opened and by size at each tensor.
+class WeightFile {
+   Buffer<char> own_;
+   const char *bytes_ = nullptr;
+   std::size_t size_ = 0;
+   std::string name_;
+
+   [[noreturn]] void fail(const std::string &why) const { throw std::runtime_error(name_ + ": " + why); }
+
+   std::uint64_t number(std::size_t at) const
+   {
+      std::uint64_t value;
+      __builtin_memcpy(&value, bytes_ + at, sizeof value);
+      return value;
+   }
+
+   static constexpr std::size_t head = 32;
+
+   void check() const
+   {
+      if (size_ < head || __builtin_memcmp(bytes_, "SOFIEDAT", 8) != 0)
+         fail("is no weight file of sofie_rdf");
+      if (number(8) != 1)
+         fail("has a format that this header does not know");
+      std::uint64_t sum = 0, factor = 1;
+      for (std::size_t i = head; i + 8 <= size_; i += 8, factor += 2)
+         sum += factor * number(i);
+      if (size_ % 8 != 0 || sum != number(24))
+         fail("is truncated or damaged");
+      if (number(16) > (size_ - head) / 16)
+         fail("has a table that does not fit in it");
+   }
+
+public:
+   /// Reads a file.
+   explicit WeightFile(const std::string &path) : name_(path)
+   {
+      std::FILE *file = std::fopen(path.c_str(), "rb");
+      if (!file)
+         fail("cannot be opened. Give the Session the path of the weight file that was written with its header");
+      std::fseek(file, 0, SEEK_END);
+      const long end = std::ftell(file);
+      std::fseek(file, 0, SEEK_SET);
+      own_ = Buffer<char>(end < 0 ? 0 : end);
+      size_ = std::fread(own_.data(), 1, static_cast<std::size_t>(own_.size()), file);
+      std::fclose(file);
+      bytes_ = own_.data();
+      check();
+   }
+
+   /// Uses the bytes of a file that are in memory, for as long as they are.
+   WeightFile(const void *bytes, std::size_t size)
+      : bytes_(static_cast<const char *>(bytes)), size_(size), name_("weights in memory")
+   {
+      check();
+   }
+
+   /// Tensor number `index`, as a view of this type.
+   template <class V, class... Sizes>
+   V tensor(std::size_t index) const
+   {
+      static_assert(V::is_static, "constants have sizes that are known");
+      using T = typename V::Element;
+      const std::size_t wanted = static_cast<std::size_t>(V(nullptr).size()) * sizeof(T);
+      const std::size_t entry = head + 16 * index;
+      if (index >= number(16) || number(entry + 8) != wanted || number(entry) > size_ ||
+          wanted > size_ - number(entry) || number(entry) % 64 != 0)
+         fail("does not belong to this header: tensor " + std::to_string(index) + " differs");
+      // The caller copies or packs it; the bytes themselves may stand anywhere in the user's memory.
+      return V(reinterpret_cast<T *>(bytes_ + number(entry)));
+   }
+};
+
+/// A constant tensor of one's own, of the shape and element type of the view `V`.
+template <class V>
+class Constant {
+   using T = std::remove_const_t<typename V::Element>;
+   Buffer<T> data_;
+
+public:
+   explicit Constant(V source) : data_(source.size())
+   {
+      __builtin_memcpy(static_cast<void *>(data_.data()), source.data(), static_cast<std::size_t>(source.size()) * sizeof(T));
+   }
+   const T *data() const { return data_.data(); }
+};
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

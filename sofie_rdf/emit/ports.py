@@ -1,0 +1,190 @@
+"""`Session::infer` as its callers see it: one function that computes, and overloads around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sofie_rdf.emit.literals import size, string
+from sofie_rdf.emit.names import identifiers
+from sofie_rdf.ir.dims import substitute
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import DType, TensorType
+
+__all__ = ["Interface", "Port"]
+
+# Names that infer, its class, or its parameters use themselves.
+RESERVED = frozenset(
+    """weights_ scratch_ w file weights infer Session Weights Input Output input_size
+    output_size""".split()
+)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the network as a parameter of `infer`."""
+
+    value: str
+    name: str
+    type: TensorType
+    output: bool
+
+    @property
+    def pointer(self) -> str:
+        return f"{'' if self.output else 'const '}{self.type.dtype.cxx} *{self.name}"
+
+    @property
+    def vector_type(self) -> str:
+        # There is no array of bool in a std::vector<bool>.
+        element = "std::uint8_t" if self.type.dtype is DType.BOOL else self.type.dtype.cxx
+        return f"std::vector<{element}>"
+
+    @property
+    def vector(self) -> str:
+        return f"{'' if self.output else 'const '}{self.vector_type} &{self.name}"
+
+    @property
+    def data(self) -> str:
+        if self.type.dtype is not DType.BOOL:
+            return f"{self.name}.data()"
+        return f"reinterpret_cast<{'' if self.output else 'const '}bool *>({self.name}.data())"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The inputs, outputs and dynamic sizes of a network under their C++ names."""
+
+    graph: Graph
+    model: str
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """A C++ name for every value that the graph computes or takes."""
+        graph = self.graph
+        computed = (o for n in graph.nodes for o in n.outputs)
+        values = (*graph.inputs, *graph.outputs, *computed)
+        # In the body of infer, N is the signed form of the parameter N_.
+        sizes = (n for s in self.sizes.values() for n in (s, f"{s}_"))
+        return identifiers(values, {*RESERVED, *sizes})
+
+    @cached_property
+    def sizes(self) -> Mapping[str, str]:
+        """A C++ name for every named size, in the order in which `infer` takes them."""
+        return identifiers(self.graph.symbols, RESERVED)
+
+    @cached_property
+    def ports(self) -> tuple[Port, ...]:
+        graph, known = self.graph, self.names
+        ins = (Port(i, known[i], graph.types[i], False) for i in graph.inputs)
+        return (*ins, *(Port(o, known[o], graph.types[o], True) for o in graph.outputs))
+
+    @property
+    def inputs(self) -> list[Port]:
+        return [p for p in self.ports if not p.output]
+
+    @property
+    def outputs(self) -> list[Port]:
+        return [p for p in self.ports if p.output]
+
+    def signature(self, scope: str = "") -> str:
+        """``void infer(std::size_t N, const float *x, float *y)``"""
+        sizes = [f"std::size_t {s}" for s in self.sizes.values()]
+        return f"void {scope}infer({', '.join([*sizes, *(p.pointer for p in self.ports)])})"
+
+    # One event -----------------------------------------------------------------------------------
+
+    def traits(self) -> Iterable[str]:
+        """What `SofieFunctor` must know, for a network with one input, one output and one event."""
+        one = {self.graph.leading_symbol: 1} if self.graph.leading_symbol else {}
+        if len(self.ports) != 2 or set(self.graph.symbols) - one.keys():
+            return
+        yield "   /// One event: so many numbers in, so many out."
+        for role, port in zip(("input", "output"), self.ports, strict=True):
+            yield f"   using {role.title()} = {port.type.dtype.cxx};"
+            elements = size(substitute(port.type.size, one), {})
+            yield f"   static constexpr sofie::Size {role}_size = {elements};"
+        yield ""
+
+    # Overloads -----------------------------------------------------------------------------------
+
+    def overloads(self) -> Iterable[str]:
+        """Every way to call `infer`: with or without the batch, into memory or vectors."""
+        yield "   /// Evaluates into the caller's memory; input and output must not overlap."
+        yield f"   {self.signature()};"
+        yield from self._variant(list(self.sizes.values()), None)
+        if self.graph.leading_symbol:
+            (batch,) = self.sizes.values()
+            arguments = ", ".join(["1", *(p.name for p in self.ports)])
+            yield f"   /// One event: {batch} is 1."
+            pointers = ", ".join(p.pointer for p in self.ports)
+            yield f"   void infer({pointers}) {{ infer({arguments}); }}"
+            yield from self._variant([], batch)
+
+    def _variant(self, given: Sequence[str], batch: str | None) -> Iterable[str]:
+        """The overloads that take these sizes; ``batch`` names the one that is 1 instead."""
+        sizes = [f"std::size_t {s}" for s in given]
+        start = [f"      const std::size_t {batch} = 1;"] if batch else []
+        ins, outs = self.inputs, self.outputs
+        yield from self._function(
+            self._result, [*sizes, *(p.pointer for p in ins)], [*start, *self._into_vectors()]
+        )
+        if ins and all(p.type.dtype is not DType.BOOL for p in ins):
+            yield "   /// The same for vectors, whose sizes are checked."
+            yield from self._function(
+                self._result,
+                [*sizes, *(p.vector for p in ins)],
+                [*start, *self._checks(), f"      return infer({self._call(ins)});"],
+            )
+            yield from self._function(
+                "void",
+                [*sizes, *(p.vector for p in (*ins, *outs))],
+                [
+                    *start,
+                    *self._checks(),
+                    *self._resizes(),
+                    f"      infer({self._call(self.ports)});",
+                ],
+            )
+
+    @staticmethod
+    def _function(result: str, parameters: Sequence[str], body: Sequence[str]) -> Iterable[str]:
+        yield f"   {result} infer({', '.join(parameters)})"
+        yield "   {"
+        yield from body
+        yield "   }"
+
+    @property
+    def _result(self) -> str:
+        types = [p.vector_type for p in self.outputs]
+        return types[0] if len(types) == 1 else f"std::tuple<{', '.join(types)}>"
+
+    def _call(self, vectors: Sequence[Port]) -> str:
+        return ", ".join([*self.sizes.values(), *(p.data for p in vectors)])
+
+    def _elements(self, port: Port) -> str:
+        names = {s: f"static_cast<sofie::Size>({v})" for s, v in self.sizes.items()}
+        elements = size(port.type.size, names)
+        return elements if elements.isdigit() else f"static_cast<std::size_t>({elements})"
+
+    def _into_vectors(self) -> Iterable[str]:
+        for port in self.outputs:
+            yield f"      {port.vector_type} {port.name}({self._elements(port)});"
+        ins = [p.name for p in self.inputs]
+        outs = [p.data for p in self.outputs]
+        yield f"      infer({', '.join([*self.sizes.values(), *ins, *outs])});"
+        if len(outs) == 1:
+            yield f"      return {self.outputs[0].name};"
+        else:
+            moved = ", ".join(f"std::move({p.name})" for p in self.outputs)
+            yield f"      return {{{moved}}};"
+
+    def _checks(self) -> Iterable[str]:
+        for port in self.inputs:
+            message = f"{self.model}: input {port.value} has the wrong number of elements"
+            yield f"      if ({port.name}.size() != {self._elements(port)})"
+            yield f"         throw std::invalid_argument({string(message)});"
+
+    def _resizes(self) -> Iterable[str]:
+        for port in self.outputs:
+            yield f"      {port.name}.resize({self._elements(port)});"

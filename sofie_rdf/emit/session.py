@@ -1,0 +1,267 @@
+"""The header: a planned graph as a C++ class `Session` that reads like a summary of the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sofie_rdf.emit.literals import comment, number, size, string
+from sofie_rdf.emit.names import identifier, identifiers
+from sofie_rdf.emit.ports import Interface
+from sofie_rdf.emit.weights import weight_file
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.operator import Argument, Call, Functor, Operand, Packed, Tensor
+from sofie_rdf.ir.types import DType, Shape
+from sofie_rdf.passes.memory import MemoryPlan, Scratch, Weight
+
+__all__ = ["Emission", "emit", "include_directory", "inlined", "namespace_of"]
+
+
+@dataclass(frozen=True)
+class Emission:
+    """An emitted model: the text of its header, and the bytes of its weight file."""
+
+    name: str
+    namespace: str
+    header: str
+    weights: bytes
+
+
+def namespace_of(name: str) -> str:
+    """The namespace of a model's Session: SOFIE's prefix and the model's name."""
+    return f"TMVA_SOFIE_{identifier(name)}"
+
+
+def emit(graph: Graph, plan: MemoryPlan, *, name: str = "", namespace: str = "") -> Emission:
+    """The header and the weight file of a planned graph. The same graph gives the same text."""
+    name = name or graph.name
+    emitter = _Emitter(graph, plan, name, namespace or namespace_of(name))
+    tensors = [graph.constants[t] for t in emitter.tensors]
+    return Emission(name, emitter.namespace, emitter.header(), weight_file(tensors))
+
+
+def include_directory() -> Path:
+    """The folder that holds ``sofie/``, the headers that emitted code includes."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "cling"
+    return installed if installed.is_dir() else package.parent / "cling"
+
+
+_INCLUDE = re.compile(r'^#include "(sofie/[^"]+)"\n', re.MULTILINE)
+
+
+def inlined(header: str) -> str:
+    """The header with all of sofie's headers in it: one file that needs nothing but a compiler."""
+    seen: set[str] = set()
+
+    def text_of(match: re.Match[str]) -> str:
+        if match[1] in seen:
+            return ""
+        seen.add(match[1])
+        return _INCLUDE.sub(text_of, (include_directory() / match[1]).read_text())
+
+    return _INCLUDE.sub(text_of, header)
+
+
+@dataclass(frozen=True)
+class _Emitter:
+    graph: Graph
+    plan: MemoryPlan
+    name: str
+    namespace: str
+
+    # What there is to say ------------------------------------------------------------------------
+
+    @cached_property
+    def interface(self) -> Interface:
+        return Interface(self.graph, self.name)
+
+    @cached_property
+    def calls(self) -> tuple[tuple[str, Call], ...]:
+        """Every kernel call, under the name of the node that it comes from."""
+        nodes = (n for n in self.graph.nodes if not n.op.is_alias)
+        return (*(self._call(n) for n in nodes), *self._copies())
+
+    def _call(self, node: Node) -> tuple[str, Call]:
+        inputs = [self.graph.operand(i) if i else None for i in node.inputs]
+        outputs = [self.graph.operand(o) for o in node.outputs]
+        return node.origin.name or node.outputs[0], node.op.lower(inputs, outputs)
+
+    def _copies(self) -> Iterable[tuple[str, Call]]:
+        for source, output in self.plan.copies:
+            shape = (self.graph.types[output].size,)
+            to = Tensor(Operand(output, self.graph.types[output]), shape)
+            yield output, Call("sofie::copy", (to, Tensor(self.graph.operand(source), shape)))
+
+    @cached_property
+    def members(self) -> Mapping[Packed | str, str]:
+        """What `Weights` holds: packed constants, and by name those that are used as they are."""
+        found: dict[Packed | str, str] = {}
+        for argument in (a for _, call in self.calls for a in call.arguments):
+            if isinstance(argument, Packed):
+                found.setdefault(argument, argument.sources[0].operand.name)
+            elif isinstance(argument, Tensor) and (name := self._constant(argument.operand)):
+                found.setdefault(name, name)
+        # A constant that is used in two forms is two members.
+        labels: list[str] = []
+        for name in found.values():
+            labels.append(f"{name} {len(labels)}" if name in labels else name)
+        return dict(zip(found, identifiers(labels).values(), strict=True))
+
+    def _constant(self, operand: Operand) -> str:
+        """The constant whose memory an operand is, or an empty string."""
+        place = self.plan.places[operand.name]
+        return place.name if isinstance(place, Weight) else ""
+
+    @cached_property
+    def tensors(self) -> Mapping[str, int]:
+        """The constants in the weight file, by name, and their numbers in it."""
+        found: dict[str, None] = {}
+        for key in self.members:
+            sources = [s.operand.name for s in key.sources] if isinstance(key, Packed) else [key]
+            found.update(dict.fromkeys(sources))
+        return {name: i for i, name in enumerate(found)}
+
+    # How it is said ------------------------------------------------------------------------------
+
+    def size(self, dim: Dim) -> str:
+        return size(dim, self.interface.sizes)
+
+    def view_type(self, dtype: DType, shape: Shape, *, const: bool) -> str:
+        extents = "".join(f", {d if isinstance(d, int) else 'sofie::dyn'}" for d in shape)
+        return f"sofie::View<{'const ' if const else ''}{dtype.cxx}{extents}>"
+
+    def view(self, tensor: Tensor, *, const: bool) -> str:
+        kind = self.view_type(tensor.operand.type.dtype, tensor.extents, const=const)
+        dynamic = [self.size(d) for d in tensor.extents if not isinstance(d, int)]
+        return f"{kind}({', '.join([self.pointer(tensor.operand), *dynamic])})"
+
+    def pointer(self, operand: Operand) -> str:
+        match self.plan.places[operand.name]:
+            case Weight(name):
+                return f"w.{self.members[name]}.data()"
+            case Scratch(root):
+                return self.interface.names[root]
+            case argument:
+                return self.interface.names[argument.name]
+
+    def argument(self, argument: Argument, *, const: bool) -> str:
+        match argument:
+            case Functor(cxx, values):
+                return f"{cxx}{{{', '.join(map(number, values))}}}"
+            case Tensor():
+                return self.view(argument, const=const)
+            case Packed():
+                return f"w.{self.members[argument]}"
+            case _:
+                return self.size(argument)
+
+    def statement(self, label: str, call: Call) -> Iterable[str]:
+        tensors = [a for a in call.arguments if isinstance(a, Tensor)]
+        written = tensors[: call.outputs]
+        texts = [self.argument(a, const=a not in written) for a in call.arguments]
+        joined = ",\n      ".join(texts)
+        yield f"   // {comment(label)}"
+        yield f"   {call.kernel}(\n      {joined});"
+
+    # Sections of the header ----------------------------------------------------------------------
+
+    def header(self) -> str:
+        guard = f"{self.namespace}_HXX"
+        sections = [*self._title(), f"#ifndef {guard}", f"#define {guard}", "", *self._includes()]
+        sections += ["", "SOFIE_BEGIN", "", f"namespace {self.namespace} {{", ""]
+        sections += [*self._weights(), "", *self._session(), "", *self._infer(), ""]
+        sections += [f"}} // namespace {self.namespace}", "", "SOFIE_END", "", "#endif", ""]
+        return "\n".join(sections)
+
+    def _title(self) -> Iterable[str]:
+        yield f"// {comment(self.name)}: a network compiled by sofie_rdf."
+        for port in self.interface.ports:
+            kind = "output" if port.output else "input "
+            yield f"// {kind} {comment(port.value)}: {comment(str(port.type))}"
+
+    def _includes(self) -> Iterable[str]:
+        used = {h for n in self.graph.nodes if not n.op.is_alias for h in n.op.headers}
+        if self.plan.copies:
+            used.add("sofie/kernels/layout.hxx")
+        return (f'#include "{h}"' for h in ("sofie/arena.hxx", *sorted(used)))
+
+    def _weights(self) -> Iterable[str]:
+        yield "/// The constants as the kernels want them; all Sessions share one copy."
+        yield "struct Weights {"
+        starts = []
+        for key, member in self.members.items():
+            if isinstance(key, Packed):
+                sources = [self._tensor(s.operand.name) for s in key.sources]
+                yield f"   {key.cxx} {member};"
+            else:
+                sources = [self._tensor(key)]
+                yield f"   sofie::Constant<{self._constant_view(key)}> {member};"
+            starts.append(f"{member}({', '.join(sources)})")
+        yield ""
+        unused = "" if starts else "[[maybe_unused]] "
+        listed = ",\n      ".join(starts)
+        begin = f" :\n      {listed}" if starts else ""
+        yield f"   explicit Weights({unused}const sofie::WeightFile &file){begin}"
+        yield "   {"
+        yield "   }"
+        yield "};"
+
+    def _constant_view(self, name: str) -> str:
+        type_ = self.graph.types[name]
+        return self.view_type(type_.dtype, type_.shape, const=True)
+
+    def _tensor(self, name: str) -> str:
+        return f"file.tensor<{self._constant_view(name)}>({self.tensors[name]})"
+
+    def _session(self) -> Iterable[str]:
+        default = string(f"{identifier(self.name)}.dat")
+        yield "/// Evaluates the network. Each thread needs its own; copies share the weights."
+        yield "class Session {"
+        yield "   std::shared_ptr<const Weights> weights_;"
+        yield "   sofie::Arena scratch_;"
+        yield ""
+        yield "public:"
+        yield "   /// Reads the weight file that was written with this header."
+        yield f"   explicit Session(const std::string &weights = {default}) :"
+        yield "      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))"
+        yield "   {"
+        yield "   }"
+        yield "   /// Shares the weights of others."
+        yield "   explicit Session(std::shared_ptr<const Weights> weights) :"
+        yield "      weights_(std::move(weights))"
+        yield "   {"
+        yield "   }"
+        yield ""
+        yield from self.interface.traits()
+        yield from self.interface.overloads()
+        yield "};"
+
+    def _infer(self) -> Iterable[str]:
+        # Inside, sizes are signed, so that arithmetic on them means what it says.
+        signature = self.interface.signature("Session::")
+        for name in self.interface.sizes.values():
+            signature = signature.replace(f"std::size_t {name},", f"std::size_t {name}_,", 1)
+        yield f"SOFIE_ENTRY {signature}"
+        yield "{"
+        for name in self.interface.sizes.values():
+            yield f"   const sofie::Size {name} = static_cast<sofie::Size>({name}_);"
+        if self.members:
+            yield "   const Weights &w = *weights_;"
+        yield from self._scratch()
+        for label, call in self.calls:
+            yield from self.statement(label, call)
+        yield "}"
+
+    def _scratch(self) -> Iterable[str]:
+        if self.plan.nbytes != 0:
+            yield f"   scratch_.require({self.size(self.plan.nbytes)});"
+        for value, place in self.plan.places.items():
+            if isinstance(place, Scratch) and place.root == value:
+                dtype = self.graph.types[value].dtype.cxx
+                begin = f"scratch_.at<{dtype}>({self.size(place.offset)})"
+                yield f"   {dtype} *const {self.interface.names[value]} = {begin};"
