@@ -1,0 +1,63 @@
+"""sofie_rdf: trained networks as columns of ROOT's RDataFrame.
+
+    model = sofie_rdf.load("higgs.onnx")
+    df = sofie_rdf.define(df, "dnn", model, ["m_jj", "m_jjj", ...])
+
+The package, from the bottom up; imports only point upwards in this list:
+
+    errors       everything that is raised
+    ir           what a network is: types, operators, graphs, text, .root files
+    ops          which operators exist, by family
+    frontends    how foreign files become a graph
+    passes       how a graph becomes a better graph, and its memory plan
+    reference    a graph evaluated with NumPy: the oracle
+    emit         how a graph becomes C++
+    runtime      where it runs: ROOT's interpreter and RDataFrame
+    model        what a user holds
+    bench, cli   `sofie-rdf`
+"""
+
+from __future__ import annotations
+
+from sofie_rdf.errors import (
+    ColumnError,
+    CorruptFile,
+    GraphError,
+    InputError,
+    JitError,
+    MissingDependency,
+    ModelError,
+    ShapeError,
+    SofieError,
+    TypeMismatch,
+    UnsupportedFormat,
+    UnsupportedOperator,
+)
+from sofie_rdf.ir.operator import Operator, operator
+from sofie_rdf.model import EmittedFiles, Model, SofieFunctor, check, define, from_onnx, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ColumnError",
+    "CorruptFile",
+    "EmittedFiles",
+    "GraphError",
+    "InputError",
+    "JitError",
+    "MissingDependency",
+    "Model",
+    "ModelError",
+    "Operator",
+    "ShapeError",
+    "SofieError",
+    "SofieFunctor",
+    "TypeMismatch",
+    "UnsupportedFormat",
+    "UnsupportedOperator",
+    "check",
+    "define",
+    "from_onnx",
+    "load",
+    "operator",
+]

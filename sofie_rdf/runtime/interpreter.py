@@ -1,0 +1,135 @@
+"""ROOT's interpreter, Cling: text is declared once per process, and errors become exceptions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sofie_rdf.emit.session import include_directory
+from sofie_rdf.errors import JitError, MissingDependency
+
+__all__ = ["InstructionSet", "declare", "import_root", "instruction_set"]
+
+_lock = threading.Lock()
+_declared: set[str] = set()
+
+
+def import_root() -> Any:
+    """The ROOT module, imported when it is needed; `MissingDependency` without it."""
+    try:
+        import ROOT
+    except ImportError as error:
+        raise MissingDependency(
+            "this needs ROOT with its Python bindings",
+            remedy="pip install root   (or use the ROOT of conda-forge or of your experiment)",
+        ) from error
+    return ROOT
+
+
+class InstructionSet:
+    """What the CPU can do, in the words of the compiler: an attribute, and bytes per register."""
+
+    def __init__(self, name: str, target: str, simd_bytes: int) -> None:
+        self.name, self.target, self.simd_bytes = name, target, simd_bytes
+
+
+_AVX2 = "avx,avx2,fma,f16c,bmi,bmi2"
+# The best that a CPU has all flags for is taken. NEON needs no attribute: it is aarch64's base.
+_KNOWN = (
+    InstructionSet("avx512", f"{_AVX2},avx512f,avx512bw,avx512dq,avx512vl,evex512", 64),
+    InstructionSet("avx2", _AVX2, 32),
+    InstructionSet("generic", "", 16),
+)
+_FLAG_NAMES = {"bmi": "bmi1"}
+
+
+@cache
+def instruction_set() -> InstructionSet:
+    """The best instruction set of this CPU, or the one that SOFIE_RDF_SIMD names."""
+    wanted = os.environ.get("SOFIE_RDF_SIMD", "")
+    if wanted:
+        named = [s for s in _KNOWN if s.name == wanted]
+        if not named:
+            known = ", ".join(s.name for s in _KNOWN)
+            raise JitError(f"SOFIE_RDF_SIMD={wanted} is no instruction set", remedy=f"Use {known}")
+        return named[0]
+    flags = _cpu_flags()
+    for candidate in _KNOWN:
+        needed = {_FLAG_NAMES.get(f, f) for f in candidate.target.split(",") if f} - {"evex512"}
+        if needed <= flags:
+            return candidate
+    return _KNOWN[-1]
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(w for line in lines if line.startswith("flags") for w in line.split())
+
+
+@cache
+def _prelude() -> str:
+    """What stands before everything: the instruction set, which Cling does not know."""
+    chosen = instruction_set()
+    lines = [f"#define SOFIE_SIMD_BYTES {chosen.simd_bytes}"]
+    if chosen.target:
+        lines.append(f'#define SOFIE_TARGET "{chosen.target}"')
+    return "\n".join(lines)
+
+
+def declare(text: str) -> None:
+    """Compile ``text`` in Cling, unless this process has done so; `JitError` with its message."""
+    key = hashlib.sha256(text.encode()).hexdigest()
+    with _lock:
+        if key in _declared:
+            return
+        _prepare()
+        ok, message = _declare_quietly(text)
+        if not ok:
+            raise JitError(
+                f"ROOT's interpreter refused the emitted code:\n{message.strip()}",
+                remedy="This is a bug of sofie_rdf (or of your own operator's header)",
+            )
+        _declared.add(key)
+
+
+@cache
+def _prepare() -> None:
+    root = import_root()
+    root.gInterpreter.AddIncludePath(str(include_directory()))
+    ok, message = _declare_quietly(_prelude())
+    if not ok:
+        raise JitError(f"ROOT's interpreter does not work: {message}")
+
+
+def _declare_quietly(text: str) -> tuple[bool, str]:
+    with _stderr() as captured:
+        ok = bool(import_root().gInterpreter.Declare(text))
+    return ok, captured()
+
+
+@contextmanager
+def _stderr() -> Iterator[Any]:
+    """Catches what C++ writes to the error stream; on leaving, the result is callable."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        text = ""
+        try:
+            yield lambda: text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            text = file.read().decode(errors="replace")
