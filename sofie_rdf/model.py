@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-import numpy as np
-
 from sofie_rdf import frontends, ops
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.emit.session import Emission, emit, inlined
-from sofie_rdf.errors import InputError, ModelError, SofieError, nearest
+from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends import onnx as onnx_frontend
 from sofie_rdf.frontends.onnx import Problems, Shapes
 from sofie_rdf.ir import rootfile
-from sofie_rdf.ir.dims import Dim, Size, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import Array, TensorType, concrete
+from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import run
+from sofie_rdf.runtime.arrays import bind_inputs
 from sofie_rdf.runtime.dataframe import Columns
 from sofie_rdf.runtime.session import Compiled, compile_graph
+from sofie_rdf.summary import summary
 
 if TYPE_CHECKING:
     import onnx
@@ -108,11 +107,13 @@ class Model:
         ``via`` chooses who writes: ``"uproot"`` (no ROOT needed) or ``"ROOT"``. Several models
         may live in one file, by name. Interrupted writing leaves the old file as it was.
         """
-        backend = _backend(via)
-        header = self.emission.header
-        stored = name or self.name
-        backend.save(
-            self.graph, path, name=stored, header=header, extras=self.extras, overwrite=overwrite
+        named = Model(replace(self.graph, name=name or self.name), self.extras)
+        _backend(via).save(
+            named.graph,
+            path,
+            header=named.emission.header,
+            extras=self.extras,
+            overwrite=overwrite,
         )
 
     def emit(self, directory: FilePath = ".", *, standalone: bool = False) -> EmittedFiles:
@@ -133,7 +134,7 @@ class Model:
         return EmittedFiles(header, weights, self.emission.namespace)
 
     def __str__(self) -> str:
-        return summary(self)
+        return summary(self.graph, self.optimized, self.plan, self.emission)
 
 
 # Ways in ------------------------------------------------------------------------------------------
@@ -218,118 +219,3 @@ def _backend(via: str) -> Any:
 
         return rootio
     raise InputError(f"via={via!r} is unknown", remedy='Use "uproot" or "ROOT"')
-
-
-# Arrays -------------------------------------------------------------------------------------------
-
-
-def bind_inputs(
-    graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]
-) -> tuple[dict[str, Array], dict[str, int]]:
-    """The arrays by input, in the types of the graph, and the sizes that they give dynamic axes."""
-    given = _by_name(graph, arrays, named)
-    sizes: dict[str, int] = {}
-    feeds = {}
-    for name in graph.inputs:
-        feeds[name] = _as_input(name, graph.types[name], given[name])
-        _bind(name, graph.types[name], feeds[name].shape, sizes)
-    for name in graph.inputs:
-        wanted = concrete(graph.types[name].shape, sizes)
-        if wanted != feeds[name].shape:
-            raise InputError(
-                f"input {name!r} has the shape {list(feeds[name].shape)}; with the sizes of the "
-                f"other inputs {list(wanted)} is needed"
-            )
-    return feeds, sizes
-
-
-def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    if len(arrays) == 1 and isinstance(arrays[0], Mapping):
-        named, arrays = {**arrays[0], **named}, ()
-    if len(arrays) > len(graph.inputs):
-        raise InputError(
-            f"model {graph.name!r} takes {len(graph.inputs)} arrays, not {len(arrays)}",
-            remedy=f"Its inputs are {', '.join(graph.inputs)}",
-        )
-    given = dict(zip(graph.inputs, arrays, strict=False))
-    for name, array in named.items():
-        if name not in graph.inputs:
-            raise InputError(
-                f"model {graph.name!r} has no input {name!r}",
-                remedy=nearest(name, graph.inputs) or f"Its inputs are {', '.join(graph.inputs)}",
-            )
-        if name in given:
-            raise InputError(f"input {name!r} is given twice")
-        given[name] = array
-    missing = [name for name in graph.inputs if name not in given]
-    if missing:
-        raise InputError(f"input {missing[0]!r} of model {graph.name!r} is missing")
-    return given
-
-
-def _as_input(name: str, type_: TensorType, array: Any) -> Array:
-    dtype = type_.dtype.numpy
-    try:
-        found = np.asarray(array)
-    except ValueError as error:
-        raise InputError(f"input {name!r} is no array: {error}") from None
-    # Numbers in lists have no type of their own; an array's is a decision that we do not change.
-    listed = not isinstance(array, np.ndarray) and np.can_cast(found.dtype, dtype, "same_kind")
-    if not listed and not np.can_cast(found.dtype, dtype, "safe"):
-        raise InputError(
-            f"input {name!r} has the element type {found.dtype}; {dtype} is needed",
-            remedy=f"Convert it: .astype({dtype.name!r})",
-        )
-    if found.ndim != type_.rank:
-        lacks_batch = found.ndim + 1 == type_.rank
-        raise InputError(
-            f"input {name!r} has the shape {list(found.shape)}; {type_} is needed",
-            remedy="One event needs a batch axis: x[np.newaxis]" if lacks_batch else "",
-        )
-    return found.astype(dtype, copy=False)
-
-
-def _bind(name: str, type_: TensorType, shape: Sequence[int], sizes: dict[str, int]) -> None:
-    for axis, (dim, size) in enumerate(zip(type_.shape, shape, strict=True)):
-        if isinstance(dim, Size) and symbols_of(dim) == {str(dim)}:
-            size = sizes.setdefault(str(dim), size)
-        known = isinstance(dim, int) or symbols_of(dim) <= sizes.keys()
-        if known and evaluate(dim, sizes) != shape[axis]:
-            text = f"{dim} = {evaluate(dim, sizes)}" if isinstance(dim, Size) else str(dim)
-            raise InputError(
-                f"input {name!r} has the shape {list(shape)}; {type_} is needed: axis {axis} is "
-                f"{shape[axis]} and not {text}"
-            )
-
-
-# Summary ------------------------------------------------------------------------------------------
-
-
-def summary(model: Model) -> str:
-    """The model in a few lines: inputs, outputs, nodes, parameters, multiply-adds, memory."""
-    graph, optimized = model.graph, model.optimized
-    source = ", ".join(
-        f"{key} {value}" if key == "opset" else value
-        for key, value in graph.provenance.items()
-        if key in ("source", "producer", "opset")
-    )
-    rows = [("input", f"{n}: {t}") for n, t in model.inputs.items()]
-    rows += [("output", f"{n}: {t}") for n, t in model.outputs.items()]
-    rows += [
-        ("nodes", f"{len(graph.nodes)} as read, {len(optimized.nodes)} to run"),
-        ("parameters", f"{graph.parameters:,}"),
-        ("multiply-adds", _amount(optimized.multiply_adds, "")),
-        ("weights", _amount(len(model.emission.weights), " bytes, shared by all Sessions")),
-        ("scratch", _amount(model.plan.nbytes, " bytes in each Session")),
-    ]
-    lines = [f"{label:14}{text}" for label, text in rows]
-    return "\n".join(
-        [f"{graph.name}{f' ({source})' if source else ''}", *(f"  {x}" for x in lines)]
-    )
-
-
-def _amount(dim: Dim, unit: str) -> str:
-    if isinstance(dim, int):
-        return f"{dim:,}{unit}"
-    one = evaluate(dim, dict.fromkeys(symbols_of(dim), 1))
-    return f"{one:,}{unit} where {', '.join(sorted(symbols_of(dim)))} = 1"

@@ -86,7 +86,13 @@ SOFIE_INLINE PackN<To, width<V>> convert(V v)
       return __builtin_convertvector(__builtin_convertvector(v, PackN<std::int32_t, width<V>>), PackN<To, width<V>>);
    else if constexpr (std::is_floating_point_v<From> && std::is_same_v<To, std::uint32_t>)
       return __builtin_convertvector(__builtin_convertvector(v, PackN<std::int64_t, width<V>>), PackN<To, width<V>>);
-   else
+   else if constexpr (std::is_floating_point_v<From> && std::is_same_v<To, std::uint64_t>) {
+      using Signed = PackN<std::int64_t, width<V>>;
+      constexpr From half = static_cast<From>(0x1p63);
+      const auto high = __builtin_convertvector(v >= splat<V>(half), Signed);
+      const auto low = __builtin_convertvector(select(v >= splat<V>(half), v - splat<V>(half), v), Signed);
+      return bits<PackN<To, width<V>>>(low ^ (high << 63));
+   } else
       return __builtin_convertvector(v, PackN<To, width<V>>);
 }
 

@@ -9,8 +9,12 @@
 #define SOFIE_TARGET_HXX
 
 // ROOT's C++ modules give Cling the standard library; including it again would need the system's
-// headers, which a machine without a compiler lacks.
-#ifndef __CLING__
+// headers, which a machine without a compiler lacks. There Cling does not even get as far as
+// defining __CLING__, so whoever declares text to it may say SOFIE_CLING.
+#if defined(__CLING__) && !defined(SOFIE_CLING)
+#define SOFIE_CLING
+#endif
+#ifndef SOFIE_CLING
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -54,7 +58,7 @@
 #define SOFIE_KERNEL __attribute__((noinline))
 
 // Entry points stay out of line in Cling, which otherwise compiles them again in each caller.
-#ifdef __CLING__
+#ifdef SOFIE_CLING
 #define SOFIE_ENTRY __attribute__((noinline))
 #else
 #define SOFIE_ENTRY inline

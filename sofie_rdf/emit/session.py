@@ -138,9 +138,12 @@ class _Emitter:
     def view(self, tensor: Tensor, *, const: bool) -> str:
         kind = self.view_type(tensor.operand.type.dtype, tensor.extents, const=const)
         dynamic = [self.size(d) for d in tensor.extents if not isinstance(d, int)]
-        return f"{kind}({', '.join([self.pointer(tensor.operand), *dynamic])})"
+        return f"{kind}({', '.join([self.pointer(tensor.operand, const), *dynamic])})"
 
-    def pointer(self, operand: Operand) -> str:
+    def pointer(self, operand: Operand, const: bool) -> str:
+        # What is copied to an output is read where it lives and written where the caller wants it.
+        if not const and operand.name in self.graph.outputs:
+            return self.interface.names[operand.name]
         match self.plan.places[operand.name]:
             case Weight(name):
                 return f"w.{self.members[name]}.data()"

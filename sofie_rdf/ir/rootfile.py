@@ -401,7 +401,9 @@ def check_header(path: str | os.PathLike[str], place: str) -> None:
     if head[:4] != b"root":
         raise UnsupportedFormat("is no ROOT file", place=place)
     big = int.from_bytes(head[4:8], "big") >= _BIG_FILE
-    end = int.from_bytes(head[12:20] if big else head[12:16], "big")
+    begin, end = (int.from_bytes(b, "big") for b in (head[8:12], head[12 : 20 if big else 16]))
+    if not 64 <= begin < end:
+        raise CorruptFile("has a damaged header", place=place)
     if size < end:
         raise CorruptFile(f"is truncated: {size} bytes of {end}", place=place)
 
@@ -595,7 +597,7 @@ def save(
 
 
 def _may_write(copy: Path, path: str | os.PathLike[str], name: str, *, overwrite: bool) -> bool:
-    """Whether the model to be replaced is all that there is; ModelError if it must stay."""
+    """Whether nothing else is there than this model; ModelError if what is there must stay."""
     directory = directory_name(name)
     try:
         with _opened(copy) as file:

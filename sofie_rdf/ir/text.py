@@ -346,7 +346,8 @@ def _fits(value: object, hint: Any) -> bool:
         return len(value) == len(args) and all(map(_fits, value, args))
     if hint is float:
         return isinstance(value, (int, float))
-    return isinstance(value, hint) if isinstance(hint, type) else True
+    known = isinstance(hint, type) and hint is not Any
+    return isinstance(value, hint) if known else True
 
 
 def parse_operator(text: str) -> Operator:
@@ -373,6 +374,8 @@ class _Reader:
 
     def read(self, line: _Line) -> None:
         first = line.peek()
+        if not self.name and first != "model":
+            line.fail("the text does not begin with 'model'")
         if first == "@":
             self.read_provenance(line)
         elif first in _SECTIONS:
@@ -380,8 +383,6 @@ class _Reader:
             name = line.name()
             if first == "model" and self.name:
                 line.fail("a second model begins")
-            if not self.name and first != "model":
-                line.fail("the text does not begin with 'model'")
             match first:
                 case "model":
                     self.name = name
@@ -428,7 +429,10 @@ class _Reader:
     def array(self, line: _Line, name: str) -> Array:
         if name not in self.given:
             line.fail(f"the elements of constant {name!r} are missing")
-        return self.given[name]
+        array, type_ = self.given[name], self.types[name]
+        if (array.dtype, array.shape) != (type_.dtype.numpy, type_.shape):
+            line.fail(f"the elements of constant {name!r} are no {type_}")
+        return array
 
     def graph(self, last: int) -> Graph:
         end = f"line {last}"
@@ -467,7 +471,7 @@ class _Reader:
 def parse_graph(text: str, constants: Mapping[str, Array]) -> Graph:
     """The inverse of `graph_text`, verified; CorruptFile or UnsupportedOperator with the line."""
     reader = _Reader(constants)
-    lines = text.split("\n")
+    lines = text.rstrip().split("\n")
     for number, row in enumerate(lines, start=1):
         line = _Line(row, number)
         if line.tokens:

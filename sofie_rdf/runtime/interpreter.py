@@ -7,16 +7,18 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sofie_rdf.emit.session import include_directory
 from sofie_rdf.errors import JitError, MissingDependency
 
-__all__ = ["InstructionSet", "declare", "import_root", "instruction_set"]
+__all__ = ["InstructionSet", "declare", "import_root", "instruction_set", "quietly"]
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _declared: set[str] = set()
@@ -81,7 +83,7 @@ def _cpu_flags() -> frozenset[str]:
 def _prelude() -> str:
     """What stands before everything: the instruction set, which Cling does not know."""
     chosen = instruction_set()
-    lines = [f"#define SOFIE_SIMD_BYTES {chosen.simd_bytes}"]
+    lines = ["#define SOFIE_CLING", f"#define SOFIE_SIMD_BYTES {chosen.simd_bytes}"]
     if chosen.target:
         lines.append(f'#define SOFIE_TARGET "{chosen.target}"')
     return "\n".join(lines)
@@ -113,9 +115,15 @@ def _prepare() -> None:
 
 
 def _declare_quietly(text: str) -> tuple[bool, str]:
+    ok, message = quietly(lambda: import_root().gInterpreter.Declare(text))
+    return bool(ok), message
+
+
+def quietly(action: Callable[[], T]) -> tuple[T, str]:
+    """The result of the action, and what it made C++ write to the error stream."""
     with _stderr() as captured:
-        ok = bool(import_root().gInterpreter.Declare(text))
-    return ok, captured()
+        result = action()
+    return result, captured()
 
 
 @contextmanager

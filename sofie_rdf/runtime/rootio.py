@@ -246,15 +246,16 @@ def save(
 
 
 def _may_write(root: Any, copy: Path, place: str, name: str, *, overwrite: bool) -> bool:
-    """Whether the model to be replaced is all that there is; ModelError if it must stay."""
+    """Whether nothing else is there than this model; ModelError if what is there must stay."""
     directory = rootfile.directory_name(name)
     try:
         with _opened(root, copy, place, "READ") as file:
             classes = _classes(file)
             there = classes.get(directory)
             model = there in _DIRECTORIES and _description(file, directory) is not None
-            alone = model and len(classes) == 1
-            if alone:
+            # In an emptied file ROOT loses track of where the file ends: begin a new one.
+            alone = not classes or (model and len(classes) == 1)
+            if alone and model:
                 inside = _object(file, directory, _DIRECTORIES)
                 alone = set(_classes(inside)) <= {"model", "weights"}
     except SofieError as error:

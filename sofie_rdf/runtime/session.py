@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.interpreter import declare, import_root
+from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 
 __all__ = ["Compiled", "compile_graph"]
 
@@ -35,37 +33,16 @@ _ENTRIES = {"load": _LOAD, "unload": _DELETE, "create": _CREATE, "destroy": _DEL
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A graph that has been emitted and declared: weights that are shared, Sessions for threads."""
+    """A graph in ROOT's interpreter: its C entry points, its weights, Sessions that are idle.
+
+    ``weights`` is the address of a C++ shared pointer, valid for as long as this object lives.
+    """
 
     graph: Graph
     emission: Emission
-
-    @cached_property
-    def entries(self) -> Mapping[str, Any]:
-        """The C entry points of sofie/runtime.hxx for this model."""
-        scope = getattr(import_root(), self.emission.namespace)
-        addresses = {name: int(getattr(scope, f"{name}_address")()) for name in _ENTRIES}
-        return {name: kind(addresses[name]) for name, kind in _ENTRIES.items()}
-
-    @cached_property
-    def weights(self) -> int:
-        """The address of a C++ shared pointer to the weights, for as long as this object lives."""
-        data = self.emission.weights
-        handle = self.entries["load"](data, len(data))
-        if not handle:
-            raise JitError(f"the weights of {self.emission.name!r} do not load in the emitted code")
-        weakref.finalize(self, self.entries["unload"], handle)
-        return int(handle)
-
-    @cached_property
-    def _idle(self) -> list[int]:
-        sessions: list[int] = []
-        weakref.finalize(self, _destroy_all, self.entries["destroy"], sessions)
-        return sessions
-
-    @cached_property
-    def _lock(self) -> threading.Lock:
-        return threading.Lock()
+    entries: Mapping[str, Any]
+    weights: int
+    idle: list[int] = field(default_factory=list)
 
     def infer(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The outputs by name. Arrays must have the types of the graph; from any thread."""
@@ -82,21 +59,23 @@ class Compiled:
                 (ctypes.c_void_p * len(outputs))(*(a.ctypes.data for a in outputs)),
             )
         finally:
-            self._idle.append(session)
+            self.idle.append(session)
         if message:
             raise JitError(f"{self.emission.name}: {message.decode(errors='replace')}")
         return dict(zip(graph.outputs, outputs, strict=True))
 
     def _borrow(self) -> int:
+        # Appending to and popping from a list are atomic: threads need no lock here.
         try:
-            return self._idle.pop()
+            return self.idle.pop()
         except IndexError:
             return int(self.entries["create"](self.weights))
 
 
-def _destroy_all(destroy: Any, sessions: list[int]) -> None:
-    for session in sessions:
-        destroy(session)
+def _release(entries: Mapping[str, Any], weights: int, idle: list[int]) -> None:
+    for session in idle:
+        entries["destroy"](session)
+    entries["unload"](weights)
 
 
 def compile_graph(graph: Graph) -> Compiled:
@@ -107,9 +86,30 @@ def compile_graph(graph: Graph) -> Compiled:
     emission = emit(graph, plan, namespace=namespace)
     declare(emission.header)
     declare(_entry_points(graph, namespace))
-    compiled = Compiled(graph, emission)
+    entries = _entries(namespace)
+    weights = entries["load"](emission.weights, len(emission.weights))
+    if not weights:
+        raise JitError(f"the weights of {graph.name!r} do not load in the emitted code")
+    compiled = Compiled(graph, emission, entries, int(weights))
+    # Not at exit, when the interpreter may be gone.
+    weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     try_out(compiled)
     return compiled
+
+
+# What the emitted `linked()` returns when it has been linked; else Cling returns something.
+_LINKED = 50310
+
+
+def _entries(namespace: str) -> Mapping[str, Any]:
+    scope = getattr(import_root(), namespace)
+    answer, message = quietly(lambda: scope.linked())
+    if answer != _LINKED:
+        raise JitError(
+            f"ROOT's interpreter could not link the emitted code:\n{message.strip()}",
+            remedy="A library that your own operator needs is not loaded, or this is a bug",
+        )
+    return {name: kind(int(getattr(scope, f"{name}_address")())) for name, kind in _ENTRIES.items()}
 
 
 def _entry_points(graph: Graph, namespace: str) -> str:
@@ -119,6 +119,11 @@ def _entry_points(graph: Graph, namespace: str) -> str:
         for i, name in enumerate(names):
             pointer = f"{const}{graph.types[name].dtype.cxx} *"
             arguments.append(f"static_cast<{pointer}>({direction}[{i}])")
+    addresses = "\n".join(
+        f"std::uintptr_t {name}_address() "
+        f"{{ return reinterpret_cast<std::uintptr_t>(&Entry::{name}); }}"
+        for name in _ENTRIES
+    )
     return f"""#include "sofie/runtime.hxx"
 namespace {namespace} {{
 struct Infer {{
@@ -129,11 +134,8 @@ struct Infer {{
    }}
 }};
 using Entry = sofie::EntryPoints<Session, Weights, Infer>;
-std::uintptr_t load_address() {{ return reinterpret_cast<std::uintptr_t>(&Entry::load); }}
-std::uintptr_t unload_address() {{ return reinterpret_cast<std::uintptr_t>(&Entry::unload); }}
-std::uintptr_t create_address() {{ return reinterpret_cast<std::uintptr_t>(&Entry::create); }}
-std::uintptr_t destroy_address() {{ return reinterpret_cast<std::uintptr_t>(&Entry::destroy); }}
-std::uintptr_t call_address() {{ return reinterpret_cast<std::uintptr_t>(&Entry::call); }}
+{addresses}
+int linked() {{ return {_LINKED}; }}
 }} // namespace {namespace}
 """
 

@@ -78,7 +78,8 @@ struct Sign {
    SOFIE_INLINE V operator()(V x) const
    {
       const V zero{};
-      return select(x > zero, constant<V>(1), select(x < zero, zero - constant<V>(1), x)); // NaN stays
+      const V rest = select(x != x, x, zero); // NaN stays, -0 does not
+      return select(x > zero, constant<V>(1), select(x < zero, zero - constant<V>(1), rest));
    }
 };
 
@@ -261,14 +262,8 @@ struct Shrink {
          const V l = constant<V>(lambd);
          return select(x < -l, x + b, select(x > l, x - b, select(x != x, x, V{})));
       } else {
-         return each(x, *this);
+         return convert<T>((*this)(convert<double>(x)));
       }
-   }
-   template <class T, std::enable_if_t<std::is_arithmetic_v<T>, int> = 0>
-   SOFIE_INLINE T operator()(T x) const
-   {
-      const double wide = static_cast<double>(x);
-      return wide < -lambd ? static_cast<T>(wide + bias) : wide > lambd ? static_cast<T>(wide - bias) : T(0);
    }
 };
 
@@ -338,16 +333,19 @@ struct Mod {
 
 /// a to the power b, in the type of a.
 struct Pow {
-   template <class T>
-   static T power(T base, T exponent)
+   template <class T, class E>
+   static T power(T base, E exponent)
    {
-      if (exponent < 0)
-         return base == T(1) ? T(1) : base == static_cast<T>(-1) ? (exponent % 2 ? base : T(1)) : T(0);
-      std::make_unsigned_t<T> result = 1, factor = static_cast<std::make_unsigned_t<T>>(base);
-      for (; exponent; exponent = static_cast<T>(exponent / 2)) {
+      if constexpr (std::is_signed_v<E>) {
+         if (exponent < 0)
+            return base == T(1) ? T(1) : std::is_signed_v<T> && base == T(-1) ? (exponent % 2 ? base : T(1)) : T(0);
+      }
+      // In 64 bits, so that nothing overflows that is signed: the bits kept are those of the result.
+      std::uint64_t result = 1, factor = static_cast<std::uint64_t>(base);
+      for (; exponent; exponent = static_cast<E>(exponent / 2)) {
          if (exponent % 2)
-            result = static_cast<std::make_unsigned_t<T>>(result * factor);
-         factor = static_cast<std::make_unsigned_t<T>>(factor * factor);
+            result *= factor;
+         factor *= factor;
       }
       return static_cast<T>(result);
    }
@@ -359,14 +357,14 @@ struct Pow {
       if constexpr (std::is_same_v<T, E> && is_floating<V>) {
          return pow(a, b);
       } else {
-         V result{};
+         PackN<std::conditional_t<std::is_integral_v<T> && std::is_integral_v<E>, T, double>, width<V>> result{};
          for (int i = 0; i < width<V>; ++i) {
             if constexpr (std::is_integral_v<T> && std::is_integral_v<E>)
-               result[i] = power(static_cast<T>(a[i]), static_cast<T>(b[i]));
+               result[i] = power(static_cast<T>(a[i]), b[i]);
             else
-               result[i] = static_cast<T>(__builtin_pow(static_cast<double>(a[i]), static_cast<double>(b[i])));
+               result[i] = __builtin_pow(static_cast<double>(a[i]), static_cast<double>(b[i]));
          }
-         return result;
+         return convert<T>(result);
       }
    }
 };

@@ -5,7 +5,7 @@
 
 #include "sofie/view.hxx"
 
-#ifndef __CLING__
+#ifndef SOFIE_CLING
 #include <ROOT/RVec.hxx>
 #include <TROOT.h>
 #endif

@@ -1,0 +1,94 @@
+"""NumPy arrays as the inputs of a graph: by name, of the right type, with sizes that agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.errors import InputError, nearest
+from sofie_rdf.ir.dims import Size, evaluate, symbols_of
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import Array, TensorType, concrete
+
+__all__ = ["bind_inputs"]
+
+
+def bind_inputs(
+    graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[dict[str, Array], dict[str, int]]:
+    """The arrays by input, in the types of the graph, and the sizes that they give dynamic axes."""
+    given = _by_name(graph, arrays, named)
+    sizes: dict[str, int] = {}
+    feeds = {}
+    for name in graph.inputs:
+        feeds[name] = _as_input(name, graph.types[name], given[name])
+        _bind(name, graph.types[name], feeds[name].shape, sizes)
+    for name in graph.inputs:
+        wanted = concrete(graph.types[name].shape, sizes)
+        if wanted != feeds[name].shape:
+            raise InputError(
+                f"input {name!r} has the shape {list(feeds[name].shape)}; with the sizes of the "
+                f"other inputs {list(wanted)} is needed"
+            )
+    return feeds, sizes
+
+
+def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+        named, arrays = {**arrays[0], **named}, ()
+    if len(arrays) > len(graph.inputs):
+        raise InputError(
+            f"model {graph.name!r} takes {len(graph.inputs)} arrays, not {len(arrays)}",
+            remedy=f"Its inputs are {', '.join(graph.inputs)}",
+        )
+    given = dict(zip(graph.inputs, arrays, strict=False))
+    for name, array in named.items():
+        if name not in graph.inputs:
+            raise InputError(
+                f"model {graph.name!r} has no input {name!r}",
+                remedy=nearest(name, graph.inputs) or f"Its inputs are {', '.join(graph.inputs)}",
+            )
+        if name in given:
+            raise InputError(f"input {name!r} is given twice")
+        given[name] = array
+    missing = [name for name in graph.inputs if name not in given]
+    if missing:
+        raise InputError(f"input {missing[0]!r} of model {graph.name!r} is missing")
+    return given
+
+
+def _as_input(name: str, type_: TensorType, array: Any) -> Array:
+    dtype = type_.dtype.numpy
+    try:
+        found = np.asarray(array)
+    except ValueError as error:
+        raise InputError(f"input {name!r} is no array: {error}") from None
+    # Numbers in lists have no type of their own; an array's is a decision that we do not change.
+    listed = not isinstance(array, np.ndarray) and np.can_cast(found.dtype, dtype, "same_kind")
+    if not listed and not np.can_cast(found.dtype, dtype, "safe"):
+        raise InputError(
+            f"input {name!r} has the element type {found.dtype}; {dtype} is needed",
+            remedy=f"Convert it: .astype({dtype.name!r})",
+        )
+    if found.ndim != type_.rank:
+        lacks_batch = found.ndim + 1 == type_.rank
+        raise InputError(
+            f"input {name!r} has the shape {list(found.shape)}; {type_} is needed",
+            remedy="One event needs a batch axis: x[np.newaxis]" if lacks_batch else "",
+        )
+    return found.astype(dtype, copy=False)
+
+
+def _bind(name: str, type_: TensorType, shape: Sequence[int], sizes: dict[str, int]) -> None:
+    for axis, (dim, size) in enumerate(zip(type_.shape, shape, strict=True)):
+        if isinstance(dim, Size) and symbols_of(dim) == {str(dim)}:
+            size = sizes.setdefault(str(dim), size)
+        known = isinstance(dim, int) or symbols_of(dim) <= sizes.keys()
+        if known and evaluate(dim, sizes) != shape[axis]:
+            text = f"{dim} = {evaluate(dim, sizes)}" if isinstance(dim, Size) else str(dim)
+            raise InputError(
+                f"input {name!r} has the shape {list(shape)}; {type_} is needed: axis {axis} is "
+                f"{shape[axis]} and not {text}"
+            )

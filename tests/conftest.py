@@ -1,0 +1,43 @@
+"""What all tests share: ``pytest --update-golden`` and the `golden` fixture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# `from tests.ops.cases import ...`, from wherever pytest was started.
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+Golden = Callable[[str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # ROOT's wheel says on every import that it is an alpha release, in a text that begins with \n.
+    config.addinivalue_line("filterwarnings", r"ignore:\s*This distribution of ROOT:UserWarning")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """``golden(file, text)``: the text is that of tests/golden/file."""
+
+    def compare(name: str, text: str) -> None:
+        path = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            return
+        assert path.exists(), f"{path} is missing: run pytest --update-golden and look at it"
+        assert text == path.read_text(), f"{name} differs: look, then run pytest --update-golden"
+
+    return compare

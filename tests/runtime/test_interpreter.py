@@ -1,0 +1,215 @@
+"""Cling: compiled once, and every way in which it fails becomes an exception."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sofie_rdf as sofie
+from sofie_rdf.ir.operator import REGISTRY, Functor, operator
+from sofie_rdf.ir.types import Array
+from sofie_rdf.ops.elementwise import Unary
+from sofie_rdf.runtime import interpreter
+from sofie_rdf.runtime.interpreter import declare, instruction_set
+from sofie_rdf.runtime.session import compile_graph
+
+ROOT = pytest.importorskip("ROOT")
+
+PROJECT = Path(__file__).resolve().parents[2]
+HIGGS = PROJECT / "data" / "higgs.onnx"
+
+
+def run_python(
+    text: str, *, before: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter, optionally under a shell command that ends in ``exec``."""
+    command = [sys.executable, "-W", "ignore", "-c", text]
+    if before:
+        command = ["unshare", "-m", "sh", "-c", f'{before}; exec "$@"', "sh", *command]
+    known = {**os.environ, "PYTHONPATH": str(PROJECT), **environment}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=known, cwd=PROJECT, check=False
+    )
+
+
+def test_text_is_declared_once() -> None:
+    text = "namespace declared_once { int answer() { return 42; } }"
+    declare(text)
+    declare(text)  # A second definition would be an error.
+    assert ROOT.declared_once.answer() == 42
+
+
+def test_a_compiler_error_is_an_exception_with_its_message() -> None:
+    with pytest.raises(sofie.JitError, match="no_such_function"):
+        declare("int broken() { return no_such_function(); }")
+    with pytest.raises(sofie.JitError, match="no_such_function"):
+        declare("int broken() { return no_such_function(); }")
+
+
+@pytest.fixture
+def functor_text() -> Iterator[dict[str, str]]:
+    """A user's operator whose C++ functor is whatever the test puts here."""
+    text = {"cxx": "sofie::Identity"}
+
+    class Doubled(Unary):
+        """2 x"""
+
+        def functor(self) -> Functor:
+            return Functor(text["cxx"])
+
+        def reference(self, x: Array) -> Array:
+            return np.asarray(2 * x)
+
+    operator(domain="test")(Doubled)
+    yield text
+    del REGISTRY["test", "Doubled"]
+
+
+def doubled() -> sofie.Model:
+    from sofie_rdf.ir.builder import Builder
+    from sofie_rdf.ir.dims import symbol
+    from sofie_rdf.ir.operator import lookup
+    from sofie_rdf.ir.types import DType, TensorType
+
+    build = Builder("doubled")
+    x = build.input("x", TensorType(DType.FLOAT32, (symbol("N"), 3)))
+    return sofie.Model(build.graph(build(lookup("test", "Doubled")(), x, outputs=["y"])))
+
+
+def test_a_wrong_first_result_is_an_exception(functor_text: dict[str, str]) -> None:
+    functor_text["cxx"] = "sofie::Abs"
+    with pytest.raises(sofie.JitError, match="differs from the reference"):
+        doubled()(np.ones((1, 3), np.float32))
+
+
+def test_a_missing_symbol_is_an_exception(
+    functor_text: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    declare(
+        '#include "sofie/kernels/map.hxx"\nSOFIE_BEGIN\nnamespace missing {\nfloat nowhere(float);\n'
+        "struct Doubled { template <class V> V operator()(V x) const"
+        " { for (int i = 0; i < sofie::width<V>; ++i) x[i] = nowhere(x[i]); return x; } };\n"
+        "}\nSOFIE_END\n"
+    )
+    functor_text["cxx"] = "missing::Doubled"
+    with pytest.raises(sofie.JitError) as error:
+        doubled()(np.ones((1, 3), np.float32))
+    assert "nowhere" in str(error.value)
+    assert "nowhere" not in capfd.readouterr().err
+
+
+def test_code_that_does_not_compile_names_the_reason(functor_text: dict[str, str]) -> None:
+    functor_text["cxx"] = "sofie::NoSuchFunctor"
+    with pytest.raises(sofie.JitError, match="NoSuchFunctor"):
+        doubled()(np.ones((1, 3), np.float32))
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    model = sofie.load(HIGGS)
+    entries = model.compiled.entries
+    data = model.emission.weights
+    assert not entries["load"](data[:-64], len(data) - 64)
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    assert not entries["load"](bytes(damaged), len(damaged))
+    assert not entries["load"](b"", 0)
+
+
+def test_the_instruction_set_is_the_cpus() -> None:
+    chosen = instruction_set()
+    assert chosen.simd_bytes in (16, 32, 64)
+    found = run_python(
+        "import sofie_rdf, numpy as np;"
+        "from sofie_rdf.runtime.interpreter import instruction_set as i;"
+        "x = np.linspace(-2, 2, 35, dtype=np.float32).reshape(5, 7);"
+        f"m = sofie_rdf.load({str(HIGGS)!r});"
+        "print(i().simd_bytes, *m(x).ravel().tolist())",
+        SOFIE_RDF_SIMD="generic",
+    )
+    assert found.returncode == 0, found.stderr
+    simd_bytes, *scores = found.stdout.split()
+    assert simd_bytes == "16"
+    x = np.linspace(-2, 2, 35, dtype=np.float32).reshape(5, 7)
+    here = sofie.load(HIGGS)(x).ravel()
+    np.testing.assert_allclose([float(s) for s in scores], here, atol=1e-6)
+
+
+def test_an_unknown_instruction_set_is_refused() -> None:
+    found = run_python(
+        "from sofie_rdf.runtime.interpreter import instruction_set as i; i()", SOFIE_RDF_SIMD="sse9"
+    )
+    assert "avx2" in found.stderr
+    assert "JitError" in found.stderr
+
+
+NO_ROOT = "import sys; sys.modules['ROOT'] = None; import sofie_rdf as s, numpy as np; "
+
+
+def test_without_root_the_error_says_what_to_install(tmp_path: Path) -> None:
+    text = NO_ROOT + (
+        f"m = s.load({str(HIGGS)!r}); m.save({str(tmp_path / 'm.root')!r}); m.emit({str(tmp_path)!r});"
+        f"print(s.load({str(tmp_path / 'm.root')!r}).name); m(np.zeros((1, 7), np.float32))"
+    )
+    found = run_python(text)
+    assert found.stdout == "higgs\n"
+    assert "MissingDependency" in found.stderr
+    assert "pip install root" in found.stderr
+
+
+def test_importing_is_quiet_and_light() -> None:
+    found = run_python(
+        "import sofie_rdf, sys; print(sorted({'ROOT','onnx','uproot','torch','rich'} & set(sys.modules)))"
+    )
+    assert found.stdout == "[]\n"
+    assert found.stderr == ""
+
+
+def can_unshare() -> bool:
+    if not shutil.which("unshare") or os.geteuid() != 0:
+        return False
+    return (
+        subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not can_unshare(), reason="hiding the headers needs a mount namespace (root)")
+def test_without_the_systems_headers() -> None:
+    """ROOT starts without them, and its modules have what the emitted code needs."""
+    hide = "mount -t tmpfs none /usr/include; mount -t tmpfs none /usr/lib/gcc"
+    found = run_python(
+        "import os; assert not os.path.exists('/usr/include/stdio.h')\n"
+        "import ROOT, numpy as np, sofie_rdf as s\n"
+        f"m = s.load({str(HIGGS)!r})\n"
+        "x = np.linspace(-2, 2, 35, dtype=np.float32).reshape(5, 7)\n"
+        "df = ROOT.RDF.FromNumpy({f'c{i}': x[:, i].copy() for i in range(7)})\n"
+        "df = s.define(df, 'y', m, [f'c{i}' for i in range(7)])\n"
+        # AsNumpy is one of the things of ROOT that need the headers.
+        "print(*m(x).ravel().tolist(), *df.Take['float']('y').GetValue())\n",
+        before=hide,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    x = np.linspace(-2, 2, 35, dtype=np.float32).reshape(5, 7)
+    here = sofie.load(HIGGS)(x).ravel()
+    np.testing.assert_array_equal(np.float32(found.stdout.split()), np.tile(here, 2))
+
+
+def test_the_error_stream_is_given_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(sofie.JitError):
+        declare("this is no C++")
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
+
+
+def test_a_copied_graph_compiles_to_the_same_code() -> None:
+    model = sofie.load(HIGGS)
+    compiled = compile_graph(replace(model.optimized))
+    assert compiled.emission.namespace == model.compiled.emission.namespace
+    assert interpreter.instruction_set() is instruction_set()

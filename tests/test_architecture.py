@@ -1,0 +1,184 @@
+"""The laws of the architecture: what ARCHITECTURE.md promises, checked."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sofie_rdf.ops as _ops
+from sofie_rdf.ir.operator import REGISTRY
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = PROJECT / "sofie_rdf"
+HEADERS = sorted((PROJECT / "cling").rglob("*.hxx"))
+assert _ops
+
+# A module may import from its own part of the package and from parts of a lower rank.
+RANKS = {
+    "errors": 0,
+    "ir": 1,
+    "ops": 2,
+    "reference": 3,
+    "frontends": 3,
+    "passes": 4,
+    "emit": 5,
+    "runtime": 6,
+    "summary": 6,
+    "model": 7,
+    "__init__": 8,
+    "bench": 9,
+    "cli": 10,
+}
+# Who may import what is not needed everywhere.
+OWNERS = {
+    "ROOT": ("runtime",),
+    "cppyy": ("runtime",),
+    "onnx": ("frontends.onnx", "bench"),
+    "google": ("frontends.onnx",),
+    "onnxruntime": ("bench",),
+    "uproot": ("ir.rootfile",),
+    "awkward": ("ir.rootfile",),
+    "rich": ("cli", "bench"),
+    "torch": (),
+    "tensorflow": (),
+    "keras": (),
+    "h5py": (),
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """The dotted name below sofie_rdf, and the syntax tree, of every module."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        yield name, ast.parse(path.read_text(), str(path))
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and module of every import that is executed, in functions too."""
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            module = node.module or ""
+            if module == "sofie_rdf":
+                yield from ((node.lineno, f"sofie_rdf.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, module
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for name, tree in modules():
+        part = name.split(".")[0]
+        assert part in RANKS, f"{name}: give it a rank here and a line in ARCHITECTURE.md"
+        for line, module in imports(tree):
+            first, *rest = module.split(".")
+            if first != "sofie_rdf":
+                continue
+            other = rest[0] if rest and rest[0] in RANKS else "__init__"
+            if other != part and RANKS[other] >= RANKS[part]:
+                wrong.append(f"{name}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_foreign_packages_have_owners() -> None:
+    wrong = []
+    for name, tree in modules():
+        for line, module in imports(tree):
+            owners = OWNERS.get(module.split(".")[0])
+            if owners is not None and not any(f"{name}.".startswith(f"{o}.") for o in owners):
+                wrong.append(f"{name}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_heavy_packages_are_imported_where_they_are_used() -> None:
+    """At the top of a module only what `import sofie_rdf` may cost."""
+    wrong = []
+    for name, tree in modules():
+        if name.startswith(("bench.", "cli.")):
+            continue  # Loaded only by the subcommands that need them.
+        for node in tree.body:
+            found = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [node.module or ""]
+            wrong += [f"{name}: {m}" for m in found if m.split(".")[0] in OWNERS]
+    assert wrong == []
+
+
+LOOP = re.compile(r"\b(for|while)\s*\(")
+
+
+def test_python_prints_no_loops() -> None:
+    """A loop in a string belongs in cling/."""
+    wrong = [
+        f"{name}:{node.lineno}"
+        for name, tree in modules()
+        if name.split(".")[0] != "bench"  # Its C++ loop is the clock, not the network.
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and LOOP.search(node.value)
+    ]
+    assert wrong == []
+
+
+def test_every_operator_has_a_header_with_its_kernels() -> None:
+    for cls in REGISTRY.values():
+        if cls.__module__.startswith("sofie_rdf."):
+            assert (PROJECT / "cling" / cls.header).is_file(), f"{cls.__name__}: {cls.header!r}"
+
+
+def test_headers_know_neither_root_nor_other_headers_of_the_system() -> None:
+    for header in HEADERS:
+        found = re.findall(r'#include\s+([<"][^>"]+[>"])', header.read_text())
+        foreign = [f for f in found if not f.startswith('"sofie/')]
+        if header.parent.name != "rdf" and header.name != "target.hxx":
+            assert foreign == [], f"{header.name} includes {foreign}"
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize(
+    "header", [h for h in HEADERS if h.parent.name != "rdf"], ids=lambda h: h.name
+)
+def test_each_header_stands_alone(header: Path) -> None:
+    command = ["g++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+    command += [f"-I{PROJECT / 'cling'}", "-x", "c++", "-"]
+    text = f'#include "{header.relative_to(PROJECT / "cling")}"\n'
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_report_of_sizes() -> None:
+    """The longest files and functions, shown with ``pytest -s``; the limits are far off on purpose."""
+    files = {p.relative_to(PROJECT): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
+    files |= {p.relative_to(PROJECT): len(p.read_text().splitlines()) for p in HEADERS}
+    functions = {
+        f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    for title, sizes in (("files", files), ("functions", functions)):
+        longest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+        print(f"{len(sizes)} {title}; the longest: {', '.join(f'{k} {v}' for k, v in longest)}")
+    assert max(functions.values()) <= 60
+    assert max(files.values()) <= 900
