@@ -42,6 +42,8 @@ class Builder:
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
         self.constants: dict[str, Array] = {}
+        # Where `fresh` looks first, so that a large graph of unnamed nodes is not searched again.
+        self._numbers: dict[str, int] = {}
 
     def input(self, name: str, type: TensorType) -> str:
         """Declare an input of the network."""
@@ -99,12 +101,13 @@ class Builder:
 
     def fresh(self, stem: str) -> str:
         """A name that no value has yet."""
-        if stem not in self.types:
-            return stem
-        number = 2
-        while f"{stem}_{number}" in self.types:
+        number = self._numbers.get(stem, 1)
+        name = stem if number == 1 else f"{stem}_{number}"
+        while name in self.types:
             number += 1
-        return f"{stem}_{number}"
+            name = f"{stem}_{number}"
+        self._numbers[stem] = number
+        return name
 
     def _type(self, name: str) -> TensorType:
         if name not in self.types:

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator, nearest
@@ -145,6 +146,7 @@ class Operator:
         return (self.header, *nested)
 
     @classmethod
+    @cache
     def arity(cls) -> tuple[int, int | None]:
         """The least and largest number of inputs; None for any number."""
         parameters = list(inspect.signature(cls.infer).parameters.values())[1:]

@@ -1,7 +1,7 @@
 """Dense layers out of what files write for them: products, offsets, normalisations, activations.
 
-All constants are combined in float64 and rounded once. The results differ from the original in
-their last digits, mostly for the better; where digits would be lost a rule refuses.
+Constants are combined in float64 and then rounded. The results differ from those of the original
+in their last digits; where more than these would be lost, a rule refuses.
 """
 
 from __future__ import annotations
@@ -90,15 +90,6 @@ def _vector(m: Match, value: str, like: TensorType) -> Wide:
 
 
 # Products -----------------------------------------------------------------------------------------
-
-
-def _new_bias(m: Match, w: str, zeros: Array) -> New:
-    """No bias yet: a constant beside the weights, called as people would call it."""
-    weight = m.values[w]
-    for word, other in (("weight", "bias"), ("Weight", "Bias"), ("kernel", "bias")):
-        if word in weight:
-            return New(other.join(weight.rsplit(word, 1)), zeros)
-    return New(f"{weight}_bias", zeros)
 
 
 @rule("Gemm(x, w)", "Gemm(x, w, c)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 from sofie_rdf.ir.dims import Dim, align, evaluate, maximum
 from sofie_rdf.ir.graph import Graph
@@ -38,7 +38,7 @@ class Scratch:
     offset: Dim
 
 
-Place: TypeAlias = Union[Argument, Weight, Scratch]
+Place: TypeAlias = Argument | Weight | Scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,9 @@ def _roots(graph: Graph) -> dict[str, str]:
     return roots
 
 
-def _buffers(graph: Graph, roots: Mapping[str, str], places: Mapping[str, Place]) -> Iterable[_Buffer]:
+def _buffers(
+    graph: Graph, roots: Mapping[str, str], places: Mapping[str, Place]
+) -> Iterable[_Buffer]:
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for step, node in enumerate(graph.nodes):

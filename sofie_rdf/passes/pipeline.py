@@ -21,10 +21,12 @@ logger = logging.getLogger("sofie_rdf")
 DEFAULT: tuple[Pass, ...] = (
     simplify.remove_dead,
     simplify.fold_constants,
-    simplify.merge_transposes,
-    simplify.arithmetic,
+    simplify.remove_neutral,
     simplify.remove_identities,
+    # Rules look for values that are used once: what is there twice would hide them.
     simplify.merge_equal,
+    simplify.merge_transposes,
+    simplify.known_functions,
     simplify.remove_identities,
     fuse.fuse_layers,
     fuse.fuse_normalizations,

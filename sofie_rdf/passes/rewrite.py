@@ -50,7 +50,7 @@ BUG = "This is a bug in sofie_rdf: please report it"
 O = TypeVar("O", bound=Operator)  # noqa: E741
 
 
-class NoMatch(Exception):  # noqa: N818
+class NoMatch(Exception):
     """A rule that does not apply, and why; no reason where nobody would ask for one."""
 
     def __init__(self, reason: str = "") -> None:

@@ -1,7 +1,6 @@
 """Graphs with the same results and fewer nodes: nothing here changes a bit of any number.
 
-The one exception are functions that a file spells out (Swish, Mish, Gelu): as one operator they
-are evaluated with fewer roundings.
+The one exception is Gelu, which is more exact as one operator than spelled out.
 """
 
 from __future__ import annotations
@@ -37,12 +36,13 @@ from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, is_all, rule
 from sofie_rdf.reference import evaluate_node
 
 __all__ = [
-    "arithmetic",
     "fold_constants",
+    "known_functions",
     "merge_equal",
     "merge_transposes",
     "remove_dead",
     "remove_identities",
+    "remove_neutral",
 ]
 
 # Folding may make the constants of a node at most this many bytes larger than they were.
@@ -50,21 +50,14 @@ GROWTH = 16 << 20
 
 
 def _rebuilt(
-    graph: Graph,
-    nodes: Iterable[Node],
-    constants: Mapping[str, Array] | None = None,
+    graph: Graph, nodes: Iterable[Node], constants: Mapping[str, Array] | None = None
 ) -> Graph:
     """The graph with other nodes and constants; types only of the values that are left."""
     nodes = tuple(nodes)
-    constants = graph.constants if constants is None else constants
+    constants = MappingProxyType(dict(graph.constants if constants is None else constants))
     values = {*graph.inputs, *constants, *(o for node in nodes for o in node.outputs)}
-    types = {name: type_ for name, type_ in graph.types.items() if name in values}
-    return replace(
-        graph,
-        nodes=nodes,
-        types=MappingProxyType(types),
-        constants=MappingProxyType(dict(constants)),
-    )
+    types = MappingProxyType({n: t for n, t in graph.types.items() if n in values})
+    return replace(graph, nodes=nodes, types=types, constants=constants)
 
 
 def _reading(node: Node, names: Mapping[str, str]) -> Node:
@@ -303,6 +296,7 @@ def gelu(m: Match) -> Rewrite:
 
 
 merge_transposes = Rules("merge_transposes", (transposes,))
-arithmetic = Rules(
-    "arithmetic", (neutral, idempotent, uniform_prelu, swish, hard_swish, mish, gelu)
+remove_neutral = Rules("remove_neutral", (neutral,))
+known_functions = Rules(
+    "known_functions", (idempotent, uniform_prelu, swish, hard_swish, mish, gelu)
 )

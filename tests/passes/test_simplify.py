@@ -1,0 +1,619 @@
+"""Dead and useless nodes, folded constants, equal values, and functions that files spell out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sofie_rdf.ir.graph import Graph, Origin
+from sofie_rdf.ir.operator import Operator
+from sofie_rdf.ir.text import graph_text
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.elementwise import (
+    Abs,
+    Add,
+    Cast,
+    Ceil,
+    Clip,
+    Div,
+    Erf,
+    Exp,
+    Floor,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Max,
+    Mean,
+    Min,
+    Mish,
+    Mul,
+    Neg,
+    PRelu,
+    Relu,
+    Round,
+    Sigmoid,
+    Softplus,
+    Sub,
+    Sum,
+    Swish,
+    Tanh,
+)
+from sofie_rdf.ops.layout import (
+    Concat,
+    Dropout,
+    Flatten,
+    Identity,
+    Reshape,
+    Squeeze,
+    Transpose,
+    Unsqueeze,
+)
+from sofie_rdf.ops.linear import Gemm, MatMul
+from sofie_rdf.passes import simplify
+from sofie_rdf.passes.simplify import (
+    fold_constants,
+    known_functions,
+    merge_equal,
+    merge_transposes,
+    remove_dead,
+    remove_identities,
+    remove_neutral,
+)
+from sofie_rdf.reference import evaluate
+from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
+
+# remove_dead --------------------------------------------------------------------------------------
+
+
+def test_nodes_and_constants_that_no_output_needs_vanish() -> None:
+    b = Net(N, 2)
+    b.input("unused", floats(N, 3))
+    b.op(Add(), b.op(Relu(), "x", name="dead1"), b.c("c1", [1, 2]), name="dead2")
+    b.op(Mul(), "x", b.c("c2", [1, 2]), name="y")
+    before = b.graph("y")
+    after = remove_dead(before)
+    assert summary(after) == ["y = Mul()(x, c2)"]
+    assert set(after.types) == {"x", "unused", "c2", "y"}
+    assert after.inputs == ("x", "unused")
+    identical(before, after)
+
+
+def test_nodes_stay_in_order_and_outputs_may_be_inputs_or_constants() -> None:
+    b = Net(N)
+    b.c("c", [1])
+    b.op(Relu(), b.op(Exp(), "x", name="e"), name="y")
+    before = b.graph("c", "e", "y", "x")
+    after = remove_dead(before)
+    assert summary(after) == summary(before)
+    identical(before, after)
+
+
+# remove_identities --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Identity(),
+        Dropout(),
+        Cast(to=DType.FLOAT32),
+        Transpose(perm=(0, 1, 2)),
+        Transpose(perm=(0, -2, -1)),
+        Reshape((0, 2, 3)),
+        Reshape((-1, 2, 3)),
+        Max(),
+        Min(),
+        Sum(),
+        Mean(),
+        Concat(axis=1),
+        Clip(),
+    ],
+    ids=str,
+)
+def test_operators_that_do_nothing(op: Operator) -> None:
+    b = Net(N, 2, 3)
+    b.op(Exp(), b.op(op, b.op(Relu(), "x", name="r")), name="y")
+    before = b.graph("y")
+    after = remove_identities(before)
+    assert summary(after) == ["r = Relu()(x)", "y = Exp()(r)"]
+    assert set(after.types) == {"x", "r", "y"}
+    identical(before, after)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Cast(to=DType.FLOAT64),
+        Transpose(perm=(0, 2, 1)),
+        Reshape((-1, 3, 2)),
+        Flatten(),
+        Unsqueeze((0,)),
+        Relu(),
+    ],
+    ids=str,
+)
+def test_and_operators_that_do_something(op: Operator) -> None:
+    b = Net(N, 2, 2) if op == Transpose(perm=(0, 2, 1)) else Net(N, 2, 3)
+    before = b.graph(b.op(op, "x", name="y"))
+    assert summary(remove_identities(before)) == summary(before)
+
+
+def test_a_clip_with_a_bound_and_a_concat_of_two_stay() -> None:
+    b = Net(N)
+    b.op(Clip(), "x", "", b.c("c", 1), name="clipped")
+    b.op(Max(), "x", "x", name="same")
+    before = b.graph("clipped", "same")
+    assert summary(remove_identities(before)) == summary(before)
+
+
+def test_flatten_of_a_matrix_is_nothing_and_squeeze_of_nothing_too() -> None:
+    b = Net(N, 3)
+    b.op(Exp(), b.op(Squeeze(()), b.op(Flatten(), "x")), name="y")
+    assert summary(remove_identities(b.graph("y"))) == ["y = Exp()(x)"]
+
+
+def test_an_output_gives_its_name_to_the_node_that_computes_it() -> None:
+    b = Net(N)
+    r = b.op(Relu(), "x", name="r")
+    b.op(Identity(), b.op(Identity(), r), name="y")
+    b.op(Exp(), r, name="z")
+    before = b.graph("y", "z")
+    after = remove_identities(before)
+    assert summary(after) == ["y = Relu()(x)", "z = Exp()(y)"]
+    assert after.nodes[0].origin == Origin("net.onnx", "r")
+    identical(before, after)
+
+
+def test_an_output_that_is_an_input_or_a_constant_stays_an_identity() -> None:
+    b = Net(N)
+    b.op(Dropout(), "x", name="y")
+    b.op(Identity(), b.c("c", [1]), name="k")
+    before = b.graph("y", "k", "x")
+    after = remove_identities(before)
+    assert summary(after) == ["y = Identity()(x)", "k = Identity()(c)"]
+    identical(before, after)
+    assert graph_text(remove_identities(after)) == graph_text(after)
+
+
+def test_two_outputs_of_one_value() -> None:
+    b = Net(N)
+    r = b.op(Relu(), "x", name="r")
+    b.op(Identity(), r, name="y1")
+    b.op(Identity(), "y1", name="y2")
+    before = b.graph("y2", "y1")
+    after = remove_identities(before)
+    assert sorted(summary(after)) == ["y1 = Identity()(y2)", "y2 = Relu()(x)"]
+    identical(before, after)
+    both = b.graph("y2", "r", "y1")
+    assert summary(remove_identities(both)) == [
+        "r = Relu()(x)",
+        "y1 = Identity()(r)",
+        "y2 = Identity()(r)",
+    ]
+    identical(both, remove_identities(both))
+
+
+@pytest.mark.parametrize(
+    ("steps", "one"),
+    [
+        ((Reshape((-1, 6)), Reshape((0, 3, 2))), "Reshape(shape=(0, 3, 2))"),
+        ((Flatten(), Unsqueeze((2,)), Squeeze((2,))), "Reshape(shape=(0, 6))"),
+        ((Unsqueeze((0,)), Reshape((-1, 3))), "Reshape(shape=(-1, 3))"),
+        ((Flatten(), Dropout(), Flatten(0)), "Reshape(shape=(1, -1))"),
+    ],
+    ids=str,
+)
+def test_aliases_of_aliases(steps: tuple[Operator, ...], one: str) -> None:
+    b, value = Net(N, 2, 3), "x"
+    for step in steps:
+        value = b.op(step, value)
+    before = b.graph(b.op(Exp(), value, name="y"))
+    after = remove_dead(remove_identities(before))
+    assert operators(after) == [one, "Exp()"]
+    identical(before, after)
+
+
+def test_aliases_that_come_back_are_nothing() -> None:
+    b = Net(N, 2, 3)
+    b.op(Exp(), b.op(Reshape((-1, 2, 3)), b.op(Flatten(), "x")), name="y")
+    before = b.graph("y")
+    after = remove_dead(remove_identities(before))
+    assert summary(after) == ["y = Exp()(x)"]
+    identical(before, after)
+
+
+def test_an_alias_that_is_needed_itself_stays() -> None:
+    b = Net(N, 2, 3)
+    flat = b.op(Flatten(), "x", name="flat")
+    b.op(Reshape((-1, 3)), flat, name="y")
+    before = b.graph("flat", "y")
+    after = remove_identities(before)
+    assert summary(after) == ["flat = Flatten()(x)", "y = Reshape(shape=(-1, 3))(x)"]
+    identical(before, after)
+
+
+def test_shapes_that_a_reshape_cannot_say_stay_as_they_are() -> None:
+    b = Net(N, N + 1, 4)
+    moved = b.op(Unsqueeze((0,)), b.op(Unsqueeze((3,)), "x"), name="y")
+    before = b.graph(moved)
+    assert summary(remove_identities(before)) == summary(before)
+    identical(before, remove_identities(before), {"x": np.ones((2, 3, 4), np.float32)})
+    b = Net(N, 0, 3)
+    before = b.graph(b.op(Reshape((0, 3, 0)), b.op(Unsqueeze((0,)), b.op(Squeeze(()), "x"))))
+    identical(before, remove_identities(before))
+
+
+# merge_transposes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ((1, 2, 0), (0, 2, 1), (1, 0, 2)),
+        ((2, 0, 1), (2, 1, 0), (1, 0, 2)),
+        (None, (1, 0, 2), (1, 2, 0)),
+        ((0, 2, -2), None, (1, 2, 0)),
+    ],
+)
+def test_two_transposes_are_one(
+    first: tuple[int, ...] | None, second: tuple[int, ...] | None, both: tuple[int, ...]
+) -> None:
+    b = Net(2, 3, 4)
+    before = b.graph(b.op(Transpose(second), b.op(Transpose(first), "x"), name="y"))
+    after = merge_transposes(before)
+    assert summary(after) == [f"y = {Transpose(both)}(x)"]
+    identical(before, after)
+
+
+def test_a_transpose_and_its_inverse_are_nothing() -> None:
+    b, value = Net(2, 3, 4), "x"
+    for perm in ((2, 0, 1), (0, 2, 1), (0, 2, 1), (1, 2, 0)):
+        value = b.op(Transpose(perm), value)
+    before = b.graph(b.op(Relu(), value, name="y"))
+    after = remove_identities(merge_transposes(before))
+    assert summary(after) == ["y = Relu()(x)"]
+    identical(before, after)
+
+
+# fold_constants -----------------------------------------------------------------------------------
+
+
+def test_constants_are_folded_as_the_model_would_have_computed_them() -> None:
+    b = Net(N, 2)
+    third = b.op(Div(), b.c("one", [1, 1]), b.c("three", [3, 7]), name="third")
+    b.op(Mul(), "x", b.op(Mul(), third, "three"), name="y")
+    before = b.graph("y")
+    after = remove_dead(fold_constants(before))
+    (node,) = after.nodes
+    folded = after.constants[node.inputs[1]]
+    assert folded.dtype == np.float32
+    assert folded.tolist() == [np.float32(1) / 3 * 3, np.float32(1) / np.float32(7) * 7]
+    assert not folded.flags.writeable
+    identical(before, after)
+
+
+def test_overflow_is_a_result() -> None:
+    b = Net(N)
+    before = b.graph(b.op(Mul(), "x", b.op(Div(), b.c("a", [1]), b.c("z", [0]))))
+    after = fold_constants(before)
+    assert len(after.nodes) == 1
+    assert np.isinf(after.constants[after.nodes[0].inputs[1]])
+
+
+def test_a_folded_output_is_a_constant_and_inputs_are_never_folded() -> None:
+    b = Net(N, 2)
+    b.op(Transpose(), b.c("w", [[1, 2], [3, 4], [5, 6]]), name="wt")
+    b.op(MatMul(), "x", "wt", name="y")
+    before = b.graph("y", "wt")
+    after = fold_constants(before)
+    assert summary(after) == ["y = MatMul()(x, wt)"]
+    assert after.constants["wt"].flags.c_contiguous
+    identical(before, after)
+
+
+def test_optional_inputs_that_are_absent_are_no_obstacle() -> None:
+    b = Net(N)
+    b.op(Add(), "x", b.op(Clip(), b.c("c", [5]), "", b.c("high", 2)), name="y")
+    before = b.graph("y")
+    after = fold_constants(before)
+    assert len(after.nodes) == 1
+    identical(before, after)
+
+
+def test_what_would_grow_a_lot_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Net(N, 100)
+    b.op(Add(), b.c("column", np.ones((100, 1))), b.c("row", np.ones((1, 100))), name="table")
+    b.op(MatMul(), "x", "table", name="y")
+    before = b.graph("y")
+    grown, given = 4 * 100 * 100, 4 * 200
+    monkeypatch.setattr(simplify, "GROWTH", grown - given)
+    assert len(fold_constants(before).nodes) == 1
+    monkeypatch.setattr(simplify, "GROWTH", grown - given - 1)
+    assert fold_constants(before).nodes == before.nodes
+
+
+def test_integers_are_folded_as_integers() -> None:
+    b = Net(N)
+    b.constant(np.array([7, -7], np.int64), "a")
+    b.constant(np.array([2, 2], np.int64), "b")
+    b.op(Cast(to=DType.FLOAT32), b.op(Div(), "a", "b"), name="y")
+    after = fold_constants(b.graph("y"))
+    assert after.nodes == ()
+    assert after.constants["y"].tolist() == [3.0, -3.0]
+
+
+# merge_equal --------------------------------------------------------------------------------------
+
+
+def test_equal_nodes_are_there_once() -> None:
+    b = Net(N)
+    left = b.op(Exp(), b.op(Relu(), "x", name="r1"), name="e1")
+    right = b.op(Exp(), b.op(Relu(), "x", name="r2"), name="e2")
+    b.op(Add(), left, right, name="y")
+    before = b.graph("y")
+    after = merge_equal(before)
+    assert summary(after) == ["r1 = Relu()(x)", "e1 = Exp()(r1)", "y = Add()(e1, e1)"]
+    identical(before, after)
+
+
+def test_nodes_that_differ_in_an_attribute_or_an_input_or_their_order_do_not() -> None:
+    b = Net(N)
+    e = b.op(Exp(), "x")
+    outputs = [
+        b.op(LeakyRelu(0.0), "x"),
+        b.op(LeakyRelu(-0.0), "x"),
+        b.op(LeakyRelu(0.5), "x"),
+        b.op(LeakyRelu(0.5), e),
+        b.op(Sub(), "x", e),
+        b.op(Sub(), e, "x"),
+    ]
+    before = b.graph(*outputs)
+    assert merge_equal(before).nodes == before.nodes
+
+
+def test_equal_outputs_keep_both_names() -> None:
+    b = Net(N)
+    b.op(Relu(), "x", name="y1")
+    b.op(Relu(), "x", name="y2")
+    before = b.graph("y1", "y2")
+    after = merge_equal(before)
+    assert summary(after) == ["y1 = Relu()(x)", "y2 = Identity()(y1)"]
+    identical(before, after)
+    one = remove_identities(merge_equal(b.graph("y2")))
+    assert summary(one) == ["y2 = Relu()(x)"]
+
+
+def test_equal_constants_are_there_once() -> None:
+    b = Net(N)
+    for name, value in {"a": [0.0], "b": [0.0], "c": [-0.0], "d": 0.0}.items():
+        b.op(Add(), "x", b.c(name, value), name=f"y{name}")
+    b.constant(np.zeros(1, np.int32), "e")
+    before = b.graph("ya", "yb", "yc", "yd", "e", "b")
+    after = remove_dead(merge_equal(before))
+    assert summary(after) == [
+        "ya = Add()(x, a)",
+        "yb = Identity()(ya)",
+        "yc = Add()(x, c)",
+        "yd = Add()(x, d)",
+    ]
+    assert "b" in after.constants
+    identical(before, after)
+
+
+# remove_neutral -----------------------------------------------------------------------------------
+
+
+def applied_to(op: Operator, value: object, *, dtype: DType = DType.FLOAT32) -> Graph:
+    b = Net(N, 3, dtype=dtype)
+    return b.graph(b.op(op, "x", b.c("c", value), name="y"))
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT64, DType.INT32])
+@pytest.mark.parametrize(
+    ("op", "value"),
+    [(Mul(), 1), (Mul(), [1, 1, 1]), (Div(), [[1]]), (Sub(), 0), (Add(), -0.0)],
+    ids=str,
+)
+def test_neutral_elements(op: Operator, value: object, dtype: DType) -> None:
+    before = applied_to(op, value, dtype=dtype)
+    feeds = batch(before)
+    if dtype.is_float:
+        feeds["x"][0] = [np.inf, -np.inf, np.nan]
+    after = remove_neutral(before)
+    assert summary(after) == ["y = Identity()(x)"]
+    identical(before, after, feeds)
+
+
+@pytest.mark.parametrize(
+    ("op", "value"),
+    [(Add(), 0.0), (Sub(), -0.0), (Mul(), [1, 1, 2]), (Mul(), -1), (Div(), 2), (Add(), 1)],
+    ids=str,
+)
+def test_what_is_nearly_neutral_stays(op: Operator, value: object) -> None:
+    before = applied_to(op, value)
+    assert remove_neutral(before).nodes == before.nodes
+
+
+def test_a_neutral_element_that_broadcasts_is_refused() -> None:
+    before = applied_to(Mul(), np.ones((2, 1, 1)))
+    after, report = remove_neutral.explain(before)
+    assert after.nodes == before.nodes
+    assert [r.reason for r in report.refused] == ["it gives x another shape"]
+
+
+def test_the_order_of_sub_and_div_matters() -> None:
+    b = Net(N)
+    y = b.op(Sub(), b.c("zero", 0), b.op(Div(), b.c("one", 1), "x"))
+    assert remove_neutral(b.graph(y)).nodes == b.graph(y).nodes
+
+
+@pytest.mark.parametrize("op", [Relu(), Abs(), Floor(), Ceil(), Round()], ids=str)
+def test_twice_is_as_good_as_once(op: Operator) -> None:
+    b = Net(N)
+    before = b.graph(b.op(op, b.op(op, b.op(op, "x")), name="y"))
+    after = known_functions(before)
+    assert summary(after) == [f"y = {op}(x)"]
+    identical(before, after)
+
+
+def test_but_not_everything_twice() -> None:
+    b = Net(N)
+    before = b.graph(b.op(Exp(), b.op(Exp(), b.op(LeakyRelu(), b.op(LeakyRelu(), "x")))))
+    assert known_functions(before).nodes == before.nodes
+
+
+def test_minus_minus() -> None:
+    b = Net(N)
+    before = b.graph(b.op(Neg(), b.op(Neg(), "x"), name="y"))
+    after = remove_neutral(before)
+    assert summary(after) == ["y = Identity()(x)"]
+    identical(before, after)
+
+
+@pytest.mark.parametrize("slope", [0.25, [0.25] * 3, [[-0.5]], -0.0])
+def test_a_prelu_with_one_slope_is_a_leaky_relu(slope: object) -> None:
+    before = applied_to(PRelu(), slope)
+    after = known_functions(before)
+    assert summary(after) == [f"y = {LeakyRelu(float(np.asarray(slope).flat[0]))}(x)"]
+    identical(before, after)
+
+
+def test_refusals_of_prelu() -> None:
+    def reason(graph: Graph) -> str:
+        (refusal,) = known_functions.explain(graph)[1].refused
+        assert refusal.rule == "uniform_prelu"
+        return refusal.reason
+
+    assert reason(applied_to(PRelu(), [0.1, 0.1, 0.2])) == "the slopes differ"
+    assert reason(applied_to(PRelu(), [0.0, -0.0, 0.0])) == "the slopes differ"
+    assert reason(applied_to(PRelu(), np.full((2, 1, 1), 0.5))) == "it gives x another shape"
+    assert reason(applied_to(PRelu(), 1, dtype=DType.INT32)).startswith("LeakyRelu is for floating")
+    b = Net(N)
+    b.input("s", floats(1))
+    assert reason(b.graph(b.op(PRelu(), "x", "s"))) == "slope = 's' is not a constant"
+
+
+@pytest.mark.parametrize(
+    ("gate", "one"), [(Sigmoid(), Swish()), (HardSigmoid(1 / 6, 0.5), HardSwish())], ids=str
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_gated_functions(gate: Operator, one: Operator, swapped: bool) -> None:
+    b = Net(N)
+    inputs = ["x", b.op(gate, "x")]
+    before = b.graph(b.op(Mul(), *(inputs[::-1] if swapped else inputs), name="y"))
+    after = known_functions(before)
+    assert summary(after) == [f"y = {one}(x)"]
+    identical(before, after)
+
+
+def test_a_hard_swish_has_numbers_of_its_own() -> None:
+    for dtype, alpha, beta, rules in (
+        (DType.FLOAT32, float(np.float32(1 / 6)), 0.5, 1),
+        (DType.FLOAT64, float(np.float32(1 / 6)), 0.5, 0),
+        (DType.FLOAT32, 0.2, 0.5, 0),
+        (DType.FLOAT32, 1 / 6, 0.4, 0),
+    ):
+        b = Net(N, dtype=dtype)
+        graph = b.graph(b.op(Mul(), "x", b.op(HardSigmoid(alpha, beta), "x")))
+        report = known_functions.explain(graph)[1]
+        assert sum(report.applied.values()) == rules
+        assert [r.reason for r in report.refused] == [
+            f"the HardSigmoid is of {alpha} * x + {beta}"
+        ] * (1 - rules)
+
+
+def test_a_gate_on_another_value_is_none() -> None:
+    b = Net(N)
+    b.input("z", floats(N))
+    before = b.graph(b.op(Mul(), "x", b.op(Sigmoid(), "z")))
+    assert known_functions(before).nodes == before.nodes
+
+
+def test_mish() -> None:
+    b = Net(N)
+    before = b.graph(b.op(Mul(), "x", b.op(Tanh(), b.op(Softplus(), "x")), name="y"))
+    after = known_functions(before)
+    assert summary(after) == [f"y = {Mish()}(x)"]
+    identical(before, after)
+
+
+def _gelu(dtype: DType, root: float, how: str) -> Graph:
+    """The forms in which torch and Keras write Gelu."""
+    b = Net(N, 3, dtype=dtype)
+    half, one, root2 = b.c("half", 0.5), b.c("one", [1]), b.c("root", root)
+    inner = b.op(Div() if root > 1 else Mul(), "x", root2)
+    grown = b.op(Add(), one, b.op(Erf(), inner))
+    match how:
+        case "x first":
+            y = b.op(Mul(), b.op(Mul(), "x", grown), half)
+        case "half first":
+            y = b.op(Mul(), b.op(Mul(), half, "x"), grown)
+        case _:
+            y = b.op(Mul(), "x", b.op(Mul(), half, grown))
+    return b.graph(y)
+
+
+@pytest.mark.parametrize("how", ["x first", "half first", "x last"])
+@pytest.mark.parametrize("root", [math.sqrt(2), math.sqrt(0.5)])
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT64])
+def test_gelu(how: str, root: float, dtype: DType) -> None:
+    before = _gelu(dtype, root, how)
+    after = known_functions(before)
+    assert operators(after) == [str(Gelu())]
+    feeds = {"x": np.linspace(-6, 6, 600, dtype=dtype.numpy).reshape(-1, 3)}
+    if dtype is DType.FLOAT32:
+        as_exact(before, after, feeds)
+    else:
+        # Here 1 + erf(x) is as inexact in the oracle itself.
+        old, new = evaluate(before, feeds), evaluate(after, feeds)
+        (name,) = before.outputs
+        np.testing.assert_allclose(new[name], old[name], rtol=1e-14, atol=2e-15)
+
+
+def test_gelu_with_other_numbers_stays() -> None:
+    for root in (1.4, 1.4142, 0.7):
+        before = _gelu(DType.FLOAT32, root, "x first")
+        assert known_functions(before).nodes == before.nodes
+    before = _gelu(DType.FLOAT64, float(np.float32(math.sqrt(2))), "x first")
+    assert known_functions(before).nodes == before.nodes
+
+
+# All ----------------------------------------------------------------------------------------------
+
+PASSES = (
+    remove_dead,
+    remove_identities,
+    merge_transposes,
+    fold_constants,
+    merge_equal,
+    remove_neutral,
+    known_functions,
+)
+
+
+@pytest.mark.parametrize("one", PASSES, ids=lambda p: getattr(p, "__name__", "rules"))
+def test_a_pass_does_nothing_twice_and_to_nothing(one: object) -> None:
+    assert callable(one)
+    b = Net(N, 2)
+    value = b.op(Reshape((-1, 2)), b.op(Flatten(), b.op(Identity(), "x")))
+    value = b.op(Gemm(), value, b.op(Transpose(), b.c("w", np.eye(2))))
+    value = b.op(Relu(), b.op(Relu(), b.op(Mul(), value, b.c("one", 1))))
+    graph = b.graph(b.op(Add(), value, b.op(Relu(), value)))
+    once = one(graph)
+    assert graph_text(one(once)) == graph_text(once)
+    identical(graph, once)
+    empty = Net(N).graph("x")
+    assert one(empty).nodes == ()
+    identical(empty, one(empty))
+
+
+def test_types_are_kept_for_values_only() -> None:
+    b = Net(N, 2)
+    b.op(Relu(), b.op(Identity(), "x", name="i"), name="y")
+    after = remove_identities(b.graph("y"))
+    assert after.types["y"] == TensorType(DType.FLOAT32, (N, 2))
+    assert "i" not in after.types
+    assert evaluate(after, batch(after))["y"].shape == (64, 2)
