@@ -1,0 +1,86 @@
+/// \file
+/// Arrays through each function of math.hxx, for test_math.py: with g++ as a shared library, in Cling
+/// as it stands. `name_type(in, out, count)` works on packs and, at the end, on single elements.
+#include "sofie/math.hxx"
+
+SOFIE_BEGIN
+
+template <int N, class T, class F>
+SOFIE_INLINE void each_pack(const T *in, T *out, long &i, long count, F f)
+{
+   for (; i + N <= count; i += N)
+      sofie::store(out + i,
+                   f(sofie::load<N>(in + i), sofie::load<N>(in + count + i), sofie::load<N>(in + 2 * count + i)));
+}
+
+template <class T, class F>
+SOFIE_INLINE void each_element(const T *in, T *out, long count, F f)
+{
+   long i = 0;
+   each_pack<sofie::lanes<T>>(in, out, i, count, f);
+   each_pack<1>(in, out, i, count, f);
+}
+
+// Three operands lie one after the other in `in`; most functions take the first only.
+#define PROBE(name, call)                                                   \
+   struct Probe_##name {                                                    \
+      template <class V>                                                    \
+      SOFIE_INLINE V operator()(V a, V b, V c)                              \
+      {                                                                     \
+         static_cast<void>(b);                                              \
+         static_cast<void>(c);                                              \
+         return sofie::call;                                                \
+      }                                                                     \
+   };                                                                       \
+   extern "C" void name##_float(const float *in, float *out, long count)    \
+   {                                                                        \
+      each_element(in, out, count, Probe_##name{});                         \
+   }                                                                        \
+   extern "C" void name##_double(const double *in, double *out, long count) \
+   {                                                                        \
+      each_element(in, out, count, Probe_##name{});                         \
+   }
+
+PROBE(exp, exp(a))
+PROBE(expm1, expm1(a))
+PROBE(log, log(a))
+PROBE(log1p, log1p(a))
+PROBE(tanh, tanh(a))
+PROBE(sigmoid, sigmoid(a))
+PROBE(erf, erf(a))
+PROBE(erfc, erfc(a))
+PROBE(softplus, softplus(a))
+PROBE(sqrt, sqrt(a))
+PROBE(abs, abs(a))
+PROBE(floor, floor(a))
+PROBE(ceil, ceil(a))
+PROBE(round_even, round_even(a))
+PROBE(trunc, trunc(a))
+PROBE(sin, sin(a))
+PROBE(cos, cos(a))
+PROBE(tan, tan(a))
+PROBE(asin, asin(a))
+PROBE(acos, acos(a))
+PROBE(atan, atan(a))
+PROBE(sinh, sinh(a))
+PROBE(cosh, cosh(a))
+PROBE(asinh, asinh(a))
+PROBE(acosh, acosh(a))
+PROBE(atanh, atanh(a))
+PROBE(copysign, copysign(a, b))
+PROBE(pow, pow(a, b))
+PROBE(fmod, fmod(a, b))
+PROBE(multiply_add, multiply_add(a, b, c))
+
+SOFIE_END
+
+// The C library's erf and erfc, which numpy lacks.
+#define REFERENCE(name)                                                                  \
+   extern "C" void reference_##name(const long double *in, long double *out, long count) \
+   {                                                                                     \
+      for (long i = 0; i < count; ++i)                                                   \
+         out[i] = __builtin_##name##l(in[i]);                                            \
+   }
+
+REFERENCE(erf)
+REFERENCE(erfc)
