@@ -52,11 +52,7 @@ public:
    }
 
    /// The memory from `offset` on.
-   template <class T>
-   T *at(Size offset)
-   {
-      return reinterpret_cast<T *>(memory_.data() + offset);
-   }
+   char *at(Size offset) { return memory_.data() + offset; }
 };
 
 } // namespace sofie

@@ -21,6 +21,18 @@ class Buffer {
    Size size_ = 0;
    T *data_ = nullptr;
 
+   // Not std::swap: Cling does not compile a template again for one declaration that it has
+   // compiled for another one that failed.
+   void take(Buffer &other) noexcept
+   {
+      const Size size = size_;
+      T *const data = data_;
+      size_ = other.size_;
+      data_ = other.data_;
+      other.size_ = size;
+      other.data_ = data;
+   }
+
 public:
    Buffer() = default;
    explicit Buffer(Size size) : size_(size)
@@ -33,13 +45,10 @@ public:
    {
       __builtin_memcpy(static_cast<void *>(data_), other.data_, static_cast<std::size_t>(size_) * sizeof(T));
    }
-   Buffer(Buffer &&other) noexcept : size_(std::exchange(other.size_, 0)), data_(std::exchange(other.data_, nullptr))
-   {
-   }
+   Buffer(Buffer &&other) noexcept { take(other); }
    Buffer &operator=(Buffer other) noexcept
    {
-      std::swap(size_, other.size_);
-      std::swap(data_, other.data_);
+      take(other);
       return *this;
    }
    ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }

@@ -63,10 +63,19 @@ class Interface:
         """A C++ name for every value that the graph computes or takes."""
         graph = self.graph
         computed = (o for n in graph.nodes for o in n.outputs)
-        values = (*graph.inputs, *graph.outputs, *computed)
+        values = (*graph.inputs, *map(self._output_key, graph.outputs), *computed)
         # In the body of infer, N is the signed form of the parameter N_.
         sizes = (n for s in self.sizes.values() for n in (s, f"{s}_"))
-        return identifiers(values, {*RESERVED, *sizes})
+        slots = (f"slot{i}_" for i in range(len(graph.types)))
+        return identifiers(values, {*RESERVED, *sizes, *slots})
+
+    def _output_key(self, value: str) -> str:
+        # An input that is an output too is two parameters.
+        return f"{value}\0output" if value in self.graph.inputs else value
+
+    def output_name(self, value: str) -> str:
+        """The name of the parameter that an output is written to."""
+        return self.names[self._output_key(value)]
 
     @cached_property
     def sizes(self) -> Mapping[str, str]:
@@ -77,7 +86,8 @@ class Interface:
     def ports(self) -> tuple[Port, ...]:
         graph, known = self.graph, self.names
         ins = (Port(i, known[i], graph.types[i], False) for i in graph.inputs)
-        return (*ins, *(Port(o, known[o], graph.types[o], True) for o in graph.outputs))
+        outs = (Port(o, self.output_name(o), graph.types[o], True) for o in graph.outputs)
+        return (*ins, *outs)
 
     @property
     def inputs(self) -> list[Port]:

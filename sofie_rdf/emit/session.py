@@ -143,7 +143,7 @@ class _Emitter:
     def pointer(self, operand: Operand, const: bool) -> str:
         # What is copied to an output is read where it lives and written where the caller wants it.
         if not const and operand.name in self.graph.outputs:
-            return self.interface.names[operand.name]
+            return self.interface.output_name(operand.name)
         match self.plan.places[operand.name]:
             case Weight(name):
                 return f"w.{self.members[name]}.data()"
@@ -164,9 +164,10 @@ class _Emitter:
                 return self.size(argument)
 
     def statement(self, label: str, call: Call) -> Iterable[str]:
-        tensors = [a for a in call.arguments if isinstance(a, Tensor)]
-        written = tensors[: call.outputs]
-        texts = [self.argument(a, const=a not in written) for a in call.arguments]
+        texts, tensors = [], 0
+        for argument in call.arguments:
+            tensors += isinstance(argument, Tensor)
+            texts.append(self.argument(argument, const=tensors > call.outputs))
         joined = ",\n      ".join(texts)
         yield f"   // {comment(label)}"
         yield f"   {call.kernel}(\n      {joined});"
@@ -261,10 +262,16 @@ class _Emitter:
         yield "}"
 
     def _scratch(self) -> Iterable[str]:
+        """The scratch memory, and a pointer to each buffer in it under the value's name."""
+        places = [p for v, p in self.plan.places.items() if isinstance(p, Scratch) and p.root == v]
+        offsets: dict[Dim, str] = {}
+        for offset in (place.offset for place in places):
+            offsets.setdefault(offset, f"slot{len(offsets)}_")
         if self.plan.nbytes != 0:
             yield f"   scratch_.require({self.size(self.plan.nbytes)});"
-        for value, place in self.plan.places.items():
-            if isinstance(place, Scratch) and place.root == value:
-                dtype = self.graph.types[value].dtype.cxx
-                begin = f"scratch_.at<{dtype}>({self.size(place.offset)})"
-                yield f"   {dtype} *const {self.interface.names[value]} = {begin};"
+        for offset, name in offsets.items():
+            yield f"   char *const {name} = scratch_.at({self.size(offset)});"
+        for place in places:
+            dtype = self.graph.types[place.root].dtype.cxx
+            begin = f"reinterpret_cast<{dtype} *>({offsets[place.offset]})"
+            yield f"   {dtype} *const {self.interface.names[place.root]} = {begin};"

@@ -22,6 +22,7 @@ __all__ = [
     "evaluate",
     "maximum",
     "minimum",
+    "name_of",
     "parse_dim",
     "product",
     "quoted",
@@ -127,6 +128,15 @@ class Size:
                 parts.insert(0, str(abs(factor)))
             text += sign + "*".join(parts)
         return text
+
+
+def name_of(dim: Dim) -> str:
+    """The name of a size that is nothing but a name; an empty string for any other."""
+    if isinstance(dim, Size) and len(dim.terms) == 1:
+        monomial, factor = dim.terms[0]
+        if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], str):
+            return monomial[0]
+    return ""
 
 
 def symbol(name: str) -> Size:

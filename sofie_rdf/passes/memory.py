@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeAlias
 
 from sofie_rdf.ir.dims import Dim, align, evaluate, maximum
@@ -146,9 +147,7 @@ def _by_slot(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
     offsets: dict[str, Dim] = {}
     end: Dim = 0
     for slot in slots:
-        size: Dim = 0
-        for buffer in slot:
-            offsets[buffer.root] = end
-            size = maximum(size, buffer.nbytes)
-        end = end + align(size, ALIGNMENT)
+        offsets |= {buffer.root: end for buffer in slot}
+        sizes = dict.fromkeys(buffer.nbytes for buffer in slot)
+        end = end + align(reduce(maximum, sizes), ALIGNMENT)
     return offsets, end

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.errors import InputError, nearest
-from sofie_rdf.ir.dims import Size, evaluate, symbols_of
+from sofie_rdf.ir.dims import Size, evaluate, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType, concrete
 
@@ -83,12 +83,12 @@ def _as_input(name: str, type_: TensorType, array: Any) -> Array:
 
 def _bind(name: str, type_: TensorType, shape: Sequence[int], sizes: dict[str, int]) -> None:
     for axis, (dim, size) in enumerate(zip(type_.shape, shape, strict=True)):
-        if isinstance(dim, Size) and symbols_of(dim) == {str(dim)}:
-            size = sizes.setdefault(str(dim), size)
+        if name_of(dim):
+            sizes.setdefault(name_of(dim), size)
         known = isinstance(dim, int) or symbols_of(dim) <= sizes.keys()
-        if known and evaluate(dim, sizes) != shape[axis]:
+        if known and evaluate(dim, sizes) != size:
             text = f"{dim} = {evaluate(dim, sizes)}" if isinstance(dim, Size) else str(dim)
             raise InputError(
                 f"input {name!r} has the shape {list(shape)}; {type_} is needed: axis {axis} is "
-                f"{shape[axis]} and not {text}"
+                f"{size} and not {text}"
             )

@@ -203,9 +203,7 @@ class _Column:
             raise CorruptFile(f"its branch {branch} is missing or damaged", place=place)
         # ROOT writes no more than that many elements into the buffer.
         most = int(count.GetMaximum())
-        if str(count.GetTypeName()) != "Int_t" or most < longest:
-            raise CorruptFile(f"its branch {branch} is damaged", place=place)
-        if most > longest:
+        if str(count.GetTypeName()) != "Int_t" or most != longest:
             raise CorruptFile("its weights are not those of its description", place=place)
         self.count = count
         self.buffer: Array = np.zeros(max(most, 1), dtype)
@@ -277,8 +275,6 @@ def _write(root: Any, file: Any, directory: str, record: Record, place: str) -> 
     tree = _tree(root, inside, record.arrays, place)
     written = written and inside.WriteTObject(tree, "weights", "Overwrite")
     if not written:
-        raise ModelError("cannot be written: is the disk full?", place=place)
-    if file.TestBit(root.TFile.kWriteError):
         raise ModelError("cannot be written: is the disk full?", place=place)
     file.SetCompressionSettings(usual)
 

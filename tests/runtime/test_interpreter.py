@@ -213,3 +213,16 @@ def test_a_copied_graph_compiles_to_the_same_code() -> None:
     compiled = compile_graph(replace(model.optimized))
     assert compiled.emission.namespace == model.compiled.emission.namespace
     assert interpreter.instruction_set() is instruction_set()
+
+
+def test_a_model_after_one_that_failed() -> None:
+    """What a failed declaration has instantiated must not be missing in the next one."""
+    found = run_python(
+        "import sofie_rdf as s, numpy as np\n"
+        "from sofie_rdf.runtime.interpreter import declare\n"
+        f"m = s.load({str(HIGGS)!r})\n"
+        "try: declare(m.emission.header + '\\nint broken() { return nothing; }')\n"
+        "except s.JitError: print('failed')\n"
+        "print(m(np.zeros((1, 7), np.float32)).shape)\n"
+    )
+    assert found.stdout == "failed\n(1, 1)\n", found.stderr

@@ -321,7 +321,10 @@ struct Mod {
    SOFIE_INLINE V operator()(V a, V b) const
    {
       if constexpr (is_floating<V>) {
-         return sofie::fmod(a, b);
+         const V rest = sofie::fmod(a, b);
+         if (fmod)
+            return rest;
+         return select(rest == V{}, copysign(V{}, b), select((rest < V{}) != (b < V{}), rest + b, rest));
       } else {
          const V rest = select(b == V{}, V{}, a - divide_integers(a, b) * b);
          if (fmod)
@@ -369,14 +372,19 @@ struct Pow {
    }
 };
 
+/// a << b or a >> b; of another b than 0 ... bits - 1 only the sign is left by the shift to the right.
 struct BitShift {
    bool left = true;
    template <class V>
    SOFIE_INLINE V operator()(V a, V b) const
    {
-      constexpr ElementOf<V> most = 8 * sizeof(ElementOf<V>) - 1;
-      const V by = select(b > splat<V>(most), V{}, b);
-      return select(b > splat<V>(most), V{}, left ? a << by : a >> by);
+      using U = PackN<std::make_unsigned_t<ElementOf<V>>, width<V>>;
+      const V most = splat<V>(8 * sizeof(ElementOf<V>) - 1);
+      const MaskOf<V> beyond = (b < V{}) | (b > most);
+      if (left)
+         return select(beyond, V{}, bits<V>(bits<U>(a) << bits<U>(select(beyond, V{}, b))));
+      const V shifted = a >> select(beyond, most, b);
+      return std::is_signed_v<ElementOf<V>> ? shifted : select(beyond, V{}, shifted);
    }
 };
 

@@ -1,0 +1,86 @@
+"""Identifiers and literals: legal, injective, exact."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sofie_rdf.emit.literals import comment, number, size, string
+from sofie_rdf.emit.names import identifier, identifiers
+from sofie_rdf.ir.dims import evaluate, maximum, minimum, symbol
+
+LEGAL = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+# Names as models have them, many of which become the same identifier.
+NAMES = st.lists(st.text(alphabet="ab.1_/ é:", min_size=1, max_size=6) | st.text(min_size=1))
+
+
+def test_five_names_that_look_alike() -> None:
+    found = identifiers(["a.b", "a/b", "ab", "int", "1x"])
+    assert found == {"a.b": "a_b", "a/b": "a_b_2", "ab": "ab", "int": "int_", "1x": "v1x"}
+
+
+@given(NAMES)
+def test_different_names_get_different_identifiers(names: list[str]) -> None:
+    found = identifiers(names, {"taken"})
+    assert set(found) == set(names)
+    assert len(set(found.values())) == len(set(names))
+    assert "taken" not in found.values()
+    assert all(LEGAL.match(i) for i in found.values())
+
+
+@given(st.text(min_size=1))
+def test_no_identifier_is_reserved(name: str) -> None:
+    found = identifier(name)
+    # A double underscore belongs to the implementation, everywhere in C++.
+    assert LEGAL.match(found)
+    assert "__" not in found
+    assert found not in ("int", "class", "std", "sofie", "NULL")
+
+
+@given(st.floats(allow_nan=False))
+def test_floats_are_exact(value: float) -> None:
+    text = number(value)
+    if math.isinf(value):
+        assert text.endswith("__builtin_inf()")
+        assert text.startswith("-") == (value < 0)
+    else:
+        assert struct.pack("d", float.fromhex(text)) == struct.pack("d", value)
+
+
+def test_other_numbers() -> None:
+    assert number(True) == "true"
+    assert number(3) == "3"
+    assert "nan" in number(math.nan)
+
+
+@pytest.mark.parametrize("text", ['a"b', "back\\slash", "line\nbreak", "tab\t", "é☃", "??/", "\x01"])
+def test_strings_are_safe(text: str) -> None:
+    literal = string(text)
+    assert literal[0] == literal[-1] == '"'
+    assert literal.isascii()
+    assert "\n" not in literal
+    assert "??" not in literal
+    decoded = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), literal[1:-1])
+    for plain, escaped in (("\\\\", "\\"), ('\\"', '"'), ("\\n", "\n"), ("\\t", "\t"), ("\\?", "?")):
+        decoded = decoded.replace(plain, escaped)
+    assert decoded.encode("latin-1", "ignore").decode("utf-8", "ignore") == text
+
+
+def test_comments_stay_on_their_line() -> None:
+    assert comment("one\ntwo\\") == "one two"
+
+
+def test_sizes_as_expressions() -> None:
+    n, m = symbol("N"), symbol("n pf")
+    names = {"N": "N", "n pf": "n_pf"}
+    assert size(7, names) == "7"
+    assert size(2 * n * m - n + 3, names) == "-N + 2 * N * n_pf + 3"
+    assert size((n + 1) // 2, names) == "sofie::floor_div(N + 1, 2)"
+    assert size(maximum(n, m) % 3, names) == "sofie::modulo(sofie::larger(n_pf, N), 3)"
+    assert size(minimum(n, m), names) == "sofie::smaller(n_pf, N)"
+    assert evaluate((n + 1) // 2, {"N": 4}) == 2

@@ -1,0 +1,152 @@
+// higgs: a network compiled by sofie_rdf.
+// input  features: float32[N, 7]
+// output score: float32[N, 1]
+#ifndef TMVA_SOFIE_higgs_HXX
+#define TMVA_SOFIE_higgs_HXX
+
+#include "sofie/arena.hxx"
+#include "sofie/kernels/elementwise.hxx"
+#include "sofie/kernels/linear.hxx"
+
+SOFIE_BEGIN
+
+namespace TMVA_SOFIE_higgs {
+
+/// The constants as the kernels want them; all Sessions share one copy.
+struct Weights {
+   sofie::DenseWeights<float, 7, 64> dense1_weight;
+   sofie::DenseWeights<float, 64, 64> dense2_weight;
+   sofie::DenseWeights<float, 64, 64> dense3_weight;
+   sofie::DenseWeights<float, 64, 64> dense4_weight;
+   sofie::DenseWeights<float, 64, 1> dense5_weight;
+
+   explicit Weights(const sofie::WeightFile &file) :
+      dense1_weight(file.tensor<sofie::View<const float, 7, 64>>(0), file.tensor<sofie::View<const float, 64>>(1)),
+      dense2_weight(file.tensor<sofie::View<const float, 64, 64>>(2), file.tensor<sofie::View<const float, 64>>(3)),
+      dense3_weight(file.tensor<sofie::View<const float, 64, 64>>(4), file.tensor<sofie::View<const float, 64>>(5)),
+      dense4_weight(file.tensor<sofie::View<const float, 64, 64>>(6), file.tensor<sofie::View<const float, 64>>(7)),
+      dense5_weight(file.tensor<sofie::View<const float, 64, 1>>(8), file.tensor<sofie::View<const float, 1>>(9))
+   {
+   }
+};
+
+/// Evaluates the network. Each thread needs its own; copies share the weights.
+class Session {
+   std::shared_ptr<const Weights> weights_;
+   sofie::Arena scratch_;
+
+public:
+   /// Reads the weight file that was written with this header.
+   explicit Session(const std::string &weights = "higgs.dat") :
+      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))
+   {
+   }
+   /// Shares the weights of others.
+   explicit Session(std::shared_ptr<const Weights> weights) :
+      weights_(std::move(weights))
+   {
+   }
+
+   /// One event: so many numbers in, so many out.
+   using Input = float;
+   static constexpr sofie::Size input_size = 7;
+   using Output = float;
+   static constexpr sofie::Size output_size = 1;
+
+   /// Evaluates into the caller's memory; input and output must not overlap.
+   void infer(std::size_t N, const float *features, float *score);
+   std::vector<float> infer(std::size_t N, const float *features)
+   {
+      std::vector<float> score(static_cast<std::size_t>(static_cast<sofie::Size>(N)));
+      infer(N, features, score.data());
+      return score;
+   }
+   /// The same for vectors, whose sizes are checked.
+   std::vector<float> infer(std::size_t N, const std::vector<float> &features)
+   {
+      if (features.size() != static_cast<std::size_t>(7 * static_cast<sofie::Size>(N)))
+         throw std::invalid_argument("higgs: input features has the wrong number of elements");
+      return infer(N, features.data());
+   }
+   void infer(std::size_t N, const std::vector<float> &features, std::vector<float> &score)
+   {
+      if (features.size() != static_cast<std::size_t>(7 * static_cast<sofie::Size>(N)))
+         throw std::invalid_argument("higgs: input features has the wrong number of elements");
+      score.resize(static_cast<std::size_t>(static_cast<sofie::Size>(N)));
+      infer(N, features.data(), score.data());
+   }
+   /// One event: N is 1.
+   void infer(const float *features, float *score) { infer(1, features, score); }
+   std::vector<float> infer(const float *features)
+   {
+      const std::size_t N = 1;
+      std::vector<float> score(static_cast<std::size_t>(static_cast<sofie::Size>(N)));
+      infer(N, features, score.data());
+      return score;
+   }
+   /// The same for vectors, whose sizes are checked.
+   std::vector<float> infer(const std::vector<float> &features)
+   {
+      const std::size_t N = 1;
+      if (features.size() != static_cast<std::size_t>(7 * static_cast<sofie::Size>(N)))
+         throw std::invalid_argument("higgs: input features has the wrong number of elements");
+      return infer(N, features.data());
+   }
+   void infer(const std::vector<float> &features, std::vector<float> &score)
+   {
+      const std::size_t N = 1;
+      if (features.size() != static_cast<std::size_t>(7 * static_cast<sofie::Size>(N)))
+         throw std::invalid_argument("higgs: input features has the wrong number of elements");
+      score.resize(static_cast<std::size_t>(static_cast<sofie::Size>(N)));
+      infer(N, features.data(), score.data());
+   }
+};
+
+SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *score)
+{
+   const sofie::Size N = static_cast<sofie::Size>(N_);
+   const Weights &w = *weights_;
+   scratch_.require(128 * sofie::floor_div(256 * N + 63, 64));
+   char *const slot0_ = scratch_.at(0);
+   char *const slot1_ = scratch_.at(64 * sofie::floor_div(256 * N + 63, 64));
+   float *const relu1_output = reinterpret_cast<float *>(slot0_);
+   float *const relu2_output = reinterpret_cast<float *>(slot1_);
+   float *const relu3_output = reinterpret_cast<float *>(slot0_);
+   float *const relu4_output = reinterpret_cast<float *>(slot1_);
+   // dense1
+   sofie::dense(
+      sofie::Relu{},
+      sofie::View<float, sofie::dyn, 64>(relu1_output, N),
+      sofie::View<const float, sofie::dyn, 7>(features, N),
+      w.dense1_weight);
+   // dense2
+   sofie::dense(
+      sofie::Relu{},
+      sofie::View<float, sofie::dyn, 64>(relu2_output, N),
+      sofie::View<const float, sofie::dyn, 64>(relu1_output, N),
+      w.dense2_weight);
+   // dense3
+   sofie::dense(
+      sofie::Relu{},
+      sofie::View<float, sofie::dyn, 64>(relu3_output, N),
+      sofie::View<const float, sofie::dyn, 64>(relu2_output, N),
+      w.dense3_weight);
+   // dense4
+   sofie::dense(
+      sofie::Relu{},
+      sofie::View<float, sofie::dyn, 64>(relu4_output, N),
+      sofie::View<const float, sofie::dyn, 64>(relu3_output, N),
+      w.dense4_weight);
+   // dense5
+   sofie::dense(
+      sofie::Sigmoid{},
+      sofie::View<float, sofie::dyn, 1>(score, N),
+      sofie::View<const float, sofie::dyn, 64>(relu4_output, N),
+      w.dense5_weight);
+}
+
+} // namespace TMVA_SOFIE_higgs
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,165 @@
+// mixed model: a network compiled by sofie_rdf.
+// input  x: float32[N, 6]
+// input  set/of particles: float32[N, "n pf", 4]
+// output weights: float32[N, "n pf"]
+// output positive: bool[N, 8]
+// output whole: int64[8, N]
+#ifndef TMVA_SOFIE_mixed_model_HXX
+#define TMVA_SOFIE_mixed_model_HXX
+
+#include "sofie/arena.hxx"
+#include "sofie/kernels/elementwise.hxx"
+#include "sofie/kernels/layout.hxx"
+#include "sofie/kernels/linear.hxx"
+#include "sofie/kernels/softmax.hxx"
+
+SOFIE_BEGIN
+
+namespace TMVA_SOFIE_mixed_model {
+
+/// The constants as the kernels want them; all Sessions share one copy.
+struct Weights {
+   sofie::DenseWeights<float, 6, 4> w_0;
+   sofie::Constant<sofie::View<const float>> constant;
+   sofie::Constant<sofie::View<const float>> half;
+
+   explicit Weights(const sofie::WeightFile &file) :
+      w_0(file.tensor<sofie::View<const float, 6, 4>>(0), file.tensor<sofie::View<const float, 4>>(1)),
+      constant(file.tensor<sofie::View<const float>>(2)),
+      half(file.tensor<sofie::View<const float>>(3))
+   {
+   }
+};
+
+/// Evaluates the network. Each thread needs its own; copies share the weights.
+class Session {
+   std::shared_ptr<const Weights> weights_;
+   sofie::Arena scratch_;
+
+public:
+   /// Reads the weight file that was written with this header.
+   explicit Session(const std::string &weights = "mixed_model.dat") :
+      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))
+   {
+   }
+   /// Shares the weights of others.
+   explicit Session(std::shared_ptr<const Weights> weights) :
+      weights_(std::move(weights))
+   {
+   }
+
+   /// Evaluates into the caller's memory; input and output must not overlap.
+   void infer(std::size_t N, std::size_t n_pf, const float *x, const float *set_of_particles, float *weights_2, bool *positive, std::int64_t *whole);
+   std::tuple<std::vector<float>, std::vector<std::uint8_t>, std::vector<std::int64_t>> infer(std::size_t N, std::size_t n_pf, const float *x, const float *set_of_particles)
+   {
+      std::vector<float> weights_2(static_cast<std::size_t>(static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf)));
+      std::vector<std::uint8_t> positive(static_cast<std::size_t>(8 * static_cast<sofie::Size>(N)));
+      std::vector<std::int64_t> whole(static_cast<std::size_t>(8 * static_cast<sofie::Size>(N)));
+      infer(N, n_pf, x, set_of_particles, weights_2.data(), reinterpret_cast<bool *>(positive.data()), whole.data());
+      return {std::move(weights_2), std::move(positive), std::move(whole)};
+   }
+   /// The same for vectors, whose sizes are checked.
+   std::tuple<std::vector<float>, std::vector<std::uint8_t>, std::vector<std::int64_t>> infer(std::size_t N, std::size_t n_pf, const std::vector<float> &x, const std::vector<float> &set_of_particles)
+   {
+      if (x.size() != static_cast<std::size_t>(6 * static_cast<sofie::Size>(N)))
+         throw std::invalid_argument("mixed model: input x has the wrong number of elements");
+      if (set_of_particles.size() != static_cast<std::size_t>(4 * static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf)))
+         throw std::invalid_argument("mixed model: input set/of particles has the wrong number of elements");
+      return infer(N, n_pf, x.data(), set_of_particles.data());
+   }
+   void infer(std::size_t N, std::size_t n_pf, const std::vector<float> &x, const std::vector<float> &set_of_particles, std::vector<float> &weights_2, std::vector<std::uint8_t> &positive, std::vector<std::int64_t> &whole)
+   {
+      if (x.size() != static_cast<std::size_t>(6 * static_cast<sofie::Size>(N)))
+         throw std::invalid_argument("mixed model: input x has the wrong number of elements");
+      if (set_of_particles.size() != static_cast<std::size_t>(4 * static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf)))
+         throw std::invalid_argument("mixed model: input set/of particles has the wrong number of elements");
+      weights_2.resize(static_cast<std::size_t>(static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf)));
+      positive.resize(static_cast<std::size_t>(8 * static_cast<sofie::Size>(N)));
+      whole.resize(static_cast<std::size_t>(8 * static_cast<sofie::Size>(N)));
+      infer(N, n_pf, x.data(), set_of_particles.data(), weights_2.data(), reinterpret_cast<bool *>(positive.data()), whole.data());
+   }
+};
+
+SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *x, const float *set_of_particles, float *weights_2, bool *positive, std::int64_t *whole)
+{
+   const sofie::Size N = static_cast<sofie::Size>(N_);
+   const sofie::Size n_pf = static_cast<sofie::Size>(n_pf_);
+   const Weights &w = *weights_;
+   scratch_.require(128 * sofie::floor_div(32 * N + 63, 64) + 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64));
+   char *const slot0_ = scratch_.at(64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64));
+   char *const slot1_ = scratch_.at(0);
+   char *const slot2_ = scratch_.at(64 * sofie::floor_div(32 * N + 63, 64) + 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64));
+   float *const dense = reinterpret_cast<float *>(slot0_);
+   float *const matmul = reinterpret_cast<float *>(slot1_);
+   float *const matmul_2 = reinterpret_cast<float *>(slot2_);
+   float *const concat = reinterpret_cast<float *>(slot1_);
+   float *const mul = reinterpret_cast<float *>(slot0_);
+   float *const where = reinterpret_cast<float *>(slot2_);
+   float *const add = reinterpret_cast<float *>(slot1_);
+   float *const transpose = reinterpret_cast<float *>(slot0_);
+   // dense
+   sofie::dense(
+      sofie::Tanh{},
+      sofie::View<float, sofie::dyn, 4>(dense, N),
+      sofie::View<const float, sofie::dyn, 6>(x, N),
+      w.w_0);
+   // matmul
+   sofie::matmul(
+      sofie::View<float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf),
+      sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf),
+      sofie::View<const float, sofie::dyn, 4, 1>(dense, N));
+   // weights
+   sofie::softmax(
+      sofie::View<float, sofie::dyn, sofie::dyn, 1>(weights_2, N, n_pf),
+      sofie::View<const float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf));
+   // matmul_2
+   sofie::matmul(
+      sofie::View<float, sofie::dyn, 1, 4>(matmul_2, N),
+      sofie::View<const float, sofie::dyn, 1, sofie::dyn>(weights_2, N, n_pf),
+      sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf));
+   // concat
+   sofie::concat(
+      sofie::View<float, sofie::dyn, 8>(concat, N),
+      sofie::View<const float, sofie::dyn, 4>(matmul_2, N),
+      sofie::View<const float, sofie::dyn, 4>(dense, N));
+   // positive
+   sofie::map(
+      sofie::Greater{},
+      sofie::View<bool, sofie::dyn>(positive, 8 * N),
+      sofie::View<const float, sofie::dyn>(concat, 8 * N),
+      sofie::View<const float, 1>(w.constant.data()));
+   // mul
+   sofie::map(
+      sofie::Mul{},
+      sofie::View<float, sofie::dyn>(mul, 8 * N),
+      sofie::View<const float, sofie::dyn>(concat, 8 * N),
+      sofie::View<const float, 1>(w.half.data()));
+   // where
+   sofie::map(
+      sofie::Where{},
+      sofie::View<float, sofie::dyn>(where, 8 * N),
+      sofie::View<const bool, sofie::dyn>(positive, 8 * N),
+      sofie::View<const float, sofie::dyn>(concat, 8 * N),
+      sofie::View<const float, sofie::dyn>(mul, 8 * N));
+   // add
+   sofie::map(
+      sofie::Add{},
+      sofie::View<float, sofie::dyn>(add, 8 * N),
+      sofie::View<const float, sofie::dyn>(where, 8 * N),
+      sofie::View<const float, sofie::dyn>(where, 8 * N));
+   // transpose
+   sofie::transpose<1, 0>(
+      sofie::View<float, 8, sofie::dyn>(transpose, N),
+      sofie::View<const float, sofie::dyn, 8>(add, N));
+   // whole
+   sofie::map(
+      sofie::Cast<std::int64_t>{},
+      sofie::View<std::int64_t, sofie::dyn>(whole, 8 * N),
+      sofie::View<const float, sofie::dyn>(transpose, 8 * N));
+}
+
+} // namespace TMVA_SOFIE_mixed_model
+
+SOFIE_END
+
+#endif
