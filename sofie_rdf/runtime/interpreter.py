@@ -46,7 +46,7 @@ class InstructionSet:
 _AVX2 = "avx,avx2,fma,f16c,bmi,bmi2"
 # The best that a CPU has all flags for is taken. NEON needs no attribute: it is aarch64's base.
 _KNOWN = (
-    InstructionSet("avx512", f"{_AVX2},avx512f,avx512bw,avx512dq,avx512vl,evex512", 64),
+    InstructionSet("avx512", f"{_AVX2},avx512f,avx512bw,avx512dq,avx512vl", 64),
     InstructionSet("avx2", _AVX2, 32),
     InstructionSet("generic", "", 16),
 )
@@ -65,7 +65,7 @@ def instruction_set() -> InstructionSet:
         return named[0]
     flags = _cpu_flags()
     for candidate in _KNOWN:
-        needed = {_FLAG_NAMES.get(f, f) for f in candidate.target.split(",") if f} - {"evex512"}
+        needed = {_FLAG_NAMES.get(f, f) for f in candidate.target.split(",") if f}
         if needed <= flags:
             return candidate
     return _KNOWN[-1]

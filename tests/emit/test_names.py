@@ -58,7 +58,9 @@ def test_other_numbers() -> None:
     assert "nan" in number(math.nan)
 
 
-@pytest.mark.parametrize("text", ['a"b', "back\\slash", "line\nbreak", "tab\t", "é☃", "??/", "\x01"])
+@pytest.mark.parametrize(
+    "text", ['a"b', "back\\slash", "line\nbreak", "tab\t", "é☃", "??/", "\x01"]
+)
 def test_strings_are_safe(text: str) -> None:
     literal = string(text)
     assert literal[0] == literal[-1] == '"'
@@ -66,7 +68,13 @@ def test_strings_are_safe(text: str) -> None:
     assert "\n" not in literal
     assert "??" not in literal
     decoded = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), literal[1:-1])
-    for plain, escaped in (("\\\\", "\\"), ('\\"', '"'), ("\\n", "\n"), ("\\t", "\t"), ("\\?", "?")):
+    for plain, escaped in (
+        ("\\\\", "\\"),
+        ('\\"', '"'),
+        ("\\n", "\n"),
+        ("\\t", "\t"),
+        ("\\?", "?"),
+    ):
         decoded = decoded.replace(plain, escaped)
     assert decoded.encode("latin-1", "ignore").decode("utf-8", "ignore") == text
 

@@ -241,3 +241,48 @@ def test_values_named_like_our_own_variables() -> None:
     pytest.importorskip("ROOT")
     given = {name: np.full((3, 1), i, np.float32) for i, name in enumerate(names)}
     np.testing.assert_array_equal(model(given), np.full((3, 1), 45, np.float32))
+
+
+ALLOCATIONS = """
+   static const std::vector<float> x(7 * 64, 0.5f);
+   static std::vector<float> y(64);
+   first.infer(64, x.data(), y.data());
+   const long before = allocations;
+   for (std::size_t n = 0; n <= 64; ++n)
+      first.infer(n, x.data(), y.data());
+   first.infer(x.data(), y.data());
+   std::printf("%ld\\n", allocations - before);
+   auto copy = first;
+   copy.infer(x.data(), y.data());
+   std::printf("%ld\\n", allocations - before);
+"""
+
+COUNTING = """
+#include <cstdlib>
+#include <new>
+long allocations = 0;
+void *operator new(std::size_t size) { ++allocations; return std::malloc(size); }
+void *operator new(std::size_t size, std::align_val_t align)
+{
+   ++allocations;
+   const auto to = static_cast<std::size_t>(align);
+   return std::aligned_alloc(to, (size + to - 1) / to * to);
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
+"""
+
+
+@needs_compiler
+def test_infer_allocates_nothing_after_the_first_call(tmp_path: Path) -> None:
+    files = sofie.load(HIGGS).emit(tmp_path)
+    text = COUNTING + MAIN.format(
+        header=files.header.name, namespace=files.namespace, body=ALLOCATIONS.replace("\\\\", "\\")
+    )
+    # g++ takes our operator delete for a mismatch of the operator new that it has inlined.
+    flags = "-O1", "-Wno-mismatched-new-delete"
+    again, copied = build_and_run(tmp_path, text, files.weights, *flags)
+    assert again == [0]
+    # A copy has its own scratch, and nothing else.
+    assert copied == [1]
