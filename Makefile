@@ -1,0 +1,74 @@
+# make demo    a trained network scores the HIGGS events that ROOT ships
+# make test    all checks and all tests
+# make lint    the checks alone: ruff, mypy, clang-format
+# make clean   remove .venv and everything that was made
+#
+# Each sets up what it needs in .venv, once. PYTHON=python3.12 chooses the interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+CXX_FILES = $(shell find cling -name '*.hxx') $(wildcard tutorials/*.C)
+
+.PHONY: help demo test lint clean FORCE
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
+
+demo: $(VENV)/demo-ready
+	@ls /usr/include/c++/*/cassert >/dev/null 2>&1 || \
+	   echo "There are no C++ headers in /usr/include: if ROOT complains about that, it still works"
+	@$(BIN)/python -W ignore::UserWarning:ROOT tutorials/higgs_demo.py
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/test-ready
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+clean:
+	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up. Files in .venv say what is done; it is done again when pyproject.toml changes.
+
+$(VENV)/demo-ready: pyproject.toml $(VENV)/made
+	@echo "installing what the demo needs"
+	@$(INSTALL) --editable '.[root,bench]' matplotlib
+	@touch $@
+
+$(VENV)/test-ready: pyproject.toml $(VENV)/made
+	@echo "installing what the tests need"
+	@$(INSTALL) --editable '.[root,bench]' --group test matplotlib
+	@touch $@
+
+# The interpreter is PYTHON, or the first that is new enough. A .venv of another one than PYTHON is
+# made again. Groups of dependencies need pip 25.1.
+CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
+WHICH := import sys; print(sys.version_info[:2], sys.base_prefix)
+ifdef PYTHON
+  OTHER := $(shell [ "$$($(PYTHON) -c '$(WHICH)' 2>&1)" = "$$($(BIN)/python -c '$(WHICH)' 2>&1)" ] || echo FORCE)
+endif
+
+$(VENV)/made: $(OTHER)
+	@for python in $(CANDIDATES) none; do \
+	   $$python -c '$(NEW_ENOUGH)' 2>/dev/null && break; \
+	done; \
+	if [ $$python = none ]; then \
+	   echo "No Python 3.10 or newer (tried: $(CANDIDATES)). Choose one: make ... PYTHON=/path/to/python3" >&2; \
+	   exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	   echo "$$python cannot make a .venv: it lacks venv or ensurepip. On Debian and Ubuntu: apt install python3-venv" >&2; \
+	   exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$($$python --version) (about a minute, 300 MB)"; \
+	rm -rf $(VENV) && $$python -m venv $(VENV)
+	@$(INSTALL) --upgrade 'pip>=25.1'
+	@touch $@

@@ -1,0 +1,185 @@
+"""What is measured: networks that are built here, and ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf import frontends
+from sofie_rdf.errors import InputError, ModelError, UnsupportedFormat, nearest
+from sofie_rdf.ir.dims import Size
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import Array, TensorType, concrete
+from sofie_rdf.model import Model, from_onnx
+
+__all__ = ["BUILT_IN", "Candidate", "candidate", "feeds_for", "identity", "sizes_for"]
+
+FREE_AXIS = 16
+_OPSET, _IR = 17, 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be measured; ``source`` is what every peer reads: a file, or ONNX as bytes."""
+
+    name: str
+    about: str
+    source: Path | bytes
+
+    @cached_property
+    def model(self) -> Model:
+        return from_onnx(self.source, name=self.name if isinstance(self.source, bytes) else "")
+
+    def batches(self, wanted: Sequence[int]) -> tuple[int, ...]:
+        """Those that are wanted, or the one that the file has fixed."""
+        graph = self.model.graph
+        if _batch_symbols(graph):
+            return tuple(wanted)
+        first = [graph.types[name].shape for name in graph.inputs]
+        return (next((d for s in first for d in s[:1] if isinstance(d, int)), 1),)
+
+
+def candidate(text: str) -> Candidate:
+    """The built-in network of this name, or that of an ONNX file."""
+    if text in BUILT_IN:
+        return BUILT_IN[text]()
+    path = Path(text)
+    if not path.exists() and path.suffix != ".onnx":
+        raise ModelError(
+            f"{text!r} is no file and no built-in model",
+            remedy=nearest(text, BUILT_IN) or f"There are {', '.join(BUILT_IN)}",
+        )
+    if frontends.recognise(path) != "onnx":
+        raise UnsupportedFormat(
+            "is no ONNX file",
+            place=text,
+            remedy="onnxruntime reads nothing else: give it the .onnx",
+        )
+    return Candidate(path.stem, f"the file {path}", path)
+
+
+# Built-in networks --------------------------------------------------------------------------------
+
+
+def _linear50x10() -> Candidate:
+    source = _dense([50] * 11, last_relu=True)
+    return Candidate("linear50x10", "10 x [Linear(50), ReLU], random weights", source)
+
+
+def _mlp200x5() -> Candidate:
+    about = "7 -> 5 x [Linear(200), ReLU] -> 1, random weights"
+    return Candidate("mlp200x5", about, _dense([7, *[200] * 5, 1]))
+
+
+def _higgs() -> Candidate:
+    trained = Path(__file__).resolve().parents[2] / "data" / "higgs.onnx"
+    if trained.is_file():
+        return Candidate("higgs", f"7 -> 4 x 64 -> 1, trained: {trained}", trained)
+    source = _dense([7, *[64] * 4, 1], last="Sigmoid")
+    return Candidate("higgs", "7 -> 4 x [Linear(64), ReLU] -> 1, random weights", source)
+
+
+BUILT_IN: Mapping[str, Callable[[], Candidate]] = {
+    "linear50x10": _linear50x10,
+    "mlp200x5": _mlp200x5,
+    "higgs": _higgs,
+}
+
+
+def _dense(widths: Sequence[int], *, last_relu: bool = False, last: str = "") -> bytes:
+    """Layers of these widths with ReLU between them, weights as PyTorch starts them or larger."""
+    from onnx import helper
+
+    random = np.random.default_rng(1)
+    nodes, constants, value = [], {}, "x"
+    for layer, (before, after) in enumerate(pairwise(widths), 1):
+        constants[f"w{layer}"] = random.normal(size=(after, before)) * np.sqrt(2 / before)
+        constants[f"b{layer}"] = random.normal(size=after) * 0.1
+        inputs = [value, f"w{layer}", f"b{layer}"]
+        nodes.append(helper.make_node("Gemm", inputs, [f"h{layer}"], f"linear{layer}", transB=1))
+        value = f"h{layer}"
+        final = layer == len(widths) - 1
+        activation = ("Relu" if last_relu else last) if final else "Relu"
+        if activation:
+            nodes.append(helper.make_node(activation, [value], [f"a{layer}"]))
+            value = f"a{layer}"
+    nodes.append(helper.make_node("Identity", [value], ["y"]))
+    shapes = {"x": ("N", widths[0])}, {"y": ("N", widths[-1])}
+    return _serialized(nodes, *shapes, constants)
+
+
+def _serialized(
+    nodes: Sequence[Any],
+    inputs: Mapping[str, Sequence[Any]],
+    outputs: Mapping[str, Sequence[Any]],
+    constants: Mapping[str, Array],
+) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    def ports(shapes: Mapping[str, Sequence[Any]]) -> list[Any]:
+        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
+
+    weights = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in constants.items()]
+    graph = helper.make_graph(nodes, "bench", ports(inputs), ports(outputs), weights)
+    return _bytes(graph)
+
+
+def _bytes(graph: Any) -> bytes:
+    from onnx import helper
+
+    opsets = [helper.make_opsetid("", _OPSET)]
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString())
+
+
+def identity(feeds: Mapping[str, Array]) -> bytes:
+    """A model that gives these inputs back: what is left of a call when there is no network."""
+    from onnx import helper
+
+    def port(name: str, array: Array) -> Any:
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        return helper.make_tensor_value_info(name, kind, array.shape)
+
+    names = {name: f"y{i}" for i, name in enumerate(feeds)}
+    nodes = [helper.make_node("Identity", [x], [y]) for x, y in names.items()]
+    inputs = [port(x, array) for x, array in feeds.items()]
+    outputs = [port(names[x], array) for x, array in feeds.items()]
+    return _bytes(helper.make_graph(nodes, "identity", inputs, outputs))
+
+
+# Inputs -------------------------------------------------------------------------------------------
+
+
+def sizes_for(graph: Graph, batch: int) -> dict[str, int]:
+    """First axes have the size of the batch, all others that are free 16."""
+    first = _batch_symbols(graph)
+    return {name: batch if name in first else FREE_AXIS for name in graph.symbols}
+
+
+def _batch_symbols(graph: Graph) -> frozenset[str]:
+    shapes: Iterable[Any] = (graph.types[name].shape for name in graph.inputs)
+    return frozenset(str(d) for shape in shapes for d in shape[:1] if isinstance(d, Size))
+
+
+def feeds_for(graph: Graph, batch: int, seed: int = 2) -> dict[str, Array]:
+    """Random inputs: normal where they are floating-point, else 0 and 1."""
+    random, sizes = np.random.default_rng(seed), sizes_for(graph, batch)
+    return {name: _random(graph.types[name], name, sizes, random) for name in graph.inputs}
+
+
+def _random(type_: TensorType, name: str, sizes: Mapping[str, int], random: Any) -> Array:
+    try:
+        shape = concrete(type_.shape, sizes)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"input {name!r} is {type_}; which sizes its axes may have is not known",
+            remedy="Fix them in the file",
+        ) from error
+    if type_.dtype.is_float:
+        return np.asarray(random.normal(size=shape)).astype(type_.dtype.numpy)
+    return np.asarray(random.integers(0, 2, size=shape)).astype(type_.dtype.numpy)

@@ -1,0 +1,87 @@
+"""Our own Session as a contestant: called from a C++ loop, and from Python."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.bench.measure import python_seconds
+from sofie_rdf.ir.types import Array, concrete
+from sofie_rdf.model import Model
+from sofie_rdf.runtime.interpreter import declare, import_root
+from sofie_rdf.runtime.session import Compiled
+
+__all__ = ["OurCall", "OurPython", "pointers", "stopwatch"]
+
+_SECONDS = ctypes.CFUNCTYPE(
+    ctypes.c_double,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+)
+
+
+def stopwatch() -> str:
+    """The C++ loops that take the time; they are declared once."""
+    return Path(__file__).with_name("stopwatch.hxx").read_text()
+
+
+def pointers(arrays: list[Array]) -> Any:
+    """The addresses of the arrays' memory, as a C array."""
+    return (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
+
+
+class OurCall:
+    """`Session::infer` into the caller's memory, in a C++ loop: what an event loop does."""
+
+    def __init__(self, model: Model, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
+        graph, compiled = model.graph, model.compiled
+        types = [graph.types[name] for name in graph.outputs]
+        self._in = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
+        self._out = [np.zeros(concrete(t.shape, sizes), t.dtype.numpy) for t in types]
+        self._sizes = (ctypes.c_size_t * max(1, len(sizes)))(*(sizes[s] for s in graph.symbols))
+        self._pointers = pointers(self._in), pointers(self._out)
+        self._compiled = compiled  # Keeps the weights alive.
+        self._session = compiled.entries["create"](compiled.weights)
+        weakref.finalize(self, compiled.entries["destroy"], self._session)
+        self._timer = _timer(compiled)
+
+    def seconds(self, calls: int) -> float:
+        return float(self._timer(self._session, calls, self._sizes, *self._pointers))
+
+    def outputs(self) -> list[Array]:
+        return self._out
+
+
+def _timer(compiled: Compiled) -> Any:
+    namespace = compiled.emission.namespace
+    declare(stopwatch())
+    declare(
+        f"namespace {namespace} {{\n"
+        "std::uintptr_t seconds_address()\n{\n"
+        "   return reinterpret_cast<std::uintptr_t>("
+        "&sofie::bench::session_seconds<Session, Infer>);\n"
+        f"}}\n}} // namespace {namespace}\n"
+    )
+    return _SECONDS(int(getattr(import_root(), namespace).seconds_address()))
+
+
+class OurPython:
+    """``model(x)``: with the checks and the new arrays of every call from Python."""
+
+    def __init__(self, model: Model, feeds: Mapping[str, Array]) -> None:
+        self._model, self._feeds = model, dict(feeds)
+
+    def seconds(self, calls: int) -> float:
+        return python_seconds(lambda: self._model(self._feeds), calls)
+
+    def outputs(self) -> list[Array]:
+        found = self._model(self._feeds)
+        return list(found.values()) if isinstance(found, dict) else [found]

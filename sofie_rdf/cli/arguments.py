@@ -1,0 +1,218 @@
+"""What `sofie-rdf` can be asked, and the help that teaches it. Imports nothing that is slow."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sofie_rdf.cli import texts
+
+__all__ = ["Shapes", "parser"]
+
+Shapes = dict[str, tuple["int | str | None", ...]]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that may learn its arguments when it is first used."""
+
+    complete: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.complete:
+            complete, self.complete = self.complete, None
+            complete(self)
+        return super().parse_known_args(args, namespace)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command; its result has ``run``, a function of the result."""
+    whole = _Parser(
+        "sofie-rdf",
+        description=texts.ABOUT,
+        epilog=texts.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action=_Answer, line=_version, help="print the version and end")
+    whole.add_argument(
+        "--include-dir",
+        action=_Answer,
+        line=_include_directory,
+        help="print the folder of the C++ headers, for -I and ROOT_INCLUDE_PATH, and end",
+    )
+    commands = whole.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
+    )
+    _inspect(_command(commands, "inspect", "what a model takes, gives and costs", texts.INSPECT))
+    _check(_command(commands, "check", "every reason why a model cannot run, at once", texts.CHECK))
+    _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
+    _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
+    bench = _command(commands, "bench", "measure the speed, beside onnxruntime", texts.BENCH)
+    bench.complete = _bench
+    return whole
+
+
+def _command(commands: Any, name: str, summary: str, about: str) -> _Parser:
+    made = commands.add_parser(
+        name,
+        help=summary,
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    assert isinstance(made, _Parser)
+    return made
+
+
+# Commands -----------------------------------------------------------------------------------------
+
+
+def _inspect(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.INSPECT_EXAMPLES
+    command.set_defaults(run=_later("inspect"))
+    _model(command)
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--graph", action="store_true", help="the network as it was read, as text")
+    form.add_argument("--ir", action="store_true", help="the network that is compiled, as text")
+    form.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.CHECK_EXAMPLES
+    command.set_defaults(run=_later("check"))
+    command.add_argument("files", metavar="FILE", nargs="+", help=".onnx or .root files")
+    _shape(command)
+
+
+def _convert(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.CONVERT_EXAMPLES
+    command.set_defaults(run=_later("convert"))
+    _model(command)
+    command.add_argument("output", metavar="OUT.root", type=_root_file, help="a new or old file")
+    command.add_argument(
+        "--via",
+        choices=("uproot", "ROOT"),
+        default="uproot",
+        help="who writes the file; uproot needs no ROOT (default: %(default)s)",
+    )
+    command.add_argument(
+        "--no-overwrite",
+        action="store_true",
+        help="refuse if a model of that name is in the file already",
+    )
+
+
+def _emit(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.EMIT_EXAMPLES
+    command.set_defaults(run=_later("emit"))
+    _model(command)
+    command.add_argument(
+        "-o", "--output", metavar="DIR", required=True, help="where to write; made if it is absent"
+    )
+    command.add_argument(
+        "--standalone",
+        action="store_true",
+        help="put all of sofie's kernels into the header, which then includes nothing of ours",
+    )
+
+
+def _bench(command: argparse.ArgumentParser) -> None:
+    from sofie_rdf import bench
+
+    command.set_defaults(run=bench.main)
+    bench.add_arguments(command)
+
+
+def _model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="an .onnx file, or a .root file with models")
+    command.add_argument(
+        "--name", default="", help="which model of a .root file; of an .onnx file, its new name"
+    )
+    _shape(command)
+
+
+def _shape(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--shape",
+        dest="shapes",
+        metavar="INPUT=SIZES",
+        type=_shape_of,
+        action=_Collect,
+        default={},
+        help="another shape for an input of an .onnx file, e.g. features=N,7: a number fixes an "
+        "axis, a name leaves it open, ? keeps what the file says; may be repeated",
+    )
+
+
+def _later(command: str) -> Callable[[argparse.Namespace], int]:
+    """The function of that name in `sofie_rdf.cli.commands`, imported when it is called."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        from sofie_rdf.cli import commands
+
+        return int(getattr(commands, command)(arguments))
+
+    return run
+
+
+# Arguments ----------------------------------------------------------------------------------------
+
+
+def _root_file(text: str) -> str:
+    if not text.endswith(".root"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .root")
+    return text
+
+
+def _shape_of(text: str) -> tuple[str, tuple[int | str | None, ...]]:
+    """``features=N,7`` as ``("features", ("N", 7))``."""
+    name, equals, sizes = text.rpartition("=")
+    if not (equals and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form INPUT=SIZE,SIZE,...")
+    return name, tuple(_size_of(s.strip()) for s in sizes.split(",")) if sizes else ()
+
+
+def _size_of(text: str) -> int | str | None:
+    if text == "?":
+        return None
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    if text.isidentifier():
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is no size: use a number, a name, or ?")
+
+
+class _Collect(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        name, sizes = values
+        given = getattr(namespace, self.dest)
+        if name in given:
+            parser.error(f"argument {option}: {name!r} is given twice")
+        setattr(namespace, self.dest, {**given, name: sizes})
+
+
+class _Answer(argparse.Action):
+    """An option that prints one line and ends the program."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, *, line: Callable[[], str], help: str
+    ) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+        self.line = line
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        sys.stdout.write(f"{self.line()}\n")
+        parser.exit()
+
+
+def _version() -> str:
+    from sofie_rdf import __version__
+
+    return f"sofie-rdf {__version__}"
+
+
+def _include_directory() -> str:
+    from sofie_rdf.emit.session import include_directory
+
+    return str(include_directory())

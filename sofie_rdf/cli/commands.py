@@ -1,0 +1,70 @@
+"""What each command of `sofie-rdf` does, once its arguments are known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from sofie_rdf import frontends
+from sofie_rdf.cli import tables
+from sofie_rdf.emit.session import include_directory
+from sofie_rdf.ir import rootfile
+from sofie_rdf.model import Model, load
+from sofie_rdf.model import check as problems_of
+
+__all__ = ["check", "convert", "emit", "inspect"]
+
+
+def inspect(arguments: Namespace) -> int:
+    """Tables, text or JSON about the model, or about all models of a .root file."""
+    models = _models(arguments)
+    if arguments.json:
+        described = {"file": arguments.file, "models": [tables.as_json(m) for m in models]}
+        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    elif arguments.graph or arguments.ir:
+        for model in models:
+            sys.stdout.write(
+                f"{model.graph if arguments.graph else model.optimized}".rstrip() + "\n"
+            )
+    elif len(models) == 1:
+        tables.show(tables.model_tables(models[0]))
+    else:
+        tables.show([tables.model_list(models)])
+        tables.message(f"--name NAME shows one of these {len(models)} models", kind="note")
+    return 0
+
+
+def _models(arguments: Namespace) -> list[Model]:
+    names = [arguments.name]
+    if not arguments.name and frontends.recognise(Path(arguments.file)) == "root":
+        names = rootfile.names(arguments.file) or names
+    return [load(arguments.file, name, shapes=arguments.shapes) for name in names]
+
+
+def check(arguments: Namespace) -> int:
+    """All problems of all files; 1 if there is any."""
+    found = [(file, problems_of(file, shapes=arguments.shapes)) for file in arguments.files]
+    tables.show((tables.verdict(file, problems) for file, problems in found), wrap=False)
+    return int(any(problems for _, problems in found))
+
+
+def convert(arguments: Namespace) -> int:
+    """The model into the .root file, whose path is printed."""
+    model = load(arguments.file, arguments.name, shapes=arguments.shapes)
+    model.save(arguments.output, overwrite=not arguments.no_overwrite, via=arguments.via)
+    sys.stdout.write(f"{arguments.output}\n")
+    tables.message(f"model {model.name!r} is in {arguments.output}")
+    return 0
+
+
+def emit(arguments: Namespace) -> int:
+    """The header and the weight file, whose paths are printed."""
+    model = load(arguments.file, arguments.name, shapes=arguments.shapes)
+    files = model.emit(arguments.output, standalone=arguments.standalone)
+    sys.stdout.write(f"{files.header}\n{files.weights}\n")
+    paths = [files.header.parent, *([] if arguments.standalone else [include_directory()])]
+    flags = " ".join(f"-I{path}" for path in paths)
+    tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
+    return 0

@@ -1,0 +1,261 @@
+"""What a person reads: tables, verdicts and messages; and the same for programs, as JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sofie_rdf.errors import SofieError
+from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
+from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.text import operator_text
+from sofie_rdf.ir.types import TensorType
+from sofie_rdf.model import Model
+
+__all__ = ["as_json", "in_shell_words", "message", "model_list", "model_tables", "show", "verdict"]
+
+_UNBOUNDED = 10_000
+
+
+def show(parts: Iterable[RenderableType], *, wrap: bool = True) -> None:
+    """Print to the standard output, each as soon as it is there; ``wrap`` folds long lines."""
+    console = _console(sys.stdout)
+    for part in parts:
+        with console.capture() as captured:
+            console.print(part, soft_wrap=not wrap)
+        # Columns are filled up with blanks, also the last one.
+        lines = (line.rstrip() for line in captured.get().splitlines())
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+
+
+def message(text: str, *, kind: str = "") -> None:
+    """One message to the person, on the error stream."""
+    line = Text("sofie-rdf: ")
+    if kind:
+        line.append(f"{kind}: ", style="bold red" if kind == "error" else "bold")
+    line.append(_printable(in_shell_words(text)))
+    _console(sys.stderr).print(line, soft_wrap=True)
+
+
+def _console(stream: Any) -> Console:
+    """Colours on a terminal only, unless NO_COLOR is set; any width where nobody looks."""
+    terminal = stream.isatty()
+    plain = not terminal or bool(os.environ.get("NO_COLOR"))
+    return Console(
+        file=stream,
+        color_system=None if plain else "auto",
+        force_terminal=terminal,
+        width=None if terminal or os.environ.get("COLUMNS") else _UNBOUNDED,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _printable(text: str) -> str:
+    """The text without characters that steer a terminal: files say what they like."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def in_shell_words(text: str) -> str:
+    """An error's remedy as options of `sofie-rdf` instead of arguments in Python."""
+    text = re.sub(r"shapes=\{'(.*?)': \((.*?)\)\}", _shape_option, text)
+    for python, shell in _SHELL_WORDS:
+        text = text.replace(python, shell)
+    return text
+
+
+_SHELL_WORDS = (
+    ("name='...'", "--name NAME"),
+    ("shapes= ", "--shape "),
+    ("overwrite=True replaces it", "Without --no-overwrite it is replaced"),
+)
+
+
+def _shape_option(match: re.Match[str]) -> str:
+    sizes = match[2].replace("None", "?").replace("'", "").replace(" ", "")
+    return f"--shape {match[1]}={sizes.rstrip(',')}"
+
+
+# One model ----------------------------------------------------------------------------------------
+
+
+def model_tables(model: Model) -> list[RenderableType]:
+    """The name; inputs and outputs; sizes before and after the passes; the nodes that run."""
+    graph = model.graph
+    title = Text(_printable(graph.name), style="bold")
+    origin = {k: v for k, v in graph.provenance.items() if k != "sha256"}
+    if origin:
+        words = (f"opset {v}" if k == "opset" else v for k, v in origin.items())
+        title.append(f"  ({_printable(', '.join(words))})", style="dim")
+    parts = [title, _ports(model), _costs(model), _nodes(model.optimized)]
+    if graph.symbols:
+        note = f"multiply-adds and scratch: where {' = '.join(graph.symbols)} = 1"
+        parts.append(Text(f"\n{_printable(note)}", style="dim"))
+    return parts
+
+
+def _table(*columns: str, right: Iterable[str] = ()) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
+    numbers = set(right)
+    for name in columns:
+        if name in numbers:
+            table.add_column(name, justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")
+    return table
+
+
+def _spaced(table: Table) -> RenderableType:
+    return Padding(table, (1, 0, 0, 0), expand=False)
+
+
+def _ports(model: Model) -> RenderableType:
+    table = _table("", "name", "type")
+    for kind, ports in (("input", model.inputs), ("output", model.outputs)):
+        for name, type_ in ports.items():
+            table.add_row(kind, _printable(name), _printable(str(type_)))
+    return _spaced(table)
+
+
+def _costs(model: Model) -> RenderableType:
+    read, run = model.graph, model.optimized
+    table = _table("", "as read", "to run", right=("as read", "to run"))
+    table.add_row("nodes", f"{len(read.nodes):,}", f"{len(run.nodes):,}")
+    table.add_row("parameters", f"{read.parameters:,}", f"{run.parameters:,}")
+    table.add_row("multiply-adds", _number(read.multiply_adds), _number(run.multiply_adds))
+    table.add_row("bytes of weights, shared", "", _number(len(model.emission.weights)))
+    table.add_row("bytes of scratch, each Session", "", _number(model.plan.nbytes))
+    return _spaced(table)
+
+
+def _nodes(graph: Graph) -> RenderableType:
+    numbers = ("#", "params", "mult-adds")
+    table = _table("#", "node", "operator", "result", "params", "mult-adds", right=numbers)
+    for number, node in enumerate(graph.nodes, 1):
+        table.add_row(
+            str(number),
+            _printable(_label(node)),
+            _printable(operator_text(node.op)),
+            _printable(", ".join(str(graph.types[o]) for o in node.outputs)),
+            f"{_parameters(graph, node):,}",
+            _number(_multiply_adds(graph, node)),
+        )
+    return _spaced(table)
+
+
+def _label(node: Node) -> str:
+    return node.origin.name or node.outputs[0]
+
+
+def _parameters(graph: Graph, node: Node) -> int:
+    constants = {i for i in node.inputs if i in graph.constants}
+    return sum(int(np.size(graph.constants[c])) for c in constants)
+
+
+def _multiply_adds(graph: Graph, node: Node) -> Dim:
+    return node.op.multiply_adds([graph.types[i] if i else None for i in node.inputs])
+
+
+def _number(dim: Dim) -> str:
+    """The size where all named sizes are 1."""
+    return f"{evaluate(dim, dict.fromkeys(symbols_of(dim), 1)):,}"
+
+
+# Several models, several files --------------------------------------------------------------------
+
+
+def model_list(models: Sequence[Model]) -> RenderableType:
+    """One line for each model."""
+    table = _table(
+        "model", "inputs", "outputs", "nodes", "parameters", right=("nodes", "parameters")
+    )
+    for model in models:
+        table.add_row(
+            _printable(model.name),
+            _listed(model.inputs),
+            _listed(model.outputs),
+            f"{len(model.graph.nodes):,}",
+            f"{model.graph.parameters:,}",
+        )
+    return table
+
+
+def _listed(ports: dict[str, TensorType]) -> str:
+    return _printable("\n".join(f"{name}: {type_}" for name, type_ in ports.items()))
+
+
+def verdict(file: str, problems: Sequence[SofieError]) -> Text:
+    """``file: ok``, or how many problems and each of them."""
+    text = Text(f"{_printable(file)}: ")
+    if not problems:
+        return text.append("ok", style="green")
+    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+    text.append(count, style="bold red")
+    for problem in problems:
+        text.append(f"\n  - {_printable(in_shell_words(str(problem)))}")
+    return text
+
+
+# For programs -------------------------------------------------------------------------------------
+
+
+def as_json(model: Model) -> dict[str, Any]:
+    """The model as JSON: sizes are numbers, or text where they depend on named sizes."""
+    read, run = model.graph, model.optimized
+    return {
+        "name": model.name,
+        "provenance": dict(read.provenance),
+        "inputs": [_port(n, t) for n, t in model.inputs.items()],
+        "outputs": [_port(n, t) for n, t in model.outputs.items()],
+        "as_read": _counts(read),
+        "to_run": _counts(run) | {"nodes": [_node(run, n) for n in run.nodes]},
+        "weight_bytes": len(model.emission.weights),
+        "scratch_bytes": _size(model.plan.nbytes),
+    }
+
+
+def _counts(graph: Graph) -> dict[str, Any]:
+    return {
+        "node_count": len(graph.nodes),
+        "parameters": graph.parameters,
+        "multiply_adds": _size(graph.multiply_adds),
+    }
+
+
+def _node(graph: Graph, node: Node) -> dict[str, Any]:
+    return {
+        "name": _label(node),
+        "operator": operator_text(node.op),
+        "inputs": [i for i in node.inputs if i],
+        "outputs": [_port(o, graph.types[o]) for o in node.outputs],
+        "parameters": _parameters(graph, node),
+        "multiply_adds": _size(_multiply_adds(graph, node)),
+    }
+
+
+def _port(name: str, type_: TensorType) -> dict[str, Any]:
+    return {"name": name, "dtype": str(type_.dtype), "shape": [_size(d) for d in type_.shape]}
+
+
+def _size(dim: Dim) -> int | str:
+    return dim if isinstance(dim, int) else str(dim)

@@ -1,0 +1,79 @@
+"""The help that teaches `sofie-rdf`: what each command does, and examples."""
+
+from __future__ import annotations
+
+ABOUT = """\
+Trained networks as columns of ROOT's RDataFrame.
+
+A model is an .onnx file, or a model that was stored in a .root file."""
+
+EXAMPLES = """\
+examples:
+  sofie-rdf inspect higgs.onnx                what the model takes, gives and costs
+  sofie-rdf check models/*.onnx               which of them can run, and why the others cannot
+  sofie-rdf convert higgs.onnx analysis.root  put the model beside the events
+  sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
+
+In Python:
+  import sofie_rdf
+  df = sofie_rdf.define(df, "score", sofie_rdf.load("higgs.onnx"), ["m_jj", "m_jjj", ...])
+
+exit codes:
+  0 done   1 the model has problems, or it cannot be done   2 wrong usage   130 interrupted
+
+Results are written to the standard output, messages to the error stream."""
+
+INSPECT = """\
+Show what a model takes, gives and costs: inputs and outputs, and the nodes that run after all
+optimizations, with their types, parameters and multiply-adds. Of a .root file with several
+models, a list."""
+
+INSPECT_EXAMPLES = """\
+examples:
+  sofie-rdf inspect higgs.onnx
+  sofie-rdf inspect analysis.root --name higgs
+  sofie-rdf inspect higgs.onnx --ir           the network that is compiled, as text
+  sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'
+
+The passes at work:
+  diff <(sofie-rdf inspect higgs.onnx --graph) <(sofie-rdf inspect higgs.onnx --ir)"""
+
+CHECK = """\
+Say whether models can run, and if not, every reason at once: each operator that is not known,
+each shape that does not fit. Exit code 0 if all are fine, 1 if any is not."""
+
+CHECK_EXAMPLES = """\
+examples:
+  sofie-rdf check higgs.onnx
+  sofie-rdf check models/*.onnx || echo 'not all of them'"""
+
+CONVERT = """\
+Store a model in a .root file. A file that exists keeps all that is in it: several models may
+live in one file, by name, beside trees and histograms. Writing is all or nothing."""
+
+CONVERT_EXAMPLES = """\
+examples:
+  sofie-rdf convert higgs.onnx higgs.root
+  sofie-rdf convert v2.onnx analysis.root --name higgs_v2
+  sofie-rdf convert higgs.onnx fixed.root --shape features=16,7
+  sofie-rdf convert all.root one.root --name higgs"""
+
+EMIT = """\
+Write a model as C++17: NAME.hxx, and NAME.dat with the weights. The paths of both are printed.
+The header needs no ROOT and no BLAS."""
+
+EMIT_EXAMPLES = """\
+examples:
+  sofie-rdf emit higgs.onnx -o out
+  g++ -std=c++17 -O2 -march=native -Iout -I"$(sofie-rdf --include-dir)" analysis.cpp
+  ROOT_INCLUDE_PATH="out:$(sofie-rdf --include-dir)" root -l analysis.C
+
+  sofie-rdf emit higgs.onnx -o out --standalone
+  g++ -std=c++17 -O2 -march=native -Iout analysis.cpp
+
+In analysis.cpp:
+  #include "higgs.hxx"
+  TMVA_SOFIE_higgs::Session session("out/higgs.dat");
+  std::vector<float> score = session.infer(features);"""
+
+BENCH = "Measure how fast models run, beside onnxruntime."

@@ -1,0 +1,117 @@
+"""The built-in networks, files, and the inputs that are made for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from sofie_rdf.bench.models import (
+    BUILT_IN,
+    Candidate,
+    candidate,
+    feeds_for,
+    identity,
+    sizes_for,
+)
+from sofie_rdf.errors import ModelError, SofieError, UnsupportedFormat
+from sofie_rdf.ir.dims import evaluate as evaluate_dim
+from sofie_rdf.reference import evaluate
+
+
+def _relu(*shapes: list[int | str]) -> bytes:
+    """A Relu on each input of these shapes."""
+    ports = [
+        [
+            helper.make_tensor_value_info(f"{side}{i}", TensorProto.FLOAT, s)
+            for i, s in enumerate(shapes)
+        ]
+        for side in "xy"
+    ]
+    nodes = [helper.make_node("Relu", [f"x{i}"], [f"y{i}"]) for i in range(len(shapes))]
+    graph = helper.make_graph(nodes, "relu", *ports)
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "multiply_adds", "inputs", "outputs"),
+    [
+        ("linear50x10", 10 * 50 * 50, 50, 50),
+        ("mlp200x5", 7 * 200 + 4 * 200 * 200 + 200, 7, 1),
+        ("higgs", 7 * 64 + 3 * 64 * 64 + 64, 7, 1),
+    ],
+)
+def test_built_in_networks(name: str, multiply_adds: int, inputs: int, outputs: int) -> None:
+    model = candidate(name).model
+    one = dict.fromkeys(model.graph.symbols, 1)
+    assert evaluate_dim(model.optimized.multiply_adds, one) == multiply_adds
+    (taken,), (given,) = model.inputs.values(), model.outputs.values()
+    assert (taken.shape[1], given.shape[1]) == (inputs, outputs)
+    assert str(taken.shape[0]) == str(given.shape[0])
+    feeds = feeds_for(model.graph, 1)
+    result = evaluate(model.graph, feeds)
+    assert all(np.all(np.isfinite(a)) and np.any(a) for a in result.values())
+
+
+def test_the_same_weights_every_time() -> None:
+    sources = [BUILT_IN["mlp200x5"]().source for _ in range(2)]
+    assert sources[0] == sources[1]
+
+
+def test_higgs_without_the_trained_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    found = BUILT_IN["higgs"]()
+    assert isinstance(found.source, bytes)
+    assert "random" in found.about
+    onnx.checker.check_model(found.source)
+
+
+def test_a_file_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(_relu(["N", 3]))
+    found = candidate(str(path))
+    assert (found.name, found.source) == ("mine", path)
+    assert found.batches((1, 8)) == (1, 8)
+
+
+def test_what_is_neither_file_nor_built_in(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Did you mean 'mlp200x5'"):
+        candidate("mlp200x")
+    with pytest.raises(ModelError, match=r"absent\.onnx: cannot be read"):
+        candidate("absent.onnx")
+    path = tmp_path / "m.root"
+    path.write_bytes(b"root\0\0\0\0")
+    with pytest.raises(UnsupportedFormat, match=r"give it the \.onnx"):
+        candidate(str(path))
+
+
+def test_a_batch_that_the_file_has_fixed() -> None:
+    assert Candidate("fixed", "", _relu([16, 3])).batches((1, 64)) == (16,)
+    assert Candidate("scalar", "", _relu([])).batches((1, 64)) == (1,)
+
+
+def test_free_axes_that_are_no_batch() -> None:
+    graph = Candidate("free", "", _relu(["N", "particles", 4], ["events", 2])).model.graph
+    assert sizes_for(graph, 5) == {"N": 5, "particles": 16, "events": 5}
+    feeds = feeds_for(graph, 5)
+    assert [a.shape for a in feeds.values()] == [(5, 16, 4), (5, 2)]
+    assert all(a.dtype == np.float32 for a in feeds.values())
+    again = feeds_for(graph, 5)
+    assert all(np.array_equal(feeds[name], again[name]) for name in feeds)
+
+
+def test_identity_of_the_same_inputs() -> None:
+    feeds = {"a": np.ones((2, 3), np.float32), "b": np.asarray([True, False])}
+    model = onnx.load_from_string(identity(feeds))
+    onnx.checker.check_model(model, full_check=True)
+    assert [i.name for i in model.graph.input] == ["a", "b"]
+    assert [n.op_type for n in model.graph.node] == ["Identity", "Identity"]
+
+
+def test_a_damaged_file_is_an_error_of_ours() -> None:
+    with pytest.raises(SofieError):
+        _ = Candidate("damaged", "", b"\x08\x07nonsense").model

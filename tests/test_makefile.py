@@ -1,0 +1,205 @@
+"""The Makefile: which interpreter is taken, and that nothing is set up twice. Without a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+
+# Notes down what it is asked to do, and does the small things: versions and environments.
+_INTERPRETER = """#!/bin/sh
+case "$1 $2" in
+   "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+   "-c "*|"--version "*) exec "{real}" "$@" ;;
+esac
+echo "$@" >> "{log}"
+"""
+_OLD = """#!/bin/sh
+case "$2" in *version_info\\ \\<*) exit 1 ;; esac
+[ "$1" = -c ] || echo "$@" >> "{log}"
+"""
+
+
+class Clone(NamedTuple):
+    """A folder with the Makefile, and an interpreter that only pretends."""
+
+    folder: Path
+    log: Path
+
+    def interpreter(self, name: str, text: str = _INTERPRETER) -> Path:
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.format(real=sys.executable, log=self.log))
+        path.chmod(0o755)
+        return path
+
+    def make(self, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "MAKEFLAGS")}
+        search = f"{self.folder / 'bin'}:{environment['PATH']}"
+        return subprocess.run(
+            ["make", *map(str, arguments)],
+            cwd=self.folder,
+            env=environment | {"PATH": search} | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def done(self) -> list[str]:
+        """What the interpreters have been asked to do since the last call."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    made = Clone(tmp_path, tmp_path / "log")
+    made.interpreter("python3")
+    return made
+
+
+def test_the_demo_is_set_up_once(clone: Clone) -> None:
+    first = clone.make("demo")
+    assert first.returncode == 0, first.stderr
+    assert "setting up .venv" in first.stdout
+    assert "300 MB" in first.stdout
+    venv, pip, install, demo = clone.done()
+    assert venv == "-m venv .venv"
+    assert "pip>=25.1" in pip
+    assert "--editable .[root,bench]" in install
+    assert demo.endswith("tutorials/higgs_demo.py")
+    second = clone.make("demo")
+    assert "setting up" not in second.stdout
+    assert "installing" not in second.stdout
+    assert clone.done() == [demo]
+
+
+def test_tests_add_only_what_they_need(clone: Clone) -> None:
+    clone.make("demo")
+    clone.done()
+    clone.make("test")
+    (install, *_) = clone.done()
+    assert "--group test" in install
+    clone.make("test")
+    assert not [x for x in clone.done() if "pip" in x]
+
+
+def test_a_new_pyproject_is_installed_again(clone: Clone) -> None:
+    clone.make("demo")
+    clone.done()
+    later = (clone.folder / ".venv/demo-ready").stat().st_mtime + 10
+    os.utime(clone.folder / "pyproject.toml", (later, later))
+    clone.make("demo")
+    install, _ = clone.done()
+    assert "--editable" in install
+
+
+def test_what_failed_is_tried_again(clone: Clone) -> None:
+    failing = _INTERPRETER.replace(
+        'echo "$@"', 'case "$*" in *--editable*) exit 1;; esac\necho "$@"'
+    )
+    clone.interpreter("python3", failing)
+    assert clone.make("demo").returncode != 0
+    shutil.rmtree(clone.folder / ".venv/bin")
+    clone.interpreter("python3")
+    shutil.copytree(clone.folder / "bin", clone.folder / ".venv/bin")
+    (clone.folder / ".venv/bin/python3").rename(clone.folder / ".venv/bin/python")
+    clone.done()
+    assert clone.make("demo").returncode == 0
+    assert len(clone.done()) == 2
+
+
+def test_python_is_the_one_that_is_given(clone: Clone) -> None:
+    mine = clone.interpreter("mine")
+    assert clone.make("demo", f"PYTHON={mine}").returncode == 0
+    assert (clone.folder / ".venv/bin/python").read_text() == mine.read_text()
+    clone.done()
+    clone.make("demo", f"PYTHON={mine}")
+    assert len(clone.done()) == 1
+
+
+def test_another_python_makes_another_environment(clone: Clone) -> None:
+    clone.make("demo")
+    clone.done()
+    text = _INTERPRETER.replace(
+        '"-c "*|', '"-c import sys; print"*) echo another; exit;;\n   "-c "*|'
+    )
+    clone.interpreter("another", text)
+    assert clone.make("demo", "PYTHON=another").returncode == 0
+    assert clone.done()[0] == "-m venv .venv"
+    clone.make("demo")
+    assert len(clone.done()) == 1
+
+
+@pytest.mark.parametrize("python", ["nosuchpython", "old"])
+def test_a_python_that_cannot_do_it(clone: Clone, python: str) -> None:
+    clone.interpreter("old", _OLD)
+    result = clone.make("test", f"PYTHON={python}")
+    assert result.returncode == 2
+    assert f"No Python 3.10 or newer (tried: {python})" in result.stderr
+    assert not (clone.folder / ".venv").exists()
+    assert clone.done() == []
+
+
+def test_a_bad_python_leaves_the_old_environment(clone: Clone) -> None:
+    clone.make("demo")
+    assert clone.make("demo", "PYTHON=nosuchpython").returncode == 2
+    assert (clone.folder / ".venv/bin/python").exists()
+
+
+def test_old_interpreters_are_passed_over(clone: Clone) -> None:
+    clone.interpreter("python3", _OLD)
+    newer = clone.interpreter("python3.12", _INTERPRETER + "# 3.12\n")
+    for name in ("python3.14", "python3.13"):
+        clone.interpreter(name, _OLD)
+    assert clone.make("demo").returncode == 0
+    assert (clone.folder / ".venv/bin/python").read_text() == newer.read_text()
+
+
+def test_a_python_without_venv(clone: Clone) -> None:
+    clone.interpreter(
+        "python3", _INTERPRETER.replace('"-c "*', '"-c import ensurepip"*) exit 1;;\n "-c "*')
+    )
+    result = clone.make("demo")
+    assert result.returncode == 2
+    assert "apt install python3-venv" in result.stderr
+    assert not (clone.folder / ".venv").exists()
+
+
+def test_help_names_the_targets(clone: Clone) -> None:
+    result = clone.make()
+    assert [x.split()[1] for x in result.stdout.splitlines() if x.startswith("make")] == [
+        "demo",
+        "test",
+        "lint",
+        "clean",
+    ]
+
+
+def test_clean_keeps_what_is_ours(clone: Clone) -> None:
+    clone.make("demo")
+    (clone.folder / "out").mkdir()
+    assert clone.make("clean").returncode == 0
+    left = {p.name for p in clone.folder.iterdir()}
+    assert left == {"Makefile", "pyproject.toml", "bin", "log"}
+
+
+def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> None:
+    shutil.copytree(REPOSITORY / ".ci", clone.folder / ".ci")
+    (clone.folder / "Makefile").write_text("test:\n\t@pwd\n")
+    ran = subprocess.run(
+        [clone.folder / ".ci/run"], cwd="/", capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip().splitlines()[-1] == str(clone.folder.resolve())
