@@ -47,8 +47,15 @@
    SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
 #define SOFIE_END SOFIE_PRAGMA(clang attribute pop)
 #else
+#if defined(__GNUC__) && !defined(__clang__)
+// g++ warns that packs wider than its target's registers are passed in another way than with wider
+// registers. None is passed: whatever takes or gives one is inlined.
+#define SOFIE_BEGIN SOFIE_PRAGMA(GCC diagnostic push) SOFIE_PRAGMA(GCC diagnostic ignored "-Wpsabi")
+#define SOFIE_END SOFIE_PRAGMA(GCC diagnostic pop)
+#else
 #define SOFIE_BEGIN
 #define SOFIE_END
+#endif
 #endif
 
 // Small functions must be inlined: a vector in memory between two of them costs more than either.

@@ -42,7 +42,7 @@ tile_step(const T *__restrict x, Size x_stride, const T *__restrict w, Pack<T> (
 /// the end of each one Cling's register allocator writes all accumulators to memory.
 constexpr int block_length(Size depth, int products, int chains)
 {
-   const int most = products >= 20 ? 32 : 326 / products;
+   const int most = products >= 20 ? 32 : 530 / products;
    if (depth != dyn && depth <= most + most / 4)
       return static_cast<int>(depth);
    for (int length = most / chains * chains; depth != dyn && 2 * length >= most; length -= chains)
@@ -113,14 +113,15 @@ struct DenseShape {
 template <class T, Size K, Size N>
 class DenseWeights {
    using S = DenseShape<T, N>;
-   static constexpr Size columns = S::width * lanes<T>;
+   // One column alone is stored as a row, for `dot`.
+   static constexpr Size columns = N == 1 ? 1 : S::width * lanes<T>;
    Buffer<T> panels_;
    Buffer<T> bias_;
 
 public:
    using Element = T;
    DenseWeights(View<const T, K, N> w, View<const T, N> b)
-      : panels_(S::panels * K * columns), bias_(S::panels * columns)
+      : panels_(S::panels * K * columns + lanes<T>), bias_(S::panels * columns)
    {
       for (Size k = 0; k < K; ++k)
          for (Size j = 0; j < N; ++j)
@@ -185,9 +186,38 @@ SOFIE_INLINE void dense_columns(const F &f, T *y, const T *x, Size m, const Dens
    }
 }
 
-/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n])
+/// sum_k x[k] * w[k], where w is padded with zeros to whole packs.
+template <Size K, class T>
+SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
+{
+   constexpr int n = lanes<T>;
+   constexpr int chains = 4;
+   using V = Pack<T>;
+   V sum[chains] = {};
+   constexpr Size whole = K / (chains * n) * (chains * n);
+   SOFIE_UNROLL(4)
+   for (Size k = 0; k < whole; k += chains * n)
+      SOFIE_UNROLL_ALL
+      for (int c = 0; c < chains; ++c)
+         sum[c] += load<n>(x + k + c * n) * load<n>(w + k + c * n);
+   SOFIE_UNROLL_ALL
+   for (int c = 0; c < chains; ++c) {
+      const Size k = whole + c * n;
+      if (k + n <= K)
+         sum[c] += load<n>(x + k) * load<n>(w + k);
+      else if (k < K)
+         sum[c] += load_some<n>(x + k, K - k) * load<n>(w + k);
+   }
+   const V total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+   T result = 0;
+   for (int i = 0; i < n; ++i)
+      result += total[i];
+   return result;
+}
+
+/// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
 template <class F, class T, Size M, Size K, Size N>
-SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
 {
    using S = DenseShape<T, N>;
    constexpr int width = static_cast<int>(S::width);
@@ -207,6 +237,20 @@ SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, cons
          if constexpr (rest > 0)
             dense_columns<rest>(f, y.data(), x.data(), m, w, p, width - rest);
       }
+   }
+}
+
+/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n])
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   if constexpr (N == 1) {
+      for (Size i = 0; i < x.template extent<0>(); ++i) {
+         const T sum = dot<K>(x.data() + i * K, w.panel(0)) + *w.bias(0);
+         store_some(y.data() + i, f(splat<Pack<T>>(sum)), 1);
+      }
+   } else {
+      dense_panels(f, y, x, w);
    }
 }
 

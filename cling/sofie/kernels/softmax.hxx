@@ -53,7 +53,7 @@ SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
    using V = Pack<T>;
    const T lowest = static_cast<T>(-__builtin_inf());
    // Lanes behind the end hold -inf, whose exponential is 0 and which is never the largest.
-   alignas(64) T tail[n];
+   alignas(64) T tail[static_cast<std::size_t>(n)];
    for (int i = 0; i < n; ++i)
       tail[i] = lowest;
    const Size whole = count / n * n;
