@@ -39,12 +39,12 @@ clean:
 
 $(VENV)/demo-ready: pyproject.toml $(VENV)/made
 	@echo "installing what the demo needs"
-	@$(INSTALL) --editable '.[root,bench]' matplotlib
+	@$(INSTALL) --editable . --group demo
 	@touch $@
 
 $(VENV)/test-ready: pyproject.toml $(VENV)/made
 	@echo "installing what the tests need"
-	@$(INSTALL) --editable '.[root,bench]' --group test matplotlib
+	@$(INSTALL) --editable . --group test
 	@touch $@
 
 # The interpreter is PYTHON, or the first that is new enough. A .venv of another one than PYTHON is

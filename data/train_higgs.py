@@ -123,7 +123,7 @@ class HiggsNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = (x - self.mean) / self.std
-        for dense, norm in zip(self.dense, self.norm):
+        for dense, norm in zip(self.dense, self.norm, strict=False):
             x = self.dropout(torch.relu(norm(dense(x))))
         return self.last(x)
 
@@ -218,7 +218,7 @@ def build_onnx(network: HiggsNetwork) -> onnx.ModelProto:
     graph = GraphBuilder("features")
     graph.add("Sub", "center", {"mean": network.mean})
     graph.add("Div", "scale", {"std": network.std})
-    for i, (dense, norm) in enumerate(zip(network.dense, network.norm), start=1):
+    for i, (dense, norm) in enumerate(zip(network.dense, network.norm, strict=False), start=1):
         graph.add("Gemm", f"dense{i}", {"weight": dense.weight, "bias": dense.bias}, transB=1)
         norm_weights = {
             "scale": norm.weight,

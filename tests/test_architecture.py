@@ -168,7 +168,7 @@ def test_each_header_stands_alone(header: Path) -> None:
 
 
 def test_report_of_sizes() -> None:
-    """The longest files and functions, shown with ``pytest -s``; the limits are far off on purpose."""
+    """The longest files and functions, shown with ``pytest -s``; the limits are far off."""
     files = {p.relative_to(PROJECT): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
     files |= {p.relative_to(PROJECT): len(p.read_text().splitlines()) for p in HEADERS}
     functions = {

@@ -78,7 +78,7 @@ def test_the_demo_is_set_up_once(clone: Clone) -> None:
     venv, pip, install, demo = clone.done()
     assert venv == "-m venv .venv"
     assert "pip>=25.1" in pip
-    assert "--editable .[root,bench]" in install
+    assert "--editable . --group demo" in install
     assert demo.endswith("tutorials/higgs_demo.py")
     second = clone.make("demo")
     assert "setting up" not in second.stdout

@@ -10,7 +10,6 @@ The events are the HIGGS events that come with ROOT's tutorials. Run it as
     python tutorials/01_onnx.py
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import tempfile

@@ -6,7 +6,6 @@ tell one kind from the other by seven invariant masses. Here it becomes a column
 on all threads. Does it separate, are its numbers those of onnxruntime, and how fast is it?
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse

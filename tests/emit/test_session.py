@@ -108,7 +108,11 @@ def test_cling_agrees_with_the_reference(n: int, k: int) -> None:
 MAIN = """
 #include "{header}"
 #include <cstdio>
-template <class T> void dump(const std::vector<T> &v) {{ for (const auto &e : v) std::printf("%.9g ", double(e)); std::printf("\\n"); }}
+template <class T> void dump(const std::vector<T> &v)
+{{
+   for (const auto &e : v) std::printf("%.9g ", double(e));
+   std::printf("\\n");
+}}
 int main(int, char **argv)
 {{
    {namespace}::Session first(argv[1]);
@@ -144,7 +148,8 @@ ONE_MODEL = """
    moved.infer(x.data(), &single);
    std::printf("%.9g\\n", double(single));
    copy = moved;
-   try {{ copy.infer(std::vector<float>(6)); }} catch (const std::invalid_argument &) {{ std::printf("1\\n"); }}
+   try {{ copy.infer(std::vector<float>(6)); }}
+   catch (const std::invalid_argument &) {{ std::printf("1\\n"); }}
    try {{ std::string none("none.dat"); TMVA_SOFIE_higgs::Session absent(none); }}
    catch (const std::runtime_error &) {{ std::printf("2\\n"); }}
 """

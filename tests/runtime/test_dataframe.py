@@ -30,7 +30,7 @@ def events() -> dict[str, Any]:
     import uproot
 
     with uproot.open(higgs_file()) as file:
-        return {k: v for k, v in file["sig_tree"].arrays(COLUMNS, library="np").items()}
+        return dict(file["sig_tree"].arrays(COLUMNS, library="np"))
 
 
 def higgs_file() -> str:

@@ -94,7 +94,8 @@ def test_a_missing_symbol_is_an_exception(
     functor_text: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     declare(
-        '#include "sofie/kernels/map.hxx"\nSOFIE_BEGIN\nnamespace missing {\nfloat nowhere(float);\n'
+        '#include "sofie/kernels/map.hxx"\nSOFIE_BEGIN\n'
+        "namespace missing {\nfloat nowhere(float);\n"
         "struct Doubled { template <class V> V operator()(V x) const"
         " { for (int i = 0; i < sofie::width<V>; ++i) x[i] = nowhere(x[i]); return x; } };\n"
         "}\nSOFIE_END\n"
@@ -155,7 +156,8 @@ NO_ROOT = "import sys; sys.modules['ROOT'] = None; import sofie_rdf as s, numpy 
 
 def test_without_root_the_error_says_what_to_install(tmp_path: Path) -> None:
     text = NO_ROOT + (
-        f"m = s.load({str(HIGGS)!r}); m.save({str(tmp_path / 'm.root')!r}); m.emit({str(tmp_path)!r});"
+        f"m = s.load({str(HIGGS)!r}); m.save({str(tmp_path / 'm.root')!r});"
+        f"m.emit({str(tmp_path)!r});"
         f"print(s.load({str(tmp_path / 'm.root')!r}).name); m(np.zeros((1, 7), np.float32))"
     )
     found = run_python(text)
@@ -166,7 +168,8 @@ def test_without_root_the_error_says_what_to_install(tmp_path: Path) -> None:
 
 def test_importing_is_quiet_and_light() -> None:
     found = run_python(
-        "import sofie_rdf, sys; print(sorted({'ROOT','onnx','uproot','torch','rich'} & set(sys.modules)))"
+        "import sofie_rdf, sys;"
+        "print(sorted({'ROOT', 'onnx', 'uproot', 'torch', 'rich'} & set(sys.modules)))"
     )
     assert found.stdout == "[]\n"
     assert found.stderr == ""
