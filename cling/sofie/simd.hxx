@@ -74,6 +74,37 @@ SOFIE_INLINE To bits(From from)
    return to;
 }
 
+/// The packs in which integers are added: those without a sign, where an overflow is no error but
+/// wraps around, as it does in NumPy.
+template <class V, class T = ElementOf<V>, bool Signed = std::is_integral_v<T> && std::is_signed_v<T>>
+struct WrappingOf {
+   using type = V;
+};
+template <class V, class T>
+struct WrappingOf<V, T, true> {
+   using type = PackN<std::make_unsigned_t<T>, width<V>>;
+};
+template <class V>
+using Wrapping = typename WrappingOf<V>::type;
+
+template <class V>
+SOFIE_INLINE V plus(V a, V b)
+{
+   return bits<V>(bits<Wrapping<V>>(a) + bits<Wrapping<V>>(b));
+}
+
+template <class V>
+SOFIE_INLINE V minus(V a, V b)
+{
+   return bits<V>(bits<Wrapping<V>>(a) - bits<Wrapping<V>>(b));
+}
+
+template <class V>
+SOFIE_INLINE V times(V a, V b)
+{
+   return bits<V>(bits<Wrapping<V>>(a) * bits<Wrapping<V>>(b));
+}
+
 /// Element-wise conversion; to bool: whether it differs from zero. A number with a fraction becomes
 /// an integer towards zero, and where `To` cannot hold that, the integer modulo 2^bits.
 template <class To, class V>

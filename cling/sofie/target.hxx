@@ -43,8 +43,7 @@
 #define SOFIE_PRAGMA(text) _Pragma(#text)
 
 #ifdef SOFIE_TARGET
-#define SOFIE_BEGIN \
-   SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
+#define SOFIE_BEGIN SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
 #define SOFIE_END SOFIE_PRAGMA(clang attribute pop)
 #else
 #if defined(__GNUC__) && !defined(__clang__)

@@ -3,9 +3,9 @@
 ///
 /// A weight file is, in little-endian order: the eight bytes "SOFIEDAT"; the 64-bit number of its
 /// format, 1; the 64-bit number of tensors; the checksum, which is the sum of (2 i + 1) * word i over
-/// the 64-bit words from offset 32 on, modulo 2^64; then for each tensor its offset from the start of the file and its size in bytes, both 64-bit;
-/// then the tensors, each at a multiple of 64 bytes. The order of tensors is part of the header
-/// that reads the file.
+/// the 64-bit words from offset 32 on, modulo 2^64; then for each tensor its offset from the start of the file and its
+/// size in bytes, both 64-bit; then the tensors, each at a multiple of 64 bytes. The order of tensors is part of the
+/// header that reads the file.
 #ifndef SOFIE_WEIGHTS_HXX
 #define SOFIE_WEIGHTS_HXX
 
@@ -140,7 +140,8 @@ class Constant {
 public:
    explicit Constant(V source) : data_(source.size())
    {
-      __builtin_memcpy(static_cast<void *>(data_.data()), source.data(), static_cast<std::size_t>(source.size()) * sizeof(T));
+      __builtin_memcpy(static_cast<void *>(data_.data()), source.data(),
+                       static_cast<std::size_t>(source.size()) * sizeof(T));
    }
    const T *data() const { return data_.data(); }
 };

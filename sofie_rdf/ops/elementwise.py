@@ -37,7 +37,8 @@ class Elementwise(Operator):
     """y[i] = f(a[i], b[i], ...), with NumPy's broadcasting."""
 
     header: ClassVar[str] = "sofie/kernels/elementwise.hxx"
-    tolerance: ClassVar[Tolerance] = Tolerance(ulp=1)
+    # Rounded correctly, unless an operator says otherwise.
+    tolerance: ClassVar[Tolerance] = Tolerance(ulp=0.5)
     dtypes: ClassVar[frozenset[DType]] = NUMBERS
     result: ClassVar[DType | None] = None
 
@@ -377,10 +378,10 @@ class Relu(Unary):
     dtypes: ClassVar[frozenset[DType]] = SIGNED
 
     def reference(self, x: Array) -> Array:
-        return np.asarray(np.maximum(x, _typed(0, x)))
+        return np.where(x < 0, _typed(0, x), x)
 
 
-@operator(since=16)
+@operator(since=16, ulp=2)
 class LeakyRelu(Unary):
     """x if x >= 0 else alpha * x"""
 
@@ -433,7 +434,7 @@ class Selu(Unary):
         return np.asarray(gamma * np.where(x < 0, alpha * np.expm1(x), x))
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, terms=1)
 class HardSigmoid(Unary):
     """max(0, min(1, alpha * x + beta))"""
 
@@ -445,7 +446,7 @@ class HardSigmoid(Unary):
         return np.asarray(np.clip(line, 0, 1).astype(x.dtype))
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=1, terms=1)
 class HardSwish(Unary):
     """x * max(0, min(1, x / 6 + 1/2))"""
 
@@ -525,7 +526,10 @@ class Shrink(Unary):
 class Cast(Unary):
     """x as another element type; floats become integers towards zero, bools by x != 0"""
 
-    to: DType = DType.FLOAT32
+    to: DType
+    # Of a conversion to eight bits and fewer, which no value here has.
+    saturate: bool = True
+    round_mode: str = "up"
     dtypes: ClassVar[frozenset[DType]] = ALL
 
     def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
@@ -583,19 +587,13 @@ class Div(Binary):
 
 @operator(since=13)
 class Mod(Binary):
-    """a - b * floor(a / b) of integers; with fmod=1 the remainder has the sign of a; 0 for b = 0"""
+    """a - b * floor(a / b); a - b * trunc(a / b) with fmod=1; of integers 0 for b = 0"""
 
     fmod: bool = False
 
-    def accept(self, *inputs: TensorType) -> DType:
-        dtype = super().accept(*inputs)
-        if dtype.is_float and not self.fmod:
-            raise TypeMismatch("of floats is only defined with fmod=1")
-        return dtype
-
     def reference(self, a: Array, b: Array) -> Array:
         if a.dtype.kind == "f":
-            return np.fmod(a, b)
+            return np.asarray(np.fmod(a, b) if self.fmod else np.mod(a, b))
         safe = np.where(b == 0, _typed(1, b), b)
         rest = np.fmod(a, safe) if self.fmod else np.mod(a, safe)
         return np.where(b == 0, 0, rest).astype(a.dtype)
@@ -615,18 +613,20 @@ class Pow(Binary):
             return np.power(a, b).astype(a.dtype)
         if a.dtype.kind == "f" or b.dtype.kind == "f":
             return np.power(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
-        whole = np.power(a, np.where(b < 0, 0, b).astype(a.dtype))
-        odd = b % 2 != 0
-        inverse = np.where(a == 1, 1, np.where(a == -1, np.where(odd, -1, 1), 0))
-        return np.where(b < 0, inverse, whole).astype(a.dtype)
+        # Modulo 2^64, of which the lowest bits are the result modulo any smaller power of 2.
+        exponent = np.where(b < 0, _typed(0, b), b).astype(np.uint64)
+        whole = np.power(a.astype(np.uint64), exponent).astype(a.dtype)
+        signs = np.where(b % _typed(2, b) != 0, a, _typed(1, a))
+        units = (a == 1) | (a == -1)
+        return np.where(b < 0, np.where(units, signs, _typed(0, a)), whole)
 
 
-@operator(since=11)
+@operator(since=28)
 class BitShift(Binary):
-    """a << b or a >> b; 0 when b is not below the number of bits"""
+    """a << b, or a >> b, which keeps the sign; for b outside of 0 ... bits - 1 no bit is left"""
 
     direction: str = "LEFT"
-    dtypes: ClassVar[frozenset[DType]] = UNSIGNED
+    dtypes: ClassVar[frozenset[DType]] = INTEGERS
 
     def __post_init__(self) -> None:
         if self.direction not in ("LEFT", "RIGHT"):
@@ -636,9 +636,12 @@ class BitShift(Binary):
         return Functor("sofie::BitShift", (self.direction == "LEFT",))
 
     def reference(self, a: Array, b: Array) -> Array:
+        most = _typed(8 * a.dtype.itemsize - 1, b)
+        beyond = (b < 0) | (b > most)
+        if self.direction == "RIGHT" and a.dtype.kind == "i":
+            return np.right_shift(a, np.where(beyond, most, b))
         shift = np.left_shift if self.direction == "LEFT" else np.right_shift
-        beyond = b >= 8 * a.dtype.itemsize
-        return np.where(beyond, 0, shift(a, np.where(beyond, 0, b))).astype(a.dtype)
+        return np.where(beyond, _typed(0, a), shift(a, np.where(beyond, _typed(0, b), b)))
 
 
 @operator(since=18)
@@ -810,7 +813,7 @@ class Min(Variadic):
         return np.asarray(reduce(np.minimum, inputs))
 
 
-@operator(since=13)
+@operator(since=13, terms=1)
 class Sum(Variadic):
     """a + b + ..."""
 
@@ -820,7 +823,7 @@ class Sum(Variadic):
         return np.asarray(reduce(np.add, inputs))
 
 
-@operator(since=13)
+@operator(since=13, ulp=0.5, terms=1)
 class Mean(Variadic):
     """(a + b + ...) / how many"""
 

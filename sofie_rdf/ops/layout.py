@@ -69,25 +69,34 @@ class Reshape(_Alias):
     allowzero: bool = False
 
     def infer(self, x: TensorType) -> TensorType:
-        shape = list(self.shape)
-        if not self.allowzero:
-            for i, d in enumerate(shape):
-                if d == 0:
-                    normal_axis(i, x.rank)
-                    shape[i] = x.shape[i]
-        if shape.count(-1) > 1 or any(isinstance(d, int) and d < -1 for d in shape):
-            raise ShapeError(f"has no meaning for the shape [{', '.join(map(str, self.shape))}]")
-        if -1 in shape:
-            shape[shape.index(-1)] = _rest(x.size, product(d for d in shape if d != -1))
+        shape = self._resolved(x.shape)
         if product(shape) != x.size:
-            raise ShapeError(f"cannot give {x.size} elements the shape {shape}")
-        return TensorType(x.dtype, tuple(shape))
+            raise ShapeError(f"cannot give {x.size} elements the shape [{_listed(shape)}]")
+        return TensorType(x.dtype, shape)
+
+    def _resolved(self, old: Shape) -> Shape:
+        """The new shape, with what 0 and -1 stand for."""
+        new = list(self.shape)
+        kept = set() if self.allowzero else {i for i, d in enumerate(new) if d == 0}
+        for i in kept:
+            new[i] = old[normal_axis(i, len(old))]
+        if new.count(-1) > 1 or any(isinstance(d, int) and d < -1 for d in new):
+            raise ShapeError(f"has no meaning for the shape [{_listed(self.shape)}]")
+        if -1 in new:
+            # Axes that are kept are on both sides, and may be of size 0.
+            elements = product(d for i, d in enumerate(old) if i not in kept)
+            known = product(d for i, d in enumerate(new) if i not in kept and d != -1)
+            new[new.index(-1)] = _rest(elements, known)
+        return tuple(new)
 
     def reference(self, x: Array) -> Array:
-        wanted = [
-            x.shape[i] if d == 0 and not self.allowzero else d for i, d in enumerate(self.shape)
-        ]
-        return np.reshape(x, [d if isinstance(d, int) else -1 for d in wanted])
+        # One size that is not known here is what is left.
+        known = Reshape(tuple(d if isinstance(d, int) else -1 for d in self.shape), self.allowzero)
+        return np.reshape(x, known._resolved(x.shape))  # type: ignore[arg-type]
+
+
+def _listed(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
 
 
 def _rest(size: Dim, known: Dim) -> Dim:
@@ -217,7 +226,8 @@ class Transpose(_Layout):
         return Call(kernel, (Tensor(outputs[0], moved), Tensor(x, shape)))
 
     def reference(self, x: Array) -> Array:
-        return np.ascontiguousarray(np.transpose(x, self.perm))
+        # Not ascontiguousarray, which makes a vector of a scalar.
+        return np.asarray(np.transpose(x, self.perm), order="C")
 
 
 def joined(shape: Shape, perm: Sequence[int]) -> tuple[Shape, tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,57 +22,88 @@ from sofie_rdf.ir.types import Array, TensorType, normal_axis
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 
 
-class _AlongAxis(Operator):
-    """An operator that treats all vectors along one axis alike."""
+class _Distribution(Operator):
+    """An operator on vectors that lie along the middle axis of x seen as [outer, n, inner]."""
 
     header: ClassVar[str] = "sofie/kernels/softmax.hxx"
+    kernel: ClassVar[str]
     axis: int
+
+    def view(self, shape: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        """[outer, n, inner]; `ShapeError` for an axis that does not exist."""
+        whole = shape or (1,)
+        axis = normal_axis(self.axis, len(whole))
+        return product(whole[:axis]), whole[axis], product(whole[axis + 1 :])
 
     def infer(self, x: TensorType) -> TensorType:
         if x.dtype not in FLOATS:
             raise TypeMismatch(f"is not defined for {x.dtype}")
-        if x.rank:
-            normal_axis(self.axis, x.rank)
-        elif self.axis not in (0, -1):
-            raise ShapeError(f"axis {self.axis} does not exist in a scalar")
+        self.view(x.shape)
         return x
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
-        shape = x.type.shape or (1,)
-        axis = normal_axis(self.axis, len(shape))
-        view = product(shape[:axis]), shape[axis], product(shape[axis + 1 :])
-        kernel = f"sofie::{'log_softmax' if self.name == 'LogSoftmax' else 'softmax'}"
-        return Call(kernel, (Tensor(outputs[0], view), Tensor(x, view)))
+        view = self.view(x.type.shape)
+        return Call(self.kernel, (Tensor(outputs[0], view), Tensor(x, view)))
 
 
-def _centred(x: Array, axis: int) -> Array:
-    """X - max x. A maximum that is infinite is NumPy's business: inf - inf is NaN."""
-    return np.asarray(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+class _OverTheRest(_Distribution):
+    """The same over all axes from ``axis`` on, as if they were one."""
+
+    def view(self, shape: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        axis = normal_axis(self.axis, len(shape), end=True)
+        return product(shape[:axis]), product(shape[axis:]), 1
 
 
-@operator(since=13, ulp=8, terms=0)
-class Softmax(_AlongAxis):
+def _centred(x: Array) -> Array:
+    """x - max x. A maximum that is infinite is NumPy's business: inf - inf is NaN."""
+    return np.asarray(x - np.max(x, axis=1, keepdims=True, initial=-np.inf))
+
+
+class _Softmax(_Distribution):
+    kernel: ClassVar[str] = "sofie::softmax"
+
+    def reference(self, x: Array) -> Array:
+        grown = np.exp(_centred(x.reshape(self.view(x.shape))))
+        return np.asarray((grown / np.sum(grown, axis=1, keepdims=True)).reshape(x.shape))
+
+
+class _LogSoftmax(_Distribution):
+    kernel: ClassVar[str] = "sofie::log_softmax"
+
+    def reference(self, x: Array) -> Array:
+        shifted = _centred(x.reshape(self.view(x.shape)))
+        total = np.sum(np.exp(shifted), axis=1, keepdims=True)
+        return np.asarray((shifted - np.log(total)).reshape(x.shape))
+
+
+@operator(since=13, ulp=8, terms=1)
+class Softmax(_Softmax):
     """softmax(x)[i] = e^(x[i] - max x) / sum_j e^(x[j] - max x), along one axis"""
 
     axis: int = -1
 
-    def reference(self, x: Array) -> Array:
-        grown = np.exp(_centred(np.atleast_1d(x), self.axis))
-        return np.asarray((grown / np.sum(grown, axis=self.axis, keepdims=True)).reshape(x.shape))
-
 
 @operator(since=13, ulp=8, terms=2)
-class LogSoftmax(_AlongAxis):
+class LogSoftmax(_LogSoftmax):
     """log_softmax(x)[i] = x[i] - max x - ln sum_j e^(x[j] - max x), along one axis"""
 
     axis: int = -1
 
-    def reference(self, x: Array) -> Array:
-        shifted = _centred(np.atleast_1d(x), self.axis)
-        total = np.sum(np.exp(shifted), axis=self.axis, keepdims=True)
-        return np.asarray((shifted - np.log(total)).reshape(x.shape))
+
+@operator(domain="sofie", ulp=8, terms=1)
+class FlatSoftmax(_OverTheRest, _Softmax):
+    """softmax(x) over all axes from ``axis`` on: ONNX's Softmax before opset 13"""
+
+    axis: int = 1
+
+
+@operator(domain="sofie", ulp=8, terms=2)
+class FlatLogSoftmax(_OverTheRest, _LogSoftmax):
+    """log_softmax(x) over all axes from ``axis`` on: ONNX's LogSoftmax before opset 13"""
+
+    axis: int = 1
 
 
 @operator(since=15, ulp=4, terms=4)

@@ -33,7 +33,9 @@ SOFIE_INLINE V divide_integers(V a, V b)
    for (int i = 0; i < width<V>; ++i) {
       const T p = a[i], q = b[i];
       if constexpr (std::is_signed_v<T>)
-         quotient[i] = q == 0 ? T(0) : q == T(-1) ? static_cast<T>(0 - static_cast<std::make_unsigned_t<T>>(p)) : static_cast<T>(p / q);
+         quotient[i] = q == 0       ? T(0)
+                       : q == T(-1) ? static_cast<T>(0 - static_cast<std::make_unsigned_t<T>>(p))
+                                    : static_cast<T>(p / q);
       else
          quotient[i] = q == 0 ? T(0) : static_cast<T>(p / q);
    }
@@ -54,7 +56,10 @@ SOFIE_INLINE V constant(double value)
 
 struct Identity {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return x; }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x;
+   }
 };
 
 struct Abs {
@@ -64,13 +69,19 @@ struct Abs {
       if constexpr (is_floating<V>)
          return abs(x);
       else
-         return select(x < V{}, -x, x);
+         return select(x < V{}, minus(V{}, x), x);
    }
 };
 
 struct Neg {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return -x; }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      if constexpr (is_floating<V>)
+         return -x;
+      else
+         return minus(V{}, x);
+   }
 };
 
 struct Sign {
@@ -85,23 +96,35 @@ struct Sign {
 
 struct Not {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return x ^ 1; }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x ^ 1;
+   }
 };
 
 struct BitwiseNot {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return ~x; }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return ~x;
+   }
 };
 
 struct IsNaN {
    template <class V>
-   SOFIE_INLINE MaskOf<V> operator()(V x) const { return x != x; }
+   SOFIE_INLINE MaskOf<V> operator()(V x) const
+   {
+      return x != x;
+   }
 };
 
 /// true, whatever x is.
 struct TrueLike {
    template <class V>
-   SOFIE_INLINE MaskOf<V> operator()(V) const { return ~MaskOf<V>{}; }
+   SOFIE_INLINE MaskOf<V> operator()(V) const
+   {
+      return ~MaskOf<V>{};
+   }
 };
 
 struct IsInf {
@@ -152,30 +175,45 @@ SOFIE_MATH_FUNCTOR(Round, round_even)
 
 struct Reciprocal {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return constant<V>(1) / x; }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return constant<V>(1) / x;
+   }
 };
 
 struct Relu {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return select(x < V{}, V{}, x); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return select(x < V{}, V{}, x);
+   }
 };
 
 struct LeakyRelu {
    double alpha = 0.01;
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return select(x < V{}, constant<V>(alpha) * x, x); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return select(x < V{}, constant<V>(alpha) * x, x);
+   }
 };
 
 struct ThresholdedRelu {
    double alpha = 1;
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return select(x <= constant<V>(alpha), V{}, x); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return select(x <= constant<V>(alpha), V{}, x);
+   }
 };
 
 struct Elu {
    double alpha = 1;
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return select(x < V{}, constant<V>(alpha) * expm1(x), x); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return select(x < V{}, constant<V>(alpha) * expm1(x), x);
+   }
 };
 
 struct Celu {
@@ -211,18 +249,27 @@ struct HardSigmoid {
 
 struct HardSwish {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return x * HardSigmoid{1.0 / 6.0, 0.5}(x); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x * HardSigmoid{1.0 / 6.0, 0.5}(x);
+   }
 };
 
 struct Swish {
    double alpha = 1;
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return x * sigmoid(constant<V>(alpha) * x); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x * sigmoid(constant<V>(alpha) * x);
+   }
 };
 
 struct Mish {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return x * tanh(softplus(x)); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x * tanh(softplus(x));
+   }
 };
 
 struct Gelu {
@@ -247,7 +294,10 @@ struct GeluTanh {
 
 struct Softsign {
    template <class V>
-   SOFIE_INLINE V operator()(V x) const { return x / (constant<V>(1) + abs(x)); }
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x / (constant<V>(1) + abs(x));
+   }
 };
 
 struct Shrink {
@@ -262,7 +312,9 @@ struct Shrink {
          const V l = constant<V>(lambd);
          return select(x < -l, x + b, select(x > l, x - b, select(x != x, x, V{})));
       } else {
-         return convert<T>((*this)(convert<double>(x)));
+         for (int i = 0; i < width<V>; ++i)
+            x[i] = convert<T>((*this)(PackN<double, 1>{static_cast<double>(x[i])}))[0];
+         return x;
       }
    }
 };
@@ -271,7 +323,10 @@ struct Shrink {
 template <class To>
 struct Cast {
    template <class V>
-   SOFIE_INLINE PackN<To, width<V>> operator()(V x) const { return convert<To>(x); }
+   SOFIE_INLINE PackN<To, width<V>> operator()(V x) const
+   {
+      return convert<To>(x);
+   }
 };
 
 // Two and more arguments --------------------------------------------------------------------------
@@ -282,8 +337,9 @@ struct Cast {
       template <class V>                                                          \
       SOFIE_INLINE Result operator()(V a, V b) const { return expression; }       \
    };
-SOFIE_OPERATOR_FUNCTOR(Sub, V, a - b)
-SOFIE_OPERATOR_FUNCTOR(Mul, V, a * b)
+SOFIE_OPERATOR_FUNCTOR(Add, V, plus(a, b))
+SOFIE_OPERATOR_FUNCTOR(Sub, V, minus(a, b))
+SOFIE_OPERATOR_FUNCTOR(Mul, V, times(a, b))
 SOFIE_OPERATOR_FUNCTOR(And, V, a & b)
 SOFIE_OPERATOR_FUNCTOR(Or, V, a | b)
 SOFIE_OPERATOR_FUNCTOR(Xor, V, a ^ b)
@@ -297,11 +353,6 @@ SOFIE_OPERATOR_FUNCTOR(Greater, MaskOf<V>, a > b)
 SOFIE_OPERATOR_FUNCTOR(GreaterOrEqual, MaskOf<V>, a >= b)
 #undef SOFIE_OPERATOR_FUNCTOR
 // clang-format on
-
-struct Add {
-   template <class V>
-   SOFIE_INLINE V operator()(V a, V b) const { return a + b; }
-};
 
 struct Div {
    template <class V>
@@ -326,7 +377,7 @@ struct Mod {
             return rest;
          return select(rest == V{}, copysign(V{}, b), select((rest < V{}) != (b < V{}), rest + b, rest));
       } else {
-         const V rest = select(b == V{}, V{}, a - divide_integers(a, b) * b);
+         const V rest = select(b == V{}, V{}, minus(a, times(divide_integers(a, b), b)));
          if (fmod)
             return rest;
          return select((rest != V{}) & ((rest < V{}) != (b < V{})), rest + b, rest);
@@ -360,14 +411,14 @@ struct Pow {
       if constexpr (std::is_same_v<T, E> && is_floating<V>) {
          return pow(a, b);
       } else {
-         PackN<std::conditional_t<std::is_integral_v<T> && std::is_integral_v<E>, T, double>, width<V>> result{};
          for (int i = 0; i < width<V>; ++i) {
             if constexpr (std::is_integral_v<T> && std::is_integral_v<E>)
-               result[i] = power(static_cast<T>(a[i]), b[i]);
+               a[i] = power(static_cast<T>(a[i]), b[i]);
             else
-               result[i] = __builtin_pow(static_cast<double>(a[i]), static_cast<double>(b[i]));
+               a[i] =
+                  convert<T>(PackN<double, 1>{__builtin_pow(static_cast<double>(a[i]), static_cast<double>(b[i]))})[0];
          }
-         return convert<T>(result);
+         return a;
       }
    }
 };
@@ -390,7 +441,10 @@ struct BitShift {
 
 struct PRelu {
    template <class V>
-   SOFIE_INLINE V operator()(V x, V slope) const { return select(x < V{}, slope * x, x); }
+   SOFIE_INLINE V operator()(V x, V slope) const
+   {
+      return select(x < V{}, times(slope, x), x);
+   }
 };
 
 struct Where {
@@ -403,28 +457,49 @@ struct Where {
 
 struct Clip {
    template <class V>
-   SOFIE_INLINE V operator()(V x, V low, V high) const { return minimum(maximum(x, low), high); }
+   SOFIE_INLINE V operator()(V x, V low, V high) const
+   {
+      return minimum(maximum(x, low), high);
+   }
 };
 
 struct Max {
    template <class V>
-   SOFIE_INLINE V operator()(V a) const { return a; }
+   SOFIE_INLINE V operator()(V a) const
+   {
+      return a;
+   }
    template <class V, class... More>
-   SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(maximum(a, b), more...); }
+   SOFIE_INLINE V operator()(V a, V b, More... more) const
+   {
+      return (*this)(maximum(a, b), more...);
+   }
 };
 
 struct Min {
    template <class V>
-   SOFIE_INLINE V operator()(V a) const { return a; }
+   SOFIE_INLINE V operator()(V a) const
+   {
+      return a;
+   }
    template <class V, class... More>
-   SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(minimum(a, b), more...); }
+   SOFIE_INLINE V operator()(V a, V b, More... more) const
+   {
+      return (*this)(minimum(a, b), more...);
+   }
 };
 
 struct Sum {
    template <class V>
-   SOFIE_INLINE V operator()(V a) const { return a; }
+   SOFIE_INLINE V operator()(V a) const
+   {
+      return a;
+   }
    template <class V, class... More>
-   SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(a + b, more...); }
+   SOFIE_INLINE V operator()(V a, V b, More... more) const
+   {
+      return (*this)(a + b, more...);
+   }
 };
 
 struct Mean {

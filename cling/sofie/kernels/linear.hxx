@@ -23,8 +23,7 @@ constexpr Size ceil_div(Size size, Size to)
 
 /// sum[r][j] += x[r] * w[j]
 template <int Rows, int Packs, class T>
-SOFIE_INLINE void
-tile_step(const T *__restrict x, Size x_stride, const T *__restrict w, Pack<T> (&sum)[Rows][Packs])
+SOFIE_INLINE void tile_step(const T *__restrict x, Size x_stride, const T *__restrict w, Pack<T> (&sum)[Rows][Packs])
 {
    constexpr int n = lanes<T>;
    Pack<T> row[Packs];

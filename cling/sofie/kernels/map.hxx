@@ -60,8 +60,7 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    for (; i + n <= count; i += n)
       store(to + i, storable<T>(f(argument<n, X::template static_extent<axis>>(x.data(), i)...)));
    if (i < count)
-      store_some(to + i,
-                 storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
+      store_some(to + i, storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
                  count - i);
 }
 

@@ -79,8 +79,10 @@ class SofieFunctorOf<Session, std::index_sequence<I...>> {
 
 public:
    /// `nslots` Sessions (0: as many as ROOT has threads), with the weights of this file.
-   explicit SofieFunctorOf(unsigned nslots, const std::string &weights) :
-      slots_(Session(weights), nslots ? nslots : ROOT::IsImplicitMTEnabled() ? ROOT::GetThreadPoolSize() : 1)
+   explicit SofieFunctorOf(unsigned nslots, const std::string &weights)
+      : slots_(Session(weights), nslots                        ? nslots
+                                 : ROOT::IsImplicitMTEnabled() ? ROOT::GetThreadPoolSize()
+                                                               : 1)
    {
    }
    auto operator()(unsigned slot, Number<I>... x)
