@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -24,7 +28,7 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.frontends.onnx_upgrade import OnnxNode, rule_for
 from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import Dim, symbol
+from sofie_rdf.ir.dims import Dim, Size, symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator, lookup
 from sofie_rdf.ir.types import Array, DType, TensorType
@@ -79,7 +83,9 @@ def _open(source: Source) -> _File:
     import onnx
 
     if isinstance(source, onnx.ModelProto):
-        return _File(source, source.graph.name or "model", {"source": "a ModelProto in memory"})
+        place = str(source.graph.name or "model")
+        _refuse_empty(source, place)
+        return _File(source, place, {"source": "a ModelProto in memory"})
     if isinstance(source, bytes):
         return _File(_parse(source, "bytes"), "bytes", _provenance(source, "bytes in memory"))
     path = Path(source)
@@ -105,9 +111,29 @@ def _parse(content: bytes, place: str) -> onnx.ModelProto:
         proto.ParseFromString(content)
     except (DecodeError, RuntimeError, ValueError) as error:
         raise CorruptFile("is truncated or no ONNX file", place=place) from error
-    if not proto.graph.output or not proto.opset_import:
-        raise CorruptFile("holds no ONNX graph", place=place)
+    _refuse_empty(proto, place)
     return proto
+
+
+def _refuse_empty(proto: onnx.ModelProto, place: str) -> None:
+    if not proto.graph.output:
+        raise CorruptFile("holds no ONNX graph", place=place)
+    _refuse_undecodable(proto, place)
+
+
+def _refuse_undecodable(message: Any, place: str) -> None:
+    """`CorruptFile` where a name is no text: protobuf leaves such names as they are."""
+    for field, value in message.ListFields():
+        values = value if _is_repeated(value) else (value,)
+        if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
+            raise CorruptFile(f"holds a {field.name!r} that is no text", place=place)
+        if field.type == field.TYPE_MESSAGE:
+            for inner in values:
+                _refuse_undecodable(inner, place)
+
+
+def _is_repeated(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
@@ -127,6 +153,17 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
 # ModelProto -> Graph ------------------------------------------------------------------------------
 
 
+class _Builder(Builder):
+    """A Builder whose fresh names are none that nodes further down the file have."""
+
+    taken: AbstractSet[str] = frozenset()
+
+    def fresh(self, stem: str) -> str:
+        while (name := super().fresh(stem)) in self.taken:
+            stem += "_"
+        return name
+
+
 class _Reader:
     def __init__(
         self, source: Source, name: str, shapes: Shapes, problems: Problems | None
@@ -136,7 +173,8 @@ class _Reader:
         self.problems = problems
         self.shapes = shapes
         stem = Path(source).stem if isinstance(source, (str, Path)) else self.proto.name
-        self.build = Builder(name or stem or "model", self._provenance())
+        self.build = _Builder(name or stem or "model", self._provenance())
+        self.build.taken = {o for n in self.proto.node for o in n.output}
         self.broken: set[str] = set()
 
     def _provenance(self) -> dict[str, str]:
@@ -149,7 +187,7 @@ class _Reader:
     def graph(self) -> Graph:
         """Inputs, constants, nodes, outputs, in that order."""
         self._refuse_features()
-        self._unknown_inputs()
+        self._attempt(self._unknown_inputs)
         initializers = {i.name: i for i in self.proto.initializer}
         self._attempt(self._refuse_doubles, [i.name for i in self.proto.initializer])
         for value in self.proto.input:
@@ -162,12 +200,9 @@ class _Reader:
             self._attempt(self._node, node, origin, names=node.outputs)
         outputs = [o.name for o in self.proto.output]
         self._attempt(self._refuse_doubles, outputs)
-        if self.problems:
-            return self.build.graph()
-        try:
-            return self.build.graph(*outputs)
-        except SofieError as error:
-            raise error.at(self.file.place) from None
+        for name in outputs:
+            self._attempt(self._output, name)
+        return self.build.graph(*(() if self.problems else outputs))
 
     def _attempt(self, step: Any, *arguments: Any, names: Sequence[str] = ()) -> None:
         """Run one step; when problems are collected, note its error and go on without `names`."""
@@ -183,8 +218,13 @@ class _Reader:
     def _refuse_features(self) -> None:
         import onnx
 
-        self.opsets = {o.domain or "ai.onnx": o.version for o in self.file.proto.opset_import}
-        version = self.opsets.get("ai.onnx", OLDEST_OPSET)
+        imports = [(o.domain or "ai.onnx", o.version) for o in self.file.proto.opset_import]
+        self.opsets = dict(imports)
+        if len(imports) > len(self.opsets):
+            raise CorruptFile("says twice which opset it uses", place=self.file.place)
+        if "ai.onnx" not in self.opsets:
+            raise CorruptFile("does not say which opset it uses", place=self.file.place)
+        version = self.opsets["ai.onnx"]
         newest = onnx.defs.onnx_opset_version()
         if version < OLDEST_OPSET:
             raise UnsupportedFormat(
@@ -209,7 +249,8 @@ class _Reader:
             )
 
     def _unknown_inputs(self) -> None:
-        known = [i.name for i in self.proto.input]
+        weights = {i.name for i in self.proto.initializer}
+        known = [i.name for i in self.proto.input if i.name not in weights]
         for name in self.shapes:
             if name not in known:
                 raise InputError(
@@ -219,9 +260,9 @@ class _Reader:
                 )
 
     def _refuse_doubles(self, names: Sequence[str]) -> None:
-        doubled = sorted({n for n in names if names.count(n) > 1})
-        if doubled:
-            raise GraphError(f"defines {doubled[0]!r} twice")
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise GraphError(f"defines {name!r} twice")
 
     def _input(self, value: onnx.ValueInfoProto) -> None:
         if not value.type.HasField("tensor_type"):
@@ -234,6 +275,8 @@ class _Reader:
                 f"input {value.name!r} has no shape",
                 remedy=f"Give one: shapes={{{value.name!r}: (None, 7)}}",
             )
+        if given is not None:
+            _check_shape(value.name, given)
         dims = list(tensor.shape.dim) if tensor.HasField("shape") else [None] * len(given or ())
         if given is not None and len(given) != len(dims):
             raise InputError(
@@ -257,6 +300,8 @@ class _Reader:
         return symbol(BATCH if axis == 0 else f"{name}_{axis}")
 
     def _initializer(self, tensor: onnx.TensorProto) -> None:
+        if not tensor.name:
+            raise GraphError("a weight has no name")
         array = _array(tensor)
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise CorruptFile(
@@ -268,39 +313,58 @@ class _Reader:
     # Nodes ---------------------------------------------------------------------------------------
 
     def _sorted(self) -> Iterable[OnnxNode]:
-        """The nodes in an order that can run; nodes that cannot run are reported."""
+        """The nodes in an order that can run, the file's if it can; others are reported."""
         known = {"", *(v.name for v in self.proto.input), *(i.name for i in self.proto.initializer)}
-        waiting = [self._onnx_node(n) for n in self.proto.node]
-        produced = {o for n in waiting for o in n.outputs}
-        while waiting:
-            blocked = []
-            for node in waiting:
-                missing = [i for i in node.inputs if i not in known]
-                undefined = [i for i in missing if i not in produced]
-                if undefined:
-                    self._attempt(self._undefined, node, undefined[0], names=node.outputs)
-                if missing and not undefined:
-                    blocked.append(node)
-                    continue
-                known.update(node.outputs)
-                if not undefined:
-                    yield node
-            if len(blocked) == len(waiting):
-                self._attempt(self._cycle, blocked)
-                return
-            waiting = blocked
+        waiting: list[OnnxNode] = []
+        for proto in self.proto.node:
+            self._attempt(lambda p=proto: waiting.append(self._onnx_node(p)), names=proto.output)
+        known |= self.broken
+        computed = {o for n in waiting for o in n.outputs}
+        for node in waiting:
+            undefined = [i for i in node.inputs if i not in known and i not in computed]
+            if undefined:
+                self._attempt(self._undefined, node, undefined[0], names=undefined)
+        known |= self.broken - computed
+        missing = [set(n.inputs) - known for n in waiting]
+        readers: dict[str, list[int]] = {}
+        for number, values in enumerate(missing):
+            for value in values:
+                readers.setdefault(value, []).append(number)
+        ready = [number for number, values in enumerate(missing) if not values]
+        while ready:
+            node = waiting[heapq.heappop(ready)]
+            yield node
+            for value in node.outputs:
+                for number in readers.pop(value, ()):
+                    missing[number].discard(value)
+                    if not missing[number]:
+                        heapq.heappush(ready, number)
+        stuck = [n for n, values in zip(waiting, missing, strict=True) if values]
+        if stuck:
+            self._attempt(self._cycle, stuck, names=[o for n in stuck for o in n.outputs])
+            yield from stuck
 
     def _undefined(self, node: OnnxNode, value: str) -> None:
         place = str(Origin(self.file.place, node.name or node.op_type))
         raise GraphError(f"reads {value!r}, which nothing computes", place=place)
 
     def _cycle(self, nodes: Sequence[OnnxNode]) -> None:
-        listed = ", ".join(repr(n.name or n.outputs[0]) for n in nodes[:5])
+        listed = ", ".join(repr(n.name or (*n.outputs, n.op_type)[0]) for n in nodes[:5])
         more = " and others" if len(nodes) > 5 else ""
         raise GraphError(f"nodes {listed}{more} wait for each other: the graph has a cycle")
 
+    def _output(self, name: str) -> None:
+        if name not in self.build.types and name not in self.broken:
+            remedy = nearest(name, self.build.types)
+            raise GraphError(f"nothing computes the output {name!r}", remedy=remedy)
+
     def _onnx_node(self, node: onnx.NodeProto) -> OnnxNode:
         domain = node.domain or "ai.onnx"
+        try:
+            attributes = {a.name: _attribute(a) for a in node.attribute}
+        except SofieError as error:
+            place = Origin(self.file.place, node.name or next(iter(node.output), ""))
+            raise error.at(str(place)) from None
         return OnnxNode(
             name=node.name,
             domain="" if domain == "ai.onnx" else domain,
@@ -308,7 +372,7 @@ class _Reader:
             version=self.opsets.get(domain, 0),
             inputs=tuple(node.input),
             outputs=tuple(node.output),
-            attributes={a.name: _attribute(a) for a in node.attribute},
+            attributes=attributes,
         )
 
     def _node(self, node: OnnxNode, origin: Origin) -> None:
@@ -316,10 +380,13 @@ class _Reader:
             self._convert(node, origin)
         except SofieError as error:
             raise error.at(str(origin)) from None
+        except Exception as error:
+            # What no exporter writes, in some combination that no rule has thought of.
+            raise GraphError(f"makes no sense: {error}", place=str(origin)) from error
 
     def _convert(self, node: OnnxNode, origin: Origin) -> None:
         rule = rule_for(node)
-        operator = None if rule else lookup(node.domain, node.op_type)
+        operator = None if rule else _lookup(node)
         if self.broken.intersection(node.inputs):
             self.broken.update(node.outputs)
             return
@@ -344,6 +411,8 @@ class _Reader:
         inputs = [i for p, i in enumerate(node.inputs) if p not in folded]
         while inputs and not inputs[-1]:
             inputs.pop()
+        if operator.arity()[1] is None and "" in inputs:
+            raise GraphError(f"{operator.name} lacks an input that it needs")
         return construct(operator, values), tuple(inputs)
 
     def _known(self, node: OnnxNode, position: int, field: str) -> Any:
@@ -357,9 +426,22 @@ class _Reader:
         return value.item() if value.ndim == 0 else tuple(value.tolist())
 
 
+def _lookup(node: OnnxNode) -> type[Operator]:
+    """The operator; near names are offered only where the name is not ONNX's own."""
+    import onnx
+
+    try:
+        return lookup(node.domain, node.op_type)
+    except UnsupportedOperator as error:
+        if onnx.defs.has(node.op_type, node.domain):
+            raise UnsupportedOperator(error.thing) from None
+        raise
+
+
 @cache
 def _field_types(operator: Any) -> Mapping[str, Any]:
-    hints = typing.get_type_hints(operator)
+    # `Dim` names Size before it is defined, and the operator's file need not know it.
+    hints = typing.get_type_hints(operator, localns={"Size": Size})
     return {f.name: hints[f.name] for f in fields(operator)}
 
 
@@ -379,20 +461,38 @@ def construct(operator: type[Operator], attributes: Mapping[str, Any]) -> Operat
 
 
 def _converted(operator: type[Operator], name: str, value: Any, kind: Any) -> Any:
-    wrong = GraphError(f"attribute {name!r} of {operator.name} has the wrong type")
-    if kind is DType:
-        return _dtype(value, name)
-    if kind is bool and isinstance(value, (int, bool)):
-        return bool(value)
-    if kind in (int, float, str):
-        if type(value) is kind:
+    """The value in a field of this type; ONNX has numbers for bools and for element types."""
+    for one in _alternatives(kind):
+        if one is DType and type(value) is int:
+            return _dtype(value, name)
+        if one is bool and type(value) is int:
+            return bool(value)
+        if one in (bool, int, float, str) and type(value) is one:
             return value
-        raise wrong
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = (value,)
-    if not isinstance(value, tuple):
-        raise wrong
-    return value
+        if typing.get_origin(one) is tuple:
+            values = value if isinstance(value, tuple) else (value,)
+            if all(type(v) in _alternatives(typing.get_args(one)[0]) for v in values):
+                return values
+    raise GraphError(f"attribute {name!r} of {operator.name} has the wrong type")
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return typing.get_args(kind) if union else (kind,)
+
+
+def _check_shape(name: str, shape: Any) -> None:
+    """`InputError` for what cannot be a shape."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise InputError(f"shapes= gives input {name!r} {shape!r}, which is no list of sizes")
+    for size in shape:
+        number = isinstance(size, int) and not isinstance(size, bool) and size >= 0
+        if not (number or size is None or (isinstance(size, str) and size)):
+            raise InputError(
+                f"shapes= gives input {name!r} the size {size!r}",
+                remedy="A size is a number, a name, or None for what the file says",
+            )
 
 
 def _dtype(element: Any, what: str) -> DType:
@@ -407,15 +507,24 @@ def _dtype(element: Any, what: str) -> DType:
 
 
 def _array(tensor: onnx.TensorProto) -> Array:
+    import onnx
     from onnx import numpy_helper
 
     _dtype(tensor.data_type, tensor.name)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise CorruptFile(
+            f"weight {tensor.name!r} is in another file, which is not known here",
+            remedy="Load the model by its path",
+        )
+    wrong = CorruptFile(
+        f"weight {tensor.name!r} has not the bytes that its shape {list(tensor.dims)} needs"
+    )
+    if any(d < 0 for d in tensor.dims):
+        raise wrong
     try:
         return np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CorruptFile(
-            f"weight {tensor.name!r} has not the bytes that its shape {list(tensor.dims)} needs"
-        ) from error
+    except (ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        raise wrong from error
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:
@@ -425,7 +534,10 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
     kinds = onnx.AttributeProto
     if attribute.type == kinds.TENSOR:
         return _array(attribute.t)
-    value = onnx.helper.get_attribute_value(attribute)
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+    except ValueError as error:
+        raise CorruptFile(f"attribute {attribute.name!r} has no type") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if attribute.type in (kinds.INTS, kinds.FLOATS):

@@ -1,0 +1,156 @@
+"""All kernels in one program of g++, with warnings as errors, under its sanitizers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sofie_rdf.emit.session import emit, include_directory
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import Array, DType, TensorType, concrete
+from sofie_rdf.passes.memory import plan_memory
+from tests.ops.cases import Case
+from tests.ops.test_contract import OPERATORS, Bench, accepted_cases, bench_of, differences
+
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# Of packs: linear.hxx sums integers with a sign, octave() of math.hxx subtracts their bits.
+SANITIZERS += ["-fno-sanitize=signed-integer-overflow"]
+# The emitted `infer` names inputs that no kernel reads, e.g. c of a Gemm with beta=0.
+WARNINGS += ["-Wno-unused-parameter"]
+# All shapes for these, the first shape for the other element types.
+THOROUGH = (DType.FLOAT32, DType.INT32)
+PARTS = 6
+
+MAIN = """#include "kernels.hxx"
+#include <cstdio>
+#include <cstdlib>
+
+// Each array stands by itself in memory of its own size, so that no access beside it goes unseen.
+template <class T>
+static T *read(std::FILE *from, std::size_t size)
+{
+   T *memory = static_cast<T *>(std::malloc(size * sizeof(T)));
+   if (size && std::fread(memory, sizeof(T), size, from) != size)
+      std::abort();
+   return memory;
+}
+
+template <class T>
+static void write(std::FILE *to, T *memory, std::size_t size)
+{
+   if (size && std::fwrite(memory, sizeof(T), size, to) != size)
+      std::abort();
+   std::free(memory);
+}
+
+int main(int, char **argv)
+{
+   {namespace}::Session session(argv[1]);
+   std::FILE *in = std::fopen(argv[2], "rb"), *out = std::fopen(argv[3], "wb");
+   for (int run = 0; run < {runs}; ++run) {
+      std::size_t *sizes = read<std::size_t>(in, 2);
+      [[maybe_unused]] const std::size_t N = sizes[0], M = sizes[1];
+{body}
+      std::free(sizes);
+   }
+   std::fclose(out);
+   std::fclose(in);
+}
+"""
+
+
+def chosen(key: tuple[str, str]) -> Iterator[tuple[DType, Case]]:
+    """All cases of few element types, and one of the others."""
+    seen: set[DType] = set()
+    for dtype, case in accepted_cases(key):
+        if dtype in THOROUGH or dtype not in seen:
+            yield dtype, case
+        seen.add(dtype)
+
+
+@cache
+def part(number: int) -> Bench:
+    """Every `PARTS`-th operator."""
+    keys = OPERATORS[number::PARTS]
+    return bench_of("kernels", (pair for key in keys for pair in chosen(key)))
+
+
+def main_of(graph: Graph, namespace: str, runs: int) -> str:
+    """The program: reads sizes and inputs, calls `infer`, writes the outputs, several times."""
+    inputs = {f"x{i}": graph.types[name] for i, name in enumerate(graph.inputs)}
+    outputs = {f"y{i}": graph.types[name] for i, name in enumerate(graph.outputs)}
+    lines = [f"auto *{n} = read<{t.dtype.cxx}>(in, {size(t)});" for n, t in inputs.items()]
+    lines += [
+        f"auto *{n} = static_cast<{t.dtype.cxx} *>(std::malloc({size(t)} * sizeof({t.dtype.cxx})));"
+        for n, t in outputs.items()
+    ]
+    lines.append(f"session.infer({', '.join([*graph.symbols, *inputs, *outputs])});")
+    lines += [f"std::free({n});" for n in inputs]
+    lines += [f"write(out, {n}, {size(t)});" for n, t in outputs.items()]
+    text = MAIN.replace("{namespace}", namespace).replace("{runs}", str(runs))
+    return text.replace("{body}", "\n".join(f"      {x}" for x in lines))
+
+
+def size(type_: TensorType) -> str:
+    return " * ".join(f"std::size_t({d})" for d in type_.shape) or "1"
+
+
+def build(graph: Graph, folder: Path, runs: int, *flags: str) -> Path:
+    emission = emit(graph, plan_memory(graph))
+    (folder / "kernels.hxx").write_text(emission.header)
+    (folder / "kernels.dat").write_bytes(emission.weights)
+    (folder / "main.cxx").write_text(main_of(graph, emission.namespace, runs))
+    command = ["g++", "-std=c++17", *WARNINGS, *SANITIZERS, *flags, f"-I{include_directory()}"]
+    command += ["main.cxx", "-o", "kernels"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return folder / "kernels"
+
+
+def run(
+    program: Path, graph: Graph, batches: list[dict[str, Array]], sizes: list[dict[str, int]]
+) -> list[dict[str, Array]]:
+    """The outputs of each batch; fails with what the sanitizers say."""
+    folder = program.parent
+    with (folder / "in").open("wb") as file:
+        for feeds, known in zip(batches, sizes, strict=True):
+            file.write(np.array([known[s] for s in ("N", "M")], np.uint64).tobytes())
+            for name in graph.inputs:
+                file.write(np.ascontiguousarray(feeds[name]).tobytes())
+    command = [str(program), "kernels.dat", "in", "out"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+    content = memoryview((folder / "out").read_bytes())
+    found = []
+    for known in sizes:
+        outputs = {}
+        for name in graph.outputs:
+            type_ = graph.types[name]
+            shape = concrete(type_.shape, known)
+            count = int(np.prod(shape, dtype=np.int64))
+            outputs[name] = np.frombuffer(content, type_.dtype.numpy, count).reshape(shape)
+            content = content[count * type_.dtype.nbytes :]
+        found.append(outputs)
+    assert not content
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize("number", range(PARTS))
+def test_all_kernels_are_clean_and_right(number: int, tmp_path: Path) -> None:
+    tested = part(number)
+    sizes = [{"N": n, "M": m} for n, m in [(3, 5), (0, 1), (37, 2), (1, 1), (400, 2)]]
+    batches = [tested.feeds(s, i, extreme=i > 2) for i, s in enumerate(sizes)]
+    program = build(tested.graph, tmp_path, len(sizes), "-O0")
+    outputs = run(program, tested.graph, batches, sizes)
+    for feeds, found, known in zip(batches, outputs, sizes, strict=True):
+        wrong = differences(tested, feeds, found, known)
+        assert not wrong, f"{len(wrong)} cases differ:\n" + "\n".join(wrong[:8])
