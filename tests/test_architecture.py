@@ -39,8 +39,8 @@ RANKS = {
 OWNERS = {
     "ROOT": ("runtime",),
     "cppyy": ("runtime",),
-    "onnx": ("frontends.onnx", "bench"),
-    "google": ("frontends.onnx",),
+    "onnx": ("frontends", "bench"),
+    "google": ("frontends",),
     "onnxruntime": ("bench",),
     "uproot": ("ir.rootfile",),
     "awkward": ("ir.rootfile",),

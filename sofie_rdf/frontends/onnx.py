@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import types
-import typing
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,18 +15,19 @@ from sofie_rdf.errors import (
     CorruptFile,
     GraphError,
     InputError,
-    ModelError,
     SofieError,
     UnsupportedFormat,
     UnsupportedOperator,
     nearest,
 )
+from sofie_rdf.frontends.onnx_proto import Source, open_model
 from sofie_rdf.frontends.onnx_upgrade import OnnxNode, rule_for
+from sofie_rdf.frontends.onnx_values import array_of, attribute_of, construct, dtype_of
 from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import Dim, Size, symbol
+from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator, lookup
-from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ir.types import TensorType
 
 if TYPE_CHECKING:
     import onnx
@@ -42,7 +38,6 @@ OLDEST_OPSET = 7
 # What an axis without name or size is called where it is the first of an input: the batch.
 BATCH = "N"
 
-Source: TypeAlias = "str | Path | bytes | onnx.ModelProto"
 Shapes: TypeAlias = Mapping[str, Sequence["int | str | None"]]
 
 
@@ -69,90 +64,6 @@ def check(source: Source, *, name: str = "", shapes: Shapes | None = None) -> Pr
     return problems
 
 
-# Bytes -> ModelProto ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _File:
-    proto: onnx.ModelProto
-    place: str
-    provenance: Mapping[str, str]
-
-
-def _open(source: Source) -> _File:
-    import onnx
-
-    if isinstance(source, onnx.ModelProto):
-        place = str(source.graph.name or "model")
-        _refuse_empty(source, place)
-        return _File(source, place, {"source": "a ModelProto in memory"})
-    if isinstance(source, bytes):
-        return _File(_parse(source, "bytes"), "bytes", _provenance(source, "bytes in memory"))
-    path = Path(source)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", place=str(path)) from error
-    proto = _parse(content, path.name)
-    _load_external_data(proto, path)
-    return _File(proto, path.name, _provenance(content, path.name))
-
-
-def _provenance(content: bytes, source: str) -> dict[str, str]:
-    return {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _parse(content: bytes, place: str) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(content)
-    except (DecodeError, RuntimeError, ValueError) as error:
-        raise CorruptFile("is truncated or no ONNX file", place=place) from error
-    _refuse_empty(proto, place)
-    return proto
-
-
-def _refuse_empty(proto: onnx.ModelProto, place: str) -> None:
-    if not proto.graph.output:
-        raise CorruptFile("holds no ONNX graph", place=place)
-    _refuse_undecodable(proto, place)
-
-
-def _refuse_undecodable(message: Any, place: str) -> None:
-    """`CorruptFile` where a name is no text: protobuf leaves such names as they are."""
-    for field, value in message.ListFields():
-        values = value if _is_repeated(value) else (value,)
-        if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
-            raise CorruptFile(f"holds a {field.name!r} that is no text", place=place)
-        if field.type == field.TYPE_MESSAGE:
-            for inner in values:
-                _refuse_undecodable(inner, place)
-
-
-def _is_repeated(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
-    import onnx
-    from onnx.external_data_helper import load_external_data_for_model
-
-    try:
-        load_external_data_for_model(proto, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise CorruptFile(
-            f"keeps weights in other files, which cannot be read: {error}",
-            place=path.name,
-            remedy="Put those files beside it",
-        ) from error
-
-
-# ModelProto -> Graph ------------------------------------------------------------------------------
-
-
 class _Builder(Builder):
     """A Builder whose fresh names are none that nodes further down the file have."""
 
@@ -168,7 +79,7 @@ class _Reader:
     def __init__(
         self, source: Source, name: str, shapes: Shapes, problems: Problems | None
     ) -> None:
-        self.file = _open(source)
+        self.file = open_model(source)
         self.proto = self.file.proto.graph
         self.problems = problems
         self.shapes = shapes
@@ -286,7 +197,7 @@ class _Reader:
             self._dim(value.name, axis, dim, given[axis] if given is not None else None)
             for axis, dim in enumerate(dims)
         )
-        self.build.input(value.name, TensorType(_dtype(tensor.elem_type, value.name), shape))
+        self.build.input(value.name, TensorType(dtype_of(tensor.elem_type, value.name), shape))
 
     def _dim(self, name: str, axis: int, dim: Any, given: int | str | None) -> Dim:
         if isinstance(given, str):
@@ -297,12 +208,20 @@ class _Reader:
             return int(dim.dim_value)
         if dim is not None and dim.dim_param:
             return symbol(dim.dim_param)
-        return symbol(BATCH if axis == 0 else f"{name}_{axis}")
+        return symbol(self._unnamed(BATCH if axis == 0 else f"{name}_{axis}", axis))
+
+    def _unnamed(self, wanted: str, axis: int) -> str:
+        """A name for an axis that has none: not one that the file uses for another axis."""
+        shapes = [v.type.tensor_type.shape.dim for v in self.proto.input]
+        used = {d.dim_param for dims in shapes for d in (dims[1:] if axis == 0 else dims)}
+        while wanted in used:
+            wanted += "_"
+        return wanted
 
     def _initializer(self, tensor: onnx.TensorProto) -> None:
         if not tensor.name:
             raise GraphError("a weight has no name")
-        array = _array(tensor)
+        array = array_of(tensor)
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise CorruptFile(
                 f"weight {tensor.name!r} holds NaN",
@@ -361,7 +280,7 @@ class _Reader:
     def _onnx_node(self, node: onnx.NodeProto) -> OnnxNode:
         domain = node.domain or "ai.onnx"
         try:
-            attributes = {a.name: _attribute(a) for a in node.attribute}
+            attributes = {a.name: attribute_of(a) for a in node.attribute}
         except SofieError as error:
             place = Origin(self.file.place, node.name or next(iter(node.output), ""))
             raise error.at(str(place)) from None
@@ -438,50 +357,6 @@ def _lookup(node: OnnxNode) -> type[Operator]:
         raise
 
 
-@cache
-def _field_types(operator: Any) -> Mapping[str, Any]:
-    # `Dim` names Size before it is defined, and the operator's file need not know it.
-    hints = typing.get_type_hints(operator, localns={"Size": Size})
-    return {f.name: hints[f.name] for f in fields(operator)}
-
-
-def construct(operator: type[Operator], attributes: Mapping[str, Any]) -> Operator:
-    """The operator with these ONNX attributes; `UnsupportedOperator` for one it does not know."""
-    kinds = _field_types(operator)  # type: ignore[arg-type]  # classes do hash
-    for name in attributes:
-        if name not in kinds:
-            raise UnsupportedOperator(
-                f"{operator.name} has no attribute {name!r}", remedy=nearest(name, kinds)
-            )
-    needed = [f.name for f in fields(operator) if f.default is MISSING]
-    missing = [n for n in needed if n not in attributes]
-    if missing:
-        raise GraphError(f"{operator.name} lacks its attribute {missing[0]!r}")
-    return operator(**{n: _converted(operator, n, v, kinds[n]) for n, v in attributes.items()})
-
-
-def _converted(operator: type[Operator], name: str, value: Any, kind: Any) -> Any:
-    """The value in a field of this type; ONNX has numbers for bools and for element types."""
-    for one in _alternatives(kind):
-        if one is DType and type(value) is int:
-            return _dtype(value, name)
-        if one is bool and type(value) is int:
-            return bool(value)
-        if one in (bool, int, float, str) and type(value) is one:
-            return value
-        if typing.get_origin(one) is tuple:
-            values = value if isinstance(value, tuple) else (value,)
-            if all(type(v) in _alternatives(typing.get_args(one)[0]) for v in values):
-                return values
-    raise GraphError(f"attribute {name!r} of {operator.name} has the wrong type")
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
-    union = typing.get_origin(kind) in (typing.Union, types.UnionType)
-    return typing.get_args(kind) if union else (kind,)
-
-
 def _check_shape(name: str, shape: Any) -> None:
     """`InputError` for what cannot be a shape."""
     if not isinstance(shape, Sequence) or isinstance(shape, str):
@@ -493,55 +368,3 @@ def _check_shape(name: str, shape: Any) -> None:
                 f"shapes= gives input {name!r} the size {size!r}",
                 remedy="A size is a number, a name, or None for what the file says",
             )
-
-
-def _dtype(element: Any, what: str) -> DType:
-    import onnx
-
-    try:
-        return DType(onnx.helper.tensor_dtype_to_np_dtype(element).name)
-    except (KeyError, ValueError, TypeError):
-        names = {v: k for k, v in onnx.TensorProto.DataType.items()}
-        kind = names.get(element, f"number {element}").lower()
-        raise UnsupportedOperator(f"{what!r} has the element type {kind}") from None
-
-
-def _array(tensor: onnx.TensorProto) -> Array:
-    import onnx
-    from onnx import numpy_helper
-
-    _dtype(tensor.data_type, tensor.name)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise CorruptFile(
-            f"weight {tensor.name!r} is in another file, which is not known here",
-            remedy="Load the model by its path",
-        )
-    wrong = CorruptFile(
-        f"weight {tensor.name!r} has not the bytes that its shape {list(tensor.dims)} needs"
-    )
-    if any(d < 0 for d in tensor.dims):
-        raise wrong
-    try:
-        return np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise wrong from error
-
-
-def _attribute(attribute: onnx.AttributeProto) -> Any:
-    """The value of an attribute in Python; tensors become arrays, lists become tuples."""
-    import onnx
-
-    kinds = onnx.AttributeProto
-    if attribute.type == kinds.TENSOR:
-        return _array(attribute.t)
-    try:
-        value = onnx.helper.get_attribute_value(attribute)
-    except ValueError as error:
-        raise CorruptFile(f"attribute {attribute.name!r} has no type") from error
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if attribute.type in (kinds.INTS, kinds.FLOATS):
-        return tuple(value)
-    if attribute.type == kinds.STRINGS:
-        return tuple(v.decode("utf-8", "replace") for v in value)
-    return value

@@ -22,7 +22,7 @@ def infer_node(op: Operator, inputs: Sequence[TensorType | None]) -> tuple[Tenso
     if present < least or (most is not None and present > most):
         wanted = str(least) if least == most else f"{least} to {most if most else 'any number'}"
         raise GraphError(f"{op.name} takes {wanted} inputs, not {present}")
-    if any(t is None for t in inputs[:least]):
+    if any(t is None for t in (inputs if most is None else inputs[:least])):
         raise GraphError(f"{op.name} lacks an input that it needs")
     try:
         inferred = op.infer(*inputs)

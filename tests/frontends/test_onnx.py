@@ -573,6 +573,15 @@ def test_old_nodes_that_are_wrong(bad: Any, opset: int, kind: type[SofieError]) 
     refuse(model([bad], {"x": [2, 4]}, "y", {"w": numbers(2)}, opset=opset), kind)
 
 
+def test_an_operator_that_fails_in_a_way_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def infer(self: Relu, x: object) -> object:
+        raise KeyError(f"{self} and {x}")
+
+    monkeypatch.setattr(Relu, "infer", infer)
+    bad = model([node("Relu", "x", "y", "n")], {"x": [1]})
+    refuse(bad, GraphError, "node 'n'", "makes no sense", "Relu() and float32[1]")
+
+
 def test_attributes_are_typed_by_the_class() -> None:
     assert construct(Elu, {"alpha": 0.5}) == Elu(alpha=0.5)
     assert construct(Transpose, {"perm": (1, 0)}) == Transpose((1, 0))
@@ -1050,3 +1059,17 @@ def test_what_is_left_of_a_damaged_file_can_be_evaluated() -> None:
     assert 100 < loaded < 300
     assert refusals
     assert not [r for r in refusals if "makes no sense" in r], "accidents, not refusals"
+
+
+def test_axes_without_names_are_tied_to_nobody_elses() -> None:
+    """An unnamed first axis is the batch; another axis that is called N is not."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, "N", None])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    node = helper.make_node("Relu", ["x"], ["y"])
+    graph = read(
+        helper.make_model(
+            helper.make_graph([node], "clash", inputs, outputs),
+            opset_imports=[helper.make_opsetid("", 17)],
+        )
+    )
+    assert graph.symbols == ("N_", "N", "x_2")

@@ -1,0 +1,99 @@
+"""ONNX files, bytes and ModelProtos, opened: what is no whole ONNX model ends here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sofie_rdf.errors import CorruptFile, ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["ProtoFile", "Source", "open_model"]
+
+Source: TypeAlias = "str | Path | bytes | onnx.ModelProto"
+
+
+@dataclass(frozen=True)
+class ProtoFile:
+    """A model as protobuf holds it, and where it is from."""
+
+    proto: onnx.ModelProto
+    place: str
+    provenance: Mapping[str, str]
+
+
+def open_model(source: Source) -> ProtoFile:
+    """The model, with its weights; `CorruptFile` or `ModelError` for what is none."""
+    import onnx
+
+    if isinstance(source, onnx.ModelProto):
+        place = str(source.graph.name or "model")
+        _refuse_empty(source, place)
+        return ProtoFile(source, place, {"source": "a ModelProto in memory"})
+    if isinstance(source, bytes):
+        return ProtoFile(_parse(source, "bytes"), "bytes", _provenance(source, "bytes in memory"))
+    path = Path(source)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", place=str(path)) from error
+    proto = _parse(content, path.name)
+    _load_external_data(proto, path)
+    return ProtoFile(proto, path.name, _provenance(content, path.name))
+
+
+def _provenance(content: bytes, source: str) -> dict[str, str]:
+    return {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _parse(content: bytes, place: str) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except (DecodeError, RuntimeError, ValueError) as error:
+        raise CorruptFile("is truncated or no ONNX file", place=place) from error
+    _refuse_empty(proto, place)
+    return proto
+
+
+def _refuse_empty(proto: onnx.ModelProto, place: str) -> None:
+    if not proto.graph.output:
+        raise CorruptFile("holds no ONNX graph", place=place)
+    _refuse_undecodable(proto, place)
+
+
+def _refuse_undecodable(message: Any, place: str) -> None:
+    """`CorruptFile` where a name is no text: protobuf leaves such names as they are."""
+    for field, value in message.ListFields():
+        values = value if _is_repeated(value) else (value,)
+        if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
+            raise CorruptFile(f"holds a {field.name!r} that is no text", place=place)
+        if field.type == field.TYPE_MESSAGE:
+            for inner in values:
+                _refuse_undecodable(inner, place)
+
+
+def _is_repeated(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    import onnx
+    from onnx.external_data_helper import load_external_data_for_model
+
+    try:
+        load_external_data_for_model(proto, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise CorruptFile(
+            f"keeps weights in other files, which cannot be read: {error}",
+            place=path.name,
+            remedy="Put those files beside it",
+        ) from error
