@@ -22,11 +22,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # ROOT's wheel says on every import that it is an alpha release, in a text that begins with \n.
-    config.addinivalue_line("filterwarnings", r"ignore:\s*This distribution of ROOT:UserWarning")
-
-
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     """``golden(file, text)``: the text is that of tests/golden/file."""

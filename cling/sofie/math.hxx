@@ -398,7 +398,7 @@ SOFIE_INLINE Octave<V> octave(V x)
    using Of = MathFor<V>;
    constexpr auto fraction = static_cast<ElementOf<MaskOf<V>>>((1ll << Of::mantissa) - 1);
    const MaskOf<V> least = bits<MaskOf<V>>(splat<V>(Of::sqrt_half));
-   const MaskOf<V> above = bits<MaskOf<V>>(x) - least;
+   const MaskOf<V> above = minus(bits<MaskOf<V>>(x), least);
    return {bits<V>((above & fraction) + least) - splat<V>(1), above >> Of::mantissa};
 }
 

@@ -246,19 +246,25 @@ class _Emitter:
         yield "};"
 
     def _infer(self) -> Iterable[str]:
+        lines = list(self._scratch())
+        for label, call in self.calls:
+            lines += self.statement(label, call)
         # Inside, sizes are signed, so that arithmetic on them means what it says.
         signature = self.interface.signature("Session::")
         for name in self.interface.sizes.values():
             signature = signature.replace(f"std::size_t {name},", f"std::size_t {name}_,", 1)
+        body = "\n".join(lines)
         yield f"SOFIE_ENTRY {signature}"
         yield "{"
         for name in self.interface.sizes.values():
-            yield f"   const sofie::Size {name} = static_cast<sofie::Size>({name}_);"
+            unused = "" if _mentions(body, name) else "[[maybe_unused]] "
+            yield f"   {unused}const sofie::Size {name} = static_cast<sofie::Size>({name}_);"
+        for port in self.interface.inputs:
+            if not _mentions(body, port.name):
+                yield f"   static_cast<void>({port.name}); // No kernel reads it."
         if self.members:
             yield "   const Weights &w = *weights_;"
-        yield from self._scratch()
-        for label, call in self.calls:
-            yield from self.statement(label, call)
+        yield body
         yield "}"
 
     def _scratch(self) -> Iterable[str]:
@@ -275,3 +281,7 @@ class _Emitter:
             dtype = self.graph.types[place.root].dtype.cxx
             begin = f"reinterpret_cast<{dtype} *>({offsets[place.offset]})"
             yield f"   {dtype} *const {self.interface.names[place.root]} = {begin};"
+
+
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None

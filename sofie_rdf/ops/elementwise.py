@@ -177,7 +177,7 @@ class IsInf(Unary):
 
     def reference(self, x: Array) -> Array:
         wanted = np.where(x > 0, self.detect_positive, self.detect_negative)
-        return np.isinf(x) & wanted
+        return np.asarray(np.isinf(x) & wanted)
 
 
 @operator(domain="sofie")
@@ -639,7 +639,7 @@ class BitShift(Binary):
         most = _typed(8 * a.dtype.itemsize - 1, b)
         beyond = (b < 0) | (b > most)
         if self.direction == "RIGHT" and a.dtype.kind == "i":
-            return np.right_shift(a, np.where(beyond, most, b))
+            return np.asarray(np.right_shift(a, np.where(beyond, most, b)))
         shift = np.left_shift if self.direction == "LEFT" else np.right_shift
         return np.where(beyond, _typed(0, a), shift(a, np.where(beyond, _typed(0, b), b)))
 

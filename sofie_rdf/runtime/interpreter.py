@@ -100,7 +100,8 @@ def declare(text: str) -> None:
         if not ok:
             raise JitError(
                 f"ROOT's interpreter refused the emitted code:\n{message.strip()}",
-                remedy="This is a bug of sofie_rdf (or of your own operator's header)",
+                remedy="This is a bug of sofie_rdf (or of your own operator's header). Cling may "
+                "not recover: go on in a new process",
             )
         _declared.add(key)
 

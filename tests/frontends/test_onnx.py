@@ -29,7 +29,8 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends.onnx import check, construct, read
+from sofie_rdf.frontends.onnx import check, read
+from sofie_rdf.frontends.onnx_values import construct
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.ir.verify import verify

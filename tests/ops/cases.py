@@ -415,6 +415,7 @@ def _dense(dtype: DType, full: bool) -> Iterator[Case]:
     yield case((N, 7), 7, 5, NoActivation())
     yield case((N, 20), 20, 33, Relu())
     yield case((3, 7), 7, 16, Tanh())
+    yield case((N, 0), 0, 3, NoActivation())
     if full:
         yield case((7,), 7, 1, NoActivation())
         yield case((2, N, 3), 3, 70, Relu())

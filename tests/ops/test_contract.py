@@ -14,7 +14,7 @@ import pytest
 
 import sofie_rdf.ops  # noqa: F401 - registers all operators
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator
-from sofie_rdf.frontends.onnx import construct
+from sofie_rdf.frontends.onnx_values import construct
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import REGISTRY, Operator

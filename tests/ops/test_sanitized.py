@@ -20,10 +20,6 @@ from tests.ops.test_contract import OPERATORS, Bench, accepted_cases, bench_of, 
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-# Of packs: linear.hxx sums integers with a sign, octave() of math.hxx subtracts their bits.
-SANITIZERS += ["-fno-sanitize=signed-integer-overflow"]
-# The emitted `infer` names inputs that no kernel reads, e.g. c of a Gemm with beta=0.
-WARNINGS += ["-Wno-unused-parameter"]
 # All shapes for these, the first shape for the other element types.
 THOROUGH = (DType.FLOAT32, DType.INT32)
 PARTS = 6

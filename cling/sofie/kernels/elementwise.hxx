@@ -380,7 +380,7 @@ struct Mod {
          const V rest = select(b == V{}, V{}, minus(a, times(divide_integers(a, b), b)));
          if (fmod)
             return rest;
-         return select((rest != V{}) & ((rest < V{}) != (b < V{})), rest + b, rest);
+         return select((rest != V{}) & ((rest < V{}) != (b < V{})), plus(rest, b), rest);
       }
    }
 };

@@ -21,6 +21,16 @@ constexpr Size ceil_div(Size size, Size to)
    return (size + to - 1) / to;
 }
 
+/// sum + x * row; integers wrap.
+template <class V>
+SOFIE_INLINE V accumulate(V sum, ElementOf<V> x, V row)
+{
+   if constexpr (std::is_floating_point_v<ElementOf<V>>)
+      return sum + x * row; // One expression, which may become one instruction.
+   else
+      return plus(sum, times(splat<V>(x), row));
+}
+
 /// sum[r][j] += x[r] * w[j]
 template <int Rows, int Packs, class T>
 SOFIE_INLINE void tile_step(const T *__restrict x, Size x_stride, const T *__restrict w, Pack<T> (&sum)[Rows][Packs])
@@ -34,7 +44,7 @@ SOFIE_INLINE void tile_step(const T *__restrict x, Size x_stride, const T *__res
    for (int r = 0; r < Rows; ++r)
       SOFIE_UNROLL_ALL
       for (int j = 0; j < Packs; ++j)
-         sum[r][j] += x[r * x_stride] * row[j];
+         sum[r][j] = accumulate(sum[r][j], x[r * x_stride], row[j]);
 }
 
 /// How many steps of k a tile takes between two looks at its loop counter. Long blocks matter: at
@@ -43,7 +53,7 @@ constexpr int block_length(Size depth, int products, int chains)
 {
    const int most = products >= 20 ? 32 : 530 / products;
    if (depth != dyn && depth <= most + most / 4)
-      return static_cast<int>(depth);
+      return depth > 0 ? static_cast<int>(depth) : chains;
    for (int length = most / chains * chains; depth != dyn && 2 * length >= most; length -= chains)
       if (depth % length == 0)
          return length;
@@ -268,7 +278,7 @@ SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T
          const Size count = columns - j < n ? columns - j : n;
          Pack<T> sum{};
          for (Size k = 0; k < depth; ++k)
-            sum += a[i * depth + k] * load_some<n>(b + k * columns + j, count);
+            sum = accumulate(sum, a[i * depth + k], load_some<n>(b + k * columns + j, count));
          store(sums, sum);
          __builtin_memcpy(y + i * columns + j, sums, static_cast<std::size_t>(count) * sizeof(T));
       }
@@ -302,7 +312,7 @@ struct GemmScale {
    double beta = 1;
 
    template <class V>
-   SOFIE_INLINE static V times(double factor, V v)
+   SOFIE_INLINE static V scaled(double factor, V v)
    {
       using T = ElementOf<V>;
       if constexpr (std::is_floating_point_v<T>)
@@ -313,9 +323,9 @@ struct GemmScale {
       return v;
    }
    template <class V>
-   SOFIE_INLINE V operator()(V product) const { return times(alpha, product); }
+   SOFIE_INLINE V operator()(V product) const { return scaled(alpha, product); }
    template <class V>
-   SOFIE_INLINE V operator()(V product, V c) const { return times(alpha, product) + times(beta, c); }
+   SOFIE_INLINE V operator()(V product, V c) const { return plus(scaled(alpha, product), scaled(beta, c)); }
 };
 
 /// y = scale(op(a) @ op(b)[, c]) where op transposes if asked to and c[1 or m, 1 or n] is broadcast.
@@ -337,7 +347,7 @@ SOFIE_KERNEL void gemm(const GemmScale &scale, View<T, M, N> y, A a, B b, C... c
                   row[l] = b.data()[(j + l) * depth + k];
             else
                row = load_some<n>(b.data() + k * columns + j, count);
-            sum += factor * row;
+            sum = accumulate(sum, factor, row);
          }
          store_some(y.data() + i * columns + j,
                     scale(sum, argument_tail<n, C::template static_extent<1>>(c.data() + i * c.template stride<0>(), j, count)...),
