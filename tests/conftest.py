@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 # `from tests.ops.cases import ...`, from wherever pytest was started.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+# No deadlines: how long an example takes is the machine's business. In continuous integration the
+# examples are the same at every run; elsewhere they are new ones, to find what nobody thought of.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 Golden = Callable[[str, str], None]
 
