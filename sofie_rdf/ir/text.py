@@ -8,6 +8,7 @@
     const  "dense.weight": float32[7, 64]
     h: float32[N, 64] = Dense(activation=Relu())(features, "dense.weight") @ "Gemm" in "higgs.onnx"
     output h
+    end
 
 Names that are no plain identifiers are JSON strings, ``-`` is an absent optional input, sizes are
 those of `sofie_rdf.ir.dims`. What follows ``@`` on a node is its `Origin`.
@@ -43,7 +44,7 @@ _TOKEN = re.compile(rf"[ \t\r]*({_NAME}|{_NUMBER}|{_STRING}|//|[-+*%(),.:=@\[\]]
 _PLAIN = re.compile(_NAME)
 _FLOAT = re.compile(r"inf|nan|[0-9]+(\.[0-9]+|e[+-]?[0-9]+|\.[0-9]+e[+-]?[0-9]+)")
 
-_SECTIONS = ("model", "input", "const", "output")
+_SECTIONS = ("model", "input", "const", "output", "end")
 _DTYPES = {d.value: d for d in DType}
 _WORDS: Mapping[str, Any] = {"True": True, "False": False, "None": None} | _DTYPES
 # In an attribute these names mean something else than a size.
@@ -135,7 +136,8 @@ def graph_text(graph: Graph) -> str:
     lines += [f"const  {row}" for row in _columns(constants)]
     lines += _node_lines(graph)
     lines += [f"output {_name(o)}" for o in graph.outputs]
-    return "\n".join(lines) + "\n"
+    # Without it, a text that has lost its last outputs would be one of another graph.
+    return "\n".join([*lines, "end"]) + "\n"
 
 
 # ---------------------------------------------------------------- reading
@@ -371,13 +373,18 @@ class _Reader:
         self.types: dict[str, TensorType] = {}
         self.nodes: list[Node] = []
         self.places: list[str] = []
+        self.ended = False
 
     def read(self, line: _Line) -> None:
         first = line.peek()
         if not self.name and first != "model":
             line.fail("the text does not begin with 'model'")
+        if self.ended:
+            line.fail("the text goes on after its end")
         if first == "@":
             self.read_provenance(line)
+        elif first == "end":
+            self.ended = line.maybe("end")
         elif first in _SECTIONS:
             line.take()
             name = line.name()
@@ -438,6 +445,8 @@ class _Reader:
         end = f"line {last}"
         if not self.name:
             raise CorruptFile("no model is here", place=end)
+        if not self.ended:
+            raise CorruptFile("the text has no end", place=end)
         strange = sorted(self.given.keys() - self.constants.keys())
         if strange:
             raise CorruptFile(f"no constant is named {strange[0]!r}", place=end)

@@ -127,6 +127,7 @@ h:     float32[N, 64] = test.Layer(activation=test.Act(alpha=0.5))(features, "de
 left:  int64["odd, \"name\"]", 2*N + 1, N//3], right: float32[N, 7] = test.Everything(axis=-1, shape=(N, 7), nested=(("a",), ()))("input") @ in "only a file"
 output h
 output right
+end
 """.lstrip()  # noqa: E501
 
 
@@ -277,7 +278,7 @@ def test_what_is_no_attribute_value_prints_but_does_not_read() -> None:
         ("float32[7, 64]", "float32[7, 63]", 6, "are no float32[7, 63]"),
         ("float32[7, 64]", "int32[7, 64]", 6, "are no int32[7, 64]"),
         ("bias:", "bias2:", 7, "elements of constant 'bias2' are missing"),
-        ("const  bias:            float64[]\n", "", 11, "no constant is named 'bias'"),
+        ("const  bias:            float64[]\n", "", 12, "no constant is named 'bias'"),
         ("alpha=0.5", "alpha=0.5.1", 8, "expected ')', found '.'"),
         ("alpha=0.5", "alpha=", 8, "is no size"),
         ("alpha=0.5", 'alpha="0.5"', 8, "no value for 'alpha'"),
@@ -295,9 +296,12 @@ def test_what_is_no_attribute_value_prints_but_does_not_read() -> None:
         ("-) @", "-) @ 7", 9, "'7' is too much"),
         ("axis=-1, ", "", 10, "refuses its attributes"),
         ('"a",), ()', '"a",), (1,)', 10, "no value for 'nested'"),
-        ("output right", "output wrong", 12, "'wrong' is no value"),
-        ("output right", "output h", 12, "declared 2 times"),
-        ("\noutput h\noutput right", "", 10, "has no output"),
+        ("output right", "output wrong", 13, "'wrong' is no value"),
+        ("output right", "output h", 13, "declared 2 times"),
+        ("\noutput h\noutput right", "", 11, "has no output"),
+        ("\nend", "", 12, "has no end"),
+        ("\nend", "\nend\noutput h", 14, "goes on after its end"),
+        ("\nend", "\nend 1", 13, "'1' is too much"),
     ],
 )  # fmt: skip
 def test_a_damaged_text_names_its_line(old: str, new: str, line: int, thing: str) -> None:
@@ -317,7 +321,7 @@ def test_an_unknown_operator_names_its_line_and_near_names() -> None:
 
 @pytest.mark.parametrize("value", ["1", "-9", "13", '"a"', "None", "(1, 2)"])
 def test_an_operator_that_fails_in_its_own_way_is_a_corrupt_file(value: str) -> None:
-    text = f"model m\ninput x: int8[]\ny: int8[] = test.Fragile(count={value})(x)\noutput y\n"
+    text = f"model m\ninput x: int8[]\ny: int8[] = test.Fragile(count={value})(x)\noutput y\nend\n"
     with pytest.raises(CorruptFile, match="line "):
         parse_graph(text, {})
 
