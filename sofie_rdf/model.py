@@ -164,8 +164,12 @@ def from_onnx(
     axis, a name makes it dynamic, ``None`` keeps what the file says. Raises the first thing that
     is wrong; `check` lists all.
     """
-    given: Any = Path(source) if isinstance(source, (str, PathLike)) else source
-    return Model(onnx_frontend.read(given, name=name, shapes=shapes))
+    return Model(onnx_frontend.read(_source(source), name=name, shapes=shapes))
+
+
+def _source(source: Any) -> Any:
+    """Whatever names a file as a Path; bytes and ModelProtos as they are."""
+    return Path(source) if isinstance(source, (str, PathLike)) else source
 
 
 def check(source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None) -> Problems:
@@ -175,8 +179,7 @@ def check(source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None =
             for name in rootfile.names(source):
                 _ = load(source, name).emission
             return Problems()
-        given: Any = Path(source) if isinstance(source, (str, PathLike)) else source
-        problems = onnx_frontend.check(given, shapes=shapes)
+        problems = onnx_frontend.check(_source(source), shapes=shapes)
         if not problems:
             _ = from_onnx(source, shapes=shapes).emission
     except SofieError as error:

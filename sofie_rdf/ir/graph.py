@@ -55,15 +55,6 @@ class Graph:
         return {value: node for node in self.nodes for value in node.outputs}
 
     @cached_property
-    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes that read each value, once for every use."""
-        found: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for value in node.inputs:
-                found.setdefault(value, []).append(node)
-        return {value: tuple(nodes) for value, nodes in found.items()}
-
-    @cached_property
     def symbols(self) -> tuple[str, ...]:
         """The named sizes, in the order in which they first appear in the inputs."""
         found: dict[str, None] = {}

@@ -25,7 +25,7 @@ import secrets
 import shutil
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +68,7 @@ FORMAT = 1
 _MODEL, _WEIGHTS = "model", "weights"
 _BRANCHES = {"data_f32": "float32", "data_u8": "uint8"}
 _DTYPES = frozenset(d.value for d in DType)
-_DIRECTORIES = ("TDirectory", "TDirectoryFile")
+DIRECTORIES = ("TDirectory", "TDirectoryFile")
 _LONGEST_NAME = 150
 # Above this version of a file's header its positions have 8 bytes.
 _BIG_FILE = 1_000_000
@@ -495,15 +495,19 @@ def _description(file: Any, directory: str) -> str | None:
     return text if is_description(text) or inside.get(_WEIGHTS) == "TTree" else None
 
 
+def descriptions(
+    classes: Mapping[str, str], describe: Callable[[str], str | None]
+) -> dict[str, str]:
+    """The directories of the models in a file of these objects, with their texts."""
+    directories = (n for n, class_ in classes.items() if class_ in DIRECTORIES)
+    texts = {directory: describe(directory) for directory in directories}
+    return {directory: text for directory, text in texts.items() if text is not None}
+
+
 def _models(file: Any) -> tuple[dict[str, str], dict[str, str]]:
     """The directories of the models with their texts; the classes of everything in the file."""
     classes = _classes(file)
-    texts: dict[str, str] = {}
-    for directory in (n for n, class_ in classes.items() if class_ in _DIRECTORIES):
-        text = _description(file, directory)
-        if text is not None:
-            texts[directory] = text
-    return texts, classes
+    return descriptions(classes, lambda directory: _description(file, directory)), classes
 
 
 def names(path: str | os.PathLike[str]) -> list[str]:
@@ -603,7 +607,7 @@ def _may_write(copy: Path, path: str | os.PathLike[str], name: str, *, overwrite
         with _opened(copy) as file:
             classes = _classes(file)
             there = classes.get(directory)
-            model = there in _DIRECTORIES and _description(file, directory) is not None
+            model = there in DIRECTORIES and _description(file, directory) is not None
             alone = model and len(classes) == 1 and set(_classes(file[directory])) <= _OURS
     except SofieError as error:
         thing = f"cannot be extended: {error.thing}"

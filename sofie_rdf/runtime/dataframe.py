@@ -40,10 +40,8 @@ class _Layout:
 
     graph: Graph
     inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
     output: str
-
-    def size(self, name: str) -> int:
-        return _per_event(self.graph, name)
 
 
 def _per_event(graph: Graph, name: str) -> int:
@@ -86,9 +84,9 @@ def _output(graph: Graph, output: str) -> str:
 
 def _layout(graph: Graph, output: str) -> _Layout:
     chosen = _output(graph, output)
-    for name in graph.outputs:
-        _per_event(graph, name)
-    return _Layout(graph, {name: _per_event(graph, name) for name in graph.inputs}, chosen)
+    outputs = {name: _per_event(graph, name) for name in graph.outputs}
+    inputs = {name: _per_event(graph, name) for name in graph.inputs}
+    return _Layout(graph, inputs, outputs, chosen)
 
 
 # Columns ------------------------------------------------------------------------------------------
@@ -203,8 +201,8 @@ def _functor_text(layout: _Layout, types: Sequence[str]) -> str:
         arguments.append(f"in{number}")
         position += size
     result = ""
-    for number, name in enumerate(graph.outputs):
-        kind, size = graph.types[name].dtype.cxx, layout.size(name)
+    for number, (name, size) in enumerate(layout.outputs.items()):
+        kind = graph.types[name].dtype.cxx
         vector = name == layout.output and size != 1
         memory = f"ROOT::RVec<{kind}> out{number}({size})"
         lines.append(f"      {memory if vector else f'{kind} out{number}[{size}]'};")

@@ -21,7 +21,6 @@ from sofie_rdf.ir.types import Array
 
 __all__ = ["load", "names", "save"]
 
-_DIRECTORIES = ("TDirectory", "TDirectoryFile")
 # Algorithm 5 (zstd), level 3.
 _COMPRESSION = 503
 _LEAVES = {"data_f32": ("F", "Float_t", "float32"), "data_u8": ("b", "UChar_t", "uint8")}
@@ -129,7 +128,7 @@ def _object(directory: Any, name: str, classes: Sequence[str]) -> Any:
 
 def _description(file: Any, directory: str) -> str | None:
     """The text of ``model`` in this directory, if it holds a model."""
-    inside = _object(file, directory, _DIRECTORIES)
+    inside = _object(file, directory, rootfile.DIRECTORIES)
     held = _object(inside, "model", ("TObjString",)) if inside else None
     if held is None:
         return None
@@ -141,11 +140,7 @@ def _description(file: Any, directory: str) -> str | None:
 def _models(file: Any) -> tuple[dict[str, str], dict[str, str]]:
     """The directories of the models with their texts; the classes of everything in the file."""
     classes = _classes(file)
-    texts: dict[str, str] = {}
-    for directory in (n for n, class_ in classes.items() if class_ in _DIRECTORIES):
-        text = _description(file, directory)
-        if text is not None:
-            texts[directory] = text
+    texts = rootfile.descriptions(classes, lambda directory: _description(file, directory))
     return texts, classes
 
 
@@ -167,7 +162,7 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> StoredModel:
         text = texts[directory]
         within = rootfile.in_file(path, rootfile.true_name(directory, text))
         entries = rootfile.tensor_entries(text, within)
-        inside = _object(file, directory, _DIRECTORIES)
+        inside = _object(file, directory, rootfile.DIRECTORIES)
         rows = _rows(_object(inside, "weights", ("TTree",)), entries, within)
     return rootfile.from_record(Record(text, rows), within)
 
@@ -250,11 +245,11 @@ def _may_write(root: Any, copy: Path, place: str, name: str, *, overwrite: bool)
         with _opened(root, copy, place, "READ") as file:
             classes = _classes(file)
             there = classes.get(directory)
-            model = there in _DIRECTORIES and _description(file, directory) is not None
+            model = there in rootfile.DIRECTORIES and _description(file, directory) is not None
             # In an emptied file ROOT loses track of where the file ends: begin a new one.
             alone = not classes or (model and len(classes) == 1)
             if alone and model:
-                inside = _object(file, directory, _DIRECTORIES)
+                inside = _object(file, directory, rootfile.DIRECTORIES)
                 alone = set(_classes(inside)) <= {"model", "weights"}
     except SofieError as error:
         thing = f"cannot be extended: {error.thing}"
@@ -266,7 +261,7 @@ def _may_write(root: Any, copy: Path, place: str, name: str, *, overwrite: bool)
 def _write(root: Any, file: Any, directory: str, record: Record, place: str) -> None:
     usual = file.GetCompressionSettings()
     file.SetCompressionSettings(_COMPRESSION)
-    inside = _object(file, directory, _DIRECTORIES)
+    inside = _object(file, directory, rootfile.DIRECTORIES)
     if inside:
         _clear(inside)
     else:
