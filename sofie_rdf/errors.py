@@ -38,9 +38,11 @@ class SofieError(Exception):
 
     def at(self, place: str) -> SofieError:
         """The same error with its place filled in, if it did not know it yet."""
-        if self.place:
-            return self
-        return type(self)(self.thing, place=place, remedy=self.remedy)
+        return self if self.place else self.rewritten(self.thing, place)
+
+    def rewritten(self, thing: str, place: str) -> SofieError:
+        """The same error in other words."""
+        return type(self)(thing, place=place, remedy=self.remedy)
 
 
 class GraphError(SofieError):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import replace
 
 import numpy as np
 
-from sofie_rdf.ir.dims import Size, name_of, symbols_of
+from sofie_rdf.ir.dims import name_of
 from sofie_rdf.ir.graph import Graph, Node
-from sofie_rdf.ir.operator import Operator
-from sofie_rdf.ir.types import Array, Shape, concrete
+from sofie_rdf.ir.operator import symbols_in, with_sizes
+from sofie_rdf.ir.types import Array, TensorType, concrete
 
 __all__ = ["evaluate", "evaluate_node"]
 
@@ -34,37 +34,31 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array], *, wide: bool = False) ->
     def widened(array: Array) -> Array:
         return array.astype(np.float64) if wide and array.dtype == np.float32 else array
 
-    sizes = _sizes(graph, feeds)
+    sizes: dict[str, int] = {}
     values = {name: widened(array) for name, array in (*graph.constants.items(), *feeds.items())}
+    for name in graph.inputs:
+        _bind(graph.types[name], values[name], sizes)
     for node in graph.nodes:
-        values.update(zip(node.outputs, _outputs(graph, node, values, sizes), strict=False))
+        results = _outputs(graph, node, values, sizes)
+        for name, result in zip(node.outputs, results, strict=False):
+            values[name] = result
+            if node.op.decides_sizes:
+                _bind(graph.types[name], result, sizes)
     return {name: values[name] for name in graph.outputs}
 
 
 def _outputs(
     graph: Graph, node: Node, values: Mapping[str, Array], sizes: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    dynamic = any(symbols_of(d) for v in _attributes(node.op) for d in v)
-    if node.op.is_alias and dynamic:
-        # Its attributes say how the new sizes follow from the old; the graph has worked it out.
+    if node.op.is_alias and symbols_in(node.op):
+        # Not by its attributes: a size that is 0 now is none of the zeros that keep an axis.
         shape = graph.types[node.outputs[0]].shape
         return (values[node.inputs[0]].reshape(concrete(shape, sizes)),)
-    return evaluate_node(node, values)
+    return evaluate_node(replace(node, op=with_sizes(node.op, sizes)), values)
 
 
-def _attributes(op: Operator) -> list[Shape]:
-    """The attributes that are tuples of sizes."""
-    values = (getattr(op, f.name) for f in fields(op))
-    return [
-        v for v in values if isinstance(v, tuple) and all(isinstance(d, (int, Size)) for d in v)
-    ]
-
-
-def _sizes(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
-    """What the named sizes are, given the arrays that the inputs are."""
-    pairs = (
-        (name_of(dim), size)
-        for name in graph.inputs
-        for dim, size in zip(graph.types[name].shape, feeds[name].shape, strict=True)
-    )
-    return {name: size for name, size in pairs if name}
+def _bind(type_: TensorType, array: Array, sizes: dict[str, int]) -> None:
+    """Note what the named sizes of this type are."""
+    for dim, size in zip(type_.shape, array.shape, strict=True):
+        if name_of(dim):
+            sizes.setdefault(name_of(dim), size)

@@ -31,6 +31,13 @@ inline Size larger(Size a, Size b)
    return a < b ? b : a;
 }
 
+/// std::invalid_argument where sizes do not fit together that only the run could tell.
+inline void require(bool holds, const char *what)
+{
+   if (!holds)
+      throw std::invalid_argument(what);
+}
+
 /// Aligned scratch memory that grows when more is needed and never shrinks. Its contents mean
 /// nothing between two calls, so a copy starts empty.
 class Arena {

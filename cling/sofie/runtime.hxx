@@ -10,9 +10,17 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// Handles are addresses of objects on the heap; `Infer::run` calls `infer` with the right types.
+/// `Infer::Results` holds the outputs whose sizes the data decide, until they are asked for.
 template <class Session, class Weights, class Infer>
 struct EntryPoints {
    using Shared = std::shared_ptr<const Weights>;
+
+   struct Handle {
+      Session session;
+      typename Infer::Results results;
+      std::string message;
+      explicit Handle(const Shared &weights) : session(weights) {}
+   };
 
    /// A shared pointer to the weights in these bytes, or null if they are not this model's.
    static void *load(const void *bytes, std::size_t size)
@@ -24,20 +32,30 @@ struct EntryPoints {
       }
    }
    static void unload(void *weights) { delete static_cast<Shared *>(weights); }
-   static void *create(void *weights) { return new Session(*static_cast<Shared *>(weights)); }
-   static void destroy(void *session) { delete static_cast<Session *>(session); }
+   static void *create(void *weights) { return new Handle(*static_cast<Shared *>(weights)); }
+   static void destroy(void *handle) { delete static_cast<Handle *>(handle); }
 
    /// Null, or what went wrong.
-   static const char *call(void *session, const std::size_t *sizes, const void *const *in, void *const *out)
+   static const char *call(void *handle, const std::size_t *sizes, const void *const *in, void *const *out)
    {
+      Handle &own = *static_cast<Handle *>(handle);
       try {
-         Infer::run(*static_cast<Session *>(session), sizes, in, out);
+         Infer::run(own.session, own.results, sizes, in, out);
          return nullptr;
       } catch (const std::bad_alloc &) {
          return "not enough memory";
+      } catch (const std::exception &error) {
+         own.message = error.what();
+         return own.message.c_str();
       } catch (...) {
          return "the emitted code threw an exception";
       }
+   }
+
+   /// Result number `index` of the last call: its memory, and its extents in `shape`.
+   static const void *result(void *handle, std::size_t index, std::size_t *shape)
+   {
+      return Infer::result(static_cast<Handle *>(handle)->results, index, shape);
    }
 };
 

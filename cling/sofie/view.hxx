@@ -15,6 +15,16 @@ using Size = std::ptrdiff_t;
 /// An extent that is known only when the network runs.
 inline constexpr Size dyn = -1;
 
+/// A list of sizes or positions, one for each axis or so.
+template <int N>
+struct Sizes {
+   Size values[N > 0 ? N : 1];
+
+   SOFIE_INLINE Size operator[](Size i) const { return values[i]; }
+   SOFIE_INLINE Size &operator[](Size i) { return values[i]; }
+   static constexpr int count = N;
+};
+
 /// A dense row-major tensor in memory that somebody else owns.
 template <class T, Size... Extents>
 class View {

@@ -29,13 +29,19 @@ class Port:
     name: str
     type: TensorType
     output: bool
+    # Whether the data decide its size, so that it brings memory of its own.
+    owned: bool = False
 
     @property
     def pointer(self) -> str:
+        if self.owned:
+            return f"{self.vector_type} &{self.name}"
         return f"{'' if self.output else 'const '}{self.type.dtype.cxx} *{self.name}"
 
     @property
     def vector_type(self) -> str:
+        if self.owned:
+            return f"sofie::Owned<{self.type.dtype.cxx}, {self.type.rank}>"
         # There is no array of bool in a std::vector<bool>.
         element = "std::uint8_t" if self.type.dtype is DType.BOOL else self.type.dtype.cxx
         return f"std::vector<{element}>"
@@ -46,6 +52,8 @@ class Port:
 
     @property
     def data(self) -> str:
+        if self.owned:
+            return self.name
         if self.type.dtype is not DType.BOOL:
             return f"{self.name}.data()"
         return f"reinterpret_cast<{'' if self.output else 'const '}bool *>({self.name}.data())"
@@ -63,11 +71,12 @@ class Interface:
         """A C++ name for every value that the graph computes or takes."""
         graph = self.graph
         computed = (o for n in graph.nodes for o in n.outputs)
-        values = (*graph.inputs, *map(self._output_key, graph.outputs), *computed)
+        spaces = (w for n in graph.nodes for w in graph.workspace(n))
+        values = (*graph.inputs, *map(self._output_key, graph.outputs), *computed, *spaces)
         # In the body of infer, N is the signed form of the parameter N_.
         sizes = (n for s in self.sizes.values() for n in (s, f"{s}_"))
-        slots = (f"slot{i}_" for i in range(len(graph.types)))
-        return identifiers(values, {*RESERVED, *sizes, *slots})
+        slots = (f"{kind}{i}_" for kind in ("slot", "grown") for i in range(len(graph.types)))
+        return identifiers(values, {*RESERVED, *sizes, *slots, *self.data_sizes.values()})
 
     def _output_key(self, value: str) -> str:
         # An input that is an output too is two parameters.
@@ -83,11 +92,27 @@ class Interface:
         return identifiers(self.graph.symbols, RESERVED)
 
     @cached_property
+    def data_sizes(self) -> Mapping[str, str]:
+        """A C++ name for every named size that the data decide."""
+        parameters = (n for s in self.sizes.values() for n in (s, f"{s}_"))
+        slots = (f"{k}{i}_" for k in ("slot", "grown") for i in range(len(self.graph.types)))
+        return identifiers(self.graph.data_symbols, {*RESERVED, *parameters, *slots})
+
+    @cached_property
     def ports(self) -> tuple[Port, ...]:
         graph, known = self.graph, self.names
         ins = (Port(i, known[i], graph.types[i], False) for i in graph.inputs)
-        outs = (Port(o, self.output_name(o), graph.types[o], True) for o in graph.outputs)
+        outs = (
+            Port(o, self.output_name(o), graph.types[o], True, self.is_owned(o))
+            for o in graph.outputs
+        )
         return (*ins, *outs)
+
+    def is_owned(self, value: str) -> bool:
+        """Whether an output is handed out as a `sofie::Owned`."""
+        maker = self.graph.producers.get(value)
+        decided = maker is not None and maker.op.decides_sizes
+        return decided or self.graph.is_decided_by_data(value)
 
     @property
     def inputs(self) -> list[Port]:
@@ -107,7 +132,7 @@ class Interface:
     def traits(self) -> Iterable[str]:
         """What `SofieFunctor` must know, for a network with one input, one output and one event."""
         one = {self.graph.leading_symbol: 1} if self.graph.leading_symbol else {}
-        if len(self.ports) != 2 or set(self.graph.symbols) - one.keys():
+        if len(self.ports) != 2 or set(self.graph.symbols) - one.keys() or self.ports[1].owned:
             return
         yield "   /// One event: so many numbers in, so many out."
         for role, port in zip(("input", "output"), self.ports, strict=True):
@@ -179,7 +204,8 @@ class Interface:
 
     def _into_vectors(self) -> Iterable[str]:
         for port in self.outputs:
-            yield f"      {port.vector_type} {port.name}({self._elements(port)});"
+            begin = "" if port.owned else f"({self._elements(port)})"
+            yield f"      {port.vector_type} {port.name}{begin};"
         ins = [p.name for p in self.inputs]
         outs = [p.data for p in self.outputs]
         yield f"      infer({', '.join([*self.sizes.values(), *ins, *outs])});"
@@ -197,4 +223,5 @@ class Interface:
 
     def _resizes(self) -> Iterable[str]:
         for port in self.outputs:
-            yield f"      {port.name}.resize({self._elements(port)});"
+            if not port.owned:
+                yield f"      {port.name}.resize({self._elements(port)});"

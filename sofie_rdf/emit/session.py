@@ -12,11 +12,12 @@ from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.weights import weight_file
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, name_of
 from sofie_rdf.ir.graph import Graph, Node
-from sofie_rdf.ir.operator import Argument, Call, Functor, Operand, Packed, Tensor
-from sofie_rdf.ir.types import DType, Shape
-from sofie_rdf.passes.memory import MemoryPlan, Scratch, Weight
+from sofie_rdf.ir.operator import Argument, Call, Functor, Operand, Packed, Sizes, Tensor
+from sofie_rdf.ir.types import DType, Shape, TensorType
+from sofie_rdf.passes.memory import Argument as Parameter
+from sofie_rdf.passes.memory import Grown, MemoryPlan, Scratch, Weight
 
 __all__ = ["Emission", "emit", "include_directory", "inlined", "namespace_of"]
 
@@ -68,6 +69,24 @@ def inlined(header: str) -> str:
 
 
 @dataclass(frozen=True)
+class _Step:
+    """A kernel call (none for an alias), the values that it writes, and what must hold before."""
+
+    label: str
+    call: Call | None
+    outputs: tuple[str, ...]
+    requirements: tuple[tuple[Dim, Dim], ...] = ()
+    decides_sizes: bool = False
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The outputs, and the workspaces of the call."""
+        tensors = [a for a in (self.call.arguments if self.call else ()) if isinstance(a, Tensor)]
+        names = (t.operand.name for t in tensors[: self.call.outputs if self.call else 0])
+        return tuple(dict.fromkeys((*self.outputs, *names)))
+
+
+@dataclass(frozen=True)
 class _Emitter:
     graph: Graph
     plan: MemoryPlan
@@ -81,27 +100,33 @@ class _Emitter:
         return Interface(self.graph, self.name)
 
     @cached_property
-    def calls(self) -> tuple[tuple[str, Call], ...]:
-        """Every kernel call, under the name of the node that it comes from."""
-        nodes = (n for n in self.graph.nodes if not n.op.is_alias)
-        return (*(self._call(n) for n in nodes), *self._copies())
+    def steps(self) -> tuple[_Step, ...]:
+        """What `infer` does, in order: every kernel call, and the checks around it."""
+        return (*(self._step(n) for n in self.graph.nodes), *self._copies())
 
-    def _call(self, node: Node) -> tuple[str, Call]:
+    def _step(self, node: Node) -> _Step:
+        types = [self.graph.types[i] if i else None for i in node.inputs]
+        label = node.origin.name or node.outputs[0]
+        if node.op.is_alias:
+            return _Step(label, None, (), node.op.requires(types))
         inputs = [self.graph.operand(i) if i else None for i in node.inputs]
         outputs = [self.graph.operand(o) for o in node.outputs]
-        return node.origin.name or node.outputs[0], node.op.lower(inputs, outputs)
+        outputs += [Operand(n, t) for n, t in self.graph.workspace(node).items()]
+        call = node.op.lower(inputs, outputs)
+        return _Step(label, call, node.outputs, node.op.requires(types), node.op.decides_sizes)
 
-    def _copies(self) -> Iterable[tuple[str, Call]]:
+    def _copies(self) -> Iterable[_Step]:
         for source, output in self.plan.copies:
             shape = (self.graph.types[output].size,)
             to = Tensor(Operand(output, self.graph.types[output]), shape)
-            yield output, Call("sofie::copy", (to, Tensor(self.graph.operand(source), shape)))
+            call = Call("sofie::copy", (to, Tensor(self.graph.operand(source), shape)))
+            yield _Step(output, call, (output,))
 
     @cached_property
     def members(self) -> Mapping[Packed | str, str]:
         """What `Weights` holds: packed constants, and by name those that are used as they are."""
         found: dict[Packed | str, str] = {}
-        for argument in (a for _, call in self.calls for a in call.arguments):
+        for argument in (a for s in self.steps if s.call for a in s.call.arguments):
             if isinstance(argument, Packed):
                 found.setdefault(argument, argument.sources[0].operand.name)
             elif isinstance(argument, Tensor) and (name := self._constant(argument.operand)):
@@ -111,6 +136,25 @@ class _Emitter:
         for name in found.values():
             labels.append(f"{name} {len(labels)}" if name in labels else name)
         return dict(zip(found, identifiers(labels).values(), strict=True))
+
+    @cached_property
+    def grown(self) -> Mapping[str, str]:
+        """The members that hold what the data decide the size of, and their values."""
+        places = self.plan.places
+        roots = (v for v, p in places.items() if isinstance(p, Grown) and p.root == v)
+        return {f"grown{i}_": value for i, value in enumerate(roots)}
+
+    @cached_property
+    def types(self) -> Mapping[str, TensorType]:
+        """The types of all values and of all workspaces."""
+        found = dict(self.graph.types)
+        for node in self.graph.nodes:
+            found.update(self.graph.workspace(node))
+        return found
+
+    def _owned_type(self, value: str) -> str:
+        type_ = self.types[value]
+        return f"sofie::Owned<{type_.dtype.cxx}, {type_.rank}>"
 
     def _constant(self, operand: Operand) -> str:
         """The constant whose memory an operand is, or an empty string."""
@@ -129,7 +173,7 @@ class _Emitter:
     # How it is said ------------------------------------------------------------------------------
 
     def size(self, dim: Dim) -> str:
-        return size(dim, self.interface.sizes)
+        return size(dim, {**self.interface.sizes, **self.interface.data_sizes})
 
     def view_type(self, dtype: DType, shape: Shape, *, const: bool) -> str:
         extents = "".join(f", {d if isinstance(d, int) else 'sofie::dyn'}" for d in shape)
@@ -143,14 +187,18 @@ class _Emitter:
     def pointer(self, operand: Operand, const: bool) -> str:
         # What is copied to an output is read where it lives and written where the caller wants it.
         if not const and operand.name in self.graph.outputs:
-            return self.interface.output_name(operand.name)
+            owned = ".data()" if self.interface.is_owned(operand.name) else ""
+            return f"{self.interface.output_name(operand.name)}{owned}"
         match self.plan.places[operand.name]:
             case Weight(name):
                 return f"w.{self.members[name]}.data()"
             case Scratch(root):
                 return self.interface.names[root]
-            case argument:
-                return self.interface.names[argument.name]
+            case Grown(root):
+                return f"{self.interface.names[root]}.data()"
+            case Parameter(name):
+                owned = name in self.graph.outputs and self.interface.is_owned(name)
+                return f"{self.interface.names[name]}{'.data()' if owned else ''}"
 
     def argument(self, argument: Argument, *, const: bool) -> str:
         match argument:
@@ -160,17 +208,71 @@ class _Emitter:
                 return self.view(argument, const=const)
             case Packed():
                 return f"w.{self.members[argument]}"
+            case Sizes(dims):
+                return f"sofie::Sizes<{len(dims)}>{{{{{', '.join(map(self.size, dims))}}}}}"
             case _:
                 return self.size(argument)
 
-    def statement(self, label: str, call: Call) -> Iterable[str]:
+    def statements(self, step: _Step) -> Iterable[str]:
+        """The lines of one step."""
+        if step.call or step.requirements:
+            yield f"   // {comment(step.label)}"
+        for left, right in step.requirements:
+            what = f"{self.name}: {step.label} needs {left} = {right}"
+            yield self._check(f"{self.size(left)} == {self.size(right)}", what)
+        if step.call is None:
+            return
+        yield from self._resizes(step)
         texts, tensors = [], 0
-        for argument in call.arguments:
+        for argument in step.call.arguments:
             tensors += isinstance(argument, Tensor)
-            texts.append(self.argument(argument, const=tensors > call.outputs))
+            const = tensors > step.call.outputs
+            decided = step.decides_sizes and not const and isinstance(argument, Tensor)
+            if isinstance(argument, Tensor) and decided and argument.operand.name in step.outputs:
+                texts.append(self._owned(argument.operand.name))
+            else:
+                texts.append(self.argument(argument, const=const))
         joined = ",\n      ".join(texts)
-        yield f"   // {comment(label)}"
-        yield f"   {call.kernel}(\n      {joined});"
+        yield f"   {step.call.kernel}(\n      {joined});"
+        if step.decides_sizes:
+            yield from self._bound(step)
+
+    def _check(self, condition: str, what: str) -> str:
+        return f"   sofie::require({condition}, {string(what)});"
+
+    def _owned(self, value: str) -> str:
+        """The `sofie::Owned` that holds a value."""
+        if value in self.graph.outputs:
+            return self.interface.output_name(value)
+        return self.interface.names[value]
+
+    def _resizes(self, step: _Step) -> Iterable[str]:
+        for output in step.written:
+            if step.decides_sizes and output in step.outputs:
+                continue
+            grown = isinstance(self.plan.places[output], Grown)
+            if grown or (output in self.graph.outputs and self.interface.is_owned(output)):
+                extents = ", ".join(map(self.size, self.types[output].shape))
+                yield f"   {self._owned(output)}.resize({{{{{extents}}}}});"
+
+    def _bound(self, step: _Step) -> Iterable[str]:
+        """The sizes that the kernel has decided: those that are new, and a check of the others."""
+        known = {*self.interface.sizes, *self._bound_before(step)}
+        for output in step.outputs:
+            for axis, dim in enumerate(self.graph.types[output].shape):
+                extent, name = f"{self._owned(output)}.extent({axis})", name_of(dim)
+                if name and name not in known:
+                    known.add(name)
+                    yield f"   const sofie::Size {self.interface.data_sizes[name]} = {extent};"
+                else:
+                    what = f"{self.name}: axis {axis} of {output} is not {dim}"
+                    yield self._check(f"{extent} == {self.size(dim)}", what)
+
+    def _bound_before(self, step: _Step) -> Iterable[str]:
+        for earlier in self.steps[: self.steps.index(step)]:
+            if earlier.decides_sizes:
+                shapes = (self.graph.types[o].shape for o in earlier.outputs)
+                yield from filter(None, (name_of(d) for shape in shapes for d in shape))
 
     # Sections of the header ----------------------------------------------------------------------
 
@@ -192,6 +294,8 @@ class _Emitter:
         used = {h for n in self.graph.nodes if not n.op.is_alias for h in n.op.headers}
         if self.plan.copies:
             used.add("sofie/kernels/layout.hxx")
+        if self.grown or any(p.owned for p in self.interface.ports):
+            used.add("sofie/owned.hxx")
         return (f'#include "{h}"' for h in ("sofie/arena.hxx", *sorted(used)))
 
     def _weights(self) -> Iterable[str]:
@@ -228,6 +332,8 @@ class _Emitter:
         yield "class Session {"
         yield "   std::shared_ptr<const Weights> weights_;"
         yield "   sofie::Arena scratch_;"
+        for member, value in self.grown.items():
+            yield f"   {self._owned_type(value)} {member};"
         yield ""
         yield "public:"
         yield "   /// Reads the weight file that was written with this header."
@@ -247,8 +353,10 @@ class _Emitter:
 
     def _infer(self) -> Iterable[str]:
         lines = list(self._scratch())
-        for label, call in self.calls:
-            lines += self.statement(label, call)
+        for member, value in self.grown.items():
+            lines.append(f"   {self._owned_type(value)} &{self.interface.names[value]} = {member};")
+        for step in self.steps:
+            lines += self.statements(step)
         # Inside, sizes are signed, so that arithmetic on them means what it says.
         signature = self.interface.signature("Session::")
         for name in self.interface.sizes.values():
@@ -278,7 +386,7 @@ class _Emitter:
         for offset, name in offsets.items():
             yield f"   char *const {name} = scratch_.at({self.size(offset)});"
         for place in places:
-            dtype = self.graph.types[place.root].dtype.cxx
+            dtype = self.types[place.root].dtype.cxx
             begin = f"reinterpret_cast<{dtype} *>({offsets[place.offset]})"
             yield f"   {dtype} *const {self.interface.names[place.root]} = {begin};"
 

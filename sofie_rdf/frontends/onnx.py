@@ -21,7 +21,7 @@ from sofie_rdf.errors import (
     nearest,
 )
 from sofie_rdf.frontends.onnx_proto import Source, open_model
-from sofie_rdf.frontends.onnx_upgrade import OnnxNode, rule_for
+from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
 from sofie_rdf.frontends.onnx_values import array_of, attribute_of, construct, dtype_of
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim, symbol
@@ -324,25 +324,35 @@ class _Reader:
     ) -> tuple[Operator, tuple[str, ...]]:
         values = dict(node.attributes)
         folded = operator.folded_inputs()
-        for position, field in folded.items():
-            if position < len(node.inputs) and node.inputs[position]:
-                values[field] = self._known(node, position, field)
+        try:
+            for position, field in folded.items():
+                if position < len(node.inputs) and node.inputs[position]:
+                    values[field] = self._known(node, position, field)
+            op = construct(operator, values)
+        except _Computed as error:
+            if operator.runtime is None:
+                raise UnsupportedOperator(error.thing, remedy=error.remedy) from None
+            folded, op = {}, construct(operator.runtime, node.attributes)
         inputs = [i for p, i in enumerate(node.inputs) if p not in folded]
         while inputs and not inputs[-1]:
             inputs.pop()
-        if operator.arity()[1] is None and "" in inputs:
+        if op.arity()[1] is None and "" in inputs:
             raise GraphError(f"{operator.name} lacks an input that it needs")
-        return construct(operator, values), tuple(inputs)
+        return op, tuple(inputs)
 
     def _known(self, node: OnnxNode, position: int, field: str) -> Any:
-        value = self.build.constants.get(node.inputs[position])
+        value = self.build.value_of(node.inputs[position])
         if value is None:
-            raise UnsupportedOperator(
+            raise _Computed(
                 f"{node.op_type} needs {field!r} ({node.inputs[position]!r}) when the model is "
                 "read, but it is computed",
                 remedy="Make it a constant of the model, e.g. by exporting with fixed sizes",
             )
         return value.item() if value.ndim == 0 else tuple(value.tolist())
+
+
+class _Computed(UnsupportedOperator):
+    """What must be known when the model is read is computed when it runs."""
 
 
 def _lookup(node: OnnxNode) -> type[Operator]:

@@ -105,7 +105,7 @@ def _converted(operator: type[Operator], name: str, value: Any, kind: Any) -> An
             return dtype_of(value, name)
         if one is bool and type(value) is int:
             return bool(value)
-        if one in (bool, int, float, str) and type(value) is one:
+        if one in (bool, int, float, str, Size) and type(value) is one:
             return value
         if typing.get_origin(one) is tuple:
             values = value if isinstance(value, tuple) else (value,)

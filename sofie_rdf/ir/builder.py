@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from sofie_rdf.errors import GraphError, ShapeError, SofieError, TypeMismatch
+from sofie_rdf.ir.dims import (
+    UNKNOWN,
+    Dim,
+    Size,
+    SizesDiffer,
+    Undecided,
+    name_of,
+    substitute,
+    symbol,
+    symbols_of,
+)
 from sofie_rdf.ir.graph import Graph, Node, Origin
-from sofie_rdf.ir.operator import Operator
-from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ir.operator import Operator, symbols_in, with_sizes
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 
 __all__ = ["Builder", "infer_node"]
 
@@ -28,8 +41,23 @@ def infer_node(op: Operator, inputs: Sequence[TensorType | None]) -> tuple[Tenso
         inferred = op.infer(*inputs)
     except (ShapeError, TypeMismatch) as error:
         given = ", ".join("-" if t is None else str(t) for t in inputs)
-        raise type(error)(f"{op.name}({given}): {error.thing}", remedy=error.remedy) from None
+        raise error.rewritten(f"{op.name}({given}): {error.thing}", "") from None
     return inferred if isinstance(inferred, tuple) else (inferred,)
+
+
+# The most elements of a tensor whose elements are followed while a graph grows.
+_SMALL = 1024
+
+
+def _object_array(sizes: Shape | Dim) -> Array:
+    array: Array = np.empty(len(sizes) if isinstance(sizes, tuple) else (), dtype=object)
+    array[...] = sizes
+    return array
+
+
+def _as_objects(array: Array | None) -> Array | None:
+    """Whole numbers as Python's, so that they can be added to sizes."""
+    return array if array is None or array.dtype.kind == "f" else array.astype(object)
 
 
 class Builder:
@@ -42,6 +70,10 @@ class Builder:
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
         self.constants: dict[str, Array] = {}
+        # What is known of the elements of small tensors: numbers, or symbolic sizes (dtype object).
+        self.known: dict[str, Array] = {}
+        # The named sizes that the data decide, in the order in which they become known.
+        self.decided: list[str] = []
         # Where `fresh` looks first, so that a large graph of unnamed nodes is not searched again.
         self._numbers: dict[str, int] = {}
 
@@ -73,13 +105,14 @@ class Builder:
     ) -> str:
         """Apply ``op``; the name of its first output. Errors name the node's origin."""
         try:
-            types = infer_node(op, [self._type(i) if i else None for i in inputs])
+            op, types = self._inferred(op, inputs)
             names = tuple(outputs) or tuple(self.fresh(op.name.lower()) for _ in types)
             if len(names) > len(types):
                 raise GraphError(f"{op.name} has {len(types)} outputs, not {len(names)}")
             kept = tuple(n or self.fresh(op.name.lower()) for n in names)
             for name, type_ in zip(kept, types, strict=False):
-                self._define(name, type_)
+                self._define(name, self._named(name, type_))
+            self._follow(op, inputs, kept)
         except SofieError as error:
             raise error.at(str(origin)) from None
         self.nodes.append(Node(op, inputs, kept, origin))
@@ -108,6 +141,105 @@ class Builder:
             name = f"{stem}_{number}"
         self._numbers[stem] = number
         return name
+
+    def _named(self, value: str, type_: TensorType) -> TensorType:
+        """The type with a name for every size that only the data decides."""
+        shape = list(type_.shape)
+        for axis, dim in enumerate(shape):
+            if dim == UNKNOWN:
+                self.decided.append(f"{value}.{axis}")
+                shape[axis] = symbol(self.decided[-1])
+        return TensorType(type_.dtype, tuple(shape))
+
+    # Sizes that turn out to be equal -------------------------------------------------------------
+
+    def _inferred(
+        self, op: Operator, inputs: Sequence[str]
+    ) -> tuple[Operator, tuple[TensorType, ...]]:
+        """The output types. Where two sizes must be equal, one of them gets the other's name."""
+        try:
+            return op, infer_node(op, [self._type(i) if i else None for i in inputs])
+        except SizesDiffer as error:
+            values = self._equation(*error.pair)
+            if not values:
+                raise
+        self._replace_sizes(values)
+        return self._inferred(with_sizes(op, values), inputs)
+
+    def _equation(self, left: Dim, right: Dim) -> Mapping[str, Dim]:
+        """What must replace a named size so that both are equal; nothing where none can."""
+        pairs = [(name_of(left), right), (name_of(right), left)]
+        # A size that is decided later gives way to one that is known before.
+        pairs.sort(key=lambda p: -self.decided.index(p[0]) if p[0] in self.decided else 1)
+        for name, dim in pairs:
+            if name and name not in symbols_of(dim) and self._may_become(name, dim):
+                return {name: dim}
+        return {}
+
+    def _may_become(self, name: str, dim: Dim) -> bool:
+        if isinstance(dim, int):
+            return dim >= 0
+        if name not in self.decided:
+            return name_of(dim) not in ("", *self.decided)
+        before = self.decided[: self.decided.index(name)]
+        return all(s not in self.decided or s in before for s in symbols_of(dim))
+
+    def _replace_sizes(self, values: Mapping[str, Dim]) -> None:
+        self.types = {
+            name: TensorType(t.dtype, tuple(substitute(d, values) for d in t.shape))
+            for name, t in self.types.items()
+        }
+        self.nodes = [replace(n, op=with_sizes(n.op, values)) for n in self.nodes]
+        for name, array in self.known.items():
+            if array.dtype == object:
+                self.known[name] = np.frompyfunc(lambda d: substitute(d, values), 1, 1)(array)
+
+    # Shape arithmetic ----------------------------------------------------------------------------
+
+    def value_of(self, name: str) -> Array | None:
+        """What is known of the elements of a value: an array of numbers, or of sizes (object)."""
+        if name in self.constants:
+            return self.constants[name]
+        return self.known.get(name)
+
+    def _follow(self, op: Operator, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Work out the elements of small outputs, where those of the inputs are known."""
+        type_ = self.types[outputs[0]]
+        if op.is_random or not isinstance(type_.size, int) or type_.size > _SMALL:
+            return
+        sizes = op.sizes_of(self.types[inputs[0]]) if inputs else None
+        if sizes is not None:
+            self._know(outputs[0], _object_array(sizes))
+            return
+        values = [self.value_of(i) if i else None for i in inputs]
+        if any(v is None and i for i, v in zip(inputs, values, strict=True)):
+            return
+        if any(v is not None and v.size > _SMALL for v in values):
+            return
+        symbolic = any(v is not None and v.dtype == object for v in values)
+        try:
+            with np.errstate(all="ignore"):
+                if symbolic or any(symbols_in(op)):
+                    found: Any = op.on_sizes(*(_as_objects(v) for v in values))
+                else:
+                    found = op.reference(*values)
+        except (Undecided, TypeError, ValueError, ShapeError, NotImplementedError, IndexError):
+            return
+        for name, array in zip(
+            outputs, found if isinstance(found, tuple) else (found,), strict=False
+        ):
+            self._know(name, np.asarray(array))
+
+    def _know(self, name: str, array: Array) -> None:
+        type_ = self.types[name]
+        if array.shape != type_.shape:
+            return
+        if array.dtype == object:
+            if not all(isinstance(d, (int, np.integer, Size)) for d in array.flat):
+                return
+            if not any(isinstance(d, Size) for d in array.flat):
+                array = array.astype(type_.dtype.numpy)
+        self.known[name] = array
 
     def _type(self, name: str) -> TensorType:
         if name not in self.types:

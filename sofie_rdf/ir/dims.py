@@ -14,18 +14,32 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TypeAlias, Union
 
+from sofie_rdf.errors import ShapeError
+
 __all__ = [
+    "UNKNOWN",
     "Dim",
     "Size",
+    "SizesDiffer",
+    "Undecided",
     "align",
     "ceil_div",
+    "choose",
+    "equal",
     "evaluate",
+    "greater",
+    "greater_or_equal",
+    "less",
+    "less_or_equal",
     "maximum",
     "minimum",
     "name_of",
     "parse_dim",
     "product",
     "quoted",
+    "quotient",
+    "remainder",
+    "require_equal",
     "symbol",
     "symbols_of",
 ]
@@ -96,6 +110,9 @@ class Size:
     def __rsub__(self, other: Dim) -> Dim:
         return _sum(-1 * self, other, 1)
 
+    def __neg__(self) -> Dim:
+        return -1 * self
+
     def __mul__(self, other: Dim) -> Dim:
         found: dict[Monomial, int] = {}
         for left, a in _terms(self):
@@ -144,6 +161,31 @@ def symbol(name: str) -> Size:
     if not name:
         raise ValueError("a named size needs a name")
     return Size((((name,), 1),))
+
+
+# A size that only the data decides, in what an operator infers. Every occurrence is a size of its
+# own: the graph gives each a name.
+UNKNOWN = symbol("\0decided by the data")
+
+
+class SizesDiffer(ShapeError):
+    """Two sizes must be equal and are not, as far as is known: one may be a name for the other."""
+
+    def __init__(
+        self, thing: str, *, place: str = "", remedy: str = "", pair: tuple[Dim, Dim]
+    ) -> None:
+        super().__init__(thing, place=place, remedy=remedy)
+        self.pair = pair
+
+    def rewritten(self, thing: str, place: str) -> SizesDiffer:
+        return SizesDiffer(thing, place=place, remedy=self.remedy, pair=self.pair)
+
+
+def require_equal(left: Dim, right: Dim, thing: str = "") -> Dim:
+    """The one size that both are; `SizesDiffer` where that is not known."""
+    if left != right:
+        raise SizesDiffer(thing or f"the sizes {left} and {right} differ", pair=(left, right))
+    return left
 
 
 def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:
@@ -222,6 +264,65 @@ def maximum(left: Dim, right: Dim) -> Dim:
 def minimum(left: Dim, right: Dim) -> Dim:
     """min(left, right)"""
     return _function("min", left, right)
+
+
+class Undecided(ArithmeticError):
+    """What is asked depends on what the named sizes are."""
+
+
+def less(left: Dim, right: Dim) -> bool:
+    """left < right; `Undecided` where that depends on the named sizes."""
+    if _never_negative(right - left - 1):
+        return True
+    if _never_negative(left - right):
+        return False
+    raise Undecided(f"{left} < {right}")
+
+
+def equal(left: Dim, right: Dim) -> bool:
+    """left == right; `Undecided` where that depends on the named sizes."""
+    if left == right:
+        return True
+    if _never_negative(left - right - 1) or _never_negative(right - left - 1):
+        return False
+    raise Undecided(f"{left} == {right}")
+
+
+def greater(left: Dim, right: Dim) -> bool:
+    """left > right, as `less`."""
+    return less(right, left)
+
+
+def less_or_equal(left: Dim, right: Dim) -> bool:
+    """left <= right, as `less`."""
+    return not less(right, left)
+
+
+def greater_or_equal(left: Dim, right: Dim) -> bool:
+    """left >= right, as `less`."""
+    return not less(left, right)
+
+
+def choose(condition: object, yes: Dim, no: Dim) -> Dim:
+    """``yes`` if the condition holds, else ``no``."""
+    return yes if condition else no
+
+
+def quotient(left: Dim, right: Dim) -> Dim:
+    """left / right towards zero; `Undecided` where a sign depends on the named sizes."""
+    if equal(right, 0):
+        return 0
+    sign = 1
+    if less(right, 0):
+        left, right = -1 * left, -1 * right
+    if less(left, 0):
+        left, sign = -1 * left, -1
+    return sign * (left // right)
+
+
+def remainder(left: Dim, right: Dim) -> Dim:
+    """left - right * floor(left / right); 0 for right = 0."""
+    return 0 if equal(right, 0) else left % right
 
 
 def ceil_div(dim: Dim, divisor: int) -> Dim:

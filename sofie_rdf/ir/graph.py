@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sofie_rdf.ir.dims import Dim, Size, symbols_of
+from sofie_rdf.ir.dims import Dim, Size, name_of, symbols_of
 from sofie_rdf.ir.operator import Operand, Operator
 from sofie_rdf.ir.types import Array, TensorType
 
@@ -63,6 +63,20 @@ class Graph:
                 found.update(dict.fromkeys(_in_order(dim)))
         return tuple(found)
 
+    @cached_property
+    def data_symbols(self) -> tuple[str, ...]:
+        """The named sizes that only the data decide, in the order in which they become known."""
+        found: dict[str, None] = {}
+        for node in self.nodes:
+            if node.op.decides_sizes:
+                names = (name_of(d) for o in node.outputs for d in self.types[o].shape)
+                found.update(dict.fromkeys(n for n in names if n and n not in self.symbols))
+        return tuple(found)
+
+    def is_decided_by_data(self, value: str) -> bool:
+        """Whether the size of a value is known only when it, or one before it, is computed."""
+        return not _symbols(self.types[value].shape) <= set(self.symbols)
+
     @property
     def leading_symbol(self) -> str:
         """The one named size, where it is the first axis of an input and there is no other."""
@@ -86,6 +100,12 @@ class Graph:
             types = [self.types[i] if i else None for i in node.inputs]
             total = total + node.op.multiply_adds(types)
         return total
+
+    def workspace(self, node: Node) -> dict[str, TensorType]:
+        """The scratch memory that the kernel of a node needs, under names that no value has."""
+        types = [self.types[i] if i else None for i in node.inputs]
+        needed = node.op.workspace(types)
+        return {f"{node.outputs[0]}\0work{i}": type_ for i, type_ in enumerate(needed)}
 
     def operand(self, value: str) -> Operand:
         """The value as an operator's `lower` wants it."""

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
+import numpy as np
+
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator, nearest
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, Size, Undecided, substitute, symbols_of
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 
 if TYPE_CHECKING:
@@ -34,12 +36,15 @@ __all__ = [
     "Operand",
     "Operator",
     "Packed",
+    "Sizes",
     "Tensor",
     "Tolerance",
     "from_input",
     "lookup",
     "operator",
     "require_same_dtype",
+    "symbols_in",
+    "with_sizes",
 ]
 
 
@@ -83,7 +88,14 @@ class Packed:
     sources: tuple[Tensor, ...]
 
 
-Argument: TypeAlias = Functor | Tensor | Packed | Dim
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """A list of sizes handed to a kernel as a `sofie::Sizes<n>`: pads, strides, an axis each."""
+
+    dims: tuple[Dim, ...]
+
+
+Argument: TypeAlias = Functor | Tensor | Packed | Sizes | Dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,18 @@ class Operator:
     header: ClassVar[str] = ""
     since: ClassVar[int] = 1
     tolerance: ClassVar[Tolerance] = Tolerance()
+    # The kernel only moves elements (or converts them itself), so that it takes any element type.
+    # All other kernels never see float16 and bfloat16: they are called with float32.
+    moves: ClassVar[bool] = False
+    # The data decide sizes: `infer` says UNKNOWN for these, and the kernel gets a `sofie::Owned`
+    # for each output, which it makes as large as it must be.
+    decides_sizes: ClassVar[bool] = False
+    # `reference` works for object arrays of ints and symbolic sizes, too: shape arithmetic.
+    takes_sizes: ClassVar[bool] = False
+    # The form for graphs in which what is `from_input` here is computed: its inputs are ONNX's.
+    runtime: ClassVar[type[Operator] | None] = None
+    # Equal nodes may give different results, and constant inputs give no constant.
+    is_random: ClassVar[bool] = False
 
     def infer(self, *inputs: Any) -> TensorType | tuple[TensorType, ...]:
         """The type of each output. The parameters are the inputs; ``= None`` makes one optional."""
@@ -125,9 +149,28 @@ class Operator:
         """The meaning in NumPy, in the dtype of the inputs."""
         raise NotImplementedError(f"{self.name}.reference")
 
+    def on_sizes(self, *inputs: Any) -> Array:
+        """`reference` for object arrays of symbolic sizes; raises where that is not possible."""
+        if not self.takes_sizes:
+            raise Undecided(f"{self.name} is no shape arithmetic")
+        found: Array = np.asarray(self.reference(*inputs), dtype=object)
+        return found
+
+    def sizes_of(self, x: TensorType) -> Shape | Dim | None:  # noqa: ARG002
+        """What an operator that reads only the shape of its input gives: sizes, or one of them."""
+        return None
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         """The kernel call that computes the outputs."""
         raise NotImplementedError(f"{self.name}.lower")
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:  # noqa: ARG002
+        """Scratch memory that the kernel needs: `lower` gets it behind the outputs."""
+        return ()
+
+    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:  # noqa: ARG002
+        """Pairs of sizes that must be equal, which only the run can tell."""
+        return ()
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:  # noqa: ARG002
         """How many multiplications with addition it takes; 0 for what is no linear algebra."""
@@ -173,6 +216,27 @@ class Operator:
         from sofie_rdf.ir.text import operator_text
 
         return operator_text(self)
+
+
+def symbols_in(op: Operator) -> frozenset[str]:
+    """The named sizes among the attributes of an operator."""
+    values = (getattr(op, f.name) for f in dataclasses.fields(op))
+    listed = (v if isinstance(v, tuple) else (v,) for v in values)
+    return frozenset().union(*(symbols_of(d) for ds in listed for d in ds if isinstance(d, Size)))
+
+
+def with_sizes(op: Operator, values: Mapping[str, Dim]) -> Operator:
+    """The operator with other sizes for the named ones among its attributes."""
+    changed: dict[str, Any] = {}
+    for f in dataclasses.fields(op):
+        value = getattr(op, f.name)
+        if isinstance(value, Size):
+            changed[f.name] = substitute(value, values)
+        elif isinstance(value, tuple) and any(isinstance(d, Size) for d in value):
+            changed[f.name] = tuple(
+                substitute(d, values) if isinstance(d, Size) else d for d in value
+            )
+    return dataclasses.replace(op, **changed) if changed else op
 
 
 REGISTRY: dict[tuple[str, str], type[Operator]] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sofie_rdf.errors import ShapeError
-from sofie_rdf.ir.dims import Dim, evaluate, product
+from sofie_rdf.ir.dims import Dim, SizesDiffer, evaluate, product
 
 __all__ = ["Array", "DType", "Shape", "TensorType", "broadcast", "concrete", "normal_axis"]
 
@@ -21,10 +21,16 @@ Shape: TypeAlias = tuple[Dim, ...]
 
 
 class DType(Enum):
-    """An element type. The value is NumPy's name; `cxx` is the C++ type of one element."""
+    """An element type. The value is NumPy's name; `cxx` is the C++ type of one element.
+
+    Numbers of less than 16 bits that are no int8 are storage: they are moved and cast, one in
+    each byte, and nothing is computed with them.
+    """
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
     INT8 = "int8"
     INT16 = "int16"
     INT32 = "int32"
@@ -34,14 +40,30 @@ class DType(Enum):
     UINT32 = "uint32"
     UINT64 = "uint64"
     BOOL = "bool"
+    FLOAT8E4M3FN = "float8_e4m3fn"
+    FLOAT8E4M3FNUZ = "float8_e4m3fnuz"
+    FLOAT8E5M2 = "float8_e5m2"
+    FLOAT8E5M2FNUZ = "float8_e5m2fnuz"
+    FLOAT8E8M0 = "float8_e8m0fnu"
+    FLOAT4E2M1 = "float4_e2m1fn"
+    INT4 = "int4"
+    UINT4 = "uint4"
+    INT2 = "int2"
+    UINT2 = "uint2"
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
+        if self is DType.BFLOAT16 or self.is_storage:
+            import ml_dtypes
+
+            return np.dtype(getattr(ml_dtypes, self.value))
         return np.dtype(self.value)
 
     @property
     def cxx(self) -> str:
         fixed = {"float32": "float", "float64": "double", "bool": "bool"}
+        if self.is_half or self.is_storage:
+            return f"sofie::{_CAPITALS.get(self.value, self.value.title().replace('_', ''))}"
         return fixed.get(self.value, f"std::{self.value}_t")
 
     @property
@@ -50,11 +72,23 @@ class DType(Enum):
 
     @property
     def is_float(self) -> bool:
-        return self.numpy.kind == "f"
+        """Whether it is a floating-point type that is computed with."""
+        return self.value in ("float32", "float64", "float16", "bfloat16")
+
+    @property
+    def is_half(self) -> bool:
+        """float16 and bfloat16: computed with in float32, and rounded after each operator."""
+        return self.value in ("float16", "bfloat16")
 
     @property
     def is_integer(self) -> bool:
-        return self.numpy.kind in "iu"
+        """Whether it is an integer type that is computed with."""
+        return self.value.lstrip("u") in ("int8", "int16", "int32", "int64")
+
+    @property
+    def is_storage(self) -> bool:
+        """Whether it is only moved and cast."""
+        return not (self.is_float or self.is_integer or self is DType.BOOL)
 
     @classmethod
     def of(cls, array: Array) -> DType:
@@ -63,6 +97,10 @@ class DType(Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+# C++ names that are not NumPy's in capitals.
+_CAPITALS = {"float16": "Float16", "bfloat16": "BFloat16", "uint4": "UInt4", "uint2": "UInt2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +137,7 @@ def _broadcast_dim(a: Dim, b: Dim) -> Dim:
         return a
     if a == 1:
         return b
-    raise ShapeError(f"the sizes {a} and {b} differ and neither is 1")
+    raise SizesDiffer(f"the sizes {a} and {b} differ and neither is 1", pair=(a, b))
 
 
 def _broadcast_two(a: Shape, b: Shape) -> Shape:
@@ -114,9 +152,9 @@ def broadcast(shapes: Iterable[Shape]) -> Shape:
     listed = tuple(shapes)
     try:
         return reduce(_broadcast_two, listed, ())
-    except ShapeError as error:
+    except SizesDiffer as error:
         text = " and ".join(f"[{', '.join(map(str, s))}]" for s in listed)
-        raise ShapeError(f"cannot broadcast {text}: {error.thing}") from None
+        raise error.rewritten(f"cannot broadcast {text}: {error.thing}", "") from None
 
 
 def normal_axis(axis: int, rank: int, *, end: bool = False) -> int:

@@ -6,8 +6,9 @@ from collections import Counter
 
 from sofie_rdf.errors import GraphError, ShapeError, SofieError, TypeMismatch
 from sofie_rdf.ir.builder import infer_node
-from sofie_rdf.ir.dims import symbols_of
+from sofie_rdf.ir.dims import UNKNOWN, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.types import TensorType
 
 __all__ = ["verify"]
 
@@ -109,19 +110,31 @@ def _types_follow(graph: Graph) -> None:
             raise GraphError(thing, place=_place(node))
         for name, type_ in zip(node.outputs, found, strict=False):
             said = graph.types[name]
-            if said != type_:
+            if said != type_ and not _decided_by_data(said, type_):
                 error_type = ShapeError if said.dtype == type_.dtype else TypeMismatch
                 raise error_type(f"{name!r} is {type_}, not {said}", place=_place(node))
 
 
-def _sizes_come_from_inputs(graph: Graph) -> None:
-    """No named size appears from nowhere; to be relaxed when operators decide sizes by data."""
+def _decided_by_data(said: TensorType, found: TensorType) -> bool:
+    """Whether the types differ only where the operator cannot know the size."""
+    pairs = zip(said.shape, found.shape, strict=False)
+    return (said.dtype, said.rank) == (found.dtype, found.rank) and all(
+        f in (UNKNOWN, s) for s, f in pairs
+    )
+
+
+def _sizes_come_from_somewhere(graph: Graph) -> None:
+    """Every named size is that of an input, or the data decide it before it is used."""
     known = {s for i in graph.inputs for d in graph.types[i].shape for s in symbols_of(d)}
     for node in graph.nodes:
+        if node.op.decides_sizes:
+            known.update(
+                filter(None, (name_of(d) for o in node.outputs for d in graph.types[o].shape))
+            )
         for name in node.outputs:
             for dim in graph.types[name].shape:
                 if strange := symbols_of(dim) - known:
-                    thing = f"the size {min(strange)!r} of {name!r} is not that of any input"
+                    thing = f"the size {min(strange)!r} of {name!r} is that of nothing before it"
                     raise ShapeError(thing, place=_place(node))
 
 
@@ -134,5 +147,5 @@ _LAWS = (
     _outputs_exist,
     _constants_match_types,
     _types_follow,
-    _sizes_come_from_inputs,
+    _sizes_come_from_somewhere,
 )

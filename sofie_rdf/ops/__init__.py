@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from sofie_rdf.ops import elementwise, layout, linear, normalization
+import importlib
+import pkgutil
 
-__all__ = ["elementwise", "layout", "linear", "normalization"]
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator as operators
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import reduce
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator
+from sofie_rdf.ir import dims
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
@@ -24,11 +26,11 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, TensorType, broadcast
 from sofie_rdf.ops._broadcast import collapse
 
-ALL = frozenset(DType)
+ALL = frozenset(d for d in DType if not (d.is_half or d.is_storage))
 BOOL = frozenset({DType.BOOL})
-FLOATS = frozenset(d for d in DType if d.is_float)
+FLOATS = frozenset(d for d in ALL if d.is_float)
 INTEGERS = frozenset(d for d in DType if d.is_integer)
-UNSIGNED = frozenset(d for d in DType if d.numpy.kind == "u")
+UNSIGNED = frozenset(d for d in INTEGERS if d.value.startswith("u"))
 NUMBERS = FLOATS | INTEGERS
 SIGNED = NUMBERS - UNSIGNED
 
@@ -41,6 +43,13 @@ class Elementwise(Operator):
     tolerance: ClassVar[Tolerance] = Tolerance(ulp=0.5)
     dtypes: ClassVar[frozenset[DType]] = NUMBERS
     result: ClassVar[DType | None] = None
+    # The same function of symbolic sizes, where shape arithmetic uses the operator.
+    on_size: ClassVar[Any] = None
+
+    def on_sizes(self, *inputs: Array) -> Array:
+        if self.on_size is None:
+            return super().on_sizes(*inputs)
+        return np.asarray(reduce_sizes(type(self).on_size, inputs, self), dtype=object)
 
     def infer(self, *inputs: TensorType) -> TensorType:
         dtype = self.accept(*inputs)
@@ -65,6 +74,13 @@ class Elementwise(Operator):
         shape, shapes = collapse(y.type.shape, [i.type.shape for i in present])
         views = (Tensor(i, s) for i, s in zip(present, shapes, strict=True))
         return Call("sofie::map", (self.functor(), Tensor(y, shape), *views))
+
+
+def reduce_sizes(function: Any, inputs: Sequence[Array], op: Operator) -> Any:
+    """The function of sizes, element by element; of two after two where it takes any number."""
+    if isinstance(op, Variadic):
+        return reduce(np.frompyfunc(function, 2, 1), inputs)
+    return np.frompyfunc(function, len(inputs), 1)(*inputs)
 
 
 class Unary(Elementwise):
@@ -121,6 +137,8 @@ class Abs(Unary):
 class Neg(Unary):
     """-x"""
 
+    on_size: ClassVar[Any] = operators.neg
+
     dtypes: ClassVar[frozenset[DType]] = SIGNED
 
     def reference(self, x: Array) -> Array:
@@ -140,6 +158,8 @@ class Sign(Unary):
 @operator(since=1)
 class Not(Unary):
     """not x"""
+
+    on_size: ClassVar[Any] = operators.not_
 
     dtypes: ClassVar[frozenset[DType]] = BOOL
 
@@ -538,6 +558,12 @@ class Cast(Unary):
     def functor(self) -> Functor:
         return Functor(f"sofie::Cast<{self.to.cxx}>")
 
+    def on_sizes(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        if not self.to.is_integer or self.to.nbytes < 4:
+            raise dims.Undecided
+        return x
+
     def reference(self, x: Array) -> Array:
         return x.astype(self.to.numpy)
 
@@ -549,6 +575,8 @@ class Cast(Unary):
 class Add(Binary):
     """a + b"""
 
+    on_size: ClassVar[Any] = operators.add
+
     def reference(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
@@ -557,6 +585,8 @@ class Add(Binary):
 class Sub(Binary):
     """a - b"""
 
+    on_size: ClassVar[Any] = operators.sub
+
     def reference(self, a: Array, b: Array) -> Array:
         return np.subtract(a, b)
 
@@ -564,6 +594,8 @@ class Sub(Binary):
 @operator(since=14)
 class Mul(Binary):
     """a * b"""
+
+    on_size: ClassVar[Any] = operators.mul
 
     def reference(self, a: Array, b: Array) -> Array:
         return np.multiply(a, b)
@@ -581,6 +613,8 @@ def _truncated(a: Array, b: Array) -> Array:
 class Div(Binary):
     """a / b; of integers towards zero, and 0 for b = 0"""
 
+    on_size: ClassVar[Any] = dims.quotient
+
     def reference(self, a: Array, b: Array) -> Array:
         return np.divide(a, b) if a.dtype.kind == "f" else _truncated(a, b)
 
@@ -588,6 +622,8 @@ class Div(Binary):
 @operator(since=13)
 class Mod(Binary):
     """a - b * floor(a / b); a - b * trunc(a / b) with fmod=1; of integers 0 for b = 0"""
+
+    on_size: ClassVar[Any] = dims.remainder
 
     fmod: bool = False
 
@@ -678,6 +714,8 @@ class BitwiseXor(Binary):
 class And(Binary):
     """a and b"""
 
+    on_size: ClassVar[Any] = operators.and_
+
     dtypes: ClassVar[frozenset[DType]] = BOOL
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -687,6 +725,8 @@ class And(Binary):
 @operator(since=7)
 class Or(Binary):
     """a or b"""
+
+    on_size: ClassVar[Any] = operators.or_
 
     dtypes: ClassVar[frozenset[DType]] = BOOL
 
@@ -708,6 +748,8 @@ class Xor(Binary):
 class Equal(Comparison):
     """a == b"""
 
+    on_size: ClassVar[Any] = dims.equal
+
     dtypes: ClassVar[frozenset[DType]] = ALL
 
     def reference(self, a: Array, b: Array) -> Array:
@@ -718,6 +760,8 @@ class Equal(Comparison):
 class Less(Comparison):
     """a < b"""
 
+    on_size: ClassVar[Any] = dims.less
+
     def reference(self, a: Array, b: Array) -> Array:
         return np.less(a, b)
 
@@ -725,6 +769,8 @@ class Less(Comparison):
 @operator(since=16)
 class LessOrEqual(Comparison):
     """a <= b"""
+
+    on_size: ClassVar[Any] = dims.less_or_equal
 
     def reference(self, a: Array, b: Array) -> Array:
         return np.less_equal(a, b)
@@ -734,6 +780,8 @@ class LessOrEqual(Comparison):
 class Greater(Comparison):
     """a > b"""
 
+    on_size: ClassVar[Any] = dims.greater
+
     def reference(self, a: Array, b: Array) -> Array:
         return np.greater(a, b)
 
@@ -741,6 +789,8 @@ class Greater(Comparison):
 @operator(since=16)
 class GreaterOrEqual(Comparison):
     """a >= b"""
+
+    on_size: ClassVar[Any] = dims.greater_or_equal
 
     def reference(self, a: Array, b: Array) -> Array:
         return np.greater_equal(a, b)
@@ -759,6 +809,8 @@ class PRelu(Binary):
 @operator(since=16)
 class Where(Elementwise):
     """x where the condition holds, y elsewhere"""
+
+    on_size: ClassVar[Any] = dims.choose
 
     dtypes: ClassVar[frozenset[DType]] = ALL
     tolerance: ClassVar[Tolerance] = Tolerance()
@@ -801,6 +853,8 @@ class Clip(Elementwise):
 class Max(Variadic):
     """the largest of all; NaN if any is"""
 
+    on_size: ClassVar[Any] = dims.maximum
+
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(reduce(np.maximum, inputs))
 
@@ -808,6 +862,8 @@ class Max(Variadic):
 @operator(since=13)
 class Min(Variadic):
     """the smallest of all; NaN if any is"""
+
+    on_size: ClassVar[Any] = dims.minimum
 
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(reduce(np.minimum, inputs))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TypeAlias
 
-from sofie_rdf.ir.dims import Dim, align, evaluate, maximum
-from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.dims import Dim, align, evaluate, maximum, symbols_of
+from sofie_rdf.ir.graph import Graph, Node
 
-__all__ = ["Argument", "MemoryPlan", "Place", "Scratch", "Weight", "plan_memory"]
+__all__ = ["Argument", "Grown", "MemoryPlan", "Place", "Scratch", "Weight", "plan_memory"]
 
 ALIGNMENT = 64
 # The size that a dynamic axis is taken to have when buffers are compared.
@@ -39,7 +39,14 @@ class Scratch:
     offset: Dim
 
 
-Place: TypeAlias = Argument | Weight | Scratch
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A tensor of the Session's own that grows as the data decide: the memory of this value."""
+
+    root: str
+
+
+Place: TypeAlias = Argument | Weight | Scratch | Grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +80,22 @@ def plan_memory(graph: Graph) -> MemoryPlan:
             copies.append((roots[name], name))
         else:
             places[roots[name]] = Argument(name)
+    for node in graph.nodes:
+        for name in node.outputs:
+            if _is_grown(graph, node, name):
+                places.setdefault(roots[name], Grown(roots[name]))
+        for name, type_ in graph.workspace(node).items():
+            if not symbols_of(type_.size) <= set(graph.symbols):
+                places[name] = Grown(name)
     offsets, nbytes = _assign(list(_buffers(graph, roots, places)))
     places |= {root: Scratch(root, offset) for root, offset in offsets.items()}
+    # Workspaces are no values: nothing is another name for one.
+    roots |= {name: name for name in places if name not in roots}
     return MemoryPlan({v: places[r] for v, r in roots.items()}, nbytes, tuple(copies))
+
+
+def _is_grown(graph: Graph, node: Node, value: str) -> bool:
+    return node.op.decides_sizes or graph.is_decided_by_data(value)
 
 
 def _roots(graph: Graph) -> dict[str, str]:
@@ -99,6 +119,10 @@ def _buffers(
                 last[roots[value]] = step
     for root, step in first.items():
         yield _Buffer(root, graph.types[root].nbytes, step, last[root])
+    for step, node in enumerate(graph.nodes):
+        for name, type_ in graph.workspace(node).items():
+            if name not in places:
+                yield _Buffer(name, type_.nbytes, step, step)
 
 
 def _assign(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:

@@ -7,12 +7,14 @@ import hashlib
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.session import Emission, emit, namespace_of
-from sofie_rdf.errors import JitError, ShapeError
+from sofie_rdf.errors import InputError, JitError, ShapeError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.passes.memory import plan_memory
@@ -28,7 +30,18 @@ _CREATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 _LOAD = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _DELETE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
-_ENTRIES = {"load": _LOAD, "unload": _DELETE, "create": _CREATE, "destroy": _DELETE, "call": _CALL}
+_RESULT = ctypes.CFUNCTYPE(
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)
+)
+
+_ENTRIES = {
+    "load": _LOAD,
+    "unload": _DELETE,
+    "create": _CREATE,
+    "destroy": _DELETE,
+    "call": _CALL,
+    "result": _RESULT,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,21 +61,41 @@ class Compiled:
         """The outputs by name. Arrays must have the types of the graph; from any thread."""
         graph = self.graph
         inputs = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
-        types = [graph.types[name] for name in graph.outputs]
-        outputs = [np.empty(concrete(t.shape, sizes), t.dtype.numpy) for t in types]
+        outputs = {
+            name: np.empty(concrete(graph.types[name].shape, sizes), graph.types[name].dtype.numpy)
+            for name in graph.outputs
+            if name not in self.owned
+        }
+        memory = (outputs[n].ctypes.data if n in outputs else None for n in graph.outputs)
         session = self._borrow()
         try:
             message = self.entries["call"](
                 session,
                 (ctypes.c_size_t * max(1, len(graph.symbols)))(*(sizes[s] for s in graph.symbols)),
                 (ctypes.c_void_p * max(1, len(inputs)))(*(a.ctypes.data for a in inputs)),
-                (ctypes.c_void_p * len(outputs))(*(a.ctypes.data for a in outputs)),
+                (ctypes.c_void_p * len(graph.outputs))(*memory),
             )
+            if message:
+                raise InputError(f"{self.emission.name}: {message.decode(errors='replace')}")
+            found = {name: self._result(session, i) for i, name in enumerate(self.owned)}
         finally:
             self.idle.append(session)
-        if message:
-            raise JitError(f"{self.emission.name}: {message.decode(errors='replace')}")
-        return dict(zip(graph.outputs, outputs, strict=True))
+        return {name: outputs[name] if name in outputs else found[name] for name in graph.outputs}
+
+    @cached_property
+    def owned(self) -> tuple[str, ...]:
+        """The outputs of which the data decide the size: the Session has them."""
+        return tuple(p.value for p in Interface(self.graph, "").outputs if p.owned)
+
+    def _result(self, session: int, index: int) -> Array:
+        """A copy of an output that the Session has."""
+        type_ = self.graph.types[self.owned[index]]
+        shape = (ctypes.c_size_t * max(1, type_.rank))()
+        address = self.entries["result"](session, index, shape)
+        array = np.empty(tuple(shape)[: type_.rank], type_.dtype.numpy)
+        if array.nbytes:
+            ctypes.memmove(array.ctypes.data, address, array.nbytes)
+        return array
 
     def _borrow(self) -> int:
         # Appending to and popping from a list are atomic: threads need no lock here.
@@ -115,10 +148,18 @@ def _entries(namespace: str) -> Mapping[str, Any]:
 def _entry_points(graph: Graph, namespace: str) -> str:
     """Functions of fixed C types around `Session::infer`, whose types are the model's."""
     arguments = [f"sizes[{i}]" for i in range(len(graph.symbols))]
-    for direction, names, const in (("in", graph.inputs, "const "), ("out", graph.outputs, "")):
-        for i, name in enumerate(names):
-            pointer = f"{const}{graph.types[name].dtype.cxx} *"
-            arguments.append(f"static_cast<{pointer}>({direction}[{i}])")
+    ports = Interface(graph, "")
+    for direction, listed in (("in", ports.inputs), ("out", ports.outputs)):
+        for i, port in enumerate(listed):
+            const = "" if port.output else "const "
+            pointer = f"static_cast<{const}{port.type.dtype.cxx} *>({direction}[{i}])"
+            arguments.append(f"results.result{i}" if port.owned else pointer)
+    owned = [(i, port) for i, port in enumerate(ports.outputs) if port.owned]
+    members = "".join(f"      {port.vector_type} result{i};\n" for i, port in owned)
+    described = "".join(
+        f"      if (index == {n})\n         return sofie::described(results.result{i}, shape);\n"
+        for n, (i, _) in enumerate(owned)
+    )
     addresses = "\n".join(
         f"std::uintptr_t {name}_address() "
         f"{{ return reinterpret_cast<std::uintptr_t>(&Entry::{name}); }}"
@@ -127,8 +168,17 @@ def _entry_points(graph: Graph, namespace: str) -> str:
     return f"""#include "sofie/runtime.hxx"
 namespace {namespace} {{
 struct Infer {{
-   static void run(Session &session, [[maybe_unused]] const std::size_t *sizes,
-                   [[maybe_unused]] const void *const *in, void *const *out)
+   struct Results {{
+{members}   }};
+   static const void *result([[maybe_unused]] const Results &results,
+                             [[maybe_unused]] std::size_t index,
+                             [[maybe_unused]] std::size_t *shape)
+   {{
+{described}      return nullptr;
+   }}
+   static void run(Session &session, [[maybe_unused]] Results &results,
+                   [[maybe_unused]] const std::size_t *sizes,
+                   [[maybe_unused]] const void *const *in, [[maybe_unused]] void *const *out)
    {{
       session.infer({", ".join(arguments)});
    }}

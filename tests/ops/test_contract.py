@@ -24,7 +24,8 @@ from sofie_rdf.ir.verify import verify
 from sofie_rdf.reference import evaluate_node
 from sofie_rdf.runtime.session import Compiled, compile_graph
 from tests.ops.accuracy import difference, identical, sum_error, widest
-from tests.ops.cases import ROWS, Case, Row
+from tests.ops.cases import Case, Row
+from tests.ops.rows import ROWS
 
 OPERATORS = sorted(key for key in REGISTRY if key[0] in ("", "sofie"))
 Sizes = Mapping[str, int]

@@ -7,13 +7,11 @@ operator's field takes either (see `from_input`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, TypeAlias
 
 import numpy as np
 
-from sofie_rdf.errors import GraphError, UnsupportedOperator, nearest
+from sofie_rdf.errors import GraphError, UnsupportedOperator
+from sofie_rdf.frontends.onnx_rules.engine import OnnxNode, Rule, onnx_rule
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ir.operator import Operator
@@ -28,85 +26,6 @@ from sofie_rdf.ops.normalization import (
     Softmax,
 )
 
-__all__ = ["OnnxNode", "rule_for"]
-
-
-@dataclass(frozen=True)
-class OnnxNode:
-    """A node of a file: attributes as Python values, ``version`` that of its operator set."""
-
-    name: str
-    domain: str
-    op_type: str
-    version: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
-
-
-Rule: TypeAlias = Callable[[OnnxNode, Builder, Origin], None]
-_NEWEST = 10_000
-
-
-@dataclass(frozen=True)
-class _Form:
-    """For which nodes a rule is: below which version, with what inputs, outputs and attributes."""
-
-    rule: Rule
-    below: int
-    inputs: tuple[int, int]
-    outputs: int
-    attributes: Mapping[str, type]
-
-    def check(self, node: OnnxNode) -> None:
-        """`GraphError` or `UnsupportedOperator` for a node that is not of this form."""
-        least, most = self.inputs
-        if not least <= len(node.inputs) <= most or "" in node.inputs[:least]:
-            wanted = str(least) if least == most else f"{least} to {most}"
-            raise GraphError(f"{node.op_type} takes {wanted} inputs, not {list(node.inputs)}")
-        if not 1 <= len(node.outputs) <= self.outputs or not node.outputs[0]:
-            raise GraphError(f"{node.op_type} cannot have the outputs {list(node.outputs)}")
-        for name, value in node.attributes.items():
-            if name not in self.attributes:
-                raise UnsupportedOperator(
-                    f"{node.op_type} has no attribute {name!r}",
-                    remedy=nearest(name, self.attributes),
-                )
-            if not isinstance(value, self.attributes[name]):
-                raise GraphError(f"attribute {name!r} of {node.op_type} has the wrong type")
-
-
-_RULES: dict[str, _Form] = {}
-
-
-def rule_for(node: OnnxNode) -> Rule | None:
-    """The rule for nodes of this operator and version, if there is one; it checks them first."""
-    form = _RULES.get(node.op_type)
-    if form is None or node.domain or node.version >= form.below:
-        return None
-
-    def checked(node: OnnxNode, build: Builder, origin: Origin) -> None:
-        form.check(node)
-        form.rule(node, build, origin)
-
-    return checked
-
-
-def _rule(
-    op_type: str,
-    *,
-    below: int = _NEWEST,
-    inputs: tuple[int, int] = (1, 1),
-    outputs: int = 1,
-    attributes: Mapping[str, type] = MappingProxyType({}),
-) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        _RULES[op_type] = _Form(rule, below, inputs, outputs, attributes)
-        return rule
-
-    return register
-
-
 _CONSTANTS: Mapping[str, type] = {
     "value": np.ndarray,
     "value_float": float,
@@ -119,7 +38,7 @@ _CONSTANTS: Mapping[str, type] = {
 }
 
 
-@_rule("Constant", inputs=(0, 0), attributes=_CONSTANTS)
+@onnx_rule("Constant", inputs=(0, 0), attributes=_CONSTANTS)
 def _constant(node: OnnxNode, build: Builder, _: Origin) -> None:
     """The value is the model's constant; no node is left."""
     if len(node.attributes) != 1:
@@ -135,7 +54,7 @@ def _constant(node: OnnxNode, build: Builder, _: Origin) -> None:
         raise UnsupportedOperator(f"Constant with {name!r} is not supported")
 
 
-@_rule("Clip", below=11, attributes={"min": float, "max": float})
+@onnx_rule("Clip", below=11, attributes={"min": float, "max": float})
 def _clip(node: OnnxNode, build: Builder, origin: Origin) -> None:
     """The bounds were attributes."""
     (x,) = node.inputs
@@ -149,7 +68,7 @@ def _clip(node: OnnxNode, build: Builder, origin: Origin) -> None:
     build(Clip(), x, *bounds, outputs=node.outputs, origin=origin)
 
 
-@_rule(
+@onnx_rule(
     "Dropout",
     inputs=(1, 3),
     outputs=2,
@@ -185,8 +104,10 @@ def _softmax_over_the_rest(one: Callable[[int], Operator], all_: Callable[[int],
     return rule
 
 
-_rule("Softmax", below=13, attributes={"axis": int})(_softmax_over_the_rest(Softmax, FlatSoftmax))
-_rule("LogSoftmax", below=13, attributes={"axis": int})(
+onnx_rule("Softmax", below=13, attributes={"axis": int})(
+    _softmax_over_the_rest(Softmax, FlatSoftmax)
+)
+onnx_rule("LogSoftmax", below=13, attributes={"axis": int})(
     _softmax_over_the_rest(LogSoftmax, FlatLogSoftmax)
 )
 
@@ -194,7 +115,7 @@ _rule("LogSoftmax", below=13, attributes={"axis": int})(
 _STATISTICS = {"epsilon": float, "momentum": float, "spatial": int}
 
 
-@_rule("BatchNormalization", below=9, inputs=(5, 5), outputs=5, attributes=_STATISTICS)
+@onnx_rule("BatchNormalization", below=9, inputs=(5, 5), outputs=5, attributes=_STATISTICS)
 def _batch_normalization(node: OnnxNode, build: Builder, origin: Origin) -> None:
     """``spatial`` was 1, as it is now always, or statistics were kept for every position."""
     if not node.attributes.get("spatial", 1):

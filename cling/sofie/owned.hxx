@@ -1,0 +1,62 @@
+/// \file
+/// Owned<T, Rank>: a tensor with memory of its own, whose kernel decides how large it is.
+#ifndef SOFIE_OWNED_HXX
+#define SOFIE_OWNED_HXX
+
+#include "sofie/weights.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// A dense row-major tensor whose shape may be another one at every call. It grows when more is
+/// needed and never shrinks; what it held is lost when its shape changes.
+template <class T, int Rank>
+class Owned {
+   Buffer<T> memory_;
+   Sizes<Rank> shape_{};
+
+public:
+   using Element = T;
+   static constexpr int rank = Rank;
+
+   /// The new shape; the elements are whatever they are.
+   void resize(const Sizes<Rank> &shape)
+   {
+      Size size = 1;
+      for (int i = 0; i < Rank; ++i)
+         size *= shape[i];
+      if (size > memory_.size())
+         memory_ = Buffer<T>(size);
+      shape_ = shape;
+   }
+
+   const Sizes<Rank> &shape() const { return shape_; }
+   Size extent(int axis) const { return shape_[axis]; }
+   T *data() { return memory_.data(); }
+   const T *data() const { return memory_.data(); }
+
+   /// The number of elements.
+   Size size() const
+   {
+      Size size = 1;
+      for (int i = 0; i < Rank; ++i)
+         size *= shape_[i];
+      return size;
+   }
+};
+
+/// The memory and the extents of a result.
+template <class T, int Rank>
+const void *described(const Owned<T, Rank> &result, std::size_t *shape)
+{
+   for (int i = 0; i < Rank; ++i)
+      shape[i] = static_cast<std::size_t>(result.extent(i));
+   return result.data();
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,99 @@
+"""The engine of rules: what a node of a file means in terms of our operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from sofie_rdf.errors import GraphError, UnsupportedOperator, nearest
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.graph import Origin
+
+__all__ = ["OnnxNode", "Rule", "onnx_rule", "rule_for"]
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """A node of a file: attributes as Python values, ``version`` that of its operator set."""
+
+    name: str
+    domain: str
+    op_type: str
+    version: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+Rule: TypeAlias = Callable[[OnnxNode, Builder, Origin], None]
+_NEWEST = 10_000
+
+
+@dataclass(frozen=True)
+class _Form:
+    """For which nodes a rule is: below which version, with what inputs, outputs and attributes."""
+
+    rule: Rule
+    below: int
+    inputs: tuple[int, int]
+    outputs: int
+    attributes: Mapping[str, type]
+
+    def check(self, node: OnnxNode) -> None:
+        """`GraphError` or `UnsupportedOperator` for a node that is not of this form."""
+        least, most = self.inputs
+        if not least <= len(node.inputs) <= most or "" in node.inputs[:least]:
+            wanted = str(least) if least == most else f"{least} to {most}"
+            raise GraphError(f"{node.op_type} takes {wanted} inputs, not {list(node.inputs)}")
+        if not 1 <= len(node.outputs) <= self.outputs or not node.outputs[0]:
+            raise GraphError(f"{node.op_type} cannot have the outputs {list(node.outputs)}")
+        for name, value in node.attributes.items():
+            if name not in self.attributes:
+                raise UnsupportedOperator(
+                    f"{node.op_type} has no attribute {name!r}",
+                    remedy=nearest(name, self.attributes),
+                )
+            if not isinstance(value, self.attributes[name]):
+                raise GraphError(f"attribute {name!r} of {node.op_type} has the wrong type")
+
+
+_RULES: dict[tuple[str, str], _Form] = {}
+
+
+def rule_for(node: OnnxNode) -> Rule | None:
+    """The rule for nodes of this operator and version, if there is one; it checks them first."""
+    form = _RULES.get((node.domain, node.op_type))
+    if form is None or node.version >= form.below:
+        return None
+
+    def checked(node: OnnxNode, build: Builder, origin: Origin) -> None:
+        form.check(node)
+        form.rule(node, build, origin)
+
+    return checked
+
+
+def onnx_rule(
+    op_type: str,
+    *,
+    domain: str = "",
+    below: int = _NEWEST,
+    inputs: tuple[int, int] = (1, 1),
+    outputs: int = 1,
+    attributes: Mapping[str, type] = MappingProxyType({}),
+) -> Callable[[Rule], Rule]:
+    """Decorator: the rule for nodes of this operator in versions ``below`` (default: in all).
+
+    ``inputs`` is the least and largest number of inputs, ``outputs`` the largest number of outputs,
+    ``attributes`` what it may have. The rule writes the node through the Builder.
+    """
+
+    def register(rule: Rule) -> Rule:
+        if (domain, op_type) in _RULES:
+            raise TypeError(f"there is a rule for {op_type} already")
+        _RULES[domain, op_type] = _Form(rule, below, inputs, outputs, attributes)
+        return rule
+
+    return register

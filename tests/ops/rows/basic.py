@@ -1,0 +1,456 @@
+"""Rows of the element-wise operators, of matrix products, normalisations, and changes of shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.operator import REGISTRY, Operator
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops.elementwise import (
+    ALL,
+    BitShift,
+    Cast,
+    Celu,
+    Clip,
+    Elementwise,
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    IsInf,
+    LeakyRelu,
+    Mish,
+    Mod,
+    Pow,
+    Relu,
+    Selu,
+    Shrink,
+    Sigmoid,
+    Softplus,
+    Swish,
+    Tanh,
+    ThresholdedRelu,
+)
+from sofie_rdf.ops.layout import Concat, Flatten, Reshape, Squeeze, Transpose, Unsqueeze
+from sofie_rdf.ops.linear import Dense, Gemm, NoActivation
+from sofie_rdf.ops.normalization import (
+    BatchNormalization,
+    FlatLogSoftmax,
+    FlatSoftmax,
+    LogSoftmax,
+    Softmax,
+)
+from tests.ops.accuracy import sum_error
+from tests.ops.cases import (
+    BINARY,
+    BINARY_SHORT,
+    TERNARY,
+    TERNARY_SHORT,
+    UNARY,
+    UNARY_SHORT,
+    Case,
+    M,
+    Make,
+    N,
+    Random,
+    Row,
+    anything,
+    binary,
+    convertible_to,
+    layout,
+    positive,
+    small,
+    sparse,
+    unary,
+    variadic,
+)
+
+COMPUTED = tuple(d for d in DType if d in ALL)
+
+
+def _where(dtype: DType, full: bool) -> Iterator[Case]:
+    for condition, x, y in TERNARY if full else TERNARY_SHORT:
+        types = TensorType(DType.BOOL, condition), TensorType(dtype, x), TensorType(dtype, y)
+        yield Case(REGISTRY["", "Where"](), types)
+
+
+def _cast(dtype: DType, full: bool) -> Iterator[Case]:
+    for to in COMPUTED:
+        for shape in UNARY if full and to is DType.FLOAT64 else UNARY_SHORT[:1]:
+            yield Case(Cast(to), (TensorType(dtype, shape),), (convertible_to(to),))
+
+
+def _pow(dtype: DType, full: bool) -> Iterator[Case]:
+    for shapes in BINARY if full else BINARY_SHORT:
+        yield Case(Pow(), tuple(TensorType(dtype, s) for s in shapes))
+    for other in (d for d in COMPUTED if d is not dtype):
+        types = TensorType(dtype, (N,)), TensorType(other, (N,))
+        # A fraction that is no number of the base's type is for each machine to decide.
+        fill = small if not dtype.is_float and other.is_float else anything
+        inverse = fill is small
+        yield Case(Pow(), types, (_ones if inverse else anything, fill))
+
+
+def _ones(random: Random, dtype: DType, shape: Sequence[int], _: bool) -> Array:
+    return np.asarray(random.integers(1, 5, shape), dtype.numpy)
+
+
+def _clip(dtype: DType, full: bool) -> Iterator[Case]:
+    scalar = TensorType(dtype, ())
+    for shape in UNARY if full else UNARY_SHORT:
+        x = TensorType(dtype, shape)
+        yield Case(Clip(), (x, scalar, scalar))
+    x = TensorType(dtype, (N,))
+    if dtype is not DType.BOOL:
+        yield Case(Clip(), (x, np.array(1, dtype.numpy), np.array(3, dtype.numpy)))
+        yield Case(Clip(), (x, np.array(3, dtype.numpy), np.array(1, dtype.numpy)))
+    yield Case(Clip(), (x,))
+    yield Case(Clip(), (x, scalar))
+    yield Case(Clip(), (x, None, scalar))
+    yield Case(Clip(), (x, TensorType(dtype, (1,)), scalar))
+
+
+# Layout -------------------------------------------------------------------------------------------
+
+_RESHAPE = layout(
+    (Reshape((-1, 2)), ((N, 4),)),
+    (Reshape((0, 2, 2)), ((N, 4),)),
+    (Reshape((20,)), ((4, 5),)),
+    (Reshape(()), ((1, 1),)),
+    (Reshape((-1,)), ((),)),
+    (Reshape((2, 0), allowzero=True), ((0, 5),)),
+    (Reshape((0, -1)), ((3, 0),)),
+    (Reshape((0, 0, -1)), ((N, M, 6),)),
+    (Reshape((N * 2, 2), allowzero=True), ((N, 4),)),
+)
+_FLATTEN = layout(
+    (Flatten(), ((N, 3, 4),)),
+    (Flatten(0), ((3, 4),)),
+    (Flatten(2), ((N, 3, 4),)),
+    (Flatten(-1), ((2, N, 3),)),
+    (Flatten(3), ((2, N, 3),)),
+    (Flatten(), ((N,),)),
+    (Flatten(0), ((),)),
+    (Flatten(), ((0, 3, 4),)),
+    (Flatten(), ((3, 0, 4),)),
+)
+_SQUEEZE = layout(
+    (Squeeze(None), ((1, 3, 1),)),
+    (Squeeze((1,)), ((N, 1, 3),)),
+    (Squeeze((-1, 0)), ((1, N, 1),)),
+    (Squeeze(None), ((),)),
+    (Squeeze(None), ((1, 0),)),
+    (Squeeze(()), ((1, 2),)),
+)
+_UNSQUEEZE = layout(
+    (Unsqueeze((0,)), ((N, 3),)),
+    (Unsqueeze((-1,)), ((N, 3),)),
+    (Unsqueeze((3, 0)), ((2, N),)),
+    (Unsqueeze((0,)), ((),)),
+    (Unsqueeze((1,)), ((0,),)),
+)
+_CONCAT = layout(
+    (Concat(1), ((N, 3), (N, 4))),
+    (Concat(0), ((N, 3), (M, 3), (2, 3))),
+    (Concat(-1), ((2, 3, 5),)),
+    (Concat(1), ((2, 3, 5), (2, 0, 5), (2, 70, 5))),
+    (Concat(0), ((N,), (1,), (N,))),
+    (Concat(-2), ((2, 1, 5), (2, N, 5))),
+    (Concat(0), ((0, 3), (0, 3))),
+)
+_TRANSPOSE = layout(
+    (Transpose(), ((N, 7),)),
+    (Transpose((0, 2, 1)), ((N, 3, 17),)),
+    (Transpose((2, 0, 1)), ((5, 33, 2),)),
+    (Transpose(), ((),)),
+    (Transpose(), ((N,),)),
+    (Transpose((1, 0, 3, 2)), ((2, N, 1, 5),)),
+    (Transpose((3, 2, 1, 0)), ((2, 3, 4, 5),)),
+    (Transpose((0, 3, 1, 2)), ((N, 4, 5, 3),)),
+    (Transpose((4, 0, 2, 1, 3)), ((2, 3, 2, 3, 2),)),
+    (Transpose((1, 2, 0)), ((1, 1, 1),)),
+    (Transpose((1, 0)), ((0, 3),)),
+    (Transpose((1, 0)), ((N, M),)),
+)
+
+
+# Sums ---------------------------------------------------------------------------------------------
+
+
+def _matmul(dtype: DType, full: bool) -> Iterator[Case]:
+    shapes: list[tuple[Shape, Shape]] = [((N, 7), (7, 5)), ((3, 13), (13, 67)), ((7,), (7,))]
+    if full:
+        shapes += [
+            ((7,), (7, 3)),
+            ((N, 5), (5,)),
+            ((2, 3, 7), (7, 17)),
+            ((2, 1, 3, 4), (5, 4, 2)),
+            ((N, 1, 4), (N, 4, 3)),
+            ((N, 0), (0, 3)),
+            ((N, 3), (3, 0)),
+            ((N, M), (M, N)),
+            ((1, 1), (1, 1)),
+            ((2, 130), (130, 130)),
+        ]
+    for a, b in shapes:
+        yield Case(
+            REGISTRY["", "MatMul"](), (TensorType(dtype, a), TensorType(dtype, b)), (sparse,)
+        )
+
+
+def _gemm(dtype: DType, full: bool) -> Iterator[Case]:
+    shapes: list[Shape | None] = [None, (5,)]
+    if full:
+        shapes += [(), (1,), (N, 1), (1, 5), (N, 5), (1, 1)]
+    for c in shapes:
+        yield Case(Gemm(), _gemm_types(dtype, (N, 7), (7, 5), c), (sparse,))
+    scaled = Gemm(alpha=0.5, beta=0.25)
+    for a, b in [(False, True), (True, False), (True, True)]:
+        op = Gemm(alpha=0.5 if a else 1.0, beta=2.0, transA=a, transB=b)
+        fill = sparse if dtype.is_float else small
+        left, right = (7, N) if a else (N, 7), (5, 7) if b else (7, 5)
+        yield Case(op, _gemm_types(dtype, left, right, (5,)), (fill,))
+    yield Case(scaled, _gemm_types(dtype, (3, 7), (7, 17), (3, 17)), (small,))
+    if full:
+        yield Case(Gemm(beta=0.0), _gemm_types(dtype, (N, 7), (7, 5), (5,)), (sparse,))
+        yield Case(Gemm(), _gemm_types(dtype, (N, 0), (0, 3), (3,)), (sparse,))
+        yield Case(Gemm(transA=True), _gemm_types(dtype, (3, 0), (3, 4), (4,)), (sparse,))
+        yield Case(Gemm(), _gemm_types(dtype, (1, 1), (1, 1), None), (sparse,))
+
+
+def _gemm_types(dtype: DType, a: Shape, b: Shape, c: Shape | None) -> tuple[TensorType, ...]:
+    return tuple(TensorType(dtype, s) for s in (a, b, c) if s is not None)
+
+
+def _dense(dtype: DType, full: bool) -> Iterator[Case]:
+    if not dtype.is_float:
+        yield Case(Dense(), (*_gemm_types(dtype, (N, 5), (5, 3), (3,)),))
+        return
+    random = np.random.default_rng(3)
+
+    def case(x: Shape, k: int, n: int, activation: Elementwise) -> Case:
+        w = random.normal(size=(k, n)).astype(dtype.numpy)
+        b = random.normal(size=n).astype(dtype.numpy)
+        return Case(Dense(activation), (TensorType(dtype, x), w, b), (sparse,))
+
+    yield case((N, 7), 7, 5, NoActivation())
+    yield case((N, 20), 20, 33, Relu())
+    yield case((3, 7), 7, 16, Tanh())
+    yield case((N, 0), 0, 3, NoActivation())
+    if full:
+        yield case((7,), 7, 1, NoActivation())
+        yield case((2, N, 3), 3, 70, Relu())
+        yield case((N, 9), 9, 230, NoActivation())
+        yield case((1, 64), 64, 64, Relu())
+        wide = Sigmoid(), Elu(0.5), Selu(), Softplus(), LeakyRelu(), HardSigmoid()
+        yield from (case((N, 7), 7, 5, activation) for activation in wide)
+        narrow = Gelu(), Gelu("tanh"), Swish(), Celu(2.0)
+        yield from (case((N, 3), 3, 2, activation) for activation in narrow)
+
+
+FLAT = (FlatSoftmax, FlatLogSoftmax)
+
+
+def _along_axis(kind: type[Any]) -> Make:
+    def make(dtype: DType, full: bool) -> Iterator[Case]:
+        pairs: list[tuple[int, Shape]] = [(-1, (N, 7)), (1, (2, N, 3)), (0, (N,)), (1, (5, 67))]
+        if full:
+            pairs += [(1, (2, 5, 33)), (0, (7, N)), (0, (1,)), (1, (N, 0)), (0, (0, 3))]
+            pairs += [(-1, (N, 16)), (-1, (N, 1)), (1, (N, 1, 4))]
+            pairs += [(0, ()), (2, (2, 3))] if issubclass(kind, FLAT) else [(-1, ())]
+        for axis, shape in pairs:
+            yield Case(kind(axis), (TensorType(dtype, shape),), (sparse,))
+
+    return make
+
+
+def _batch_normalization(dtype: DType, full: bool) -> Iterator[Case]:
+    shapes: list[tuple[Shape, Dim]] = [((N, 4), 4), ((N, 3, 5), 3)]
+    if full:
+        shapes += [
+            ((N,), 1),
+            ((2, 33, 2, 2), 33),
+            ((N, 1), 1),
+            ((N, 0), 0),
+            ((0, 4), 4),
+            ((2, 3, M), 3),
+        ]
+    fills = sparse, sparse, sparse, sparse, positive
+    for shape, channels in shapes:
+        types = TensorType(dtype, shape), *(TensorType(dtype, (channels,)),) * 4
+        yield Case(BatchNormalization(epsilon=2.0**-10), types, fills)
+
+
+# Magnitudes ---------------------------------------------------------------------------------------
+
+
+def _sum(_: Operator, *inputs: Array) -> Array:
+    return np.asarray(sum(np.abs(i) for i in inputs))
+
+
+def _mean(op: Operator, *inputs: Array) -> Array:
+    return np.asarray(_sum(op, *inputs) / len(inputs))
+
+
+def _product(_: Operator, a: Array, b: Array) -> Array:
+    return np.asarray(np.matmul(np.abs(a), np.abs(b)))
+
+
+def _affine(op: Any, a: Array, b: Array, c: Array | None = None) -> Array:
+    left, right = a.T if op.transA else a, b.T if op.transB else b
+    total = abs(op.alpha) * np.matmul(np.abs(left), np.abs(right))
+    return np.asarray(total if c is None else total + abs(op.beta) * np.abs(c))
+
+
+def _layer(_: Operator, x: Array, w: Array, b: Array) -> Array:
+    return np.asarray(np.matmul(np.abs(x), np.abs(w)) + np.abs(b))
+
+
+def _layer_slack(
+    op: Any, error: Array, dtype: np.dtype[Any], x: Array, w: Array, b: Array
+) -> Array:
+    """What an error of the sum becomes behind the activation, and the activation's own error."""
+    f, exact = op.activation, np.matmul(x, w) + b
+    sides = [np.abs(f.reference(exact + e) - f.reference(exact)) for e in (error, -error)]
+    behind = np.nan_to_num(np.fmax(*sides), nan=0, posinf=np.inf)
+    row = ROWS[f.domain, f.name]
+    if f.tolerance.terms and row.magnitude:
+        behind = behind + sum_error(f.tolerance, row.magnitude(f, exact), 1, dtype)
+    return row.slack(f, behind, dtype, exact) if row.slack else np.asarray(behind)
+
+
+def _line(op: Any, x: Array) -> Array:
+    return np.asarray(abs(op.alpha) * np.abs(x) + abs(op.beta))
+
+
+def _softmax_slack(op: Any, error: Array, dtype: np.dtype[Any], x: Array) -> Array:
+    """The rounding of x - max x, an absolute error of the exponent."""
+    vectors = x.reshape(op.view(x.shape))
+    distance = np.abs(vectors - np.max(vectors, axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(error + _relative(op.reference(x), distance.reshape(x.shape), dtype))
+
+
+def _relative(y: Array, exponent: Array, dtype: np.dtype[Any]) -> Array:
+    """What the rounding of an exponent of this size does to y."""
+    return np.asarray(
+        np.nan_to_num(np.abs(y) * np.abs(exponent), nan=0, posinf=0) * np.finfo(dtype).eps
+    )
+
+
+def _gelu_slack(op: Any, error: Array, dtype: np.dtype[Any], x: Array) -> Array:
+    """The rounding of x^2 / 2, or of 2 u, of which an exponential is taken in the left tail."""
+    left = np.minimum(x, 0)
+    cubic = 1.6 * left + 0.0714 * left * left * left
+    exponent = left * left if op.approximate == "none" else 2 * cubic
+    return _denormal_factor(op, error + _relative(op.reference(x), exponent, dtype), dtype, x)
+
+
+def _hard_swish(_: Operator, x: Array) -> Array:
+    return np.asarray(np.abs(x) * (np.abs(x) / 6 + 0.5))
+
+
+def _denormal_factor(op: Operator, error: Array, dtype: np.dtype[Any], x: Array) -> Array:
+    """x times a function of x that may be denormal: such numbers have fewer digits."""
+    least = op.tolerance.ulp * float(np.finfo(dtype).smallest_subnormal)
+    return np.asarray(error + np.abs(np.where(np.isfinite(x), x, 0)) * least)
+
+
+def _inner(a: Array, *_: Array) -> float:
+    """How many products a matrix product sums."""
+    return float(max(1, a.shape[-1] if a.ndim else 1))
+
+
+def _either_inner(a: Array, b: Array, *_: Array) -> float:
+    """The same where the matrices may be transposed: at most the larger of what it can be."""
+    return float(max(1, *(set(a.shape) & set(b.shape) or {1})))
+
+
+def _number(*inputs: Array) -> float:
+    return float(len(inputs))
+
+
+def _result(op: Any, x: Array) -> Array:
+    """Of a sum of positive numbers the magnitude is the sum itself; here relative to the result."""
+    return np.asarray(op.reference(x))
+
+
+def _log_softmax(op: Any, x: Array) -> Array:
+    vectors = x.reshape(op.view(x.shape))
+    most = np.max(vectors, axis=1, keepdims=True, initial=-np.inf)
+    total = np.sum(np.exp(vectors - most), axis=1, keepdims=True)
+    # An error relative to the sum is one relative to 1 of its logarithm.
+    return np.asarray(np.abs(vectors - most) + np.abs(np.log(total)) + 1).reshape(x.shape)
+
+
+def _size(x: Array) -> float:
+    """At most as many numbers are in one distribution."""
+    return float(min(max(1, *x.shape), 100)) if x.ndim else 1.0
+
+
+def _normalised(op: Any, x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Array:
+    shape = (1, -1) + (1,) * (x.ndim - 2) if x.ndim > 1 else (-1,)
+    s, b, m, v = (p.reshape(shape) for p in (scale, bias, mean, var))
+    return np.asarray(np.abs((x - m) * (s / np.sqrt(v + op.epsilon))) + np.abs(b))
+
+
+_SIMPLE = """Abs Neg Sign Not BitwiseNot IsNaN Exp Log Sqrt Reciprocal Erf Tanh Sigmoid Softplus Sin
+Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceil Round Relu Softsign""".split()
+_PAIRS = """Add Sub Mul Div BitwiseAnd BitwiseOr BitwiseXor And Or Xor Equal Less LessOrEqual
+Greater GreaterOrEqual PRelu""".split()
+
+ROWS: dict[tuple[str, str], Row] = {
+    **{("", name): unary(REGISTRY["", name]()) for name in _SIMPLE},
+    **{("", name): binary(REGISTRY["", name]()) for name in _PAIRS},
+    ("", "IsInf"): unary(
+        IsInf(), IsInf(detect_negative=False), IsInf(detect_positive=False), IsInf(False, False)
+    ),
+    ("", "LeakyRelu"): unary(LeakyRelu(), LeakyRelu(alpha=-2.0), LeakyRelu(alpha=0.0)),
+    ("", "ThresholdedRelu"): unary(ThresholdedRelu(), ThresholdedRelu(alpha=-0.5)),
+    ("", "Elu"): unary(Elu(), Elu(alpha=0.5), Elu(alpha=-3.0)),
+    ("", "Celu"): unary(Celu(), Celu(alpha=2.0), Celu(alpha=0.125)),
+    ("", "Selu"): unary(Selu(), Selu(alpha=0.5, gamma=-2.0)),
+    ("", "HardSigmoid"): replace(
+        unary(HardSigmoid(), HardSigmoid(alpha=0.25, beta=-1.0)), magnitude=_line
+    ),
+    ("", "HardSwish"): replace(unary(HardSwish()), magnitude=_hard_swish),
+    ("", "Swish"): replace(
+        unary(Swish(), Swish(alpha=-0.5), Swish(alpha=2.0)), slack=_denormal_factor
+    ),
+    ("", "Mish"): replace(unary(Mish()), slack=_denormal_factor),
+    ("", "Gelu"): replace(unary(Gelu(), Gelu("tanh")), slack=_gelu_slack),
+    ("", "Shrink"): unary(Shrink(), Shrink(bias=0.25, lambd=1.5), Shrink(bias=3.0, lambd=2.0)),
+    ("", "Cast"): Row(_cast),
+    ("", "Mod"): binary(Mod(fmod=True), Mod()),
+    ("", "Pow"): Row(_pow),
+    ("", "BitShift"): binary(BitShift("LEFT"), BitShift("RIGHT")),
+    ("", "Where"): Row(_where),
+    # Neither IEEE 754 nor NumPy say which of 0 and -0 is the larger one.
+    ("", "Clip"): Row(_clip, signed_zeros=False),
+    ("", "Max"): replace(variadic(REGISTRY["", "Max"]()), signed_zeros=False),
+    ("", "Min"): replace(variadic(REGISTRY["", "Min"]()), signed_zeros=False),
+    ("", "Sum"): replace(variadic(REGISTRY["", "Sum"]()), magnitude=_sum, count=_number),
+    ("", "Mean"): replace(variadic(REGISTRY["", "Mean"]()), magnitude=_mean, count=_number),
+    ("", "Identity"): unary(REGISTRY["", "Identity"]()),
+    ("", "Dropout"): unary(REGISTRY["", "Dropout"]()),
+    ("", "Reshape"): _RESHAPE,
+    ("", "Flatten"): _FLATTEN,
+    ("", "Squeeze"): _SQUEEZE,
+    ("", "Unsqueeze"): _UNSQUEEZE,
+    ("", "Concat"): _CONCAT,
+    ("", "Transpose"): _TRANSPOSE,
+    ("", "MatMul"): Row(_matmul, _product, _inner),
+    ("", "Gemm"): Row(_gemm, _affine, _either_inner),
+    ("", "Softmax"): Row(_along_axis(Softmax), _result, _size, _softmax_slack),
+    ("", "LogSoftmax"): Row(_along_axis(LogSoftmax), _log_softmax, _size),
+    ("sofie", "FlatSoftmax"): Row(_along_axis(FlatSoftmax), _result, _size, _softmax_slack),
+    ("sofie", "FlatLogSoftmax"): Row(_along_axis(FlatLogSoftmax), _log_softmax, _size),
+    ("", "BatchNormalization"): Row(_batch_normalization, _normalised),
+    ("sofie", "Dense"): Row(_dense, _layer, _inner, _layer_slack),
+    ("sofie", "NoActivation"): unary(NoActivation()),
+    ("sofie", "TrueLike"): unary(REGISTRY["sofie", "TrueLike"]()),
+}
