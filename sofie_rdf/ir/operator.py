@@ -138,6 +138,9 @@ class Operator:
     takes_sizes: ClassVar[bool] = False
     # The form for graphs in which what is `from_input` here is computed: its inputs are ONNX's.
     runtime: ClassVar[type[Operator] | None] = None
+    # What an event gives does not depend on the other events of the batch, where the batch is the
+    # first axis of all that has it.
+    is_rowwise: ClassVar[bool] = True
     # Equal nodes may give different results, and constant inputs give no constant.
     is_random: ClassVar[bool] = False
 

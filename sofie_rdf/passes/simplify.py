@@ -14,8 +14,9 @@ import numpy as np
 
 from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.builder import infer_node
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, name_of, substitute
 from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.operator import with_sizes
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.elementwise import (
     Cast,
@@ -170,20 +171,42 @@ def fold_constants(graph: Graph) -> Graph:
     """
     constants = dict(graph.constants)
     nodes = []
+    sizes: dict[str, Dim] = {}
     for node in graph.nodes:
         if _is_foldable(graph, node, constants):
             results = evaluate_node(node, constants)
             constants.update(zip(node.outputs, map(_frozen, results), strict=False))
+            if node.op.decides_sizes:
+                for name, array in zip(node.outputs, results, strict=False):
+                    named = map(name_of, graph.types[name].shape)
+                    sizes.update((n, s) for n, s in zip(named, array.shape, strict=True) if n)
         else:
             nodes.append(node)
-    return _rebuilt(graph, nodes, constants)
+    return _rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
+
+
+def _with_sizes(graph: Graph, sizes: Mapping[str, Dim]) -> Graph:
+    """The graph with other sizes for named ones."""
+    if not sizes:
+        return graph
+    types = {
+        name: TensorType(t.dtype, tuple(substitute(d, sizes) for d in t.shape))
+        for name, t in graph.types.items()
+    }
+    return replace(graph, types=MappingProxyType(types))
+
+
+def _node_with(node: Node, sizes: Mapping[str, Dim]) -> Node:
+    return replace(node, op=with_sizes(node.op, sizes)) if sizes else node
 
 
 def _is_foldable(graph: Graph, node: Node, constants: Mapping[str, Array]) -> bool:
     inputs = [i for i in node.inputs if i]
-    if not inputs or not all(i in constants for i in inputs):
+    if node.op.is_random or not inputs or not all(i in constants for i in inputs):
         return False
     before = sum(constants[i].nbytes for i in inputs)
+    if node.op.decides_sizes:
+        return before <= GROWTH
     after = [graph.types[o].nbytes for o in node.outputs]
     return all(isinstance(n, int) and n <= before + GROWTH for n in after)
 
@@ -203,7 +226,7 @@ def merge_equal(graph: Graph) -> Graph:
         node = _reading(node, same)
         # The text, because 0.0 == -0.0 and 1 == True.
         first = known.setdefault((type(node.op), repr(node.op), node.inputs), node.outputs)
-        if first == node.outputs or len(first) != len(node.outputs):
+        if node.op.is_random or first == node.outputs or len(first) != len(node.outputs):
             nodes.append(node)
             continue
         same.update(zip(node.outputs, first, strict=True))
