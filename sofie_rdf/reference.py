@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from sofie_rdf.ir.builder import infer_node
 from sofie_rdf.ir.dims import name_of
 from sofie_rdf.ir.graph import Graph, Node
-from sofie_rdf.ir.operator import symbols_in, with_sizes
-from sofie_rdf.ir.types import Array, TensorType, concrete
+from sofie_rdf.ir.operator import Operator, symbols_in, with_sizes
+from sofie_rdf.ir.types import Array, DType, TensorType, concrete
 
 __all__ = ["evaluate", "evaluate_node"]
 
 
 def evaluate_node(node: Node, values: Mapping[str, Array]) -> tuple[Array, ...]:
-    """The outputs of one node. Overflow and invalid values are results, not warnings."""
+    """The outputs of one node. Overflow and invalid values are results, not warnings.
+
+    Half precision is computed in float32 and then rounded.
+    """
     inputs = [values[name] if name else None for name in node.inputs]
+    wide = inputs
+    if any(map(_is_half, inputs)) and not (node.op.moves or node.op.is_alias):
+        wide = [i.astype(np.float32) if _is_half(i) else i for i in inputs]
     with np.errstate(all="ignore"):
-        result = node.op.reference(*inputs)
-    outputs = result if isinstance(result, tuple) else (result,)
-    return tuple(np.asarray(o) for o in outputs)
+        result = _result(node.op, wide)
+        outputs = [np.asarray(o) for o in (result if isinstance(result, tuple) else (result,))]
+        if wide is not inputs:
+            types = (None if i is None else TensorType(DType.of(i), i.shape) for i in inputs)
+            inferred = infer_node(node.op, list(types))
+            outputs = [
+                o.astype(t.dtype.numpy) if t.dtype.is_half else o
+                for o, t in zip(outputs, inferred, strict=False)
+            ]
+    return tuple(outputs)
+
+
+def _result(op: Operator, inputs: Sequence[Any]) -> Any:
+    if not op.bodies:
+        return op.reference(*inputs)
+
+    def body(graph: Graph, arrays: Sequence[Array]) -> Sequence[Array]:
+        found = evaluate(graph, dict(zip(graph.inputs, arrays, strict=True)))
+        return [found[name] for name in graph.outputs]
+
+    return op.run(body, *inputs)  # type: ignore[attr-defined]
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.name in ("float16", "bfloat16")
 
 
 def evaluate(graph: Graph, feeds: Mapping[str, Array], *, wide: bool = False) -> dict[str, Array]:

@@ -31,6 +31,30 @@ public:
       shape_ = shape;
    }
 
+   /// Room for `size` elements; the first `kept` stay. It doubles, so that growing often is cheap.
+   void reserve(Size kept, Size size)
+   {
+      if (size <= memory_.size())
+         return;
+      Buffer<T> larger(2 * size);
+      __builtin_memcpy(static_cast<void *>(larger.data()), memory_.data(), static_cast<std::size_t>(kept) * sizeof(T));
+      memory_ = static_cast<Buffer<T> &&>(larger);
+   }
+
+   /// Another shape for the elements that are there, for which there must be room.
+   void reshape(const Sizes<Rank> &shape) { shape_ = shape; }
+
+   /// Exchanges the contents, without copying.
+   void swap(Owned &other)
+   {
+      Buffer<T> memory = static_cast<Buffer<T> &&>(memory_);
+      memory_ = static_cast<Buffer<T> &&>(other.memory_);
+      other.memory_ = static_cast<Buffer<T> &&>(memory);
+      const Sizes<Rank> shape = shape_;
+      shape_ = other.shape_;
+      other.shape_ = shape;
+   }
+
    const Sizes<Rank> &shape() const { return shape_; }
    Size extent(int axis) const { return shape_[axis]; }
    T *data() { return memory_.data(); }

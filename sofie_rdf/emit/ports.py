@@ -21,6 +21,10 @@ RESERVED = frozenset(
 )
 
 
+# What else the emitted code calls thing1_, thing2_, ...
+_NUMBERED = ("slot", "grown", "body", "round", "stack")
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output of the network as a parameter of `infer`."""
@@ -65,6 +69,8 @@ class Interface:
 
     graph: Graph
     model: str
+    # A graph inside another one gives out tensors with memory of their own.
+    is_body: bool = False
 
     @cached_property
     def names(self) -> Mapping[str, str]:
@@ -75,7 +81,7 @@ class Interface:
         values = (*graph.inputs, *map(self._output_key, graph.outputs), *computed, *spaces)
         # In the body of infer, N is the signed form of the parameter N_.
         sizes = (n for s in self.sizes.values() for n in (s, f"{s}_"))
-        slots = (f"{kind}{i}_" for kind in ("slot", "grown") for i in range(len(graph.types)))
+        slots = (f"{kind}{i}_" for kind in _NUMBERED for i in range(len(graph.types)))
         return identifiers(values, {*RESERVED, *sizes, *slots, *self.data_sizes.values()})
 
     def _output_key(self, value: str) -> str:
@@ -95,7 +101,7 @@ class Interface:
     def data_sizes(self) -> Mapping[str, str]:
         """A C++ name for every named size that the data decide."""
         parameters = (n for s in self.sizes.values() for n in (s, f"{s}_"))
-        slots = (f"{k}{i}_" for k in ("slot", "grown") for i in range(len(self.graph.types)))
+        slots = (f"{k}{i}_" for k in _NUMBERED for i in range(len(self.graph.types)))
         return identifiers(self.graph.data_symbols, {*RESERVED, *parameters, *slots})
 
     @cached_property
@@ -112,7 +118,7 @@ class Interface:
         """Whether an output is handed out as a `sofie::Owned`."""
         maker = self.graph.producers.get(value)
         decided = maker is not None and maker.op.decides_sizes
-        return decided or self.graph.is_decided_by_data(value)
+        return self.is_body or decided or self.graph.is_decided_by_data(value)
 
     @property
     def inputs(self) -> list[Port]:

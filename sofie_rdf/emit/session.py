@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sofie_rdf.emit import bodies
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.ports import Interface
@@ -17,7 +18,7 @@ from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Argument, Call, Functor, Operand, Packed, Sizes, Tensor
 from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.passes.memory import Argument as Parameter
-from sofie_rdf.passes.memory import Grown, MemoryPlan, Scratch, Weight
+from sofie_rdf.passes.memory import Grown, MemoryPlan, Scratch, Weight, plan_memory
 
 __all__ = ["Emission", "emit", "include_directory", "inlined", "namespace_of"]
 
@@ -40,7 +41,7 @@ def namespace_of(name: str) -> str:
 def emit(graph: Graph, plan: MemoryPlan, *, name: str = "", namespace: str = "") -> Emission:
     """The header and the weight file of a planned graph. The same graph gives the same text."""
     name = name or graph.name
-    emitter = _Emitter(graph, plan, name, namespace or namespace_of(name))
+    emitter = Emitter(graph, plan, name, namespace or namespace_of(name))
     tensors = [graph.constants[t] for t in emitter.tensors]
     return Emission(name, emitter.namespace, emitter.header(), weight_file(tensors))
 
@@ -77,6 +78,7 @@ class _Step:
     outputs: tuple[str, ...]
     requirements: tuple[tuple[Dim, Dim], ...] = ()
     decides_sizes: bool = False
+    control: Node | None = None
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -87,17 +89,36 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class _Emitter:
+class Emitter:
     graph: Graph
     plan: MemoryPlan
     name: str
     namespace: str
+    # The struct that it writes, and its name as a member, for a graph inside another one.
+    struct: str = ""
+    member: str = ""
 
     # What there is to say ------------------------------------------------------------------------
 
     @cached_property
     def interface(self) -> Interface:
-        return Interface(self.graph, self.name)
+        return Interface(self.graph, self.name, is_body=bool(self.struct))
+
+    @cached_property
+    def bodies(self) -> Mapping[str, tuple[Emitter, ...]]:
+        """What writes the graphs in attributes, by the first output of their node."""
+        found: dict[str, tuple[Emitter, ...]] = {}
+        number = 0
+        for node in self.graph.nodes:
+            emitters = []
+            for graph in node.op.bodies.values():
+                names = f"{self.struct or 'Body'}_{number}", f"body{number}_"
+                plan = plan_memory(graph)
+                emitters.append(Emitter(graph, plan, self.name, self.namespace, *names))
+                number += 1
+            if emitters:
+                found[node.outputs[0]] = tuple(emitters)
+        return found
 
     @cached_property
     def steps(self) -> tuple[_Step, ...]:
@@ -113,7 +134,10 @@ class _Emitter:
         outputs = [self.graph.operand(o) for o in node.outputs]
         outputs += [Operand(n, t) for n, t in self.graph.workspace(node).items()]
         call = node.op.lower(inputs, outputs)
-        return _Step(label, call, node.outputs, node.op.requires(types), node.op.decides_sizes)
+        control = node if node.op.bodies else None
+        return _Step(
+            label, call, node.outputs, node.op.requires(types), node.op.decides_sizes, control
+        )
 
     def _copies(self) -> Iterable[_Step]:
         for source, output in self.plan.copies:
@@ -213,8 +237,8 @@ class _Emitter:
             case _:
                 return self.size(argument)
 
-    def statements(self, step: _Step) -> Iterable[str]:
-        """The lines of one step."""
+    def statements(self, step: _Step, known: set[str]) -> Iterable[str]:
+        """The lines of one step; ``known`` are the sizes that have been bound before."""
         if step.call or step.requirements:
             yield f"   // {comment(step.label)}"
         for left, right in step.requirements:
@@ -223,19 +247,38 @@ class _Emitter:
         if step.call is None:
             return
         yield from self._resizes(step)
+        if step.control is not None:
+            yield from bodies.statements(self, step.control, list(map(self._owned, step.outputs)))
+        else:
+            yield self._kernel_call(step, step.call)
+        if step.decides_sizes:
+            yield from self._bound(step, known)
+
+    def _kernel_call(self, step: _Step, call: Call) -> str:
         texts, tensors = [], 0
-        for argument in step.call.arguments:
+        for argument in call.arguments:
             tensors += isinstance(argument, Tensor)
-            const = tensors > step.call.outputs
+            const = tensors > call.outputs
             decided = step.decides_sizes and not const and isinstance(argument, Tensor)
             if isinstance(argument, Tensor) and decided and argument.operand.name in step.outputs:
                 texts.append(self._owned(argument.operand.name))
             else:
                 texts.append(self.argument(argument, const=const))
         joined = ",\n      ".join(texts)
-        yield f"   {step.call.kernel}(\n      {joined});"
-        if step.decides_sizes:
-            yield from self._bound(step)
+        return f"   {call.kernel}(\n      {joined});"
+
+    def read(self, value: str) -> str:
+        """A pointer to the elements of a value."""
+        return self.pointer(self.graph.operand(value), True)
+
+    def assignment(self, owned: str, value: str) -> str:
+        """Copies a value, with its shape, into a `sofie::Owned`."""
+        extents = ", ".join(map(self.size, self.types[value].shape))
+        return f"sofie::assign({owned}, {self.read(value)}, {{{{{extents}}}}});"
+
+    def step_name(self, node: Node) -> str:
+        """The struct of one round of a Loop."""
+        return f"Round{self.bodies[node.outputs[0]][0].struct.removeprefix('Body')}"
 
     def _check(self, condition: str, what: str) -> str:
         return f"   sofie::require({condition}, {string(what)});"
@@ -255,9 +298,8 @@ class _Emitter:
                 extents = ", ".join(map(self.size, self.types[output].shape))
                 yield f"   {self._owned(output)}.resize({{{{{extents}}}}});"
 
-    def _bound(self, step: _Step) -> Iterable[str]:
+    def _bound(self, step: _Step, known: set[str]) -> Iterable[str]:
         """The sizes that the kernel has decided: those that are new, and a check of the others."""
-        known = {*self.interface.sizes, *self._bound_before(step)}
         for output in step.outputs:
             for axis, dim in enumerate(self.graph.types[output].shape):
                 extent, name = f"{self._owned(output)}.extent({axis})", name_of(dim)
@@ -268,19 +310,21 @@ class _Emitter:
                     what = f"{self.name}: axis {axis} of {output} is not {dim}"
                     yield self._check(f"{extent} == {self.size(dim)}", what)
 
-    def _bound_before(self, step: _Step) -> Iterable[str]:
-        for earlier in self.steps[: self.steps.index(step)]:
-            if earlier.decides_sizes:
-                shapes = (self.graph.types[o].shape for o in earlier.outputs)
-                yield from filter(None, (name_of(d) for shape in shapes for d in shape))
-
     # Sections of the header ----------------------------------------------------------------------
 
     def header(self) -> str:
         guard = f"{self.namespace}_HXX"
         sections = [*self._title(), f"#ifndef {guard}", f"#define {guard}", "", *self._includes()]
         sections += ["", "SOFIE_BEGIN", "", f"namespace {self.namespace} {{", ""]
-        sections += [*self._weights(), "", *self._session(), "", *self._infer(), ""]
+        sections += [
+            *self._weights(),
+            "",
+            *self.structs(),
+            *self._session(),
+            "",
+            *self._infer(),
+            "",
+        ]
         sections += [f"}} // namespace {self.namespace}", "", "SOFIE_END", "", "#endif", ""]
         return "\n".join(sections)
 
@@ -291,12 +335,46 @@ class _Emitter:
             yield f"// {kind} {comment(port.value)}: {comment(str(port.type))}"
 
     def _includes(self) -> Iterable[str]:
+        return (f'#include "{h}"' for h in ("sofie/arena.hxx", *sorted(self.headers())))
+
+    def headers(self) -> set[str]:
+        """The headers of all kernels, in bodies too."""
         used = {h for n in self.graph.nodes if not n.op.is_alias for h in n.op.headers}
+        for emitter in (e for emitters in self.bodies.values() for e in emitters):
+            used |= emitter.headers()
         if self.plan.copies:
             used.add("sofie/kernels/layout.hxx")
         if self.grown or any(p.owned for p in self.interface.ports):
             used.add("sofie/owned.hxx")
-        return (f'#include "{h}"' for h in ("sofie/arena.hxx", *sorted(used)))
+        if any(t.dtype.is_half or t.dtype.is_storage for t in self.types.values()):
+            used.add("sofie/storage.hxx")
+        return used
+
+    def structs(self) -> Iterable[str]:
+        """The structs of all bodies, those inside them first."""
+        for node in self.graph.nodes:
+            for emitter in self.bodies.get(node.outputs[0], ()):
+                yield from emitter.structs()
+                yield from emitter.body_struct(node)
+        yield from bodies.step_structs(self)
+
+    def body_struct(self, node: Node) -> Iterable[str]:
+        """The struct of this graph, which is a body of the node."""
+        sizes = [f"[[maybe_unused]] sofie::Size {s}" for s in self.interface.sizes.values()]
+        ports = (f"[[maybe_unused]] {p.pointer}" for p in self.interface.ports)
+        parameters = ", ".join([*sizes, *ports])
+        yield f"/// A graph in {comment(node.origin.name or node.outputs[0])}."
+        yield f"struct {self.struct} {{"
+        yield from self._members()
+        yield from bodies.loop_members(node.op)
+        yield f"   SOFIE_KERNEL void run({parameters});"
+        yield "};"
+        yield ""
+        yield f"inline void {self.struct}::run({parameters})"
+        yield "{"
+        yield from self._body()
+        yield "}"
+        yield ""
 
     def _weights(self) -> Iterable[str]:
         yield "/// The constants as the kernels want them; all Sessions share one copy."
@@ -331,9 +409,7 @@ class _Emitter:
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."
         yield "class Session {"
         yield "   std::shared_ptr<const Weights> weights_;"
-        yield "   sofie::Arena scratch_;"
-        for member, value in self.grown.items():
-            yield f"   {self._owned_type(value)} {member};"
+        yield from self._members()
         yield ""
         yield "public:"
         yield "   /// Reads the weight file that was written with this header."
@@ -351,12 +427,23 @@ class _Emitter:
         yield from self.interface.overloads()
         yield "};"
 
-    def _infer(self) -> Iterable[str]:
-        lines = list(self._scratch())
+    def _members(self) -> Iterable[str]:
+        yield "   sofie::Arena scratch_;"
         for member, value in self.grown.items():
-            lines.append(f"   {self._owned_type(value)} &{self.interface.names[value]} = {member};")
+            yield f"   {self._owned_type(value)} {member};"
+        for emitter in (e for emitters in self.bodies.values() for e in emitters):
+            yield f"   {emitter.struct} {emitter.member};"
+
+    def _body(self) -> Iterable[str]:
+        yield from self._scratch()
+        for member, value in self.grown.items():
+            yield f"   {self._owned_type(value)} &{self.interface.names[value]} = {member};"
+        known = set(self.interface.sizes)
         for step in self.steps:
-            lines += self.statements(step)
+            yield from self.statements(step, known)
+
+    def _infer(self) -> Iterable[str]:
+        lines = list(self._body())
         # Inside, sizes are signed, so that arithmetic on them means what it says.
         signature = self.interface.signature("Session::")
         for name in self.interface.sizes.values():

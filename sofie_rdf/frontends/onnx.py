@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
 
 from sofie_rdf.errors import (
     CorruptFile,
@@ -17,16 +12,14 @@ from sofie_rdf.errors import (
     InputError,
     SofieError,
     UnsupportedFormat,
-    UnsupportedOperator,
     nearest,
 )
+from sofie_rdf.frontends.onnx_functions import with_functions_inlined
 from sofie_rdf.frontends.onnx_proto import Source, open_model
-from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
-from sofie_rdf.frontends.onnx_values import array_of, attribute_of, construct, dtype_of
-from sofie_rdf.ir.builder import Builder
+from sofie_rdf.frontends.onnx_scope import OnnxBuilder, Problems, Scope
+from sofie_rdf.frontends.onnx_values import dtype_of
 from sofie_rdf.ir.dims import Dim, symbol
-from sofie_rdf.ir.graph import Graph, Origin
-from sofie_rdf.ir.operator import Operator, lookup
+from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -39,10 +32,6 @@ OLDEST_OPSET = 7
 BATCH = "N"
 
 Shapes: TypeAlias = Mapping[str, Sequence["int | str | None"]]
-
-
-class Problems(list[SofieError]):
-    """Where errors go when all of them are wanted and not only the first."""
 
 
 def read(source: Source, *, name: str = "", shapes: Shapes | None = None) -> Graph:
@@ -64,29 +53,15 @@ def check(source: Source, *, name: str = "", shapes: Shapes | None = None) -> Pr
     return problems
 
 
-class _Builder(Builder):
-    """A Builder whose fresh names are none that nodes further down the file have."""
-
-    taken: AbstractSet[str] = frozenset()
-
-    def fresh(self, stem: str) -> str:
-        while (name := super().fresh(stem)) in self.taken:
-            stem += "_"
-        return name
-
-
 class _Reader:
     def __init__(
         self, source: Source, name: str, shapes: Shapes, problems: Problems | None
     ) -> None:
         self.file = open_model(source)
-        self.proto = self.file.proto.graph
         self.problems = problems
         self.shapes = shapes
-        stem = Path(source).stem if isinstance(source, (str, Path)) else self.proto.name
-        self.build = _Builder(name or stem or "model", self._provenance())
-        self.build.taken = {o for n in self.proto.node for o in n.output}
-        self.broken: set[str] = set()
+        stem = Path(source).stem if isinstance(source, (str, Path)) else self.file.proto.graph.name
+        self.build = OnnxBuilder(name or stem or "model", self._provenance())
 
     def _provenance(self) -> dict[str, str]:
         model = self.file.proto
@@ -98,33 +73,21 @@ class _Reader:
     def graph(self) -> Graph:
         """Inputs, constants, nodes, outputs, in that order."""
         self._refuse_features()
-        self._attempt(self._unknown_inputs)
-        initializers = {i.name: i for i in self.proto.initializer}
-        self._attempt(self._refuse_doubles, [i.name for i in self.proto.initializer])
+        self.proto = with_functions_inlined(self.file.proto, self.file.place).graph
+        self.build.taken = {o for n in self.proto.node for o in n.output}
+        scope = Scope(self.file.place, self.proto, self.opsets, self.build, self.problems)
+        scope.attempt(self._unknown_inputs)
+        initializers = {i.name for i in self.proto.initializer}
         for value in self.proto.input:
             if value.name not in initializers:
-                self._attempt(self._input, value, names=(value.name,))
-        for name, tensor in initializers.items():
-            self._attempt(self._initializer, tensor, names=(name,))
-        for node in self._sorted():
-            origin = Origin(self.file.place, node.name or (node.outputs or ("",))[0])
-            self._attempt(self._node, node, origin, names=node.outputs)
+                scope.attempt(self._input, value, names=(value.name,))
+        scope.run()
         outputs = [o.name for o in self.proto.output]
-        self._attempt(self._refuse_doubles, outputs)
+        scope.attempt(scope.refuse_doubles, outputs)
         for name in outputs:
-            self._attempt(self._output, name)
+            if name not in scope.broken:
+                scope.attempt(self._output, name)
         return self.build.graph(*(() if self.problems else outputs))
-
-    def _attempt(self, step: Any, *arguments: Any, names: Sequence[str] = ()) -> None:
-        """Run one step; when problems are collected, note its error and go on without `names`."""
-        try:
-            step(*arguments)
-        except SofieError as error:
-            placed = error.at(self.file.place)
-            if self.problems is None:
-                raise placed from None
-            self.problems.append(placed)
-            self.broken.update(names)
 
     def _refuse_features(self) -> None:
         import onnx
@@ -149,15 +112,6 @@ class _Reader:
                 place=self.file.place,
                 remedy="pip install --upgrade onnx",
             )
-        if self.proto.sparse_initializer:
-            raise UnsupportedFormat("has sparse weights", place=self.file.place)
-        if self.file.proto.functions:
-            listed = ", ".join(sorted({f.name for f in self.file.proto.functions}))
-            raise UnsupportedFormat(
-                f"defines functions of its own ({listed})",
-                place=self.file.place,
-                remedy="Inline them with onnx.inliner.inline_local_functions",
-            )
 
     def _unknown_inputs(self) -> None:
         weights = {i.name for i in self.proto.initializer}
@@ -169,11 +123,6 @@ class _Reader:
                     place=self.file.place,
                     remedy=nearest(name, known) or f"The inputs are {known}",
                 )
-
-    def _refuse_doubles(self, names: Sequence[str]) -> None:
-        for name, times in Counter(names).items():
-            if times > 1:
-                raise GraphError(f"defines {name!r} twice")
 
     def _input(self, value: onnx.ValueInfoProto) -> None:
         if not value.type.HasField("tensor_type"):
@@ -218,153 +167,10 @@ class _Reader:
             wanted += "_"
         return wanted
 
-    def _initializer(self, tensor: onnx.TensorProto) -> None:
-        if not tensor.name:
-            raise GraphError("a weight has no name")
-        array = array_of(tensor)
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise CorruptFile(
-                f"weight {tensor.name!r} holds NaN",
-                remedy="The training has diverged, or the file is damaged",
-            )
-        self.build.constant(array, tensor.name)
-
-    # Nodes ---------------------------------------------------------------------------------------
-
-    def _sorted(self) -> Iterable[OnnxNode]:
-        """The nodes in an order that can run, the file's if it can; others are reported."""
-        known = {"", *(v.name for v in self.proto.input), *(i.name for i in self.proto.initializer)}
-        waiting: list[OnnxNode] = []
-        for proto in self.proto.node:
-            self._attempt(lambda p=proto: waiting.append(self._onnx_node(p)), names=proto.output)
-        known |= self.broken
-        computed = {o for n in waiting for o in n.outputs}
-        for node in waiting:
-            undefined = [i for i in node.inputs if i not in known and i not in computed]
-            if undefined:
-                self._attempt(self._undefined, node, undefined[0], names=undefined)
-        known |= self.broken - computed
-        missing = [set(n.inputs) - known for n in waiting]
-        readers: dict[str, list[int]] = {}
-        for number, values in enumerate(missing):
-            for value in values:
-                readers.setdefault(value, []).append(number)
-        ready = [number for number, values in enumerate(missing) if not values]
-        while ready:
-            node = waiting[heapq.heappop(ready)]
-            yield node
-            for value in node.outputs:
-                for number in readers.pop(value, ()):
-                    missing[number].discard(value)
-                    if not missing[number]:
-                        heapq.heappush(ready, number)
-        stuck = [n for n, values in zip(waiting, missing, strict=True) if values]
-        if stuck:
-            self._attempt(self._cycle, stuck, names=[o for n in stuck for o in n.outputs])
-            yield from stuck
-
-    def _undefined(self, node: OnnxNode, value: str) -> None:
-        place = str(Origin(self.file.place, node.name or node.op_type))
-        raise GraphError(f"reads {value!r}, which nothing computes", place=place)
-
-    def _cycle(self, nodes: Sequence[OnnxNode]) -> None:
-        listed = ", ".join(repr(n.name or (*n.outputs, n.op_type)[0]) for n in nodes[:5])
-        more = " and others" if len(nodes) > 5 else ""
-        raise GraphError(f"nodes {listed}{more} wait for each other: the graph has a cycle")
-
     def _output(self, name: str) -> None:
-        if name not in self.build.types and name not in self.broken:
+        if name not in self.build.types:
             remedy = nearest(name, self.build.types)
             raise GraphError(f"nothing computes the output {name!r}", remedy=remedy)
-
-    def _onnx_node(self, node: onnx.NodeProto) -> OnnxNode:
-        domain = node.domain or "ai.onnx"
-        try:
-            attributes = {a.name: attribute_of(a) for a in node.attribute}
-        except SofieError as error:
-            place = Origin(self.file.place, node.name or next(iter(node.output), ""))
-            raise error.at(str(place)) from None
-        return OnnxNode(
-            name=node.name,
-            domain="" if domain == "ai.onnx" else domain,
-            op_type=node.op_type,
-            version=self.opsets.get(domain, 0),
-            inputs=tuple(node.input),
-            outputs=tuple(node.output),
-            attributes=attributes,
-        )
-
-    def _node(self, node: OnnxNode, origin: Origin) -> None:
-        try:
-            self._convert(node, origin)
-        except SofieError as error:
-            raise error.at(str(origin)) from None
-        except Exception as error:
-            # What no exporter writes, in some combination that no rule has thought of.
-            raise GraphError(f"makes no sense: {error}", place=str(origin)) from error
-
-    def _convert(self, node: OnnxNode, origin: Origin) -> None:
-        rule = rule_for(node)
-        operator = None if rule else _lookup(node)
-        if self.broken.intersection(node.inputs):
-            self.broken.update(node.outputs)
-            return
-        if rule is not None:
-            rule(node, self.build, origin)
-            return
-        assert operator is not None
-        op, inputs = self._operator(operator, node)
-        outputs = list(node.outputs)
-        while outputs and not outputs[-1]:
-            outputs.pop()
-        self.build(op, *inputs, outputs=outputs, origin=origin)
-
-    def _operator(
-        self, operator: type[Operator], node: OnnxNode
-    ) -> tuple[Operator, tuple[str, ...]]:
-        values = dict(node.attributes)
-        folded = operator.folded_inputs()
-        try:
-            for position, field in folded.items():
-                if position < len(node.inputs) and node.inputs[position]:
-                    values[field] = self._known(node, position, field)
-            op = construct(operator, values)
-        except _Computed as error:
-            if operator.runtime is None:
-                raise UnsupportedOperator(error.thing, remedy=error.remedy) from None
-            folded, op = {}, construct(operator.runtime, node.attributes)
-        inputs = [i for p, i in enumerate(node.inputs) if p not in folded]
-        while inputs and not inputs[-1]:
-            inputs.pop()
-        if op.arity()[1] is None and "" in inputs:
-            raise GraphError(f"{operator.name} lacks an input that it needs")
-        return op, tuple(inputs)
-
-    def _known(self, node: OnnxNode, position: int, field: str) -> Any:
-        value = self.build.value_of(node.inputs[position])
-        if value is None:
-            raise _Computed(
-                f"{node.op_type} needs {field!r} ({node.inputs[position]!r}) when the model is "
-                "read, but it is computed",
-                remedy="Make it a constant of the model, e.g. by exporting with fixed sizes",
-            )
-        return value.item() if value.ndim == 0 else tuple(value.tolist())
-
-
-class _Computed(UnsupportedOperator):
-    """What must be known when the model is read is computed when it runs."""
-
-
-def _lookup(node: OnnxNode) -> type[Operator]:
-    """The operator; near names are offered only where the name is not ONNX's own."""
-    import onnx
-
-    try:
-        return lookup(node.domain, node.op_type)
-    except UnsupportedOperator as error:
-        if onnx.defs.has(node.op_type, node.domain):
-            raise UnsupportedOperator(error.thing) from None
-        raise
 
 
 def _check_shape(name: str, shape: Any) -> None:

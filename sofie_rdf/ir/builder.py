@@ -106,12 +106,13 @@ class Builder:
         """Apply ``op``; the name of its first output. Errors name the node's origin."""
         try:
             op, types = self._inferred(op, inputs)
-            names = tuple(outputs) or tuple(self.fresh(op.name.lower()) for _ in types)
+            names = list(outputs) or [""] * len(types)
             if len(names) > len(types):
                 raise GraphError(f"{op.name} has {len(types)} outputs, not {len(names)}")
-            kept = tuple(n or self.fresh(op.name.lower()) for n in names)
-            for name, type_ in zip(kept, types, strict=False):
-                self._define(name, self._named(name, type_))
+            for number, type_ in enumerate(types[: len(names)]):
+                names[number] = names[number] or self.fresh(op.name.lower())
+                self._define(names[number], self._named(names[number], type_))
+            kept = tuple(names)
             self._follow(op, inputs, kept)
         except SofieError as error:
             raise error.at(str(origin)) from None
@@ -121,7 +122,7 @@ class Builder:
     def graph(self, *outputs: str) -> Graph:
         """The finished graph."""
         for name in outputs:
-            self._type(name)
+            self.type_of(name)
         return Graph(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -158,7 +159,7 @@ class Builder:
     ) -> tuple[Operator, tuple[TensorType, ...]]:
         """The output types. Where two sizes must be equal, one of them gets the other's name."""
         try:
-            return op, infer_node(op, [self._type(i) if i else None for i in inputs])
+            return op, infer_node(op, [self.type_of(i) if i else None for i in inputs])
         except SizesDiffer as error:
             values = self._equation(*error.pair)
             if not values:
@@ -241,7 +242,12 @@ class Builder:
                 array = array.astype(type_.dtype.numpy)
         self.known[name] = array
 
-    def _type(self, name: str) -> TensorType:
+    def has(self, name: str) -> bool:
+        """Whether there is such a value."""
+        return name in self.types
+
+    def type_of(self, name: str) -> TensorType:
+        """The type of a value; `GraphError` where there is none of this name."""
         if name not in self.types:
             raise GraphError(f"value {name!r} is used but nothing computes it")
         return self.types[name]

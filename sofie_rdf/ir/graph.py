@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 
-from sofie_rdf.ir.dims import Dim, Size, name_of, symbols_of
-from sofie_rdf.ir.operator import Operand, Operator
+from sofie_rdf.ir.dims import Dim, Size, name_of, substitute, symbols_of
+from sofie_rdf.ir.operator import Operand, Operator, with_sizes
 from sofie_rdf.ir.types import Array, TensorType
 
 __all__ = ["Graph", "Node", "Origin"]
@@ -101,6 +101,32 @@ class Graph:
             total = total + node.op.multiply_adds(types)
         return total
 
+    def with_sizes(self, values: Mapping[str, Dim]) -> Graph:
+        """The graph with other sizes for named ones."""
+        if not symbols_among(self.types.values()) & values.keys():
+            return self
+        types = {
+            name: t.reshaped(tuple(substitute(d, values) for d in t.shape))
+            for name, t in self.types.items()
+        }
+        nodes = tuple(replace(n, op=with_sizes(n.op, values)) for n in self.nodes)
+        return replace(self, types=MappingProxyType(types), nodes=nodes)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same graph, names included; constants must be the same arrays."""
+        if not isinstance(other, Graph):
+            return NotImplemented
+        mine, theirs = self._structure(), other._structure()
+        constants = self.constants.keys() == other.constants.keys()
+        same = constants and all(a is other.constants[n] for n, a in self.constants.items())
+        return mine == theirs and dict(self.types) == dict(other.types) and same
+
+    def __hash__(self) -> int:
+        return hash(self._structure())
+
+    def _structure(self) -> tuple[object, ...]:
+        return self.name, self.inputs, self.outputs, self.nodes
+
     def workspace(self, node: Node) -> dict[str, TensorType]:
         """The scratch memory that the kernel of a node needs, under names that no value has."""
         types = [self.types[i] if i else None for i in node.inputs]
@@ -118,6 +144,11 @@ class Graph:
         from sofie_rdf.ir.text import graph_text
 
         return graph_text(self)
+
+
+def symbols_among(types: Iterable[TensorType]) -> frozenset[str]:
+    """The named sizes of these types."""
+    return frozenset().union(*(_symbols(t.shape) for t in types))
 
 
 def _symbols(shape: tuple[Dim, ...]) -> frozenset[str]:

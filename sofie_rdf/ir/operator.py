@@ -191,6 +191,12 @@ class Operator:
         nested = (h for v in values if isinstance(v, Operator) for h in v.headers)
         return (self.header, *nested)
 
+    @property
+    def bodies(self) -> Mapping[str, Any]:
+        """The graphs among the attributes."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if hasattr(value, "with_sizes")}
+
     @classmethod
     @cache
     def arity(cls) -> tuple[int, int | None]:
@@ -235,6 +241,8 @@ def with_sizes(op: Operator, values: Mapping[str, Dim]) -> Operator:
         value = getattr(op, f.name)
         if isinstance(value, Size):
             changed[f.name] = substitute(value, values)
+        elif hasattr(value, "with_sizes"):  # A graph.
+            changed[f.name] = value.with_sizes(values)
         elif isinstance(value, tuple) and any(isinstance(d, Size) for d in value):
             changed[f.name] = tuple(
                 substitute(d, values) if isinstance(d, Size) else d for d in value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import reduce
 from typing import Any, TypeAlias
@@ -115,6 +115,10 @@ class TensorType:
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+    def reshaped(self, shape: Shape) -> TensorType:
+        """The same with another shape."""
+        return replace(self, shape=shape)
 
     @property
     def size(self) -> Dim:

@@ -16,7 +16,8 @@ from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.session import Emission, emit, namespace_of
 from sofie_rdf.errors import InputError, JitError, ShapeError
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import Array, concrete
+from sofie_rdf.ir.types import Array, DType, concrete
+from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.reference import evaluate
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
@@ -113,6 +114,7 @@ def _release(entries: Mapping[str, Any], weights: int, idle: list[int]) -> None:
 
 def compile_graph(graph: Graph) -> Compiled:
     """Emit, declare and try out; `JitError` with the reason where any of it fails."""
+    graph = widen_halves(graph)
     plan = plan_memory(graph)
     digest = hashlib.sha256(emit(graph, plan, namespace="sofie_model").header.encode()).hexdigest()
     namespace = f"{namespace_of(graph.name)}_{digest[:12]}"
@@ -228,8 +230,14 @@ def _example(graph: Graph, name: str, sizes: Mapping[str, int], random: Any) -> 
 
 
 def _agree(found: Any, expected: Any, exact: Any) -> bool:
-    if found.dtype != expected.dtype or found.shape != expected.shape:
+    if found.dtype != expected.dtype or found.ndim != expected.ndim:
         return False
+    if not found.size and not expected.size:
+        return True  # What a loop has stacked in no round has sizes that mean nothing.
+    if found.shape != expected.shape:
+        return False
+    if DType.of(found).is_half:
+        found, expected, exact = (a.astype(np.float64) for a in (found, expected, exact))
     if found.dtype.kind != "f":
         # Rounding may decide a comparison or a conversion either way; most are decided clearly.
         settled = expected == exact

@@ -271,4 +271,4 @@ def alone(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_together("node", sys.argv[1:2])[sys.argv[1]])
+    sys.exit(run_together("node", sys.argv[1:2])[sys.argv[1]] or 0)

@@ -19,7 +19,6 @@ from sofie_rdf.ir.types import Array, normal_axis
 from sofie_rdf.ops.elementwise import Cast, Clip, TrueLike
 from sofie_rdf.ops.layout import Dropout
 from sofie_rdf.ops.normalization import (
-    BatchNormalization,
     FlatLogSoftmax,
     FlatSoftmax,
     LogSoftmax,
@@ -110,21 +109,3 @@ onnx_rule("Softmax", below=13, attributes={"axis": int})(
 onnx_rule("LogSoftmax", below=13, attributes={"axis": int})(
     _softmax_over_the_rest(LogSoftmax, FlatLogSoftmax)
 )
-
-
-_STATISTICS = {"epsilon": float, "momentum": float, "spatial": int}
-
-
-@onnx_rule("BatchNormalization", below=9, inputs=(5, 5), outputs=5, attributes=_STATISTICS)
-def _batch_normalization(node: OnnxNode, build: Builder, origin: Origin) -> None:
-    """``spatial`` was 1, as it is now always, or statistics were kept for every position."""
-    if not node.attributes.get("spatial", 1):
-        raise UnsupportedOperator("BatchNormalization with spatial=0 is not supported")
-    if any(node.outputs[1:]):
-        raise UnsupportedOperator(
-            "BatchNormalization with other outputs than y is that of a training",
-            remedy="Export the model for inference, e.g. after model.eval()",
-        )
-    epsilon = node.attributes.get("epsilon", 1e-5)
-    outputs = node.outputs[:1]
-    build(BatchNormalization(epsilon=epsilon), *node.inputs, outputs=outputs, origin=origin)

@@ -11,7 +11,7 @@ from sofie_rdf.errors import GraphError, UnsupportedOperator, nearest
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 
-__all__ = ["OnnxNode", "Rule", "onnx_rule", "rule_for"]
+__all__ = ["OnnxNode", "Rule", "has_rule", "onnx_rule", "rule_for"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class OnnxNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    # Values of the graphs around it that graphs in its attributes read.
+    captured: tuple[str, ...] = ()
 
 
 Rule: TypeAlias = Callable[[OnnxNode, Builder, Origin], None]
@@ -73,6 +75,11 @@ def rule_for(node: OnnxNode) -> Rule | None:
         form.rule(node, build, origin)
 
     return checked
+
+
+def has_rule(domain: str, op_type: str) -> bool:
+    """Whether there is a rule for this operator, in whatever version."""
+    return (domain, op_type) in _RULES
 
 
 def onnx_rule(
