@@ -19,6 +19,7 @@ from sofie_rdf.frontends.onnx import Problems, Shapes
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType
+from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import run
 from sofie_rdf.runtime.arrays import bind_inputs
@@ -67,7 +68,7 @@ class Model:
     @cached_property
     def optimized(self) -> Graph:
         """The graph after all passes: what is emitted and run."""
-        return run(self.graph)
+        return widen_halves(run(self.graph))
 
     @cached_property
     def plan(self) -> MemoryPlan:

@@ -96,10 +96,13 @@ class _Reader:
         self.opsets = dict(imports)
         if len(imports) > len(self.opsets):
             raise CorruptFile("says twice which opset it uses", place=self.file.place)
-        if "ai.onnx" not in self.opsets:
-            raise CorruptFile("does not say which opset it uses", place=self.file.place)
-        version = self.opsets["ai.onnx"]
         newest = onnx.defs.onnx_opset_version()
+        if "ai.onnx" not in self.opsets:
+            # A model of nothing but ai.onnx.ml need not say.
+            if not imports or any(n.domain in ("", "ai.onnx") for n in self.file.proto.graph.node):
+                raise CorruptFile("does not say which opset it uses", place=self.file.place)
+            self.opsets["ai.onnx"] = newest
+        version = self.opsets["ai.onnx"]
         if version < OLDEST_OPSET:
             raise UnsupportedFormat(
                 f"uses opset {version}; the oldest one that is read is {OLDEST_OPSET}",

@@ -22,9 +22,11 @@ from sofie_rdf.frontends import onnx_control
 from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
 from sofie_rdf.frontends.onnx_values import array_of, attribute_of, construct
 from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator, lookup
 from sofie_rdf.ir.types import Array, TensorType
+from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.layout import Identity
 
 if TYPE_CHECKING:
@@ -46,6 +48,20 @@ class OnnxBuilder(Builder):
         while (name := super().fresh(stem)) in self.taken:
             stem += "_"
         return name
+
+    def _assuming(self, inputs: tuple[str, ...], left: Dim, right: Dim) -> tuple[str, ...]:
+        """Inputs whose sizes are checked when the model runs: the simpler of two that are equal."""
+        if isinstance(left - right, int):
+            return inputs
+        wanted, other = sorted((left, right), key=lambda d: len(str(d)))
+        found = []
+        for name in inputs:
+            shape = self.type_of(name).shape if name else ()
+            if other in shape:
+                assumed = tuple(wanted if d == other else d for d in shape)
+                name = self(Assume(assumed), name)
+            found.append(name)
+        return tuple(found)
 
 
 class _BodyBuilder(OnnxBuilder):
@@ -193,7 +209,7 @@ class Scope:
     def _sorted(self) -> Iterable[OnnxNode]:
         """The nodes in an order that can run, the file's if it can; others are reported."""
         known = {"", *(v.name for v in self.proto.input), *(i.name for i in self.proto.initializer)}
-        known |= self.outside
+        known |= self.outside - set(self._names())
         waiting: list[OnnxNode] = []
         for proto in self.proto.node:
             self.attempt(lambda p=proto: waiting.append(self._onnx_node(p)), names=proto.output)
@@ -204,7 +220,7 @@ class Scope:
             if undefined:
                 self.attempt(self._undefined, node, undefined[0], names=undefined)
         known |= self.broken - computed
-        missing = [(set(_read_by(n)) - known) | (set(_read_by(n)) & computed) for n in waiting]
+        missing = [set(_read_by(n)) - known for n in waiting]
         readers: dict[str, list[int]] = {}
         for number, values in enumerate(missing):
             for value in values:

@@ -105,7 +105,7 @@ class Builder:
     ) -> str:
         """Apply ``op``; the name of its first output. Errors name the node's origin."""
         try:
-            op, types = self._inferred(op, inputs)
+            op, inputs, types = self._inferred(op, inputs)
             names = list(outputs) or [""] * len(types)
             if len(names) > len(types):
                 raise GraphError(f"{op.name} has {len(types)} outputs, not {len(names)}")
@@ -155,17 +155,24 @@ class Builder:
     # Sizes that turn out to be equal -------------------------------------------------------------
 
     def _inferred(
-        self, op: Operator, inputs: Sequence[str]
-    ) -> tuple[Operator, tuple[TensorType, ...]]:
+        self, op: Operator, inputs: tuple[str, ...]
+    ) -> tuple[Operator, tuple[str, ...], tuple[TensorType, ...]]:
         """The output types. Where two sizes must be equal, one of them gets the other's name."""
         try:
-            return op, infer_node(op, [self.type_of(i) if i else None for i in inputs])
+            return op, inputs, infer_node(op, [self.type_of(i) if i else None for i in inputs])
         except SizesDiffer as error:
             values = self._equation(*error.pair)
             if not values:
-                raise
+                assumed = self._assuming(inputs, *error.pair)
+                if assumed == inputs:
+                    raise
+                return self._inferred(op, assumed)
         self._replace_sizes(values)
         return self._inferred(with_sizes(op, values), inputs)
+
+    def _assuming(self, inputs: tuple[str, ...], left: Dim, right: Dim) -> tuple[str, ...]:  # noqa: ARG002
+        """The inputs under which two sizes are equal that no name can make so; here, none."""
+        return inputs
 
     def _equation(self, left: Dim, right: Dim) -> Mapping[str, Dim]:
         """What must replace a named size so that both are equal; nothing where none can."""

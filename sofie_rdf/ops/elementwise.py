@@ -25,8 +25,10 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, TensorType, broadcast
 from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops.casts import Cast as Cast
 
-ALL = frozenset(d for d in DType if not (d.is_half or d.is_storage))
+ALL = frozenset(d for d in DType if not d.is_storage)
+STORED = frozenset(DType)
 BOOL = frozenset({DType.BOOL})
 FLOATS = frozenset(d for d in ALL if d.is_float)
 INTEGERS = frozenset(d for d in DType if d.is_integer)
@@ -542,32 +544,6 @@ class Shrink(Unary):
         return np.where(np.isnan(wide), wide, outside).astype(x.dtype)
 
 
-@operator(since=19)
-class Cast(Unary):
-    """x as another element type; floats become integers towards zero, bools by x != 0"""
-
-    to: DType
-    # Of a conversion to eight bits and fewer, which no value here has.
-    saturate: bool = True
-    round_mode: str = "up"
-    dtypes: ClassVar[frozenset[DType]] = ALL
-
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
-        return TensorType(self.to, x.shape)
-
-    def functor(self) -> Functor:
-        return Functor(f"sofie::Cast<{self.to.cxx}>")
-
-    def on_sizes(self, *inputs: Array) -> Array:
-        (x,) = inputs
-        if not self.to.is_integer or self.to.nbytes < 4:
-            raise dims.Undecided
-        return x
-
-    def reference(self, x: Array) -> Array:
-        return x.astype(self.to.numpy)
-
-
 # Two and more arguments ---------------------------------------------------------------------------
 
 
@@ -812,7 +788,8 @@ class Where(Elementwise):
 
     on_size: ClassVar[Any] = dims.choose
 
-    dtypes: ClassVar[frozenset[DType]] = ALL
+    moves: ClassVar[bool] = True
+    dtypes: ClassVar[frozenset[DType]] = STORED
     tolerance: ClassVar[Tolerance] = Tolerance()
 
     def infer(  # type: ignore[override]

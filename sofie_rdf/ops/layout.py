@@ -1,28 +1,117 @@
-"""Operators that move elements, or only say that their shape is another."""
+"""Operators that say that their shape is another, and those that put whole axes elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from itertools import accumulate
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sofie_rdf.errors import ShapeError
-from sofie_rdf.ir.dims import Dim, product
+from sofie_rdf.ir.dims import (
+    UNKNOWN,
+    Dim,
+    SizesDiffer,
+    ceil_div,
+    maximum,
+    minimum,
+    name_of,
+    product,
+    require_equal,
+)
 from sofie_rdf.ir.operator import (
+    Argument,
     Call,
     Operand,
     Operator,
+    Sizes,
     Tensor,
     from_input,
     operator,
     require_same_dtype,
 )
-from sofie_rdf.ir.types import Array, Shape, TensorType, normal_axis
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
+from sofie_rdf.ops.elementwise import INTEGERS
+
+HEADER = "sofie/kernels/layout.hxx"
 
 
-class _Alias(Operator):
+# Shared with the other families -------------------------------------------------------------------
+
+
+def memory(operand: Operand | None) -> Tensor:
+    """The memory of a value, without extents.
+
+    The kernel is told the sizes apart, at run time, so that it is one for all shapes.
+    """
+    assert operand is not None
+    return Tensor(operand, ())
+
+
+def strides(shape: Shape) -> Shape:
+    """How many elements lie between neighbours along each axis of a dense tensor."""
+    behind = accumulate(reversed(shape), lambda a, b: a * b, initial=1)
+    return tuple(behind)[:-1][::-1] if shape else ()
+
+
+def merged(extents: Sequence[Dim], steps: Sequence[Dim]) -> tuple[Shape, Shape]:
+    """The same walk through memory with as few axes as it has, at least one."""
+    kept: list[tuple[Dim, Dim]] = []
+    for extent, step in zip(extents, steps, strict=True):
+        if extent == 1:
+            continue
+        if kept and kept[-1][1] == extent * step:
+            kept[-1] = (kept[-1][0] * extent, step)
+        else:
+            kept.append((extent, step))
+    return (tuple(e for e, _ in kept), tuple(s for _, s in kept)) if kept else ((1,), (1,))
+
+
+def read_strided(
+    y: Operand, x: Operand | None, extents: Sequence[Dim], steps: Sequence[Dim], start: Dim = 0
+) -> Call:
+    """y is dense and has these extents; x is read from ``start`` on, in these steps."""
+    sizes = (Sizes(shape) for shape in merged(extents, steps))
+    return Call("sofie::read_strided", (*sizes, start, memory(y), memory(x)))
+
+
+def transposed(y: Operand, x: Operand, shape: Shape, perm: Sequence[int]) -> Call:
+    """y is x, seen in this shape, with its axes in another order."""
+    steps = strides(shape)
+    return read_strided(y, x, [shape[a] for a in perm], [steps[a] for a in perm])
+
+
+def require_index_types(*types: TensorType) -> None:
+    """Positions are int32 or int64."""
+    for type_ in types:
+        if type_.dtype not in (DType.INT32, DType.INT64):
+            require_same_dtype(type_, TensorType(DType.INT64))
+
+
+def listed_length(type_: TensorType, what: str) -> int:
+    """The number of elements of a list of sizes that is computed; it must be known itself."""
+    if type_.dtype not in INTEGERS:
+        require_same_dtype(type_, TensorType(DType.INT64))
+    if type_.rank > 1 or not isinstance(type_.size, int):
+        raise ShapeError(f"needs a list of known length for {what}, not {type_}")
+    return type_.size
+
+
+def unknown(type_: TensorType, rank: int) -> TensorType:
+    """The same element type with sizes that only the data decide."""
+    return TensorType(type_.dtype, (UNKNOWN,) * rank)
+
+
+class _Layout(Operator):
+    header: ClassVar[str] = HEADER
+    moves: ClassVar[bool] = True
+
+
+class _Alias(_Layout):
     """The same elements in the same order, with another shape: no work at run time."""
+
+    takes_sizes: ClassVar[bool] = True
 
     @property
     def is_alias(self) -> bool:
@@ -35,11 +124,26 @@ class _Alias(Operator):
         return Call("sofie::copy", (Tensor(outputs[0], size), Tensor(x, size)))
 
 
-class _Layout(Operator):
-    header: ClassVar[str] = "sofie/kernels/layout.hxx"
+class Reshaped(_Layout):
+    """The same elements with a shape that is computed: copied, as it is memory of its own."""
+
+    decides_sizes: ClassVar[bool] = True
+    kernel: ClassVar[str]
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, shape = inputs
+        assert x is not None and shape is not None
+        extra = (*self.arguments(), shape.type.size)
+        return Call(self.kernel, (*extra, Sizes(x.type.shape), *map(memory, (*outputs, x, shape))))
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return ()
 
 
-@operator(since=21, header="sofie/kernels/layout.hxx")
+# The same memory ----------------------------------------------------------------------------------
+
+
+@operator(since=21)
 class Identity(_Alias):
     """x"""
 
@@ -50,7 +154,7 @@ class Identity(_Alias):
         return x
 
 
-@operator(since=13, header="sofie/kernels/layout.hxx")
+@operator(since=13)
 class Dropout(_Alias):
     """x: nothing is dropped at inference"""
 
@@ -61,18 +165,52 @@ class Dropout(_Alias):
         return x
 
 
-@operator(since=21, header="sofie/kernels/layout.hxx")
+@operator(domain="sofie")
+class RuntimeReshape(Reshaped):
+    """x in a shape that is computed, in which 0 and -1 mean what they mean for Reshape"""
+
+    kernel: ClassVar[str] = "sofie::runtime_reshape"
+    allowzero: bool = False
+
+    def infer(self, x: TensorType, shape: TensorType) -> TensorType:
+        return unknown(x, listed_length(shape, "the shape"))
+
+    def reference(self, x: Array, shape: Array) -> Array:
+        return Reshape(tuple(shape.ravel().tolist()), self.allowzero).reference(x)
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return (int(self.allowzero),)
+
+
+@operator(since=21)
 class Reshape(_Alias):
     """x in another shape; 0 keeps an axis (unless allowzero) and one -1 takes what is left"""
 
     shape: Shape = from_input(1)
     allowzero: bool = False
+    runtime: ClassVar[type[Operator] | None] = RuntimeReshape
 
     def infer(self, x: TensorType) -> TensorType:
         shape = self._resolved(x.shape)
-        if product(shape) != x.size:
-            raise ShapeError(f"cannot give {x.size} elements the shape [{_listed(shape)}]")
+        for size, wanted in self._doubtful(x, shape):
+            message = f"cannot give {wanted} elements the shape [{_listed(shape)}]"
+            if isinstance(size, int) and isinstance(wanted, int):
+                raise ShapeError(message)
+            # One may be a name for the other; else the run tells.
+            if all(isinstance(d, int) or name_of(d) for d in (size, wanted)):
+                raise SizesDiffer(message, pair=(size, wanted))
         return TensorType(x.dtype, shape)
+
+    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:
+        (x,) = inputs
+        assert x is not None
+        return self._doubtful(x, self._resolved(x.shape))
+
+    @staticmethod
+    def _doubtful(x: TensorType, shape: Shape) -> tuple[tuple[Dim, Dim], ...]:
+        """The number of elements before and after, where they are not equal for certain."""
+        size = product(shape)
+        return () if size == x.size else ((size, x.size),)
 
     def _resolved(self, old: Shape) -> Shape:
         """The new shape, with what 0 and -1 stand for."""
@@ -103,12 +241,12 @@ def _rest(size: Dim, known: Dim) -> Dim:
     if known == 0:
         raise ShapeError("cannot tell what -1 means beside an axis of size 0")
     rest = size // known
-    if rest * known != size:
+    if isinstance(size, int) and isinstance(known, int) and rest * known != size:
         raise ShapeError(f"cannot divide {size} elements by {known}")
     return rest
 
 
-@operator(since=21, header="sofie/kernels/layout.hxx")
+@operator(since=21)
 class Flatten(_Alias):
     """x as a matrix: the axes before ``axis`` are its rows, the others its columns"""
 
@@ -124,11 +262,28 @@ class Flatten(_Alias):
         return np.reshape(x, (rows, int(np.prod(x.shape[axis:], dtype=np.int64))))
 
 
-@operator(since=21, header="sofie/kernels/layout.hxx")
+@operator(domain="sofie")
+class RuntimeSqueeze(Reshaped):
+    """x without those axes of size 1 whose numbers are computed"""
+
+    kernel: ClassVar[str] = "sofie::runtime_squeeze"
+
+    def infer(self, x: TensorType, axes: TensorType) -> TensorType:
+        rank = x.rank - listed_length(axes, "the axes")
+        if rank < 0:
+            raise ShapeError(f"cannot remove {axes.size} axes of {x.rank}")
+        return unknown(x, rank)
+
+    def reference(self, x: Array, axes: Array) -> Array:
+        return np.squeeze(x, tuple(axes.ravel().tolist()))
+
+
+@operator(since=21)
 class Squeeze(_Alias):
     """x without axes of size 1: those named, or all"""
 
     axes: tuple[int, ...] | None = from_input(1, None)
+    runtime: ClassVar[type[Operator] | None] = RuntimeSqueeze
 
     def _axes(self, shape: Shape) -> set[int]:
         if self.axes is None:
@@ -137,19 +292,33 @@ class Squeeze(_Alias):
 
     def infer(self, x: TensorType) -> TensorType:
         gone = self._axes(x.shape)
-        if any(x.shape[a] != 1 for a in gone):
-            raise ShapeError("can only remove axes of size 1")
+        for axis in gone:
+            require_equal(x.shape[axis], 1, "can only remove axes of size 1")
         return TensorType(x.dtype, tuple(d for i, d in enumerate(x.shape) if i not in gone))
 
     def reference(self, x: Array) -> Array:
         return np.squeeze(x, tuple(self._axes(x.shape)))
 
 
-@operator(since=21, header="sofie/kernels/layout.hxx")
+@operator(domain="sofie")
+class RuntimeUnsqueeze(Reshaped):
+    """x with axes of size 1 put in, at places of the result that are computed"""
+
+    kernel: ClassVar[str] = "sofie::runtime_unsqueeze"
+
+    def infer(self, x: TensorType, axes: TensorType) -> TensorType:
+        return unknown(x, x.rank + listed_length(axes, "the axes"))
+
+    def reference(self, x: Array, axes: Array) -> Array:
+        return np.expand_dims(x, tuple(axes.ravel().tolist()))
+
+
+@operator(since=21)
 class Unsqueeze(_Alias):
     """x with axes of size 1 put in, so that they stand at these places of the result"""
 
     axes: tuple[int, ...] = from_input(1)
+    runtime: ClassVar[type[Operator] | None] = RuntimeUnsqueeze
 
     def infer(self, x: TensorType) -> TensorType:
         rank = x.rank + len(self.axes)
@@ -163,19 +332,32 @@ class Unsqueeze(_Alias):
         return np.expand_dims(x, self.axes)
 
 
-@operator(since=13, header="sofie/kernels/layout.hxx")
+# Parts --------------------------------------------------------------------------------------------
+
+
+def _rows(types: Sequence[TensorType], axis: int) -> tuple[Dim, Shape]:
+    """The tensors as matrices whose rows begin at ``axis``: how many rows, and their elements."""
+    return product(types[0].shape[:axis]), tuple(product(t.shape[axis:]) for t in types)
+
+
+@operator(since=13)
 class Concat(_Layout):
     """The inputs one after the other along one axis"""
 
     axis: int
+    takes_sizes: ClassVar[bool] = True
 
     def infer(self, *inputs: TensorType) -> TensorType:
         dtype = require_same_dtype(*inputs)
         first = inputs[0]
         axis = normal_axis(self.axis, first.rank)
+        message = f"joins tensors that differ along other axes than {self.axis}"
         for other in inputs[1:]:
-            if _without(other.shape, axis) != _without(first.shape, axis):
-                raise ShapeError(f"joins tensors that differ along other axes than {self.axis}")
+            if other.rank != first.rank:
+                raise ShapeError(message)
+            pairs = zip(_without(other.shape, axis), _without(first.shape, axis), strict=True)
+            for a, b in pairs:
+                require_equal(a, b, message)
         total: Dim = 0
         for one in inputs:
             total = total + one.shape[axis]
@@ -184,8 +366,9 @@ class Concat(_Layout):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         present = [i for i in inputs if i is not None]
         axis = normal_axis(self.axis, outputs[0].type.rank)
-        views = (Tensor(o, _split(o.type.shape, axis)) for o in (outputs[0], *present))
-        return Call("sofie::concat", tuple(views))
+        rows, counts = _rows([i.type for i in present], axis)
+        views = map(memory, (outputs[0], *present))
+        return Call("sofie::concat", (rows, Sizes(counts), *views))
 
     def reference(self, *inputs: Array) -> Array:
         return np.concatenate(inputs, self.axis)
@@ -195,16 +378,99 @@ def _without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
-def _split(shape: Shape, axis: int) -> Shape:
-    """The shape as a matrix whose rows begin at ``axis``."""
-    return product(shape[:axis]), product(shape[axis:])
+def _cut(x: Array, parts: Sequence[int], axis: int) -> tuple[Array, ...]:
+    if sum(parts) != x.shape[axis] or min(parts, default=0) < 0:
+        raise ShapeError(f"cannot cut {x.shape[axis]} into {list(parts)}")
+    return tuple(np.split(x, list(accumulate(parts))[:-1], axis))
 
 
-@operator(since=21, header="sofie/kernels/layout.hxx")
+@operator(domain="sofie")
+class RuntimeSplit(_Layout):
+    """x cut along one axis into parts whose sizes are computed"""
+
+    axis: int = 0
+    decides_sizes: ClassVar[bool] = True
+
+    def infer(self, x: TensorType, split: TensorType) -> tuple[TensorType, ...]:
+        axis = normal_axis(self.axis, x.rank)
+        shape = (*x.shape[:axis], UNKNOWN, *x.shape[axis + 1 :])
+        return (TensorType(x.dtype, shape),) * listed_length(split, "the parts")
+
+    def reference(self, x: Array, split: Array) -> tuple[Array, ...]:
+        return _cut(x, split.ravel().tolist(), self.axis)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, split = inputs
+        assert x is not None
+        axis = normal_axis(self.axis, x.type.rank)
+        views = map(memory, (*outputs, x, split))
+        return Call("sofie::runtime_split", (axis, Sizes(x.type.shape), *views), len(outputs))
+
+
+@operator(since=18)
+class Split(_Layout):
+    """x cut along one axis into parts of these sizes, or into num_outputs equal ones"""
+
+    axis: int = 0
+    num_outputs: int | None = None
+    split: Shape | None = from_input(1, None)
+    takes_sizes: ClassVar[bool] = True
+    runtime: ClassVar[type[Operator] | None] = RuntimeSplit
+
+    def _parts(self, whole: Dim) -> Shape:
+        """The sizes of the parts; of equal ones the last may be smaller."""
+        if self.split is not None:
+            return self.split
+        if self.num_outputs is None or self.num_outputs < 1:
+            raise ShapeError("says neither into how many parts nor into which")
+        number = self.num_outputs
+        if whole % number == 0:
+            return (whole // number,) * number
+        part = ceil_div(whole, number)
+        return tuple(maximum(minimum(part, whole - i * part), 0) for i in range(number))
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        axis = normal_axis(self.axis, x.rank)
+        parts = self._parts(x.shape[axis])
+        if any(isinstance(p, int) and p < 0 for p in parts):
+            raise ShapeError(f"has parts of negative size: [{_listed(parts)}]")
+        if self.split is not None:
+            message = f"cannot cut {x.shape[axis]} into [{_listed(parts)}]"
+            total: Dim = 0
+            for part in parts:
+                total = total + part
+            require_equal(total, x.shape[axis], message)
+        before, behind = x.shape[:axis], x.shape[axis + 1 :]
+        return tuple(TensorType(x.dtype, (*before, part, *behind)) for part in parts)
+
+    def on_sizes(self, *inputs: Any) -> Any:
+        return self.reference(*inputs)
+
+    def reference(self, x: Array) -> tuple[Array, ...]:
+        parts = [int(p) for p in self._parts(x.shape[self.axis])]  # type: ignore[call-overload]
+        return _cut(x, parts, self.axis)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        axis = normal_axis(self.axis, x.type.rank)
+        # Outputs that nobody names are parts all the same.
+        types = self.infer(x.type)
+        rows, counts = _rows(types, axis)
+        assert len(outputs) == len(types)
+        views = map(memory, (*outputs, x))
+        return Call("sofie::split", (rows, Sizes(counts), *views), len(outputs))
+
+
+# Order --------------------------------------------------------------------------------------------
+
+
+@operator(since=21)
 class Transpose(_Layout):
     """y[i_perm[0], i_perm[1], ...] = x[i_0, i_1, ...]; without perm the axes are reversed"""
 
     perm: tuple[int, ...] | None = None
+    takes_sizes: ClassVar[bool] = True
 
     def permutation(self, rank: int) -> tuple[int, ...]:
         """The order of the axes, all counted from the front."""
@@ -220,29 +486,102 @@ class Transpose(_Layout):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
-        shape, perm = joined(x.type.shape, self.permutation(x.type.rank))
-        moved = tuple(shape[a] for a in perm)
-        kernel = f"sofie::transpose<{', '.join(map(str, perm))}>"
-        return Call(kernel, (Tensor(outputs[0], moved), Tensor(x, shape)))
+        return transposed(outputs[0], x, x.type.shape, self.permutation(x.type.rank))
 
     def reference(self, x: Array) -> Array:
         # Not ascontiguousarray, which makes a vector of a scalar.
         return np.asarray(np.transpose(x, self.perm), order="C")
 
 
-def joined(shape: Shape, perm: Sequence[int]) -> tuple[Shape, tuple[int, ...]]:
-    """The same permutation with as few axes as it has: those that stay neighbours become one."""
-    kept = [a for a in perm if shape[a] != 1]
-    groups: list[list[int]] = []
-    for axis in kept:
-        previous = groups[-1][-1] if groups else None
-        between = () if previous is None else shape[previous + 1 : axis]
-        if previous is not None and previous < axis and all(d == 1 for d in between):
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    if not groups:
-        return (1,), (0,)
-    order = sorted(range(len(groups)), key=lambda g: groups[g][0])
-    sizes = tuple(product(shape[a] for a in groups[g]) for g in order)
-    return sizes, tuple(order.index(g) for g in range(len(groups)))
+# Repeated -----------------------------------------------------------------------------------------
+
+
+def _aligned(shape: Shape, rank: int) -> Shape:
+    """The shape with axes of size 1 before it."""
+    return (1,) * (rank - len(shape)) + shape
+
+
+@operator(domain="sofie")
+class RuntimeExpand(Reshaped):
+    """x repeated along axes of size 1, as broadcasting against a shape that is computed"""
+
+    kernel: ClassVar[str] = "sofie::runtime_expand"
+
+    def infer(self, x: TensorType, shape: TensorType) -> TensorType:
+        length = listed_length(shape, "the shape")
+        rank = max(length, x.rank)
+        # What is not broadcast against anything stays.
+        return TensorType(x.dtype, (*x.shape[: rank - length], *(UNKNOWN,) * length))
+
+    def reference(self, x: Array, shape: Array) -> Array:
+        return Expand(tuple(shape.ravel().tolist())).reference(x)
+
+
+@operator(since=13)
+class Expand(_Layout):
+    """x repeated along axes of size 1, as broadcasting against a tensor of this shape"""
+
+    shape: Shape = from_input(1)
+    takes_sizes: ClassVar[bool] = True
+    runtime: ClassVar[type[Operator] | None] = RuntimeExpand
+
+    def infer(self, x: TensorType) -> TensorType:
+        if any(isinstance(d, int) and d < 0 for d in self.shape):
+            raise ShapeError(f"has no meaning for the shape [{_listed(self.shape)}]")
+        return TensorType(x.dtype, broadcast((x.shape, self.shape)))
+
+    def reference(self, x: Array) -> Array:
+        shape = np.broadcast_shapes(x.shape, self.shape)  # type: ignore[arg-type]
+        return np.array(np.broadcast_to(x, shape))
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        y = outputs[0].type.shape
+        old = _aligned(x.type.shape, len(y))
+        steps = [0 if a != b else s for a, b, s in zip(old, y, strides(old), strict=True)]
+        return read_strided(outputs[0], x, y, steps)
+
+
+@operator(domain="sofie")
+class RuntimeTile(Reshaped):
+    """x repeated as a whole along each axis, as often as is computed"""
+
+    kernel: ClassVar[str] = "sofie::runtime_tile"
+
+    def infer(self, x: TensorType, repeats: TensorType) -> TensorType:
+        _one_for_each_axis(listed_length(repeats, "the repeats"), x)
+        return unknown(x, x.rank)
+
+    def reference(self, x: Array, repeats: Array) -> Array:
+        return np.asarray(np.tile(x, repeats.ravel().tolist()))
+
+
+def _one_for_each_axis(number: int, x: TensorType) -> None:
+    if number != x.rank:
+        raise ShapeError(f"needs {x.rank} repeats, one for each axis, not {number}")
+
+
+@operator(since=13)
+class Tile(_Layout):
+    """x repeated as a whole along each axis, so many times"""
+
+    repeats: Shape = from_input(1)
+    takes_sizes: ClassVar[bool] = True
+    runtime: ClassVar[type[Operator] | None] = RuntimeTile
+
+    def infer(self, x: TensorType) -> TensorType:
+        _one_for_each_axis(len(self.repeats), x)
+        if any(isinstance(r, int) and r < 0 for r in self.repeats):
+            raise ShapeError(f"cannot repeat [{_listed(self.repeats)}] times")
+        return TensorType(x.dtype, tuple(d * r for d, r in zip(x.shape, self.repeats, strict=True)))
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.tile(x, self.repeats))  # type: ignore[arg-type]
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        pairs = zip(self.repeats, x.type.shape, strict=True)
+        steps = [s for step in strides(x.type.shape) for s in (0, step)]
+        return read_strided(outputs[0], x, [d for pair in pairs for d in pair], steps)

@@ -272,7 +272,7 @@ def test_what_is_no_attribute_value_prints_but_does_not_read() -> None:
         ("N, 7]\ninput", "N, 7\ninput", 4, "expected ']'"),
         ("N, 7]\ninput", "N; 7]\ninput", 4, "cannot read '; 7]'"),
         ("N, 7]\ninput", "N +, 7]\ninput", 4, "is no size"),
-        ("features: float32", "features: float16", 4, "'float16' is no element type"),
+        ("features: float32", "features: complex64", 4, "'complex64' is no element type"),
         ("features:", "features", 4, "expected ':'"),
         ('"input":', '"features":', 5, "defined twice"),
         ("float32[7, 64]", "float32[7, 63]", 6, "are no float32[7, 63]"),

@@ -192,7 +192,7 @@ BROKEN: dict[str, tuple[Callable[[Graph], Graph], type[SofieError], str]] = {
             with_node(g, "z", outputs=("p",), op=Resized()),
             p=TensorType(DType.FLOAT32, (symbol("found"), 2)),
         ),
-        ShapeError, "m.onnx: node 'here': the size 'found' of 'p' is not that of any input",
+        ShapeError, "m.onnx: node 'here': the size 'found' of 'p' is that of nothing before it",
     ),
 }  # fmt: skip
 

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import ml_dtypes
 import numpy as np
 
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._formats import is_integral, limits
 
 Random: TypeAlias = np.random.Generator
 # (random numbers, element type, shape, whether edges are wanted) -> values
@@ -24,6 +26,17 @@ Input: TypeAlias = TensorType | Array | None
 Magnitude: TypeAlias = Callable[..., Array]
 
 N, M = symbol("N"), symbol("M")
+
+# How many bits an element has, where it is less than its byte.
+_BITS = {
+    DType.FLOAT6E2M3: 6,
+    DType.FLOAT6E3M2: 6,
+    DType.FLOAT4E2M1: 4,
+    DType.INT4: 4,
+    DType.UINT4: 4,
+    DType.INT2: 2,
+    DType.UINT2: 2,
+}
 
 
 # Values -------------------------------------------------------------------------------------------
@@ -34,6 +47,14 @@ def edges(dtype: DType) -> Array:
     if dtype is DType.BOOL:
         return np.array([False, True])
     kind = dtype.numpy
+    if dtype.is_half:
+        few = edges(DType.FLOAT32)
+        real_half = ml_dtypes.finfo(kind)
+        own = [real_half.max, real_half.tiny, real_half.smallest_subnormal, real_half.eps]
+        with np.errstate(over="ignore"):
+            return np.asarray([*few, *own, *(-v for v in own)]).astype(np.float32).astype(kind)
+    if dtype.is_storage:
+        return np.arange(1 << _BITS.get(dtype, 8), dtype=np.uint8).view(kind)
     if not dtype.is_float:
         info = np.iinfo(dtype.value)
         near = [v for v in (0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 63, 64, 100) if v <= info.max]
@@ -59,6 +80,10 @@ def anything(random: Random, dtype: DType, shape: Sequence[int], extreme: bool) 
     if dtype.is_float:
         spread = random.choice([0.01, 1.0, 1.0, 5.0, 30.0], shape)
         return np.asarray(random.normal(size=shape) * spread, dtype.numpy)
+    if dtype.is_storage:
+        codes = random.integers(0, 1 << _BITS.get(dtype, 8), shape, np.uint8, endpoint=False)
+        values = np.asarray(codes).view(dtype.numpy)
+        return np.where(np.isnan(values.astype(np.float32)), dtype.numpy.type(1), values)
     info = np.iinfo(dtype.value)
     low, high = max(info.min, -50), min(info.max, 50)
     return np.asarray(random.integers(low, high, shape, endpoint=True), dtype.numpy)
@@ -94,13 +119,13 @@ def convertible_to(to: DType) -> Fill:
 
     def fill(random: Random, dtype: DType, shape: Sequence[int], extreme: bool) -> Array:
         values = anything(random, dtype, shape, extreme)
-        if not (dtype.is_float and to.is_integer):
+        if is_integral(dtype) or dtype is DType.BOOL or not is_integral(to):
             return values
-        info = np.iinfo(to.value)
-        wide = np.nan_to_num(values.astype(np.float64), nan=0.0)
-        largest = np.nextafter(dtype.numpy.type(info.max), dtype.numpy.type(0))
-        least = max(float(info.min), -float(largest) if info.min else 0.0)
-        return np.clip(wide, least, float(largest)).astype(dtype.numpy)
+        with np.errstate(all="ignore"):
+            wide = values.astype(np.float64)
+        low, high = limits(to)
+        held = (np.trunc(wide) >= low) & (wide < float(high) + 1)
+        return np.where(held, values, dtype.numpy.type(1))
 
     return fill
 
@@ -133,6 +158,8 @@ class Row:
     the `terms` of a tolerance count, and ``count(*inputs)`` how many numbers are summed.
     ``slack(op, error, dtype, *inputs)`` says what such an error becomes further on, or what error
     the element type itself makes unavoidable. ``signed_zeros``: which zero it is, is defined.
+    ``thorough``: half precision, and what is only stored, has as many cases as other types.
+    ``widened``: the exact result is that of the same numbers in a wider type.
     """
 
     make: Make
@@ -140,6 +167,8 @@ class Row:
     count: Callable[..., float] = lambda *inputs: 1.0  # noqa: ARG005
     slack: Callable[..., Array] | None = None
     signed_zeros: bool = True
+    thorough: bool = False
+    widened: bool = True
 
 
 UNARY: tuple[Shape, ...] = ((N,), (N, 7), (), (1,), (5, 13), (3, 0, 2), (0,))

@@ -1,9 +1,12 @@
 /// \file
 /// Kernels that move elements and compute nothing.
+///
+/// They are told sizes at run time and know of an element only how many bytes it has, so that one
+/// compiled function serves all shapes and types. A view without extents stands for the memory.
 #ifndef SOFIE_KERNELS_LAYOUT_HXX
 #define SOFIE_KERNELS_LAYOUT_HXX
 
-#include "sofie/view.hxx"
+#include "sofie/owned.hxx"
 
 SOFIE_BEGIN
 
@@ -22,45 +25,506 @@ SOFIE_KERNEL void copy(Y y, X x)
    copy_elements(y.data(), x.data(), y.size());
 }
 
-template <class T, class X>
-SOFIE_INLINE T *append(T *to, const X &x, Size row)
+// Runs of bytes ---------------------------------------------------------------------------------------
+
+/// The memory of a view or of an `Owned`, in bytes.
+template <class V>
+SOFIE_INLINE char *written(V &&v)
 {
-   const Size count = x.template extent<1>();
-   copy_elements(to, x.data() + row * count, count);
-   return to + count;
+   return reinterpret_cast<char *>(v.data());
+}
+template <class V>
+SOFIE_INLINE const char *read(const V &v)
+{
+   return reinterpret_cast<const char *>(v.data());
 }
 
-/// Row i of y is row i of each x, one after the other.
-template <class Y, class... X>
-SOFIE_KERNEL void concat(Y y, X... x)
+template <class V>
+inline constexpr Size bytes_of = static_cast<Size>(sizeof(typename V::Element));
+
+SOFIE_INLINE void copy_bytes(char *to, const char *from, Size bytes)
 {
-   auto *to = y.data();
-   for (Size i = 0; i < y.template extent<0>(); ++i)
-      ((to = append(to, x, i)), ...);
+   if (bytes > 0)
+      __builtin_memcpy(to, from, static_cast<std::size_t>(bytes));
 }
 
-template <int Axis, int... Perm, class Y, class X>
-SOFIE_INLINE void transpose_axis(const Y &y, const X &x)
+/// A run of `Bytes` to `2 * Bytes` bytes: its begin and its end, which may overlap.
+template <int Bytes>
+SOFIE_INLINE void copy_ends(char *to, const char *from, Size bytes)
 {
-   constexpr int order[] = {Perm...};
-   const Size count = y.template extent<Axis>();
-   const Size apart = x.template size_from<order[Axis] + 1>();
-   if constexpr (Axis == Y::rank - 1) {
-      for (Size i = 0; i < count; ++i)
-         y.data()[i] = x.data()[i * apart];
-   } else {
-      const Size step = y.template size_from<Axis + 1>();
-      for (Size i = 0; i < count; ++i)
-         transpose_axis<Axis + 1, Perm...>(y.shifted(i * step), x.shifted(i * apart));
+   char begin[Bytes], end[Bytes];
+   __builtin_memcpy(begin, from, Bytes);
+   __builtin_memcpy(end, from + bytes - Bytes, Bytes);
+   __builtin_memcpy(to, begin, Bytes);
+   __builtin_memcpy(to + bytes - Bytes, end, Bytes);
+}
+
+/// The same as `copy_bytes`, without a call for runs that are short.
+SOFIE_INLINE void copy_run(char *to, const char *from, Size bytes)
+{
+   if (bytes > 64)
+      __builtin_memcpy(to, from, static_cast<std::size_t>(bytes));
+   else if (bytes >= 32)
+      copy_ends<32>(to, from, bytes);
+   else if (bytes >= 16)
+      copy_ends<16>(to, from, bytes);
+   else if (bytes >= 8)
+      copy_ends<8>(to, from, bytes);
+   else if (bytes >= 4)
+      copy_ends<4>(to, from, bytes);
+   else if (bytes >= 2)
+      copy_ends<2>(to, from, bytes);
+   else if (bytes == 1)
+      *to = *from;
+}
+
+/// Elements of `Bytes` bytes, each `*_step` bytes after the one before.
+template <int Bytes>
+SOFIE_INLINE void copy_units(char *to, Size to_step, const char *from, Size from_step, Size count)
+{
+   SOFIE_UNROLL(8)
+   for (Size i = 0; i < count; ++i)
+      __builtin_memcpy(to + i * to_step, from + i * from_step, Bytes);
+}
+
+/// Runs of `bytes` bytes, each `*_step` bytes after the one before.
+SOFIE_KERNEL inline void
+copy_rows(char *to, Size to_step, const char *from, Size from_step, Size bytes, Size rows)
+{
+   if (to_step == bytes && from_step == bytes)
+      return copy_bytes(to, from, bytes * rows);
+   switch (bytes) {
+   case 1: return copy_units<1>(to, to_step, from, from_step, rows);
+   case 2: return copy_units<2>(to, to_step, from, from_step, rows);
+   case 4: return copy_units<4>(to, to_step, from, from_step, rows);
+   case 8: return copy_units<8>(to, to_step, from, from_step, rows);
+   case 16: return copy_units<16>(to, to_step, from, from_step, rows);
+   default:
+      for (Size i = 0; i < rows; ++i)
+         copy_run(to + i * to_step, from + i * from_step, bytes);
    }
 }
 
-/// y's axis a is x's axis Perm[a].
-template <int... Perm, class Y, class X>
-SOFIE_KERNEL void transpose(Y y, X x)
+/// `count` elements that are all the one of `bytes` bytes at `value`.
+SOFIE_KERNEL inline void fill_elements(char *to, const char *value, Size bytes, Size count)
 {
-   static_assert(Y::rank == X::rank && Y::rank == sizeof...(Perm), "one axis of x for each of y");
-   transpose_axis<0, Perm...>(y, x);
+   copy_rows(to, bytes, value, 0, bytes, count);
+}
+
+// Axes with any steps ------------------------------------------------------------------------------------
+
+/// One axis of a loop over elements: how many there are, and the bytes from one to the next.
+struct MoveAxis {
+   Size extent, to, from;
+};
+
+/// All axes, the outermost first.
+struct MoveAxes {
+   static constexpr int most = 24;
+   MoveAxis axis[most];
+   int count = 0;
+
+   /// One more axis inside; one that is nothing but the inside of the last one is joined to it.
+   void add(const MoveAxis &inner)
+   {
+      if (inner.extent == 1)
+         return;
+      if (count > 0) {
+         MoveAxis &outer = axis[count - 1];
+         if (outer.to == inner.extent * inner.to && outer.from == inner.extent * inner.from) {
+            outer = MoveAxis{outer.extent * inner.extent, inner.to, inner.from};
+            return;
+         }
+      }
+      if (count == most)
+         throw std::invalid_argument("tensors with more than 24 axes are not supported");
+      axis[count++] = inner;
+   }
+
+   /// Takes one axis out.
+   MoveAxis take(int which)
+   {
+      const MoveAxis taken = axis[which];
+      for (int i = which + 1; i < count; ++i)
+         axis[i - 1] = axis[i];
+      --count;
+      return taken;
+   }
+};
+
+/// Where a loop over axes stands: the counter of each, and how many bytes from the start that is.
+struct MovePosition {
+   Size at[MoveAxes::most] = {};
+   Size to = 0, from = 0;
+
+   /// Whether there is a next position.
+   bool step(const MoveAxes &axes)
+   {
+      for (int i = axes.count - 1; i >= 0; --i) {
+         const MoveAxis &axis = axes.axis[i];
+         to += axis.to;
+         from += axis.from;
+         if (++at[i] < axis.extent)
+            return true;
+         to -= axis.extent * axis.to;
+         from -= axis.extent * axis.from;
+         at[i] = 0;
+      }
+      return false;
+   }
+};
+
+/// Elements of `Bytes` bytes in two axes: `across` is dense in what is read, `along` in what is
+/// written. Square tiles, so that all of a cache line is used while it is there.
+template <int Bytes>
+SOFIE_KERNEL void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
+{
+   constexpr Size tile = 16;
+   const Size apart = along.from;
+   for (Size q = 0; q < along.extent; q += tile) {
+      const Size columns = along.extent - q < tile ? along.extent - q : tile;
+      for (Size p = 0; p < across.extent; ++p) {
+         char *const line = to + p * across.to + q * along.to;
+         const char *const column = from + p * across.from + q * apart;
+         if (columns == tile) {
+            SOFIE_UNROLL_ALL
+            for (Size i = 0; i < tile; ++i)
+               __builtin_memcpy(line + i * Bytes, column + i * apart, Bytes);
+         } else {
+            copy_units<Bytes>(line, Bytes, column, apart, columns);
+         }
+      }
+   }
+}
+
+SOFIE_INLINE void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along, Size bytes)
+{
+   switch (bytes) {
+   case 1: return move_tiles<1>(to, from, across, along);
+   case 2: return move_tiles<2>(to, from, across, along);
+   case 4: return move_tiles<4>(to, from, across, along);
+   default: return move_tiles<8>(to, from, across, along);
+   }
+}
+
+/// The axis along which what is read is dense, if it is not the last one and worth the tiles; or -1.
+inline int dense_axis(const MoveAxes &axes, Size bytes)
+{
+   if (axes.count < 2 || axes.axis[axes.count - 1].to != bytes)
+      return -1;
+   for (int i = axes.count - 2; i >= 0; --i)
+      if (axes.axis[i].from == bytes)
+         return i;
+   return -1;
+}
+
+/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say.
+SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes, Size bytes)
+{
+   for (int i = 0; i < axes.count; ++i)
+      if (axes.axis[i].extent <= 0)
+         return;
+   Size run = bytes;
+   if (axes.count > 0) {
+      const MoveAxis &last = axes.axis[axes.count - 1];
+      if (last.to == bytes && last.from == bytes)
+         run = axes.take(axes.count - 1).extent * bytes;
+   }
+   if (axes.count == 0)
+      return copy_bytes(to, from, run);
+   const int dense = run == bytes ? dense_axis(axes, bytes) : -1;
+   const MoveAxis across = dense < 0 ? MoveAxis{} : axes.take(dense);
+   const MoveAxis along = axes.take(axes.count - 1);
+   MovePosition here;
+   do {
+      if (dense < 0)
+         copy_rows(to + here.to, along.to, from + here.from, along.from, run, along.extent);
+      else
+         move_tiles(to + here.to, from + here.from, across, along, bytes);
+   } while (here.step(axes));
+}
+
+/// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y.
+template <int N, class Y, class X>
+SOFIE_INLINE void read_strided(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y &&y, const X &x)
+{
+   constexpr Size bytes = bytes_of<X>;
+   MoveAxes axes;
+   Size dense = bytes;
+   for (int i = 0; i < N; ++i)
+      dense *= extents[i];
+   const bool empty = dense == 0;
+   for (int i = 0; i < N && !empty; ++i) {
+      dense /= extents[i];
+      axes.add(MoveAxis{extents[i], dense, steps[i] * bytes});
+   }
+   if (!empty)
+      move_elements(written(y), read(x) + start * bytes, axes, bytes);
+}
+
+// Joined and taken apart ------------------------------------------------------------------------------
+
+/// How many rows are moved before the next part gets its turn, so that they stay in the cache.
+inline constexpr Size rows_at_once = 256;
+
+/// Row i of `to` is row i of each part, one after the other; `bytes` are those of the parts' rows.
+SOFIE_KERNEL inline void join_rows(char *to, const char *const *parts, const Size *bytes, int count, Size rows)
+{
+   Size whole = 0;
+   for (int i = 0; i < count; ++i)
+      whole += bytes[i];
+   for (Size first = 0; first < rows; first += rows_at_once) {
+      const Size some = rows - first < rows_at_once ? rows - first : rows_at_once;
+      char *place = to + first * whole;
+      for (int i = 0; i < count; place += bytes[i++])
+         if (bytes[i] > 0)
+            copy_rows(place, whole, parts[i] + first * bytes[i], bytes[i], bytes[i], some);
+   }
+}
+
+/// The same the other way.
+SOFIE_KERNEL inline void part_rows(char *const *parts, const char *from, const Size *bytes, int count, Size rows)
+{
+   Size whole = 0;
+   for (int i = 0; i < count; ++i)
+      whole += bytes[i];
+   for (Size first = 0; first < rows; first += rows_at_once) {
+      const Size some = rows - first < rows_at_once ? rows - first : rows_at_once;
+      const char *place = from + first * whole;
+      for (int i = 0; i < count; place += bytes[i++])
+         if (bytes[i] > 0)
+            copy_rows(parts[i] + first * bytes[i], bytes[i], place, whole, bytes[i], some);
+   }
+}
+
+/// Row i of y is row i of each x, one after the other; `counts` are the elements of their rows.
+template <int N, class Y, class... X>
+SOFIE_INLINE void concat(Size rows, Sizes<N> counts, const Y &y, const X &...x)
+{
+   static_assert(N == sizeof...(X), "one number of elements for each input");
+   const char *parts[] = {read(x)...};
+   for (int i = 0; i < N; ++i)
+      counts[i] *= bytes_of<Y>;
+   join_rows(written(y), parts, counts.values, N, rows);
+}
+
+/// y_0, y_1, ..., x: row i of x, cut into the rows i of the outputs, which have `counts` elements.
+template <int N, class... Views>
+SOFIE_INLINE void split(Size rows, Sizes<N> counts, const Views &...views)
+{
+   static_assert(N + 1 == sizeof...(Views), "one number of elements for each output");
+   // Of these only the last one is a view of constants; it is read.
+   char *const memory[] = {const_cast<char *>(read(views))...};
+   constexpr Size bytes = bytes_of<std::tuple_element_t<N, std::tuple<Views...>>>;
+   for (int i = 0; i < N; ++i)
+      counts[i] *= bytes;
+   part_rows(memory, memory[N], counts.values, N, rows);
+}
+
+// Sizes that are computed -----------------------------------------------------------------------------
+
+/// The product of two sizes that come from data.
+inline Size checked_product(Size a, Size b)
+{
+   Size result;
+   if (__builtin_mul_overflow(a, b, &result))
+      throw std::invalid_argument("a computed shape has more elements than there can be");
+   return result;
+}
+
+/// A list of sizes as another type of integers.
+template <int N, class I>
+SOFIE_INLINE Sizes<N> sizes_from(const I *list)
+{
+   Sizes<N> sizes{};
+   for (int i = 0; i < N; ++i)
+      sizes[i] = static_cast<Size>(list[i]);
+   return sizes;
+}
+
+/// The number of elements of a shape that is computed, none of whose sizes may be negative.
+inline Size checked_size(const Size *sizes, int count)
+{
+   Size size = 1;
+   bool empty = false;
+   for (int i = 0; i < count; ++i) {
+      if (sizes[i] < 0)
+         throw std::invalid_argument("a computed shape has a negative size");
+      empty = empty || sizes[i] == 0;
+   }
+   for (int i = 0; i < count && !empty; ++i)
+      size = checked_product(size, sizes[i]);
+   return empty ? 0 : size;
+}
+
+/// An axis counted from the front, whichever way it is counted.
+inline Size checked_axis(Size axis, Size rank)
+{
+   if (axis < -rank || axis >= rank)
+      throw std::invalid_argument("a computed axis does not exist");
+   return axis < 0 ? axis + rank : axis;
+}
+
+/// What 0 and -1 stand for in the shape that the elements of the old shape are to have.
+SOFIE_KERNEL inline void resolve_shape(Size *wanted, int length, const Size *old, int rank, bool allow_zero)
+{
+   int rest = -1;
+   // Axes that are kept are on both sides, and may be of size 0.
+   Size known = 1, before = 1;
+   for (int i = 0; i < (length > rank ? length : rank); ++i) {
+      const bool kept = i < length && wanted[i] == 0 && !allow_zero;
+      if (i < rank && !kept)
+         before *= old[i];
+      if (i >= length)
+         continue;
+      if ((kept && i >= rank) || wanted[i] < -1 || (wanted[i] == -1 && rest >= 0))
+         throw std::invalid_argument("Reshape has no meaning for the computed shape");
+      if (kept)
+         wanted[i] = old[i];
+      else if (wanted[i] == -1)
+         rest = i;
+      else
+         known = checked_product(known, wanted[i]);
+   }
+   if (rest >= 0 && known != 0)
+      wanted[rest] = before / known;
+   else if (rest >= 0)
+      throw std::invalid_argument("Reshape cannot tell what -1 means beside an axis of size 0");
+   if (checked_size(wanted, length) != checked_size(old, rank))
+      throw std::invalid_argument("Reshape cannot give the elements the computed shape");
+}
+
+/// The elements of x as those of y, which has been given its shape.
+template <class Y, class X>
+SOFIE_INLINE void copy_all(Y &y, const X &x)
+{
+   copy_bytes(written(y), read(x), y.size() * bytes_of<X>);
+}
+
+template <int N, class Y, class X, class S>
+SOFIE_KERNEL void runtime_reshape(Size allow_zero, Size, const Sizes<N> &old, Y &y, X x, S shape)
+{
+   Sizes<Y::rank> wanted = sizes_from<Y::rank>(shape.data());
+   resolve_shape(wanted.values, Y::rank, old.values, N, allow_zero != 0);
+   y.resize(wanted);
+   copy_all(y, x);
+}
+
+/// Marks `count` axes of `rank` in `marked`.
+template <class I>
+SOFIE_KERNEL void mark_axes(bool *marked, Size rank, const I *axes, Size count)
+{
+   for (Size i = 0; i < count; ++i) {
+      bool &mark = marked[checked_axis(static_cast<Size>(axes[i]), rank)];
+      if (mark)
+         throw std::invalid_argument("a computed axis is named twice");
+      mark = true;
+   }
+}
+
+template <int N, class Y, class X, class A>
+SOFIE_KERNEL void runtime_squeeze(Size count, const Sizes<N> &old, Y &y, X x, A axes)
+{
+   bool gone[N + 1] = {};
+   mark_axes(gone, N, axes.data(), count);
+   Sizes<Y::rank> shape{};
+   for (int i = 0, at = 0; i < N; ++i) {
+      if (gone[i] && old[i] != 1)
+         throw std::invalid_argument("Squeeze can only remove axes of size 1");
+      if (!gone[i])
+         shape[at++] = old[i];
+   }
+   y.resize(shape);
+   copy_all(y, x);
+}
+
+template <int N, class Y, class X, class A>
+SOFIE_KERNEL void runtime_unsqueeze(Size count, const Sizes<N> &old, Y &y, X x, A axes)
+{
+   bool added[Y::rank + 1] = {};
+   mark_axes(added, Y::rank, axes.data(), count);
+   Sizes<Y::rank> shape{};
+   for (int i = 0, at = 0; i < Y::rank; ++i)
+      shape[i] = added[i] ? 1 : old[at++];
+   y.resize(shape);
+   copy_all(y, x);
+}
+
+template <int N, class Y, class X, class S>
+SOFIE_KERNEL void runtime_expand(Size length, const Sizes<N> &old, Y &y, X x, S shape)
+{
+   Sizes<Y::rank> extents{}, steps{};
+   Size step = 1;
+   for (int i = Y::rank - 1; i >= 0; --i) {
+      const int own = i - (Y::rank - N);
+      const Size at = i - (Y::rank - length);
+      const Size mine = own < 0 ? 1 : old[own];
+      const Size other = at < 0 ? 1 : static_cast<Size>(shape.data()[at]);
+      if (mine != other && mine != 1 && other != 1)
+         throw std::invalid_argument("Expand cannot broadcast to the computed shape");
+      extents[i] = mine == 1 ? other : mine;
+      steps[i] = mine == 1 ? 0 : step;
+      step *= mine;
+   }
+   checked_size(extents.values, Y::rank);
+   y.resize(extents);
+   read_strided(extents, steps, 0, y, x);
+}
+
+template <int N, class Y, class X, class R>
+SOFIE_KERNEL void runtime_tile(Size, const Sizes<N> &old, Y &y, X x, R repeats)
+{
+   Sizes<2 * N> extents{}, steps{};
+   Sizes<N> shape{};
+   Size step = 1;
+   for (int i = N - 1; i >= 0; --i) {
+      extents[2 * i] = static_cast<Size>(repeats.data()[i]);
+      extents[2 * i + 1] = old[i];
+      steps[2 * i + 1] = step;
+      shape[i] = checked_product(extents[2 * i], old[i]);
+      step *= old[i];
+   }
+   checked_size(extents.values, 2 * N);
+   y.resize(shape);
+   read_strided(extents, steps, 0, y, x);
+}
+
+template <class Y, int N>
+SOFIE_INLINE void resize_part(Y &y, Sizes<N> shape, Size axis, Size size)
+{
+   shape[axis] = size;
+   y.resize(shape);
+}
+
+template <int N, class Views, std::size_t... I>
+SOFIE_INLINE void runtime_split_into(Size axis, const Sizes<N> &old, const Views &views, std::index_sequence<I...>)
+{
+   constexpr int count = sizeof...(I);
+   const auto &x = std::get<count>(views);
+   Sizes<count> parts = sizes_from<count>(std::get<count + 1>(views).data());
+   Size total = 0;
+   for (int i = 0; i < count; ++i) {
+      if (parts[i] < 0 || parts[i] > old[axis])
+         throw std::invalid_argument("Split has a computed part that does not fit");
+      total += parts[i];
+   }
+   if (total != old[axis])
+      throw std::invalid_argument("Split has computed parts that are not the whole");
+   (resize_part(std::get<I>(views), old, axis, parts[static_cast<Size>(I)]), ...);
+   char *const memory[] = {written(std::get<I>(views))...};
+   Size rows = 1, inner = bytes_of<std::decay_t<decltype(x)>>;
+   for (int i = 0; i < N; ++i)
+      (i < axis ? rows : inner) *= i == axis ? 1 : old[i];
+   for (int i = 0; i < count; ++i)
+      parts[i] *= inner;
+   part_rows(memory, read(x), parts.values, count, rows);
+}
+
+/// y_0, y_1, ..., x, and the sizes of the parts.
+template <int N, class... Views>
+SOFIE_KERNEL void runtime_split(Size axis, const Sizes<N> &old, Views &&...views)
+{
+   runtime_split_into(axis, old, std::forward_as_tuple(views...), std::make_index_sequence<sizeof...(Views) - 2>());
 }
 
 } // namespace sofie

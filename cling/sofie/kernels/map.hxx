@@ -25,7 +25,7 @@ SOFIE_INLINE auto argument(T *from, Size i)
 {
    using V = PackN<std::remove_const_t<T>, N>;
    if constexpr (Extent == 1)
-      return splat<V>(*from);
+      return splat<V>(load<1>(from)[0]);
    else
       return load<N>(from + i);
 }

@@ -80,9 +80,16 @@ def _where(dtype: DType, full: bool) -> Iterator[Case]:
 
 
 def _cast(dtype: DType, full: bool) -> Iterator[Case]:
-    for to in COMPUTED:
+    others = tuple(map(DType, "float32 float16 float8_e5m2 float4_e2m1fn int8 int4 bool".split()))
+    for to in others if dtype.is_storage else DType:
         for shape in UNARY if full and to is DType.FLOAT64 else UNARY_SHORT[:1]:
             yield Case(Cast(to), (TensorType(dtype, shape),), (convertible_to(to),))
+    if dtype in (DType.FLOAT32, DType.FLOAT64):
+        few = (d for d in DType if d.value.startswith("float8"))
+        x = (TensorType(dtype, (N,)),)
+        yield from (Case(Cast(to, saturate=False), x) for to in few)
+        power = DType.FLOAT8E8M0
+        yield from (Case(Cast(power, s, m), x) for s in (True, False) for m in ("down", "nearest"))
 
 
 def _pow(dtype: DType, full: bool) -> Iterator[Case]:
@@ -424,7 +431,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("", "Mish"): replace(unary(Mish()), slack=_denormal_factor),
     ("", "Gelu"): replace(unary(Gelu(), Gelu("tanh")), slack=_gelu_slack),
     ("", "Shrink"): unary(Shrink(), Shrink(bias=0.25, lambd=1.5), Shrink(bias=3.0, lambd=2.0)),
-    ("", "Cast"): Row(_cast),
+    ("", "Cast"): Row(_cast, thorough=True),
     ("", "Mod"): binary(Mod(fmod=True), Mod()),
     ("", "Pow"): Row(_pow),
     ("", "BitShift"): binary(BitShift("LEFT"), BitShift("RIGHT")),

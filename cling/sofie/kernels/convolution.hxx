@@ -1,0 +1,530 @@
+/// \file
+/// Convolutions, as matrix products whose second factor is read where it is.
+///
+/// A convolution is y[m, j] = sum_k w[m, k] * x[k, j], where j runs over positions and k over
+/// channels and taps of the kernel. If the channels are copied with their padding, and with as many
+/// parts for each axis as the stride is long, then what a tap reads for neighbouring positions are
+/// neighbours, and x[k, j] = planes[offset[k] + j]. Where a row of the output ends, j runs on through
+/// the padding; what is computed there is not used. So there is no matrix of patches.
+///
+/// The product is made of tiles of accumulators that stay in registers. An element is summed in an
+/// order that depends on the weights' shape alone. All sizes are known at run time only, so that one
+/// function serves all layers of a network.
+#ifndef SOFIE_KERNELS_CONVOLUTION_HXX
+#define SOFIE_KERNELS_CONVOLUTION_HXX
+
+#include "sofie/kernels/convolution_tile.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+// Shapes -------------------------------------------------------------------------------------------
+
+/// A convolution over three axes of space; those that a network does not have are of size 1.
+struct ConvShape {
+   Size batch, channels, features, groups;
+   Sizes<3> in, kernel, out, strides, dilations, pads;
+   // How far apart neighbours are: in the input, and in the output.
+   Size in_event, in_channel, in_row, out_event, out_channel, out_row;
+
+   static SOFIE_INLINE Size product(const Sizes<3> &s) { return s[0] * s[1] * s[2]; }
+   SOFIE_INLINE Size taps() const { return product(kernel); }
+   SOFIE_INLINE Size group_channels() const { return channels / groups; }
+   SOFIE_INLINE Size group_features() const { return features / groups; }
+   SOFIE_INLINE Size depth() const { return group_channels() * taps(); }
+
+   /// Whether each output is computed from the inputs at its own place.
+   bool is_pointwise() const
+   {
+      bool same = taps() == 1;
+      for (int i = 0; i < 3; ++i)
+         same = same && strides[i] == 1 && pads[i] == 0 && in[i] == out[i];
+      return same;
+   }
+};
+
+/// Up to so many points a pointwise convolution treats as one row.
+inline constexpr Size conv_short = 512;
+
+/// Events that are one row each become the rows of one event: more columns fill the tiles better.
+SOFIE_INLINE void conv_merge_events(ConvShape &s)
+{
+   if (s.in[0] != 1 || s.in[1] != 1 || s.kernel[0] != 1 || s.kernel[1] != 1 || s.out[0] != 1 || s.out[1] != 1 ||
+       s.pads[0] != 0 || s.pads[1] != 0)
+      return;
+   s.in[1] = s.out[1] = s.batch;
+   s.in_row = s.in_event;
+   s.out_row = s.out_event;
+   s.strides[0] = s.strides[1] = 1;
+   s.in_event *= s.batch;
+   s.out_event *= s.batch;
+   s.batch = 1;
+}
+
+/// ConvShape from what an operator hands over.
+SOFIE_INLINE ConvShape conv_shape(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                  const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                  const Sizes<3> &pads)
+{
+   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
+   const Size points = ConvShape::product(in), positions = ConvShape::product(out);
+   if (s.is_pointwise()) {
+      const Size row = points <= conv_short ? points : in[2];
+      s.in = s.out = Sizes<3>{{1, row ? points / row : 0, row}};
+   }
+   s.in_row = s.in[2];
+   s.in_channel = points;
+   s.in_event = s.channels * points;
+   s.out_row = s.out[2];
+   s.out_channel = positions;
+   s.out_event = s.features * positions;
+   conv_merge_events(s);
+   return s;
+}
+
+/// The tile of accumulators: as wanted where there are 32 registers, else what 16 are enough for.
+template <class T, int Rows>
+struct ConvTile {
+   static constexpr bool many = SOFIE_SIMD_BYTES == 64;
+   static constexpr int rows = many || Rows < 4 ? Rows : 4;
+   static constexpr int packs = rows == 8 ? 3 : rows == 4 ? (many ? 6 : 3) : rows == 2 && !many ? 4 : 8;
+   static constexpr int width = packs * lanes<T>;
+};
+
+/// How many steps of k are done for several tiles before the next ones, and for how many tiles.
+inline constexpr Size conv_depth = 128;
+inline constexpr Size conv_tiles = 4;
+/// How many elements are copied at a time, if that is enough for one row of the output.
+inline constexpr Size conv_budget = Size{1} << 18;
+/// Elements between channels, at least: a pack that is copied whole may end in there.
+inline constexpr Size conv_gap = 64;
+
+// Weights ------------------------------------------------------------------------------------------
+
+/// Where an element of a weight tensor is: w[group * groups + row * rows + channel * channels + tap].
+struct ConvWeightStrides {
+   Size group, row, channel;
+};
+
+/// Panels of `Rows` rows, each stored step after step: step channel * taps + tap.
+template <int Rows, class T, class S>
+SOFIE_KERNEL void conv_pack_weights(T *to, const S *w, const ConvWeightStrides &strides, Size groups, Size rows,
+                                    Size channels, Size taps, const S *zeros, Size zeros_step)
+{
+   for (Size g = 0; g < groups; ++g)
+      for (Size m = 0; m < rows; m += Rows)
+         for (Size c = 0; c < channels; ++c) {
+            const S *from = w + g * strides.group + m * strides.row + c * strides.channel;
+            for (Size k = 0; k < taps; ++k, to += Rows)
+               for (Size r = 0; r < Rows; ++r) {
+                  const bool exists = m + r < rows;
+                  const T zero = zeros && exists ? static_cast<T>(zeros[(g * rows + m + r) * zeros_step]) : T{};
+                  to[r] = exists ? static_cast<T>(static_cast<T>(from[r * strides.row + k]) - zero) : T{};
+               }
+         }
+}
+
+/// How many elements packed weights have.
+template <int Rows>
+SOFIE_INLINE Size conv_weights_size(Size groups, Size rows, Size depth)
+{
+   return groups * ceil_div(rows, Rows) * Rows * depth;
+}
+
+/// W[M, C / groups, kernel...] and b[M], if there is one, packed for `convolution`.
+template <class T, int Rows, int Groups>
+class ConvWeights {
+   static constexpr int rows = ConvTile<T, Rows>::rows;
+   Buffer<T> panels_;
+   Buffer<T> bias_;
+
+   void pack(const T *w, Size features, Size channels, Size taps)
+   {
+      const Size each = features / Groups;
+      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels * taps));
+      conv_pack_weights<rows>(panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each, channels,
+                              taps, static_cast<const T *>(nullptr), 0);
+   }
+
+public:
+   template <class W>
+   explicit ConvWeights(W w)
+   {
+      pack(w.data(), w.template extent<0>(), w.template extent<1>(), w.template size_from<2>());
+   }
+   template <class W, class B>
+   ConvWeights(W w, B b) : ConvWeights(w)
+   {
+      bias_ = Buffer<T>(b.size());
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
+   }
+   const T *panels() const { return panels_.data(); }
+   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+};
+
+// Planes -------------------------------------------------------------------------------------------
+
+/// What is copied of each channel for some rows of the output. A channel is a part for each tap along
+/// depth, each offset in height below the stride, and each in width; a part is `lines` rows.
+struct ConvPlanes {
+   Size rows;  // of the output, at most
+   Size row;   // the length of a row, which is the distance of rows of the output as well
+   Size lines; // that a part has
+   Size channel;
+
+   SOFIE_INLINE Size part() const { return lines * row; }
+};
+
+/// How much further than its first tap a kernel reaches along an axis, in steps of the stride.
+SOFIE_INLINE Size conv_reach(const ConvShape &s, int axis)
+{
+   return (s.kernel[axis] - 1) * s.dilations[axis] / s.strides[axis];
+}
+
+/// For as many rows of the output as there is memory for, one at least.
+SOFIE_INLINE ConvPlanes conv_planes(const ConvShape &s)
+{
+   const Size parts = s.kernel[0] * s.strides[1] * s.strides[2], reach = conv_reach(s, 1);
+   const Size row = s.out[2] + conv_reach(s, 2), channels = s.group_channels() > 0 ? s.group_channels() : 1;
+   const Size fit = (conv_budget / channels - conv_gap - 32) / (parts * row) - reach;
+   const Size rows = fit < 1 ? 1 : fit < s.out[1] ? fit : s.out[1];
+   // Channels an odd number of cache lines apart do not compete for the same part of the cache.
+   const Size size = parts * (rows + reach) * row;
+   return {rows, row, rows + reach, (ceil_div(size + conv_gap, 16) | 1) * 16};
+}
+
+/// Where step k reads from, for each k.
+SOFIE_KERNEL inline void
+conv_offsets(const ConvShape &s, const ConvPlanes &planes, Size channel, std::int32_t *offsets)
+{
+   for (Size c = 0; c < s.group_channels(); ++c)
+      for (Size d = 0; d < s.kernel[0]; ++d)
+         for (Size h = 0; h < s.kernel[1]; ++h)
+            for (Size w = 0; w < s.kernel[2]; ++w) {
+               const Size height = h * s.dilations[1], width = w * s.dilations[2];
+               const Size part = (d * s.strides[1] + height % s.strides[1]) * s.strides[2] + width % s.strides[2];
+               const Size place = height / s.strides[1] * planes.row + width / s.strides[2];
+               *offsets++ = static_cast<std::int32_t>(c * channel + part * planes.part() + place);
+            }
+}
+
+/// Whether a tap has this offset modulo the stride.
+SOFIE_INLINE bool conv_is_used(const ConvShape &s, int axis, Size offset)
+{
+   for (Size k = 0; k < s.kernel[axis] && k < s.strides[axis]; ++k)
+      if (k * s.dilations[axis] % s.strides[axis] == offset)
+         return true;
+   return false;
+}
+
+/// How many of the elements 0, ..., count - 1, which are at start + i * stride, are below `bound`.
+SOFIE_INLINE Size conv_below(Size start, Size stride, Size count, Size bound)
+{
+   if (start >= bound)
+      return 0;
+   const Size below = stride == 1 ? bound - start : ceil_div(bound - start, stride);
+   return below < count ? below : count;
+}
+
+/// Zeros in whole packs: up to a pack more than `count`.
+template <class T>
+SOFIE_INLINE void conv_zeros(T *to, Size count)
+{
+   for (Size i = 0; i < count; i += lanes<T>)
+      store(to + i, Pack<T>{});
+}
+
+/// The next pack from memory of another type, with an offset.
+template <class T, class S>
+SOFIE_INLINE Pack<T> conv_load(const S *from, T zero)
+{
+   if constexpr (std::is_same_v<T, S>)
+      return load<lanes<T>>(from);
+   else
+      return minus(convert<T>(load<lanes<T>>(from)), splat<Pack<T>>(zero));
+}
+
+/// to[i] = from[i * stride] - zero, in whole packs: up to a pack more than `count`. Nothing is read
+/// at `end` or behind it.
+template <class T, class S>
+SOFIE_INLINE void conv_copy(T *__restrict to, const S *__restrict from, Size count, Size stride, const S *end, T zero)
+{
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   if (stride == 1)
+      for (const Size last = end - from - n; i < count && i <= last; i += n)
+         store(to + i, conv_load(from + i, zero));
+   for (; i < count; ++i)
+      to[i] = static_cast<T>(static_cast<T>(from[i * stride]) - zero);
+}
+
+/// The input of a group: its first channel, the end of all input, and what is subtracted from it.
+template <class T, class S>
+struct ConvInput {
+   const S *x;
+   const S *end;
+   T zero;
+};
+
+/// One part of all channels: the rows from `height` on, and from `width` on in each row.
+template <class T, class S>
+SOFIE_KERNEL void conv_fill_part(const ConvShape &s, const ConvPlanes &planes, Size lines, T *part,
+                                 const ConvInput<T, S> &input, Size height, Size width)
+{
+   const Size stride = s.strides[2], row = planes.row;
+   const Size before = conv_below(width, stride, row, 0), end = conv_below(width, stride, row, s.in[2]);
+   const S *x = input.x + width + before * stride;
+   for (Size c = 0; c < s.group_channels(); ++c, part += planes.channel, x += s.in_channel) {
+      T *to = part;
+      for (Size line = 0, h = height; line < lines; ++line, to += row, h += s.strides[1]) {
+         if (h < 0 || h >= s.in[1] || end <= before) {
+            conv_zeros(to, row);
+            continue;
+         }
+         if (before > 0)
+            conv_zeros(to, before);
+         conv_copy(to + before, x + h * s.in_row, end - before, stride, input.end, input.zero);
+         if (row > end)
+            conv_zeros(to + end, row - end);
+      }
+   }
+}
+
+/// Where in the output a slab is: some rows, beginning with `line`, of one event.
+struct ConvSlab {
+   Size event, depth, line, rows;
+};
+
+/// The channels of a group, for a slab.
+template <class T, class S>
+SOFIE_KERNEL void
+conv_fill(const ConvShape &s, const ConvPlanes &planes, const ConvSlab &slab, T *to, const ConvInput<T, S> &input)
+{
+   const Size lines = slab.rows + planes.lines - planes.rows;
+   if (s.is_pointwise() && s.in_row == s.in[2]) {
+      const S *x = input.x + slab.line * s.in_row;
+      for (Size c = 0; c < s.group_channels(); ++c)
+         conv_copy(to + c * planes.channel, x + c * s.in_channel, lines * planes.row, 1, input.end, input.zero);
+      return;
+   }
+   for (Size d = 0; d < s.kernel[0]; ++d) {
+      const Size depth = slab.depth * s.strides[0] + d * s.dilations[0] - s.pads[0];
+      const bool inside = depth >= 0 && depth < s.in[0];
+      for (Size h = 0; h < s.strides[1]; ++h)
+         for (Size w = 0; w < s.strides[2]; ++w, to += planes.part()) {
+            // A part before the first or behind the last row is all zeros.
+            const Size height = inside ? slab.line * s.strides[1] + h - s.pads[1] : s.in[1];
+            const Size skipped = inside ? depth * s.in[1] * s.in[2] : 0;
+            if (conv_is_used(s, 1, h) && conv_is_used(s, 2, w))
+               conv_fill_part(s, planes, lines, to, ConvInput<T, S>{input.x + skipped, input.end, input.zero}, height,
+                              w - s.pads[2]);
+         }
+   }
+}
+
+// The product --------------------------------------------------------------------------------------
+
+/// One tile, with no more packs than `count` columns need.
+template <int Rows, class T>
+SOFIE_INLINE void
+conv_any_tile(T *sums, const T *w, const T *x, const std::int32_t *offsets, Size depth, Size count, bool add)
+{
+   using Tile = ConvTile<T, Rows>;
+   constexpr int rows = Tile::rows, packs = Tile::packs, fewer = (packs + 1) / 2, n = lanes<T>;
+   if (count > fewer * n)
+      conv_tile<rows, packs, Tile::width>(sums, w, x, offsets, depth, add);
+   else if (count > n)
+      conv_tile<rows, fewer, Tile::width>(sums, w, x, offsets, depth, add);
+   else
+      conv_tile<rows, 1, Tile::width>(sums, w, x, offsets, depth, add);
+}
+
+/// Where sums go when they are complete: some rows of w for some columns, which are counted from the
+/// first position of a slab, `row` of them from one row of the output to the next.
+struct ConvPlace {
+   Size group, first, rows, column, count, row;
+   ConvSlab slab;
+};
+template <class T>
+using ConvSink = void (*)(const void *context, T *sums, const ConvPlace &place);
+
+/// The memory that a product works in, and where complete sums go.
+template <class T>
+struct ConvWork {
+   T *scratch;
+   std::int32_t *offsets;
+   ConvSink<T> sink;
+   const void *context;
+};
+
+/// All columns of a slab, for one group: the sums of a few tiles at a time.
+template <int Rows, class T>
+SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const ConvSlab &slab, Size row, Size group,
+                            const T *panels, const T *planes)
+{
+   using Tile = ConvTile<T, Rows>;
+   constexpr Size width = Tile::width, rows = Tile::rows;
+   const Size columns = (slab.rows - 1) * row + s.out[2], features = s.group_features(), depth = s.depth();
+   const Size together = depth > conv_depth ? conv_tiles : 1;
+   for (Size first = 0; first < columns; first += together * width)
+      for (Size k = 0; k == 0 || k < depth; k += conv_depth) {
+         const Size steps = depth - k < conv_depth ? depth - k : conv_depth;
+         T *sums = work.scratch;
+         for (Size column = first; column < columns && column < first + together * width; column += width) {
+            const Size count = columns - column < width ? columns - column : width;
+            for (Size m = 0; m < features; m += rows, sums += depth > conv_depth ? rows * width : 0) {
+               conv_any_tile<Rows>(sums, panels + m * depth + k * rows, planes + column, work.offsets + k, steps, count, k > 0);
+               if (k + steps == depth)
+                  work.sink(work.context, sums,
+                            {group, m, features - m < rows ? features - m : rows, column, count, row, slab});
+            }
+         }
+      }
+}
+
+/// The products of all rows of all groups, for all columns, handed to the sink tile by tile.
+template <int Rows, class T, class S>
+SOFIE_KERNEL void conv_product(const ConvShape &s, const ConvWork<T> &work, const T *panels, const S *x, T zero)
+{
+   using Tile = ConvTile<T, Rows>;
+   const Size padded = ceil_div(s.group_features(), Tile::rows) * Tile::rows, depth = s.depth();
+   if (ConvShape::product(s.out) <= 0)
+      return;
+   const ConvPlanes planes = conv_planes(s);
+   T *const copied = work.scratch + (depth > conv_depth ? conv_tiles * padded : Tile::rows) * Tile::width;
+   const S *const end = x + s.batch * s.in_event;
+   conv_offsets(s, planes, planes.channel, work.offsets);
+   // Tiles read beyond the last column, what they compute there is not used; but no denormal rubbish.
+   for (Size c = 1; c <= s.group_channels(); ++c)
+      conv_zeros(copied + c * planes.channel - conv_gap, conv_gap);
+   conv_zeros(copied + s.group_channels() * planes.channel, Tile::width);
+   for (Size event = 0; event < s.batch; ++event)
+      for (Size d = 0; d < s.out[0]; ++d)
+         for (Size line = 0; line < s.out[1]; line += planes.rows) {
+            const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
+            for (Size g = 0; g < s.groups; ++g) {
+               const S *const channels = x + event * s.in_event + g * s.group_channels() * s.in_channel;
+               conv_fill(s, planes, slab, copied, ConvInput<T, S>{channels, end, zero});
+               conv_slab<Rows>(s, work, slab, planes.row, g, panels + g * padded * depth, copied);
+            }
+         }
+}
+
+// Results ------------------------------------------------------------------------------------------
+
+/// y[at + j] = f(sums[j] + bias[feature])
+template <class F, class T>
+struct ConvResult {
+   const F &f;
+   T *y;
+   const T *bias;
+
+   SOFIE_INLINE void operator()(Size feature, Size at, const T *__restrict sums, Size count) const
+   {
+      constexpr int n = lanes<T>;
+      const Pack<T> offset = splat<Pack<T>>(bias ? bias[feature] : T{});
+      T *__restrict const to = y + at;
+      Size j = 0;
+      for (; j + n <= count; j += n)
+         store(to + j, f(plus(load<n>(sums + j), offset)));
+      if (j < count)
+         store_some(to + j, f(plus(load<n>(sums + j), offset)), count - j);
+   }
+};
+
+/// A result, and the convolution whose result it is.
+template <class R>
+struct ConvContext {
+   const ConvShape &shape;
+   const R &result;
+};
+
+/// Hands the sums of a tile to a result, row by row of the output.
+template <int Rows, class R, class T>
+SOFIE_KERNEL void conv_finish(const void *context, T *sums, const ConvPlace &place)
+{
+   const auto &[s, result] = *static_cast<const ConvContext<R> *>(context);
+   const Size feature = place.group * s.group_features() + place.first;
+   // Where rows of the output follow each other without a gap they are as one.
+   const bool whole = place.row == s.out[2] && s.out_row == s.out[2];
+   const Size line = whole ? 0 : place.column / place.row, column = place.column - line * place.row;
+   const Size length = whole ? column + place.count : s.out[2];
+   Size y = place.slab.event * s.out_event + feature * s.out_channel + place.slab.depth * s.out[1] * s.out[2] +
+            (place.slab.line + line) * s.out_row;
+   for (Size r = 0; r < place.rows; ++r, sums += ConvTile<T, Rows>::width, y += s.out_channel) {
+      Size row = y, from = column, i = 0;
+      do {
+         const Size left = length - from, rest = place.count - i;
+         if (left > 0)
+            result(feature + r, row + from, sums + i, left < rest ? left : rest);
+         i += place.row - from;
+         from = 0;
+         row += s.out_row;
+      } while (!whole && i < place.count);
+   }
+}
+
+// What operators call ------------------------------------------------------------------------------
+
+template <int Rows, class F, class T>
+SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, const T *x,
+                           const T *panels, const T *bias)
+{
+   using Result = ConvResult<F, T>;
+   const Result result{f, y, bias};
+   const ConvContext<Result> context{s, result};
+   conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, Result, T>, &context}, panels, x, T{});
+}
+
+/// y = f(convolution(x, w) + b) with constant weights.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
+SOFIE_INLINE void
+convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
+            const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
+            Offsets offsets, X x, const W &w)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
+}
+
+/// The memory of an input that may be absent.
+template <class T>
+SOFIE_INLINE const T *conv_optional()
+{
+   return nullptr;
+}
+template <class T, class V>
+SOFIE_INLINE const T *conv_optional(const V &view)
+{
+   return view.data();
+}
+
+template <int Rows, class F, class T>
+SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, T *panels,
+                                    const T *x, const T *w, const T *bias)
+{
+   constexpr int rows = ConvTile<T, Rows>::rows;
+   const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
+   conv_pack_weights<rows>(panels, w, {features * channels * taps, channels * taps, taps}, s.groups, features, channels,
+                           taps, conv_optional<T>(), 0);
+   convolve<Rows>(f, s, y, scratch, offsets, x, panels, bias);
+}
+
+/// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
+SOFIE_INLINE void
+convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                     const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
+                     Scratch scratch, Offsets offsets, Panels panels, X x, W w, B... b)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
+                           conv_optional<typename Y::Element>(b...));
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

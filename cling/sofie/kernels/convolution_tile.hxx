@@ -1,0 +1,166 @@
+/// \file
+/// The tile of accumulators that convolutions are made of.
+#ifndef SOFIE_KERNELS_CONVOLUTION_TILE_HXX
+#define SOFIE_KERNELS_CONVOLUTION_TILE_HXX
+
+#include "sofie/kernels/linear.hxx"
+
+// A loop over k with 24 accumulators is what Cling's register allocator is worst at: it writes all of
+// them to memory at the end of each block, and unrolling that away takes long to compile. So where
+// most of the time is spent the loop is written in assembler.
+#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES == 64
+#define SOFIE_CONV_ASSEMBLER
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// `Steps` steps of a tile.
+template <int Steps, int Rows, int Packs, class T>
+SOFIE_INLINE void
+conv_steps(const T *__restrict w, const T *__restrict x, const std::int32_t *__restrict offsets, Pack<T> (&sum)[Rows][Packs])
+{
+   SOFIE_UNROLL_ALL
+   for (int step = 0; step < Steps; ++step) {
+      tile_step<Rows, Packs>(w + step * Rows, 1, x + offsets[step], sum);
+      // Loads of later steps stay behind this: done early they would only occupy registers.
+      asm volatile("" ::: "memory");
+   }
+}
+
+/// sums[r][j] (+)= sum_k w[k][r] * x[offsets[k] + j], where rows of sums are `Width` long.
+template <int Rows, int Packs, int Width, class T>
+SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, const T *__restrict x,
+                            const std::int32_t *__restrict offsets, Size depth, bool add)
+{
+   constexpr int n = lanes<T>, block = Rows * Packs >= 12 ? 32 : 16;
+   Pack<T> sum[Rows][Packs];
+   SOFIE_UNROLL_ALL
+   for (int r = 0; r < Rows; ++r)
+      SOFIE_UNROLL_ALL
+      for (int j = 0; j < Packs; ++j)
+         sum[r][j] = Pack<T>{};
+   Size k = 0;
+   for (; k + block <= depth; k += block)
+      conv_steps<block>(w + k * Rows, x, offsets + k, sum);
+   for (; k + 4 <= depth; k += 4)
+      conv_steps<4>(w + k * Rows, x, offsets + k, sum);
+   for (; k < depth; ++k)
+      conv_steps<1>(w + k * Rows, x, offsets + k, sum);
+   if (add) {
+      SOFIE_UNROLL_ALL
+      for (int r = 0; r < Rows; ++r)
+         SOFIE_UNROLL_ALL
+         for (int j = 0; j < Packs; ++j)
+            sum[r][j] = plus(sum[r][j], load<n>(sums + r * Width + j * n));
+   }
+   SOFIE_UNROLL_ALL
+   for (int r = 0; r < Rows; ++r)
+      SOFIE_UNROLL_ALL
+      for (int j = 0; j < Packs; ++j)
+         store(sums + r * Width + j * n, sum[r][j]);
+}
+
+
+#ifdef SOFIE_CONV_ASSEMBLER
+
+// clang-format off
+// One row of 3, 2 or 1 packs: its weight times the packs of x, which are in zmm24, zmm25 and zmm26.
+#define SOFIE_CONV_ROW_3(at, weight, a, b, c)               \
+   "vbroadcastss " #at "(%[w]), %%zmm" #weight "\n\t"       \
+   "vfmadd231ps %%zmm24, %%zmm" #weight ", %%zmm" #a "\n\t" \
+   "vfmadd231ps %%zmm25, %%zmm" #weight ", %%zmm" #b "\n\t" \
+   "vfmadd231ps %%zmm26, %%zmm" #weight ", %%zmm" #c "\n\t"
+#define SOFIE_CONV_ROW_2(at, weight, a, b, c)               \
+   "vbroadcastss " #at "(%[w]), %%zmm" #weight "\n\t"       \
+   "vfmadd231ps %%zmm24, %%zmm" #weight ", %%zmm" #a "\n\t" \
+   "vfmadd231ps %%zmm25, %%zmm" #weight ", %%zmm" #b "\n\t"
+#define SOFIE_CONV_ROW_1(at, weight, a, b, c)               \
+   "vbroadcastss " #at "(%[w]), %%zmm" #weight "\n\t"       \
+   "vfmadd231ps %%zmm24, %%zmm" #weight ", %%zmm" #a "\n\t"
+
+#define SOFIE_CONV_LOAD_1 "vmovups (%[x],%[at],4), %%zmm24\n\t"
+#define SOFIE_CONV_LOAD_2 SOFIE_CONV_LOAD_1 "vmovups 64(%[x],%[at],4), %%zmm25\n\t"
+#define SOFIE_CONV_LOAD_3 SOFIE_CONV_LOAD_2 "vmovups 128(%[x],%[at],4), %%zmm26\n\t"
+
+#define SOFIE_CONV_ZERO(a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_CONV_STORE(at, a) "vmovups %%zmm" #a ", " #at "(%[sums])\n\t"
+#define SOFIE_CONV_ADD(at, a) "vaddps " #at "(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
+
+// `each` of the accumulators and its place in the sums, whose rows are 192 bytes long.
+#define SOFIE_CONV_FIRSTS(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
+#define SOFIE_CONV_SECONDS(each) each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22)
+#define SOFIE_CONV_THIRDS(each) each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23)
+#define SOFIE_CONV_EACH_1(each) SOFIE_CONV_FIRSTS(each)
+#define SOFIE_CONV_EACH_2(each) SOFIE_CONV_FIRSTS(each) SOFIE_CONV_SECONDS(each)
+#define SOFIE_CONV_EACH_3(each) SOFIE_CONV_FIRSTS(each) SOFIE_CONV_SECONDS(each) SOFIE_CONV_THIRDS(each)
+#define SOFIE_CONV_ZERO_AT(at, a) SOFIE_CONV_ZERO(a)
+
+// sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16]
+#define SOFIE_CONV_TILE(packs)                                                      \
+   asm volatile(                                                                    \
+      SOFIE_CONV_EACH_##packs(SOFIE_CONV_ZERO_AT)                                   \
+      "test %[k], %[k]\n\t"                                                         \
+      "jle 2f\n\t"                                                                  \
+      ".p2align 5\n"                                                                \
+      "1:\n\t"                                                                      \
+      "movslq (%[offsets]), %[at]\n\t"                                              \
+      SOFIE_CONV_LOAD_##packs                                                       \
+      SOFIE_CONV_ROW_##packs(0, 27, 0, 1, 2)                                        \
+      SOFIE_CONV_ROW_##packs(4, 28, 3, 4, 5)                                        \
+      SOFIE_CONV_ROW_##packs(8, 29, 6, 7, 8)                                        \
+      SOFIE_CONV_ROW_##packs(12, 30, 9, 10, 11)                                     \
+      SOFIE_CONV_ROW_##packs(16, 27, 12, 13, 14)                                    \
+      SOFIE_CONV_ROW_##packs(20, 28, 15, 16, 17)                                    \
+      SOFIE_CONV_ROW_##packs(24, 29, 18, 19, 20)                                    \
+      SOFIE_CONV_ROW_##packs(28, 30, 21, 22, 23)                                    \
+      "add $32, %[w]\n\t"                                                           \
+      "add $4, %[offsets]\n\t"                                                      \
+      "dec %[k]\n\t"                                                                \
+      "jnz 1b\n"                                                                    \
+      "2:\n\t"                                                                      \
+      "test %[add], %[add]\n\t"                                                     \
+      "jz 3f\n\t"                                                                   \
+      SOFIE_CONV_EACH_##packs(SOFIE_CONV_ADD)                                       \
+      "3:\n\t"                                                                      \
+      SOFIE_CONV_EACH_##packs(SOFIE_CONV_STORE)                                     \
+      : [w] "+r"(w), [offsets] "+r"(offsets), [k] "+r"(depth), [at] "=&r"(at)       \
+      : [x] "r"(x), [sums] "r"(sums), [add] "r"(static_cast<Size>(add))             \
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
+// clang-format on
+
+/// The same for 8 rows of floats and registers of 64 bytes.
+template <int Packs>
+SOFIE_KERNEL void
+conv_tile_assembler(float *sums, const float *w, const float *x, const std::int32_t *offsets, Size depth, bool add)
+{
+   Size at;
+   if constexpr (Packs == 3)
+      SOFIE_CONV_TILE(3);
+   else if constexpr (Packs == 2)
+      SOFIE_CONV_TILE(2);
+   else
+      SOFIE_CONV_TILE(1);
+}
+#endif
+
+/// sums[r][j] (+)= sum_k w[k][r] * x[offsets[k] + j], where rows of sums are `Width` long.
+template <int Rows, int Packs, int Width, class T>
+SOFIE_INLINE void conv_tile(T *sums, const T *w, const T *x, const std::int32_t *offsets, Size depth, bool add)
+{
+#ifdef SOFIE_CONV_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && Rows == 8 && Width == 48)
+      return conv_tile_assembler<Packs>(sums, w, x, offsets, depth, add);
+   else
+#endif
+      conv_tile_of_packs<Rows, Packs, Width>(sums, w, x, offsets, depth, add);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

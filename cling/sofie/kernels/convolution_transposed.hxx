@@ -1,0 +1,270 @@
+/// \file
+/// Transposed convolutions and Col2Im: what spreads each input over many outputs.
+#ifndef SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_HXX
+#define SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_HXX
+
+#include "sofie/kernels/convolution.hxx"
+#include "sofie/owned.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+// ConvTranspose ------------------------------------------------------------------------------------
+
+/// W[C, M / groups, kernel...] and b[M], if there is one: rows feature * taps + tap, steps over channels.
+template <class T, int Rows, int Groups>
+class ConvTransposeWeights {
+   static constexpr int rows = ConvTile<T, Rows>::rows;
+   Buffer<T> panels_;
+   Buffer<T> bias_;
+
+public:
+   template <class W>
+   explicit ConvTransposeWeights(W w)
+   {
+      const Size channels = w.template extent<0>() / Groups, each = w.template size_from<1>();
+      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
+      conv_pack_weights<rows>(panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1,
+                              conv_optional<T>(), 0);
+   }
+   template <class W, class B>
+   ConvTransposeWeights(W w, B b) : ConvTransposeWeights(w)
+   {
+      bias_ = Buffer<T>(b.size());
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
+   }
+   const T *panels() const { return panels_.data(); }
+   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+};
+
+/// y[i * stride] += sums[i]
+template <class T>
+SOFIE_INLINE void conv_add(T *__restrict y, const T *__restrict sums, Size count, Size stride)
+{
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   if (stride == 1) {
+      for (; i + n <= count; i += n)
+         store(y + i, load<n>(y + i) + load<n>(sums + i));
+   }
+   for (; i < count; ++i)
+      y[i * stride] += sums[i];
+}
+
+/// The transposed convolution (its `in` is the input's form), and the output of one event.
+template <class T>
+struct ConvSpread {
+   const ConvShape &shape;
+   T *y;
+};
+
+/// Adds products of weights and inputs to the outputs that they belong to.
+template <int Rows, class T>
+SOFIE_KERNEL void conv_spread(const void *context, T *sums, const ConvPlace &place)
+{
+   const auto &[s, outputs] = *static_cast<const ConvSpread<T> *>(context);
+   const Size taps = s.taps(), width = s.in[2], first = place.slab.line * width + place.column;
+   for (Size r = 0; r < place.rows; ++r, sums += ConvTile<T, Rows>::width) {
+      const Size feature = (place.first + r) / taps, tap = (place.first + r) % taps;
+      const Size depth_offset = tap / (s.kernel[1] * s.kernel[2]) * s.dilations[0] - s.pads[0];
+      const Size height_offset = tap / s.kernel[2] % s.kernel[1] * s.dilations[1] - s.pads[1];
+      const Size width_offset = tap % s.kernel[2] * s.dilations[2] - s.pads[2];
+      T *const y = outputs + (place.group * s.group_features() + feature) * s.out_channel;
+      for (Size i = 0; i < place.count;) {
+         const Size line = (first + i) / width, column = (first + i) % width;
+         const Size count = width - column < place.count - i ? width - column : place.count - i;
+         const Size depth = line / s.in[1] * s.strides[0] + depth_offset;
+         const Size height = line % s.in[1] * s.strides[1] + height_offset;
+         if (depth >= 0 && depth < s.out[0] && height >= 0 && height < s.out[1]) {
+            const Size start = column * s.strides[2] + width_offset;
+            const Size before = conv_below(start, s.strides[2], count, 0);
+            const Size end = conv_below(start, s.strides[2], count, s.out[2]);
+            if (end > before)
+               conv_add(y + (depth * s.out[1] + height) * s.out[2] + start + before * s.strides[2], sums + i + before,
+                        end - before, s.strides[2]);
+         }
+         i += count;
+      }
+   }
+}
+
+template <int Rows, class T>
+SOFIE_KERNEL void convolve_transposed(const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, const T *x,
+                                      const T *panels, const T *bias)
+{
+   const Size points = s.in_channel;
+   // One event at a time, so that the order of additions does not depend on where it is in the batch.
+   ConvShape product{1, s.channels, s.features * s.taps(), s.groups, {}, {{1, 1, 1}}, {}, {{1, 1, 1}}, {{1, 1, 1}},
+                     {{0, 0, 0}}, 0, 0, 0, 0, 0, 0};
+   product.in = product.out = Sizes<3>{{1, s.in[0] * s.in[1], s.in[2]}};
+   product.in_row = s.in[2];
+   product.in_channel = points;
+   product.in_event = s.channels * points;
+   for (Size event = 0; event < s.batch; ++event, y += s.out_event, x += product.in_event) {
+      for (Size i = 0; i < s.out_event; ++i)
+         y[i] = bias ? bias[i / s.out_channel] : T{};
+      const ConvSpread<T> context{s, y};
+      conv_product<Rows>(product, ConvWork<T>{scratch, offsets, &conv_spread<Rows, T>, &context}, panels, x, T{});
+   }
+}
+
+/// The ConvShape of a transposed convolution.
+SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                             const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                             const Sizes<3> &pads)
+{
+   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
+   s.in_channel = ConvShape::product(in);
+   s.out_channel = ConvShape::product(out);
+   s.out_event = s.features * s.out_channel;
+   return s;
+}
+
+/// y[m, i * stride + k * dilation - pad] = b[m] + sum_c x[c, i] * w[c, m, k] with constant weights.
+template <int Rows, class Y, class Scratch, class Offsets, class X, class W>
+SOFIE_INLINE void
+transposed_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
+                       const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
+                       Offsets offsets, X x, const W &w)
+{
+   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_transposed<Rows>(s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
+}
+
+template <int Rows, class T>
+SOFIE_KERNEL void convolve_transposed_computed(const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, T *panels,
+                                               const T *x, const T *w, const T *bias)
+{
+   const Size channels = s.group_channels(), each = s.group_features() * s.taps();
+   conv_pack_weights<ConvTile<T, Rows>::rows>(panels, w, {channels * each, 1, each}, s.groups, each, channels, 1,
+                                              conv_optional<T>(), 0);
+   convolve_transposed<Rows>(s, y, scratch, offsets, x, panels, bias);
+}
+
+/// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
+template <int Rows, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
+SOFIE_INLINE void
+transposed_convolution_computed(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
+                                const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
+                                Scratch scratch, Offsets offsets, Panels panels, X x, W w, B... b)
+{
+   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_transposed_computed<Rows>(s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
+                                      conv_optional<typename Y::Element>(b...));
+}
+
+// Col2Im -------------------------------------------------------------------------------------------
+
+/// a + b; integers wrap.
+template <class T>
+SOFIE_INLINE T col2im_sum(T a, T b)
+{
+   if constexpr (std::is_floating_point_v<T>)
+      return a + b;
+   else
+      return static_cast<T>(static_cast<std::make_unsigned_t<T>>(a) + static_cast<std::make_unsigned_t<T>>(b));
+}
+
+/// Blocks that are laid over an image of `N` axes.
+template <int N>
+struct Col2ImShape {
+   Sizes<N> image, block, strides, dilations, pads, count;
+
+   SOFIE_INLINE Size points() const { return product(image); }
+   SOFIE_INLINE Size taps() const { return product(block); }
+   SOFIE_INLINE Size blocks() const { return product(count); }
+
+   static SOFIE_INLINE Size product(const Sizes<N> &s)
+   {
+      Size total = 1;
+      for (int i = 0; i < N; ++i)
+         total *= s[i];
+      return total;
+   }
+
+   /// Where element `tap` of block `number` is in the image, or -1 for one in the padding.
+   SOFIE_INLINE Size place(Size tap, Size number) const
+   {
+      Size place = 0, step = 1;
+      for (int i = N - 1; i >= 0; --i) {
+         const Size at = number % count[i] * strides[i] + tap % block[i] * dilations[i] - pads[i];
+         if (at < 0 || at >= image[i])
+            return -1;
+         place += at * step;
+         step *= image[i];
+         number /= count[i];
+         tap /= block[i];
+      }
+      return place;
+   }
+};
+
+template <int N, class T>
+SOFIE_KERNEL void col2im_images(const Col2ImShape<N> &s, T *y, const T *x, Size images)
+{
+   const Size points = s.points(), taps = s.taps(), blocks = s.blocks();
+   for (Size i = 0; i < images; ++i, y += points) {
+      for (Size j = 0; j < points; ++j)
+         y[j] = T{};
+      for (Size tap = 0; tap < taps; ++tap, x += blocks)
+         for (Size number = 0; number < blocks; ++number) {
+            const Size place = s.place(tap, number);
+            if (place >= 0)
+               y[place] = col2im_sum(y[place], x[number]);
+         }
+   }
+}
+
+/// y[n, c, ...] = the sum of all elements of blocks x[n, c * taps + tap, number] that lie there.
+template <int N, class Y, class X>
+SOFIE_INLINE void col2im(Size images, const Sizes<N> &image, const Sizes<N> &block, const Sizes<N> &strides,
+                         const Sizes<N> &dilations, const Sizes<N> &pads, const Sizes<N> &count, Y y, X x)
+{
+   col2im_images(Col2ImShape<N>{image, block, strides, dilations, pads, count}, y.data(), x.data(), images);
+}
+
+/// How many blocks fit; throws for what cannot be an image, a block, or their number.
+template <int N>
+SOFIE_KERNEL void col2im_check(Col2ImShape<N> &s, const Sizes<N> &ends, Size channels, Size blocks)
+{
+   for (int i = 0; i < N; ++i) {
+      const Size reach = s.image[i] + s.pads[i] + ends[i] - (s.block[i] - 1) * s.dilations[i] - 1;
+      if (s.image[i] < 0 || s.block[i] < 1 || reach < 0)
+         throw std::invalid_argument("Col2Im: a block does not fit into the image");
+      s.count[i] = reach / s.strides[i] + 1;
+   }
+   if (channels % s.taps() != 0 || s.blocks() != blocks)
+      throw std::invalid_argument("Col2Im: the input has not the size that image_shape and block_shape say");
+}
+
+/// The same where the sizes are data.
+template <int N, class T, class X, class I, class B>
+SOFIE_KERNEL void runtime_col2im(const Sizes<N> &strides, const Sizes<N> &dilations, const Sizes<N> &pads,
+                                 const Sizes<N> &ends, Owned<T, N + 2> &y, X x, I image, B block)
+{
+   Col2ImShape<N> s{{}, {}, strides, dilations, pads, {}};
+   // Far above all that fits into memory, and far below what overflows.
+   constexpr std::int64_t most = std::int64_t{1} << 40;
+   for (int i = 0; i < N; ++i) {
+      if (image.data()[i] > most || block.data()[i] > most)
+         throw std::invalid_argument("Col2Im: an image or a block is too large");
+      s.image[i] = static_cast<Size>(image.data()[i]);
+      s.block[i] = static_cast<Size>(block.data()[i]);
+   }
+   const Size batch = x.template extent<0>(), channels = x.template extent<1>();
+   col2im_check(s, ends, channels, x.template extent<2>());
+   Sizes<N + 2> shape;
+   shape[0] = batch;
+   shape[1] = channels / s.taps();
+   for (int i = 0; i < N; ++i)
+      shape[i + 2] = s.image[i];
+   y.resize(shape);
+   col2im_images(s, y.data(), x.data(), batch * shape[1]);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

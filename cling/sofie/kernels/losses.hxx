@@ -1,0 +1,143 @@
+/// \file
+/// Losses of classifications: the logarithm of the probability of the class that it is.
+#ifndef SOFIE_KERNELS_LOSSES_HXX
+#define SOFIE_KERNELS_LOSSES_HXX
+
+#include "sofie/kernels/softmax.hxx"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+enum class LossReduction { none, sum, mean };
+
+/// How the losses of samples become the result.
+struct LossRule {
+   LossReduction reduction;
+   bool ignores;
+   std::int64_t ignored;
+};
+
+/// ln sum_c e^x[c] of `count` numbers that are `stride` apart, in a pack for `some` columns.
+template <class T>
+SOFIE_INLINE Pack<T> log_total(const T *x, Size count, Size stride, Size some)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   V most = splat<V>(static_cast<T>(-__builtin_inf()));
+   for (Size c = 0; c < count; ++c) {
+      const V v = load_some<n>(x + c * stride, some);
+      most = select((most > v) | (most != most), most, v);
+   }
+   V sum{};
+   for (Size c = 0; c < count; ++c)
+      sum += exp(load_some<n>(x + c * stride, some) - most);
+   return most + log(sum);
+}
+
+/// The sum of losses and that of weights. Floats are added as doubles, so that many of them are as
+/// exact as few.
+struct LossSum {
+   double loss = 0;
+   double weight = 0;
+};
+
+/// The losses of `some` samples that stand side by side.
+template <bool Scores, class T, class I>
+SOFIE_INLINE void losses(LossRule rule, LossSum &total, T *y, const T *x, const I *target, const T *weight,
+                         Size classes, Size inner, Size some)
+{
+   Pack<T> shift{};
+   if constexpr (Scores)
+      shift = log_total(x, classes, inner, some);
+   for (Size i = 0; i < some; ++i) {
+      const auto label = static_cast<std::int64_t>(target[i]);
+      T loss = 0, factor = 0;
+      if (!rule.ignores || label != rule.ignored) {
+         if (label < 0 || label >= classes)
+            throw std::out_of_range("a target of a loss is no class");
+         factor = weight ? weight[label] : T(1);
+         loss = (shift[i] - x[static_cast<Size>(label) * inner + i]) * factor;
+      }
+      if (rule.reduction == LossReduction::none)
+         y[i] = loss;
+      total.loss += static_cast<double>(loss);
+      total.weight += static_cast<double>(factor);
+   }
+}
+
+template <bool Scores, class T, class I>
+SOFIE_KERNEL void classification_loss(LossRule rule, T *y, const T *x, const I *target, const T *weight, Size outer,
+                                      Size classes, Size inner)
+{
+   LossSum total;
+   for (Size o = 0; o < outer; ++o)
+      for (Size i = 0; i < inner; i += lanes<T>)
+         losses<Scores>(rule, total, y + (rule.reduction == LossReduction::none ? o * inner + i : 0),
+                        x + o * classes * inner + i, target + o * inner + i, weight, classes, inner,
+                        inner - i < lanes<T> ? inner - i : lanes<T>);
+   if (rule.reduction == LossReduction::sum)
+      *y = static_cast<T>(total.loss);
+   if (rule.reduction == LossReduction::mean)
+      *y = static_cast<T>(total.loss / total.weight);
+}
+
+template <class T>
+SOFIE_INLINE const T *weights_or_null()
+{
+   return nullptr;
+}
+template <class T, class W>
+SOFIE_INLINE const T *weights_or_null(const W &weight)
+{
+   return weight.data();
+}
+
+SOFIE_INLINE LossRule loss_rule(Size reduction, Size ignores, Size ignored)
+{
+   return {static_cast<LossReduction>(reduction), ignores != 0, static_cast<std::int64_t>(ignored)};
+}
+
+/// Losses of log-probabilities x[outer, classes, inner].
+template <class Y, class X, class Target, class... Weight>
+SOFIE_INLINE void nll_loss(Size reduction, Size ignores, Size ignored, Y y, X x, Target target, Weight... weight)
+{
+   using T = typename Y::Element;
+   classification_loss<false>(loss_rule(reduction, ignores, ignored), y.data(), x.data(), target.data(),
+                              weights_or_null<T>(weight...), x.template extent<0>(), x.template extent<1>(),
+                              x.template extent<2>());
+}
+
+/// Losses of scores x[outer, classes, inner], whose log-probabilities are their log_softmax.
+template <class Y, class X, class Target, class... Weight>
+SOFIE_INLINE void softmax_loss(Size reduction, Size ignores, Size ignored, Y y, X x, Target target, Weight... weight)
+{
+   using T = typename Y::Element;
+   classification_loss<true>(loss_rule(reduction, ignores, ignored), y.data(), x.data(), target.data(),
+                             weights_or_null<T>(weight...), x.template extent<0>(), x.template extent<1>(),
+                             x.template extent<2>());
+}
+
+/// The same, with the log-probabilities as a result.
+template <class Y, class P, class X, class Target, class... Weight>
+SOFIE_INLINE void softmax_loss_and_log(Size reduction, Size ignores, Size ignored, Y y, P log_probability, X x,
+                                       Target target, Weight... weight)
+{
+   log_softmax(log_probability, x);
+   nll_loss(reduction, ignores, ignored, y, log_probability, target, weight...);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif

@@ -1,0 +1,360 @@
+/// \file
+/// Normalisations by the mean and the variance of the data themselves.
+///
+/// Both are computed in two passes, and the second one also finds by how much the first has missed
+/// the mean: an offset that is large against the deviations costs no digits.
+#ifndef SOFIE_KERNELS_NORMALIZATION_HXX
+#define SOFIE_KERNELS_NORMALIZATION_HXX
+
+#include "sofie/kernels/map.hxx"
+#include "sofie/math.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Stands for a tensor that an operator may have and that is not there.
+struct NoTensor {};
+
+/// The memory of a tensor, or nothing.
+template <class V>
+SOFIE_INLINE typename V::Element *data_of(const V &view)
+{
+   return view.data();
+}
+SOFIE_INLINE std::nullptr_t data_of(NoTensor)
+{
+   return nullptr;
+}
+
+/// Numbers that lie in `outer` times `middle` runs of `length` neighbours.
+struct Runs {
+   Size outer, outer_stride, middle, middle_stride, length;
+
+   SOFIE_INLINE Size count() const { return outer * middle * length; }
+};
+
+SOFIE_INLINE Runs one_run(Size length)
+{
+   return {1, 0, 1, 0, length};
+}
+
+/// The mean is `mean + rest`, where `rest` is what rounding has taken from `mean`.
+template <class T>
+struct Moments {
+   T mean, rest, variance;
+};
+
+template <class V>
+SOFIE_INLINE ElementOf<V> sum_of_lanes(V v)
+{
+   if constexpr (width<V> == 1) {
+      return v[0];
+   } else {
+      PackN<ElementOf<V>, width<V> / 2> halves[2];
+      __builtin_memcpy(halves, &v, sizeof(V));
+      return sum_of_lanes(halves[0] + halves[1]);
+   }
+}
+
+/// The first `count` lanes of `v`; the others are zero.
+template <class V>
+SOFIE_INLINE V first_lanes(V v, Size count)
+{
+   ElementOf<V> buffer[static_cast<std::size_t>(width<V>)];
+   store(buffer, v);
+   return load_some<width<V>>(buffer, count);
+}
+
+/// Sums of deviations and of their squares. Four of each run side by side; which of them an element
+/// belongs to depends on its place in its run alone.
+template <class T>
+struct MomentSums {
+   Pack<T> first[4], second[4];
+
+   SOFIE_INLINE void clear()
+   {
+      for (int c = 0; c < 4; ++c)
+         first[c] = second[c] = Pack<T>{};
+   }
+   SOFIE_INLINE T sum() const { return sum_of_lanes((first[0] + first[1]) + (first[2] + first[3])); }
+   SOFIE_INLINE T squares() const { return sum_of_lanes((second[0] + second[1]) + (second[2] + second[3])); }
+};
+
+/// Adds a run of numbers, or of their deviations from `mean` and the squares of these.
+template <bool Squares, class T>
+SOFIE_INLINE void add_run(MomentSums<T> &sums, const T *__restrict x, Size length, Pack<T> mean)
+{
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   for (; i + 4 * n <= length; i += 4 * n)
+   SOFIE_UNROLL_ALL
+      for (int c = 0; c < 4; ++c) {
+         const Pack<T> d = load<n>(x + i + c * n) - mean;
+         sums.first[c] += d;
+         if constexpr (Squares)
+            sums.second[c] += d * d;
+      }
+   for (int c = 0; i < length; i += n, ++c) {
+      const Size count = length - i < n ? length - i : n;
+      Pack<T> d = load_some<n>(x + i, count) - mean;
+      if (count < n)
+         d = first_lanes(d, count);
+      sums.first[c] += d;
+      if constexpr (Squares)
+         sums.second[c] += d * d;
+   }
+}
+
+template <bool Squares, class T>
+SOFIE_INLINE void add_runs(MomentSums<T> &sums, const T *x, const Runs &runs, T mean)
+{
+   sums.clear();
+   for (Size i = 0; i < runs.outer; ++i)
+      for (Size j = 0; j < runs.middle; ++j)
+         add_run<Squares>(sums, x + i * runs.outer_stride + j * runs.middle_stride, runs.length, splat<Pack<T>>(mean));
+}
+
+/// The mean and the variance of all numbers. If they are not `centred`, the mean counts as zero and
+/// the variance is the mean of the squares.
+template <class T>
+SOFIE_KERNEL Moments<T> moments(const T *x, const Runs &runs, bool centred)
+{
+   const T count = static_cast<T>(runs.count());
+   MomentSums<T> sums;
+   T mean = 0;
+   if (centred) {
+      add_runs<false>(sums, x, runs, mean);
+      mean = sums.sum() / count;
+   }
+   add_runs<true>(sums, x, runs, mean);
+   if (!centred)
+      return {0, 0, sums.squares() / count};
+   const T missed = sums.sum() / count;
+   const T rest = missed == missed ? missed : T(0); // An infinite mean is none of these.
+   const T variance = sums.squares() / count - rest * rest;
+   return {mean, rest, variance < 0 ? T(0) : variance};
+}
+
+/// sqrt(x), rounded correctly.
+template <class T>
+SOFIE_INLINE T scalar_sqrt(T x)
+{
+   return sqrt(splat<Pack<T>>(x))[0];
+}
+
+template <class T>
+SOFIE_INLINE T inverse_deviation(const Moments<T> &of, double epsilon)
+{
+   return 1 / scalar_sqrt(of.variance + static_cast<T>(epsilon));
+}
+
+/// y = (x - mean) * factor + offset for one run.
+template <class T>
+SOFIE_INLINE void scale_run(T *__restrict y, const T *__restrict x, Size length, const Moments<T> &of, T factor, T offset)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const V mean = splat<V>(of.mean), rest = splat<V>(of.rest), slope = splat<V>(factor), start = splat<V>(offset);
+   Size i = 0;
+   for (; i + n <= length; i += n)
+      store(y + i, multiply_add(load<n>(x + i) - mean - rest, slope, start));
+   if (i < length)
+      store_some(y + i, multiply_add(load_some<n>(x + i, length - i) - mean - rest, slope, start), length - i);
+}
+
+/// y = (x - mean) * inverse * scale + offset, where each element has its own scale and offset.
+template <bool Offset, class T>
+SOFIE_INLINE void scale_each(T *__restrict y, const T *__restrict x, const T *__restrict scale,
+                             const T *__restrict offset, Size length, const Moments<T> &of, T inverse)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const V mean = splat<V>(of.mean), rest = splat<V>(of.rest), factor = splat<V>(inverse);
+   for (Size i = 0; i < length; i += n) {
+      const Size count = length - i < n ? length - i : n;
+      V v = (load_some<n>(x + i, count) - mean - rest) * factor * load_some<n>(scale + i, count);
+      if constexpr (Offset)
+         v += load_some<n>(offset + i, count);
+      store_some(y + i, v, count);
+   }
+}
+
+/// Rows of `length` numbers. Null pointers stand for what there is not.
+template <class T, class Statistic>
+SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, const T *x, const T *scale, const T *offset,
+                                 Size rows, Size length, double epsilon, bool centred)
+{
+   const Runs runs = one_run(length);
+   for (Size r = 0; r < rows; ++r, x += length, y += length) {
+      const Moments<T> found = moments(x, runs, centred);
+      const T inverse = inverse_deviation(found, epsilon);
+      if (means)
+         means[r] = static_cast<Statistic>(found.mean + found.rest);
+      if (inverses)
+         inverses[r] = static_cast<Statistic>(inverse);
+      if (!scale)
+         scale_run(y, x, length, found, inverse, -T(0)); // So that -0 stays -0.
+      else if (offset)
+         scale_each<true>(y, x, scale, offset, length, found, inverse);
+      else
+         scale_each<false>(y, x, scale, offset, length, found, inverse);
+   }
+}
+
+/// What divides: sqrt(variance + epsilon), or sqrt(mean of squares + epsilon).
+struct RowStatistics {
+   double epsilon;
+   bool centred;
+};
+
+template <class T, class Statistic, class Y, class X>
+SOFIE_INLINE void normalize_views(const RowStatistics &rule, Y y, Statistic *means, Statistic *inverses, X x,
+                                  const T *scale, const T *offset)
+{
+   normalize_rows<T, Statistic>(y.data(), means, inverses, x.data(), scale, offset, y.template extent<0>(),
+                                y.template extent<1>(), rule.epsilon, rule.centred);
+}
+
+/// The element type of the statistics, where there are any.
+template <class M, class T>
+struct StatisticOf {
+   using type = typename M::Element;
+};
+template <class T>
+struct StatisticOf<NoTensor, T> {
+   using type = T;
+};
+
+/// y[r, i] = (x[r, i] - mean[r]) * inverse[r] * scale[i] + offset[i]
+template <class Y, class M, class I, class X, class S, class B>
+SOFIE_INLINE void normalize(const RowStatistics &rule, Y y, M means, I inverses, X x, S scale, B offset)
+{
+   using T = typename Y::Element;
+   using Statistic = typename StatisticOf<M, T>::type;
+   normalize_views<T, Statistic>(rule, y, data_of(means), data_of(inverses), x, data_of(scale), data_of(offset));
+}
+
+/// a * scale + offset
+struct ScaleAndShift {
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V scale, V offset) const
+   {
+      return multiply_add(a, scale, offset);
+   }
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V scale) const
+   {
+      return a * scale;
+   }
+};
+
+/// The same where scale and offset are broadcast in another way: `again` is y in the shape that
+/// they are broadcast to.
+template <class Y, class M, class I, class Again, class X, class... C>
+SOFIE_INLINE void normalize_broadcast(const RowStatistics &rule, Y y, M means, I inverses, Again again, X x, C... c)
+{
+   normalize(rule, y, means, inverses, x, NoTensor{}, NoTensor{});
+   map(ScaleAndShift{}, again, again, c...);
+}
+
+/// Rows of `runs` runs of `length` numbers; the scale and the offset of run k of row r stand at
+/// place r * runs + k, counted round and round `places` of them.
+template <class T>
+SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *offset, Size places, Size rows, Size runs,
+                                   Size length, double epsilon)
+{
+   const Runs whole = one_run(runs * length);
+   Size place = 0;
+   for (Size r = 0; r < rows; ++r) {
+      const Moments<T> found = moments(x, whole, true);
+      const T inverse = inverse_deviation(found, epsilon);
+      if (length == 1) {
+         scale_each<true>(y, x, scale + place, offset + place, runs, found, inverse);
+         x += runs;
+         y += runs;
+      } else {
+         for (Size k = 0; k < runs; ++k, x += length, y += length)
+            scale_run(y, x, length, found, inverse * scale[place + k], offset[place + k]);
+      }
+      place = place + runs == places ? 0 : place + runs;
+   }
+}
+
+struct Epsilon {
+   double epsilon;
+};
+
+/// y[r, k, i] = (x[r, k, i] - mean[r]) / sqrt(variance[r] + epsilon) * scale[r, k] + offset[r, k],
+/// where r wraps around in scale and offset.
+template <class Y, class X, class S, class B>
+SOFIE_INLINE void group_normalization(const Epsilon &rule, Y y, X x, S scale, B offset)
+{
+   using T = typename Y::Element;
+   normalize_groups<T>(y.data(), x.data(), scale.data(), offset.data(), scale.template extent<0>(),
+                       y.template extent<0>(), y.template extent<1>(), y.template extent<2>(), rule.epsilon);
+}
+
+/// y = (x - mean) / (deviation + epsilon). The axes of x alternate: the statistics are those over
+/// the axes 1, 3 and 5, for each index of the others.
+template <class T>
+SOFIE_KERNEL void standardize(T *y, const T *x, const Sizes<6> &shape, double epsilon)
+{
+   const Size tail = shape[5], inner = shape[4] * tail, middle = shape[3] * inner, group = shape[2] * middle;
+   const Runs runs{shape[1], group, shape[3], inner, tail};
+   for (Size a = 0; a < shape[0]; ++a)
+      for (Size b = 0; b < shape[2]; ++b)
+         for (Size c = 0; c < shape[4]; ++c) {
+            const Size start = a * shape[1] * group + b * middle + c * tail;
+            const Moments<T> found = moments(x + start, runs, true);
+            const T factor = 1 / (scalar_sqrt(found.variance) + static_cast<T>(epsilon));
+            for (Size i = 0; i < shape[1]; ++i)
+               for (Size j = 0; j < shape[3]; ++j) {
+                  const Size at = start + i * group + j * inner;
+                  scale_run(y + at, x + at, tail, found, factor, T(0));
+               }
+         }
+}
+
+template <class Y, class X>
+SOFIE_INLINE void mean_variance_normalization(const Epsilon &rule, Y y, X x, const Sizes<6> &shape)
+{
+   standardize<typename Y::Element>(y.data(), x.data(), shape, rule.epsilon);
+}
+
+struct BatchStatistics {
+   double epsilon, momentum;
+};
+
+/// The batch [rows, channels, length] normalised by its own statistics, and the running ones.
+template <class T>
+SOFIE_KERNEL void batch_statistics(const BatchStatistics &rule, T *y, T *next_mean, T *next_variance, const T *x,
+                                   const T *scale, const T *offset, const T *mean, const T *variance, Size rows,
+                                   Size channels, Size length)
+{
+   const Runs runs{rows, channels * length, 1, 0, length};
+   const T old = static_cast<T>(rule.momentum), fresh = static_cast<T>(1 - rule.momentum);
+   for (Size c = 0; c < channels; ++c) {
+      const Moments<T> found = moments(x + c * length, runs, true);
+      const T factor = inverse_deviation(found, rule.epsilon) * scale[c];
+      for (Size i = 0; i < rows; ++i)
+         scale_run(y + (i * channels + c) * length, x + (i * channels + c) * length, length, found, factor, offset[c]);
+      next_mean[c] = mean[c] * old + (found.mean + found.rest) * fresh;
+      next_variance[c] = variance[c] * old + found.variance * fresh;
+   }
+}
+
+template <class Y, class R, class X, class P>
+SOFIE_INLINE void batch_normalization_training(const BatchStatistics &rule, Y y, R next_mean, R next_variance, X x, P scale,
+                                               P offset, P mean, P variance)
+{
+   batch_statistics<typename Y::Element>(rule, y.data(), next_mean.data(), next_variance.data(), x.data(), scale.data(),
+                                         offset.data(), mean.data(), variance.data(), x.template extent<0>(),
+                                         x.template extent<1>(), x.template extent<2>());
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,569 @@
+/// \file
+/// Pooling: windows that slide over planes, regions of planes, and whole planes.
+#ifndef SOFIE_KERNELS_POOLING_HXX
+#define SOFIE_KERNELS_POOLING_HXX
+
+#include "sofie/math.hxx"
+#include "sofie/owned.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The windows along one axis: window j covers the positions j * stride - begin + t * dilation for
+/// 0 <= t < kernel. Before the beginning and behind the end there are `begin` and `end` pads.
+struct PoolAxis {
+   Size size, count, kernel, stride, dilation, begin, end;
+
+   SOFIE_INLINE Size start(Size j) const { return j * stride - begin; }
+
+   /// How many t of window j have positions below `bound`.
+   SOFIE_INLINE Size below(Size j, Size bound) const
+   {
+      const Size room = bound - start(j);
+      if (room <= 0)
+         return 0;
+      const Size steps = (room + dilation - 1) / dilation;
+      return steps < kernel ? steps : kernel;
+   }
+
+   /// How many elements of window j are counted: those that exist, and pads if asked to.
+   SOFIE_INLINE Size members(Size j, bool pads) const
+   {
+      return pads ? below(j, size + end) - below(j, -begin) : below(j, size) - below(j, 0);
+   }
+};
+
+/// The windows along all axes of a plane.
+struct PoolPlane {
+   static constexpr int most_axes = 8;
+   PoolAxis axis[most_axes];
+   /// How far apart neighbours along an axis are.
+   Size apart[most_axes];
+   int axes;
+   Size size, count;
+};
+
+/// `numbers` are the seven of each axis, in the order of PoolAxis.
+template <int N>
+SOFIE_INLINE PoolPlane pool_plane(const Sizes<N> &numbers)
+{
+   static_assert(N % 7 == 0 && N / 7 >= 1 && N / 7 <= PoolPlane::most_axes, "seven numbers for each axis");
+   PoolPlane plane{};
+   plane.axes = N / 7;
+   plane.size = plane.count = 1;
+   for (int a = plane.axes - 1; a >= 0; --a) {
+      const Size *const n = numbers.values + 7 * a;
+      plane.axis[a] = PoolAxis{n[0], n[1], n[2], n[3], n[4], n[5], n[6]};
+      plane.apart[a] = plane.size;
+      plane.size *= n[0];
+      plane.count *= n[1];
+      if (n[1] < 0)
+         throw std::invalid_argument("a pooling window is larger than what it slides over");
+   }
+   return plane;
+}
+
+/// The elements that exist of one window, along the first `axes` axes of a plane, one by one.
+class WindowScan {
+   const PoolPlane *plane_;
+   int axes_;
+   Size first_[PoolPlane::most_axes];
+   Size last_[PoolPlane::most_axes];
+   Size now_[PoolPlane::most_axes];
+
+public:
+   /// Where the present element is in its plane.
+   Size offset = 0;
+
+   SOFIE_INLINE WindowScan(const PoolPlane &plane, int axes) : plane_(&plane), axes_(axes) {}
+
+   /// Begins with the window at `at`; false if none of it exists.
+   SOFIE_INLINE bool open(const Size *at)
+   {
+      offset = 0;
+      for (int a = 0; a < axes_; ++a) {
+         const PoolAxis &axis = plane_->axis[a];
+         first_[a] = now_[a] = axis.below(at[a], 0);
+         last_[a] = axis.below(at[a], axis.size);
+         if (first_[a] >= last_[a])
+            return false;
+         offset += (axis.start(at[a]) + first_[a] * axis.dilation) * plane_->apart[a];
+      }
+      return true;
+   }
+
+   /// Goes to the next element; false if there is none.
+   SOFIE_INLINE bool next()
+   {
+      for (int a = axes_ - 1; a >= 0; --a) {
+         const Size step = plane_->axis[a].dilation * plane_->apart[a];
+         if (++now_[a] < last_[a]) {
+            offset += step;
+            return true;
+         }
+         offset -= (last_[a] - 1 - first_[a]) * step;
+         now_[a] = first_[a];
+      }
+      return false;
+   }
+};
+
+/// Goes on to the next window along the first `axes` axes; the last one is followed by the first.
+SOFIE_INLINE void next_window(const PoolPlane &plane, int axes, Size *at)
+{
+   for (int a = axes - 1; a >= 0; --a) {
+      if (++at[a] < plane.axis[a].count)
+         return;
+      at[a] = 0;
+   }
+}
+
+/// The larger of two, NaN if either is.
+struct PoolMax {
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V b) const
+   {
+      return select((a > b) | (a != a), a, b);
+   }
+
+   /// What is not larger than anything.
+   template <class T>
+   SOFIE_INLINE static T neutral()
+   {
+      if constexpr (std::is_floating_point_v<T>)
+         return static_cast<T>(-__builtin_inf());
+      else if constexpr (std::is_signed_v<T>)
+         return static_cast<T>(T(1) << (8 * sizeof(T) - 1));
+      else
+         return 0;
+   }
+};
+
+struct PoolSum {
+   template <class V>
+   SOFIE_INLINE V operator()(V a, V b) const
+   {
+      return a + b;
+   }
+
+   template <class T>
+   SOFIE_INLINE static T neutral()
+   {
+      return 0;
+   }
+};
+
+/// How a row is read: every element, every second one, or at any other distance.
+enum class Every { one, second, other };
+
+/// Elements at 0, stride, 2 * stride, ...
+template <Every Step, class T>
+SOFIE_INLINE Pack<T> load_every(const T *from, [[maybe_unused]] Size stride)
+{
+   constexpr int n = lanes<T>;
+   if constexpr (Step == Every::one) {
+      return load<n>(from);
+   } else if constexpr (Step == Every::second && sizeof(T) <= 4) {
+      // As numbers of twice the size, of which the lower half is kept.
+      using Half = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint8_t>>;
+      using Whole = std::conditional_t<sizeof(T) == 4, std::uint64_t, std::conditional_t<sizeof(T) == 2, std::uint32_t, std::uint16_t>>;
+      const auto pairs = bits<PackN<Whole, n>>(load<2 * n>(from));
+      return bits<Pack<T>>(__builtin_convertvector(pairs, PackN<Half, n>));
+   } else {
+      Pack<T> v{};
+      for (int i = 0; i < n; ++i)
+         v[i] = from[i * stride];
+      return v;
+   }
+}
+
+/// row[i] = rule(row[i], x[i]), or x[i] at first.
+template <class Rule, class T>
+SOFIE_INLINE void pool_into(T *__restrict row, const T *__restrict x, Size count, bool first)
+{
+   constexpr int n = lanes<T>;
+   if (first) {
+      __builtin_memcpy(row, x, static_cast<std::size_t>(count) * sizeof(T));
+      return;
+   }
+   Size i = 0;
+   SOFIE_UNROLL(4)
+   for (; i + n <= count; i += n)
+      store(row + i, Rule{}(load<n>(row + i), load<n>(x + i)));
+   if (i < count)
+      store_some(row + i, Rule{}(load_some<n>(row + i, count - i), load_some<n>(x + i, count - i)), count - i);
+}
+
+/// y[j] = rule of the window j of a row, divided by `divisor * members[j]` where there are such.
+template <class Rule, Every Step, class T>
+SOFIE_INLINE void pool_row(T *__restrict y, const T *__restrict row, const PoolAxis &axis, const T *members, T divisor)
+{
+   constexpr int n = lanes<T>;
+   for (Size j = 0; j < axis.count; j += n) {
+      const T *from = row + j * axis.stride;
+      Pack<T> all = load_every<Step>(from, axis.stride);
+      SOFIE_UNROLL(4)
+      for (Size t = 1; t < axis.kernel; ++t) {
+         from += axis.dilation;
+         all = Rule{}(all, load_every<Step>(from, axis.stride));
+      }
+      if constexpr (std::is_same_v<Rule, PoolSum>)
+         all /= splat<Pack<T>>(divisor) * load<n>(members + j);
+      store_some(y + j, all, axis.count - j < n ? axis.count - j : n);
+   }
+}
+
+/// What the windows of one row of results have in common is pooled first, into `row`, which has the
+/// pads; that goes over whole rows of x, and then there is one axis left.
+template <class Rule, class T>
+SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size planes, const PoolPlane &plane, bool pads)
+{
+   const int outer = plane.axes - 1;
+   const PoolAxis &axis = plane.axis[outer];
+   const Size room = (axis.count - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1 - axis.begin;
+   const Size used = room < axis.size ? room : axis.size;
+   if (planes <= 0 || plane.count <= 0)
+      return;
+   T *const begin = row + axis.begin;
+   for (Size i = 0; i < (axis.count + lanes<T>)*axis.stride + (axis.kernel - 1) * axis.dilation; ++i)
+      row[i] = Rule::template neutral<T>();
+   const Size rows = plane.count / axis.count;
+   Size at[PoolPlane::most_axes] = {};
+   WindowScan scan(plane, outer);
+   for (Size p = 0; p < planes; ++p, x += plane.size) {
+      for (Size r = 0; r < rows; ++r, y += axis.count) {
+         Size divisor = 1;
+         for (int a = 0; a < outer; ++a)
+            divisor *= plane.axis[a].members(at[a], pads);
+         bool first = true;
+         if (used > 0 && scan.open(at)) {
+            do {
+               pool_into<Rule>(begin, x + scan.offset, used, first);
+               first = false;
+            } while (scan.next());
+         }
+         for (Size i = 0; first && i < used; ++i)
+            begin[i] = Rule::template neutral<T>();
+         const T shared = static_cast<T>(divisor > 0 ? divisor : 1);
+         if (axis.stride == 1)
+            pool_row<Rule, Every::one>(y, row, axis, members, shared);
+         else if (axis.stride == 2)
+            pool_row<Rule, Every::second>(y, row, axis, members, shared);
+         else
+            pool_row<Rule, Every::other>(y, row, axis, members, shared);
+         next_window(plane, outer, at);
+      }
+   }
+}
+
+/// y[p, j] = the largest element of window j of plane p; `row` is scratch.
+template <class Y, class Row, class X, int N>
+SOFIE_INLINE void max_pool(Y y, Row row, X x, const Sizes<N> &numbers)
+{
+   using T = typename Y::Element;
+   pool_planes<PoolMax, T>(y.data(), row.data(), nullptr, x.data(), x.template extent<0>(), pool_plane(numbers), false);
+}
+
+/// y[p, j] = the mean of window j of plane p, to which pads belong if asked to; `row` and
+/// `members` are scratch.
+template <bool Pads, class Y, class Row, class Members, class X, int N>
+SOFIE_INLINE void average_pool(Y y, Row row, Members members, X x, const Sizes<N> &numbers)
+{
+   using T = typename Y::Element;
+   const PoolPlane plane = pool_plane(numbers);
+   const PoolAxis &axis = plane.axis[plane.axes - 1];
+   // As many as a register holds may be read behind the end.
+   for (Size j = 0; j < axis.count + lanes<T>; ++j) {
+      const Size count = j < axis.count ? axis.members(j, Pads) : 1;
+      members.data()[j] = static_cast<T>(count > 0 ? count : 1);
+   }
+   pool_planes<PoolSum, T>(y.data(), row.data(), members.data(), x.data(), x.template extent<0>(), plane, Pads);
+}
+
+/// The position in a plane whose first axis, not its last, is that of neighbours.
+inline Size column_major(const PoolPlane &plane, Size offset)
+{
+   Size position = 0;
+   for (int a = plane.axes - 1; a >= 0; --a)
+      position = position * plane.axis[a].size + offset / plane.apart[a] % plane.axis[a].size;
+   return position;
+}
+
+template <class T>
+SOFIE_KERNEL void
+max_pool_indexed(T *y, std::int64_t *index, const T *x, Size planes, const PoolPlane &plane, bool columns)
+{
+   Size at[PoolPlane::most_axes] = {};
+   WindowScan scan(plane, plane.axes);
+   for (Size p = 0; p < planes; ++p, x += plane.size) {
+      for (Size j = 0; j < plane.count; ++j) {
+         T most = PoolMax::neutral<T>();
+         Size where = -1;
+         if (scan.open(at)) {
+            do {
+               const T value = x[scan.offset];
+               // The first of equal ones; and the first NaN.
+               if (where < 0 || value > most || (value != value && most == most)) {
+                  most = value;
+                  where = scan.offset;
+               }
+            } while (scan.next());
+         }
+         *y++ = most;
+         *index++ = where < 0 ? -1 : p * plane.size + (columns ? column_major(plane, where) : where);
+         next_window(plane, plane.axes, at);
+      }
+   }
+}
+
+/// The same, and where in x the element is; -1 for a window of pads alone.
+template <bool Columns, class Y, class Index, class X, int N>
+SOFIE_INLINE void max_pool_indexed(Y y, Index index, X x, const Sizes<N> &numbers)
+{
+   using T = typename Y::Element;
+   max_pool_indexed<T>(y.data(), index.data(), x.data(), x.template extent<0>(), pool_plane(numbers), Columns);
+}
+
+/// x^p for p >= 1.
+SOFIE_INLINE double whole_power(double x, Size p)
+{
+   double result = 1;
+   for (; p > 0; p /= 2) {
+      if (p % 2 == 1)
+         result *= x;
+      x *= x;
+   }
+   return result;
+}
+
+/// The norm of numbers of which `most` is the largest magnitude and `sum` that of
+/// (magnitude / most)^p: so no power overflows or vanishes.
+SOFIE_INLINE double scaled_norm(double most, double sum, Size p)
+{
+   if (!(most > 0) || most == __builtin_inf())
+      return most;
+   if (p == 1)
+      return most * sum;
+   return most * (p == 2 ? __builtin_sqrt(sum) : __builtin_pow(sum, 1.0 / static_cast<double>(p)));
+}
+
+SOFIE_INLINE double larger_magnitude(double most, double x)
+{
+   const double size = __builtin_fabs(x);
+   return most > size || most != most ? most : size;
+}
+
+template <class T>
+SOFIE_KERNEL void lp_pool(T *y, const T *x, Size planes, const PoolPlane &plane, Size p)
+{
+   Size at[PoolPlane::most_axes] = {};
+   WindowScan scan(plane, plane.axes);
+   for (Size i = 0; i < planes; ++i, x += plane.size) {
+      for (Size j = 0; j < plane.count; ++j) {
+         double most = 0, sum = 0;
+         bool more = scan.open(at);
+         for (; more; more = scan.next())
+            most = larger_magnitude(most, static_cast<double>(x[scan.offset]));
+         const bool finite = most > 0 && most < __builtin_inf();
+         for (more = finite && scan.open(at); more; more = scan.next())
+            sum += whole_power(__builtin_fabs(static_cast<double>(x[scan.offset])) / most, p);
+         *y++ = static_cast<T>(scaled_norm(most, sum, p));
+         next_window(plane, plane.axes, at);
+      }
+   }
+}
+
+/// y[p, j] = (the sum over window j of plane p of |x|^p)^(1/p)
+template <class Y, class X, int N>
+SOFIE_INLINE void lp_pool(Y y, X x, const Sizes<N> &numbers, Size p)
+{
+   using T = typename Y::Element;
+   lp_pool<T>(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers), p);
+}
+
+/// rule of `count` neighbours, in an order that depends on `count` alone.
+template <class Rule, class T>
+SOFIE_INLINE T pool_all(const T *x, Size count)
+{
+   constexpr int n = lanes<T>;
+   constexpr int chains = 4;
+   using V = Pack<T>;
+   V all[chains];
+   for (int c = 0; c < chains; ++c)
+      all[c] = splat<V>(Rule::template neutral<T>());
+   Size i = 0;
+   SOFIE_UNROLL(2)
+   for (; i + chains * n <= count; i += chains * n)
+      SOFIE_UNROLL_ALL
+      for (int c = 0; c < chains; ++c)
+         all[c] = Rule{}(all[c], load<n>(x + i + c * n));
+   for (; i + n <= count; i += n)
+      all[0] = Rule{}(all[0], load<n>(x + i));
+   V total = Rule{}(Rule{}(all[0], all[1]), Rule{}(all[2], all[3]));
+   for (; i < count; ++i) {
+      V one = splat<V>(Rule::template neutral<T>());
+      one[0] = x[i];
+      total = Rule{}(total, one);
+   }
+   V result = splat<V>(total[0]);
+   for (int l = 1; l < n; ++l)
+      result = Rule{}(result, splat<V>(total[l]));
+   return result[0];
+}
+
+template <class Rule, class T>
+SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
+{
+   for (Size p = 0; p < planes; ++p, x += count) {
+      y[p] = pool_all<Rule>(x, count);
+      if constexpr (std::is_same_v<Rule, PoolSum>)
+         y[p] /= static_cast<T>(count);
+   }
+}
+
+/// y[p] = rule of x[p, ...]; the mean where the rule is the sum.
+template <class Rule, class Y, class X>
+SOFIE_INLINE void global_pool(Y y, X x)
+{
+   global_pool<Rule, typename Y::Element>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>());
+}
+
+template <class T>
+SOFIE_KERNEL void global_lp_pool(T *y, const T *x, Size planes, Size count, Size p)
+{
+   for (Size i = 0; i < planes; ++i, x += count) {
+      double most = 0, sum = 0;
+      for (Size k = 0; k < count; ++k)
+         most = larger_magnitude(most, static_cast<double>(x[k]));
+      for (Size k = 0; k < count && most > 0 && most < __builtin_inf(); ++k)
+         sum += whole_power(__builtin_fabs(static_cast<double>(x[k])) / most, p);
+      y[i] = static_cast<T>(scaled_norm(most, sum, p));
+   }
+}
+
+/// y[i] = (the sum over x[i, ...] of |x|^p)^(1/p)
+template <class Y, class X>
+SOFIE_INLINE void global_lp_pool(Y y, X x, Size p)
+{
+   global_lp_pool<typename Y::Element>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(), p);
+}
+
+/// base^exponent; by square roots where that is exact enough and much faster.
+template <class V>
+SOFIE_INLINE V response(V base, double exponent)
+{
+   if (exponent == 0.75) {
+      const V root = sqrt(base);
+      return root * sqrt(root);
+   }
+   if (exponent == 0.5)
+      return sqrt(base);
+   if (exponent == 1)
+      return base;
+   for (int i = 0; i < width<V>; ++i)
+      base[i] = static_cast<ElementOf<V>>(__builtin_pow(static_cast<double>(base[i]), exponent));
+   return base;
+}
+
+/// The numbers of a local response normalisation.
+struct LocalResponse {
+   double alpha, beta, bias;
+   Size size;
+};
+
+template <class T>
+SOFIE_KERNEL void
+local_response(const LocalResponse &rule, T *__restrict y, const T *__restrict x, Size rows, Size channels, Size inner)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const Size before = (rule.size - 1) / 2, behind = rule.size - 1 - before;
+   const V scale = splat<V>(static_cast<T>(rule.alpha / static_cast<double>(rule.size)));
+   const V bias = splat<V>(static_cast<T>(rule.bias));
+   for (Size r = 0; r < rows; ++r, x += channels * inner, y += channels * inner)
+      for (Size c = 0; c < channels; ++c) {
+         const Size first = c < before ? 0 : c - before;
+         const Size last = channels - 1 - c < behind ? channels - 1 : c + behind;
+         for (Size i = 0; i < inner; i += n) {
+            const Size count = inner - i < n ? inner - i : n;
+            V sum{};
+            for (Size k = first; k <= last; ++k) {
+               const V v = load_some<n>(x + k * inner + i, count);
+               sum += v * v;
+            }
+            const V own = load_some<n>(x + c * inner + i, count);
+            store_some(y + c * inner + i, own / response(bias + scale * sum, rule.beta), count);
+         }
+      }
+}
+
+/// y[r, c, i] = x[r, c, i] / (bias + alpha / size * the sum over channels near c of x^2)^beta
+template <class Y, class X>
+SOFIE_INLINE void local_response(const LocalResponse &rule, Y y, X x)
+{
+   local_response<typename Y::Element>(rule, y.data(), x.data(), x.template extent<0>(), x.template extent<1>(),
+                                       x.template extent<2>());
+}
+
+/// Puts x[i] at the position in a tensor of the shape `from` that index[i] says, in y of the shape
+/// `to`, which is zero elsewhere.
+template <class T>
+SOFIE_KERNEL void
+max_unpool(T *y, const T *x, const std::int64_t *index, Size count, const Size *from, const Size *to, int rank)
+{
+   Size size = 1, source = 1;
+   bool same = true;
+   for (int a = 0; a < rank; ++a) {
+      size *= to[a];
+      source *= from[a];
+      same = same && from[a] == to[a];
+   }
+   __builtin_memset(static_cast<void *>(y), 0, static_cast<std::size_t>(size) * sizeof(T));
+   for (Size i = 0; i < count; ++i) {
+      Size rest = static_cast<Size>(index[i]);
+      if (rest < 0 || rest >= source)
+         throw std::out_of_range("MaxUnpool: an index is not one of its result");
+      if (same) {
+         y[rest] = x[i];
+         continue;
+      }
+      Size place = 0, apart = 1;
+      for (int a = rank - 1; a >= 0; --a) {
+         const Size at = rest % from[a];
+         if (at >= to[a])
+            throw std::out_of_range("MaxUnpool: an index is not one of its output_shape");
+         place += at * apart;
+         apart *= to[a];
+         rest /= from[a];
+      }
+      y[place] = x[i];
+   }
+}
+
+/// max_unpool into a shape that is known.
+template <class Y, class X, class Index, int N>
+SOFIE_INLINE void max_unpool(Y y, X x, Index index, const Sizes<N> &from, const Sizes<N> &to)
+{
+   max_unpool<typename Y::Element>(y.data(), x.data(), index.data(), x.size(), from.values, to.values, N);
+}
+
+/// max_unpool into the shape that is given as a tensor.
+template <class T, int Rank, class X, class Index, class Shape>
+SOFIE_INLINE void max_unpool(Owned<T, Rank> &y, X x, Index index, Shape shape, const Sizes<Rank> &from)
+{
+   Sizes<Rank> to;
+   for (int a = 0; a < Rank; ++a) {
+      to[a] = static_cast<Size>(shape.data()[a]);
+      if (to[a] < 0)
+         throw std::invalid_argument("MaxUnpool: output_shape is negative");
+   }
+   y.resize(to);
+   max_unpool<T>(y.data(), x.data(), index.data(), x.size(), from.values, to.values, Rank);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

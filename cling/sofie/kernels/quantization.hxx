@@ -1,0 +1,423 @@
+/// \file
+/// Quantisation: numbers as integers of few bits, with a scale and a zero point.
+#ifndef SOFIE_KERNELS_QUANTIZATION_HXX
+#define SOFIE_KERNELS_QUANTIZATION_HXX
+
+#include "sofie/math.hxx"
+#include "sofie/storage.hxx"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The bits of x as elements of another type of the same size.
+template <class Y, class X>
+SOFIE_KERNEL void copy_bits(Y y, X x)
+{
+   using T = typename Y::Element;
+   static_assert(sizeof(T) == sizeof(typename X::Element), "bits are read as elements of the same size");
+   if constexpr (std::is_same_v<T, bool>) {
+      // A bool is 0 or 1, and nothing else.
+      for (Size i = 0; i < y.size(); ++i)
+         y.data()[i] = *reinterpret_cast<const unsigned char *>(x.data() + i) != 0;
+   } else {
+      __builtin_memcpy(y.data(), x.data(), static_cast<std::size_t>(y.size()) * sizeof(T));
+   }
+}
+
+// Element by element ------------------------------------------------------------------------------
+
+/// The least and the largest integer of an element type, in an int32.
+template <class T>
+struct IntegerLimits {
+   static constexpr bool is_integer = std::is_integral_v<T>;
+   static constexpr int digits = 8 * static_cast<int>(sizeof(T));
+   static constexpr std::int32_t low = std::is_signed_v<T> ? -(1 << (digits - 1)) : 0;
+   static constexpr std::int32_t high = std::is_signed_v<T> ? (1 << (digits - 1)) - 1 : (1 << digits) - 1;
+};
+template <class F>
+struct IntegerLimits<Stored<F>> {
+   static constexpr bool is_integer = false;
+};
+template <int Width, bool Signed>
+struct IntegerLimits<Stored<IntegerFormat<Width, Signed>>> {
+   static constexpr bool is_integer = true;
+   static constexpr std::int32_t low = Signed ? -(1 << (Width - 1)) : 0;
+   static constexpr std::int32_t high = Signed ? (1 << (Width - 1)) - 1 : (1 << Width) - 1;
+};
+
+/// `quotient` + `zero` as an element of type `Y`, an integer one: rounded before the addition, and
+/// the nearest one that there is. NaN becomes the least.
+template <class Y, class V, class Z>
+SOFIE_INLINE PackN<Y, width<V>> to_integer(V quotient, Z zero)
+{
+   using L = IntegerLimits<Y>;
+   using C = ElementOf<V>;
+   const V offset = convert<C>(zero);
+   const V low = splat<V>(static_cast<C>(L::low)) - offset, high = splat<V>(static_cast<C>(L::high)) - offset;
+   V rounded = round_even(quotient);
+   rounded = select(rounded > low, rounded, low);
+   rounded = select(rounded < high, rounded, high);
+   return narrowed<Y>(convert<std::int32_t>(rounded) + zero);
+}
+
+/// Numbers as they are in the element type `P`, in the type that `P` is computed in.
+template <class P, class V>
+SOFIE_INLINE PackN<Computed<P>, width<V>> in_precision(V v)
+{
+   return widened<P>(narrowed<P>(v));
+}
+
+/// x / scale + zero, the division in the precision of `P`.
+template <class P, class Y, class X, class S>
+struct Quantize {
+   bool saturate = true;
+   static constexpr int n = lanes<Computed<P>>;
+
+   SOFIE_INLINE PackN<Y, n> operator()(PackN<X, n> x, PackN<S, n> scale, PackN<Y, n> zero) const
+   {
+      const auto quotient = in_precision<P>(in_precision<P>(widened<X>(x)) / in_precision<P>(widened<S>(scale)));
+      if constexpr (IntegerLimits<Y>::is_integer)
+         return to_integer<Y>(quotient, convert<std::int32_t>(widened<Y>(zero)));
+      else
+         return narrowed<Y>(quotient + convert<Computed<P>>(widened<Y>(zero)), CastRounding{saturate, 0});
+   }
+};
+
+/// (x - zero) * scale, in float32.
+template <class Y, class X, class S>
+struct Dequantize {
+   static constexpr int n = lanes<float>;
+
+   SOFIE_INLINE PackN<Y, n> operator()(PackN<X, n> x, PackN<S, n> scale, PackN<X, n> zero) const
+   {
+      const auto above = minus(widened_integer(widened<X>(x)), widened_integer(widened<X>(zero)));
+      return narrowed<Y>(convert<float>(above) * convert<float>(widened<S>(scale)));
+   }
+
+private:
+   /// Integers as int32, in which their difference is exact; floats as they are.
+   template <class V>
+   SOFIE_INLINE static auto widened_integer(V v)
+   {
+      if constexpr (std::is_integral_v<ElementOf<V>>)
+         return convert<std::int32_t>(v);
+      else
+         return v;
+   }
+};
+
+// A scale for each tensor, position of an axis, or block ------------------------------------------
+
+/// How scales lie over the elements of [outer, length, inner]: `block` positions of the middle axis
+/// share theirs, and so do all of an inner row unless it has a scale for each element.
+struct ScaleBlocks {
+   Size outer, length, inner, block;
+   Size per_outer; ///< how far apart the scales of neighbours along the outer axis are
+};
+
+/// `count` neighbours with one scale, or with one for each.
+template <bool Each, class F, class Y, class X, class S, class Z>
+SOFIE_INLINE void quantize_run(const F &f, Y *y, const X *x, const S *scale, const Z *zero, Size count)
+{
+   constexpr int n = F::n;
+   using Scale = PackN<S, n>;
+   using Zero = PackN<Z, n>;
+   const Scale one = count > 0 ? splat<Scale>(load<1>(scale)[0]) : Scale{};
+   const Zero offset = count > 0 && zero ? splat<Zero>(load<1>(zero)[0]) : Zero{};
+   for (Size i = 0; i < count; i += n) {
+      const Size some = count - i < n ? count - i : n;
+      if constexpr (Each)
+         store_some(
+            y + i,
+            f(load_some<n>(x + i, some), load_some<n>(scale + i, some), zero ? load_some<n>(zero + i, some) : Zero{}),
+            some);
+      else
+         store_some(y + i, f(load_some<n>(x + i, some), one, offset), some);
+   }
+}
+
+template <bool Each, class F, class Y, class X, class S, class Z>
+SOFIE_KERNEL void quantize_blocks(const F &f, Y *y, const X *x, const S *scale, const Z *zero, ScaleBlocks shape)
+{
+   // With a scale for each element, rows are by themselves; else a block of them is one run.
+   const Size rows = Each ? 1 : shape.block, per_block = Each ? shape.inner : 1;
+   for (Size o = 0; o < shape.outer; ++o) {
+      for (Size i = 0; i < shape.length; i += rows) {
+         const Size taken = shape.length - i < rows ? shape.length - i : rows;
+         const Size from = (o * shape.length + i) * shape.inner;
+         const Size at = o * shape.per_outer + i / shape.block * per_block;
+         quantize_run<Each>(f, y + from, x + from, scale + at, zero ? zero + at : nullptr, taken * shape.inner);
+      }
+   }
+}
+
+template <class Z>
+SOFIE_INLINE const Z *data_or_null()
+{
+   return nullptr;
+}
+template <class Z, class V>
+SOFIE_INLINE const Z *data_or_null(const V &view)
+{
+   return view.data();
+}
+
+/// y = x / scale + zero, with the precision of `P` in the division.
+template <bool Each, class P, class Y, class X, class S, class... Zero>
+SOFIE_INLINE void quantize(Y y, bool saturate, const Sizes<5> &shape, X x, S scale, Zero... zero)
+{
+   using T = typename Y::Element;
+   using F = Quantize<P, T, std::remove_const_t<typename X::Element>, std::remove_const_t<typename S::Element>>;
+   quantize_blocks<Each>(F{saturate}, y.data(), x.data(), scale.data(), data_or_null<T>(zero...),
+                         ScaleBlocks{shape[0], shape[1], shape[2], shape[3], shape[4]});
+}
+
+/// y = (x - zero) * scale
+template <bool Each, class Y, class X, class S, class... Zero>
+SOFIE_INLINE void dequantize(Y y, const Sizes<5> &shape, X x, S scale, Zero... zero)
+{
+   using T = std::remove_const_t<typename X::Element>;
+   using F = Dequantize<typename Y::Element, T, std::remove_const_t<typename S::Element>>;
+   quantize_blocks<Each>(F{}, y.data(), x.data(), scale.data(), data_or_null<T>(zero...),
+                         ScaleBlocks{shape[0], shape[1], shape[2], shape[3], shape[4]});
+}
+
+/// The scale and the zero point with which 0 ... 255 reach from the least to the largest element
+/// and zero is one of them; and the elements so.
+SOFIE_KERNEL inline void quantize_dynamically(std::uint8_t *y, float *scale, std::uint8_t *zero, const float *x,
+                                              Size count)
+{
+   constexpr int n = lanes<float>;
+   using V = Pack<float>;
+   V least{}, most{};
+   for (Size i = 0; i < count; i += n) {
+      const V v = load_some<n>(x + i, count - i < n ? count - i : n);
+      least = select((v < least) | (v != v), v, least);
+      most = select((v > most) | (v != v), v, most);
+   }
+   float low = 0, high = 0;
+   for (int i = 0; i < n; ++i) {
+      low = least[i] < low || least[i] != least[i] ? least[i] : low;
+      high = most[i] > high || most[i] != most[i] ? most[i] : high;
+   }
+   *scale = (high - low) / 255.0f;
+   // Where all is zero, 0 / 0 becomes zero.
+   *zero =
+      static_cast<std::uint8_t>(to_integer<std::uint8_t>(splat<V>(0.0f - low / *scale), PackN<std::int32_t, n>{})[0]);
+   quantize_blocks<false>(Quantize<float, std::uint8_t, float, float>{}, y, x, scale, zero,
+                          ScaleBlocks{1, 1, count, 1, 0});
+}
+
+template <class Y, class S, class Z, class X>
+SOFIE_INLINE void dynamic_quantize(Y y, S scale, Z zero, X x)
+{
+   quantize_dynamically(y.data(), scale.data(), zero.data(), x.data(), x.size());
+}
+
+// Matrix products ---------------------------------------------------------------------------------
+
+/// Numbers for the matrices of a batch: how far apart those of neighbouring matrices, and those of
+/// neighbouring rows (or columns) are; both are 0 where there is one number for all.
+template <class T>
+struct PerVector {
+   const T *data;
+   Size per_matrix, per_vector;
+
+   SOFIE_INLINE PerVector of_matrix(Size number) const
+   {
+      return {data ? data + number * per_matrix : data, 0, per_vector};
+   }
+   /// Numbers `first`, ... of a matrix; zeros where there are none.
+   template <int N>
+   SOFIE_INLINE PackN<T, N> pack(Size first, Size count) const
+   {
+      using V = PackN<T, N>;
+      if (!data)
+         return V{};
+      return per_vector ? load_some<N>(data + first, count) : splat<V>(load<1>(data)[0]);
+   }
+   SOFIE_INLINE PackN<T, 1> one(Size number) const
+   {
+      return data ? load<1>(data + number * per_vector) : PackN<T, 1>{};
+   }
+};
+
+/// What products of elements of type `T` are added in: int32, which wraps, or float.
+template <class T>
+using ProductSum = std::conditional_t<std::is_integral_v<T>, std::int32_t, Computed<T>>;
+
+/// The sum itself.
+struct KeepSum {
+   SOFIE_INLINE KeepSum of_matrices(Size, Size) const { return *this; }
+   template <class Y, class V>
+   SOFIE_INLINE V operator()(V sum, Size, Size, Size) const
+   {
+      return sum;
+   }
+};
+
+/// The sum, which has the scale of the row times that of the column, in the scale of the result.
+template <class Y, class SA, class SB, class SY>
+struct Requantize {
+   PerVector<SA> a;
+   PerVector<SB> b;
+   const SY *scale;
+   const Y *zero;
+
+   SOFIE_INLINE Requantize of_matrices(Size p, Size q) const { return {a.of_matrix(p), b.of_matrix(q), scale, zero}; }
+
+   template <class Out, class V>
+   SOFIE_INLINE PackN<Out, width<V>> operator()(V sum, Size row, Size column, Size count) const
+   {
+      constexpr int n = width<V>;
+      using F = PackN<float, n>;
+      const float per_row = widened<SA>(a.one(row))[0], whole = widened<SY>(load<1>(scale))[0];
+      const F factor = splat<F>(per_row) * widened<SB>(b.template pack<n>(column, count)) / splat<F>(whole);
+      using Wider = std::conditional_t<std::is_same_v<ElementOf<V>, float>, float, double>;
+      const auto result = convert<Wider>(sum) * convert<Wider>(factor);
+      const auto offset = widened<Out>(load<1>(zero));
+      if constexpr (IntegerLimits<Out>::is_integer)
+         return to_integer<Out>(result, splat<PackN<std::int32_t, n>>(static_cast<std::int32_t>(offset[0])));
+      else
+         return narrowed<Out>(result + splat<PackN<Wider, n>>(static_cast<Wider>(offset[0])));
+   }
+};
+
+/// Four rows (or fewer, the last one again instead) and the columns of two packs.
+template <class Finish, class Y, class A, class B>
+SOFIE_INLINE void product_tile(const Finish &finish, Y *y, const A *a, PerVector<A> zero_a, const B *b,
+                               PerVector<B> zero_b, Size row, Size rows, Size column, Size k, Size n)
+{
+   using P = ProductSum<A>;
+   using V = Pack<P>;
+   constexpr int width_ = lanes<P>;
+   const Size some[2] = {n - column < width_ ? n - column : width_, n - column < width_       ? 0
+                                                                    : n - column < 2 * width_ ? n - column - width_
+                                                                                              : width_};
+   V sum[4][2] = {}, less[2];
+   for (int c = 0; c < 2; ++c)
+      less[c] = convert<P>(widened<B>(zero_b.template pack<width_>(column + c * width_, some[c])));
+   const A *from[4];
+   P less_a[4];
+   for (Size r = 0; r < 4; ++r) {
+      const Size number = r < rows ? row + r : row + rows - 1;
+      from[r] = a + number * k;
+      less_a[r] = convert<P>(widened<A>(zero_a.one(number)))[0];
+   }
+   const B *line = b + column;
+   for (Size i = 0; i < k; ++i, line += n) {
+      V right[2];
+   SOFIE_UNROLL_ALL
+      for (int c = 0; c < 2; ++c)
+         right[c] = minus(convert<P>(widened<B>(load_some<width_>(line + c * width_, some[c]))), less[c]);
+      SOFIE_UNROLL_ALL
+      for (int r = 0; r < 4; ++r) {
+         const V left = splat<V>(convert<P>(widened<A>(load<1>(from[r] + i)))[0]) - splat<V>(less_a[r]);
+         SOFIE_UNROLL_ALL
+         for (int c = 0; c < 2; ++c)
+            sum[r][c] = plus(sum[r][c], times(left, right[c]));
+      }
+   }
+   for (int r = 0; r < rows; ++r)
+      for (int c = 0; c < 2; ++c)
+         if (some[c] > 0)
+            store_some(y + (row + r) * n + column + c * width_,
+                       finish.template operator()<Y>(sum[r][c], row + r, column + c * width_, some[c]), some[c]);
+}
+
+/// y[m, n] = sum_k (a[m, k] - zero_a) * (b[k, n] - zero_b), and what `finish` makes of it.
+template <class Finish, class Y, class A, class B>
+SOFIE_KERNEL void product_of_matrices(const Finish &finish, Y *y, const A *a, PerVector<A> zero_a, const B *b,
+                                      PerVector<B> zero_b, Size m, Size k, Size n)
+{
+   constexpr Size columns = 2 * lanes<ProductSum<A>>;
+   for (Size column = 0; column < n; column += columns)
+      for (Size row = 0; row < m; row += 4)
+         product_tile(finish, y, a, zero_a, b, zero_b, row, m - row < 4 ? m - row : 4, column, k, n);
+}
+
+/// A product for each matrix of a batch. `sizes` is m, k, n; then for each number that may differ
+/// from matrix to matrix, or row to row, how far apart neighbours are. `outer` is the shape of the
+/// batch, of which `left` and `right` say how far apart neighbouring matrices of a and b are.
+template <class Finish, class Y, class A, class B, int R>
+SOFIE_INLINE void batched_product(const Finish &finish, Y *y, const A *a, PerVector<A> zero_a, const B *b,
+                                  PerVector<B> zero_b, const Size *sizes, const Sizes<R> &outer, const Sizes<R> &left,
+                                  const Sizes<R> &right)
+{
+   const Size m = sizes[0], k = sizes[1], n = sizes[2];
+   Size count = 1;
+   for (int axis = 0; axis < R; ++axis)
+      count *= outer[axis];
+   for (Size i = 0; i < count; ++i) {
+      Size rest = i, p = 0, q = 0;
+      for (int axis = R - 1; axis >= 0; --axis) {
+         const Size at = rest % outer[axis];
+         rest /= outer[axis];
+         p += at * left[axis];
+         q += at * right[axis];
+      }
+      product_of_matrices(finish.of_matrices(p, q), y + i * m * n, a + p * m * k, zero_a.of_matrix(p), b + q * k * n,
+                          zero_b.of_matrix(q), m, k, n);
+   }
+}
+
+/// The view number `I` of those that there are.
+template <int I, class T, bool Present>
+SOFIE_INLINE const T *view_data()
+{
+   return nullptr;
+}
+template <int I, class T, bool Present, class First, class... More>
+SOFIE_INLINE const T *view_data(const First &first, const More &...more)
+{
+   if constexpr (!Present)
+      return nullptr;
+   else if constexpr (I == 0)
+      return first.data();
+   else
+      return view_data<I - 1, T, Present>(more...);
+}
+
+/// The integer product in int32, with zero points or without.
+template <bool ZeroA, bool ZeroB, class Y, class A, class B, int R, class... Zero>
+SOFIE_INLINE void matmul_integer(Y y, A a, B b, const Sizes<7> &sizes, const Sizes<R> &outer, const Sizes<R> &left,
+                                 const Sizes<R> &right, Zero... zero)
+{
+   using TA = std::remove_const_t<typename A::Element>;
+   using TB = std::remove_const_t<typename B::Element>;
+   const PerVector<TA> zero_a{view_data<0, TA, ZeroA>(zero...), sizes[3], sizes[4]};
+   const PerVector<TB> zero_b{view_data<ZeroA ? 1 : 0, TB, ZeroB>(zero...), sizes[5], sizes[6]};
+   batched_product(KeepSum{}, y.data(), a.data(), zero_a, b.data(), zero_b, sizes.values, outer, left, right);
+}
+
+/// The product of two quantised tensors, quantised again.
+template <class Y, class A, class SA, class ZA, class B, class SB, class ZB, class SY, class ZY, int R>
+SOFIE_INLINE void qlinear_matmul(Y y, A a, SA scale_a, ZA zero_a, B b, SB scale_b, ZB zero_b, SY scale_y, ZY zero_y,
+                                 const Sizes<11> &sizes, const Sizes<R> &outer, const Sizes<R> &left,
+                                 const Sizes<R> &right)
+{
+   using TA = std::remove_const_t<typename A::Element>;
+   using TB = std::remove_const_t<typename B::Element>;
+   using S = std::remove_const_t<typename SA::Element>;
+   const PerVector<TA> less_a{zero_a.data(), sizes[3], sizes[4]};
+   const PerVector<TB> less_b{zero_b.data(), sizes[5], sizes[6]};
+   const Requantize<typename Y::Element, S, S, S> finish{
+      {scale_a.data(), sizes[7], sizes[8]}, {scale_b.data(), sizes[9], sizes[10]}, scale_y.data(), zero_y.data()};
+   batched_product(finish, y.data(), a.data(), less_a, b.data(), less_b, sizes.values, outer, left, right);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif

@@ -1,0 +1,840 @@
+/// \file
+/// RNN, GRU and LSTM.
+///
+/// The product of the inputs with their weights does not wait for anything, so it is computed for
+/// many steps at a time, as far as fits into a small workspace. Then step by step the product with
+/// the state is added to it, and the gates are applied. Both products sum an element in an order
+/// that depends on the shape of the weights only, so that an event gives the same bits alone and in
+/// a batch.
+#ifndef SOFIE_KERNELS_RECURRENT_HXX
+#define SOFIE_KERNELS_RECURRENT_HXX
+
+#include "sofie/math.hxx"
+#include "sofie/weights.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Stands for an input or an output of a recurrent operator that is not there.
+struct NoSequence {};
+
+// The product ----------------------------------------------------------------------------------------
+
+/// How the columns of the gates are cut: into panels of `width` packs, each stored row after row.
+template <class T, int Gates, Size Hidden>
+struct RecurrentPanels {
+   static constexpr int known = Hidden == dyn ? 0 : static_cast<int>((Gates * Hidden + lanes<T> - 1) / lanes<T>);
+   /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
+   static constexpr int most = SOFIE_SIMD_BYTES == 64 ? 14 : 12;
+   static constexpr int panels = (known + most - 1) / most;
+   static constexpr int width = Gates == 0 ? 0 : Hidden <= 0 ? 4 : (known + panels - 1) / panels;
+};
+
+/// The columns of `gates` gates with `hidden` units each, filled up to whole panels.
+template <class T, int Width>
+SOFIE_INLINE Size recurrent_columns(Size gates, Size hidden)
+{
+   if constexpr (Width == 0)
+      return 0;
+   constexpr Size panel = Width == 0 ? 1 : Width * lanes<T>;
+   return (gates * hidden + panel - 1) / panel * panel;
+}
+
+/// `Steps` values of k: sum[k % Chains][r][j] += x[r][k] * w[k][j]
+template <int Steps, int Rows, int Packs, int Chains, class T>
+SOFIE_INLINE void recurrent_block(const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride,
+                                  Pack<T> (&sum)[Chains][Rows][Packs])
+{
+   constexpr int n = lanes<T>;
+   SOFIE_UNROLL_ALL
+   for (int k = 0; k < Steps; ++k) {
+      Pack<T> row[Packs];
+      SOFIE_UNROLL_ALL
+      for (int j = 0; j < Packs; ++j)
+         row[j] = load<n>(w + k * w_stride + j * n);
+      SOFIE_UNROLL_ALL
+      for (int r = 0; r < Rows; ++r)
+         SOFIE_UNROLL_ALL
+         for (int j = 0; j < Packs; ++j)
+            sum[k % Chains][r][j] = sum[k % Chains][r][j] + x[r * x_stride + k] * row[j];
+   }
+}
+
+/// y[r][j] = start[r][j] + sum_k x[r][k] * w[k][j] for `Rows` rows and `Packs` packs of columns.
+/// `Chains` partial sums an element run side by side, to hide the latency of additions.
+template <int Rows, int Packs, int Chains, class T>
+SOFIE_INLINE void recurrent_tile(T *__restrict y, Size y_stride, const T *__restrict start, Size start_stride,
+                                 const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride, Size depth)
+{
+   constexpr int n = lanes<T>;
+   // At the end of each block Cling's register allocator writes all sums to memory.
+   constexpr int block = 16, rest = 4;
+   Pack<T> sum[Chains][Rows][Packs];
+   SOFIE_UNROLL_ALL
+   for (int c = 0; c < Chains; ++c)
+      SOFIE_UNROLL_ALL
+      for (int r = 0; r < Rows; ++r)
+         SOFIE_UNROLL_ALL
+         for (int j = 0; j < Packs; ++j)
+            sum[c][r][j] = c == 0 ? load<n>(start + r * start_stride + j * n) : Pack<T>{};
+   Size k = 0;
+   for (; k + block <= depth; k += block)
+      recurrent_block<block>(x + k, x_stride, w + k * w_stride, w_stride, sum);
+   for (; k + rest <= depth; k += rest)
+      recurrent_block<rest>(x + k, x_stride, w + k * w_stride, w_stride, sum);
+   for (; k < depth; ++k)
+      recurrent_block<1>(x + k, x_stride, w + k * w_stride, w_stride, sum);
+   SOFIE_UNROLL_ALL
+   for (int r = 0; r < Rows; ++r)
+      SOFIE_UNROLL_ALL
+      for (int j = 0; j < Packs; ++j) {
+         Pack<T> total = sum[0][r][j];
+         SOFIE_UNROLL_ALL
+         for (int c = 1; c < Chains; ++c)
+            total += sum[c][r][j];
+         store(y + r * y_stride + j * n, total);
+      }
+}
+
+/// A matrix of `columns` columns in memory that somebody else owns, rows `stride` apart.
+template <class T>
+struct RecurrentRows {
+   T *data;
+   Size stride;
+};
+
+/// `Packs` packs of columns of a panel for all rows, `Rows` at a time.
+template <int Rows, int Packs, int Chains, class T>
+SOFIE_INLINE void recurrent_stripe(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
+                                   const T *w, Size w_stride, Size depth, Size rows)
+{
+   for (Size i = 0; i < rows; i += Rows) {
+      // The last rows: once more with rows that are done already, which gives them the same values.
+      const Size r = i + Rows <= rows ? i : rows - Rows;
+      recurrent_tile<Rows, Packs, Chains>(y.data + r * y.stride, y.stride, start.data + r * start.stride, start.stride,
+                                          x.data + r * x.stride, x.stride, w, w_stride, depth);
+   }
+}
+
+/// y = start + x w for panels of `Width` packs; `y` and `start` are different memory.
+template <int Width, class T>
+SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
+                                    const T *w, Size depth, Size columns, Size rows)
+{
+   constexpr int n = lanes<T>;
+   constexpr int chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
+   constexpr int sums = SOFIE_SIMD_BYTES == 64 ? 24 : 12;
+   constexpr int most = SOFIE_SIMD_BYTES == 64 ? 4 : 2;
+   constexpr int block = Width < most ? Width : most;
+   constexpr int rest = Width % block;
+   constexpr int fit = sums / (block * chains);
+   constexpr int tile = fit < 2 ? 2 : fit > 6 ? 6 : fit;
+   constexpr Size panel = Width * n;
+   for (Size c = 0; c < columns; c += panel, w += depth * panel) {
+      if (rows < tile) {
+         for (Size r = 0; r < rows; ++r)
+            recurrent_tile<1, Width, chains>(y.data + r * y.stride + c, 0, start.data + r * start.stride + c, 0,
+                                             x.data + r * x.stride, 0, w, panel, depth);
+         continue;
+      }
+      for (Size j = 0; j + block * n <= panel; j += block * n)
+         recurrent_stripe<tile, block, chains>(RecurrentRows<T>{y.data + c + j, y.stride},
+                                               RecurrentRows<const T>{start.data + c + j, start.stride}, x, w + j,
+                                               panel, depth, rows);
+      if constexpr (rest > 0) {
+         constexpr Size j = (Width - rest) * n;
+         recurrent_stripe<tile, rest, chains>(RecurrentRows<T>{y.data + c + j, y.stride},
+                                              RecurrentRows<const T>{start.data + c + j, start.stride}, x, w + j, panel,
+                                              depth, rows);
+      }
+   }
+}
+
+// The weights ----------------------------------------------------------------------------------------
+
+/// In which column the units of `gates` gates are: whole packs of each gate, then what is left of each, so
+/// that only the last pack of all is filled up.
+struct RecurrentOrder {
+   Size gates, hidden, whole;
+
+   template <class T>
+   SOFIE_INLINE static RecurrentOrder of(Size gates, Size hidden)
+   {
+      return {gates, hidden, hidden / lanes<T> * lanes<T>};
+   }
+   SOFIE_INLINE Size column(Size gate, Size unit) const
+   {
+      return unit < whole ? gate * whole + unit : gates * whole + gate * (hidden - whole) + unit - whole;
+   }
+   /// How far the next gate's column of this unit is.
+   SOFIE_INLINE Size step(Size unit) const { return unit < whole ? whole : hidden - whole; }
+};
+
+/// Gates that are computed together: their weights, and the sums of their biases.
+template <class T>
+struct RecurrentGroup {
+   Size columns;
+   T *w, *r, *bias, *state_bias;
+};
+
+/// The weights of one direction in one piece of memory: the gates of each group, and the peepholes.
+template <class T>
+struct RecurrentDirection {
+   RecurrentGroup<T> first, second;
+   T *peepholes;
+   T *end;
+};
+
+/// Where the weights of a direction are that begin at `memory`.
+template <class Kind, class T, Size Hidden>
+SOFIE_INLINE RecurrentDirection<T> recurrent_direction(T *memory, Size inputs, Size hidden)
+{
+   constexpr int one = RecurrentPanels<T, Kind::first, Hidden>::width;
+   constexpr int two = RecurrentPanels<T, Kind::second, Hidden>::width;
+   const Size columns[2] = {recurrent_columns<T, one>(Kind::first, hidden), recurrent_columns<T, two>(Kind::second, hidden)};
+   RecurrentDirection<T> d{};
+   for (int g = 0; g < 2; ++g) {
+      RecurrentGroup<T> &group = g == 0 ? d.first : d.second;
+      group.columns = columns[g];
+      group.w = memory;
+      group.r = group.w + inputs * columns[g];
+      group.bias = group.r + hidden * columns[g];
+      group.state_bias = group.bias + columns[g];
+      memory = group.state_bias + columns[g];
+   }
+   d.peepholes = memory;
+   d.end = memory + 3 * ((hidden + lanes<T> - 1) / lanes<T> * lanes<T>);
+   return d;
+}
+
+/// Rows `gate * hidden + unit` of `from` become columns of panels.
+template <int Width, class T>
+SOFIE_INLINE void recurrent_pack_matrix(T *to, const T *from, RecurrentOrder order, Size depth)
+{
+   constexpr Size panel = Width * lanes<T>;
+   for (Size g = 0; g < order.gates; ++g)
+      for (Size u = 0; u < order.hidden; ++u) {
+         const Size c = order.column(g, u);
+         T *const column = to + c / panel * panel * depth + c % panel;
+         for (Size k = 0; k < depth; ++k)
+            column[k * panel] = from[(g * order.hidden + u) * depth + k];
+      }
+}
+
+/// The gates `First`, ..., `First + Count - 1`; their biases are b[gate] + b[all + gate].
+template <class Kind, class T, Size Hidden, int First, int Count>
+SOFIE_INLINE void recurrent_pack_group(const RecurrentGroup<T> &to, const T *w, const T *r, const T *b, Size inputs, Size hidden)
+{
+   constexpr int width = RecurrentPanels<T, Count, Hidden>::width;
+   const RecurrentOrder order = RecurrentOrder::of<T>(Count, hidden);
+   recurrent_pack_matrix<width>(to.w, w + First * hidden * inputs, order, inputs);
+   recurrent_pack_matrix<width>(to.r, r + First * hidden * hidden, order, hidden);
+   for (Size g = 0; b && g < Count; ++g)
+      for (Size u = 0; u < hidden; ++u) {
+         const T of_w = b[(First + g) * hidden + u], of_r = b[(Kind::gates + First + g) * hidden + u];
+         const bool apart = Kind::state_apart && g == Count - 1;
+         to.bias[order.column(g, u)] = apart ? of_w : of_w + of_r;
+         to.state_bias[order.column(g, u)] = apart ? of_r : T(0);
+      }
+}
+
+/// What ONNX gives, packed for all directions into memory that is zero.
+template <class Kind, class T, Size Hidden>
+SOFIE_KERNEL void recurrent_pack(T *memory, const T *w, const T *r, const T *b, const T *p, Size directions, Size inputs, Size hidden)
+{
+   constexpr Size gates = Kind::gates;
+   for (Size d = 0; d < directions; ++d) {
+      const auto to = recurrent_direction<Kind, T, Hidden>(memory, inputs, hidden);
+      const T *const w_d = w + d * gates * hidden * inputs, *const r_d = r + d * gates * hidden * hidden;
+      const T *const b_d = b ? b + d * 2 * gates * hidden : nullptr;
+      recurrent_pack_group<Kind, T, Hidden, 0, Kind::first>(to.first, w_d, r_d, b_d, inputs, hidden);
+      if constexpr (Kind::second > 0)
+         recurrent_pack_group<Kind, T, Hidden, Kind::first, Kind::second>(to.second, w_d, r_d, b_d, inputs, hidden);
+      const Size apart = (to.end - to.peepholes) / 3;
+      for (Size g = 0; p && g < 3; ++g)
+         __builtin_memcpy(to.peepholes + g * apart, p + (3 * d + g) * hidden, static_cast<std::size_t>(hidden) * sizeof(T));
+      memory = to.end;
+   }
+}
+
+/// The constant weights W[D, gates * H, I], R[D, gates * H, H], perhaps B[D, 2 * gates * H], perhaps P[D, 3 * H].
+template <class Kind, class T, Size Directions, Size Inputs, Size Hidden>
+class RecurrentWeights {
+   Buffer<T> memory_;
+
+   static Size needed()
+   {
+      T *const begin = nullptr;
+      const auto one = recurrent_direction<Kind, T, Hidden>(begin, Inputs, Hidden);
+      return Directions * (one.end - begin);
+   }
+
+   template <bool Peephole, class V, class... More>
+   static const T *found(const V &v, const More &...more)
+   {
+      constexpr Size size = V::template static_extent<1>;
+      if constexpr (Peephole ? size == 3 * Hidden : size == 2 * Kind::gates * Hidden)
+         return v.data();
+      else
+         return found<Peephole>(more...);
+   }
+   template <bool Peephole>
+   static const T *found()
+   {
+      return nullptr;
+   }
+
+public:
+   template <class W, class R, class... More>
+   explicit RecurrentWeights(W w, R r, More... more) : memory_(needed())
+   {
+      recurrent_pack<Kind, T, Hidden>(memory_.data(), w.data(), r.data(), found<false>(more...), found<true>(more...),
+                                      Directions, Inputs, Hidden);
+   }
+   const T *data() const { return memory_.data(); }
+};
+
+// The cells ------------------------------------------------------------------------------------------
+
+/// What a cell has for one row of the batch at one step. Gates are pre-activations as `RecurrentOrder` has them.
+template <class T>
+struct RecurrentRow {
+   T *gates;            ///< The first group, complete.
+   const T *inputs;     ///< The inputs' part of the first group.
+   T *second;           ///< The second group, complete.
+   const T *peepholes;  ///< [3, padded]
+   T *h, *c, *reset;    ///< The state, and r * h, all filled up to whole packs.
+   T *y;                ///< The result, or nullptr.
+   Size hidden, padded;
+};
+
+/// The first elements of a row of results.
+template <class V, class T>
+SOFIE_INLINE void recurrent_result(const RecurrentRow<T> &row, Size u, V h)
+{
+   store(row.h + u, h);
+   if (row.y)
+      store_some(row.y + u, h, row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>);
+}
+
+/// 1 / b for 1 <= b < 2^126, to 1 ULP.
+///
+/// AVX-512 needs as much time for a division as for 32 products, so there an estimate of 14 bits is
+/// improved.
+template <class V>
+SOFIE_INLINE V recurrent_inverse(V b)
+{
+#if SOFIE_SIMD_BYTES == 64
+   if constexpr (std::is_same_v<V, PackN<float, 16>>) {
+      const V estimate = __builtin_ia32_rcp14ps512_mask(b, b, -1);
+      return multiply_add(estimate, splat<V>(1) - b * estimate, estimate);
+   }
+#endif
+   return splat<V>(1) / b;
+}
+
+/// a / b for 1 <= b < 2^64, to 1 ULP.
+template <class V>
+SOFIE_INLINE V recurrent_quotient(V a, V b)
+{
+#if SOFIE_SIMD_BYTES == 64
+   if constexpr (std::is_same_v<V, PackN<float, 16>>) {
+      const V inverse = recurrent_inverse(b), quotient = a * inverse;
+      return multiply_add(inverse, a - b * quotient, quotient);
+   }
+#endif
+   return a / b;
+}
+
+/// The activation functions of the gates; `F::of(x, alpha, beta)`.
+namespace gate {
+
+struct Relu {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V, V) { return select<V>(x < V{}, V{}, x); }
+};
+/// As `tanh` of math.hxx.
+struct Tanh {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V, V)
+   {
+      using Of = MathFor<V>;
+      const V size = at_most(abs(x), Of::tanh_high);
+      const Reduced<V> reduced = reduce_by_ln2(size + size);
+      const V power = power_of_two<V>(reduced.power - Of::bias);
+      const V difference = multiply_add(power, expm1_of_rest(reduced.rest), power - splat<V>(1));
+      return copysign(recurrent_quotient(difference, difference + splat<V>(2)), x);
+   }
+};
+/// 1 / (1 + e^-x); about the smallest normal number where it is less, and 0 where that is 0 in its type.
+struct Sigmoid {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V, V)
+   {
+      using Of = MathFor<V>;
+      constexpr ElementOf<V> most = Of::bias == 127 ? 87 : 708;
+      const Reduced<V> reduced = reduce_by_ln2(at_least(at_most(-x, most), -most));
+      const V power = power_of_two<V>(reduced.power - Of::bias);
+      const V result = recurrent_inverse(multiply_add(power, expm1_of_rest(reduced.rest), power) + splat<V>(1));
+      return select<V>(x < splat<V>(Of::exp_low), V{}, result);
+   }
+};
+struct Affine {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V alpha, V beta) { return alpha * x + beta; }
+};
+struct LeakyRelu {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V alpha, V) { return select<V>(x < V{}, alpha * x, x); }
+};
+struct ThresholdedRelu {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V alpha, V) { return select<V>(x < alpha, V{}, x); }
+};
+struct ScaledTanh {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V alpha, V beta) { return alpha * Tanh::of(beta * x, alpha, beta); }
+};
+struct HardSigmoid {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V alpha, V beta) { return at_least(at_most(alpha * x + beta, 1), 0); }
+};
+struct Elu {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V alpha, V) { return select<V>(x < V{}, alpha * expm1(x), x); }
+};
+struct Softsign {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V, V) { return x / (splat<V>(1) + abs(x)); }
+};
+struct Softplus {
+   template <class V>
+   SOFIE_INLINE static V of(V x, V, V) { return softplus(x); }
+};
+
+/// `F` of x, which is first brought into [-clip, clip] if `Clipped`.
+template <class F, bool Clipped, class V>
+SOFIE_INLINE V activated(V x, double alpha, double beta, double clip)
+{
+   using T = ElementOf<V>;
+   if constexpr (Clipped)
+      x = at_least(at_most(x, static_cast<T>(clip)), -static_cast<T>(clip));
+   return F::of(x, splat<V>(static_cast<T>(alpha)), splat<V>(static_cast<T>(beta)));
+}
+
+} // namespace gate
+
+/// How many gates a cell has in all, in its first and its second group, and whether the last gate's
+/// part of the state stays apart from that of the inputs.
+template <int First, int Second, bool Apart>
+struct RecurrentKind {
+   static constexpr int first = First, second = Second, gates = First + Second;
+   static constexpr bool state_apart = Apart;
+};
+using RnnKind = RecurrentKind<1, 0, false>;
+using GruKind = RecurrentKind<2, 1, false>;
+using LinearGruKind = RecurrentKind<3, 0, true>;
+using LstmKind = RecurrentKind<4, 0, false>;
+
+/// h = f(gate)
+template <class F, bool Clipped>
+struct RnnCell {
+   using Kind = RnnKind;
+   double f_alpha, f_beta, clip;
+
+   template <class T>
+   SOFIE_INLINE void advance(const RecurrentRow<T> &row) const
+   {
+      for (Size u = 0; u < row.hidden; u += lanes<T>)
+         recurrent_result(row, u, gate::activated<F, Clipped>(load<lanes<T>>(row.gates + u), f_alpha, f_beta, clip));
+   }
+};
+
+/// z = f(gate_z), r = f(gate_r), m = g(gate_m), h = (1 - z) m + z h
+template <class F, class G, bool Clipped>
+struct GruCell {
+   using Kind = GruKind;
+   double f_alpha, f_beta, g_alpha, g_beta, clip;
+
+   /// z, and r * h, of which the second product is made.
+   template <class T>
+   SOFIE_INLINE void prepare(const RecurrentRow<T> &row) const
+   {
+      constexpr int n = lanes<T>;
+      const RecurrentOrder order = RecurrentOrder::of<T>(2, row.hidden);
+      for (Size u = 0; u < row.hidden; u += n) {
+         T *const at = row.gates + order.column(0, u);
+         const auto z = gate::activated<F, Clipped>(load<n>(at), f_alpha, f_beta, clip);
+         const auto r = gate::activated<F, Clipped>(load<n>(at + order.step(u)), f_alpha, f_beta, clip);
+         store(row.reset + u, r * load<n>(row.h + u));
+         store(at, z); // What this overwrites behind the last unit has been read.
+      }
+   }
+   template <class T>
+   SOFIE_INLINE void advance(const RecurrentRow<T> &row) const
+   {
+      constexpr int n = lanes<T>;
+      const RecurrentOrder order = RecurrentOrder::of<T>(2, row.hidden);
+      for (Size u = 0; u < row.hidden; u += n) {
+         const auto z = load<n>(row.gates + order.column(0, u));
+         const auto m = gate::activated<G, Clipped>(load<n>(row.second + u), g_alpha, g_beta, clip);
+         recurrent_result(row, u, (splat<Pack<T>>(1) - z) * m + z * load<n>(row.h + u));
+      }
+   }
+};
+
+/// The same, where r is multiplied with the product of h: m = g(inputs_m + r * state_m)
+template <class F, class G, bool Clipped>
+struct LinearGruCell {
+   using Kind = LinearGruKind;
+   double f_alpha, f_beta, g_alpha, g_beta, clip;
+
+   template <class T>
+   SOFIE_INLINE void advance(const RecurrentRow<T> &row) const
+   {
+      constexpr int n = lanes<T>;
+      const RecurrentOrder order = RecurrentOrder::of<T>(3, row.hidden);
+      for (Size u = 0; u < row.hidden; u += n) {
+         const Size at = order.column(0, u), step = order.step(u);
+         const T *const state = row.gates + at, *const input = row.inputs + at;
+         const auto z = gate::activated<F, Clipped>(load<n>(state) + load<n>(input), f_alpha, f_beta, clip);
+         const auto r = gate::activated<F, Clipped>(load<n>(state + step) + load<n>(input + step), f_alpha, f_beta, clip);
+         const Pack<T> sum = load<n>(input + 2 * step) + r * load<n>(state + 2 * step);
+         const auto m = gate::activated<G, Clipped>(sum, g_alpha, g_beta, clip);
+         recurrent_result(row, u, (splat<Pack<T>>(1) - z) * m + z * load<n>(row.h + u));
+      }
+   }
+};
+
+/// i, o, f = F(gate + p * c), c = f c + i G(gate_c), h = o H(c); o sees the new c. `Coupled`: f = 1 - i
+template <class F, class G, class H, bool Clipped, bool Peepholes, bool Coupled>
+struct LstmCell {
+   using Kind = LstmKind;
+   double f_alpha, f_beta, g_alpha, g_beta, h_alpha, h_beta, clip;
+
+   template <class V, class T>
+   SOFIE_INLINE V gate_of(const T *sums, const RecurrentRow<T> &row, int peephole, Size u, V c) const
+   {
+      V sum = load<width<V>>(sums);
+      if constexpr (Peepholes)
+         sum = sum + load<width<V>>(row.peepholes + peephole * row.padded + u) * c;
+      return gate::activated<F, Clipped>(sum, f_alpha, f_beta, clip);
+   }
+   template <class T>
+   SOFIE_INLINE void advance(const RecurrentRow<T> &row) const
+   {
+      using V = Pack<T>;
+      constexpr int n = lanes<T>;
+      const RecurrentOrder order = RecurrentOrder::of<T>(4, row.hidden);
+      for (Size u = 0; u < row.hidden; u += n) {
+         const Size step = order.step(u);
+         const T *const at = row.gates + order.column(0, u);
+         const V old = load<n>(row.c + u);
+         const V i = gate_of(at, row, 0, u, old);
+         V f = splat<V>(1) - i;
+         if constexpr (!Coupled)
+            f = gate_of(at + 2 * step, row, 2, u, old);
+         const V c = f * old + i * gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip);
+         store(row.c + u, c);
+         const V o = gate_of(at + step, row, 1, u, c);
+         recurrent_result(row, u, o * gate::activated<H, Clipped>(c, h_alpha, h_beta, clip));
+      }
+   }
+};
+
+// The operators --------------------------------------------------------------------------------------
+
+/// Where everything is, for one call. What is not there is nullptr.
+template <class T>
+struct RecurrentCall {
+   T *y, *y_h, *y_c;
+   const T *x, *h, *c;
+   const std::int32_t *lengths;
+   const T *weights;
+   T *work;
+   Size steps, batch, inputs, hidden;
+   Size x_step, x_row, y_step, y_row, y_direction, state_row, state_direction;
+};
+
+/// How many rows of the batch are computed together.
+inline constexpr Size recurrent_rows = 24;
+
+/// A direction of a call for a few rows of the batch.
+template <class Cell, class T, Size Hidden>
+class RecurrentPass {
+   using Kind = typename Cell::Kind;
+   static constexpr int first_width = RecurrentPanels<T, Kind::first, Hidden>::width;
+   static constexpr int second_width = RecurrentPanels<T, Kind::second, Hidden>::width;
+
+   const Cell &cell_;
+   const RecurrentCall<T> &call_;
+   RecurrentDirection<const T> weights_;
+   Size direction_, row0_, rows_;
+   bool reverse_;
+   Size columns_, padded_, steps_at_once_;
+   T *sums_, *gates_, *h_, *c_, *reset_;
+
+   SOFIE_INLINE Size length(Size row) const { return call_.lengths ? call_.lengths[row0_ + row] : call_.steps; }
+
+   /// The place in time of a row's step.
+   SOFIE_INLINE Size time(Size row, Size step) const
+   {
+      const Size end = length(row);
+      return reverse_ && step < end ? end - 1 - step : step;
+   }
+   SOFIE_INLINE const T *input(Size row, Size step) const
+   {
+      return call_.x + time(row, step) * call_.x_step + (row0_ + row) * call_.x_row;
+   }
+   SOFIE_INLINE T *result(Size row, Size step) const
+   {
+      return call_.y ? call_.y + time(row, step) * call_.y_step + (row0_ + row) * call_.y_row + direction_ * call_.y_direction
+                     : nullptr;
+   }
+
+   /// The inputs' part of the gates for `rows` rows, of which x and the sums have these strides.
+   SOFIE_INLINE void project(T *sums, Size stride, const T *x, Size x_stride, Size rows) const
+   {
+      const RecurrentRows<const T> inputs{x, x_stride};
+      recurrent_product<first_width>(RecurrentRows<T>{sums, stride}, RecurrentRows<const T>{weights_.first.bias, 0},
+                                     inputs, weights_.first.w, call_.inputs, weights_.first.columns, rows);
+      if constexpr (Kind::second > 0)
+         recurrent_product<second_width>(RecurrentRows<T>{sums + weights_.first.columns, stride},
+                                         RecurrentRows<const T>{weights_.second.bias, 0}, inputs, weights_.second.w,
+                                         call_.inputs, weights_.second.columns, rows);
+   }
+
+   /// The same for `count` steps from `begin` on: sums[step, row, column].
+   SOFIE_INLINE void project_steps(Size begin, Size count) const
+   {
+      const Size stride = rows_ * columns_;
+      if (call_.lengths) {
+         for (Size s = 0; s < count; ++s)
+            for (Size r = 0; r < rows_; ++r)
+               if (begin + s < length(r))
+                  project(sums_ + s * stride + r * columns_, 0, input(r, begin + s), 0, 1);
+      } else if (count > rows_) {
+         for (Size r = 0; r < rows_; ++r)
+            project(sums_ + r * columns_, stride, input(r, begin), reverse_ ? -call_.x_step : call_.x_step, count);
+      } else {
+         for (Size s = 0; s < count; ++s)
+            project(sums_ + s * stride, columns_, input(0, begin + s), call_.x_row, rows_);
+      }
+   }
+
+   SOFIE_INLINE RecurrentRow<T> row_of(const T *sums, Size r, Size step) const
+   {
+      T *const gates = gates_ + r * columns_;
+      return {gates,
+              sums + r * columns_,
+              gates + weights_.first.columns,
+              weights_.peepholes,
+              h_ + r * padded_,
+              c_ + r * padded_,
+              reset_ + r * padded_,
+              result(r, step),
+              call_.hidden,
+              padded_};
+   }
+
+   SOFIE_INLINE void step(const T *sums, Size step) const
+   {
+      const RecurrentGroup<const T> &first = weights_.first, &second = weights_.second;
+      const RecurrentRows<const T> state_bias{first.state_bias, 0}, start{sums, columns_};
+      recurrent_product<first_width>(RecurrentRows<T>{gates_, columns_}, Kind::state_apart ? state_bias : start,
+                                     RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_);
+      if constexpr (Kind::second > 0) {
+         for (Size r = 0; r < rows_; ++r)
+            cell_.prepare(row_of(sums, r, step));
+         recurrent_product<second_width>(RecurrentRows<T>{gates_ + first.columns, columns_},
+                                         RecurrentRows<const T>{sums + first.columns, columns_},
+                                         RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns,
+                                         rows_);
+      }
+      for (Size r = 0; r < rows_; ++r) {
+         const RecurrentRow<T> row = row_of(sums, r, step);
+         if (step < length(r))
+            cell_.advance(row);
+         else if (row.y)
+            __builtin_memset(static_cast<void *>(row.y), 0, static_cast<std::size_t>(call_.hidden) * sizeof(T));
+      }
+   }
+
+   SOFIE_INLINE void copy(T *to, const T *from) const
+   {
+      __builtin_memcpy(to, from, static_cast<std::size_t>(call_.hidden) * sizeof(T));
+   }
+   SOFIE_INLINE Size state(Size row) const
+   {
+      return (row0_ + row) * call_.state_row + direction_ * call_.state_direction;
+   }
+
+public:
+   SOFIE_INLINE RecurrentPass(const Cell &cell, const RecurrentCall<T> &call, const RecurrentDirection<const T> &weights,
+                              Size direction, bool reverse, Size row0, Size rows)
+      : cell_(cell), call_(call), weights_(weights), direction_(direction), row0_(row0), rows_(rows), reverse_(reverse)
+   {
+      columns_ = weights.first.columns + weights.second.columns;
+      padded_ = (weights.end - weights.peepholes) / 3;
+      steps_at_once_ = recurrent_rows / rows;
+      sums_ = call.work;
+      gates_ = sums_ + recurrent_rows * columns_;
+      // Packs are read from what is left of a gate, which reach behind the last row.
+      h_ = gates_ + recurrent_rows * columns_ + lanes<T>;
+      c_ = h_ + recurrent_rows * padded_;
+      reset_ = c_ + recurrent_rows * padded_;
+   }
+
+   SOFIE_INLINE void run() const
+   {
+      const Size states = 2 * recurrent_rows * padded_;
+      __builtin_memset(static_cast<void *>(h_), 0, static_cast<std::size_t>(states) * sizeof(T));
+      for (Size r = 0; r < rows_; ++r) {
+         if (call_.h)
+            copy(h_ + r * padded_, call_.h + state(r));
+         if (call_.c)
+            copy(c_ + r * padded_, call_.c + state(r));
+      }
+      for (Size begin = 0; begin < call_.steps; begin += steps_at_once_) {
+         const Size left = call_.steps - begin, count = left < steps_at_once_ ? left : steps_at_once_;
+         project_steps(begin, count);
+         for (Size s = 0; s < count; ++s)
+            step(sums_ + s * rows_ * columns_, begin + s);
+      }
+      for (Size r = 0; r < rows_; ++r) {
+         if (call_.y_h)
+            copy(call_.y_h + state(r), h_ + r * padded_);
+         if (call_.y_c)
+            copy(call_.y_c + state(r), c_ + r * padded_);
+      }
+   }
+};
+
+/// One direction for the whole batch, a block of rows at a time; the weights of the next direction.
+template <class Cell, class T, Size Hidden>
+SOFIE_KERNEL const T *recurrent_pass(const Cell &cell, const RecurrentCall<T> &call, const T *weights, Size direction, bool reverse)
+{
+   const auto packed = recurrent_direction<typename Cell::Kind, const T, Hidden>(weights, call.inputs, call.hidden);
+   const Size blocks = (call.batch + recurrent_rows - 1) / recurrent_rows;
+   // Blocks of nearly one size, in whole tiles.
+   const Size even = blocks ? ((call.batch + blocks - 1) / blocks + 5) / 6 * 6 : 0;
+   for (Size row = 0; row < call.batch; row += even) {
+      const Size left = call.batch - row;
+      RecurrentPass<Cell, T, Hidden>(cell, call, packed, direction, reverse, row, left < even ? left : even).run();
+   }
+   return packed.end;
+}
+
+/// One cell, from the first step to the last one or the other way round.
+template <class Cell, bool Reverse>
+struct OneDirection {
+   static constexpr Size count = 1;
+   using Kind = typename Cell::Kind;
+   Cell cell;
+
+   template <Size Hidden, class T>
+   SOFIE_INLINE void run(const RecurrentCall<T> &call) const
+   {
+      recurrent_pass<Cell, T, Hidden>(cell, call, call.weights, 0, Reverse);
+   }
+};
+
+/// One cell forward, and one backward.
+template <class Forward, class Backward>
+struct BothDirections {
+   static constexpr Size count = 2;
+   using Kind = typename Forward::Kind;
+   Forward forward;
+   Backward backward;
+
+   template <Size Hidden, class T>
+   SOFIE_INLINE void run(const RecurrentCall<T> &call) const
+   {
+      const T *const weights = recurrent_pass<Forward, T, Hidden>(forward, call, call.weights, 0, false);
+      recurrent_pass<Backward, T, Hidden>(backward, call, weights, 1, true);
+   }
+};
+
+template <Size Hidden, class Directions, class T>
+SOFIE_KERNEL void recurrent_run(const Directions &directions, const RecurrentCall<T> &call)
+{
+   for (Size i = 0; call.lengths && i < call.batch; ++i)
+      if (call.lengths[i] < 0 || call.lengths[i] > call.steps)
+         throw std::invalid_argument("sequence_lens has " + std::to_string(call.lengths[i]) + " for row " +
+                                     std::to_string(i) + ", which is not in 0 ... " + std::to_string(call.steps));
+   directions.template run<Hidden>(call);
+}
+
+/// The memory of a view, or nullptr.
+template <class V>
+SOFIE_INLINE auto recurrent_data(const V &v)
+{
+   if constexpr (std::is_same_v<V, NoSequence>)
+      return nullptr;
+   else
+      return v.data();
+}
+
+/// What one call works on. x is [step, row, input], and results are [step, direction, row, unit]; with
+/// `Batchwise` they are [row, step, input] and [row, step, direction, unit].
+template <bool Batchwise, class Y, class YH, class YC, class T, Size Work, class X, class L, class H, class C>
+SOFIE_INLINE RecurrentCall<T> recurrent_call(const Y &y, const YH &y_h, const YC &y_c, View<T, Work> work, const X &x,
+                                             const L &lengths, const H &h, const C &c, Size directions, Size hidden)
+{
+   RecurrentCall<T> call{};
+   call.y = recurrent_data(y);
+   call.y_h = recurrent_data(y_h);
+   call.y_c = recurrent_data(y_c);
+   call.x = x.data();
+   call.h = recurrent_data(h);
+   call.c = recurrent_data(c);
+   call.lengths = recurrent_data(lengths);
+   call.work = work.data();
+   call.inputs = x.template extent<2>();
+   call.hidden = hidden;
+   call.batch = x.template extent<Batchwise ? 0 : 1>();
+   call.steps = x.template extent<Batchwise ? 1 : 0>();
+   call.x_step = Batchwise ? call.inputs : call.batch * call.inputs;
+   call.x_row = Batchwise ? call.steps * call.inputs : call.inputs;
+   call.y_step = Batchwise ? directions * hidden : directions * call.batch * hidden;
+   call.y_row = Batchwise ? call.steps * directions * hidden : hidden;
+   call.y_direction = Batchwise ? hidden : call.batch * hidden;
+   call.state_row = Batchwise ? directions * hidden : hidden;
+   call.state_direction = Batchwise ? hidden : call.batch * hidden;
+   return call;
+}
+
+/// y, the last h and the last c of all directions, with weights that are constant.
+template <bool Batchwise, class Directions, class Y, class YH, class YC, class T, Size Work, class X, class L, class H,
+          class C, class Kind, Size Count, Size Inputs, Size Hidden>
+SOFIE_INLINE void recurrent(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work, X x, L lengths, H h,
+                            C c, const RecurrentWeights<Kind, T, Count, Inputs, Hidden> &weights)
+{
+   RecurrentCall<T> call =
+      recurrent_call<Batchwise>(y, y_h, y_c, work, x, lengths, h, c, Directions::count, Hidden);
+   call.weights = weights.data();
+   recurrent_run<Hidden>(directions, call);
+}
+
+/// The same with weights that are computed, which are packed into memory of their own at each call.
+template <bool Batchwise, class Directions, class Y, class YH, class YC, class T, Size Work, Size Packed, class X, class L,
+          class H, class C, class W, class R, class B, class P>
+SOFIE_INLINE void recurrent_unpacked(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work,
+                                     View<T, Packed> packed, X x, L lengths, H h, C c, W w, R r, B b, P p)
+{
+   constexpr Size known = R::template static_extent<2>;
+   const Size hidden = r.template extent<2>();
+   RecurrentCall<T> call = recurrent_call<Batchwise>(y, y_h, y_c, work, x, lengths, h, c, Directions::count, hidden);
+   __builtin_memset(static_cast<void *>(packed.data()), 0, static_cast<std::size_t>(packed.size()) * sizeof(T));
+   recurrent_pack<typename Directions::Kind, T, known>(packed.data(), w.data(), r.data(), recurrent_data(b),
+                                                       recurrent_data(p), Directions::count, call.inputs, hidden);
+   call.weights = packed.data();
+   recurrent_run<known>(directions, call);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

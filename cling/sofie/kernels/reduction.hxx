@@ -1,0 +1,731 @@
+/// \file
+/// Reductions: sums, products, extrema and norms over any axes.
+///
+/// Neighbouring axes of one kind are seen as one, so that the last axis is either reduced or the
+/// `inner` one, along which packs hold results side by side. Short inner axes (and none) have
+/// several positions of the reduced axis in a pack, which are folded at the end. All sums are
+/// pairwise, in an order that depends on nothing but the sizes of the reduced and the inner axes.
+#ifndef SOFIE_KERNELS_REDUCTION_HXX
+#define SOFIE_KERNELS_REDUCTION_HXX
+
+#include "sofie/math.hxx"
+#include "sofie/owned.hxx"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+// Which axes ---------------------------------------------------------------------------------------
+
+/// Some axes of a tensor, and how far apart neighbours along each are.
+struct WalkedAxes {
+   static constexpr int most = 32;
+   int count = 0;
+   Size sizes[most];
+   Size strides[most];
+
+   SOFIE_INLINE Size positions() const
+   {
+      Size product = 1;
+      for (int a = 0; a < count; ++a)
+         product *= sizes[a];
+      return product;
+   }
+};
+
+/// A walk through all positions of some axes, the last one fastest.
+class Odometer {
+   const WalkedAxes &axes_;
+   Size index_[WalkedAxes::most];
+
+public:
+   Size offset = 0;
+
+   SOFIE_INLINE explicit Odometer(const WalkedAxes &axes) : axes_(axes)
+   {
+      for (int a = 0; a < axes.count; ++a)
+         index_[a] = 0;
+   }
+   SOFIE_INLINE void next()
+   {
+      for (int a = axes_.count - 1; a >= 0; --a) {
+         offset += axes_.strides[a];
+         if (++index_[a] < axes_.sizes[a])
+            return;
+         offset -= axes_.sizes[a] * axes_.strides[a];
+         index_[a] = 0;
+      }
+   }
+};
+
+/// What a reduction does with the axes of its input.
+struct Reduction {
+   WalkedAxes kept;    ///< but for the inner one
+   WalkedAxes reduced; ///< but for the one before the inner one, which is `run`
+   Size run = 1;
+   Size inner = 1;
+   Size inputs = 1;
+   Size count = 1;       ///< how many elements make one result
+   bool is_fixed = true; ///< the inner size is the same for all batches
+
+   /// Bit a of `mask`: axis a is reduced; of `dynamic`: its size is known only at run time. An axis
+   /// of size 1 vanishes only if it always has that size.
+   SOFIE_INLINE Reduction(const Size *shape, int rank, Size mask, Size dynamic)
+   {
+      WalkedAxes groups;
+      bool is_reduced[WalkedAxes::most];
+      if (rank > WalkedAxes::most)
+         throw std::invalid_argument("a reduction of a tensor with more than 32 axes");
+      for (int a = 0; a < rank; ++a) {
+         const bool reduce = (mask >> a) & 1;
+         inputs *= shape[a];
+         if (reduce)
+            count *= shape[a];
+         if (shape[a] == 1 && !((dynamic >> a) & 1))
+            continue;
+         const int last = groups.count - 1;
+         if (last >= 0 && is_reduced[last] == reduce) {
+            groups.sizes[last] *= shape[a];
+         } else {
+            groups.sizes[groups.count] = shape[a];
+            is_reduced[groups.count++] = reduce;
+         }
+      }
+      for (int a = rank - 1; a >= 0 && !((mask >> a) & 1); --a)
+         if ((dynamic >> a) & 1)
+            is_fixed = false;
+      if (groups.count && !is_reduced[groups.count - 1])
+         inner = groups.sizes[--groups.count];
+      if (groups.count && is_reduced[groups.count - 1])
+         run = groups.sizes[--groups.count];
+      Size stride = run * inner;
+      for (int g = groups.count - 1; g >= 0; --g) {
+         groups.strides[g] = stride;
+         stride *= groups.sizes[g];
+      }
+      for (int g = 0; g < groups.count; ++g) {
+         WalkedAxes &axes = is_reduced[g] ? reduced : kept;
+         axes.sizes[axes.count] = groups.sizes[g];
+         axes.strides[axes.count++] = groups.strides[g];
+      }
+   }
+};
+
+// How two values become one ------------------------------------------------------------------------
+
+/// The larger one; NaN if either is.
+struct Largest {
+   static constexpr bool is_pairwise = false;
+   template <class T>
+   static constexpr T identity()
+   {
+      if constexpr (std::is_floating_point_v<T>)
+         return -MathOf<T>::infinity;
+      else if constexpr (std::is_signed_v<T>)
+         return static_cast<T>(T{1} << (8 * sizeof(T) - 1));
+      else
+         return T{0};
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return select<V>((a > b) | (a != a), a, b);
+   }
+};
+
+/// The smaller one; NaN if either is.
+struct Least {
+   static constexpr bool is_pairwise = false;
+   template <class T>
+   static constexpr T identity()
+   {
+      if constexpr (std::is_floating_point_v<T>)
+         return MathOf<T>::infinity;
+      else
+         return static_cast<T>(~Largest::identity<T>());
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return select<V>((a < b) | (a != a), a, b);
+   }
+};
+
+struct Total {
+   static constexpr bool is_pairwise = true;
+   template <class T>
+   static constexpr T identity()
+   {
+      return T{0};
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return plus(a, b);
+   }
+};
+
+struct Product {
+   static constexpr bool is_pairwise = false;
+   template <class T>
+   static constexpr T identity()
+   {
+      return T{1};
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return times(a, b);
+   }
+};
+
+// What is summed -----------------------------------------------------------------------------------
+
+struct AsItIs {
+   template <class V>
+   SOFIE_INLINE V operator()(V v) const
+   {
+      return v;
+   }
+};
+
+struct Magnitude {
+   template <class V>
+   SOFIE_INLINE V operator()(V v) const
+   {
+      if constexpr (std::is_floating_point_v<ElementOf<V>>)
+         return abs(v);
+      else
+         return select<V>(v < V{}, minus(V{}, v), v);
+   }
+};
+
+struct Squared {
+   template <class V>
+   SOFIE_INLINE V operator()(V v) const
+   {
+      return times(v, v);
+   }
+};
+
+template <class V>
+struct SquaredOver {
+   V scale;
+   SOFIE_INLINE V operator()(V v) const { return (v / scale) * (v / scale); }
+};
+
+template <class V>
+struct ExpAbove {
+   V shift;
+   SOFIE_INLINE V operator()(V v) const { return exp(v - shift); }
+};
+
+// One result, or a pack of results side by side ----------------------------------------------------
+
+/// The first lanes are `inner` results; in a `packed` walk the lanes hold several positions.
+template <class T, int N>
+struct Line {
+   const T *begin;
+   const T *end; ///< of the tensor: nothing is read from there on
+   const Reduction &shape;
+   bool packed;
+};
+
+/// Combines packs as they come: of sums, the ones that are as many packs' sums as each other.
+template <class C, class V, bool = C::is_pairwise>
+class Gathered {
+   V total_;
+
+public:
+   // Not left to the compiler: Cling gives what that makes no instruction set.
+   SOFIE_INLINE Gathered() : total_(splat<V>(C::template identity<ElementOf<V>>())) {}
+   SOFIE_INLINE void take(V v) { total_ = C::combined(total_, v); }
+   SOFIE_INLINE V total() const { return total_; }
+};
+
+template <class C, class V>
+class Gathered<C, V, true> {
+   // Level l is the sum of 2^l blocks, if bit l of their number is set.
+   V levels_[48];
+   Size blocks_;
+
+public:
+   SOFIE_INLINE Gathered() : blocks_(0) {}
+   SOFIE_INLINE void take(V v)
+   {
+      int level = 0;
+      for (Size b = blocks_; b & 1; b >>= 1)
+         v = C::combined(levels_[level++], v);
+      levels_[level] = v;
+      ++blocks_;
+   }
+   SOFIE_INLINE V total() const
+   {
+      V v = splat<V>(C::template identity<ElementOf<V>>());
+      int level = 0;
+      for (Size b = blocks_; b; b >>= 1, ++level)
+         if (b & 1)
+            v = C::combined(levels_[level], v);
+      return v;
+   }
+};
+
+/// `count` packs that are `apart`, as far as they are before `end`, one after the other.
+template <int N, class T>
+SOFIE_KERNEL void copy_packs(T *to, const T *from, Size apart, Size count, const T *end)
+{
+   __builtin_memset(static_cast<void *>(to), 0, static_cast<std::size_t>(count) * N * sizeof(T));
+   for (Size k = 0; k < count; ++k) {
+      const Size left = end - (from + k * apart);
+      const Size some = left < N ? left : N;
+      if (some > 0)
+         __builtin_memcpy(static_cast<void *>(to + k * N), from + k * apart,
+                          static_cast<std::size_t>(some) * sizeof(T));
+   }
+}
+
+/// The term of the pack at `from`, in the type in which it is summed.
+template <class V, class Term, class T>
+SOFIE_INLINE V term_at(const Term &term, const T *from)
+{
+   const auto v = load<width<V>>(from);
+   if constexpr (std::is_same_v<V, std::decay_t<decltype(v)>>)
+      return term(v);
+   else
+      return term(convert<ElementOf<V>>(v));
+}
+
+/// Eight or fewer packs as one.
+template <class C, class V, class Term, class T>
+SOFIE_INLINE V block(const Term &term, const T *from, Size apart, Size count)
+{
+   if (count == 8) {
+      const V a = C::combined(term_at<V>(term, from), term_at<V>(term, from + apart));
+      const V b = C::combined(term_at<V>(term, from + 2 * apart), term_at<V>(term, from + 3 * apart));
+      const V c = C::combined(term_at<V>(term, from + 4 * apart), term_at<V>(term, from + 5 * apart));
+      const V d = C::combined(term_at<V>(term, from + 6 * apart), term_at<V>(term, from + 7 * apart));
+      return C::combined(C::combined(a, b), C::combined(c, d));
+   }
+   V v = term_at<V>(term, from);
+   for (Size k = 1; k < count; ++k)
+      v = C::combined(v, term_at<V>(term, from + k * apart));
+   return v;
+}
+
+/// 0, 1, 2, ... in the integers that comparisons of `V` give.
+template <class V>
+SOFIE_INLINE MaskOf<V> lane_numbers()
+{
+   MaskOf<V> number{};
+   for (int i = 0; i < width<V>; ++i)
+      number[i] = static_cast<ElementOf<MaskOf<V>>>(i);
+   return number;
+}
+
+/// All terms of a line, lane by lane.
+template <class C, class V, class Term, class T>
+SOFIE_INLINE V gather_lanes(const Term &term, const Line<T, width<V>> &line)
+{
+   constexpr int n = width<V>;
+   const Reduction &s = line.shape;
+   const Size step = line.packed ? n / s.inner * s.inner : s.inner;
+   const Size packs = line.packed ? s.run * s.inner / step : s.run;
+   const Size rest = line.packed ? s.run * s.inner - packs * step : 0;
+   const auto in_rest = lane_numbers<V>() < static_cast<ElementOf<MaskOf<V>>>(rest);
+   Gathered<C, V> gathered;
+   Odometer at(s.reduced);
+   for (Size i = s.reduced.positions(); i > 0; --i, at.next()) {
+      const T *const run = line.begin + at.offset;
+      for (Size done = 0; done < packs; done += 8) {
+         const Size count = packs - done < 8 ? packs - done : 8;
+         const T *from = run + done * step;
+         if (line.end - from >= (count - 1) * step + n) {
+            gathered.take(block<C, V>(term, from, step, count));
+         } else {
+            T spare[8 * n];
+            copy_packs<n>(spare, from, step, count, line.end);
+            gathered.take(block<C, V>(term, spare, n, count));
+         }
+      }
+      if (rest) {
+         const T *from = run + packs * step;
+         T spare[n];
+         if (line.end - from < n) {
+            copy_packs<n>(spare, from, 0, 1, line.end);
+            from = spare;
+         }
+         const V v = term_at<V>(term, from);
+         gathered.take(select<V>(in_rest, v, splat<V>(C::template identity<ElementOf<V>>())));
+      }
+   }
+   return gathered.total();
+}
+
+/// All lanes as one.
+template <class C, class V>
+SOFIE_INLINE ElementOf<V> fold_all(V v)
+{
+   if constexpr (width<V> == 1) {
+      return v[0];
+   } else {
+      using Half = PackN<ElementOf<V>, width<V> / 2>;
+      struct Halves {
+         Half low, high;
+      };
+      Halves halves;
+      __builtin_memcpy(&halves, &v, sizeof(v));
+      return fold_all<C>(C::combined(halves.low, halves.high));
+   }
+}
+
+/// The results of a line, in the first `inner` lanes.
+template <class C, class V>
+SOFIE_INLINE V folded(V v, Size inner, bool packed)
+{
+   using T = ElementOf<V>;
+   constexpr int n = width<V>;
+   if (!packed)
+      return v;
+   if (inner == 1)
+      return splat<V>(fold_all<C>(v));
+   T lanes_of[2 * n];
+   store(lanes_of, v);
+   store(lanes_of + n, V{});
+   for (Size g = 1; g < n / inner; ++g)
+      v = C::combined(v, load<n>(lanes_of + g * inner));
+   return v;
+}
+
+/// The results in the first `inner` lanes, repeated as the positions in a pack are.
+template <class V>
+SOFIE_INLINE V repeated(V v, Size inner, bool packed)
+{
+   if (packed)
+      for (Size i = inner; i < width<V>; ++i)
+         v[i] = v[i - inner];
+   return v;
+}
+
+template <class C, class V, class Term, class T>
+SOFIE_INLINE V line_results(const Term &term, const Line<T, width<V>> &line)
+{
+   return folded<C>(gather_lanes<C, V>(term, line), line.shape.inner, line.packed);
+}
+
+// The operators ------------------------------------------------------------------------------------
+
+/// An operator that combines a term of each element: `Accumulated<T>` is the type for that.
+template <class Combine, class Term>
+struct PlainReduction {
+   template <class T>
+   using Accumulated = std::conditional_t<std::is_same_v<T, bool>, unsigned char, T>;
+
+   template <class V, class T>
+   SOFIE_INLINE static V results(const Line<T, width<V>> &line)
+   {
+      return line_results<Combine, V>(Term{}, line);
+   }
+   template <class V>
+   SOFIE_INLINE static V finished(V v, Size)
+   {
+      return v;
+   }
+};
+
+struct ReduceSum : PlainReduction<Total, AsItIs> {};
+struct ReduceMax : PlainReduction<Largest, AsItIs> {};
+struct ReduceMin : PlainReduction<Least, AsItIs> {};
+struct ReduceProd : PlainReduction<Product, AsItIs> {};
+struct ReduceL1 : PlainReduction<Total, Magnitude> {};
+struct ReduceSumSquare : PlainReduction<Total, Squared> {};
+
+/// Of integers towards zero, and 0 for none.
+struct ReduceMean : PlainReduction<Total, AsItIs> {
+   template <class V>
+   SOFIE_INLINE static V finished(V v, Size count)
+   {
+      using T = ElementOf<V>;
+      if constexpr (std::is_floating_point_v<T>) {
+         return v / splat<V>(static_cast<T>(count));
+      } else {
+         using Wide = std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>;
+         for (int i = 0; i < width<V>; ++i)
+            v[i] = count ? static_cast<T>(static_cast<Wide>(v[i]) / static_cast<Wide>(count)) : T{0};
+         return v;
+      }
+   }
+};
+
+struct ReduceLogSum : PlainReduction<Total, AsItIs> {
+   template <class V>
+   SOFIE_INLINE static V finished(V v, Size)
+   {
+      return log(v);
+   }
+};
+
+/// max x + ln sum e^(x - max x)
+struct ReduceLogSumExp : PlainReduction<Total, AsItIs> {
+   template <class V, class T>
+   SOFIE_INLINE static V results(const Line<T, width<V>> &line)
+   {
+      const Size inner = line.shape.inner;
+      const V most = line_results<Largest, V>(AsItIs{}, line);
+      const V infinite = splat<V>(MathFor<V>::infinity);
+      const V shift = repeated(select<V>(abs(most) == infinite, V{}, most), inner, line.packed);
+      return log(line_results<Total, V>(ExpAbove<V>{shift}, line)) + shift;
+   }
+};
+
+template <class V>
+SOFIE_INLINE bool any(MaskOf<V> mask)
+{
+   std::int64_t words[sizeof(V) / 8];
+   __builtin_memcpy(words, &mask, sizeof(V));
+   std::int64_t found = 0;
+   for (std::size_t i = 0; i < sizeof(V) / 8; ++i)
+      found |= words[i];
+   return found != 0;
+}
+
+/// sqrt(sum x^2), of numbers whose squares overflow or vanish, too.
+template <class V, class T>
+SOFIE_KERNEL void scaled_norm(ElementOf<V> *norm, const Line<T, width<V>> &line)
+{
+   using M = MathFor<V>;
+   const Size inner = line.shape.inner;
+   const V most = line_results<Largest, V>(Magnitude{}, line);
+   const V infinite = splat<V>(M::infinity), smallest = splat<V>(M::smallest);
+   // A power of two, so that divisions by it are exact.
+   const V power = bits<V>(bits<MaskOf<V>>(most) & bits<MaskOf<V>>(infinite));
+   const V usable = select<V>(power < smallest, smallest, power);
+   const V scale = repeated(select<V>((most > V{}) & (most < infinite), usable, splat<V>(1)), inner, line.packed);
+   const V sum = line_results<Total, V>(SquaredOver<V>{scale}, line);
+   store(norm, scale * sqrt(sum));
+}
+
+/// Of integers computed as double, and the largest integer where that is beyond it.
+struct ReduceL2 : PlainReduction<Total, Squared> {
+   template <class T>
+   using Accumulated = std::conditional_t<std::is_floating_point_v<T>, T, double>;
+
+   template <class V, class T>
+   SOFIE_INLINE static V results(const Line<T, width<V>> &line)
+   {
+      const V sum = line_results<Total, V>(Squared{}, line);
+      V norm = sqrt(sum);
+      if constexpr (std::is_floating_point_v<T>) {
+         constexpr T low = sizeof(T) == 4 ? static_cast<T>(0x1p-90) : static_cast<T>(0x1p-900);
+         constexpr T high = MathOf<T>::infinity;
+         const auto safe = (sum > splat<V>(low)) & (sum < splat<V>(high));
+         if (any<V>(~safe)) {
+            alignas(64) T again[width<V>];
+            scaled_norm<V>(again, line);
+            norm = select<V>(safe, norm, load<width<V>>(again));
+         }
+      } else {
+         constexpr int digits = 8 * static_cast<int>(sizeof(T)) - (std::is_signed_v<T> ? 1 : 0);
+         constexpr double beyond = 2.0 * static_cast<double>(std::uint64_t{1} << (digits - 1));
+         constexpr double most = beyond - (digits > 53 ? static_cast<double>(std::uint64_t{1} << (digits - 53)) : 1.0);
+         norm = select<V>(norm < splat<V>(beyond), norm, splat<V>(most));
+      }
+      return norm;
+   }
+};
+
+/// Stores the first `count` elements, which were computed in another type.
+template <class T, class V>
+SOFIE_INLINE void store_results(T *to, V v, Size count)
+{
+   if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, ElementOf<V>>)
+      store_some(to, v, count);
+   else
+      store_some(to, convert<T>(v), count);
+}
+
+/// y = the reductions of x, in the order of the axes that are kept.
+template <class R, class T>
+SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
+{
+   using A = typename R::template Accumulated<T>;
+   constexpr int n = lanes<A> < lanes<T> ? lanes<A> : lanes<T>;
+   using V = PackN<A, n>;
+   const Size inner = shape.inner;
+   Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
+   Odometer at(shape.kept);
+   Size lines = inner ? shape.kept.positions() : 0;
+   if (line.packed) {
+      // Results wait until they fill a pack, for what is done with all of them at the end.
+      alignas(64) A waiting[2 * n] = {};
+      Size filled = 0;
+      for (; lines > 0; --lines, at.next()) {
+         line.begin = x + at.offset;
+         store(waiting + filled, R::template results<V>(line));
+         filled += inner;
+         if (filled + inner > n || lines == 1) {
+            store_results(y, R::finished(load<n>(waiting), shape.count), filled);
+            y += filled;
+            filled = 0;
+         }
+      }
+      return;
+   }
+   for (; lines > 0; --lines, at.next(), y += inner)
+      for (Size j = 0; j < inner; j += n) {
+         // The last pack once more with results that are there already.
+         const Size first = j + n > inner && inner >= n ? inner - n : j;
+         line.begin = x + at.offset + first;
+         const V v = R::finished(R::template results<V>(line), shape.count);
+         store_results(y + first, v, inner - first < n ? inner - first : n);
+      }
+}
+
+/// y = x reduced over the axes of `mask`; for `dynamic` see `Reduction`.
+template <class R, class Y, class X, int Rank>
+SOFIE_INLINE void reduce(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
+{
+   const Reduction reduction(shape.values, Rank, mask, dynamic);
+   reduce_axes<R>(y.data(), static_cast<const typename X::Element *>(x.data()), reduction);
+}
+
+/// The axes that a tensor names, as bits.
+template <class I>
+SOFIE_KERNEL Size axes_mask(const I *axes, Size count, Size rank)
+{
+   Size mask = 0;
+   for (Size i = 0; i < count; ++i) {
+      const Size axis = static_cast<Size>(axes[i]) < 0 ? static_cast<Size>(axes[i]) + rank : static_cast<Size>(axes[i]);
+      if (axis < 0 || axis >= rank)
+         throw std::out_of_range("a reduction over an axis that does not exist");
+      if ((mask >> axis) & 1)
+         throw std::invalid_argument("a reduction that names an axis twice");
+      mask |= Size{1} << axis;
+   }
+   return mask;
+}
+
+/// The same over axes that are known at run time; `none_is_all`: no axis means all of them.
+template <class R, bool KeepDims, class T, int YRank, class X, class A, int Rank>
+SOFIE_INLINE void reduce_runtime(Owned<T, YRank> &y, X x, A axes, const Sizes<Rank> &shape, Size none_is_all,
+                                 Size dynamic)
+{
+   Size mask = axes_mask(axes.data(), axes.size(), Rank);
+   if (axes.size() == 0 && none_is_all)
+      mask = (Size{1} << Rank) - 1;
+   Sizes<YRank> result{};
+   int at = 0;
+   for (int a = 0; a < Rank; ++a) {
+      const bool is_reduced = (mask >> a) & 1;
+      if (KeepDims || !is_reduced)
+         result[at++] = is_reduced ? 1 : shape[a];
+   }
+   y.resize(result);
+   const Reduction reduction(shape.values, Rank, mask, dynamic);
+   reduce_axes<R>(y.data(), static_cast<const T *>(x.data()), reduction);
+}
+
+// Sums up to each element -------------------------------------------------------------------------
+
+/// Sums (or products) along an axis whose neighbours are `inner` apart, in `used` columns side by side.
+template <class C, class V, class T>
+SOFIE_INLINE void scan_columns(T *y, const T *x, Size n, Size inner, Size used, bool exclusive, bool reverse)
+{
+   constexpr int w = width<V>;
+   using A = ElementOf<V>;
+   V total = splat<V>(C::template identity<A>());
+   for (Size step = 0; step < n; ++step) {
+      const Size at = (reverse ? n - 1 - step : step) * inner;
+      const V next = C::combined(total, convert<A>(load_some<w>(x + at, used)));
+      store_some(y + at, convert<T>(exclusive ? total : next), used);
+      total = next;
+   }
+}
+
+/// Sums (or products) up to each element, behind it if `reverse`, without itself if `exclusive`. Those of float are
+/// computed as double.
+template <class C, class T>
+SOFIE_KERNEL void scan_vectors(T *y, const T *x, Size outer, Size n, Size inner, bool exclusive, bool reverse)
+{
+   using A = std::conditional_t<std::is_same_v<T, float>, double, T>;
+   constexpr int w = lanes<A>;
+   for (Size o = 0; o < outer; ++o, x += n * inner, y += n * inner) {
+      if (inner == 1) {
+         scan_columns<C, PackN<A, 1>>(y, x, n, 1, 1, exclusive, reverse);
+         continue;
+      }
+      for (Size j = 0; j < inner; j += w)
+         scan_columns<C, PackN<A, w>>(y + j, x + j, n, inner, inner - j < w ? inner - j : w, exclusive, reverse);
+   }
+}
+
+template <class C, class Y, class X>
+SOFIE_INLINE void scan(Y y, X x, Size exclusive, Size reverse)
+{
+   scan_vectors<C>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>(),
+                   exclusive != 0, reverse != 0);
+}
+
+/// The same along an axis that is known at run time.
+template <class C, class Y, class X, class A, int Rank>
+SOFIE_INLINE void scan_runtime(Y y, X x, A axis, const Sizes<Rank> &shape, Size exclusive, Size reverse)
+{
+   const Size given = static_cast<Size>(axis.data()[0]);
+   const Size at = given < 0 ? given + Rank : given;
+   if (at < 0 || at >= Rank)
+      throw std::out_of_range("a sum along an axis that does not exist");
+   Size outer = 1, inner = 1;
+   for (Size a = 0; a < Rank; ++a)
+      (a < at ? outer : inner) *= a == at ? 1 : shape[a];
+   scan_vectors<C>(y.data(), x.data(), outer, shape[at], inner, exclusive != 0, reverse != 0);
+}
+
+// Vectors scaled to a norm -------------------------------------------------------------------------
+
+/// Divides `rows` vectors [n, inner] by their norms [rows, inner]; by 0, the result is 0.
+template <class T>
+SOFIE_KERNEL void divide_by_norms(T *y, const T *x, const T *norms, Size rows, Size n, Size inner)
+{
+   constexpr int w = lanes<T>;
+   using V = Pack<T>;
+   for (Size r = 0; r < rows; ++r, norms += inner) {
+      // Vectors without inner axis are one row of n, divided by one number.
+      const Size length = inner == 1 ? n : inner;
+      for (Size i = 0; i < (inner == 1 ? 1 : n); ++i, x += length, y += length)
+         for (Size j = 0; j < length; j += w) {
+            const Size used = length - j < w ? length - j : w;
+            const V norm = inner == 1 ? splat<V>(norms[0]) : load_some<w>(norms + j, used);
+            store_some(y + j, select<V>(norm == V{}, V{}, load_some<w>(x + j, used) / norm), used);
+         }
+   }
+}
+
+/// y = x / norm of x along the middle axis; for `dynamic` see `Reduction`.
+template <class R, class Y, class W, class X>
+SOFIE_INLINE void normalize(Y y, W norms, X x, Size dynamic)
+{
+   using T = typename Y::Element;
+   const Size outer = x.template extent<0>(), n = x.template extent<1>(), inner = x.template extent<2>();
+   const Size most = inner ? norms.size() / inner : 1;
+   for (Size o = 0; o < outer && n * inner > 0; o += most) {
+      const Size rows = outer - o < most ? outer - o : most;
+      const Size shape[3] = {rows, n, inner};
+      const T *const from = x.data() + o * n * inner;
+      reduce_axes<R>(norms.data(), from, Reduction(shape, 3, 2, dynamic));
+      divide_by_norms(y.data() + o * n * inner, from, static_cast<const T *>(norms.data()), rows, n, inner);
+   }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif

@@ -1,0 +1,917 @@
+"""Convolutions, and what is made of the same parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product as combinations
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.ir.dims import (
+    UNKNOWN,
+    Dim,
+    align,
+    ceil_div,
+    maximum,
+    minimum,
+    product,
+    require_equal,
+)
+from sofie_rdf.ir.operator import (
+    Argument,
+    Call,
+    Functor,
+    Operand,
+    Operator,
+    Packed,
+    Sizes,
+    Tensor,
+    from_input,
+    operator,
+    require_same_dtype,
+)
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._windows import Window, require_count, windows
+from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise, Swish
+from sofie_rdf.ops.linear import NoActivation
+
+BYTES = frozenset({DType.INT8, DType.UINT8})
+
+# Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
+# what a pointwise convolution takes as one row, the elements between channels, and the bytes of a tile's row where registers have
+# 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
+_DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 18, 512, 96
+_ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
+
+
+# Sizes --------------------------------------------------------------------------------------------
+
+
+def _rows(features: Dim) -> int:
+    """How many rows a tile has, so that few of them are wasted."""
+    if not isinstance(features, int) or features <= 0:
+        return 8
+    return 8 if features > 4 else 4 if features > 2 else features
+
+
+def _three(values: Sequence[Dim], fill: int) -> Sizes:
+    """One number for each of the three axes that kernels have."""
+    return Sizes((*(fill,) * (3 - len(values)), *values))
+
+
+def _shape_arguments(
+    counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window]
+) -> tuple[Argument, ...]:
+    """The `ConvShape` of a kernel; counts are events, channels, features, groups."""
+    return (
+        Sizes(counts),
+        _three([s.size for s in slides], 1),
+        _three([s.kernel for s in slides], 1),
+        _three([s.count for s in slides], 1),
+        _three([s.stride for s in slides], 1),
+        _three([s.dilation for s in slides], 1),
+        _three([s.begin for s in slides], 0),
+    )
+
+
+def _scratch(
+    dtype: DType, counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window]
+) -> tuple[TensorType, ...]:
+    """What the product needs: sums and copied channels; and where each of its steps reads."""
+    events, channels, features, groups = counts[0], counts[1], counts[2], counts[3]
+    channels, features = channels // groups, features // groups
+    depth, rows = channels * _taps(slides), _rows(features)
+    width = _ROW_BYTES[rows] // dtype.nbytes
+    sums = (
+        rows if _is_at_most(depth, _DEPTH) else maximum(_TILES * align(features, rows), rows)
+    ) * width
+    size = sums + _copied(events, channels, slides) + width
+    return TensorType(dtype, (size,)), TensorType(DType.INT32, (depth,))
+
+
+def _is_at_most(dim: Dim, most: int) -> bool:
+    return isinstance(dim, int) and dim <= most
+
+
+def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
+    """How many elements of the channels are copied at a time: a row for the output at least."""
+    depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
+    parts = depth.kernel * height.stride * width.stride
+    row = width.count + (width.extent - 1) // width.stride
+    reach = (height.extent - 1) // height.stride
+    whole = channels * (parts * row * (height.count + reach) + _BETWEEN)
+    if _taps(slides) == 1:
+        # It may be seen as an image of another form.
+        row = maximum(row, _SHORT)
+    else:
+        whole = whole * depth.count
+    least = channels * (parts * row * (1 + reach) + _BETWEEN)
+    return minimum(events * whole, maximum(least, _BUDGET))
+
+
+_ONE = Window(1, 1, 1, 1, 1, 0, 0)
+
+
+def _panels(dtype: DType, groups: int, features: Dim, depth: Dim) -> TensorType:
+    """Weights in the form that the product wants, where they are packed at run time."""
+    size = groups * align(features, _rows(features)) * align(depth, 4)
+    return TensorType(dtype, (size,))
+
+
+def _whole(operand: Operand) -> Tensor:
+    """A tensor whose shape the kernel is told at run time."""
+    return Tensor(operand, (operand.type.size,))
+
+
+def _positions(slides: Sequence[Window]) -> Dim:
+    return product(s.count for s in slides)
+
+
+def _taps(slides: Sequence[Window]) -> int:
+    return int(np.prod([s.kernel for s in slides], dtype=np.int64))
+
+
+# References ---------------------------------------------------------------------------------------
+
+
+def _number(dim: Dim) -> int:
+    """A size of an array."""
+    assert isinstance(dim, int)
+    return dim
+
+
+def _counts(slides: Sequence[Window]) -> tuple[int, ...]:
+    return tuple(_number(s.count) for s in slides)
+
+
+def _slices(slides: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """For each tap of the kernel what it reads of the padded input."""
+    lengths = [max(0, (_number(s.count) - 1) * s.stride + 1) for s in slides]
+    for tap in combinations(*(range(s.kernel) for s in slides)):
+        begins = [t * s.dilation for t, s in zip(tap, slides, strict=True)]
+        along = zip(begins, lengths, slides, strict=True)
+        yield tap, tuple(slice(b, b + length, s.stride) for b, length, s in along)
+
+
+def _padded(x: Array, slides: Sequence[Window]) -> Array:
+    pads = [(0, 0), (0, 0), *((_number(s.begin), _number(s.end)) for s in slides)]
+    return np.pad(x, pads)
+
+
+def _correlate(x: Array, w: Array, slides: Sequence[Window], groups: int) -> Array:
+    """sum_{c, tap} w[m, c, tap] * x[n, c, ...], in the dtype of x."""
+    padded: Any = _padded(x, slides)
+    counts = _counts(slides)
+    events, features, channels = x.shape[0], w.shape[0] // groups, w.shape[1]
+    positions = int(np.prod(counts, dtype=np.int64))
+    y = np.zeros((events, groups, features, positions), x.dtype)
+    weights: Any = w.reshape(groups, features, *w.shape[1:])
+    for tap, where in _slices(slides):
+        read, at = (..., *where), (..., *tap)
+        columns = padded[read].reshape(events, groups, channels, positions)
+        y += np.matmul(weights[at], columns)
+    return y.reshape(events, groups * features, *counts)
+
+
+def _along_channels(b: Array, rank: int) -> Array:
+    """A vector as one number for each channel of a tensor with ``rank`` axes."""
+    return b.reshape(-1, *(1,) * (rank - 2))
+
+
+# Conv ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Convolution(Operator):
+    """The attributes that convolutions have."""
+
+    header: ClassVar[str] = "sofie/kernels/convolution.hxx"
+
+    auto_pad: str = "NOTSET"
+    dilations: tuple[int, ...] | None = None
+    group: int = 1
+    kernel_shape: tuple[int, ...] | None = None
+    pads: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+
+    def slides(self, x: Shape, w: Shape) -> tuple[Window, ...]:
+        """The kernel's windows, an axis of space each."""
+        return windows(
+            x[2:],
+            self.kernel(w[2:]),
+            strides=self.strides,
+            dilations=self.dilations,
+            pads=self.pads,
+            auto_pad=self.auto_pad,
+        )
+
+    def kernel(self, sizes: Shape) -> tuple[int, ...]:
+        """The kernel's size: the weights', which the attribute may say a second time."""
+        if self.kernel_shape is not None:
+            require_count("kernel_shape", self.kernel_shape, len(sizes))
+            for said, size in zip(self.kernel_shape, sizes, strict=True):
+                require_equal(size, said, f"kernel_shape says {said}, the weights have {size}")
+        known = tuple(d for d in sizes if isinstance(d, int))
+        if len(known) != len(sizes):
+            raise ShapeError("needs a kernel of known size")
+        return known
+
+    def output_shape_of(self, x: Shape, w: Shape, b: TensorType | None) -> Shape:
+        """The shape of the result; `ShapeError` for what cannot be combined."""
+        if len(x) != len(w) or not 3 <= len(x) <= 5:
+            raise ShapeError(
+                "needs x[N, C, ...] and w[M, C / group, ...] with 1 to 3 axes of space"
+            )
+        if self.group < 1:
+            raise ShapeError(f"group is {self.group}")
+        require_equal(x[1], w[1] * self.group, f"{x[1]} channels are not {self.group} * {w[1]}")
+        if w[0] % self.group != 0:
+            raise ShapeError(f"cannot divide {w[0]} features into {self.group} groups")
+        if b is not None and b.rank != 1:
+            raise ShapeError("needs a bias with one axis")
+        if b is not None:
+            require_equal(b.shape[0], w[0], f"{b.shape[0]} biases are not {w[0]}")
+        return (x[0], w[0], *(s.count for s in self.slides(x, w)))
+
+    def counts(self, x: Shape, w: Shape) -> tuple[Dim, Dim, Dim, int]:
+        """Events, channels, features and groups."""
+        return x[0], x[1], w[0], self.group
+
+    def depth(self, w: Shape) -> Dim:
+        """How many products are summed."""
+        return product(w[1:])
+
+
+class _FloatConvolution(_Convolution):
+    """A convolution of floating-point numbers, with a function of each result."""
+
+    @property
+    def function(self) -> Elementwise:
+        return NoActivation()
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (*super().headers, *self.function.headers)
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> TensorType:
+        dtype = require_same_dtype(*(t for t in (x, w, b) if t is not None))
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        return TensorType(dtype, self.output_shape_of(x.shape, w.shape, b))
+
+    def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        y = _correlate(x, w, self.slides(x.shape, w.shape), self.group)
+        if b is not None:
+            y = y + _along_channels(b, x.ndim)
+        return self.function.reference(y)  # type: ignore[return-value]
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        positions = _positions(self.slides(x.shape, w.shape))
+        return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        slides = self.slides(x.shape, w.shape)
+        scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
+        return (
+            *scratch,
+            _panels(x.dtype, self.group, w.shape[0] // self.group, self.depth(w.shape)),
+        )
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, b = (*inputs, None)[:3]
+        assert x is not None and w is not None
+        slides = self.slides(x.type.shape, w.type.shape)
+        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        given = [o for o in (w, b) if o is not None]
+        rows = _rows(w.type.shape[0] // self.group)
+        arguments = (self.function.functor(), *sizes)
+        kernel = f"convolution{{}}<{rows}>"
+        packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
+        return _product_call(kernel, packed, arguments, outputs, x, given)
+
+
+def _product_call(
+    kernel: str,
+    packed: str,
+    arguments: tuple[Argument, ...],
+    outputs: Sequence[Operand],
+    x: Operand,
+    given: Sequence[Operand],
+) -> Call:
+    """A product with weights that are packed once where they are constants, else at each call."""
+    y, scratch, offsets, panels = map(_whole, outputs)
+    if all(o.constant for o in given):
+        weights = Packed(packed, tuple(map(Tensor, given)))
+        tensors = (y, scratch, offsets, _whole(x), weights)
+        return Call(f"sofie::{kernel.format('')}", (*arguments, *tensors), outputs=3)
+    computed = (y, scratch, offsets, panels, _whole(x), *map(_whole, given))
+    return Call(f"sofie::{kernel.format('_computed')}", (*arguments, *computed), outputs=4)
+
+
+@operator(since=22, terms=2)
+class Conv(_FloatConvolution):
+    """y[n, m, i] = sum_{c, k} w[m, c, k] * x[n, c, stride * i + dilation * k - pad] + b[m]"""
+
+
+@operator(domain="sofie", terms=2, ulp=8)
+class ConvLayer(_FloatConvolution):
+    """y = activation(Conv(x, w, b))"""
+
+    activation: Elementwise = NoActivation()
+
+    @property
+    def function(self) -> Elementwise:
+        return self.activation
+
+
+# ConvTranspose ------------------------------------------------------------------------------------
+
+
+@operator(since=22, terms=2, header="sofie/kernels/convolution_transposed.hxx")
+class ConvTranspose(_Convolution):
+    """y[n, m, stride * i + dilation * k - pad] += sum_c w[c, m, k] * x[n, c, i], and b[m] once"""
+
+    output_padding: tuple[int, ...] | None = None
+    output_shape: tuple[int, ...] | None = None
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> TensorType:
+        dtype = require_same_dtype(*(t for t in (x, w, b) if t is not None))
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        if x.rank != w.rank or not 3 <= x.rank <= 5:
+            raise ShapeError(
+                "needs x[N, C, ...] and w[C, M / group, ...] with 1 to 3 axes of space"
+            )
+        require_equal(x.shape[1], w.shape[0], f"{x.shape[1]} channels are not {w.shape[0]}")
+        if self.group < 1 or w.shape[0] % self.group != 0:
+            raise ShapeError(f"cannot divide {w.shape[0]} channels into {self.group} groups")
+        features = w.shape[1] * self.group
+        if b is not None and b.rank != 1:
+            raise ShapeError("needs a bias with one axis")
+        if b is not None:
+            require_equal(b.shape[0], features, f"{b.shape[0]} biases are not {features}")
+        spread = self.spread(x.shape, w.shape)
+        return TensorType(dtype, (x.shape[0], features, *(s.size for s in spread)))
+
+    def spread(self, x: Shape, w: Shape) -> tuple[Window, ...]:
+        """The windows of the output of which each belongs to one input: `size` is the output's."""
+        rank, kernel = len(x) - 2, self.kernel(w[2:])
+        strides, dilations = self.strides or (1,) * rank, self.dilations or (1,) * rank
+        pads, added = self.pads or (0,) * (2 * rank), self.output_padding or (0,) * rank
+        require_count("strides", strides, rank)
+        require_count("dilations", dilations, rank)
+        require_count("pads", pads, 2 * rank, least=0)
+        require_count("output_padding", added, rank, least=0)
+        shape = self.output_shape
+        if shape is not None:
+            require_count("output_shape", shape[-rank:], rank, least=0)
+        found = []
+        for i in range(rank):
+            extent = (kernel[i] - 1) * dilations[i] + 1
+            full = strides[i] * (x[2 + i] - 1) + added[i] + extent
+            wanted = None if shape is None else shape[-rank:][i]
+            size, begin = self._cut(full, pads[i], pads[rank + i], wanted, strides[i] * x[2 + i])
+            if isinstance(size, int) and size < 0:
+                raise ShapeError(f"the pads {list(pads)} are more than the output")
+            one = Window(size, x[2 + i], kernel[i], strides[i], dilations[i], begin, 0)
+            found.append(one)
+        return tuple(found)
+
+    def _cut(
+        self, full: Dim, begin: int, end: int, wanted: Dim | None, same: Dim
+    ) -> tuple[Dim, Dim]:
+        """The size of the output, and how much of ``full`` is cut off before it."""
+        if self.auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+            raise ShapeError(f"auto_pad is {self.auto_pad!r}")
+        if wanted is None and self.auto_pad.startswith("SAME"):
+            wanted = same
+        if wanted is None:
+            used = (begin, end) if self.auto_pad == "NOTSET" else (0, 0)
+            return full - used[0] - used[1], used[0]
+        total = maximum(full - wanted, 0)
+        return wanted, total // 2 if self.auto_pad == "SAME_UPPER" else total - total // 2
+
+    def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        spread = self.spread(x.shape, w.shape)
+        events, channels, groups = x.shape[0], w.shape[0] // self.group, self.group
+        features = w.shape[1]
+        begins = [_number(s.begin) for s in spread]
+        # Where all of it has room, before the pads are cut off.
+        sizes = [(n - 1) * s.stride + s.extent for n, s in zip(x.shape[2:], spread, strict=True)]
+        ends = [_number(s.size) + f for s, f in zip(spread, begins, strict=True)]
+        room = [max(0, *pair) for pair in zip(sizes, ends, strict=True)]
+        full: Any = np.zeros((events, groups * features, *room), x.dtype)
+        inputs = x.reshape(events, groups, channels, -1)
+        weights: Any = w.reshape(groups, channels, features, *w.shape[2:])
+        windows_ = [
+            Window(0, n, s.kernel, s.stride, s.dilation, 0, 0)
+            for n, s in zip(x.shape[2:], spread, strict=True)
+        ]
+        for tap, where in _slices(windows_):
+            at, to = (..., *tap), (..., *where)
+            part = np.matmul(np.swapaxes(weights[at], 1, 2), inputs)
+            full[to] += part.reshape(events, groups * features, *x.shape[2:])
+        y = full[(..., *(slice(f, e) for f, e in zip(begins, ends, strict=True)))]
+        return np.ascontiguousarray(y if b is None else y + _along_channels(b, x.ndim))
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        return x.size * product(w.shape[1:])
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        rows = product(w.shape[1:])
+        points = [Window(n, n, 1, 1, 1, 0, 0) for n in x.shape[2:]]
+        counts = 1, x.shape[1], rows * self.group, self.group
+        panels = _panels(x.dtype, self.group, rows, w.shape[0] // self.group)
+        return (*_scratch(x.dtype, counts, points), panels)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, b = (*inputs, None)[:3]
+        assert x is not None and w is not None
+        spread = self.spread(x.type.shape, w.type.shape)
+        # For a kernel `in` is the input, and `out` the output, as ever.
+        slides = [
+            Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0) for s in spread
+        ]
+        features = w.type.shape[1] * self.group
+        sizes = _shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
+        rows = _rows(product(w.type.shape[1:]))
+        given = [o for o in (w, b) if o is not None]
+        kernel = f"transposed_convolution{{}}<{rows}>"
+        packed = f"sofie::ConvTransposeWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
+        return _product_call(kernel, packed, sizes, outputs, x, given)
+
+
+# Integers -----------------------------------------------------------------------------------------
+
+
+class _ByteConvolution(_Convolution):
+    """A convolution of 8-bit integers, in 32 bits."""
+
+    header: ClassVar[str] = "sofie/kernels/convolution_quantized.hxx"
+
+    def accept(self, what: str, *types: TensorType | None) -> DType:
+        """The one element type of these, if it is one of 8 bits."""
+        dtype = require_same_dtype(*(t for t in types if t is not None))
+        if dtype not in BYTES:
+            raise TypeMismatch(f"needs {what} of int8 or uint8, not {dtype}")
+        return dtype
+
+    def working(self, x: TensorType, w: TensorType) -> tuple[TensorType, ...]:
+        """Sums and copies of inputs, offsets, and packed weights."""
+        slides = self.slides(x.shape, w.shape)
+        features = w.shape[0] // self.group
+        panels = _panels(DType.INT32, self.group, features, self.depth(w.shape))
+        return (*_scratch(DType.INT32, self.counts(x.shape, w.shape), slides), panels)
+
+    def sums(self, x: Array, w: Array, x_zero: Array | None, w_zero: Array | None) -> Array:
+        """The convolution of what is left when the zero points are subtracted."""
+        left, right = x.astype(np.int32), w.astype(np.int32)
+        if x_zero is not None:
+            left = left - x_zero.astype(np.int32).reshape(())
+        if w_zero is not None:
+            right = right - w_zero.astype(np.int32).reshape(-1, *(1,) * (w.ndim - 1))
+        return _correlate(left, right, self.slides(x.shape, w.shape), self.group)
+
+
+def _require_one(name: str, type_: TensorType) -> None:
+    if type_.size != 1:
+        raise ShapeError(f"{name} must be one number")
+
+
+def _require_one_or_each(name: str, type_: TensorType, features: Dim) -> None:
+    if type_.size != 1 and (type_.rank != 1 or type_.shape[0] != features):
+        raise ShapeError(f"{name} must be one number, or one for each feature")
+
+
+@operator(since=10)
+class ConvInteger(_ByteConvolution):
+    """y = Conv(x - x_zero_point, w - w_zero_point) in 32-bit integers"""
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        x_zero_point: TensorType | None = None,
+        w_zero_point: TensorType | None = None,
+    ) -> TensorType:
+        self.accept("x", x, x_zero_point)
+        self.accept("w", w, w_zero_point)
+        if x_zero_point is not None:
+            _require_one("x_zero_point", x_zero_point)
+        if w_zero_point is not None:
+            _require_one_or_each("w_zero_point", w_zero_point, w.shape[0])
+        return TensorType(DType.INT32, self.output_shape_of(x.shape, w.shape, None))
+
+    def reference(
+        self,
+        x: Array,
+        w: Array,
+        x_zero_point: Array | None = None,
+        w_zero_point: Array | None = None,
+    ) -> Array:
+        return self.sums(x, w, x_zero_point, w_zero_point)
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        return self.working(x, w)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, *zeros = (*inputs, None, None)[:4]
+        assert x is not None and w is not None
+        slides = self.slides(x.type.shape, w.type.shape)
+        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        rows = _rows(w.type.shape[0] // self.group)
+        kernel = f"sofie::integer_convolution<{rows}, {_given(zeros)}>"
+        tensors = (*outputs, x, w, *(o for o in zeros if o is not None))
+        return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)
+
+
+def _given(operands: Sequence[Operand | None]) -> int:
+    """1 if the first is there, plus 2 if the second is."""
+    return sum(1 << i for i, o in enumerate(operands) if o is not None)
+
+
+@operator(since=10)
+class QLinearConv(_ByteConvolution):
+    """y = round(sums * x_scale * w_scale / y_scale) + y_zero_point, sums as ConvInteger's, plus b"""
+
+    def infer(
+        self,
+        x: TensorType,
+        x_scale: TensorType,
+        x_zero_point: TensorType,
+        w: TensorType,
+        w_scale: TensorType,
+        w_zero_point: TensorType,
+        y_scale: TensorType,
+        y_zero_point: TensorType,
+        b: TensorType | None = None,
+    ) -> TensorType:
+        self.accept("x", x, x_zero_point)
+        self.accept("w", w, w_zero_point)
+        dtype = self.accept("y", y_zero_point)
+        scales = require_same_dtype(x_scale, w_scale, y_scale)
+        if scales is not DType.FLOAT32 or (b is not None and b.dtype is not DType.INT32):
+            raise TypeMismatch("needs scales of float32 and a bias of int32")
+        singles = {"x_scale": x_scale, "x_zero_point": x_zero_point}
+        for name, type_ in {**singles, "y_scale": y_scale, "y_zero_point": y_zero_point}.items():
+            _require_one(name, type_)
+        _require_one_or_each("w_scale", w_scale, w.shape[0])
+        _require_one_or_each("w_zero_point", w_zero_point, w.shape[0])
+        return TensorType(dtype, self.output_shape_of(x.shape, w.shape, b))
+
+    def reference(
+        self,
+        x: Array,
+        x_scale: Array,
+        x_zero_point: Array,
+        w: Array,
+        w_scale: Array,
+        w_zero_point: Array,
+        y_scale: Array,
+        y_zero_point: Array,
+        b: Array | None = None,
+    ) -> Array:
+        sums = self.sums(x, w, x_zero_point, w_zero_point)
+        if b is not None:
+            sums = sums + _along_channels(b, x.ndim)
+        # The scales are multiplied in float32, whatever the precision of the evaluation.
+        single = [np.asarray(s, np.float32).reshape(-1) for s in (x_scale, w_scale, y_scale)]
+        with np.errstate(all="ignore"):
+            scale = _along_channels(single[0] * single[1] / single[2], x.ndim)
+            exact = sums.astype(np.float32) * scale
+        range_, zero = np.iinfo(y_zero_point.dtype), int(y_zero_point.reshape(())[()])
+        low, high = np.float32(range_.min - zero), np.float32(range_.max - zero)
+        above = np.where(exact >= low, exact, low)
+        inside = np.where(above <= high, above, high)
+        return np.asarray(np.rint(inside) + np.float32(zero)).astype(y_zero_point.dtype)
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[0], inputs[3]
+        assert x is not None and w is not None
+        return self.working(x, w)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w = inputs[0], inputs[3]
+        assert x is not None and w is not None
+        slides = self.slides(x.type.shape, w.type.shape)
+        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        rows = _rows(w.type.shape[0] // self.group)
+        tensors = (*outputs, *(i for i in inputs if i is not None))
+        kernel = f"sofie::quantized_convolution<{rows}>"
+        return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)
+
+
+# DeformConv ---------------------------------------------------------------------------------------
+
+
+@operator(since=22, terms=4, header="sofie/kernels/convolution_deformed.hxx")
+class DeformConv(_Convolution):
+    """y = Conv of x read at places moved by offset (linear between points, 0 outside), times mask"""
+
+    offset_group: int = 1
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        offset: TensorType,
+        b: TensorType | None = None,
+        mask: TensorType | None = None,
+    ) -> TensorType:
+        dtype = require_same_dtype(*(t for t in (x, w, offset, b, mask) if t is not None))
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        shape = self.output_shape_of(x.shape, w.shape, b)
+        if self.offset_group < 1 or x.shape[1] % self.offset_group != 0:
+            raise ShapeError(f"cannot divide {x.shape[1]} channels into {self.offset_group} groups")
+        taps, axes = _taps(self.slides(x.shape, w.shape)), x.rank - 2
+        parts = self.offset_group * taps
+        for name, type_, count in (("offset", offset, parts * axes), ("mask", mask, parts)):
+            if type_ is None:
+                continue
+            if type_.rank != x.rank:
+                raise ShapeError(f"{name} has {type_.rank} axes, not {x.rank}")
+            wanted = (x.shape[0], count, *shape[2:])
+            for said, size in zip(type_.shape, wanted, strict=True):
+                require_equal(said, size, f"{name} has the size {said} where {size} is needed")
+        return TensorType(dtype, shape)
+
+    def reference(
+        self, x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None
+    ) -> Array:
+        slides = self.slides(x.shape, w.shape)
+        counts, groups, axes = _counts(slides), self.offset_group, x.ndim - 2
+        kernel = tuple(s.kernel for s in slides)
+        moved = offset.reshape(x.shape[0], groups, *kernel, axes, *counts)
+        factors = None if mask is None else mask.reshape(x.shape[0], groups, *kernel, *counts)
+        parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+        features, channels = w.shape[0] // self.group, w.shape[1]
+        weights: Any = w.reshape(self.group, features, *w.shape[1:])
+        positions = int(np.prod(counts, dtype=np.int64))
+        y = np.zeros((x.shape[0], self.group, features, positions), x.dtype)
+        for tap in combinations(*map(range, kernel)):
+            places = [
+                _along_axis(i, counts, tap[i] * s.dilation - _number(s.begin), s.stride)
+                + moved[(slice(None), slice(None), *tap, i)]
+                for i, s in enumerate(slides)
+            ]
+            samples = _sampled(parts, places)
+            if factors is not None:
+                samples = samples * factors[(slice(None), slice(None), *tap)][:, :, None]
+            columns = samples.reshape(x.shape[0], self.group, channels, positions)
+            at = (..., *tap)
+            y += np.matmul(weights[at], columns)
+        y = y.reshape(x.shape[0], w.shape[0], *counts)
+        return y if b is None else y + _along_channels(b, x.ndim)
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        positions = _positions(self.slides(x.shape, w.shape))
+        return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        return (TensorType(x.dtype, (x.shape[1] * product(w.shape[2:]),)),)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, offset, *more = (*inputs, None, None)[:5]
+        assert x is not None and w is not None and offset is not None
+        slides = self.slides(x.type.shape, w.type.shape)
+        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        kernel = f"sofie::deformed_convolution<{x.type.rank - 2}, {_given(more)}>"
+        tensors = (*outputs, x, w, offset, *(o for o in more if o is not None))
+        return Call(kernel, (self.offset_group, *sizes, *map(_whole, tensors)), outputs=2)
+
+
+def _along_axis(axis: int, counts: tuple[int, ...], start: int, stride: int) -> Array:
+    """start + stride * i, where i is the index along one axis."""
+    shape = [1] * len(counts)
+    shape[axis] = counts[axis]
+    return (start + stride * np.arange(counts[axis])).reshape(shape)
+
+
+def _sampled(x: Array, places: Sequence[Array]) -> Array:
+    """x[n, g, c, ...] at places[axis][n, g, ...], linear between points and 0 outside."""
+    sizes = x.shape[3:]
+    inside = np.ones(places[0].shape, np.bool_)
+    floors, parts = [], []
+    for place, size in zip(places, sizes, strict=True):
+        near = (place > -1) & (place < size)
+        inside &= near
+        known = np.where(near, place, 0)
+        floors.append(np.floor(known).astype(np.int64))
+        parts.append(known - np.floor(known))
+    events = np.arange(x.shape[0]).reshape(-1, 1, *(1,) * len(sizes))
+    groups = np.arange(x.shape[1]).reshape(1, -1, *(1,) * len(sizes))
+    found = np.zeros((*places[0].shape, x.shape[2]), x.dtype)
+    moved: Any = np.moveaxis(x, 2, -1)
+    for corner in combinations((0, 1), repeat=len(sizes)):
+        at = [f + c for f, c in zip(floors, corner, strict=True)]
+        exists = inside.copy()
+        weight: Any = 1
+        for position, size, c, part in zip(at, sizes, corner, parts, strict=True):
+            exists &= (position >= 0) & (position < size)
+            weight = weight * (part if c else 1 - part)
+        if not min(sizes):
+            continue
+        clipped = [np.clip(p, 0, s - 1) for p, s in zip(at, sizes, strict=True)]
+        values = moved[(events, groups, *clipped)]
+        found += np.where(exists[..., None], values * np.asarray(weight)[..., None], 0)
+    return np.moveaxis(found, -1, 2)
+
+
+# Col2Im -------------------------------------------------------------------------------------------
+
+
+@operator(domain="sofie", header="sofie/kernels/convolution_transposed.hxx", terms=2)
+class RuntimeCol2Im(Operator):
+    """Col2Im where the sizes of the image and of its blocks are data"""
+
+    decides_sizes: ClassVar[bool] = True
+
+    dilations: tuple[int, ...] | None = None
+    pads: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+
+    def infer(self, x: TensorType, image_shape: TensorType, block_shape: TensorType) -> TensorType:
+        axes = image_shape.shape[0] if image_shape.rank == 1 else None
+        if x.dtype not in NUMBERS or {image_shape.dtype, block_shape.dtype} != {DType.INT64}:
+            raise TypeMismatch("needs numbers, and sizes of int64")
+        if not isinstance(axes, int) or block_shape.shape != (axes,) or x.rank != 3 or not axes:
+            raise ShapeError("needs x[N, C * block, L], and as many sizes of blocks as of images")
+        return TensorType(x.dtype, (x.shape[0], UNKNOWN, *(UNKNOWN,) * axes))
+
+    def reference(self, x: Array, image_shape: Array, block_shape: Array) -> Array:
+        image, block = (tuple(int(i) for i in s) for s in (image_shape, block_shape))
+        fixed = Col2Im(image, block, self.dilations, self.pads, self.strides)
+        fixed.infer(TensorType(DType.of(x), x.shape))
+        return fixed.reference(x)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x, image, block), (y,) = inputs, outputs
+        assert x is not None and image is not None and block is not None
+        axes = y.type.rank - 2
+        pads = self.pads or (0,) * (2 * axes)
+        strides, dilations = self.strides or (1,) * axes, self.dilations or (1,) * axes
+        require_count("strides", strides, axes)
+        require_count("dilations", dilations, axes)
+        require_count("pads", pads, 2 * axes, least=0)
+        sizes = (Sizes(strides), Sizes(dilations), Sizes(pads[:axes]), Sizes(pads[axes:]))
+        return Call("sofie::runtime_col2im", (*sizes, *map(Tensor, (y, x, image, block))))
+
+
+@operator(since=18, header="sofie/kernels/convolution_transposed.hxx", terms=2)
+class Col2Im(Operator):
+    """y[n, c, stride * l + dilation * k - pad] = the sum of all x[n, (c, k), l] that belong there"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeCol2Im
+
+    image_shape: Shape = from_input(1)
+    block_shape: tuple[int, ...] = from_input(2)
+    dilations: tuple[int, ...] | None = None
+    pads: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+
+    @property
+    def slides(self) -> tuple[Window, ...]:
+        """The blocks, an axis each."""
+        return windows(
+            self.image_shape,
+            self.block_shape,
+            strides=self.strides,
+            dilations=self.dilations,
+            pads=self.pads,
+        )
+
+    def infer(self, x: TensorType) -> TensorType:
+        if x.dtype not in NUMBERS:
+            raise TypeMismatch(f"is not defined for {x.dtype}")
+        if x.rank != 3 or not self.image_shape:
+            raise ShapeError("needs x[N, C * block, L] and the size of an image")
+        slides = self.slides
+        taps, blocks = _taps(slides), _positions(slides)
+        require_equal(x.shape[2], blocks, f"{x.shape[2]} blocks are not {blocks}")
+        if x.shape[1] % taps != 0:
+            raise ShapeError(f"cannot divide {x.shape[1]} by the {taps} elements of a block")
+        return TensorType(x.dtype, (x.shape[0], x.shape[1] // taps, *self.image_shape))
+
+    def reference(self, x: Array) -> Array:
+        slides = self.slides
+        counts, kernel = _counts(slides), tuple(s.kernel for s in slides)
+        channels = x.shape[1] // _taps(slides)
+        columns: Any = x.reshape(x.shape[0], channels, *kernel, *counts)
+        sizes = [_number(s.size) + _number(s.begin) + _number(s.end) for s in slides]
+        padded: Any = np.zeros((x.shape[0], channels, *sizes), x.dtype)
+        for tap, where in _slices(slides):
+            to = (..., *where)
+            padded[to] += columns[(slice(None), slice(None), *tap)]
+        inner = (slice(_number(s.begin), _number(s.begin) + _number(s.size)) for s in slides)
+        return np.ascontiguousarray(padded[(..., *inner)])
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,), (y,) = inputs, outputs
+        assert x is not None
+        slides = self.slides
+        columns: tuple[tuple[Dim, ...], ...] = (
+            self.image_shape,
+            tuple(s.kernel for s in slides),
+            tuple(s.stride for s in slides),
+            tuple(s.dilation for s in slides),
+            tuple(s.begin for s in slides),
+            tuple(s.count for s in slides),
+        )
+        images = y.type.shape[0] * y.type.shape[1]
+        arguments = (images, *map(Sizes, columns), _whole(y), _whole(x))
+        return Call("sofie::col2im", arguments)
+
+
+# CausalConvWithState ------------------------------------------------------------------------------
+
+
+@operator(since=27, terms=2, ulp=8, header="sofie/kernels/convolution_deformed.hxx")
+class CausalConvWithState(Operator):
+    """y[n, c, i] = f(sum_k w[c, k] * s[n, c, i + k] + b[c]), s = (state, x); and the end of s"""
+
+    activation: str = "none"
+
+    @property
+    def function(self) -> Elementwise:
+        if self.activation not in ("none", "silu", "swish"):
+            raise ShapeError(f"activation is {self.activation!r}, and not none, silu or swish")
+        return NoActivation() if self.activation == "none" else Swish()
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (*super().headers, *self.function.headers)
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        b: TensorType | None = None,
+        past: TensorType | None = None,
+    ) -> tuple[TensorType, TensorType]:
+        dtype = require_same_dtype(*(t for t in (x, w, b, past) if t is not None))
+        assert self.function
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        if x.rank != 3 or w.rank != 3 or w.shape[1] != 1 or w.shape[2] == 0:
+            raise ShapeError("needs x[N, C, L] and w[C, 1, k]")
+        require_equal(w.shape[0], x.shape[1], f"{w.shape[0]} kernels are not {x.shape[1]}")
+        state = (*x.shape[:2], w.shape[2] - 1)
+        for name, type_, shape in (("b", b, x.shape[1:2]), ("past_state", past, state)):
+            if type_ is None:
+                continue
+            if type_.rank != len(shape):
+                raise ShapeError(f"{name} has {type_.rank} axes, not {len(shape)}")
+            for said, size in zip(type_.shape, shape, strict=True):
+                require_equal(said, size, f"{name} has the size {said} where {size} is needed")
+        return x, TensorType(dtype, state)
+
+    def reference(
+        self, x: Array, w: Array, b: Array | None = None, past: Array | None = None
+    ) -> tuple[Array, Array]:
+        before = w.shape[2] - 1
+        state = np.zeros((*x.shape[:2], before), x.dtype) if past is None else past
+        sequence = np.concatenate([state, x], axis=2)
+        y = np.zeros(x.shape, x.dtype)
+        for k in range(before + 1):
+            y += w[:, :, k] * sequence[:, :, k : k + x.shape[2]]
+        if b is not None:
+            y = y + b[:, None]
+        end = np.ascontiguousarray(sequence[:, :, x.shape[2] :])
+        return self.function.reference(y), end  # type: ignore[return-value]
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        return x.size * w.shape[2]
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        size = x.shape[2] + w.shape[2] + 64 // x.dtype.nbytes
+        return (TensorType(x.dtype, (size,)),)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, *more = (*inputs, None, None)[:4]
+        assert x is not None and w is not None
+        sizes = Sizes((*x.type.shape, w.type.shape[2]))
+        tensors = (*outputs, x, w, *(o for o in more if o is not None))
+        kernel = f"sofie::causal_convolution<{_given(more)}>"
+        return Call(kernel, (self.function.functor(), sizes, *map(_whole, tensors)), outputs=3)

@@ -1,0 +1,135 @@
+"""Losses of classifications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
+from sofie_rdf.ir.dims import product, require_equal
+from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator, require_same_dtype
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops.elementwise import FLOATS
+
+HEADER = "sofie/kernels/losses.hxx"
+
+_REDUCTIONS = ("none", "sum", "mean")
+
+
+class _Loss(Operator):
+    """-x[n, target[n, ...], ...] * weight[target[n, ...]], and their sum or weighted mean."""
+
+    header: ClassVar[str] = HEADER
+
+    ignore_index: int | None
+    reduction: str
+
+    def __post_init__(self) -> None:
+        if self.reduction not in _REDUCTIONS:
+            raise UnsupportedOperator(f"{self.name} has no reduction {self.reduction!r}")
+
+    def loss(self, x: TensorType, target: TensorType, weight: TensorType | None) -> TensorType:
+        """The type of the loss."""
+        dtype = require_same_dtype(x, *([] if weight is None else [weight]))
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        if target.dtype not in (DType.INT32, DType.INT64):
+            raise TypeMismatch(f"needs classes in int32 or int64, not {target.dtype}")
+        if x.rank < 2 or target.rank != x.rank - 1:
+            raise ShapeError(f"needs one class for each sample of {x}, not {target}")
+        for p, q in zip((x.shape[0], *x.shape[2:]), target.shape, strict=True):
+            require_equal(p, q, f"needs one class for each sample of {x}, not {target}")
+        if weight is not None:
+            if weight.rank != 1:
+                raise ShapeError(f"needs one weight for each class, not {weight}")
+            classes, given = x.shape[1], weight.shape[0]
+            require_equal(classes, given, f"needs {classes} weights, not {given}")
+        return TensorType(dtype, target.shape if self.reduction == "none" else ())
+
+    def call(
+        self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> Call:
+        """The call of a kernel that takes [outer, classes, inner]."""
+        x, target, weight = (*inputs, None)[:3]
+        assert x is not None and target is not None
+        shape = _as_three(x.type.shape)
+        written = [Tensor(outputs[0], (outputs[0].type.size,))]
+        written += [Tensor(o, shape) for o in outputs[1:]]
+        read = [Tensor(x, shape), Tensor(target, (target.type.size,))]
+        read += [Tensor(weight)] if weight else []
+        ignored = self.ignore_index
+        rule = _REDUCTIONS.index(self.reduction), int(ignored is not None), ignored or 0
+        return Call(kernel, (*rule, *written, *read), outputs=len(written))
+
+    def reduced(self, log_p: Array, target: Array, weight: Array | None) -> Array:
+        """The loss for these log-probabilities."""
+        counts = np.ones(target.shape, np.bool_)
+        if self.ignore_index is not None:
+            counts = target != self.ignore_index
+        label = np.where(counts, target, 0)
+        if counts.any() and not ((label >= 0) & (label < log_p.shape[1])).all():
+            raise ValueError("a target of a loss is no class")
+        one = np.ones((), log_p.dtype)
+        if counts.any():
+            chosen = np.take_along_axis(log_p, label[:, None].astype(np.int64), 1)[:, 0]
+            factor = one if weight is None else weight[label]
+        else:
+            chosen, factor = np.zeros(target.shape, log_p.dtype), one
+        factor = np.where(counts, factor, 0).astype(log_p.dtype)
+        losses = np.where(counts, -chosen * factor, 0).astype(log_p.dtype)
+        if self.reduction == "none":
+            return losses
+        total = np.sum(losses)
+        return np.asarray(total if self.reduction == "sum" else total / np.sum(factor))
+
+
+def _as_three(shape: Shape) -> Shape:
+    return shape[0], shape[1], product(shape[2:])
+
+
+@operator(since=22, header=HEADER, ulp=1, terms=2)
+class NegativeLogLikelihoodLoss(_Loss):
+    """-x[n, target[n]] * weight[target[n]] for each sample n; their sum, or their weighted mean"""
+
+    ignore_index: int | None = None
+    reduction: str = "mean"
+
+    def infer(
+        self, x: TensorType, target: TensorType, weight: TensorType | None = None
+    ) -> TensorType:
+        return self.loss(x, target, weight)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        return self.call("sofie::nll_loss", inputs, outputs)
+
+    def reference(self, x: Array, target: Array, weight: Array | None = None) -> Array:
+        return self.reduced(x, target, weight)
+
+
+@operator(since=13, header=HEADER, ulp=1, terms=4)
+class SoftmaxCrossEntropyLoss(_Loss):
+    """-ln softmax(x[n])[target[n]] * weight[target[n]]; their sum, or weighted mean
+
+    The second output is ln softmax(x).
+    """
+
+    ignore_index: int | None = None
+    reduction: str = "mean"
+
+    def infer(
+        self, x: TensorType, target: TensorType, weight: TensorType | None = None
+    ) -> tuple[TensorType, TensorType]:
+        return self.loss(x, target, weight), x
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        suffix = "_and_log" if len(outputs) > 1 else ""
+        return self.call(f"sofie::softmax_loss{suffix}", inputs, outputs)
+
+    def reference(
+        self, x: Array, target: Array, weight: Array | None = None
+    ) -> tuple[Array, Array]:
+        shifted = x - np.max(x, axis=1, keepdims=True, initial=-np.inf)
+        log_p = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+        return self.reduced(log_p, target, weight), log_p

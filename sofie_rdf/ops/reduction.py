@@ -1,0 +1,554 @@
+"""Reductions over axes: sums, products, extrema, norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
+from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, product
+from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops.elementwise import FLOATS
+
+SUMMED = FLOATS | {DType.INT32, DType.INT64, DType.UINT32, DType.UINT64}
+ORDERED = SUMMED | {DType.INT8, DType.UINT8, DType.BOOL}
+
+Axes = tuple[int, ...]
+
+
+class _Reduction(Operator):
+    """What the form with known axes and the one with computed axes have in common."""
+
+    header: ClassVar[str] = "sofie/kernels/reduction.hxx"
+    dtypes: ClassVar[frozenset[DType]] = SUMMED
+    # The C++ class with the arithmetic.
+    kernel: ClassVar[str]
+    keepdims: bool
+    noop_with_empty_axes: bool
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        """The meaning, with the axes that are reduced kept as axes of size 1."""
+        raise NotImplementedError(self.name)
+
+    def accept(self, x: TensorType) -> None:
+        """`TypeMismatch` for an element type that the operator is not defined for."""
+        if x.dtype not in self.dtypes:
+            raise TypeMismatch(f"is not defined for {x.dtype}")
+
+    def reduced(self, axes: Sequence[int] | None, rank: int) -> Axes:
+        """The axes that are reduced, counted from the front."""
+        if not axes:
+            return () if self.noop_with_empty_axes else tuple(range(rank))
+        normal = tuple(normal_axis(a, rank) for a in axes)
+        if len(set(normal)) != len(normal):
+            raise ShapeError(f"names an axis twice: {list(axes)}")
+        return normal
+
+    def evaluated(self, x: Array, axes: Sequence[int] | None) -> Array:
+        """The meaning in NumPy."""
+        reduced = self.reduced(axes, x.ndim)
+        # A term of each element remains of a reduction over no axes: over a new one of size 1.
+        y = self.over(x, reduced) if reduced else self.over(x[..., None], (-1,))[..., 0]
+        return np.asarray(y if self.keepdims else np.squeeze(y, reduced))
+
+
+def _mask(axes: Axes) -> int:
+    return sum(1 << a for a in axes)
+
+
+def _dynamic(shape: Shape) -> int:
+    return _mask(tuple(i for i, d in enumerate(shape) if not isinstance(d, int)))
+
+
+@dataclass(frozen=True)
+class _Known(_Reduction):
+    """A reduction over axes that are known when the model is read."""
+
+    axes: tuple[int, ...] | None = from_input(1, None)
+    keepdims: bool = True
+    noop_with_empty_axes: bool = False
+
+    def infer(self, x: TensorType) -> TensorType:
+        self.accept(x)
+        axes = self.reduced(self.axes, x.rank)
+        kept = (
+            1 if i in axes else d for i, d in enumerate(x.shape) if self.keepdims or i not in axes
+        )
+        return TensorType(x.dtype, tuple(kept))
+
+    def reference(self, x: Array) -> Array:
+        return self.evaluated(x, self.axes)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        flat = Tensor(outputs[0], (outputs[0].type.size,)), Tensor(x, (x.type.size,))
+        mask = _mask(self.reduced(self.axes, x.type.rank))
+        shape = x.type.shape
+        arguments = (*flat, Sizes(shape), mask, _dynamic(shape))
+        return Call(f"sofie::reduce<sofie::{self.kernel}>", arguments)
+
+
+@dataclass(frozen=True)
+class _Runtime(_Reduction):
+    """A reduction over axes that are computed: with ``keepdims`` they decide all sizes."""
+
+    decides_sizes: ClassVar[bool] = True
+    keepdims: bool = True
+    noop_with_empty_axes: bool = False
+
+    def infer(self, x: TensorType, axes: TensorType) -> TensorType:
+        self.accept(x)
+        if axes.dtype is not DType.INT64:
+            raise TypeMismatch(f"needs axes of type int64, not {axes.dtype}")
+        if axes.rank != 1:
+            raise ShapeError("needs a list of axes")
+        return TensorType(x.dtype, self._shape(x.shape, axes.shape[0]))
+
+    def _shape(self, shape: Shape, count: Dim) -> Shape:
+        rank = len(shape)
+        if count == 0 and self.noop_with_empty_axes:
+            return shape
+        if count in (0, rank):
+            return (1,) * rank if self.keepdims else ()
+        if self.keepdims:
+            return (UNKNOWN,) * rank
+        if not isinstance(count, int):
+            raise ShapeError("needs a known number of axes, which decides how many remain")
+        if count > rank:
+            raise ShapeError(f"cannot reduce {count} axes of {rank}")
+        return (UNKNOWN,) * (rank - count)
+
+    def reference(self, x: Array, axes: Array) -> Array:
+        return self.evaluated(x, tuple(axes.tolist()))
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, axes = inputs
+        assert x is not None and axes is not None
+        keep = "true" if self.keepdims else "false"
+        none_is_all = 0 if self.noop_with_empty_axes else 1
+        shape = x.type.shape
+        views = Tensor(outputs[0]), Tensor(x, (x.type.size,)), Tensor(axes)
+        arguments = (*views, Sizes(shape), none_is_all, _dynamic(shape))
+        return Call(f"sofie::reduce_runtime<sofie::{self.kernel}, {keep}>", arguments)
+
+
+# What is computed ---------------------------------------------------------------------------------
+
+
+def _sum(x: Array, axes: Axes) -> Array:
+    kind = None if x.dtype == object else x.dtype
+    return np.asarray(np.sum(x, axis=axes, keepdims=True, dtype=kind))
+
+
+def _extremum(x: Array, axes: Axes, function: Any, of_sizes: Any, identity: Any) -> Array:
+    if x.dtype != object:
+        return np.asarray(function.reduce(x, axis=axes, keepdims=True, initial=identity))
+    for axis in axes:
+        x = np.asarray(np.frompyfunc(of_sizes, 2, 1).reduce(x, axis=axis, keepdims=True))
+    return x
+
+
+def _least(dtype: np.dtype[Any]) -> Any:
+    """What is not above any number of this type."""
+    if dtype.kind == "f":
+        return -np.inf
+    return False if dtype.kind == "b" else np.iinfo(dtype).min if dtype.kind in "iu" else None
+
+
+def _largest(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return np.inf
+    return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else None
+
+
+class _Sum(_Reduction):
+    kernel: ClassVar[str] = "ReduceSum"
+    takes_sizes: ClassVar[bool] = True
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _sum(x, axes)
+
+
+class _Mean(_Reduction):
+    kernel: ClassVar[str] = "ReduceMean"
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        total = _sum(x, axes)
+        count = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+        if x.dtype.kind == "f":
+            return np.asarray(total / x.dtype.type(count))
+        if not count:
+            return np.zeros_like(total)
+        # Towards zero. The magnitude as a number without sign, which the least number has, too.
+        size = np.where(total < 0, np.negative(total), total).astype(f"u{x.dtype.itemsize}")
+        quotient = (size.astype(np.uint64) // np.uint64(count)).astype(x.dtype)
+        return np.where(total < 0, np.negative(quotient), quotient).astype(x.dtype)
+
+
+class _Max(_Reduction):
+    kernel: ClassVar[str] = "ReduceMax"
+    takes_sizes: ClassVar[bool] = True
+    dtypes: ClassVar[frozenset[DType]] = ORDERED
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _extremum(x, axes, np.maximum, maximum, _least(x.dtype))
+
+
+class _Min(_Reduction):
+    kernel: ClassVar[str] = "ReduceMin"
+    takes_sizes: ClassVar[bool] = True
+    dtypes: ClassVar[frozenset[DType]] = ORDERED
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _extremum(x, axes, np.minimum, minimum, _largest(x.dtype))
+
+
+class _Prod(_Reduction):
+    kernel: ClassVar[str] = "ReduceProd"
+    takes_sizes: ClassVar[bool] = True
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        kind = None if x.dtype == object else x.dtype
+        return np.asarray(np.prod(x, axis=axes, keepdims=True, dtype=kind))
+
+
+class _L1(_Reduction):
+    kernel: ClassVar[str] = "ReduceL1"
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _sum(np.abs(x), axes)
+
+
+class _L2(_Reduction):
+    kernel: ClassVar[str] = "ReduceL2"
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        wide = x if x.dtype.kind == "f" else x.astype(np.float64)
+        most = np.max(np.abs(wide), axis=axes, keepdims=True, initial=0)
+        scale = np.where((most > 0) & np.isfinite(most), most, most.dtype.type(1))
+        norm = scale * np.sqrt(_sum(np.square(wide / scale), axes))
+        if x.dtype.kind == "f":
+            return np.asarray(norm)
+        # A square root that is whole is so only if it is of the sum itself.
+        norm = np.sqrt(_sum(np.square(wide), axes))
+        highest = np.nextafter(2.0 ** (8 * x.dtype.itemsize - (x.dtype.kind == "i")), 0)
+        return np.asarray(np.minimum(norm, highest)).astype(x.dtype)
+
+
+class _SumSquare(_Reduction):
+    kernel: ClassVar[str] = "ReduceSumSquare"
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _sum(np.square(x), axes)
+
+
+class _LogSum(_Reduction):
+    kernel: ClassVar[str] = "ReduceLogSum"
+    dtypes: ClassVar[frozenset[DType]] = FLOATS
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return np.asarray(np.log(_sum(x, axes)))
+
+
+class _LogSumExp(_Reduction):
+    kernel: ClassVar[str] = "ReduceLogSumExp"
+    dtypes: ClassVar[frozenset[DType]] = FLOATS
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        most = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+        shift = np.where(np.isfinite(most), most, most.dtype.type(0))
+        return np.asarray(np.log(_sum(np.exp(x - shift), axes)) + shift)
+
+
+# The operators ------------------------------------------------------------------------------------
+
+
+@operator(domain="sofie", ulp=0.5, terms=1)
+class RuntimeReduceSum(_Sum, _Runtime):
+    """sum_i x[i] over axes that are computed"""
+
+
+@operator(since=13, ulp=0.5, terms=1)
+class ReduceSum(_Sum, _Known):
+    """sum_i x[i] over the axes; 0 of nothing"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceSum
+
+
+@operator(domain="sofie", ulp=1, terms=1)
+class RuntimeReduceMean(_Mean, _Runtime):
+    """sum_i x[i] / n over axes that are computed"""
+
+
+@operator(since=18, ulp=1, terms=1)
+class ReduceMean(_Mean, _Known):
+    """sum_i x[i] / n over the n elements along the axes; of integers towards zero"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceMean
+
+
+@operator(domain="sofie")
+class RuntimeReduceMax(_Max, _Runtime):
+    """max_i x[i] over axes that are computed"""
+
+
+@operator(since=20)
+class ReduceMax(_Max, _Known):
+    """max_i x[i] over the axes; NaN if any is, and the least number of the type of nothing"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceMax
+
+
+@operator(domain="sofie")
+class RuntimeReduceMin(_Min, _Runtime):
+    """min_i x[i] over axes that are computed"""
+
+
+@operator(since=20)
+class ReduceMin(_Min, _Known):
+    """min_i x[i] over the axes; NaN if any is, and the largest number of the type of nothing"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceMin
+
+
+@operator(domain="sofie", ulp=1, terms=1)
+class RuntimeReduceProd(_Prod, _Runtime):
+    """prod_i x[i] over axes that are computed"""
+
+
+@operator(since=18, ulp=1, terms=1)
+class ReduceProd(_Prod, _Known):
+    """prod_i x[i] over the axes; 1 of nothing"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceProd
+
+
+@operator(domain="sofie", ulp=0.5, terms=1)
+class RuntimeReduceL1(_L1, _Runtime):
+    """sum_i |x[i]| over axes that are computed"""
+
+
+@operator(since=18, ulp=0.5, terms=1)
+class ReduceL1(_L1, _Known):
+    """sum_i |x[i]| over the axes"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceL1
+
+
+@operator(domain="sofie", ulp=2, terms=1)
+class RuntimeReduceL2(_L2, _Runtime):
+    """sqrt(sum_i x[i]^2) over axes that are computed"""
+
+
+@operator(since=18, ulp=2, terms=1)
+class ReduceL2(_L2, _Known):
+    """sqrt(sum_i x[i]^2) over the axes; of integers towards zero"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceL2
+
+
+@operator(domain="sofie", ulp=1, terms=1)
+class RuntimeReduceSumSquare(_SumSquare, _Runtime):
+    """sum_i x[i]^2 over axes that are computed"""
+
+
+@operator(since=18, ulp=1, terms=1)
+class ReduceSumSquare(_SumSquare, _Known):
+    """sum_i x[i]^2 over the axes"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceSumSquare
+
+
+@operator(domain="sofie", ulp=4, terms=1)
+class RuntimeReduceLogSum(_LogSum, _Runtime):
+    """ln sum_i x[i] over axes that are computed"""
+
+
+@operator(since=28, ulp=4, terms=1)
+class ReduceLogSum(_LogSum, _Known):
+    """ln sum_i x[i] over the axes"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSum
+
+
+@operator(domain="sofie", ulp=4, terms=2)
+class RuntimeReduceLogSumExp(_LogSumExp, _Runtime):
+    """ln sum_i e^x[i] over axes that are computed"""
+
+
+@operator(since=28, ulp=4, terms=2)
+class ReduceLogSumExp(_LogSumExp, _Known):
+    """ln sum_i e^x[i] over the axes, as max x + ln sum_i e^(x[i] - max x)"""
+
+    runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSumExp
+
+
+# Along one axis -----------------------------------------------------------------------------------
+
+
+class _Scan(Operator):
+    """What stands before each element combined, along one axis."""
+
+    header: ClassVar[str] = "sofie/kernels/reduction.hxx"
+    takes_sizes: ClassVar[bool] = True
+    # The C++ class that combines two elements.
+    combine: ClassVar[str]
+    exclusive: bool
+    reverse: bool
+
+    def accept(self, x: TensorType) -> None:
+        """`TypeMismatch` for an element type that the operator is not defined for."""
+        if x.dtype not in SUMMED:
+            raise TypeMismatch(f"is not defined for {x.dtype}")
+
+    def along(self, x: Array, axis: int) -> Array:
+        """The meaning in NumPy."""
+        ordered = np.flip(x, axis) if self.reverse else x
+        function: Any = np.cumsum if self.combine == "Total" else np.cumprod
+        if self.exclusive:
+            # One place further on, behind the result of no elements.
+            ordered = np.roll(ordered, 1, axis)
+            ordered[(slice(None),) * (axis % x.ndim) + (slice(0, 1),)] = (
+                0 if self.combine == "Total" else 1
+            )
+        y = function(ordered, axis, dtype=None if x.dtype == object else x.dtype)
+        return np.asarray(np.flip(y, axis) if self.reverse else y, order="C")
+
+
+class _KnownScan(_Scan):
+    axis: int
+
+    def infer(self, x: TensorType) -> TensorType:
+        self.accept(x)
+        normal_axis(self.axis, x.rank)
+        return x
+
+    def reference(self, x: Array) -> Array:
+        return self.along(x, self.axis)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        shape, axis = x.type.shape, normal_axis(self.axis, x.type.rank)
+        view = product(shape[:axis]), shape[axis], product(shape[axis + 1 :])
+        views = Tensor(outputs[0], view), Tensor(x, view)
+        flags = int(self.exclusive), int(self.reverse)
+        return Call(f"sofie::scan<sofie::{self.combine}>", (*views, *flags))
+
+
+class _RuntimeScan(_Scan):
+    takes_sizes: ClassVar[bool] = False
+
+    def infer(self, x: TensorType, axis: TensorType) -> TensorType:
+        self.accept(x)
+        if axis.dtype not in (DType.INT32, DType.INT64) or axis.size != 1 or not x.rank:
+            raise ShapeError("needs a tensor with axes, and one of them")
+        return x
+
+    def reference(self, x: Array, axis: Array) -> Array:
+        return self.along(x, int(axis.reshape(())))
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, axis = inputs
+        assert x is not None and axis is not None
+        size = (x.type.size,)
+        views = Tensor(outputs[0], size), Tensor(x, size), Tensor(axis)
+        arguments = (*views, Sizes(x.type.shape), int(self.exclusive), int(self.reverse))
+        return Call(f"sofie::scan_runtime<sofie::{self.combine}>", arguments)
+
+
+@operator(domain="sofie", ulp=0.5, terms=1)
+class RuntimeCumSum(_RuntimeScan):
+    """y[i] = sum of x[j] for j <= i along an axis that is computed"""
+
+    combine: ClassVar[str] = "Total"
+    exclusive: bool = False
+    reverse: bool = False
+    # Its axis may be that of the batch.
+    is_rowwise: ClassVar[bool] = False
+
+
+@operator(since=14, ulp=0.5, terms=1)
+class CumSum(_KnownScan):
+    """y[i] = sum of x[j] for j <= i along one axis; j < i if exclusive, j >= i if reverse"""
+
+    combine: ClassVar[str] = "Total"
+    axis: int = from_input(1)
+    exclusive: bool = False
+    reverse: bool = False
+    runtime: ClassVar[type[Operator] | None] = RuntimeCumSum
+
+
+@operator(domain="sofie", ulp=1, terms=1)
+class RuntimeCumProd(_RuntimeScan):
+    """y[i] = product of x[j] for j <= i along an axis that is computed"""
+
+    combine: ClassVar[str] = "Product"
+    exclusive: bool = False
+    reverse: bool = False
+    is_rowwise: ClassVar[bool] = False
+
+
+@operator(since=26, ulp=1, terms=1)
+class CumProd(_KnownScan):
+    """y[i] = product of x[j] for j <= i along one axis; j < i if exclusive, j >= i if reverse"""
+
+    combine: ClassVar[str] = "Product"
+    axis: int = from_input(1)
+    exclusive: bool = False
+    reverse: bool = False
+    runtime: ClassVar[type[Operator] | None] = RuntimeCumProd
+
+
+@operator(since=22, ulp=4, terms=1)
+class LpNormalization(Operator):
+    """x / (sum_i |x[i]|^p)^(1/p) along one axis, for p = 1 or 2; 0 where that norm is 0"""
+
+    axis: int = -1
+    p: int = 2
+    header: ClassVar[str] = "sofie/kernels/reduction.hxx"
+    dtypes: ClassVar[frozenset[DType]] = FLOATS
+
+    def __post_init__(self) -> None:
+        if self.p not in (1, 2):
+            raise UnsupportedOperator(f"LpNormalization has no norm with p = {self.p}")
+
+    @property
+    def norm(self) -> _Known:
+        """The operator that computes the norms."""
+        return (ReduceL1 if self.p == 1 else ReduceL2)((self.axis,))
+
+    def infer(self, x: TensorType) -> TensorType:
+        if x.dtype not in self.dtypes:
+            raise TypeMismatch(f"is not defined for {x.dtype}")
+        normal_axis(self.axis, x.rank)
+        return x
+
+    def reference(self, x: Array) -> Array:
+        norm = self.norm.reference(x)
+        return np.asarray(np.where(norm == 0, x.dtype.type(0), x / np.where(norm == 0, 1, norm)))
+
+    def view(self, shape: Shape) -> tuple[Dim, Dim, Dim]:
+        """[outer, n, inner] with the axis in the middle."""
+        axis = normal_axis(self.axis, len(shape))
+        return product(shape[:axis]), shape[axis], product(shape[axis + 1 :])
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        assert x is not None
+        # The norms of some vectors at a time.
+        return (TensorType(x.dtype, (maximum(self.view(x.shape)[2], 256),)),)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        view = self.view(x.type.shape)
+        y, norms = outputs
+        tensors = Tensor(y, view), Tensor(norms), Tensor(x, view)
+        kernel = f"sofie::normalize<sofie::{self.norm.kernel}>"
+        return Call(kernel, (*tensors, _dynamic(view)), outputs=2)

@@ -1,0 +1,479 @@
+"""Resize: tensors brought to other sizes, by the nearest element or by interpolation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import reduce
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, product
+from sofie_rdf.ir.operator import (
+    Call,
+    Functor,
+    Operand,
+    Operator,
+    Sizes,
+    Tensor,
+    from_input,
+    operator,
+)
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
+
+# In the order of the enumerators in the kernel's header.
+MODES = ("nearest", "linear", "cubic")
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",
+)
+# "simple" is what opset 10 had: down where the tensor grows, up where it shrinks.
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
+POLICIES = ("stretch", "not_larger", "not_smaller")
+_MOST_AXES = 16
+
+
+def simple_fraction(scale: float) -> Fraction:
+    """The first fraction that float32 cannot tell from ``scale``: 7/10 for float32's 0.7.
+
+    Scales are float32 in files, but were written as 0.7, and floor(10 * scale) is meant to be 7.
+    """
+    rest, above, below, before = scale, 1, 0, (0, 1)
+    for _ in range(20):
+        whole = math.floor(rest)
+        (above, below), before = (
+            (whole * above + before[0], whole * below + before[1]),
+            (above, below),
+        )
+        if above > 2**24 or below > 2**24:
+            break
+        if np.float32(above / below) == np.float32(scale):
+            return Fraction(above, below)
+        if rest == whole:
+            break
+        rest = 1 / (rest - whole)
+    return Fraction(scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: ``size`` elements become ``count``; ``scale`` is None where that is count / size.
+
+    ``wanted`` is the size that was asked for, if one was; ``begin`` and ``end`` are the crop.
+    """
+
+    size: Dim
+    count: Dim
+    scale: float | None
+    wanted: Dim | None
+    begin: float = 0.0
+    end: float = 1.0
+
+
+class _Resize(Operator):
+    """What Resize is, wherever its sizes come from."""
+
+    header: ClassVar[str] = "sofie/kernels/resampling.hxx"
+    antialias: bool
+    axes: tuple[int, ...] | None
+    coordinate_transformation_mode: str
+    cubic_coeff_a: float
+    exclude_outside: bool
+    extrapolation_value: float
+    keep_aspect_ratio_policy: str
+    mode: str
+    nearest_mode: str
+
+    def accept(self, x: TensorType) -> tuple[int, ...]:
+        """The axes that are resized, if x and the attributes are such as are defined."""
+        if x.dtype not in (ALL if self.mode == "nearest" else NUMBERS):
+            raise TypeMismatch(f"is not defined for {x.dtype} in mode {self.mode!r}")
+        _require("mode", self.mode, MODES)
+        _require("coordinate_transformation_mode", self.coordinate_transformation_mode, COORDINATES)
+        _require("nearest_mode", self.nearest_mode, ROUNDINGS)
+        _require("keep_aspect_ratio_policy", self.keep_aspect_ratio_policy, POLICIES)
+        if self.antialias and self.mode == "nearest":
+            raise ShapeError("has no antialias in mode 'nearest'")
+        if x.rank > _MOST_AXES:
+            raise ShapeError(f"resizes at most {_MOST_AXES} axes")
+        axes = range(x.rank) if self.axes is None else (normal_axis(a, x.rank) for a in self.axes)
+        found = tuple(axes)
+        if len(set(found)) != len(found):
+            raise ShapeError(f"names an axis twice: {found}")
+        return found
+
+    @property
+    def rule(self) -> Functor:
+        numbers = (
+            MODES.index(self.mode),
+            COORDINATES.index(self.coordinate_transformation_mode),
+            ROUNDINGS.index(self.nearest_mode),
+            POLICIES.index(self.keep_aspect_ratio_policy),
+            self.antialias,
+            self.exclude_outside,
+            self.cubic_coeff_a,
+            self.extrapolation_value,
+        )
+        return Functor("sofie::ResizeRule", numbers)
+
+    @property
+    def reach(self) -> int:
+        """How far from a coordinate elements count that are not left out."""
+        return {"linear": 1, "cubic": 2}.get(self.mode, 0)
+
+
+def _require(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ShapeError(f"{name} is {value!r}, and not one of {', '.join(known)}")
+
+
+@operator(domain="sofie", ulp=2, terms=8)
+class RuntimeResize(_Resize):
+    """y is x in another size, which is computed: by scales, or to sizes"""
+
+    antialias: bool = False
+    axes: tuple[int, ...] | None = None
+    coordinate_transformation_mode: str = "half_pixel"
+    cubic_coeff_a: float = -0.75
+    exclude_outside: bool = False
+    extrapolation_value: float = 0.0
+    keep_aspect_ratio_policy: str = "stretch"
+    mode: str = "nearest"
+    nearest_mode: str = "round_prefer_floor"
+    decides_sizes: ClassVar[bool] = True
+
+    def infer(
+        self,
+        x: TensorType,
+        roi: TensorType | None = None,
+        scales: TensorType | None = None,
+        sizes: TensorType | None = None,
+    ) -> TensorType:
+        axes = self.accept(x)
+        for given in (roi, scales):
+            if given is not None and given.dtype not in FLOATS:
+                raise TypeMismatch(
+                    f"needs roi and scales that are floating-point, not {given.dtype}"
+                )
+        if sizes is not None and sizes.dtype is not DType.INT64:
+            raise TypeMismatch(f"needs sizes that are int64, not {sizes.dtype}")
+        if any(given is not None and given.rank != 1 for given in (roi, scales, sizes)):
+            raise ShapeError("needs roi, scales and sizes that are lists of numbers")
+        return TensorType(
+            x.dtype, tuple(UNKNOWN if a in axes else d for a, d in enumerate(x.shape))
+        )
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, *told = inputs
+        assert x is not None
+        kinds = sum(1 << kind for kind, given in enumerate(told) if given is not None)
+        shape, axes = Sizes(x.type.shape), Sizes(self.accept(x.type))
+        tensors = (Tensor(outputs[0]), Tensor(x), *(Tensor(t) for t in told if t is not None))
+        return Call(f"sofie::resize_as_told<{kinds}>", (self.rule, shape, axes, *tensors))
+
+    def known(
+        self, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
+    ) -> Resize:
+        """The same operator with these inputs as attributes."""
+        given = {"roi": roi, "scales": scales, "sizes": sizes}
+        lists = {k: tuple(v.tolist()) for k, v in given.items() if v is not None}
+        return Resize(**self.attributes(), **lists)
+
+    def reference(
+        self,
+        x: Array,
+        roi: Array | None = None,
+        scales: Array | None = None,
+        sizes: Array | None = None,
+    ) -> Array:
+        return self.known(roi, scales, sizes).reference(x)
+
+
+@operator(since=19, ulp=2, terms=8)
+class Resize(_Resize):
+    """y is x in another size: y[j] = the sum over i near j / scale of weight[j, i] * x[i]"""
+
+    antialias: bool = False
+    axes: tuple[int, ...] | None = None
+    coordinate_transformation_mode: str = "half_pixel"
+    cubic_coeff_a: float = -0.75
+    exclude_outside: bool = False
+    extrapolation_value: float = 0.0
+    keep_aspect_ratio_policy: str = "stretch"
+    mode: str = "nearest"
+    nearest_mode: str = "round_prefer_floor"
+    roi: tuple[float, ...] | None = from_input(1, None)
+    scales: tuple[float, ...] | None = from_input(2, None)
+    sizes: Shape | None = from_input(3, None)
+    runtime: ClassVar[type[Operator] | None] = RuntimeResize
+
+    def infer(self, x: TensorType) -> TensorType:
+        found = self.resized(x)
+        if product(a.size for a in found) == 0 and all(a.count != 0 for a in found):
+            raise ShapeError("has no elements to make others from")
+        return TensorType(x.dtype, tuple(a.count for a in found))
+
+    def resized(self, x: TensorType) -> tuple[Axis, ...]:
+        """What happens to each axis."""
+        axes = self.accept(x)
+        # Empty lists stand for none.
+        if bool(self.scales) == bool(self.sizes) and axes:
+            raise ShapeError("needs either scales or sizes")
+        for name, given, count in (
+            ("roi", self.roi, 2 * len(axes)),
+            ("scales", self.scales, len(axes)),
+            ("sizes", self.sizes, len(axes)),
+        ):
+            if given and len(given) != count:
+                raise ShapeError(f"{name} has {len(given)} numbers where {count} are needed")
+        found = [Axis(d, d, None, None) for d in x.shape]
+        for place, axis in enumerate(axes):
+            found[axis] = self._along(x.shape, axes, place)
+            if self.roi:
+                ends = self.roi[place], self.roi[len(axes) + place]
+                found[axis] = replace(found[axis], begin=float(ends[0]), end=float(ends[1]))
+        return tuple(found)
+
+    def _along(self, shape: Shape, axes: Sequence[int], place: int) -> Axis:
+        size = shape[axes[place]]
+        if self.scales:
+            scale = float(self.scales[place])
+            if not 0 < scale < math.inf:
+                raise ShapeError(f"cannot scale by {scale}")
+            ratio = simple_fraction(scale)
+            return Axis(size, size * ratio.numerator // ratio.denominator, scale, None)
+        assert self.sizes is not None
+        wanted = self.sizes[place]
+        if isinstance(wanted, int) and wanted < 0:
+            raise ShapeError(f"cannot make an axis of size {wanted}")
+        if self.keep_aspect_ratio_policy == "stretch":
+            return Axis(size, wanted, None, wanted)
+        pairs = [(w, shape[a]) for w, a in zip(self.sizes, axes, strict=True)]
+        if any(d == 0 for _, d in pairs):
+            raise ShapeError("cannot keep the aspect ratio of nothing")
+        # The size for the one scale of all axes, rounded: monotonic, so it is one of these.
+        counts = ((2 * w * size + d) // (2 * d) for w, d in pairs)
+        return Axis(size, self._fitting(counts), None, wanted)
+
+    def _fitting(self, counts: Iterable[Dim]) -> Dim:
+        smaller = self.keep_aspect_ratio_policy == "not_larger"
+        return reduce(minimum if smaller else maximum, counts)
+
+    # The kernel -----------------------------------------------------------------------------------
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x = inputs[0]
+        assert x is not None
+        axes = self.resized(x)
+        active = [i for i, a in enumerate(axes) if not self._is_certainly_trivial(a)]
+        smooth = self.mode != "nearest"
+        entries: Dim = 0
+        for i in active:
+            entries = entries + self.taps(axes, i) * axes[i].count
+        number = DType.FLOAT32 if x.dtype is DType.FLOAT32 else DType.FLOAT64
+        between: Dim = 0
+        for i in active[1:]:
+            old = product(a.size for a in axes[active[0] : i])
+            between = maximum(between, old * product(a.count for a in axes[i:]))
+        return (
+            TensorType(DType.INT64, (entries,)),
+            TensorType(number, (entries if smooth else 0,)),
+            TensorType(number, (between if smooth else 0,)),
+            TensorType(number, (between if smooth and len(active) > 2 else 0,)),
+        )
+
+    def _is_certainly_trivial(self, axis: Axis) -> bool:
+        if self.coordinate_transformation_mode == "tf_half_pixel_for_nn":
+            return False
+        if self.coordinate_transformation_mode == "tf_crop_and_resize" and (
+            axis.begin,
+            axis.end,
+        ) != (0, 1):
+            return False
+        by_size = axis.scale is None and self._by_size
+        return axis.size == axis.count and (
+            by_size or (axis.wanted is None and axis.scale in (None, 1))
+        )
+
+    @property
+    def _by_size(self) -> bool:
+        """Whether an axis that has no scale is scaled by its own sizes."""
+        return self.keep_aspect_ratio_policy == "stretch"
+
+    def taps(self, axes: Sequence[Axis], position: int) -> Dim:
+        """How many elements each result along one axis is made of, at most."""
+        axis, least = axes[position], self.reach
+        if self.mode == "nearest":
+            return 1
+        if not self.antialias or (axis.scale is None and axis.wanted is None):
+            return 2 * least
+        if axis.scale is not None:
+            return 2 * max(least, math.ceil(min(least / axis.scale, 2.0**40)))
+        if self.keep_aspect_ratio_policy == "stretch":
+            needed = _divided_up(least * axis.size, axis.count)
+        else:
+            wanted = ((a.size, a.wanted) for a in axes if a.wanted is not None)
+            counts = (_divided_up(least * size, target) for size, target in wanted)
+            larger = self.keep_aspect_ratio_policy == "not_larger"
+            needed = reduce(maximum if larger else minimum, counts)
+        return 2 * maximum(needed, least)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        axes = self.resized(x.type)
+        lists = (
+            Sizes(x.type.shape),
+            Sizes(tuple(a.count for a in axes)),
+            Sizes(tuple(-1 if a.wanted is None else a.wanted for a in axes)),
+        )
+        scales = (a.scale or 0.0 for a in axes)
+        numbers = (*scales, *(a.begin for a in axes), *(a.end for a in axes))
+        tensors = (*(Tensor(o) for o in outputs), Tensor(x))
+        told = Functor(f"sofie::Numbers<{len(numbers)}>", numbers)
+        return Call("sofie::resize", (self.rule, *tensors, *lists, told), outputs=5)
+
+    # The reference --------------------------------------------------------------------------------
+
+    def reference(self, x: Array) -> Array:
+        # Of floating-point types, any: accuracy is measured with types that no graph has.
+        type_ = TensorType(DType.FLOAT64 if x.dtype.kind == "f" else DType.of(x), x.shape)
+        self.infer(type_)
+        axes = self.resized(type_)
+        computed = x if self.mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float64)
+        y = self.interpolated(computed, axes)
+        if self.coordinate_transformation_mode == "tf_crop_and_resize":
+            outside = np.zeros((), np.bool_)
+            for axis in axes:
+                at = self._coordinates(axis)
+                outside = np.logical_or.outer(outside, (at < 0) | (at > axis.size - 1))
+            y = np.where(outside, np.asarray(self.extrapolation_value), y)
+        return as_type(y, x.dtype)
+
+    def interpolated(self, x: Array, axes: Sequence[Axis], magnitudes: bool = False) -> Array:
+        """x after all passes; with ``magnitudes`` all weights are positive."""
+        for number, axis in enumerate(axes):
+            plain = replace(axis, scale=None, wanted=None)
+            if self._scale(axes, number) == 1 and self._is_certainly_trivial(plain):
+                continue
+            indices, weights = self.table(axes, number)
+            if self.mode == "nearest":
+                x = np.take(x, indices[:, 0], number)
+                continue
+            weights = np.abs(weights) if magnitudes else weights
+            behind = (1,) * (x.ndim - number - 1)
+            total = np.zeros((), x.dtype)
+            for tap in range(indices.shape[1]):
+                weight = weights[:, tap].reshape(-1, *behind).astype(x.dtype)
+                part = np.take(x, indices[:, tap], number)
+                # What counts for nothing may be infinite.
+                total = total + np.where(weight == 0, x.dtype.type(0), part * weight)
+            x = np.asarray(total)
+        return x
+
+    def table(self, axes: Sequence[Axis], number: int) -> tuple[Array, Array]:
+        """Which elements each result is made of along one axis, and what each counts."""
+        axis = replace(axes[number], scale=self._scale(axes, number))
+        exact = axes[number].scale is None and self._by_size
+        at = self._coordinates(axis, float(axis.count) if exact else None)  # type: ignore[arg-type]
+        size = int(axis.size)  # type: ignore[arg-type]
+        if self.mode == "nearest":
+            return np.clip(self._rounded(at, axis), 0, size - 1)[:, np.newaxis], np.ones(
+                (len(at), 1)
+            )
+        assert axis.scale is not None
+        shrink = min(axis.scale, 1.0) if self.antialias else 1.0
+        most = math.ceil(self.reach / shrink) + 1
+        places = np.floor(at).astype(np.int64)[:, np.newaxis] + np.arange(-most, most + 1)
+        weights = self._kernel((places - at[:, np.newaxis]) * shrink)
+        if self.exclude_outside:
+            weights = np.where((places < 0) | (places >= size), 0, weights)
+        if self.exclude_outside or self.antialias:
+            total = np.sum(weights, axis=1, keepdims=True)
+            weights = weights / np.where(total == 0, 1, total)
+        return np.clip(places, 0, size - 1), weights
+
+    def _scale(self, axes: Sequence[Axis], number: int) -> float:
+        axis = axes[number]
+        if axis.scale is not None:
+            return axis.scale
+        if axis.wanted is None or (axis.count == axis.size and self._by_size):
+            return 1.0
+        if self.keep_aspect_ratio_policy == "stretch":
+            return axis.count / axis.size  # type: ignore[operator,return-value]
+        scales = [a.wanted / a.size for a in axes if a.wanted is not None]  # type: ignore[operator]
+        return min(scales) if self.keep_aspect_ratio_policy == "not_larger" else max(scales)  # type: ignore[type-var,return-value]
+
+    def _coordinates(self, axis: Axis, width: float | None = None) -> Array:
+        """Where in the old axis the elements of the new one are."""
+        j, mode = np.arange(axis.count, dtype=np.float64), self.coordinate_transformation_mode  # type: ignore[arg-type]
+        last, count = axis.size - 1, axis.count
+        scale = axis.count / axis.size if axis.scale is None else axis.scale  # type: ignore[operator]
+        width = scale * axis.size if width is None else width  # type: ignore[operator,assignment]
+        if mode == "align_corners":
+            return j * last / (width - 1) if width != 1 else j * 0  # type: ignore[operator]
+        if mode == "asymmetric":
+            return j / scale
+        if mode == "tf_half_pixel_for_nn":
+            return (j + 0.5) / scale
+        if mode == "tf_crop_and_resize":
+            extent = axis.end - axis.begin
+            inside = j * extent * last / (width - 1) if width != 1 else j * 0 + extent * last / 2  # type: ignore[operator]
+            return np.asarray(inside + axis.begin * last)
+        if mode == "half_pixel_symmetric":
+            return axis.size / 2 * (1 - count / width) + (j + 0.5) / scale - 0.5  # type: ignore[operator]
+        if mode == "pytorch_half_pixel" and count == 1:
+            return j * 0
+        return (j + 0.5) / scale - 0.5
+
+    def _rounded(self, at: Array, axis: Axis) -> Array:
+        rounding = self.nearest_mode
+        if rounding == "simple":
+            assert axis.scale is not None
+            rounding = "ceil" if axis.scale < 1 else "floor"
+        functions = {
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+            "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+        }
+        return np.asarray(functions[rounding](at)).astype(np.int64)
+
+    def _kernel(self, distance: Array) -> Array:
+        """What an element at this distance counts: a triangle, or Keys' cubic convolution."""
+        d = np.abs(distance)
+        if self.mode == "linear":
+            return np.maximum(1 - d, 0)
+        a = self.cubic_coeff_a
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+        return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+
+def _divided_up(size: Dim, by: Dim) -> Dim:
+    least = maximum(by, 1)
+    return (size + least - 1) // least
+
+
+def as_type(y: Array, dtype: np.dtype[Any]) -> Array:
+    """Computed numbers in an element type: integers are rounded, and stay in range."""
+    if y.dtype == dtype or dtype.kind == "f":
+        return np.asarray(y, dtype)
+    if dtype.kind not in "iu":
+        return np.asarray(y != 0) if dtype.kind == "b" else y.astype(dtype)
+    info = np.iinfo(dtype)
+    rounded = np.rint(y)
+    inside = np.where((rounded > info.min) & (rounded < info.max), rounded, 0).astype(dtype)
+    return np.where(
+        rounded >= info.max, info.max, np.where(rounded <= info.min, info.min, inside)
+    ).astype(dtype)

@@ -1,0 +1,263 @@
+"""Rows of resampling: other sizes, positions that the data decide, and blocks of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.ir.operator import with_sizes
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops.blocks import DepthToSpace, SpaceToDepth
+from sofie_rdf.ops.grids import AffineGrid, GridSample, RuntimeAffineGrid
+from sofie_rdf.ops.resampling import Resize, RuntimeResize
+from tests.ops.cases import Case, M, N, Random, Row, anything, layout, sparse, usual
+
+_IMAGE: Shape = (N, 2, 4, 5)
+_NEAREST: tuple[tuple[Resize, Shape], ...] = (
+    (Resize(scales=(1.0, 1.0, 2.0, 2.0)), _IMAGE),
+    (Resize(scales=(1.0, 1.0, 0.6, 1.7)), _IMAGE),
+    (Resize(sizes=(N, 2, 7, 3), nearest_mode="floor"), _IMAGE),
+    (
+        Resize(
+            axes=(-1, 1),
+            sizes=(9, 3),
+            nearest_mode="ceil",
+            coordinate_transformation_mode="align_corners",
+        ),
+        _IMAGE,
+    ),
+    (
+        Resize(
+            axes=(2,),
+            scales=(3.0,),
+            nearest_mode="round_prefer_ceil",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        (N, 2, M, 3),
+    ),
+    (Resize(axes=(1, 2), sizes=(M * 2, 11)), (N, M, 5)),
+    (
+        Resize(
+            scales=(1.0, 0.5),
+            nearest_mode="simple",
+            coordinate_transformation_mode="tf_half_pixel_for_nn",
+        ),
+        (N, 9),
+    ),
+    (Resize(axes=(1, 2), sizes=(7, 8), keep_aspect_ratio_policy="not_larger"), (N, 4, 6)),
+    (Resize(axes=(1, 2), sizes=(7, 8), keep_aspect_ratio_policy="not_smaller"), (N, 4, M)),
+    (
+        Resize(
+            axes=(1, 2),
+            sizes=(3, 6),
+            roi=(0.4, 0.6, 1.3, 0.2),
+            extrapolation_value=7.0,
+            coordinate_transformation_mode="tf_crop_and_resize",
+        ),
+        (N, 4, 4),
+    ),
+    (Resize(scales=(2.0, 1.0, 1.0)), (3, 2, 4)),
+    (Resize(sizes=(0, 3)), (2, 2)),
+    (Resize(scales=(0.3,)), (3,)),
+    (Resize(scales=(2.0, 1.5)), (0, 4)),
+)
+_SMOOTH: tuple[tuple[dict[str, Any], Shape], ...] = (
+    ({"scales": (1.0, 1.0, 2.0, 2.0)}, _IMAGE),
+    ({"scales": (1.0, 1.0, 0.5, 4.0)}, (N, 1, 8, 20)),
+    ({"scales": (1.0, 1.0, 0.6, 0.7), "antialias": True}, (N, 2, 6, 10)),
+    ({"sizes": (N, 2, 3, 9), "coordinate_transformation_mode": "align_corners"}, _IMAGE),
+    ({"axes": (2, 3), "sizes": (1, 3), "antialias": True}, (N, 1, 9, 8)),
+    (
+        {"axes": (2,), "sizes": (1,), "coordinate_transformation_mode": "pytorch_half_pixel"},
+        (N, 1, M, 3),
+    ),
+    (
+        {"axes": (1,), "scales": (1.3,), "coordinate_transformation_mode": "half_pixel_symmetric"},
+        (N, 5),
+    ),
+    ({"axes": (1, 2), "sizes": (M * 2, 6), "exclude_outside": True}, (N, M, 7)),
+    ({"axes": (1, 2), "sizes": (2, 5), "antialias": True, "exclude_outside": True}, (N, M, 17)),
+    ({"axes": (2, 1, 3), "scales": (1.5, 2.0, 0.8), "cubic_coeff_a": -0.5}, (2, 3, 4, 5)),
+    ({"axes": (1,), "sizes": (6,), "coordinate_transformation_mode": "asymmetric"}, (2, 4, 19)),
+    (
+        {
+            "axes": (1, 2),
+            "sizes": (3, 6),
+            "roi": (0.4, 0.6, 1.3, 0.2),
+            "extrapolation_value": 7.0,
+            "coordinate_transformation_mode": "tf_crop_and_resize",
+        },
+        (N, 4, 4),
+    ),
+    (
+        {
+            "axes": (1, 2),
+            "sizes": (3, 5),
+            "antialias": True,
+            "keep_aspect_ratio_policy": "not_smaller",
+        },
+        (N, 8, 9),
+    ),
+    ({"axes": (1, 2), "sizes": (3, M), "keep_aspect_ratio_policy": "not_larger"}, (N, M, 9)),
+    ({"sizes": (0, 3)}, (2, 2)),
+    ({"axes": (1,), "sizes": (3,)}, (0, 2)),
+)
+# With weights that are exact, so that whole numbers are rounded in the same way.
+_EXACT = 2
+
+
+def _is_smooth(dtype: DType) -> bool:
+    return dtype.is_float or dtype.is_integer
+
+
+def _resize(dtype: DType, full: bool) -> Iterator[Case]:
+    for op, shape in _NEAREST if full or dtype is DType.UINT8 else _NEAREST[:2]:
+        yield Case(op, (TensorType(dtype, shape),), (anything,))
+    chosen = _SMOOTH if dtype in (DType.FLOAT32, DType.FLOAT64) else _SMOOTH[:_EXACT]
+    for how, shape in chosen if _is_smooth(dtype) else ():
+        for mode in ("linear", "cubic"):
+            fill = sparse if dtype.is_float else usual
+            yield Case(Resize(mode=mode, **how), (TensorType(dtype, shape),), (fill,))
+
+
+def _resized_magnitude(op: Resize, x: Array) -> Array:
+    if op.mode == "nearest":
+        return np.zeros(())
+    # Coordinates have errors too, of the size of the axis.
+    known = with_sizes(op, {"N": x.shape[0], "M": x.shape[1]} if x.ndim > 1 else {})
+    assert isinstance(known, Resize)
+    axes = known.resized(TensorType(DType.FLOAT64, x.shape))
+    return 4 * known.interpolated(np.abs(x), axes, magnitudes=True)
+
+
+def _listed(values: Any) -> Array | None:
+    if values is None:
+        return None
+    return np.array(values, np.float32 if isinstance(values[0], float) else np.int64)
+
+
+def _runtime_resize(dtype: DType, full: bool) -> Iterator[Case]:
+    smooth = [(Resize(mode="linear", **how), shape) for how, shape in _SMOOTH]
+    smooth += [(Resize(mode="cubic", **how), shape) for how, shape in _SMOOTH]
+    exact = [smooth[i] for i in (0, len(_SMOOTH))]
+    floats = dtype in (DType.FLOAT32, DType.FLOAT64)
+    nearest = _NEAREST if full else _NEAREST[:2]
+    for op, shape in (*nearest, *(smooth if floats else exact if _is_smooth(dtype) else ())):
+        how = dict(op.attributes())
+        told = [how.pop(name, None) for name in ("roi", "scales", "sizes")]
+        if any(not isinstance(d, (int, float)) for given in told for d in given or ()):
+            continue
+        given = [_listed(t) for t in told]
+        fill = anything if op.mode == "nearest" else sparse if dtype.is_float else usual
+        yield Case(RuntimeResize(**how), (TensorType(dtype, shape), *given), (fill,))
+
+
+def _told_magnitude(op: RuntimeResize, x: Array, *told: Array) -> Array:
+    given: dict[str, Array] = {}
+    for values in told:
+        kind = "sizes" if values.dtype.kind == "i" else "scales"
+        given[
+            "roi"
+            if op.coordinate_transformation_mode == "tf_crop_and_resize" and kind == "scales"
+            else kind
+        ] = values
+    return _resized_magnitude(op.known(**given), x)
+
+
+def _few(*_: Array) -> float:
+    return 8.0
+
+
+# Positions ----------------------------------------------------------------------------------------
+
+
+def _positions(random: Random, dtype: DType, shape: Sequence[int], extreme: bool) -> Array:
+    """Mostly inside, some far outside, and edges; so short that coordinates are exact."""
+    values = random.uniform(-1.3, 1.3, shape)
+    values = np.where(random.random(shape) < 0.1, values * 7, values)
+    if extreme:
+        rare = anything(random, DType.FLOAT32, shape, True)
+        values = np.where(random.random(shape) < 0.05, rare, values)
+    return values.astype(np.float16 if dtype.is_half else np.float32).astype(dtype.numpy)
+
+
+_SAMPLED: tuple[tuple[Shape, Shape], ...] = (
+    ((N, 2, 4, 5), (N, 3, 7, 2)),
+    ((N, 1, 3, 2, 4), (N, 2, 1, 3, 3)),
+    ((N, 2, M), (N, 5, 1)),
+    ((2, 2, 1, 3), (2, 20, 1, 2)),
+    ((1, 2, 0, 3), (1, 2, 2, 2)),
+    ((0, 1, 2, 3), (0, 2, 2, 2)),
+)
+
+
+def _grid_sample(dtype: DType, full: bool) -> Iterator[Case]:
+    for shape, grid in _SAMPLED if full else _SAMPLED[:1]:
+        for mode in ("nearest", "bilinear", "cubic"):
+            for padding in ("zeros", "border", "reflection") if _is_smooth(dtype) else ("zeros",):
+                for corners in (False, True):
+                    op = GridSample(corners, mode, padding)
+                    position = dtype if dtype.is_float else DType.FLOAT32
+                    types = TensorType(dtype, shape), TensorType(position, grid)
+                    fill = sparse if dtype.is_float else usual
+                    yield Case(op, types, (anything if mode == "nearest" else fill, _positions))
+
+
+def _sampled_magnitude(op: GridSample, x: Array, grid: Array) -> Array:
+    if op.mode == "nearest":
+        return np.abs(op.reference(x, grid))
+    # A position has the error of a number of the size of the image.
+    return np.max(np.abs(np.where(np.isfinite(x), x, 0)), axis=tuple(range(2, x.ndim)), initial=0)[
+        (..., *(np.newaxis,) * (x.ndim - 2))
+    ] + op.sampled(np.abs(x), grid, magnitudes=True)
+
+
+def _affine_grid(dtype: DType, full: bool) -> Iterator[Case]:
+    del full
+    for size, theta in (
+        ((N, 1, 3, 4), (N, 2, 3)),
+        ((N, 5, N, 3), (N, 2, 3)),
+        ((2, 1, 3, 1, 2), (2, 3, 4)),
+        ((1, 1, 0, 2), (1, 2, 3)),
+    ):
+        for corners in (False, True):
+            yield Case(AffineGrid(size, corners), (TensorType(dtype, theta),), (sparse,))
+
+
+def _runtime_affine_grid(dtype: DType, full: bool) -> Iterator[Case]:
+    del full
+    for size, theta in (((2, 1, 3, 4), (2, 2, 3)), ((1, 1, 3, 1, 2), (1, 3, 4))):
+        for corners in (False, True):
+            inputs = TensorType(dtype, theta), np.array(size, np.int64)
+            yield Case(RuntimeAffineGrid(corners), inputs, (sparse,))
+
+
+def _moved_magnitude(op: Any, theta: Array, *size: Array) -> Array:
+    shape = op.reference(theta, *size).shape
+    total = np.sum(np.abs(theta), axis=-1)
+    return np.broadcast_to(total.reshape(len(theta), *(1,) * (len(shape) - 2), -1), shape)
+
+
+ROWS: dict[tuple[str, str], Row] = {
+    ("", "Resize"): Row(_resize, _resized_magnitude, _few, signed_zeros=False),
+    ("sofie", "RuntimeResize"): Row(_runtime_resize, _told_magnitude, _few, signed_zeros=False),
+    ("", "GridSample"): Row(_grid_sample, _sampled_magnitude, _few, signed_zeros=False),
+    ("", "AffineGrid"): Row(_affine_grid, _moved_magnitude, _few, signed_zeros=False),
+    ("sofie", "RuntimeAffineGrid"): Row(
+        _runtime_affine_grid, _moved_magnitude, _few, signed_zeros=False
+    ),
+    ("", "SpaceToDepth"): layout(
+        (SpaceToDepth(2), ((N, 3, 4, 6),)),
+        (SpaceToDepth(3, "CRD"), ((N, 2, 6, 3),)),
+        (SpaceToDepth(1), ((2, 2, 2, M),)),
+        (SpaceToDepth(2), ((1, 0, 4, 2),)),
+    ),
+    ("", "DepthToSpace"): layout(
+        (DepthToSpace(2), ((N, 12, 2, 3),)),
+        (DepthToSpace(2, "CRD"), ((N, 8, 3, 1),)),
+        (DepthToSpace(3), ((2, 9, 2, M),)),
+        (DepthToSpace(2), ((0, 4, 1, 2),)),
+    ),
+}

@@ -1,0 +1,140 @@
+"""Cases for ensembles of trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ops.trees import AT_MOST, EQUAL, LEAF, MISSING, Trees
+from tests.ops.cases import Case, N, Random, Row
+
+FEATURES = 5
+
+
+def _ties(random: Random, dtype: DType, shape: Any, extreme: bool) -> Array:
+    """Few values, so that many are thresholds; among them NaN and infinities."""
+    values = np.asarray(random.integers(-4, 5, shape) / 2, dtype.numpy)
+    special = random.choice([np.nan, np.inf, -np.inf, -0.0, 1e-45, 3e38], shape)
+    return np.where(random.random(shape) < (0.3 if extreme else 0.1), special, values).astype(
+        dtype.numpy
+    )
+
+
+def ensemble(
+    trees: int,
+    depth: int,
+    *,
+    dtype: DType,
+    weights: DType,
+    targets: int = 1,
+    lists: bool = False,
+    bushy: float = 1.0,
+    equal: float = 0.0,
+    missing: float = 0.0,
+) -> tuple[Array, ...]:
+    """Random trees as the inputs of `Trees`. A node has children with probability ``bushy``.
+
+    With ``lists`` a leaf weighs several targets, or none; else all leaves of a tree the same one.
+    """
+    random = np.random.default_rng([trees, depth, targets])
+    nodes: list[tuple[int, float, int, tuple[int, int]]] = []
+    listed: list[list[tuple[int, float]]] = []
+
+    def leaf(tree: int) -> list[tuple[int, float]]:
+        count = int(random.integers(0, targets + 1)) if lists else 1
+        chosen = random.permutation(targets)[:count].tolist() if lists else [tree % targets]
+        return [(t, float(random.normal())) for t in chosen]
+
+    roots = []
+    for tree in range(trees):
+        roots.append(len(nodes))
+        levels = [0]
+        start = len(nodes)
+        for level in levels:  # It grows while it is read: breadth-first.
+            inner = level < depth and (level == 0 or random.random() < bushy)
+            first = start + len(levels)
+            mode = EQUAL if random.random() < equal else AT_MOST
+            mode |= MISSING if mode == AT_MOST and random.random() < missing else 0
+            threshold = float(random.choice([*np.arange(-4, 5) / 2, np.inf, -np.inf]))
+            row = (int(random.integers(FEATURES)), threshold, mode, (first, first + 1))
+            nodes.append(row if inner else (0, 0.0, LEAF, (0, 0)))
+            listed.append([] if inner else leaf(tree))
+            levels += [level + 1] * (2 if inner else 0)
+    starts = np.cumsum([0, *map(len, listed)])
+    entries = [e for entry in listed for e in entry]
+    return (
+        np.array(roots, np.int32),
+        np.array([n[0] for n in nodes], np.int32),
+        np.array([n[1] for n in nodes], dtype.numpy),
+        np.array([n[2] for n in nodes], np.uint8),
+        np.array([n[3] for n in nodes], np.int32).reshape(-1, 2),
+        starts.astype(np.int32),
+        np.array([e[0] for e in entries], np.int32),
+        np.array([e[1] for e in entries], weights.numpy),
+        random.normal(size=targets).astype(weights.numpy),
+    )
+
+
+def _shared(dtype: DType) -> tuple[Array, ...]:
+    """Nodes that several others lead to, above and below what is stored as a complete tree."""
+    count = 12
+    children = [(i + 1, i + 2) for i in range(count)] + [(0, 0)] * 2
+    modes = [AT_MOST, EQUAL | 0, AT_MOST | MISSING] * (count // 3) + [LEAF] * 2
+    return (
+        np.array([0, 3, 0], np.int32),
+        np.arange(count + 2, dtype=np.int32) % FEATURES,
+        np.linspace(-2, 2, count + 2).astype(dtype.numpy),
+        np.array(modes, np.uint8),
+        np.array(children, np.int32),
+        np.array([0] * (count + 1) + [1, 2], np.int32),
+        np.zeros(2, np.int32),
+        np.array([1.5, -0.25], dtype.numpy),
+        np.zeros(1, dtype.numpy),
+    )
+
+
+def _trees(dtype: DType, full: bool) -> Iterator[Case]:
+    x = TensorType(dtype, (N, FEATURES))
+    if dtype not in (DType.FLOAT32, DType.FLOAT64):
+        yield Case(Trees(), (x, *[TensorType(dtype, (1,))] * 9))  # Refused.
+        return
+
+    def case(aggregate: str = "SUM", shape: Any = x, weights: DType = dtype, **kinds: Any) -> Case:
+        arrays = ensemble(dtype=dtype, weights=weights, **kinds)
+        return Case(Trees(aggregate), (shape, *arrays), (_ties,))
+
+    # Depths around those where a tree no longer is stored as a complete one.
+    yield case(trees=11, depth=4)
+    yield case(trees=9, depth=8, bushy=0.8, missing=0.4, equal=0.2)
+    yield case(trees=5, depth=6, targets=3, missing=0.3)
+    yield case("MIN", trees=6, depth=5, targets=3, lists=True)
+    if dtype is DType.FLOAT64:
+        yield case(weights=DType.FLOAT32, trees=5, depth=5)
+    if full:
+        for depth in (0, 1, 2, 3, 5, 7):
+            yield case(trees=17, depth=depth, missing=0.2)
+        yield case(trees=20, depth=9, bushy=0.75, missing=0.4)
+        yield case("AVERAGE", trees=7, depth=5, targets=2)
+        for aggregate in ("SUM", "AVERAGE", "MAX"):
+            yield case(aggregate, trees=6, depth=8, targets=3, lists=True, bushy=0.8, equal=0.3)
+        yield case("MAX", trees=6, depth=3)
+        yield case(trees=0, depth=0)
+        yield case(trees=3, depth=3, shape=TensorType(dtype, (37, FEATURES)))
+        yield case(trees=3, depth=3, shape=TensorType(dtype, (0, FEATURES)))
+        yield Case(Trees(), (x, *_shared(dtype)), (_ties,))
+
+
+def _weighed(op: Trees, x: Array, *arrays: Array) -> Array:
+    *nodes, weights, base = arrays
+    sums = Trees("AVERAGE" if op.aggregate == "AVERAGE" else "SUM")
+    return sums.reference(x, *nodes, np.abs(weights), np.abs(base))
+
+
+def _count(_: Array, roots: Array, *__: Array) -> float:
+    return float(max(1, len(roots)))
+
+
+ROWS: dict[tuple[str, str], Row] = {("sofie", "Trees"): Row(_trees, _weighed, _count)}
