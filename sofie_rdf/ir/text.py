@@ -52,6 +52,7 @@ _RESERVED = frozenset({*_WORDS, "inf", "nan", "min", "max", "size"})
 # Longer names do not push the types of all others to the right.
 _ALIGNED = 24
 _DEEPEST = 40
+_DEEPEST_GRAPH = 8
 
 
 # ---------------------------------------------------------------- printing
@@ -80,6 +81,8 @@ def _value(value: object) -> str:
             return _size(value)
         case Operator():
             return operator_text(value)
+        case Graph() if not value.constants:
+            return f"graph({quoted(graph_text(value))})"
         case tuple():
             return f"({', '.join(map(_value, value))}{',' if len(value) == 1 else ''})"
     # Not readable back, but never in the way of an error message.
@@ -281,9 +284,24 @@ def _parsed_value(line: _Line, depth: int) -> Any:
         found = _quoted_size(line)
         line.expect(")")
         return found
+    if token == "graph" and after == "(":
+        line.expect("graph", "(")
+        body = _inner_graph(line, depth)
+        line.expect(")")
+        return body
     if after == "." or (after == "(" and token not in ("min", "max") and _PLAIN.match(token)):
         return _operator(line, depth + 1)
     return line.dim()
+
+
+def _inner_graph(line: _Line, depth: int) -> Graph:
+    """A graph in an attribute of a node: its text as a string."""
+    if depth > _DEEPEST_GRAPH:
+        line.fail("is nested too deeply")
+    try:
+        return parse_graph(line.string(), {})
+    except CorruptFile as error:
+        line.fail(f"in a graph inside: {error.thing}")
 
 
 def _quoted_size(line: _Line) -> Dim:

@@ -125,8 +125,9 @@ class GridSample(Operator):
         if self._mode == "linear":
             return places, 1 - d
         a = -0.75
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        return places, np.where(d <= 1, near, a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a)
+        # As products, so that what is nearly 0 is exact.
+        near = (1 - d) * (1 + d - (a + 2) * d**2)
+        return places, np.where(d <= 1, near, a * (d - 1) * (d - 2) ** 2)
 
 
 def _reflected(at: Array, low: float, high: float) -> Array:
@@ -162,7 +163,7 @@ class _AffineGrid(Operator):
         # The last axis is the first coordinate.
         grid = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], axis=-1)
         moved = np.einsum("nkj,...j->n...k", theta[:, :, :-1], grid)
-        offset = theta[:, :, -1].reshape(len(theta), *(1,) * len(axes), -1)
+        offset = theta[:, :, -1].reshape(len(theta), *(1,) * len(axes), len(axes))
         return np.asarray(moved + offset, theta.dtype)
 
 

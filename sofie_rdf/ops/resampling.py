@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
@@ -354,14 +354,16 @@ class Resize(_Resize):
         y = self.interpolated(computed, axes)
         if self.coordinate_transformation_mode == "tf_crop_and_resize":
             outside = np.zeros((), np.bool_)
-            for axis in axes:
-                at = self._coordinates(axis)
+            for number, axis in enumerate(axes):
+                at = self._coordinates(axes, number)
                 outside = np.logical_or.outer(outside, (at < 0) | (at > axis.size - 1))
             y = np.where(outside, np.asarray(self.extrapolation_value), y)
         return as_type(y, x.dtype)
 
-    def interpolated(self, x: Array, axes: Sequence[Axis], magnitudes: bool = False) -> Array:
-        """x after all passes; with ``magnitudes`` all weights are positive."""
+    def interpolated(
+        self, x: Array, axes: Sequence[Axis], weigh: Callable[[Array], Array] = np.asarray
+    ) -> Array:
+        """x after all passes, with the weights that ``weigh`` makes of those of each axis."""
         for number, axis in enumerate(axes):
             plain = replace(axis, scale=None, wanted=None)
             if self._scale(axes, number) == 1 and self._is_certainly_trivial(plain):
@@ -370,7 +372,7 @@ class Resize(_Resize):
             if self.mode == "nearest":
                 x = np.take(x, indices[:, 0], number)
                 continue
-            weights = np.abs(weights) if magnitudes else weights
+            weights = weigh(weights)
             behind = (1,) * (x.ndim - number - 1)
             total = np.zeros((), x.dtype)
             for tap in range(indices.shape[1]):
@@ -383,16 +385,14 @@ class Resize(_Resize):
 
     def table(self, axes: Sequence[Axis], number: int) -> tuple[Array, Array]:
         """Which elements each result is made of along one axis, and what each counts."""
-        axis = replace(axes[number], scale=self._scale(axes, number))
-        exact = axes[number].scale is None and self._by_size
-        at = self._coordinates(axis, float(axis.count) if exact else None)  # type: ignore[arg-type]
+        axis, scale = axes[number], self._scale(axes, number)
+        at = self._coordinates(axes, number)
         size = int(axis.size)  # type: ignore[arg-type]
         if self.mode == "nearest":
-            return np.clip(self._rounded(at, axis), 0, size - 1)[:, np.newaxis], np.ones(
+            return np.clip(self._rounded(at, scale), 0, size - 1)[:, np.newaxis], np.ones(
                 (len(at), 1)
             )
-        assert axis.scale is not None
-        shrink = min(axis.scale, 1.0) if self.antialias else 1.0
+        shrink = min(scale, 1.0) if self.antialias else 1.0
         most = math.ceil(self.reach / shrink) + 1
         places = np.floor(at).astype(np.int64)[:, np.newaxis] + np.arange(-most, most + 1)
         weights = self._kernel((places - at[:, np.newaxis]) * shrink)
@@ -414,33 +414,34 @@ class Resize(_Resize):
         scales = [a.wanted / a.size for a in axes if a.wanted is not None]  # type: ignore[operator]
         return min(scales) if self.keep_aspect_ratio_policy == "not_larger" else max(scales)  # type: ignore[type-var,return-value]
 
-    def _coordinates(self, axis: Axis, width: float | None = None) -> Array:
+    def _coordinates(self, axes: Sequence[Axis], number: int) -> Array:
         """Where in the old axis the elements of the new one are."""
-        j, mode = np.arange(axis.count, dtype=np.float64), self.coordinate_transformation_mode  # type: ignore[arg-type]
-        last, count = axis.size - 1, axis.count
-        scale = axis.count / axis.size if axis.scale is None else axis.scale  # type: ignore[operator]
-        width = scale * axis.size if width is None else width  # type: ignore[operator,assignment]
+        axis, scale = axes[number], self._scale(axes, number)
+        size, count = int(axis.size), int(axis.count)  # type: ignore[arg-type]
+        # The new size before it was rounded.
+        width = float(count) if axis.scale is None and self._by_size else scale * size
+        j, last = np.arange(count, dtype=np.float64), size - 1
+        mode = self.coordinate_transformation_mode
         if mode == "align_corners":
-            return j * last / (width - 1) if width != 1 else j * 0  # type: ignore[operator]
+            return j * last / (width - 1) if width != 1 else j * 0
         if mode == "asymmetric":
             return j / scale
         if mode == "tf_half_pixel_for_nn":
             return (j + 0.5) / scale
         if mode == "tf_crop_and_resize":
             extent = axis.end - axis.begin
-            inside = j * extent * last / (width - 1) if width != 1 else j * 0 + extent * last / 2  # type: ignore[operator]
+            inside = j * extent * last / (width - 1) if width != 1 else j * 0 + extent * last / 2
             return np.asarray(inside + axis.begin * last)
         if mode == "half_pixel_symmetric":
-            return axis.size / 2 * (1 - count / width) + (j + 0.5) / scale - 0.5  # type: ignore[operator]
+            return size / 2 * (1 - count / width) + (j + 0.5) / scale - 0.5
         if mode == "pytorch_half_pixel" and count == 1:
             return j * 0
         return (j + 0.5) / scale - 0.5
 
-    def _rounded(self, at: Array, axis: Axis) -> Array:
+    def _rounded(self, at: Array, scale: float) -> Array:
         rounding = self.nearest_mode
         if rounding == "simple":
-            assert axis.scale is not None
-            rounding = "ceil" if axis.scale < 1 else "floor"
+            rounding = "ceil" if scale < 1 else "floor"
         functions = {
             "floor": np.floor,
             "ceil": np.ceil,
@@ -455,8 +456,9 @@ class Resize(_Resize):
         if self.mode == "linear":
             return np.maximum(1 - d, 0)
         a = self.cubic_coeff_a
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+        # As products, so that what is nearly 0 is exact.
+        near = (1 - d) * (1 + d - (a + 2) * d**2)
+        far = a * (d - 1) * (d - 2) ** 2
         return np.where(d <= 1, near, np.where(d < 2, far, 0))
 
 

@@ -106,7 +106,7 @@ class _Fourier(_Signal):
         return np.stack([found.real, found.imag], axis=-1).astype(x.dtype)
 
 
-@operator(domain="sofie", ulp=1, terms=1)
+@operator(domain="sofie", ulp=1, terms=2)
 class RuntimeDFT(_Fourier):
     """The discrete Fourier transform of x, where its length or the axis is computed"""
 
@@ -146,7 +146,7 @@ class RuntimeDFT(_Fourier):
         return self.transform(x, n, along)
 
 
-@operator(since=20, ulp=1, terms=1)
+@operator(since=20, ulp=1, terms=2)
 class DFT(_Fourier):
     """y[k] = sum_j x[j] * e^(-2 pi i j k / n); with inverse=1 the other sign, and divided by n
 
@@ -225,7 +225,7 @@ class _ShortTime(_Fourier):
             raise TypeMismatch(f"cannot use {window} as a window for {x}")
 
 
-@operator(domain="sofie", ulp=1, terms=1)
+@operator(domain="sofie", ulp=1, terms=2)
 class RuntimeSTFT(_ShortTime):
     """The Fourier transforms of frames of x, where their step or their length is computed"""
 
@@ -265,7 +265,7 @@ class RuntimeSTFT(_ShortTime):
         return self.frames(x, int(frame_step.item()), window, n)
 
 
-@operator(since=17, ulp=1, terms=1)
+@operator(since=17, ulp=1, terms=2)
 class STFT(_ShortTime):
     """y[b, f, k] = sum_j window[j] * x[b, f * frame_step + j] * e^(-2 pi i j k / frame_length)"""
 

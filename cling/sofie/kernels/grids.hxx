@@ -96,9 +96,10 @@ private:
       return within(static_cast<Size>(reflected(static_cast<double>(i), low_, high_)), size);
    }
 
-   // Keys' cubic convolution with a = -0.75, for distances up to 1 and from 1 to 2.
-   SOFIE_INLINE static double near(double d) { return (1.25 * d - 2.25) * d * d + 1; }
-   SOFIE_INLINE static double far(double d) { return ((-0.75 * d + 3.75) * d - 6) * d + 3; }
+   // Keys' cubic convolution with a = -0.75, for distances up to 1 and from 1 to 2; as products, so that
+   // what is nearly 0 is exact.
+   SOFIE_INLINE static double near(double d) { return (1 - d) * (1 + d - 1.25 * d * d); }
+   SOFIE_INLINE static double far(double d) { return -0.75 * (d - 1) * (d - 2) * (d - 2); }
 };
 
 /// Images of which each is sampled at as many points.

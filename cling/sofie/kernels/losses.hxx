@@ -23,22 +23,33 @@ struct LossRule {
    std::int64_t ignored;
 };
 
-/// ln sum_c e^x[c] of `count` numbers that are `stride` apart, in a pack for `some` columns.
+/// For a pack of columns the largest of `count` numbers that are `stride` apart, and the logarithm
+/// of sum_c e^(x[c] - largest).
 template <class T>
-SOFIE_INLINE Pack<T> log_total(const T *x, Size count, Size stride, Size some)
-{
-   constexpr int n = lanes<T>;
-   using V = Pack<T>;
-   V most = splat<V>(static_cast<T>(-__builtin_inf()));
-   for (Size c = 0; c < count; ++c) {
-      const V v = load_some<n>(x + c * stride, some);
-      most = select((most > v) | (most != most), most, v);
+struct LogTotal {
+   Pack<T> most, rest;
+
+   SOFIE_INLINE LogTotal(const T *x, Size count, Size stride, Size some)
+   {
+      constexpr int n = lanes<T>;
+      using V = Pack<T>;
+      most = splat<V>(static_cast<T>(-__builtin_inf()));
+      for (Size c = 0; c < count; ++c) {
+         const V v = load_some<n>(x + c * stride, some);
+         most = select((most > v) | (most != most), most, v);
+      }
+      V sum{};
+      for (Size c = 0; c < count; ++c)
+         sum += exp(load_some<n>(x + c * stride, some) - most);
+      rest = log(sum);
    }
-   V sum{};
-   for (Size c = 0; c < count; ++c)
-      sum += exp(load_some<n>(x + c * stride, some) - most);
-   return most + log(sum);
-}
+};
+
+/// The numbers are logarithms already.
+template <class T>
+struct NoTotal {
+   SOFIE_INLINE NoTotal(const T *, Size, Size, Size) {}
+};
 
 /// The sum of losses and that of weights. Floats are added as doubles, so that many of them are as
 /// exact as few.
@@ -52,9 +63,7 @@ template <bool Scores, class T, class I>
 SOFIE_INLINE void losses(LossRule rule, LossSum &total, T *y, const T *x, const I *target, const T *weight,
                          Size classes, Size inner, Size some)
 {
-   Pack<T> shift{};
-   if constexpr (Scores)
-      shift = log_total(x, classes, inner, some);
+   [[maybe_unused]] const std::conditional_t<Scores, LogTotal<T>, NoTotal<T>> shift(x, classes, inner, some);
    for (Size i = 0; i < some; ++i) {
       const auto label = static_cast<std::int64_t>(target[i]);
       T loss = 0, factor = 0;
@@ -62,7 +71,11 @@ SOFIE_INLINE void losses(LossRule rule, LossSum &total, T *y, const T *x, const 
          if (label < 0 || label >= classes)
             throw std::out_of_range("a target of a loss is no class");
          factor = weight ? weight[label] : T(1);
-         loss = (shift[i] - x[static_cast<Size>(label) * inner + i]) * factor;
+         const T chosen = x[static_cast<Size>(label) * inner + i];
+         if constexpr (Scores)
+            loss = (shift.rest[i] - (chosen - shift.most[i])) * factor;
+         else
+            loss = -chosen * factor;
       }
       if (rule.reduction == LossReduction::none)
          y[i] = loss;

@@ -117,9 +117,10 @@ inline double interpolation_weight(const ResizeRule &rule, double distance)
    const double d = __builtin_fabs(distance), a = rule.cubic_a;
    if (rule.mode == ResizeRule::linear)
       return d < 1 ? 1 - d : 0;
+   // Keys' cubic convolution; as products, so that what is nearly 0 is exact.
    if (d <= 1)
-      return ((a + 2) * d - (a + 3)) * d * d + 1;
-   return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
+      return (1 - d) * (1 + d - (a + 2) * d * d);
+   return d < 2 ? a * (d - 1) * (d - 2) * (d - 2) : 0;
 }
 
 /// The table of one axis: element t of result j is at t * tap_stride + j * stride, those that
