@@ -20,27 +20,12 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
+from sofie_rdf.ops._floats import NOTHING, accept_floats, computed
 from sofie_rdf.ops.elementwise import FLOATS, Binary, Swish
-
-_NOTHING = Functor("sofie::NoTensor")
-
-
-def _computed(dtype: DType) -> DType:
-    """The element type in which numbers of this type are computed with."""
-    return DType.FLOAT32 if dtype.is_half else dtype
-
-
-def _accept(*types: TensorType | None) -> None:
-    """`TypeMismatch` unless all are floating-point numbers that are computed with in one type."""
-    computed = {_computed(t.dtype) for t in types if t is not None}
-    if len(computed) > 1:
-        raise TypeMismatch(f"mixes {' and '.join(sorted(str(t.dtype) for t in types if t))}")
-    if not all(d.is_float for d in computed):
-        raise TypeMismatch(f"is not defined for {computed.pop()}")
 
 
 def _tensor(operand: Operand | None, shape: Shape | None = None) -> Argument:
-    return _NOTHING if operand is None else Tensor(operand, shape)
+    return NOTHING if operand is None else Tensor(operand, shape)
 
 
 def _divided(size: Dim, heads: int, what: str) -> Dim:
@@ -105,7 +90,7 @@ class Attention(Operator):
         nonpad_kv_seqlen: TensorType | None = None,
     ) -> tuple[TensorType, TensorType, TensorType, TensorType]:
         of_numbers = None if attn_mask and attn_mask.dtype is DType.BOOL else attn_mask
-        _accept(q, k, v, past_key, past_value, of_numbers)
+        accept_floats(q, k, v, past_key, past_value, of_numbers)
         if not q.rank == k.rank == v.rank:
             raise ShapeError("needs q, k and v with the same number of axes")
         queries = self.heads(q.shape, self.q_num_heads)
@@ -165,7 +150,7 @@ class Attention(Operator):
         columns = ceil_div(keys.shape[2], 32) * 32
         width = ceil_div(values.shape[3], 32) * 32
         size = (keys.shape[3] + 16) * columns + keys.shape[2] * width
-        return (TensorType(_computed(y.dtype), (size,)),)
+        return (TensorType(computed(y.dtype), (size,)),)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         q, k, v, mask, past_k, past_v, valid = (*inputs, *(None,) * 4)[:7]
@@ -312,7 +297,7 @@ class RotaryEmbedding(Operator):
         sin_cache: TensorType,
         position_ids: TensorType | None = None,
     ) -> TensorType:
-        _accept(x, cos_cache, sin_cache)
+        accept_floats(x, cos_cache, sin_cache)
         split = self.split(x.shape)
         times = (split[0], split[1 if x.rank == 3 else 2])
         for cache in (cos_cache, sin_cache):
@@ -390,7 +375,7 @@ class LinearAttention(Operator):
         decay: TensorType | None = None,
         beta: TensorType | None = None,
     ) -> tuple[TensorType, TensorType]:
-        _accept(query, key, value, past_state, decay, beta)
+        accept_floats(query, key, value, past_state, decay, beta)
         q, k, v = self._split(query.shape, key.shape, value.shape)
         for axis in (0, 1):
             require_equal(q[axis], k[axis])
@@ -440,7 +425,7 @@ class LinearAttention(Operator):
         """The decay of one step, and the state of one head where nobody wants to know the last."""
         y, state = self.infer(*inputs)  # type: ignore[arg-type]
         keys, values = state.shape[2:]
-        return (TensorType(_computed(y.dtype), (keys + keys * values,)),)
+        return (TensorType(computed(y.dtype), (keys + keys * values,)),)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         query, key, value, past, decay, beta = (*inputs, *(None,) * 3)[:6]
@@ -455,7 +440,7 @@ class LinearAttention(Operator):
             each = 1 if decay.type.shape[2] == k[2] else k[3]
             arguments.append(Tensor(decay, (*k[:3], each)))
         else:
-            arguments.append(_NOTHING)
+            arguments.append(NOTHING)
         rule = Functor("sofie::LinearAttentionRule", (self.scale,))
         return Call("sofie::linear_attention", (rule, *arguments, _tensor(beta)), len(outputs))
 

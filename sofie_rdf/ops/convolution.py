@@ -14,7 +14,6 @@ from sofie_rdf.ir.dims import (
     UNKNOWN,
     Dim,
     align,
-    ceil_div,
     maximum,
     minimum,
     product,
@@ -23,7 +22,6 @@ from sofie_rdf.ir.dims import (
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
-    Functor,
     Operand,
     Operator,
     Packed,
@@ -41,11 +39,13 @@ from sofie_rdf.ops.linear import NoActivation
 BYTES = frozenset({DType.INT8, DType.UINT8})
 
 # Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
-# what a pointwise convolution takes as one row, the elements between channels, and the bytes of a tile's row where registers have
-# 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
+# what a pointwise convolution takes as one row, the elements between channels, and the bytes of a
+# tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
 _DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 18, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
 
+
+_ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
 
@@ -102,12 +102,11 @@ def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
     parts = depth.kernel * height.stride * width.stride
     row = width.count + (width.extent - 1) // width.stride
     reach = (height.extent - 1) // height.stride
-    whole = channels * (parts * row * (height.count + reach) + _BETWEEN)
+    rows = height.count
     if _taps(slides) == 1:
         # It may be seen as an image of another form.
-        row = maximum(row, _SHORT)
-    else:
-        whole = whole * depth.count
+        row, rows = maximum(row, _SHORT), rows * depth.count
+    whole = channels * (parts * row * (rows + reach) + _BETWEEN)
     least = channels * (parts * row * (1 + reach) + _BETWEEN)
     return minimum(events * whole, maximum(least, _BUDGET))
 
@@ -135,6 +134,11 @@ def _taps(slides: Sequence[Window]) -> int:
 
 
 # References ---------------------------------------------------------------------------------------
+
+
+def _index(*parts: Any) -> Any:
+    """An index of an array, an axis each."""
+    return parts
 
 
 def _number(dim: Dim) -> int:
@@ -170,9 +174,8 @@ def _correlate(x: Array, w: Array, slides: Sequence[Window], groups: int) -> Arr
     y = np.zeros((events, groups, features, positions), x.dtype)
     weights: Any = w.reshape(groups, features, *w.shape[1:])
     for tap, where in _slices(slides):
-        read, at = (..., *where), (..., *tap)
-        columns = padded[read].reshape(events, groups, channels, positions)
-        y += np.matmul(weights[at], columns)
+        columns = padded[_index(..., *where)].reshape(events, groups, channels, positions)
+        y += np.matmul(weights[_index(..., *tap)], columns)
     return y.reshape(events, groups * features, *counts)
 
 
@@ -410,15 +413,14 @@ class ConvTranspose(_Convolution):
         full: Any = np.zeros((events, groups * features, *room), x.dtype)
         inputs = x.reshape(events, groups, channels, -1)
         weights: Any = w.reshape(groups, channels, features, *w.shape[2:])
-        windows_ = [
+        steps = [
             Window(0, n, s.kernel, s.stride, s.dilation, 0, 0)
             for n, s in zip(x.shape[2:], spread, strict=True)
         ]
-        for tap, where in _slices(windows_):
-            at, to = (..., *tap), (..., *where)
-            part = np.matmul(np.swapaxes(weights[at], 1, 2), inputs)
-            full[to] += part.reshape(events, groups * features, *x.shape[2:])
-        y = full[(..., *(slice(f, e) for f, e in zip(begins, ends, strict=True)))]
+        for tap, where in _slices(steps):
+            part = np.matmul(np.swapaxes(weights[_index(..., *tap)], 1, 2), inputs)
+            full[_index(..., *where)] += part.reshape(events, groups * features, *x.shape[2:])
+        y = full[_index(..., *map(slice, begins, ends))]
         return np.ascontiguousarray(y if b is None else y + _along_channels(b, x.ndim))
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
@@ -545,7 +547,7 @@ def _given(operands: Sequence[Operand | None]) -> int:
 
 @operator(since=10)
 class QLinearConv(_ByteConvolution):
-    """y = round(sums * x_scale * w_scale / y_scale) + y_zero_point, sums as ConvInteger's, plus b"""
+    """y = round((ConvInteger(x, w) + b) * x_scale * w_scale / y_scale) + y_zero_point"""
 
     def infer(
         self,
@@ -619,7 +621,7 @@ class QLinearConv(_ByteConvolution):
 
 @operator(since=22, terms=4, header="sofie/kernels/convolution_deformed.hxx")
 class DeformConv(_Convolution):
-    """y = Conv of x read at places moved by offset (linear between points, 0 outside), times mask"""
+    """y = Conv of x at places moved by offset (linear between points, 0 outside) and times mask"""
 
     offset_group: int = 1
 
@@ -665,15 +667,14 @@ class DeformConv(_Convolution):
         for tap in combinations(*map(range, kernel)):
             places = [
                 _along_axis(i, counts, tap[i] * s.dilation - _number(s.begin), s.stride)
-                + moved[(slice(None), slice(None), *tap, i)]
+                + moved[_index(_ALL, _ALL, *tap, i)]
                 for i, s in enumerate(slides)
             ]
             samples = _sampled(parts, places)
             if factors is not None:
-                samples = samples * factors[(slice(None), slice(None), *tap)][:, :, None]
+                samples = samples * factors[_index(_ALL, _ALL, *tap)][:, :, None]
             columns = samples.reshape(x.shape[0], self.group, channels, positions)
-            at = (..., *tap)
-            y += np.matmul(weights[at], columns)
+            y += np.matmul(weights[_index(..., *tap)], columns)
         y = y.reshape(x.shape[0], w.shape[0], *counts)
         return y if b is None else y + _along_channels(b, x.ndim)
 
@@ -730,7 +731,7 @@ def _sampled(x: Array, places: Sequence[Array]) -> Array:
         if not min(sizes):
             continue
         clipped = [np.clip(p, 0, s - 1) for p, s in zip(at, sizes, strict=True)]
-        values = moved[(events, groups, *clipped)]
+        values = moved[_index(events, groups, *clipped)]
         found += np.where(exists[..., None], values * np.asarray(weight)[..., None], 0)
     return np.moveaxis(found, -1, 2)
 
@@ -777,7 +778,7 @@ class RuntimeCol2Im(Operator):
 
 @operator(since=18, header="sofie/kernels/convolution_transposed.hxx", terms=2)
 class Col2Im(Operator):
-    """y[n, c, stride * l + dilation * k - pad] = the sum of all x[n, (c, k), l] that belong there"""
+    """y[n, c, stride * l + dilation * k - pad] += x[n, (c, k), l], where y begins with zeros"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeCol2Im
 
@@ -818,10 +819,9 @@ class Col2Im(Operator):
         sizes = [_number(s.size) + _number(s.begin) + _number(s.end) for s in slides]
         padded: Any = np.zeros((x.shape[0], channels, *sizes), x.dtype)
         for tap, where in _slices(slides):
-            to = (..., *where)
-            padded[to] += columns[(slice(None), slice(None), *tap)]
+            padded[_index(..., *where)] += columns[_index(_ALL, _ALL, *tap)]
         inner = (slice(_number(s.begin), _number(s.begin) + _number(s.size)) for s in slides)
-        return np.ascontiguousarray(padded[(..., *inner)])
+        return np.ascontiguousarray(padded[_index(..., *inner)])
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,), (y,) = inputs, outputs
@@ -867,8 +867,7 @@ class CausalConvWithState(Operator):
         past: TensorType | None = None,
     ) -> tuple[TensorType, TensorType]:
         dtype = require_same_dtype(*(t for t in (x, w, b, past) if t is not None))
-        assert self.function
-        if dtype not in FLOATS:
+        if self.function not in (NoActivation(), Swish()) or dtype not in FLOATS:
             raise TypeMismatch(f"is not defined for {dtype}")
         if x.rank != 3 or w.rank != 3 or w.shape[1] != 1 or w.shape[2] == 0:
             raise ShapeError("needs x[N, C, L] and w[C, 1, k]")

@@ -99,7 +99,7 @@ def _arange(start: Any, limit: Any, delta: Any, dtype: np.dtype[Any]) -> Array:
     return np.array(range(int(start), int(limit), int(delta)), dtype)
 
 
-@operator(since=27)
+@operator(since=27, ulp=1)
 class Range(_Creation):
     """y[i] = start + i * delta, as long as it has not reached limit"""
 
@@ -122,7 +122,7 @@ class Range(_Creation):
         return Call("sofie::runtime_range", tuple(map(memory, (*outputs, *inputs))))
 
 
-@operator(domain="sofie")
+@operator(domain="sofie", ulp=1)
 class KnownRange(_Creation):
     """y[i] = start + i * delta, as long as it has not reached limit; all three are known"""
 

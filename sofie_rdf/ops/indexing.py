@@ -531,7 +531,7 @@ class _Scatter(_Indexing):
             raise TypeMismatch(f"cannot reduce {dtype} with {self.reduction!r}")
         return dtype
 
-    def put(self, y: Array, index: tuple[Any, ...], updates: Array) -> Array:
+    def put(self, y: Array, index: tuple[Any, ...], updates: Array) -> None:
         """One update after the other: the last one stays."""
         with np.errstate(all="ignore"):
             match self.reduction:
@@ -545,7 +545,6 @@ class _Scatter(_Indexing):
                     np.maximum.at(y, index, updates)
                 case _:
                     np.minimum.at(y, index, updates)
-        return y
 
     def call(
         self, kernel: str, sizes: Sequence[Argument], operands: Sequence[Operand | None]
@@ -574,7 +573,9 @@ class ScatterElements(_Scatter):
     def reference(self, x: Array, indices: Array, updates: Array) -> Array:
         _check_range(indices, x.shape[self.axis])
         wrapped = np.where(indices < 0, indices + x.shape[self.axis], indices)
-        return self.put(x.copy(), _element_index(wrapped, self.axis), updates)
+        y = x.copy()
+        self.put(y, _element_index(wrapped, self.axis), updates)
+        return y
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, indices, updates = inputs
@@ -609,7 +610,11 @@ class ScatterND(_Scatter):
             index.append(
                 np.where(indices[..., k] < 0, indices[..., k] + x.shape[k], indices[..., k])
             )
-        return self.put(x.copy(), tuple(index), updates)
+        y = x.copy()
+        # An index without numbers is that of all of x.
+        first = np.zeros(indices.shape[:-1], np.int64)
+        self.put(y[None], (first, *index), updates)
+        return y
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, indices, updates = inputs

@@ -23,6 +23,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops._floats import NOTHING, accept_floats
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 
 
@@ -189,20 +190,6 @@ class _ByItself(Operator):
     header: ClassVar[str] = "sofie/kernels/normalization.hxx"
 
 
-def _computed(dtype: DType) -> DType:
-    """The element type in which numbers of this type are computed with."""
-    return DType.FLOAT32 if dtype.is_half else dtype
-
-
-def _accept(*types: TensorType | None) -> None:
-    """`TypeMismatch` unless all are floating-point numbers that are computed with in one type."""
-    computed = {_computed(t.dtype) for t in types if t is not None}
-    if len(computed) > 1:
-        raise TypeMismatch(f"mixes {' and '.join(sorted(str(t.dtype) for t in types if t))}")
-    if not all(d.is_float for d in computed):
-        raise TypeMismatch(f"is not defined for {computed.pop()}")
-
-
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
     """The mean over these axes, which stay with size 1; NaN of nothing, without a warning."""
     total = np.sum(x, axis=axes, keepdims=True)
@@ -211,9 +198,6 @@ def _mean(x: Array, axes: tuple[int, ...]) -> Array:
 
 def _variance(centred: Array, axes: tuple[int, ...]) -> Array:
     return _mean(centred * centred, axes)
-
-
-_NOTHING = Functor("sofie::NoTensor")
 
 
 class _RowNormalization(_ByItself):
@@ -230,7 +214,7 @@ class _RowNormalization(_ByItself):
         return shape[:axis], shape[axis:]
 
     def check(self, x: TensorType, *others: TensorType | None) -> None:
-        _accept(x, *others)
+        accept_floats(x, *others)
         self.rows(x.shape)
         for other in others:
             if other is not None and broadcast((x.shape, other.shape)) != x.shape:
@@ -243,12 +227,12 @@ class _RowNormalization(_ByItself):
         view = product(before), product(inside)
         rule = Functor("sofie::RowStatistics", (self.epsilon, self.centred))
         statistics: list[Argument] = [Tensor(o, (view[0],)) for o in outputs[1:]]
-        statistics += [_NOTHING] * (3 - len(outputs))
+        statistics += [NOTHING] * (3 - len(outputs))
         factors = [f for f in (scale, offset) if f is not None]
         y, source = Tensor(outputs[0], view), Tensor(x, view)
         if all(_stripped(f.type.shape) == _stripped(inside) for f in factors):
             flat = [Tensor(f, (view[1],)) for f in factors]
-            listed = (rule, y, *statistics, source, *flat, *[_NOTHING] * (2 - len(flat)))
+            listed = (rule, y, *statistics, source, *flat, *[NOTHING] * (2 - len(flat)))
             return Call("sofie::normalize", listed, len(outputs))
         shape, shapes = collapse(x.type.shape, [f.type.shape for f in factors])
         views = (Tensor(f, s) for f, s in zip(factors, shapes, strict=True))
@@ -429,7 +413,7 @@ class MeanVarianceNormalization(_ByItself):
     epsilon: ClassVar[float] = 1e-9
 
     def infer(self, x: TensorType) -> TensorType:
-        _accept(x)
+        accept_floats(x)
         self.alternating(x.shape)
         return x
 

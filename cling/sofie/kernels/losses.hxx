@@ -51,11 +51,24 @@ struct NoTotal {
    SOFIE_INLINE NoTotal(const T *, Size, Size, Size) {}
 };
 
-/// The sum of losses and that of weights. Floats are added as doubles, so that many of them are as
-/// exact as few.
+/// A sum of doubles that is as exact for many as for few: what each addition loses is kept.
+class ExactSum {
+   double sum_ = 0, lost_ = 0;
+
+public:
+   SOFIE_INLINE void add(double x)
+   {
+      const double next = sum_ + x, taken = next - sum_;
+      lost_ += (sum_ - (next - taken)) + (x - taken);
+      sum_ = next;
+   }
+   /// Of numbers that are not all finite, what is lost means nothing.
+   SOFIE_INLINE double value() const { return lost_ - lost_ == 0 ? sum_ + lost_ : sum_; }
+};
+
+/// The sum of losses and that of weights.
 struct LossSum {
-   double loss = 0;
-   double weight = 0;
+   ExactSum loss, weight;
 };
 
 /// The losses of `some` samples that stand side by side.
@@ -73,14 +86,14 @@ SOFIE_INLINE void losses(LossRule rule, LossSum &total, T *y, const T *x, const 
          factor = weight ? weight[label] : T(1);
          const T chosen = x[static_cast<Size>(label) * inner + i];
          if constexpr (Scores)
-            loss = (shift.rest[i] - (chosen - shift.most[i])) * factor;
+            loss = shift.rest[i] - (chosen - shift.most[i]);
          else
-            loss = -chosen * factor;
+            loss = -chosen;
       }
       if (rule.reduction == LossReduction::none)
-         y[i] = loss;
-      total.loss += static_cast<double>(loss);
-      total.weight += static_cast<double>(factor);
+         y[i] = loss * factor;
+      total.loss.add(static_cast<double>(loss) * static_cast<double>(factor));
+      total.weight.add(static_cast<double>(factor));
    }
 }
 
@@ -95,9 +108,9 @@ SOFIE_KERNEL void classification_loss(LossRule rule, T *y, const T *x, const I *
                         x + o * classes * inner + i, target + o * inner + i, weight, classes, inner,
                         inner - i < lanes<T> ? inner - i : lanes<T>);
    if (rule.reduction == LossReduction::sum)
-      *y = static_cast<T>(total.loss);
+      *y = static_cast<T>(total.loss.value());
    if (rule.reduction == LossReduction::mean)
-      *y = static_cast<T>(total.loss / total.weight);
+      *y = static_cast<T>(total.loss.value() / total.weight.value());
 }
 
 template <class T>

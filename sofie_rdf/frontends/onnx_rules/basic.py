@@ -16,8 +16,7 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, normal_axis
-from sofie_rdf.ops.elementwise import Cast, Clip, TrueLike
-from sofie_rdf.ops.layout import Dropout
+from sofie_rdf.ops.elementwise import Clip
 from sofie_rdf.ops.normalization import (
     FlatLogSoftmax,
     FlatSoftmax,
@@ -65,29 +64,6 @@ def _clip(node: OnnxNode, build: Builder, origin: Origin) -> None:
     while bounds and not bounds[-1]:
         bounds.pop()
     build(Clip(), x, *bounds, outputs=node.outputs, origin=origin)
-
-
-@onnx_rule(
-    "Dropout",
-    inputs=(1, 3),
-    outputs=2,
-    attributes={"ratio": float, "seed": int, "is_test": int},
-)
-def _dropout(node: OnnxNode, build: Builder, origin: Origin) -> None:
-    """Of an inference model only: x itself, and a mask of which every element is true."""
-    training = node.inputs[2] if len(node.inputs) > 2 else ""
-    if training and (training not in build.constants or build.constants[training].any()):
-        raise UnsupportedOperator(
-            "Dropout in training mode is random",
-            remedy="Export the model for inference, e.g. after model.eval()",
-        )
-    x = node.inputs[0]
-    build(Dropout(), x, outputs=node.outputs[:1], origin=origin)
-    if len(node.outputs) > 1 and node.outputs[1]:
-        mask, old = node.outputs[1:], node.version < 10
-        true = build(TrueLike(), x, outputs=() if old else mask, origin=origin)
-        if old:  # The mask was of the element type of x.
-            build(Cast(build.types[x].dtype), true, outputs=mask, origin=origin)
 
 
 def _softmax_over_the_rest(one: Callable[[int], Operator], all_: Callable[[int], Operator]) -> Rule:

@@ -248,7 +248,9 @@ def _moved_magnitude(op: Any, theta: Array, *size: Array) -> Array:
     known: Any = with_sizes(op, {"N": len(theta)})
     shape = known.reference(theta, *size).shape
     total = np.sum(np.abs(theta), axis=-1)
-    return np.broadcast_to(total.reshape(len(theta), *(1,) * (len(shape) - 2), -1), shape)
+    return np.broadcast_to(
+        total.reshape(len(theta), *(1,) * (len(shape) - 2), theta.shape[1]), shape
+    )
 
 
 ROWS: dict[tuple[str, str], Row] = {

@@ -1,0 +1,291 @@
+"""Rows of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops.convolution import (
+    CausalConvWithState,
+    Col2Im,
+    Conv,
+    ConvInteger,
+    ConvLayer,
+    ConvTranspose,
+    DeformConv,
+    QLinearConv,
+    RuntimeCol2Im,
+)
+from sofie_rdf.ops.elementwise import Elu, Relu, Sigmoid, Tanh
+from sofie_rdf.ops.linear import NoActivation
+from tests.ops.cases import Case, Input, M, N, Row, sparse, usual
+
+# x, w, attributes
+_Setup = tuple[Shape, tuple[int, ...], dict[str, Any]]
+
+_CONVOLUTIONS: tuple[_Setup, ...] = (
+    ((N, 3, 7, 6), (5, 3, 3, 2), {"pads": (1, 0, 2, 1)}),
+    ((N, 4, 25), (9, 4, 1), {}),
+    ((N, 4, 9), (6, 2, 3), {"group": 2, "strides": (2,), "pads": (1, 1)}),
+    ((N, 6, 5, 7), (6, 1, 3, 3), {"group": 6, "pads": (1, 1, 1, 1)}),
+)
+_MORE: tuple[_Setup, ...] = (
+    ((2, 3, M, 5), (2, 3, 3, 3), {"auto_pad": "SAME_UPPER", "strides": (2, 1)}),
+    ((N, 2, M), (3, 2, 4), {"auto_pad": "SAME_LOWER", "dilations": (2,)}),
+    ((N, 2, 8), (1, 2, 3), {"auto_pad": "VALID", "strides": (3,)}),
+    ((N, 1, 9, 9), (1, 1, 3, 3), {"dilations": (2, 3), "kernel_shape": (3, 3)}),
+    ((N, 2, 11, 10), (3, 2, 4, 3), {"strides": (3, 2), "pads": (2, 1, 0, 1), "dilations": (2, 1)}),
+    ((N, 2, 4, 5, 6), (4, 2, 2, 3, 2), {"pads": (1, 1, 0, 0, 1, 1), "strides": (1, 2, 1)}),
+    ((2, 3, 4, 3, 5), (17, 3, 1, 1, 1), {}),
+    ((1, 40, 30, 30), (11, 40, 2, 2), {}),
+    ((2, 150, 3, 7), (9, 150, 1, 1), {}),
+    ((N, 8, 3, 3), (24, 1, 3, 3), {"group": 8, "pads": (1, 1, 1, 1), "strides": (2, 2)}),
+    ((N, 3, 1, 1), (4, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((N, 2, 6), (2, 2, 1), {"strides": (2,)}),
+    ((1, 2, 700), (3, 2, 1), {}),
+    ((0, 3, 4), (2, 3, 2), {}),
+    ((2, 0, 4), (2, 0, 2), {}),
+    ((2, 3, 4), (0, 3, 2), {}),
+)
+
+
+def _weights(dtype: DType, *shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype.numpy)
+
+
+def _conv(dtype: DType, full: bool) -> Iterator[Case]:
+    for x, w, attributes in (*_CONVOLUTIONS, *(_MORE if full else ())):
+        op, first = Conv(**attributes), TensorType(dtype, x)
+        yield Case(op, (first, _weights(dtype, *w), _weights(dtype, w[0])), (sparse,))
+        if full:
+            yield Case(op, (first, _weights(dtype, *w)), (sparse,))
+    for x, w, attributes in (*_CONVOLUTIONS, *(_MORE[:4] if full else ())):
+        types = TensorType(dtype, x), TensorType(dtype, w), TensorType(dtype, w[:1])
+        yield Case(Conv(**attributes), types, (usual,))
+        yield Case(Conv(**attributes), types[:2], (usual,))
+
+
+def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
+    activations = (Relu(), NoActivation(), Tanh(), Sigmoid(), Elu(0.5))
+    setups = (*_CONVOLUTIONS, *(_MORE[:4] if full else ()))
+    for number, (x, w, attributes) in enumerate(setups):
+        op = ConvLayer(activation=activations[number % len(activations)], **attributes)
+        given = TensorType(dtype, x), _weights(dtype, *w), _weights(dtype, w[0])
+        yield Case(op, given, (sparse,))
+    x, w, attributes = _CONVOLUTIONS[0]
+    op = ConvLayer(activation=Relu(), **attributes)
+    yield Case(op, (TensorType(dtype, x), _weights(dtype, *w)), (sparse,))
+
+
+_TRANSPOSED: tuple[_Setup, ...] = (
+    ((N, 3, 4, 5), (3, 2, 3, 3), {"strides": (2, 2), "pads": (1, 0, 0, 1)}),
+    ((N, 4, 7), (4, 3, 3), {"group": 2}),
+)
+_MORE_TRANSPOSED: tuple[_Setup, ...] = (
+    ((N, 2, 6), (2, 1, 4), {"strides": (3,), "output_padding": (2,), "dilations": (2,)}),
+    ((N, 2, 3, 3), (2, 2, 3, 3), {"strides": (3, 2), "output_shape": (10, 8)}),
+    ((N, 2, 3, 3), (2, 2, 3, 3), {"strides": (3, 2), "output_shape": (8, 5)}),
+    ((N, 2, M, 3), (2, 1, 3, 2), {"strides": (2, 3), "auto_pad": "SAME_UPPER"}),
+    ((N, 2, M), (2, 1, 4), {"strides": (2,), "auto_pad": "SAME_LOWER"}),
+    ((N, 2, 3), (2, 2, 3), {"auto_pad": "VALID", "kernel_shape": (3,)}),
+    ((2, 3, 2, 3, 4), (3, 2, 2, 1, 3), {"strides": (1, 2, 2), "pads": (1, 0, 1, 0, 0, 1)}),
+    ((1, 150, 9, 9), (150, 3, 2, 2), {}),
+    ((0, 3, 4), (3, 2, 2), {}),
+    ((2, 0, 4), (0, 2, 2), {}),
+    ((2, 3, 4), (3, 2, 1), {"strides": (2,)}),
+)
+
+
+def _conv_transpose(dtype: DType, full: bool) -> Iterator[Case]:
+    for x, w, attributes in (*_TRANSPOSED, *(_MORE_TRANSPOSED if full else ())):
+        op, first = ConvTranspose(**attributes), TensorType(dtype, x)
+        features = w[1] * attributes.get("group", 1)
+        yield Case(op, (first, _weights(dtype, *w), _weights(dtype, features)), (sparse,))
+        yield Case(op, (first, TensorType(dtype, w)), (usual,))
+        if full:
+            bias = TensorType(dtype, (features,))
+            yield Case(op, (first, _weights(dtype, *w)), (sparse,))
+            yield Case(op, (first, TensorType(dtype, w), bias), (usual,))
+
+
+# Integers -----------------------------------------------------------------------------------------
+
+
+def _numbers(dtype: DType, *values: int) -> Array:
+    return np.array(values, dtype.numpy)
+
+
+def _of_eight_bits(dtype: DType) -> bool:
+    return dtype in (DType.INT8, DType.UINT8)
+
+
+def _conv_integer(dtype: DType, full: bool) -> Iterator[Case]:
+    if not _of_eight_bits(dtype):
+        yield Case(ConvInteger(), (TensorType(dtype, (N, 1, 3)), TensorType(dtype, (1, 1, 2))))
+        return
+    other = DType.INT8 if full else DType.UINT8
+    for x, w, attributes in (*_CONVOLUTIONS, *(_MORE if full else ())):
+        op, types = ConvInteger(**attributes), (TensorType(dtype, x), TensorType(other, w))
+        zero, zeros = _numbers(dtype, 7).reshape(()), _numbers(other, *range(w[0]))
+        yield Case(op, types)
+        yield Case(op, (*types, zero, zeros))
+        if full:
+            yield Case(op, (*types, zero))
+            yield Case(op, (*types, None, zeros[:1].reshape(()) if w[0] else None))
+            yield Case(op, (*types, TensorType(dtype, ()), TensorType(other, (w[0],))))
+
+
+def _qlinear_conv(dtype: DType, full: bool) -> Iterator[Case]:
+    other = DType.INT8 if full else DType.UINT8
+    eight = _of_eight_bits(dtype)
+    for x, w, attributes in (*_CONVOLUTIONS, *(_MORE[:6] if full else ())):
+        for each in (True, False):
+            count = w[0] if each else 1
+            scales = np.linspace(0.002, 0.03, count, dtype=np.float32)
+            zeros = _numbers(other, *range(count))
+            given: tuple[Input, ...] = (
+                TensorType(dtype, x),
+                np.array(0.02, np.float32),
+                _numbers(dtype, 3).reshape(()) if eight else TensorType(dtype, ()),
+                TensorType(other, w),
+                scales if each else scales.reshape(()),
+                zeros if each else zeros.reshape(()),
+                np.array(0.11, np.float32),
+                _numbers(dtype, 5).reshape(()) if eight else TensorType(dtype, ()),
+            )
+            yield Case(QLinearConv(**attributes), given)
+            bias = TensorType(DType.INT32, (w[0],))
+            yield Case(QLinearConv(**attributes), (*given, bias))
+
+
+# Others -------------------------------------------------------------------------------------------
+
+# x, w, the result's space, offset groups, attributes
+_DEFORMED: tuple[tuple[Shape, tuple[int, ...], Shape, int, dict[str, Any]], ...] = (
+    ((N, 2, 5, 6), (3, 2, 2, 2), (4, 5), 1, {}),
+    ((N, 4, 4, 3), (2, 2, 2, 3), (5, 3), 2, {"pads": (1, 1, 1, 1), "group": 2}),
+    ((N, 2, 9), (3, 2, 3), (3,), 2, {"strides": (2,), "dilations": (2,)}),
+    ((2, 1, 3, 4, 3), (2, 1, 2, 2, 2), (2, 3, 2), 1, {}),
+    ((N, 2, M), (1, 2, 1), (M,), 1, {}),
+)
+
+
+def _deform_conv(dtype: DType, full: bool) -> Iterator[Case]:
+    for x, w, space, groups, attributes in _DEFORMED if full else _DEFORMED[:2]:
+        parts = groups * int(np.prod(w[2:]))
+        given = (
+            TensorType(dtype, x),
+            _weights(dtype, *w),
+            TensorType(dtype, (x[0], parts * len(space), *space)),
+        )
+        bias, mask = _weights(dtype, w[0]), TensorType(dtype, (x[0], parts, *space))
+        op = DeformConv(offset_group=groups, **attributes)
+        yield Case(op, given, (usual,))
+        yield Case(op, (*given, bias, mask), (usual,))
+        yield Case(op, (*given, None, mask), (usual,))
+        yield Case(op, (*given, bias), (usual,))
+
+
+_IMAGES: tuple[tuple[Shape, tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((N, 5, 5), (5, 5), (1, 5), {}),
+    ((N, 18, 4), (5, 5), (3, 3), {"strides": (2, 2)}),
+    ((N, 5, 15), (5, 5), (1, 5), {"pads": (0, 1, 0, 1)}),
+    ((2, 4, 5), (6, 6), (2, 2), {"dilations": (1, 5)}),
+    ((N, 10, 12), (3, 4, 5), (1, 1, 5), {}),
+    ((2, 6, 4), (6,), (3,), {}),
+)
+
+
+def _col2im(dtype: DType, full: bool) -> Iterator[Case]:
+    for x, image, block, attributes in _IMAGES if full else _IMAGES[:2]:
+        yield Case(Col2Im(image, block, **attributes), (TensorType(dtype, x),), (sparse,))
+
+
+def _runtime_col2im(dtype: DType, full: bool) -> Iterator[Case]:
+    for x, image, block, attributes in _IMAGES if full else _IMAGES[:2]:
+        sizes = np.array(image, np.int64), np.array(block, np.int64)
+        yield Case(RuntimeCol2Im(**attributes), (TensorType(dtype, x), *sizes), (sparse,))
+
+
+def _causal(dtype: DType, full: bool) -> Iterator[Case]:
+    shapes: Sequence[tuple[Shape, int]] = [((N, 4, 8), 4), ((N, 3, M), 2)]
+    if full:
+        shapes = [*shapes, ((2, 4, 1), 4), ((N, 2, 3), 1), ((N, 2, 2), 5), ((N, 1, 70), 3)]
+    for x, k in shapes:
+        assert isinstance(x[1], int)
+        w, b = _weights(dtype, x[1], 1, k), _weights(dtype, x[1])
+        past = TensorType(dtype, (*x[:2], k - 1))
+        given = TensorType(dtype, x), w
+        yield Case(CausalConvWithState(), given, (sparse,))
+        yield Case(CausalConvWithState("silu"), (*given, b), (usual,))
+        yield Case(CausalConvWithState(), (*given, None, past), (sparse,))
+        computed = TensorType(dtype, w.shape), TensorType(dtype, b.shape)
+        yield Case(CausalConvWithState("swish"), (given[0], *computed, past), (usual,))
+
+
+# Magnitudes ---------------------------------------------------------------------------------------
+
+
+def _absolute(op: Any, *inputs: Array) -> Array:
+    """The same sum of absolute values; of several results of the first."""
+    plain = replace(op, activation=_NONE[type(op)]) if type(op) in _NONE else op
+    found = plain.reference(*(np.abs(i) for i in inputs))
+    return np.asarray(found[0] if isinstance(found, tuple) else found)
+
+
+_NONE: dict[type[Any], Any] = {ConvLayer: NoActivation(), CausalConvWithState: "none"}
+
+
+def _products(_: Array, w: Array, *__: Array) -> float:
+    return float(max(1, np.prod(w.shape[1:])))
+
+
+def _transposed_products(_: Array, w: Array, *__: Array) -> float:
+    return float(max(1, w.size))
+
+
+def _layer_slack(op: Any, error: Array, dtype: np.dtype[Any], *inputs: Array) -> Array:
+    """What an error of the sum becomes behind the activation."""
+    exact = replace(op, activation=NoActivation()).reference(*inputs)
+    f = op.activation
+    sides = [np.abs(f.reference(exact + e) - f.reference(exact)) for e in (error, -error)]
+    return np.asarray(np.nan_to_num(np.fmax(*sides), nan=0, posinf=np.inf))
+
+
+def _causal_slack(op: Any, error: Array, dtype: np.dtype[Any], *inputs: Array) -> Array:
+    if op.activation == "none":
+        return np.asarray(error)
+    exact = replace(op, activation="none").reference(*inputs)[0]
+    # The derivative of x * sigmoid(x) is at most 1.1; the exponential has its exponent's error.
+    return np.asarray(1.1 * error + np.finfo(dtype).eps * np.abs(exact) * 4)
+
+
+def _deformed(op: Any, x: Array, w: Array, offset: Array, *more: Array) -> Array:
+    """At most: between points far apart in size the error is that of the larger one."""
+    y = op.reference(x, w, offset)
+    largest = np.max(np.abs(x), initial=0) * max(1.0, *(np.max(np.abs(m), initial=0) for m in more))
+    each = np.sum(np.abs(w), axis=tuple(range(1, w.ndim))) * largest
+    return np.broadcast_to(each.reshape(-1, *(1,) * (x.ndim - 2)) + 1.0 * len(more), y.shape)
+
+
+ROWS: dict[tuple[str, str], Row] = {
+    ("", "Conv"): Row(_conv, _absolute, _products, signed_zeros=False),
+    ("sofie", "ConvLayer"): Row(
+        _conv_layer, _absolute, _products, _layer_slack, signed_zeros=False
+    ),
+    ("", "ConvTranspose"): Row(
+        _conv_transpose, _absolute, _transposed_products, signed_zeros=False
+    ),
+    ("", "ConvInteger"): Row(_conv_integer),
+    ("", "QLinearConv"): Row(_qlinear_conv),
+    ("", "DeformConv"): Row(_deform_conv, _deformed, _products, signed_zeros=False),
+    ("", "Col2Im"): Row(_col2im, _absolute, signed_zeros=False),
+    ("sofie", "RuntimeCol2Im"): Row(_runtime_col2im, _absolute, signed_zeros=False),
+    ("", "CausalConvWithState"): Row(
+        _causal, _absolute, _products, _causal_slack, signed_zeros=False
+    ),
+}
