@@ -147,10 +147,9 @@ class KnownRange(_Creation):
         return maximum(dims.ceil_div(distance, abs(delta)), 0)
 
     def on_sizes(self, *_: Any) -> Array:
+        start: Any = self.start
         count: Any = self._count()
-        found = np.empty(count, dtype=object)
-        found[...] = [self.start + i * self.delta for i in range(count)]
-        return found
+        return np.array([start + i * self.delta for i in range(count)] or [], dtype=object)
 
     def reference(self) -> Array:
         return _arange(self.start, self.limit, self.delta, self.dtype.numpy)
@@ -195,7 +194,8 @@ class EyeLike(_Creation):
 
     def reference(self, x: Array) -> Array:
         dtype = x.dtype if self.dtype is None else self.dtype.numpy
-        return np.eye(*x.shape, k=self.k).astype(dtype)
+        rows, columns = x.shape
+        return np.asarray(np.eye(rows, columns, k=self.k), dtype)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         assert len(inputs) == 1

@@ -447,7 +447,7 @@ def _check_inside(x: TensorType, indices: TensorType, axis: int) -> None:
 
 
 def _element_index(indices: Array, axis: int) -> tuple[Array, ...]:
-    index = list(np.indices(indices.shape, sparse=True))
+    index: list[Array] = list(np.indices(indices.shape, sparse=True))
     index[axis] = np.asarray(indices, np.int64)
     return tuple(index)
 
@@ -573,7 +573,7 @@ class ScatterElements(_Scatter):
     def reference(self, x: Array, indices: Array, updates: Array) -> Array:
         _check_range(indices, x.shape[self.axis])
         wrapped = np.where(indices < 0, indices + x.shape[self.axis], indices)
-        y = x.copy()
+        y = np.array(x)
         self.put(y, _element_index(wrapped, self.axis), updates)
         return y
 
@@ -610,7 +610,7 @@ class ScatterND(_Scatter):
             index.append(
                 np.where(indices[..., k] < 0, indices[..., k] + x.shape[k], indices[..., k])
             )
-        y = x.copy()
+        y = np.array(x)
         # An index without numbers is that of all of x.
         first = np.zeros(indices.shape[:-1], np.int64)
         self.put(y[None], (first, *index), updates)

@@ -51,8 +51,7 @@ def memory(operand: Operand | None) -> Tensor:
 
 def strides(shape: Shape) -> Shape:
     """How many elements lie between neighbours along each axis of a dense tensor."""
-    behind = accumulate(reversed(shape), lambda a, b: a * b, initial=1)
-    return tuple(behind)[:-1][::-1] if shape else ()
+    return tuple(product(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def merged(extents: Sequence[Dim], steps: Sequence[Dim]) -> tuple[Shape, Shape]:
@@ -413,7 +412,7 @@ class Split(_Layout):
 
     axis: int = 0
     num_outputs: int | None = None
-    split: Shape | None = from_input(1, None)
+    split: Shape | None = from_input(1, default=None)
     takes_sizes: ClassVar[bool] = True
     runtime: ClassVar[type[Operator] | None] = RuntimeSplit
 
@@ -447,7 +446,7 @@ class Split(_Layout):
         return self.reference(*inputs)
 
     def reference(self, x: Array) -> tuple[Array, ...]:
-        parts = [int(p) for p in self._parts(x.shape[self.axis])]  # type: ignore[call-overload]
+        parts: Any = self._parts(x.shape[self.axis])
         return _cut(x, parts, self.axis)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:

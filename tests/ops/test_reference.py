@@ -50,6 +50,11 @@ class Difference:
 DIFFERENT: Mapping[str, Difference] = {
     "Erf": Difference("theirs is rounded to float32", DOUBLE),
     "Flatten": Difference("theirs raises for a batch of 0", message="cannot reshape"),
+    "GatherElements": Difference(
+        "theirs wants as many indices as elements along the other axes",
+        message="all dimensions of index and self should be the same size",
+    ),
+    "GatherND": Difference("theirs raises for indices of no numbers", message="cannot reshape"),
     "Gelu": Difference("theirs adds 1 + erf, which cancels, and has constants in float32", FLOATS),
     "Gemm": Difference(
         "theirs multiplies integers as floats, and rounds once behind both", INTEGERS
@@ -60,7 +65,9 @@ DIFFERENT: Mapping[str, Difference] = {
         "theirs adds in place, into the shape of the first input", FLOATS, message="broadcast"
     ),
     "PRelu": Difference("theirs multiplies what it drops: 0 * inf is NaN", FLOATS, True, "nan"),
+    "Pad": Difference("theirs raises for negative pads", message="can't contain negative values"),
     "Pow": Difference("theirs raises for negative exponents, and goes through float64", INTEGERS),
+    "ScatterElements": Difference("theirs loses NaN that is not first", FLOATS, True, "nan"),
     "Shrink": Difference("theirs makes 0 of NaN", FLOATS, True, "nan"),
     "Softsign": Difference("theirs raises for scalars", FLOATS, message="Issues with types"),
     "ThresholdedRelu": Difference("theirs makes 0 of NaN", FLOATS, True, "nan"),
@@ -94,6 +101,7 @@ def evaluator(op: Operator, types: tuple[TensorType | None, ...], result: Tensor
     plain, folded = attributes(op)
     names = [f"x{i}" if t is not None else "" for i, t in enumerate(types)]
     for position, value in sorted(folded.items()):
+        names += [""] * (position - len(names))  # Optional inputs that are absent.
         names.insert(position, f"c{position}")
         assert names[position] == f"c{position}", value
     node = helper.make_node(op.name, names, ["y"], **plain)
@@ -180,7 +188,8 @@ def every_case(name: str) -> list[tuple[Node, Case, DType]]:
 
 def symbolic(op: Operator) -> bool:
     values = (getattr(op, f.name) for f in dataclasses.fields(op))
-    return any(isinstance(d, Size) for v in values if isinstance(v, tuple) for d in v)
+    listed = (v if isinstance(v, tuple) else (v,) for v in values)
+    return any(isinstance(d, Size) for v in listed for d in v)
 
 
 @pytest.mark.parametrize("extreme", [False, True], ids=["ordinary", "extreme"])
