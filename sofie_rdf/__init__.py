@@ -33,15 +33,19 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from sofie_rdf.ir.operator import Operator, operator
+from sofie_rdf.ir.operator import Call, Functor, Operator, Sizes, Tensor, operator
+from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.model import EmittedFiles, Model, SofieFunctor, check, define, from_onnx, load
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Call",
     "ColumnError",
     "CorruptFile",
+    "DType",
     "EmittedFiles",
+    "Functor",
     "GraphError",
     "InputError",
     "JitError",
@@ -50,8 +54,11 @@ __all__ = [
     "ModelError",
     "Operator",
     "ShapeError",
+    "Sizes",
     "SofieError",
     "SofieFunctor",
+    "Tensor",
+    "TensorType",
     "TypeMismatch",
     "UnsupportedFormat",
     "UnsupportedOperator",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from sofie_rdf import frontends, ops
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.emit.session import Emission, emit, inlined
+from sofie_rdf.emit.session import Emission, emit, include_directories, inlined
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends import onnx as onnx_frontend
 from sofie_rdf.frontends.onnx import Problems, Shapes
@@ -22,7 +22,7 @@ from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import run
-from sofie_rdf.runtime.arrays import bind_inputs
+from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
 from sofie_rdf.runtime.dataframe import Columns
 from sofie_rdf.runtime.session import Compiled, compile_graph
 from sofie_rdf.summary import summary
@@ -37,11 +37,15 @@ FilePath: TypeAlias = Union[str, "PathLike[str]"]
 
 @dataclass(frozen=True)
 class EmittedFiles:
-    """Where `Model.emit` has written: the header, the weight file, and the C++ namespace."""
+    """Where `Model.emit` has written: the header, the weight file, and the C++ namespace.
+
+    ``include`` are the folders of the headers that the header includes: one ``-I`` for each.
+    """
 
     header: Path
     weights: Path
     namespace: str
+    include: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +93,12 @@ class Model:
         """The outputs for these inputs, computed by the compiled Session.
 
         Inputs are arrays in the model's order, keywords, or one mapping by name. A model with one
-        output gives one array, else a dict by output name. Raises `InputError` for wrong names,
-        shapes or element types. May be called from several threads.
+        output gives one array, else a dict by output name. A sequence is a list of arrays, an
+        optional value may be None; such inputs are given by name. Raises `InputError` for wrong
+        names, shapes or element types. May be called from several threads.
         """
         feeds, sizes = bind_inputs(self.graph, arrays, named)
-        outputs = self.compiled.infer(feeds, sizes)
+        outputs = with_sequences(self.compiled.infer(feeds, sizes))
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def define(self, df: Any, column: str, columns: Columns, *, output: str = "") -> Any:
@@ -120,11 +125,12 @@ class Model:
     def emit(self, directory: FilePath = ".", *, standalone: bool = False) -> EmittedFiles:
         """Write ``NAME.hxx`` and ``NAME.dat``; a ``standalone`` header includes nothing of ours.
 
-        The header compiles with ``g++ -std=c++17`` (and ``-I`` of ``sofie-rdf --include-dir``,
-        unless standalone); the weights are read by its Session.
+        The header compiles with ``g++ -std=c++17`` (and ``-I`` of each folder in ``include`` of the
+        result, unless standalone); the weights are read by its Session.
         """
         folder, stem = Path(directory), identifier(self.name)
-        text = inlined(self.emission.header) if standalone else self.emission.header
+        include = include_directories(self.optimized)
+        text = inlined(self.emission.header, include) if standalone else self.emission.header
         header, weights = folder / f"{stem}.hxx", folder / f"{stem}.dat"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +138,7 @@ class Model:
             weights.write_bytes(self.emission.weights)
         except OSError as error:
             raise ModelError(f"cannot be written: {error.strerror}", place=str(folder)) from error
-        return EmittedFiles(header, weights, self.emission.namespace)
+        return EmittedFiles(header, weights, self.emission.namespace, () if standalone else include)
 
     def __str__(self) -> str:
         return summary(self.graph, self.optimized, self.plan, self.emission)
@@ -174,18 +180,32 @@ def _source(source: Any) -> Any:
 
 
 def check(source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None) -> Problems:
-    """Every reason why a model cannot run, at once, without raising; empty if there is none."""
+    """Every reason why a model cannot run, at once, without raising; empty if there is none.
+
+    Of a .root file, the reasons of all models.
+    """
+    problems = Problems()
     try:
         if isinstance(source, (str, PathLike)) and frontends.recognise(Path(source)) == "root":
             for name in rootfile.names(source):
-                _ = load(source, name).emission
-            return Problems()
-        problems = onnx_frontend.check(_source(source), shapes=shapes)
-        if not problems:
-            _ = from_onnx(source, shapes=shapes).emission
+                problems += _trouble(partial(load, source, name))
+            return problems
+        problems += onnx_frontend.check(_source(source), shapes=shapes)
     except SofieError as error:
         return Problems([error])
-    return problems
+    return problems or _trouble(partial(from_onnx, source, shapes=shapes))
+
+
+def _trouble(read: Callable[[], Model]) -> Problems:
+    """What goes wrong when a model is read and compiled to C++."""
+    try:
+        _ = read().emission
+    except SofieError as error:
+        return Problems([error])
+    except Exception as error:
+        thing = f"cannot be compiled: {type(error).__name__}: {error}"
+        return Problems([ModelError(thing, remedy="This is a bug of sofie_rdf: please report it")])
+    return Problems()
 
 
 # Ways out -----------------------------------------------------------------------------------------

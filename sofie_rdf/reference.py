@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -50,15 +50,22 @@ def _result(op: Operator, inputs: Sequence[Any]) -> Any:
     return op.run(body, *inputs)  # type: ignore[attr-defined]
 
 
-def _is_half(value: Any) -> bool:
+def _is_half(value: Any) -> TypeGuard[Array]:
     return isinstance(value, np.ndarray) and value.dtype.name in ("float16", "bfloat16")
 
 
-def evaluate(graph: Graph, feeds: Mapping[str, Array], *, wide: bool = False) -> dict[str, Array]:
+def evaluate(
+    graph: Graph,
+    feeds: Mapping[str, Array],
+    *,
+    wide: bool = False,
+    disturb: Callable[[Node, str, Array], Array] = lambda _node, _value, array: array,
+) -> dict[str, Array]:
     """The outputs of the graph for these inputs, by name.
 
     With ``wide`` all float32 numbers, constants included, are float64: the reference that tells
-    how exact the float32 kernels are.
+    how exact the float32 kernels are. ``disturb(node, value, array)`` may change what a node reads
+    and what it gives: the reference that tells how errors grow.
     """
 
     def widened(array: Array) -> Array:
@@ -69,9 +76,10 @@ def evaluate(graph: Graph, feeds: Mapping[str, Array], *, wide: bool = False) ->
     for name in graph.inputs:
         _bind(graph.types[name], values[name], sizes)
     for node in graph.nodes:
-        results = _outputs(graph, node, values, sizes)
+        read = {name: disturb(node, name, values[name]) for name in node.inputs if name}
+        results = _outputs(graph, node, read, sizes)
         for name, result in zip(node.outputs, results, strict=False):
-            values[name] = result
+            values[name] = disturb(node, name, result)
             if node.op.decides_sizes:
                 _bind(graph.types[name], result, sizes)
     return {name: values[name] for name in graph.outputs}

@@ -380,6 +380,17 @@ def test_check_lists_all_reasons_of_all_files(run: Run, tmp_path: Path) -> None:
         assert any(word in x for x in reasons)
 
 
+def test_check_lists_the_same_reason_once(run: Run, tmp_path: Path) -> None:
+    """With all places of a few, and the number of many."""
+    few = run("check", broken(tmp_path / "few.onnx", *["Foo"] * 3)).out.splitlines()
+    assert few[0].endswith(": 3 problems")
+    assert "'node0'" in few[1] and "nowhere.Foo" in few[1]
+    assert few[2:] == ["    The same at node 'node1', node 'node2'"]
+    many = run("check", broken(tmp_path / "many.onnx", *["Foo"] * 50)).out.splitlines()
+    assert many[0].endswith(": 50 problems")
+    assert many[2].endswith("node 'node8' and 41 others")
+
+
 def test_check_does_not_fold_its_lines(tmp_path: Path) -> None:
     """A path that is longer than the terminal is wide can still be copied and searched."""
     folder = tmp_path / ("long" * 20)

@@ -9,9 +9,11 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// a / b, rounded down.
+/// a / b, rounded down; std::invalid_argument for b = 0.
 inline Size floor_div(Size a, Size b)
 {
+   if (b == 0)
+      throw std::invalid_argument("a size is divided by one that is 0");
    return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
 }
 
@@ -41,7 +43,8 @@ inline void require(bool holds, const char *what)
 /// Aligned scratch memory that grows when more is needed and never shrinks. Its contents mean
 /// nothing between two calls, so a copy starts empty.
 class Arena {
-   Buffer<char> memory_;
+   // Not a null pointer: memcpy accepts none, not even to copy nothing.
+   Buffer<char> memory_ = Buffer<char>(0);
 
 public:
    Arena() = default;

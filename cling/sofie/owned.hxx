@@ -13,7 +13,8 @@ namespace sofie {
 /// needed and never shrinks; what it held is lost when its shape changes.
 template <class T, int Rank>
 class Owned {
-   Buffer<T> memory_;
+   // Not a null pointer: memcpy accepts none, not even to copy nothing.
+   Buffer<T> memory_ = Buffer<T>(0);
    Sizes<Rank> shape_{};
 
 public:

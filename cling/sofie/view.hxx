@@ -18,7 +18,7 @@ inline constexpr Size dyn = -1;
 /// A list of sizes or positions, one for each axis or so.
 template <int N>
 struct Sizes {
-   Size values[N > 0 ? N : 1];
+   Size values[N > 0 ? static_cast<std::size_t>(N) : 1];
 
    SOFIE_INLINE Size operator[](Size i) const { return values[i]; }
    SOFIE_INLINE Size &operator[](Size i) { return values[i]; }

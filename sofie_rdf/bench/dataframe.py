@@ -27,7 +27,7 @@ from sofie_rdf.bench.peers import Form
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.dims import evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import Array, concrete
+from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.interpreter import import_root
 
@@ -104,7 +104,7 @@ def fits(graph: Graph) -> bool:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         return False
     types = [graph.types[name] for name in (*graph.inputs, *graph.outputs)]
-    if not all(t.dtype.is_float and t.rank == 2 for t in types):
+    if not all(t.dtype in (DType.FLOAT32, DType.FLOAT64) and t.rank == 2 for t in types):
         return False
     leading = graph.leading_symbol
     if any(symbols_of(d) - {leading} for t in types for d in t.shape):

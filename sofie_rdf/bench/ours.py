@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.bench.measure import python_seconds
-from sofie_rdf.ir.types import Array, concrete
+from sofie_rdf.ir.types import Array
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.interpreter import declare, import_root
-from sofie_rdf.runtime.session import Compiled
+from sofie_rdf.runtime.session import Compiled, pointers
 
-__all__ = ["OurCall", "OurPython", "pointers", "stopwatch"]
+__all__ = ["OurCall", "OurPython", "stopwatch"]
 
 _SECONDS = ctypes.CFUNCTYPE(
     ctypes.c_double,
@@ -33,21 +33,17 @@ def stopwatch() -> str:
     return Path(__file__).with_name("stopwatch.hxx").read_text()
 
 
-def pointers(arrays: list[Array]) -> Any:
-    """The addresses of the arrays' memory, as a C array."""
-    return (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
-
-
 class OurCall:
     """`Session::infer` into the caller's memory, in a C++ loop: what an event loop does."""
 
     def __init__(self, model: Model, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
         graph, compiled = model.graph, model.compiled
-        types = [graph.types[name] for name in graph.outputs]
+        compiled.infer(feeds, sizes)  # Raises what would end the process in the C++ loop.
         self._in = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
-        self._out = [np.zeros(concrete(t.shape, sizes), t.dtype.numpy) for t in types]
+        self._out = compiled.buffers(sizes)
         self._sizes = (ctypes.c_size_t * max(1, len(sizes)))(*(sizes[s] for s in graph.symbols))
-        self._pointers = pointers(self._in), pointers(self._out)
+        written = [self._out.get(name) for name in graph.outputs]
+        self._pointers = pointers(self._in), pointers(written)
         self._compiled = compiled  # Keeps the weights alive.
         self._session = compiled.entries["create"](compiled.weights)
         weakref.finalize(self, compiled.entries["destroy"], self._session)
@@ -57,7 +53,9 @@ class OurCall:
         return float(self._timer(self._session, calls, self._sizes, *self._pointers))
 
     def outputs(self) -> list[Array]:
-        return self._out
+        compiled = self._compiled
+        found = {**self._out, **compiled.results(self._session)}
+        return [found[name] for name in compiled.graph.outputs]
 
 
 def _timer(compiled: Compiled) -> Any:
@@ -67,7 +65,7 @@ def _timer(compiled: Compiled) -> Any:
         f"namespace {namespace} {{\n"
         "std::uintptr_t seconds_address()\n{\n"
         "   return reinterpret_cast<std::uintptr_t>("
-        "&sofie::bench::session_seconds<Session, Infer>);\n"
+        "&sofie::bench::session_seconds<Entry, Infer>);\n"
         f"}}\n}} // namespace {namespace}\n"
     )
     return _SECONDS(int(getattr(import_root(), namespace).seconds_address()))

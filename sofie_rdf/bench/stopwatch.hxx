@@ -23,20 +23,19 @@ double seconds_of(std::size_t calls, Call call)
    return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// `Infer::run` calls `infer` of this Session with the right types.
-template <class Session, class Infer>
-double session_seconds(void *session, std::size_t calls, const std::size_t *sizes,
-                       const void *const *in, void *const *out)
+/// `Infer::run` calls `infer` of the Session in this handle with the right types.
+template <class Entry, class Infer>
+double session_seconds(void *handle, std::size_t calls, const std::size_t *sizes, const void *const *in,
+                       void *const *out)
 {
-   Session &evaluated = *static_cast<Session *>(session);
-   return seconds_of(calls, [&] { Infer::run(evaluated, sizes, in, out); });
+   typename Entry::Handle &own = *static_cast<typename Entry::Handle *>(handle);
+   return seconds_of(calls, [&] { Infer::run(own.session, own.results, sizes, in, out); });
 }
 
 /// The arguments of OrtApi::Run, whose types onnxruntime's wheel does not declare.
 struct OrtCall {
-   void *(*run)(void *session, const void *options, const char *const *input_names,
-                const void *const *inputs, std::size_t input_count, const char *const *output_names,
-                std::size_t output_count, void **outputs);
+   void *(*run)(void *session, const void *options, const char *const *input_names, const void *const *inputs,
+                std::size_t input_count, const char *const *output_names, std::size_t output_count, void **outputs);
    void *session;
    const char *const *input_names;
    const void *const *inputs;
@@ -52,8 +51,8 @@ inline double ort_seconds(const OrtCall *ort, std::size_t calls, void **status)
    *status = nullptr;
    return seconds_of(calls, [=] {
       if (!*status)
-         *status = ort->run(ort->session, nullptr, ort->input_names, ort->inputs, ort->input_count,
-                            ort->output_names, ort->output_count, ort->outputs);
+         *status = ort->run(ort->session, nullptr, ort->input_names, ort->inputs, ort->input_count, ort->output_names,
+                            ort->output_count, ort->outputs);
    });
 }
 

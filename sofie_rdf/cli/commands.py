@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sofie_rdf import frontends
 from sofie_rdf.cli import tables
-from sofie_rdf.emit.session import include_directory
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
 from sofie_rdf.model import check as problems_of
@@ -64,7 +63,6 @@ def emit(arguments: Namespace) -> int:
     model = load(arguments.file, arguments.name, shapes=arguments.shapes)
     files = model.emit(arguments.output, standalone=arguments.standalone)
     sys.stdout.write(f"{files.header}\n{files.weights}\n")
-    paths = [files.header.parent, *([] if arguments.standalone else [include_directory()])]
-    flags = " ".join(f"-I{path}" for path in paths)
+    flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
     tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
     return 0

@@ -25,6 +25,8 @@ from sofie_rdf.model import Model
 __all__ = ["as_json", "in_shell_words", "message", "model_list", "model_tables", "show", "verdict"]
 
 _UNBOUNDED = 10_000
+# How many places with the same problem are named beside the first.
+_SHOWN = 8
 
 
 def show(parts: Iterable[RenderableType], *, wrap: bool = True) -> None:
@@ -211,8 +213,15 @@ def verdict(file: str, problems: Sequence[SofieError]) -> Text:
         return text.append("ok", style="green")
     count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
     text.append(count, style="bold red")
+    same: dict[tuple[str, str], list[SofieError]] = {}
     for problem in problems:
-        text.append(f"\n  - {_printable(in_shell_words(str(problem)))}")
+        same.setdefault((problem.thing, problem.remedy), []).append(problem)
+    for first, *others in same.values():
+        text.append(f"\n  - {_printable(in_shell_words(str(first)))}")
+        if others:
+            places = ", ".join(p.place.rpartition(": ")[2] for p in others[:_SHOWN])
+            more = f" and {len(others) - _SHOWN} others" if len(others) > _SHOWN else ""
+            text.append(f"\n    The same at {_printable(places)}{more}")
     return text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,38 @@ from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.weights import weight_file
-from sofie_rdf.ir.dims import Dim, name_of
+from sofie_rdf.ir.dims import Dim, evaluate, name_of
 from sofie_rdf.ir.graph import Graph, Node
-from sofie_rdf.ir.operator import Argument, Call, Functor, Operand, Packed, Sizes, Tensor
+from sofie_rdf.ir.operator import (
+    Argument,
+    Call,
+    Functor,
+    Operand,
+    Operator,
+    Packed,
+    Sizes,
+    Tensor,
+)
 from sofie_rdf.ir.types import DType, Shape, TensorType
+from sofie_rdf.passes.memory import (
+    NOMINAL,
+    Grown,
+    MemoryPlan,
+    Scratch,
+    Weight,
+    plan_memory,
+)
 from sofie_rdf.passes.memory import Argument as Parameter
-from sofie_rdf.passes.memory import Grown, MemoryPlan, Scratch, Weight, plan_memory
 
-__all__ = ["Emission", "emit", "include_directory", "inlined", "namespace_of"]
+__all__ = [
+    "Emission",
+    "emit",
+    "include_directories",
+    "include_directory",
+    "inlined",
+    "namespace_of",
+    "operators_in",
+]
 
 
 @dataclass(frozen=True)
@@ -53,18 +77,34 @@ def include_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "cling"
 
 
-_INCLUDE = re.compile(r'^#include "(sofie/[^"]+)"\n', re.MULTILINE)
+def operators_in(graph: Graph) -> Iterator[Operator]:
+    """All operators, those in attributes and in graphs in attributes too."""
+    for node in graph.nodes:
+        yield from node.op.nested
+        for body in node.op.bodies.values():
+            yield from operators_in(body)
 
 
-def inlined(header: str) -> str:
-    """The header with all of sofie's headers in it: one file that needs nothing but a compiler."""
+def include_directories(graph: Graph) -> tuple[Path, ...]:
+    """The folders of all headers: ours, and those of the operators of others."""
+    sources = (op.source() for op in operators_in(graph))
+    own = dict.fromkeys(source.parent for source in sources if source)
+    return (include_directory(), *own)
+
+
+_INCLUDE = re.compile(r'^#include "([^"]+)"\n', re.MULTILINE)
+
+
+def inlined(header: str, folders: Sequence[Path]) -> str:
+    """The header with all headers of these folders in it: one file that needs but a compiler."""
     seen: set[str] = set()
 
     def text_of(match: re.Match[str]) -> str:
-        if match[1] in seen:
-            return ""
+        found = next((f / match[1] for f in folders if (f / match[1]).is_file()), None)
+        if match[1] in seen or found is None:
+            return "" if found else match[0]
         seen.add(match[1])
-        return _INCLUDE.sub(text_of, (include_directory() / match[1]).read_text())
+        return _INCLUDE.sub(text_of, found.read_text())
 
     return _INCLUDE.sub(text_of, header)
 
@@ -113,7 +153,7 @@ class Emitter:
             emitters = []
             for graph in node.op.bodies.values():
                 names = f"{self.struct or 'Body'}_{number}", f"body{number}_"
-                plan = plan_memory(graph)
+                plan = plan_memory(graph, is_body=True)
                 emitters.append(Emitter(graph, plan, self.name, self.namespace, *names))
                 number += 1
             if emitters:
@@ -130,10 +170,7 @@ class Emitter:
         label = node.origin.name or node.outputs[0]
         if node.op.is_alias:
             return _Step(label, None, (), node.op.requires(types))
-        inputs = [self.graph.operand(i) if i else None for i in node.inputs]
-        outputs = [self.graph.operand(o) for o in node.outputs]
-        outputs += [Operand(n, t) for n, t in self.graph.workspace(node).items()]
-        call = node.op.lower(inputs, outputs)
+        call = self.graph.call(node)
         control = node if node.op.bodies else None
         return _Step(
             label, call, node.outputs, node.op.requires(types), node.op.decides_sizes, control
@@ -221,8 +258,8 @@ class Emitter:
             case Grown(root):
                 return f"{self.interface.names[root]}.data()"
             case Parameter(name):
-                owned = name in self.graph.outputs and self.interface.is_owned(name)
-                return f"{self.interface.names[name]}{'.data()' if owned else ''}"
+                is_owned = name in self.graph.outputs and self.interface.is_owned(name)
+                return f"{self.interface.names[name]}{'.data()' if is_owned else ''}"
 
     def argument(self, argument: Argument, *, const: bool) -> str:
         match argument:
@@ -293,8 +330,9 @@ class Emitter:
         for output in step.written:
             if step.decides_sizes and output in step.outputs:
                 continue
-            grown = isinstance(self.plan.places[output], Grown)
-            if grown or (output in self.graph.outputs and self.interface.is_owned(output)):
+            is_output = output in self.graph.outputs
+            grown = not is_output and isinstance(self.plan.places[output], Grown)
+            if grown or (is_output and self.interface.is_owned(output)):
                 extents = ", ".join(map(self.size, self.types[output].shape))
                 yield f"   {self._owned(output)}.resize({{{{{extents}}}}});"
 
@@ -305,7 +343,8 @@ class Emitter:
                 extent, name = f"{self._owned(output)}.extent({axis})", name_of(dim)
                 if name and name not in known:
                     known.add(name)
-                    yield f"   const sofie::Size {self.interface.data_sizes[name]} = {extent};"
+                    bound = self.interface.data_sizes[name]
+                    yield f"   [[maybe_unused]] const sofie::Size {bound} = {extent};"
                 else:
                     what = f"{self.name}: axis {axis} of {output} is not {dim}"
                     yield self._check(f"{extent} == {self.size(dim)}", what)
@@ -367,10 +406,10 @@ class Emitter:
         yield f"struct {self.struct} {{"
         yield from self._members()
         yield from bodies.loop_members(node.op)
-        yield f"   SOFIE_KERNEL void run({parameters});"
+        yield f"   void run({parameters});"
         yield "};"
         yield ""
-        yield f"inline void {self.struct}::run({parameters})"
+        yield f"inline SOFIE_KERNEL void {self.struct}::run({parameters})"
         yield "{"
         yield from self._body()
         yield "}"
@@ -468,14 +507,34 @@ class Emitter:
         offsets: dict[Dim, str] = {}
         for offset in (place.offset for place in places):
             offsets.setdefault(offset, f"slot{len(offsets)}_")
+        begins = dict(self._begins(offsets))
+        for begin, text in begins.values():
+            if text:
+                yield f"   const sofie::Size {begin} = {text};"
         if self.plan.nbytes != 0:
-            yield f"   scratch_.require({self.size(self.plan.nbytes)});"
+            yield f"   scratch_.require({begins[self.plan.nbytes][0]});"
         for offset, name in offsets.items():
-            yield f"   char *const {name} = scratch_.at({self.size(offset)});"
+            yield f"   char *const {name} = scratch_.at({begins[offset][0]});"
         for place in places:
             dtype = self.types[place.root].dtype.cxx
             begin = f"reinterpret_cast<{dtype} *>({offsets[place.offset]})"
             yield f"   {dtype} *const {self.interface.names[place.root]} = {begin};"
+
+    def _begins(self, offsets: Iterable[Dim]) -> Iterable[tuple[Dim, tuple[str, str]]]:
+        """All offsets, the end too: each as C++ says it, and what that is where it is a variable.
+
+        A slot of symbolic size begins where the one before ends, whose begin is not said again.
+        """
+        every = dict.fromkeys((*offsets, self.plan.nbytes))
+        nominal = dict.fromkeys(self.graph.symbols, NOMINAL)
+        before: Dim = 0
+        text = ""
+        for index, offset in enumerate(sorted(every, key=lambda o: evaluate(o, nominal))):
+            if isinstance(offset, int):
+                yield offset, (str(offset), "")
+                continue
+            yield offset, (f"begin{index}_", f"{text}{self.size(offset - before)}")
+            before, text = offset, f"begin{index}_ + "
 
 
 def _mentions(text: str, name: str) -> bool:

@@ -17,7 +17,8 @@ from sofie_rdf.errors import (
 from sofie_rdf.frontends.onnx_functions import with_functions_inlined
 from sofie_rdf.frontends.onnx_proto import Source, open_model
 from sofie_rdf.frontends.onnx_scope import OnnxBuilder, Problems, Scope
-from sofie_rdf.frontends.onnx_values import dtype_of
+from sofie_rdf.frontends.onnx_sequences import declare_input, write_output
+from sofie_rdf.frontends.onnx_values import dtype_of, weights_of
 from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import TensorType
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Problems", "check", "read"]
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
 # What an axis without name or size is called where it is the first of an input: the batch.
 BATCH = "N"
 
@@ -72,42 +73,48 @@ class _Reader:
 
     def graph(self) -> Graph:
         """Inputs, constants, nodes, outputs, in that order."""
-        self._refuse_features()
-        self.proto = with_functions_inlined(self.file.proto, self.file.place).graph
-        self.build.taken = {o for n in self.proto.node for o in n.output}
+        self.proto = self.file.proto.graph
+        self.opsets: dict[str, int] = {}
         scope = Scope(self.file.place, self.proto, self.opsets, self.build, self.problems)
+        scope.attempt(self._refuse_features)
+        scope.attempt(self._inline_functions, scope)
+        self.build.taken = {o for n in self.proto.node for o in n.output}
         scope.attempt(self._unknown_inputs)
-        initializers = {i.name for i in self.proto.initializer}
+        initializers = {name for name, _ in weights_of(self.proto)}
         for value in self.proto.input:
             if value.name not in initializers:
-                scope.attempt(self._input, value, names=(value.name,))
+                scope.attempt(self._input, value, scope, names=(value.name,))
         scope.run()
-        outputs = [o.name for o in self.proto.output]
-        scope.attempt(scope.refuse_doubles, outputs)
-        for name in outputs:
-            if name not in scope.broken:
-                scope.attempt(self._output, name)
+        scope.attempt(scope.refuse_doubles, [o.name for o in self.proto.output])
+        outputs: list[str] = []
+        for value in self.proto.output:
+            if value.name not in scope.broken:
+                scope.attempt(lambda v=value: outputs.extend(self._output(v, scope)))
         return self.build.graph(*(() if self.problems else outputs))
+
+    def _inline_functions(self, scope: Scope) -> None:
+        self.proto = scope.proto = with_functions_inlined(self.file.proto, self.file.place).graph
 
     def _refuse_features(self) -> None:
         import onnx
 
-        imports = [(o.domain or "ai.onnx", o.version) for o in self.file.proto.opset_import]
-        self.opsets = dict(imports)
-        if len(imports) > len(self.opsets):
-            raise CorruptFile("says twice which opset it uses", place=self.file.place)
         newest = onnx.defs.onnx_opset_version()
-        if "ai.onnx" not in self.opsets:
-            # A model of nothing but ai.onnx.ml need not say.
-            if not imports or any(n.domain in ("", "ai.onnx") for n in self.file.proto.graph.node):
-                raise CorruptFile("does not say which opset it uses", place=self.file.place)
-            self.opsets["ai.onnx"] = newest
+        imports = [(o.domain or "ai.onnx", o.version) for o in self.file.proto.opset_import]
+        said = dict(imports)
+        self.opsets.update({"ai.onnx": newest, **said})
+        if len(imports) > len(said):
+            raise CorruptFile("says twice which opset it uses", place=self.file.place)
+        # A model of nothing but ai.onnx.ml need not say which one.
+        nodes = self.file.proto.graph.node
+        needed = not imports or any(n.domain in ("", "ai.onnx") for n in nodes)
+        if "ai.onnx" not in said and needed:
+            raise CorruptFile("does not say which opset it uses", place=self.file.place)
         version = self.opsets["ai.onnx"]
         if version < OLDEST_OPSET:
             raise UnsupportedFormat(
-                f"uses opset {version}; the oldest one that is read is {OLDEST_OPSET}",
+                f"uses opset {version}; the oldest one that there is, is {OLDEST_OPSET}",
                 place=self.file.place,
-                remedy="Convert it with onnx.version_converter",
+                remedy="Export the model again",
             )
         if version > newest:
             raise UnsupportedFormat(
@@ -117,7 +124,7 @@ class _Reader:
             )
 
     def _unknown_inputs(self) -> None:
-        weights = {i.name for i in self.proto.initializer}
+        weights = {name for name, _ in weights_of(self.proto)}
         known = [i.name for i in self.proto.input if i.name not in weights]
         for name in self.shapes:
             if name not in known:
@@ -127,10 +134,10 @@ class _Reader:
                     remedy=nearest(name, known) or f"The inputs are {known}",
                 )
 
-    def _input(self, value: onnx.ValueInfoProto) -> None:
+    def _input(self, value: onnx.ValueInfoProto, scope: Scope) -> None:
         if not value.type.HasField("tensor_type"):
-            kind = value.type.WhichOneof("value") or "nothing"
-            raise UnsupportedFormat(f"input {value.name!r} is a {kind}, not a tensor")
+            scope.sequences[value.name] = declare_input(self.build, value)
+            return
         tensor = value.type.tensor_type
         given = self.shapes.get(value.name)
         if not tensor.HasField("shape") and given is None:
@@ -158,7 +165,7 @@ class _Reader:
             return int(given)
         if dim is not None and dim.HasField("dim_value") and dim.dim_value >= 0:
             return int(dim.dim_value)
-        if dim is not None and dim.dim_param:
+        if dim is not None and _is_name(dim.dim_param):
             return symbol(dim.dim_param)
         return symbol(self._unnamed(BATCH if axis == 0 else f"{name}_{axis}", axis))
 
@@ -170,10 +177,20 @@ class _Reader:
             wanted += "_"
         return wanted
 
-    def _output(self, name: str) -> None:
+    def _output(self, output: onnx.ValueInfoProto, scope: Scope) -> tuple[str, ...]:
+        """The tensors that an output of the file is: more than one for a sequence."""
+        name = output.name
+        if name in scope.sequences:
+            return write_output(self.build, output, scope.sequences[name])
         if name not in self.build.types:
             remedy = nearest(name, self.build.types)
             raise GraphError(f"nothing computes the output {name!r}", remedy=remedy)
+        return (name,)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it names an axis: some exporters write ``?`` for every axis of unknown size."""
+    return any(c.isalnum() for c in text)
 
 
 def _check_shape(name: str, shape: Any) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from sofie_rdf.errors import GraphError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.frontends.onnx_rules import OnnxNode
+from sofie_rdf.frontends.onnx_sequences import (
+    SequenceValue,
+    of_parts,
+    outside,
+    packed,
+    part_names,
+)
 from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import Dim, symbol
+from sofie_rdf.ir.dims import UNKNOWN, Dim, symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.types import DType, TensorType, normal_axis
 from sofie_rdf.ops.control_flow import If, Loop
@@ -19,7 +28,7 @@ from sofie_rdf.ops.layout import Identity, Transpose
 if TYPE_CHECKING:
     import onnx
 
-    from sofie_rdf.frontends.onnx_scope import Scope
+    from sofie_rdf.frontends.onnx_scope import BodyBuilder, Inner, Scope
 
 __all__ = ["CONTROL", "handler"]
 
@@ -45,26 +54,63 @@ def _graph_of(node: OnnxNode, name: str) -> onnx.GraphProto:
 
 def _if(scope: Scope, node: OnnxNode, origin: Origin) -> None:
     build = scope.build
+    if len(node.inputs) != 1 or not node.inputs[0]:
+        raise GraphError(f"If takes 1 condition, not {list(node.inputs)}")
     (condition,) = node.inputs
     branches = [_graph_of(node, name) for name in ("then_branch", "else_branch")]
     known = build.value_of(condition)
     if known is not None and known.dtype != object and known.size == 1:
-        graph, captured = scope.inner(branches[0 if known.item() else 1], {})
-        _inline(build, graph, captured, node.outputs, origin)
+        inner = scope.inner(branches[0 if known.item() else 1], {})
+        names, results = _names(build, node.outputs, inner.results)
+        _inline(build, inner.graph, inner.captured, names, origin)
+        _register(scope, results)
         return
-    read = [scope.inner(branch, {}) for branch in branches]
-    names = tuple(dict.fromkeys(name for _, captured in read for name in captured))
+    one, other = scope.either(branches)
+    # What is empty in one branch is a sequence of whatever it is in the other.
+    one = scope.inner(branches[0], {}, like=other.results) if any(one.results) else one
+    other = scope.inner(branches[1], {}, like=one.results) if any(other.results) else other
+    captures = tuple(dict.fromkeys((*one.captured, *other.captured)))
     # Both branches take the same inputs.
-    bodies = [_with_inputs(graph, captured, names, build) for graph, captured in read]
-    outputs = _all(node.outputs, len(bodies[0].outputs))
-    build(If(*bodies), condition, *names, outputs=outputs, origin=origin)
+    bodies = [_with_inputs(i.graph, i.captured, captures, build) for i in (one, other)]
+    pairs = zip(one.results, other.results, strict=False)
+    names, results = _names(build, node.outputs, [v and outside(v, w) for v, w in pairs])
+    outputs = _all(names, len(bodies[0].outputs))
+    build(If(*bodies), condition, *captures, outputs=outputs, origin=origin)
+    _register(scope, results)
+
+
+# Sequences among the values of a graph: outside they are their tensors, under other names.
+_Results: TypeAlias = "dict[str, tuple[SequenceValue, tuple[str, ...]]]"
+
+
+def _names(
+    build: Builder, outputs: Sequence[str], values: Sequence[SequenceValue | None]
+) -> tuple[list[str], _Results]:
+    """The names of the tensors that the outputs of a node are, and which outputs are sequences."""
+    names: list[str] = []
+    found: _Results = {}
+    for number, output in enumerate(outputs):
+        value = values[number] if number < len(values) else None
+        if value is None:
+            names.append(output)
+        elif not output:
+            names += [""] * len(part_names("", value))
+        else:
+            parts = tuple(build.fresh(n) for n in part_names(output, value))
+            names += parts
+            found[output] = value, parts
+    return names, found
+
+
+def _register(scope: Scope, results: _Results) -> None:
+    for name, (value, parts) in results.items():
+        scope.sequences[name] = of_parts(scope.build, value, parts)
 
 
 def _with_inputs(
     graph: Graph, captured: Sequence[str], names: Sequence[str], build: Builder
 ) -> Graph:
     """The graph with one input for each of these values of the graph around it."""
-    from dataclasses import replace
     from types import MappingProxyType
 
     own = dict(zip(captured, graph.inputs, strict=True))
@@ -111,30 +157,97 @@ def _loop(scope: Scope, node: OnnxNode, origin: Origin) -> None:
     if len(names) != len(initial) + 2:
         raise GraphError(f"Loop has {len(initial)} values, its body {len(names) - 2}")
     first = {names[0]: TensorType(DType.INT64), names[1]: TensorType(DType.BOOL)}
-    types = [build.type_of(i) for i in initial]
+    carried = _Carried(scope, initial, names[2:])
 
-    def read(carried: Sequence[TensorType]) -> tuple[Graph, tuple[str, ...]]:
-        return scope.inner(proto, {**first, **dict(zip(names[2:], carried, strict=True))})
+    def read(types: Sequence[TensorType]) -> Inner:
+        values = dict(zip(carried.names, types, strict=True))
+        like = (None, *carried.formal.values())
+        return scope.inner(proto, {**first, **values}, sequences=carried.inside(types), like=like)
 
-    graph, captured = _fixed_point(read, types, names[2:])
-    outputs = _all(node.outputs, len(graph.outputs) - 1)
-    loop = Loop(graph, len(initial))
-    build(loop, trips, go, *initial, *captured, outputs=outputs, origin=origin)
+    inner = _fixed_point(read, carried.types(), carried.names, carried.free)
+    inputs = carried.inputs(inner.graph)
+    stacked = inner.results[1 + len(initial) :]
+    if any(stacked):
+        raise UnsupportedOperator("Loop stacks sequences", remedy="Carry the sequence instead")
+    given = [*inner.results[1 : 1 + len(initial)], *stacked]
+    outputs, results = _names(build, node.outputs, [v and replace(v, shape=None) for v in given])
+    outputs = _all(outputs, len(inner.graph.outputs) - 1)
+    loop = Loop(inner.graph, len(inputs))
+    build(loop, trips, go, *inputs, *inner.captured, outputs=outputs, origin=origin)
+    _register(scope, results)
+
+
+class _Carried:
+    """The values that a Loop carries: their tensors before the first round, and inside the body."""
+
+    def __init__(self, scope: Scope, initial: Sequence[str], formal: Sequence[str]) -> None:
+        self.build = scope.build
+        # What each value is inside if it is a sequence, by its name there.
+        self.formal: dict[str, SequenceValue | None] = {}
+        self.values: list[str | SequenceValue] = []
+        self.names: list[str] = []
+        # The tensors whose number of axes is open, as the sequence is empty at first.
+        self.free: set[str] = set()
+        for outer, name in zip(initial, formal, strict=True):
+            value = scope.sequences.get(outer)
+            self.values.append(value or outer)
+            self.formal[name] = value and replace(value, items=None, shape=None)
+            parts = part_names(name, value) if value else (name,)
+            self.names += parts
+            if value and value.is_empty:
+                self.free.add(parts[1])
+
+    def inputs(self, body: Graph | None = None) -> list[str]:
+        """The tensors before the first round; empty sequences are such as the body wants."""
+        found: list[str] = []
+        for value in self.values:
+            if isinstance(value, str):
+                found.append(value)
+                continue
+            axes = body.types[body.inputs[2 + len(found) + 1]].shape[1] if body else 0
+            found += packed(self.build, value, axes if isinstance(axes, int) else 0)
+        return found
+
+    def types(self) -> list[TensorType]:
+        return [self.build.type_of(i) for i in self.inputs()]
+
+    def inside(self, types: Sequence[TensorType]) -> dict[str, SequenceValue]:
+        """The sequences inside the body, whose tensors have these types."""
+        known = dict(zip(self.names, types, strict=True))
+        found = {}
+        for name, value in self.formal.items():
+            if value:
+                parts = part_names(name, value)
+                axes = known[parts[1]].shape[1]
+                shape = (UNKNOWN,) * axes if isinstance(axes, int) else None
+                present = parts[2] if len(parts) > 2 else ""
+                found[name] = replace(value, parts=parts[:2], shape=shape, present=present)
+        return found
 
 
 def _fixed_point(
-    read: Callable[[Sequence[TensorType]], tuple[Graph, tuple[str, ...]]],
+    read: Callable[[Sequence[TensorType]], Inner],
     types: Sequence[TensorType],
     names: Sequence[str],
-) -> tuple[Graph, tuple[str, ...]]:
-    """The body for types of its values that are general enough: they are those of all rounds."""
+    free: AbstractSet[str] = frozenset(),
+) -> Inner:
+    """The body for types of its values that are general enough: they are those of all rounds.
+
+    ``free`` are shapes of sequences that are empty at first: tensors of any number of axes.
+    """
     for _ in range(_MOST_READINGS):
-        graph, captured = read(types)
+        inner = read(types)
+        graph = inner.graph
         types = [graph.types[i] for i in graph.inputs[2 : 2 + len(types)]]
         after = [graph.types[o] for o in graph.outputs[1 : 1 + len(types)]]
-        wider = [_general(*pair, name) for *pair, name in zip(types, after, names, strict=True)]
+        before = [
+            t.reshaped((t.shape[0], a.shape[1])) if name in free and t.shape[0] == 0 else t
+            for t, a, name in zip(types, after, names, strict=True)
+        ]
+        rounds = zip(before, after, names, strict=True)
+        wider = [_general(then, now, name) for then, now, name in rounds]
         if wider == types:
-            return graph, captured
+            return inner
         types = wider
     raise GraphError("the shapes of its values change in every round")
 
@@ -157,60 +270,85 @@ def _scan(scope: Scope, node: OnnxNode, origin: Origin) -> None:
     from sofie_rdf.ops.control_flow import ScanSlice
 
     build, proto, given = scope.build, _graph_of(node, "body"), node.attributes
-    if node.version < 9:
-        raise UnsupportedOperator(
-            "Scan of opset 8 has a batch of its own", remedy="Export with opset 9 or newer"
-        )
-        node_inputs = node.inputs[1:]
-    node_inputs = node.inputs
-    count = int(given["num_scan_inputs"])
-    states, scanned = (
-        node_inputs[: len(node_inputs) - count],
-        node_inputs[len(node_inputs) - count :],
-    )
+    if node.version < 9 and "scan_input_axes" not in given:
+        _scan_of_each_event(scope, node, origin)
+        return
+    count = given.get("num_scan_inputs")
+    if not isinstance(count, int) or not 1 <= count <= len(node.inputs):
+        raise GraphError(f"Scan has {len(node.inputs)} inputs, of which it scans {count}")
+    first_scanned = len(node.inputs) - count
+    states, scanned = node.inputs[:first_scanned], node.inputs[first_scanned:]
     axes = _axes(build, scanned, given.get("scan_input_axes", ()))
-    backward = given.get("scan_input_directions", ()) or (0,) * count
+    backward = given.get("scan_input_directions", ()) or (0,) * len(scanned)
     names = [i.name for i in proto.input]
     length: Dim = build.type_of(scanned[0]).shape[axes[0]]
     first = {"scan/round": TensorType(DType.INT64), "scan/go": TensorType(DType.BOOL)}
 
-    def read(carried: Sequence[TensorType]) -> tuple[Graph, tuple[str, ...]]:
+    def read(carried: Sequence[TensorType]) -> Inner:
         formal = {**first, **dict(zip(names, carried, strict=False))}
 
-        def begin(body: Builder) -> None:
+        def begin(body: BodyBuilder) -> None:
             for name, whole, axis, turned in zip(
                 names[len(states) :], scanned, axes, backward, strict=True
             ):
-                body(ScanSlice(axis, bool(turned)), whole, "scan/round", outputs=(name,))
+                parts = ScanSlice(axis, bool(turned))
+                body(parts, body.capture(whole), "scan/round", outputs=(name,))
 
         return scope.inner(proto, formal, begin, ("scan/go",))
 
     types = [build.type_of(s) for s in states]
-    graph, captured = _fixed_point(read, types, names[: len(states)])
+    inner = _fixed_point(read, types, names[: len(states)])
+    graph, captured = inner.graph, inner.captured
     trips = build(_size_of_axis(axes[0]), scanned[0])
     go = build.constant(np.array(True))
     outputs = _all(node.outputs, len(graph.outputs) - 1)
     scans = len(graph.outputs) - 1 - len(states)
     turned = given.get("scan_output_directions", ()) or (0,) * scans
     places = given.get("scan_output_axes", ()) or (0,) * scans
-    inner = [
+    direct = [
         name if i < len(states) or not (turned[i - len(states)] or places[i - len(states)]) else ""
         for i, name in enumerate(outputs)
     ]
-    made = build.nodes
     build(
         Loop(graph, len(states), length),
         trips,
         go,
         *states,
         *captured,
-        outputs=inner,
+        outputs=direct,
         origin=origin,
     )
-    results = made[-1].outputs if made is build.nodes else build.nodes[-1].outputs
+    results = build.nodes[-1].outputs
     for i, (result, name) in enumerate(zip(results, outputs, strict=True)):
         if name and result != name:
             _arranged(build, result, name, bool(turned[i - len(states)]), places[i - len(states)])
+
+
+def _scan_of_each_event(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """Scan of opset 8 had a batch: a Scan over the first axis of everything, with one inside it."""
+    from onnx import ValueInfoProto, helper
+
+    lengths, *values = node.inputs
+    if lengths:
+        raise UnsupportedOperator(
+            "Scan of opset 8 with a length for each sequence is not supported",
+            remedy="Export with opset 9 or newer",
+        )
+    body = _graph_of(node, "body")
+    count = node.attributes.get("num_scan_inputs", 0)
+    inputs, outputs = ([f"event/{v.name}" for v in vs] for vs in (body.input, body.output))
+    # No node of opset 8 has this attribute, so that these two are read as those of opset 9.
+    newer = {"scan_input_axes": [0] * count}
+    backward = node.attributes.get("directions", ()) or [0] * count
+    one = helper.make_node("Scan", inputs, outputs, body=body, num_scan_inputs=count, **newer)
+    one.attribute.append(helper.make_attribute("scan_input_directions", backward))
+    wires = ([ValueInfoProto(name=n) for n in names] for names in (inputs, outputs))
+    events = {
+        "body": helper.make_graph([one], "event", *wires),
+        "num_scan_inputs": len(values),
+        "scan_input_axes": (0,) * len(values),
+    }
+    _scan(scope, replace(node, inputs=tuple(values), attributes=events), origin)
 
 
 def _size_of_axis(axis: int) -> Any:

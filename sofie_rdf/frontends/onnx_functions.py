@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sofie_rdf.errors import CorruptFile
 from sofie_rdf.frontends.onnx_control import CONTROL
@@ -59,5 +59,5 @@ def _is_function_for_us(key: tuple[str, str], model: onnx.ModelProto) -> bool:
     version = next((o.version for o in model.opset_import if o.domain in (key[0], domain)), 0)
     if not version or not defs.has(name, version, domain):
         return False
-    schema = defs.get_schema(name, version, domain)
+    schema: Any = defs.get_schema(name, version, domain)
     return bool(schema.has_function or schema.has_context_dependent_function)

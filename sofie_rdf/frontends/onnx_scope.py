@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,14 +16,22 @@ from sofie_rdf.errors import (
     CorruptFile,
     GraphError,
     SofieError,
-    UnsupportedFormat,
+    TypeMismatch,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends import onnx_control
+from sofie_rdf.frontends import onnx_control, onnx_sequences
 from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
-from sofie_rdf.frontends.onnx_values import array_of, attribute_of, construct
+from sofie_rdf.frontends.onnx_rules.oldest import with_newer_attributes
+from sofie_rdf.frontends.onnx_sequences import SequenceValue
+from sofie_rdf.frontends.onnx_values import (
+    array_of,
+    attribute_of,
+    construct,
+    dtype_of,
+    weights_of,
+)
 from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, symbol, symbols_of
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator, lookup
 from sofie_rdf.ir.types import Array, TensorType
@@ -32,11 +41,15 @@ from sofie_rdf.ops.layout import Identity
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OnnxBuilder", "Problems", "Scope"]
+__all__ = ["BodyBuilder", "Inner", "OnnxBuilder", "Problems", "Scope"]
 
 
 class Problems(list[SofieError]):
     """Where errors go when all of them are wanted and not only the first."""
+
+
+class Broken(SofieError):
+    """Something that it needs has a problem, which is noted already."""
 
 
 class OnnxBuilder(Builder):
@@ -49,22 +62,28 @@ class OnnxBuilder(Builder):
             stem += "_"
         return name
 
-    def _assuming(self, inputs: tuple[str, ...], left: Dim, right: Dim) -> tuple[str, ...]:
+    def names_a_size(self, name: str) -> bool:
+        """Whether a size of this name is known here."""
+        return any(name in symbols_of(d) for t in self.types.values() for d in t.shape)
+
+    def _assuming(
+        self, inputs: tuple[str, ...], pair: tuple[Dim, Dim], origin: Origin
+    ) -> tuple[str, ...]:
         """Inputs whose sizes are checked when the model runs: the simpler of two that are equal."""
-        if isinstance(left - right, int):
+        if isinstance(pair[0] - pair[1], int):
             return inputs
-        wanted, other = sorted((left, right), key=lambda d: len(str(d)))
+        simple, other = sorted(pair, key=lambda d: (not isinstance(d, int), len(str(d))))
         found = []
         for name in inputs:
             shape = self.type_of(name).shape if name else ()
             if other in shape:
-                assumed = tuple(wanted if d == other else d for d in shape)
-                name = self(Assume(assumed), name)
+                assumed = tuple(simple if d == other else d for d in shape)
+                name = self(Assume(assumed), name, origin=origin)
             found.append(name)
         return tuple(found)
 
 
-class _BodyBuilder(OnnxBuilder):
+class BodyBuilder(OnnxBuilder):
     """A Builder of a graph inside another one: what it reads from outside becomes an input."""
 
     def __init__(self, name: str, outer: OnnxBuilder, taken: AbstractSet[str]) -> None:
@@ -99,12 +118,16 @@ class _BodyBuilder(OnnxBuilder):
     def has(self, name: str) -> bool:
         return super().has(name) or self.outer.has(name)
 
-    def _may_become(self, name: str, dim: Any) -> bool:
-        return super()._may_become(name, dim)
+    def capture(self, outside: str) -> str:
+        """A value outside, under a name that nothing has that the file's graph defines."""
+        return self._capture(self.fresh(f"{outside}/outside"), outside)
 
-    def _replace_sizes(self, values: Mapping[str, Any]) -> None:
-        super()._replace_sizes(values)
-        self.outer._replace_sizes(values)
+    def _may_become(self, name: str, dim: Dim) -> bool:
+        # What must hold in here need not hold outside: this graph may not run.
+        return not self.outer.names_a_size(name) and super()._may_become(name, dim)
+
+    def names_a_size(self, name: str) -> bool:
+        return super().names_a_size(name) or self.outer.names_a_size(name)
 
     def body(self, outputs: Sequence[str]) -> Graph:
         """The finished graph, without constants."""
@@ -112,6 +135,17 @@ class _BodyBuilder(OnnxBuilder):
             self.type_of(name)
         self.constants.clear()
         return self.graph(*outputs)
+
+
+class Inner(NamedTuple):
+    """A graph in an attribute, the values outside that it reads, its outputs that are sequences.
+
+    ``results`` has one entry for each output of the file's graph, None for tensors.
+    """
+
+    graph: Graph
+    captured: tuple[str, ...]
+    results: tuple[SequenceValue | None, ...]
 
 
 @dataclass
@@ -126,15 +160,15 @@ class Scope:
     broken: set[str] = field(default_factory=set)
     # What the graphs around this one compute.
     outside: AbstractSet[str] = frozenset()
+    # Sequences and optionals, those of the graphs around this one included.
+    sequences: ChainMap[str, SequenceValue] = field(default_factory=ChainMap)
 
     def run(self) -> None:
         """All weights and nodes of the graph."""
-        if self.proto.sparse_initializer:
-            raise UnsupportedFormat("has sparse weights", place=self.place)
-        initializers = {i.name: i for i in self.proto.initializer}
-        self.attempt(self.refuse_doubles, [i.name for i in self.proto.initializer])
-        for name, tensor in initializers.items():
-            self.attempt(self._initializer, tensor, names=(name,))
+        weights = weights_of(self.proto)
+        self.attempt(self.refuse_doubles, [name for name, _ in weights])
+        for name, tensor in dict(weights).items():
+            self.attempt(self._initializer, name, tensor, names=(name,))
         for node in self._sorted():
             origin = Origin(self.place, node.name or (node.outputs or ("",))[0])
             self.attempt(self._node, node, origin, names=node.outputs)
@@ -143,36 +177,89 @@ class Scope:
         self,
         proto: onnx.GraphProto,
         inputs: Mapping[str, TensorType],
-        begin: Callable[[Builder], None] | None = None,
+        begin: Callable[[BodyBuilder], None] | None = None,
         first: Sequence[str] = (),
-    ) -> tuple[Graph, tuple[str, ...]]:
+        sequences: Mapping[str, SequenceValue] = MappingProxyType({}),
+        like: Sequence[SequenceValue | None] = (),
+    ) -> Inner:
         """A graph in an attribute, and the values of this one that it reads.
 
-        ``begin`` adds nodes before its own, ``first`` are outputs before its own.
+        ``begin`` adds nodes before its own, ``first`` are outputs before its own. ``sequences`` are
+        inputs of the file's graph, in tensors among ``inputs``; ``like`` is what outputs that are
+        sequences are elsewhere.
         """
-        taken = {o for n in proto.node for o in n.output}
-        build = _BodyBuilder(proto.name or "body", self.build, taken)
+        build = self._builder(proto)
+        scope = self._around(proto, build, self.broken, sequences)
         for name, type_ in inputs.items():
             build.input(name, type_)
         if begin is not None:
             begin(build)
-        scope = Scope(
-            self.place,
-            proto,
-            self.opsets,
-            build,
-            self.problems,
-            self.broken,
-            {*self.outside, *self.build.types, *self._names()},
-        )
+        noted = len(self.problems or ())
         scope.run()
-        names = [*first, *(o.name for o in proto.output)]
+        if len(self.problems or ()) > noted or scope.broken.intersection(
+            o.name for o in proto.output
+        ):
+            raise Broken(f"graph {proto.name!r} has a problem")
+        results: list[SequenceValue | None] = []
+        names = list(first)
+        for number, output in enumerate(proto.output):
+            other = like[number] if number < len(like) else None
+            value, parts = scope._result(output.name, other)
+            results.append(value)
+            names += parts
         # An output that is no node's is passed through; one that is there twice is copied.
         for i, name in enumerate(names):
             if name in build.inputs or name not in build.types or name in names[:i]:
                 names[i] = build(Identity(), name)
         graph = build.body(names)
-        return graph, tuple(build.captured[i] for i in graph.inputs[len(inputs) :])
+        captured = tuple(build.captured[i] for i in graph.inputs[len(inputs) :])
+        return Inner(graph, captured, tuple(results))
+
+    def either(self, protos: Sequence[onnx.GraphProto]) -> list[Inner]:
+        """Graphs of which one runs. Where problems are collected, those of all."""
+        found: list[Inner] = []
+        for proto in protos:
+            self.attempt(lambda p=proto: found.append(self.inner(p, {})))
+        if len(found) < len(protos):
+            raise Broken("a branch has a problem")
+        return found
+
+    def _builder(self, proto: onnx.GraphProto) -> BodyBuilder:
+        taken = {*(i.name for i in proto.input), *(o for n in proto.node for o in n.output)}
+        return BodyBuilder(proto.name or "body", self.build, taken)
+
+    def _around(
+        self,
+        proto: onnx.GraphProto,
+        build: OnnxBuilder,
+        broken: AbstractSet[str],
+        sequences: Mapping[str, SequenceValue] = MappingProxyType({}),
+    ) -> Scope:
+        """The scope of a graph in an attribute. What is broken in there may be fine elsewhere."""
+        return Scope(
+            self.place,
+            proto,
+            self.opsets,
+            build,
+            self.problems,
+            set(broken),
+            {*self.outside, *self.build.types, *self._names(), *self.sequences},
+            self.sequences.new_child(dict(sequences)),
+        )
+
+    def _result(
+        self, name: str, other: SequenceValue | None
+    ) -> tuple[SequenceValue | None, tuple[str, ...]]:
+        """What an output is if it is a sequence, and the tensors that it is."""
+        value = self.sequences.get(name)
+        if value is None:
+            return None, (name,)
+        axes = 0
+        if other is not None:
+            value = onnx_sequences.as_kind(self.build, value, other.kind)
+            axes = len(other.shape or ())
+        parts = onnx_sequences.packed(self.build, value, axes)
+        return onnx_sequences.of_parts(self.build, value, parts), parts
 
     def _names(self) -> Iterator[str]:
         yield from (o for n in self.proto.node for o in n.output)
@@ -185,30 +272,49 @@ class Scope:
             placed = error.at(self.place)
             if self.problems is None:
                 raise placed from None
-            self.problems.append(placed)
-            self.broken.update(names)
+            if not isinstance(error, Broken):
+                self.problems.append(placed)
+            self.broken.update(n for n in names if not self._declared(n))
+
+    def _declared(self, name: str) -> bool:
+        """Whether the file says what a value is that cannot be computed, so that one can go on."""
+        infos = (v for v in (*self.proto.value_info, *self.proto.output) if v.name == name)
+        value = next(infos, None)
+        if value is None or not value.type.tensor_type.HasField("shape") or self.build.has(name):
+            return False
+        known = {s for t in self.build.types.values() for d in t.shape for s in symbols_of(d)}
+        dims = value.type.tensor_type.shape.dim
+        if not all(d.dim_param in known if d.dim_param else d.HasField("dim_value") for d in dims):
+            return False
+        shape = tuple(symbol(d.dim_param) if d.dim_param else int(d.dim_value) for d in dims)
+        try:
+            dtype = dtype_of(value.type.tensor_type.elem_type, name)
+        except SofieError:
+            return False
+        self.build.input(name, TensorType(dtype, shape))
+        return True
 
     def refuse_doubles(self, names: Sequence[str]) -> None:
         for name, times in Counter(names).items():
             if times > 1:
                 raise GraphError(f"defines {name!r} twice")
 
-    def _initializer(self, tensor: onnx.TensorProto) -> None:
-        if not tensor.name:
+    def _initializer(self, name: str, tensor: onnx.TensorProto) -> None:
+        if not name:
             raise GraphError("a weight has no name")
         array = array_of(tensor)
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise CorruptFile(
-                f"weight {tensor.name!r} holds NaN",
+                f"weight {name!r} holds NaN",
                 remedy="The training has diverged, or the file is damaged",
             )
-        self.build.constant(array, tensor.name)
+        self.build.constant(array, name)
 
     # Nodes ---------------------------------------------------------------------------------------
 
     def _sorted(self) -> Iterable[OnnxNode]:
         """The nodes in an order that can run, the file's if it can; others are reported."""
-        known = {"", *(v.name for v in self.proto.input), *(i.name for i in self.proto.initializer)}
+        known = {"", *(v.name for v in self.proto.input), *dict(weights_of(self.proto))}
         known |= self.outside - set(self._names())
         waiting: list[OnnxNode] = []
         for proto in self.proto.node:
@@ -216,9 +322,9 @@ class Scope:
         known |= self.broken
         computed = {o for n in waiting for o in n.outputs}
         for node in waiting:
-            undefined = [i for i in _read_by(node) if i not in known and i not in computed]
-            if undefined:
-                self.attempt(self._undefined, node, undefined[0], names=undefined)
+            for value in dict.fromkeys(_read_by(node)):
+                if value not in known and value not in computed:
+                    self.attempt(self._undefined, node, value, names=(value,))
         known |= self.broken - computed
         missing = [set(_read_by(n)) - known for n in waiting]
         readers: dict[str, list[int]] = {}
@@ -251,6 +357,8 @@ class Scope:
     def _onnx_node(self, node: onnx.NodeProto) -> OnnxNode:
         domain = node.domain or "ai.onnx"
         try:
+            if not node.op_type:
+                raise GraphError("does not say which operator it is")
             attributes = {a.name: attribute_of(a) for a in node.attribute}
         except SofieError as error:
             place = Origin(self.place, node.name or next(iter(node.output), ""))
@@ -276,14 +384,18 @@ class Scope:
             raise GraphError(f"makes no sense: {error}", place=str(origin)) from error
 
     def _convert(self, node: OnnxNode, origin: Origin) -> None:
-        control = onnx_control.handler(node)
+        node = with_newer_attributes(node)
+        control = onnx_control.handler(node) or onnx_sequences.handler(node, self.sequences)
         rule = None if control else rule_for(node)
         operator = None if rule or control else _lookup(node)
         if self.broken.intersection(_read_by(node)):
-            self.broken.update(node.outputs)
-            return
+            self._look_at(node, operator)
+            raise Broken(f"{node.op_type} reads what has a problem")
         for name in filter(None, node.inputs):
-            self.build.type_of(name)
+            if name not in self.sequences:
+                self.build.type_of(name)
+            elif control is None:
+                raise TypeMismatch(f"{node.op_type} takes no sequence, as {name!r} is one")
         if control is not None:
             control(self, node, origin)
             return
@@ -296,6 +408,18 @@ class Scope:
         while outputs and not outputs[-1]:
             outputs.pop()
         self.build(op, *inputs, outputs=outputs, origin=origin)
+
+    def _look_at(self, node: OnnxNode, operator: type[Operator] | None) -> None:
+        """What can be said of a node whose inputs are not known: its attributes, its graphs."""
+        folded = operator.folded_inputs() if operator else {}
+        if operator and not any(
+            node.inputs[p] in self.broken for p in folded if p < len(node.inputs)
+        ):
+            self._operator(operator, node)
+        for graph in node.attributes.values():
+            if hasattr(graph, "node") and hasattr(graph, "initializer"):
+                broken = {*self.broken, *(v.name for v in graph.input)}
+                self._around(graph, self._builder(graph), broken).run()
 
     def _operator(
         self, operator: type[Operator], node: OnnxNode
@@ -337,7 +461,7 @@ def _read_by(node: OnnxNode) -> tuple[str, ...]:
 def _captured(node: onnx.NodeProto) -> Iterator[str]:
     for attribute in node.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            own = {v.name for v in (*graph.input, *graph.initializer)}
+            own = {*(v.name for v in graph.input), *dict(weights_of(graph))}
             own |= {o for n in graph.node for o in n.output}
             read = [i for n in graph.node for i in (*n.input, *_captured(n))]
             yield from (i for i in (*read, *(o.name for o in graph.output)) if i and i not in own)
@@ -351,8 +475,21 @@ def _lookup(node: OnnxNode) -> type[Operator]:
         return lookup(node.domain, node.op_type)
     except UnsupportedOperator as error:
         if onnx.defs.has(node.op_type, node.domain):
-            raise UnsupportedOperator(error.thing) from None
+            raise UnsupportedOperator(error.thing, remedy=_INSTEAD.get(node.op_type, "")) from None
         raise
+
+
+# What to do without the operators of ONNX that have no place in a network of numbers.
+_TEXTS = "It works on texts: do it before the network"
+_INSTEAD = {
+    "CastMap": "It takes a dictionary: give the network an array",
+    "Gradient": "It belongs to training: export the model for inference",
+    "ImageDecoder": "Decode images before the network",
+    "RegexFullMatch": _TEXTS,
+    "StringConcat": _TEXTS,
+    "StringNormalizer": _TEXTS,
+    "StringSplit": _TEXTS,
+}
 
 
 class _Computed(UnsupportedOperator):

@@ -19,7 +19,7 @@ from sofie_rdf.ir.types import Array, DType
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["array_of", "attribute_of", "construct", "dtype_of"]
+__all__ = ["array_of", "attribute_of", "construct", "dtype_of", "weights_of"]
 
 
 def dtype_of(element: Any, what: str) -> DType:
@@ -31,14 +31,32 @@ def dtype_of(element: Any, what: str) -> DType:
     except (KeyError, ValueError, TypeError):
         names = {v: k for k, v in onnx.TensorProto.DataType.items()}
         kind = names.get(element, f"number {element}").lower()
-        raise UnsupportedOperator(f"{what!r} has the element type {kind}") from None
+        remedy = _INSTEAD.get(kind, "")
+        raise UnsupportedOperator(f"{what!r} has the element type {kind}", remedy=remedy) from None
 
 
-def array_of(tensor: onnx.TensorProto) -> Array:
+# What to do about element types that are no numbers of ours.
+_COMPLEX = "Give real and imaginary parts along an axis"
+_INSTEAD = {
+    "string": "Encode texts as numbers before the network",
+    "complex64": _COMPLEX,
+    "complex128": _COMPLEX,
+}
+
+
+def weights_of(graph: onnx.GraphProto) -> list[tuple[str, onnx.TensorProto]]:
+    """The weights of a graph, dense and sparse ones, and their names."""
+    dense: list[Any] = [(tensor.name, tensor) for tensor in graph.initializer]
+    return dense + [(sparse.values.name, sparse) for sparse in graph.sparse_initializer]
+
+
+def array_of(tensor: onnx.TensorProto | onnx.SparseTensorProto) -> Array:
     """The elements of a tensor; `CorruptFile` where its bytes do not fit its shape."""
     import onnx
     from onnx import numpy_helper
 
+    if isinstance(tensor, onnx.SparseTensorProto):
+        return _dense(tensor)
     dtype_of(tensor.data_type, tensor.name)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise CorruptFile(
@@ -56,6 +74,26 @@ def array_of(tensor: onnx.TensorProto) -> Array:
         raise wrong from error
 
 
+def _dense(sparse: onnx.SparseTensorProto) -> Array:
+    """A sparse tensor with its zeros; the indices are flat, or one for each axis."""
+    values, indices = array_of(sparse.values), array_of(sparse.indices)
+    shape = tuple(sparse.dims)
+    wrong = CorruptFile(f"sparse weight {sparse.values.name!r} has indices that fit no {shape}")
+    if indices.dtype != np.int64 or values.ndim != 1 or any(d < 0 for d in shape):
+        raise wrong
+    if indices.shape not in (values.shape, (*values.shape, len(shape))):
+        raise wrong
+    try:
+        found = np.zeros(shape, values.dtype)
+        places = np.ravel_multi_index(tuple(indices.T), shape) if indices.ndim == 2 else indices
+        if places.size and not 0 <= places.min() <= places.max() < found.size:
+            raise wrong
+    except (ValueError, MemoryError) as error:
+        raise wrong from error
+    found.reshape(-1)[places] = values
+    return found
+
+
 def attribute_of(attribute: onnx.AttributeProto) -> Any:
     """The value of an attribute in Python; tensors become arrays, lists become tuples."""
     import onnx
@@ -63,6 +101,8 @@ def attribute_of(attribute: onnx.AttributeProto) -> Any:
     kinds = onnx.AttributeProto
     if attribute.type == kinds.TENSOR:
         return array_of(attribute.t)
+    if attribute.type == kinds.SPARSE_TENSOR:
+        return array_of(attribute.sparse_tensor)
     try:
         value = onnx.helper.get_attribute_value(attribute)
     except ValueError as error:
@@ -94,7 +134,8 @@ def construct(operator: type[Operator], attributes: Mapping[str, Any]) -> Operat
     needed = [f.name for f in fields(operator) if f.default is MISSING]
     missing = [n for n in needed if n not in attributes]
     if missing:
-        raise GraphError(f"{operator.name} lacks its attribute {missing[0]!r}")
+        # An attribute or an input, as the version of the operator has it.
+        raise GraphError(f"{operator.name} lacks {missing[0]!r}")
     return operator(**{n: _converted(operator, n, v, kinds[n]) for n, v in attributes.items()})
 
 

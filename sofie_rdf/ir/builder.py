@@ -105,7 +105,7 @@ class Builder:
     ) -> str:
         """Apply ``op``; the name of its first output. Errors name the node's origin."""
         try:
-            op, inputs, types = self._inferred(op, inputs)
+            op, inputs, types = self._inferred(op, inputs, origin)
             names = list(outputs) or [""] * len(types)
             if len(names) > len(types):
                 raise GraphError(f"{op.name} has {len(types)} outputs, not {len(names)}")
@@ -155,7 +155,7 @@ class Builder:
     # Sizes that turn out to be equal -------------------------------------------------------------
 
     def _inferred(
-        self, op: Operator, inputs: tuple[str, ...]
+        self, op: Operator, inputs: tuple[str, ...], origin: Origin
     ) -> tuple[Operator, tuple[str, ...], tuple[TensorType, ...]]:
         """The output types. Where two sizes must be equal, one of them gets the other's name."""
         try:
@@ -163,26 +163,38 @@ class Builder:
         except SizesDiffer as error:
             values = self._equation(*error.pair)
             if not values:
-                assumed = self._assuming(inputs, *error.pair)
+                assumed = self._assuming(inputs, error.pair, origin)
                 if assumed == inputs:
                     raise
-                return self._inferred(op, assumed)
+                return self._inferred(op, assumed, origin)
         self._replace_sizes(values)
-        return self._inferred(with_sizes(op, values), inputs)
+        return self._inferred(with_sizes(op, values), inputs, origin)
 
-    def _assuming(self, inputs: tuple[str, ...], left: Dim, right: Dim) -> tuple[str, ...]:  # noqa: ARG002
+    def _assuming(
+        self,
+        inputs: tuple[str, ...],
+        pair: tuple[Dim, Dim],  # noqa: ARG002
+        origin: Origin,  # noqa: ARG002
+    ) -> tuple[str, ...]:
         """The inputs under which two sizes are equal that no name can make so; here, none."""
         return inputs
 
     def _equation(self, left: Dim, right: Dim) -> Mapping[str, Dim]:
         """What must replace a named size so that both are equal; nothing where none can."""
         pairs = [(name_of(left), right), (name_of(right), left)]
-        # A size that is decided later gives way to one that is known before.
-        pairs.sort(key=lambda p: -self.decided.index(p[0]) if p[0] in self.decided else 1)
+        # A size that is known later gives way to one that is known before.
+        pairs.sort(key=lambda p: self._order(p[0]), reverse=True)
         for name, dim in pairs:
             if name and name not in symbols_of(dim) and self._may_become(name, dim):
                 return {name: dim}
         return {}
+
+    def _order(self, name: str) -> tuple[bool, int]:
+        """When a named size becomes known: before the run by an input, or by the data."""
+        if name in self.decided:
+            return True, self.decided.index(name)
+        dims = (d for i in self.inputs for d in self.types[i].shape)
+        return False, next((n for n, d in enumerate(dims) if name in symbols_of(d)), -1)
 
     def _may_become(self, name: str, dim: Dim) -> bool:
         if isinstance(dim, int):
@@ -200,7 +212,8 @@ class Builder:
         self.nodes = [replace(n, op=with_sizes(n.op, values)) for n in self.nodes]
         for name, array in self.known.items():
             if array.dtype == object:
-                self.known[name] = np.frompyfunc(lambda d: substitute(d, values), 1, 1)(array)
+                changed = np.frompyfunc(lambda d: substitute(d, values), 1, 1)(array)
+                self.known[name] = np.asarray(changed, dtype=object)
 
     # Shape arithmetic ----------------------------------------------------------------------------
 

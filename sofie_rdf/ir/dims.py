@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -29,11 +30,13 @@ __all__ = [
     "evaluate",
     "greater",
     "greater_or_equal",
+    "largest",
     "less",
     "less_or_equal",
     "maximum",
     "minimum",
     "name_of",
+    "number_of",
     "parse_dim",
     "product",
     "quoted",
@@ -212,23 +215,28 @@ def _sum(left: Dim, right: Dim, sign: int) -> Dim:
 
 def _divides(dim: Size, divisor: Dim) -> Dim | None:
     """``dim / divisor`` where that is exact for every value of the symbols, else None."""
-    if isinstance(divisor, int):
-        if divisor and all(c % divisor == 0 for _, c in dim.terms):
-            return _make({m: c // divisor for m, c in dim.terms})
+    if divisor == 0:
         return None
-    if len(divisor.terms) != 1:
-        return 1 if dim == divisor else None
-    (atoms, factor), quotient = divisor.terms[0], dict[Monomial, int]()
-    for monomial, c in dim.terms:
-        rest = list(monomial)
-        for atom in atoms:
-            if atom not in rest:
-                return None
-            rest.remove(atom)
-        if c % factor:
+    atoms = {a for m, _ in (*dim.terms, *_terms(divisor)) for a in m}
+    order = sorted(atoms, key=_order)
+
+    def power(term: tuple[Monomial, int]) -> tuple[int, ...]:
+        return tuple(term[0].count(atom) for atom in order)
+
+    # As numbers are divided on paper: the leading term of what is left, again and again.
+    leading, factor = max(_terms(divisor), key=power)
+    left: Dim = dim
+    quotient: Dim = 0
+    while left != 0:
+        monomial, c = max(_terms(left), key=power)
+        rest = Counter(monomial)
+        rest.subtract(leading)
+        if c % factor or min(rest.values(), default=0) < 0:
             return None
-        quotient[tuple(rest)] = c // factor
-    return _make(quotient)
+        part = _make({tuple(sorted(rest.elements(), key=_order)): c // factor})
+        quotient = quotient + part
+        left = left - part * divisor
+    return quotient
 
 
 def _function(name: str, left: Dim, right: Dim) -> Dim:
@@ -240,6 +248,11 @@ def _function(name: str, left: Dim, right: Dim) -> Dim:
         exact = _divides(left, right)
         if exact is not None:
             return exact if name == "//" else 0
+        if isinstance(right, int) and right > 0:
+            whole = _make({m: c // right for m, c in left.terms if c % right == 0})
+            if whole != 0:
+                rest = _function(name, left - whole * right, right)
+                return whole + rest if name == "//" else rest
     if name in ("//", "%") and left == 0:
         return 0
     if name in ("min", "max"):
@@ -259,6 +272,16 @@ def _never_negative(dim: Dim) -> bool:
 def maximum(left: Dim, right: Dim) -> Dim:
     """max(left, right)"""
     return _function("max", left, right)
+
+
+def largest(dims: Iterable[Dim]) -> Dim:
+    """The maximum of all, without those that are never above another one of them."""
+    found: list[Dim] = []
+    for dim in dims:
+        if not any(_never_negative(other - dim) for other in found):
+            found = [other for other in found if not _never_negative(dim - other)]
+            found.append(dim)
+    return reduce(maximum, found)
 
 
 def minimum(left: Dim, right: Dim) -> Dim:
@@ -367,6 +390,13 @@ def evaluate(dim: Dim, sizes: Mapping[str, int]) -> int:
                 factor *= function(evaluate(atom.left, sizes), evaluate(atom.right, sizes))
         total += factor
     return total
+
+
+def number_of(dim: Dim) -> int:
+    """A size as the number that it must be by now: a reference knows all sizes."""
+    if isinstance(dim, Size):
+        raise TypeError(f"the size {dim} is not a number yet")
+    return int(dim)
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from sofie_rdf.ir.dims import Dim, Size, name_of, substitute, symbols_of
-from sofie_rdf.ir.operator import Operand, Operator, with_sizes
+from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, with_sizes
 from sofie_rdf.ir.types import Array, TensorType
 
 __all__ = ["Graph", "Node", "Origin"]
@@ -127,8 +127,23 @@ class Graph:
     def _structure(self) -> tuple[object, ...]:
         return self.name, self.inputs, self.outputs, self.nodes
 
+    def call(self, node: Node) -> Call:
+        """The kernel call of a node."""
+        inputs = [self.operand(i) if i else None for i in node.inputs]
+        spaces = [Operand(name, type_) for name, type_ in self._spaces(node).items()]
+        return node.op.lower(inputs, [*map(self.operand, node.outputs), *spaces])
+
     def workspace(self, node: Node) -> dict[str, TensorType]:
-        """The scratch memory that the kernel of a node needs, under names that no value has."""
+        """The scratch memory that the kernel of a node is given, under names that no value has."""
+        spaces = self._spaces(node)
+        if not spaces:
+            return {}
+        # What is room for packed weights, say, is not given where they are constants.
+        arguments = self.call(node).arguments
+        given = {a.operand.name for a in arguments if isinstance(a, Tensor)}
+        return {name: type_ for name, type_ in spaces.items() if name in given}
+
+    def _spaces(self, node: Node) -> dict[str, TensorType]:
         types = [self.types[i] if i else None for i in node.inputs]
         needed = node.op.workspace(types)
         return {f"{node.outputs[0]}\0work{i}": type_ for i, type_ in enumerate(needed)}

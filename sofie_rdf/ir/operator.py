@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator, nearest
 from sofie_rdf.ir.dims import Dim, Size, Undecided, substitute, symbols_of
+from sofie_rdf.ir.plugins import GROUP, load_plugins
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 
 if TYPE_CHECKING:
@@ -119,6 +122,9 @@ class Tolerance:
     terms: float = 0.0
 
 
+_OURS = "sofie_rdf."
+
+
 @dataclass(frozen=True)
 class Operator:
     """Base of all operators. Subclasses are made with `@operator` and are immutable."""
@@ -185,11 +191,26 @@ class Operator:
         return False
 
     @property
+    def nested(self) -> tuple[Operator, ...]:
+        """It, and the operators that are its attributes."""
+        values = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return (self, *(o for v in values if isinstance(v, Operator) for o in v.nested))
+
+    @property
     def headers(self) -> tuple[str, ...]:
         """The C++ headers that it needs: its own and those of operators that are its attributes."""
-        values = (getattr(self, f.name) for f in dataclasses.fields(self))
-        nested = (h for v in values if isinstance(v, Operator) for h in v.headers)
-        return (self.header, *nested)
+        return tuple(o.header for o in self.nested)
+
+    @classmethod
+    def source(cls) -> Path | None:
+        """The Python file of an operator that is not ours, beside which its header is."""
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        return Path(file).resolve() if file and not cls.__module__.startswith(_OURS) else None
+
+    @classmethod
+    def full_name(cls) -> str:
+        """``Relu``, ``physics.InvariantMass``: the name, after a domain that is not ONNX's."""
+        return f"{cls.domain}.{cls.name}" if cls.domain else cls.name
 
     @property
     def bodies(self) -> Mapping[str, Any]:
@@ -296,11 +317,26 @@ def operator(
 def lookup(domain: str, name: str) -> type[Operator]:
     """The operator of that name; `UnsupportedOperator` with near names otherwise."""
     domain = "" if domain == "ai.onnx" else domain
+    failed = () if (domain, name) in REGISTRY else load_plugins()
     if (domain, name) in REGISTRY:
         return REGISTRY[domain, name]
     full = f"{domain}.{name}" if domain else name
-    remedy = nearest(name, (n for d, n in REGISTRY if d == domain))
-    raise UnsupportedOperator(f"operator {full} is not supported", remedy=remedy)
+    remedy = nearest(name, (n for d, n in REGISTRY if d == domain)) or _registering(domain)
+    reasons = (*failed, remedy) if remedy else failed
+    raise UnsupportedOperator(f"operator {full} is not supported", remedy=". ".join(reasons))
+
+
+def _registering(domain: str) -> str:
+    """What to do about an operator that may be somebody's own."""
+    if domain == "com.microsoft":
+        return "It is onnxruntime's own: export the model without onnxruntime's optimizations"
+    if domain in ("", "sofie") or domain.startswith("ai.onnx."):
+        return ""
+    return (
+        "If it is an operator of your own, import the Python module that registers it with "
+        f"@sofie_rdf.operator(domain={domain!r}), or install the package whose entry point "
+        f"{GROUP!r} names that module"
+    )
 
 
 def require_same_dtype(*types: TensorType) -> DType:

@@ -302,6 +302,8 @@ def _inner_graph(line: _Line, depth: int) -> Graph:
         return parse_graph(line.string(), {})
     except CorruptFile as error:
         line.fail(f"in a graph inside: {error.thing}")
+    except UnsupportedOperator as error:
+        raise error.rewritten(error.thing, line.place) from None
 
 
 def _quoted_size(line: _Line) -> Dim:
@@ -499,8 +501,24 @@ def parse_graph(text: str, constants: Mapping[str, Array]) -> Graph:
     """The inverse of `graph_text`, verified; CorruptFile or UnsupportedOperator with the line."""
     reader = _Reader(constants)
     lines = text.rstrip().split("\n")
+    absent: dict[str, UnsupportedOperator] = {}
     for number, row in enumerate(lines, start=1):
         line = _Line(row, number)
-        if line.tokens:
-            reader.read(line)
+        try:
+            if line.tokens:
+                reader.read(line)
+        except UnsupportedOperator as error:
+            absent.setdefault(error.thing, error)
+    if absent:
+        raise _all_of(list(absent.values()))
     return reader.graph(len(lines))
+
+
+def _all_of(absent: list[UnsupportedOperator]) -> UnsupportedOperator:
+    """One error that names all operators which are not there."""
+    first, *others = absent
+    if not others:
+        return first
+    thing = "; ".join([first.thing, *(f"{e.place}: {e.thing}" for e in others)])
+    remedies = dict.fromkeys(e.remedy for e in absent if e.remedy)
+    return UnsupportedOperator(thing, place=first.place, remedy=". ".join(remedies))

@@ -55,11 +55,13 @@ class DType(Enum):
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
+        kind: Any = self.value
         if self is DType.BFLOAT16 or self.is_storage:
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.value))
-        return np.dtype(self.value)
+            kind = getattr(ml_dtypes, self.value)
+        found: np.dtype[np.generic] = np.dtype(kind)
+        return found
 
     @property
     def cxx(self) -> str:

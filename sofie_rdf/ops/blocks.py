@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, number_of
 from sofie_rdf.ir.operator import Call, Operand, Operator, operator
 from sofie_rdf.ir.types import Array, Shape, TensorType
 from sofie_rdf.ops.layout import transposed
@@ -51,7 +51,8 @@ class _Blocks(Operator):
 
     def moved(self, x: Array) -> Array:
         shape, perm = self.split(x.shape)
-        return np.ascontiguousarray(np.transpose(x.reshape(shape), perm))  # type: ignore[arg-type]
+        split = x.reshape([number_of(d) for d in shape])
+        return np.ascontiguousarray(np.transpose(split, perm))
 
 
 def _exact(size: Dim, by: int, what: str) -> Dim:

@@ -94,10 +94,9 @@ class BitCast(Operator):
 
     def reference(self, x: Array) -> Array:
         # Through bytes: NumPy takes no view of a scalar as another type.
-        raw = x.tobytes()
-        if self.to is DType.BOOL:
-            return (np.frombuffer(raw, np.uint8) != 0).reshape(x.shape)
-        return np.frombuffer(raw, self.to.numpy).reshape(x.shape)
+        is_bool = self.to is DType.BOOL
+        found: Array = np.frombuffer(x.tobytes(), np.uint8 if is_bool else self.to.numpy)
+        return (found != 0 if is_bool else found).reshape(x.shape)
 
 
 def _width(dtype: DType) -> int:

@@ -19,9 +19,10 @@ from sofie_rdf.ir.dims import (
     SizesDiffer,
     name_of,
     substitute,
+    symbol,
     symbols_of,
 )
-from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.graph import Graph, symbols_among
 from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 
@@ -34,7 +35,10 @@ HEADER = "sofie/kernels/control_flow.hxx"
 def bound_sizes(
     formal: Sequence[TensorType], actual: Sequence[TensorType | None]
 ) -> dict[str, Dim]:
-    """What the named sizes of a body's inputs are, given the types of what it gets."""
+    """What the named sizes of a body's inputs are, given the types of what it gets.
+
+    A name that is no size by itself (19*T) is that of the graph around it, as bodies are read.
+    """
     sizes: dict[str, Dim] = {}
     for one, other in zip(formal, actual, strict=True):
         if other is None or type(one) is not type(other) or one.dtype != other.dtype:
@@ -44,6 +48,8 @@ def bound_sizes(
         for wanted, given in zip(one.shape, other.shape, strict=True):
             if name_of(wanted):
                 sizes.setdefault(name_of(wanted), given)
+    for name in symbols_among(formal) - sizes.keys():
+        sizes[name] = symbol(name)
     for one, other in zip(formal, actual, strict=True):
         assert other is not None
         for wanted, given in zip(one.shape, other.shape, strict=True):

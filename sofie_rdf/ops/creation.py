@@ -254,7 +254,7 @@ class RuntimeTrilu(_Triangle):
 class Trilu(_Triangle):
     """x with zeros where j - i < k (upper) or j - i > k (lower)"""
 
-    k: int | tuple[int, ...] = from_input(1, 0)
+    k: int | tuple[int, ...] = from_input(1, default=0)
     upper: bool = True
     runtime: ClassVar[type[Operator] | None] = RuntimeTrilu
 
@@ -298,7 +298,8 @@ class _OneHot(_Creation):
         near = np.where(np.abs(indices) <= depth, indices, depth).astype(np.int64)
         place = np.expand_dims(np.where(near < 0, near + depth, near), axis)
         wanted = np.arange(depth).reshape((-1,) + (1,) * (indices.ndim - axis))
-        return np.where(place == wanted, values[1], values[0])
+        found: Array = np.where(place == wanted, values[1], values[0])
+        return found
 
     def split(self, indices: TensorType) -> tuple[Dim, Dim]:
         axis = normal_axis(self.axis, indices.rank + 1)

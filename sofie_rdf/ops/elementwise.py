@@ -68,7 +68,8 @@ class Elementwise(Operator):
     def functor(self) -> Functor:
         """The C++ function object of the same name, holding the attributes."""
         values = (getattr(self, f.name) for f in fields(self))
-        return Functor(f"{self.domain or 'sofie'}::{self.name}", tuple(values))
+        namespace = self.domain.replace(".", "::") or "sofie"
+        return Functor(f"{namespace}::{self.name}", tuple(values))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         present = [i for i in inputs if i is not None]

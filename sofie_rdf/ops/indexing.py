@@ -141,8 +141,8 @@ class RuntimeSlice(_Indexing):
 class RuntimeSliceAlong(_Indexing):
     """x[start:end:step, ...] along these axes, from and to positions that are computed"""
 
-    axes: tuple[int, ...] | None = from_input(3, None)
-    steps: tuple[int, ...] | None = from_input(4, None)
+    axes: tuple[int, ...] | None = from_input(3, default=None)
+    steps: tuple[int, ...] | None = from_input(4, default=None)
     decides_sizes: ClassVar[bool] = True
     runtime: ClassVar[type[Operator] | None] = RuntimeSlice
 
@@ -201,8 +201,8 @@ class Slice(_Indexing):
 
     starts: Shape = from_input(1)
     ends: Shape = from_input(2)
-    axes: tuple[int, ...] | None = from_input(3, None)
-    steps: tuple[int, ...] | None = from_input(4, None)
+    axes: tuple[int, ...] | None = from_input(3, default=None)
+    steps: tuple[int, ...] | None = from_input(4, default=None)
     takes_sizes: ClassVar[bool] = True
     is_rowwise: ClassVar[bool] = False
     runtime: ClassVar[type[Operator] | None] = RuntimeSliceAlong
@@ -327,7 +327,7 @@ class Pad(_Padding):
 
     pads: Shape = from_input(1)
     mode: str = "constant"
-    axes: tuple[int, ...] | None = from_input(3, None)
+    axes: tuple[int, ...] | None = from_input(3, default=None)
     takes_sizes: ClassVar[bool] = True
     runtime: ClassVar[type[Operator] | None] = RuntimePad
 

@@ -281,7 +281,7 @@ class RuntimeSqueeze(Reshaped):
 class Squeeze(_Alias):
     """x without axes of size 1: those named, or all"""
 
-    axes: tuple[int, ...] | None = from_input(1, None)
+    axes: tuple[int, ...] | None = from_input(1, default=None)
     runtime: ClassVar[type[Operator] | None] = RuntimeSqueeze
 
     def _axes(self, shape: Shape) -> set[int]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, product
+from sofie_rdf.ir.dims import Dim, product, require_equal
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
@@ -37,8 +37,7 @@ class Linear(Operator):
 
 
 def require_equal_inner(a: Dim, b: Dim) -> None:
-    if a != b:
-        raise ShapeError(f"the inner sizes {a} and {b} differ")
+    require_equal(a, b, f"the inner sizes {a} and {b} differ")
 
 
 @operator(since=13, terms=2)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, product, require_equal
+from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, number_of, product, require_equal
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
@@ -90,10 +90,11 @@ class _Pool(_Planes):
         along = self.windows(x.shape)
         ends = [_end(w) for w in along]
         needed = [max(0, end - w.size) for w, end in zip(along, ends, strict=True)]
-        pads = [(int(w.begin), n) for w, n in zip(along, needed, strict=True)]  # type: ignore[arg-type]
+        pads = [(number_of(w.begin), n) for w, n in zip(along, needed, strict=True)]
         padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=filler)
         for at in combinations(*(range(w.kernel) for w in along)):
-            yield padded[(..., *(_every(w, t) for w, t in zip(along, at, strict=True)))]
+            index: tuple[Any, ...] = (..., *(_every(w, t) for w, t in zip(along, at, strict=True)))
+            yield padded[index]
 
 
 def _end(window: Window) -> Any:
@@ -102,7 +103,7 @@ def _end(window: Window) -> Any:
 
 
 def _every(window: Window, position: int) -> slice:
-    first, count = position * window.dilation, int(window.count)  # type: ignore[arg-type]
+    first, count = position * window.dilation, number_of(window.count)
     return slice(first, first + (count - 1) * window.stride + 1 if count else first, window.stride)
 
 
@@ -146,10 +147,11 @@ class AveragePool(_Pool):
 
     def _members(self, window: Window) -> Array:
         """How many elements, and pads where they count, each window has along one axis."""
-        starts = np.arange(window.count) * window.stride - window.begin  # type: ignore[call-overload]
+        size, begin, end = map(number_of, (window.size, window.begin, window.end))
+        starts = np.arange(number_of(window.count)) * window.stride - begin
         positions = starts[:, np.newaxis] + np.arange(window.kernel) * window.dilation
-        before, behind = (window.begin, window.end) if self.count_include_pad else (0, 0)
-        counted = (positions >= -before) & (positions < window.size + behind)
+        before, behind = (begin, end) if self.count_include_pad else (0, 0)
+        counted = (positions >= -before) & (positions < size + behind)
         return np.asarray(np.sum(counted, axis=1))
 
 
@@ -378,7 +380,7 @@ class _Unpool(_Planes):
 
     def scattered(self, x: Array, index: Array, shape: tuple[int, ...]) -> Array:
         """x at its indices in the smallest tensor, which is a corner of one of this shape."""
-        before = tuple(map(int, self._before(x.shape)))  # type: ignore[arg-type]
+        before = tuple(map(number_of, self._before(x.shape)))
         corner = np.zeros(int(np.prod(before, dtype=np.int64)), x.dtype)
         if np.any((index < 0) | (index >= corner.size)):
             raise ValueError("an index is not one of the tensor that was pooled")
@@ -423,7 +425,7 @@ class MaxUnpool(_Unpool):
     """y is 0 but for x[i] at index[i] in the tensor that was pooled"""
 
     kernel_shape: tuple[int, ...]
-    output_shape: Shape | None = from_input(2, None)
+    output_shape: Shape | None = from_input(2, default=None)
     pads: tuple[int, ...] | None = None
     strides: tuple[int, ...] | None = None
     runtime: ClassVar[type[Operator] | None] = RuntimeMaxUnpool
@@ -444,4 +446,4 @@ class MaxUnpool(_Unpool):
 
     def reference(self, x: Array, index: Array) -> Array:
         before = self._before(x.shape) if self.output_shape is None else self.output_shape
-        return self.scattered(x, index, tuple(map(int, before)))  # type: ignore[arg-type]
+        return self.scattered(x, index, tuple(map(number_of, before)))

@@ -245,7 +245,7 @@ class RandomDropout(_Random):
         self, x: TensorType, ratio: TensorType, training: TensorType
     ) -> tuple[TensorType, TensorType]:
         if x.dtype not in FLOATS or ratio.dtype != DType.FLOAT64 or training.dtype != DType.BOOL:
-            raise TypeMismatch("needs floating-point x, a ratio of float64, and whether to train")
+            raise TypeMismatch("needs floating-point x, a ratio of float64, and training as a bool")
         if ratio.size != 1 or training.size != 1:
             raise ShapeError("needs one ratio, and one answer to whether to train")
         return x, TensorType(DType.BOOL, x.shape)

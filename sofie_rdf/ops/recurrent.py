@@ -64,7 +64,8 @@ class Activation:
             case "Elu":
                 return Elu(self.alpha).reference(x)
             case _:
-                return _PLAIN[self.name].reference(x)
+                found: Array = _PLAIN[self.name].reference(x)
+                return found
 
     @property
     def cxx(self) -> str:
@@ -229,14 +230,12 @@ class Recurrent(Operator):
         cells = [self.cell(gates, peepholes=peepholes) for gates in self.functions()]
         fields = [number for _, numbers in cells for number in numbers]
         if self.directions == 2:
-            return Functor(
-                f"sofie::BothDirections<{cells[0][0]}, {cells[1][0]}>", tuple(fields)
-            )
+            return Functor(f"sofie::BothDirections<{cells[0][0]}, {cells[1][0]}>", tuple(fields))
         reverse = "true" if self.direction == "reverse" else "false"
         return Functor(f"sofie::OneDirection<{cells[0][0]}, {reverse}>", tuple(fields))
 
     def cell_of(self, name: str, gates: Gates, *flags: bool) -> tuple[str, tuple[float, ...]]:
-        """A C++ class with these flags; its fields are alpha and beta of each gate, and the clip."""
+        """A C++ class with these flags; its fields are alpha and beta of each gate, and clip."""
         words = ("true" if flag else "false" for flag in (self.clip is not None, *flags))
         arguments = ", ".join((*(gate.cxx for gate in gates), *words))
         pairs = [number for gate in gates for number in (gate.alpha, gate.beta)]
@@ -380,7 +379,7 @@ class RNN(Recurrent):
     ) -> tuple[TensorType, ...]:
         return self.types(x, w, r, b, sequence_lens, initial_h)
 
-    def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:
+    def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:  # noqa: ARG002
         return self.cell_of("RnnCell", gates)
 
     def reference(
@@ -434,7 +433,7 @@ class GRU(Recurrent):
     def kind(self) -> str:
         return "sofie::LinearGruKind" if self.linear_before_reset else "sofie::GruKind"
 
-    def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:
+    def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:  # noqa: ARG002
         name = "LinearGruCell" if self.linear_before_reset else "GruCell"
         return self.cell_of(name, gates)
 
@@ -462,7 +461,7 @@ class GRU(Recurrent):
 
 @operator(since=22, ulp=8, terms=4)
 class LSTM(Recurrent):
-    """c[t] = f * c[t-1] + i * g(..), h[t] = o * h(c[t]) along a sequence, in one direction or in both
+    """c[t] = f * c[t-1] + i * g(..), h[t] = o * h(c[t]) along a sequence, either way or both
 
     i, o and f are f(x[t] W + h[t-1] R + p * c + b), each with weights of its own; o sees c[t].
     """

@@ -68,7 +68,7 @@ def _dynamic(shape: Shape) -> int:
 class _Known(_Reduction):
     """A reduction over axes that are known when the model is read."""
 
-    axes: tuple[int, ...] | None = from_input(1, None)
+    axes: tuple[int, ...] | None = from_input(1, default=None)
     keepdims: bool = True
     noop_with_empty_axes: bool = False
 
@@ -186,7 +186,7 @@ class _Mean(_Reduction):
             return np.zeros_like(total)
         # Towards zero. The magnitude as a number without sign, which the least number has, too.
         size = np.where(total < 0, np.negative(total), total).astype(f"u{x.dtype.itemsize}")
-        quotient = (size.astype(np.uint64) // np.uint64(count)).astype(x.dtype)
+        quotient: Array = (size.astype(np.uint64) // np.uint64(count)).astype(x.dtype)
         return np.where(total < 0, np.negative(quotient), quotient).astype(x.dtype)
 
 

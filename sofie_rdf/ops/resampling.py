@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, product
+from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, number_of, product
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
@@ -187,7 +187,8 @@ class RuntimeResize(_Resize):
         """The same operator with these inputs as attributes."""
         given = {"roi": roi, "scales": scales, "sizes": sizes}
         lists = {k: tuple(v.tolist()) for k, v in given.items() if v is not None}
-        return Resize(**self.attributes(), **lists)
+        attributes: dict[str, Any] = {**self.attributes(), **lists}
+        return Resize(**attributes)
 
     def reference(
         self,
@@ -212,9 +213,9 @@ class Resize(_Resize):
     keep_aspect_ratio_policy: str = "stretch"
     mode: str = "nearest"
     nearest_mode: str = "round_prefer_floor"
-    roi: tuple[float, ...] | None = from_input(1, None)
-    scales: tuple[float, ...] | None = from_input(2, None)
-    sizes: Shape | None = from_input(3, None)
+    roi: tuple[float, ...] | None = from_input(1, default=None)
+    scales: tuple[float, ...] | None = from_input(2, default=None)
+    sizes: Shape | None = from_input(3, default=None)
     runtime: ClassVar[type[Operator] | None] = RuntimeResize
 
     def infer(self, x: TensorType) -> TensorType:
@@ -387,7 +388,7 @@ class Resize(_Resize):
         """Which elements each result is made of along one axis, and what each counts."""
         axis, scale = axes[number], self._scale(axes, number)
         at = self._coordinates(axes, number)
-        size = int(axis.size)  # type: ignore[arg-type]
+        size = number_of(axis.size)
         if self.mode == "nearest":
             return np.clip(self._rounded(at, scale), 0, size - 1)[:, np.newaxis], np.ones(
                 (len(at), 1)
@@ -410,14 +411,15 @@ class Resize(_Resize):
         if axis.wanted is None or (axis.count == axis.size and self._by_size):
             return 1.0
         if self.keep_aspect_ratio_policy == "stretch":
-            return axis.count / axis.size  # type: ignore[operator,return-value]
-        scales = [a.wanted / a.size for a in axes if a.wanted is not None]  # type: ignore[operator]
-        return min(scales) if self.keep_aspect_ratio_policy == "not_larger" else max(scales)  # type: ignore[type-var,return-value]
+            return number_of(axis.count) / number_of(axis.size)
+        wanted = ((a.wanted, a.size) for a in axes if a.wanted is not None)
+        scales = [number_of(target) / number_of(size) for target, size in wanted]
+        return min(scales) if self.keep_aspect_ratio_policy == "not_larger" else max(scales)
 
     def _coordinates(self, axes: Sequence[Axis], number: int) -> Array:
         """Where in the old axis the elements of the new one are."""
         axis, scale = axes[number], self._scale(axes, number)
-        size, count = int(axis.size), int(axis.count)  # type: ignore[arg-type]
+        size, count = number_of(axis.size), number_of(axis.count)
         # The new size before it was rounded.
         width = float(count) if axis.scale is None and self._by_size else scale * size
         j, last = np.arange(count, dtype=np.float64), size - 1
@@ -442,7 +444,7 @@ class Resize(_Resize):
         rounding = self.nearest_mode
         if rounding == "simple":
             rounding = "ceil" if scale < 1 else "floor"
-        functions = {
+        functions: dict[str, Callable[[Array], Array]] = {
             "floor": np.floor,
             "ceil": np.ceil,
             "round_prefer_floor": lambda x: np.ceil(x - 0.5),
@@ -454,7 +456,7 @@ class Resize(_Resize):
         """What an element at this distance counts: a triangle, or Keys' cubic convolution."""
         d = np.abs(distance)
         if self.mode == "linear":
-            return np.maximum(1 - d, 0)
+            return np.asarray(np.maximum(1 - d, 0))
         a = self.cubic_coeff_a
         # As products, so that what is nearly 0 is exact.
         near = (1 - d) * (1 + d - (a + 2) * d**2)

@@ -154,8 +154,8 @@ class DFT(_Fourier):
     the spectrum of a real signal is computed, or given.
     """
 
-    dft_length: Number | None = from_input(1, None)
-    axis: int | tuple[int, ...] = from_input(2, -2)
+    dft_length: Number | None = from_input(1, default=None)
+    axis: int | tuple[int, ...] = from_input(2, default=-2)
     inverse: bool = False
     onesided: bool = False
     runtime: ClassVar[type[Operator] | None] = RuntimeDFT
@@ -206,9 +206,7 @@ def _around(shape: Shape, axis: int) -> Shape:
 class _ShortTime(_Fourier):
     inverse: ClassVar[bool] = False  # type: ignore[misc]
 
-    def frames(
-        self, x: Array, step: int, window: Array | None, n: int
-    ) -> Array:
+    def frames(self, x: Array, step: int, window: Array | None, n: int) -> Array:
         if n > x.shape[1] or step < 1 or n < 1:
             raise ShapeError(f"cannot cut {x.shape[1]} into frames of {n} in steps of {step}")
         count = (x.shape[1] - n) // step + 1
@@ -270,7 +268,7 @@ class STFT(_ShortTime):
     """y[b, f, k] = sum_j window[j] * x[b, f * frame_step + j] * e^(-2 pi i j k / frame_length)"""
 
     frame_step: Number = from_input(1)
-    frame_length: Number | None = from_input(3, None)
+    frame_length: Number | None = from_input(3, default=None)
     onesided: bool = True
     runtime: ClassVar[type[Operator] | None] = RuntimeSTFT
 
@@ -389,6 +387,7 @@ class _KnownWindow(_Window):
         return self.type_of(n)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        assert not inputs
         arguments = self.functor, Tensor(outputs[0]), int(self.periodic)
         return Call("sofie::signal_window", arguments)
 
@@ -415,7 +414,7 @@ class RuntimeHammingWindow(_RuntimeWindow, _HammingWindow):
 
 @operator(domain="sofie", ulp=2, terms=2)
 class RuntimeBlackmanWindow(_RuntimeWindow, _BlackmanWindow):
-    """y[i] = 0.42 - 0.5 * cos(2 pi * i / n) + 0.08 * cos(4 pi * i / n), for an n that is computed"""
+    """y[i] = 0.42 - 0.5 * cos(2 pi * i / n) + 0.08 * cos(4 pi * i / n), for a computed n"""
 
     output_datatype: DType = DType.FLOAT32
     periodic: bool = True
@@ -519,13 +518,14 @@ class RuntimeMelWeightMatrix(_MelFilters):
         lower_edge_hertz: Array,
         upper_edge_hertz: Array,
     ) -> Array:
-        whole = (int(a.item()) for a in (num_mel_bins, dft_length, sample_rate))
-        return self.triangles(*whole, float(lower_edge_hertz.item()), float(upper_edge_hertz.item()))
+        filters, length, rate = (int(a.item()) for a in (num_mel_bins, dft_length, sample_rate))
+        low, high = float(lower_edge_hertz.item()), float(upper_edge_hertz.item())
+        return self.triangles(filters, length, rate, low, high)
 
 
 @operator(since=17, ulp=2)
 class MelWeightMatrix(_MelFilters):
-    """y[b, m] = triangle m at bin b of a spectrum; its edges are evenly spread in log(1 + f / 700)"""
+    """y[b, m] = triangle m at bin b of a spectrum; its edges are even in log(1 + f / 700)"""
 
     num_mel_bins: int | tuple[int, ...] = from_input(0)
     dft_length: int | tuple[int, ...] = from_input(1)
@@ -551,6 +551,7 @@ class MelWeightMatrix(_MelFilters):
         return self.type_of(length // 2 + 1, filters)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        assert not inputs
         functor = Functor("sofie::MelFilters", self._numbers())
         return Call("sofie::mel_weights", (functor, Tensor(outputs[0])))
 

@@ -121,7 +121,7 @@ def _fall(
     x: Array, roots: Array, features: Array, thresholds: Array, modes: Array, children: Array
 ) -> Array:
     """The leaf of each event in each tree: all of them go on by a level at a time."""
-    node = np.broadcast_to(roots.astype(np.int64), (len(x), len(roots))).copy()
+    node: Array = np.broadcast_to(roots.astype(np.int64), (len(x), len(roots))).copy()
     event, tree = np.nonzero(modes[node] != LEAF)
     while len(event):
         here = node[event, tree]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from functools import reduce
 from typing import TypeAlias
 
-from sofie_rdf.ir.dims import Dim, align, evaluate, maximum, symbols_of
+from sofie_rdf.ir.dims import Dim, align, evaluate, largest, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 
-__all__ = ["Argument", "Grown", "MemoryPlan", "Place", "Scratch", "Weight", "plan_memory"]
+__all__ = [
+    "NOMINAL",
+    "Argument",
+    "Grown",
+    "MemoryPlan",
+    "Place",
+    "Scratch",
+    "Weight",
+    "plan_memory",
+]
 
 ALIGNMENT = 64
 # The size that a dynamic axis is taken to have when buffers are compared.
@@ -69,17 +77,23 @@ class _Buffer:
         return self.first <= other.last and other.first <= self.last
 
 
-def plan_memory(graph: Graph) -> MemoryPlan:
-    """Places for all values, so that two values share memory only if no node needs both."""
+def plan_memory(graph: Graph, *, is_body: bool = False) -> MemoryPlan:
+    """Places for all values, so that two values share memory only if no node needs both.
+
+    The outputs of a body are tensors that bring memory of their own, as if the data decided them.
+    """
     roots = _roots(graph)
     places: dict[str, Place] = {name: Argument(name) for name in graph.inputs}
     places |= {name: Weight(name) for name in graph.constants}
     copies = []
-    for name in graph.outputs:
-        if roots[name] in places:
-            copies.append((roots[name], name))
+    for name in sorted(graph.outputs, key=lambda name: roots[name] != name):
+        root = roots[name]
+        # Such a tensor has one shape: what has another one is not computed in it.
+        reshaped = root != name and (is_body or _has_own_memory(graph, root, name))
+        if root in places or reshaped:
+            copies.append((root, name))
         else:
-            places[roots[name]] = Argument(name)
+            places[root] = Argument(name)
     for node in graph.nodes:
         for name in node.outputs:
             if _is_grown(graph, node, name):
@@ -87,7 +101,8 @@ def plan_memory(graph: Graph) -> MemoryPlan:
         for name, type_ in graph.workspace(node).items():
             if not symbols_of(type_.size) <= set(graph.symbols):
                 places[name] = Grown(name)
-    offsets, nbytes = _assign(list(_buffers(graph, roots, places)))
+    copied = {source for source, _ in copies}
+    offsets, nbytes = _assign(list(_buffers(graph, roots, places, copied)))
     places |= {root: Scratch(root, offset) for root, offset in offsets.items()}
     # Workspaces are no values: nothing is another name for one.
     roots |= {name: name for name in places if name not in roots}
@@ -96,6 +111,13 @@ def plan_memory(graph: Graph) -> MemoryPlan:
 
 def _is_grown(graph: Graph, node: Node, value: str) -> bool:
     return node.op.decides_sizes or graph.is_decided_by_data(value)
+
+
+def _has_own_memory(graph: Graph, root: str, output: str) -> bool:
+    """Whether an output, or the computed value that it is another form of, grows with the data."""
+    maker = graph.producers.get(root)
+    grows = maker is not None and _is_grown(graph, maker, root)
+    return grows or graph.is_decided_by_data(output)
 
 
 def _roots(graph: Graph) -> dict[str, str]:
@@ -108,8 +130,9 @@ def _roots(graph: Graph) -> dict[str, str]:
 
 
 def _buffers(
-    graph: Graph, roots: Mapping[str, str], places: Mapping[str, Place]
+    graph: Graph, roots: Mapping[str, str], places: Mapping[str, Place], copied: Set[str]
 ) -> Iterable[_Buffer]:
+    """What needs scratch memory; what is ``copied`` to an output is needed until the end."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for step, node in enumerate(graph.nodes):
@@ -118,7 +141,8 @@ def _buffers(
                 first.setdefault(roots[value], step)
                 last[roots[value]] = step
     for root, step in first.items():
-        yield _Buffer(root, graph.types[root].nbytes, step, last[root])
+        end = len(graph.nodes) if root in copied else last[root]
+        yield _Buffer(root, graph.types[root].nbytes, step, end)
     for step, node in enumerate(graph.nodes):
         for name, type_ in graph.workspace(node).items():
             if name not in places:
@@ -173,5 +197,5 @@ def _by_slot(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
     for slot in slots:
         offsets |= {buffer.root: end for buffer in slot}
         sizes = dict.fromkeys(buffer.nbytes for buffer in slot)
-        end = end + align(reduce(maximum, sizes), ALIGNMENT)
+        end = end + align(largest(sizes), ALIGNMENT)
     return offsets, end

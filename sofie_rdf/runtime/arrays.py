@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.errors import InputError, nearest
+from sofie_rdf.errors import InputError, TypeMismatch, nearest
 from sofie_rdf.ir.dims import Size, evaluate, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType, concrete
+from sofie_rdf.ops.sequences import SEQUENCE_PARTS, pack, unpack
 
-__all__ = ["bind_inputs"]
+__all__ = ["bind_inputs", "with_sequences"]
 
 
 def bind_inputs(
@@ -44,7 +45,7 @@ def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> d
             remedy=f"Its inputs are {', '.join(graph.inputs)}",
         )
     given = dict(zip(graph.inputs, arrays, strict=False))
-    for name, array in named.items():
+    for name, array in _without_sequences(graph, named).items():
         if name not in graph.inputs:
             raise InputError(
                 f"model {graph.name!r} has no input {name!r}",
@@ -57,6 +58,40 @@ def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> d
     if missing:
         raise InputError(f"input {missing[0]!r} of model {graph.name!r} is missing")
     return given
+
+
+def _without_sequences(graph: Graph, named: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with each list of arrays, for an input that is a sequence, as its tensors."""
+    found: dict[str, Any] = {}
+    for name, value in named.items():
+        elements, shapes, present = (f"{name}.{part}" for part in SEQUENCE_PARTS)
+        if name in graph.inputs or elements not in graph.inputs or shapes not in graph.inputs:
+            found[name] = value
+            continue
+        single = isinstance(value, np.ndarray)
+        items = [] if value is None else [value] if single else [np.asarray(v) for v in value]
+        dtype, axes = graph.types[elements].dtype.numpy, graph.types[shapes].shape[1]
+        try:
+            found[elements], rows = pack(items, dtype)
+        except TypeMismatch as error:
+            raise InputError(f"input {name!r}: {error.thing} ({dtype} is needed)") from None
+        found[shapes] = rows if items or not isinstance(axes, int) else rows.reshape(0, axes)
+        if present in graph.inputs:
+            found[present] = np.array(value is not None)
+    return found
+
+
+def with_sequences(outputs: Mapping[str, Array]) -> dict[str, Any]:
+    """The outputs, with a list of arrays (or None) for each that is a sequence."""
+    found: dict[str, Any] = dict(outputs)
+    for key in outputs:
+        name = key.removesuffix(f".{SEQUENCE_PARTS[0]}")
+        elements, shapes, present = (f"{name}.{part}" for part in SEQUENCE_PARTS)
+        if name != key and shapes in outputs:
+            there = found.pop(present, True)
+            items = unpack(found.pop(elements), found.pop(shapes))
+            found[name] = items if there else None
+    return found
 
 
 def _as_input(name: str, type_: TensorType, array: Any) -> Array:

@@ -11,7 +11,7 @@ from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import TensorType
+from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.runtime.interpreter import declare, import_root
 from sofie_rdf.runtime.session import Compiled
 
@@ -166,7 +166,7 @@ def make_functor(
     if type(nslots) is not int or nslots < 1:
         raise InputError(f"nslots must be a positive number, not {nslots!r}")
     kinds = [
-        compiled.graph.types[name].dtype.cxx
+        _column_type(compiled.graph.types[name].dtype)
         for name, size in layout.inputs.items()
         for _ in range(size)
     ]
@@ -190,6 +190,17 @@ def _functor(compiled: Compiled, layout: _Layout, types: Sequence[str], nslots: 
     return scope.make(compiled.weights, nslots)
 
 
+def _column_type(dtype: DType) -> str:
+    """What a column of such elements holds: `sofie::ColumnOf`."""
+    return "float" if dtype.is_half or dtype.is_storage else dtype.cxx
+
+
+def _as_column(result: str, dtype: DType, *, vector: bool) -> str:
+    if _column_type(dtype) == dtype.cxx:
+        return result if vector else f"{result}[0]"
+    return f"sofie::as_floats({result})" if vector else f"static_cast<float>({result}[0])"
+
+
 def _functor_text(layout: _Layout, types: Sequence[str]) -> str:
     graph = layout.graph
     parameters = ", ".join(f"{t} c{i}" for i, t in enumerate(types))
@@ -202,13 +213,13 @@ def _functor_text(layout: _Layout, types: Sequence[str]) -> str:
         position += size
     result = ""
     for number, (name, size) in enumerate(layout.outputs.items()):
-        kind = graph.types[name].dtype.cxx
+        dtype = graph.types[name].dtype
         vector = name == layout.output and size != 1
-        memory = f"ROOT::RVec<{kind}> out{number}({size})"
-        lines.append(f"      {memory if vector else f'{kind} out{number}[{size}]'};")
+        memory = f"ROOT::RVec<{dtype.cxx}> out{number}({size})"
+        lines.append(f"      {memory if vector else f'{dtype.cxx} out{number}[{size}]'};")
         arguments.append(f"out{number}.data()" if vector else f"out{number}")
         if name == layout.output:
-            result = f"out{number}" if vector else f"out{number}[0]"
+            result = _as_column(f"out{number}", dtype, vector=vector)
     return f"""struct Score {{
    static auto run(Session &session, {parameters})
    {{

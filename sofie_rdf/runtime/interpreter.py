@@ -16,12 +16,21 @@ from typing import Any, TypeVar
 from sofie_rdf.emit.session import include_directory
 from sofie_rdf.errors import JitError, MissingDependency
 
-__all__ = ["InstructionSet", "declare", "import_root", "instruction_set", "quietly"]
+__all__ = [
+    "InstructionSet",
+    "declare",
+    "has_header",
+    "import_root",
+    "include_from",
+    "instruction_set",
+    "quietly",
+]
 
 T = TypeVar("T")
 
 _lock = threading.Lock()
 _declared: set[str] = set()
+_folders: set[Path] = set()
 
 
 def import_root() -> Any:
@@ -113,6 +122,22 @@ def _prepare() -> None:
     ok, message = _declare_quietly(_prelude())
     if not ok:
         raise JitError(f"ROOT's interpreter does not work: {message}")
+
+
+def include_from(folder: Path) -> None:
+    """Look for headers there, too."""
+    with _lock:
+        _prepare()
+        if folder not in _folders:
+            import_root().gInterpreter.AddIncludePath(str(folder))
+            _folders.add(folder)
+
+
+def has_header(name: str) -> bool:
+    """Whether the interpreter finds this header."""
+    with _lock:
+        _prepare()
+        return _declare_quietly(f'#if !__has_include("{name}")\n#error absent\n#endif\n')[0]
 
 
 def _declare_quietly(text: str) -> tuple[bool, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.emit.ports import Interface
-from sofie_rdf.emit.session import Emission, emit, namespace_of
+from sofie_rdf.emit.session import Emission, emit, namespace_of, operators_in
 from sofie_rdf.errors import InputError, JitError, ShapeError
 from sofie_rdf.ir.dims import evaluate as evaluate_dim
 from sofie_rdf.ir.graph import Graph
@@ -21,9 +21,15 @@ from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.interpreter import declare, import_root, quietly
+from sofie_rdf.runtime.interpreter import (
+    declare,
+    has_header,
+    import_root,
+    include_from,
+    quietly,
+)
 
-__all__ = ["Compiled", "compile_graph"]
+__all__ = ["Compiled", "compile_graph", "pointers"]
 
 _CALL = ctypes.CFUNCTYPE(
     ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
@@ -63,26 +69,38 @@ class Compiled:
         """The outputs by name. Arrays must have the types of the graph; from any thread."""
         graph = self.graph
         inputs = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
-        outputs = {
-            name: np.empty(concrete(graph.types[name].shape, sizes), graph.types[name].dtype.numpy)
-            for name in graph.outputs
-            if name not in self.owned
-        }
-        memory = (outputs[n].ctypes.data if n in outputs else None for n in graph.outputs)
+        outputs = self.buffers(sizes)
         session = self._borrow()
         try:
             message = self.entries["call"](
                 session,
                 (ctypes.c_size_t * max(1, len(graph.symbols)))(*(sizes[s] for s in graph.symbols)),
-                (ctypes.c_void_p * max(1, len(inputs)))(*(a.ctypes.data for a in inputs)),
-                (ctypes.c_void_p * len(graph.outputs))(*memory),
+                pointers(inputs),
+                pointers([outputs.get(name) for name in graph.outputs]),
             )
             if message:
-                raise InputError(f"{self.emission.name}: {message.decode(errors='replace')}")
-            found = {name: self._result(session, i) for i, name in enumerate(self.owned)}
+                raise InputError(self._placed(message.decode(errors="replace")))
+            outputs.update(self.results(session))
         finally:
             self.idle.append(session)
-        return {name: outputs[name] if name in outputs else found[name] for name in graph.outputs}
+        return {name: outputs[name] for name in graph.outputs}
+
+    def buffers(self, sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Memory for the outputs that the caller holds: all but those that the Session has."""
+        types = {name: self.graph.types[name] for name in self.graph.outputs}
+        try:
+            return {
+                name: np.empty(concrete(type_.shape, sizes), type_.dtype.numpy)
+                for name, type_ in types.items()
+                if name not in self.owned
+            }
+        except (ValueError, ArithmeticError) as error:
+            given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+            raise InputError(self._placed(f"has no output for the sizes {given}")) from error
+
+    def results(self, session: int) -> dict[str, Array]:
+        """Copies of the outputs that this Session has, as its last call left them."""
+        return {name: self._result(session, i) for i, name in enumerate(self.owned)}
 
     @cached_property
     def owned(self) -> tuple[str, ...]:
@@ -99,12 +117,23 @@ class Compiled:
             ctypes.memmove(array.ctypes.data, address, array.nbytes)
         return array
 
+    def _placed(self, message: str) -> str:
+        """The message of a kernel behind the model's name, as those of the emitted code are."""
+        prefix = f"{self.emission.name}: "
+        return message if message.startswith(prefix) else prefix + message
+
     def _borrow(self) -> int:
         # Appending to and popping from a list are atomic: threads need no lock here.
         try:
             return self.idle.pop()
         except IndexError:
             return int(self.entries["create"](self.weights))
+
+
+def pointers(arrays: Sequence[Array | None]) -> Any:
+    """The addresses of the arrays' memory, as a C array."""
+    addresses = (None if a is None else a.ctypes.data for a in arrays)
+    return (ctypes.c_void_p * max(1, len(arrays)))(*addresses)
 
 
 def _release(entries: Mapping[str, Any], weights: int, idle: list[int]) -> None:
@@ -120,6 +149,7 @@ def compile_graph(graph: Graph) -> Compiled:
     digest = hashlib.sha256(emit(graph, plan, namespace="sofie_model").header.encode()).hexdigest()
     namespace = f"{namespace_of(graph.name)}_{digest[:12]}"
     emission = emit(graph, plan, namespace=namespace)
+    _find_headers(graph)
     declare(emission.header)
     declare(_entry_points(graph, namespace))
     entries = _entries(namespace)
@@ -131,6 +161,20 @@ def compile_graph(graph: Graph) -> Compiled:
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     try_out(compiled)
     return compiled
+
+
+def _find_headers(graph: Graph) -> None:
+    """Nothing, where the interpreter finds the headers of somebody's own operators; or JitError."""
+    for op in {type(operator): None for operator in operators_in(graph)}:
+        source = op.source()
+        if source is None or not op.header:
+            continue
+        include_from(source.parent)
+        if not has_header(op.header):
+            raise JitError(
+                f"operator {op.full_name()} needs the C++ header {op.header!r}, which is not found",
+                remedy=f"Put it beside {source}, or its folder into ROOT_INCLUDE_PATH",
+            )
 
 
 # What the emitted `linked()` returns when it has been linked; else Cling returns something.

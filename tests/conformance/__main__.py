@@ -10,69 +10,66 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.conformance import nodes
+from tests.conformance.suite import EXCLUDED, excluded, operators_of, suite
+from tests.conformance.workers import outcomes
 
 OUT = Path(__file__).resolve().parents[2] / "out" / "conformance.md"
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """0 where every test passes that is not excluded."""
     pattern = arguments[0] if arguments else ".*"
-    names = [n for n in nodes.suite() if re.fullmatch(pattern, n)]
-    wanted = [n for n in names if not nodes.excluded(n)]
+    names = [n for n in suite() if re.fullmatch(pattern, n)]
+    if not names:
+        sys.stderr.write(f"No test of ONNX is called {pattern!r}\n")
+        return 2
     start = time.monotonic()
-    wrong: dict[str, str] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for found in pool.map(nodes.outcomes, nodes.batches(wanted)):
-            wrong |= {name: message for name, message in found.items() if message}
-            sys.stdout.write(".")
-            sys.stdout.flush()
+    found = outcomes([n for n in names if not excluded(n)], os.cpu_count() or 1, _progress)
     sys.stdout.write(f" {time.monotonic() - start:.0f} s\n")
-    text = "\n".join([*_kinds(names, wrong), "", *_operators(names, wrong), "", *_left_out(names)])
+    wrong = {name: message for name, message in found.items() if message}
+    kinds = {name: [suite()[name].kind] for name in names}
+    operators = {name: operators_of(name) for name in names if "_expanded" not in name}
+    parts = (_table("tests", kinds, wrong), _table("operator", operators, wrong), _left_out(names))
+    text = "\n".join(line for part in parts for line in (*part, ""))
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(text + "\n")
-    failures = [f"FAILED {name}: {message[:300]}" for name, message in wrong.items()]
-    sys.stdout.write("\n".join([text, *failures, ""]))
+    OUT.write_text(text)
+    failures = [f"FAILED {name}: {message[:300]}\n" for name, message in wrong.items()]
+    sys.stdout.write("".join([text, *failures]))
     return 1 if wrong else 0
 
 
-def _kinds(names: Iterable[str], wrong: Mapping[str, str]) -> Iterable[str]:
-    yield "| tests | in the suite | pass | fail | left out |"
+def _progress() -> None:
+    sys.stdout.write(".")
+    sys.stdout.flush()
+
+
+def _table(
+    title: str, groups: Mapping[str, Iterable[str]], wrong: Mapping[str, str]
+) -> Iterator[str]:
+    """What passes, by the groups that each test is in."""
+    yield f"| {title} | in the suite | pass | fail | left out |"
     yield "| --- | --- | --- | --- | --- |"
-    groups = defaultdict(list)
-    for name in names:
-        groups[nodes.kind_of(name)].append(name)
-    for kind, members in groups.items():
-        yield f"| {kind} | {len(members)} | {_counts(members, wrong)} |"
+    members = defaultdict(list)
+    for name, listed in groups.items():
+        for group in listed:
+            members[group].append(name)
+    for group in members if title == "tests" else sorted(members):
+        names = members[group]
+        failed, out = sum(n in wrong for n in names), sum(excluded(n) is not None for n in names)
+        passed = len(names) - failed - out
+        yield f"| {group} | {len(names)} | {passed} | {failed} | {out} |"
 
 
-def _operators(names: Iterable[str], wrong: Mapping[str, str]) -> Iterable[str]:
-    yield "| operator | tests | pass | fail | left out |"
-    yield "| --- | --- | --- | --- | --- |"
-    groups = defaultdict(list)
-    for name in names:
-        for op in {n.op_type for n in nodes.every_node(nodes.suite()[name].model.graph)}:
-            if "_expanded" not in name:
-                groups[op].append(name)
-    for op, members in sorted(groups.items()):
-        yield f"| {op} | {len(members)} | {_counts(members, wrong)} |"
-
-
-def _counts(members: list[str], wrong: Mapping[str, str]) -> str:
-    failed = sum(n in wrong for n in members)
-    out = sum(nodes.excluded(n) is not None for n in members)
-    return f"{len(members) - failed - out} | {failed} | {out}"
-
-
-def _left_out(names: Iterable[str]) -> Iterable[str]:
+def _left_out(names: Sequence[str]) -> Iterator[str]:
     yield "Left out:"
-    for entry in nodes.EXCLUDED:
-        matching = [n for n in names if nodes.excluded(n) is entry]
-        yield f"* {len(matching)}: {entry.reason} ({', '.join(matching)})"
+    yield ""
+    for entry in EXCLUDED:
+        matching = [n for n in names if excluded(n) is entry]
+        if matching:
+            yield f"* {len(matching)}: {entry.reason} ({', '.join(matching)})"
 
 
 if __name__ == "__main__":

@@ -207,16 +207,25 @@ def test_the_mask_of_an_old_dropout_can_be_multiplied() -> None:
     refused(model(nodes, {"x": ["N", 3]}, opset=10), TypeMismatch, "bool and float32")
 
 
-def test_a_training_mode_that_is_a_list_or_computed() -> None:
-    one = node("Dropout", "x - t", "y", "n")
-    for flags, good in (([False], True), ([True], False), ([False, True], False)):
-        proto = model([one], {"x": [3]}, "y", {"t": np.array(flags)})
-        if good:
-            assert read(proto).nodes[0].inputs == ("x",)
-        else:
-            refused(proto, UnsupportedOperator, "training mode")
-    computed = model([one], [typed("x", [3]), typed("t", [], BOOL)])
-    refused(computed, UnsupportedOperator, "training mode")
+@pytest.mark.parametrize("ratio", ["-", "r"])
+def test_a_training_mode_that_is_computed(ratio: str) -> None:
+    inputs = [typed("x", [3]), typed("r", []), typed("t", [], BOOL)]
+    graph = read(model([node("Dropout", f"x {ratio} t", "y", "n")], inputs))
+    x, r = numbers(3), np.array(0.5, np.float32)
+    idle = evaluate(graph, {"x": x, "r": r, "t": np.array(False)})["y"]
+    np.testing.assert_array_equal(idle, x)
+    busy = evaluate(graph, {"x": x, "r": r, "t": np.array(True)})["y"]
+    assert set(busy) <= {0.0, *(2 * x)}
+
+
+@pytest.mark.parametrize("flags", [[False], [True], [False, True]])
+def test_a_training_mode_that_is_a_list(flags: list[bool]) -> None:
+    """One element is one answer; more of them are none."""
+    proto = model([node("Dropout", "x - t", "y", "n")], {"x": [3]}, "y", {"t": np.array(flags)})
+    if len(flags) > 1:
+        refused(proto, ShapeError, "one answer to whether to train")
+        return
+    assert [n.op.name for n in read(proto).nodes] == ["RandomDropout" if flags[0] else "Dropout"]
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 13, 14, NEWEST])
@@ -284,11 +293,6 @@ def test_the_bounds_of_an_old_clip_have_the_type_of_x(element: Any) -> None:
         (node("LogSoftmax", "", "y", "n"), GraphError, "inputs"),
         (node("Softmax", "x", "y", "n", axis=[1]), GraphError, "'axis'"),
         (
-            node("BatchNormalization", "x w w w w", "y", "n", spatial=0),
-            UnsupportedOperator,
-            "spatial",
-        ),
-        (
             node("BatchNormalization", "x w w w w", "y", "n", eps=1.0),
             UnsupportedOperator,
             "'epsilon'",
@@ -316,3 +320,22 @@ def test_rules_end_where_the_new_form_begins() -> None:
     for name in ("Constant", "Dropout"):
         assert has_rule(name, NEWEST)
     assert not has_rule("Relu", 7)
+
+
+@pytest.mark.parametrize("directions", [None, [0, 0], [0, 1]])
+def test_a_scan_of_opset_8_is_one_for_each_event(directions: list[int] | None) -> None:
+    """h[t] = h[t-1] + a[t] * b[t], with all h[t] beside the last one."""
+    inner = [node("Mul", "a b", "p"), node("Add", "h p", "next"), node("Identity", "next", "all")]
+    values = [typed(n, [2]) for n in ("h", "a", "b")]
+    body = onnx.helper.make_graph(inner, "body", values, [typed(n, [2]) for n in ("next", "all")])
+    given: dict[str, Any] = {} if directions is None else {"directions": directions}
+    scan = node("Scan", "- s x y", "last every", "n", body=body, num_scan_inputs=2, **given)
+    inputs = {"s": ["N", 2], "x": ["N", "T", 2], "y": ["N", "T", 2]}
+    s, x, y = numbers(3, 2), numbers(3, 5, 2), numbers(5, 3, 2).reshape(3, 5, 2)
+    found = evaluate(read(model([scan], inputs, "last every", opset=8)), {"s": s, "x": x, "y": y})
+    backward = bool(directions and directions[1])
+    every = s[:, None] + np.cumsum(x * (y[:, ::-1] if backward else y), axis=1)
+    np.testing.assert_allclose(found["every"], every, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found["last"], every[:, -1], rtol=1e-6, atol=1e-6)
+    scan.input[0] = "x"
+    refused(model([scan], inputs, "last every", opset=8), UnsupportedOperator, "length")

@@ -106,9 +106,11 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *sc
 {
    const sofie::Size N = static_cast<sofie::Size>(N_);
    const Weights &w = *weights_;
-   scratch_.require(128 * sofie::floor_div(256 * N + 63, 64));
+   const sofie::Size begin1_ = 256 * N;
+   const sofie::Size begin2_ = begin1_ + 256 * N;
+   scratch_.require(begin2_);
    char *const slot0_ = scratch_.at(0);
-   char *const slot1_ = scratch_.at(64 * sofie::floor_div(256 * N + 63, 64));
+   char *const slot1_ = scratch_.at(begin1_);
    float *const relu1_output = reinterpret_cast<float *>(slot0_);
    float *const relu2_output = reinterpret_cast<float *>(slot1_);
    float *const relu3_output = reinterpret_cast<float *>(slot0_);

@@ -85,10 +85,13 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
    const sofie::Size N = static_cast<sofie::Size>(N_);
    const sofie::Size n_pf = static_cast<sofie::Size>(n_pf_);
    const Weights &w = *weights_;
-   scratch_.require(128 * sofie::floor_div(32 * N + 63, 64) + 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64));
-   char *const slot0_ = scratch_.at(64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64));
+   const sofie::Size begin1_ = 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64);
+   const sofie::Size begin2_ = begin1_ + 64 * sofie::floor_div(32 * N + 63, 64);
+   const sofie::Size begin3_ = begin2_ + 64 * sofie::floor_div(32 * N + 63, 64);
+   scratch_.require(begin3_);
+   char *const slot0_ = scratch_.at(begin1_);
    char *const slot1_ = scratch_.at(0);
-   char *const slot2_ = scratch_.at(64 * sofie::floor_div(32 * N + 63, 64) + 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64));
+   char *const slot2_ = scratch_.at(begin2_);
    float *const dense = reinterpret_cast<float *>(slot0_);
    float *const matmul = reinterpret_cast<float *>(slot1_);
    float *const matmul_2 = reinterpret_cast<float *>(slot2_);
@@ -119,9 +122,11 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
       sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf));
    // concat
    sofie::concat(
-      sofie::View<float, sofie::dyn, 8>(concat, N),
-      sofie::View<const float, sofie::dyn, 4>(matmul_2, N),
-      sofie::View<const float, sofie::dyn, 4>(dense, N));
+      N,
+      sofie::Sizes<2>{{4, 4}},
+      sofie::View<float>(concat),
+      sofie::View<const float>(matmul_2),
+      sofie::View<const float>(dense));
    // positive
    sofie::map(
       sofie::Greater{},
@@ -148,9 +153,12 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
       sofie::View<const float, sofie::dyn>(where, 8 * N),
       sofie::View<const float, sofie::dyn>(where, 8 * N));
    // transpose
-   sofie::transpose<1, 0>(
-      sofie::View<float, 8, sofie::dyn>(transpose, N),
-      sofie::View<const float, sofie::dyn, 8>(add, N));
+   sofie::read_strided(
+      sofie::Sizes<2>{{8, N}},
+      sofie::Sizes<2>{{1, 8}},
+      0,
+      sofie::View<float>(transpose),
+      sofie::View<const float>(add));
    // whole
    sofie::map(
       sofie::Cast<std::int64_t>{},

@@ -24,6 +24,16 @@ def widest(array: Array) -> Array:
     return array.astype(np.longdouble) if array.dtype == np.float64 else array
 
 
+def is_computed(dtype: np.dtype[Any]) -> bool:
+    """Whether kernels compute with numbers of this type; some of those that do not are `f`, too."""
+    return dtype in (np.float32, np.float64)
+
+
+def finite(array: Array | None) -> Array | None:
+    """The array with 0 for what is no number, or none."""
+    return None if array is None else np.where(np.isfinite(array), array, 0)
+
+
 def is_half(dtype: np.dtype[Any]) -> bool:
     return dtype.name in ("float16", "bfloat16")
 
@@ -72,7 +82,7 @@ def difference(
     """
     if found.shape != exact.shape:
         return f"has the shape {found.shape}, not {exact.shape}"
-    if found.dtype.kind != "f" and not is_half(found.dtype):
+    if not is_computed(found.dtype) and not is_half(found.dtype):
         return _report(_unequal(found, exact.astype(found.dtype)), found, exact)
     with np.errstate(all="ignore"):
         allowed = tolerance.ulp * spacing(exact, computed(found.dtype)) + error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -169,6 +169,21 @@ class Row:
     signed_zeros: bool = True
     thorough: bool = False
     widened: bool = True
+
+    def sum_for(self, number: int, op: Operator, *inputs: Array | None) -> Any:
+        """The sum of magnitudes for one output; 0 where nothing is summed."""
+        return _of_output(self.magnitude(op, *inputs), number) if self.magnitude else 0.0
+
+    def error_for(self, number: int, op: Operator, error: Any, dtype: Any, *inputs: Any) -> Any:
+        """What the error of a sum has become in one output."""
+        if self.slack is None:
+            return error
+        return _of_output(self.slack(op, np.asarray(error), dtype, *inputs), number)
+
+
+def _of_output(value: Any, number: int) -> Any:
+    """A row may say something for each output: a tuple."""
+    return value[number] if isinstance(value, tuple) else value
 
 
 UNARY: tuple[Shape, ...] = ((N,), (N, 7), (), (1,), (5, 13), (3, 0, 2), (0,))

@@ -32,10 +32,7 @@ class Stack {
 
 public:
    /// What is stacked if there is no item: `empty`, of which the first extent is 0.
-   Stack(Owned<T, Rank> &all, const Sizes<Rank> &empty) : all_(all)
-   {
-      all_.reshape(empty);
-   }
+   Stack(Owned<T, Rank> &all, const Sizes<Rank> &empty) : all_(all) { all_.reshape(empty); }
 
    void push(const Owned<T, Rank - 1> &item)
    {
@@ -49,7 +46,8 @@ public:
       const Size size = item.size(), before = size * (shape[0] - 1);
       all_.reserve(before, before + size);
       all_.reshape(shape);
-      __builtin_memcpy(static_cast<void *>(all_.data() + before), item.data(), static_cast<std::size_t>(size) * sizeof(T));
+      __builtin_memcpy(static_cast<void *>(all_.data() + before), item.data(),
+                       static_cast<std::size_t>(size) * sizeof(T));
    }
 };
 

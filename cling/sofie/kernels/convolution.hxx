@@ -143,8 +143,8 @@ class ConvWeights {
    {
       const Size each = features / Groups;
       panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels * taps));
-      conv_pack_weights<rows>(panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each, channels,
-                              taps, static_cast<const T *>(nullptr), 0);
+      conv_pack_weights<rows>(panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each,
+                              channels, taps, static_cast<const T *>(nullptr), 0);
    }
 
 public:
@@ -195,8 +195,7 @@ SOFIE_INLINE ConvPlanes conv_planes(const ConvShape &s)
 }
 
 /// Where step k reads from, for each k.
-SOFIE_KERNEL inline void
-conv_offsets(const ConvShape &s, const ConvPlanes &planes, Size channel, std::int32_t *offsets)
+SOFIE_KERNEL inline void conv_offsets(const ConvShape &s, const ConvPlanes &planes, Size channel, std::int32_t *offsets)
 {
    for (Size c = 0; c < s.group_channels(); ++c)
       for (Size d = 0; d < s.kernel[0]; ++d)
@@ -298,8 +297,8 @@ struct ConvSlab {
 
 /// The channels of a group, for a slab.
 template <class T, class S>
-SOFIE_KERNEL void
-conv_fill(const ConvShape &s, const ConvPlanes &planes, const ConvSlab &slab, T *to, const ConvInput<T, S> &input)
+SOFIE_KERNEL void conv_fill(const ConvShape &s, const ConvPlanes &planes, const ConvSlab &slab, T *to,
+                            const ConvInput<T, S> &input)
 {
    const Size lines = slab.rows + planes.lines - planes.rows;
    if (s.is_pointwise() && s.in_row == s.in[2]) {
@@ -327,8 +326,8 @@ conv_fill(const ConvShape &s, const ConvPlanes &planes, const ConvSlab &slab, T 
 
 /// One tile, with no more packs than `count` columns need.
 template <int Rows, class T>
-SOFIE_INLINE void
-conv_any_tile(T *sums, const T *w, const T *x, const std::int32_t *offsets, Size depth, Size count, bool add)
+SOFIE_INLINE void conv_any_tile(T *sums, const T *w, const T *x, const std::int32_t *offsets, Size depth, Size count,
+                                bool add)
 {
    using Tile = ConvTile<T, Rows>;
    constexpr int rows = Tile::rows, packs = Tile::packs, fewer = (packs + 1) / 2, n = lanes<T>;
@@ -373,8 +372,9 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
          T *sums = work.scratch;
          for (Size column = first; column < columns && column < first + together * width; column += width) {
             const Size count = columns - column < width ? columns - column : width;
-            for (Size m = 0; m < features; m += rows, sums += depth > conv_depth ? rows * width : 0) {
-               conv_any_tile<Rows>(sums, panels + m * depth + k * rows, planes + column, work.offsets + k, steps, count, k > 0);
+            for (Size m = 0; m<features; m += rows, sums += depth> conv_depth ? rows * width : 0) {
+               conv_any_tile<Rows>(sums, panels + m * depth + k * rows, planes + column, work.offsets + k, steps, count,
+                                   k > 0);
                if (k + steps == depth)
                   work.sink(work.context, sums,
                             {group, m, features - m < rows ? features - m : rows, column, count, row, slab});
@@ -479,10 +479,9 @@ SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, T *y, T *scratch, std
 
 /// y = f(convolution(x, w) + b) with constant weights.
 template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void
-convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
-            const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
-            Offsets offsets, X x, const W &w)
+SOFIE_INLINE void convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                              const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                              const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w)
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
@@ -513,10 +512,10 @@ SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, T *y, T *scr
 
 /// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
 template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
-SOFIE_INLINE void
-convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                     const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
-                     Scratch scratch, Offsets offsets, Panels panels, X x, W w, B... b)
+SOFIE_INLINE void convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                       const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                       const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
+                                       W w, B... b)
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),

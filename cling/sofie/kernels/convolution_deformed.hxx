@@ -124,10 +124,10 @@ SOFIE_KERNEL void deformed_events(const ConvShape &s, T *y, T *samples, Deformed
 /// The convolution of what x is at places that are moved by `offset`, times `mask`. `Given` is 1 if there
 /// is a bias, plus 2 if there is a mask.
 template <int Axes, int Given, class Y, class Samples, class X, class W, class O, class... More>
-SOFIE_INLINE void
-deformed_convolution(Size offset_groups, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                     const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
-                     Samples samples, X x, W w, O offset, More... more)
+SOFIE_INLINE void deformed_convolution(Size offset_groups, const Sizes<4> &counts, const Sizes<3> &in,
+                                       const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                       const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Samples samples, X x, W w,
+                                       O offset, More... more)
 {
    using T = typename Y::Element;
    ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
@@ -184,12 +184,11 @@ SOFIE_KERNEL void causal_rows(const F &f, T *y, T *present, T *sequence, const C
 /// y[n, c, i] = f(sum_k w[c, k] * s[n, c, i + k] + b[c]), where s is the state and x after it, and the
 /// new state: the end of s. `Given` is 1 if there is a bias, plus 2 if there is a state.
 template <int Given, class F, class Y, class P, class Sequence, class X, class W, class... More>
-SOFIE_INLINE void
-causal_convolution(const F &f, const Sizes<4> &counts, Y y, P present, Sequence sequence, X x, W w, More... more)
+SOFIE_INLINE void causal_convolution(const F &f, const Sizes<4> &counts, Y y, P present, Sequence sequence, X x, W w,
+                                     More... more)
 {
    using T = typename Y::Element;
-   CausalInputs<T> inputs{x.data(),  w.data(),  nullptr, nullptr, counts[0] * counts[1],
-                          counts[1], counts[2], counts[3]};
+   CausalInputs<T> inputs{x.data(), w.data(), nullptr, nullptr, counts[0] * counts[1], counts[1], counts[2], counts[3]};
    if constexpr (sizeof...(More) > 0) {
       const auto all = std::tie(more...);
       if constexpr (Given & 1)

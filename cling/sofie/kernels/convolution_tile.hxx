@@ -18,8 +18,8 @@ namespace sofie {
 
 /// `Steps` steps of a tile.
 template <int Steps, int Rows, int Packs, class T>
-SOFIE_INLINE void
-conv_steps(const T *__restrict w, const T *__restrict x, const std::int32_t *__restrict offsets, Pack<T> (&sum)[Rows][Packs])
+SOFIE_INLINE void conv_steps(const T *__restrict w, const T *__restrict x, const std::int32_t *__restrict offsets,
+                             Pack<T> (&sum)[Rows][Packs])
 {
    SOFIE_UNROLL_ALL
    for (int step = 0; step < Steps; ++step) {

@@ -95,8 +95,12 @@ SOFIE_KERNEL void convolve_transposed(const ConvShape &s, T *y, T *scratch, std:
 {
    const Size points = s.in_channel;
    // One event at a time, so that the order of additions does not depend on where it is in the batch.
-   ConvShape product{1, s.channels, s.features * s.taps(), s.groups, {}, {{1, 1, 1}}, {}, {{1, 1, 1}}, {{1, 1, 1}},
-                     {{0, 0, 0}}, 0, 0, 0, 0, 0, 0};
+   ConvShape product{};
+   product.batch = 1;
+   product.channels = s.channels;
+   product.features = s.features * s.taps();
+   product.groups = s.groups;
+   product.kernel = product.strides = product.dilations = Sizes<3>{{1, 1, 1}};
    product.in = product.out = Sizes<3>{{1, s.in[0] * s.in[1], s.in[2]}};
    product.in_row = s.in[2];
    product.in_channel = points;
@@ -123,10 +127,9 @@ SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes
 
 /// y[m, i * stride + k * dilation - pad] = b[m] + sum_c x[c, i] * w[c, m, k] with constant weights.
 template <int Rows, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void
-transposed_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
-                       const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
-                       Offsets offsets, X x, const W &w)
+SOFIE_INLINE void transposed_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                         const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                         const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w)
 {
    const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve_transposed<Rows>(s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
@@ -144,10 +147,10 @@ SOFIE_KERNEL void convolve_transposed_computed(const ConvShape &s, T *y, T *scra
 
 /// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
 template <int Rows, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
-SOFIE_INLINE void
-transposed_convolution_computed(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
-                                const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
-                                Scratch scratch, Offsets offsets, Panels panels, X x, W w, B... b)
+SOFIE_INLINE void transposed_convolution_computed(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                                  const Sizes<3> &out, const Sizes<3> &strides,
+                                                  const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
+                                                  Offsets offsets, Panels panels, X x, W w, B... b)
 {
    const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve_transposed_computed<Rows>(s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),

@@ -168,7 +168,8 @@ SOFIE_KERNEL void grid_sample(const GridRule &rule, const GridShape &shape, T *y
    for (int a = 0; a < shape.rank; ++a)
       plane *= shape.size[a];
    if (plane == 0) {
-      __builtin_memset(static_cast<void *>(y), 0, static_cast<std::size_t>(shape.images * shape.channels * shape.points) * sizeof(T));
+      __builtin_memset(static_cast<void *>(y), 0,
+                       static_cast<std::size_t>(shape.images * shape.channels * shape.points) * sizeof(T));
       return;
    }
    GridBlock<C> block;
@@ -176,7 +177,8 @@ SOFIE_KERNEL void grid_sample(const GridRule &rule, const GridShape &shape, T *y
       for (Size p = 0; p < shape.points; p += n) {
          const Size count = shape.points - p < n ? shape.points - p : n;
          for (Size l = 0; l < n; ++l)
-            block.place(rule, shape, grid + (i * shape.points + p + (l < count ? l : 0)) * shape.rank, static_cast<int>(l));
+            block.place(rule, shape, grid + (i * shape.points + p + (l < count ? l : 0)) * shape.rank,
+                        static_cast<int>(l));
          for (Size c = i * shape.channels; c < (i + 1) * shape.channels; ++c) {
             T *const to = y + c * shape.points + p;
             const T *const from = x + c * plane;
@@ -243,7 +245,8 @@ SOFIE_KERNEL void affine_grid(T *y, const T *theta, Size images, const Size *siz
 template <class Y, class Theta, int Rank>
 SOFIE_INLINE void affine_grid(Y y, Theta theta, const Sizes<Rank> &size, Size corners)
 {
-   affine_grid<typename Y::Element>(y.data(), theta.data(), theta.template extent<0>(), size.values, Rank, corners != 0);
+   affine_grid<typename Y::Element>(y.data(), theta.data(), theta.template extent<0>(), size.values, Rank,
+                                    corners != 0);
 }
 
 /// The same for the size of an image that is computed.

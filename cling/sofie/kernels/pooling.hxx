@@ -166,8 +166,10 @@ SOFIE_INLINE Pack<T> load_every(const T *from, [[maybe_unused]] Size stride)
       return load<n>(from);
    } else if constexpr (Step == Every::second && sizeof(T) <= 4) {
       // As numbers of twice the size, of which the lower half is kept.
-      using Half = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint8_t>>;
-      using Whole = std::conditional_t<sizeof(T) == 4, std::uint64_t, std::conditional_t<sizeof(T) == 2, std::uint32_t, std::uint16_t>>;
+      using Half = std::conditional_t<sizeof(T) == 4, std::uint32_t,
+                                      std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint8_t>>;
+      using Whole = std::conditional_t<sizeof(T) == 4, std::uint64_t,
+                                       std::conditional_t<sizeof(T) == 2, std::uint32_t, std::uint16_t>>;
       const auto pairs = bits<PackN<Whole, n>>(load<2 * n>(from));
       return bits<Pack<T>>(__builtin_convertvector(pairs, PackN<Half, n>));
    } else {

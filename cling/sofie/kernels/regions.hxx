@@ -88,8 +88,9 @@ SOFIE_KERNEL void max_roi_pool(T *y, const T *x, const T *rois, const RegionSize
 template <class Y, class X, class Rois>
 SOFIE_INLINE void max_roi_pool(Y y, X x, Rois rois, double scale)
 {
-   const RegionSizes sizes{x.template extent<0>(), x.template extent<1>(), x.template extent<2>(), x.template extent<3>(),
-                           y.template extent<0>(), y.template extent<2>(), y.template extent<3>()};
+   const RegionSizes sizes{x.template extent<0>(), x.template extent<1>(), x.template extent<2>(),
+                           x.template extent<3>(), y.template extent<0>(), y.template extent<2>(),
+                           y.template extent<3>()};
    max_roi_pool<typename Y::Element>(y.data(), x.data(), rois.data(), sizes, scale);
 }
 
@@ -121,7 +122,8 @@ struct RegionAxis {
 
    SOFIE_INLINE double at(Size index, Size point) const
    {
-      return begin + static_cast<double>(index) * part + (static_cast<double>(point) + 0.5) * part / static_cast<double>(points);
+      return begin + static_cast<double>(index) * part +
+             (static_cast<double>(point) + 0.5) * part / static_cast<double>(points);
    }
 };
 
@@ -154,8 +156,9 @@ struct SampledPoint {
    SOFIE_INLINE SampledPoint(const Neighbours &down, const Neighbours &across, Size width)
       : offset{down.low * width + across.low, down.low * width + across.high, down.high * width + across.low,
                down.high * width + across.high},
-        weight{static_cast<T>(down.low_weight * across.low_weight), static_cast<T>(down.low_weight * across.high_weight),
-               static_cast<T>(down.high_weight * across.low_weight), static_cast<T>(down.high_weight * across.high_weight)}
+        weight{
+           static_cast<T>(down.low_weight * across.low_weight), static_cast<T>(down.low_weight * across.high_weight),
+           static_cast<T>(down.high_weight * across.low_weight), static_cast<T>(down.high_weight * across.high_weight)}
    {
    }
 
@@ -177,8 +180,8 @@ struct SampledPoint {
 
 /// y[c * apart] of one part of one region, for all channels.
 template <bool Max, class T>
-SOFIE_INLINE void
-align_part(T *y, const T *image, const RegionSizes &sizes, const RegionAxis &down, const RegionAxis &across, Size i, Size j)
+SOFIE_INLINE void align_part(T *y, const T *image, const RegionSizes &sizes, const RegionAxis &down,
+                             const RegionAxis &across, Size i, Size j)
 {
    const Size apart = sizes.rows * sizes.columns, plane = sizes.height * sizes.width;
    for (Size c = 0; c < sizes.channels; ++c)
@@ -209,8 +212,8 @@ align_part(T *y, const T *image, const RegionSizes &sizes, const RegionAxis &dow
 }
 
 template <bool Max, class T>
-SOFIE_KERNEL void
-roi_align(const RegionSampling &rule, T *y, const T *x, const T *rois, const std::int64_t *images, const RegionSizes &sizes)
+SOFIE_KERNEL void roi_align(const RegionSampling &rule, T *y, const T *x, const T *rois, const std::int64_t *images,
+                            const RegionSizes &sizes)
 {
    const Size plane = sizes.height * sizes.width, result = sizes.rows * sizes.columns;
    for (Size r = 0; r < sizes.regions; ++r, rois += 4, y += sizes.channels * result) {
@@ -227,8 +230,9 @@ roi_align(const RegionSampling &rule, T *y, const T *x, const T *rois, const std
 template <bool Max, class Y, class X, class Rois, class Images>
 SOFIE_INLINE void roi_align(const RegionSampling &rule, Y y, X x, Rois rois, Images images)
 {
-   const RegionSizes sizes{x.template extent<0>(), x.template extent<1>(), x.template extent<2>(), x.template extent<3>(),
-                           y.template extent<0>(), y.template extent<2>(), y.template extent<3>()};
+   const RegionSizes sizes{x.template extent<0>(), x.template extent<1>(), x.template extent<2>(),
+                           x.template extent<3>(), y.template extent<0>(), y.template extent<2>(),
+                           y.template extent<3>()};
    roi_align<Max, typename Y::Element>(rule, y.data(), x.data(), rois.data(), images.data(), sizes);
 }
 

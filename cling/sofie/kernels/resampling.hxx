@@ -64,16 +64,21 @@ inline double resize_coordinate(const ResizeRule &rule, const ResizeAxis &axis, 
       const double adjustment = static_cast<double>(axis.to) / width;
       return static_cast<double>(axis.from) / 2 * (1 - adjustment) + centred;
    }
-   case ResizeRule::pytorch_half_pixel: return axis.to > 1 ? centred : 0;
-   case ResizeRule::align_corners: return width == 1 ? 0 : x * last / (width - 1);
-   case ResizeRule::asymmetric: return x / axis.scale;
-   case ResizeRule::tf_half_pixel_for_nn: return (x + 0.5) / axis.scale;
+   case ResizeRule::pytorch_half_pixel:
+      return axis.to > 1 ? centred : 0;
+   case ResizeRule::align_corners:
+      return width == 1 ? 0 : x * last / (width - 1);
+   case ResizeRule::asymmetric:
+      return x / axis.scale;
+   case ResizeRule::tf_half_pixel_for_nn:
+      return (x + 0.5) / axis.scale;
    case ResizeRule::tf_crop_and_resize: {
       const double extent = axis.end - axis.begin;
       const double inside = width == 1 ? extent * last / 2 : x * extent * last / (width - 1);
       return inside + axis.begin * last;
    }
-   default: return centred;
+   default:
+      return centred;
    }
 }
 
@@ -102,11 +107,20 @@ inline Size nearest_element(const ResizeRule &rule, const ResizeAxis &axis, Size
    const double x = moderate(resize_coordinate(rule, axis, j));
    double nearest = 0;
    switch (rule.rounding) {
-   case ResizeRule::round_prefer_ceil: nearest = __builtin_floor(x + 0.5); break;
-   case ResizeRule::floor: nearest = __builtin_floor(x); break;
-   case ResizeRule::ceil: nearest = __builtin_ceil(x); break;
-   case ResizeRule::simple: nearest = axis.scale < 1 ? __builtin_ceil(x) : __builtin_floor(x); break;
-   default: nearest = __builtin_ceil(x - 0.5);
+   case ResizeRule::round_prefer_ceil:
+      nearest = __builtin_floor(x + 0.5);
+      break;
+   case ResizeRule::floor:
+      nearest = __builtin_floor(x);
+      break;
+   case ResizeRule::ceil:
+      nearest = __builtin_ceil(x);
+      break;
+   case ResizeRule::simple:
+      nearest = axis.scale < 1 ? __builtin_ceil(x) : __builtin_floor(x);
+      break;
+   default:
+      nearest = __builtin_ceil(x - 0.5);
    }
    return within(static_cast<Size>(nearest), axis.from);
 }
@@ -168,7 +182,7 @@ SOFIE_INLINE To resized(C value)
       return value;
    } else {
       constexpr To low = std::is_signed_v<To> ? static_cast<To>(std::uint64_t(1) << (8 * sizeof(To) - 1)) : To(0);
-      constexpr To high = static_cast<To>(~low);
+      constexpr To high = static_cast<To>(~static_cast<std::uint64_t>(low));
       const C rounded = __builtin_rint(value);
       if (!(rounded > static_cast<C>(low)))
          return low;
@@ -196,12 +210,12 @@ SOFIE_KERNEL void resize_rows(To *y, const From *x, Size outer, const ResizeAxis
    using V = Pack<C>;
    for (Size o = 0; o < outer; ++o, x += axis.from * inner) {
       for (Size j = 0; j < axis.to; ++j, y += inner) {
-         const std::int64_t *const rows = index + j * axis.taps;
          const C *const parts = weight + j * axis.taps;
          Size used = 0;
          while (used < axis.taps && parts[used] != 0)
             ++used;
-         SOFIE_UNROLL(2)
+         const std::int64_t *const rows = index + j * axis.taps;
+   SOFIE_UNROLL(2)
          for (Size i = 0; i < inner; i += n) {
             const Size count = inner - i < n ? inner - i : n;
             V sum{};

@@ -124,7 +124,8 @@ struct FourierStep {
 
 /// All steps of one factor of the length; `left` is the length that is still to transform.
 template <int Radix>
-SOFIE_KERNEL void fourier_pass(const ComplexPack *from, ComplexPack *to, const double *roots, Size n, Size left, Size radix)
+SOFIE_KERNEL void fourier_pass(const ComplexPack *from, ComplexPack *to, const double *roots, Size n, Size left,
+                               Size radix)
 {
    const Size done = n / left, groups = left / radix;
    for (Size g = 0; g < groups; ++g)
@@ -229,9 +230,7 @@ class FourierRun {
 
 public:
    SOFIE_INLINE FourierRun(const FourierPlan &plan, double *memory)
-      : plan_(plan),
-        first_(reinterpret_cast<ComplexPack *>(memory)),
-        second_(first_ + plan.n),
+      : plan_(plan), first_(reinterpret_cast<ComplexPack *>(memory)), second_(first_ + plan.n),
         roots_(reinterpret_cast<double *>(second_ + plan.n))
    {
       fourier_roots(roots_, plan.n);
@@ -282,8 +281,8 @@ struct Dft {
    {
       const bool real_result = inverse && onesided;
       const Size results = onesided && !inverse ? n / 2 + 1 : n;
-      return {n, axis.given < n ? axis.given : n, results, channels, axis.inner * channels, axis.inner * (real_result ? 1 : 2),
-              inverse, real_result};
+      const Size given = axis.given < n ? axis.given : n, apart = axis.inner * (real_result ? 1 : 2);
+      return {n, given, results, channels, axis.inner * channels, apart, inverse, real_result};
    }
 };
 
@@ -346,8 +345,8 @@ SOFIE_KERNEL void runtime_dft(const Dft &how, Owned<T, Rank> &y, X x, L length, 
 
 /// y[b, f, :] is the transform of x[b, f * step ... f * step + n - 1], times a window if there is one.
 template <class T>
-SOFIE_KERNEL void short_time_fourier(T *y, const T *x, const T *window, const FourierPlan &plan, Size batch, Size length,
-                                     Size frames, Size step, double *memory)
+SOFIE_KERNEL void short_time_fourier(T *y, const T *x, const T *window, const FourierPlan &plan, Size batch,
+                                     Size length, Size frames, Size step, double *memory)
 {
    if (plan.n == 0 || batch * frames == 0)
       return;
@@ -380,8 +379,9 @@ template <class Y, class Work, class X, class W>
 SOFIE_INLINE void stft(const Dft &how, Y y, Work memory, X x, W window, Size step, Size n)
 {
    const FourierAxis axis{1, n, 1};
-   short_time_fourier(y.data(), x.data(), window_or_null<typename Y::Element>(window), how.plan(n, axis, x.template extent<2>()),
-                      x.template extent<0>(), x.template extent<1>(), y.template extent<1>(), step, memory.data());
+   short_time_fourier(y.data(), x.data(), window_or_null<typename Y::Element>(window),
+                      how.plan(n, axis, x.template extent<2>()), x.template extent<0>(), x.template extent<1>(),
+                      y.template extent<1>(), step, memory.data());
 }
 
 /// The same for a step and a length that are computed.
@@ -393,7 +393,8 @@ SOFIE_KERNEL void runtime_stft(const Dft &how, Owned<T, 4> &y, X x, S frame_step
    if constexpr (!std::is_same_v<W, NoNumber>) {
       const Size given = window.template extent<0>();
       if (!std::is_same_v<L, NoNumber> && n != given)
-         throw std::invalid_argument("STFT has a window of " + std::to_string(given) + " for frames of " + std::to_string(n));
+         throw std::invalid_argument("STFT has a window of " + std::to_string(given) + " for frames of " +
+                                     std::to_string(n));
       n = given;
    }
    if (step < 1 || n < 1 || n > length)
@@ -467,7 +468,10 @@ struct MelFilters {
    Size filters, length, rate;
    double low, high;
 
-   SOFIE_INLINE static double mel(double hertz) { return 2595.0 * __builtin_log1p(hertz / 700.0) / 2.30258509299404568402; }
+   SOFIE_INLINE static double mel(double hertz)
+   {
+      return 2595.0 * __builtin_log1p(hertz / 700.0) / 2.30258509299404568402;
+   }
 
    /// The bin of edge number i, of which filter f has f, f + 1 and f + 2.
    SOFIE_INLINE Size edge(Size i) const
@@ -508,8 +512,8 @@ SOFIE_INLINE void mel_weights(const MelFilters &mel, Y y)
 template <class T, class N, class L, class R, class F, class G>
 SOFIE_INLINE void runtime_mel_weights(Owned<T, 2> &y, N filters, L length, R rate, F low, G high)
 {
-   const MelFilters mel{number_or(filters, 0), number_or(length, 0), number_or(rate, 0), static_cast<double>(*low.data()),
-                        static_cast<double>(*high.data())};
+   const MelFilters mel{number_or(filters, 0), number_or(length, 0), number_or(rate, 0),
+                        static_cast<double>(*low.data()), static_cast<double>(*high.data())};
    if (mel.filters < 0 || mel.length < 0 || mel.rate < 1 || !(mel.low >= 0 && mel.high >= mel.low))
       throw std::invalid_argument("MelWeightMatrix has no meaning for these numbers");
    y.resize({{mel.bins(), mel.filters}});

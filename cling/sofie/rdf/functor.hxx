@@ -50,6 +50,20 @@ public:
    auto operator()(unsigned slot, Columns... columns) { return Score::run(slots_[slot], columns...); }
 };
 
+/// What a column holds for an element: itself, or the float that it is. RDataFrame knows no numbers
+/// but those of C++.
+template <class T>
+using ColumnOf = std::conditional_t<std::is_arithmetic<T>::value, T, float>;
+
+template <class T>
+SOFIE_INLINE ROOT::RVec<float> as_floats(const ROOT::RVec<T> &elements)
+{
+   ROOT::RVec<float> numbers(elements.size());
+   for (std::size_t i = 0; i < elements.size(); ++i)
+      numbers[i] = static_cast<float>(elements[i]);
+   return numbers;
+}
+
 /// What one event gives: a number, or an RVec where the network has several outputs.
 template <class Session>
 SOFIE_INLINE auto score_event(Session &session, const typename Session::Input *x)
@@ -58,11 +72,14 @@ SOFIE_INLINE auto score_event(Session &session, const typename Session::Input *x
    if constexpr (Session::output_size == 1) {
       T y;
       session.infer(x, &y);
-      return y;
+      return static_cast<ColumnOf<T>>(y);
    } else {
       ROOT::RVec<T> y(static_cast<std::size_t>(Session::output_size));
       session.infer(x, y.data());
-      return y;
+      if constexpr (std::is_arithmetic<T>::value)
+         return y;
+      else
+         return as_floats(y);
    }
 }
 
@@ -74,7 +91,7 @@ class SofieFunctorOf<Session, std::index_sequence<I...>> {
    static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
                  "SofieFunctor<N, Session>: the network has another number of inputs than N");
    template <std::size_t>
-   using Number = typename Session::Input;
+   using Number = ColumnOf<typename Session::Input>;
    Slots<Session> slots_;
 
 public:
@@ -87,7 +104,7 @@ public:
    }
    auto operator()(unsigned slot, Number<I>... x)
    {
-      const typename Session::Input features[] = {x...};
+      const typename Session::Input features[] = {static_cast<typename Session::Input>(x)...};
       return score_event(slots_[slot], features);
    }
 };

@@ -32,7 +32,7 @@ _CONSTANTS: Mapping[str, type] = {
     "value_ints": tuple,
     "value_string": str,
     "value_strings": tuple,
-    "sparse_value": object,
+    "sparse_value": np.ndarray,
 }
 
 
@@ -43,7 +43,7 @@ def _constant(node: OnnxNode, build: Builder, _: Origin) -> None:
         raise GraphError(f"Constant has one value, not {list(node.attributes)}")
     ((name, value),) = node.attributes.items()
     kinds = {"value_float": np.float32, "value_int": np.int64}
-    if name == "value":
+    if name in ("value", "sparse_value"):
         build.constant(value, node.outputs[0])
     elif name.rstrip("s") in kinds:
         array: Array = np.asarray(value, dtype=kinds[name.rstrip("s")])

@@ -44,7 +44,8 @@ def _range(node: OnnxNode, build: Builder, origin: Origin) -> None:
         op = Range(node.attributes.get("stash_type", 1))
         build(op, *node.inputs, outputs=node.outputs, origin=origin)
         return
-    known = KnownRange(*numbers, dtype=dtype)
+    start, limit, delta = numbers
+    known = KnownRange(start, limit, delta, dtype)
     size = known.infer().size
     if isinstance(size, int) and size <= _LARGEST_CONSTANT:
         build.constant(known.reference(), node.outputs[0])

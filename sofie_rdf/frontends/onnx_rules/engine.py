@@ -11,7 +11,7 @@ from sofie_rdf.errors import GraphError, UnsupportedOperator, nearest
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 
-__all__ = ["OnnxNode", "Rule", "has_rule", "onnx_rule", "rule_for"]
+__all__ = ["OnnxNode", "Rule", "has_rule", "onnx_rule", "rule_for", "rules"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ def rule_for(node: OnnxNode) -> Rule | None:
 def has_rule(domain: str, op_type: str) -> bool:
     """Whether there is a rule for this operator, in whatever version."""
     return (domain, op_type) in _RULES
+
+
+def rules() -> Mapping[tuple[str, str], str]:
+    """The operators, as domain and name, for which there are rules, and what the rules say."""
+    return {key: (form.rule.__doc__ or "").partition("\n")[0] for key, form in _RULES.items()}
 
 
 def onnx_rule(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sofie_rdf.errors import GraphError, UnsupportedOperator
+from sofie_rdf.errors import GraphError, ShapeError, UnsupportedOperator
 from sofie_rdf.frontends.onnx_rules.engine import OnnxNode, onnx_rule
 from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import product
 from sofie_rdf.ir.graph import Origin
+from sofie_rdf.ops.layout import Reshape
 from sofie_rdf.ops.normalization import (
     BatchNormalization,
     GroupwiseNormalization,
@@ -18,18 +20,12 @@ _BATCH = {
     "spatial": int,
     "is_test": int,
     "training_mode": int,
-    "consumed_inputs": tuple,
 }
 
 
 @onnx_rule("BatchNormalization", inputs=(5, 5), outputs=5, attributes=_BATCH)
 def _batch_normalization(node: OnnxNode, build: Builder, origin: Origin) -> None:
-    """With given statistics, or with those of the batch: that is another operator.
-
-    ``spatial`` was 1, as it is now always, or statistics were kept for every position.
-    """
-    if not node.attributes.get("spatial", 1):
-        raise UnsupportedOperator("BatchNormalization with spatial=0 is not supported")
+    """With given statistics, or with those of the batch: that is another operator."""
     epsilon = node.attributes.get("epsilon", 1e-5)
     if node.attributes.get("training_mode", 0):
         if len(node.outputs) > 3:
@@ -43,7 +39,23 @@ def _batch_normalization(node: OnnxNode, build: Builder, origin: Origin) -> None
             remedy="Export the model for inference, e.g. after model.eval()",
         )
     op_ = BatchNormalization(epsilon=epsilon)
-    build(op_, *node.inputs, outputs=node.outputs[:1], origin=origin)
+    if node.attributes.get("spatial", 1):
+        build(op_, *node.inputs, outputs=node.outputs[:1], origin=origin)
+    else:
+        _by_position(op_, node, build, origin)
+
+
+def _by_position(op: BatchNormalization, node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """Before opset 9 there could be statistics for every position: each is a channel then."""
+    x, *statistics = node.inputs
+    shape = build.type_of(x).shape
+    if any(build.type_of(s).shape != shape[1:] for s in statistics):
+        raise ShapeError("BatchNormalization with spatial=0 has statistics for each position")
+    channels = product(shape[1:])
+    flat = build(Reshape((shape[0], channels), allowzero=True), x, origin=origin)
+    rows = [build(Reshape((channels,), allowzero=True), s, origin=origin) for s in statistics]
+    y = build(op, flat, *rows, origin=origin)
+    build(Reshape(shape, allowzero=True), y, outputs=node.outputs[:1], origin=origin)
 
 
 _GROUP = {"epsilon": float, "num_groups": int}

@@ -55,34 +55,33 @@ _drawn(Multinomial, 1, {"dtype": int, "sample_size": int})
     "Dropout",
     inputs=(1, 3),
     outputs=2,
-    attributes={
-        "ratio": float,
-        "seed": int,
-        "is_test": int,
-        "consumed_inputs": tuple,
-    },
+    attributes={"ratio": float, "seed": int, "is_test": int},
 )
 def _dropout(node: OnnxNode, build: Builder, origin: Origin) -> None:
     """In inference x itself, and a mask of which every element is true."""
-    training = node.inputs[2] if len(node.inputs) > 2 else ""
+    x, ratio, training = (*node.inputs, "", "")[:3]
+    mask = node.outputs[1] if len(node.outputs) > 1 else ""
+    # The mask was of the element type of x.
+    true = build.fresh(mask) if mask and node.version < 10 else mask
+    if node.version < 7 and not node.attributes.get("is_test", 0):
+        ratio = build.constant(np.array(node.attributes.get("ratio", 0.5), np.float32))
+        training = build.constant(np.array(True))
     if training and (training not in build.constants or build.constants[training].any()):
-        _training_dropout(node, build, origin)
-        return
-    x = node.inputs[0]
-    build(Dropout(), x, outputs=node.outputs[:1], origin=origin)
-    if len(node.outputs) > 1 and node.outputs[1]:
-        mask, old = node.outputs[1:], node.version < 10
-        true = build(TrueLike(), x, outputs=() if old else mask, origin=origin)
-        if old:  # The mask was of the element type of x.
-            build(Cast(build.types[x].dtype), true, outputs=mask, origin=origin)
-
-
-def _training_dropout(node: OnnxNode, build: Builder, origin: Origin) -> None:
-    x, ratio, training = node.inputs
-    if not ratio:
-        ratio = build.constant(np.array(0.5))
-    elif ratio in build.constants:
-        ratio = build.constant(build.constants[ratio].astype(np.float64))
+        op = RandomDropout(_seed(node))
+        share = _share(build, ratio, origin)
+        build(op, x, share, training, outputs=(node.outputs[0], true), origin=origin)
     else:
-        ratio = build(Cast(DType.FLOAT64), ratio, origin=origin)
-    build(RandomDropout(_seed(node)), x, ratio, training, outputs=node.outputs, origin=origin)
+        build(Dropout(), x, outputs=node.outputs[:1], origin=origin)
+        if mask:
+            build(TrueLike(), x, outputs=(true,), origin=origin)
+    if mask != true:
+        build(Cast(build.type_of(x).dtype), true, outputs=(mask,), origin=origin)
+
+
+def _share(build: Builder, ratio: str, origin: Origin) -> str:
+    """The share of what is dropped, in float64."""
+    if not ratio:
+        return build.constant(np.array(0.5))
+    if ratio in build.constants:
+        return build.constant(build.constants[ratio].astype(np.float64))
+    return build(Cast(DType.FLOAT64), ratio, origin=origin)

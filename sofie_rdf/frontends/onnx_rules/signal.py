@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sofie_rdf.frontends.onnx_rules.engine import OnnxNode, onnx_rule
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ops.signal import DFT, RuntimeDFT
-
-import numpy as np
 
 _ATTRIBUTES = {"axis": int, "inverse": int, "onesided": int}
 

@@ -320,9 +320,10 @@ def _arrays(nodes: _Nodes, weights: _Weights, base: Array) -> list[Array]:
     features = np.where(leaf, 0, nodes.features)
     listed = (weights.targets[by_node], nodes.roots, features, starts)
     _refuse([np.any((a < 0) | (a >= 2**31)) for a in listed], "has a number that cannot be")
-    targets, roots, features, starts = (a.astype(np.int32) for a in listed)
+    narrow: list[Array] = [a.astype(np.int32) for a in listed]
     children = np.where(leaf[:, None], 0, nodes.children).astype(np.int32)
     real = thresholds.astype(nodes.thresholds.dtype)
+    targets, roots, features, starts = narrow
     return [roots, features, real, modes, children, starts, targets, weights.weights[by_node], base]
 
 
@@ -483,7 +484,7 @@ def _tree_ensemble(node: OnnxNode, build: Builder, origin: Origin) -> None:
 
 def _named(node: OnnxNode, name: str, default: int, names: Iterable[str]) -> str:
     known = tuple(names)
-    number = node.attributes.get(name, default)
+    number: int = node.attributes.get(name, default)
     if not 0 <= number < len(known):
         raise UnsupportedOperator(f"TreeEnsemble has no {name} {number}")
     return known[number]

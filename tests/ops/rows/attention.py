@@ -139,7 +139,7 @@ def _attention(dtype: DType, full: bool) -> Iterator[Case]:
     yield Case(Attention(), tuple(_four(dtype)), _FILLS, only_first_output=True)
 
 
-def _of_attention(op: Attention, q: Array, k: Array, v: Array, *_: Array) -> tuple[Array, ...]:
+def _of_attention(op: Attention, q: Array, k: Array, v: Array, *_: Array | None) -> tuple[Array, ...]:
     """What an error of the scores does to weights, and so to a mean of values."""
     product = _largest(q) * _largest(k) * q.shape[-1]
     score = product * abs(op.scale if op.scale is not None else 1.0) / 2
@@ -209,10 +209,10 @@ def _short(random: Random, dtype: DType, shape: Sequence[int], _: bool) -> Array
 
 
 def _of_linear(
-    op: LinearAttention, q: Array, k: Array, v: Array, *more: Array
+    op: LinearAttention, q: Array, k: Array, v: Array, *more: Array | None
 ) -> tuple[Array, ...]:
     """A bound of what is stored: each step adds a value, and no rate is above a few."""
-    state = sum(_largest(a) for a in (v, *more)) * (1 + k.shape[1]) * 8
+    state = sum(_largest(a) for a in (v, *more) if a is not None) * (1 + k.shape[1]) * 8
     return np.asarray(state * _largest(q) * q.shape[2] / op.q_num_heads), np.asarray(state)
 
 

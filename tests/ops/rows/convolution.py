@@ -10,7 +10,6 @@ import numpy as np
 
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.convolution import (
-    CausalConvWithState,
     Col2Im,
     Conv,
     ConvInteger,
@@ -20,6 +19,7 @@ from sofie_rdf.ops.convolution import (
     QLinearConv,
     RuntimeCol2Im,
 )
+from sofie_rdf.ops.convolution_causal import CausalConvWithState
 from sofie_rdf.ops.elementwise import Elu, Relu, Sigmoid, Tanh
 from sofie_rdf.ops.linear import NoActivation
 from tests.ops.cases import Case, Input, M, N, Row, sparse, usual
@@ -230,10 +230,10 @@ def _causal(dtype: DType, full: bool) -> Iterator[Case]:
 # Magnitudes ---------------------------------------------------------------------------------------
 
 
-def _absolute(op: Any, *inputs: Array) -> Array:
+def _absolute(op: Any, *inputs: Array | None) -> Array:
     """The same sum of absolute values; of several results of the first."""
     plain = replace(op, activation=_NONE[type(op)]) if type(op) in _NONE else op
-    found = plain.reference(*(np.abs(i) for i in inputs))
+    found = plain.reference(*(None if i is None else np.abs(i) for i in inputs))
     return np.asarray(found[0] if isinstance(found, tuple) else found)
 
 
@@ -248,7 +248,7 @@ def _transposed_products(_: Array, w: Array, *__: Array) -> float:
     return float(max(1, w.size))
 
 
-def _layer_slack(op: Any, error: Array, dtype: np.dtype[Any], *inputs: Array) -> Array:
+def _layer_slack(op: Any, error: Array, _: np.dtype[Any], *inputs: Array) -> Array:
     """What an error of the sum becomes behind the activation."""
     exact = replace(op, activation=NoActivation()).reference(*inputs)
     f = op.activation
@@ -256,20 +256,24 @@ def _layer_slack(op: Any, error: Array, dtype: np.dtype[Any], *inputs: Array) ->
     return np.asarray(np.nan_to_num(np.fmax(*sides), nan=0, posinf=np.inf))
 
 
-def _causal_slack(op: Any, error: Array, dtype: np.dtype[Any], *inputs: Array) -> Array:
-    if op.activation == "none":
-        return np.asarray(error)
-    exact = replace(op, activation="none").reference(*inputs)[0]
-    # The derivative of x * sigmoid(x) is at most 1.1; the exponential has its exponent's error.
-    return np.asarray(1.1 * error + np.finfo(dtype).eps * np.abs(exact) * 4)
+def _of_causal(op: Any, *inputs: Array | None) -> tuple[Any, ...]:
+    """The sum of absolute values, and the state, which is copied."""
+    return _absolute(op, *(None if i is None else np.abs(i) for i in inputs)), np.zeros(())
 
 
-def _deformed(op: Any, x: Array, w: Array, offset: Array, *more: Array) -> Array:
-    """At most: between points far apart in size the error is that of the larger one."""
-    y = op.reference(x, w, offset)
-    largest = np.max(np.abs(x), initial=0) * max(1.0, *(np.max(np.abs(m), initial=0) for m in more))
-    each = np.sum(np.abs(w), axis=tuple(range(1, w.ndim))) * largest
-    return np.broadcast_to(each.reshape(-1, *(1,) * (x.ndim - 2)) + 1.0 * len(more), y.shape)
+def _causal_slack(op: Any, error: Array, dtype: np.dtype[Any], *_: Any) -> Array:
+    """The derivative of x * sigmoid(x) is at most 1.1."""
+    return error if op.activation == "none" else np.asarray(1.1 * error)
+
+
+def _deformed(
+    op: Any, x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None
+) -> Array:
+    """A bound: a sample between points is off by a rounding of the largest of them."""
+    most = [float(np.max(np.abs(a), initial=0)) for a in (x, mask) if a is not None]
+    each = np.sum(np.abs(w), axis=tuple(range(1, w.ndim))) * np.prod(most)
+    each = each if b is None else each + np.abs(b)
+    return np.asarray(each.reshape(-1, *(1,) * (x.ndim - 2)))
 
 
 ROWS: dict[tuple[str, str], Row] = {
@@ -286,6 +290,6 @@ ROWS: dict[tuple[str, str], Row] = {
     ("", "Col2Im"): Row(_col2im, _absolute, signed_zeros=False),
     ("sofie", "RuntimeCol2Im"): Row(_runtime_col2im, _absolute, signed_zeros=False),
     ("", "CausalConvWithState"): Row(
-        _causal, _absolute, _products, _causal_slack, signed_zeros=False
+        _causal, _of_causal, _products, _causal_slack, signed_zeros=False
     ),
 }

@@ -160,11 +160,12 @@ def _magnitude(centred: Array, deviation: Array, scale: Any = 1, bias: Any = 0) 
     return np.asarray((np.abs(centred) / deviation + most) * np.abs(scale) + np.abs(bias))
 
 
-def _of_layer(op: Any, x: Array, scale: Array, bias: Array | float = 0.0) -> tuple[Array, ...]:
+def _of_layer(op: Any, x: Array, scale: Array, bias: Array | None = None) -> tuple[Array, ...]:
     axes = tuple(range(op.axis % x.ndim, x.ndim))
     centred, deviation = _spread(x, axes, op.epsilon)
     mean = _mean(np.abs(x), axes)
-    return _magnitude(centred, deviation, scale, bias), mean, np.asarray(1 / deviation)
+    added = 0.0 if bias is None else bias
+    return _magnitude(centred, deviation, scale, added), mean, np.asarray(1 / deviation)
 
 
 def _of_rms(op: Any, x: Array, scale: Array) -> Array:

@@ -70,7 +70,7 @@ def _count(x: Array, w: Array, r: Array, *_: Array) -> float:
     return float(np.prod(x.shape[:2]) / max(1, min(x.shape[:2]))) * (w.shape[2] + r.shape[2])
 
 
-def _magnitude(_: Any, x: Array, *others: Array) -> Any:
+def _magnitude(_: Any, x: Array, *__: Array) -> Any:
     sizes = np.abs(x[np.isfinite(x)])
     return 1.0 + (float(sizes.max()) if sizes.size else 0.0)
 

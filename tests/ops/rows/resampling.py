@@ -163,16 +163,8 @@ def _runtime_resize(dtype: DType, full: bool) -> Iterator[Case]:
         yield Case(RuntimeResize(**how), (TensorType(dtype, shape), *given), (fill,))
 
 
-def _told_magnitude(op: RuntimeResize, x: Array, *told: Array) -> Array:
-    given: dict[str, Array] = {}
-    for values in told:
-        kind = "sizes" if values.dtype.kind == "i" else "scales"
-        given[
-            "roi"
-            if op.coordinate_transformation_mode == "tf_crop_and_resize" and kind == "scales"
-            else kind
-        ] = values
-    return _resized_magnitude(op.known(**given), x)
+def _told_magnitude(op: RuntimeResize, x: Array, *told: Array | None) -> Array:
+    return _resized_magnitude(op.known(*told), x)
 
 
 def _few(*_: Array) -> float:

@@ -34,9 +34,9 @@ def _whole(shape: tuple[int, ...] = ()) -> TensorType:
 # Fourier transforms -------------------------------------------------------------------------------
 
 
-def _largest(_: Any, x: Array, *others: Array) -> Any:
+def _largest(_: Any, x: Array, *others: Array | None) -> Any:
     """At least the sum of magnitudes along any axis of any event, times that of a window."""
-    windows = [a for a in others if a.dtype.kind == "f"]
+    windows = [a for a in others if a is not None and a.dtype.kind == "f"]
     weight = max((float(np.max(np.abs(w), initial=0.0)) for w in windows), default=1.0)
     axes = tuple(range(1, x.ndim))
     return weight * np.max(np.sum(np.abs(x), axis=axes), initial=0.0)
@@ -66,7 +66,7 @@ def _dft(dtype: DType, full: bool) -> Iterator[Case]:
         yield Case(DFT(inverse=True, onesided=True), (TensorType(dtype, (N, 4, 1)),), (usual,))
 
 
-def _runtime_dft(dtype: DType, full: bool) -> Iterator[Case]:
+def _runtime_dft(dtype: DType, _full: bool) -> Iterator[Case]:
     scalar = _whole()
     for inverse, onesided in ((False, False), (False, True), (True, False), (True, True)):
         op = RuntimeDFT(inverse, onesided)
@@ -107,7 +107,7 @@ def _runtime_stft(dtype: DType, full: bool) -> Iterator[Case]:
 def _window(name: str) -> Make:
     cls: Any = REGISTRY["", name]
 
-    def make(dtype: DType, full: bool) -> Iterator[Case]:
+    def make(dtype: DType, _full: bool) -> Iterator[Case]:
         for periodic in (True, False):
             for n in (0, 2, 3, 10, (17,)):
                 yield Case(cls(n, dtype, periodic), ())
@@ -119,7 +119,7 @@ def _window(name: str) -> Make:
 def _runtime_window(name: str) -> Make:
     cls: Any = REGISTRY["sofie", f"Runtime{name}"]
 
-    def make(dtype: DType, full: bool) -> Iterator[Case]:
+    def make(dtype: DType, _full: bool) -> Iterator[Case]:
         for n in (0, 2, 11, 24):
             for periodic in (True, False):
                 yield Case(cls(dtype, periodic), (_whole(),), (_exactly(n),))
@@ -130,13 +130,13 @@ def _runtime_window(name: str) -> Make:
 NUMBERS = ((8, 16, 8192, 0.0, 4096.0), (40, 512, 16000, 20.0, 7600.0), (3, 5, 100, 0.0, 50.0))
 
 
-def _mel(dtype: DType, full: bool) -> Iterator[Case]:
+def _mel(dtype: DType, _full: bool) -> Iterator[Case]:
     for numbers in NUMBERS:
         yield Case(MelWeightMatrix(*numbers, dtype), ())
     yield Case(MelWeightMatrix(0, 16, 8192, 0.0, 4096.0, dtype), ())
 
 
-def _runtime_mel(dtype: DType, full: bool) -> Iterator[Case]:
+def _runtime_mel(dtype: DType, _full: bool) -> Iterator[Case]:
     edge = TensorType(DType.FLOAT32)
     for numbers in NUMBERS:
         types = (_whole(), _whole((1,)), TensorType(DType.INT32), edge, edge)

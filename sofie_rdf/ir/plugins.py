@@ -1,0 +1,30 @@
+"""Operators of other packages, which name the modules that register them in an entry-point group.
+
+::
+
+    [project.entry-points."sofie_rdf.operators"]
+    anything = "their_package.operators"
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+__all__ = ["GROUP", "load_plugins"]
+
+GROUP = "sofie_rdf.operators"
+
+
+@cache
+def load_plugins() -> tuple[str, ...]:
+    """Import all modules of the group, once per process; what went wrong with those that failed."""
+    from importlib.metadata import entry_points
+
+    failed = []
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            # One broken package must not stop the models of all others.
+            failed.append(f"{point.value} does not load: {type(error).__name__}: {error}")
+    return tuple(failed)

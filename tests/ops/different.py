@@ -1,0 +1,61 @@
+"""Where ONNX's evaluator and onnxruntime give something else than our reference, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+from sofie_rdf.ir.operator import Operator
+from sofie_rdf.ir.types import DType
+
+
+def one_of(*dtypes: str) -> frozenset[DType]:
+    return frozenset(map(DType, dtypes))
+
+
+ALL = frozenset(DType)
+FLOATS = one_of("float16", "bfloat16", "float32", "float64")
+INTEGERS = one_of(*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+DOUBLE = one_of("float64")
+
+
+def _any(_: Operator) -> bool:
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the others say to a case: ``difference`` is empty where one of them agrees.
+
+    ``size`` is how far the nearest is from ours, as a part of the number (or sum) itself.
+    """
+
+    compared: bool
+    difference: str = ""
+    size: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Why ours is kept, and for which cases that is a reason."""
+
+    reason: str
+    dtypes: frozenset[DType] = ALL
+    extreme_only: bool = False
+    message: str = ""  # What the difference must say.
+    within: float = math.inf  # How large it may be.
+    where: Callable[..., bool] = _any
+
+    def excuses(self, op: Operator, dtype: DType, verdict: Verdict, *, extreme: bool) -> bool:
+        fits = dtype in self.dtypes and self.message in verdict.difference and self.where(op)
+        return fits and verdict.size <= self.within and (extreme or not self.extreme_only)
+
+
+UNCOMPARED: Mapping[str, str] = {
+    name: "others have other random numbers"
+    for name in """Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform
+        RandomUniformLike""".split()
+} | {name: "its graphs are no attribute of a file's" for name in ("If", "Loop")}
+
+DIFFERENT: Mapping[str, tuple[Difference, ...]] = {}
