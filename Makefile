@@ -1,16 +1,18 @@
-# make demo    a trained network scores the HIGGS events that ROOT ships
-# make test    all checks and all tests
-# make lint    the checks alone: ruff, mypy, clang-format
-# make clean   remove .venv and everything that was made
+# make demo         a trained network scores the HIGGS events that ROOT ships
+# make test         all checks and all tests
+# make lint         the checks alone: ruff, mypy, clang-format
+# make conformance  all tests that ONNX has for its operators, and a table of what passes, which is
+#                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name
+# make clean        remove .venv and everything that was made
 #
 # Each sets up what it needs in .venv, once. PYTHON=python3.12 chooses the interpreter.
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-CXX_FILES = $(shell find cling -name '*.hxx') $(wildcard tutorials/*.C)
+CXX_FILES = $(shell find cling -name '*.hxx') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test lint clean FORCE
+.PHONY: help demo test lint conformance clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -30,6 +32,9 @@ lint: $(VENV)/test-ready
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+conformance: $(VENV)/test-ready
+	@$(BIN)/python -W ignore -m tests.conformance $(if $(REGEX),'$(REGEX)')
 
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis

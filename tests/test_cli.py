@@ -29,7 +29,7 @@ from sofie_rdf.runtime import rootio
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")
-COMMANDS = ("inspect", "check", "convert", "emit", "bench")
+COMMANDS = ("inspect", "check", "convert", "emit", "ops", "bench")
 COMMAND = [sys.executable, "-m", "sofie_rdf.cli"]
 
 
@@ -188,6 +188,7 @@ def test_version_and_include_directory(run: Run) -> None:
         ["convert", HIGGS],
         ["convert", HIGGS, "out.onnx"],
         ["convert", HIGGS, "out.root", "--via", "h5py"],
+        ["ops", "("],
     ],
 )
 def test_wrong_usage_is_exit_code_2(run: Run, argv: list[str]) -> None:
@@ -488,6 +489,42 @@ def test_emit_standalone_includes_nothing_of_ours(run: Run, tmp_path: Path) -> N
     assert '#include "sofie' not in text
     assert "class Session" in text
     assert result.err.rstrip().endswith(f"-I{tmp_path}")
+
+
+# ops ----------------------------------------------------------------------------------------------
+
+
+def test_ops_is_a_table(run: Run) -> None:
+    result = run("ops", "^(Relu|Conv|NonZero|RandomUniform|Reshape|Constant)$")
+    assert result.code == 0
+    rows = {x.split()[0]: x for x in result.out.splitlines()[2:]}
+    assert [*rows] == ["Constant", "Conv", "NonZero", "RandomUniform", "Relu", "Reshape"]
+    assert "max(x, 0)" in rows["Relu"] and "0.5 ulp" in rows["Relu"] and "1+" in rows["Relu"]
+    assert "floats" in rows["Conv"] and "2 sqrt(n) of the sum" in rows["Conv"]
+    assert "the data decide sizes" in rows["NonZero"]
+    assert "random" in rows["RandomUniform"]
+    assert "shape: constant or computed" in rows["Reshape"] and "exact" in rows["Reshape"]
+    assert "ulp" not in rows["Constant"]
+    assert "accuracy: " in result.err and "floats: float16" in result.err
+
+
+def test_ops_in_markdown(run: Run) -> None:
+    result = run("ops", "^bitwise", "--markdown")
+    header, line, *rows = result.out.splitlines()
+    assert header.startswith("| operator | formula | element types |")
+    assert line == "|" + " --- |" * 6
+    assert len(rows) == 4
+    assert r"| BitwiseOr | a \| b | integers | 18+ | 0.5 ulp |" in result.out.replace("  ", " ")
+    # Nothing in a cell ends it.
+    for row in rows:
+        assert len(re.split(r"(?<!\\)\|", row)) == 8
+
+
+def test_ops_of_our_own(run: Run) -> None:
+    missing = run("ops", "^sofie[.]Dense$")
+    assert (missing.code, missing.out) == (1, "")
+    assert "no operator is called" in missing.err
+    assert "sofie.Dense" in run("ops", "^sofie[.]Dense$", "--all").out
 
 
 # Errors -------------------------------------------------------------------------------------------

@@ -190,8 +190,18 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "demo",
         "test",
         "lint",
+        "conformance",
         "clean",
     ]
+
+
+def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
+    clone.make("conformance", "REGEX=test_(conv|gemm).*")
+    _, _, install, run = clone.done()
+    assert "--group test" in install
+    assert run.endswith("-m tests.conformance test_(conv|gemm).*")
+    clone.make("conformance")
+    assert clone.done()[-1].endswith("-m tests.conformance")
 
 
 def test_clean_keeps_what_is_ours(clone: Clone) -> None:

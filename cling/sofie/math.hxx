@@ -329,13 +329,20 @@ SOFIE_INLINE V tanh(V x)
    return copysign(difference / (difference + splat<V>(2)), x);
 }
 
+/// `a / (1 + e^-x)`, with one rounding less than the product with a sigmoid.
+template <class V>
+SOFIE_INLINE V times_sigmoid(V a, V x)
+{
+   // a e^x / (e^x + 1) for x < 0, which does not overflow.
+   const V power = exp_not_high(-abs(x));
+   return a * select<V>(x < V{}, power, splat<V>(1)) / (power + splat<V>(1));
+}
+
 /// `1 / (1 + e^-x)`: 2.5 ULP / 2.5 ULP.
 template <class V>
 SOFIE_INLINE V sigmoid(V x)
 {
-   // e^x / (e^x + 1) for x < 0, which does not overflow.
-   const V power = exp_not_high(-abs(x));
-   return select<V>(x < V{}, power, splat<V>(1)) / (power + splat<V>(1));
+   return times_sigmoid(splat<V>(1), x);
 }
 
 /// `log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)`: 2.1 ULP / 2.2 ULP.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _check(_command(commands, "check", "every reason why a model cannot run, at once", texts.CHECK))
     _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
     _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
+    _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
     bench = _command(commands, "bench", "measure the speed, beside onnxruntime", texts.BENCH)
     bench.complete = _bench
     return whole
@@ -117,6 +119,26 @@ def _emit(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _ops(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.OPS_EXAMPLES
+    command.set_defaults(run=_later("ops"))
+    command.add_argument(
+        "pattern",
+        metavar="REGEX",
+        nargs="?",
+        default="",
+        type=_regular_expression,
+        help="only operators in whose name this is found; upper and lower case are the same",
+    )
+    command.add_argument("--markdown", action="store_true", help="a table in Markdown")
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="also the operators of the domain sofie, which stand in no ONNX file: what rules and "
+        "passes make of others, as `inspect` shows it",
+    )
+
+
 def _bench(command: argparse.ArgumentParser) -> None:
     from sofie_rdf import bench
 
@@ -157,6 +179,14 @@ def _later(command: str) -> Callable[[argparse.Namespace], int]:
 
 
 # Arguments ----------------------------------------------------------------------------------------
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
+    return text
 
 
 def _root_file(text: str) -> str:

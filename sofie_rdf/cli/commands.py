@@ -8,12 +8,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from sofie_rdf import frontends
-from sofie_rdf.cli import tables
+from sofie_rdf.cli import operators, tables
+from sofie_rdf.frontends.onnx_catalogue import catalogue
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
 from sofie_rdf.model import check as problems_of
 
-__all__ = ["check", "convert", "emit", "inspect"]
+__all__ = ["check", "convert", "emit", "inspect", "ops"]
 
 
 def inspect(arguments: Namespace) -> int:
@@ -65,4 +66,19 @@ def emit(arguments: Namespace) -> int:
     sys.stdout.write(f"{files.header}\n{files.weights}\n")
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
     tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
+    return 0
+
+
+def ops(arguments: Namespace) -> int:
+    """The table of operators; 1 if there is none of such a name."""
+    rows = [operators.row(e) for e in catalogue(arguments.pattern, own=arguments.all)]
+    if not rows:
+        tables.message(f"no operator is called {arguments.pattern!r}", kind="error")
+        return 1
+    if arguments.markdown:
+        sys.stdout.write("".join(f"{line}\n" for line in operators.markdown(rows)))
+    else:
+        tables.show([tables.listing(operators.COLUMNS, rows)])
+    for line in operators.LEGEND.splitlines():
+        tables.message(line)
     return 0

@@ -22,7 +22,16 @@ from sofie_rdf.ir.text import operator_text
 from sofie_rdf.ir.types import TensorType
 from sofie_rdf.model import Model
 
-__all__ = ["as_json", "in_shell_words", "message", "model_list", "model_tables", "show", "verdict"]
+__all__ = [
+    "as_json",
+    "in_shell_words",
+    "listing",
+    "message",
+    "model_list",
+    "model_tables",
+    "show",
+    "verdict",
+]
 
 _UNBOUNDED = 10_000
 # How many places with the same problem are named beside the first.
@@ -199,6 +208,14 @@ def model_list(models: Sequence[Model]) -> RenderableType:
             f"{len(model.graph.nodes):,}",
             f"{model.graph.parameters:,}",
         )
+    return table
+
+
+def listing(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """A table of text."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*map(_printable, row))
     return table
 
 

@@ -13,6 +13,7 @@ examples:
   sofie-rdf check models/*.onnx               which of them can run, and why the others cannot
   sofie-rdf convert higgs.onnx analysis.root  put the model beside the events
   sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
+  sofie-rdf ops                               which operators there are
 
 In Python:
   import sofie_rdf
@@ -40,7 +41,8 @@ The passes at work:
 
 CHECK = """\
 Say whether models can run, and if not, every reason at once: each operator that is not known,
-each shape that does not fit. Exit code 0 if all are fine, 1 if any is not."""
+each shape that does not fit, also in the bodies of If, Loop and Scan and in functions. Exit code 0
+if all are fine, 1 if any is not."""
 
 CHECK_EXAMPLES = """\
 examples:
@@ -75,5 +77,18 @@ In analysis.cpp:
   #include "higgs.hxx"
   TMVA_SOFIE_higgs::Session session("out/higgs.dat");
   std::vector<float> score = session.infer(features);"""
+
+OPS = """\
+List the operators: what each one computes, for which element types and in which versions of its
+operator set it is read, how exact it is, and what else there is to say. Types and versions are not
+written down anywhere: a small model of each is tried, which takes some seconds."""
+
+OPS_EXAMPLES = """\
+examples:
+  sofie-rdf ops
+  sofie-rdf ops conv                          all that have conv in their names
+  sofie-rdf ops ^reduce                       all whose names begin so
+  sofie-rdf ops --markdown                    for a wiki
+  sofie-rdf ops --all dense"""
 
 BENCH = "Measure how fast models run, beside onnxruntime."

@@ -12,7 +12,15 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Example", "examples", "kinds_of", "model_of", "with_kind"]
+__all__ = [
+    "Example",
+    "element_of",
+    "examples",
+    "kinds_of",
+    "model_of",
+    "with_kind",
+    "written",
+]
 
 Shape: TypeAlias = "tuple[int | str, ...]"
 # Names of parameters that count from 0; all others, such as sizes, are 1.
@@ -31,9 +39,7 @@ class Example:
 
 def examples(schema: Any) -> Iterator[Example]:
     """Examples of an operator, the likeliest first: one that is written down, then guesses."""
-    yield from _WRITTEN.get(schema.name, ())
-    if schema.name in _MADE:
-        yield from _MADE[schema.name]()
+    yield from written(schema.name)
     least = schema.min_input
     for rank, named, constant in itertools.product((2, 3, 1, 4, 0), (True, False), (False, True)):
         attributes = {a.name: _value(a, rank) for a in schema.attributes.values() if a.required}
@@ -44,6 +50,12 @@ def examples(schema: Any) -> Iterator[Example]:
             elements = (int(name.lower() not in _POSITIONS) for name in names)
             constants = {i: np.full((1,) * rank, v) for i, v in enumerate(elements, 1)}
         yield Example(shapes, attributes, constants)
+
+
+def written(name: str) -> tuple[Example, ...]:
+    """The examples of an operator that are no guesses."""
+    made = _MADE[name]() if name in _MADE else ()
+    return (*_WRITTEN.get(name, ()), *made)
 
 
 def _shape(number: int, rank: int, named: bool) -> Shape:
@@ -78,14 +90,14 @@ def _says_type(attribute: Any) -> bool:
     import onnx
 
     kinds = onnx.defs.OpSchema.AttrType
-    return attribute.type == (kinds.TENSOR if attribute.name == "value" else kinds.INT)
+    return bool(attribute.type == (kinds.TENSOR if attribute.name == "value" else kinds.INT))
 
 
 def with_kind(example: Example, name: str, text: str) -> Example:
     """The example with an attribute that says this element type."""
     from onnx import helper
 
-    element = _element(text)
+    element = element_of(text)
     value = helper.make_tensor("value", element, [1], [1]) if name == "value" else element
     return replace(example, attributes={**example.attributes, name: value})
 
@@ -128,7 +140,7 @@ def _values(example: Example, types: Sequence[str]) -> tuple[list[Any], list[Any
         if number in example.constants:
             array = np.asarray(example.constants[number])
             elements = array.reshape(-1).tolist()
-            weights.append(helper.make_tensor(names[-1], _element(text), array.shape, elements))
+            weights.append(helper.make_tensor(names[-1], element_of(text), array.shape, elements))
         else:
             inputs.append(helper.make_value_info(names[-1], _type_proto(text, shape)))
     return inputs, weights, names
@@ -140,12 +152,13 @@ def _type_proto(text: str, shape: Shape) -> Any:
 
     kind, _, rest = text.rstrip(")").partition("(")
     if kind == "tensor":
-        return helper.make_tensor_type_proto(_element(text), shape)
+        return helper.make_tensor_type_proto(element_of(text), shape)
     make = {"seq": helper.make_sequence_type_proto, "optional": helper.make_optional_type_proto}
     return make[kind](_type_proto(f"{rest})", shape))
 
 
-def _element(text: str) -> int:
+def element_of(text: str) -> int:
+    """ONNX's number of the element type in ``tensor(float)`` or ``seq(tensor(float))``."""
     import onnx
 
     name = text.rpartition("(")[2].rstrip(")").upper()
@@ -160,11 +173,9 @@ def _graph(nodes: Sequence[Any], inputs: str, outputs: str) -> Any:
     from onnx import helper
 
     made = [helper.make_node(name, given.split(), made.split()) for name, given, made in nodes]
-    values = [
-        [helper.make_empty_tensor_value_info(v) for v in names.split()]
-        for names in (inputs, outputs)
-    ]
-    return helper.make_graph(made, "body", *values)
+    values = (map(helper.make_empty_tensor_value_info, n.split()) for n in (inputs, outputs))
+    taken, given = map(list, values)
+    return helper.make_graph(made, "body", taken, given)
 
 
 def _if() -> Iterator[Example]:
@@ -250,7 +261,7 @@ def _leaves(kind: str, ids: str) -> Mapping[str, Any]:
 
 
 def _recurrent(gates: int) -> Sequence[Example]:
-    shapes = [("T", "N", 3), (1, 4 * gates, 3), (1, 4 * gates, 4)]
+    shapes: list[Shape] = [("T", "N", 3), (1, 4 * gates, 3), (1, 4 * gates, 4)]
     return [Example(shapes, {"hidden_size": 4})]
 
 
@@ -260,10 +271,12 @@ _WRITTEN: Mapping[str, Sequence[Example]] = {
     "AffineGrid": [Example([("N", 2, 3), (4,)], constants={1: [2, 1, 4, 5]})],
     "BitShift": [Example([("N",), ("N",)], {"direction": "LEFT"})],
     "AveragePool": [Example([_IMAGE], {"kernel_shape": (2, 2)})],
+    "Cast": [Example([("N",)], {"to": 1}), Example([("N",)], {"to": "FLOAT"})],
     "Col2Im": [Example([("N", 4, 9), (2,), (2,)], constants={1: [4, 4], 2: [2, 2]})],
     "GRU": _recurrent(3),
     "GroupNormalization": [
-        Example([("N", 4, "S"), (size,), (size,)], {"num_groups": 2}) for size in (4, 2)
+        Example([("N", 4, "S"), (4,), (4,)], {"num_groups": 2}),
+        Example([("N", 4, "S"), (2,), (2,)], {"num_groups": 2}),
     ],
     "InstanceNormalization": [Example([("N", 4, "S"), (4,), (4,)])],
     "Imputer": [
@@ -301,6 +314,7 @@ _WRITTEN: Mapping[str, Sequence[Example]] = {
     "Pad": [Example([("N", 3), (4,)], constants={1: [0, 1, 0, 1]})],
     "Optional": [Example([("N",)])],
     "RNN": _recurrent(1),
+    "Reshape": [Example([("N", 2), (1,)]), Example([("N", 2)], {"shape": (-1,)})],
     "Resize": [Example([_IMAGE, (0,), (4,)], constants={1: [], 2: [1, 1, 2, 2]})],
     "ReverseSequence": [Example([("T", "N"), ("N",)])],
     "RoiAlign": [Example([_IMAGE, ("R", 4), ("R",)])],

@@ -303,7 +303,9 @@ class Scope:
         if not name:
             raise GraphError("a weight has no name")
         array = array_of(tensor)
-        if array.dtype.kind == "f" and np.isnan(array).any():
+        # NumPy does not know that ml_dtypes' bfloat16 is a floating-point type.
+        floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+        if floating and np.isnan(array).any():
             raise CorruptFile(
                 f"weight {name!r} holds NaN",
                 remedy="The training has diverged, or the file is damaged",

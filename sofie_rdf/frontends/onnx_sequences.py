@@ -7,7 +7,7 @@ optional tensor is a sequence of at most one; an optional sequence is a sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -222,6 +222,7 @@ def _identity(scope: Scope, node: OnnxNode, origin: Origin) -> None:  # noqa: AR
 
 
 def _construct(scope: Scope, node: OnnxNode, origin: Origin) -> None:  # noqa: ARG001
+    """A sequence of these tensors."""
     types = [scope.build.type_of(i) for i in node.inputs]
     if not types or len({t.dtype for t in types}) > 1:
         raise TypeMismatch("SequenceConstruct needs tensors of one element type")
@@ -229,6 +230,7 @@ def _construct(scope: Scope, node: OnnxNode, origin: Origin) -> None:  # noqa: A
 
 
 def _empty(scope: Scope, node: OnnxNode, origin: Origin) -> None:  # noqa: ARG001
+    """A sequence of none."""
     dtype = dtype_of(node.attributes.get("dtype", 1), node.outputs[0])
     _give(scope, node, SequenceValue(dtype, items=()))
 
@@ -296,6 +298,7 @@ def _read_at(
 
 
 def _at(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """The tensor at a place of a sequence; negative places count from its end."""
     value = _sequence(scope, node)
     place = _place_known(scope, node, value, 1)
     if place is None:
@@ -308,6 +311,7 @@ def _at(scope: Scope, node: OnnxNode, origin: Origin) -> None:
 
 
 def _insert(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """A sequence with one more tensor, at a place or at its end."""
     build, value, x = scope.build, _sequence(scope, node), node.inputs[1]
     type_ = build.type_of(x)
     if type_.dtype is not value.dtype:
@@ -335,6 +339,7 @@ def _insert(scope: Scope, node: OnnxNode, origin: Origin) -> None:
 
 
 def _erase(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """A sequence without the tensor at a place, or without the last."""
     build, value = scope.build, _sequence(scope, node)
     at_end = len(node.inputs) < 2 or not node.inputs[1]
     place = -1 if at_end and value.items is not None else None
@@ -356,6 +361,7 @@ def _erase(scope: Scope, node: OnnxNode, origin: Origin) -> None:
 
 
 def _length(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """How many tensors a sequence has."""
     value = _sequence(scope, node)
     if value.items is not None:
         made = scope.build.constant(np.array(len(value.items), np.int64))
@@ -365,6 +371,7 @@ def _length(scope: Scope, node: OnnxNode, origin: Origin) -> None:
 
 
 def _concat(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """The tensors of a sequence one after the other along an axis, old or new."""
     build, value = scope.build, _sequence(scope, node)
     new_axis = bool(node.attributes.get("new_axis", 0))
     shape = _known_rank(build, node, value)
@@ -386,6 +393,7 @@ def _concat(scope: Scope, node: OnnxNode, origin: Origin) -> None:
 
 
 def _split(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """A tensor cut along an axis into a sequence, in parts that are given or of one size."""
     build, x = scope.build, node.inputs[0]
     type_ = build.type_of(x)
     axis = normal_axis(node.attributes.get("axis", 0), type_.rank)
@@ -432,6 +440,7 @@ def _parts(build: Builder, x: TensorType, axis: int, given: str) -> tuple[int, .
 
 
 def _optional(scope: Scope, node: OnnxNode, origin: Origin) -> None:  # noqa: ARG001
+    """A value that is there, or none."""
     build = scope.build
     name = node.inputs[0] if node.inputs else ""
     if not name:
@@ -458,6 +467,7 @@ def _optional_type(node: OnnxNode) -> tuple[Kind, DType]:
 
 
 def _has_element(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """Whether there is a value."""
     build = scope.build
     name = node.inputs[0] if node.inputs else ""
     value = scope.sequences.get(name)
@@ -474,6 +484,7 @@ def _has_element(scope: Scope, node: OnnxNode, origin: Origin) -> None:
 
 
 def _get_element(scope: Scope, node: OnnxNode, origin: Origin) -> None:
+    """The value that is there."""
     value = scope.sequences.get(node.inputs[0])
     if value is None:
         _tensor(scope, node, node.inputs[0], origin)
@@ -502,6 +513,6 @@ _HANDLERS: Mapping[str, Handler] = {
 }
 
 
-def handled() -> Iterator[str]:
-    """The operators that are read here."""
-    yield from _HANDLERS
+def handled() -> Mapping[str, str]:
+    """The operators that are read here, and what they give."""
+    return {name: read.__doc__ or "" for name, read in _HANDLERS.items()}

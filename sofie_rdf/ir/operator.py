@@ -115,7 +115,8 @@ class Tolerance:
     """How far a kernel may be from the reference evaluated in float64.
 
     |kernel - reference| <= ulp * (spacing of the output type at |reference|)
-                            + terms * (spacing at the sum of magnitudes, where the operator sums)
+                            + terms * sqrt(n) * (spacing at the sum of magnitudes, where the
+                                                 operator adds n numbers)
     """
 
     ulp: float = 0.0

@@ -35,6 +35,15 @@ class Window:
         return (self.kernel - 1) * self.dilation + 1
 
     @property
+    def requirements(self) -> tuple[tuple[Dim, Dim], ...]:
+        """Pairs of sizes that are equal where a window fits, if only the run can tell."""
+        room = self.size + self.begin + self.end
+        fits = minimum(room, self.extent)
+        # Where the padding is made for the windows, it depends on the size.
+        made = not (isinstance(self.begin, int) and isinstance(self.end, int))
+        return () if made or self.extent == 1 or fits == self.extent else ((fits, self.extent),)
+
+    @property
     def numbers(self) -> tuple[Dim, ...]:
         """All of it, in the order in which kernels take it."""
         ends = (self.begin, self.end)

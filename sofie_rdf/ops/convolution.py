@@ -192,6 +192,8 @@ class _Convolution(Operator):
     """The attributes that convolutions have."""
 
     header: ClassVar[str] = "sofie/kernels/convolution.hxx"
+    # Which input the weights are.
+    weights_at: ClassVar[int] = 1
 
     auto_pad: str = "NOTSET"
     dilations: tuple[int, ...] | None = None
@@ -210,6 +212,11 @@ class _Convolution(Operator):
             pads=self.pads,
             auto_pad=self.auto_pad,
         )
+
+    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:
+        x, w = inputs[0], inputs[self.weights_at]
+        assert x is not None and w is not None
+        return tuple(pair for s in self.slides(x.shape, w.shape) for pair in s.requirements)
 
     def kernel(self, sizes: Shape) -> tuple[int, ...]:
         """The kernel's size: the weights', which the attribute may say a second time."""
@@ -387,6 +394,12 @@ class ConvTranspose(_Convolution):
             found.append(one)
         return tuple(found)
 
+    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        least = (minimum(s.size, 0) for s in self.spread(x.shape, w.shape))
+        return tuple((size, 0) for size in least if size != 0)
+
     def _cut(
         self, full: Dim, begin: int, end: int, wanted: Dim | None, same: Dim
     ) -> tuple[Dim, Dim]:
@@ -548,6 +561,8 @@ def _given(operands: Sequence[Operand | None]) -> int:
 @operator(since=10)
 class QLinearConv(_ByteConvolution):
     """y = round((ConvInteger(x, w) + b) * x_scale * w_scale / y_scale) + y_zero_point"""
+
+    weights_at: ClassVar[int] = 3
 
     def infer(
         self,

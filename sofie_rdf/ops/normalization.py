@@ -404,7 +404,7 @@ class InstanceNormalization(_GroupNormalization):
 
 @operator(since=13, ulp=4, terms=4)
 class MeanVarianceNormalization(_ByItself):
-    """y = (x - mean) / (sqrt(variance) + 1e-9), with mean and variance over ``axes``"""
+    """y = (x - mean) / (sqrt(variance) + 1e-9), with mean and variance over ``axes``, if () all"""
 
     axes: tuple[int, ...] = (0, 2, 3)
 
@@ -417,9 +417,13 @@ class MeanVarianceNormalization(_ByItself):
         self.alternating(x.shape)
         return x
 
+    def reduced(self, rank: int) -> frozenset[int]:
+        """The axes that are normalised."""
+        return frozenset(normal_axis(a, rank) for a in self.axes or range(rank))
+
     def alternating(self, shape: Shape) -> Shape:
         """The shape as six axes, of which the second, the fourth and the sixth are normalised."""
-        reduced = {normal_axis(a, len(shape)) for a in self.axes}
+        reduced = self.reduced(len(shape))
         groups: list[Dim] = [1]
         for axis, size in enumerate(shape):
             if (axis in reduced) == (len(groups) % 2 == 0):
@@ -433,7 +437,7 @@ class MeanVarianceNormalization(_ByItself):
         return (*(1,) * before, *groups, *(1,) * (6 - before - len(groups)))
 
     def reference(self, x: Array) -> Array:
-        axes = tuple({normal_axis(a, x.ndim) for a in self.axes})
+        axes = tuple(self.reduced(x.ndim))
         centred = x - _mean(x, axes)
         return np.asarray(
             centred / (np.sqrt(_variance(centred, axes)) + x.dtype.type(self.epsilon))

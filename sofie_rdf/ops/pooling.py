@@ -82,6 +82,11 @@ class _Pool(_Planes):
         dtype = self.accept(x)
         return TensorType(dtype, (*x.shape[:2], *(w.count for w in self.windows(x.shape))))
 
+    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:
+        (x,) = inputs
+        assert x is not None
+        return tuple(pair for w in self.windows(x.shape) for pair in w.requirements)
+
     def numbers(self, x: Operand) -> Sizes:
         return Sizes(tuple(n for w in self.windows(x.type.shape) for n in w.numbers))
 

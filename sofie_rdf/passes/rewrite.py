@@ -236,7 +236,7 @@ def _unify_node(pattern: Pattern, node: Node, found: Match) -> Iterator[Match]:
 def is_all(array: Array, number: float) -> bool:
     """Whether no element is another number than this, zeros with their sign."""
     wanted = np.full(array.shape, number)
-    if array.dtype.kind == "f":
+    if DType.of(array).is_float:
         return bool(array.size) and wanted.astype(array.dtype).tobytes() == array.tobytes()
     return bool(array.size) and np.array_equal(array, wanted)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from sofie_rdf import bench
 from sofie_rdf.bench import machine, ort_api, ours, peers
@@ -20,6 +21,7 @@ from sofie_rdf.bench.models import candidate
 from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir.types import Array
 from tests.bench.test_models import _relu
+from tests.frontends.models import model, node, value
 
 TINY = ("--seconds", "0.001", "--rounds", "2", "--loop-seconds", "0.02")
 
@@ -213,6 +215,34 @@ def test_a_model_that_does_not_run_stops_no_other(
     assert bench.main(parse(*words)) == 1
     captured = capsys.readouterr()
     assert "Rulu" in captured.err
+    assert any(line.startswith("higgs") for line in captured.out.splitlines())
+
+
+def test_results_whose_size_the_data_decide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that the Session has, between two that are computed in the caller's memory."""
+    nodes = [node("Relu", "x", "a"), node("NonZero", "a", "places"), node("Neg", "x", "b")]
+    outputs = [value("a", None), value("places", None, TensorProto.INT64), value("b", None)]
+    path = tmp_path / "places.onnx"
+    path.write_bytes(model(nodes, {"x": ["N", 3]}, outputs).SerializeToString())
+    words = (str(path), *TINY, "--batch", "7", "--json", "-")
+    assert bench.main(parse(*words)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [c["model"] for c in found["cases"]] == ["places"]
+
+
+def test_a_model_that_refuses_its_inputs_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the run finds wrong is an error, and no exception in the C++ loop."""
+    nodes = [node("Concat", "a a", "p", axis=0), node("Add", "p b", "y", "sum")]
+    path = tmp_path / "sizes.onnx"
+    path.write_bytes(model(nodes, {"a": ["N", 3], "b": ["M", 3]}).SerializeToString())
+    words = (str(path), "higgs", *TINY, "--batch", "4", "--no-dataframe")
+    assert bench.main(parse(*words)) == 1
+    captured = capsys.readouterr()
+    assert "sum needs" in captured.err
     assert any(line.startswith("higgs") for line in captured.out.splitlines())
 
 

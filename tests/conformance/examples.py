@@ -10,14 +10,14 @@ import numpy as np
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
 
-__all__ = ["FAMILIES", "Round", "edges", "feeds", "rounds"]
+__all__ = ["FAMILIES", "Round", "edges", "families", "feeds", "rounds"]
 
 BATCHES = (3, 1, 7, 0, 2, 4)
 # What is behind the last particle of an event: nothing, zeros, numbers that a mask must hide; and
 # zeros in events of which some have no particles.
 PADDING = ("none", "zeros", "numbers", "none", "empty", "zeros")
-# What the dynamic axes other than the batch are, one round after the other: the first that a model
-# can be about. Two numbers are the height and the width of an image.
+# What the dynamic axes other than the batch are, one round after the other, by what a model is
+# about. Two numbers are the height and the width of an image.
 FAMILIES: Mapping[str, Sequence[tuple[int, ...]]] = {
     "particles": ((24,), (50,), (17,), (24,), (128,), (33,)),
     "images": ((64, 96), (96, 64), (32, 160), (64, 64), (128, 96), (32, 32)),
@@ -49,9 +49,15 @@ def rounds(graph: Graph, family: str) -> list[Round]:
     ]
 
 
-def edges(graph: Graph) -> list[Round]:
+def families(graph: Graph) -> tuple[str, ...]:
+    """The keys of `FAMILIES` that a model can be about."""
+    images = any(graph.types[i].rank == 4 for i in graph.inputs) and len(graph.symbols) > 1
+    return ("lines of text", "images") if images else ("particles", "sound")
+
+
+def edges(graph: Graph, family: str) -> list[Round]:
     """Two events with one particle, and with none."""
-    if len(graph.symbols) < 2:
+    if len(graph.symbols) < 2 or len(FAMILIES[family][0]) > 1:
         return []
     return [Round(_sizes(graph, 2, (length,), 0), "none", 1000 + length) for length in (1, 0)]
 
@@ -98,13 +104,27 @@ def _numbers(
         return np.asarray(random.integers(0, 2, shape)).astype(dtype)
     if "mask" in name:
         return np.ones(shape, dtype)
+    if len(shape) == 4 and shape[1] == 3:
+        return (scale * _writing(shape, random)).astype(dtype)
     return np.asarray(scale * random.normal(size=shape)).astype(dtype)
+
+
+def _writing(shape: tuple[int, ...], random: np.random.Generator) -> Array:
+    """Dark strokes on bright paper, and noise: a network that looks for text finds some."""
+    image = np.ones(shape) + 0.1 * random.normal(size=shape)
+    height, width = min(shape[2] // 3, 16), shape[3]
+    for one in image:
+        for left in range(4, width - 4, 6):
+            top = random.integers(height, 2 * height + 1)
+            one[:, height : 2 * height, left : left + random.integers(1, 4)] -= 2.0
+            one[:, top : top + 2, left : left + 5] -= 2.0
+    return np.asarray(image)
 
 
 def _particle_axis(name: str, array: Array) -> int | None:
     """(N, features, particles) where there is a mask, else (N, particles, features)."""
     if array.ndim == 4:
-        return 2
+        return None if array.shape[1] == 3 else 2
     if array.ndim != 3:
         return None
     with_mask = any(word in name for word in ("_mask", "_points", "_features"))

@@ -11,11 +11,11 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from tests.conformance.suite import Case, suite
+from tests.conformance.suite import Case
 
 __all__ = ["outcomes"]
 
@@ -25,10 +25,10 @@ LIMIT = 300.0
 
 
 def outcomes(
-    names: Sequence[str], jobs: int = 1, progress: Callable[[], None] = lambda: None
+    cases: Sequence[Case], jobs: int = 1, progress: Callable[[], None] = lambda: None
 ) -> dict[str, str]:
     """What is wrong with each of these tests; nothing where all is well."""
-    waiting = deque(_batches(names))
+    waiting = deque(_batches(cases))
     workers = [_Worker() for _ in range(min(jobs, len(waiting)))]
     found: dict[str, str] = {}
     try:
@@ -42,33 +42,32 @@ def outcomes(
                 if failure and len(batch) > 1:
                     waiting.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
                     continue
-                found |= dict.fromkeys(batch, failure) if failure else results
+                found |= {c.name: failure for c in batch} if failure else results
                 progress()
     finally:
         for worker in workers:
             worker.stop()
-    return {name: found[name] for name in names}
+    return {case.name: found[case.name] for case in cases}
 
 
-def _batches(names: Iterable[str]) -> list[tuple[str, ...]]:
+def _batches(cases: Sequence[Case]) -> list[tuple[Case, ...]]:
     """The tests in groups that are compiled together; large models are by themselves, and first."""
-    names = tuple(names)
-    large = [n for n in names if suite()[n].kind == "light models"]
-    others = [n for n in names if suite()[n].kind != "light models"]
+    large = [(c,) for c in cases if c.kind == "light models"]
+    others = [c for c in cases if c.kind != "light models"]
     groups = [tuple(others[i : i + BATCH]) for i in range(0, len(others), BATCH)]
-    return [*((n,) for n in large), *groups]
+    return [*large, *groups]
 
 
 class _Worker:
     """One process, which is started again when it has ended."""
 
     def __init__(self) -> None:
-        self.batch: tuple[str, ...] = ()
+        self.batch: tuple[Case, ...] = ()
         self.process: Any = None
         self.connection: Connection
         self.deadline = 0.0
 
-    def start(self, batch: tuple[str, ...]) -> None:
+    def start(self, batch: tuple[Case, ...]) -> None:
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.connection, theirs = context.Pipe()
@@ -76,7 +75,7 @@ class _Worker:
             self.process.start()
             theirs.close()
         self.batch, self.deadline = batch, time.monotonic() + LIMIT
-        self.connection.send([suite()[name] for name in batch])
+        self.connection.send(batch)
 
     def result(self) -> tuple[dict[str, str], str]:
         """What is wrong with each test of the batch, or why there is no answer to that."""
@@ -116,7 +115,7 @@ def _serve(connection: Connection) -> None:
     warnings.simplefilter("ignore")
     number = 0
     while True:
-        cases: list[Case] = connection.recv()
+        cases: tuple[Case, ...] = connection.recv()
         number += 1
         try:
             connection.send((run_together(f"batch_{number}", {c.name: c for c in cases}), ""))

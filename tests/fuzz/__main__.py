@@ -30,7 +30,8 @@ OUT = Path(__file__).resolve().parents[2] / "out" / "fuzz"
 class Run:
     """What the threads, each with a worker, share."""
 
-    def __init__(self, seeds: Iterator[int], seconds: float) -> None:
+    def __init__(self, seeds: Iterator[int], seconds: float, *, cling: bool) -> None:
+        self.cling = cling
         self.seeds, self.end = seeds, time.monotonic() + seconds
         self.lock = threading.Lock()
         self.cases = self.numbers = self.settled = 0
@@ -40,7 +41,7 @@ class Run:
 
     def work(self) -> None:
         """Case after case, until the time is over."""
-        worker = Worker()
+        worker = Worker(cling=self.cling)
         while time.monotonic() < self.end:
             with self.lock:
                 seed = next(self.seeds)
@@ -119,9 +120,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None, help="the first; else one by the clock")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--numpy", action="store_true", help="all but the emitted code")
     given = parser.parse_args(arguments)
     first = given.seed if given.seed is not None else int(time.time()) % 10**6 * 1000
-    run = Run(count(first), given.seconds)
+    run = Run(count(first), given.seconds, cling=not given.numpy)
     sys.stdout.write(f"seeds from {first}\n")
     threads = [threading.Thread(target=run.work) for _ in range(given.workers)]
     for thread in threads:

@@ -76,7 +76,7 @@ def network(choose: Choices, label: str = "random") -> Case:
     choose.one(FIRST)(net)
     for _ in range(choose.one((0, 0, 1, 1, 2))):
         choose.one(MORE)(net)
-    wanted = choose.whole(1, LONGEST)
+    wanted = choose.whole(1, choose.one((LONGEST, LONGEST, LONGEST, 3 * LONGEST)))
     for _ in range(3 * wanted):
         if len(net.nodes) >= wanted:
             break

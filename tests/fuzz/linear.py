@@ -140,6 +140,25 @@ def turned(net: Net, x: Value) -> Value:
     return net.add("Transpose", [x], [x.shape[i] for i in order], (x.low, x.high), perm=order)
 
 
+@step(2, since=23)
+def attention_in_one(net: Net) -> Any:
+    """ONNX's own operator, of three axes or four."""
+    x = net.pick_real(lambda v: v.rank == 3 and has_features(v) and v.shape[1].least > 0, 4.0)
+    if x is None:
+        return None
+    heads, size = net.choose.one((1, 2, 3)), net.choose.one((2, 4, 5))
+    (n, t, _), width = x.shape, net.dim(heads * size)
+    if not net.fits((n, net.dim(heads), t, t)) or not net.fits((n, t, width)):
+        return None
+    parts = [times(net, x, heads * size) for _ in range(3)]
+    more: dict[str, Any] = {"is_causal": 1} if net.choose.chance(40) else {}
+    if net.choose.chance(50):
+        more |= {"q_num_heads": heads, "kv_num_heads": heads}
+        return net.add("Attention", parts, (n, t, width), (-20, 20), **more)
+    parts = [_in_heads(net, p, heads, size) for p in parts]
+    return net.add("Attention", parts, parts[0].shape, (-20, 20), **more)
+
+
 @step(3)
 def attention(net: Net) -> Any:
     """Attention in heads, spelled out as exporters do, sometimes with a mask."""

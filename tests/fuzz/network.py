@@ -187,15 +187,20 @@ class Net:
                 found.append(size if size not in found else max(found) + 1)
             return tuple(found)
 
-        batch = (1, 2, 3, 4, 5, 8, 17) + ((0,) if choose.chance(40) else ())
-        length = choose.one(((1, 2, 3, 7), (4, 5, 6, 9, 16), (8, 9, 11, 15, 24)))
-        name = choose.one(_BATCHES)
+        def dim(names: Sequence[str], usual: Sequence[int]) -> Dim:
+            if choose.chance(15):
+                size = choose.one(usual)
+                return Dim(str(size), (size,) * calls)
+            return Dim(choose.one(names), sizes(usual))
+
+        batch = dim(_BATCHES, (1, 2, 3, 4, 5, 8, 17) + ((0,) if choose.chance(40) else ()))
+        usual = choose.one(((1, 2, 3, 7), (4, 5, 6, 9, 16), (8, 9, 11, 15, 24)))
         return cls(
             choose,
-            opset=choose.one((9, 11, 13, 14, 15, 17, 17, 18, 18, 20, 21, 22)),
-            real="float64" if choose.chance(8) else "float32",
-            batch=Dim(name, sizes(batch)),
-            length=Dim(choose.one([n for n in _LENGTHS if n != name]), sizes(length)),
+            opset=choose.one((9, 11, 13, 14, 15, 17, 17, 18, 18, 20, 21, 22, 23, 24)),
+            real=choose.one(("float32",) * 10 + ("float64", "float16")),
+            batch=batch,
+            length=dim([n for n in _LENGTHS if n != batch.text], usual),
             feeds=[{} for _ in range(calls)],
         )
 
@@ -239,9 +244,11 @@ class Net:
         """An input of the model, and its numbers in every call."""
         value = Value(self.fresh(), dtype, tuple(shape), low, high)
         rng = self.choose.generator()
+        ties = self.choose.chance(15)
         for call, feeds in enumerate(self.feeds):
             sizes = tuple(d.sizes[call] for d in shape)
-            feeds[value.name] = random_array(rng, dtype, sizes, low, high)
+            array = random_array(rng, dtype, sizes, low, high)
+            feeds[value.name] = np.rint(array) if ties and value.is_real else array
         # Without a name the first axis is the batch, which it must be in all inputs then.
         unnamed = shape and shape[0] == self.batch and self.choose.chance(15)
         texts: list[Any] = [d.static if d.is_static else d.text for d in shape]
@@ -258,16 +265,36 @@ class Net:
         low, high = float(numbers.min()), float(numbers.max())
         value = Value(self.fresh(), array.dtype.name, self.dims(array.shape), low, high)
         if self.choose.chance(25):
-            tensor = numpy_helper.from_array(array)
-            self.nodes.append(helper.make_node("Constant", [], [value.name], value=tensor))
+            given = self._as_attribute(array)
+            self.nodes.append(helper.make_node("Constant", [], [value.name], **given))
         else:
             self.initializers.append(numpy_helper.from_array(array, value.name))
         if used_again:
             self.values.append(value)
         return value
 
+    def _as_attribute(self, array: Any) -> dict[str, Any]:
+        """What a Constant of these elements has: a tensor, or numbers as they are."""
+        kind = {"float32": "value_float", "int64": "value_int"}.get(array.dtype.name)
+        if kind is None or array.ndim > 1 or self.opset < 12 or self.choose.chance(50):
+            return {"value": numpy_helper.from_array(array)}
+        return {f"{kind}s": array.tolist()} if array.ndim else {kind: array.item()}
+
     def integers(self, numbers: Sequence[int]) -> Value:
-        return self.constant(np.array(numbers, np.int64))
+        """Whole numbers, of which operators seldom are told only when the model runs."""
+        array = np.array(numbers, np.int64)
+        if not self.depth and self.choose.chance(2):
+            return self.fed(array)
+        return self.constant(array)
+
+    def fed(self, array: Any) -> Value:
+        """An input that is the same in every call."""
+        shape = self.dims(array.shape)
+        value = Value(self.fresh(), array.dtype.name, shape, float(array.min()), float(array.max()))
+        self.inputs.append(declared(value))
+        for feeds in self.feeds:
+            feeds[value.name] = array
+        return value
 
     def scalar(self, number: float, dtype: str) -> Value:
         return self.constant(np.array(number, dtype))
@@ -443,6 +470,9 @@ class Net:
             # What nothing computes may be an output, too: an input or a constant.
             chosen.append(self.choose.one(self.values))
         outputs = {v.name: v for v in chosen}
+        functions = []
+        if self.choose.chance(10):
+            functions = self._with_function(set(outputs))
         graph = helper.make_graph(
             self.nodes,
             label,
@@ -450,12 +480,32 @@ class Net:
             list(map(declared, outputs.values())),
             self.initializers,
         )
-        imports = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+        imports = [helper.make_opsetid("", self.opset), helper.make_opsetid("fuzz", 1)]
+        model = helper.make_model(graph, opset_imports=imports, ir_version=10, functions=functions)
         onnx.checker.check_model(model)
         # The first call once more at the end: a Session has no memory.
         calls = (*self.feeds, self.feeds[0])
         return Case(label, model.SerializeToString(), calls)
+
+    def _with_function(self, outputs: set[str]) -> list[onnx.FunctionProto]:
+        """Some neighbouring nodes become one that calls a function of the model."""
+        last = len(self.nodes)
+        begin = self.choose.whole(0, max(0, last - 2))
+        end = min(last, begin + self.choose.whole(1, 5))
+        part, rest = self.nodes[begin:end], [*self.nodes[:begin], *self.nodes[end:]]
+        if any(a.HasField("g") for n in part for a in n.attribute):
+            return []  # Functions do not see the values around them.
+        made = [o for n in part for o in n.output if o]
+        needed = outputs | {i for n in every_node(rest) for i in n.input}
+        given = dict.fromkeys(i for n in part for i in n.input if i and i not in made)
+        results = [o for o in made if o in needed]
+        if not results or not given:
+            return []
+        imports = [helper.make_opsetid("", self.opset)]
+        function = helper.make_function("fuzz", "Part", list(given), results, part, imports)
+        call = helper.make_node("Part", list(given), results, domain="fuzz")
+        self.nodes[begin:end] = [call]
+        return [function]
 
 
 def every_node(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -66,6 +66,7 @@ UNARY: dict[str, tuple[int, Span, Callable[[Span], Span]]] = {
     "HardSwish": (14, EVERYWHERE, grown()),
     "Mish": (18, EVERYWHERE, grown()),
     "Gelu": (20, EVERYWHERE, grown()),
+    "Swish": (24, EVERYWHERE, grown()),
     "Identity": (6, EVERYWHERE, lambda s: s),
     "Dropout": (7, EVERYWHERE, lambda s: s),
 }

@@ -37,9 +37,16 @@ def recurrent(net: Net) -> Any:
     if choose.chance(70):
         inputs.append(net.weights((both, 2 * rows), 0.3))
     more: dict[str, Any] = {"hidden_size": hidden, "direction": way}
+    d, h = net.dims([both, hidden])
+    if choose.chance(20) and not net.depth:
+        inputs += [None] * (4 - len(inputs))
+        inputs.append(net.input("int32", (batch,), 1, steps.least) if choose.chance(50) else None)
+        inputs.append(net.input(x.dtype, (d, batch, h), -1, 1))
+    if choose.chance(20):
+        known = {"LSTM": ("Sigmoid", "Tanh", "Relu"), "GRU": ("HardSigmoid", "Softsign")}
+        more["activations"] = list(known.get(op, ("Relu",))) * both
     if op == "GRU" and choose.chance(60):
         more["linear_before_reset"] = 1
-    d, h = net.dims([both, hidden])
     results = [(x.dtype, (steps, d, batch, h), (-1.0, 1.0)), (x.dtype, (d, batch, h), (-1.0, 1.0))]
     if op == "LSTM" and choose.chance(60):
         most = float(max(steps.sizes))

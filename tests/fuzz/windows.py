@@ -218,6 +218,16 @@ def normalized_rows(net: Net) -> Any:
     )
 
 
+@step(1, since=23)
+def normalized_by_root(net: Net) -> Any:
+    x = net.pick_real(lambda v: v.rank >= 1 and v.shape[-1].is_static and v.shape[-1].static > 0)
+    if x is None:
+        return None
+    size = x.shape[-1].static
+    most = 3 * math.sqrt(size)
+    return net.add("RMSNormalization", [x, net.weights((size,))], x.shape, (-most, most))
+
+
 @step(1, since=9)
 def normalized_by_hand(net: Net) -> Any:
     """(x - mean) / sqrt(variance + epsilon), in many nodes."""

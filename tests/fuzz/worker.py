@@ -42,7 +42,8 @@ def _read(stream: IO[bytes]) -> Any:
 class Worker:
     """A process that makes and judges cases; a new one is started when it must be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cling: bool = True) -> None:
+        self._cling = cling
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = 0
         self.stage = ""
@@ -56,10 +57,10 @@ class Worker:
 
     def judge(self, case: Case) -> Any:
         """The `Verdict`; a text where the process ended or did not answer."""
-        self._asked += 1
+        self._asked += self._cling
         if self._asked > MOST_CASES:
             self.stop()
-        verdict = self._ask("judge", case)
+        verdict = self._ask("judge", (case, self._cling))
         # After code that it refused Cling is not to be trusted.
         if isinstance(verdict, str) or any("compiling" in f for f in verdict.failures):
             self.stop()
@@ -110,7 +111,9 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     import_root()
     actions: dict[str, Callable[[Any], Any]] = {
         "generate": generate,
-        "judge": lambda case: judged(case, lambda s: _write(answers, ("stage", s))),
+        "judge": lambda asked: judged(
+            asked[0], lambda s: _write(answers, ("stage", s)), cling=asked[1]
+        ),
     }
     while True:
         kind, value = _read(requests)

@@ -194,8 +194,8 @@ def _difference(
             )
             count = row.count(*inputs)
             error = sum_error(tolerance, row.sum_for(number, op, *inputs), count, real)
-            finite = row.sum_for(number, op, *map(finite, inputs))
-            overflows = finite * count > np.finfo(real).max
+            largest = row.sum_for(number, op, *map(finite, inputs)) * count
+            overflows = largest > np.finfo(real).max
         error = row.error_for(number, op, error, real, *inputs)
     return difference(found, exact, tolerance, error, overflows, signed_zeros=row.signed_zeros)
 

@@ -1,4 +1,4 @@
-"""All kernels in one program of g++, with warnings as errors, under its sanitizers."""
+"""All kernels in programs of g++, with warnings as errors, under its sanitizers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import io
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -22,15 +22,19 @@ from sofie_rdf.ir.types import Array, DType, TensorType, concrete
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
 from tests.ops.cases import Case
-from tests.ops.test_contract import OPERATORS, Bench, accepted_cases, bench_of, differences
+from tests.ops.test_contract import OPERATORS, Bench, Key, accepted_cases, bench_of, differences
+
+Batch: TypeAlias = Mapping[str, Array]
+Sizes: TypeAlias = Mapping[str, int]
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # All shapes for these, the first shape for the other element types.
 THOROUGH = (DType.FLOAT32, DType.INT32)
-PARTS = 24
+# Programs, which are compiled side by side.
+PARTS = 12
 
-MAIN = """#include "kernels.hxx"
+PROGRAM = """{includes}
 #include "sofie/owned.hxx"
 #include <cstdio>
 #include <cstdlib>
@@ -62,23 +66,33 @@ template <class T, int Rank>
    write(to, static_cast<const T *>(memory), static_cast<std::size_t>(result.size()));
 }
 
-int main(int, char **argv)
+{functions}
+
+int main()
 {
-   {namespace}::Session session(argv[1]);
-   std::FILE *in = std::fopen(argv[2], "rb"), *out = std::fopen(argv[3], "wb");
+   std::FILE *in = std::fopen("in", "rb"), *out = std::fopen("out", "wb");
+{calls}
+   std::fclose(out);
+   std::fclose(in);
+}
+"""
+
+# The network of one operator, called once for each batch.
+FUNCTION = """
+static void run_{namespace}(std::FILE *in, [[maybe_unused]] std::FILE *out)
+{
+   {namespace}::Session session("{namespace}.dat");
    for (int run = 0; run < {runs}; ++run) {
       std::size_t *sizes = read<std::size_t>(in, 2);
       [[maybe_unused]] const std::size_t N = sizes[0], M = sizes[1];
 {body}
       std::free(sizes);
    }
-   std::fclose(out);
-   std::fclose(in);
 }
 """
 
 
-def chosen(key: tuple[str, str]) -> Iterator[tuple[DType, Case]]:
+def chosen(key: Key) -> Iterator[tuple[DType, Case]]:
     """All cases of few element types, and one of the others."""
     seen: set[DType] = set()
     for dtype, case in accepted_cases(key):
@@ -87,15 +101,14 @@ def chosen(key: tuple[str, str]) -> Iterator[tuple[DType, Case]]:
         seen.add(dtype)
 
 
-@cache
-def part(number: int) -> Bench:
-    """Every `PARTS`-th operator."""
+def benches(number: int) -> list[Bench]:
+    """Every `PARTS`-th operator, so that each program has some of every family."""
     keys = OPERATORS[number::PARTS]
-    return bench_of("kernels", (pair for key in keys for pair in chosen(key)))
+    return [bench_of("_".join(("kernels", *filter(None, key))), chosen(key)) for key in keys]
 
 
-def main_of(graph: Graph, namespace: str, runs: int) -> str:
-    """The program: reads sizes and inputs, calls `infer`, writes the outputs, several times."""
+def function_of(graph: Graph, namespace: str, runs: int) -> str:
+    """Reads sizes and inputs, calls `infer`, writes the outputs, several times."""
     inputs = {f"x{i}": graph.types[name] for i, name in enumerate(graph.inputs)}
     outputs = {f"y{i}": port for i, port in enumerate(Interface(graph, "").outputs)}
     lines = [f"auto *{n} = read<{t.dtype.cxx}>(in, {size(t)});" for n, t in inputs.items()]
@@ -108,7 +121,7 @@ def main_of(graph: Graph, namespace: str, runs: int) -> str:
             if port.owned
             else [f"write(out, {name}, {size(port.type)});", f"std::free({name});"]
         )
-    text = MAIN.replace("{namespace}", namespace).replace("{runs}", str(runs))
+    text = FUNCTION.replace("{namespace}", namespace).replace("{runs}", str(runs))
     return text.replace("{body}", "\n".join(f"      {x}" for x in lines))
 
 
@@ -126,39 +139,47 @@ def size(type_: TensorType) -> str:
     return " * ".join(f"std::size_t({literals.size(d, names)})" for d in type_.shape) or "1"
 
 
-def build(graph: Graph, folder: Path, runs: int, *flags: str) -> Path:
-    emission = emit(graph, plan_memory(graph))
-    (folder / "kernels.hxx").write_text(emission.header)
-    (folder / "kernels.dat").write_bytes(emission.weights)
-    (folder / "main.cxx").write_text(main_of(graph, emission.namespace, runs))
-    command = ["g++", "-std=c++17", *WARNINGS, *SANITIZERS, *flags, f"-I{include_directory()}"]
+def build(graphs: Sequence[Graph], folder: Path, runs: int) -> None:
+    """The program, in the folder with its weights."""
+    includes, functions, calls = [], [], []
+    for graph in graphs:
+        emission = emit(graph, plan_memory(graph))
+        name = emission.namespace
+        (folder / f"{name}.hxx").write_text(emission.header)
+        (folder / f"{name}.dat").write_bytes(emission.weights)
+        includes.append(f'#include "{name}.hxx"')
+        functions.append(function_of(graph, name, runs))
+        calls.append(f"   run_{name}(in, out);")
+    text = PROGRAM.replace("{includes}", "\n".join(includes)).replace("{calls}", "\n".join(calls))
+    (folder / "main.cxx").write_text(text.replace("{functions}", "".join(functions)))
+    command = ["g++", "-std=c++17", "-O0", *WARNINGS, *SANITIZERS, f"-I{include_directory()}"]
     command += ["main.cxx", "-o", "kernels"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
-    return folder / "kernels"
 
 
 def run(
-    program: Path, graph: Graph, batches: list[dict[str, Array]], sizes: list[dict[str, int]]
-) -> list[dict[str, Array]]:
-    """The outputs of each batch; fails with what the sanitizers say."""
-    folder = program.parent
+    graphs: Sequence[Graph], folder: Path, batches: Sequence[Sequence[Batch]], sizes: list[Sizes]
+) -> list[list[Batch]]:
+    """The outputs of each graph for each batch; fails with what the sanitizers say."""
     with (folder / "in").open("wb") as file:
-        for feeds, known in zip(batches, sizes, strict=True):
-            file.write(np.array([known[s] for s in ("N", "M")], np.uint64).tobytes())
-            for name in graph.inputs:
-                file.write(np.ascontiguousarray(feeds[name]).tobytes())
-    command = [str(program), "kernels.dat", "in", "out"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        for graph, fed in zip(graphs, batches, strict=True):
+            for feeds, known in zip(fed, sizes, strict=True):
+                file.write(np.array([known[s] for s in ("N", "M")], np.uint64).tobytes())
+                for name in graph.inputs:
+                    file.write(np.ascontiguousarray(feeds[name]).tobytes())
+    done = subprocess.run(["./kernels"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
     content = io.BytesIO((folder / "out").read_bytes())
-    ports = Interface(graph, "").outputs
-    found = [{p.value: read(content, p, known) for p in ports} for known in sizes]
+    found: list[list[Batch]] = []
+    for graph in graphs:
+        ports = Interface(graph, "").outputs
+        found.append([{p.value: read(content, p, known) for p in ports} for known in sizes])
     assert not content.read()
     return found
 
 
-def read(content: io.BytesIO, port: Port, sizes: Mapping[str, int]) -> Array:
+def read(content: io.BytesIO, port: Port, sizes: Sizes) -> Array:
     """The next output of the program."""
     dtype = port.type.dtype
     if port.owned:
@@ -173,12 +194,15 @@ def read(content: io.BytesIO, port: Port, sizes: Mapping[str, int]) -> Array:
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 @pytest.mark.parametrize("number", range(PARTS))
 def test_all_kernels_are_clean_and_right(number: int, tmp_path: Path) -> None:
-    tested = part(number)
-    graph = widen_halves(tested.graph)
-    sizes = [{"N": n, "M": m} for n, m in [(3, 5), (0, 1), (37, 2), (1, 1), (400, 2)]]
-    batches = [tested.feeds(s, i, extreme=i > 2) for i, s in enumerate(sizes)]
-    program = build(graph, tmp_path, len(sizes), "-O0")
-    outputs = run(program, graph, batches, sizes)
-    for feeds, found, known in zip(batches, outputs, sizes, strict=True):
-        wrong = differences(tested, feeds, found, known)
-        assert not wrong, f"{len(wrong)} cases differ:\n" + "\n".join(wrong[:8])
+    tested = benches(number)
+    graphs = [widen_halves(bench.graph) for bench in tested]
+    sizes: list[Sizes] = [{"N": n, "M": m} for n, m in [(3, 5), (0, 1), (37, 2), (1, 1), (100, 2)]]
+    batches = [[bench.feeds(s, i, extreme=i > 2) for i, s in enumerate(sizes)] for bench in tested]
+    build(graphs, tmp_path, len(sizes))
+    wrong = []
+    for bench, fed, outputs in zip(
+        tested, batches, run(graphs, tmp_path, batches, sizes), strict=True
+    ):
+        for feeds, found, known in zip(fed, outputs, sizes, strict=True):
+            wrong += differences(bench, feeds, found, known)
+    assert not wrong, f"{len(wrong)} cases differ:\n" + "\n".join(wrong[:8])

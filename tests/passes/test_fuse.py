@@ -579,3 +579,19 @@ def test_a_dense_of_variable_weights_is_left_alone() -> None:
     assert report.applied == {"activation": 1}
     assert len(batch(graph)) == 2
     assert not isinstance(after.nodes[0].op, Identity)
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16])
+def test_half_precision_is_not_rounded_a_second_time(dtype: DType) -> None:
+    """Weights are combined where that is exact: a power of two is, 0.3 is not."""
+    for scale, left in ((0.5, [PLAIN]), (0.3, [PLAIN, "Mul()"])):
+        b = Net(N, 3, dtype=dtype)
+        product = b.op(MatMul(), "x", b.c("w", W))
+        graph = b.graph(b.op(Mul(), product, b.c("s", [scale] * 4), name="y"))
+        after, report = fuse_layers.explain(graph)
+        assert operators(after) == left
+        if len(left) == 1:
+            identical(graph, after)
+        else:
+            (refused,) = report.refused
+            assert refused.reason == f"combined, the constants are no numbers of {dtype}"

@@ -11,6 +11,7 @@ from sofie_rdf.errors import GraphError, UnsupportedOperator
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import REGISTRY
 from sofie_rdf.ir.text import graph_text
+from sofie_rdf.ir.types import DType
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.ops.elementwise import (
     Abs,
@@ -104,6 +105,8 @@ def test_what_is_no_equation_is_refused(equation: str) -> None:
         (-0.0, -0.0, True),
         (np.float32(0.1), 0.1, True),
         (np.float64(np.float32(0.1)), 0.1, False),
+        (np.array(0, DType.BFLOAT16.numpy), -0.0, False),
+        (np.array([1, 1], DType.BFLOAT16.numpy), 1.0, True),
         (np.int64(0), -0.0, True),
         (np.int64(1), 1.5, False),
         (True, 1.0, True),

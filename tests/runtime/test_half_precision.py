@@ -156,12 +156,12 @@ def test_all_numbers_are_cast_as_numpy_casts_them(kind: int) -> None:
 
 @both
 def test_results_beyond_the_largest_and_below_the_least(kind: int) -> None:
-    nodes = [node("Mul", "x x", "square"), node("Div", "x big", "small"), node("Neg", "x", "minus")]
+    nodes = [node("Mul", "x x", "square"), node("Div", "x two", "small"), node("Neg", "x", "minus")]
     info = ml_dtypes.finfo(KINDS[kind])
     largest, least = float(info.max), float(info.smallest_subnormal)
     outputs = [value(o, None, kind) for o in ("square", "small", "minus")]
-    given = [onnx.numpy_helper.from_array(np.array(2, KINDS[kind]), "big")]
-    proto = model(nodes, [value("x", ["N"], kind)], outputs, given)
+    two = [onnx.numpy_helper.from_array(np.array(2, KINDS[kind]), "two")]
+    proto = model(nodes, [value("x", ["N"], kind)], outputs, two)
     x = np.array([largest, least, 3 * least, -largest, np.inf, 0.0, np.nan], KINDS[kind])
     found = {
         n: a.astype(np.float64) for n, a in outputs_of(sofie.from_onnx(proto), {"x": x}).items()

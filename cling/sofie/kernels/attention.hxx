@@ -246,7 +246,7 @@ SOFIE_INLINE bool mask_row(T *__restrict fits, const M *__restrict mask, Attende
    return any;
 }
 
-/// e^(fit - largest fit) for each key, and 1 / their sum; zeros where all fits are -inf.
+/// e^(fit - largest fit) for each key, and their sum; zeros and 1 where all fits are -inf.
 template <class T>
 SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends)
 {
@@ -264,7 +264,7 @@ SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends)
    if (!attends || largest == lowest) {
       for (Size j = 0; j < columns; j += n)
          store(fits + j, V{});
-      return 0;
+      return 1;
    }
    V sum[2] = {};
    for (Size j = 0; j < columns; j += 2 * n)
@@ -274,7 +274,7 @@ SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends)
          store(fits + j + c * n, grown);
          sum[c] += grown;
       }
-   return 1 / sum_of_lanes(sum[0] + sum[1]);
+   return sum_of_lanes(sum[0] + sum[1]);
 }
 
 template <class T>
@@ -284,7 +284,7 @@ SOFIE_INLINE void copy_numbers(T *to, const T *from, Size count)
       __builtin_memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
 }
 
-/// Turns the fits of one query into weights, without their common factor, which is returned.
+/// Turns the fits of one query into weights, but for their common divisor, which is returned.
 template <class T, class M>
 SOFIE_KERNEL T weigh(const AttentionData<T, M> &of, T *fits, Size columns, Size valid, Size b, Size head, Size query)
 {
@@ -305,18 +305,18 @@ SOFIE_KERNEL T weigh(const AttentionData<T, M> &of, T *fits, Size columns, Size 
    const bool attends = mask_row(fits, row, attended_keys(of, valid, query), columns);
    if (scores && of.rule.scores_mode == 2)
       copy_numbers(scores, fits, total);
-   const T factor = exponentials(fits, columns, attends);
+   const T divisor = exponentials(fits, columns, attends);
    if (scores && of.rule.scores_mode == 3)
       for (Size j = 0; j < total; j += n) {
          const Size count = total - j < n ? total - j : n;
-         store_some(scores + j, load<n>(fits + j) * splat<Pack<T>>(factor), count);
+         store_some(scores + j, load<n>(fits + j) / splat<Pack<T>>(divisor), count);
       }
-   return factor;
+   return divisor;
 }
 
 /// What `Rows` queries take from the values; their weights begin at `fits`.
 template <int Rows, class T, class M>
-SOFIE_INLINE void take_values(const AttentionData<T, M> &of, const AttentionWork<T> &work, const T *fits, const T *factors,
+SOFIE_INLINE void take_values(const AttentionData<T, M> &of, const AttentionWork<T> &work, const T *fits, const T *divisors,
                               Size valid, Size b, Size head, Size query)
 {
    constexpr int n = lanes<T>;
@@ -331,7 +331,7 @@ SOFIE_INLINE void take_values(const AttentionData<T, M> &of, const AttentionWork
             const Size left = of.value_size - d - c * n;
             if (left > 0)
                store_some(of.y.row(b, head, query + r) + d + c * n,
-                          load<n>(sums + (r * 2 + c) * n) * splat<Pack<T>>(factors[r]), left < n ? left : n);
+                          load<n>(sums + (r * 2 + c) * n) / splat<Pack<T>>(divisors[r]), left < n ? left : n);
          }
    }
 }
@@ -349,12 +349,12 @@ SOFIE_INLINE void answer(const AttentionData<T, M> &of, const AttentionWork<T> &
          small_product<Rows, 2>(work.fits + r * work.columns + j, work.columns, of.q.row(b, head, query + r), of.q.row_stride,
                                 work.keys + j * of.head_size, panel, of.head_size);
       }
-   T factors[queries_at_once];
+   T divisors[queries_at_once];
    for (Size r = 0; r < count; ++r)
-      factors[r] = weigh(of, work.fits + r * work.columns, work.columns, valid, b, head, query + r);
+      divisors[r] = weigh(of, work.fits + r * work.columns, work.columns, valid, b, head, query + r);
    for (Size i = 0; i < count; i += Rows) {
       const Size r = i + Rows <= count ? i : count - Rows;
-      take_values<Rows>(of, work, work.fits + r * work.columns, factors + r, valid, b, head, query + r);
+      take_values<Rows>(of, work, work.fits + r * work.columns, divisors + r, valid, b, head, query + r);
    }
 }
 

@@ -260,7 +260,7 @@ struct Swish {
    template <class V>
    SOFIE_INLINE V operator()(V x) const
    {
-      return x * sigmoid(constant<V>(alpha) * x);
+      return times_sigmoid(x, constant<V>(alpha) * x);
    }
 };
 

@@ -451,13 +451,14 @@ SOFIE_INLINE void global_lp_pool(Y y, X x, Size p)
    global_lp_pool<typename Y::Element>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(), p);
 }
 
-/// base^exponent; by square roots where that is exact enough and much faster.
+/// base^exponent; by square roots where that is much faster, in double as they are rounded, too.
 template <class V>
 SOFIE_INLINE V response(V base, double exponent)
 {
    if (exponent == 0.75) {
-      const V root = sqrt(base);
-      return root * sqrt(root);
+      using Wide = PackN<double, width<V>>;
+      const Wide root = sqrt(__builtin_convertvector(base, Wide));
+      return __builtin_convertvector(root * sqrt(root), V);
    }
    if (exponent == 0.5)
       return sqrt(base);

@@ -182,7 +182,7 @@ SOFIE_INLINE To resized(C value)
       return value;
    } else {
       constexpr To low = std::is_signed_v<To> ? static_cast<To>(std::uint64_t(1) << (8 * sizeof(To) - 1)) : To(0);
-      constexpr To high = static_cast<To>(~static_cast<std::uint64_t>(low));
+      constexpr To high = static_cast<To>(~std::uint64_t(0) - static_cast<std::uint64_t>(low));
       const C rounded = __builtin_rint(value);
       if (!(rounded > static_cast<C>(low)))
          return low;

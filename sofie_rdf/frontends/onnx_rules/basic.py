@@ -38,7 +38,7 @@ _CONSTANTS: Mapping[str, type] = {
 
 @onnx_rule("Constant", inputs=(0, 0), attributes=_CONSTANTS)
 def _constant(node: OnnxNode, build: Builder, _: Origin) -> None:
-    """The value is the model's constant; no node is left."""
+    """A constant of the model; no node is left."""
     if len(node.attributes) != 1:
         raise GraphError(f"Constant has one value, not {list(node.attributes)}")
     ((name, value),) = node.attributes.items()

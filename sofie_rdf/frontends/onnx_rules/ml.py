@@ -97,6 +97,7 @@ def _per_feature(build: Builder, x: str, node: OnnxNode, name: str) -> Array:
 
 @onnx_rule("Normalizer", domain=_ML, attributes={"norm": str})
 def _normalizer(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """x / max |x|, x / sum |x| or x / sqrt(sum x^2), by the norm, of each row"""
     x = _as_float(build, node.inputs[0], origin)
     op = Normalizer(node.attributes.get("norm", "MAX"))
     build(op, x, outputs=node.outputs, origin=origin)
@@ -151,6 +152,7 @@ def _imputer(node: OnnxNode, build: Builder, origin: Origin) -> None:
     attributes={"cats_int64s": tuple, "cats_strings": tuple, "zeros": int},
 )
 def _one_hot(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """y[..., i] = 1 where x is category i, else 0"""
     if node.attributes.get("cats_strings"):
         raise _strings("OneHotEncoder")
     (x,) = node.inputs
@@ -234,6 +236,7 @@ def _zip_map(node: OnnxNode, build: Builder, origin: Origin) -> None:
     },
 )
 def _category_mapper(node: OnnxNode, build: Builder, origin: Origin) -> None:  # noqa: ARG001
+    """A number for each text, or the other way round."""
     raise _strings("CategoryMapper")
 
 
@@ -243,6 +246,7 @@ def _category_mapper(node: OnnxNode, build: Builder, origin: Origin) -> None:  #
     attributes={"int64_vocabulary": tuple, "string_vocabulary": tuple},
 )
 def _dict_vectorizer(node: OnnxNode, build: Builder, origin: Origin) -> None:  # noqa: ARG001
+    """The values of a dictionary in the order of its keys."""
     raise UnsupportedOperator("DictVectorizer takes dictionaries, which are no tensors")
 
 
@@ -260,6 +264,7 @@ _ENCODER: Mapping[str, type] = {
 
 @onnx_rule("LabelEncoder", domain=_ML, attributes=_ENCODER)
 def _label_encoder(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """The value that belongs to the key x; the default for others."""
     keys, values = (_encoder_list(node, kind) for kind in ("keys", "values"))
     if len(keys) != len(values):
         raise GraphError(f"has {len(keys)} keys and {len(values)} values")
@@ -332,6 +337,7 @@ def _offsets(node: OnnxNode, count: int) -> Array:
     },
 )
 def _linear_regressor(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """post_transform(x @ coefficients^T + intercepts)"""
     x, _ = _matrix(build, node.inputs[0], origin)
     count = arity_one(node, "targets")
     weights = _divided(_floats(node, "coefficients"), count, "coefficients")
@@ -352,6 +358,7 @@ def _linear_regressor(node: OnnxNode, build: Builder, origin: Origin) -> None:
     },
 )
 def _linear_classifier(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """The scores post_transform(x @ coefficients^T + intercepts), and the label of the best."""
     x, features = _matrix(build, node.inputs[0], origin)
     labels = class_labels(node, "classlabels_ints")
     coefficients = _floats(node, "coefficients")
@@ -414,6 +421,7 @@ def _rho(node: OnnxNode, count: int) -> Array:
 
 @onnx_rule("SVMRegressor", domain=_ML, attributes={**_SVM, "n_supports": int, "one_class": int})
 def _svm_regressor(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """sum_i coefficients[i] * kernel(x, support_vectors[i]) + rho"""
     x, features = _matrix(build, node.inputs[0], origin)
     count = node.attributes.get("n_supports", 0)
     if count > 0:
@@ -505,7 +513,10 @@ _TFIDF: Mapping[str, type] = {
 
 @onnx_rule("TfIdfVectorizer", attributes=_TFIDF)
 def _tf_idf(node: OnnxNode, build: Builder, origin: Origin) -> None:
-    """The n-grams as a table: length, output, tokens."""
+    """How often each n-gram of a pool is in x, or whether it is, weighed.
+
+    The n-grams become a table: length, output, tokens.
+    """
     if node.attributes.get("pool_strings"):
         raise _strings("TfIdfVectorizer")
     least, most, skip = (

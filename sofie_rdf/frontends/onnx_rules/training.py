@@ -78,6 +78,7 @@ def _optimizer(name: str, memory: int, attributes: Mapping[str, type]) -> Callab
                     if place < len(node.outputs) and node.outputs[place]:
                         build(Identity(), value, outputs=(node.outputs[place],), origin=origin)
 
+        rule.__doc__ = step.__doc__  # The table of operators shows it.
         return step
 
     return register

@@ -431,6 +431,7 @@ def _listed_weights(node: OnnxNode, numbering: _Numbering, kind: str) -> _Weight
     },
 )
 def _regressor(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """The leaves that x reaches, over all trees: their sum, mean, least or largest."""
     nodes, numbering = _listed_nodes(node)
     weights = _listed_weights(node, numbering, "target")
     count = arity_one(node, "n_targets")
@@ -467,6 +468,7 @@ _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
     },
 )
 def _tree_ensemble(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """The leaves that x reaches, over all trees: their sum, mean, least or largest."""
     nodes, weights = _tensor_nodes(node)
     base = np.zeros(arity_one(node, "n_targets"), weights.weights.dtype)
     arrays = _ensemble(nodes, weights, base, node.attributes.get("membership_values"))
@@ -504,7 +506,10 @@ def _named(node: OnnxNode, name: str, default: int, names: Iterable[str]) -> str
     },
 )
 def _classifier(node: OnnxNode, build: Builder, origin: Origin) -> None:
-    """As onnxruntime where two classes have the weights of one: the score of the second class."""
+    """The scores: the sum of the leaves that x reaches, over all trees; and the label of the best.
+
+    As onnxruntime where two classes have the weights of one: the score of the second class.
+    """
     labels = class_labels(node, "classlabels_int64s")
     nodes, numbering = _listed_nodes(node)
     weights = _listed_weights(node, numbering, "class")

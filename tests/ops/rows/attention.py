@@ -139,7 +139,9 @@ def _attention(dtype: DType, full: bool) -> Iterator[Case]:
     yield Case(Attention(), tuple(_four(dtype)), _FILLS, only_first_output=True)
 
 
-def _of_attention(op: Attention, q: Array, k: Array, v: Array, *_: Array | None) -> tuple[Array, ...]:
+def _of_attention(
+    op: Attention, q: Array, k: Array, v: Array, *_: Array | None
+) -> tuple[Array, ...]:
     """What an error of the scores does to weights, and so to a mean of values."""
     product = _largest(q) * _largest(k) * q.shape[-1]
     score = product * abs(op.scale if op.scale is not None else 1.0) / 2

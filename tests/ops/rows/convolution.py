@@ -89,7 +89,8 @@ _MORE_TRANSPOSED: tuple[_Setup, ...] = (
     ((N, 2, 6), (2, 1, 4), {"strides": (3,), "output_padding": (2,), "dilations": (2,)}),
     ((N, 2, 3, 3), (2, 2, 3, 3), {"strides": (3, 2), "output_shape": (10, 8)}),
     ((N, 2, 3, 3), (2, 2, 3, 3), {"strides": (3, 2), "output_shape": (8, 5)}),
-    ((N, 2, M, 3), (2, 1, 3, 2), {"strides": (2, 3), "auto_pad": "SAME_UPPER"}),
+    ((N, 2, M, 3), (2, 1, 3, 3), {"strides": (2, 3), "auto_pad": "SAME_UPPER"}),
+    ((2, 1, 3), (1, 1, 2), {"strides": (3,), "auto_pad": "SAME_LOWER"}),
     ((N, 2, M), (2, 1, 4), {"strides": (2,), "auto_pad": "SAME_LOWER"}),
     ((N, 2, 3), (2, 2, 3), {"auto_pad": "VALID", "kernel_shape": (3,)}),
     ((2, 3, 2, 3, 4), (3, 2, 2, 1, 3), {"strides": (1, 2, 2), "pads": (1, 0, 1, 0, 0, 1)}),
@@ -261,13 +262,13 @@ def _of_causal(op: Any, *inputs: Array | None) -> tuple[Any, ...]:
     return _absolute(op, *(None if i is None else np.abs(i) for i in inputs)), np.zeros(())
 
 
-def _causal_slack(op: Any, error: Array, dtype: np.dtype[Any], *_: Any) -> Array:
+def _causal_slack(op: Any, error: Array, *_: Any) -> Array:
     """The derivative of x * sigmoid(x) is at most 1.1."""
     return error if op.activation == "none" else np.asarray(1.1 * error)
 
 
 def _deformed(
-    op: Any, x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None
+    _: Any, x: Array, w: Array, __: Array, b: Array | None = None, mask: Array | None = None
 ) -> Array:
     """A bound: a sample between points is off by a rounding of the largest of them."""
     most = [float(np.max(np.abs(a), initial=0)) for a in (x, mask) if a is not None]

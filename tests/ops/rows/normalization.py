@@ -180,7 +180,7 @@ def _of_groups(op: Any, x: Array, scale: Array, bias: Array) -> Array:
 
 
 def _of_axes(op: Any, x: Array) -> Array:
-    return _magnitude(*_spread(x, tuple(op.axes), 1e-18))
+    return _magnitude(*_spread(x, tuple(op.reduced(x.ndim)), 1e-18))
 
 
 def _of_batch(op: Any, x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Any:
