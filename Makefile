@@ -3,6 +3,8 @@
 # make lint         the checks alone: ruff, mypy, clang-format
 # make conformance  all tests that ONNX has for its operators, and a table of what passes, which is
 #                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name
+# make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
+#                   made small, printed, and written to out/fuzz/
 # make clean        remove .venv and everything that was made
 #
 # Each sets up what it needs in .venv, once. PYTHON=python3.12 chooses the interpreter.
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test lint conformance clean FORCE
+.PHONY: help demo test lint conformance fuzz clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -35,6 +37,9 @@ lint: $(VENV)/test-ready
 
 conformance: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.conformance $(if $(REGEX),'$(REGEX)')
+
+fuzz: $(VENV)/test-ready
+	@$(BIN)/python -W ignore -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis

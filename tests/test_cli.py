@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -159,10 +158,11 @@ def test_help_is_fast() -> None:
     assert done.stderr == ""
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = os.times()
         assert shell("--help").code == 0
-        seconds.append(time.perf_counter() - start)
-    # 0.2 s on an idle core; tests run on all of them.
+        end = os.times()
+        # What it computes: how long it waits depends on what else runs.
+        seconds.append(end.children_user - start.children_user)
     assert min(seconds) < 1.0
 
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sofie_rdf as sofie
 from sofie_rdf.ir.types import DType
+from sofie_rdf.reference import evaluate
 
 HIGGS = Path(__file__).resolve().parents[1] / "data" / "higgs.onnx"
 FLOAT = TensorProto.FLOAT
@@ -208,6 +209,41 @@ def test_several_outputs_come_by_name() -> None:
     np.testing.assert_array_equal(found["same"], a)
     with pytest.raises(sofie.InputError, match=r"with the sizes|N = 3"):
         model(a, events(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "refused"),
+    [
+        ("MaxPool", {"kernel_shape": [3], "strides": [2]}, range(3)),
+        ("AveragePool", {"kernel_shape": [2], "pads": [1, 0], "strides": [2]}, range(1)),
+        ("Conv", {"dilations": [2]}, range(5)),
+        # 2 is fine, and gives nothing.
+        ("ConvTranspose", {"pads": [2, 2]}, range(2)),
+    ],
+)
+def test_windows_that_do_not_fit_into_a_dynamic_axis(
+    op: str, attributes: dict[str, Any], refused: range
+) -> None:
+    """Never a result that is not there: a mean of nothing would look like one."""
+    weights = [numpy_helper.from_array(np.ones((2, 2, 3), np.float32), "w")] if "Conv" in op else []
+    graph = helper.make_graph(
+        [
+            helper.make_node(op, ["x", *(w.name for w in weights)], ["y"], **attributes),
+            helper.make_node("GlobalAveragePool", ["y"], ["mean"]),
+        ],
+        "pool",
+        [helper.make_tensor_value_info("x", FLOAT, ["N", 2, "n"])],
+        [helper.make_tensor_value_info("mean", FLOAT, None)],
+        weights,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = sofie.from_onnx(proto)
+    for size in (len(refused) + 1, len(refused) + 5):
+        x = np.ones((3, 2, size), np.float32)
+        np.testing.assert_allclose(model(x), evaluate(model.graph, {"x": x})["mean"], rtol=1e-6)
+    for size in refused:
+        with pytest.raises(sofie.InputError, match="needs"):
+            model(np.ones((3, 2, size), np.float32))
 
 
 def test_sources_of_every_kind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from sofie_rdf.cli import main
+from tests.conformance import real
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TUTORIALS = REPOSITORY / "tutorials"
@@ -72,6 +74,89 @@ def test_01_onnx_in_python(scores: dict[str, np.ndarray], tmp_path: Path) -> Non
         assert f", {np.count_nonzero(y > 0.5)} events above 0.5" in output
     assert "the same after loading: True" in output
     assert list(tmp_path.iterdir()) == []
+
+
+# An operator of one's own -------------------------------------------------------------------------
+
+
+def z_score(p4: np.ndarray) -> np.ndarray:
+    """The score of two leptons [..., 2, 4], in float64."""
+    x, y, z, e = np.moveaxis(p4.astype(np.float64).sum(axis=-2), -1, 0)
+    return np.exp(-np.abs(np.sqrt(e**2 - x**2 - y**2 - z**2) - 91.19) / 2.5)
+
+
+@pytest.mark.slow
+def test_02_own_operator(tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    output = run([sys.executable, str(TUTORIALS / "02_own_operator.py")], tmp_path)
+    assert "tutorial.InvariantMass()(leptons)" in output
+    one = np.array([[44, 2, 10, 45.166], [-45, 1, -9, 45.902]], np.float32)
+    shown = re.search(r"score of one event: \[(\S+)\]", output)
+    assert shown
+    assert float(shown[1]) == pytest.approx(z_score(one), rel=1e-5)
+    px, n = 42 + 0.005 * np.arange(1000), np.ones(1000)
+    momenta = np.array([[px, 1.5 * n, 10 * n], [-45 * n, 1.5 * n, -9 * n]])
+    energies = np.sqrt((momenta**2).sum(axis=1, keepdims=True))
+    leptons = np.concatenate([momenta, energies], axis=1).transpose(2, 0, 1)
+    mean = re.search(r"mean score (\S+)", output)
+    assert mean
+    assert float(mean[1]) == pytest.approx(z_score(leptons).mean(), abs=2e-6)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Jets ---------------------------------------------------------------------------------------------
+
+
+def jet(number: int, scale: float, speed: float) -> np.ndarray:
+    """What 03_particlenet.hxx makes up."""
+    i = np.arange(1, 6 + number * 7 % 60, dtype=np.float32)
+    return np.float32(scale) * np.sin(np.float32(speed) * i + np.float32(number))
+
+
+def mean_scores(model: Path) -> np.ndarray:
+    """What onnxruntime gives for the 300 jets of the tutorial."""
+    session = pytest.importorskip("onnxruntime").InferenceSession(model)
+    kinds = session.get_inputs()[1].shape[1]
+    found = []
+    for number in range(300):
+        columns = [jet(number, *n) for n in ((2, 0.1), (0.4, 1), (0.4, 2))]
+        padding = max(24 - len(columns[0]), 0)
+        columns = [np.pad(c, (0, padding)) for c in columns]
+        mask = np.pad(np.ones(len(columns[0]) - padding, np.float32), (0, padding))
+        feeds = {
+            "pf_points": np.stack(columns[1:])[None],
+            "pf_features": np.stack([columns[k % 3] for k in range(kinds)])[None],
+            "pf_mask": mask[None, None],
+        }
+        found.append(session.run(None, feeds)[0][0])
+    return np.mean(found, axis=0, dtype=np.float64)
+
+
+def particle_networks() -> list[Path]:
+    cms = [f for f in real.files() if f.name.startswith("Run3Scouting_ParticleNetAK4_")]
+    return [REPOSITORY / "data" / "particlenet.onnx", *cms]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", particle_networks(), ids=lambda p: p.stem)
+def test_03_particlenet(network: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    models = "/nowhere" if network.parent.name == "data" else str(network.parent)
+    command = [sys.executable, str(TUTORIALS / "03_particlenet.py")]
+    output = run(command, tmp_path, SOFIE_RDF_MODELS=models)
+    assert f"({network.name}, " in output
+    assert "jets of 5 to 64 particles" in output
+    shown = re.search(r"mean scores: (.*)", output)
+    assert shown
+    means = np.array(shown[1].split(), float)
+    np.testing.assert_allclose(means, mean_scores(network), rtol=0, atol=1e-5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stand_in_is_what_its_script_makes() -> None:
+    onnx = pytest.importorskip("onnx")
+    script = runpy.run_path(str(REPOSITORY / "data" / "make_particlenet.py"))
+    assert script["network"]() == onnx.load(REPOSITORY / "data" / "particlenet.onnx")
 
 
 # The macro ----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ jets = {
     "pf_mask": np.ones((3, 1, 40), "float32"),
 }
 jets["pf_mask"][2, :, 30:] = 0
-print("three jets:", model(jets).argmax(axis=1))
+print("first score of three jets:", model(jets)[:, 0])
 
 # In an RDataFrame, each event has its own number of particles: columns are RVecs. C++ puts them in
 # order (03_particlenet.hxx), and calls the code that is emitted here.

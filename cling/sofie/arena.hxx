@@ -43,8 +43,7 @@ inline void require(bool holds, const char *what)
 /// Aligned scratch memory that grows when more is needed and never shrinks. Its contents mean
 /// nothing between two calls, so a copy starts empty.
 class Arena {
-   // Not a null pointer: memcpy accepts none, not even to copy nothing.
-   Buffer<char> memory_ = Buffer<char>(0);
+   Buffer<char> memory_;
 
 public:
    Arena() = default;
@@ -55,9 +54,10 @@ public:
    ~Arena() = default;
 
    /// Makes sure that there are `bytes` bytes: an allocation only where there were never so many.
+   /// For none there is a pointer too: memcpy accepts no null, not even to copy nothing.
    void require(Size bytes)
    {
-      if (bytes > memory_.size())
+      if (bytes > memory_.size() || !memory_.data())
          memory_ = Buffer<char>(bytes);
    }
 

@@ -41,25 +41,60 @@ def read(source: Source, *, name: str = "", shapes: Shapes | None = None) -> Gra
     ``shapes`` gives axes of inputs another size (``int``), a name (``str``), or none (``None``
     keeps what the file says). ``name`` is the model's, by default the file's.
     """
-    return _Reader(source, name, shapes or {}, None).graph()
+    branches: dict[str, int] = {}
+    first: SofieError | None = None
+    while True:
+        try:
+            return _Reader(source, name, shapes or {}, None, branches).graph()
+        except SofieError as error:  # noqa: PERF203
+            first = first or error
+            if not _other_branches(branches):
+                raise first from None
 
 
 def check(source: Source, *, name: str = "", shapes: Shapes | None = None) -> Problems:
     """Everything that is wrong with an ONNX model, at once; never raises for it."""
-    problems = Problems()
-    try:
-        _Reader(source, name, shapes or {}, problems).graph()
-    except SofieError as error:
-        problems.append(error)
-    return problems
+    branches: dict[str, int] = {}
+    first: Problems | None = None
+    while True:
+        problems = Problems()
+        try:
+            _Reader(source, name, shapes or {}, problems, branches).graph()
+        except SofieError as error:
+            problems.append(error)
+        first = problems if first is None else first
+        if not problems or not _other_branches(branches):
+            return problems if not problems else first
+
+
+# Of more nodes If of which only one branch can be read, the other ones' are not tried.
+_MOST_CHOICES = 6
+
+
+def _other_branches(branches: dict[str, int]) -> bool:
+    """Change the last choice that can be another one; whether there is such."""
+    for place in list(branches)[_MOST_CHOICES:]:
+        del branches[place]
+    while branches:
+        place, number = branches.popitem()
+        if number == 0:
+            branches[place] = 1
+            return True
+    return False
 
 
 class _Reader:
     def __init__(
-        self, source: Source, name: str, shapes: Shapes, problems: Problems | None
+        self,
+        source: Source,
+        name: str,
+        shapes: Shapes,
+        problems: Problems | None,
+        branches: dict[str, int],
     ) -> None:
         self.file = open_model(source)
         self.problems = problems
+        self.branches = branches
         self.shapes = shapes
         stem = Path(source).stem if isinstance(source, (str, Path)) else self.file.proto.graph.name
         self.build = OnnxBuilder(name or stem or "model", self._provenance())
@@ -75,7 +110,14 @@ class _Reader:
         """Inputs, constants, nodes, outputs, in that order."""
         self.proto = self.file.proto.graph
         self.opsets: dict[str, int] = {}
-        scope = Scope(self.file.place, self.proto, self.opsets, self.build, self.problems)
+        scope = Scope(
+            self.file.place,
+            self.proto,
+            self.opsets,
+            self.build,
+            self.problems,
+            branches=self.branches,
+        )
         scope.attempt(self._refuse_features)
         scope.attempt(self._inline_functions, scope)
         self.build.taken = {o for n in self.proto.node for o in n.output}

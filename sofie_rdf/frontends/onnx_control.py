@@ -22,7 +22,7 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import UNKNOWN, Dim, symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.types import DType, TensorType, normal_axis
-from sofie_rdf.ops.control_flow import If, Loop
+from sofie_rdf.ops.control_flow import If, Loop, Provided
 from sofie_rdf.ops.layout import Identity, Transpose
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def _if(scope: Scope, node: OnnxNode, origin: Origin) -> None:
         _register(scope, results)
         return
     one, other = scope.either(branches)
+    if _ranks(one.graph) != _ranks(other.graph) and build.depends_on_sizes(condition):
+        _one_branch(scope, node, (one, other), origin)
+        return
     # What is empty in one branch is a sequence of whatever it is in the other.
     one = scope.inner(branches[0], {}, like=other.results) if any(one.results) else one
     other = scope.inner(branches[1], {}, like=one.results) if any(other.results) else other
@@ -76,6 +79,23 @@ def _if(scope: Scope, node: OnnxNode, origin: Origin) -> None:
     names, results = _names(build, node.outputs, [v and outside(v, w) for v, w in pairs])
     outputs = _all(names, len(bodies[0].outputs))
     build(If(*bodies), condition, *captures, outputs=outputs, origin=origin)
+    _register(scope, results)
+
+
+def _ranks(graph: Graph) -> list[int]:
+    return [graph.types[o].rank for o in graph.outputs]
+
+
+def _one_branch(scope: Scope, node: OnnxNode, branches: Sequence[Inner], origin: Origin) -> None:
+    """A node of which only one branch fits what follows, as they give other numbers of axes.
+
+    Exporters write one for an axis that is to be removed if its size is 1. The run checks that the
+    condition is so. The first branch is tried first, by whoever reads the file.
+    """
+    number = scope.branches.setdefault(str(origin), 0)
+    inner = branches[number]
+    names, results = _names(scope.build, node.outputs, inner.results)
+    _inline(scope.build, inner.graph, inner.captured, names, origin, (node.inputs[0], not number))
     _register(scope, results)
 
 
@@ -127,9 +147,14 @@ def _with_inputs(
 
 
 def _inline(
-    build: Builder, graph: Graph, captured: Sequence[str], outputs: Sequence[str], origin: Origin
+    build: Builder,
+    graph: Graph,
+    captured: Sequence[str],
+    outputs: Sequence[str],
+    origin: Origin,
+    condition: tuple[str, bool] | None = None,
 ) -> None:
-    """The nodes of a graph as nodes of the one around it."""
+    """The nodes of a graph as nodes of the one around it, under a condition that the run checks."""
     names = dict(zip(graph.inputs, captured, strict=True))
     for node in graph.nodes:
         inputs = [names[i] if i else "" for i in node.inputs]
@@ -137,7 +162,10 @@ def _inline(
         build(node.op, *inputs, outputs=fresh, origin=node.origin)
         names.update(zip(node.outputs, fresh, strict=True))
     for inner, outer in zip(graph.outputs, outputs, strict=False):
-        if outer and names[inner] != outer:
+        if condition is not None and outer:
+            name, holds = condition
+            build(Provided(holds), names[inner], name, outputs=(outer,), origin=origin)
+        elif outer and names[inner] != outer:
             build(Identity(), names[inner], outputs=(outer,), origin=origin)
 
 
@@ -338,13 +366,16 @@ def _scan_of_each_event(scope: Scope, node: OnnxNode, origin: Origin) -> None:
     count = node.attributes.get("num_scan_inputs", 0)
     inputs, outputs = ([f"event/{v.name}" for v in vs] for vs in (body.input, body.output))
     # No node of opset 8 has this attribute, so that these two are read as those of opset 9.
-    newer = {"scan_input_axes": [0] * count}
-    backward = node.attributes.get("directions", ()) or [0] * count
-    one = helper.make_node("Scan", inputs, outputs, body=body, num_scan_inputs=count, **newer)
-    one.attribute.append(helper.make_attribute("scan_input_directions", backward))
-    wires = ([ValueInfoProto(name=n) for n in names] for names in (inputs, outputs))
+    newer: dict[str, Any] = {
+        "body": body,
+        "num_scan_inputs": count,
+        "scan_input_axes": [0] * count,
+        "scan_input_directions": node.attributes.get("directions", ()) or [0] * count,
+    }
+    one = helper.make_node("Scan", inputs, outputs, **newer)
+    taken, given = ([ValueInfoProto(name=n) for n in names] for names in (inputs, outputs))
     events = {
-        "body": helper.make_graph([one], "event", *wires),
+        "body": helper.make_graph([one], "event", taken, given),
         "num_scan_inputs": len(values),
         "scan_input_axes": (0,) * len(values),
     }

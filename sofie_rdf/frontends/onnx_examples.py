@@ -196,9 +196,10 @@ def _scan() -> Iterator[Example]:
 def _map() -> Iterator[Example]:
     from onnx import helper
 
-    body = _graph([("Identity", "x", "y")], "x", "")
-    body.output.append(helper.make_tensor_value_info("y", 1, ["N"]))
-    yield Example([("N",)], {"body": body})
+    for element in (1, 10, 11, 9, *range(2, 8), 12, 13):  # All that a sequence may have.
+        body = _graph([("Identity", "x", "y")], "x", "")
+        body.output.append(helper.make_tensor_value_info("y", element, ["N"]))
+        yield Example([("N",)], {"body": body})
 
 
 def _constant() -> Iterator[Example]:

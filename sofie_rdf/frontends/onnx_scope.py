@@ -82,6 +82,16 @@ class OnnxBuilder(Builder):
             found.append(name)
         return tuple(found)
 
+    def depends_on_sizes(self, name: str) -> bool:
+        """Whether the sizes of the inputs decide what this value is."""
+        if self.value_of(name) is not None:
+            return True
+        maker = next((n for n in reversed(self.nodes) if name in n.outputs), None)
+        if maker is None or not maker.inputs:
+            return False
+        return all(self.depends_on_sizes(i) for i in maker.inputs if i)
+
+
 
 class BodyBuilder(OnnxBuilder):
     """A Builder of a graph inside another one: what it reads from outside becomes an input."""
@@ -114,6 +124,11 @@ class BodyBuilder(OnnxBuilder):
         if name not in self.types and self.outer.has(name):
             self._capture(name, name)
         return super().type_of(name)
+
+    def depends_on_sizes(self, name: str) -> bool:
+        if name in self.captured:
+            return self.outer.depends_on_sizes(self.captured[name])
+        return super().depends_on_sizes(name)
 
     def has(self, name: str) -> bool:
         return super().has(name) or self.outer.has(name)
@@ -162,6 +177,8 @@ class Scope:
     outside: AbstractSet[str] = frozenset()
     # Sequences and optionals, those of the graphs around this one included.
     sequences: ChainMap[str, SequenceValue] = field(default_factory=ChainMap)
+    # Which branch was read of an If of which only one can be, by the place of the If.
+    branches: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
         """All weights and nodes of the graph."""
@@ -245,6 +262,7 @@ class Scope:
             set(broken),
             {*self.outside, *self.build.types, *self._names(), *self.sequences},
             self.sequences.new_child(dict(sequences)),
+            self.branches,
         )
 
     def _result(

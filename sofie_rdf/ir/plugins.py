@@ -9,6 +9,10 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "load_plugins"]
 
@@ -20,11 +24,13 @@ def load_plugins() -> tuple[str, ...]:
     """Import all modules of the group, once per process; what went wrong with those that failed."""
     from importlib.metadata import entry_points
 
-    failed = []
-    for point in entry_points(group=GROUP):
-        try:
-            point.load()
-        except Exception as error:
-            # One broken package must not stop the models of all others.
-            failed.append(f"{point.value} does not load: {type(error).__name__}: {error}")
-    return tuple(failed)
+    return tuple(filter(None, map(_load, entry_points(group=GROUP))))
+
+
+def _load(point: EntryPoint) -> str:
+    """What goes wrong: one broken package must not stop the models of all others."""
+    try:
+        point.load()
+    except Exception as error:
+        return f"{point.value} does not load: {type(error).__name__}: {error}"
+    return ""

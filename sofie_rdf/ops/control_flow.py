@@ -124,6 +124,32 @@ class If(ControlFlow):
         return tuple(evaluate(branch, captured))
 
 
+@operator(domain="sofie", header=HEADER)
+class Provided(Operator):
+    """x, provided that the condition is what it must be: else the run fails"""
+
+    holds: bool
+    moves: ClassVar[bool] = True
+    is_rowwise: ClassVar[bool] = False
+
+    def infer(self, x: TensorType, condition: TensorType) -> TensorType:
+        if condition.dtype is not DType.BOOL or condition.size != 1:
+            raise TypeMismatch(f"needs one bool, not {condition}")
+        return x
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, condition = inputs
+        assert x is not None and condition is not None
+        size = (x.type.size,)
+        kernel = f"sofie::provided<{'true' if self.holds else 'false'}>"
+        return Call(kernel, (Tensor(outputs[0], size), Tensor(x, size), Tensor(condition, (1,))))
+
+    def reference(self, x: Array, condition: Array) -> Array:
+        if bool(np.asarray(condition).item()) != self.holds:
+            raise ShapeError(f"has a condition that is not {self.holds}")
+        return x
+
+
 @operator(since=25)
 class Loop(ControlFlow):
     """The body again and again, at most so many times and while it says so: values, and scans

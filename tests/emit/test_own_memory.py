@@ -103,8 +103,8 @@ def test_graphs_in_graphs_and_decided_sizes_are_clean(tmp_path: Path) -> None:
     built = everything()
     feeds = batches()
     sizes = [{"N": len(f["x"]), "M": 0} for f in feeds]
-    program = build(built.optimized, tmp_path, len(feeds), "-O1")
-    found = run(program, built.optimized, feeds, sizes)
+    build([built.optimized], tmp_path, len(feeds))
+    (found,) = run([built.optimized], tmp_path, [feeds], sizes)
     shapes = set()
     for given, outputs in zip(feeds, found, strict=True):
         expected = evaluate(built.graph, given)

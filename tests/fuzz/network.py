@@ -440,7 +440,7 @@ class Net:
         whole = self.add("Shape", [holder], self.dims([holder.rank]), span, dtype="int64")
         self.values.remove(whole)
         if self.opset >= 10 and self.choose.chance(30):
-            begin, end = self.integers([axis]), self.integers([axis + 1])
+            begin, end = (self.constant(np.array([n])) for n in (axis, axis + 1))
             return self.add("Slice", [whole, begin, end], one, span)
         return self.add("Gather", [whole, self.integers([axis])], one, span)
 

@@ -14,6 +14,7 @@ from sofie_rdf.ir.dims import (
     align,
     ceil_div,
     evaluate,
+    largest,
     maximum,
     minimum,
     parse_dim,
@@ -116,11 +117,23 @@ def test_equal_sizes_are_equal_however_they_were_computed() -> None:
     assert 6 * N // 3 == 2 * N
     assert (N * M) // N == M
     assert (4 * N) % 2 == 0
+    assert (N * N + 2 * N * M + M * M) // (N + M) == N + M
+    assert (8 * N * N * M + 8 * N * M * M) % (N * N + N * M) == 0
+    assert (64 * N + M + 3) // 64 == N + (M + 3) // 64
+    assert (64 * N + 63) // 64 == N
+    assert (64 * N + 63) % 64 == 63
     assert evaluate((6 * N * M) // (4 * N), {"N": 2, "M": 3}) == 4
     assert N - N == 0
     assert maximum(N, M) == maximum(M, N)
     assert hash(N + M) == hash(M + N)
     assert N // 2 != N
+
+
+def test_the_largest_of_many() -> None:
+    """What is never above another one is left out."""
+    assert largest([8, 4 * N, 16, N, 5 * N]) == maximum(16, 5 * N)
+    assert largest([N, N + M, M]) == N + M
+    assert largest([3]) == 3
 
 
 def test_helpers() -> None:

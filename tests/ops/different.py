@@ -63,4 +63,23 @@ UNCOMPARED: Mapping[str, str] = {
     "RandomUniformLike": "others have other random numbers",
 }
 
+# Reasons that several operators have.
+_DROPS_NAN = Difference("others compare with NaN, and drop it", FLOATS, True, "nan")
+_SINGLE = Difference("theirs computes in float32", DOUBLE, within=1e-4)
+_SHIFTED = Difference("others have lost digits to the mean, which is far from 0", within=1e-2)
+_EMPTY = Difference("the mean of nothing is no number, and not 0", message="nan and not")
+_NO_ALPHA = Difference(
+    "onnxruntime takes 0 for parameters of activations that are not given",
+    where=lambda op: {"ScaledTanh", "Affine", "ThresholdedRelu"} & set(op.activations),
+)
+_NO_STEPS = Difference(
+    "the last state of no steps is the first one, and not 0", message="and not np.float32(0.0)"
+)
+_RECURRENT_DOUBLE = Difference(
+    "ONNX's evaluator ignores attributes and lengths, and onnxruntime has no float64",
+    DOUBLE,
+    message="onnx_evaluator",
+)
+_RECURRENT_NAN = Difference("onnxruntime clips NaN to a number", FLOATS, True, "nan")
+
 DIFFERENT: Mapping[str, tuple[Difference, ...]] = {}

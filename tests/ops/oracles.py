@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ops.recurrent import Recurrent
+from tests.ops import foreign
 
 Types: TypeAlias = tuple[TensorType | None, ...]
 # (operator, types of the inputs, types of the outputs, inputs) -> outputs
@@ -40,19 +41,25 @@ def onnx_evaluator(
 def onnx_runtime(
     op: Operator, types: Types, results: tuple[TensorType, ...], inputs: Sequence[Array | None]
 ) -> list[Array]:
-    if op.name in ("RNN", "GRU", "LSTM") and not getattr(op, "hidden_size", None):
+    if isinstance(op, Recurrent) and (op.layout or not op.hidden_size):
         return _recurrent(op, types, results, inputs)
-    found = _session(op, types, results).run(None, _named(inputs))
-    return [np.asarray(a) for a in found]
+    last: Exception | None = None
+    for file in _files(op, types, results):
+        try:
+            return foreign.run(file, _named(inputs))
+        except RuntimeError as error:  # It does not have this version, or not for these types.
+            last = error
+    assert last is not None
+    raise last
 
 
 def _recurrent(
-    op: Operator, types: Types, results: tuple[TensorType, ...], inputs: Sequence[Array | None]
+    op: Recurrent, types: Types, results: tuple[TensorType, ...], inputs: Sequence[Array | None]
 ) -> list[Array]:
     """onnxruntime wants to be told the hidden size, and has steps first, never events."""
     recurrence = inputs[2]
     assert recurrence is not None
-    plain: Any = dataclasses.replace(op, hidden_size=recurrence.shape[2])  # type: ignore[call-arg]
+    plain = dataclasses.replace(op, hidden_size=recurrence.shape[2])
     if not plain.layout:
         return onnx_runtime(plain, types, results, inputs)
     plain = dataclasses.replace(plain, layout=False)
@@ -74,27 +81,12 @@ def _evaluator(op: Operator, types: Types, results: tuple[TensorType, ...]) -> R
 
 
 @cache
-def _session(op: Operator, types: Types, results: tuple[TensorType, ...]) -> Any:
-    """Of the operator's own version, or of an older one that has the same form."""
-    last: Exception | None = None
-    for opset in (max(op.since, 13), *_OLDER):
-        model = _model(op, types, results, opset)
+def _files(op: Operator, types: Types, results: tuple[TensorType, ...]) -> tuple[bytes, ...]:
+    """Models of the operator's own version, and of older ones that have the same form."""
+    models = [_model(op, types, results, v) for v in dict.fromkeys((max(op.since, 13), *_OLDER))]
+    for model in models:
         model.ir_version = _FILE_VERSION
-        try:
-            return onnxruntime.InferenceSession(
-                model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # It does not have this version, or not for these types.
-            last = error
-    assert last is not None
-    raise last
-
-
-def _options() -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return options
+    return tuple(m.SerializeToString() for m in models)
 
 
 def _model(

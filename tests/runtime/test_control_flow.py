@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 import sofie_rdf as sofie
-from sofie_rdf.errors import InputError
+from sofie_rdf.errors import InputError, ShapeError
 from sofie_rdf.ir.types import Array
 from tests.frontends.models import initializer, model, node, value
 from tests.runtime.agreement import agree, outputs_of
@@ -183,6 +183,40 @@ def test_a_branch_as_a_column() -> None:
     np.testing.assert_array_equal(column, np.array(each, np.float32))
 
 
+def removed_if_one(*after: Any, **weights: Array) -> onnx.ModelProto:
+    """What exporters write for ``squeeze``: the last axis goes if its size is 1."""
+    one = body([node("Squeeze", "x last", "a")], "a")
+    other = body([node("Identity", "x", "b")], "b")
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Gather", "shape last", "size"),
+        node("Equal", "size one", "is_one"),
+        branch("is_one", "y", one, other),
+        *after,
+    ]
+    known = {"last": vector(-1), "one": vector(1), **weights}
+    return model(nodes, {"x": ["N", 4, "n"]}, "z", known)
+
+
+def test_only_one_branch_fits_what_follows() -> None:
+    """The run checks that it is the one that is taken."""
+    flat = removed_if_one(node("Gemm", "y w", "z"), w=numbers(4, 3))
+    agree(flat, *({"x": numbers(n, 4, 1)} for n in (3, 1, 0)))
+    deep = removed_if_one(node("Conv", "y w", "z"), w=numbers(5, 4, 2))
+    agree(deep, *({"x": numbers(n, 4, 6)} for n in (2, 1)))
+    for proto, wrong in ((flat, numbers(2, 4, 3)), (deep, numbers(2, 4, 1))):
+        assert not sofie.check(proto)
+        with pytest.raises(InputError, match="another number of axes|needs"):
+            sofie.from_onnx(proto)(wrong)
+
+
+def test_no_branch_fits_what_follows() -> None:
+    proto = removed_if_one(node("Gemm", "y w", "z"), w=numbers(5, 3))
+    assert len(sofie.check(proto)) == 1
+    with pytest.raises(ShapeError, match="Gemm"):
+        sofie.from_onnx(proto)
+
+
 # Loop ---------------------------------------------------------------------------------------------
 
 
@@ -303,6 +337,26 @@ def test_two_loops_with_bodies_of_one_kind() -> None:
     agree(
         model(nodes, {"x": ["N", 3]}, "y a", {"three": scalar(3, np.int64)}), {"x": numbers(5, 3)}
     )
+
+
+def test_what_bodies_read_has_sizes_that_are_no_names() -> None:
+    """4 * N: no axis of it tells the body what N is."""
+    up = body([node("Concat", "flat flat", "a", axis=0)], "a")
+    down = body([node("Neg", "flat", "t"), node("Concat", "t flat", "b", axis=0)], "b")
+    inner = body([node("Add", "s flat", "t"), ON], "on:bool t t", {**ROUND, "s": [None]})
+    nodes = [
+        *SIGN,
+        node("Reshape", "x all", "flat"),
+        branch("up", "both", up, down),
+        loop("two go flat", "total totals", inner),
+        # Sizes that are still known behind them.
+        node("Reshape", "both rows", "y"),
+        node("Add", "total flat", "z"),
+    ]
+    weights = {"all": vector(-1), "rows": vector(-1, 2), "two": scalar(2, np.int64)}
+    weights |= {"go": scalar(True, np.bool_), **ZERO}
+    compiled = agree(model(nodes, {"x": ["N", 4]}, "y z totals", weights), *BOTH)
+    assert str(compiled.outputs["z"]) == "float32[4*N]"
 
 
 # Scan ---------------------------------------------------------------------------------------------

@@ -51,6 +51,17 @@ public:
    }
 };
 
+/// y = x, for the condition under which that is what an If gives; throws for the other one.
+template <bool Holds, class Y, class X, class Condition>
+SOFIE_KERNEL void provided(Y y, X x, Condition condition)
+{
+   if (*condition.data() != Holds)
+      throw std::invalid_argument("an If takes the branch that gives another number of axes: the model has no use for "
+                                  "inputs of these sizes");
+   __builtin_memcpy(static_cast<void *>(y.data()), x.data(),
+                    static_cast<std::size_t>(x.size()) * sizeof(typename Y::Element));
+}
+
 /// y[o, i] = x[o, n, i] for the n-th slice, or the n-th from behind.
 template <bool Backward, class Y, class X, class I>
 SOFIE_KERNEL void scan_slice(Y y, X x, I i)

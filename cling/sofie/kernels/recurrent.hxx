@@ -327,7 +327,7 @@ SOFIE_INLINE V recurrent_inverse(V b)
 {
 #if SOFIE_SIMD_BYTES == 64
    if constexpr (std::is_same_v<V, PackN<float, 16>>) {
-      const V estimate = __builtin_ia32_rcp14ps512_mask(b, b, -1);
+      const V estimate = __builtin_ia32_rcp14ps512_mask(b, b, 0xffff);
       return multiply_add(estimate, splat<V>(1) - b * estimate, estimate);
    }
 #endif

@@ -11,7 +11,7 @@ from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ops.assumptions import Assume
-from sofie_rdf.ops.control_flow import If, Loop, Reversed, ScanSlice, SizeOfAxis
+from sofie_rdf.ops.control_flow import If, Loop, Provided, Reversed, ScanSlice, SizeOfAxis
 from sofie_rdf.ops.elementwise import Abs, Add
 from sofie_rdf.ops.layout import Concat, Identity
 from tests.ops.cases import Case, M, N, Row, layout, small
@@ -79,9 +79,17 @@ def _slices(dtype: DType, full: bool) -> Iterator[Case]:
                 yield Case(ScanSlice(axis, backward), (x, np.array(number)))
 
 
+def _provided(dtype: DType, full: bool) -> Iterator[Case]:
+    shapes: list[Shape] = [(N, 3), (), (M, 2, 2)] if full else [(N,)]
+    for shape in shapes:
+        for holds in (True, False):
+            yield Case(Provided(holds), (TensorType(dtype, shape), np.array([holds])))
+
+
 ROWS = {
     ("", "If"): Row(_if),
     ("", "Loop"): Row(_loop),
+    ("sofie", "Provided"): Row(_provided),
     ("sofie", "ScanSlice"): Row(_slices),
     ("sofie", "Reversed"): layout(
         (Reversed(), ((N,),)), (Reversed(), ((3, N),)), (Reversed(), ((1, 2, 3),))
