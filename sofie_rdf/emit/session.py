@@ -13,7 +13,7 @@ from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.weights import weight_file
-from sofie_rdf.ir.dims import Dim, evaluate, name_of
+from sofie_rdf.ir.dims import UNKNOWN, Dim, evaluate, name_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import (
     Argument,
@@ -241,8 +241,9 @@ class Emitter:
         return f"sofie::View<{'const ' if const else ''}{dtype.cxx}{extents}>"
 
     def view(self, tensor: Tensor, *, const: bool) -> str:
-        kind = self.view_type(tensor.operand.type.dtype, tensor.extents, const=const)
-        dynamic = [self.size(d) for d in tensor.extents if not isinstance(d, int)]
+        known = tuple(d if tensor.is_static(d) else UNKNOWN for d in tensor.extents)
+        kind = self.view_type(tensor.operand.type.dtype, known, const=const)
+        dynamic = [self.size(d) for d in tensor.extents if not tensor.is_static(d)]
         return f"{kind}({', '.join([self.pointer(tensor.operand, const), *dynamic])})"
 
     def pointer(self, operand: Operand, const: bool) -> str:

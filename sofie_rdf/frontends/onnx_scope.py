@@ -92,7 +92,6 @@ class OnnxBuilder(Builder):
         return all(self.depends_on_sizes(i) for i in maker.inputs if i)
 
 
-
 class BodyBuilder(OnnxBuilder):
     """A Builder of a graph inside another one: what it reads from outside becomes an input."""
 

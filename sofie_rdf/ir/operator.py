@@ -70,14 +70,22 @@ class Functor:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value handed to a kernel as a `View`, in this shape (None: its own)."""
+    """A value handed to a kernel as a `View`, in this shape (None: its own).
+
+    The kernel is told sizes other than 1 at run time if it is ``loose``: it is one for all of them.
+    """
 
     operand: Operand
     shape: Shape | None = None
+    loose: bool = False
 
     @property
     def extents(self) -> Shape:
         return self.operand.type.shape if self.shape is None else self.shape
+
+    def is_static(self, size: Dim) -> bool:
+        """Whether a size is part of the view's type."""
+        return isinstance(size, int) and (size == 1 or not self.loose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class Tolerance:
 _OURS = "sofie_rdf."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Operator:
     """Base of all operators. Subclasses are made with `@operator` and are immutable."""
 
@@ -243,6 +251,21 @@ class Operator:
             if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
         }
 
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        values = (f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self))
+        return f"{type(self).__name__}({', '.join(values)})"
+
     def __str__(self) -> str:
         from sofie_rdf.ir.text import operator_text
 
@@ -300,7 +323,8 @@ def operator(
     """
 
     def register(cls: O) -> O:
-        made: Any = dataclass(frozen=True)(cls)
+        # The base compares, hashes and prints for all: making these for each would cost time.
+        made: Any = dataclass(frozen=True, eq=False, repr=False)(cls)
         made.name, made.domain, made.since = cls.__name__, domain, since
         made.header = header or cls.header
         made.tolerance = Tolerance(ulp, terms) if ulp or terms else cls.tolerance

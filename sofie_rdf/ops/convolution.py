@@ -34,6 +34,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._windows import Window, require_count, windows
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
+from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.linear import NoActivation
 
 BYTES = frozenset({DType.INT8, DType.UINT8})
@@ -316,12 +317,12 @@ def _product_call(
     given: Sequence[Operand],
 ) -> Call:
     """A product with weights that are packed once where they are constants, else at each call."""
-    y, scratch, offsets, panels = map(_whole, outputs)
+    y, scratch, offsets, panels = map(memory, outputs)
     if all(o.constant for o in given):
         weights = Packed(packed, tuple(map(Tensor, given)))
-        tensors = (y, scratch, offsets, _whole(x), weights)
+        tensors = (y, scratch, offsets, memory(x), weights)
         return Call(f"sofie::{kernel.format('')}", (*arguments, *tensors), outputs=3)
-    computed = (y, scratch, offsets, panels, _whole(x), *map(_whole, given))
+    computed = (y, scratch, offsets, panels, memory(x), *map(memory, given))
     return Call(f"sofie::{kernel.format('_computed')}", (*arguments, *computed), outputs=4)
 
 

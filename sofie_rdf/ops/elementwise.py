@@ -75,8 +75,10 @@ class Elementwise(Operator):
         present = [i for i in inputs if i is not None]
         (y,) = outputs
         shape, shapes = collapse(y.type.shape, [i.type.shape for i in present])
-        views = (Tensor(i, s) for i, s in zip(present, shapes, strict=True))
-        return Call("sofie::map", (self.functor(), Tensor(y, shape), *views))
+        # Where the inner loop is of any length, known outer sizes would not make it faster.
+        loose = not isinstance(shape[-1], int)
+        views = (Tensor(i, s, loose) for i, s in zip(present, shapes, strict=True))
+        return Call("sofie::map", (self.functor(), Tensor(y, shape, loose), *views))
 
 
 def reduce_sizes(function: Any, inputs: Sequence[Array], op: Operator) -> Any:

@@ -169,8 +169,9 @@ class BatchNormalization(Elementwise):
         # As one axis behind the channels, [c, 1] broadcasts against [n, c, ...].
         rows, channels = x.type.shape[0], statistics[0].type.shape[0]
         rest = product(x.type.shape[2:])
-        views = [Tensor(o, (rows, channels, rest)) for o in (outputs[0], x)]
-        per_channel = [Tensor(s, (1, channels, 1)) for s in statistics]
+        loose = not isinstance(rest, int)
+        views = [Tensor(o, (rows, channels, rest), loose) for o in (outputs[0], x)]
+        per_channel = [Tensor(s, (1, channels, 1), loose) for s in statistics]
         if rest == 1:
             views = [Tensor(v.operand, (rows, channels)) for v in views]
             per_channel = [Tensor(s, (1, channels)) for s in statistics]

@@ -178,11 +178,15 @@ def fold_constants(graph: Graph) -> Graph:
             constants.update(zip(node.outputs, map(_frozen, results), strict=False))
             if node.op.decides_sizes:
                 for name, array in zip(node.outputs, results, strict=False):
-                    named = map(name_of, graph.types[name].shape)
-                    sizes.update((n, s) for n, s in zip(named, array.shape, strict=True) if n)
+                    sizes.update(_decided(graph.types[name], array.shape))
         else:
             nodes.append(node)
     return _rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
+
+
+def _decided(type_: TensorType, shape: Iterable[Dim]) -> Mapping[str, Dim]:
+    """The named sizes of a type, where its shape is this one."""
+    return {name_of(d): size for d, size in zip(type_.shape, shape, strict=True) if name_of(d)}
 
 
 def _with_sizes(graph: Graph, sizes: Mapping[str, Dim]) -> Graph:
@@ -221,6 +225,7 @@ def merge_equal(graph: Graph) -> Graph:
     """f(x), f(x) = y, y: equal nodes and equal constants are there once."""
     same = _equal_constants(graph)
     known: dict[object, tuple[str, ...]] = {}
+    sizes: dict[str, Dim] = {}
     nodes = []
     for node in graph.nodes:
         node = _reading(node, same)
@@ -230,12 +235,12 @@ def merge_equal(graph: Graph) -> Graph:
             nodes.append(node)
             continue
         same.update(zip(node.outputs, first, strict=True))
-        nodes += [
-            Node(Identity(), (one,), (other,), node.origin)
-            for one, other in zip(first, node.outputs, strict=True)
-            if other in graph.outputs
-        ]
-    return _rebuilt(graph, nodes)
+        for one, other in zip(first, node.outputs, strict=True):
+            if node.op.decides_sizes:
+                sizes.update(_decided(graph.types[other], graph.types[one].shape))
+            if other in graph.outputs:
+                nodes.append(Node(Identity(), (one,), (other,), node.origin))
+    return _rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes))
 
 
 def _equal_constants(graph: Graph) -> dict[str, str]:

@@ -43,7 +43,16 @@ def reduced(case: Case, failures: list[str], worker: Worker) -> tuple[Case, list
 
 def _kind(failure: str) -> str:
     """What sort of failure it is, whatever its numbers."""
-    for word in ("compiling", "refused", "ended", "no answer", "(the reference)", "onnx", "again"):
+    for word in (
+        "compiling",
+        "refused",
+        "ended",
+        "no answer",
+        "(the reference)",
+        "onnx",
+        "again",
+        "alone",
+    ):
         if word in failure:
             return word
     return "other"

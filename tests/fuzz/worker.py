@@ -33,10 +33,19 @@ def _write(stream: IO[bytes], value: Any) -> None:
 
 def _read(stream: IO[bytes]) -> Any:
     """The next value; EOFError where the other side has ended."""
-    head = stream.read(8)
-    if len(head) < 8:
-        raise EOFError
-    return pickle.loads(stream.read(*struct.unpack("<Q", head)))
+    (size,) = struct.unpack("<Q", _exactly(stream, 8))
+    return pickle.loads(_exactly(stream, size))
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    """So many bytes; a pipe gives them in parts."""
+    data = b""
+    while len(data) < size:
+        part = stream.read(size - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
 
 
 class Worker:

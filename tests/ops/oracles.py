@@ -43,14 +43,7 @@ def onnx_runtime(
 ) -> list[Array]:
     if isinstance(op, Recurrent) and (op.layout or not op.hidden_size):
         return _recurrent(op, types, results, inputs)
-    last: Exception | None = None
-    for file in _files(op, types, results):
-        try:
-            return foreign.run(file, _named(inputs))
-        except RuntimeError as error:  # It does not have this version, or not for these types.
-            last = error
-    assert last is not None
-    raise last
+    return foreign.run(_files(op, types, results), _named(inputs))
 
 
 def _recurrent(

@@ -25,7 +25,7 @@ STANDARD = sorted(name for domain, name in REGISTRY if domain == "")
 
 
 def verdict_on(graph: Graph, node: Node, case: Case, *, extreme: bool) -> Verdict:
-    """ONNX's evaluator, which is slow, is asked where onnxruntime says something else, or nothing."""
+    """ONNX's evaluator is slow: it is asked where onnxruntime says something else, or nothing."""
     sizes = sizes_of(graph, 48 if extreme else 6, 3)
     feeds = feeds_of(graph, node, case, sizes, extreme=extreme)
     op = as_onnx_stores_it(case.op)

@@ -11,6 +11,7 @@ from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text
 from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ir.verify import verify
 from sofie_rdf.ops.elementwise import (
     Abs,
     Add,
@@ -52,6 +53,7 @@ from sofie_rdf.ops.layout import (
     Unsqueeze,
 )
 from sofie_rdf.ops.linear import Gemm, MatMul
+from sofie_rdf.ops.selection import NonZero
 from sofie_rdf.passes import simplify
 from sofie_rdf.passes.simplify import (
     fold_constants,
@@ -384,6 +386,19 @@ def test_equal_outputs_keep_both_names() -> None:
     identical(before, after)
     one = remove_identities(merge_equal(b.graph("y2")))
     assert summary(one) == ["y2 = Relu()(x)"]
+
+
+def test_equal_sizes_that_the_data_decide_have_one_name() -> None:
+    b = Net(N, 3)
+    first, second = b.op(NonZero(), "x", name="n1"), b.op(NonZero(), "x", name="n2")
+    b.op(Transpose((1, 0)), second, name="t")
+    b.op(Cast(DType.FLOAT32), first, name="c")
+    before = b.graph("n1", "n2", "t", "c")
+    after = merge_equal(before)
+    verify(after)
+    assert len({after.types[n].shape[1] for n in ("n1", "n2", "c")}) == 1
+    old, new = (evaluate(g, batch(before)) for g in (before, after))
+    assert all(old[n].tobytes() == new[n].tobytes() for n in before.outputs)
 
 
 def test_equal_constants_are_there_once() -> None:
