@@ -267,6 +267,7 @@ def _recurrent(gates: int) -> Sequence[Example]:
 
 
 _WRITTEN: Mapping[str, Sequence[Example]] = {
+    "Gradient": (Example((("N", 3),), {"xs": ["in0"], "y": "in0"}),),
     "Adagrad": [Example(_STATE[:5])],
     "Adam": [Example(_STATE)],
     "AffineGrid": [Example([("N", 2, 3), (4,)], constants={1: [2, 1, 4, 5]})],

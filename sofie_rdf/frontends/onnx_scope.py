@@ -502,7 +502,6 @@ def _lookup(node: OnnxNode) -> type[Operator]:
 _TEXTS = "It works on texts: do it before the network"
 _INSTEAD = {
     "CastMap": "It takes a dictionary: give the network an array",
-    "Gradient": "It belongs to training: export the model for inference",
     "ImageDecoder": "Decode images before the network",
     "RegexFullMatch": _TEXTS,
     "StringConcat": _TEXTS,

@@ -73,7 +73,10 @@ def _rounded(m: Match, exact: Wide, dtype: DType) -> Array:
     m.require(np.isfinite(found).all(), f"the constants are not finite in {dtype}")
     if dtype.is_half:
         # Rounded again, they would lose digits that count.
-        m.require(np.array_equal(found.astype(np.float64), exact), f"combined, the constants are no numbers of {dtype}")
+        m.require(
+            np.array_equal(found.astype(np.float64), exact),
+            f"combined, the constants are no numbers of {dtype}",
+        )
     elif exact.ndim == 2:
         # Beside large elements of a column tiny ones may vanish: they make no difference.
         largest = np.max(np.abs(exact), axis=0, initial=0.0)

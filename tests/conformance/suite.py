@@ -23,7 +23,6 @@ __all__ = [
     "excluded",
     "included",
     "inputs_of",
-    "kinds",
     "operators_of",
     "shortened",
     "suite",
@@ -74,11 +73,6 @@ EXCLUDED: tuple[Exclusion, ...] = (
         r"test_image_decoder_decode_.*",
         "compressed pictures: decoding JPEG, PNG, WebP, ... is no computation of a network",
         "operator ImageDecoder is not supported",
-    ),
-    Exclusion(
-        r"test_gradient_of_.*",
-        "training: the derivatives of a graph, which a network that is evaluated does not have",
-        "operator ai.onnx.preview.training.Gradient is not supported",
     ),
     Exclusion(
         r"test_affine_grid_(2d|2d_align_corners|3d_align_corners)_expanded",
@@ -209,11 +203,6 @@ def shortened() -> tuple[str, ...]:
         if case.kind != "light models" or len(case.model.graph.node) < _LARGE:
             kept.append(name)
     return tuple(kept)
-
-
-def kinds() -> tuple[str, ...]:
-    """``node``, ``node, expanded``, ``simple``, ..."""
-    return tuple(dict.fromkeys(case.kind for case in suite().values()))
 
 
 def operators_of(name: str) -> frozenset[str]:

@@ -28,6 +28,7 @@ from tests.conformance.suite import (
     excluded,
     included,
     inputs_of,
+    operators_of,
     shortened,
     suite,
 )
@@ -52,8 +53,6 @@ def test_part(part: int, record_property: Callable[[str, object], None]) -> None
 
 
 def test_every_operator_has_a_test_in_the_part() -> None:
-    from tests.conformance.suite import operators_of
-
     whole, part = (frozenset().union(*map(operators_of, n)) for n in (included(), shortened()))
     assert whole == part
     assert len(shortened()) > 1500

@@ -21,7 +21,7 @@ __all__ = ["outcomes"]
 
 # Tests that are compiled as one graph, and how long they may take, in seconds.
 BATCH = 40
-LIMIT = 300.0
+LIMIT = 600.0
 
 
 def outcomes(

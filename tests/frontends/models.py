@@ -1,4 +1,4 @@
-"""Small ONNX models, made in a line."""
+"""Small ONNX models, made in a line, and how wrong ones are refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sofie_rdf.errors import SofieError
+from sofie_rdf.frontends.onnx import check, read
 from sofie_rdf.ir.types import Array
 
-__all__ = ["FLOAT", "NEWEST", "initializer", "model", "node", "value"]
+__all__ = ["FLOAT", "NEWEST", "initializer", "model", "node", "numbers", "refuse", "value"]
 
 FLOAT = TensorProto.FLOAT
 NEWEST = onnx.defs.onnx_opset_version()
@@ -53,3 +56,17 @@ def model(
     graph = helper.make_graph(list(nodes), "test", protos(inputs, value), list(results), constants)
     sets = [helper.make_opsetid(d, v) for d, v in {"": opset, **(domains or {})}.items()]
     return helper.make_model(graph, opset_imports=sets, ir_version=10)
+
+
+def numbers(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def refuse(proto: Any, kind: type[SofieError], *words: str, **options: Any) -> SofieError:
+    """`read` raises this, and `check` lists it, with all these words."""
+    with pytest.raises(kind) as caught:
+        read(proto, **options)
+    for word in words:
+        assert word in str(caught.value)
+    assert any(all(w in str(p) for w in words) for p in check(proto, **options))
+    return caught.value

@@ -21,7 +21,6 @@ ABSENT = {
     "CastMap",
     "CategoryMapper",
     "DictVectorizer",
-    "Gradient",
     "ImageDecoder",
     "RegexFullMatch",
     "StringConcat",

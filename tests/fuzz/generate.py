@@ -91,7 +91,7 @@ def networks(draw: Callable[[Any], Any]) -> Case:
 
 
 def generate(seed: int) -> Case:
-    """The case of this seed; always the same in a process that has imported the same modules."""
+    """The case of this seed; see `worker` about the process that this needs."""
     found: list[Case] = []
 
     # The first example is always the simplest, and after the second hypothesis makes variants of

@@ -454,15 +454,17 @@ def size_as_number(net: Net) -> Any:
 
 @step(1, since=9)
 def decided(net: Net) -> Any:
-    """NonZero and Compress; the results have sizes that no other value has."""
+    """NonZero and Compress."""
     x = net.pick(lambda v: v.dtype in ("bool", "int64", "float32") and v.rank >= 1)
-    if x is None or net.depth:
+    if x is None:
         return None
     if x.dtype == "bool" and x.rank == 1:
         y = net.pick_real(lambda v: v.rank >= 1 and v.shape[0].text == x.shape[0].text)
         if y is not None:
-            return net.output_only("Compress", [y, x], y.dtype, y.rank, axis=0)
-    return net.output_only("NonZero", [x], "int64", 2)
+            return moved(net, "Compress", [y, x], (net.decided(), *y.shape[1:]), axis=0)
+    most = float(max(s for d in x.shape for s in d.sizes))
+    shape = (net.dim(x.rank), net.decided())
+    return net.add("NonZero", [x], shape, (0, most), dtype="int64")
 
 
 @step(1, since=11)

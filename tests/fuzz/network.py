@@ -171,10 +171,9 @@ class Net:
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     feeds: list[dict[str, Any]] = field(default_factory=list)
-    # Values that are outputs because nothing else can use them, or by choice.
-    outputs: list[Value] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     depth: int = 0
+    decisions: int = 0
 
     @classmethod
     def start(cls, choose: Choices, calls: int) -> Net:
@@ -337,15 +336,10 @@ class Net:
         self.values += values
         return values
 
-    def output_only(
-        self, op: str, inputs: Sequence[Value], dtype: str, rank: int, **attributes: Any
-    ) -> None:
-        """A node whose result has sizes that only the data decide: it is an output."""
-        shape = (Dim("unknown", (0,) * self.calls),) * rank
-        value = self.add(op, inputs, shape, (0, 0), dtype=dtype, **attributes)
-        self.values.remove(value)
-        if not self.depth:
-            self.outputs.append(value)
+    def decided(self) -> Dim:
+        """A size that only the data decide: what uses it must do so with these sizes."""
+        self.decisions += 1
+        return Dim(f"decided{self.decisions}", (0, 1, *range(5, 3 + self.calls)))
 
     # Choosing values -----------------------------------------------------------------------------
 
@@ -464,7 +458,7 @@ class Net:
         made = {o for n in self.nodes for o in n.output}
         sinks = [v for v in self.values if v.name in made and v.name not in read]
         others = [v for v in self.values if v.name in made and v.name in read]
-        chosen = [*self.outputs, *sinks[-4:]]
+        chosen = sinks[-4:]
         chosen += [v for v in others if self.choose.chance(12)][:3]
         if not chosen or self.choose.chance(3):
             # What nothing computes may be an output, too: an input or a constant.

@@ -89,18 +89,23 @@ def branches(net: Net) -> Any:
     if x is None or net.depth > 1:
         return None
     condition = _condition(net, x)
-    graphs, span = [], [0.0, 0.0]
+    graphs, span, shape = [], [0.0, 0.0], x.shape
+    differ = x.rank > 0 and net.choose.chance(25)
     for name in ("then", "else"):
         with net.body() as nodes:
             y = steps_inside(net, x) if net.choose.chance(80) else x
             if y is x:
                 y = net.add("Identity", [x], x.shape, (x.low, x.high))
+            if differ and name == "else":
+                double = (net.sum([y.shape[0]] * 2), *y.shape[1:])
+                y = net.add("Concat", [y, y], double, (y.low, y.high), axis=0)
+                shape = (net.decided(), *x.shape[1:])
             graphs.append(helper.make_graph(nodes, f"{name}_{net.depth}", [], [declared(y)]))
             span = [min(span[0], y.low), max(span[1], y.high)]
     return net.several(
         "If",
         [condition],
-        [(x.dtype, x.shape, (span[0], span[1]))],
+        [(x.dtype, shape, (span[0], span[1]))],
         then_branch=graphs[0],
         else_branch=graphs[1],
     )
@@ -148,6 +153,11 @@ def rounds(net: Net) -> Any:
         y = steps_inside(net, state)
         item = net.add("Identity", [y], y.shape, (y.low, y.high))
         still = net.add("Identity", [on], (), (0, 1))
+        if x.rank and all(d.least for d in x.shape) and net.choose.chance(30):
+            # Until the numbers are so large; after how many rounds, only the data decide.
+            mean = net.add("ReduceMean", [y], (), (y.low, y.high), keepdims=0)
+            still = net.add("Less", [mean, net.scalar(0.1, x.dtype)], (), (0, 1), dtype="bool")
+            trips = net.decided()
         outputs = [declared(v) for v in (still, y, item)]
         inputs = [declared(v) for v in (number, on, state)]
         body = helper.make_graph(nodes, f"round_{net.depth}", inputs, outputs)

@@ -22,7 +22,7 @@ from tests.fuzz.reduce import reduced
 from tests.fuzz.worker import Worker
 
 # Cases in each of the tests, which are as many as there may be processes.
-WITH_CLING, WITH_NUMPY = 20, 60
+WITH_CLING, WITH_NUMPY = 16, 40
 
 
 @pytest.fixture

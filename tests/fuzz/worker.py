@@ -1,6 +1,6 @@
-"""The process in which cases are judged: what ends it, or spoils Cling, costs one case only.
+"""The processes that make and judge cases: what ends one, or spoils Cling, costs one case only.
 
-``python -m tests.fuzz.worker`` answers pickled requests; `Worker` starts it and asks.
+``python -m tests.fuzz.worker ROLE`` answers pickled requests; `Worker` starts it and asks.
 """
 
 from __future__ import annotations
@@ -48,58 +48,38 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
-class Worker:
-    """A process that makes and judges cases; a new one is started when it must be."""
+class _Process:
+    """A process that answers requests of one kind; started when it is first asked."""
 
-    def __init__(self, *, cling: bool = True) -> None:
-        self._cling = cling
-        self._process: subprocess.Popen[bytes] | None = None
-        self._asked = 0
-        self.stage = ""
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._process: Any = None
+        self._stage = ""
 
-    def generate(self, seed: int) -> Case:
-        """The case of that seed."""
-        answer = self._ask("generate", seed)
-        if not isinstance(answer, Case):
-            raise RuntimeError(f"seed {seed}: {answer}")
-        return answer
-
-    def judge(self, case: Case) -> Any:
-        """The `Verdict`; a text where the process ended or did not answer."""
-        self._asked += self._cling
-        if self._asked > MOST_CASES:
-            self.stop()
-        verdict = self._ask("judge", (case, self._cling))
-        # After code that it refused Cling is not to be trusted.
-        if isinstance(verdict, str) or any("compiling" in f for f in verdict.failures):
-            self.stop()
-        return verdict
+    def ask(self, request: Any) -> Any:
+        """The answer; a text where there is none."""
+        process = self._process or self._start()
+        try:
+            _write(process.stdin, request)
+            while True:
+                ready = select.select([process.stdout], [], [], PATIENCE)[0]
+                if not ready:
+                    return f"no answer after {PATIENCE:.0f} s of {self._stage}"
+                kind, value = _read(process.stdout)
+                if kind == "answer":
+                    return value
+                self._stage = value
+        except (EOFError, BrokenPipeError):
+            return f"the process ended with {process.wait()} while {self._stage}"
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
-        self._asked = 0
 
-    def _ask(self, *request: Any) -> Any:
-        process: Any = self._process or self._start()
-        try:
-            _write(process.stdin, request)
-            while True:
-                ready = select.select([process.stdout], [], [], PATIENCE)[0]
-                if not ready:
-                    return f"no answer after {PATIENCE:.0f} s of {self.stage}"
-                kind, value = _read(process.stdout)
-                if kind == "answer":
-                    return value
-                self.stage = value
-        except (EOFError, BrokenPipeError):
-            code = process.wait()
-            return f"the process ended with {code} while {self.stage}"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.worker"]
+    def _start(self) -> Any:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.worker", self._role]
         pipe = subprocess.PIPE
         # Unbuffered, so that `select` sees all there is.
         self._process = subprocess.Popen(
@@ -108,26 +88,65 @@ class Worker:
         return self._process
 
 
-def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    # All that is ever imported, before the first case: hypothesis reads the modules that are there.
-    import onnx.reference  # noqa: F401
-    import onnxruntime  # noqa: F401
+class Worker:
+    """Makes and judges cases, in processes of its own, of which it starts new ones when it must."""
+
+    def __init__(self, *, cling: bool = True) -> None:
+        self._cling = cling
+        self._asked = 0
+        self._maker, self._judge = _Process("generate"), _Process("judge")
+
+    def generate(self, seed: int) -> Case:
+        """The case of that seed."""
+        answer = self._maker.ask(seed)
+        if not isinstance(answer, Case):
+            raise RuntimeError(f"seed {seed}: {answer}")
+        return answer
+
+    def judge(self, case: Case) -> Any:
+        """The `Verdict`; a text where the process ended or did not answer."""
+        if self._asked == MOST_CASES:
+            self._renew()
+        self._asked += self._cling
+        verdict = self._judge.ask((case, self._cling))
+        # After code that it refused Cling is not to be trusted.
+        if isinstance(verdict, str) or any("compiling" in f for f in verdict.failures):
+            self._renew()
+        return verdict
+
+    def _renew(self) -> None:
+        self._judge.stop()
+        self._asked = 0
+
+    def stop(self) -> None:
+        self._maker.stop()
+        self._judge.stop()
+
+
+def _actions(role: str, answers: IO[bytes]) -> Callable[[Any], Any]:
+    """What is done with a request."""
+    if role == "generate":
+        # Hypothesis takes numbers from the modules that a process has imported: this one imports
+        # the generator and nothing of ours, so that a seed remains what it is.
+        from tests.fuzz.generate import generate
+
+        return generate
 
     from sofie_rdf.runtime.interpreter import import_root
-    from tests.fuzz.generate import generate
     from tests.fuzz.judge import judged
 
     import_root()
-    actions: dict[str, Callable[[Any], Any]] = {
-        "generate": generate,
-        "judge": lambda asked: judged(
-            asked[0], lambda s: _write(answers, ("stage", s)), cling=asked[1]
-        ),
-    }
+    return lambda asked: judged(
+        asked[0], lambda stage: _write(answers, ("stage", stage)), cling=asked[1]
+    )
+
+
+def _serve(role: str, requests: IO[bytes], answers: IO[bytes]) -> None:
+    action = _actions(role, answers)
     while True:
-        kind, value = _read(requests)
+        request = _read(requests)
         try:
-            answer = actions[kind](value)
+            answer = action(request)
         except Exception as error:
             answer = f"{type(error).__name__}: {error}"
         _write(answers, ("answer", answer))
@@ -138,6 +157,6 @@ if __name__ == "__main__":
     _answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        _serve(sys.stdin.buffer, _answers)
+        _serve(sys.argv[1], sys.stdin.buffer, _answers)
     except (EOFError, KeyboardInterrupt):
         os._exit(0)

@@ -82,4 +82,134 @@ _RECURRENT_DOUBLE = Difference(
 )
 _RECURRENT_NAN = Difference("onnxruntime clips NaN to a number", FLOATS, True, "nan")
 
-DIFFERENT: Mapping[str, tuple[Difference, ...]] = {}
+DIFFERENT: Mapping[str, tuple[Difference, ...]] = {
+    "AffineGrid": (
+        Difference("an axis of one place has it in the middle, as in PyTorch; others differ"),
+        Difference("ONNX's evaluator gives float32", DOUBLE, message="and not float32"),
+    ),
+    "Attention": (
+        Difference("theirs takes the root of the scale", where=lambda op: (op.scale or 0) < 0),
+        Difference(
+            "ONNX's evaluator takes a mask that is broadcast for that of the first query",
+            where=lambda op: op.is_causal and op.qk_matmul_output_mode in (2, 3),
+        ),
+        Difference("theirs multiplies what is masked: 0 * NaN is NaN", FLOATS, True, "nan"),
+    ),
+    "Cast": (
+        Difference(
+            "theirs goes through float32, and does not do what ONNX's table says of what is too"
+            " small or infinite",
+            extreme_only=True,
+            where=lambda op: op.to is DType.FLOAT8E8M0,
+        ),
+    ),
+    "CausalConvWithState": (_SINGLE,),
+    "Conv": (
+        Difference(
+            "theirs multiplies by the zeros between dilated weights: 0 * inf is NaN",
+            FLOATS,
+            True,
+            "not np.float32(nan)",
+            where=lambda op: op.dilations is not None,
+        ),
+    ),
+    "ConvTranspose": (
+        Difference(
+            "the output is as ONNX's formula says, also where it is larger than what is computed",
+            where=lambda op: op.auto_pad == "SAME_LOWER" and op.strides == (3,),
+        ),
+    ),
+    "DequantizeLinear": (
+        Difference("theirs ignores zero points of few bits", one_of("float4_e2m1fn")),
+        Difference("theirs subtracts in other types", one_of("int32"), extreme_only=True),
+    ),
+    "DynamicQuantizeLinear": (Difference("the scale of nothing is 0, and not 1"),),
+    "Erf": (Difference("theirs is rounded to float32", DOUBLE, within=1e-5),),
+    "GRU": (_NO_ALPHA, _NO_STEPS, _RECURRENT_DOUBLE, _RECURRENT_NAN),
+    "Gelu": (
+        Difference("theirs adds 1 + erf, which cancels, and has constants in float32", FLOATS),
+    ),
+    "Gemm": (
+        Difference("theirs multiplies integers as floats, and rounds once behind both", INTEGERS),
+    ),
+    "GlobalMaxPool": (
+        Difference("theirs reduces another axis", message="onnx_evaluator"),
+        _DROPS_NAN,
+    ),
+    "GridSample": (
+        _SINGLE,
+        Difference(
+            "theirs has weights of cubic polynomials in integers",
+            INTEGERS,
+            where=lambda op: op.mode == "cubic",
+        ),
+    ),
+    "GroupNormalization": (_SHIFTED,),
+    "HardSwish": (Difference("theirs has 1/6 in float32", DOUBLE, within=1e-6),),
+    "InstanceNormalization": (_SHIFTED,),
+    "LRN": (Difference("onnxruntime has no even sizes, and ONNX's evaluator other bounds"),),
+    "LSTM": (
+        _NO_ALPHA,
+        _NO_STEPS,
+        _RECURRENT_DOUBLE,
+        _RECURRENT_NAN,
+        Difference(
+            "onnxruntime does not clip the input of the last activation",
+            where=lambda op: op.clip is not None,
+        ),
+    ),
+    "LayerNormalization": (
+        _SHIFTED,
+        Difference("the statistics of float64 are float64, and not float32", DOUBLE),
+    ),
+    "LinearAttention": (_SINGLE,),
+    "LpNormalization": (
+        Difference("theirs squares numbers whose squares are no numbers", FLOATS, True),
+    ),
+    "LpPool": (_DROPS_NAN,),
+    "MaxPool": (
+        _DROPS_NAN,
+        Difference("theirs counts from the beginning of the channel", message="onnx_evaluator"),
+    ),
+    "MeanVarianceNormalization": (_SHIFTED,),
+    "NegativeLogLikelihoodLoss": (_EMPTY,),
+    "NonMaxSuppression": (
+        Difference("a number of boxes that is not there is 0", message="int64[0, 3] and not"),
+        Difference("scores of NaN have no order", extreme_only=True),
+    ),
+    "OneHot": (
+        Difference("theirs adds on to what is off, which rounds", FLOATS, extreme_only=True),
+    ),
+    "PRelu": (Difference("theirs multiplies what it drops: 0 * inf is NaN", FLOATS, True, "nan"),),
+    "Pow": (Difference("theirs goes through float64, which does not wrap around", INTEGERS),),
+    "QLinearMatMul": (Difference("theirs rounds another product of scales", within=0.1),),
+    "QuantizeLinear": (
+        Difference(
+            "theirs ignores zero points of 8-bit floats",
+            where=lambda op: not op.saturate,
+        ),
+        Difference("theirs divides in another type", one_of("int32"), within=0.1),
+        Difference("theirs goes through 32 bits", extreme_only=True),
+    ),
+    "RNN": (_NO_ALPHA, _NO_STEPS, _RECURRENT_DOUBLE, _RECURRENT_NAN),
+    "ReduceL2": (Difference("theirs squares numbers whose squares are no numbers", FLOATS, True),),
+    "ReduceLogSumExp": (
+        Difference("theirs subtracts infinity from itself", FLOATS, True, "inf) and not"),
+    ),
+    "ReduceMean": (
+        _EMPTY,
+        Difference("theirs is rounded to float64", one_of("int64", "uint64"), True),
+    ),
+    "ReduceSumSquare": (
+        Difference("theirs has 64 bits, or stays at the largest number", INTEGERS),
+    ),
+    "Resize": (_SINGLE,),
+    "ScatterElements": (Difference("theirs loses NaN that is not first", FLOATS, True, "nan"),),
+    "Shrink": (Difference("theirs makes 0 of NaN", FLOATS, True, "nan"),),
+    "SwiGLU": (Difference("theirs takes an exponential that is no number", FLOATS, True),),
+    "ThresholdedRelu": (Difference("theirs makes 0 of NaN", FLOATS, True, "nan"),),
+    "Unique": (
+        Difference("theirs gives no rows", message="[0, 0]"),
+        Difference("each NaN of theirs is another one", FLOATS, True),
+    ),
+}
