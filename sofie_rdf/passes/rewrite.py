@@ -178,11 +178,16 @@ class Match:
         return self.graph.nodes.get(value)
 
     def require_private(self, node: Node) -> None:
-        """NoMatch if the node's result is used elsewhere too, or by nobody, or is an output."""
+        """NoMatch if the node's result is used elsewhere too, or by nobody, or is an output.
+
+        Nodes of the match may use it more than once.
+        """
         for value in node.outputs:
             self.require(value not in self.graph.outputs, f"{value!r} is an output of the model")
             uses = self.graph.uses[value]
-            self.require(uses == (value == node.outputs[0]), f"{value!r} is used {uses} times")
+            inside = sum(n.inputs.count(value) for n in self.nodes)
+            wanted = max(1, inside) if value == node.outputs[0] else 0
+            self.require(uses == wanted, f"{value!r} is used {uses} times")
 
     def changed(self, variable: str, array: Array) -> New:
         """A constant that takes the place of this one, and its name if nobody else needs that."""
@@ -225,7 +230,9 @@ def _unify_node(pattern: Pattern, node: Node, found: Match) -> Iterator[Match]:
     if not isinstance(node.op, pattern.kind) or len(inputs) != len(pattern.operands):
         return
     swapped = isinstance(node.op, COMMUTATIVE) and inputs != inputs[::-1]
-    found = replace(found, nodes=(*found.nodes, node))
+    # What an equation says twice may be one node.
+    if not any(node is other for other in found.nodes):
+        found = replace(found, nodes=(*found.nodes, node))
     for order in (inputs, inputs[::-1])[: 1 + swapped]:
         ways = [found]
         for operand, value in zip(pattern.operands, order, strict=True):

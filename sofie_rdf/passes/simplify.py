@@ -1,6 +1,6 @@
 """Graphs with the same results and fewer nodes: nothing here changes a bit of any number.
 
-The one exception is Gelu, which is more exact as one operator than spelled out.
+The exceptions are Gelu and LayerNormalization: each is more exact as one operator than spelled out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sofie_rdf.ir.builder import infer_node
 from sofie_rdf.ir.dims import Dim, name_of, substitute
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import with_sizes
-from sofie_rdf.ir.types import Array, TensorType
+from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
 from sofie_rdf.ops.elementwise import (
     Cast,
     Clip,
@@ -33,6 +33,8 @@ from sofie_rdf.ops.elementwise import (
     Swish,
 )
 from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
+from sofie_rdf.ops.normalization import LayerNormalization
+from sofie_rdf.ops.reduction import ReduceMean
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, is_all, rule
 from sofie_rdf.reference import evaluate_node
 
@@ -323,8 +325,31 @@ def gelu(m: Match) -> Rewrite:
     return m.becomes(Gelu(), "x")
 
 
+_MEAN = "ReduceMean(x)"
+_ROOT = f"Sqrt(Add(ReduceMean({{}}(Sub(x, {_MEAN}), {{}})), e))"
+_NORMALIZED = f"Add(Mul(Div(Sub(x, {_MEAN}), {_ROOT}), scale), bias)"
+
+
+@rule(_NORMALIZED.format("Pow", 2), _NORMALIZED.format("Mul", f"Sub(x, {_MEAN})"))
+def layer_normalization(m: Match) -> Rewrite:
+    """= (x - mean) / sqrt(variance + e) * scale + bias"""
+    x, scale, bias, e = (m.type(name) for name in ("x", "scale", "bias", "e"))
+    m.require(x.dtype is DType.FLOAT32, f"x is {x.dtype}")
+    m.require(e.size == 1, f"{e} is no single epsilon")
+    axes = range(x.rank - scale.rank, x.rank)
+    for op in (n.op for n in m.nodes):
+        if isinstance(op, ReduceMean):
+            given = sorted(normal_axis(a, x.rank) for a in op.axes or ())
+            m.require(op.keepdims and given == list(axes), "the means are over other axes")
+    fits = scale.shape == bias.shape == x.shape[axes.start :] and m.type() == x
+    m.require(scale.rank and fits, f"{scale} and {bias} are not what is normalised")
+    epsilon = float(m.constant("e").item())
+    return m.becomes(LayerNormalization(-scale.rank, epsilon), "x", "scale", "bias")
+
+
 merge_transposes = Rules("merge_transposes", (transposes,))
 remove_neutral = Rules("remove_neutral", (neutral,))
 known_functions = Rules(
-    "known_functions", (idempotent, uniform_prelu, swish, hard_swish, mish, gelu)
+    "known_functions",
+    (idempotent, uniform_prelu, swish, hard_swish, mish, gelu, layer_normalization),
 )

@@ -39,7 +39,7 @@ from sofie_rdf.passes.rewrite import (
     parse,
     rule,
 )
-from tests.passes.graphs import N, Net, floats, identical, summary
+from tests.passes.graphs import N, Net, floats, identical, operators, summary
 
 
 def applied(graph: Graph, *rules: Rule) -> tuple[Graph, Report]:
@@ -220,14 +220,19 @@ def test_an_inner_node_that_is_an_output_stays() -> None:
     assert reasons(graph, exp_relu) == ["'r' is an output of the model"]
 
 
-def test_an_inner_node_that_is_used_twice_by_the_outer_one_stays() -> None:
+def test_what_an_equation_says_twice_may_be_one_node() -> None:
     @rule("Add(Relu(x), Relu(x))")
     def twice(m: Match) -> Rewrite:
-        return m.becomes(Relu(), "x")
+        assert len(m.nodes) == 2
+        return m.becomes(Abs(), "x")
 
     b = Net(N)
     r = b.op(Relu(), "x", name="r")
-    assert reasons(b.graph(b.op(Add(), r, r)), twice) == ["'r' is used 2 times"]
+    y = b.op(Add(), r, r)
+    assert operators(applied(b.graph(y), twice)[0]) == [str(Abs())]
+    assert reasons(b.graph(y, r), twice) == ["'r' is an output of the model"]
+    shown = b.op(Neg(), r)
+    assert reasons(b.graph(y, shown), twice) == ["'r' is used 3 times"]
 
 
 def test_refusals_name_rule_and_place_and_are_told_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,11 +33,13 @@ from sofie_rdf.ops.elementwise import (
     Mish,
     Mul,
     Neg,
+    Pow,
     PRelu,
     Relu,
     Round,
     Sigmoid,
     Softplus,
+    Sqrt,
     Sub,
     Sum,
     Swish,
@@ -53,6 +56,8 @@ from sofie_rdf.ops.layout import (
     Unsqueeze,
 )
 from sofie_rdf.ops.linear import Gemm, MatMul
+from sofie_rdf.ops.normalization import LayerNormalization
+from sofie_rdf.ops.reduction import ReduceMean
 from sofie_rdf.ops.selection import NonZero
 from sofie_rdf.passes import simplify
 from sofie_rdf.passes.simplify import (
@@ -594,6 +599,47 @@ def test_gelu_with_other_numbers_stays() -> None:
         assert known_functions(before).nodes == before.nodes
     before = _gelu(DType.FLOAT64, float(np.float32(math.sqrt(2))), "x first")
     assert known_functions(before).nodes == before.nodes
+
+
+def _layer_norm(*, axes: tuple[int, ...], squared: str, again: bool = False) -> Graph:
+    """What torch writes for LayerNorm where its opset has none, of x[N, 4, 6]."""
+    b = Net(N, 4, 6)
+    shape = (4, 6)[-len(axes) :]
+    random = np.random.default_rng(1)
+    scale, bias = (b.c(name, random.normal(size=shape)) for name in ("scale", "bias"))
+    mean = b.op(ReduceMean(axes), "x")
+    centred = b.op(Sub(), "x", mean)
+    exponent = b.c("two", 2.0)
+    if squared == "Pow":
+        square = b.op(Pow(), centred, exponent)
+    else:
+        square = b.op(Mul(), centred, b.op(Sub(), "x", mean) if again else centred)
+    root = b.op(Sqrt(), b.op(Add(), b.op(ReduceMean(axes), square), b.c("e", 1e-5)))
+    y = b.op(Add(), bias, b.op(Mul(), b.op(Div(), centred, root), scale))
+    return b.graph(y)
+
+
+@pytest.mark.parametrize("squared", ["Pow", "Mul"])
+@pytest.mark.parametrize("axes", [(-1,), (2,), (1, 2), (-1, 1)])
+def test_layer_normalization(squared: str, axes: tuple[int, ...]) -> None:
+    before = _layer_norm(axes=axes, squared=squared)
+    after = known_functions(before)
+    (node,) = after.nodes
+    assert node.op == LayerNormalization(-len(axes), float(np.float32(1e-5)))
+    assert node.inputs[1:] == ("scale", "bias")
+    x = 3 + np.random.default_rng(2).normal(size=(50, 4, 6))
+    as_exact(before, after, {"x": x.astype(np.float32)})
+
+
+def test_layer_normalization_needs_all_of_it() -> None:
+    other = _layer_norm(axes=(0,), squared="Pow")
+    assert known_functions(other).nodes == other.nodes
+    before = _layer_norm(axes=(-1,), squared="Pow")
+    (centred,) = (n.outputs[0] for n in before.nodes if n.op == Sub())
+    shown = replace(before, outputs=(*before.outputs, centred))
+    assert known_functions(shown).nodes == shown.nodes
+    # What is subtracted twice may be two nodes.
+    assert len(known_functions(_layer_norm(axes=(-1,), squared="Mul", again=True)).nodes) == 1
 
 
 # All ----------------------------------------------------------------------------------------------
