@@ -32,20 +32,25 @@ Errors = tuple[float, float, int]
 
 def main(arguments: list[str]) -> int:
     """Print a row for each operator."""
-    pattern = arguments[0] if arguments else ".*"
+    sys.stdout.write("| operator | ours | onnxruntime | numbers |\n| --- | --- | --- | --- |\n")
+    for op, (ours, theirs, count) in errors_by_operator(*arguments[:1]).items():
+        sys.stdout.write(f"| {op} | {ours:.3f} | {theirs:.3f} | {count} |\n")
+    return 0
+
+
+def errors_by_operator(pattern: str = ".*") -> dict[str, Errors]:
+    """Our errors and onnxruntime's, for the operators of the tests whose names match."""
     names = [n for n in suite() if re.fullmatch(pattern, n) and _is_wanted(suite()[n])]
     found: dict[str, list[Errors]] = defaultdict(list)
     for start in range(0, len(names), BATCH):
         for op, errors in _measure([suite()[n] for n in names[start : start + BATCH]]):
             found[op].append(errors)
-        sys.stderr.write(".")
-        sys.stderr.flush()
-    sys.stdout.write("\n| operator | ours | onnxruntime | numbers |\n| --- | --- | --- | --- |\n")
+    means = {}
     for op, listed in sorted(found.items()):
         squares = np.array([[a * a * n, b * b * n, n] for a, b, n in listed]).sum(axis=0)
         ours, theirs = np.sqrt(squares[:2] / squares[2])
-        sys.stdout.write(f"| {op} | {ours:.3f} | {theirs:.3f} | {int(squares[2])} |\n")
-    return 0
+        means[op] = float(ours), float(theirs), int(squares[2])
+    return means
 
 
 def _is_wanted(case: Case) -> bool:

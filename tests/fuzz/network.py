@@ -247,7 +247,7 @@ class Net:
         for call, feeds in enumerate(self.feeds):
             sizes = tuple(d.sizes[call] for d in shape)
             array = random_array(rng, dtype, sizes, low, high)
-            feeds[value.name] = np.rint(array) if ties and value.is_real else array
+            feeds[value.name] = np.asarray(np.rint(array) if ties and value.is_real else array)
         # Without a name the first axis is the batch, which it must be in all inputs then.
         unnamed = shape and shape[0] == self.batch and self.choose.chance(15)
         texts: list[Any] = [d.static if d.is_static else d.text for d in shape]

@@ -119,7 +119,7 @@ def beside(net: Net, x: Value) -> Value:
             and (shape := broadcast(v.shape, x.shape)) is not None
             and net.fits(shape)
         ]
-        found = net.choose.one(fitting)
+        found = net.choose.one([*fitting, x])
         return net.tame(found) if found is not x else x
     if how == 4:
         return x

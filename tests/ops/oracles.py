@@ -117,7 +117,8 @@ def _attributes(op: Operator) -> tuple[list[onnx.AttributeProto], dict[int, Arra
     schema = onnx.defs.get_schema(op.name).attributes
     plain: list[onnx.AttributeProto] = []
     inputs: dict[int, Array] = {}
-    for name, value in op.attributes().items():
+    needed = {n: getattr(op, n) for n, a in schema.items() if a.required and hasattr(op, n)}
+    for name, value in {**needed, **op.attributes()}.items():
         if name in folded:
             inputs[folded[name]] = _folded(value)
         else:

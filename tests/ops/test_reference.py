@@ -154,6 +154,6 @@ def test_reference_is_that_of_others(name: str) -> None:
                 types = ", ".join(str(graph.types[i]) for i in node.inputs if i)
                 wrong.append(f"{operator_text(case.op)}({types}): {verdict.difference}")
     assert not wrong, f"{len(wrong)} of {count} cases:\n" + "\n".join(wrong[:12])
-    assert compared * 2 >= count, f"only {compared} of {count} cases have been compared"
+    assert compared * 3 >= count, f"only {compared} of {count} cases have been compared"
     for one in set(known) - used:
         pytest.fail(f"{name} agrees now: remove it from DIFFERENT ({one.reason})")
