@@ -191,6 +191,7 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "test",
         "lint",
         "conformance",
+        "fuzz",
         "clean",
     ]
 
@@ -202,6 +203,13 @@ def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
     assert run.endswith("-m tests.conformance test_(conv|gemm).*")
     clone.make("conformance")
     assert clone.done()[-1].endswith("-m tests.conformance")
+
+
+def test_random_networks_for_as_long_as_is_wanted(clone: Clone) -> None:
+    clone.make("fuzz", "SECONDS=5", "SEED=3")
+    assert clone.done()[-1].endswith("-m tests.fuzz --seconds 5 --seed 3")
+    clone.make("fuzz")
+    assert clone.done()[-1].endswith("-m tests.fuzz")
 
 
 def test_clean_keeps_what_is_ours(clone: Clone) -> None:

@@ -28,7 +28,7 @@ def times(net: Net, x: Value, columns: int) -> Value:
 @step(4)
 def product(net: Net) -> Any:
     x = net.pick_real(has_features)
-    columns = net.choose.one((1, 2, 3, 5, 8, 16, 17, 33))
+    columns = net.choose.one((1, 2, 3, 5, 8, 16, 17, 33, 70))
     if x is None or not net.fits((*x.shape[:-1], net.dim(columns))):
         return None
     if net.choose.chance(10):
@@ -42,7 +42,7 @@ def product(net: Net) -> Any:
 def dense(net: Net) -> Any:
     """Normalisation, product, offset, activation: as layers are exported, with parts left out."""
     x = net.pick_real(lambda v: has_features(v) and v.rank >= 2)
-    columns = net.choose.one((1, 3, 4, 7, 16, 20))
+    columns = net.choose.one((1, 3, 4, 7, 16, 20, 64))
     if x is None or not net.fits((*x.shape[:-1], net.dim(columns))):
         return None
     if net.choose.chance(40):

@@ -192,7 +192,7 @@ class Net:
                 return Dim(str(size), (size,) * calls)
             return Dim(choose.one(names), sizes(usual))
 
-        batch = dim(_BATCHES, (1, 2, 3, 4, 5, 8, 17) + ((0,) if choose.chance(40) else ()))
+        batch = dim(_BATCHES, (1, 2, 3, 4, 5, 8, 17, 67) + ((0,) if choose.chance(40) else ()))
         usual = choose.one(((1, 2, 3, 7), (4, 5, 6, 9, 16), (8, 9, 11, 15, 24)))
         return cls(
             choose,

@@ -26,7 +26,7 @@ def recurrent(net: Net) -> Any:
             "Transpose", [x], [x.shape[i] for i in (1, 0, 2)], (x.low, x.high), perm=[1, 0, 2]
         )
     steps, batch, features = x.shape
-    hidden, way = choose.one((1, 3, 4, 9)), choose.one(("forward", "reverse", "bidirectional"))
+    hidden, way = choose.one((1, 3, 4, 9, 20)), choose.one(("forward", "reverse", "bidirectional"))
     both = 2 if way == "bidirectional" else 1
     rows = GATES[op] * hidden
     inputs: list[Value | None] = [

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -25,41 +24,29 @@ from tests.fuzz.worker import Worker
 WITH_CLING, WITH_NUMPY = 16, 40
 
 
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    made = Worker()
-    yield made
-    made.stop()
-
-
-def failures(worker: Worker, seeds: range) -> str:
-    """What fails, with what it takes to see it again."""
+def failures(worker: Worker, first: int, count: int) -> list[str]:
+    """What fails of so many seeds, with what it takes to see it again."""
     found = []
-    for seed in seeds:
+    for seed in range(first, first + count):
         verdict = worker.judge(worker.generate(seed))
-        text = verdict if isinstance(verdict, str) else "\n".join(verdict.failures)
-        if text:
-            found.append(f"seed {seed}: {text}\n(make fuzz SECONDS=1 SEED={seed})")
-    return "\n".join(found)
+        texts = [verdict] if isinstance(verdict, str) else verdict.failures
+        found += [f"{text} (make fuzz SECONDS=1 SEED={seed})" for text in texts]
+    worker.stop()
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(4))
-def test_compiled(worker: Worker, part: int) -> None:
-    found = failures(worker, range(part * WITH_CLING, (part + 1) * WITH_CLING))
-    assert not found, found
+@pytest.mark.parametrize(("part", "simd"), [(0, ""), (1, ""), (2, ""), (3, "generic")])
+def test_compiled(part: int, simd: str) -> None:
+    assert failures(Worker(simd=simd), part * WITH_CLING, WITH_CLING) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_optimized(part: int) -> None:
     """Frontend, passes and references alone, which takes a tenth of the time."""
-    worker, first = Worker(cling=False), 10_000 + part * WITH_NUMPY
-    try:
-        found = failures(worker, range(first, first + WITH_NUMPY))
-    finally:
-        worker.stop()
-    assert not found, found
+    worker = Worker(cling=False)
+    assert failures(worker, 10_000 + part * WITH_NUMPY, WITH_NUMPY) == []
 
 
 # Whether errors are noticed -----------------------------------------------------------------------

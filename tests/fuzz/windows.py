@@ -77,7 +77,7 @@ def convolution(net: Net) -> Any:
         return None
     channels = x.shape[1].static
     groups = net.choose.one([g for g in (1, 1, 2, 3, channels) if channels % g == 0])
-    filters = groups * net.choose.one((1, 2, 3, 5))
+    filters = groups * net.choose.one((1, 2, 3, 5, 17, 40))
     shape = (x.shape[0], net.dim(filters), *found.shape)
     if not net.fits(shape):
         return None

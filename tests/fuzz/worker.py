@@ -51,8 +51,8 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
 class _Process:
     """A process that answers requests of one kind; started when it is first asked."""
 
-    def __init__(self, role: str) -> None:
-        self._role = role
+    def __init__(self, role: str, **environment: str) -> None:
+        self._role, self._environment = role, environment
         self._process: Any = None
         self._stage = ""
 
@@ -80,21 +80,29 @@ class _Process:
 
     def _start(self) -> Any:
         command = [sys.executable, "-W", "ignore", "-m", "tests.fuzz.worker", self._role]
-        pipe = subprocess.PIPE
-        # Unbuffered, so that `select` sees all there is.
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0
+            command,
+            cwd=ROOT,
+            env={**os.environ, **self._environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,  # So that `select` sees all there is.
         )
         return self._process
 
 
 class Worker:
-    """Makes and judges cases, in processes of its own, of which it starts new ones when it must."""
+    """Makes and judges cases, in processes of its own, of which it starts new ones when it must.
 
-    def __init__(self, *, cling: bool = True) -> None:
+    ``simd`` names the instruction set; by default it is what the environment says.
+    """
+
+    def __init__(self, *, cling: bool = True, simd: str = "") -> None:
         self._cling = cling
         self._asked = 0
-        self._maker, self._judge = _Process("generate"), _Process("judge")
+        chosen = {"SOFIE_RDF_SIMD": simd} if simd else {}
+        self._maker, self._judge = _Process("generate"), _Process("judge", **chosen)
 
     def generate(self, seed: int) -> Case:
         """The case of that seed."""
