@@ -271,8 +271,9 @@ def try_out(compiled: Compiled) -> None:
             continue  # These sizes mean nothing to the model; which ones do is not known here.
         for name in graph.outputs:
             if not _agree(found[name], expected[name], exact[name]):
+                wrong = f"output {name!r} of the compiled code differs from the reference"
                 raise JitError(
-                    f"{graph.name}: output {name!r} of the compiled code differs from the reference",
+                    f"{graph.name}: {wrong}",
                     remedy="This is a bug of sofie_rdf (or of your own operator): please report it",
                 )
         return
