@@ -89,7 +89,7 @@ def test_an_installed_package_is_found(package: Path) -> None:
     install(package, "own_operators")
     assert python(package, RUN).startswith("score 0.9296")
     command = [sys.executable, "-m", "sofie_rdf.cli", "ops", "tutorial"]
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{package}"}
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{package}", "COLUMNS": "250"}
     done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True)
     assert "tutorial.InvariantMass" in done.stdout
     assert "sqrt(E^2 - |p|^2)" in done.stdout
