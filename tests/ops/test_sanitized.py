@@ -1,9 +1,14 @@
-"""All kernels in programs of g++, with warnings as errors, under its sanitizers."""
+"""Kernels in programs of g++, with warnings as errors, under its sanitizers.
+
+Some of every family; those of all operators, which take minutes to compile, with
+``SOFIE_RDF_ALL_KERNELS=1 python -m pytest -n auto tests/ops/test_sanitized.py``.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +32,9 @@ from tests.ops.test_contract import OPERATORS, Bench, Key, accepted_cases, bench
 Batch: TypeAlias = Mapping[str, Array]
 Sizes: TypeAlias = Mapping[str, int]
 
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+# g++ speaks of the ABI of vectors at the end of a file, where the headers' own pragmas have ended;
+# no function with vectors among its parameters is called from elsewhere.
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-Wno-psabi"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Beside the first element type of an operator, these have a case each: half precision and what is
 # only stored differ in how they are moved and cast; unsigned, short and long integers in what
@@ -46,6 +53,7 @@ OTHERS = (
 )
 # Programs, which are compiled side by side.
 PARTS = 12
+CHOSEN = range(PARTS) if os.environ.get("SOFIE_RDF_ALL_KERNELS") else (0, 2)
 
 PROGRAM = """{includes}
 #include "sofie/owned.hxx"
@@ -205,7 +213,7 @@ def read(content: io.BytesIO, port: Port, sizes: Sizes) -> Array:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
-@pytest.mark.parametrize("number", range(PARTS))
+@pytest.mark.parametrize("number", CHOSEN)
 def test_all_kernels_are_clean_and_right(number: int, tmp_path: Path) -> None:
     tested = benches(number)
     graphs = [widen_halves(bench.graph) for bench in tested]
