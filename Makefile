@@ -2,7 +2,9 @@
 # make test         all checks and all tests
 # make lint         the checks alone: ruff, mypy, clang-format
 # make conformance  all tests that ONNX has for its operators, and a table of what passes, which is
-#                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name
+#                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name.
+#                   Then real models beside onnxruntime, of CMS and SOFIE where SOFIE_RDF_MODELS
+#                   has them, and from packages on PyPI, with a table in out/real.md
 # make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
 #                   made small, printed, and written to out/fuzz/
 # make clean        remove .venv and everything that was made
@@ -37,6 +39,7 @@ lint: $(VENV)/test-ready
 
 conformance: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.conformance $(if $(REGEX),'$(REGEX)')
+	@$(if $(REGEX),:,$(BIN)/python -W ignore -m tests.conformance.real --pypi)
 
 fuzz: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -17,6 +17,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -427,11 +428,12 @@ def main(arguments: Sequence[str]) -> int:
         return bool(row.wrong)
     every = [*files(), *(fetched() if given.pypi else [])]
     rows = []
-    for file in (f for f in every if given.part in str(f)):
-        rows.append(apart(file))
-        told = [f"{rows[-1].file}: {rows[-1].deviation:.1e}, {rows[-1].seconds:.1f} s"]
-        sys.stdout.write("\n  ".join([*told, *rows[-1].details()]) + "\n")
-        sys.stdout.flush()
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for row in threads.map(apart, (f for f in every if given.part in str(f))):
+            rows.append(row)
+            told = [f"{row.file}: {row.deviation:.1e}, {row.seconds:.1f} s"]
+            sys.stdout.write("\n  ".join([*told, *row.details()]) + "\n")
+            sys.stdout.flush()
     text = "\n".join([*lines(rows), "", *(f"* {r.file}: {d}" for r in rows for d in r.details())])
     OUT.mkdir(exist_ok=True)
     (OUT / "real.md").write_text(text + "\n")
