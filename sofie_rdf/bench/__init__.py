@@ -1,6 +1,6 @@
 """``sofie-rdf bench``: how fast networks run, beside onnxruntime.
 
-    models      what is measured
+    models      what is measured; networks: those that are built in
     measure     rounds, statistics, numbers compared
     ours        our Session as a contestant
     peers       onnxruntime as a contestant; ort_api: by its C API
@@ -20,7 +20,7 @@ __all__ = ["add_arguments", "main"]
 
 _EXAMPLES = """\
 examples:
-  sofie-rdf bench                             the built-in networks, and loops of RDataFrame
+  sofie-rdf bench                             three dense networks, and loops of RDataFrame
   sofie-rdf bench mlp200x5 --batch 1,16,64    one of them
   sofie-rdf bench mine.onnx --json mine.json  a file; random inputs, free axes that are no batch: 16
   sofie-rdf bench --list                      what is built in
@@ -32,7 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of ``sofie-rdf bench``."""
     parser.epilog = _EXAMPLES
     parser.add_argument(
-        "models", metavar="MODEL", nargs="*", help="built-in networks or .onnx files (default: all)"
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        help="built-in networks or .onnx files (default: linear50x10 mlp200x5 higgs)",
     )
     parser.add_argument(
         "--batch",

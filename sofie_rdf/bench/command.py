@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sofie_rdf.bench import machine, report
 from sofie_rdf.bench.cases import Case, measure_case
 from sofie_rdf.bench.dataframe import Loop, fits, measure_loop
-from sofie_rdf.bench.models import BUILT_IN, Candidate, candidate
+from sofie_rdf.bench.models import BUILT_IN, USUAL, Candidate, candidate
 from sofie_rdf.bench.peers import import_onnxruntime
 from sofie_rdf.bench.progress import Bar
 from sofie_rdf.errors import ModelError, SofieError
@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> int:
         return 0
     import_onnxruntime()
     import_root()
-    chosen = [candidate(text) for text in arguments.models or BUILT_IN]
+    chosen = [candidate(text) for text in arguments.models or USUAL]
     _ensure_writable(arguments.json)
     described = machine.describe()
     results = _measure(chosen, arguments)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf import frontends
+from sofie_rdf.bench.networks import NETWORKS, dense
 from sofie_rdf.errors import InputError, ModelError, UnsupportedFormat, nearest
 from sofie_rdf.ir.dims import Size
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType, concrete
 from sofie_rdf.model import Model, from_onnx
 
-__all__ = ["BUILT_IN", "Candidate", "candidate", "feeds_for", "identity", "sizes_for"]
+__all__ = ["BUILT_IN", "USUAL", "Candidate", "candidate", "feeds_for", "identity", "sizes_for"]
 
 FREE_AXIS = 16
-_OPSET, _IR = 17, 8
 
 
 @dataclass(frozen=True)
@@ -67,74 +66,25 @@ def candidate(text: str) -> Candidate:
 # Built-in networks --------------------------------------------------------------------------------
 
 
-def _linear50x10() -> Candidate:
-    source = _dense([50] * 11, last_relu=True)
-    return Candidate("linear50x10", "10 x [Linear(50), ReLU], random weights", source)
-
-
-def _mlp200x5() -> Candidate:
-    about = "7 -> 5 x [Linear(200), ReLU] -> 1, random weights"
-    return Candidate("mlp200x5", about, _dense([7, *[200] * 5, 1]))
+def _random_weights(name: str) -> Candidate:
+    about, make = NETWORKS[name]
+    return Candidate(name, f"{about}, random weights", make())
 
 
 def _higgs() -> Candidate:
     trained = Path(__file__).resolve().parents[2] / "data" / "higgs.onnx"
     if trained.is_file():
         return Candidate("higgs", f"7 -> 4 x 64 -> 1, trained: {trained}", trained)
-    source = _dense([7, *[64] * 4, 1], last="Sigmoid")
+    source = dense([7, *[64] * 4, 1], last="Sigmoid")
     return Candidate("higgs", "7 -> 4 x [Linear(64), ReLU] -> 1, random weights", source)
 
 
 BUILT_IN: Mapping[str, Callable[[], Candidate]] = {
-    "linear50x10": _linear50x10,
-    "mlp200x5": _mlp200x5,
     "higgs": _higgs,
+    **{name: partial(_random_weights, name) for name in NETWORKS},
 }
-
-
-def _dense(widths: Sequence[int], *, last_relu: bool = False, last: str = "") -> bytes:
-    """Layers of these widths with ReLU between them, weights as PyTorch starts them or larger."""
-    from onnx import helper
-
-    random = np.random.default_rng(1)
-    nodes, constants, value = [], {}, "x"
-    for layer, (before, after) in enumerate(pairwise(widths), 1):
-        constants[f"w{layer}"] = random.normal(size=(after, before)) * np.sqrt(2 / before)
-        constants[f"b{layer}"] = random.normal(size=after) * 0.1
-        inputs = [value, f"w{layer}", f"b{layer}"]
-        nodes.append(helper.make_node("Gemm", inputs, [f"h{layer}"], f"linear{layer}", transB=1))
-        value = f"h{layer}"
-        final = layer == len(widths) - 1
-        activation = ("Relu" if last_relu else last) if final else "Relu"
-        if activation:
-            nodes.append(helper.make_node(activation, [value], [f"a{layer}"]))
-            value = f"a{layer}"
-    nodes.append(helper.make_node("Identity", [value], ["y"]))
-    shapes = {"x": ("N", widths[0])}, {"y": ("N", widths[-1])}
-    return _serialized(nodes, *shapes, constants)
-
-
-def _serialized(
-    nodes: Sequence[Any],
-    inputs: Mapping[str, Sequence[Any]],
-    outputs: Mapping[str, Sequence[Any]],
-    constants: Mapping[str, Array],
-) -> bytes:
-    from onnx import TensorProto, helper, numpy_helper
-
-    def ports(shapes: Mapping[str, Sequence[Any]]) -> list[Any]:
-        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
-
-    weights = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in constants.items()]
-    graph = helper.make_graph(nodes, "bench", ports(inputs), ports(outputs), weights)
-    return _bytes(graph)
-
-
-def _bytes(graph: Any) -> bytes:
-    from onnx import helper
-
-    opsets = [helper.make_opsetid("", _OPSET)]
-    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString())
+# What is measured where nothing is named.
+USUAL = ("linear50x10", "mlp200x5", "higgs")
 
 
 def identity(feeds: Mapping[str, Array]) -> bytes:
@@ -149,7 +99,12 @@ def identity(feeds: Mapping[str, Array]) -> bytes:
     nodes = [helper.make_node("Identity", [x], [y]) for x, y in names.items()]
     inputs = [port(x, array) for x, array in feeds.items()]
     outputs = [port(names[x], array) for x, array in feeds.items()]
-    return _bytes(helper.make_graph(nodes, "identity", inputs, outputs))
+    graph = helper.make_graph(nodes, "identity", inputs, outputs)
+    return bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        ).SerializeToString()
+    )
 
 
 # Inputs -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from sofie_rdf import bench
 from sofie_rdf.bench import machine, ort_api, ours, peers
 from sofie_rdf.bench.dataframe import fits, multithreading
-from sofie_rdf.bench.models import candidate
+from sofie_rdf.bench.models import BUILT_IN, candidate
 from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir.types import Array
 from tests.bench.test_models import _relu
@@ -75,7 +75,7 @@ def test_list_needs_neither_root_nor_onnxruntime(
     monkeypatch.setitem(sys.modules, "ROOT", None)
     assert bench.main(parse("--list")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["linear50x10", "mlp200x5", "higgs"]
+    assert [line.split()[0] for line in lines[2:]] == list(BUILT_IN)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,291 @@
+"""The built-in networks as ONNX models with random weights, made the same way every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.ir.types import Array
+
+__all__ = ["NETWORKS", "dense", "serialized"]
+
+_OPSET, _IR = 17, 8
+
+
+class _Net:
+    """Nodes and weights, one after the other. Methods take and give names of values."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Array] = {}
+        self._random = np.random.default_rng(1)
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """A node; its output's name."""
+        from onnx import helper
+
+        name = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], f"node_{name}", **attributes))
+        return name
+
+    def constant(self, array: Array) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = array
+        return name
+
+    def weights(self, *shape: int, fan_in: int | None = None) -> str:
+        """Normal, so wide that a ReLU layer keeps the scale of its inputs."""
+        scale = np.sqrt(2 / (fan_in or int(np.prod(shape[1:]))))
+        return self.constant((self._random.normal(size=shape) * scale).astype(np.float32))
+
+    def offsets(self, size: int) -> str:
+        return self.constant((self._random.normal(size=size) * 0.1).astype(np.float32))
+
+    def sizes(self, *sizes: int) -> str:
+        return self.constant(np.array(sizes, np.int64))
+
+    def linear(self, x: str, before: int, after: int) -> str:
+        return self.add("Gemm", x, self.weights(after, before), self.offsets(after), transB=1)
+
+    def projection(self, x: str, before: int, after: int) -> str:
+        """A linear layer on the last of several axes, as exporters write it."""
+        product = self.add("MatMul", x, self.weights(before, after, fan_in=before))
+        return self.add("Add", product, self.offsets(after))
+
+    def convolution(
+        self, x: str, channels: int, features: int, kernel: Sequence[int], **attributes: Any
+    ) -> str:
+        w = self.weights(features, channels, *kernel)
+        return self.add("Conv", x, w, self.offsets(features), kernel_shape=kernel, **attributes)
+
+    def normalization(self, x: str, channels: int) -> str:
+        """BatchNormalization."""
+        r = self._random
+        scale, mean = 1 + 0.1 * r.normal(size=channels), 0.1 * r.normal(size=channels)
+        variance = 1 + 0.2 * r.random(channels)
+        given = [self.constant(a.astype(np.float32)) for a in (scale, mean, mean, variance)]
+        return self.add("BatchNormalization", x, *given)
+
+    def finish(self, y: str, x: Sequence[Any], shape: Sequence[Any]) -> bytes:
+        """The model with input ``x`` and output ``y`` of these shapes."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node("Identity", [y], ["y"]))
+        return serialized(self.nodes, {"x": x}, {"y": shape}, self.constants)
+
+
+def serialized(
+    nodes: Sequence[Any],
+    inputs: Mapping[str, Sequence[Any]],
+    outputs: Mapping[str, Sequence[Any]],
+    constants: Mapping[str, Array],
+    *,
+    ml: bool = False,
+) -> bytes:
+    """An ONNX model of float32 inputs and outputs."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def ports(shapes: Mapping[str, Sequence[Any]]) -> list[Any]:
+        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
+
+    weights = [numpy_helper.from_array(a, n) for n, a in constants.items()]
+    graph = helper.make_graph(nodes, "bench", ports(inputs), ports(outputs), weights)
+    opsets = [helper.make_opsetid("", _OPSET)]
+    if ml:
+        opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString())
+
+
+# Dense --------------------------------------------------------------------------------------------
+
+
+def dense(widths: Sequence[int], *, last: str = "") -> bytes:
+    """Layers of these widths with ReLU between them, and ``last`` behind them."""
+    net, value = _Net(), "x"
+    for before, after in pairwise(widths[:-1]):
+        value = net.add("Relu", net.linear(value, before, after))
+    value = net.linear(value, *widths[-2:])
+    value = net.add(last, value) if last else value
+    return net.finish(value, ("N", widths[0]), ("N", widths[-1]))
+
+
+# Convolutions -------------------------------------------------------------------------------------
+
+
+def _conv_2d(layers: int) -> bytes:
+    """As ROOT's benchmark Conv_d100: 5 x 5 on 100 x 100, twice as many features in each layer."""
+    net, value, channels = _Net(), "x", 1
+    for layer in range(layers):
+        last = layers > 1 and layer == layers - 1
+        features = 1 if last else min(2 * channels, 64) if layer < layers - 2 else channels
+        value = net.convolution(value, channels, features, (5, 5), pads=(2,) * 4)
+        value = net.add("Relu", value)
+        channels = features
+    return net.finish(value, ("N", 1, 100, 100), ("N", channels, 100, 100))
+
+
+def _conv_3d() -> bytes:
+    net, value, channels, size = _Net(), "x", 1, 32
+    for features in (32, 8, 8, 8):
+        value = net.convolution(value, channels, features, (5, 5, 5), pads=(1,) * 6)
+        value = net.add("Relu", value)
+        channels, size = features, size - 2
+    flat = net.add("Flatten", value)
+    return net.finish(net.linear(flat, channels * size**3, 8), ("N", 1, *(32,) * 3), ("N", 8))
+
+
+def _conv_transposed() -> bytes:
+    """As ROOT's benchmark ConvTModel_G4: a shower of 50 x 45 cells in 18 layers."""
+    net = _Net()
+    value = net.add("Relu", net.linear("x", 15, 180 * 12 * 11))
+    value = net.add("Reshape", value, net.sizes(-1, 180, 12, 11))
+    for features, kernel, stride in ((36, 3, 2), (18, 2, 2)):
+        channels = 180 if features == 36 else 36
+        w = net.weights(channels, features, kernel, kernel, fan_in=channels * kernel)
+        value = net.add("ConvTranspose", value, w, net.offsets(features), strides=(stride, stride))
+        value = net.add("Relu" if stride == 2 and features == 36 else "Sigmoid", value)
+    return net.finish(value, ("N", 15), ("N", 18, 50, 46))
+
+
+def _resnet18() -> bytes:
+    """He et al., arXiv:1512.03385, with two basic blocks of 64, 128, 256 and 512 features each."""
+    net = _Net()
+
+    def layer(x: str, channels: int, features: int, kernel: int, stride: int) -> str:
+        w = net.weights(features, channels, kernel, kernel)
+        y = net.add("Conv", x, w, pads=(kernel // 2,) * 4, strides=(stride, stride))
+        return net.normalization(y, features)
+
+    value = net.add("Relu", layer("x", 3, 64, 7, 2))
+    value = net.add("MaxPool", value, kernel_shape=(3, 3), strides=(2, 2), pads=(1,) * 4)
+    channels = 64
+    for features in (64, 128, 256, 512):
+        for block in range(2):
+            stride = 2 if block == 0 and features > 64 else 1
+            inner = net.add("Relu", layer(value, channels, features, 3, stride))
+            inner = layer(inner, features, features, 3, 1)
+            if stride == 2:
+                value = layer(value, channels, features, 1, 2)
+            value, channels = net.add("Relu", net.add("Add", inner, value)), features
+    flat = net.add("Flatten", net.add("GlobalAveragePool", value))
+    return net.finish(net.linear(flat, 512, 1000), ("N", 3, 224, 224), ("N", 1000))
+
+
+# Sequences and sets -------------------------------------------------------------------------------
+
+
+def _recurrent(kind: str, steps: int, inputs: int, hidden: int) -> bytes:
+    """One layer over ``steps`` steps; the result is its last state."""
+    gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
+    net = _Net()
+    along = net.add("Transpose", "x", perm=(1, 0, 2))
+    w = net.weights(1, gates * hidden, inputs, fan_in=inputs)
+    r = net.weights(1, gates * hidden, hidden, fan_in=2 * hidden)
+    b = net.constant(np.zeros((1, 2 * gates * hidden), np.float32))
+    attributes = {"linear_before_reset": 1} if kind == "GRU" else {}
+    net.add(kind, along, w, r, b, hidden_size=hidden, **attributes)
+    net.nodes[-1].output.append("last")
+    value = net.add("Squeeze", "last", net.sizes(0))
+    return net.finish(net.linear(value, hidden, 2), ("N", steps, inputs), ("N", 2))
+
+
+def _deep_sets() -> bytes:
+    """Zaheer et al., arXiv:1703.06114: a network of each particle, and one of their sum."""
+    net = _Net()
+    value = net.add("Relu", net.projection("x", 4, 64))
+    value = net.add("Relu", net.projection(value, 64, 64))
+    value = net.add("ReduceSum", value, net.sizes(1), keepdims=0)
+    value = net.add("Relu", net.linear(value, 64, 64))
+    value = net.add("Sigmoid", net.linear(value, 64, 1))
+    return net.finish(value, ("N", 30, 4), ("N", 1))
+
+
+def _transformer() -> bytes:
+    """A block of Vaswani et al., arXiv:1706.03762, normalised before its parts, with GELU."""
+    net, tokens, width, heads = _Net(), 20, 64, 4
+    each = width // heads
+
+    def normalized(x: str) -> str:
+        scale, bias = np.ones(width, np.float32), np.zeros(width, np.float32)
+        return net.add("LayerNormalization", x, net.constant(scale), net.constant(bias))
+
+    def split(x: str, *, transposed: bool = False) -> str:
+        parts = net.add("Reshape", net.projection(x, width, width), net.sizes(0, 0, heads, each))
+        return net.add("Transpose", parts, perm=(0, 2, 3, 1) if transposed else (0, 2, 1, 3))
+
+    inner = normalized("x")
+    query, keys, values = split(inner), split(inner, transposed=True), split(inner)
+    scaled = net.add("Mul", query, net.constant(np.array(each**-0.5, np.float32)))
+    attention = net.add("Softmax", net.add("MatMul", scaled, keys), axis=-1)
+    joined = net.add("Transpose", net.add("MatMul", attention, values), perm=(0, 2, 1, 3))
+    joined = net.add("Reshape", joined, net.sizes(0, 0, width))
+    value = net.add("Add", "x", net.projection(joined, width, width))
+    inner = net.projection(normalized(value), width, 4 * width)
+    # GELU as exporters to opset 17 write it.
+    half, one, root = (net.constant(np.array(v, np.float32)) for v in (0.5, 1.0, 2**0.5))
+    error = net.add("Add", net.add("Erf", net.add("Div", inner, root)), one)
+    inner = net.add("Mul", net.add("Mul", inner, error), half)
+    value = net.add("Add", value, net.projection(inner, 4 * width, width))
+    return net.finish(value, ("N", tokens, width), ("N", tokens, width))
+
+
+# Trees --------------------------------------------------------------------------------------------
+
+
+def _trees(count: int, depth: int, features: int) -> bytes:
+    """Complete binary trees with random cuts, as gradient boosting makes them."""
+    from onnx import helper
+
+    random = np.random.default_rng(1)
+    inner = 2**depth - 1
+    ids = np.tile(np.arange(2 * inner + 1), count)
+    trees = np.repeat(np.arange(count), 2 * inner + 1)
+    is_leaf = ids >= inner
+    leaves = trees[is_leaf], ids[is_leaf]
+    attributes = {
+        "n_targets": 1,
+        "nodes_treeids": trees,
+        "nodes_nodeids": ids,
+        "nodes_featureids": np.where(is_leaf, 0, random.integers(0, features, ids.size)),
+        "nodes_modes": ["LEAF" if leaf else "BRANCH_LT" for leaf in is_leaf],
+        "nodes_values": np.where(is_leaf, 0, random.normal(size=ids.size)).astype(np.float32),
+        "nodes_truenodeids": np.where(is_leaf, 0, 2 * ids + 1),
+        "nodes_falsenodeids": np.where(is_leaf, 0, 2 * ids + 2),
+        "target_treeids": leaves[0],
+        "target_nodeids": leaves[1],
+        "target_ids": np.zeros(leaves[0].size, np.int64),
+        "target_weights": (random.normal(size=leaves[0].size) * 0.1).astype(np.float32),
+    }
+    listed = {n: a.tolist() if isinstance(a, np.ndarray) else a for n, a in attributes.items()}
+    domain = "ai.onnx.ml"
+    node = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain=domain, **listed)
+    return serialized([node], {"x": ("N", features)}, {"y": ("N", 1)}, {}, ml=True)
+
+
+NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
+    "linear50x10": (
+        "10 x [Linear(50), ReLU]",
+        lambda: dense([50] * 11, last="Relu"),
+    ),
+    "mlp200x5": (
+        "7 -> 5 x [Linear(200), ReLU] -> 1",
+        lambda: dense([7, *[200] * 5, 1]),
+    ),
+    "conv2d": ("Conv 5 x 5 with 2 features on 100 x 100, ReLU", lambda: _conv_2d(1)),
+    "conv2d14": ("14 x [Conv 5 x 5, ReLU] on 100 x 100, up to 64 features", lambda: _conv_2d(14)),
+    "conv3d": ("4 x [Conv 5 x 5 x 5, ReLU] on 32 x 32 x 32, Linear", _conv_3d),
+    "conv_transposed": ("Linear, 2 x ConvTranspose to 18 x 50 x 46", _conv_transposed),
+    "rnn64": ("RNN, 3 steps, 64 hidden", lambda: _recurrent("RNN", 3, 16, 64)),
+    "gru64": ("GRU, 3 steps, 64 hidden", lambda: _recurrent("GRU", 3, 16, 64)),
+    "lstm64": ("LSTM, 3 steps, 64 hidden", lambda: _recurrent("LSTM", 3, 16, 64)),
+    "rnn128": ("RNN, 20 steps, 128 hidden", lambda: _recurrent("RNN", 20, 16, 128)),
+    "gru128": ("GRU, 20 steps, 128 hidden", lambda: _recurrent("GRU", 20, 16, 128)),
+    "lstm128": ("LSTM, 20 steps, 128 hidden", lambda: _recurrent("LSTM", 20, 16, 128)),
+    "deepsets": ("DeepSets: 30 particles, 4 -> 64 -> 64, sum, 64 -> 1", _deep_sets),
+    "transformer": ("Transformer block: 20 tokens, width 64, 4 heads, GELU", _transformer),
+    "resnet18": ("ResNet18 on 224 x 224", _resnet18),
+    "trees500": ("500 trees of depth 6, 30 features", lambda: _trees(500, 6, 30)),
+}
