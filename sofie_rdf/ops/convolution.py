@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as combinations
 from typing import Any, ClassVar
 
@@ -273,11 +273,13 @@ class _FloatConvolution(_Convolution):
             raise TypeMismatch(f"is not defined for {dtype}")
         return TensorType(dtype, self.output_shape_of(x.shape, w.shape, b))
 
-    def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
+    def sums(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        """The results without the function."""
         y = _correlate(x, w, self.slides(x.shape, w.shape), self.group)
-        if b is not None:
-            y = y + _along_channels(b, x.ndim)
-        return self.function.reference(y)  # type: ignore[return-value]
+        return y if b is None else y + _along_channels(b, x.ndim)
+
+    def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        return np.asarray(self.function.reference(self.sums(x, w, b)))
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]
@@ -296,7 +298,7 @@ class _FloatConvolution(_Convolution):
         )
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, w, b = (*inputs, None)[:3]
+        x, w, b, added = (*inputs, None, None)[:4]
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
         sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
@@ -305,7 +307,9 @@ class _FloatConvolution(_Convolution):
         arguments = (self.function.functor(), *sizes)
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
-        return _product_call(kernel, packed, arguments, outputs, x, given)
+        call = _product_call(kernel, packed, arguments, outputs, x, given)
+        more = () if added is None else (memory(added),)
+        return replace(call, arguments=(*call.arguments, *more))
 
 
 def _product_call(
@@ -333,13 +337,31 @@ class Conv(_FloatConvolution):
 
 @operator(domain="sofie", terms=2, ulp=8)
 class ConvLayer(_FloatConvolution):
-    """y = activation(Conv(x, w, b))"""
+    """y = activation(Conv(x, w, b) + added); nothing may be added"""
 
     activation: Elementwise = NoActivation()
 
     @property
     def function(self) -> Elementwise:
         return self.activation
+
+    def infer(  # type: ignore[override]
+        self, x: TensorType, w: TensorType, b: TensorType, added: TensorType | None = None
+    ) -> TensorType:
+        y = super().infer(x, w, b)
+        if added is not None:
+            require_same_dtype(x, added)
+            if added.rank != y.rank:
+                raise ShapeError(f"cannot add {added} to {y}")
+            for one, other in zip(added.shape, y.shape, strict=True):
+                require_equal(one, other)
+        return y
+
+    def reference(  # type: ignore[override]
+        self, x: Array, w: Array, b: Array, added: Array | None = None
+    ) -> Array:
+        y = self.sums(x, w, b)
+        return np.asarray(self.activation.reference(y if added is None else y + added))
 
 
 # ConvTranspose ------------------------------------------------------------------------------------

@@ -413,23 +413,36 @@ SOFIE_KERNEL void conv_product(const ConvShape &s, const ConvWork<T> &work, cons
 
 // Results ------------------------------------------------------------------------------------------
 
-/// y[at + j] = f(sums[j] + bias[feature])
+/// y[at + j] = f(sums[j] + bias[feature] + added[at + j]); there may be no bias and nothing added.
 template <class F, class T>
 struct ConvResult {
    const F &f;
    T *y;
    const T *bias;
+   const T *added;
 
    SOFIE_INLINE void operator()(Size feature, Size at, const T *__restrict sums, Size count) const
    {
       constexpr int n = lanes<T>;
       const Pack<T> offset = splat<Pack<T>>(bias ? bias[feature] : T{});
+      if (added)
+         return add(at, sums, offset, count);
       T *__restrict const to = y + at;
       Size j = 0;
       for (; j + n <= count; j += n)
          store(to + j, f(plus(load<n>(sums + j), offset)));
       if (j < count)
          store_some(to + j, f(plus(load<n>(sums + j), offset)), count - j);
+   }
+   SOFIE_INLINE void add(Size at, const T *sums, Pack<T> offset, Size count) const
+   {
+      constexpr int n = lanes<T>;
+      Size j = 0;
+      for (; j + n <= count; j += n)
+         store(y + at + j, f(plus(plus(load<n>(sums + j), offset), load<n>(added + at + j))));
+      if (j < count)
+         store_some(y + at + j, f(plus(plus(load<n>(sums + j), offset), load_some<n>(added + at + j, count - j))),
+                    count - j);
    }
 };
 
@@ -469,22 +482,12 @@ SOFIE_KERNEL void conv_finish(const void *context, T *sums, const ConvPlace &pla
 
 template <int Rows, class F, class T>
 SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, const T *x,
-                           const T *panels, const T *bias)
+                           const T *panels, const T *bias, const T *added)
 {
    using Result = ConvResult<F, T>;
-   const Result result{f, y, bias};
+   const Result result{f, y, bias, added};
    const ConvContext<Result> context{s, result};
    conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, Result, T>, &context}, panels, x, T{});
-}
-
-/// y = f(convolution(x, w) + b) with constant weights.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                              const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                              const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w)
-{
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
 }
 
 /// The memory of an input that may be absent.
@@ -493,33 +496,58 @@ SOFIE_INLINE const T *conv_optional()
 {
    return nullptr;
 }
-template <class T, class V>
-SOFIE_INLINE const T *conv_optional(const V &view)
+template <class T, class V, class... Others>
+SOFIE_INLINE const T *conv_optional(const V &view, const Others &...)
+{
+   return view.data();
+}
+/// The memory of the second of two inputs, which may be absent.
+template <class T, class... V>
+SOFIE_INLINE const T *conv_second(const V &...)
+{
+   return nullptr;
+}
+template <class T, class V, class Second>
+SOFIE_INLINE const T *conv_second(const V &, const Second &view)
 {
    return view.data();
 }
 
+/// y = f(convolution(x, w) + b + added) with constant weights; `added` may be absent.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
+SOFIE_INLINE void convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                              const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                              const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w,
+                              Added... added)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                  conv_optional<typename Y::Element>(added...));
+}
+
 template <int Rows, class F, class T>
 SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, T *panels,
-                                    const T *x, const T *w, const T *bias)
+                                    const T *x, const T *w, const T *bias, const T *added)
 {
    constexpr int rows = ConvTile<T, Rows>::rows;
    const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
    conv_pack_weights<rows>(panels, w, {features * channels * taps, channels * taps, taps}, s.groups, features, channels,
                            taps, conv_optional<T>(), 0);
-   convolve<Rows>(f, s, y, scratch, offsets, x, panels, bias);
+   convolve<Rows>(f, s, y, scratch, offsets, x, panels, bias, added);
 }
 
-/// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
+/// The same with weights that are computed and packed in `panels` at each call. `more` are b and
+/// `added`, or b, or nothing.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... More>
 SOFIE_INLINE void convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
                                        const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
                                        const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
-                                       W w, B... b)
+                                       W w, More... more)
 {
+   using T = typename Y::Element;
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
-                           conv_optional<typename Y::Element>(b...));
+                           conv_optional<T>(more...), conv_second<T>(more...));
 }
 
 } // namespace sofie

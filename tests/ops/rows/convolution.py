@@ -76,9 +76,14 @@ def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
         op = ConvLayer(activation=activations[number % len(activations)], **attributes)
         given = TensorType(dtype, x), _weights(dtype, *w), _weights(dtype, w[0])
         yield Case(op, given, (sparse,))
-    x, w, attributes = _CONVOLUTIONS[0]
-    op = ConvLayer(activation=Relu(), **attributes)
-    yield Case(op, (TensorType(dtype, x), _weights(dtype, *w)), (sparse,))
+        added = TensorType(dtype, op.output_shape_of(x, w, None))
+        yield Case(op, (*given, added), (sparse,))
+    for x, w, attributes in _CONVOLUTIONS[: 2 if full else 1]:
+        op = ConvLayer(activation=Relu(), **attributes)
+        computed = [TensorType(dtype, s) for s in (x, w, w[:1])]
+        yield Case(op, computed, (usual,))
+        added = TensorType(dtype, op.output_shape_of(x, w, None))
+        yield Case(op, (*computed, added), (usual,))
 
 
 _TRANSPOSED: tuple[_Setup, ...] = (
