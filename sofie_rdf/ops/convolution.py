@@ -203,6 +203,15 @@ class _Convolution(Operator):
     pads: tuple[int, ...] | None = None
     strides: tuple[int, ...] | None = None
 
+    @property
+    def function(self) -> Elementwise:
+        """What is applied to each result."""
+        return NoActivation()
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (*super().headers, *self.function.headers)
+
     def slides(self, x: Shape, w: Shape) -> tuple[Window, ...]:
         """The kernel's windows, an axis of space each."""
         return windows(
@@ -258,14 +267,6 @@ class _Convolution(Operator):
 
 class _FloatConvolution(_Convolution):
     """A convolution of floating-point numbers, with a function of each result."""
-
-    @property
-    def function(self) -> Elementwise:
-        return NoActivation()
-
-    @property
-    def headers(self) -> tuple[str, ...]:
-        return (*super().headers, *self.function.headers)
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> TensorType:
         dtype = require_same_dtype(*(t for t in (x, w, b) if t is not None))
@@ -367,9 +368,11 @@ class ConvLayer(_FloatConvolution):
 # ConvTranspose ------------------------------------------------------------------------------------
 
 
-@operator(since=22, terms=2, header="sofie/kernels/convolution_transposed.hxx")
-class ConvTranspose(_Convolution):
-    """y[n, m, stride * i + dilation * k - pad] += sum_c w[c, m, k] * x[n, c, i], and b[m] once"""
+@dataclass(frozen=True, eq=False, repr=False)
+class _Transposed(_Convolution):
+    """A transposed convolution of floating-point numbers, with a function of each result."""
+
+    header: ClassVar[str] = "sofie/kernels/convolution_transposed.hxx"
 
     output_padding: tuple[int, ...] | None = None
     output_shape: tuple[int, ...] | None = None
@@ -457,7 +460,8 @@ class ConvTranspose(_Convolution):
             part = np.matmul(np.swapaxes(weights[_index(..., *tap)], 1, 2), inputs)
             full[_index(..., *where)] += part.reshape(events, groups * features, *x.shape[2:])
         y = full[_index(..., *map(slice, begins, ends))]
-        return np.ascontiguousarray(y if b is None else y + _along_channels(b, x.ndim))
+        y = np.ascontiguousarray(y if b is None else y + _along_channels(b, x.ndim))
+        return np.asarray(self.function.reference(y))
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]
@@ -487,7 +491,24 @@ class ConvTranspose(_Convolution):
         given = [o for o in (w, b) if o is not None]
         kernel = f"transposed_convolution{{}}<{rows}>"
         packed = f"sofie::ConvTransposeWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
-        return _product_call(kernel, packed, sizes, outputs, x, given)
+        arguments = (self.function.functor(), *sizes)
+        return _product_call(kernel, packed, arguments, outputs, x, given)
+
+
+@operator(since=22, terms=2)
+class ConvTranspose(_Transposed):
+    """y[n, m, stride * i + dilation * k - pad] += sum_c w[c, m, k] * x[n, c, i], and b[m] once"""
+
+
+@operator(domain="sofie", terms=2, ulp=8)
+class ConvTransposeLayer(_Transposed):
+    """y = activation(ConvTranspose(x, w, b))"""
+
+    activation: Elementwise = NoActivation()
+
+    @property
+    def function(self) -> Elementwise:
+        return self.activation
 
 
 # Integers -----------------------------------------------------------------------------------------

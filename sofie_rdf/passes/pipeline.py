@@ -9,7 +9,7 @@ from typing import TypeAlias
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.passes import fuse, simplify
+from sofie_rdf.passes import convolutions, fuse, simplify
 from sofie_rdf.passes.rewrite import BUG, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
@@ -29,7 +29,10 @@ DEFAULT: tuple[Pass, ...] = (
     simplify.known_functions,
     simplify.remove_identities,
     fuse.fuse_layers,
+    convolutions.fuse_convolutions,
+    convolutions.fuse_borders,
     fuse.fuse_normalizations,
+    convolutions.fuse_convolution_inputs,
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
     simplify.remove_identities,

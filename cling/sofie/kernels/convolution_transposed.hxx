@@ -4,6 +4,7 @@
 #define SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_HXX
 
 #include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/elementwise.hxx"
 #include "sofie/owned.hxx"
 
 SOFIE_BEGIN
@@ -89,9 +90,21 @@ SOFIE_KERNEL void conv_spread(const void *context, T *sums, const ConvPlace &pla
    }
 }
 
-template <int Rows, class T>
-SOFIE_KERNEL void convolve_transposed(const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, const T *x,
-                                      const T *panels, const T *bias)
+/// y = f(y)
+template <class F, class T>
+SOFIE_KERNEL void conv_apply(const F &f, T *__restrict y, Size count)
+{
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   for (; i + n <= count; i += n)
+      store(y + i, f(load<n>(y + i)));
+   if (i < count)
+      store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
+}
+
+template <int Rows, class F, class T>
+SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets,
+                                      const T *x, const T *panels, const T *bias)
 {
    const Size points = s.in_channel;
    // One event at a time, so that the order of additions does not depend on where it is in the batch.
@@ -110,6 +123,8 @@ SOFIE_KERNEL void convolve_transposed(const ConvShape &s, T *y, T *scratch, std:
          y[i] = bias ? bias[i / s.out_channel] : T{};
       const ConvSpread<T> context{s, y};
       conv_product<Rows>(product, ConvWork<T>{scratch, offsets, &conv_spread<Rows, T>, &context}, panels, x, T{});
+      if constexpr (!std::is_same_v<F, Identity>)
+         conv_apply(f, y, s.out_event);
    }
 }
 
@@ -125,35 +140,35 @@ SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes
    return s;
 }
 
-/// y[m, i * stride + k * dilation - pad] = b[m] + sum_c x[c, i] * w[c, m, k] with constant weights.
-template <int Rows, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void transposed_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+/// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
+SOFIE_INLINE void transposed_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
                                          const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
                                          const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w)
 {
    const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_transposed<Rows>(s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
+   convolve_transposed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
 }
 
-template <int Rows, class T>
-SOFIE_KERNEL void convolve_transposed_computed(const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, T *panels,
-                                               const T *x, const T *w, const T *bias)
+template <int Rows, class F, class T>
+SOFIE_KERNEL void convolve_transposed_computed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets,
+                                               T *panels, const T *x, const T *w, const T *bias)
 {
    const Size channels = s.group_channels(), each = s.group_features() * s.taps();
    conv_pack_weights<ConvTile<T, Rows>::rows>(panels, w, {channels * each, 1, each}, s.groups, each, channels, 1,
                                               conv_optional<T>(), 0);
-   convolve_transposed<Rows>(s, y, scratch, offsets, x, panels, bias);
+   convolve_transposed<Rows>(f, s, y, scratch, offsets, x, panels, bias);
 }
 
 /// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
-template <int Rows, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
-SOFIE_INLINE void transposed_convolution_computed(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                                  const Sizes<3> &out, const Sizes<3> &strides,
+template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
+SOFIE_INLINE void transposed_convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
+                                                  const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
                                                   const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
                                                   Offsets offsets, Panels panels, X x, W w, B... b)
 {
    const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_transposed_computed<Rows>(s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
+   convolve_transposed_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
                                       conv_optional<typename Y::Element>(b...));
 }
 

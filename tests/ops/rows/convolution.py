@@ -15,6 +15,7 @@ from sofie_rdf.ops.convolution import (
     ConvInteger,
     ConvLayer,
     ConvTranspose,
+    ConvTransposeLayer,
     DeformConv,
     QLinearConv,
     RuntimeCol2Im,
@@ -116,6 +117,16 @@ def _conv_transpose(dtype: DType, full: bool) -> Iterator[Case]:
             bias = TensorType(dtype, (features,))
             yield Case(op, (first, _weights(dtype, *w)), (sparse,))
             yield Case(op, (first, TensorType(dtype, w), bias), (usual,))
+
+
+def _transposed_layer(dtype: DType, full: bool) -> Iterator[Case]:
+    setups = (*_TRANSPOSED, *(_MORE_TRANSPOSED[:4] if full else ()))
+    for number, (x, w, attributes) in enumerate(setups):
+        op = ConvTransposeLayer(activation=(Relu(), Tanh())[number % 2], **attributes)
+        features = w[1] * attributes.get("group", 1)
+        first, bias = TensorType(dtype, x), _weights(dtype, features)
+        yield Case(op, (first, _weights(dtype, *w), bias), (sparse,))
+        yield Case(op, (first, TensorType(dtype, w)), (usual,))
 
 
 # Integers -----------------------------------------------------------------------------------------
@@ -243,7 +254,11 @@ def _absolute(op: Any, *inputs: Array | None) -> Array:
     return np.asarray(found[0] if isinstance(found, tuple) else found)
 
 
-_NONE: dict[type[Any], Any] = {ConvLayer: NoActivation(), CausalConvWithState: "none"}
+_NONE: dict[type[Any], Any] = {
+    ConvLayer: NoActivation(),
+    ConvTransposeLayer: NoActivation(),
+    CausalConvWithState: "none",
+}
 
 
 def _products(_: Array, w: Array, *__: Array) -> float:
@@ -289,6 +304,9 @@ ROWS: dict[tuple[str, str], Row] = {
     ),
     ("", "ConvTranspose"): Row(
         _conv_transpose, _absolute, _transposed_products, signed_zeros=False
+    ),
+    ("sofie", "ConvTransposeLayer"): Row(
+        _transposed_layer, _absolute, _transposed_products, _layer_slack, signed_zeros=False
     ),
     ("", "ConvInteger"): Row(_conv_integer),
     ("", "QLinearConv"): Row(_qlinear_conv),
