@@ -483,15 +483,15 @@ SOFIE_INLINE std::int32_t step(const WalkNode<T> &node, const T *x, Size stride)
 /// How many walks go on side by side, so that each hides the latency of the others.
 inline constexpr int walkers = 8;
 
-/// Walks of `walkers` events from `at` to their leaves. Event j has x[column * stride + j * apart].
-template <bool Equalities, class T>
-SOFIE_INLINE void walk(const WalkNode<T> *nodes, const T *x, Size stride, Size apart, std::int32_t (&at)[walkers])
+/// Walks of `Count` events from `at` to their leaves. Event j has x[column * stride + j * apart].
+template <bool Equalities, class T, int Count>
+SOFIE_INLINE void walk(const WalkNode<T> *nodes, const T *x, Size stride, Size apart, std::int32_t (&at)[Count])
 {
    std::int32_t moved = 1;
    while (moved) {
       moved = 0;
    SOFIE_UNROLL_ALL
-      for (int j = 0; j < walkers; ++j) {
+      for (int j = 0; j < Count; ++j) {
          const std::int32_t next = step<Equalities>(nodes[at[j]], x + j * apart, stride);
          moved |= next ^ at[j];
          at[j] = next;
@@ -503,14 +503,16 @@ SOFIE_INLINE void walk(const WalkNode<T> *nodes, const T *x, Size stride, Size a
 template <bool Equalities, class T>
 SOFIE_KERNEL void walk_block(const WalkNode<T> *nodes, const T *block, Size count, Outlet<T> *places)
 {
-   for (Size e = 0; e < count; e += walkers) {
-      std::int32_t at[walkers];
+   // A column has no more events than the block: behind them it is another column.
+   constexpr int together = walkers < tree_block<T> ? walkers : tree_block<T>;
+   for (Size e = 0; e < count; e += together) {
+      std::int32_t at[together];
       SOFIE_UNROLL_ALL
-      for (int j = 0; j < walkers; ++j)
+      for (int j = 0; j < together; ++j)
          at[j] = static_cast<std::int32_t>(places[e + (e + j < count ? j : 0)]);
       walk<Equalities>(nodes, block + e, tree_block<T>, 1, at);
       SOFIE_UNROLL_ALL
-      for (int j = 0; j < walkers; ++j)
+      for (int j = 0; j < together; ++j)
          places[e + j] = at[j];
    }
 }
