@@ -65,7 +65,7 @@ def _dynamic(shape: Shape) -> int:
 
 
 @dataclass(frozen=True)
-class _Known(_Reduction):
+class KnownReduction(_Reduction):
     """A reduction over axes that are known when the model is read."""
 
     axes: tuple[int, ...] | None = from_input(1, default=None)
@@ -274,7 +274,7 @@ class RuntimeReduceSum(_Sum, _Runtime):
 
 
 @operator(since=13, ulp=0.5, terms=1)
-class ReduceSum(_Sum, _Known):
+class ReduceSum(_Sum, KnownReduction):
     """sum_i x[i] over the axes; 0 of nothing"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceSum
@@ -286,7 +286,7 @@ class RuntimeReduceMean(_Mean, _Runtime):
 
 
 @operator(since=18, ulp=1, terms=1)
-class ReduceMean(_Mean, _Known):
+class ReduceMean(_Mean, KnownReduction):
     """sum_i x[i] / n over the n elements along the axes; of integers towards zero"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceMean
@@ -298,7 +298,7 @@ class RuntimeReduceMax(_Max, _Runtime):
 
 
 @operator(since=20)
-class ReduceMax(_Max, _Known):
+class ReduceMax(_Max, KnownReduction):
     """max_i x[i] over the axes; NaN if any is, and the least number of the type of nothing"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceMax
@@ -310,7 +310,7 @@ class RuntimeReduceMin(_Min, _Runtime):
 
 
 @operator(since=20)
-class ReduceMin(_Min, _Known):
+class ReduceMin(_Min, KnownReduction):
     """min_i x[i] over the axes; NaN if any is, and the largest number of the type of nothing"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceMin
@@ -322,7 +322,7 @@ class RuntimeReduceProd(_Prod, _Runtime):
 
 
 @operator(since=18, ulp=1, terms=1)
-class ReduceProd(_Prod, _Known):
+class ReduceProd(_Prod, KnownReduction):
     """prod_i x[i] over the axes; 1 of nothing"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceProd
@@ -334,7 +334,7 @@ class RuntimeReduceL1(_L1, _Runtime):
 
 
 @operator(since=18, ulp=0.5, terms=1)
-class ReduceL1(_L1, _Known):
+class ReduceL1(_L1, KnownReduction):
     """sum_i |x[i]| over the axes"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceL1
@@ -346,7 +346,7 @@ class RuntimeReduceL2(_L2, _Runtime):
 
 
 @operator(since=18, ulp=2, terms=1)
-class ReduceL2(_L2, _Known):
+class ReduceL2(_L2, KnownReduction):
     """sqrt(sum_i x[i]^2) over the axes; of integers towards zero"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceL2
@@ -358,7 +358,7 @@ class RuntimeReduceSumSquare(_SumSquare, _Runtime):
 
 
 @operator(since=18, ulp=1, terms=1)
-class ReduceSumSquare(_SumSquare, _Known):
+class ReduceSumSquare(_SumSquare, KnownReduction):
     """sum_i x[i]^2 over the axes"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceSumSquare
@@ -370,7 +370,7 @@ class RuntimeReduceLogSum(_LogSum, _Runtime):
 
 
 @operator(since=28, ulp=4, terms=1)
-class ReduceLogSum(_LogSum, _Known):
+class ReduceLogSum(_LogSum, KnownReduction):
     """ln sum_i x[i] over the axes"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSum
@@ -382,7 +382,7 @@ class RuntimeReduceLogSumExp(_LogSumExp, _Runtime):
 
 
 @operator(since=28, ulp=4, terms=2)
-class ReduceLogSumExp(_LogSumExp, _Known):
+class ReduceLogSumExp(_LogSumExp, KnownReduction):
     """ln sum_i e^x[i] over the axes, as max x + ln sum_i e^(x[i] - max x)"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSumExp
@@ -519,7 +519,7 @@ class LpNormalization(Operator):
             raise UnsupportedOperator(f"LpNormalization has no norm with p = {self.p}")
 
     @property
-    def norm(self) -> _Known:
+    def norm(self) -> KnownReduction:
         """The operator that computes the norms."""
         return (ReduceL1 if self.p == 1 else ReduceL2)((self.axis,))
 

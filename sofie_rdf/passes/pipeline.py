@@ -9,7 +9,7 @@ from typing import TypeAlias
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.passes import convolutions, fuse, simplify
+from sofie_rdf.passes import convolutions, fuse, simplify, transposes
 from sofie_rdf.passes.rewrite import BUG, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
@@ -27,14 +27,23 @@ DEFAULT: tuple[Pass, ...] = (
     simplify.merge_equal,
     simplify.merge_transposes,
     simplify.known_functions,
+    transposes.move_transposes,
     simplify.remove_identities,
     fuse.fuse_layers,
     convolutions.fuse_convolutions,
     convolutions.fuse_borders,
     fuse.fuse_normalizations,
     convolutions.fuse_convolution_inputs,
+    # Once more, because what a Transpose stood between may now be neighbours.
+    transposes.pointwise_convolutions,
+    simplify.remove_identities,
+    fuse.fuse_layers,
+    convolutions.fuse_convolutions,
+    fuse.fuse_normalizations,
+    convolutions.fuse_convolution_inputs,
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
+    transposes.as_reshapes,
     simplify.remove_identities,
     simplify.remove_dead,
 )

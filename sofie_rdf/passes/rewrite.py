@@ -32,6 +32,7 @@ from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ops.elementwise import Add, Mul
 
 __all__ = [
+    "Made",
     "Match",
     "New",
     "NoMatch",
@@ -127,12 +128,23 @@ class New:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A node that is to be made, and that only the one behind it reads."""
+
+    op: Operator
+    inputs: tuple[Source, ...]
+
+
+Source: TypeAlias = str | New | Made
+
+
+@dataclass(frozen=True, slots=True)
 class Rewrite:
     """Nodes (the outermost first) and the one that replaces them under the same outputs."""
 
     nodes: tuple[Node, ...]
     op: Operator
-    inputs: tuple[str | New, ...]
+    inputs: tuple[Source, ...]
 
 
 @dataclass(frozen=True)
@@ -197,10 +209,16 @@ class Match:
         """The match with more nodes in it, and variables that now stand for other values."""
         return replace(self, nodes=(*self.nodes, *nodes), values={**self.values, **values})
 
-    def becomes(self, op: Operator, *inputs: str | New) -> Rewrite:
-        """All matched nodes become this operator, applied to variables and new constants."""
-        found = (i if isinstance(i, New) else self.values[i] for i in inputs)
-        return Rewrite(self.nodes, op, tuple(found))
+    def becomes(self, op: Operator, *inputs: Source) -> Rewrite:
+        """All matched nodes become this operator, of variables, new constants and new nodes."""
+        return Rewrite(self.nodes, op, self._sources(inputs))
+
+    def made(self, op: Operator, *inputs: Source) -> Made:
+        """A new node for `becomes`, of the same things."""
+        return Made(op, self._sources(inputs))
+
+    def _sources(self, inputs: Iterable[Source]) -> tuple[Source, ...]:
+        return tuple(self.values[i] if isinstance(i, str) else i for i in inputs)
 
     def _node(self, kind: Kind) -> Node:
         return next(n for n in self.nodes if isinstance(n.op, kind))
@@ -328,7 +346,7 @@ class Rules:
             one, rewrite = found
             canvas.apply(one, rewrite)
             applied[one.name] += 1
-            if applied.total() > 10 * (1 + len(canvas.graph.nodes)):
+            if applied.total() > 100 * (1 + len(canvas.graph.nodes)):
                 raise GraphError(f"the rules of {self.name!r} have no end", remedy=BUG)
 
     def _first(
@@ -371,12 +389,30 @@ class Canvas:
         """Put the new node in the place of the outermost one."""
         root = rewrite.nodes[0]
         self._remove(rewrite)
-        inputs = tuple(self._named(i) if isinstance(i, New) else i for i in rewrite.inputs)
-        main = next((n for n in rewrite.nodes if type(n.op) is type(rewrite.op)), root)
-        node = Node(rewrite.op, inputs, root.outputs, main.origin)
+        node = self._node(rewrite, Made(rewrite.op, rewrite.inputs), root.outputs)
         self._check(one, node)
         self.nodes[root.outputs[0]] = node
+
+    def _node(self, rewrite: Rewrite, made: Made, outputs: tuple[str, ...]) -> Node:
+        """A new node, and before it the new nodes that it reads."""
+        root = rewrite.nodes[0]
+        inputs = tuple(self._value(rewrite, i) for i in made.inputs)
+        main = next((n for n in rewrite.nodes if type(n.op) is type(made.op)), root)
         self.uses.update(inputs)
+        return Node(made.op, inputs, outputs, main.origin)
+
+    def _value(self, rewrite: Rewrite, source: Source) -> str:
+        """The name of what a new node reads, which is part of the graph from now on."""
+        if isinstance(source, New):
+            return self._named(source)
+        if isinstance(source, str):
+            return source
+        name = self._free(f"{rewrite.nodes[0].outputs[0]}_{source.op.name.lower()}")
+        node = self._node(rewrite, source, (name,))
+        types = [self.types[i] if i else None for i in node.inputs]
+        self.types[name] = infer_node(source.op, types)[0]
+        self.nodes[name] = node
+        return name
 
     def _remove(self, rewrite: Rewrite) -> None:
         for node in rewrite.nodes:
@@ -385,18 +421,24 @@ class Canvas:
             del self.nodes[node.outputs[0]]
             for value in node.outputs:
                 del self.types[value]
+        kept = set(_names(rewrite.inputs))
         for value in {i for node in rewrite.nodes for i in node.inputs}:
-            if value in self.constants and not self.uses[value] and value not in rewrite.inputs:
+            if value in self.constants and not self.uses[value] and value not in kept:
                 del self.constants[value], self.types[value]
 
     def _named(self, new: New) -> str:
         """The name under which the constant is now part of the graph."""
         own = np.array(new.array, order="C", copy=True)
         own.setflags(write=False)
-        name, number = new.stem, 2
-        while name in self.types:
-            name, number = f"{new.stem}_{number}", number + 1
+        name = self._free(new.stem)
         self.constants[name], self.types[name] = own, TensorType(DType.of(own), own.shape)
+        return name
+
+    def _free(self, stem: str) -> str:
+        """A name that nothing has."""
+        name, number = stem, 2
+        while name in self.types:
+            name, number = f"{stem}_{number}", number + 1
         return name
 
     def _check(self, one: Rule, node: Node) -> None:
@@ -418,7 +460,33 @@ class Canvas:
         """The graph as it is now."""
         return replace(
             self.graph,
-            nodes=tuple(self.nodes.values()),
+            nodes=tuple(self._in_order()),
             types=MappingProxyType(self.types),
             constants=MappingProxyType(self.constants),
         )
+
+    def _in_order(self) -> Iterator[Node]:
+        """Each node behind those whose results it reads: new ones stand at the end."""
+        makers = {value: node for node in self.nodes.values() for value in node.outputs}
+        done: set[str] = set()
+        waiting = list(reversed(self.nodes.values()))
+        while waiting:
+            node = waiting[-1]
+            before = [makers[i] for i in node.inputs if i in makers]
+            missing = [m for m in before if m.outputs[0] not in done]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if node.outputs[0] not in done:
+                done.add(node.outputs[0])
+                yield node
+
+
+def _names(sources: Iterable[Source]) -> Iterator[str]:
+    """The values that are read, by new nodes as well."""
+    for source in sources:
+        if isinstance(source, Made):
+            yield from _names(source.inputs)
+        elif isinstance(source, str):
+            yield source

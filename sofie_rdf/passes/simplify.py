@@ -46,6 +46,8 @@ __all__ = [
     "remove_dead",
     "remove_identities",
     "remove_neutral",
+    "reshape",
+    "transposes",
 ]
 
 # Folding may make the constants of a node at most this many bytes larger than they were.
@@ -123,11 +125,11 @@ def _without_alias(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Node
     if before is None or not (node.op.is_alias and before.op.is_alias):
         return node
     source = before.inputs[0]
-    op = _reshape(graph.types[source], graph.types[node.outputs[0]])
+    op = reshape(graph.types[source], graph.types[node.outputs[0]])
     return replace(node, op=op, inputs=(source,)) if op else node
 
 
-def _reshape(before: TensorType, after: TensorType) -> Reshape | None:
+def reshape(before: TensorType, after: TensorType) -> Reshape | None:
     """The Reshape from one type to the other, where its few words can say it."""
 
     def word(i: int, size: Dim) -> Dim:

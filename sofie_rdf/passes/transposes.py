@@ -1,0 +1,135 @@
+"""Transposes moved behind what does not mind the order of axes, until two of them meet.
+
+Files that come from layers with channels last are full of pairs with something between them. A
+Transpose moves towards the outputs only, so that this ends; what it moves past computes the same
+numbers in another order of axes (a sum may be added up in another order as well).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sofie_rdf.ir.types import normal_axis
+from sofie_rdf.ops.convolution import ConvLayer
+from sofie_rdf.ops.indexing import Slice
+from sofie_rdf.ops.layout import Concat, Transpose
+from sofie_rdf.ops.linear import Dense
+from sofie_rdf.ops.reduction import KnownReduction
+from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, Source, rule
+from sofie_rdf.passes.simplify import reshape, transposes
+
+__all__ = ["as_reshapes", "move_transposes", "pointwise_convolutions"]
+
+
+def _permutation(m: Match) -> tuple[int, ...]:
+    """How the axes of x are permuted, or of the first input."""
+    rank = m.type("x").rank
+    return m.op(Transpose).permutation(rank)
+
+
+@rule("Unary(Transpose(x))", "Clip(Transpose(x), low)", "Clip(Transpose(x), low, high)")
+def function(m: Match) -> Rewrite:
+    """f(Transpose(x)) = Transpose(f(x))"""
+    bounds = [name for name in ("low", "high") if name in m.values]
+    return m.becomes(m.op(Transpose), m.made(m.root.op, "x", *bounds))
+
+
+@rule("Binary(Transpose(x), Transpose(y))")
+def function_of_two(m: Match) -> Rewrite:
+    """f(Transpose(x), Transpose(y)) = Transpose(f(x, y)), for the same order of axes"""
+    orders = {_order(m, name) for name in ("x", "y")}
+    m.require(len(orders) == 1, "the axes are in two orders")
+    return m.becomes(m.op(Transpose), m.made(m.root.op, "x", "y"))
+
+
+def _order(m: Match, name: str) -> tuple[int, ...]:
+    """How the axes of this variable are permuted."""
+    (found,) = {
+        n.op.permutation(m.type(name).rank)
+        for n in m.nodes
+        if isinstance(n.op, Transpose) and n.inputs[0] == m.values[name]
+    }
+    return found
+
+
+@rule("Binary(Transpose(x), c)", "Binary(c, Transpose(x))")
+def function_with_constant(m: Match) -> Rewrite:
+    """f(Transpose(x), c) = Transpose(f(x, c with the axes of x))"""
+    c, order = m.constant("c"), _permutation(m)
+    m.require(c.ndim <= len(order), "the constant has more axes")
+    constant: Source = "c"
+    if c.size != 1:
+        full = c.reshape((1,) * (len(order) - c.ndim) + c.shape)
+        constant = m.changed("c", np.transpose(full, np.argsort(order)))
+    first = m.root.inputs[0] != m.values["c"]
+    inputs: Sequence[Source] = ("x", constant) if first else (constant, "x")
+    return m.becomes(m.op(Transpose), m.made(m.root.op, *inputs))
+
+
+@rule(*(f"Concat({', '.join(f'Transpose({c})' for c in 'xyzuvw'[:n])})" for n in range(2, 7)))
+def concat(m: Match) -> Rewrite:
+    """Concat(Transpose(x), Transpose(y), ...) = Transpose(Concat(x, y, ...)), of the same order"""
+    names = [name for name in "xyzuvw" if name in m.values]
+    orders = {_order(m, name) for name in names}
+    m.require(len(orders) == 1, "the axes are in several orders")
+    (order,) = orders
+    axis = order[normal_axis(m.op(Concat).axis, len(order))]
+    return m.becomes(m.op(Transpose), m.made(Concat(axis), *names))
+
+
+@rule("Slice(Transpose(x))")
+def part(m: Match) -> Rewrite:
+    """Slice(Transpose(x)) = Transpose(Slice(x)) along the axes of x: less is moved"""
+    op, order = m.op(Slice), _permutation(m)
+    given = range(len(op.starts)) if op.axes is None else op.axes
+    axes = tuple(order[normal_axis(a, len(order))] for a in given)
+    return m.becomes(m.op(Transpose), m.made(replace(op, axes=axes), "x"))
+
+
+@rule("KnownReduction(Transpose(x))")
+def reduction(m: Match) -> Rewrite:
+    """Reduce(Transpose(x)) = Transpose(Reduce(x)) over the axes of x"""
+    op, order = m.op(KnownReduction), _permutation(m)
+    reduced = op.reduced(op.axes, len(order))
+    m.require(reduced, "nothing is reduced")
+    axes = sorted(order[a] for a in reduced)
+    rest = list(order) if op.keepdims else [a for a in order if a not in axes]
+    perm = tuple(sorted(rest).index(a) for a in rest)
+    return m.becomes(Transpose(perm), m.made(replace(op, axes=tuple(axes)), "x"))
+
+
+@rule("sofie.ConvLayer(Transpose(x), w, b)")
+def pointwise(m: Match) -> Rewrite:
+    """A convolution of single points whose channels were last in memory is a dense layer there"""
+    op, order = m.op(ConvLayer), _permutation(m)
+    rank = len(order)
+    m.require(order == (0, rank - 1, *range(1, rank - 1)), "the channels were not last")
+    w = m.constant("w")
+    windows = op.slides(m.type(Transpose).shape, w.shape)
+    plain = all(s.kernel == s.stride == 1 and s.begin == s.end == 0 for s in windows)
+    m.require(plain and op.group == 1, "it is of more than single points")
+    weights = m.changed("w", w.reshape(w.shape[:2]).T)
+    dense = m.made(Dense(op.activation), "x", weights, "b")
+    return m.becomes(m.op(Transpose), dense)
+
+
+@rule("Transpose(x)")
+def as_reshape(m: Match) -> Rewrite:
+    """A Transpose that moves axes of size 1 only moves nothing in memory: it is a Reshape"""
+    shape, order = m.type("x").shape, _permutation(m)
+    moved = [a for a in order if shape[a] != 1]
+    m.require(moved == sorted(moved), "")
+    op = reshape(m.type("x"), m.type())
+    m.require(op, "its shape is too complicated")
+    assert op is not None
+    return m.becomes(op, "x")
+
+
+_MOVES = (function, function_of_two, function_with_constant, concat, part, reduction, transposes)
+
+move_transposes = Rules("move_transposes", _MOVES)
+pointwise_convolutions = Rules("pointwise_convolutions", (*_MOVES, pointwise))
+as_reshapes = Rules("as_reshapes", (as_reshape,))
