@@ -16,12 +16,15 @@ from sofie_rdf.ir.operator import (
     Functor,
     Operand,
     Operator,
+    Sizes,
     Tensor,
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
 from sofie_rdf.ops._floats import NOTHING, accept_floats, computed
 from sofie_rdf.ops.elementwise import FLOATS, Binary, Swish
+from sofie_rdf.ops.layout import memory
+from sofie_rdf.ops.normalization import Softmax
 
 
 def _tensor(operand: Operand | None, shape: Shape | None = None) -> Argument:
@@ -145,12 +148,8 @@ class Attention(Operator):
         return product(present[3].shape) * sizes
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        """The keys and the values of one head, and the scores of 16 queries."""
         y, keys, values, _ = self.infer(*inputs)  # type: ignore[arg-type]
-        columns = ceil_div(keys.shape[2], 32) * 32
-        width = ceil_div(values.shape[3], 32) * 32
-        size = (keys.shape[3] + 16) * columns + keys.shape[2] * width
-        return (TensorType(computed(y.dtype), (size,)),)
+        return (TensorType(computed(y.dtype), (_work(keys.shape, values.shape),)),)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         q, k, v, mask, past_k, past_v, valid = (*inputs, *(None,) * 4)[:7]
@@ -260,6 +259,100 @@ def _softmax_or_zeros(scores: Array, hidden: Array) -> Array:
     total = np.where(nothing, 1, np.sum(grown, axis=-1, keepdims=True))
     weights = grown / total
     return np.where(np.all(hidden, axis=-1, keepdims=True), 0, weights).astype(scores.dtype)
+
+
+@operator(domain="sofie", header="sofie/kernels/attention.hxx", ulp=8, terms=8)
+class SoftmaxAttention(Operator):
+    """y = softmax(scale * q k^T + mask) v for each head, the axes of each being in some order
+
+    An order has a letter for each axis: b for the batch, h for heads, r for rows, e for elements,
+    which come last. Of bools a mask says what stays; what does not becomes ``fill``.
+    """
+
+    scale: float = 1.0
+    fill: float = 0.0
+    orders: tuple[str, ...] = ("bhre", "bhre", "bhre", "bhre")
+
+    def __post_init__(self) -> None:
+        allowed = {"bhre", "brhe", "rbhe", "hbre", "hrbe", "rhbe"}
+        if len(self.orders) != 4 or not allowed.issuperset(self.orders):
+            raise UnsupportedOperator(f"SoftmaxAttention has no orders {self.orders}")
+
+    def _standard(self, shape: Shape, which: int) -> Shape:
+        """Batch, heads, rows and elements of y, q, k or v."""
+        if len(shape) != 4:
+            raise ShapeError("needs q, k and v with 4 axes")
+        return tuple(shape[self.orders[which].index(letter)] for letter in "bhre")
+
+    def infer(
+        self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None
+    ) -> TensorType:
+        of_numbers = None if mask and mask.dtype is DType.BOOL else mask
+        accept_floats(q, k, v, of_numbers)
+        types = enumerate((q, k, v), start=1)
+        queries, keys, values = (self._standard(t.shape, i) for i, t in types)
+        for axis in (0, 1):
+            require_equal(queries[axis], keys[axis])
+            require_equal(keys[axis], values[axis])
+        require_equal(queries[3], keys[3])
+        require_equal(keys[2], values[2])
+        if mask is not None:
+            scores = (*queries[:3], keys[2])
+            if mask.rank != 4 or broadcast((mask.shape, scores)) != scores:
+                raise ShapeError("needs a mask with 4 axes that fit to the scores")
+            require_equal(mask.shape[3], keys[2])
+        found = dict(zip("bhre", (*queries[:3], values[3]), strict=True))
+        return TensorType(q.dtype, tuple(found[letter] for letter in self.orders[0]))
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        q, k, v = inputs[:3]
+        assert q is not None and k is not None and v is not None
+        queries, values = self._standard(q.shape, 1), self._standard(v.shape, 3)
+        return product((*queries[:3], values[2])) * (queries[3] + values[3])
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        q, k, v = inputs[:3]
+        assert q is not None and k is not None and v is not None
+        keys, values = self._standard(k.shape, 2), self._standard(v.shape, 3)
+        return (TensorType(computed(q.dtype), (_work(keys, values),)),)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        q, k, v, mask = (*inputs, None)[:4]
+        assert q is not None and k is not None and v is not None
+        y, work = outputs
+        rule = Functor(
+            "sofie::AttentionRule", (self.scale, True, 0.0, False, -1, -1, 0, True, self.fill)
+        )
+        queries, keys = self._standard(q.type.shape, 1), self._standard(k.type.shape, 2)
+        sizes = Sizes((*queries[:3], keys[2], queries[3], self._standard(v.type.shape, 3)[3]))
+        strides = (self._strides(o.type.shape, i) for i, o in enumerate((y, q, k, v)))
+        tensors = map(memory, (y, work, q, k, v))
+        arguments = (rule, sizes, *strides, *tensors, _tensor(mask))
+        return Call("sofie::softmax_attention", arguments, 2)
+
+    def _strides(self, shape: Shape, which: int) -> Sizes:
+        order = self.orders[which]
+        return Sizes(tuple(product(shape[order.index(letter) + 1 :]) for letter in "bhr"))
+
+    def reference(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+        queries, keys, values = (self._turned(a, i) for i, a in enumerate((q, k, v), start=1))
+        scores = np.matmul(queries * queries.dtype.type(self.scale), np.swapaxes(keys, -1, -2))
+        if mask is not None and mask.dtype == np.bool_:
+            scores = np.where(mask, scores, scores.dtype.type(self.fill))
+        elif mask is not None:
+            scores = scores + mask
+        y = np.matmul(Softmax().reference(scores), values)
+        return np.ascontiguousarray(np.transpose(y, ["bhre".index(c) for c in self.orders[0]]))
+
+    def _turned(self, array: Array, which: int) -> Array:
+        order = self.orders[which]
+        return np.transpose(array, [order.index(letter) for letter in "bhre"])
+
+
+def _work(keys: Shape, values: Shape) -> Dim:
+    """The keys and the values of one head, and the scores of 16 queries."""
+    columns, width = ceil_div(keys[2], 32) * 32, ceil_div(values[3], 32) * 32
+    return (keys[3] + 16) * columns + keys[2] * width
 
 
 @operator(since=23, header="sofie/kernels/rotary.hxx", ulp=1, terms=2)

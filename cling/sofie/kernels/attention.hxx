@@ -22,6 +22,10 @@ struct AttentionRule {
    bool causal;
    Size left_window, right_window;
    int scores_mode;
+   /// As an addition and a softmax one after the other: what is masked by a bool becomes `fill`, and
+   /// a query whose fits are all -inf gets NaN.
+   bool plain = false;
+   double fill = 0;
 };
 
 /// Vectors of all heads: [batch, head, row, element], or [batch, row, head, element].
@@ -219,9 +223,27 @@ SOFIE_INLINE AttendedKeys attended_keys(const AttentionData<T, M> &of, Size vali
    return found;
 }
 
+/// Adds a mask of numbers to all fits; or replaces by `fill` what a mask of bools says.
+template <class T, class M>
+SOFIE_INLINE void mask_all(T *__restrict fits, const M *__restrict mask, Size count, T fill)
+{
+   constexpr int n = lanes<T>;
+   if constexpr (std::is_same_v<M, bool>) {
+      for (Size j = 0; j < count; ++j)
+         fits[j] = mask[j] ? fits[j] : fill;
+   } else {
+      Size j = 0;
+      for (; j + n <= count; j += n)
+         store(fits + j, load<n>(fits + j) + load<n>(mask + j));
+      for (; j < count; ++j)
+         fits[j] += mask[j];
+   }
+}
+
 /// Adds the mask to the fits of one query, -inf where it may not attend; whether it attends at all.
 template <class T, class M>
-SOFIE_INLINE bool mask_row(T *__restrict fits, const M *__restrict mask, AttendedKeys keys, Size columns)
+SOFIE_INLINE bool mask_row(const AttentionRule &rule, T *__restrict fits, const M *__restrict mask, AttendedKeys keys,
+                           Size columns)
 {
    const T lowest = static_cast<T>(-__builtin_inf());
    for (Size j = 0; j < keys.first; ++j)
@@ -230,6 +252,10 @@ SOFIE_INLINE bool mask_row(T *__restrict fits, const M *__restrict mask, Attende
       fits[j] = lowest;
    if (!mask)
       return keys.first < keys.end;
+   if (rule.plain) {
+      mask_all(fits, mask, keys.end, static_cast<T>(rule.fill));
+      return true;
+   }
    bool any = false;
    for (Size j = keys.first; j < keys.end; ++j) {
       bool attends;
@@ -246,9 +272,10 @@ SOFIE_INLINE bool mask_row(T *__restrict fits, const M *__restrict mask, Attende
    return any;
 }
 
-/// e^(fit - largest fit) for each key, and their sum; zeros and 1 where all fits are -inf.
+/// e^(fit - largest fit) for each key, and their sum; zeros and 1 where all fits are -inf, but NaN
+/// where that is wanted.
 template <class T>
-SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends)
+SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends, bool nans)
 {
    constexpr int n = lanes<T>;
    using V = Pack<T>;
@@ -261,7 +288,7 @@ SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends)
    T largest = lowest;
    for (int i = 0; i < n; ++i)
       largest = largest > most[i] || largest != largest ? largest : most[i];
-   if (!attends || largest == lowest) {
+   if (!nans && (!attends || largest == lowest)) {
       for (Size j = 0; j < columns; j += n)
          store(fits + j, V{});
       return 1;
@@ -302,10 +329,10 @@ SOFIE_KERNEL T weigh(const AttentionData<T, M> &of, T *fits, Size columns, Size 
       copy_numbers(scores, fits, total);
    const AttentionMask<M> &mask = of.mask;
    const M *const row = mask.data ? mask.data + b * mask.batch_stride + head * mask.head_stride + query * mask.row_stride : nullptr;
-   const bool attends = mask_row(fits, row, attended_keys(of, valid, query), columns);
+   const bool attends = mask_row(of.rule, fits, row, attended_keys(of, valid, query), columns);
    if (scores && of.rule.scores_mode == 2)
       copy_numbers(scores, fits, total);
-   const T divisor = exponentials(fits, columns, attends);
+   const T divisor = exponentials(fits, columns, attends, of.rule.plain && total > 0);
    if (scores && of.rule.scores_mode == 3)
       for (Size j = 0; j < total; j += n) {
          const Size count = total - j < n ? total - j : n;
@@ -449,6 +476,38 @@ SOFIE_INLINE void attention(const AttentionRule &rule, Y y, PresentK present_key
    of.past_v = heads_or_none<false, const T>(past_value);
    of.mask = mask_of<M>(mask);
    of.valid_keys = data_of(valid);
+   attend(of);
+}
+
+/// Where the vectors of all heads are, by the strides of batch, head and row.
+template <class T>
+SOFIE_INLINE Heads<T> heads_at(T *data, const Sizes<3> &strides)
+{
+   return {data, strides[0], strides[1], strides[2]};
+}
+
+/// y = softmax(scale * q k^T + mask) v; sizes are batch, heads, queries, keys, head_size, value_size.
+template <class Y, class Work, class Q, class K, class V, class Mask>
+SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const Sizes<6> &sizes, const Sizes<3> &y_strides,
+                                    const Sizes<3> &q_strides, const Sizes<3> &k_strides, const Sizes<3> &v_strides, Y y,
+                                    Work work, Q q, K k, V v, Mask mask)
+{
+   using T = typename Y::Element;
+   using M = typename MaskElement<Mask>::type;
+   AttentionData<T, M> of{};
+   of.rule = rule;
+   of.batch = sizes[0];
+   of.heads = of.key_heads = sizes[1];
+   of.queries = sizes[2];
+   of.keys = sizes[3];
+   of.head_size = sizes[4];
+   of.value_size = sizes[5];
+   of.work = work.data();
+   of.y = heads_at(y.data(), y_strides);
+   of.q = heads_at(q.data(), q_strides);
+   of.k = heads_at(k.data(), k_strides);
+   of.v = heads_at(v.data(), v_strides);
+   of.mask = mask_of<M>(mask);
    attend(of);
 }
 

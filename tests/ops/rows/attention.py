@@ -9,7 +9,13 @@ import numpy as np
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops.attention import Attention, LinearAttention, RotaryEmbedding, SwiGLU
+from sofie_rdf.ops.attention import (
+    Attention,
+    LinearAttention,
+    RotaryEmbedding,
+    SoftmaxAttention,
+    SwiGLU,
+)
 from tests.ops.cases import Case, Fill, Input, M, N, Random, Row, anything, usual
 
 # Values -------------------------------------------------------------------------------------------
@@ -154,6 +160,38 @@ def _largest(x: Array) -> float:
     return float(np.max(np.where(np.isfinite(x), np.abs(x), 0), initial=0.0))
 
 
+_FUSED: tuple[tuple[SoftmaxAttention, tuple[Shape, ...]], ...] = (
+    (SoftmaxAttention(), ((N, 2, 5, 4), (N, 2, 7, 4), (N, 2, 7, 3))),
+    (SoftmaxAttention(0.25, 0.0, ("brhe",) * 4), ((N, 5, 2, 4), (N, 5, 2, 4), (N, 5, 2, 4))),
+    (SoftmaxAttention(-1.5, -2.0, ("rbhe",) * 4), ((M, N, 2, 17), (M, N, 2, 17), (M, N, 2, 20))),
+)
+_MORE_FUSED: tuple[tuple[SoftmaxAttention, tuple[Shape, ...]], ...] = (
+    (
+        SoftmaxAttention(0.5, -1e9, ("hbre", "rhbe", "hrbe", "brhe")),
+        ((20, 3, N, 5), (3, M, N, 5), (N, M, 3, 2)),
+    ),
+    (SoftmaxAttention(), ((2, 1, 4, 0), (2, 1, 3, 0), (2, 1, 3, 5))),
+    (SoftmaxAttention(), ((2, 1, 4, 3), (2, 1, 0, 3), (2, 1, 0, 5))),
+)
+
+
+def _fused(dtype: DType, full: bool) -> Iterator[Case]:
+    fills = (ordinary, ordinary, ordinary, masked)
+    for op, shapes in (*_FUSED, *(_MORE_FUSED if full else ())):
+        inputs = tuple(TensorType(dtype, s) for s in shapes)
+        yield Case(op, inputs, fills)
+        batch, heads, rows, _ = (shapes[0][op.orders[1].index(c)] for c in "bhre")
+        keys = shapes[1][op.orders[2].index("r")]
+        for mask in ((1, 1, 1, keys), (batch, heads, rows, keys), (batch, 1, 1, keys)):
+            for kind in (dtype, DType.BOOL):
+                yield Case(op, (*inputs, TensorType(kind, mask)), fills)
+
+
+def _of_fused(op: SoftmaxAttention, q: Array, k: Array, v: Array, *_: Array) -> Array:
+    product = _largest(q) * _largest(k) * q.shape[-1]
+    return np.asarray(_largest(v) * (1 + product * abs(op.scale) / 2))
+
+
 # The others ---------------------------------------------------------------------------------------
 
 
@@ -233,6 +271,7 @@ def _gate_slack(_: SwiGLU, error: Array, dtype: np.dtype[Any], a: Array, b: Arra
 
 ROWS: dict[tuple[str, str], Row] = {
     ("", "Attention"): Row(_attention, _of_attention, signed_zeros=False),
+    ("sofie", "SoftmaxAttention"): Row(_fused, _of_fused, signed_zeros=False),
     ("", "RotaryEmbedding"): Row(_rotary, _of_rotary, signed_zeros=False),
     ("", "LinearAttention"): Row(_linear, _of_linear, signed_zeros=False),
     ("", "SwiGLU"): Row(_gated, slack=_gate_slack),
