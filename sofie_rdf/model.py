@@ -50,10 +50,17 @@ class EmittedFiles:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network: evaluate it, define it as a column, save it, emit it as C++."""
+    """A trained network: evaluate it, define it as a column, save it, emit it as C++.
+
+    ``compiler`` is who compiles it where it is evaluated here: ``"cling"`` (ROOT's interpreter),
+    ``"g++"`` or ``"clang++"`` (into a library in the cache on disk), or ``"auto"``: such a library
+    if the cache has one, else Cling now, and a library in the background for later processes. By
+    default the environment variable SOFIE_RDF_COMPILER decides.
+    """
 
     graph: Graph
     extras: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    compiler: str = ""
 
     @property
     def name(self) -> str:
@@ -86,8 +93,8 @@ class Model:
 
     @cached_property
     def compiled(self) -> Compiled:
-        """The model in ROOT's interpreter; compiled when it is first needed."""
-        return compile_graph(self.optimized)
+        """The model as code that runs; compiled when it is first needed."""
+        return compile_graph(self.optimized, self.compiler)
 
     def __call__(self, *arrays: Any, **named: Any) -> Array | dict[str, Array]:
         """The outputs for these inputs, computed by the compiled Session.
@@ -147,31 +154,37 @@ class Model:
 # Ways in ------------------------------------------------------------------------------------------
 
 
-def load(path: FilePath, name: str = "", *, shapes: Shapes | None = None) -> Model:
+def load(
+    path: FilePath, name: str = "", *, shapes: Shapes | None = None, compiler: str = ""
+) -> Model:
     """The model in a file, whose kind is told by its content: ONNX or .root.
 
     ``name`` chooses a model of a .root file, or names that of another file. ``shapes`` as in
-    `from_onnx`.
+    `from_onnx`, ``compiler`` as in `Model`.
     """
     file = Path(path)
     if frontends.recognise(file) == "root":
         if shapes:
             raise InputError("shapes= is for files that are converted, not for .root files")
         stored = rootfile.load(file, name or None)
-        return Model(stored.graph, stored.extras)
-    return from_onnx(file, name=name, shapes=shapes)
+        return Model(stored.graph, stored.extras, compiler)
+    return from_onnx(file, name=name, shapes=shapes, compiler=compiler)
 
 
 def from_onnx(
-    source: FilePath | bytes | onnx.ModelProto, *, name: str = "", shapes: Shapes | None = None
+    source: FilePath | bytes | onnx.ModelProto,
+    *,
+    name: str = "",
+    shapes: Shapes | None = None,
+    compiler: str = "",
 ) -> Model:
     """The model of an ONNX file, of its bytes, or of a ModelProto.
 
     ``shapes`` gives axes of inputs another size: ``{"features": ("N", 7)}``; a number fixes an
-    axis, a name makes it dynamic, ``None`` keeps what the file says. Raises the first thing that
-    is wrong; `check` lists all.
+    axis, a name makes it dynamic, ``None`` keeps what the file says. ``compiler`` as in `Model`.
+    Raises the first thing that is wrong; `check` lists all.
     """
-    return Model(onnx_frontend.read(_source(source), name=name, shapes=shapes))
+    return Model(onnx_frontend.read(_source(source), name=name, shapes=shapes), compiler=compiler)
 
 
 def _source(source: Any) -> Any:

@@ -21,6 +21,10 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+# Nothing that a test sees may come from an earlier run, nor stay behind.
+os.environ["SOFIE_RDF_CACHE"] = "off"
+os.environ["SOFIE_RDF_COMPILER"] = "cling"
+
 Golden = Callable[[str, str], None]
 
 

@@ -3,6 +3,7 @@
 #ifndef SOFIE_RUNTIME_HXX
 #define SOFIE_RUNTIME_HXX
 
+#include "sofie/linked.hxx"
 #include "sofie/weights.hxx"
 
 SOFIE_BEGIN
@@ -31,6 +32,22 @@ struct EntryPoints {
          return nullptr;
       }
    }
+   /// The same for a file; null with a message that ends within `size` bytes.
+   static void *open(const char *path, char *message, std::size_t size)
+   {
+      std::string why = "not enough memory";
+      try {
+         return new Shared(std::make_shared<const Weights>(WeightFile(path)));
+      } catch (const std::bad_alloc &) {
+      } catch (const std::exception &error) {
+         why = error.what();
+      }
+      why.resize(why.size() < size ? why.size() : size - 1);
+      __builtin_memcpy(message, why.c_str(), why.size() + 1);
+      return nullptr;
+   }
+   /// Another owner of the same weights.
+   static void *share(void *weights) { return new Shared(*static_cast<Shared *>(weights)); }
    static void unload(void *weights) { delete static_cast<Shared *>(weights); }
    static void *create(void *weights) { return new Handle(*static_cast<Shared *>(weights)); }
    static void destroy(void *handle) { delete static_cast<Handle *>(handle); }
@@ -56,6 +73,13 @@ struct EntryPoints {
    static const void *result(void *handle, std::size_t index, std::size_t *shape)
    {
       return Infer::result(static_cast<Handle *>(handle)->results, index, shape);
+   }
+
+   /// All of them, for as long as the code is there.
+   static const Entries *table()
+   {
+      static const Entries entries = {&load, &open, &share, &unload, &create, &destroy, &call, &result};
+      return &entries;
    }
 };
 

@@ -2,9 +2,11 @@
 /// The instruction set and what differs between g++, clang and ROOT's Cling.
 ///
 /// A compiler is told the instruction set by its own flags (-march=...). Cling compiles for generic
-/// x86-64: there the caller defines SOFIE_TARGET (the argument of __attribute__((target(...))))
-/// and SOFIE_SIMD_BYTES before the first header, and all code between SOFIE_BEGIN and SOFIE_END
-/// gets it.
+/// x86-64: there whoever declares the first header defines SOFIE_TARGET (the argument of
+/// __attribute__((target(...)))) and SOFIE_SIMD_BYTES, and all code between SOFIE_BEGIN and
+/// SOFIE_END gets it. An emitted header that somebody includes there by himself sees SOFIE_LINKED,
+/// and has a Session without kernels, which are declared for this CPU when it is made
+/// (rdf/native.hxx).
 #ifndef SOFIE_TARGET_HXX
 #define SOFIE_TARGET_HXX
 
@@ -14,7 +16,7 @@
 #if defined(__CLING__) && !defined(SOFIE_CLING)
 #define SOFIE_CLING
 #endif
-#ifndef SOFIE_CLING
+#if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +30,14 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+#endif
+
+// A header that is included by itself, in Cling or in a library that ROOT's ACLiC compiles, which
+// Cling reads as well: both must see the same classes, whatever the flags of either say. Whoever
+// wants the code itself says SOFIE_ENTRIES.
+#if defined(__x86_64__) && (defined(__CLING__) || defined(__ACLIC__)) && !defined(SOFIE_LINKED) && \
+   !defined(SOFIE_ENTRIES)
+#define SOFIE_LINKED
 #endif
 
 #ifndef SOFIE_SIMD_BYTES

@@ -16,8 +16,8 @@ __all__ = ["Interface", "Port"]
 
 # Names that infer, its class, or its parameters use themselves.
 RESERVED = frozenset(
-    """weights_ scratch_ w file weights infer Session Weights Input Output input_size
-    output_size""".split()
+    """weights_ scratch_ code_ sizes_ in_ out_ w file weights infer entries Session Weights Input
+    Output input_size output_size""".split()
 )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from sofie_rdf.emit import bodies
+from sofie_rdf.emit.entries import entry_points, linked_infer, linked_session
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.ports import Interface
@@ -25,7 +27,7 @@ from sofie_rdf.ir.operator import (
     Sizes,
     Tensor,
 )
-from sofie_rdf.ir.types import DType, Shape, TensorType
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.passes.memory import (
     NOMINAL,
     Grown,
@@ -37,6 +39,7 @@ from sofie_rdf.passes.memory import (
 from sofie_rdf.passes.memory import Argument as Parameter
 
 __all__ = [
+    "Code",
     "Emission",
     "emit",
     "include_directories",
@@ -48,13 +51,29 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Emission:
-    """An emitted model: the text of its header, and the bytes of its weight file."""
+class Code:
+    """The code of an emitted model: the text of its header."""
 
     name: str
     namespace: str
     header: str
-    weights: bytes
+
+
+@dataclass(frozen=True)
+class Emission(Code):
+    """An emitted model: its code, and the tensors in its weight file."""
+
+    tensors: tuple[Array, ...] = field(repr=False, compare=False)
+
+    @property
+    def code(self) -> Code:
+        """The code alone, for who is to live longer than the tensors."""
+        return Code(self.name, self.namespace, self.header)
+
+    @property
+    def weights(self) -> bytes:
+        """The bytes of the weight file; they are made anew, so that nobody keeps two copies."""
+        return weight_file(self.tensors)
 
 
 def namespace_of(name: str) -> str:
@@ -62,12 +81,22 @@ def namespace_of(name: str) -> str:
     return f"TMVA_SOFIE_{identifier(name)}"
 
 
-def emit(graph: Graph, plan: MemoryPlan, *, name: str = "", namespace: str = "") -> Emission:
-    """The header and the weight file of a planned graph. The same graph gives the same text."""
+# Stands for the namespace, which may depend on the text: no text of a model has this character.
+_NAMESPACE = "\0"
+
+
+def emit(graph: Graph, plan: MemoryPlan, *, name: str = "", unique: bool = False) -> Emission:
+    """The header and the weight file of a planned graph. The same graph gives the same text.
+
+    A ``unique`` namespace ends in the hash of the text: different code, different namespaces.
+    """
     name = name or graph.name
-    emitter = Emitter(graph, plan, name, namespace or namespace_of(name))
-    tensors = [graph.constants[t] for t in emitter.tensors]
-    return Emission(name, emitter.namespace, emitter.header(), weight_file(tensors))
+    emitter = Emitter(graph, plan, name, _NAMESPACE)
+    header, namespace = emitter.header(), namespace_of(name)
+    if unique:
+        namespace += f"_{hashlib.sha256(header.encode()).hexdigest()[:12]}"
+    tensors = tuple(graph.constants[t] for t in emitter.tensors)
+    return Emission(name, namespace, header.replace(_NAMESPACE, namespace), tensors)
 
 
 def include_directory() -> Path:
@@ -353,18 +382,16 @@ class Emitter:
     # Sections of the header ----------------------------------------------------------------------
 
     def header(self) -> str:
+        """The whole text. Where SOFIE_LINKED is defined, the Session has its code elsewhere."""
         guard = f"{self.namespace}_HXX"
         sections = [*self._title(), f"#ifndef {guard}", f"#define {guard}", "", *self._includes()]
-        sections += ["", "SOFIE_BEGIN", "", f"namespace {self.namespace} {{", ""]
-        sections += [
-            *self._weights(),
-            "",
-            *self.structs(),
-            *self._session(),
-            "",
-            *self._infer(),
-            "",
-        ]
+        sections += ["", "SOFIE_BEGIN", "", f"namespace {self.namespace} {{"]
+        sections += [*_if("SOFIE_NATIVE", ["namespace native {"]), ""]
+        sections += _if_not("SOFIE_LINKED", [*self._weights(), "", *self.structs()])
+        sections += ["", *self._session(), ""]
+        sections += _if("SOFIE_LINKED", linked_infer(self.interface), self._infer())
+        sections += ["", *entry_points(self.interface), ""]
+        sections += _if("SOFIE_NATIVE", ["} // namespace native"])
         sections += [f"}} // namespace {self.namespace}", "", "SOFIE_END", "", "#endif", ""]
         return "\n".join(sections)
 
@@ -375,7 +402,21 @@ class Emitter:
             yield f"// {kind} {comment(port.value)}: {comment(str(port.type))}"
 
     def _includes(self) -> Iterable[str]:
-        return (f'#include "{h}"' for h in ("sofie/arena.hxx", *sorted(self.headers())))
+        # What both kinds of Session need comes first: `inlined` writes each header out once.
+        yield _include("sofie/target.hxx")
+        yield _include("sofie/linked.hxx")
+        shared = sorted(self._port_headers())
+        yield from map(_include, shared)
+        kernels = ("sofie/arena.hxx", *sorted(self.headers() - {*shared}))
+        yield from _if("SOFIE_LINKED", [_include("sofie/rdf/native.hxx")], map(_include, kernels))
+        yield from _if("SOFIE_ENTRIES", [_include("sofie/runtime.hxx")])
+
+    def _port_headers(self) -> set[str]:
+        """The headers of the types of the parameters of `infer`."""
+        ports = self.interface.ports
+        stored = any(p.type.dtype.is_half or p.type.dtype.is_storage for p in ports)
+        found = {"sofie/storage.hxx"} if stored else set[str]()
+        return found | ({"sofie/owned.hxx"} if any(p.owned for p in ports) else set())
 
     def headers(self) -> set[str]:
         """The headers of all kernels, in bodies too."""
@@ -445,15 +486,25 @@ class Emitter:
         return f"file.tensor<{self._constant_view(name)}>({self.tensors[name]})"
 
     def _session(self) -> Iterable[str]:
-        default = string(f"{identifier(self.name)}.dat")
+        default = f"{identifier(self.name)}.dat"
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."
         yield "class Session {"
+        yield from _if(
+            "SOFIE_LINKED", linked_session(self.namespace, default), self._own_session(default)
+        )
+        yield ""
+        yield from self.interface.traits()
+        yield from self.interface.overloads()
+        yield "};"
+
+    def _own_session(self, default: str) -> Iterable[str]:
+        """How a Session begins that has its code here."""
         yield "   std::shared_ptr<const Weights> weights_;"
         yield from self._members()
         yield ""
         yield "public:"
         yield "   /// Reads the weight file that was written with this header."
-        yield f"   explicit Session(const std::string &weights = {default}) :"
+        yield f"   explicit Session(const std::string &weights = {string(default)}) :"
         yield "      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))"
         yield "   {"
         yield "   }"
@@ -462,10 +513,6 @@ class Emitter:
         yield "      weights_(std::move(weights))"
         yield "   {"
         yield "   }"
-        yield ""
-        yield from self.interface.traits()
-        yield from self.interface.overloads()
-        yield "};"
 
     def _members(self) -> Iterable[str]:
         yield "   sofie::Arena scratch_;"
@@ -536,6 +583,20 @@ class Emitter:
                 continue
             yield offset, (f"begin{index}_", f"{text}{self.size(offset - before)}")
             before, text = offset, f"begin{index}_ + "
+
+
+def _include(header: str) -> str:
+    return f'#include "{header}"'
+
+
+def _if(macro: str, then: Iterable[str], otherwise: Iterable[str] = ()) -> list[str]:
+    """Lines for the preprocessor: these where the macro is defined, else those."""
+    rest = list(otherwise)
+    return [f"#ifdef {macro}", *then, *(["#else", *rest] if rest else []), "#endif"]
+
+
+def _if_not(macro: str, then: Iterable[str]) -> list[str]:
+    return [f"#ifndef {macro}", *then, "#endif"]
 
 
 def _mentions(text: str, name: str) -> bool:

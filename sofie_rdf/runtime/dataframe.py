@@ -179,15 +179,15 @@ def make_functor(
 
 
 def _functor(compiled: Compiled, layout: _Layout, types: Sequence[str], nslots: int) -> Any:
-    text = _functor_text(layout, types)
+    text = _functor_text(layout, types, compiled.session)
     name = f"columns_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    namespace = compiled.emission.namespace
+    namespace = compiled.namespace
     declare(
         '#include "sofie/rdf/functor.hxx"\nSOFIE_BEGIN\n'
         f"namespace {namespace}::{name} {{\n{text}}} // namespace {name}\nSOFIE_END\n"
     )
     scope = getattr(getattr(import_root(), namespace), name)
-    return scope.make(compiled.weights, nslots)
+    return scope.make(compiled.table, compiled.weights, nslots)
 
 
 def _column_type(dtype: DType) -> str:
@@ -201,7 +201,7 @@ def _as_column(result: str, dtype: DType, *, vector: bool) -> str:
     return f"sofie::as_floats({result})" if vector else f"static_cast<float>({result}[0])"
 
 
-def _functor_text(layout: _Layout, types: Sequence[str]) -> str:
+def _functor_text(layout: _Layout, types: Sequence[str], session: str) -> str:
     graph = layout.graph
     parameters = ", ".join(f"{t} c{i}" for i, t in enumerate(types))
     lines, arguments, position = [], [], 0
@@ -229,8 +229,9 @@ def _functor_text(layout: _Layout, types: Sequence[str]) -> str:
    }}
 }};
 using Functor = sofie::SlotFunctor<Session, Score, {", ".join(types)}>;
-SOFIE_ENTRY Functor make(std::uintptr_t weights, unsigned count)
+SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table, std::uintptr_t weights,
+                         unsigned count)
 {{
-   return Functor(Session(*reinterpret_cast<std::shared_ptr<const Weights> *>(weights)), count);
+   return Functor({session}, count);
 }}
 """

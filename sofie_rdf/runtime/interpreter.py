@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from sofie_rdf.emit.session import include_directory
 from sofie_rdf.errors import JitError, MissingDependency
+from sofie_rdf.runtime.cpu import instruction_set
 
 __all__ = [
-    "InstructionSet",
     "declare",
     "has_header",
     "import_root",
@@ -45,57 +45,20 @@ def import_root() -> Any:
     return ROOT
 
 
-class InstructionSet:
-    """What the CPU can do, in the words of the compiler: an attribute, and bytes per register."""
-
-    def __init__(self, name: str, target: str, simd_bytes: int) -> None:
-        self.name, self.target, self.simd_bytes = name, target, simd_bytes
-
-
-_AVX2 = "avx,avx2,fma,f16c,bmi,bmi2"
-# The best that a CPU has all flags for is taken. NEON needs no attribute: it is aarch64's base.
-_KNOWN = (
-    InstructionSet("avx512", f"{_AVX2},avx512f,avx512bw,avx512dq,avx512vl", 64),
-    InstructionSet("avx2", _AVX2, 32),
-    InstructionSet("generic", "", 16),
-)
-_FLAG_NAMES = {"bmi": "bmi1"}
-
-
-@cache
-def instruction_set() -> InstructionSet:
-    """The best instruction set of this CPU, or the one that SOFIE_RDF_SIMD names."""
-    wanted = os.environ.get("SOFIE_RDF_SIMD", "")
-    if wanted:
-        named = [s for s in _KNOWN if s.name == wanted]
-        if not named:
-            known = ", ".join(s.name for s in _KNOWN)
-            raise JitError(f"SOFIE_RDF_SIMD={wanted} is no instruction set", remedy=f"Use {known}")
-        return named[0]
-    flags = _cpu_flags()
-    for candidate in _KNOWN:
-        needed = {_FLAG_NAMES.get(f, f) for f in candidate.target.split(",") if f}
-        if needed <= flags:
-            return candidate
-    return _KNOWN[-1]
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(w for line in lines if line.startswith("flags") for w in line.split())
-
-
 @cache
 def _prelude() -> str:
-    """What stands before everything: the instruction set, which Cling does not know."""
+    """What stands before everything: the instruction set, which Cling does not know.
+
+    A header that was included by itself may have come first, and may have chosen already.
+    """
     chosen = instruction_set()
-    lines = ["#define SOFIE_CLING", f"#define SOFIE_SIMD_BYTES {chosen.simd_bytes}"]
+    lines = ["#ifndef SOFIE_CLING", "#define SOFIE_CLING", "#endif"]
+    lines += ["#if !defined(SOFIE_CHOSEN) && !defined(SOFIE_SIMD_HXX)", "#define SOFIE_CHOSEN"]
+    lines += [f"#undef SOFIE_{name}" for name in ("TARGET_HXX", "BEGIN", "END", "SIMD_BYTES")]
+    lines += [f"#define SOFIE_SIMD_BYTES {chosen.simd_bytes}"]
     if chosen.target:
         lines.append(f'#define SOFIE_TARGET "{chosen.target}"')
-    return "\n".join(lines)
+    return "\n".join([*lines, "#endif", '#include "sofie/target.hxx"', ""])
 
 
 def declare(text: str) -> None:

@@ -1,26 +1,31 @@
-"""A network in ROOT's interpreter, called with NumPy arrays."""
+"""A network that has been compiled, called with NumPy arrays."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
+import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf.emit.ports import Interface
-from sofie_rdf.emit.session import Emission, emit, namespace_of, operators_in
-from sofie_rdf.errors import InputError, JitError, ShapeError
-from sofie_rdf.ir.dims import evaluate as evaluate_dim
+from sofie_rdf.emit.session import (
+    Code,
+    emit,
+    include_directories,
+    inlined,
+    operators_in,
+)
+from sofie_rdf.errors import InputError, JitError
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import Array, DType, concrete
+from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
-from sofie_rdf.reference import evaluate
 from sofie_rdf.runtime.interpreter import (
     declare,
     has_header,
@@ -28,41 +33,43 @@ from sofie_rdf.runtime.interpreter import (
     include_from,
     quietly,
 )
+from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler
+from sofie_rdf.runtime.trial import Trial, trials, try_out
 
 __all__ = ["Compiled", "compile_graph", "pointers"]
 
-_CALL = ctypes.CFUNCTYPE(
-    ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
-)
-_CREATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
-_LOAD = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_DELETE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 
-_RESULT = ctypes.CFUNCTYPE(
-    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)
-)
-
+# The table `sofie::Entries` of cling/sofie/linked.hxx, in its order.
 _ENTRIES = {
-    "load": _LOAD,
-    "unload": _DELETE,
-    "create": _CREATE,
-    "destroy": _DELETE,
-    "call": _CALL,
-    "result": _RESULT,
+    "load": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE),
+    "open": ctypes.CFUNCTYPE(_POINTER, ctypes.c_char_p, _POINTER, _SIZE),
+    "share": ctypes.CFUNCTYPE(_POINTER, _POINTER),
+    "unload": ctypes.CFUNCTYPE(None, _POINTER),
+    "create": ctypes.CFUNCTYPE(_POINTER, _POINTER),
+    "destroy": ctypes.CFUNCTYPE(None, _POINTER),
+    "call": ctypes.CFUNCTYPE(ctypes.c_char_p, _POINTER, _POINTER, _POINTER, _POINTER),
+    "result": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE, ctypes.POINTER(_SIZE)),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A graph in ROOT's interpreter: its C entry points, its weights, Sessions that are idle.
+    """A graph that runs: its C entry points, its weights, Sessions that are idle.
 
-    ``weights`` is the address of a C++ shared pointer, valid for as long as this object lives.
+    ``graph`` has its inputs and outputs only. ``table`` is the address of the entry points, and
+    ``weights`` that of a C++ shared pointer, valid for as long as this object lives. ``compiler``
+    is the name of the one that has compiled it.
     """
 
     graph: Graph
-    emission: Emission
+    emission: Code
+    compiler: str
+    table: int
     entries: Mapping[str, Any]
     weights: int
+    # The outputs of which the data decide the size: the Session has them.
+    owned: tuple[str, ...] = ()
     idle: list[int] = field(default_factory=list)
 
     def infer(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -103,9 +110,27 @@ class Compiled:
         return {name: self._result(session, i) for i, name in enumerate(self.owned)}
 
     @cached_property
-    def owned(self) -> tuple[str, ...]:
-        """The outputs of which the data decide the size: the Session has them."""
-        return tuple(p.value for p in Interface(self.graph, "").outputs if p.owned)
+    def namespace(self) -> str:
+        """Where the interpreter knows the class Session, which it is told of when it must.
+
+        Of a library it is told what calls the library, in another namespace than that of the code
+        itself, which may be in the interpreter as well.
+        """
+        own = self.emission.namespace
+        if self.compiler == CLING:
+            return own
+        linked = f"{own}_linked"
+        header = self.emission.header.replace(own, linked)
+        declare(_with_macros(["#undef SOFIE_LINKED", "#define SOFIE_LINKED"], header))
+        return linked
+
+    @property
+    def session(self) -> str:
+        """The C++ expression for a Session, of the addresses ``table`` and ``weights``."""
+        if self.compiler == CLING:
+            return "Session(*reinterpret_cast<std::shared_ptr<const Weights> *>(weights))"
+        table = "*reinterpret_cast<const sofie::Entries *>(table)"
+        return f"Session({table}, reinterpret_cast<void *>(weights))"
 
     def _result(self, session: int, index: int) -> Array:
         """A copy of an output that the Session has."""
@@ -142,24 +167,111 @@ def _release(entries: Mapping[str, Any], weights: int, idle: list[int]) -> None:
     entries["unload"](weights)
 
 
-def compile_graph(graph: Graph) -> Compiled:
-    """Emit, declare and try out; `JitError` with the reason where any of it fails."""
+# From a graph ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Program:
+    """What there is to compile, and what that needs to run."""
+
+    # The inputs and outputs, without nodes, and the outputs that the Session has.
+    face: Graph
+    owned: tuple[str, ...]
+    code: Code
+    # The header with all headers in it, and how to find them for who wants them one by one.
+    whole: str
+    prepare: Callable[[], None]
+    # The bytes of the weight file, anew at each call.
+    weights: Callable[[], Any]
+    trials: Callable[[], Iterator[Trial]]
+
+
+def program_of(graph: Graph) -> Program:
+    """The program of an optimized graph, with all work done that is not the compiler's."""
     graph = widen_halves(graph)
-    plan = plan_memory(graph)
-    digest = hashlib.sha256(emit(graph, plan, namespace="sofie_model").header.encode()).hexdigest()
-    namespace = f"{namespace_of(graph.name)}_{digest[:12]}"
-    emission = emit(graph, plan, namespace=namespace)
-    _find_headers(graph)
-    declare(emission.header)
-    declare(_entry_points(graph, namespace))
-    entries = _entries(namespace)
-    weights = entries["load"](emission.weights, len(emission.weights))
+    emission = emit(graph, plan_memory(graph), unique=True)
+    foreign = filter(None, os.environ.get("ROOT_INCLUDE_PATH", "").split(":"))
+    folders = (*include_directories(graph), *map(Path, foreign))
+    return Program(
+        face_of(graph),
+        tuple(p.value for p in Interface(graph, "").outputs if p.owned),
+        emission.code,
+        inlined(emission.header, folders),
+        partial(_find_headers, graph),
+        lambda: emission.weights,
+        partial(trials, graph),
+    )
+
+
+def face_of(graph: Graph) -> Graph:
+    """The inputs and outputs alone."""
+    types = {name: graph.types[name] for name in (*graph.inputs, *graph.outputs)}
+    return Graph(graph.name, graph.inputs, graph.outputs, (), types, {})
+
+
+def compile_graph(graph: Graph, compiler: str = "") -> Compiled:
+    """Emit, compile and try out; `JitError` with the reason where any of it fails."""
+    return compile_program(program_of(graph), compiler)
+
+
+def compile_program(program: Program, compiler: str = "") -> Compiled:
+    """``compiler`` is one of `COMPILERS`; "" is the one that SOFIE_RDF_COMPILER names."""
+    wanted = chosen_compiler(compiler)
+    found = None if wanted == CLING else find_compiler(wanted)
+    if found is None:
+        if wanted not in (CLING, "auto"):
+            raise JitError(
+                f"there is no {wanted} on the PATH",
+                remedy='compiler="cling" needs none: it is part of ROOT',
+            )
+        return _in_cling(program)
+    library = Library(program.code.namespace, program.whole, found)
+    if wanted != "auto":
+        return _in_library(program, library, library.cached() or library.built())
+    table = library.cached()
+    if table:
+        return _in_library(program, library, table)
+    compiled = _in_cling(program)
+    library.build_later()
+    return compiled
+
+
+def _in_library(program: Program, library: Library, table: int) -> Compiled:
+    """The program in a library, which is tried out unless somebody has done so before."""
+    compiled = _compiled(program, library.compiler.path, table)
+    if not library.is_trusted:
+        try_out(program.face.name, compiled.infer, program.trials())
+        library.trust()
+    return compiled
+
+
+def _in_cling(program: Program) -> Compiled:
+    program.prepare()
+    namespace = program.code.namespace
+    declare(_with_macros(["#undef SOFIE_LINKED", "#define SOFIE_ENTRIES"], program.code.header))
+    declare(
+        f"namespace {namespace} {{\n"
+        f"int linked() {{ return {_LINKED}; }}\n"
+        "std::uintptr_t table() { return reinterpret_cast<std::uintptr_t>(entries()); }\n"
+        "}\n"
+    )
+    compiled = _compiled(program, CLING, _linked(namespace))
+    try_out(program.face.name, compiled.infer, program.trials())
+    return compiled
+
+
+def _compiled(program: Program, compiler: str, table: int) -> Compiled:
+    """The compiled program with its weights."""
+    addresses = ctypes.cast(table, ctypes.POINTER(_POINTER))
+    entries = {name: kind(addresses[i]) for i, (name, kind) in enumerate(_ENTRIES.items())}
+    data = np.frombuffer(program.weights(), np.uint8)
+    weights = entries["load"](data.ctypes.data, data.size)
     if not weights:
-        raise JitError(f"the weights of {graph.name!r} do not load in the emitted code")
-    compiled = Compiled(graph, emission, entries, int(weights))
+        raise JitError(f"the weights of {program.face.name!r} do not load in the emitted code")
+    known = (program.face, program.code, compiler, table, entries, int(weights))
+    compiled = Compiled(*known, program.owned)
     # Not at exit, when the interpreter may be gone.
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
-    try_out(compiled)
     return compiled
 
 
@@ -177,11 +289,20 @@ def _find_headers(graph: Graph) -> None:
             )
 
 
+def _with_macros(lines: Sequence[str], text: str) -> str:
+    """The text behind these definitions, which end with it."""
+    macros = ("SOFIE_LINKED", "SOFIE_ENTRIES")
+    before = [f'#pragma push_macro("{macro}")' for macro in macros]
+    after = [f'#pragma pop_macro("{macro}")' for macro in macros]
+    return "\n".join([*before, *lines, text, *after, ""])
+
+
 # What the emitted `linked()` returns when it has been linked; else Cling returns something.
 _LINKED = 50310
 
 
-def _entries(namespace: str) -> Mapping[str, Any]:
+def _linked(namespace: str) -> int:
+    """The address of the entry points; `JitError` where what they call is not there."""
     scope = getattr(import_root(), namespace)
     answer, message = quietly(lambda: scope.linked())
     if answer != _LINKED:
@@ -189,120 +310,4 @@ def _entries(namespace: str) -> Mapping[str, Any]:
             f"ROOT's interpreter could not link the emitted code:\n{message.strip()}",
             remedy="A library that your own operator needs is not loaded, or this is a bug",
         )
-    return {name: kind(int(getattr(scope, f"{name}_address")())) for name, kind in _ENTRIES.items()}
-
-
-def _entry_points(graph: Graph, namespace: str) -> str:
-    """Functions of fixed C types around `Session::infer`, whose types are the model's."""
-    arguments = [f"sizes[{i}]" for i in range(len(graph.symbols))]
-    ports = Interface(graph, "")
-    for direction, listed in (("in", ports.inputs), ("out", ports.outputs)):
-        for i, port in enumerate(listed):
-            const = "" if port.output else "const "
-            pointer = f"static_cast<{const}{port.type.dtype.cxx} *>({direction}[{i}])"
-            arguments.append(f"results.result{i}" if port.owned else pointer)
-    owned = [(i, port) for i, port in enumerate(ports.outputs) if port.owned]
-    members = "".join(f"      {port.vector_type} result{i};\n" for i, port in owned)
-    described = "".join(
-        f"      if (index == {n})\n         return sofie::described(results.result{i}, shape);\n"
-        for n, (i, _) in enumerate(owned)
-    )
-    addresses = "\n".join(
-        f"std::uintptr_t {name}_address() "
-        f"{{ return reinterpret_cast<std::uintptr_t>(&Entry::{name}); }}"
-        for name in _ENTRIES
-    )
-    return f"""#include "sofie/runtime.hxx"
-namespace {namespace} {{
-struct Infer {{
-   struct Results {{
-{members}   }};
-   static const void *result([[maybe_unused]] const Results &results,
-                             [[maybe_unused]] std::size_t index,
-                             [[maybe_unused]] std::size_t *shape)
-   {{
-{described}      return nullptr;
-   }}
-   static void run(Session &session, [[maybe_unused]] Results &results,
-                   [[maybe_unused]] const std::size_t *sizes,
-                   [[maybe_unused]] const void *const *in, [[maybe_unused]] void *const *out)
-   {{
-      session.infer({", ".join(arguments)});
-   }}
-}};
-using Entry = sofie::EntryPoints<Session, Weights, Infer>;
-{addresses}
-int linked() {{ return {_LINKED}; }}
-}} // namespace {namespace}
-"""
-
-
-# The first result ---------------------------------------------------------------------------------
-
-# Far above rounding, far below what a wrong kernel, a wrong packing or a missing symbol gives.
-_AGREE = 1e-2
-# What dynamic axes are: the first is the batch, 2; the others are lengths, of which some networks
-# need more than a few.
-_TRIAL_SIZES = (2, 24)
-# Multiplications beyond which the NumPy reference would take longer than the compilation.
-_MOST = 300_000_000
-
-
-def try_out(compiled: Compiled) -> None:
-    """Compare with the reference on a few random events; `JitError` if they differ.
-
-    A symbol that is missing at run time is no exception in Cling: the call returns rubbish.
-    """
-    graph = compiled.graph
-    for length in _TRIAL_SIZES:
-        sizes = {name: length if i else 2 for i, name in enumerate(graph.symbols)}
-        random = np.random.default_rng(1)
-        if (
-            evaluate_dim(graph.multiply_adds, {**dict.fromkeys(graph.data_symbols, 2), **sizes})
-            > _MOST
-        ):
-            continue
-        feeds = {name: _example(graph, name, sizes, random) for name in graph.inputs}
-        try:
-            exact = evaluate(graph, feeds, wide=True)
-            expected = evaluate(graph, feeds)
-            found = compiled.infer(feeds, sizes)
-        except (ValueError, ShapeError, InputError, ArithmeticError, IndexError):
-            continue  # These sizes mean nothing to the model; which ones do is not known here.
-        for name in graph.outputs:
-            if not _agree(found[name], expected[name], exact[name]):
-                wrong = f"output {name!r} of the compiled code differs from the reference"
-                raise JitError(
-                    f"{graph.name}: {wrong}",
-                    remedy="This is a bug of sofie_rdf (or of your own operator): please report it",
-                )
-        return
-
-
-def _example(graph: Graph, name: str, sizes: Mapping[str, int], random: Any) -> Array:
-    type_ = graph.types[name]
-    shape = concrete(type_.shape, sizes)
-    if type_.dtype.is_float:
-        return np.asarray(random.normal(size=shape)).astype(type_.dtype.numpy)
-    return np.asarray(random.integers(0, 2, size=shape)).astype(type_.dtype.numpy)
-
-
-def _agree(found: Any, expected: Any, exact: Any) -> bool:
-    if found.dtype != expected.dtype or found.ndim != expected.ndim:
-        return False
-    if not found.size and not expected.size:
-        return True  # What a loop has stacked in no round has sizes that mean nothing.
-    if found.shape != expected.shape:
-        return False
-    if DType.of(found).is_half:
-        found, expected, exact = (a.astype(np.float64) for a in (found, expected, exact))
-    if found.dtype.kind != "f":
-        # Rounding may decide a comparison or a conversion either way; most are decided clearly.
-        settled = expected == exact
-        return bool(np.all((found == expected) | ~settled))
-    with np.errstate(all="ignore"):
-        scale = np.max(np.abs(exact[np.isfinite(exact)]), initial=0.0)
-        bound = _AGREE * (np.abs(exact) + scale)
-        settled = (np.abs(expected - exact) <= bound / 10) & np.isfinite(exact)
-        same = (np.abs(found - expected) <= bound) | ~settled
-    return bool(np.all(same))
+    return int(scope.table())

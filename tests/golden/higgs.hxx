@@ -4,14 +4,27 @@
 #ifndef TMVA_SOFIE_higgs_HXX
 #define TMVA_SOFIE_higgs_HXX
 
+#include "sofie/target.hxx"
+#include "sofie/linked.hxx"
+#ifdef SOFIE_LINKED
+#include "sofie/rdf/native.hxx"
+#else
 #include "sofie/arena.hxx"
 #include "sofie/kernels/elementwise.hxx"
 #include "sofie/kernels/linear.hxx"
+#endif
+#ifdef SOFIE_ENTRIES
+#include "sofie/runtime.hxx"
+#endif
 
 SOFIE_BEGIN
 
 namespace TMVA_SOFIE_higgs {
+#ifdef SOFIE_NATIVE
+namespace native {
+#endif
 
+#ifndef SOFIE_LINKED
 /// The constants as the kernels want them; all Sessions share one copy.
 struct Weights {
    sofie::DenseWeights<float, 7, 64> dense1_weight;
@@ -30,8 +43,28 @@ struct Weights {
    }
 };
 
+#endif
+
 /// Evaluates the network. Each thread needs its own; copies share the weights.
 class Session {
+#ifdef SOFIE_LINKED
+   sofie::Linked code_;
+   static const sofie::Entries &entries()
+   {
+      static const sofie::Entries &known =
+         sofie::native_entries("TMVA_SOFIE_higgs", __FILE__);
+      return known;
+   }
+
+public:
+   /// Reads the weight file that was written with this header.
+   explicit Session(const std::string &weights = "higgs.dat") :
+      code_(entries(), weights)
+   {
+   }
+   /// Code and weights of others, which are shared.
+   Session(const sofie::Entries &code, void *weights) : code_(code, weights) {}
+#else
    std::shared_ptr<const Weights> weights_;
    sofie::Arena scratch_;
 
@@ -46,6 +79,7 @@ public:
       weights_(std::move(weights))
    {
    }
+#endif
 
    /// One event: so many numbers in, so many out.
    using Input = float;
@@ -102,6 +136,15 @@ public:
    }
 };
 
+#ifdef SOFIE_LINKED
+inline void Session::infer(std::size_t N, const float *features, float *score)
+{
+   const std::size_t sizes_[] = {N};
+   const void *const in_[] = {features};
+   void *const out_[] = {score};
+   code_.call(sizes_, in_, out_);
+}
+#else
 SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *score)
 {
    const sofie::Size N = static_cast<sofie::Size>(N_);
@@ -146,7 +189,34 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *sc
       sofie::View<const float, sofie::dyn, 64>(relu4_output, N),
       w.dense5_weight);
 }
+#endif
 
+#ifdef SOFIE_ENTRIES
+/// The same for callers that know C types only.
+struct Infer {
+   struct Results {
+   };
+   static const void *result([[maybe_unused]] const Results &results,
+                             [[maybe_unused]] std::size_t index,
+                             [[maybe_unused]] std::size_t *shape)
+   {
+      return nullptr;
+   }
+   static void run(Session &session, [[maybe_unused]] Results &results,
+                   [[maybe_unused]] const std::size_t *sizes,
+                   [[maybe_unused]] const void *const *in,
+                   [[maybe_unused]] void *const *out)
+   {
+      session.infer(sizes[0], static_cast<const float *>(in[0]), static_cast<float *>(out[0]));
+   }
+};
+using Entry = sofie::EntryPoints<Session, Weights, Infer>;
+inline const sofie::Entries *entries() { return Entry::table(); }
+#endif
+
+#ifdef SOFIE_NATIVE
+} // namespace native
+#endif
 } // namespace TMVA_SOFIE_higgs
 
 SOFIE_END

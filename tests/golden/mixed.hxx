@@ -7,16 +7,29 @@
 #ifndef TMVA_SOFIE_mixed_model_HXX
 #define TMVA_SOFIE_mixed_model_HXX
 
+#include "sofie/target.hxx"
+#include "sofie/linked.hxx"
+#ifdef SOFIE_LINKED
+#include "sofie/rdf/native.hxx"
+#else
 #include "sofie/arena.hxx"
 #include "sofie/kernels/elementwise.hxx"
 #include "sofie/kernels/layout.hxx"
 #include "sofie/kernels/linear.hxx"
 #include "sofie/kernels/softmax.hxx"
+#endif
+#ifdef SOFIE_ENTRIES
+#include "sofie/runtime.hxx"
+#endif
 
 SOFIE_BEGIN
 
 namespace TMVA_SOFIE_mixed_model {
+#ifdef SOFIE_NATIVE
+namespace native {
+#endif
 
+#ifndef SOFIE_LINKED
 /// The constants as the kernels want them; all Sessions share one copy.
 struct Weights {
    sofie::DenseWeights<float, 6, 4> w_0;
@@ -31,8 +44,28 @@ struct Weights {
    }
 };
 
+#endif
+
 /// Evaluates the network. Each thread needs its own; copies share the weights.
 class Session {
+#ifdef SOFIE_LINKED
+   sofie::Linked code_;
+   static const sofie::Entries &entries()
+   {
+      static const sofie::Entries &known =
+         sofie::native_entries("TMVA_SOFIE_mixed_model", __FILE__);
+      return known;
+   }
+
+public:
+   /// Reads the weight file that was written with this header.
+   explicit Session(const std::string &weights = "mixed_model.dat") :
+      code_(entries(), weights)
+   {
+   }
+   /// Code and weights of others, which are shared.
+   Session(const sofie::Entries &code, void *weights) : code_(code, weights) {}
+#else
    std::shared_ptr<const Weights> weights_;
    sofie::Arena scratch_;
 
@@ -47,6 +80,7 @@ public:
       weights_(std::move(weights))
    {
    }
+#endif
 
    /// Evaluates into the caller's memory; input and output must not overlap.
    void infer(std::size_t N, std::size_t n_pf, const float *x, const float *set_of_particles, float *weights_2, bool *positive, std::int64_t *whole);
@@ -80,6 +114,15 @@ public:
    }
 };
 
+#ifdef SOFIE_LINKED
+inline void Session::infer(std::size_t N, std::size_t n_pf, const float *x, const float *set_of_particles, float *weights_2, bool *positive, std::int64_t *whole)
+{
+   const std::size_t sizes_[] = {N, n_pf};
+   const void *const in_[] = {x, set_of_particles};
+   void *const out_[] = {weights_2, positive, whole};
+   code_.call(sizes_, in_, out_);
+}
+#else
 SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *x, const float *set_of_particles, float *weights_2, bool *positive, std::int64_t *whole)
 {
    const sofie::Size N = static_cast<sofie::Size>(N_);
@@ -165,7 +208,34 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
       sofie::View<std::int64_t, sofie::dyn>(whole, 8 * N),
       sofie::View<const float, sofie::dyn>(transpose, 8 * N));
 }
+#endif
 
+#ifdef SOFIE_ENTRIES
+/// The same for callers that know C types only.
+struct Infer {
+   struct Results {
+   };
+   static const void *result([[maybe_unused]] const Results &results,
+                             [[maybe_unused]] std::size_t index,
+                             [[maybe_unused]] std::size_t *shape)
+   {
+      return nullptr;
+   }
+   static void run(Session &session, [[maybe_unused]] Results &results,
+                   [[maybe_unused]] const std::size_t *sizes,
+                   [[maybe_unused]] const void *const *in,
+                   [[maybe_unused]] void *const *out)
+   {
+      session.infer(sizes[0], sizes[1], static_cast<const float *>(in[0]), static_cast<const float *>(in[1]), static_cast<float *>(out[0]), static_cast<bool *>(out[1]), static_cast<std::int64_t *>(out[2]));
+   }
+};
+using Entry = sofie::EntryPoints<Session, Weights, Infer>;
+inline const sofie::Entries *entries() { return Entry::table(); }
+#endif
+
+#ifdef SOFIE_NATIVE
+} // namespace native
+#endif
 } // namespace TMVA_SOFIE_mixed_model
 
 SOFIE_END

@@ -1,0 +1,99 @@
+/// \file
+/// A Session whose code has been compiled elsewhere: by another compiler, or for another CPU than
+/// the code around it. It knows that code by the addresses of functions with C types.
+#ifndef SOFIE_LINKED_HXX
+#define SOFIE_LINKED_HXX
+
+#include "sofie/view.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The functions of `EntryPoints`. Python reads this table, so what is new comes last.
+struct Entries {
+   void *(*load)(const void *bytes, std::size_t size);
+   void *(*open)(const char *path, char *message, std::size_t size);
+   void *(*share)(void *weights);
+   void (*unload)(void *weights);
+   void *(*create)(void *weights);
+   void (*destroy)(void *handle);
+   const char *(*call)(void *handle, const std::size_t *sizes, const void *const *in, void *const *out);
+   const void *(*result)(void *handle, std::size_t index, std::size_t *shape);
+};
+
+/// Weights and a Session behind such functions. A copy shares the weights, as a Session's does.
+class Linked {
+   const Entries *entries_;
+   std::shared_ptr<void> weights_;
+   void *handle_;
+
+   Linked(const Entries &entries, std::shared_ptr<void> weights)
+      : entries_(&entries), weights_(std::move(weights)), handle_(entries.create(weights_.get()))
+   {
+   }
+
+   static void *opened(const Entries &entries, const std::string &path)
+   {
+      char message[512] = {};
+      if (void *weights = entries.open(path.c_str(), message, sizeof message))
+         return weights;
+      throw std::runtime_error(message);
+   }
+
+public:
+   /// With the weights of a file.
+   Linked(const Entries &entries, const std::string &path)
+      : Linked(entries, std::shared_ptr<void>(opened(entries, path), entries.unload))
+   {
+   }
+   /// With weights that `load` has given; they are shared.
+   Linked(const Entries &entries, void *weights)
+      : Linked(entries, std::shared_ptr<void>(entries.share(weights), entries.unload))
+   {
+   }
+   Linked(const Linked &other) : Linked(*other.entries_, other.weights_) {}
+   Linked(Linked &&other) noexcept
+      : entries_(other.entries_), weights_(std::move(other.weights_)), handle_(other.handle_)
+   {
+      other.handle_ = nullptr;
+   }
+   Linked &operator=(Linked other) noexcept
+   {
+      std::swap(entries_, other.entries_);
+      std::swap(weights_, other.weights_);
+      std::swap(handle_, other.handle_);
+      return *this;
+   }
+   ~Linked()
+   {
+      if (handle_)
+         entries_->destroy(handle_);
+   }
+
+   void call(const std::size_t *sizes, const void *const *in, void *const *out)
+   {
+      if (const char *message = entries_->call(handle_, sizes, in, out))
+         throw std::runtime_error(message);
+   }
+
+   /// Copies result number `index` of the last call, whose size the data have decided.
+   template <class Owned>
+   void take(std::size_t index, Owned &to) const
+   {
+      std::size_t extents[Owned::rank + 1];
+      const void *const data = entries_->result(handle_, index, extents);
+      Sizes<Owned::rank> shape{};
+      for (int i = 0; i < Owned::rank; ++i)
+         shape[i] = static_cast<Size>(extents[i]);
+      to.resize(shape);
+      __builtin_memcpy(static_cast<void *>(to.data()), data,
+                       static_cast<std::size_t>(to.size()) * sizeof(typename Owned::Element));
+   }
+};
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,83 @@
+"""The emitted code from outside: functions with C types, and a Session that calls such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sofie_rdf.emit.literals import string
+from sofie_rdf.emit.ports import Interface
+
+__all__ = ["entry_points", "linked_infer", "linked_session"]
+
+
+def entry_points(interface: Interface) -> Iterable[str]:
+    """Functions of fixed C types around `Session::infer`, whose types are the model's."""
+    arguments = [f"sizes[{i}]" for i in range(len(interface.sizes))]
+    for direction, listed in (("in", interface.inputs), ("out", interface.outputs)):
+        for i, port in enumerate(listed):
+            const = "" if port.output else "const "
+            pointer = f"static_cast<{const}{port.type.dtype.cxx} *>({direction}[{i}])"
+            arguments.append(f"results.result{i}" if port.owned else pointer)
+    owned = [(i, port) for i, port in enumerate(interface.outputs) if port.owned]
+    yield "#ifdef SOFIE_ENTRIES"
+    yield "/// The same for callers that know C types only."
+    yield "struct Infer {"
+    yield "   struct Results {"
+    for i, port in owned:
+        yield f"      {port.vector_type} result{i};"
+    yield "   };"
+    yield "   static const void *result([[maybe_unused]] const Results &results,"
+    yield "                             [[maybe_unused]] std::size_t index,"
+    yield "                             [[maybe_unused]] std::size_t *shape)"
+    yield "   {"
+    for number, (i, _) in enumerate(owned):
+        yield f"      if (index == {number})"
+        yield f"         return sofie::described(results.result{i}, shape);"
+    yield "      return nullptr;"
+    yield "   }"
+    yield "   static void run(Session &session, [[maybe_unused]] Results &results,"
+    yield "                   [[maybe_unused]] const std::size_t *sizes,"
+    yield "                   [[maybe_unused]] const void *const *in,"
+    yield "                   [[maybe_unused]] void *const *out)"
+    yield "   {"
+    yield f"      session.infer({', '.join(arguments)});"
+    yield "   }"
+    yield "};"
+    yield "using Entry = sofie::EntryPoints<Session, Weights, Infer>;"
+    yield "inline const sofie::Entries *entries() { return Entry::table(); }"
+    yield "#endif"
+
+
+def linked_session(namespace: str, default: str) -> Iterable[str]:
+    """How a Session begins whose code is elsewhere; ``default`` is the path of its weights."""
+    yield "   sofie::Linked code_;"
+    yield "   static const sofie::Entries &entries()"
+    yield "   {"
+    yield "      static const sofie::Entries &known ="
+    yield f'         sofie::native_entries("{namespace}", __FILE__);'
+    yield "      return known;"
+    yield "   }"
+    yield ""
+    yield "public:"
+    yield "   /// Reads the weight file that was written with this header."
+    yield f"   explicit Session(const std::string &weights = {string(default)}) :"
+    yield "      code_(entries(), weights)"
+    yield "   {"
+    yield "   }"
+    yield "   /// Code and weights of others, which are shared."
+    yield "   Session(const sofie::Entries &code, void *weights) : code_(code, weights) {}"
+
+
+def linked_infer(interface: Interface) -> Iterable[str]:
+    """The `infer` of such a Session."""
+    ins = ", ".join(p.name for p in interface.inputs)
+    outs = ", ".join("nullptr" if p.owned else p.name for p in interface.outputs)
+    yield f"inline {interface.signature('Session::')}"
+    yield "{"
+    yield f"   const std::size_t sizes_[] = {{{', '.join(interface.sizes.values()) or '0'}}};"
+    yield f"   const void *const in_[] = {{{ins or 'nullptr'}}};"
+    yield f"   void *const out_[] = {{{outs or 'nullptr'}}};"
+    yield "   code_.call(sizes_, in_, out_);"
+    for number, port in enumerate(p for p in interface.outputs if p.owned):
+        yield f"   code_.take({number}, {port.name});"
+    yield "}"

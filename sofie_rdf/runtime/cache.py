@@ -1,0 +1,200 @@
+"""The cache on disk: files that a later process need not make again.
+
+Names are hashes of all that a file depends on, so a file never changes: whoever finds one may use
+it, and two that make the same one do no harm. A file is written beside its place and renamed, and
+ends in its own hash, so that one that is damaged is seen and made again. There are no locks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = [
+    "adopt",
+    "claim",
+    "clear",
+    "entries",
+    "find",
+    "folder",
+    "key_of",
+    "path_of",
+    "remove",
+    "store",
+    "workshop",
+]
+
+_MARK = b"SOFIEEND"
+_TRAILER = len(_MARK) + hashlib.sha256().digest_size
+# What nobody can still be writing, in seconds.
+_ABANDONED = 3600
+_WORKSHOP = ".making-"
+# The cache may be a folder that holds other files as well.
+_NAME = re.compile(r"[0-9a-f]{40}\.[a-z]+")
+
+
+def folder() -> Path | None:
+    """Where the cache is, whether or not it exists; None if it is switched off."""
+    chosen = os.environ.get("SOFIE_RDF_CACHE", "")
+    if chosen.lower() == "off":
+        return None
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # There is no home.
+        return None
+    return Path(base, "sofie_rdf").absolute()
+
+
+def key_of(parts: Iterable[str | bytes]) -> str:
+    """The hash of these parts, and of where one ends and the next begins."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        found.update(len(data).to_bytes(8, "little"))
+        found.update(data)
+    return found.hexdigest()[:40]
+
+
+def path_of(name: str) -> Path | None:
+    """Where a file is or would be; None without a cache."""
+    place = folder()
+    return place / name if place else None
+
+
+def find(name: str) -> memoryview | None:
+    """The contents of a file, mapped; None if it is not there. A damaged one is removed."""
+    path = path_of(name)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # ValueError: an empty file cannot be mapped.
+        if path.exists() and not path.stat().st_size:
+            remove(name)
+        return None
+    data, trailer = whole[:-_TRAILER], whole[-_TRAILER:]
+    if trailer == _trailer(data):
+        return data
+    remove(name)
+    return None
+
+
+def store(name: str, data: bytes) -> None:
+    """Keep the contents under this name; nothing where that cannot be."""
+    with workshop() as place:
+        if place is not None:
+            finished = place / "file"
+            try:
+                finished.write_bytes(data)
+            except OSError:
+                return
+            adopt(name, finished)
+
+
+def adopt(name: str, finished: Path) -> Path | None:
+    """Move a file that has been made in a `workshop` to its place; where it is then."""
+    path = path_of(name)
+    if path is None:
+        return None
+    try:
+        trailer = _trailer(finished.read_bytes())
+        with finished.open("ab") as file:
+            file.write(trailer)
+            file.flush()
+            os.fsync(file.fileno())
+        finished.replace(path)
+    except OSError:
+        return None
+    return path
+
+
+def claim(name: str) -> bool:
+    """Whether nobody else does what this name stands for; from now on, this process does."""
+    with workshop() as place:
+        path = path_of(name)
+        if place is None or path is None:
+            return False
+        try:
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+        except OSError:
+            pass  # It is not there.
+        try:
+            path.touch(exist_ok=False)
+        except OSError:
+            return False
+        return True
+
+
+def remove(name: str) -> None:
+    """Forget a file."""
+    path = path_of(name)
+    if path is not None:
+        _unlink(path)
+
+
+@contextmanager
+def workshop() -> Iterator[Path | None]:
+    """A folder in the cache for what is not finished, for a while; None if none can be made."""
+    place, made = folder(), None
+    try:
+        if place is not None:
+            # What is in it is loaded and run: nobody else may write there.
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=place))
+    except OSError:
+        made = None
+    try:
+        yield made
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def entries() -> list[tuple[Path, int]]:
+    """The files in the cache, and their sizes in bytes."""
+    found = []
+    for path in _listed():
+        if _NAME.fullmatch(path.name):
+            with suppress(OSError):  # Another process may have removed it.
+                found.append((path, path.stat().st_size))
+    return found
+
+
+def clear() -> None:
+    """Remove the files of the cache, but neither what is being made nor what is not ours."""
+    for path in _listed():
+        if _NAME.fullmatch(path.name):
+            _unlink(path)
+        elif path.name.startswith(_WORKSHOP):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _listed() -> list[Path]:
+    place = folder()
+    try:
+        return sorted(place.iterdir()) if place else []
+    except OSError:
+        return []
+
+
+def _trailer(data: bytes | memoryview) -> bytes:
+    return _MARK + hashlib.sha256(data).digest()
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""Emitted code compiled to a shared library by a compiler of the system, and kept in the cache."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from sofie_rdf.errors import JitError
+from sofie_rdf.runtime import cache as disk
+from sofie_rdf.runtime.cpu import cpu_description, instruction_set
+
+__all__ = [
+    "CLING",
+    "COMPILERS",
+    "Compiler",
+    "Library",
+    "build_source",
+    "chosen_compiler",
+    "find_compiler",
+]
+
+# What `compiler=` may be: ROOT's interpreter, a program, or whichever saves most time.
+CLING = "cling"
+COMPILERS = ("auto", CLING, "g++", "clang++")
+_PROGRAMS = ("g++", "clang++")
+# No -ffast-math: the kernels say what may be reordered, and depend on infinities and NaN.
+_FLAGS = "-std=c++17 -O3 -w -pipe -shared -fPIC -fvisibility=hidden -Wl,-z,defs".split()
+_ENTRY = "sofie_rdf_entries"
+
+
+def chosen_compiler(wanted: str) -> str:
+    """The compiler that is asked for; without one, the one in SOFIE_RDF_COMPILER."""
+    origin = "compiler=" if wanted else "SOFIE_RDF_COMPILER="
+    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or CLING
+    if wanted not in COMPILERS:
+        raise JitError(
+            f"{origin}{wanted!r} is no compiler that we know",
+            remedy=f"Use one of {', '.join(COMPILERS)}",
+        )
+    return wanted
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A compiler of the system: where it is, and what it calls itself."""
+
+    path: str
+    version: str
+
+
+@cache
+def find_compiler(wanted: str = "auto") -> Compiler | None:
+    """The compiler of that name, or the first that is there; None without one."""
+    for name in _PROGRAMS if wanted == "auto" else (wanted,):
+        path = shutil.which(name)
+        if path:
+            with suppress(OSError, subprocess.SubprocessError):
+                done = subprocess.run(
+                    [path, "--version"], capture_output=True, text=True, timeout=60, check=True
+                )
+                return Compiler(path, done.stdout)
+    return None
+
+
+@dataclass(frozen=True)
+class Library:
+    """The library of one emitted text by one compiler, whether or not it exists."""
+
+    namespace: str
+    text: str
+    compiler: Compiler
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of all that the library depends on."""
+        machine = (platform.machine(), cpu_description())
+        return disk.key_of(
+            (self._source, self.compiler.path, self.compiler.version, *self._flags, *machine)
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of its file in the cache."""
+        return f"{self.key}.so"
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether its first results have been compared with the reference."""
+        return disk.find(f"{self.key}.trusted") is not None
+
+    def trust(self) -> None:
+        """Remember that they are right."""
+        disk.store(f"{self.key}.trusted", self.key.encode())
+
+    @property
+    def _source(self) -> str:
+        return (
+            f"#define SOFIE_ENTRIES\n{self.text}\n"
+            f'extern "C" __attribute__((visibility("default"))) const void *{_ENTRY}()\n'
+            f"{{\n   return {self.namespace}::entries();\n}}\n"
+        )
+
+    @property
+    def _flags(self) -> list[str]:
+        target = ["-march=native"]
+        if os.environ.get("SOFIE_RDF_SIMD", ""):
+            target = [f"-m{flag}" for flag in instruction_set().target.split(",") if flag]
+        return [*_FLAGS, *target]
+
+    def cached(self) -> int | None:
+        """The address of the entry points of the library in the cache, if it is there."""
+        path = disk.path_of(self.name)
+        if path is None or disk.find(self.name) is None:
+            return None
+        try:
+            return _opened(path)
+        except JitError:  # It needs what this machine does not have.
+            disk.remove(self.name)
+            return None
+
+    def built(self) -> int:
+        """The same for a library that is built now, and kept; `JitError` with the reason."""
+        with disk.workshop() as place:
+            if place is not None:
+                finished = _build(place, self._source, self.compiler, self._flags)
+                return _opened(disk.adopt(self.name, finished) or finished)
+        with tempfile.TemporaryDirectory(prefix="sofie_rdf-") as temporary:
+            return _opened(_build(Path(temporary), self._source, self.compiler, self._flags))
+
+    def build_later(self) -> None:
+        """Build it in a process of its own, of lowest priority, for processes to come."""
+        if os.environ.get("SOFIE_RDF_BACKGROUND", "").lower() == "off" or not sys.executable:
+            return
+        if not disk.claim(f"{self.key}.job"):
+            return  # Another process builds it, it cannot be built, or there is no cache.
+        disk.store(f"{self.key}.cxx", self._source.encode())
+        command = [sys.executable, "-m", "sofie_rdf.runtime.background", self.key]
+        nowhere = subprocess.DEVNULL
+        with suppress(OSError):
+            _later.append(
+                subprocess.Popen(
+                    [*command, self.compiler.path, *self._flags],
+                    stdin=nowhere,
+                    stdout=nowhere,
+                    stderr=nowhere,
+                    start_new_session=True,  # It goes on when this process ends.
+                )
+            )
+
+
+# Kept, as Python warns where a process is forgotten that still runs.
+_later: list[subprocess.Popen[bytes]] = []
+
+
+def build_source(key: str, compiler: str, flags: list[str]) -> None:
+    """What the process in the background does: the library from the source in the cache."""
+    source = disk.find(f"{key}.cxx")
+    with disk.workshop() as place:
+        if place is not None and source is not None:
+            # Where it fails, the job stays claimed, so that nobody tries again.
+            finished = _build(place, bytes(source).decode(), Compiler(compiler, ""), flags)
+            disk.adopt(f"{key}.so", finished)
+            disk.remove(f"{key}.job")
+    disk.remove(f"{key}.cxx")
+
+
+def _build(place: Path, source: str, compiler: Compiler, flags: list[str]) -> Path:
+    """The library, made in this folder."""
+    written, finished = place / "model.cxx", place / "model.so"
+    command = [compiler.path, *flags, written.name, "-o", finished.name]
+    try:
+        written.write_text(source)
+        done = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:
+        raise JitError(f"{compiler.path} cannot be run: {error.strerror}") from error
+    if done.returncode:
+        raise JitError(
+            f"{compiler.path} refused the emitted code:\n{done.stderr.strip()[-4000:]}",
+            remedy='compiler="cling" does without it. g++ must be of version 11 or newer',
+        )
+    return finished
+
+
+def _opened(path: Path) -> int:
+    """The address of the table of entry points. The library stays for as long as the process."""
+    try:
+        library = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    except OSError as error:
+        raise JitError(f"the compiled library cannot be loaded: {error}") from error
+    entry = getattr(library, _ENTRY)
+    entry.restype, entry.argtypes = ctypes.c_void_p, []
+    return int(entry())
