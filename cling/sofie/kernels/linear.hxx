@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_LINEAR_HXX
 #define SOFIE_KERNELS_LINEAR_HXX
 
+#include "sofie/kernels/dense_tile.hxx"
 #include "sofie/kernels/map.hxx"
 #include "sofie/weights.hxx"
 
@@ -224,6 +225,61 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
    return result;
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+struct Identity;
+struct Relu;
+
+/// All rows of y for `Packs` packs of columns, 8 rows at a time. What `tile` adds up in several
+/// chains is added up here in as many passes: the same sums in the same order.
+template <int Packs, class F, Size K, Size N>
+SOFIE_KERNEL void
+dense_stripe(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w, Size panel, Size first)
+{
+   using S = DenseShape<float, N>;
+   constexpr Size n = lanes<float>, stride = S::width * n, bytes = static_cast<Size>(sizeof(float));
+   constexpr bool relu = std::is_same_v<F, Relu>;
+   alignas(64) float sums[dense_tile_rows * dense_tile_width];
+   const float *const packed = w.panel(panel) + first * n, *const bias = w.bias(panel) + first * n;
+   const Size column = (panel * S::width + first) * n;
+   const Size count = N - column < Packs * n ? N - column : Packs * n;
+   // The assembler stores all packs but the last one as a whole, and knows no other functions.
+   const bool direct = (relu || std::is_same_v<F, Identity>)&&count > (Packs - 1) * n;
+   const Size mask = direct ? (Size{1} << (count - (Packs - 1) * n)) - 1 : 0;
+   for (Size i = 0; i < m; i += dense_tile_rows) {
+      // The last rows: once more with rows that are done already, which gives them the same values.
+      const Size row = i + dense_tile_rows <= m ? i : m - dense_tile_rows;
+      float *const to = y + row * N + column;
+      for (int c = 0; c < S::chains; ++c) {
+         float *const target = direct && c + 1 == S::chains ? to : nullptr;
+         dense_tile_assembler<Packs>(x + row * K + c, K, S::chains, packed + c * stride, S::chains * stride,
+                                     ceil_div(K - c, S::chains),
+                                     DenseTileEnd{sums, target, N * bytes, bias, mask, c > 0, relu});
+      }
+      if (!direct)
+         dense_rows(f, to, N, sums, Size{dense_tile_width}, bias, Size{dense_tile_rows}, count);
+   }
+}
+
+/// All rows, at least 8, of all columns of y: stripes of 3 packs as far as that leaves no single one.
+template <class F, Size K, Size N>
+SOFIE_INLINE void dense_stripes(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
+{
+   constexpr Size width = DenseShape<float, N>::width;
+   constexpr Size threes = width < 3 ? 0 : width % 3 == 1 ? width / 3 - 1 : width / 3;
+   for (Size p = 0; p < DenseShape<float, N>::panels; ++p) {
+      Size first = 0;
+      if constexpr (threes > 0)
+         for (; first < 3 * threes; first += 3)
+            dense_stripe<3>(f, y, x, m, w, p, first);
+      if constexpr (width - 3 * threes >= 2)
+         for (; first + 2 <= width; first += 2)
+            dense_stripe<2>(f, y, x, m, w, p, first);
+      if constexpr (width == 1)
+         dense_stripe<1>(f, y, x, m, w, p, 0);
+   }
+}
+#endif
+
 /// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
 template <class F, class T, Size M, Size K, Size N>
 SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
@@ -233,6 +289,11 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
    constexpr int block = width < 4 ? width : 4;
    constexpr int rest = width % block;
    const Size m = x.template extent<0>();
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && M != 1)
+      if (m >= dense_tile_rows)
+         return dense_stripes(f, y.data(), x.data(), m, w);
+#endif
    if (M == 1 || m < 6) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
