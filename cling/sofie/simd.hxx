@@ -158,12 +158,45 @@ SOFIE_INLINE void copy_tail(char *to, const char *from, Size count)
       copy_tail<Bytes / 2>(to, from, count);
 }
 
+#if SOFIE_SIMD_BYTES == 64 && defined(__x86_64__)
+#define SOFIE_MASKS
+/// Whether the CPU itself loads and stores some elements of such a pack.
+template <class V>
+inline constexpr bool has_masks = sizeof(V) == 64 && sizeof(ElementOf<V>) >= 4;
+
+template <class V>
+SOFIE_INLINE V load_masked(const void *from, Size count)
+{
+   if constexpr (sizeof(ElementOf<V>) == 8)
+      return bits<V>(__builtin_ia32_loadupd512_mask(static_cast<const double *>(from), PackN<double, 8>{},
+                                                    static_cast<unsigned char>((1U << count) - 1)));
+   else
+      return bits<V>(__builtin_ia32_loadups512_mask(static_cast<const float *>(from), PackN<float, 16>{},
+                                                    static_cast<unsigned short>((1U << count) - 1)));
+}
+
+template <class V>
+SOFIE_INLINE void store_masked(void *to, V v, Size count)
+{
+   if constexpr (sizeof(ElementOf<V>) == 8)
+      __builtin_ia32_storeupd512_mask(static_cast<double *>(to), bits<PackN<double, 8>>(v),
+                                      static_cast<unsigned char>((1U << count) - 1));
+   else
+      __builtin_ia32_storeups512_mask(static_cast<float *>(to), bits<PackN<float, 16>>(v),
+                                      static_cast<unsigned short>((1U << count) - 1));
+}
+#endif
+
 /// The first `count` <= N elements; the others are zero.
 template <int N, class T>
 SOFIE_INLINE PackN<std::remove_const_t<T>, N> load_some(T *from, Size count)
 {
    if (count == N)
       return load<N>(from);
+#ifdef SOFIE_MASKS
+   if constexpr (has_masks<PackN<std::remove_const_t<T>, N>>)
+      return load_masked<PackN<std::remove_const_t<T>, N>>(from, count);
+#endif
    PackN<std::remove_const_t<T>, N> v{};
    copy_tail<sizeof(v) / 2>(reinterpret_cast<char *>(&v), reinterpret_cast<const char *>(from),
                             count * static_cast<Size>(sizeof(T)));
@@ -184,6 +217,10 @@ SOFIE_INLINE void store_some(T *to, V v, Size count)
    static_assert(sizeof(V) == sizeof(T) * width<V>, "a pack is stored in its own element type");
    if (count == width<V>)
       return store(to, v);
+#ifdef SOFIE_MASKS
+   if constexpr (has_masks<V>)
+      return store_masked(to, v, count);
+#endif
    char buffer[sizeof(V)];
    __builtin_memcpy(buffer, &v, sizeof(V));
    copy_tail<sizeof(V) / 2>(reinterpret_cast<char *>(to), buffer, count * static_cast<Size>(sizeof(T)));
