@@ -60,6 +60,37 @@ def _as_objects(array: Array | None) -> Array | None:
     return array if array is None or array.dtype.kind == "f" else array.astype(object)
 
 
+def known_results(
+    op: Operator,
+    types: Sequence[TensorType | None],
+    values: Sequence[Array | None],
+    first: TensorType,
+) -> tuple[Array, ...]:
+    """The elements of small outputs (``first`` is the type of one), where that can be worked out.
+
+    ``values`` are the elements of inputs as far as they are known, symbolic sizes as objects.
+    """
+    if op.is_random or not isinstance(first.size, int) or first.size > _SMALL:
+        return ()
+    sizes = op.sizes_of(types[0]) if types and types[0] is not None else None
+    if sizes is not None:
+        return (_object_array(sizes),)
+    if any(v is None and t is not None for t, v in zip(types, values, strict=True)):
+        return ()
+    if any(v is not None and v.size > _SMALL for v in values):
+        return ()
+    symbolic = any(v is not None and v.dtype == object for v in values)
+    try:
+        with np.errstate(all="ignore"):
+            if symbolic or any(symbols_in(op)):
+                found: Any = op.on_sizes(*(_as_objects(v) for v in values))
+            else:
+                found = op.reference(*values)
+    except (Undecided, TypeError, ValueError, ShapeError, NotImplementedError, IndexError):
+        return ()
+    return tuple(map(np.asarray, found if isinstance(found, tuple) else (found,)))
+
+
 class Builder:
     """Grows a graph node by node; `build(op, *inputs)` returns the name of the output."""
 
@@ -225,31 +256,11 @@ class Builder:
 
     def _follow(self, op: Operator, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Work out the elements of small outputs, where those of the inputs are known."""
-        type_ = self.types[outputs[0]]
-        if op.is_random or not isinstance(type_.size, int) or type_.size > _SMALL:
-            return
-        sizes = op.sizes_of(self.types[inputs[0]]) if inputs else None
-        if sizes is not None:
-            self._know(outputs[0], _object_array(sizes))
-            return
+        types = [self.types[i] if i else None for i in inputs]
         values = [self.value_of(i) if i else None for i in inputs]
-        if any(v is None and i for i, v in zip(inputs, values, strict=True)):
-            return
-        if any(v is not None and v.size > _SMALL for v in values):
-            return
-        symbolic = any(v is not None and v.dtype == object for v in values)
-        try:
-            with np.errstate(all="ignore"):
-                if symbolic or any(symbols_in(op)):
-                    found: Any = op.on_sizes(*(_as_objects(v) for v in values))
-                else:
-                    found = op.reference(*values)
-        except (Undecided, TypeError, ValueError, ShapeError, NotImplementedError, IndexError):
-            return
-        for name, array in zip(
-            outputs, found if isinstance(found, tuple) else (found,), strict=False
-        ):
-            self._know(name, np.asarray(array))
+        found = known_results(op, types, values, self.types[outputs[0]])
+        for name, array in zip(outputs, found, strict=False):
+            self._know(name, array)
 
     def _know(self, name: str, array: Array) -> None:
         type_ = self.types[name]

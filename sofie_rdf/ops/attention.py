@@ -265,8 +265,9 @@ def _softmax_or_zeros(scores: Array, hidden: Array) -> Array:
 class SoftmaxAttention(Operator):
     """y = softmax(scale * q k^T + mask) v for each head, the axes of each being in some order
 
-    An order has a letter for each axis: b for the batch, h for heads, r for rows, e for elements,
-    which come last. Of bools a mask says what stays; what does not becomes ``fill``.
+    An order has a letter for each axis: b for the batch, which there may not be, h for heads, r for
+    rows, e for elements, which come last. A mask has all axes, or the last ones. Of bools it says
+    what stays; what does not becomes ``fill``.
     """
 
     scale: float = 1.0
@@ -274,15 +275,16 @@ class SoftmaxAttention(Operator):
     orders: tuple[str, ...] = ("bhre", "bhre", "bhre", "bhre")
 
     def __post_init__(self) -> None:
-        allowed = {"bhre", "brhe", "rbhe", "hbre", "hrbe", "rhbe"}
+        allowed = {"bhre", "brhe", "rbhe", "hbre", "hrbe", "rhbe", "hre", "rhe"}
         if len(self.orders) != 4 or not allowed.issuperset(self.orders):
             raise UnsupportedOperator(f"SoftmaxAttention has no orders {self.orders}")
 
     def _standard(self, shape: Shape, which: int) -> Shape:
         """Batch, heads, rows and elements of y, q, k or v."""
-        if len(shape) != 4:
-            raise ShapeError("needs q, k and v with 4 axes")
-        return tuple(shape[self.orders[which].index(letter)] for letter in "bhre")
+        order = self.orders[which]
+        if len(shape) != len(order):
+            raise ShapeError(f"needs q, k and v with the axes {', '.join(self.orders[1:])}")
+        return tuple(shape[order.index(c)] if c in order else 1 for c in "bhre")
 
     def infer(
         self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None
@@ -298,9 +300,9 @@ class SoftmaxAttention(Operator):
         require_equal(keys[2], values[2])
         if mask is not None:
             scores = (*queries[:3], keys[2])
-            if mask.rank != 4 or broadcast((mask.shape, scores)) != scores:
-                raise ShapeError("needs a mask with 4 axes that fit to the scores")
-            require_equal(mask.shape[3], keys[2])
+            if not 1 <= mask.rank <= 4 or broadcast((mask.shape, scores)) != scores:
+                raise ShapeError("needs a mask that fits to the scores")
+            require_equal(mask.shape[-1], keys[2])
         found = dict(zip("bhre", (*queries[:3], values[3]), strict=True))
         return TensorType(q.dtype, tuple(found[letter] for letter in self.orders[0]))
 
@@ -326,13 +328,14 @@ class SoftmaxAttention(Operator):
         queries, keys = self._standard(q.type.shape, 1), self._standard(k.type.shape, 2)
         sizes = Sizes((*queries[:3], keys[2], queries[3], self._standard(v.type.shape, 3)[3]))
         strides = (self._strides(o.type.shape, i) for i, o in enumerate((y, q, k, v)))
-        tensors = map(memory, (y, work, q, k, v))
-        arguments = (rule, sizes, *strides, *tensors, _tensor(mask))
-        return Call("sofie::softmax_attention", arguments, 2)
+        full = None if mask is None else ((1,) * (4 - mask.type.rank) + mask.type.shape)
+        tensors = (*map(memory, (y, work, q, k, v)), _tensor(mask, full))
+        return Call("sofie::softmax_attention", (rule, sizes, *strides, *tensors), 2)
 
     def _strides(self, shape: Shape, which: int) -> Sizes:
         order = self.orders[which]
-        return Sizes(tuple(product(shape[order.index(letter) + 1 :]) for letter in "bhr"))
+        behind = {letter: product(shape[i + 1 :]) for i, letter in enumerate(order)}
+        return Sizes(tuple(behind.get(letter, 0) for letter in "bhr"))
 
     def reference(self, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
         queries, keys, values = (self._turned(a, i) for i, a in enumerate((q, k, v), start=1))
@@ -342,11 +345,12 @@ class SoftmaxAttention(Operator):
         elif mask is not None:
             scores = scores + mask
         y = np.matmul(Softmax().reference(scores), values)
-        return np.ascontiguousarray(np.transpose(y, ["bhre".index(c) for c in self.orders[0]]))
+        letters = "bhre"[4 - y.ndim :]
+        return np.ascontiguousarray(np.transpose(y, [letters.index(c) for c in self.orders[0]]))
 
     def _turned(self, array: Array, which: int) -> Array:
         order = self.orders[which]
-        return np.transpose(array, [order.index(letter) for letter in "bhre"])
+        return np.transpose(array, [order.index(letter) for letter in "bhre" if letter in order])
 
 
 def _work(keys: Shape, values: Shape) -> Dim:

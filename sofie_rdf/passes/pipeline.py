@@ -9,7 +9,7 @@ from typing import TypeAlias
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.passes import convolutions, fuse, simplify, transposes
+from sofie_rdf.passes import attention, convolutions, fuse, simplify, transposes
 from sofie_rdf.passes.rewrite import BUG, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
@@ -19,14 +19,17 @@ Pass: TypeAlias = Callable[[Graph], Graph]
 logger = logging.getLogger("sofie_rdf")
 
 DEFAULT: tuple[Pass, ...] = (
-    simplify.remove_dead,
+    simplify.fold_sizes,
     simplify.fold_constants,
+    simplify.remove_dead,
     simplify.remove_neutral,
     simplify.remove_identities,
     # Rules look for values that are used once: what is there twice would hide them.
     simplify.merge_equal,
     simplify.merge_transposes,
     simplify.known_functions,
+    attention.inner_transposes,
+    attention.fuse_attention,
     transposes.move_transposes,
     simplify.remove_identities,
     fuse.fuse_layers,

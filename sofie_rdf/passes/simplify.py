@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from sofie_rdf.errors import SofieError
-from sofie_rdf.ir.builder import infer_node
+from sofie_rdf.ir.builder import infer_node, known_results
 from sofie_rdf.ir.dims import Dim, name_of, substitute
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import with_sizes
@@ -40,6 +40,7 @@ from sofie_rdf.reference import evaluate_node
 
 __all__ = [
     "fold_constants",
+    "fold_sizes",
     "known_functions",
     "merge_equal",
     "merge_transposes",
@@ -186,6 +187,32 @@ def fold_constants(graph: Graph) -> Graph:
         else:
             nodes.append(node)
     return _rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
+
+
+def fold_sizes(graph: Graph) -> Graph:
+    """Shape arithmetic whose result does not depend on the run is a constant."""
+    known: dict[str, Array] = dict(graph.constants)
+    constants = dict(graph.constants)
+    nodes = []
+    for node in graph.nodes:
+        types = [graph.types[i] if i else None for i in node.inputs]
+        values = [known.get(i) for i in node.inputs]
+        first = graph.types[node.outputs[0]]
+        found = dict(zip(node.outputs, known_results(node.op, types, values, first), strict=False))
+        found = {n: a for n, a in found.items() if a.shape == graph.types[n].shape}
+        known.update(found)
+        whole = all(graph.types[n].dtype.is_integer for n in node.outputs)
+        if whole and len(found) == len(node.outputs) and all(map(_is_numeric, found.values())):
+            for name, array in found.items():
+                constants[name] = _frozen(array.astype(graph.types[name].dtype.numpy))
+        else:
+            nodes.append(node)
+    return _rebuilt(graph, nodes, constants)
+
+
+def _is_numeric(array: Array) -> bool:
+    """Whether no element is a symbolic size."""
+    return array.dtype != object or all(isinstance(d, int | np.integer) for d in array.flat)
 
 
 def _decided(type_: TensorType, shape: Iterable[Dim]) -> Mapping[str, Dim]:

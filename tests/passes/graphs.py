@@ -33,6 +33,9 @@ class Net(Builder):
     def c(self, name: str, values: object) -> str:
         return self.constant(np.asarray(values, self.dtype.numpy), name)
 
+    def c64(self, name: str, values: object) -> str:
+        return self.constant(np.asarray(values, np.int64), name)
+
     def op(self, op: Operator, *inputs: str, name: str = "") -> str:
         outputs = (name,) if name else ()
         return self(op, *inputs, outputs=outputs, origin=Origin("net.onnx", name))

@@ -317,6 +317,24 @@ def test_a_rewrite_can_make_room_for_one_further_up() -> None:
     assert report.applied == {"even": 1, "strange": 1}
 
 
+def test_a_rule_makes_several_nodes() -> None:
+    @rule("Relu(Neg(x))")
+    def both(m: Match) -> Rewrite:
+        inner = m.made(Abs(), m.made(Neg(), "x"))
+        return m.becomes(Add(), inner, New("x", np.ones(1, np.float32)))
+
+    b = Net(N)
+    b.op(Neg(), b.op(Relu(), b.op(Neg(), "x"), name="y"), name="z")
+    graph = Rules("test", (both,))(b.graph("z", "y"))
+    verify(graph)
+    assert summary(graph) == [
+        "y_neg = Neg()(x)",
+        "y_abs = Abs()(y_neg)",
+        "y = Add()(y_abs, x_2)",
+        "z = Neg()(y)",
+    ]
+
+
 def test_rules_that_never_end_are_an_error() -> None:
     @rule("Relu(x)")
     def forth(m: Match) -> Rewrite:

@@ -13,6 +13,7 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.verify import verify
+from sofie_rdf.ops import layout
 from sofie_rdf.ops.elementwise import (
     Abs,
     Add,
@@ -45,6 +46,7 @@ from sofie_rdf.ops.elementwise import (
     Swish,
     Tanh,
 )
+from sofie_rdf.ops.indexing import Gather
 from sofie_rdf.ops.layout import (
     Concat,
     Dropout,
@@ -62,6 +64,7 @@ from sofie_rdf.ops.selection import NonZero
 from sofie_rdf.passes import simplify
 from sofie_rdf.passes.simplify import (
     fold_constants,
+    fold_sizes,
     known_functions,
     merge_equal,
     merge_transposes,
@@ -350,6 +353,26 @@ def test_integers_are_folded_as_integers() -> None:
     after = fold_constants(b.graph("y"))
     assert after.nodes == ()
     assert after.constants["y"].tolist() == [3.0, -3.0]
+
+
+# fold_sizes ---------------------------------------------------------------------------------------
+
+
+def test_sizes_that_are_numbers_are_constants() -> None:
+    b = Net(N, 3, 4)
+    last = b.op(Gather(), b.op(layout.Shape(), "x"), b.c64("i", 2))
+    root = b.op(Sqrt(), b.op(Cast(DType.FLOAT32), b.op(Mul(), last, last)))
+    before = b.graph(b.op(Div(), "x", root, name="y"))
+    after = remove_dead(fold_constants(fold_sizes(before)))
+    assert operators(after) == ["Div()"]
+    identical(before, after)
+
+
+def test_sizes_that_only_the_run_knows_stay() -> None:
+    b = Net(N, 3, 4)
+    first = b.op(Gather(), b.op(layout.Shape(), "x"), b.c64("i", 0))
+    before = b.graph(b.op(Mul(), first, first, name="y"))
+    assert summary(fold_sizes(before)) == summary(before)
 
 
 # merge_equal --------------------------------------------------------------------------------------

@@ -170,6 +170,7 @@ _MORE_FUSED: tuple[tuple[SoftmaxAttention, tuple[Shape, ...]], ...] = (
         SoftmaxAttention(0.5, -1e9, ("hbre", "rhbe", "hrbe", "brhe")),
         ((20, 3, N, 5), (3, M, N, 5), (N, M, 3, 2)),
     ),
+    (SoftmaxAttention(2.0, 1.0, ("rhe", "hre", "rhe", "hre")), ((N, 5, 4), (7, N, 4), (N, 7, 4))),
     (SoftmaxAttention(), ((2, 1, 4, 0), (2, 1, 3, 0), (2, 1, 3, 5))),
     (SoftmaxAttention(), ((2, 1, 4, 3), (2, 1, 0, 3), (2, 1, 0, 5))),
 )
@@ -180,9 +181,14 @@ def _fused(dtype: DType, full: bool) -> Iterator[Case]:
     for op, shapes in (*_FUSED, *(_MORE_FUSED if full else ())):
         inputs = tuple(TensorType(dtype, s) for s in shapes)
         yield Case(op, inputs, fills)
-        batch, heads, rows, _ = (shapes[0][op.orders[1].index(c)] for c in "bhre")
+        sizes = dict(zip(op.orders[1], shapes[0], strict=True))
         keys = shapes[1][op.orders[2].index("r")]
-        for mask in ((1, 1, 1, keys), (batch, heads, rows, keys), (batch, 1, 1, keys)):
+        full = *(sizes[c] for c in "bhr" if c in sizes), keys
+        for mask in (
+            (1,) * (len(full) - 1) + (keys,),
+            full,
+            (full[0], *(1 for _ in full[2:]), keys),
+        ):
             for kind in (dtype, DType.BOOL):
                 yield Case(op, (*inputs, TensorType(kind, mask)), fills)
 
