@@ -13,7 +13,7 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.ops import layout
+from sofie_rdf.ops.creation import Shape
 from sofie_rdf.ops.elementwise import (
     Abs,
     Add,
@@ -360,7 +360,7 @@ def test_integers_are_folded_as_integers() -> None:
 
 def test_sizes_that_are_numbers_are_constants() -> None:
     b = Net(N, 3, 4)
-    last = b.op(Gather(), b.op(layout.Shape(), "x"), b.c64("i", 2))
+    last = b.op(Gather(), b.op(Shape(), "x"), b.c64("i", 2))
     root = b.op(Sqrt(), b.op(Cast(DType.FLOAT32), b.op(Mul(), last, last)))
     before = b.graph(b.op(Div(), "x", root, name="y"))
     after = remove_dead(fold_constants(fold_sizes(before)))
@@ -370,7 +370,7 @@ def test_sizes_that_are_numbers_are_constants() -> None:
 
 def test_sizes_that_only_the_run_knows_stay() -> None:
     b = Net(N, 3, 4)
-    first = b.op(Gather(), b.op(layout.Shape(), "x"), b.c64("i", 0))
+    first = b.op(Gather(), b.op(Shape(), "x"), b.c64("i", 0))
     before = b.graph(b.op(Mul(), first, first, name="y"))
     assert summary(fold_sizes(before)) == summary(before)
 
