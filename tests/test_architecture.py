@@ -45,9 +45,9 @@ OWNERS = {
     "uproot": ("ir.rootfile",),
     "awkward": ("ir.rootfile",),
     "rich": ("cli", "bench"),
-    "torch": (),
+    "torch": ("bench",),
     "tensorflow": (),
-    "keras": (),
+    "keras": ("bench",),
     "h5py": (),
 }
 

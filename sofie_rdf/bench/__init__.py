@@ -1,15 +1,17 @@
-"""``sofie-rdf bench``: how fast networks run, beside onnxruntime.
+"""``sofie-rdf bench``: how fast networks run, beside other programs and the machine's limits.
 
     models      what is measured; networks: those that are built in
     measure     rounds, statistics, numbers compared
     ours        our Session as a contestant
-    peers       onnxruntime as a contestant; ort_api: by its C API
+    peers       what a peer is, and which there are: ort (ort_api: by its C API), torch_peer, ...
     cases       one network at one batch size
     dataframe   the loop of an RDataFrame
+    first       the time to the first result, and memory, in a new process
+    roofline    what the machine can do, what a network needs, the least time that follows
     machine     where it was measured
-    progress, report, command
+    progress, report, markdown, plot, command
 
-A new peer is a `measure.Contestant` for each way to call it, listed in `peers`.
+A new peer is a class with the methods of `peers.Peer`, listed in `peers.all_peers`.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ _EXAMPLES = """\
 examples:
   sofie-rdf bench                             three dense networks, and loops of RDataFrame
   sofie-rdf bench mlp200x5 --batch 1,16,64    one of them
-  sofie-rdf bench mine.onnx --json mine.json  a file; random inputs, free axes that are no batch: 16
+  sofie-rdf bench mine.onnx --json mine.json  a file, with random inputs
+  sofie-rdf bench models/ --size n_pf=25      all files in a folder; axes named n_pf are 25
+  sofie-rdf bench all --json all.json --plot all.png
+  sofie-rdf bench --from all.json --markdown  what was measured before, as a table for a document
   sofie-rdf bench --list                      what is built in
 
-exit codes: 0 measured   1 wrong numbers, or a model that does not run"""
+exit codes: 0 measured   1 wrong numbers, or a model that does not run   2 wrong usage"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -35,15 +40,41 @@ def add_arguments(parser: ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="built-in networks or .onnx files (default: linear50x10 mlp200x5 higgs)",
+        help="built-in networks, .onnx files, folders of them, or `all` that is built in "
+        "(default: linear50x10 mlp200x5 higgs)",
     )
+    _add_sizes(parser)
+    _add_times(parser)
+    _add_choices(parser)
+    _add_results(parser)
+
+
+def _add_sizes(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         metavar="N,...",
         type=_counts,
-        default=(1, 64),
-        help="events in one call, where the model leaves that open (default: 1,64)",
+        help="events in one call, where the model leaves that open (default: 1,64; only 1 where "
+        "64 would take seconds)",
     )
+    parser.add_argument(
+        "--free",
+        metavar="N",
+        type=_count,
+        default=32,
+        help="the size of other axes that the model leaves open (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        metavar="NAME=N",
+        type=_size,
+        action="append",
+        default=[],
+        help="the size of the open axes of this name; `inspect` shows the names",
+    )
+
+
+def _add_times(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         metavar="N",
@@ -59,6 +90,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="how long each is called in a round (default: %(default)s)",
     )
     parser.add_argument(
+        "--limit",
+        metavar="S",
+        type=_seconds,
+        default=30.0,
+        help="no more rounds of a network after this time, but 3 (default: %(default)s)",
+    )
+    parser.add_argument(
         "--loop-seconds",
         metavar="S",
         type=_seconds,
@@ -72,9 +110,34 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=(1, 2),
         help="threads for the loops of RDataFrame (default: 1,2)",
     )
+
+
+def _add_choices(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--peers",
+        metavar="NAME,...",
+        type=_names,
+        help="only these beside onnxruntime, or `none` (default: all that are installed)",
+    )
     parser.add_argument("--no-dataframe", action="store_true", help="no loops of RDataFrame")
     parser.add_argument(
+        "--no-first", action="store_true", help="no new processes for the time to the first result"
+    )
+
+
+def _add_results(parser: ArgumentParser) -> None:
+    parser.add_argument(
         "--json", metavar="FILE", help="write everything, for programs; - for stdout"
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw it: .png, .svg or .pdf (needs matplotlib)"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        help="measure nothing, but show what --json has written",
     )
     parser.add_argument("--list", action="store_true", help="say which networks are built in")
 
@@ -95,6 +158,18 @@ def _count(text: str) -> int:
 def _counts(text: str) -> tuple[int, ...]:
     """``1,64`` as (1, 64), each once."""
     return tuple(dict.fromkeys(_count(part.strip()) for part in text.split(",")))
+
+
+def _size(text: str) -> tuple[str, int]:
+    """``n_pf=25`` as ("n_pf", 25)."""
+    name, equals, size = text.rpartition("=")
+    if not (name and equals):
+        raise ArgumentTypeError(f"{text!r} is not NAME=N")
+    return name, _count(size)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 def _seconds(text: str) -> float:

@@ -2,51 +2,89 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sofie_rdf.bench import machine, report
+from sofie_rdf.bench import machine, report, roofline
 from sofie_rdf.bench.cases import Case, measure_case
 from sofie_rdf.bench.dataframe import Loop, fits, measure_loop
-from sofie_rdf.bench.models import BUILT_IN, USUAL, Candidate, candidate
-from sofie_rdf.bench.peers import import_onnxruntime
+from sofie_rdf.bench.first import measure_first
+from sofie_rdf.bench.markdown import markdown
+from sofie_rdf.bench.measure import Plan
+from sofie_rdf.bench.models import (
+    BUILT_IN,
+    USUAL,
+    Candidate,
+    FreeSizes,
+    candidates,
+    task_for,
+)
+from sofie_rdf.bench.ort import import_onnxruntime
+from sofie_rdf.bench.peers import REFERENCE, Peer, all_peers
 from sofie_rdf.bench.progress import Bar
-from sofie_rdf.errors import ModelError, SofieError
+from sofie_rdf.bench.results import Results
+from sofie_rdf.errors import InputError, ModelError, SofieError, nearest
 from sofie_rdf.runtime.interpreter import import_root
 
 __all__ = ["run"]
 
 T = TypeVar("T")
-_FORMAT = 1
 
 
-@dataclass
-class _Results:
-    """What has been measured so far."""
+@dataclass(frozen=True)
+class _Job:
+    candidate: Candidate
+    batches: tuple[int, ...]
+    loops: bool
 
-    cases: list[Case] = field(default_factory=list)
-    loops: list[Loop] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class _Course:
+    """What is measured, and how."""
+
+    arguments: Namespace
+    peers: Sequence[Peer]
+    results: Results
+    bar: Bar
 
     def add(self, to: list[T], measured: Callable[[], T], model: str) -> None:
         """One more, or why there is none: the others are still worth measuring."""
         try:
             to.append(measured())
         except SofieError as error:
-            self.errors.append(str(error.at(model)))
+            self.results.errors.append(str(error.at(model)))
+        except Exception as error:  # A bug, by which the results of an hour must not be lost.
+            self.results.errors.append(f"{model}: {type(error).__name__}: {error}")
 
+    def job(self, job: _Job) -> None:
+        """All batch sizes of a network, and its loop."""
+        name, results = job.candidate.name, self.results
+        for i, batch in enumerate(job.batches):
+            self.bar.step(f"{name}, batch {batch}")
+            self.add(results.cases, partial(self._case, job.candidate, batch, not i), name)
+        if job.loops:
+            self.bar.step(f"{name}, RDataFrame")
+            self.add(results.loops, partial(self._loop, job.candidate), name)
 
-@dataclass(frozen=True)
-class _Plan:
-    candidate: Candidate
-    batches: tuple[int, ...]
-    loops: bool
+    def _case(self, candidate: Candidate, batch: int, is_first: bool) -> Case:
+        given = self.arguments
+        task = task_for(candidate, batch, FreeSizes(dict(given.size), given.free))
+        plan = Plan(given.rounds, given.seconds, given.limit)
+        case = measure_case(task, batch, self.peers, plan, self.bar.tick)
+        if given.no_first or not is_first:
+            return case
+        return replace(case, first=measure_first(task))
+
+    def _loop(self, candidate: Candidate) -> Loop:
+        given = self.arguments
+        # A loop is long: a few say as much as many short rounds.
+        rounds = max(min(given.rounds, 5), given.rounds // 10)
+        return measure_loop(candidate, given.threads, rounds, given.loop_seconds, self.bar.tick)
 
 
 def run(arguments: Namespace) -> int:
@@ -54,63 +92,80 @@ def run(arguments: Namespace) -> int:
     if arguments.list:
         report.show([report.list_table([make() for make in BUILT_IN.values()])])
         return 0
-    import_onnxruntime()
-    import_root()
-    chosen = [candidate(text) for text in arguments.models or USUAL]
-    _ensure_writable(arguments.json)
-    described = machine.describe()
-    results = _measure(chosen, arguments)
-    described["load_after"] = machine.load()
-    _write_json(arguments, described, results)
-    if arguments.json != "-":
-        _show(described, results)
+    for file in (arguments.json, arguments.plot):
+        _ensure_writable(file)
+    if arguments.plot:
+        from sofie_rdf.bench import plot
+
+        plot.ensure_possible(arguments.plot)
+    results = Results.read(arguments.source) if arguments.source else _measure(arguments)
+    _publish(results, arguments)
     for error in results.errors:
         report.complain(error)
     return int(bool(results.errors))
 
 
-def _measure(chosen: Sequence[Candidate], arguments: Namespace) -> _Results:
-    results = _Results()
-    plans: list[_Plan] = []
-    for one in chosen:
-        results.add(plans, partial(_plan, one, arguments), one.name)
-    with Bar(sum(len(plan.batches) + plan.loops for plan in plans)) as bar:
-        for plan in plans:
-            one = plan.candidate
-            for batch in plan.batches:
-                bar.step(f"{one.name}, batch {batch}")
-                results.add(results.cases, partial(_case, one, batch, arguments, bar), one.name)
-            if plan.loops:
-                bar.step(f"{one.name}, RDataFrame")
-                results.add(results.loops, partial(_loop, one, arguments, bar), one.name)
+def _measure(arguments: Namespace) -> Results:
+    import_onnxruntime()
+    import_root()
+    peers = _peers(arguments.peers)
+    chosen = candidates(arguments.models or USUAL)
+    options = {name: getattr(arguments, name) for name in _OPTIONS}
+    described = machine.describe(
+        {peer.name: peer.version() for peer in peers if not peer.absence()}
+    )
+    results = Results(described, options, roofline.measure())
+    jobs: list[_Job] = []
+    with Bar() as bar:
+        course = _Course(arguments, peers, results, bar)
+        for one in chosen:
+            course.add(jobs, partial(_job, one, arguments), one.name)
+        bar.steps = sum(len(job.batches) + job.loops for job in jobs)
+        for job in jobs:
+            course.job(job)
+    results.machine["load_after"] = machine.load()
     return results
 
 
-def _plan(one: Candidate, arguments: Namespace) -> _Plan:
+_OPTIONS = ("batch", "free", "size", "rounds", "seconds", "limit", "loop_seconds", "threads")
+
+
+def _peers(wanted: Sequence[str] | None) -> list[Peer]:
+    """All that are known, or those that are wanted; the reference is always among them."""
+    known = {peer.name: peer for peer in all_peers()}
+    if wanted is None:
+        return list(known.values())
+    for name in wanted:
+        if name not in known and name != "none":
+            raise InputError(
+                f"there is no peer {name!r}",
+                remedy=nearest(name, known) or f"There are {', '.join(known)}",
+            )
+    return [peer for name, peer in known.items() if name in wanted or peer is REFERENCE]
+
+
+def _job(one: Candidate, arguments: Namespace) -> _Job:
     loops = not arguments.no_dataframe and fits(one.model.graph)
-    return _Plan(one, one.batches(arguments.batch), loops)
-
-
-def _case(one: Candidate, batch: int, arguments: Namespace, bar: Bar) -> Case:
-    return measure_case(one, batch, arguments.rounds, arguments.seconds, bar.tick)
-
-
-def _loop(one: Candidate, arguments: Namespace, bar: Bar) -> Loop:
-    # A loop is long: a few say as much as many short rounds.
-    rounds = max(min(arguments.rounds, 5), arguments.rounds // 10)
-    return measure_loop(one, arguments.threads, rounds, arguments.loop_seconds, bar.tick)
+    free = FreeSizes(dict(arguments.size), arguments.free)
+    return _Job(one, one.batches(arguments.batch, free), loops)
 
 
 # Output -------------------------------------------------------------------------------------------
 
 
-def _show(described: dict[str, Any], results: _Results) -> None:
-    parts = [report.machine_line(described)]
-    if results.cases:
-        parts.append(report.case_table(results.cases))
-    if results.loops:
-        parts.append(report.loop_table(results.loops))
-    report.show(parts)
+def _publish(results: Results, arguments: Namespace) -> None:
+    if arguments.json == "-":
+        sys.stdout.write(results.text())
+    elif arguments.json:
+        Path(arguments.json).write_text(results.text())
+    if arguments.plot:
+        from sofie_rdf.bench import plot
+
+        plot.draw(results, arguments.plot)
+    if arguments.markdown:
+        sys.stdout.write(markdown(results))
+    elif arguments.json != "-":
+        report.show(report.tables(results))
 
 
 def _ensure_writable(file: str | None) -> None:
@@ -121,25 +176,3 @@ def _ensure_writable(file: str | None) -> None:
                 pass
         except OSError as error:
             raise ModelError(f"cannot be written: {error.strerror}", place=file) from error
-
-
-def _write_json(arguments: Namespace, described: dict[str, Any], results: _Results) -> None:
-    if not arguments.json:
-        return
-    whole = {
-        "format": _FORMAT,
-        "machine": described,
-        "options": {
-            name: getattr(arguments, name)
-            for name in ("batch", "rounds", "seconds", "loop_seconds", "threads")
-        },
-        "cases": [case.to_json() for case in results.cases],
-        "loops": [loop.to_json() for loop in results.loops],
-        "errors": results.errors,
-        "ok": not results.errors,
-    }
-    text = json.dumps(whole, indent=2) + "\n"
-    if arguments.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(arguments.json).write_text(text)

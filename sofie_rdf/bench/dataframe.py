@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.bench import peers
 from sofie_rdf.bench.measure import (
     Contestant,
     Deviation,
+    Plan,
     Spread,
     Tick,
     calls_for,
@@ -22,8 +22,9 @@ from sofie_rdf.bench.measure import (
     in_rounds,
     per_call,
 )
-from sofie_rdf.bench.models import Candidate, feeds_for
-from sofie_rdf.bench.peers import Form
+from sofie_rdf.bench.models import Candidate, empty_task, task_for
+from sofie_rdf.bench.ort import OrtRun
+from sofie_rdf.bench.peers import REFERENCE, Form
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.dims import evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
@@ -50,6 +51,12 @@ class Run:
     def network(self) -> float:
         """What the column costs: the loop without the loop that has no network in it."""
         return self.scored.median - self.alone.median
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Run:
+        names = ("us_per_event", "cpu_us_per_event", "loop_alone_us")
+        scored, cpu, alone = (Spread.from_json(read[name], 1e-6) for name in names)
+        return cls(read["threads"], scored, cpu, alone)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,13 @@ class Loop:
             "onnxruntime": {f.name: f.to_json() for f in self.forms},
             "best": self.best.name,
         }
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Loop:
+        runs = (Run.from_json(run) for run in read["threads"])
+        forms = (Form.from_json(name, form) for name, form in read["onnxruntime"].items())
+        deviation = Deviation(**read["deviation"])
+        return cls(read["model"], read["events"], tuple(runs), tuple(forms), deviation)
 
     def _run(self, run: Run) -> dict[str, Any]:
         return {
@@ -196,8 +210,8 @@ def measure_loop(
     deviation = _check(candidate, _Frame(model, _CHECKED, 1))
     events = _events_for(model, seconds * max(threads))
     frames = {k: _Frame(model, events, k) for k in threads}
-    feeds = feeds_for(model.graph, 1)
-    theirs, empty = peers.forms(candidate.source, feeds), peers.empty_forms(feeds)
+    task = task_for(candidate, 1)
+    theirs, empty = dict(REFERENCE.forms(task)), dict(REFERENCE.forms(empty_task(task)))
     jobs: dict[str, Callable[[], tuple[float, float]]] = {}
     for k, frame in frames.items():
         for column in ("alone", "score"):
@@ -205,7 +219,7 @@ def measure_loop(
             jobs[f"{column} {k}"] = partial(frame.seconds, column)
     jobs |= _calls({f"ort {n}": c for n, c in theirs.items()}, seconds / 20)
     jobs |= _calls({f"empty {n}": c for n, c in empty.items()}, seconds / 20)
-    found = in_rounds(jobs, rounds, tick)
+    found = in_rounds(jobs, Plan(rounds, seconds), tick)
     wall = {name: Spread(tuple(w for w, _ in pairs)) for name, pairs in found.items()}
     runs = (_run(k, events, found) for k in threads)
     forms = (Form(n, wall[f"ort {n}"], wall[f"empty {n}"], deviation) for n in theirs)
@@ -243,7 +257,7 @@ def _check(candidate: Candidate, frame: _Frame) -> Deviation:
     """The column beside onnxruntime, event by event."""
     name = candidate.model.graph.inputs[0]
     features, scores = frame.arrays()
-    session = peers.OrtRun(candidate.source, {name: features[:1]})
+    session = OrtRun(candidate.source, {name: features[:1]})
     events = np.split(features, len(features))
     expected = np.concatenate([session.evaluate({name: x})[0].reshape(-1) for x in events])
     found = compare([scores], [expected])

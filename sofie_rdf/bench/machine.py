@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from sofie_rdf.bench import peers
-from sofie_rdf.runtime.interpreter import import_root, instruction_set
+from sofie_rdf.runtime.cpu import instruction_set
+from sofie_rdf.runtime.interpreter import import_root
 
 __all__ = ["cpu_name", "describe", "load"]
 
 
-def describe() -> dict[str, Any]:
-    """The machine and the versions, as JSON."""
+def describe(peers: Mapping[str, str]) -> dict[str, Any]:
+    """The machine and the versions, those of the peers too, as JSON."""
     import sofie_rdf
 
     return {
@@ -28,7 +29,7 @@ def describe() -> dict[str, Any]:
         "versions": {
             "sofie_rdf": sofie_rdf.__version__,
             "ROOT": str(import_root().gROOT.GetVersion()),
-            "onnxruntime": peers.version(),
+            **peers,
             "onnx": _installed("onnx"),
             "numpy": _installed("numpy"),
             "Python": platform.python_version(),

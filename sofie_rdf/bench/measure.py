@@ -17,6 +17,7 @@ from sofie_rdf.ir.types import Array
 __all__ = [
     "Contestant",
     "Deviation",
+    "Plan",
     "Spread",
     "Tick",
     "alternate",
@@ -77,45 +78,67 @@ class Spread:
             "rounds": [r / unit for r in self.rounds],
         }
 
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any], unit: float = 1.0) -> Spread:
+        return cls(tuple(r * unit for r in read["rounds"]))
+
 
 # Time ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long is measured: rounds, the seconds of each contestant in one of them, and in all.
+
+    When the seconds ``in_all`` are over, no round begins any more, but ``_FEWEST`` are done.
+    """
+
+    rounds: int
+    seconds: float
+    in_all: float = 1e9
+
+
+_FEWEST = 3
+
+
 def in_rounds(
-    jobs: Mapping[str, Callable[[], T]], rounds: int, tick: Tick = lambda _: None
+    jobs: Mapping[str, Callable[[], T]], plan: Plan, tick: Tick = lambda _: None
 ) -> dict[str, list[T]]:
     """Every job once, then every job once more, and so on: what each gave, round by round.
 
     What slows the machine down for a while slows all of them. ``tick`` is told which part is done.
     """
     found: dict[str, list[T]] = {name: [] for name in jobs}
+    start = perf_counter()
     with _no_garbage_collection():
-        for done in range(1, rounds + 1):
+        for done in range(1, plan.rounds + 1):
             for name, job in jobs.items():
                 found[name].append(job())
-            tick(done / rounds)
+            over = (perf_counter() - start) / plan.in_all
+            tick(min(1.0, max(over, done / plan.rounds)))
+            if over >= 1 and done >= _FEWEST:
+                break
     return found
 
 
 def alternate(
-    contestants: Mapping[str, Contestant],
-    rounds: int,
-    seconds: float,
-    tick: Tick = lambda _: None,
+    contestants: Mapping[str, Contestant], plan: Plan, tick: Tick = lambda _: None
 ) -> dict[str, Spread]:
-    """Seconds for each call: in every round, each contestant is called for about ``seconds``."""
-    jobs = {name: per_call(c, calls_for(c, seconds)) for name, c in contestants.items()}
-    return {name: Spread(tuple(s)) for name, s in in_rounds(jobs, rounds, tick).items()}
+    """Seconds for each call of each contestant."""
+    jobs = {name: per_call(c, calls_for(c, plan.seconds)) for name, c in contestants.items()}
+    return {name: Spread(tuple(s)) for name, s in in_rounds(jobs, plan, tick).items()}
 
 
 def per_call(contestant: Contestant, calls: int) -> Callable[[], float]:
     """The job that takes the time of one call as the mean of ``calls``.
 
     One more call comes first and does not count: the caches still hold another contestant's data.
+    In a call so long that it is the only one, filling them takes no time to speak of.
     """
 
     def job() -> float:
-        contestant.seconds(1)
+        if calls > 1:
+            contestant.seconds(1)
         return contestant.seconds(calls) / calls
 
     return job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,35 @@ import numpy as np
 from sofie_rdf import frontends
 from sofie_rdf.bench.networks import NETWORKS, dense
 from sofie_rdf.errors import InputError, ModelError, UnsupportedFormat, nearest
-from sofie_rdf.ir.dims import Size
+from sofie_rdf.ir.dims import Size, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType, concrete
 from sofie_rdf.model import Model, from_onnx
 
-__all__ = ["BUILT_IN", "USUAL", "Candidate", "candidate", "feeds_for", "identity", "sizes_for"]
+__all__ = [
+    "BUILT_IN",
+    "USUAL",
+    "Candidate",
+    "FreeSizes",
+    "Task",
+    "candidate",
+    "candidates",
+    "empty_task",
+    "identity",
+    "task_for",
+]
 
-FREE_AXIS = 16
+
+# Events in a large batch, and multiplications that take a core less than a second.
+_MANY, _BEARABLE = 64, 3e10
+
+
+@dataclass(frozen=True)
+class FreeSizes:
+    """The sizes of axes that a model leaves open and that are no batch: by name, or ``other``."""
+
+    named: Mapping[str, int] = field(default_factory=dict)
+    other: int = 32
 
 
 @dataclass(frozen=True)
@@ -35,13 +56,36 @@ class Candidate:
     def model(self) -> Model:
         return from_onnx(self.source, name=self.name if isinstance(self.source, bytes) else "")
 
-    def batches(self, wanted: Sequence[int]) -> tuple[int, ...]:
-        """Those that are wanted, or the one that the file has fixed."""
+    def batches(self, wanted: Sequence[int] | None, free: FreeSizes) -> tuple[int, ...]:
+        """Those that are wanted, or the one that the file has fixed; else 1 and usually 64."""
         graph = self.model.graph
-        if _batch_symbols(graph):
+        if not _batch_symbols(graph):
+            first = [graph.types[name].shape for name in graph.inputs]
+            return (next((d for s in first for d in s[:1] if isinstance(d, int)), 1),)
+        if wanted:
             return tuple(wanted)
-        first = [graph.types[name].shape for name in graph.inputs]
-        return (next((d for s in first for d in s[:1] if isinstance(d, int)), 1),)
+        sizes = dict.fromkeys(graph.data_symbols, 1) | _sizes_for(graph, _MANY, free)
+        return (1, _MANY) if evaluate(graph.multiply_adds, sizes) < _BEARABLE else (1,)
+
+
+def candidates(texts: Iterable[str]) -> list[Candidate]:
+    """What these name, each once: ``all``, built-in networks, ONNX files, folders with some."""
+    found: dict[str, None] = {}
+    for text in texts:
+        found.update(dict.fromkeys(_expanded(text)))
+    return [candidate(text) for text in found]
+
+
+def _expanded(text: str) -> Iterable[str]:
+    if text == "all":
+        return BUILT_IN
+    folder = Path(text)
+    if text in BUILT_IN or not folder.is_dir():
+        return (text,)
+    files = [str(file) for file in sorted(folder.glob("*.onnx"))]
+    if not files:
+        raise ModelError("is a folder without .onnx files", place=text)
+    return files
 
 
 def candidate(text: str) -> Candidate:
@@ -110,10 +154,32 @@ def identity(feeds: Mapping[str, Array]) -> bytes:
 # Inputs -------------------------------------------------------------------------------------------
 
 
-def sizes_for(graph: Graph, batch: int) -> dict[str, int]:
-    """First axes have the size of the batch, all others that are free 16."""
+@dataclass(frozen=True)
+class Task:
+    """A network and the inputs on which it is evaluated; all contestants get the same."""
+
+    candidate: Candidate
+    sizes: Mapping[str, int]
+    feeds: Mapping[str, Array]
+
+
+def task_for(candidate: Candidate, batch: int, free: FreeSizes = FreeSizes()) -> Task:
+    """First axes have the size of the batch; inputs are random, the same ones every time."""
+    graph = candidate.model.graph
+    sizes = _sizes_for(graph, batch, free)
+    return Task(candidate, sizes, _feeds_for(graph, sizes))
+
+
+def empty_task(task: Task) -> Task:
+    """The same inputs for a model that gives them back."""
+    return Task(Candidate("identity", "", identity(task.feeds)), {}, task.feeds)
+
+
+def _sizes_for(graph: Graph, batch: int, free: FreeSizes) -> dict[str, int]:
     first = _batch_symbols(graph)
-    return {name: batch if name in first else FREE_AXIS for name in graph.symbols}
+    return {
+        name: free.named.get(name, batch if name in first else free.other) for name in graph.symbols
+    }
 
 
 def _batch_symbols(graph: Graph) -> frozenset[str]:
@@ -121,9 +187,9 @@ def _batch_symbols(graph: Graph) -> frozenset[str]:
     return frozenset(str(d) for shape in shapes for d in shape[:1] if isinstance(d, Size))
 
 
-def feeds_for(graph: Graph, batch: int, seed: int = 2) -> dict[str, Array]:
-    """Random inputs: normal where they are floating-point, else 0 and 1."""
-    random, sizes = np.random.default_rng(seed), sizes_for(graph, batch)
+def _feeds_for(graph: Graph, sizes: Mapping[str, int], seed: int = 2) -> dict[str, Array]:
+    """Normal where they are floating-point, else 0 and 1."""
+    random = np.random.default_rng(seed)
     return {name: _random(graph.types[name], name, sizes, random) for name in graph.inputs}
 
 
@@ -133,7 +199,7 @@ def _random(type_: TensorType, name: str, sizes: Mapping[str, int], random: Any)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"input {name!r} is {type_}; which sizes its axes may have is not known",
-            remedy="Fix them in the file",
+            remedy="Give them by --size NAME=N",
         ) from error
     if type_.dtype.is_float:
         return np.asarray(random.normal(size=shape)).astype(type_.dtype.numpy)

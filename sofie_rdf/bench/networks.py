@@ -198,7 +198,9 @@ def _deep_sets() -> bytes:
     value = net.add("Relu", net.projection("x", 4, 64))
     value = net.add("Relu", net.projection(value, 64, 64))
     value = net.add("ReduceSum", value, net.sizes(1), keepdims=0)
-    value = net.add("Relu", net.linear(value, 64, 64))
+    # Sums are 30 times as large as what they are of.
+    weights = net.weights(64, 64, fan_in=64 * 30**2)
+    value = net.add("Relu", net.add("Gemm", value, weights, net.offsets(64), transB=1))
     value = net.add("Sigmoid", net.linear(value, 64, 1))
     return net.finish(value, ("N", 30, 4), ("N", 1))
 

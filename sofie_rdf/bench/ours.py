@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["OurCall", "OurPython", "stopwatch"]
 _SECONDS = ctypes.CFUNCTYPE(
     ctypes.c_double,
     ctypes.c_void_p,
+    ctypes.c_void_p,
     ctypes.c_size_t,
     ctypes.c_void_p,
     ctypes.c_void_p,
@@ -36,8 +38,10 @@ def stopwatch() -> str:
 class OurCall:
     """`Session::infer` into the caller's memory, in a C++ loop: what an event loop does."""
 
-    def __init__(self, model: Model, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> None:
-        graph, compiled = model.graph, model.compiled
+    def __init__(
+        self, compiled: Compiled, feeds: Mapping[str, Array], sizes: Mapping[str, int]
+    ) -> None:
+        graph = compiled.graph
         compiled.infer(feeds, sizes)  # Raises what would end the process in the C++ loop.
         self._in = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
         self._out = compiled.buffers(sizes)
@@ -47,10 +51,12 @@ class OurCall:
         self._compiled = compiled  # Keeps the weights alive.
         self._session = compiled.entries["create"](compiled.weights)
         weakref.finalize(self, compiled.entries["destroy"], self._session)
-        self._timer = _timer(compiled)
+        self._call = ctypes.cast(compiled.entries["call"], ctypes.c_void_p)
+        self._timer = _timer()
 
     def seconds(self, calls: int) -> float:
-        return float(self._timer(self._session, calls, self._sizes, *self._pointers))
+        arguments = self._session, calls, self._sizes, *self._pointers
+        return float(self._timer(self._call, *arguments))
 
     def outputs(self) -> list[Array]:
         compiled = self._compiled
@@ -58,17 +64,10 @@ class OurCall:
         return [found[name] for name in compiled.graph.outputs]
 
 
-def _timer(compiled: Compiled) -> Any:
-    namespace = compiled.emission.namespace
+@cache
+def _timer() -> Any:
     declare(stopwatch())
-    declare(
-        f"namespace {namespace} {{\n"
-        "std::uintptr_t seconds_address()\n{\n"
-        "   return reinterpret_cast<std::uintptr_t>("
-        "&sofie::bench::session_seconds<Entry, Infer>);\n"
-        f"}}\n}} // namespace {namespace}\n"
-    )
-    return _SECONDS(int(getattr(import_root(), namespace).seconds_address()))
+    return _SECONDS(int(import_root().sofie.bench.session_seconds_address()))
 
 
 class OurPython:

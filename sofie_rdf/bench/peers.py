@@ -1,150 +1,188 @@
-"""onnxruntime as a contestant, in each form in which it can be called."""
+"""The other programs that evaluate the same network, and what was found of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
+from sofie_rdf.bench.measure import Contestant, Deviation, Spread, compare
+from sofie_rdf.bench.models import Task, empty_task
+from sofie_rdf.bench.ort import Onnxruntime
+from sofie_rdf.errors import ModelError
 
-from sofie_rdf.bench.measure import Contestant, Deviation, Spread, python_seconds
-from sofie_rdf.bench.models import identity
-from sofie_rdf.errors import InputError, MissingDependency
-from sofie_rdf.ir.types import Array
+__all__ = [
+    "REFERENCE",
+    "Form",
+    "Peer",
+    "Ready",
+    "Rival",
+    "all_peers",
+    "check",
+    "contestants",
+    "prepare",
+]
 
-__all__ = ["Form", "OrtBinding", "OrtRun", "forms", "import_onnxruntime", "results", "version"]
+
+class Peer(Protocol):
+    """A program that may be installed. What it needs is imported when it is called first.
+
+    ``overhead`` says whether a call costs something that is no part of the network.
+    """
+
+    name: str
+    overhead: bool
+
+    def absence(self) -> str:
+        """Why it cannot be used here; empty if it can."""
+
+    def version(self) -> str:
+        """Of what is installed."""
+
+    def forms(self, task: Task) -> Iterator[tuple[str, Contestant]]:
+        """Each way to call it, by name. What it raises is the reason why it does not take part."""
 
 
-def import_onnxruntime() -> Any:
-    """The onnxruntime module; `MissingDependency` without it."""
+# Its numbers must be ours, or nothing is timed.
+REFERENCE = Onnxruntime()
+
+
+def all_peers() -> list[Peer]:
+    """Every peer that this tool knows, installed or not."""
+    from sofie_rdf.bench.keras_peer import Keras
+    from sofie_rdf.bench.native import BySystemCompiler
+    from sofie_rdf.bench.sofie_package import SofiePackage
+    from sofie_rdf.bench.torch_peer import Torch
+
+    return [REFERENCE, BySystemCompiler(), SofiePackage(), Torch(), Keras()]
+
+
+# Before the measurement ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A peer that is ready to be timed, or the reason why it does not take part."""
+
+    name: str
+    forms: Mapping[str, Contestant]
+    empty: Mapping[str, Contestant]
+    deviations: Mapping[str, Deviation]
+    absent: str = ""
+
+
+def prepare(peer: Peer, task: Task, ours: Mapping[str, Contestant]) -> Ready:
+    """Its forms for this task, whose numbers are ours; and those of a network that does nothing."""
+    absent = peer.absence()
+    if absent:
+        return Ready(peer.name, {}, {}, {}, absent)
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependency(
-            "bench compares with onnxruntime, which is not installed",
-            remedy="pip install onnxruntime",
-        ) from error
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
+        forms = dict(peer.forms(task))
+        deviations = check(task.candidate.name, ours, forms, peer.name)
+        empty = dict(peer.forms(empty_task(task))) if peer.overhead else {}
+    except Exception as error:  # Other programs raise what they like.
+        if peer is REFERENCE:
+            raise
+        return Ready(peer.name, {}, {}, {}, _reason(error))
+    return Ready(peer.name, forms, empty, deviations)
 
 
-def version() -> str:
-    return str(import_onnxruntime().__version__)
+def check(
+    model: str, ours: Mapping[str, Contestant], theirs: Mapping[str, Contestant], peer: str
+) -> dict[str, Deviation]:
+    """Each form's largest deviation from any of ours; `ModelError` where it is not rounding."""
+    for contestant in (*ours.values(), *theirs.values()):
+        contestant.seconds(1)
+    found: dict[str, Deviation] = {}
+    for name, their in theirs.items():
+        for our_name, our in ours.items():
+            one = compare(our.outputs(), their.outputs())
+            if one.problem:
+                raise ModelError(
+                    f"the numbers of sofie_rdf ({our_name}) and {peer} ({name}) are not the "
+                    f"same, so nothing is timed: {one.problem}",
+                    place=model,
+                    remedy="Please report it",
+                )
+            found[name] = max(found.get(name, one), one, key=lambda d: d.largest)
+    return found
 
 
-# Ways to call it ----------------------------------------------------------------------------------
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0] if isinstance(error, ModelError) else f"{type(error).__name__}: {lines[0]}"
 
 
-def _session(source: Path | bytes) -> Any:
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        given = source if isinstance(source, bytes) else str(source)
-        return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each status, with no base of its own.
-        raise _refusal(error) from error
-
-
-def _refusal(error: Exception) -> InputError:
-    return InputError(f"onnxruntime refuses: {str(error).strip()}")
-
-
-class OrtRun:
-    """``session.run(None, feeds)``: NumPy arrays in, new NumPy arrays out."""
-
-    def __init__(self, source: Path | bytes, feeds: Mapping[str, Array]) -> None:
-        self._session, self._feeds = _session(source), dict(feeds)
-
-    def evaluate(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """The outputs for these inputs, in the order of the model."""
-        try:
-            return [np.asarray(o) for o in self._session.run(None, dict(feeds))]
-        except Exception as error:
-            raise _refusal(error) from error
-
-    def seconds(self, calls: int) -> float:
-        run, feeds = self._session.run, self._feeds
-        return python_seconds(lambda: run(None, feeds), calls)
-
-    def outputs(self) -> list[Array]:
-        return self.evaluate(self._feeds)
-
-
-class OrtBinding:
-    """``session.run_with_iobinding``: from and into memory that was bound once."""
-
-    def __init__(self, source: Path | bytes, feeds: Mapping[str, Array]) -> None:
-        self._session = _session(source)
-        self._binding = self._session.io_binding()
-        self._feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
-        self._results = [np.zeros_like(r) for r in results(source, feeds)]
-        for name, array in self._feeds.items():
-            self._binding.bind_input(name, *_memory(array))
-        for port, array in zip(self._session.get_outputs(), self._results, strict=True):
-            self._binding.bind_output(port.name, *_memory(array))
-        self._session.run_with_iobinding(self._binding)
-
-    def seconds(self, calls: int) -> float:
-        run, binding = self._session.run_with_iobinding, self._binding
-        return python_seconds(lambda: run(binding), calls)
-
-    def outputs(self) -> list[Array]:
-        return self._results
-
-
-def _memory(array: Array) -> tuple[Any, ...]:
-    return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
-
-
-def results(source: Path | bytes, feeds: Mapping[str, Array]) -> list[Array]:
-    """What onnxruntime computes, in the order of the model's outputs."""
-    return OrtRun(source, feeds).outputs()
-
-
-# All of them --------------------------------------------------------------------------------------
+# After it -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way to call onnxruntime: its time, and that of the same call without a network."""
+    """One way to call a peer: its time, and that of the same call without a network."""
 
     name: str
     times: Spread
-    overhead: Spread
+    overhead: Spread | None
     deviation: Deviation
 
     @property
     def net(self) -> float:
         """The median without that of the overhead; 0 where nothing is left."""
-        return max(0.0, self.times.median - self.overhead.median)
+        return max(0.0, self.times.median - (self.overhead.median if self.overhead else 0.0))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "us": self.times.to_json(1e-6),
-            "overhead_us": self.overhead.to_json(1e-6),
+            "overhead_us": self.overhead.to_json(1e-6) if self.overhead else None,
             "net_us": self.net * 1e6,
             "deviation": self.deviation.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, name: str, read: Mapping[str, Any]) -> Form:
+        overhead = read["overhead_us"]
+        return cls(
+            name,
+            Spread.from_json(read["us"], 1e-6),
+            Spread.from_json(overhead, 1e-6) if overhead else None,
+            Deviation(**read["deviation"]),
+        )
 
-def forms(source: Path | bytes, feeds: Mapping[str, Array]) -> dict[str, Contestant]:
-    """Every way to call onnxruntime that works here, by name."""
-    return dict(_forms(source, feeds))
+
+@dataclass(frozen=True)
+class Rival:
+    """A peer's times on one task, or the reason why there are none."""
+
+    name: str
+    forms: tuple[Form, ...]
+    absent: str = ""
+
+    @property
+    def best(self) -> Form:
+        """The fastest way to call it."""
+        return min(self.forms, key=lambda f: f.times.median)
+
+    @classmethod
+    def of(cls, ready: Ready, times: Mapping[str, Spread]) -> Rival:
+        """``times`` have the names that `contestants` gives."""
+        forms = (
+            Form(n, times[f"{ready.name} {n}"], times.get(f"{ready.name} empty {n}"), deviation)
+            for n, deviation in ready.deviations.items()
+        )
+        return cls(ready.name, tuple(forms), ready.absent)
+
+    def to_json(self) -> dict[str, Any]:
+        if self.absent:
+            return {"absent": self.absent}
+        return {"best": self.best.name, "forms": {f.name: f.to_json() for f in self.forms}}
+
+    @classmethod
+    def from_json(cls, name: str, read: Mapping[str, Any]) -> Rival:
+        forms = (Form.from_json(n, f) for n, f in read.get("forms", {}).items())
+        return cls(name, tuple(forms), read.get("absent", ""))
 
 
-def empty_forms(feeds: Mapping[str, Array]) -> dict[str, Contestant]:
-    """The same calls of a model that does nothing."""
-    return forms(identity(feeds), feeds)
-
-
-def _forms(source: Path | bytes, feeds: Mapping[str, Array]) -> Iterator[tuple[str, Contestant]]:
-    from sofie_rdf.bench import ort_api
-
-    if ort_api.available():
-        yield "C API", ort_api.OrtCall(source, feeds, results(source, feeds))
-    yield "binding", OrtBinding(source, feeds)
-    yield "run", OrtRun(source, feeds)
+def contestants(ready: Ready) -> dict[str, Contestant]:
+    """All that are to be timed, under the names that `Rival.of` knows."""
+    forms = {f"{ready.name} {n}": c for n, c in ready.forms.items()}
+    return forms | {f"{ready.name} empty {n}": c for n, c in ready.empty.items()}

@@ -17,13 +17,14 @@ _PATIENCE = 2.0
 
 
 class Bar:
-    """``with Bar(steps) as bar: bar.step("first"); bar.tick(0.5) ...``
+    """``with Bar() as bar: bar.steps = 3; bar.step("first"); bar.tick(0.5) ...``
 
     Nothing is shown in the first two seconds, and never where the stream is no terminal.
     """
 
-    def __init__(self, steps: int) -> None:
-        self._steps, self._done, self._part, self._label = steps, -1, 0.0, ""
+    def __init__(self) -> None:
+        self.steps = 0
+        self._done, self._part, self._label = -1, 0.0, ""
         self._start = perf_counter()
         self._progress: Any = None
         self._task: Any = None
@@ -70,4 +71,4 @@ class Bar:
             auto_refresh=False,
         )
         self._progress.start()
-        self._task = self._progress.add_task(self._label, total=self._steps)
+        self._task = self._progress.add_task(self._label, total=self.steps)

@@ -23,13 +23,18 @@ double seconds_of(std::size_t calls, Call call)
    return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// `Infer::run` calls `infer` of the Session in this handle with the right types.
-template <class Entry, class Infer>
-double session_seconds(void *handle, std::size_t calls, const std::size_t *sizes, const void *const *in,
-                       void *const *out)
+/// The entry point of a Session, which calls `infer`; null, or what went wrong.
+using SessionCall = const char *(*)(void *session, const std::size_t *sizes, const void *const *in, void *const *out);
+
+inline double session_seconds(SessionCall infer, void *session, std::size_t calls, const std::size_t *sizes,
+                              const void *const *in, void *const *out)
 {
-   typename Entry::Handle &own = *static_cast<typename Entry::Handle *>(handle);
-   return seconds_of(calls, [&] { Infer::run(own.session, own.results, sizes, in, out); });
+   return seconds_of(calls, [=] { infer(session, sizes, in, out); });
+}
+
+inline std::uintptr_t session_seconds_address()
+{
+   return reinterpret_cast<std::uintptr_t>(&session_seconds);
 }
 
 /// The arguments of OrtApi::Run, whose types onnxruntime's wheel does not declare.

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,25 @@ import pytest
 from onnx import TensorProto
 
 from sofie_rdf import bench
-from sofie_rdf.bench import machine, ort_api, ours, peers
+from sofie_rdf.bench import machine, ort, ort_api, ours, peers, roofline
 from sofie_rdf.bench.dataframe import fits, multithreading
-from sofie_rdf.bench.models import BUILT_IN, candidate
+from sofie_rdf.bench.models import BUILT_IN, candidate, empty_task, task_for
 from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir.types import Array
 from tests.bench.test_models import _relu
 from tests.frontends.models import model, node, value
 
 TINY = ("--seconds", "0.001", "--rounds", "2", "--loop-seconds", "0.02")
+ALONE = ("--peers", "none", "--no-first", "--no-dataframe")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_roofline() -> Iterator[None]:
+    """The machine is measured for milliseconds, and little memory is read."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_SECONDS", 1e-4), ("_TURNS", 1), ("_MOST_BYTES", 1 << 22)):
+            patch.setattr(roofline, name, value)
+        yield
 
 
 def parse(*words: str) -> Namespace:
@@ -37,15 +48,21 @@ def parse(*words: str) -> Namespace:
 
 def test_defaults() -> None:
     given = parse()
-    assert (given.models, given.batch, given.threads) == ([], (1, 64), (1, 2))
-    assert (given.json, given.list, given.no_dataframe) == (None, False, False)
+    assert (given.models, given.batch, given.threads) == ([], None, (1, 2))
+    assert (given.free, given.size, given.peers, given.limit) == (32, [], None, 30)
+    assert (given.json, given.plot, given.source) == (None, None, None)
+    assert not any((given.list, given.no_dataframe, given.no_first, given.markdown))
 
 
 def test_everything_at_once() -> None:
     given = parse(
         *("a.onnx", "higgs", "--batch", "1, 8,8,64", "--rounds", "3", "--seconds", "0.5"),
-        *("--threads", "4", "--no-dataframe", "--json", "-"),
+        *("--threads", "4", "--no-dataframe", "--json", "-", "--free", "20", "--peers", "torch, a"),
+        *("--size", "n_pf=25", "--size", "a=b=3", "--limit", "9", "--no-first", "--plot", "a.png"),
     )
+    assert (given.free, given.size) == (20, [("n_pf", 25), ("a=b", 3)])
+    assert (given.peers, given.limit) == (("torch", "a"), 9)
+    assert (given.no_first, given.plot) == (True, "a.png")
     assert given.models == ["a.onnx", "higgs"]
     assert (given.batch, given.threads) == ((1, 8, 64), (4,))
     assert (given.rounds, given.seconds) == (3, 0.5)
@@ -58,6 +75,8 @@ def test_everything_at_once() -> None:
         *(["--batch", text] for text in ("0", "-1", "x", "1,,2", "1.5", "")),
         *(["--seconds", text] for text in ("0", "-1", "nan", "x", "inf")),
         ["--rounds", "0"],
+        ["--free", "0"],
+        ["--size", "n=0"],
         ["--threads", "0"],
     ],
 )
@@ -66,6 +85,13 @@ def test_wrong_arguments(words: list[str], capsys: pytest.CaptureFixture[str]) -
         parse(*words)
     assert ended.value.code == 2
     assert "is no number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["n", "=3", "3"])
+def test_a_size_without_name(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--size", text)
+    assert "is not NAME=N" in capsys.readouterr().err
 
 
 def test_list_needs_neither_root_nor_onnxruntime(
@@ -104,13 +130,13 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "fixed.onnx").write_bytes(_relu([4, 3]))
     models = ("linear50x10", "mlp200x5", "higgs", str(folder / "fixed.onnx"))
     out = folder / "out.json"
-    words = (*models, *TINY, "--batch", "1,5", "--json", str(out))
+    words = (*models, *TINY, "--batch", "1,5", "--peers", "none", "--no-first", "--json", str(out))
     assert bench.main(parse(*words)) == 0
     return dict(json.loads(out.read_text()))
 
 
 def test_json_says_where_and_how(result: dict[str, Any]) -> None:
-    assert (result["format"], result["ok"], result["errors"]) == (1, True, [])
+    assert (result["format"], result["ok"], result["errors"]) == (2, True, [])
     found = result["machine"]
     assert found["cpu"]
     assert found["instruction_set"] in ("avx512", "avx2", "generic")
@@ -127,13 +153,28 @@ def test_json_holds_every_case(result: dict[str, Any]) -> None:
         assert len(ours_us["rounds"]) == 2
         assert 0 < ours_us["least"] <= ours_us["median"] <= ours_us["quartiles"][1] * 1.0001
         assert case["sofie_rdf"]["python_us"]["median"] > 0
-        best = case["onnxruntime"][case["best"]]
-        assert {"binding", "run"} <= case["onnxruntime"].keys()
-        assert best["us"]["median"] == min(f["us"]["median"] for f in case["onnxruntime"].values())
+        forms = case["peers"]["onnxruntime"]["forms"]
+        best = forms[case["peers"]["onnxruntime"]["best"]]
+        assert {"binding", "run"} <= forms.keys()
+        assert best["us"]["median"] == min(f["us"]["median"] for f in forms.values())
         assert case["ratio"]["gross"] == pytest.approx(best["us"]["median"] / ours_us["median"])
         assert case["ratio"]["net"] == pytest.approx(best["net_us"] / ours_us["median"])
-        assert all(f["overhead_us"]["median"] > 0 for f in case["onnxruntime"].values())
-        assert all(f["deviation"]["largest"] < 1e-3 for f in case["onnxruntime"].values())
+        assert all(f["overhead_us"]["median"] > 0 for f in forms.values())
+        assert all(f["deviation"]["largest"] < 1e-3 for f in forms.values())
+
+
+def test_json_holds_the_least_time(result: dict[str, Any]) -> None:
+    assert result["roofline"]["gflop_per_s"] > 0
+    assert result["roofline"]["levels"][-1]["name"] == "memory"
+    assert result["cases"][-1]["bound"] == {"least_us": 0, "set_by": "-", "distance": None}
+    for case in result["cases"][:-1]:
+        bound = case["bound"]
+        assert bound["least_us"] > 0
+        assert bound["set_by"]
+        assert bound["distance"] == pytest.approx(
+            case["sofie_rdf"]["us"]["median"] / bound["least_us"]
+        )
+    assert result["cases"][0]["work"]["flops"] == 10 * 50 * 50 * 2
 
 
 def test_json_holds_the_loops_of_those_that_fit(result: dict[str, Any]) -> None:
@@ -151,14 +192,15 @@ def test_json_holds_the_loops_of_those_that_fit(result: dict[str, Any]) -> None:
 
 
 def test_the_table_and_json_on_the_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(parse("higgs", *TINY, "--batch", "2")) == 0
+    words = ("higgs", *TINY, "--batch", "2", "--peers", "none", "--no-first")
+    assert bench.main(parse(*words)) == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("higgs"))
     assert row.split()[1] == "2"
     assert "\x1b" not in out
     assert "empty call" in out
     assert "RDataFrame" in out
-    assert bench.main(parse("higgs", *TINY, "--batch", "2", "--no-dataframe", "--json", "-")) == 0
+    assert bench.main(parse(*words, "--no-dataframe", "--json", "-")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["loops"] == []
 
@@ -166,7 +208,7 @@ def test_the_table_and_json_on_the_standard_output(capsys: pytest.CaptureFixture
 # Wrong numbers, models that do not run ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("peer", [peers.OrtRun, peers.OrtBinding, ours.OurCall, ours.OurPython])
+@pytest.mark.parametrize("peer", [ort.OrtRun, ort.OrtBinding, ours.OurCall, ours.OurPython])
 def test_a_wrong_number_is_an_error(
     peer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,7 +218,7 @@ def test_a_wrong_number_is_an_error(
         return [np.asarray(o * np.float32(1.01)) for o in right(self)]
 
     monkeypatch.setattr(peer, "outputs", wrong)
-    words = ("higgs", *TINY, "--batch", "3", "--no-dataframe", "--json", "-")
+    words = ("higgs", *TINY, *ALONE, "--batch", "3", "--json", "-")
     assert bench.main(parse(*words)) == 1
     captured = capsys.readouterr()
     found = json.loads(captured.out)
@@ -188,7 +230,7 @@ def test_a_wrong_number_is_an_error(
 def test_a_wrong_column_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = peers.OrtRun.evaluate
+    right = ort.OrtRun.evaluate
     features: list[Array] = []
 
     def swapped(self: Any, feeds: dict[str, Array]) -> list[Array]:
@@ -199,7 +241,7 @@ def test_a_wrong_column_is_an_error(
 
     from sofie_rdf.bench import dataframe
 
-    monkeypatch.setattr(peers.OrtRun, "evaluate", swapped)
+    monkeypatch.setattr(ort.OrtRun, "evaluate", swapped)
     with pytest.raises(ModelError, match="higgs: the column and onnxruntime are not the same"):
         dataframe.measure_loop(candidate("higgs"), (1,), 1, 0.01)
     assert len(features) > 1
@@ -211,7 +253,7 @@ def test_a_model_that_does_not_run_stops_no_other(
 ) -> None:
     path = tmp_path / "unknown.onnx"
     path.write_bytes(_relu(["N", 3]).replace(b"Relu", b"Rulu"))
-    words = (str(path), "higgs", *TINY, "--batch", "1", "--no-dataframe")
+    words = (str(path), "higgs", *TINY, *ALONE, "--batch", "1")
     assert bench.main(parse(*words)) == 1
     captured = capsys.readouterr()
     assert "Rulu" in captured.err
@@ -226,7 +268,7 @@ def test_results_whose_size_the_data_decide(
     outputs = [value("a", None), value("places", None, TensorProto.INT64), value("b", None)]
     path = tmp_path / "places.onnx"
     path.write_bytes(model(nodes, {"x": ["N", 3]}, outputs).SerializeToString())
-    words = (str(path), *TINY, "--batch", "7", "--json", "-")
+    words = (str(path), *TINY, *ALONE, "--batch", "7", "--json", "-")
     assert bench.main(parse(*words)) == 0
     found = json.loads(capsys.readouterr().out)
     assert [c["model"] for c in found["cases"]] == ["places"]
@@ -239,7 +281,7 @@ def test_a_model_that_refuses_its_inputs_ends_nothing(
     nodes = [node("Concat", "a a", "p", axis=0), node("Add", "p b", "y", "sum")]
     path = tmp_path / "sizes.onnx"
     path.write_bytes(model(nodes, {"a": ["N", 3], "b": ["M", 3]}).SerializeToString())
-    words = (str(path), "higgs", *TINY, "--batch", "4", "--no-dataframe")
+    words = (str(path), "higgs", *TINY, *ALONE, "--batch", "4")
     assert bench.main(parse(*words)) == 1
     captured = capsys.readouterr()
     assert "sum needs" in captured.err
@@ -261,8 +303,10 @@ def test_the_c_library_of_onnxruntime_is_used() -> None:
 
 def test_without_the_c_library_python_remains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_api, "available", lambda: False)
-    feeds = {"x": np.zeros((1, 2), np.float32)}
-    assert list(peers.empty_forms(feeds)) == ["binding", "run"]
+    assert list(dict(peers.REFERENCE.forms(empty_task(task_for(candidate("higgs"), 1))))) == [
+        "binding",
+        "run",
+    ]
 
 
 def test_which_models_have_a_loop() -> None:

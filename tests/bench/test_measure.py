@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sofie_rdf.bench.measure import (
+    Plan,
     Spread,
     alternate,
     calls_for,
@@ -58,6 +59,11 @@ def test_spread_as_json_in_other_units() -> None:
     assert described["rounds"] == pytest.approx([2, 4, 6])
 
 
+def test_a_spread_survives_json() -> None:
+    spread = Spread((1.25, 2.5, 5.0))
+    assert Spread.from_json(spread.to_json(0.5), 0.5) == spread
+
+
 def test_an_outlier_does_not_move_the_median() -> None:
     assert Spread((1.0, 1.0, 1.0, 1000.0, 1.0)).median == 1
 
@@ -70,14 +76,29 @@ def test_calls_that_fill_the_time(each: float, calls: int) -> None:
 def test_contestants_take_turns() -> None:
     log: list[tuple[str, int]] = []
     contestants = {name: Pretender(0.01, log, name) for name in ("ours", "peer")}
-    times = alternate(contestants, 3, 0.01)
-    assert [name for name, _ in log][-12:] == ["ours", "ours", "peer", "peer"] * 3
+    times = alternate(contestants, Plan(3, 0.02))
+    assert log[-12:] == [("ours", 1), ("ours", 2), ("peer", 1), ("peer", 2)] * 3
     assert times["ours"].rounds == times["peer"].rounds == (0.01, 0.01, 0.01)
+
+
+def test_long_calls_are_made_once_a_round() -> None:
+    log: list[tuple[str, int]] = []
+    alternate({"ours": Pretender(1.0, log, "ours")}, Plan(3, 0.02))
+    assert log[-3:] == [("ours", 1)] * 3
+    assert len(log) == 2 + 3  # Two before the rounds.
+
+
+def test_no_round_begins_when_the_time_is_over() -> None:
+    told: list[float] = []
+    found = in_rounds({"a": lambda: 1}, Plan(50, 1, in_all=1e-9), told.append)
+    assert found == {"a": [1, 1, 1]}
+    assert told == [1, 1, 1]
+    assert in_rounds({"a": lambda: 1}, Plan(2, 1, in_all=1e-9)) == {"a": [1, 1]}
 
 
 def test_every_round_is_told_and_nothing_is_collected_meanwhile() -> None:
     told: list[float] = []
-    found = in_rounds({"a": gc.isenabled, "b": lambda: 2}, 4, told.append)
+    found = in_rounds({"a": gc.isenabled, "b": lambda: 2}, Plan(4, 1), told.append)
     assert found == {"a": [False] * 4, "b": [2] * 4}
     assert told == [0.25, 0.5, 0.75, 1]
     assert gc.isenabled()

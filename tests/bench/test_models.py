@@ -12,10 +12,12 @@ from onnx import TensorProto, helper
 from sofie_rdf.bench.models import (
     BUILT_IN,
     Candidate,
+    FreeSizes,
     candidate,
-    feeds_for,
+    candidates,
+    empty_task,
     identity,
-    sizes_for,
+    task_for,
 )
 from sofie_rdf.errors import ModelError, SofieError, UnsupportedFormat
 from sofie_rdf.ir.dims import evaluate as evaluate_dim
@@ -52,7 +54,7 @@ def test_built_in_networks(name: str, multiply_adds: int, inputs: int, outputs: 
     (taken,), (given,) = model.inputs.values(), model.outputs.values()
     assert (taken.shape[1], given.shape[1]) == (inputs, outputs)
     assert str(taken.shape[0]) == str(given.shape[0])
-    feeds = feeds_for(model.graph, 1)
+    feeds = task_for(candidate(name), 1).feeds
     result = evaluate(model.graph, feeds)
     assert all(np.all(np.isfinite(a)) and np.any(a) for a in result.values())
 
@@ -75,7 +77,8 @@ def test_a_file_by_its_path(tmp_path: Path) -> None:
     path.write_bytes(_relu(["N", 3]))
     found = candidate(str(path))
     assert (found.name, found.source) == ("mine", path)
-    assert found.batches((1, 8)) == (1, 8)
+    assert found.batches((1, 8), FreeSizes()) == (1, 8)
+    assert found.batches(None, FreeSizes()) == (1, 64)
 
 
 def test_what_is_neither_file_nor_built_in(tmp_path: Path) -> None:
@@ -90,18 +93,55 @@ def test_what_is_neither_file_nor_built_in(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_the_file_has_fixed() -> None:
-    assert Candidate("fixed", "", _relu([16, 3])).batches((1, 64)) == (16,)
-    assert Candidate("scalar", "", _relu([])).batches((1, 64)) == (1,)
+    assert Candidate("fixed", "", _relu([16, 3])).batches((1, 64), FreeSizes()) == (16,)
+    assert Candidate("scalar", "", _relu([])).batches(None, FreeSizes()) == (1,)
 
 
 def test_free_axes_that_are_no_batch() -> None:
-    graph = Candidate("free", "", _relu(["N", "particles", 4], ["events", 2])).model.graph
-    assert sizes_for(graph, 5) == {"N": 5, "particles": 16, "events": 5}
-    feeds = feeds_for(graph, 5)
-    assert [a.shape for a in feeds.values()] == [(5, 16, 4), (5, 2)]
-    assert all(a.dtype == np.float32 for a in feeds.values())
-    again = feeds_for(graph, 5)
-    assert all(np.array_equal(feeds[name], again[name]) for name in feeds)
+    made = Candidate("free", "", _relu(["N", "particles", 4], ["events", 2]))
+    task = task_for(made, 5)
+    assert task.sizes == {"N": 5, "particles": 32, "events": 5}
+    assert [a.shape for a in task.feeds.values()] == [(5, 32, 4), (5, 2)]
+    assert all(a.dtype == np.float32 for a in task.feeds.values())
+    again = task_for(made, 5).feeds
+    assert all(np.array_equal(task.feeds[name], again[name]) for name in again)
+    assert task_for(made, 5, FreeSizes(other=7)).sizes["particles"] == 7
+    named = FreeSizes({"particles": 3, "events": 2, "absent": 9}, 7)
+    assert task_for(made, 5, named).sizes == {"N": 5, "particles": 3, "events": 2}
+
+
+def test_large_networks_have_no_large_batch() -> None:
+    assert BUILT_IN["resnet18"]().batches(None, FreeSizes()) == (1,)
+    assert BUILT_IN["resnet18"]().batches((2, 3), FreeSizes()) == (2, 3)
+
+
+def test_folders_and_all(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.onnx").write_bytes(_relu(["N", 3]))
+    (tmp_path / "c.txt").write_text("")
+    found = candidates([str(tmp_path), str(tmp_path / "a.onnx"), "higgs"])
+    assert [c.name for c in found] == ["a", "b", "higgs"]
+    assert [c.name for c in candidates(["higgs", "all"])] == list(BUILT_IN)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"folder without \.onnx files"):
+        candidates([str(tmp_path / "empty")])
+
+
+@pytest.mark.parametrize("name", [n for n in BUILT_IN if n not in ("conv2d14", "resnet18")])
+def test_results_depend_on_the_inputs(name: str) -> None:
+    """No sigmoid that is 0 or 1 whatever is computed. (The reference of two takes too long.)"""
+    task = task_for(BUILT_IN[name](), 2)
+    for array in evaluate(task.candidate.model.graph, task.feeds).values():
+        assert np.all(np.isfinite(array))
+        assert np.max(np.abs(array)) > 1e-3
+        assert np.max(np.abs(array[0] - array[1])) > 1e-3
+
+
+def test_the_same_inputs_for_a_network_that_does_nothing() -> None:
+    task = task_for(candidate("higgs"), 3)
+    empty = empty_task(task)
+    assert empty.feeds is task.feeds
+    assert list(empty.candidate.model.inputs) == list(task.feeds)
 
 
 def test_identity_of_the_same_inputs() -> None:

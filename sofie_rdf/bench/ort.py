@@ -1,0 +1,122 @@
+"""onnxruntime as a contestant, in each form in which it can be called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sofie_rdf.bench.measure import Contestant, python_seconds
+from sofie_rdf.bench.models import Task
+from sofie_rdf.errors import InputError, MissingDependency
+from sofie_rdf.ir.types import Array
+
+__all__ = ["Onnxruntime", "OrtBinding", "OrtRun", "import_onnxruntime", "results", "session"]
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module; `MissingDependency` without it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependency(
+            "bench compares with onnxruntime, which is not installed",
+            remedy="pip install onnxruntime",
+        ) from error
+    onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+# Ways to call it ----------------------------------------------------------------------------------
+
+
+def session(source: Path | bytes) -> Any:
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        given = source if isinstance(source, bytes) else str(source)
+        return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each status, with no base of its own.
+        raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> InputError:
+    return InputError(f"onnxruntime refuses: {str(error).strip()}")
+
+
+class OrtRun:
+    """``session.run(None, feeds)``: NumPy arrays in, new NumPy arrays out."""
+
+    def __init__(self, source: Path | bytes, feeds: Mapping[str, Array]) -> None:
+        self._session, self._feeds = session(source), dict(feeds)
+
+    def evaluate(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """The outputs for these inputs, in the order of the model."""
+        try:
+            return [np.asarray(o) for o in self._session.run(None, dict(feeds))]
+        except Exception as error:
+            raise _refusal(error) from error
+
+    def seconds(self, calls: int) -> float:
+        run, feeds = self._session.run, self._feeds
+        return python_seconds(lambda: run(None, feeds), calls)
+
+    def outputs(self) -> list[Array]:
+        return self.evaluate(self._feeds)
+
+
+class OrtBinding:
+    """``session.run_with_iobinding``: from and into memory that was bound once."""
+
+    def __init__(self, source: Path | bytes, feeds: Mapping[str, Array]) -> None:
+        self._session = session(source)
+        self._binding = self._session.io_binding()
+        self._feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        self._results = [np.zeros_like(r) for r in results(source, feeds)]
+        for name, array in self._feeds.items():
+            self._binding.bind_input(name, *_memory(array))
+        for port, array in zip(self._session.get_outputs(), self._results, strict=True):
+            self._binding.bind_output(port.name, *_memory(array))
+        self._session.run_with_iobinding(self._binding)
+
+    def seconds(self, calls: int) -> float:
+        run, binding = self._session.run_with_iobinding, self._binding
+        return python_seconds(lambda: run(binding), calls)
+
+    def outputs(self) -> list[Array]:
+        return self._results
+
+
+def _memory(array: Array) -> tuple[Any, ...]:
+    return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+
+
+def results(source: Path | bytes, feeds: Mapping[str, Array]) -> list[Array]:
+    """What onnxruntime computes, in the order of the model's outputs."""
+    return OrtRun(source, feeds).outputs()
+
+
+class Onnxruntime:
+    """The peer by which our numbers are judged."""
+
+    name = "onnxruntime"
+    overhead = True
+
+    def absence(self) -> str:
+        return ""
+
+    def version(self) -> str:
+        return str(import_onnxruntime().__version__)
+
+    def forms(self, task: Task) -> Iterator[tuple[str, Contestant]]:
+        from sofie_rdf.bench import ort_api
+
+        source, feeds = task.candidate.source, task.feeds
+        if ort_api.available():
+            yield "C API", ort_api.OrtCall(source, feeds, results(source, feeds))
+        yield "binding", OrtBinding(source, feeds)
+        yield "run", OrtRun(source, feeds)
