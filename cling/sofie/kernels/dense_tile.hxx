@@ -1,9 +1,9 @@
 /// \file
-/// The tile of accumulators that products of many rows are made of.
+/// The tile of accumulators that products of many rows are made of, and that of a single row.
 ///
-/// A loop over k with 24 accumulators is what Cling's register allocator is worst at: it writes all
-/// of them to memory at the end of each block. Where most of the time is spent the loop is written
-/// in assembler.
+/// A loop over k with many accumulators is what Cling's register allocator is worst at: it writes all
+/// of them to memory at the end of each block, and long blocks do not fit into the cache of decoded
+/// instructions. Where most of the time is spent the loop is written in assembler.
 #ifndef SOFIE_KERNELS_DENSE_TILE_HXX
 #define SOFIE_KERNELS_DENSE_TILE_HXX
 
@@ -154,6 +154,146 @@ SOFIE_KERNEL void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
       SOFIE_DENSE_TILE(2);
    else
       SOFIE_DENSE_TILE(1);
+}
+
+// One row ------------------------------------------------------------------------------------------
+
+// clang-format off
+#define SOFIE_ROW_PRODUCT(pack, a) "vfmadd231ps " #pack "*64(%[w]), %%zmm31, %%zmm" #a "\n\t"
+#define SOFIE_ROW_STEP(packs, k, products) \
+   "vbroadcastss " #k "*4(%[x]), %%zmm31\n\t" products "add $" #packs "*64, %[w]\n\t"
+
+// A pack of columns each, and where that takes too few registers, another chain of sums for the next k.
+#define SOFIE_ROW_2(a, b) SOFIE_ROW_PRODUCT(0, a) SOFIE_ROW_PRODUCT(1, b)
+#define SOFIE_ROW_3(a, b, c) SOFIE_ROW_2(a, b) SOFIE_ROW_PRODUCT(2, c)
+#define SOFIE_ROW_4(a, b, c, d) SOFIE_ROW_3(a, b, c) SOFIE_ROW_PRODUCT(3, d)
+#define SOFIE_ROW_5(a, b, c, d, e) SOFIE_ROW_4(a, b, c, d) SOFIE_ROW_PRODUCT(4, e)
+#define SOFIE_ROW_6 SOFIE_ROW_5(0, 1, 2, 3, 4) SOFIE_ROW_PRODUCT(5, 5)
+#define SOFIE_ROW_7 SOFIE_ROW_6 SOFIE_ROW_PRODUCT(6, 6)
+#define SOFIE_ROW_8 SOFIE_ROW_7 SOFIE_ROW_PRODUCT(7, 7)
+#define SOFIE_ROW_9 SOFIE_ROW_8 SOFIE_ROW_PRODUCT(8, 8)
+#define SOFIE_ROW_10 SOFIE_ROW_9 SOFIE_ROW_PRODUCT(9, 9)
+#define SOFIE_ROW_11 SOFIE_ROW_10 SOFIE_ROW_PRODUCT(10, 10)
+#define SOFIE_ROW_12 SOFIE_ROW_11 SOFIE_ROW_PRODUCT(11, 11)
+#define SOFIE_ROW_13 SOFIE_ROW_12 SOFIE_ROW_PRODUCT(12, 12)
+#define SOFIE_ROW_14 SOFIE_ROW_13 SOFIE_ROW_PRODUCT(13, 13)
+
+#define SOFIE_ROW_EACH_2(each) each(0) each(1)
+#define SOFIE_ROW_EACH_3(each) SOFIE_ROW_EACH_2(each) each(2)
+#define SOFIE_ROW_EACH_4(each) SOFIE_ROW_EACH_3(each) each(3)
+#define SOFIE_ROW_EACH_5(each) SOFIE_ROW_EACH_4(each) each(4)
+#define SOFIE_ROW_EACH_6(each) SOFIE_ROW_EACH_5(each) each(5)
+#define SOFIE_ROW_EACH_7(each) SOFIE_ROW_EACH_6(each) each(6)
+#define SOFIE_ROW_EACH_8(each) SOFIE_ROW_EACH_7(each) each(7)
+#define SOFIE_ROW_EACH_9(each) SOFIE_ROW_EACH_8(each) each(8)
+#define SOFIE_ROW_EACH_10(each) SOFIE_ROW_EACH_9(each) each(9)
+#define SOFIE_ROW_EACH_11(each) SOFIE_ROW_EACH_10(each) each(10)
+#define SOFIE_ROW_EACH_12(each) SOFIE_ROW_EACH_11(each) each(11)
+#define SOFIE_ROW_EACH_13(each) SOFIE_ROW_EACH_12(each) each(12)
+#define SOFIE_ROW_EACH_14(each) SOFIE_ROW_EACH_13(each) each(13)
+
+#define SOFIE_ROW_ZERO(a) SOFIE_DENSE_ZERO(0, a)
+#define SOFIE_ROW_JOIN(a, b) "vaddps %%zmm" #b ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_ROW_SUMS(a) "vmovups %%zmm" #a ", " #a "*64(%[x])\n\t"
+#define SOFIE_ROW_BIAS(a) "vaddps " #a "*64(%[w]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_ROW_RELU(a) SOFIE_DENSE_RELU(0, a)
+
+// Four steps, each with its sums; then the sums are joined. The last pack is stored with a mask.
+#define SOFIE_ROW(packs, registers, first, second, third, fourth, join, stores, last) \
+   asm volatile(                                                                    \
+      SOFIE_ROW_EACH_##registers(SOFIE_ROW_ZERO)                                    \
+      "test %[k], %[k]\n\t"                                                         \
+      "jle 2f\n\t"                                                                  \
+      ".p2align 5\n"                                                                \
+      "1:\n\t"                                                                      \
+      SOFIE_ROW_STEP(packs, 0, first) SOFIE_ROW_STEP(packs, 1, second)              \
+      SOFIE_ROW_STEP(packs, 2, third) SOFIE_ROW_STEP(packs, 3, fourth)              \
+      "add $16, %[x]\n\t"                                                           \
+      "dec %[k]\n\t"                                                                \
+      "jnz 1b\n"                                                                    \
+      "2:\n\t"                                                                      \
+      "cmp $1, %[rest]\n\t"                                                         \
+      "jl 3f\n\t"                                                                   \
+      SOFIE_ROW_STEP(packs, 0, first)                                               \
+      "cmp $2, %[rest]\n\t"                                                         \
+      "jl 3f\n\t"                                                                   \
+      SOFIE_ROW_STEP(packs, 1, second)                                              \
+      "cmp $3, %[rest]\n\t"                                                         \
+      "jl 3f\n\t"                                                                   \
+      SOFIE_ROW_STEP(packs, 2, third)                                               \
+      "3:\n\t"                                                                      \
+      join                                                                          \
+      "mov 8(%[end]), %[x]\n\t"                                                     \
+      "test %[x], %[x]\n\t"                                                         \
+      "jnz 4f\n\t"                                                                  \
+      "mov (%[end]), %[x]\n\t"                                                      \
+      SOFIE_ROW_EACH_##packs(SOFIE_ROW_SUMS)                                        \
+      "jmp 6f\n"                                                                    \
+      "4:\n\t"                                                                      \
+      "mov 24(%[end]), %[w]\n\t"                                                    \
+      SOFIE_ROW_EACH_##packs(SOFIE_ROW_BIAS)                                        \
+      "cmpl $0, 44(%[end])\n\t"                                                     \
+      "je 5f\n\t"                                                                   \
+      SOFIE_DENSE_ZERO(0, 27)                                                       \
+      SOFIE_ROW_EACH_##packs(SOFIE_ROW_RELU)                                        \
+      "5:\n\t"                                                                      \
+      "kmovw 32(%[end]), %%k1\n\t"                                                  \
+      SOFIE_ROW_EACH_##stores(SOFIE_ROW_SUMS)                                       \
+      "vmovups %%zmm" #last ", " #last "*64(%[x])%{%%k1%}\n\t"                       \
+      "6:\n\t"                                                                      \
+      : [x] "+r"(x), [w] "+r"(w), [k] "+r"(rounds)                                  \
+      : [rest] "r"(rest), [end] "r"(&end)                                           \
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+        "xmm11", "xmm12", "xmm13", "xmm27", "xmm31")
+#define SOFIE_ROW_EACH_1(each) each(0)
+// With so many packs one chain is enough.
+#define SOFIE_ROW_WIDE(packs, stores) \
+   SOFIE_ROW(packs, packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, "", stores, stores)
+// clang-format on
+
+/// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`.
+template <int Packs>
+SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseTileEnd &end)
+{
+   static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
+   Size rounds = depth / 4;
+   const Size rest = depth % 4;
+   if constexpr (Packs == 2)
+      SOFIE_ROW(2, 8, SOFIE_ROW_2(0, 1), SOFIE_ROW_2(2, 3), SOFIE_ROW_2(4, 5), SOFIE_ROW_2(6, 7),
+                SOFIE_ROW_JOIN(0, 2) SOFIE_ROW_JOIN(0, 4) SOFIE_ROW_JOIN(0, 6) SOFIE_ROW_JOIN(1, 3) SOFIE_ROW_JOIN(1, 5)
+                   SOFIE_ROW_JOIN(1, 7),
+                1, 1);
+   else if constexpr (Packs == 3)
+      SOFIE_ROW(3, 6, SOFIE_ROW_3(0, 1, 2), SOFIE_ROW_3(3, 4, 5), SOFIE_ROW_3(0, 1, 2), SOFIE_ROW_3(3, 4, 5),
+                SOFIE_ROW_JOIN(0, 3) SOFIE_ROW_JOIN(1, 4) SOFIE_ROW_JOIN(2, 5), 2, 2);
+   else if constexpr (Packs == 4)
+      SOFIE_ROW(4, 8, SOFIE_ROW_4(0, 1, 2, 3), SOFIE_ROW_4(4, 5, 6, 7), SOFIE_ROW_4(0, 1, 2, 3),
+                SOFIE_ROW_4(4, 5, 6, 7),
+                SOFIE_ROW_JOIN(0, 4) SOFIE_ROW_JOIN(1, 5) SOFIE_ROW_JOIN(2, 6) SOFIE_ROW_JOIN(3, 7), 3, 3);
+   else if constexpr (Packs == 5)
+      SOFIE_ROW(5, 10, SOFIE_ROW_5(0, 1, 2, 3, 4), SOFIE_ROW_5(5, 6, 7, 8, 9), SOFIE_ROW_5(0, 1, 2, 3, 4),
+                SOFIE_ROW_5(5, 6, 7, 8, 9),
+                SOFIE_ROW_JOIN(0, 5) SOFIE_ROW_JOIN(1, 6) SOFIE_ROW_JOIN(2, 7) SOFIE_ROW_JOIN(3, 8)
+                   SOFIE_ROW_JOIN(4, 9),
+                4, 4);
+   else if constexpr (Packs == 6)
+      SOFIE_ROW_WIDE(6, 5);
+   else if constexpr (Packs == 7)
+      SOFIE_ROW_WIDE(7, 6);
+   else if constexpr (Packs == 8)
+      SOFIE_ROW_WIDE(8, 7);
+   else if constexpr (Packs == 9)
+      SOFIE_ROW_WIDE(9, 8);
+   else if constexpr (Packs == 10)
+      SOFIE_ROW_WIDE(10, 9);
+   else if constexpr (Packs == 11)
+      SOFIE_ROW_WIDE(11, 10);
+   else if constexpr (Packs == 12)
+      SOFIE_ROW_WIDE(12, 11);
+   else if constexpr (Packs == 13)
+      SOFIE_ROW_WIDE(13, 12);
+   else
+      SOFIE_ROW_WIDE(14, 13);
 }
 
 } // namespace sofie

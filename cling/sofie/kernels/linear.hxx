@@ -280,6 +280,30 @@ SOFIE_INLINE void dense_stripes(const F &f, float *y, const float *x, Size m, co
 }
 #endif
 
+/// One row of y, for a panel.
+template <class F, class T, Size K, Size N>
+SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T, K, N> &w, Size panel)
+{
+   using S = DenseShape<T, N>;
+   constexpr int width = static_cast<int>(S::width);
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && width > 1) {
+      constexpr Size n = lanes<T>;
+      constexpr bool relu = std::is_same_v<F, Relu>;
+      alignas(64) float sums[width * n];
+      const Size column = panel * width * n, count = N - column < width * n ? N - column : width * n;
+      const bool direct = (relu || std::is_same_v<F, Identity>)&&count > (width - 1) * n;
+      const Size mask = direct ? (Size{1} << (count - (width - 1) * n)) - 1 : 0;
+      float *const target = direct ? y + column : nullptr;
+      dense_row_assembler<width>(x, w.panel(panel), K, DenseTileEnd{sums, target, 0, w.bias(panel), mask, 0, relu});
+      if (!direct)
+         dense_row(f, y + column, sums, w.bias(panel), count);
+      return;
+   }
+#endif
+   dense_tile<1, width>(f, y, x, w, panel, 0);
+}
+
 /// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
 template <class F, class T, Size M, Size K, Size N>
 SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
@@ -297,7 +321,7 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
    if (M == 1 || m < 6) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
-            dense_tile<1, width>(f, y.data() + i * N, x.data() + i * K, w, p, 0);
+            dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
    if constexpr (M != 1) {

@@ -9,6 +9,7 @@
 #ifndef SOFIE_KERNELS_RECURRENT_HXX
 #define SOFIE_KERNELS_RECURRENT_HXX
 
+#include "sofie/kernels/dense_tile.hxx"
 #include "sofie/math.hxx"
 #include "sofie/weights.hxx"
 
@@ -117,11 +118,66 @@ SOFIE_INLINE void recurrent_stripe(RecurrentRows<T> y, RecurrentRows<const T> st
    }
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+/// `Packs` packs of columns of a panel for all rows, 8 at a time, at least 8.
+template <int Packs, int Chains>
+SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
+                                             RecurrentRows<const float> x, const float *w, Size w_stride, Size depth,
+                                             Size rows)
+{
+   constexpr int n = lanes<float>;
+   alignas(64) float sums[dense_tile_rows * dense_tile_width];
+   for (Size i = 0; i < rows; i += dense_tile_rows) {
+      // The last rows: once more with rows that are done already, which gives them the same values.
+      const Size first = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
+      for (int c = 0; c < Chains; ++c)
+         dense_tile_assembler<Packs>(x.data + first * x.stride + c, x.stride, Chains, w + c * w_stride, Chains * w_stride,
+                                     (depth - c + Chains - 1) / Chains,
+                                     DenseTileEnd{sums, nullptr, 0, nullptr, 0, c > 0, false});
+      for (int r = 0; r < dense_tile_rows; ++r)
+         for (int j = 0; j < Packs * n; j += n)
+            store(y.data + (first + r) * y.stride + j, load<n>(sums + r * dense_tile_width + j) +
+                                                          load<n>(start.data + (first + r) * start.stride + j));
+   }
+}
+
+/// y = start + x w for panels of `Width` packs.
+template <int Width>
+SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
+                                              RecurrentRows<const float> x, const float *w, Size depth, Size columns,
+                                              Size rows)
+{
+   constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
+   constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
+   constexpr Size panel = Width * n;
+   for (Size c = 0; c < columns; c += panel, w += depth * panel) {
+      if (rows < dense_tile_rows) {
+         for (Size r = 0; r < rows; ++r)
+            dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
+                                       DenseTileEnd{nullptr, y.data + r * y.stride + c, 0,
+                                                    start.data + r * start.stride + c, 0xffff, false, false});
+         continue;
+      }
+      Size j = c;
+      for (; j < c + threes * 3 * n; j += 3 * n)
+         recurrent_stripe_assembler<3, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j - c, panel,
+                                               depth, rows);
+      for (; j < c + panel; j += 2 * n)
+         recurrent_stripe_assembler<2, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j - c, panel,
+                                               depth, rows);
+   }
+}
+#endif
+
 /// y = start + x w for panels of `Width` packs; `y` and `start` are different memory.
 template <int Width, class T>
 SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
                                     const T *w, Size depth, Size columns, Size rows)
 {
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && Width >= 2)
+      return recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows);
+#endif
    constexpr int n = lanes<T>;
    constexpr int chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int sums = SOFIE_SIMD_BYTES == 64 ? 24 : 12;
