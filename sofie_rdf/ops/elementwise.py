@@ -829,6 +829,17 @@ class Clip(Elementwise):
         return y if high is None else np.minimum(y, high.reshape(()))
 
 
+@operator(domain="sofie")
+class Between(Unary):
+    """min(max(x, low), high)"""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def reference(self, x: Array) -> Array:
+        return np.asarray(np.minimum(np.maximum(x, _typed(self.low, x)), _typed(self.high, x)))
+
+
 @operator(since=13)
 class Max(Variadic):
     """the largest of all; NaN if any is"""

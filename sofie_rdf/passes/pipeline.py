@@ -9,7 +9,7 @@ from typing import TypeAlias
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.passes import attention, convolutions, fuse, simplify, transposes
+from sofie_rdf.passes import attention, convolutions, functions, fuse, simplify, transposes
 from sofie_rdf.passes.rewrite import BUG, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
@@ -27,7 +27,8 @@ DEFAULT: tuple[Pass, ...] = (
     # Rules look for values that are used once: what is there twice would hide them.
     simplify.merge_equal,
     simplify.merge_transposes,
-    simplify.known_functions,
+    functions.known_functions,
+    functions.rms_normalizations,
     attention.inner_transposes,
     attention.fuse_attention,
     transposes.move_transposes,

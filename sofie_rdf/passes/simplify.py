@@ -1,7 +1,4 @@
-"""Graphs with the same results and fewer nodes: nothing here changes a bit of any number.
-
-The exceptions are Gelu and LayerNormalization: each is more exact as one operator than spelled out.
-"""
+"""Graphs with the same results and fewer nodes: nothing here changes a bit of any number."""
 
 from __future__ import annotations
 
@@ -17,31 +14,22 @@ from sofie_rdf.ir.builder import infer_node, known_results
 from sofie_rdf.ir.dims import Dim, name_of, substitute
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import with_sizes
-from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
+from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.elementwise import (
     Cast,
     Clip,
-    Gelu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
     Max,
     Mean,
     Min,
-    Mish,
     Sum,
-    Swish,
 )
 from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
-from sofie_rdf.ops.normalization import LayerNormalization
-from sofie_rdf.ops.reduction import ReduceMean
-from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, is_all, rule
+from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
 from sofie_rdf.reference import evaluate_node
 
 __all__ = [
     "fold_constants",
     "fold_sizes",
-    "known_functions",
     "merge_equal",
     "merge_transposes",
     "remove_dead",
@@ -309,76 +297,5 @@ def idempotent(m: Match) -> Rewrite:
     return m.becomes(m.root.op, "x")
 
 
-@rule("PRelu(x, slope)")
-def uniform_prelu(m: Match) -> Rewrite:
-    """= x if x >= 0 else alpha * x, where all slopes are alpha"""
-    slope, alpha = m.constant("slope"), float(np.resize(m.constant("slope"), 1)[0])
-    m.require(m.type().dtype.is_float, "LeakyRelu is for floating-point numbers")
-    m.require(is_all(slope, alpha), "the slopes differ")
-    m.require(m.type() == m.type("x"), "it gives x another shape")
-    return m.becomes(LeakyRelu(alpha), "x")
-
-
-@rule("Mul(x, Sigmoid(x))")
-def swish(m: Match) -> Rewrite:
-    """= x / (1 + e^-x)"""
-    return m.becomes(Swish(), "x")
-
-
-@rule("Mul(x, HardSigmoid(x))")
-def hard_swish(m: Match) -> Rewrite:
-    """= x * max(0, min(1, x / 6 + 1/2))"""
-    gate, real = m.op(HardSigmoid), m.type().dtype.numpy.type
-    exact = real(gate.alpha) == real(1 / 6) and gate.beta == 0.5
-    m.require(exact, f"the HardSigmoid is of {gate.alpha} * x + {gate.beta}")
-    return m.becomes(HardSwish(), "x")
-
-
-@rule("Mul(x, Tanh(Softplus(x)))")
-def mish(m: Match) -> Rewrite:
-    """= x * tanh(ln(1 + e^x))"""
-    return m.becomes(Mish(), "x")
-
-
-@rule(
-    "Mul(Mul(x, Add(Erf(Div(x, 1.4142135623730951)), 1)), 0.5)",
-    "Mul(Mul(x, Add(Erf(Mul(x, 0.7071067811865476)), 1)), 0.5)",
-    "Mul(Mul(x, 0.5), Add(Erf(Div(x, 1.4142135623730951)), 1))",
-    "Mul(Mul(x, 0.5), Add(Erf(Mul(x, 0.7071067811865476)), 1))",
-    "Mul(x, Mul(Add(Erf(Div(x, 1.4142135623730951)), 1), 0.5))",
-    "Mul(x, Mul(Add(Erf(Mul(x, 0.7071067811865476)), 1), 0.5))",
-)
-def gelu(m: Match) -> Rewrite:
-    """= x * (1 + erf(x / sqrt 2)) / 2"""
-    m.require(m.type() == m.type("x"), "it gives x another shape")
-    return m.becomes(Gelu(), "x")
-
-
-_MEAN = "ReduceMean(x)"
-_ROOT = f"Sqrt(Add(ReduceMean({{}}(Sub(x, {_MEAN}), {{}})), e))"
-_NORMALIZED = f"Add(Mul(Div(Sub(x, {_MEAN}), {_ROOT}), scale), bias)"
-
-
-@rule(_NORMALIZED.format("Pow", 2), _NORMALIZED.format("Mul", f"Sub(x, {_MEAN})"))
-def layer_normalization(m: Match) -> Rewrite:
-    """= (x - mean) / sqrt(variance + e) * scale + bias"""
-    x, scale, bias, e = (m.type(name) for name in ("x", "scale", "bias", "e"))
-    m.require(x.dtype is DType.FLOAT32, f"x is {x.dtype}")
-    m.require(e.size == 1, f"{e} is no single epsilon")
-    axes = range(x.rank - scale.rank, x.rank)
-    for op in (n.op for n in m.nodes):
-        if isinstance(op, ReduceMean):
-            given = sorted(normal_axis(a, x.rank) for a in op.axes or ())
-            m.require(op.keepdims and given == list(axes), "the means are over other axes")
-    fits = scale.shape == bias.shape == x.shape[axes.start :] and m.type() == x
-    m.require(scale.rank and fits, f"{scale} and {bias} are not what is normalised")
-    epsilon = float(m.constant("e").item())
-    return m.becomes(LayerNormalization(-scale.rank, epsilon), "x", "scale", "bias")
-
-
 merge_transposes = Rules("merge_transposes", (transposes,))
-remove_neutral = Rules("remove_neutral", (neutral,))
-known_functions = Rules(
-    "known_functions",
-    (idempotent, uniform_prelu, swish, hard_swish, mish, gelu, layer_normalization),
-)
+remove_neutral = Rules("remove_neutral", (neutral, idempotent))

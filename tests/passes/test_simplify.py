@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -21,30 +18,19 @@ from sofie_rdf.ops.elementwise import (
     Ceil,
     Clip,
     Div,
-    Erf,
     Exp,
     Floor,
-    Gelu,
-    HardSigmoid,
-    HardSwish,
     LeakyRelu,
     Max,
     Mean,
     Min,
-    Mish,
     Mul,
     Neg,
-    Pow,
-    PRelu,
     Relu,
     Round,
-    Sigmoid,
-    Softplus,
     Sqrt,
     Sub,
     Sum,
-    Swish,
-    Tanh,
 )
 from sofie_rdf.ops.indexing import Gather
 from sofie_rdf.ops.layout import (
@@ -58,14 +44,11 @@ from sofie_rdf.ops.layout import (
     Unsqueeze,
 )
 from sofie_rdf.ops.linear import Gemm, MatMul
-from sofie_rdf.ops.normalization import LayerNormalization
-from sofie_rdf.ops.reduction import ReduceMean
 from sofie_rdf.ops.selection import NonZero
-from sofie_rdf.passes import simplify
+from sofie_rdf.passes import functions, simplify
 from sofie_rdf.passes.simplify import (
     fold_constants,
     fold_sizes,
-    known_functions,
     merge_equal,
     merge_transposes,
     remove_dead,
@@ -73,7 +56,7 @@ from sofie_rdf.passes.simplify import (
     remove_neutral,
 )
 from sofie_rdf.reference import evaluate
-from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
+from tests.passes.graphs import N, Net, batch, floats, identical, operators, summary
 
 # remove_dead --------------------------------------------------------------------------------------
 
@@ -497,7 +480,7 @@ def test_the_order_of_sub_and_div_matters() -> None:
 def test_twice_is_as_good_as_once(op: Operator) -> None:
     b = Net(N)
     before = b.graph(b.op(op, b.op(op, b.op(op, "x")), name="y"))
-    after = known_functions(before)
+    after = remove_neutral(before)
     assert summary(after) == [f"y = {op}(x)"]
     identical(before, after)
 
@@ -505,7 +488,7 @@ def test_twice_is_as_good_as_once(op: Operator) -> None:
 def test_but_not_everything_twice() -> None:
     b = Net(N)
     before = b.graph(b.op(Exp(), b.op(Exp(), b.op(LeakyRelu(), b.op(LeakyRelu(), "x")))))
-    assert known_functions(before).nodes == before.nodes
+    assert remove_neutral(before).nodes == before.nodes
 
 
 def test_minus_minus() -> None:
@@ -514,155 +497,6 @@ def test_minus_minus() -> None:
     after = remove_neutral(before)
     assert summary(after) == ["y = Identity()(x)"]
     identical(before, after)
-
-
-@pytest.mark.parametrize("slope", [0.25, [0.25] * 3, [[-0.5]], -0.0])
-def test_a_prelu_with_one_slope_is_a_leaky_relu(slope: object) -> None:
-    before = applied_to(PRelu(), slope)
-    after = known_functions(before)
-    assert summary(after) == [f"y = {LeakyRelu(float(np.asarray(slope).flat[0]))}(x)"]
-    identical(before, after)
-
-
-def test_refusals_of_prelu() -> None:
-    def reason(graph: Graph) -> str:
-        (refusal,) = known_functions.explain(graph)[1].refused
-        assert refusal.rule == "uniform_prelu"
-        return refusal.reason
-
-    assert reason(applied_to(PRelu(), [0.1, 0.1, 0.2])) == "the slopes differ"
-    assert reason(applied_to(PRelu(), [0.0, -0.0, 0.0])) == "the slopes differ"
-    assert reason(applied_to(PRelu(), np.full((2, 1, 1), 0.5))) == "it gives x another shape"
-    assert reason(applied_to(PRelu(), 1, dtype=DType.INT32)).startswith("LeakyRelu is for floating")
-    b = Net(N)
-    b.input("s", floats(1))
-    assert reason(b.graph(b.op(PRelu(), "x", "s"))) == "slope = 's' is not a constant"
-
-
-@pytest.mark.parametrize(
-    ("gate", "one"), [(Sigmoid(), Swish()), (HardSigmoid(1 / 6, 0.5), HardSwish())], ids=str
-)
-@pytest.mark.parametrize("swapped", [False, True])
-def test_gated_functions(gate: Operator, one: Operator, swapped: bool) -> None:
-    b = Net(N)
-    inputs = ["x", b.op(gate, "x")]
-    before = b.graph(b.op(Mul(), *(inputs[::-1] if swapped else inputs), name="y"))
-    after = known_functions(before)
-    assert summary(after) == [f"y = {one}(x)"]
-    identical(before, after)
-
-
-def test_a_hard_swish_has_numbers_of_its_own() -> None:
-    for dtype, alpha, beta, rules in (
-        (DType.FLOAT32, float(np.float32(1 / 6)), 0.5, 1),
-        (DType.FLOAT64, float(np.float32(1 / 6)), 0.5, 0),
-        (DType.FLOAT32, 0.2, 0.5, 0),
-        (DType.FLOAT32, 1 / 6, 0.4, 0),
-    ):
-        b = Net(N, dtype=dtype)
-        graph = b.graph(b.op(Mul(), "x", b.op(HardSigmoid(alpha, beta), "x")))
-        report = known_functions.explain(graph)[1]
-        assert sum(report.applied.values()) == rules
-        assert [r.reason for r in report.refused] == [
-            f"the HardSigmoid is of {alpha} * x + {beta}"
-        ] * (1 - rules)
-
-
-def test_a_gate_on_another_value_is_none() -> None:
-    b = Net(N)
-    b.input("z", floats(N))
-    before = b.graph(b.op(Mul(), "x", b.op(Sigmoid(), "z")))
-    assert known_functions(before).nodes == before.nodes
-
-
-def test_mish() -> None:
-    b = Net(N)
-    before = b.graph(b.op(Mul(), "x", b.op(Tanh(), b.op(Softplus(), "x")), name="y"))
-    after = known_functions(before)
-    assert summary(after) == [f"y = {Mish()}(x)"]
-    identical(before, after)
-
-
-def _gelu(dtype: DType, root: float, how: str) -> Graph:
-    """The forms in which torch and Keras write Gelu."""
-    b = Net(N, 3, dtype=dtype)
-    half, one, root2 = b.c("half", 0.5), b.c("one", [1]), b.c("root", root)
-    inner = b.op(Div() if root > 1 else Mul(), "x", root2)
-    grown = b.op(Add(), one, b.op(Erf(), inner))
-    match how:
-        case "x first":
-            y = b.op(Mul(), b.op(Mul(), "x", grown), half)
-        case "half first":
-            y = b.op(Mul(), b.op(Mul(), half, "x"), grown)
-        case _:
-            y = b.op(Mul(), "x", b.op(Mul(), half, grown))
-    return b.graph(y)
-
-
-@pytest.mark.parametrize("how", ["x first", "half first", "x last"])
-@pytest.mark.parametrize("root", [math.sqrt(2), math.sqrt(0.5)])
-@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT64])
-def test_gelu(how: str, root: float, dtype: DType) -> None:
-    before = _gelu(dtype, root, how)
-    after = known_functions(before)
-    assert operators(after) == [str(Gelu())]
-    feeds = {"x": np.linspace(-6, 6, 600, dtype=dtype.numpy).reshape(-1, 3)}
-    if dtype is DType.FLOAT32:
-        as_exact(before, after, feeds)
-    else:
-        # Here 1 + erf(x) is as inexact in the oracle itself.
-        old, new = evaluate(before, feeds), evaluate(after, feeds)
-        (name,) = before.outputs
-        np.testing.assert_allclose(new[name], old[name], rtol=1e-14, atol=2e-15)
-
-
-def test_gelu_with_other_numbers_stays() -> None:
-    for root in (1.4, 1.4142, 0.7):
-        before = _gelu(DType.FLOAT32, root, "x first")
-        assert known_functions(before).nodes == before.nodes
-    before = _gelu(DType.FLOAT64, float(np.float32(math.sqrt(2))), "x first")
-    assert known_functions(before).nodes == before.nodes
-
-
-def _layer_norm(*, axes: tuple[int, ...], squared: str, again: bool = False) -> Graph:
-    """What torch writes for LayerNorm where its opset has none, of x[N, 4, 6]."""
-    b = Net(N, 4, 6)
-    shape = (4, 6)[-len(axes) :]
-    random = np.random.default_rng(1)
-    scale, bias = (b.c(name, random.normal(size=shape)) for name in ("scale", "bias"))
-    mean = b.op(ReduceMean(axes), "x")
-    centred = b.op(Sub(), "x", mean)
-    exponent = b.c("two", 2.0)
-    if squared == "Pow":
-        square = b.op(Pow(), centred, exponent)
-    else:
-        square = b.op(Mul(), centred, b.op(Sub(), "x", mean) if again else centred)
-    root = b.op(Sqrt(), b.op(Add(), b.op(ReduceMean(axes), square), b.c("e", 1e-5)))
-    y = b.op(Add(), bias, b.op(Mul(), b.op(Div(), centred, root), scale))
-    return b.graph(y)
-
-
-@pytest.mark.parametrize("squared", ["Pow", "Mul"])
-@pytest.mark.parametrize("axes", [(-1,), (2,), (1, 2), (-1, 1)])
-def test_layer_normalization(squared: str, axes: tuple[int, ...]) -> None:
-    before = _layer_norm(axes=axes, squared=squared)
-    after = known_functions(before)
-    (node,) = after.nodes
-    assert node.op == LayerNormalization(-len(axes), float(np.float32(1e-5)))
-    assert node.inputs[1:] == ("scale", "bias")
-    x = 3 + np.random.default_rng(2).normal(size=(50, 4, 6))
-    as_exact(before, after, {"x": x.astype(np.float32)})
-
-
-def test_layer_normalization_needs_all_of_it() -> None:
-    other = _layer_norm(axes=(0,), squared="Pow")
-    assert known_functions(other).nodes == other.nodes
-    before = _layer_norm(axes=(-1,), squared="Pow")
-    (centred,) = (n.outputs[0] for n in before.nodes if n.op == Sub())
-    shown = replace(before, outputs=(*before.outputs, centred))
-    assert known_functions(shown).nodes == shown.nodes
-    # What is subtracted twice may be two nodes.
-    assert len(known_functions(_layer_norm(axes=(-1,), squared="Mul", again=True)).nodes) == 1
 
 
 # All ----------------------------------------------------------------------------------------------
@@ -674,7 +508,7 @@ PASSES = (
     fold_constants,
     merge_equal,
     remove_neutral,
-    known_functions,
+    functions.known_functions,
 )
 
 

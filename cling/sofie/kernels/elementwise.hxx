@@ -463,6 +463,16 @@ struct Clip {
    }
 };
 
+/// Clip with bounds that are known.
+struct Between {
+   double low = -__builtin_inf(), high = __builtin_inf();
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return minimum(maximum(x, constant<V>(low)), constant<V>(high));
+   }
+};
+
 struct Max {
    template <class V>
    SOFIE_INLINE V operator()(V a) const

@@ -13,6 +13,7 @@ from sofie_rdf.ir.operator import REGISTRY, Operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import (
     ALL,
+    Between,
     BitShift,
     Cast,
     Celu,
@@ -421,6 +422,9 @@ ROWS: dict[tuple[str, str], Row] = {
     ("", "Elu"): unary(Elu(), Elu(alpha=0.5), Elu(alpha=-3.0)),
     ("", "Celu"): unary(Celu(), Celu(alpha=2.0), Celu(alpha=0.125)),
     ("", "Selu"): unary(Selu(), Selu(alpha=0.5, gamma=-2.0)),
+    ("sofie", "Between"): replace(
+        unary(Between(0.0, 6.0), Between(-0.5, np.inf), Between(2.0, 1.0)), signed_zeros=False
+    ),
     ("", "HardSigmoid"): replace(
         unary(HardSigmoid(), HardSigmoid(alpha=0.25, beta=-1.0)), magnitude=_line
     ),
