@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sofie_rdf.emit.session import Emission
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.passes import pipeline
 from sofie_rdf.passes.memory import MemoryPlan
+from sofie_rdf.passes.rewrite import Refusal, Rules
 
-__all__ = ["summary"]
+__all__ = ["explanation", "summary"]
 
 
 def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission) -> str:
@@ -26,6 +30,31 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
     ]
     title = f"{graph.name} ({', '.join(source)})" if source else graph.name
     return "\n".join([title, *(f"  {label:14}{text}" for label, text in rows)])
+
+
+def explanation(graph: Graph) -> str:
+    """What the passes did to a graph, and what they refused to do to the nodes that are left."""
+    optimized, report = pipeline.explain(graph)
+    rules = (r for one in pipeline.DEFAULT if isinstance(one, Rules) for r in one.rules)
+    meanings = {r.name: r.meaning for r in rules}
+    lines = [f"{graph.name}: {len(graph.nodes)} nodes as read, {len(optimized.nodes)} to run"]
+    lines += ["", "done:"] if report.applied else []
+    done = sorted(report.applied.items(), key=lambda item: (-item[1], item[0]))
+    lines += [f"{count:5} x {name:22} {meanings[name]}" for name, count in done]
+    lines += ["", "not done:"] if report.refused else []
+    refused = Counter(f"  {r.rule}: {r.reason}" for r in report.refused)
+    places = {text: _place(r) for r in report.refused for text in [f"  {r.rule}: {r.reason}"]}
+    for text, count in sorted(refused.items()):
+        more = f" and {count - 1} more" if count > 1 else ""
+        lines.append(f"{text}  ({places[text]}{more})")
+    lines += ["", "operators to run:"]
+    kinds = Counter(node.op.full_name() for node in optimized.nodes)
+    lines += [f"{count:5} x {name}" for name, count in kinds.most_common()]
+    return "\n".join(lines)
+
+
+def _place(refusal: Refusal) -> str:
+    return str(refusal).split(": ", 1)[1].removesuffix(f": {refusal.reason}")
 
 
 def _amount(dim: Dim, unit: str) -> str:

@@ -70,7 +70,7 @@ def _around(*forms: str) -> tuple[str, ...]:
         "BatchNormalization({}, scale, bias, mean, var)",
     )
 )
-def affine_after(m: Match) -> Rewrite:
+def convolution_scaled(m: Match) -> Rewrite:
     """(w * x + b) * s + t = (w * s) * x + (b * s + t), with one s and t for each feature"""
     layer, dtype = _of_layer(m), m.type().dtype
     m.require(layer.activation == NoActivation(), f"{layer.activation.name} comes before it")
@@ -106,7 +106,7 @@ def _weights(m: Match, layer: ConvLayer | ConvTransposeLayer, exact: Wide) -> Ar
 
 
 @rule("Add(sofie.ConvLayer(x, w, b), added)")
-def addition(m: Match) -> Rewrite:
+def convolution_added(m: Match) -> Rewrite:
     """(w * x + b) + added, while the sums are at hand"""
     layer = m.op(ConvLayer)
     m.require(layer.activation == NoActivation(), f"{layer.activation.name} comes before it")
@@ -115,7 +115,7 @@ def addition(m: Match) -> Rewrite:
 
 
 @rule(*_around("Unary({})"), "Unary(sofie.ConvLayer(x, w, b, added))")
-def activation(m: Match) -> Rewrite:
+def convolution_activated(m: Match) -> Rewrite:
     """f(w * x + b) or f(w * x + b + added), computed while the sums are at hand"""
     layer = _of_layer(m)
     m.require(layer.activation == NoActivation(), f"{layer.activation.name} comes before it")
@@ -128,7 +128,7 @@ def activation(m: Match) -> Rewrite:
 
 
 @rule(*_LAYERS, "sofie.ConvLayer(x, w, b, added)")
-def affine_before(m: Match) -> Rewrite:
+def convolution_of_scaled(m: Match) -> Rewrite:
     """w * (x * s + t) + b = (w * s) * x + (w * t + b), with one s and t for each channel"""
     layer = _of_layer(m)
     old_w, old_b = wide(m.constant("w")), wide(m.constant("b"))
@@ -246,6 +246,8 @@ def _pool_pads(m: Match, op: MaxPool | AveragePool) -> tuple[int, ...]:
 
 
 fuse_borders = Rules("fuse_borders", (padded_convolution, padded_max_pool, padded_average_pool))
-fuse_convolutions = Rules("fuse_convolutions", (convolution, affine_after, addition, activation))
+fuse_convolutions = Rules(
+    "fuse_convolutions", (convolution, convolution_scaled, convolution_added, convolution_activated)
+)
 # Later, for the reason that dense layers have.
-fuse_convolution_inputs = Rules("fuse_convolution_inputs", (affine_before,))
+fuse_convolution_inputs = Rules("fuse_convolution_inputs", (convolution_of_scaled,))

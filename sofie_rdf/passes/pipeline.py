@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
+from types import MappingProxyType
 from typing import TypeAlias
 
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.passes import attention, convolutions, functions, fuse, simplify, transposes
-from sofie_rdf.passes.rewrite import BUG, Report, Rules
+from sofie_rdf.passes.rewrite import BUG, Refusal, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
 
@@ -59,9 +61,10 @@ def run(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> Graph:
 
 
 def explain(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> tuple[Graph, Report]:
-    """`run`, and the rules that were applied and those that were refused, with the reasons."""
+    """`run`, which rules were applied, and where in what is left they are refused, and why."""
     verify(graph)
-    report = Report()
+    applied: Counter[str] = Counter()
+    refused: dict[tuple[str, str], tuple[Refusal, ...]] = {}
     for one in passes:
         before, name = graph, _name(one)
         try:
@@ -70,9 +73,15 @@ def explain(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> tuple[Graph, Repo
         except Exception as error:
             # Whatever it is: the graph was legal before, so the pass is wrong.
             raise _broken(name, error) from error
-        report += added
+        applied.update(added.applied)
+        # What a pass refuses it may do the next time.
+        refused.update(dict.fromkeys((key for key in refused if key[0] == name), ()))
+        for each in {r.rule for r in added.refused}:
+            refused[name, each] = tuple(r for r in added.refused if r.rule == each)
         logger.debug("%s: %d nodes -> %d", name, len(before.nodes), len(graph.nodes))
-    return graph, report
+    left = {value for node in graph.nodes for value in node.outputs}
+    last = dict.fromkeys(r for found in refused.values() for r in found if r.value in left)
+    return graph, Report(MappingProxyType(dict(applied)), tuple(last))
 
 
 def _name(one: Pass) -> str:

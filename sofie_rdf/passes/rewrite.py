@@ -278,6 +278,11 @@ class Rule:
     patterns: tuple[Pattern, ...]
     function: Callable[[Match], Rewrite]
 
+    @property
+    def meaning(self) -> str:
+        """What it does, in a line."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
 
 def rule(*equations: str) -> Callable[[Callable[[Match], Rewrite]], Rule]:
     """Decorator: the function says what becomes of a match of any of these equations."""

@@ -120,10 +120,10 @@ def test_constants_before_the_result() -> None:
 @pytest.mark.parametrize(
     ("step", "shape", "reason"),
     [
-        (Add(), (5,), "affine_after: 'c' is no vector along axis 1"),
-        (Mul(), (6, 1), "affine_after: the step changes the shape"),
-        (Mul(), (2, 1, 1, 1), "affine_after: 'c' is no vector along axis 1"),
-        (Add(), (1, 1, 1, 1, 1), "affine_after: the step changes the shape"),
+        (Add(), (5,), "convolution_scaled: 'c' is no vector along axis 1"),
+        (Mul(), (6, 1), "convolution_scaled: the step changes the shape"),
+        (Mul(), (2, 1, 1, 1), "convolution_scaled: 'c' is no vector along axis 1"),
+        (Add(), (1, 1, 1, 1, 1), "convolution_scaled: the step changes the shape"),
     ],
 )
 def test_constants_of_other_forms(step: Operator, shape: tuple[int, ...], reason: str) -> None:
@@ -137,14 +137,14 @@ def test_constants_of_other_forms(step: Operator, shape: tuple[int, ...], reason
 def test_small_weights_stay() -> None:
     b = Net(*IMAGE)
     graph = fuse_convolutions(b.graph(b.op(Mul(), conv(b), b.c("c", 1e-37), name="y")))
-    assert reasons(graph) == ["affine_after: the weights are too small for float32"]
+    assert reasons(graph) == ["convolution_scaled: the weights are too small for float32"]
 
 
 def test_what_comes_behind_an_activation() -> None:
     b = Net(*IMAGE)
     graph = fuse_convolutions(b.graph(normalization(b, b.op(Relu(), conv(b)), 6)))
     assert [type(n.op) for n in graph.nodes] == [ConvLayer, BatchNormalization]
-    assert reasons(graph) == ["affine_after: Relu comes before it"]
+    assert reasons(graph) == ["convolution_scaled: Relu comes before it"]
 
 
 def test_a_result_that_is_used_twice_stays() -> None:
@@ -152,7 +152,7 @@ def test_a_result_that_is_used_twice_stays() -> None:
     y = conv(b)
     graph = fuse_convolutions(b.graph(b.op(Relu(), y, name="r"), b.op(Tanh(), y, name="t")))
     assert operators(graph)[1:] == ["Relu()", "Tanh()"]
-    assert reasons(graph) == ["activation: 'conv' is used 2 times"] * 2
+    assert reasons(graph) == ["convolution_activated: 'conv' is used 2 times"] * 2
 
 
 def test_computed_weights_stay() -> None:
@@ -191,14 +191,14 @@ def test_sums_that_broadcast_stay() -> None:
     c = b.input("c", b.types["x"].reshaped((N, 1, 6, 5)))
     graph = fuse_convolutions(b.graph(b.op(Add(), conv(b), c, name="y")))
     assert operators(graph)[1:] == ["Add()"]
-    assert "addition: the shapes differ" in reasons(graph)
+    assert "convolution_added: the shapes differ" in reasons(graph)
 
 
 def test_nothing_is_added_behind_an_activation() -> None:
     b = Net(N, 4, 6, 5)
     y = b.op(Add(), b.op(Sigmoid(), conv(b, features=4)), "x", name="y")
     graph = fuse_convolutions(b.graph(y))
-    assert "addition: Sigmoid comes before it" in reasons(graph)
+    assert "convolution_added: Sigmoid comes before it" in reasons(graph)
 
 
 def test_nothing_is_scaled_behind_a_sum() -> None:
@@ -231,7 +231,7 @@ def test_at_borders_an_offset_before_stays(op: Operator) -> None:
     x = normalization(b, "x", 4)
     shape = (4, 6, 3, 3) if isinstance(op, ConvTranspose) else (6, 4, 3, 3)
     graph = fuse_convolutions(b.graph(b.op(op, x, b.c("w", weights(*shape)), name="z")))
-    why = ["affine_before: at borders not all products are summed up"]
+    why = ["convolution_of_scaled: at borders not all products are summed up"]
     assert reasons(graph, fuse_convolution_inputs) == why
 
 

@@ -21,6 +21,7 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.ir.verify import verify
+from sofie_rdf.ops.convolution import Conv
 from sofie_rdf.ops.elementwise import (
     Abs,
     Add,
@@ -51,6 +52,7 @@ from sofie_rdf.ops.normalization import BatchNormalization, Softmax
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.passes.pipeline import DEFAULT, explain, run
 from sofie_rdf.reference import evaluate
+from sofie_rdf.summary import explanation
 from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
 
 HIGGS = Path(__file__).resolve().parents[2] / "data" / "higgs.onnx"
@@ -150,6 +152,38 @@ def test_refusals_are_reported() -> None:
         "activation: net.onnx: node 'y': 'g' is an output of the model",
         "affine_before: net.onnx: node 'g': " + LOSS,
     ]
+
+
+def test_what_was_done_and_what_not_in_words() -> None:
+    b = Net(N, 3)
+    h = b.op(Gemm(), b.op(Add(), "x", b.c("m", 1e5)), b.c("w", np.ones((3, 2))), name="g")
+    y = b.op(Softmax(), b.op(Relu(), h), name="y")
+    assert explanation(b.graph(y)).splitlines() == [
+        "net: 4 nodes as read, 3 to run",
+        "",
+        "done:",
+        "    1 x activation             f(x @ w + b), computed while the sums are at hand",
+        "    1 x gemm                   "
+        "(alpha * x) @ op(w) + beta * c = x @ (alpha * op(w)) + (beta * c)",
+        "",
+        "not done:",
+        "  affine_before: it adds up to 1e+05 and nothing says how large that is beside x  "
+        "(net.onnx: node 'g')",
+        "",
+        "operators to run:",
+        "    1 x Add",
+        "    1 x sofie.Dense",
+        "    1 x Softmax",
+    ]
+
+
+def test_a_refusal_that_is_overcome_is_not_reported() -> None:
+    b = Net(N, 9, 4)
+    turn = Transpose((0, 2, 1))
+    y = b.op(Relu(), b.op(turn, b.op(Conv(), b.op(turn, "x"), b.c("w", np.ones((5, 4, 1))))))
+    graph, report = explain(b.graph(y))
+    assert operators(graph) == ["sofie.Dense(activation=Relu())"]
+    assert report.refused == ()
 
 
 def test_a_model_that_does_nothing() -> None:
