@@ -163,12 +163,16 @@ def test_what_was_done_and_what_not_in_words() -> None:
         "",
         "done:",
         "    1 x activation             f(x @ w + b), computed while the sums are at hand",
-        "    1 x gemm                   "
-        "(alpha * x) @ op(w) + beta * c = x @ (alpha * op(w)) + (beta * c)",
+        (
+            "    1 x gemm                   "
+            "(alpha * x) @ op(w) + beta * c = x @ (alpha * op(w)) + (beta * c)"
+        ),
         "",
         "not done:",
-        "  affine_before: it adds up to 1e+05 and nothing says how large that is beside x  "
-        "(net.onnx: node 'g')",
+        (
+            "  affine_before: it adds up to 1e+05 and nothing says how large that is beside x  "
+            "(net.onnx: node 'g')"
+        ),
         "",
         "operators to run:",
         "    1 x Add",
