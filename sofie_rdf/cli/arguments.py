@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
     _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
-    bench = _command(commands, "bench", "measure the speed, beside onnxruntime", texts.BENCH)
+    bench = _command(commands, "bench", "measure the speed, beside other programs", texts.BENCH)
     bench.complete = _bench
     return whole
 

@@ -91,4 +91,8 @@ examples:
   sofie-rdf ops --markdown                    for a wiki
   sofie-rdf ops --all dense"""
 
-BENCH = "Measure how fast models run, beside onnxruntime."
+BENCH = """\
+Measure how fast models run on this machine: beside onnxruntime and, where they are installed,
+beside torch, Keras, SOFIE and our own code compiled by g++; how far from the limits of the machine;
+and how long the first result takes. All get the same inputs, on one thread, take turns, and must
+compute the same numbers."""
