@@ -117,7 +117,8 @@ def _add_choices(parser: ArgumentParser) -> None:
         "--peers",
         metavar="NAME,...",
         type=_names,
-        help="only these beside onnxruntime, or `none` (default: all that are installed)",
+        help="only these of g++, SOFIE, torch, Keras beside onnxruntime, or `none` (default: all "
+        "that are installed)",
     )
     parser.add_argument("--no-dataframe", action="store_true", help="no loops of RDataFrame")
     parser.add_argument(

@@ -112,6 +112,11 @@ def dense(widths: Sequence[int], *, last: str = "") -> bytes:
     return net.finish(value, ("N", widths[0]), ("N", widths[-1]))
 
 
+def _relu() -> bytes:
+    net = _Net()
+    return net.finish(net.add("Relu", "x"), ("N", 1), ("N", 1))
+
+
 # Convolutions -------------------------------------------------------------------------------------
 
 
@@ -148,6 +153,18 @@ def _conv_transposed() -> bytes:
         value = net.add("ConvTranspose", value, w, net.offsets(features), strides=(stride, stride))
         value = net.add("Relu" if stride == 2 and features == 36 else "Sigmoid", value)
     return net.finish(value, ("N", 15), ("N", 18, 50, 46))
+
+
+def _small_conv_transposed() -> bytes:
+    """As ROOT's benchmark ConvTrans2dModel, on 4 x 4."""
+    net, value, channels = _Net(), "x", 1
+    for features, kernel, pads, stride in ((4, 2, 1, 1), (8, 3, 1, 1), (4, 3, 1, 1), (1, 2, 0, 2)):
+        w = net.weights(channels, features, kernel, kernel, fan_in=channels * kernel)
+        layout = {"pads": (pads,) * 4, "strides": (stride, stride)}
+        value = net.add("ConvTranspose", value, w, net.offsets(features), **layout)
+        value = net.add("Relu", value) if stride == 1 else value
+        channels = features
+    return net.finish(value, ("N", 1, 4, 4), ("N", 1, 6, 6))
 
 
 def _resnet18() -> bytes:
@@ -279,6 +296,7 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "conv2d": ("Conv 5 x 5 with 2 features on 100 x 100, ReLU", lambda: _conv_2d(1)),
     "conv2d14": ("14 x [Conv 5 x 5, ReLU] on 100 x 100, up to 64 features", lambda: _conv_2d(14)),
     "conv3d": ("4 x [Conv 5 x 5 x 5, ReLU] on 32 x 32 x 32, Linear", _conv_3d),
+    "conv_transposed_small": ("4 x ConvTranspose on 4 x 4", _small_conv_transposed),
     "conv_transposed": ("Linear, 2 x ConvTranspose to 18 x 50 x 46", _conv_transposed),
     "rnn64": ("RNN, 3 steps, 64 hidden", lambda: _recurrent("RNN", 3, 16, 64)),
     "gru64": ("GRU, 3 steps, 64 hidden", lambda: _recurrent("GRU", 3, 16, 64)),
@@ -289,5 +307,6 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "deepsets": ("DeepSets: 30 particles, 4 -> 64 -> 64, sum, 64 -> 1", _deep_sets),
     "transformer": ("Transformer block: 20 tokens, width 64, 4 heads, GELU", _transformer),
     "resnet18": ("ResNet18 on 224 x 224", _resnet18),
+    "relu": ("one ReLU of one number: what is left is the call", _relu),
     "trees500": ("500 trees of depth 6, 30 features", lambda: _trees(500, 6, 30)),
 }

@@ -67,7 +67,7 @@ def test_from_shows_the_tables_again(file: Path, capsys: pytest.CaptureFixture[s
     rows = [line.split() for line in out.splitlines()]
     assert ["higgs", "1", "somebody", "-", "not", "installed"] in rows
     assert [row for row in rows if row[:3] == ["higgs", "1", "pretender"]]
-    assert [row for row in rows if row[0:2] == ["higgs", "0.100"] and "0.70" in row]
+    assert [row for row in rows if row[:3] == ["higgs", "0.500", "0.100"] and "0.70" in row]
     assert "100 GFLOP/s" in out
     assert all(len(line) <= 200 for line in out.splitlines())
 
