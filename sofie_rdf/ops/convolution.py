@@ -42,7 +42,7 @@ BYTES = frozenset({DType.INT8, DType.UINT8})
 # Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
 # what a pointwise convolution takes as one row, the elements between channels, and the bytes of a
 # tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
-_DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 18, 512, 96
+_DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
 
 

@@ -96,7 +96,7 @@ struct ConvTile {
 inline constexpr Size conv_depth = 128;
 inline constexpr Size conv_tiles = 4;
 /// How many elements are copied at a time, if that is enough for one row of the output.
-inline constexpr Size conv_budget = Size{1} << 18;
+inline constexpr Size conv_budget = Size{1} << 17;
 /// Elements between channels, at least: a pack that is copied whole may end in there.
 inline constexpr Size conv_gap = 64;
 
@@ -326,17 +326,17 @@ SOFIE_KERNEL void conv_fill(const ConvShape &s, const ConvPlanes &planes, const 
 
 /// One tile, with no more packs than `count` columns need.
 template <int Rows, class T>
-SOFIE_INLINE void conv_any_tile(T *sums, const T *w, const T *x, const std::int32_t *offsets, Size depth, Size count,
-                                bool add)
+SOFIE_INLINE void conv_any_tile(const T *w, const T *x, const std::int32_t *offsets, Size depth, Size count,
+                                const ConvTileEnd<T> &end)
 {
    using Tile = ConvTile<T, Rows>;
    constexpr int rows = Tile::rows, packs = Tile::packs, fewer = (packs + 1) / 2, n = lanes<T>;
    if (count > fewer * n)
-      conv_tile<rows, packs, Tile::width>(sums, w, x, offsets, depth, add);
+      conv_tile<rows, packs, Tile::width>(w, x, offsets, depth, end);
    else if (count > n)
-      conv_tile<rows, fewer, Tile::width>(sums, w, x, offsets, depth, add);
+      conv_tile<rows, fewer, Tile::width>(w, x, offsets, depth, end);
    else
-      conv_tile<rows, 1, Tile::width>(sums, w, x, offsets, depth, add);
+      conv_tile<rows, 1, Tile::width>(w, x, offsets, depth, end);
 }
 
 /// Where sums go when they are complete: some rows of w for some columns, which are counted from the
@@ -348,38 +348,132 @@ struct ConvPlace {
 template <class T>
 using ConvSink = void (*)(const void *context, T *sums, const ConvPlace &place);
 
-/// The memory that a product works in, and where complete sums go.
+/// Where a tile itself may put max(sums + bias + added, floor); bias and added may be absent.
+template <class T>
+struct ConvTarget {
+   T *y;
+   const T *bias, *added;
+   T floor;
+};
+
+/// The memory that a product works in, and where complete sums go: to the target, if there is one
+/// and the tile is in one piece there, else to the sink.
 template <class T>
 struct ConvWork {
    T *scratch;
    std::int32_t *offsets;
    ConvSink<T> sink;
    const void *context;
+   const ConvTarget<T> *target;
 };
 
-/// All columns of a slab, for one group: the sums of a few tiles at a time.
+/// Where the first sum of a place is in the output, and how many follow it there without a gap.
+struct ConvOutput {
+   Size at, line, column, length;
+   bool whole;
+};
+SOFIE_INLINE ConvOutput conv_output(const ConvShape &s, const ConvPlace &place)
+{
+   // Where rows of the output follow each other without a gap they are as one.
+   const bool whole = place.row == s.out[2] && s.out_row == s.out[2];
+   const Size line = whole ? 0 : place.column / place.row, column = place.column - line * place.row;
+   const Size feature = place.group * s.group_features() + place.first;
+   return {place.slab.event * s.out_event + feature * s.out_channel + place.slab.depth * s.out[1] * s.out[2] +
+              (place.slab.line + line) * s.out_row,
+           line, column, whole ? column + place.count : s.out[2], whole};
+}
+
+/// The end of a tile that writes to the target itself, where that is possible.
+template <class T>
+SOFIE_INLINE void conv_aim(const ConvShape &s, const ConvTarget<T> &target, const ConvPlace &place, const T *zeros,
+                           ConvTileEnd<T> &end)
+{
+   const ConvOutput out = conv_output(s, place);
+   if (out.column + place.count > out.length)
+      return;
+   end.y = target.y + out.at + out.column;
+   end.bias = target.bias ? target.bias + place.group * s.group_features() + place.first : zeros;
+   end.added = target.added ? target.added + out.at + out.column : nullptr;
+   end.stride = s.out_channel * static_cast<Size>(sizeof(T));
+   end.rows = place.rows;
+   end.mask = (Size{1} << ((place.count - 1) % lanes<T> + 1)) - 1;
+   end.floor = target.floor;
+}
+
+/// Columns of a slab, whose rows are `row` apart.
+struct ConvColumns {
+   Size from, to, row;
+};
+
+/// Some columns of a slab, for one group: the sums of a few tiles at a time. The first of them is at `planes`.
 template <int Rows, class T>
-SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const ConvSlab &slab, Size row, Size group,
-                            const T *panels, const T *planes)
+SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const ConvSlab &slab,
+                            const ConvColumns &columns, Size group, const T *panels, const T *planes)
 {
    using Tile = ConvTile<T, Rows>;
    constexpr Size width = Tile::width, rows = Tile::rows;
-   const Size columns = (slab.rows - 1) * row + s.out[2], features = s.group_features(), depth = s.depth();
+   const Size features = s.group_features(), depth = s.depth();
    const Size together = depth > conv_depth ? conv_tiles : 1;
-   for (Size first = 0; first < columns; first += together * width)
+   const T zeros[rows] = {};
+   for (Size first = columns.from; first < columns.to; first += together * width)
       for (Size k = 0; k == 0 || k < depth; k += conv_depth) {
          const Size steps = depth - k < conv_depth ? depth - k : conv_depth;
          T *sums = work.scratch;
-         for (Size column = first; column < columns && column < first + together * width; column += width) {
-            const Size count = columns - column < width ? columns - column : width;
+         for (Size column = first; column < columns.to && column < first + together * width; column += width) {
+            const Size count = columns.to - column < width ? columns.to - column : width;
             for (Size m = 0; m<features; m += rows, sums += depth> conv_depth ? rows * width : 0) {
-               conv_any_tile<Rows>(sums, panels + m * depth + k * rows, planes + column, work.offsets + k, steps, count,
-                                   k > 0);
-               if (k + steps == depth)
-                  work.sink(work.context, sums,
-                            {group, m, features - m < rows ? features - m : rows, column, count, row, slab});
+               const ConvPlace place{group,       m,   features - m < rows ? features - m : rows, column, count,
+                                     columns.row, slab};
+               const bool complete = k + steps == depth;
+               ConvTileEnd<T> end{};
+               end.sums = sums;
+               end.add = k > 0;
+               if constexpr (conv_tile_finishes<Tile::rows, T>)
+                  if (complete && work.target)
+                     conv_aim(s, *work.target, place, zeros, end);
+               conv_any_tile<Rows>(panels + m * depth + k * rows, planes + column - columns.from, work.offsets + k,
+                                   steps, count, end);
+               if (complete && !end.y)
+                  work.sink(work.context, sums, place);
             }
          }
+      }
+}
+
+/// Whether a pointwise convolution reads its input so rarely that it need not be copied.
+SOFIE_INLINE bool conv_reads_in_place(const ConvShape &s, Size tile_rows)
+{
+   constexpr Size far = Size{1} << 31;
+   return s.is_pointwise() && s.in_row == s.in[2] && s.group_features() <= 2 * tile_rows &&
+          s.group_channels() * s.in_channel < far;
+}
+
+/// Products whose input is read where it is, but for the last columns: tiles read beyond them.
+template <int Rows, class T>
+SOFIE_KERNEL void conv_product_in_place(const ConvShape &s, const ConvWork<T> &work, const T *panels, const T *x,
+                                        T *copied)
+{
+   constexpr Size width = ConvTile<T, Rows>::width, rows = ConvTile<T, Rows>::rows;
+   const Size padded = ceil_div(s.group_features(), rows) * rows, channels = s.group_channels();
+   const Size columns = s.out[1] * s.out[2], whole = columns / width * width;
+   for (Size event = 0; event < s.batch; ++event)
+      for (Size g = 0; g < s.groups; ++g) {
+         const T *const from = x + event * s.in_event + g * channels * s.in_channel;
+         const T *const own = panels + g * padded * channels;
+         const ConvSlab slab{event, 0, 0, s.out[1]};
+         for (Size c = 0; c < channels; ++c)
+            work.offsets[c] = static_cast<std::int32_t>(c * s.in_channel);
+         conv_slab<Rows>(s, work, slab, ConvColumns{0, whole, s.out[2]}, g, own, from);
+         if (whole == columns)
+            continue;
+         for (Size c = 0; c < channels; ++c) {
+            work.offsets[c] = static_cast<std::int32_t>(c * width);
+            const auto bytes = static_cast<std::size_t>(columns - whole) * sizeof(T);
+            __builtin_memcpy(copied + c * width, from + c * s.in_channel + whole, bytes);
+            __builtin_memset(copied + c * width + (columns - whole), 0,
+                             static_cast<std::size_t>(width) * sizeof(T) - bytes);
+         }
+         conv_slab<Rows>(s, work, slab, ConvColumns{whole, columns, s.out[2]}, g, own, static_cast<const T *>(copied));
       }
 }
 
@@ -393,6 +487,9 @@ SOFIE_KERNEL void conv_product(const ConvShape &s, const ConvWork<T> &work, cons
       return;
    const ConvPlanes planes = conv_planes(s);
    T *const copied = work.scratch + (depth > conv_depth ? conv_tiles * padded : Tile::rows) * Tile::width;
+   if constexpr (std::is_same_v<T, S>)
+      if (zero == T{} && conv_reads_in_place(s, Tile::rows))
+         return conv_product_in_place<Rows>(s, work, panels, x, copied);
    const S *const end = x + s.batch * s.in_event;
    conv_offsets(s, planes, planes.channel, work.offsets);
    // Tiles read beyond the last column, what they compute there is not used; but no denormal rubbish.
@@ -406,7 +503,8 @@ SOFIE_KERNEL void conv_product(const ConvShape &s, const ConvWork<T> &work, cons
             for (Size g = 0; g < s.groups; ++g) {
                const S *const channels = x + event * s.in_event + g * s.group_channels() * s.in_channel;
                conv_fill(s, planes, slab, copied, ConvInput<T, S>{channels, end, zero});
-               conv_slab<Rows>(s, work, slab, planes.row, g, panels + g * padded * depth, copied);
+               const ConvColumns columns{0, (slab.rows - 1) * planes.row + s.out[2], planes.row};
+               conv_slab<Rows>(s, work, slab, columns, g, panels + g * padded * depth, static_cast<const T *>(copied));
             }
          }
 }
@@ -458,23 +556,19 @@ template <int Rows, class R, class T>
 SOFIE_KERNEL void conv_finish(const void *context, T *sums, const ConvPlace &place)
 {
    const auto &[s, result] = *static_cast<const ConvContext<R> *>(context);
+   const ConvOutput out = conv_output(s, place);
    const Size feature = place.group * s.group_features() + place.first;
-   // Where rows of the output follow each other without a gap they are as one.
-   const bool whole = place.row == s.out[2] && s.out_row == s.out[2];
-   const Size line = whole ? 0 : place.column / place.row, column = place.column - line * place.row;
-   const Size length = whole ? column + place.count : s.out[2];
-   Size y = place.slab.event * s.out_event + feature * s.out_channel + place.slab.depth * s.out[1] * s.out[2] +
-            (place.slab.line + line) * s.out_row;
+   Size y = out.at;
    for (Size r = 0; r < place.rows; ++r, sums += ConvTile<T, Rows>::width, y += s.out_channel) {
-      Size row = y, from = column, i = 0;
+      Size row = y, from = out.column, i = 0;
       do {
-         const Size left = length - from, rest = place.count - i;
+         const Size left = out.length - from, rest = place.count - i;
          if (left > 0)
             result(feature + r, row + from, sums + i, left < rest ? left : rest);
          i += place.row - from;
          from = 0;
          row += s.out_row;
-      } while (!whole && i < place.count);
+      } while (!out.whole && i < place.count);
    }
 }
 
@@ -487,7 +581,11 @@ SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, T *y, T *scratch, std
    using Result = ConvResult<F, T>;
    const Result result{f, y, bias, added};
    const ConvContext<Result> context{s, result};
-   conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, Result, T>, &context}, panels, x, T{});
+   const T lowest = static_cast<T>(-__builtin_inf());
+   const ConvTarget<T> target{y, bias, added, std::is_same_v<F, Relu> ? T{} : lowest};
+   const bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
+   const ConvWork<T> work{scratch, offsets, &conv_finish<Rows, Result, T>, &context, simple ? &target : nullptr};
+   conv_product<Rows>(s, work, panels, x, T{});
 }
 
 /// The memory of an input that may be absent.

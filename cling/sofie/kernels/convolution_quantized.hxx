@@ -30,7 +30,7 @@ SOFIE_KERNEL void convolve_bytes(const R &result, const ConvShape &s, std::int32
    conv_pack_weights<ConvTile<T, Rows>::rows>(panels, bytes.w, {features * channels * taps, channels * taps, taps},
                                               s.groups, features, channels, taps, bytes.w_zero, bytes.each ? 1 : 0);
    const ConvContext<R> context{s, result};
-   conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, R, T>, &context}, panels, bytes.x,
+   conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, R, T>, &context, nullptr}, panels, bytes.x,
                       bytes.x_zero ? T{*bytes.x_zero} : T{});
 }
 

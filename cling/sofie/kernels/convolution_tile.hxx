@@ -29,10 +29,25 @@ SOFIE_INLINE void conv_steps(const T *__restrict w, const T *__restrict x, const
    }
 }
 
+/// What becomes of the sums of a tile: they go to `sums`; or, if there is a y, to
+/// y[r * stride + j] = max(sums + bias[r] + added[r * stride + j], floor).
+template <class T>
+struct ConvTileEnd {
+   T *sums;
+   T *y;
+   const T *bias;
+   const T *added; // The same part of another tensor, or none.
+   Size stride;    // In bytes.
+   Size rows;      // That y has.
+   Size mask;      // The columns of the last pack that y has.
+   std::int32_t add; // Whether what is in `sums` comes first.
+   T floor;
+};
+
 /// sums[r][j] (+)= sum_k w[k][r] * x[offsets[k] + j], where rows of sums are `Width` long.
 template <int Rows, int Packs, int Width, class T>
 SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, const T *__restrict x,
-                            const std::int32_t *__restrict offsets, Size depth, bool add)
+                                     const std::int32_t *__restrict offsets, Size depth, bool add)
 {
    constexpr int n = lanes<T>, block = Rows * Packs >= 12 ? 32 : 16;
    Pack<T> sum[Rows][Packs];
@@ -85,8 +100,36 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 #define SOFIE_CONV_LOAD_3 SOFIE_CONV_LOAD_2 "vmovups 128(%[x],%[at],4), %%zmm26\n\t"
 
 #define SOFIE_CONV_ZERO(a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_CONV_STORE(at, a) "vmovups %%zmm" #a ", " #at "(%[sums])\n\t"
-#define SOFIE_CONV_ADD(at, a) "vaddps " #at "(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_CONV_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
+#define SOFIE_CONV_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
+
+// A pack of a row of y: its bias, what is added, the floor. Of the last pack the mask says which columns exist.
+#define SOFIE_CONV_BIAS(row, a) "vaddps " #row "*4(%[w])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_CONV_FLOOR(a) "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"
+#define SOFIE_CONV_ADDED(place, a, mask) "vaddps " #place "(%[offsets]), %%zmm" #a ", %%zmm" #a mask "\n\t"
+#define SOFIE_CONV_RESULT(place, a, mask) "vmovups %%zmm" #a ", " #place "(%[x])" mask "\n\t"
+#define SOFIE_CONV_SOME "%{%%k1%}"
+#define SOFIE_CONV_BIASES_1(row, a, b, c) SOFIE_CONV_BIAS(row, a)
+#define SOFIE_CONV_BIASES_2(row, a, b, c) SOFIE_CONV_BIASES_1(row, a, b, c) SOFIE_CONV_BIAS(row, b)
+#define SOFIE_CONV_BIASES_3(row, a, b, c) SOFIE_CONV_BIASES_2(row, a, b, c) SOFIE_CONV_BIAS(row, c)
+#define SOFIE_CONV_FLOORS_1(a, b, c) SOFIE_CONV_FLOOR(a)
+#define SOFIE_CONV_FLOORS_2(a, b, c) SOFIE_CONV_FLOORS_1(a, b, c) SOFIE_CONV_FLOOR(b)
+#define SOFIE_CONV_FLOORS_3(a, b, c) SOFIE_CONV_FLOORS_2(a, b, c) SOFIE_CONV_FLOOR(c)
+#define SOFIE_CONV_MOVES_1(move, a, b, c) move(0, a, SOFIE_CONV_SOME)
+#define SOFIE_CONV_MOVES_2(move, a, b, c) move(0, a, "") move(64, b, SOFIE_CONV_SOME)
+#define SOFIE_CONV_MOVES_3(move, a, b, c) move(0, a, "") move(64, b, "") move(128, c, SOFIE_CONV_SOME)
+#define SOFIE_CONV_FINISH(packs, row, a, b, c)              \
+   SOFIE_CONV_BIASES_##packs(row, a, b, c)                  \
+   "test %[offsets], %[offsets]\n\t"                        \
+   "jz 5f\n\t"                                              \
+   SOFIE_CONV_MOVES_##packs(SOFIE_CONV_ADDED, a, b, c)      \
+   "add %[k], %[offsets]\n\t"                               \
+   "5:\n\t"                                                 \
+   SOFIE_CONV_FLOORS_##packs(a, b, c)                       \
+   SOFIE_CONV_MOVES_##packs(SOFIE_CONV_RESULT, a, b, c)     \
+   "add %[k], %[x]\n\t"                                     \
+   "dec %[at]\n\t"                                          \
+   "jz 6f\n\t"
 
 // `each` of the accumulators and its place in the sums, whose rows are 192 bytes long.
 #define SOFIE_CONV_FIRSTS(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
@@ -120,23 +163,46 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       "dec %[k]\n\t"                                                                \
       "jnz 1b\n"                                                                    \
       "2:\n\t"                                                                      \
-      "test %[add], %[add]\n\t"                                                     \
-      "jz 3f\n\t"                                                                   \
+      "cmpl $0, 56(%[end])\n\t"                                                     \
+      "je 3f\n\t"                                                                   \
+      "mov (%[end]), %[at]\n\t"                                                     \
       SOFIE_CONV_EACH_##packs(SOFIE_CONV_ADD)                                       \
       "3:\n\t"                                                                      \
+      "mov 8(%[end]), %[x]\n\t"                                                     \
+      "test %[x], %[x]\n\t"                                                         \
+      "jnz 4f\n\t"                                                                  \
+      "mov (%[end]), %[at]\n\t"                                                     \
       SOFIE_CONV_EACH_##packs(SOFIE_CONV_STORE)                                     \
-      : [w] "+r"(w), [offsets] "+r"(offsets), [k] "+r"(depth), [at] "=&r"(at)       \
-      : [x] "r"(x), [sums] "r"(sums), [add] "r"(static_cast<Size>(add))             \
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
+      "jmp 6f\n"                                                                    \
+      "4:\n\t"                                                                      \
+      "mov 16(%[end]), %[w]\n\t"                                                    \
+      "mov 24(%[end]), %[offsets]\n\t"                                              \
+      "mov 32(%[end]), %[k]\n\t"                                                    \
+      "mov 40(%[end]), %[at]\n\t"                                                   \
+      "kmovw 48(%[end]), %%k1\n\t"                                                  \
+      "vbroadcastss 60(%[end]), %%zmm31\n\t"                                        \
+      SOFIE_CONV_FINISH(packs, 0, 0, 1, 2)                                          \
+      SOFIE_CONV_FINISH(packs, 1, 3, 4, 5)                                          \
+      SOFIE_CONV_FINISH(packs, 2, 6, 7, 8)                                          \
+      SOFIE_CONV_FINISH(packs, 3, 9, 10, 11)                                        \
+      SOFIE_CONV_FINISH(packs, 4, 12, 13, 14)                                       \
+      SOFIE_CONV_FINISH(packs, 5, 15, 16, 17)                                       \
+      SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                                       \
+      SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)                                       \
+      "6:\n\t"                                                                      \
+      : [w] "+r"(w), [x] "+r"(x), [offsets] "+r"(offsets), [k] "+r"(depth), [at] "=&r"(at)                             \
+      : [end] "r"(&end)                                                             \
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
 // clang-format on
 
 /// The same for 8 rows of floats and registers of 64 bytes.
 template <int Packs>
-SOFIE_KERNEL void
-conv_tile_assembler(float *sums, const float *w, const float *x, const std::int32_t *offsets, Size depth, bool add)
+SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std::int32_t *offsets, Size depth,
+                                      const ConvTileEnd<float> &end)
 {
+   static_assert(sizeof(ConvTileEnd<float>) == 64, "the assembler knows where its members are");
    Size at;
    if constexpr (Packs == 3)
       SOFIE_CONV_TILE(3);
@@ -147,16 +213,26 @@ conv_tile_assembler(float *sums, const float *w, const float *x, const std::int3
 }
 #endif
 
+/// Whether a tile itself can hand its sums to y.
+template <int Rows, class T>
+inline constexpr bool conv_tile_finishes =
+#ifdef SOFIE_CONV_ASSEMBLER
+   std::is_same_v<T, float> && Rows == 8;
+#else
+   false;
+#endif
+
 /// sums[r][j] (+)= sum_k w[k][r] * x[offsets[k] + j], where rows of sums are `Width` long.
 template <int Rows, int Packs, int Width, class T>
-SOFIE_INLINE void conv_tile(T *sums, const T *w, const T *x, const std::int32_t *offsets, Size depth, bool add)
+SOFIE_INLINE void conv_tile(const T *w, const T *x, const std::int32_t *offsets, Size depth, const ConvTileEnd<T> &end)
 {
 #ifdef SOFIE_CONV_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && Rows == 8 && Width == 48)
-      return conv_tile_assembler<Packs>(sums, w, x, offsets, depth, add);
-   else
+   if constexpr (conv_tile_finishes<Rows, T>) {
+      static_assert(Width == 48, "the assembler knows how long rows of sums are");
+      return conv_tile_assembler<Packs>(w, x, offsets, depth, end);
+   } else
 #endif
-      conv_tile_of_packs<Rows, Packs, Width>(sums, w, x, offsets, depth, add);
+      conv_tile_of_packs<Rows, Packs, Width>(end.sums, w, x, offsets, depth, end.add != 0);
 }
 
 } // namespace sofie

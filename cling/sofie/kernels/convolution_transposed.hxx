@@ -122,7 +122,8 @@ SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, T *y, T *s
       for (Size i = 0; i < s.out_event; ++i)
          y[i] = bias ? bias[i / s.out_channel] : T{};
       const ConvSpread<T> context{s, y};
-      conv_product<Rows>(product, ConvWork<T>{scratch, offsets, &conv_spread<Rows, T>, &context}, panels, x, T{});
+      conv_product<Rows>(product, ConvWork<T>{scratch, offsets, &conv_spread<Rows, T>, &context, nullptr}, panels, x,
+                         T{});
       if constexpr (!std::is_same_v<F, Identity>)
          conv_apply(f, y, s.out_event);
    }

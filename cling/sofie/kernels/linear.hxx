@@ -16,6 +16,10 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+// Functions that tiles in assembler know.
+struct Identity;
+struct Relu;
+
 /// The smallest multiple of `to` that is not below `size`, divided by `to`.
 constexpr Size ceil_div(Size size, Size to)
 {
@@ -226,9 +230,6 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
-struct Identity;
-struct Relu;
-
 /// All rows of y for `Packs` packs of columns, 8 rows at a time. What `tile` adds up in several
 /// chains is added up here in as many passes: the same sums in the same order.
 template <int Packs, class F, Size K, Size N>
