@@ -422,6 +422,9 @@ SOFIE_INLINE V line_results(const Term &term, const Line<T, width<V>> &line)
 /// An operator that combines a term of each element: `Accumulated<T>` is the type for that.
 template <class Combine, class Term>
 struct PlainReduction {
+   using Combination = Combine;
+   using Terms = Term;
+   static constexpr bool is_plain = true; ///< There is nothing to it but that.
    template <class T>
    using Accumulated = std::conditional_t<std::is_same_v<T, bool>, unsigned char, T>;
 
@@ -471,6 +474,7 @@ struct ReduceLogSum : PlainReduction<Total, AsItIs> {
 
 /// max x + ln sum e^(x - max x)
 struct ReduceLogSumExp : PlainReduction<Total, AsItIs> {
+   static constexpr bool is_plain = false;
    template <class V, class T>
    SOFIE_INLINE static V results(const Line<T, width<V>> &line)
    {
@@ -511,6 +515,7 @@ SOFIE_KERNEL void scaled_norm(ElementOf<V> *norm, const Line<T, width<V>> &line)
 
 /// Of integers computed as double, and the largest integer where that is beyond it.
 struct ReduceL2 : PlainReduction<Total, Squared> {
+   static constexpr bool is_plain = false;
    template <class T>
    using Accumulated = std::conditional_t<std::is_floating_point_v<T>, T, double>;
 
@@ -548,6 +553,92 @@ SOFIE_INLINE void store_results(T *to, V v, Size count)
       store_some(to, convert<T>(v), count);
 }
 
+/// Of each `2 * Block` lanes of `a`, then of `b`, the first half (or the second one).
+template <int Block, bool Second, class V, std::size_t... Lane>
+SOFIE_INLINE V halves_of(V a, V b, std::index_sequence<Lane...>)
+{
+#if defined(__clang__)
+   return __builtin_shufflevector(
+      a, b, (static_cast<int>(Lane) / Block * 2 + Second) * Block + static_cast<int>(Lane) % Block...);
+#else
+   using I = ElementOf<MaskOf<V>>;
+   return __builtin_shuffle(a, b,
+                            MaskOf<V>{static_cast<I>((static_cast<int>(Lane) / Block * 2 + Second) * Block +
+                                                     static_cast<int>(Lane) % Block)...});
+#endif
+}
+
+/// Lane i is all lanes of the i-th of `width` packs as one, combined as `fold_all` does.
+template <class C, int Count, class V>
+SOFIE_INLINE V fold_each(V *rows)
+{
+   if constexpr (Count == 1) {
+      return rows[0];
+   } else {
+      constexpr auto lanes_of = std::make_index_sequence<static_cast<std::size_t>(width<V>)>{};
+   SOFIE_UNROLL_ALL
+      for (int i = 0; i < Count / 2; ++i)
+         rows[i] = C::combined(halves_of<Count / 2, false>(rows[2 * i], rows[2 * i + 1], lanes_of),
+                               halves_of<Count / 2, true>(rows[2 * i], rows[2 * i + 1], lanes_of));
+      return fold_each<C, Count / 2>(rows);
+   }
+}
+
+/// Results of a few packs of neighbours each: as many of them as a pack has lanes are computed at once,
+/// each as `line_results` does.
+template <class R, bool = R::is_plain>
+struct ManyShort {
+   template <class V>
+   static constexpr bool fits(const Reduction &)
+   {
+      return false;
+   }
+   template <class V, class T>
+   SOFIE_INLINE static V results(const T *, const Size *, const Reduction &)
+   {
+      return V{};
+   }
+};
+
+template <class R>
+struct ManyShort<R, true> {
+   using C = typename R::Combination;
+
+   template <class V>
+   static bool fits(const Reduction &s)
+   {
+      return width<V> > 1 && s.inner == 1 && s.reduced.count == 0 && s.run > 0 && s.run <= 8 * width<V>;
+   }
+   template <class V>
+   SOFIE_INLINE static V first(V v, V identity)
+   {
+      return C::is_pairwise ? v : C::combined(identity, v);
+   }
+   template <class V, class T>
+   SOFIE_INLINE static V results(const T *x, const Size *offsets, const Reduction &s)
+   {
+      constexpr int n = width<V>;
+      const Size packs = s.run / n, rest = s.run % n;
+      const V identity = splat<V>(C::template identity<ElementOf<V>>());
+      const auto in_rest = lane_numbers<V>() < static_cast<ElementOf<MaskOf<V>>>(rest);
+      V rows[n];
+      for (int i = 0; i < n; ++i) {
+         const T *const from = x + offsets[i];
+         if (packs > 0)
+            rows[i] = first(block<C, V>(typename R::Terms{}, from, n, packs), identity);
+         if (rest > 0) {
+            T spare[n];
+            store(spare, load_some<n>(from + packs * n, rest));
+            const V v = select<V>(in_rest, term_at<V>(typename R::Terms{}, static_cast<const T *>(spare)), identity);
+            rows[i] = packs > 0 ? C::combined(rows[i], v) : first(v, identity);
+         }
+         if constexpr (C::is_pairwise)
+            rows[i] = C::combined(rows[i], identity);
+      }
+      return fold_each<C, n>(rows);
+   }
+};
+
 /// y = the reductions of x, in the order of the axes that are kept.
 template <class R, class T>
 SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
@@ -559,6 +650,12 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
    Odometer at(shape.kept);
    Size lines = inner ? shape.kept.positions() : 0;
+   if (line.packed && ManyShort<R>::template fits<V>(shape))
+      for (Size offsets[n]; lines >= n; lines -= n, y += n) {
+         for (int i = 0; i < n; ++i, at.next())
+            offsets[i] = at.offset;
+         store_results(y, R::finished(ManyShort<R>::template results<V>(x, offsets, shape), shape.count), n);
+      }
    if (line.packed) {
       // Results wait until they fill a pack, for what is done with all of them at the end.
       alignas(64) A waiting[2 * n] = {};
