@@ -24,7 +24,7 @@ from sofie_rdf.errors import ModelError
 __all__ = ["First", "Start", "measure_first"]
 
 T = TypeVar("T")
-_PATIENCE = 900.0
+_PATIENCE = 600.0
 
 
 @dataclass(frozen=True)

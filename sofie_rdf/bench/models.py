@@ -60,8 +60,9 @@ class Candidate:
         """Those that are wanted, or the one that the file has fixed; else 1 and usually 64."""
         graph = self.model.graph
         if not _batch_symbols(graph):
-            first = [graph.types[name].shape for name in graph.inputs]
-            return (next((d for s in first for d in s[:1] if isinstance(d, int)), 1),)
+            shapes = [graph.types[name].shape for name in graph.inputs]
+            # One axis alone is that of the features of one event.
+            return (next((s[0] for s in shapes if len(s) > 1 and isinstance(s[0], int)), 1),)
         if wanted:
             return tuple(wanted)
         sizes = dict.fromkeys(graph.data_symbols, 1) | _sizes_for(graph, _MANY, free)

@@ -153,6 +153,14 @@ def test_more_than_rounding_is_a_problem(
     assert re.search(problem, compare(found, expected).problem)
 
 
+def test_what_the_inputs_rounding_changes_is_no_problem() -> None:
+    found, expected = _f32(1.0, 2.0), _f32(1.0, 2.001)
+    assert compare(found, expected, [0.0002]).problem
+    assert not compare(found, expected, [0.0003]).problem
+    assert compare([np.asarray([1])], [np.asarray([2])], [9.0]).problem
+    assert compare(_f32(np.nan), _f32(1.0), [9.0]).problem
+
+
 def test_the_worst_output_is_shown() -> None:
     found = compare([*_f32(1.0), *_f32(2.0)], [*_f32(1.0), *_f32(2.00001)])
     assert found.scale == pytest.approx(2, rel=1e-3)

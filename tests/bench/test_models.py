@@ -94,6 +94,7 @@ def test_what_is_neither_file_nor_built_in(tmp_path: Path) -> None:
 
 def test_a_batch_that_the_file_has_fixed() -> None:
     assert Candidate("fixed", "", _relu([16, 3])).batches((1, 64), FreeSizes()) == (16,)
+    assert Candidate("features", "", _relu([16])).batches(None, FreeSizes()) == (1,)
     assert Candidate("scalar", "", _relu([])).batches(None, FreeSizes()) == (1,)
 
 

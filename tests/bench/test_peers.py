@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sofie_rdf.bench import keras_peer, native, peers, sofie_package, torch_peer
+from sofie_rdf.bench import keras_peer, native, ort, peers, sofie_package, torch_peer
 from sofie_rdf.bench.cases import Case, measure_case
 from sofie_rdf.bench.measure import Contestant, Plan, compare
 from sofie_rdf.bench.models import Candidate, Task, candidate, task_for
@@ -20,6 +20,7 @@ from sofie_rdf.bench.peers import REFERENCE, Rival, all_peers
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.types import Array
 from tests.bench.test_models import _relu
+from tests.frontends.models import model, node
 
 
 class Answer:
@@ -126,6 +127,20 @@ def test_sofie_needs_a_compiler_and_blas(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sofie_package, "find_compiler", lambda _: True)
     monkeypatch.setattr(sofie_package, "find_library", lambda _: None)
     assert "BLAS" in sofie_package.SofiePackage().absence()
+
+
+def test_what_the_last_bits_of_the_inputs_change() -> None:
+    nodes = [
+        node("Mul", "x thousand", "a"),
+        node("Mul", "y thousand", "b"),
+        node("Sub", "a b", "z"),
+    ]
+    thousand = {"thousand": np.asarray(1000, np.float32)}
+    source = model(nodes, {"x": [4], "y": [4]}, "z", thousand).SerializeToString()
+    (found,) = ort.noise(source, task_for(Candidate("difference", "", source), 1).feeds)
+    assert 1e-5 < found < 1e-2
+    (little,) = ort.noise(_tiny().candidate.source, _tiny().feeds)
+    assert 0 < little < 1e-6
 
 
 # Those that are installed -------------------------------------------------------------------------
