@@ -349,10 +349,63 @@ SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, cons
    }
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+/// Up to `Packs` packs of columns of `matrix_product`, from column j on, 8 rows at a time.
+template <int Packs>
+SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
+{
+   constexpr int n = lanes<float>;
+   const Size rows = sizes[0], depth = sizes[1], columns = sizes[2];
+   const bool whole = columns - j >= Packs * n;
+   alignas(64) float sums[dense_tile_rows * dense_tile_width], nothing[Packs * n];
+   for (float &x : nothing)
+      x = -0.0F; // To which anything is added without a change.
+   for (Size i = 0; i < rows; i += dense_tile_rows) {
+      // The last rows: once more with rows that are done already, which gives them the same values.
+      const Size row = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
+      const float *const x = a + row * depth;
+      float *const to = y + row * columns + j;
+      // Behind the columns come those of the next row, but not behind the last row.
+      const DenseTileEnd end{sums, whole ? to : nullptr, columns * Size{sizeof(float)}, nothing, (1 << n) - 1, 0, 0};
+      dense_tile_assembler<Packs>(x, depth, 1, b + j, columns, whole ? depth : depth - 1, end);
+      if (whole)
+         continue;
+      for (int r = 0; r < dense_tile_rows; ++r)
+         for (Size c = 0; c < columns - j; c += n) {
+            const Size count = columns - j - c < n ? columns - j - c : n;
+            Pack<float> sum = load<n>(sums + r * dense_tile_width + c);
+            if (depth > 0)
+               sum = accumulate(sum, x[r * depth + depth - 1], load_some<n>(b + (depth - 1) * columns + j + c, count));
+            store_some(to + r * columns + c, sum, count);
+         }
+   }
+}
+
+/// `matrix_product` for 8 rows and more.
+SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes)
+{
+   constexpr int n = lanes<float>;
+   for (Size j = 0; j < sizes[2]; j += 3 * n) {
+      const Size left = sizes[2] - j;
+      if (left > 2 * n)
+         matrix_stripe<3>(y, a, b, sizes, j);
+      else if (left > n)
+         matrix_stripe<2>(y, a, b, sizes, j);
+      else
+         matrix_stripe<1>(y, a, b, sizes, j);
+   }
+}
+#endif
+
 /// y[m, n] = sum_k a[m, k] * b[k, n] for matrices that are both computed: nothing is packed.
 template <class T>
 SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T *__restrict b, Size rows, Size depth, Size columns)
 {
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (rows >= dense_tile_rows)
+         return matrix_stripes(y, a, b, Sizes<3>{{rows, depth, columns}});
+#endif
    constexpr int n = lanes<T>;
    constexpr int packs = 4;
    alignas(64) T sums[packs * n];
