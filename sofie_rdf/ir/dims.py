@@ -257,14 +257,14 @@ def _function(name: str, left: Dim, right: Dim) -> Dim:
         return 0
     if name in ("min", "max"):
         for larger, smaller in ((left, right), (right, left)):
-            if _never_negative(larger - smaller):
+            if never_negative(larger - smaller):
                 return larger if name == "max" else smaller
         if str(right) < str(left):
             left, right = right, left
     return Size((((Function(name, left, right),), 1),))
 
 
-def _never_negative(dim: Dim) -> bool:
+def never_negative(dim: Dim) -> bool:
     """Whether that is certain, given that no named size is negative."""
     return all(c > 0 and all(isinstance(a, str) for a in m) for m, c in _terms(dim) if c)
 
@@ -278,8 +278,8 @@ def largest(dims: Iterable[Dim]) -> Dim:
     """The maximum of all, without those that are never above another one of them."""
     found: list[Dim] = []
     for dim in dims:
-        if not any(_never_negative(other - dim) for other in found):
-            found = [other for other in found if not _never_negative(dim - other)]
+        if not any(never_negative(other - dim) for other in found):
+            found = [other for other in found if not never_negative(dim - other)]
             found.append(dim)
     return reduce(maximum, found)
 
@@ -295,9 +295,9 @@ class Undecided(ArithmeticError):
 
 def less(left: Dim, right: Dim) -> bool:
     """left < right; `Undecided` where that depends on the named sizes."""
-    if _never_negative(right - left - 1):
+    if never_negative(right - left - 1):
         return True
-    if _never_negative(left - right):
+    if never_negative(left - right):
         return False
     raise Undecided(f"{left} < {right}")
 
@@ -306,7 +306,7 @@ def equal(left: Dim, right: Dim) -> bool:
     """left == right; `Undecided` where that depends on the named sizes."""
     if left == right:
         return True
-    if _never_negative(left - right - 1) or _never_negative(right - left - 1):
+    if never_negative(left - right - 1) or never_negative(right - left - 1):
         return False
     raise Undecided(f"{left} == {right}")
 
@@ -356,6 +356,11 @@ def ceil_div(dim: Dim, divisor: int) -> Dim:
 def align(dim: Dim, to: int) -> Dim:
     """The size rounded up to a multiple of ``to``."""
     return ceil_div(dim, to) * to
+
+
+def rounded_up(dim: Dim, to: int) -> Dim:
+    """At least the size, with every factor a multiple of ``to``: so it can be compared."""
+    return _make({monomial: -(-factor // to) * to for monomial, factor in _terms(dim)})
 
 
 def product(dims: Iterable[Dim]) -> Dim:

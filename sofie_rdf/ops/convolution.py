@@ -16,6 +16,7 @@ from sofie_rdf.ir.dims import (
     align,
     maximum,
     minimum,
+    never_negative,
     product,
     require_equal,
 )
@@ -44,8 +45,6 @@ BYTES = frozenset({DType.INT8, DType.UINT8})
 # tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
 _DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
-
-
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
@@ -109,7 +108,9 @@ def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
         row, rows = maximum(row, _SHORT), rows * depth.count
     whole = channels * (parts * row * (rows + reach) + _BETWEEN)
     least = channels * (parts * row * (1 + reach) + _BETWEEN)
-    return minimum(events * whole, maximum(least, _BUDGET))
+    most = maximum(least, _BUDGET)
+    # A number where one event needs all of it: memory is planned better then.
+    return most if never_negative(whole - most) else minimum(events * whole, most)
 
 
 _ONE = Window(1, 1, 1, 1, 1, 0, 0)
@@ -309,8 +310,7 @@ class _FloatConvolution(_Convolution):
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         call = _product_call(kernel, packed, arguments, outputs, x, given)
-        more = () if added is None else (memory(added),)
-        return replace(call, arguments=(*call.arguments, *more))
+        return call if added is None else replace(call, arguments=(*call.arguments, memory(added)))
 
 
 def _product_call(

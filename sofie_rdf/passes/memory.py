@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sofie_rdf.ir.dims import Dim, align, evaluate, largest, symbols_of
+from sofie_rdf.ir.dims import (
+    Dim,
+    align,
+    evaluate,
+    largest,
+    never_negative,
+    rounded_up,
+    symbols_of,
+)
 from sofie_rdf.ir.graph import Graph, Node
 
 __all__ = [
@@ -152,7 +160,9 @@ def _buffers(
 def _assign(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
     if all(isinstance(b.nbytes, int) for b in buffers):
         return _by_offset(buffers)
-    return _by_slot(buffers)
+    # Sizes of several names can seldom be compared; then slots are better.
+    plans = _by_comparison(buffers), _by_slot(buffers, 0)
+    return min(plans, key=lambda plan: _nominal(plan[1]))
 
 
 def _nominal(nbytes: Dim) -> int:
@@ -182,8 +192,8 @@ def _by_offset(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
     return dict(offsets), max((end for _, _, end in placed), default=0)
 
 
-def _by_slot(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
-    """Sizes known at run time: buffers that never meet share a slot, as large as the largest."""
+def _by_slot(buffers: list[_Buffer], end: Dim) -> tuple[dict[str, Dim], Dim]:
+    """From ``end`` on: buffers that never meet share a slot, as large as the largest."""
     slots: list[list[_Buffer]] = []
     for buffer in _largest_first(buffers):
         free = (s for s in slots if not any(buffer.meets(other) for other in s))
@@ -193,9 +203,60 @@ def _by_slot(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
         else:
             slot.append(buffer)
     offsets: dict[str, Dim] = {}
-    end: Dim = 0
     for slot in slots:
         offsets |= {buffer.root: end for buffer in slot}
         sizes = dict.fromkeys(buffer.nbytes for buffer in slot)
         end = end + align(largest(sizes), ALIGNMENT)
     return offsets, end
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A buffer with its place; both ends also for sizes that stand for the dynamic ones."""
+
+    buffer: _Buffer
+    begin: Dim
+    end: Dim
+    low: int
+    high: int
+
+
+def _by_comparison(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
+    """Sizes known at run time: as `_by_offset`, with what holds whatever the sizes will be.
+
+    A buffer begins where another one ends, if for all sizes nothing that it meets is there.
+    """
+    placed: list[_Placed] = []
+    comparable = {b.root: size for b in buffers if (size := _padded(b.nbytes)) is not None}
+    for buffer in _largest_first(b for b in buffers if b.root in comparable):
+        size = comparable[buffer.root]
+        extent = _nominal(size)
+        others = [p for p in placed if buffer.meets(p.buffer)]
+        begins = sorted({(0, 0), *((p.high, p.end) for p in others)}, key=lambda pair: pair[0])
+        fits = (b for n, b in begins if _is_free(others, b, b + size, n, n + extent))
+        begin = next(fits, None)
+        if begin is None:
+            begin = sum((comparable[p.buffer.root] for p in placed), start=0)
+        low = _nominal(begin)
+        placed.append(_Placed(buffer, begin, begin + size, low, low + extent))
+    offsets = {p.buffer.root: p.begin for p in placed}
+    end = largest(dict.fromkeys(p.end for p in placed)) if placed else 0
+    more, end = _by_slot([b for b in buffers if b.root not in comparable], end)
+    return offsets | more, end
+
+
+def _is_free(others: Iterable[_Placed], begin: Dim, end: Dim, low: int, high: int) -> bool:
+    """Whether nothing of these is between two offsets, for all sizes."""
+    return all(
+        (p.high <= low and never_negative(begin - p.end))
+        or (high <= p.low and never_negative(p.begin - end))
+        for p in others
+    )
+
+
+def _padded(nbytes: Dim) -> Dim | None:
+    """A multiple of the alignment that is as large, where it can be compared with others."""
+    rounded = rounded_up(nbytes, ALIGNMENT)
+    # For sizes such as 4 * N that would be many times as much.
+    small = 8 * _nominal(rounded) > 9 * _nominal(nbytes)
+    return None if small or not never_negative(rounded) else rounded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.elementwise import Abs, Add, Exp, Neg, Relu
-from sofie_rdf.ops.layout import Flatten, Identity, Squeeze, Transpose
+from sofie_rdf.ops.layout import Concat, Flatten, Identity, Split, Squeeze, Transpose
+from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.ops.selection import NonZero
 from sofie_rdf.passes.memory import Argument, Grown, Scratch, Weight, plan_memory
 
@@ -116,8 +117,12 @@ def test_values_that_are_needed_at_once_never_overlap(size: Dim) -> None:
     total = build(Add(), values[2], values[3])
     build(Add(), total, build(Transpose(), values[4]), outputs=["y"])
     graph = build.graph("y")
+    assert len(overlapping(graph, {"N": 5})) > 3
+
+
+def overlapping(graph: Graph, sizes: dict[str, int]) -> list[str]:
+    """The values in scratch memory, of which none that live together overlap."""
     plan = plan_memory(graph)
-    sizes = {"N": 5}
     steps = {v: i for i, node in enumerate(graph.nodes) for v in node.outputs}
     last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
     parts = {}
@@ -128,8 +133,47 @@ def test_values_that_are_needed_at_once_never_overlap(size: Dim) -> None:
             assert end <= evaluate(plan.nbytes, sizes)
             assert begin % 64 == 0
             parts[name] = (steps[name], last[name], begin, end)
-    assert len(parts) > 3
     for one, other in combinations(parts.values(), 2):
         together = one[0] <= other[1] and other[0] <= one[1]
         overlap = one[2] < other[3] and other[2] < one[3]
         assert not (together and overlap)
+    return list(parts)
+
+
+def _ladder(*widths: int) -> Graph:
+    """Values of these widths, each needed for the next two."""
+    build = builder(N, 4)
+    values = []
+    for i, width in enumerate(widths):
+        weights = build.constant(np.ones((4, width), np.float32))
+        values.append(build(MatMul(), "x", weights, outputs=[f"v{i}"]))
+    while len(values) > 1:
+        values = [build(Concat(1), *pair) for pair in pairwise(values)]
+    return build.graph(build(Relu(), values[0], outputs=["y"]))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 100])
+@pytest.mark.parametrize("widths", [(16, 16, 16), (256, 16, 64, 32), (1, 3, 200, 5), (7, 1, 1, 1)])
+def test_sizes_that_can_be_compared_never_overlap(widths: tuple[int, ...], rows: int) -> None:
+    assert overlapping(_ladder(*widths), {"N": rows})
+
+
+@pytest.mark.parametrize("sizes", [{"N": n, "M": m} for n in (0, 1, 9) for m in (0, 1, 50)])
+def test_sizes_of_two_names_never_overlap(sizes: dict[str, int]) -> None:
+    build = builder(N, 4)
+    build.input("z", TensorType(DType.FLOAT32, (symbol("M"), 8)))
+    values = [build(op, name) for name in ("x", "z") for op in (Relu(), Exp(), Neg())]
+    sums = [build(Add(), a, b) for a, b in ((values[0], values[1]), (values[3], values[4]))]
+    more = [build(Add(), s, v) for s, v in zip(sums, (values[2], values[5]), strict=True)]
+    outputs = [build(Transpose(), m, outputs=[f"y{i}"]) for i, m in enumerate(more)]
+    assert len(overlapping(build.graph(*outputs), sizes)) == 10
+
+
+def test_memory_is_what_lives_together() -> None:
+    """A narrow value and a wide one: behind them there is room for two that are narrow."""
+    build = builder(N, 16)
+    wide = build(Concat(1), build(Exp(), "x"), "x")
+    halves = build(Split(axis=1, num_outputs=2), wide, outputs=["a", "b"])
+    build(Add(), build(Exp(), halves), build(Exp(), "b"), outputs=["y"])
+    plan = plan_memory(build.graph("y"))
+    assert plan.nbytes == 4 * N * (32 + 16 + 16)
