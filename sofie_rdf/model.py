@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from sofie_rdf import frontends, ops
+from sofie_rdf import frontends
+from sofie_rdf.emit.code import inlined
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.emit.session import Emission, emit, include_directories, inlined
-from sofie_rdf.errors import InputError, ModelError, SofieError
-from sofie_rdf.frontends import onnx as onnx_frontend
-from sofie_rdf.frontends.onnx import Problems, Shapes
-from sofie_rdf.ir import rootfile
+from sofie_rdf.errors import InputError, JitError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType
-from sofie_rdf.passes.halves import widen_halves
-from sofie_rdf.passes.memory import MemoryPlan, plan_memory
-from sofie_rdf.passes.pipeline import run
+from sofie_rdf.runtime import records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
-from sofie_rdf.runtime.dataframe import Columns
-from sofie_rdf.runtime.session import Compiled, compile_graph
-from sofie_rdf.summary import summary
+from sofie_rdf.runtime.program import face_of
+from sofie_rdf.runtime.session import Compiled, compile_program
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["EmittedFiles", "Model", "SofieFunctor", "check", "define", "from_onnx", "load", "ops"]
+    from sofie_rdf.emit.session import Emission
+    from sofie_rdf.frontends.onnx import Problems, Shapes
+    from sofie_rdf.passes.memory import MemoryPlan
+    from sofie_rdf.runtime.dataframe import Columns
+    from sofie_rdf.runtime.trial import Trial
+
+__all__ = ["EmittedFiles", "Model", "SofieFunctor", "check", "define", "from_onnx", "load"]
 
 FilePath: TypeAlias = Union[str, "PathLike[str]"]
 
@@ -48,7 +49,6 @@ class EmittedFiles:
     include: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
 class Model:
     """A trained network: evaluate it, define it as a column, save it, emit it as C++.
 
@@ -58,43 +58,79 @@ class Model:
     default the environment variable SOFIE_RDF_COMPILER decides.
     """
 
-    graph: Graph
-    extras: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    compiler: str = ""
+    def __init__(
+        self, graph: Graph, extras: Mapping[str, str] | None = None, compiler: str = ""
+    ) -> None:
+        self._file = _File(lambda: (graph, extras or {}))
+        self.compiler = compiler
+
+    @classmethod
+    def _of(cls, file: _File, compiler: str) -> Model:
+        """The model of a file, which has been read if no record of it is in the cache."""
+        made = cls.__new__(cls)
+        made._file, made.compiler = file, compiler
+        return made
+
+    @property
+    def graph(self) -> Graph:
+        """The network as it was read."""
+        return self._file.graph
+
+    @property
+    def extras(self) -> Mapping[str, str]:
+        """What else a .root file says about the model."""
+        return MappingProxyType(dict(self._file.extras))
 
     @property
     def name(self) -> str:
-        return self.graph.name
+        return self._file.face.name
 
     @property
     def inputs(self) -> dict[str, TensorType]:
         """The name and type of each input, in the model's order."""
-        return {name: self.graph.types[name] for name in self.graph.inputs}
+        return {name: self._file.face.types[name] for name in self._file.face.inputs}
 
     @property
     def outputs(self) -> dict[str, TensorType]:
         """The name and type of each output, in the model's order."""
-        return {name: self.graph.types[name] for name in self.graph.outputs}
+        return {name: self._file.face.types[name] for name in self._file.face.outputs}
 
     @cached_property
     def optimized(self) -> Graph:
         """The graph after all passes: what is emitted and run."""
-        return widen_halves(run(self.graph))
+        return _optimized(self.graph)
 
     @cached_property
     def plan(self) -> MemoryPlan:
         """Where the values of the optimized graph live."""
+        from sofie_rdf.passes.memory import plan_memory
+
         return plan_memory(self.optimized)
 
     @cached_property
     def emission(self) -> Emission:
         """The emitted header and weight file, as text and bytes."""
+        from sofie_rdf.emit.session import emit
+
         return emit(self.optimized, self.plan)
 
     @cached_property
     def compiled(self) -> Compiled:
         """The model as code that runs; compiled when it is first needed."""
-        return compile_graph(self.optimized, self.compiler)
+        record = self._file.record
+        if record:
+            try:
+                return compile_program(record.program, self.compiler)
+            except JitError:
+                # It may be damaged; what is wrong with the model itself shows again.
+                records.forget(self._file.key)
+        from sofie_rdf.runtime.prepare import program_of
+
+        # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
+        program = program_of(self.__dict__.get("optimized") or _optimized(self.graph))
+        compiled = compile_program(program, self.compiler)
+        records.keep(self._file.key, program, self._file.extras)
+        return compiled
 
     def __call__(self, *arrays: Any, **named: Any) -> Array | dict[str, Array]:
         """The outputs for these inputs, computed by the compiled Session.
@@ -104,7 +140,7 @@ class Model:
         optional value may be None; such inputs are given by name. Raises `InputError` for wrong
         names, shapes or element types. May be called from several threads.
         """
-        feeds, sizes = bind_inputs(self.graph, arrays, named)
+        feeds, sizes = bind_inputs(self._file.face, arrays, named)
         outputs = with_sequences(self.compiled.infer(feeds, sizes))
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
@@ -135,6 +171,8 @@ class Model:
         The header compiles with ``g++ -std=c++17`` (and ``-I`` of each folder in ``include`` of the
         result, unless standalone); the weights are read by its Session.
         """
+        from sofie_rdf.emit.session import include_directories
+
         folder, stem = Path(directory), identifier(self.name)
         include = include_directories(self.optimized)
         text = inlined(self.emission.header, include) if standalone else self.emission.header
@@ -148,10 +186,51 @@ class Model:
         return EmittedFiles(header, weights, self.emission.namespace, () if standalone else include)
 
     def __str__(self) -> str:
+        from sofie_rdf.summary import summary
+
         return summary(self.graph, self.optimized, self.plan, self.emission)
 
 
+def _optimized(graph: Graph) -> Graph:
+    from sofie_rdf.passes.halves import widen_halves
+    from sofie_rdf.passes.pipeline import run
+
+    return widen_halves(run(graph))
+
+
 # Ways in ------------------------------------------------------------------------------------------
+
+
+class _File:
+    """What a model is read from: now, or when the record in the cache does not suffice."""
+
+    def __init__(self, read: Callable[[], tuple[Graph, Mapping[str, str]]], key: str = "") -> None:
+        self.key, self._read = key, read
+        self.record = records.find(key, self._trials)
+        if self.record is None:
+            _ = self._held
+
+    @cached_property
+    def _held(self) -> tuple[Graph, Mapping[str, str]]:
+        return self._read()
+
+    @property
+    def graph(self) -> Graph:
+        return self._held[0]
+
+    @property
+    def extras(self) -> Mapping[str, str]:
+        return self.record.extras if self.record else self._held[1]
+
+    @cached_property
+    def face(self) -> Graph:
+        """The inputs and outputs alone."""
+        return self.record.program.face if self.record else face_of(self.graph)
+
+    def _trials(self) -> Iterator[Trial]:
+        from sofie_rdf.runtime.trial import trials
+
+        return trials(_optimized(self.graph))
 
 
 def load(
@@ -163,12 +242,24 @@ def load(
     `from_onnx`, ``compiler`` as in `Model`.
     """
     file = Path(path)
-    if frontends.recognise(file) == "root":
-        if shapes:
-            raise InputError("shapes= is for files that are converted, not for .root files")
-        stored = rootfile.load(file, name or None)
-        return Model(stored.graph, stored.extras, compiler)
-    return from_onnx(file, name=name, shapes=shapes, compiler=compiler)
+    if frontends.recognise(file) != "root":
+        return from_onnx(file, name=name, shapes=shapes, compiler=compiler)
+    if shapes:
+        raise InputError("shapes= is for files that are converted, not for .root files")
+    return Model._of(_File(partial(_read_root, file, name), _key(file, name)), compiler)
+
+
+def _read_root(file: Path, name: str) -> tuple[Graph, Mapping[str, str]]:
+    from sofie_rdf.ir import rootfile
+
+    import_module("sofie_rdf.ops")  # It registers the operators that the file names.
+    stored = rootfile.load(file, name or None)
+    return stored.graph, stored.extras
+
+
+def _key(source: Any, *settings: object) -> str:
+    """The key of the record of a file; "" for what is no file."""
+    return records.key_of_file(source, *settings) if isinstance(source, Path) else ""
 
 
 def from_onnx(
@@ -184,7 +275,14 @@ def from_onnx(
     axis, a name makes it dynamic, ``None`` keeps what the file says. ``compiler`` as in `Model`.
     Raises the first thing that is wrong; `check` lists all.
     """
-    return Model(onnx_frontend.read(_source(source), name=name, shapes=shapes), compiler=compiler)
+    found = _source(source)
+
+    def read() -> tuple[Graph, Mapping[str, str]]:
+        from sofie_rdf.frontends import onnx as onnx_frontend
+
+        return onnx_frontend.read(found, name=name, shapes=shapes), {}
+
+    return Model._of(_File(read, _key(found, name, shapes)), compiler)
 
 
 def _source(source: Any) -> Any:
@@ -197,13 +295,17 @@ def check(source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None =
 
     Of a .root file, the reasons of all models.
     """
+    from sofie_rdf.frontends.onnx import Problems
+    from sofie_rdf.frontends.onnx import check as check_onnx
+    from sofie_rdf.ir import rootfile
+
     problems = Problems()
     try:
         if isinstance(source, (str, PathLike)) and frontends.recognise(Path(source)) == "root":
             for name in rootfile.names(source):
                 problems += _trouble(partial(load, source, name))
             return problems
-        problems += onnx_frontend.check(_source(source), shapes=shapes)
+        problems += check_onnx(_source(source), shapes=shapes)
     except SofieError as error:
         return Problems([error])
     return problems or _trouble(partial(from_onnx, source, shapes=shapes))
@@ -211,6 +313,8 @@ def check(source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None =
 
 def _trouble(read: Callable[[], Model]) -> Problems:
     """What goes wrong when a model is read and compiled to C++."""
+    from sofie_rdf.frontends.onnx import Problems
+
     try:
         _ = read().emission
     except SofieError as error:
@@ -250,6 +354,8 @@ def SofieFunctor(model: Model, nslots: int, *, output: str = "", types: Sequence
 
 def _backend(via: str) -> Any:
     if via == "uproot":
+        from sofie_rdf.ir import rootfile
+
         return rootfile
     if via == "ROOT":
         from sofie_rdf.runtime import rootio

@@ -24,11 +24,12 @@ import sofie_rdf as sofie
 from sofie_rdf.cli import arguments, main, tables
 from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir import rootfile
+from sofie_rdf.runtime import cache as disk
 from sofie_rdf.runtime import rootio
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")
-COMMANDS = ("inspect", "check", "convert", "emit", "ops", "bench")
+COMMANDS = ("inspect", "check", "convert", "emit", "ops", "cache", "bench")
 COMMAND = [sys.executable, "-m", "sofie_rdf.cli"]
 
 
@@ -525,6 +526,21 @@ def test_ops_of_our_own(run: Run) -> None:
     assert (missing.code, missing.out) == (1, "")
     assert "no operator is called" in missing.err
     assert "sofie.Dense" in run("ops", "^sofie[.]Dense$", "--all").out
+
+
+# cache --------------------------------------------------------------------------------------------
+
+
+def test_cache(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there is no cache" in run("cache").err
+    monkeypatch.setenv("SOFIE_RDF_CACHE", str(tmp_path / "cache"))
+    assert run("cache").out == f"{tmp_path / 'cache'}\n"
+    disk.store(f"{disk.key_of(['a'])}.dat", b"12345678")
+    mine = tmp_path / "cache" / "notes.txt"
+    mine.write_text("not of the cache")
+    assert "1 files, 48 bytes" in run("cache").err
+    assert "1 files, 48 bytes removed" in run("cache", "--clear").err
+    assert [*mine.parent.iterdir()] == [mine]
 
 
 # Errors -------------------------------------------------------------------------------------------

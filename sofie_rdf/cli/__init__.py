@@ -1,4 +1,4 @@
-"""The shell command `sofie-rdf`: inspect, check, convert, emit, ops and bench."""
+"""The shell command `sofie-rdf`: inspect, check, convert, emit, ops, cache and bench."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
     _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
+    _cache(_command(commands, "cache", "what is kept of models to save time", texts.CACHE))
     bench = _command(commands, "bench", "measure the speed, beside other programs", texts.BENCH)
     bench.complete = _bench
     return whole
@@ -77,6 +78,7 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--graph", action="store_true", help="the network as it was read, as text")
     form.add_argument("--ir", action="store_true", help="the network that is compiled, as text")
+    form.add_argument("--why", action="store_true", help="what was fused, what was not, and why")
     form.add_argument("--json", action="store_true", help="everything, for programs")
 
 
@@ -137,6 +139,12 @@ def _ops(command: argparse.ArgumentParser) -> None:
         help="also the operators of the domain sofie, which stand in no ONNX file: what rules and "
         "passes make of others, as `inspect` shows it",
     )
+
+
+def _cache(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.CACHE_EXAMPLES
+    command.set_defaults(run=_later("cache"))
+    command.add_argument("--clear", action="store_true", help="remove all that is kept")
 
 
 def _bench(command: argparse.ArgumentParser) -> None:
@@ -243,6 +251,6 @@ def _version() -> str:
 
 
 def _include_directory() -> str:
-    from sofie_rdf.emit.session import include_directory
+    from sofie_rdf.emit.code import include_directory
 
     return str(include_directory())

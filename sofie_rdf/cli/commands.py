@@ -13,8 +13,10 @@ from sofie_rdf.frontends.onnx_catalogue import catalogue
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
 from sofie_rdf.model import check as problems_of
+from sofie_rdf.runtime import cache as disk
+from sofie_rdf.summary import explanation
 
-__all__ = ["check", "convert", "emit", "inspect", "ops"]
+__all__ = ["cache", "check", "convert", "emit", "inspect", "ops"]
 
 
 def inspect(arguments: Namespace) -> int:
@@ -23,6 +25,8 @@ def inspect(arguments: Namespace) -> int:
     if arguments.json:
         described = {"file": arguments.file, "models": [tables.as_json(m) for m in models]}
         sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    elif arguments.why:
+        sys.stdout.write("\n\n".join(explanation(m.graph) for m in models) + "\n")
     elif arguments.graph or arguments.ir:
         for model in models:
             sys.stdout.write(
@@ -81,4 +85,19 @@ def ops(arguments: Namespace) -> int:
         tables.show([tables.listing(operators.COLUMNS, rows)])
     for line in operators.LEGEND.splitlines():
         tables.message(line)
+    return 0
+
+
+def cache(arguments: Namespace) -> int:
+    """The folder of the cache and its size, or what there was before it was cleared."""
+    folder = disk.folder()
+    if folder is None:
+        tables.message("there is no cache: SOFIE_RDF_CACHE is off, or there is no home")
+        return 0
+    files = disk.entries()
+    if arguments.clear:
+        disk.clear()
+    sizes = f"{len(files)} files, {sum(size for _, size in files):,} bytes"
+    sys.stdout.write(f"{folder}\n")
+    tables.message(f"{sizes}{' removed' if arguments.clear else ''}")
     return 0

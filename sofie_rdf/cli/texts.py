@@ -14,6 +14,7 @@ examples:
   sofie-rdf convert higgs.onnx analysis.root  put the model beside the events
   sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
   sofie-rdf ops                               which operators there are
+  sofie-rdf cache                             where compiled models are kept, and how much there is
 
 In Python:
   import sofie_rdf
@@ -34,6 +35,7 @@ examples:
   sofie-rdf inspect higgs.onnx
   sofie-rdf inspect analysis.root --name higgs
   sofie-rdf inspect higgs.onnx --ir           the network that is compiled, as text
+  sofie-rdf inspect higgs.onnx --why          what was fused, what was not, and why
   sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'
 
 The passes at work:
@@ -90,6 +92,16 @@ examples:
   sofie-rdf ops ^reduce                       all whose names begin so
   sofie-rdf ops --markdown                    for a wiki
   sofie-rdf ops --all dense"""
+
+CACHE = """\
+Show the folder where models are kept that have been read and compiled, and its size. It is
+$SOFIE_RDF_CACHE, else sofie_rdf in $XDG_CACHE_HOME or ~/.cache; SOFIE_RDF_CACHE=off does without.
+What is in it is never needed: it only saves time."""
+
+CACHE_EXAMPLES = """\
+examples:
+  sofie-rdf cache
+  sofie-rdf cache --clear                     remove everything in it"""
 
 BENCH = """\
 Measure how fast models run on this machine: beside onnxruntime and, where they are installed,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from sofie_rdf.emit import bodies
+from sofie_rdf.emit.code import Code, include_directory, inlined
 from sofie_rdf.emit.entries import entry_points, linked_infer, linked_session
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
@@ -48,15 +49,6 @@ __all__ = [
     "namespace_of",
     "operators_in",
 ]
-
-
-@dataclass(frozen=True)
-class Code:
-    """The code of an emitted model: the text of its header."""
-
-    name: str
-    namespace: str
-    header: str
 
 
 @dataclass(frozen=True)
@@ -99,13 +91,6 @@ def emit(graph: Graph, plan: MemoryPlan, *, name: str = "", unique: bool = False
     return Emission(name, namespace, header.replace(_NAMESPACE, namespace), tensors)
 
 
-def include_directory() -> Path:
-    """The folder that holds ``sofie/``, the headers that emitted code includes."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "cling"
-    return installed if installed.is_dir() else package.parent / "cling"
-
-
 def operators_in(graph: Graph) -> Iterator[Operator]:
     """All operators, those in attributes and in graphs in attributes too."""
     for node in graph.nodes:
@@ -119,23 +104,6 @@ def include_directories(graph: Graph) -> tuple[Path, ...]:
     sources = (op.source() for op in operators_in(graph))
     own = dict.fromkeys(source.parent for source in sources if source)
     return (include_directory(), *own)
-
-
-_INCLUDE = re.compile(r'^#include "([^"]+)"\n', re.MULTILINE)
-
-
-def inlined(header: str, folders: Sequence[Path]) -> str:
-    """The header with all headers of these folders in it: one file that needs but a compiler."""
-    seen: set[str] = set()
-
-    def text_of(match: re.Match[str]) -> str:
-        found = next((f / match[1] for f in folders if (f / match[1]).is_file()), None)
-        if match[1] in seen or found is None:
-            return "" if found else match[0]
-        seen.add(match[1])
-        return _INCLUDE.sub(text_of, found.read_text())
-
-    return _INCLUDE.sub(text_of, header)
 
 
 @dataclass(frozen=True)

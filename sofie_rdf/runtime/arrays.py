@@ -10,8 +10,8 @@ import numpy as np
 from sofie_rdf.errors import InputError, TypeMismatch, nearest
 from sofie_rdf.ir.dims import Size, evaluate, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.sequences import SEQUENCE_PARTS, pack, unpack
 from sofie_rdf.ir.types import Array, TensorType, concrete
-from sofie_rdf.ops.sequences import SEQUENCE_PARTS, pack, unpack
 
 __all__ = ["bind_inputs", "with_sequences"]
 

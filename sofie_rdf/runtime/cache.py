@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = [
     "adopt",
@@ -26,6 +27,7 @@ __all__ = [
     "find",
     "folder",
     "key_of",
+    "mapped",
     "path_of",
     "remove",
     "store",
@@ -73,21 +75,34 @@ def path_of(name: str) -> Path | None:
 
 def find(name: str) -> memoryview | None:
     """The contents of a file, mapped; None if it is not there. A damaged one is removed."""
-    path = path_of(name)
-    if path is None:
-        return None
-    try:
-        with path.open("rb") as file:
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError):  # ValueError: an empty file cannot be mapped.
-        if path.exists() and not path.stat().st_size:
-            remove(name)
+    whole = _whole(name)
+    if whole is None:
         return None
     data, trailer = whole[:-_TRAILER], whole[-_TRAILER:]
     if trailer == _trailer(data):
         return data
     remove(name)
     return None
+
+
+def mapped(name: str) -> memoryview | None:
+    """The same for who checks the contents himself."""
+    whole = _whole(name)
+    return None if whole is None else whole[:-_TRAILER]
+
+
+def _whole(name: str) -> memoryview | None:
+    path = path_of(name)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError:
+        return None
+    except ValueError:  # An empty file cannot be mapped.
+        remove(name)
+        return None
 
 
 def store(name: str, data: bytes) -> None:
@@ -108,9 +123,8 @@ def adopt(name: str, finished: Path) -> Path | None:
     if path is None:
         return None
     try:
-        trailer = _trailer(finished.read_bytes())
-        with finished.open("ab") as file:
-            file.write(trailer)
+        with finished.open("r+b") as file:
+            file.write(_trailer_of(file))
             file.flush()
             os.fsync(file.fileno())
         finished.replace(path)
@@ -189,6 +203,14 @@ def _listed() -> list[Path]:
         return sorted(place.iterdir()) if place else []
     except OSError:
         return []
+
+
+def _trailer_of(file: BinaryIO) -> bytes:
+    """The trailer of what is in a file, which is then at its end."""
+    found = hashlib.sha256()
+    while block := file.read(2**20):
+        found.update(block)
+    return _MARK + found.digest()
 
 
 def _trailer(data: bytes | memoryview) -> bytes:

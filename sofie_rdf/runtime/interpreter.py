@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sofie_rdf.emit.session import include_directory
+from sofie_rdf.emit.code import include_directory
 from sofie_rdf.errors import JitError, MissingDependency
 from sofie_rdf.runtime.cpu import instruction_set
 

@@ -82,7 +82,7 @@ class Library:
     @cached_property
     def key(self) -> str:
         """The hash of all that the library depends on."""
-        machine = (platform.machine(), cpu_description())
+        machine = (platform.machine(), cpu_description() or platform.node())
         return disk.key_of(
             (self._source, self.compiler.path, self.compiler.version, *self._flags, *machine)
         )
@@ -129,6 +129,7 @@ class Library:
 
     def built(self) -> int:
         """The same for a library that is built now, and kept; `JitError` with the reason."""
+        disk.remove(f"{self.key}.trusted")  # That was said of another one.
         with disk.workshop() as place:
             if place is not None:
                 finished = _build(place, self._source, self.compiler, self._flags)
@@ -145,6 +146,7 @@ class Library:
         disk.store(f"{self.key}.cxx", self._source.encode())
         command = [sys.executable, "-m", "sofie_rdf.runtime.background", self.key]
         nowhere = subprocess.DEVNULL
+        path = (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", ""))
         with suppress(OSError):
             _later.append(
                 subprocess.Popen(
@@ -152,6 +154,7 @@ class Library:
                     stdin=nowhere,
                     stdout=nowhere,
                     stderr=nowhere,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
                     start_new_session=True,  # It goes on when this process ends.
                 )
             )
@@ -168,6 +171,7 @@ def build_source(key: str, compiler: str, flags: list[str]) -> None:
         if place is not None and source is not None:
             # Where it fails, the job stays claimed, so that nobody tries again.
             finished = _build(place, bytes(source).decode(), Compiler(compiler, ""), flags)
+            disk.remove(f"{key}.trusted")
             disk.adopt(f"{key}.so", finished)
             disk.remove(f"{key}.job")
     disk.remove(f"{key}.cxx")

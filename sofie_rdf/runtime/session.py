@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sofie_rdf.emit.ports import Interface
-from sofie_rdf.emit.session import (
-    Code,
-    emit,
-    include_directories,
-    inlined,
-    operators_in,
-)
+from sofie_rdf.emit.code import Code
 from sofie_rdf.errors import InputError, JitError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
-from sofie_rdf.passes.halves import widen_halves
-from sofie_rdf.passes.memory import plan_memory
-from sofie_rdf.runtime.interpreter import (
-    declare,
-    has_header,
-    import_root,
-    include_from,
-    quietly,
-)
+from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler
-from sofie_rdf.runtime.trial import Trial, trials, try_out
+from sofie_rdf.runtime.program import Program
 
-__all__ = ["Compiled", "compile_graph", "pointers"]
+__all__ = ["Compiled", "compile_graph", "compile_program", "pointers"]
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 
@@ -167,50 +150,10 @@ def _release(entries: Mapping[str, Any], weights: int, idle: list[int]) -> None:
     entries["unload"](weights)
 
 
-# From a graph ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Program:
-    """What there is to compile, and what that needs to run."""
-
-    # The inputs and outputs, without nodes, and the outputs that the Session has.
-    face: Graph
-    owned: tuple[str, ...]
-    code: Code
-    # The header with all headers in it, and how to find them for who wants them one by one.
-    whole: str
-    prepare: Callable[[], None]
-    # The bytes of the weight file, anew at each call.
-    weights: Callable[[], Any]
-    trials: Callable[[], Iterator[Trial]]
-
-
-def program_of(graph: Graph) -> Program:
-    """The program of an optimized graph, with all work done that is not the compiler's."""
-    graph = widen_halves(graph)
-    emission = emit(graph, plan_memory(graph), unique=True)
-    foreign = filter(None, os.environ.get("ROOT_INCLUDE_PATH", "").split(":"))
-    folders = (*include_directories(graph), *map(Path, foreign))
-    return Program(
-        face_of(graph),
-        tuple(p.value for p in Interface(graph, "").outputs if p.owned),
-        emission.code,
-        inlined(emission.header, folders),
-        partial(_find_headers, graph),
-        lambda: emission.weights,
-        partial(trials, graph),
-    )
-
-
-def face_of(graph: Graph) -> Graph:
-    """The inputs and outputs alone."""
-    types = {name: graph.types[name] for name in (*graph.inputs, *graph.outputs)}
-    return Graph(graph.name, graph.inputs, graph.outputs, (), types, {})
-
-
 def compile_graph(graph: Graph, compiler: str = "") -> Compiled:
     """Emit, compile and try out; `JitError` with the reason where any of it fails."""
+    from sofie_rdf.runtime.prepare import program_of
+
     return compile_program(program_of(graph), compiler)
 
 
@@ -240,13 +183,13 @@ def _in_library(program: Program, library: Library, table: int) -> Compiled:
     """The program in a library, which is tried out unless somebody has done so before."""
     compiled = _compiled(program, library.compiler.path, table)
     if not library.is_trusted:
-        try_out(program.face.name, compiled.infer, program.trials())
+        program.try_out(compiled.infer)
         library.trust()
     return compiled
 
 
 def _in_cling(program: Program) -> Compiled:
-    program.prepare()
+    program.find_headers()
     namespace = program.code.namespace
     declare(_with_macros(["#undef SOFIE_LINKED", "#define SOFIE_ENTRIES"], program.code.header))
     declare(
@@ -256,7 +199,7 @@ def _in_cling(program: Program) -> Compiled:
         "}\n"
     )
     compiled = _compiled(program, CLING, _linked(namespace))
-    try_out(program.face.name, compiled.infer, program.trials())
+    program.try_out(compiled.infer)
     return compiled
 
 
@@ -273,20 +216,6 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     # Not at exit, when the interpreter may be gone.
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     return compiled
-
-
-def _find_headers(graph: Graph) -> None:
-    """Nothing, where the interpreter finds the headers of somebody's own operators; or JitError."""
-    for op in {type(operator): None for operator in operators_in(graph)}:
-        source = op.source()
-        if source is None or not op.header:
-            continue
-        include_from(source.parent)
-        if not has_header(op.header):
-            raise JitError(
-                f"operator {op.full_name()} needs the C++ header {op.header!r}, which is not found",
-                remedy=f"Put it beside {source}, or its folder into ROOT_INCLUDE_PATH",
-            )
 
 
 def _with_macros(lines: Sequence[str], text: str) -> str:

@@ -1,0 +1,51 @@
+"""From a graph to a Program: the part of compiling that needs operators, passes and emission."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from sofie_rdf.emit.ports import Interface
+from sofie_rdf.emit.session import emit, include_directories, inlined, operators_in
+from sofie_rdf.errors import JitError
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.passes.halves import widen_halves
+from sofie_rdf.passes.memory import plan_memory
+from sofie_rdf.runtime.interpreter import has_header, include_from
+from sofie_rdf.runtime.program import Program, face_of
+from sofie_rdf.runtime.trial import trials
+
+__all__ = ["program_of"]
+
+
+def program_of(graph: Graph) -> Program:
+    """The program of an optimized graph, with all work done that is not the compiler's."""
+    graph = widen_halves(graph)
+    emission = emit(graph, plan_memory(graph), unique=True)
+    foreign = filter(None, os.environ.get("ROOT_INCLUDE_PATH", "").split(":"))
+    folders = (*include_directories(graph), *map(Path, foreign))
+    return Program(
+        face_of(graph),
+        tuple(p.value for p in Interface(graph, "").outputs if p.owned),
+        emission.code,
+        inlined(emission.header, folders),
+        partial(_find_headers, graph),
+        lambda: emission.weights,
+        partial(trials, graph),
+        is_foreign=any(operator.source() for operator in operators_in(graph)),
+    )
+
+
+def _find_headers(graph: Graph) -> None:
+    """Nothing, where the interpreter finds the headers of somebody's own operators; or JitError."""
+    for op in {type(operator): None for operator in operators_in(graph)}:
+        source = op.source()
+        if source is None or not op.header:
+            continue
+        include_from(source.parent)
+        if not has_header(op.header):
+            raise JitError(
+                f"operator {op.full_name()} needs the C++ header {op.header!r}, which is not found",
+                remedy=f"Put it beside {source}, or its folder into ROOT_INCLUDE_PATH",
+            )

@@ -1,0 +1,45 @@
+"""What there is to compile, and what that needs to run: all that stands before the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sofie_rdf.emit.code import Code
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.runtime.trial import Infer, Trial, try_out
+
+__all__ = ["Program", "face_of"]
+
+
+@dataclass
+class Program:
+    """The emitted code of a network, its weights, and what it must give."""
+
+    # The inputs and outputs, without nodes, and the outputs that the Session has.
+    face: Graph
+    owned: tuple[str, ...]
+    code: Code
+    # The header with all headers in it, and how to find them for who wants them one by one.
+    whole: str
+    find_headers: Callable[[], None]
+    # The bytes of the weight file, anew at each call.
+    weights: Callable[[], Any]
+    trials: Callable[[], Iterator[Trial]]
+    # Whether operators of other packages are in it.
+    is_foreign: bool = False
+    # Whether it has been tried out, and the trial; there is none where it would take long.
+    tried: bool = False
+    trial: Trial | None = None
+
+    def try_out(self, infer: Infer) -> None:
+        """`JitError` if newly compiled code gives something else than the reference."""
+        self.trial = try_out(self.face.name, infer, self.trials())
+        self.tried = True
+
+
+def face_of(graph: Graph) -> Graph:
+    """The inputs and outputs of a graph alone."""
+    types = {name: graph.types[name] for name in (*graph.inputs, *graph.outputs)}
+    return Graph(graph.name, graph.inputs, graph.outputs, (), types, {})

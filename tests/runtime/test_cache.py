@@ -1,0 +1,253 @@
+"""The cache on disk: files that are whole or not there, and models that are not read again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sofie_rdf as sofie
+from sofie_rdf.runtime import cache, records
+from sofie_rdf.runtime import trial as trial_module
+
+PROJECT = Path(__file__).resolve().parents[2]
+HIGGS = PROJECT / "data" / "higgs.onnx"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, switched on."""
+    place = tmp_path / "cache"
+    monkeypatch.setenv("SOFIE_RDF_CACHE", str(place))
+    return place
+
+
+# Files --------------------------------------------------------------------------------------------
+
+NAME = f"{'0' * 40}.dat"
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 1000], ids=len)
+def test_what_is_stored_is_found(folder: Path, data: bytes) -> None:
+    assert cache.find(NAME) is None
+    cache.store(NAME, data)
+    found = cache.find(NAME)
+    assert found is not None and bytes(found) == data
+    assert cache.entries() == [(folder / NAME, len(data) + 40)]
+    cache.clear()
+    assert cache.find(NAME) is None
+    assert cache.entries() == []
+
+
+@pytest.mark.parametrize("keep", [0, 3, 39, 60])
+def test_truncated_files_are_removed(folder: Path, keep: int) -> None:
+    cache.store(NAME, bytes(100))
+    os.truncate(folder / NAME, keep)
+    assert cache.find(NAME) is None
+    assert not (folder / NAME).exists()
+
+
+def test_changed_files_are_removed(folder: Path) -> None:
+    for position in (0, 50, 99, 105, 139):
+        cache.store(NAME, bytes(100))
+        data = bytearray((folder / NAME).read_bytes())
+        data[position] ^= 4
+        (folder / NAME).write_bytes(data)
+        assert cache.find(NAME) is None, position
+
+
+def test_what_is_mapped_stays_when_the_file_is_replaced(folder: Path) -> None:
+    cache.store(NAME, b"first")
+    found = cache.find(NAME)
+    assert found is not None
+    cache.store(NAME, b"other")
+    cache.clear()
+    assert bytes(found) == b"first"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_job_is_claimed_once(folder: Path) -> None:
+    job = f"{'1' * 40}.job"
+    assert cache.claim(job)
+    assert not cache.claim(job)
+    os.utime(folder / job, (0, 0))
+    assert cache.claim(job), "who claimed it is long gone"
+
+
+def test_clearing_leaves_what_is_being_made(folder: Path) -> None:
+    with cache.workshop() as place:
+        assert place is not None
+        cache.clear()
+        assert place.is_dir()
+    assert not place.exists()
+    abandoned = folder / ".making-abandoned"
+    abandoned.mkdir()
+    os.utime(abandoned, (0, 0))
+    cache.clear()
+    assert not abandoned.exists()
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOFIE_RDF_CACHE", "off")
+    assert cache.folder() is None
+    monkeypatch.delenv("SOFIE_RDF_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "sofie_rdf"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / ".cache" / "sofie_rdf"
+    monkeypatch.setenv("SOFIE_RDF_CACHE", str(tmp_path / "mine"))
+    assert cache.folder() == tmp_path / "mine"
+
+
+# Models -------------------------------------------------------------------------------------------
+
+SCORE = """
+import os, sys, numpy as np, sofie_rdf as s
+m = s.load(sys.argv[1])
+x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
+print(m.name, *(v.hex() for v in m(x).ravel().astype(float)))
+print("read" if "sofie_rdf.frontends.onnx" in sys.modules else "kept")
+"""
+
+
+def score(model: Path, **environment: str) -> tuple[str, str]:
+    """The name with the scores, and whether the file was read, in a new process."""
+    pytest.importorskip("ROOT")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCORE, str(model)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = done.stdout.splitlines()
+    return first, second
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_is_read_once() -> None:
+    numbers, how = score(HIGGS)
+    assert how == "read"
+    assert score(HIGGS) == (numbers, "kept")
+    assert score(HIGGS, SOFIE_RDF_CACHE="off") == (numbers, "read")
+
+
+@pytest.mark.usefixtures("folder")
+def test_another_file_is_another_model(tmp_path: Path) -> None:
+    import onnx
+
+    numbers, _ = score(HIGGS)
+    model = onnx.load(str(HIGGS))
+    for tensor in model.graph.initializer:
+        if tensor.name == model.graph.node[-2].input[1]:
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name)
+            )
+    other = tmp_path / "higgs.onnx"
+    other.write_bytes(model.SerializeToString())
+    changed, how = score(other)
+    assert how == "read"
+    assert changed != numbers
+    assert score(HIGGS) == (numbers, "kept")
+
+
+@pytest.mark.parametrize("suffix", ["json", "dat", "npz"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
+def test_damaged_records_are_not_used(folder: Path, suffix: str, damage: str) -> None:
+    numbers, _ = score(HIGGS)
+    (file,) = folder.glob(f"*.{suffix}")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(data if damage == "flipped" else data[: len(data) // 2])
+    assert score(HIGGS)[0] == numbers
+    assert score(HIGGS)[0] == numbers
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_first_result_is_compared_with_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cling compiles anew, so its first results are looked at, without the file being read."""
+    pytest.importorskip("ROOT")
+    x = np.zeros((1, 7), np.float32)
+    expected = sofie.load(HIGGS)(x)
+    checked: list[str] = []
+    check = trial_module.Trial.check
+    monkeypatch.setattr(
+        trial_module.Trial, "check", lambda self, *a: (checked.append(a[0]), check(self, *a))
+    )
+    monkeypatch.setattr(trial_module, "trials", None)
+    model = sofie.load(HIGGS)
+    np.testing.assert_array_equal(model(x), expected)
+    assert checked == ["higgs"]
+    key = records.key_of_file(HIGGS, "", None)
+    record = records.find(key, lambda: iter(()))
+    assert record is not None
+    (kept,) = record.program.trials()
+    with pytest.raises(sofie.JitError, match="differs from the reference"):
+        kept.check("higgs", {"score": kept.expected["score"] + 1})
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_kept_model_is_whole(tmp_path: Path) -> None:
+    """All that it can do works without the file having been read at first."""
+    pytest.importorskip("ROOT")
+    fresh = sofie.load(HIGGS)
+    fresh(np.zeros((1, 7), np.float32))
+    kept = sofie.load(HIGGS)
+    assert (kept.name, kept.inputs, kept.outputs) == (fresh.name, fresh.inputs, fresh.outputs)
+    assert str(kept) == str(fresh)
+    assert kept.emission.header == fresh.emission.header
+    assert kept.emission.weights == fresh.emission.weights
+    kept.save(tmp_path / "m.root")
+    stored = sofie.load(tmp_path / "m.root")
+    x = np.ones((2, 7), np.float32)
+    np.testing.assert_array_equal(stored(x), kept(x))
+    again = sofie.load(tmp_path / "m.root")
+    np.testing.assert_array_equal(again(x), kept(x))
+    assert again.extras == stored.extras
+    with pytest.raises(sofie.InputError, match="float64"):
+        again(np.ones((2, 7)))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_with_weights_in_other_files_is_always_read(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(HIGGS))
+    path = tmp_path / "outside.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, size_threshold=0, location="w.bin")
+    assert records.key_of_file(path) == ""
+    numbers, how = score(path)
+    assert (score(path), how) == ((numbers, "read"), "read")
+
+
+@pytest.mark.usefixtures("folder")
+def test_names_and_shapes_are_part_of_what_is_kept() -> None:
+    pytest.importorskip("ROOT")
+    for _ in range(2):
+        model = sofie.load(HIGGS, "mine", shapes={"features": (3, 7)})
+        assert model.name == "mine"
+        assert model(np.zeros((3, 7), np.float32)).shape == (3, 1)
+        with pytest.raises(sofie.InputError):
+            model(np.zeros((2, 7), np.float32))
+        assert sofie.load(HIGGS)(np.zeros((2, 7), np.float32)).shape == (2, 1)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_that_is_no_model_stays_an_error(tmp_path: Path) -> None:
+    shutil.copy(HIGGS, tmp_path / "damaged.onnx")
+    os.truncate(tmp_path / "damaged.onnx", 1000)
+    for _ in range(2):
+        with pytest.raises(sofie.CorruptFile):
+            sofie.load(tmp_path / "damaged.onnx")
+    with pytest.raises(sofie.ModelError):
+        sofie.load(tmp_path / "absent.onnx")
