@@ -62,6 +62,11 @@ def _three(values: Sequence[Dim], fill: int) -> Sizes:
     return Sizes((*(fill,) * (3 - len(values)), *values))
 
 
+def _long_axes(slides: Sequence[Window]) -> Sequence[Window]:
+    """The axes along which there is anything to do: an image of one column is a row."""
+    return [s for s in slides if (s.size, s.count, s.kernel, s.begin) != (1, 1, 1, 0)] or slides[:1]
+
+
 def _shape_arguments(
     counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window]
 ) -> tuple[Argument, ...]:
@@ -292,7 +297,7 @@ class _FloatConvolution(_Convolution):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        slides = self.slides(x.shape, w.shape)
+        slides = _long_axes(self.slides(x.shape, w.shape))
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         return (
             *scratch,
@@ -302,7 +307,7 @@ class _FloatConvolution(_Convolution):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, b, added = (*inputs, None, None)[:4]
         assert x is not None and w is not None
-        slides = self.slides(x.type.shape, w.type.shape)
+        slides = _long_axes(self.slides(x.type.shape, w.type.shape))
         sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
         given = [o for o in (w, b) if o is not None]
         rows = _rows(w.type.shape[0] // self.group)
