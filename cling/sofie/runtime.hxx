@@ -3,7 +3,7 @@
 #ifndef SOFIE_RUNTIME_HXX
 #define SOFIE_RUNTIME_HXX
 
-#include "sofie/linked.hxx"
+#include "sofie/entries.hxx"
 #include "sofie/weights.hxx"
 
 SOFIE_BEGIN

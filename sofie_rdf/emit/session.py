@@ -372,7 +372,7 @@ class Emitter:
     def _includes(self) -> Iterable[str]:
         # What both kinds of Session need comes first: `inlined` writes each header out once.
         yield _include("sofie/target.hxx")
-        yield _include("sofie/linked.hxx")
+        yield _include("sofie/entries.hxx")
         shared = sorted(self._port_headers())
         yield from map(_include, shared)
         kernels = ("sofie/arena.hxx", *sorted(self.headers() - {*shared}))

@@ -23,7 +23,7 @@ __all__ = ["Compiled", "compile_graph", "compile_program", "pointers"]
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 
-# The table `sofie::Entries` of cling/sofie/linked.hxx, in its order.
+# The table `sofie::Entries` of cling/sofie/entries.hxx, in its order.
 _ENTRIES = {
     "load": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE),
     "open": ctypes.CFUNCTYPE(_POINTER, ctypes.c_char_p, _POINTER, _SIZE),

@@ -8,7 +8,7 @@
 #define TMVA_SOFIE_mixed_model_HXX
 
 #include "sofie/target.hxx"
-#include "sofie/linked.hxx"
+#include "sofie/entries.hxx"
 #ifdef SOFIE_LINKED
 #include "sofie/rdf/native.hxx"
 #else

@@ -1,0 +1,24 @@
+/// \file
+/// The functions with C types by which an emitted Session is known outside C++.
+#ifndef SOFIE_ENTRIES_HXX
+#define SOFIE_ENTRIES_HXX
+
+#include "sofie/view.hxx"
+
+namespace sofie {
+
+/// The functions of `EntryPoints`. Python reads this table, so what is new comes last.
+struct Entries {
+   void *(*load)(const void *bytes, std::size_t size);
+   void *(*open)(const char *path, char *message, std::size_t size);
+   void *(*share)(void *weights);
+   void (*unload)(void *weights);
+   void *(*create)(void *weights);
+   void (*destroy)(void *handle);
+   const char *(*call)(void *handle, const std::size_t *sizes, const void *const *in, void *const *out);
+   const void *(*result)(void *handle, std::size_t index, std::size_t *shape);
+};
+
+} // namespace sofie
+
+#endif
