@@ -136,6 +136,76 @@ SOFIE_INLINE V each(V v, F f)
    return v;
 }
 
+/// Both halves of a pack.
+template <class V>
+struct Halves {
+   PackN<ElementOf<V>, width<V> / 2> low, high;
+
+   SOFIE_INLINE explicit Halves(V v) { __builtin_memcpy(static_cast<void *>(this), &v, sizeof(V)); }
+};
+
+/// The sum of all elements, pairwise.
+template <class V>
+SOFIE_INLINE ElementOf<V> sum_of_lanes(V v)
+{
+   if constexpr (width<V> == 1) {
+      return v[0];
+   } else {
+      const Halves<V> halves(v);
+      return sum_of_lanes(halves.low + halves.high);
+   }
+}
+
+/// The largest element; NaN if any is.
+template <class V>
+SOFIE_INLINE ElementOf<V> largest_of_lanes(V v)
+{
+   if constexpr (width<V> == 1) {
+      return v[0];
+   } else {
+      const Halves<V> halves(v);
+      const auto low = halves.low, high = halves.high;
+      return largest_of_lanes(select((low > high) | (low != low), low, high));
+   }
+}
+
+/// Rows i and i + Block of a matrix exchange the blocks that are not on its diagonal.
+template <int Block, class V, std::size_t... Lane>
+SOFIE_INLINE void exchange_blocks(V &a, V &b, std::index_sequence<Lane...>)
+{
+   constexpr int n = width<V>;
+#if defined(__clang__)
+   const V first = __builtin_shufflevector(
+      a, b, (static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane) - Block : static_cast<int>(Lane))...);
+   b = __builtin_shufflevector(
+      a, b, (static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane) : static_cast<int>(Lane) + Block)...);
+#else
+   using I = ElementOf<MaskOf<V>>;
+   const V first =
+      __builtin_shuffle(a, b,
+                        MaskOf<V>{static_cast<I>(static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane) - Block
+                                                                                : static_cast<int>(Lane))...});
+   b = __builtin_shuffle(a, b,
+                         MaskOf<V>{static_cast<I>(static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane)
+                                                                                 : static_cast<int>(Lane) + Block)...});
+#endif
+   a = first;
+}
+
+/// Rows become columns.
+template <class V, int Block = width<V> / 2>
+SOFIE_INLINE void transpose(V (&rows)[static_cast<std::size_t>(width<V>)])
+{
+   if constexpr (Block > 0) {
+   SOFIE_UNROLL_ALL
+      for (int i = 0; i < width<V>; ++i)
+         if (!(i & Block))
+            exchange_blocks<Block>(rows[i], rows[i + Block],
+                                   std::make_index_sequence<static_cast<std::size_t>(width<V>)>{});
+      transpose<V, Block / 2>(rows);
+   }
+}
+
 /// `N` elements from memory that need not be aligned.
 template <int N, class T>
 SOFIE_INLINE PackN<std::remove_const_t<T>, N> load(T *from)

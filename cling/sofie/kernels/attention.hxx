@@ -182,11 +182,17 @@ SOFIE_KERNEL void gather_head(const AttentionData<T, M> &of, const AttentionWork
 {
    constexpr int n = lanes<T>, panel = 2 * n;
    const Size total = of.total();
-   for (Size j = 0; j < work.columns; ++j) {
-      T *__restrict const to = work.keys + j / panel * panel * of.head_size + j % panel;
-      const T *__restrict const from = j < total ? of.key(b, head, j) : nullptr;
-      for (Size d = 0; d < of.head_size; ++d)
-         to[d * panel] = from ? from[d] * scale : T(0);
+   for (Size j = 0; j < work.columns; j += n) {
+      T *const to = work.keys + j / panel * panel * of.head_size + j % panel;
+      for (Size d = 0; d < of.head_size; d += n) {
+         const Size count = of.head_size - d < n ? of.head_size - d : n;
+         Pack<T> rows[n];
+         for (int i = 0; i < n; ++i)
+            rows[i] = j + i < total ? load_some<n>(of.key(b, head, j + i) + d, count) * splat<Pack<T>>(scale) : Pack<T>{};
+         transpose(rows);
+         for (Size i = 0; i < count; ++i)
+            store(to + (d + i) * panel, rows[i]);
+      }
    }
    for (Size j = 0; j < total; ++j) {
       const T *const from = of.value(b, head, j);
@@ -235,9 +241,18 @@ SOFIE_INLINE void mask_all(T *__restrict fits, const M *__restrict mask, Size co
       Size j = 0;
       for (; j + n <= count; j += n)
          store(fits + j, load<n>(fits + j) + load<n>(mask + j));
-      for (; j < count; ++j)
-         fits[j] += mask[j];
+      if (j < count)
+         store_some(fits + j, load_some<n>(fits + j, count - j) + load_some<n>(mask + j, count - j), count - j);
    }
+}
+
+/// `count` times the same number.
+template <class T>
+SOFIE_INLINE void fill_some(T *to, Size count, T value)
+{
+   constexpr int n = lanes<T>;
+   for (Size j = 0; j < count; j += n)
+      store_some(to + j, splat<Pack<T>>(value), count - j < n ? count - j : n);
 }
 
 /// Adds the mask to the fits of one query, -inf where it may not attend; whether it attends at all.
@@ -246,10 +261,8 @@ SOFIE_INLINE bool mask_row(const AttentionRule &rule, T *__restrict fits, const 
                            Size columns)
 {
    const T lowest = static_cast<T>(-__builtin_inf());
-   for (Size j = 0; j < keys.first; ++j)
-      fits[j] = lowest;
-   for (Size j = keys.end; j < columns; ++j)
-      fits[j] = lowest;
+   fill_some(fits, keys.first, lowest);
+   fill_some(fits + keys.end, columns - keys.end, lowest);
    if (!mask)
       return keys.first < keys.end;
    if (rule.plain) {
@@ -285,9 +298,7 @@ SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends, bool
       const V v = load<n>(fits + j);
       most = select((most > v) | (most != most), most, v);
    }
-   T largest = lowest;
-   for (int i = 0; i < n; ++i)
-      largest = largest > most[i] || largest != largest ? largest : most[i];
+   const T largest = largest_of_lanes(most);
    if (!nans && (!attends || largest == lowest)) {
       for (Size j = 0; j < columns; j += n)
          store(fits + j, V{});

@@ -45,18 +45,6 @@ struct Moments {
    T mean, rest, variance;
 };
 
-template <class V>
-SOFIE_INLINE ElementOf<V> sum_of_lanes(V v)
-{
-   if constexpr (width<V> == 1) {
-      return v[0];
-   } else {
-      PackN<ElementOf<V>, width<V> / 2> halves[2];
-      __builtin_memcpy(halves, &v, sizeof(V));
-      return sum_of_lanes(halves[0] + halves[1]);
-   }
-}
-
 /// The first `count` lanes of `v`; the others are zero.
 template <class V>
 SOFIE_INLINE V first_lanes(V v, Size count)

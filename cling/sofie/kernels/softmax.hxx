@@ -64,10 +64,7 @@ SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
       const V v = load<n>(x + i);
       most_pack = select((most_pack > v) | (most_pack != most_pack), most_pack, v);
    }
-   T most = lowest;
-   for (int i = 0; i < n; ++i)
-      most = larger_or_nan(most, most_pack[i]);
-   const V shift = splat<V>(most);
+   const V shift = splat<V>(largest_of_lanes(most_pack));
    // All-(-inf) rows: -inf - -inf is NaN in the real lanes, as in NumPy; keep it out of the others.
    V last = exp(load<n>(tail) - shift);
    for (Size i = count - whole; i < n; ++i)
@@ -79,10 +76,7 @@ SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
       if constexpr (!Log)
          store(y + i, grown);
    }
-   T sum = 0;
-   for (int i = 0; i < n; ++i)
-      sum += sum_pack[i];
-   const V total = splat<V>(sum);
+   const V total = splat<V>(sum_of_lanes(sum_pack));
    const V logarithm = log(total);
    for (Size i = 0; i < whole; i += n) {
       if constexpr (Log)
