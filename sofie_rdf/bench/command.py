@@ -123,6 +123,8 @@ def _measure(arguments: Namespace) -> Results:
         bar.steps = sum(len(job.batches) + job.loops for job in jobs)
         for job in jobs:
             course.job(job)
+            # Whatever ends the process later, these are not lost.
+            _write_json(results, arguments.json)
     results.machine["load_after"] = machine.load()
     return results
 
@@ -154,10 +156,9 @@ def _job(one: Candidate, arguments: Namespace) -> _Job:
 
 
 def _publish(results: Results, arguments: Namespace) -> None:
+    _write_json(results, arguments.json)
     if arguments.json == "-":
         sys.stdout.write(results.text())
-    elif arguments.json:
-        Path(arguments.json).write_text(results.text())
     if arguments.plot:
         from sofie_rdf.bench import plot
 
@@ -166,6 +167,11 @@ def _publish(results: Results, arguments: Namespace) -> None:
         sys.stdout.write(markdown(results))
     elif arguments.json != "-":
         report.show(report.tables(results))
+
+
+def _write_json(results: Results, file: str | None) -> None:
+    if file and file != "-":
+        Path(file).write_text(results.text())
 
 
 def _ensure_writable(file: str | None) -> None:

@@ -16,7 +16,7 @@ from sofie_rdf.bench.first import First, Start, measure_first
 from sofie_rdf.bench.models import Candidate, candidate, task_for
 from sofie_rdf.bench.results import Results
 from sofie_rdf.errors import InputError, MissingDependency, ModelError
-from tests.bench.test_command import TINY, parse
+from tests.bench.test_command import ALONE, TINY, parse
 from tests.bench.test_models import _relu
 from tests.bench.test_peers import Pretender
 from tests.bench.test_roofline import MACHINE
@@ -96,6 +96,27 @@ def test_markdown(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split(" | ")[0] for line in tables[0][2:]] == ["| higgs"] * 2 + [
         "| linear50x10"
     ] * 2
+
+
+def test_what_is_measured_is_not_lost_when_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def once(*given: Any) -> Any:
+        if made:
+            raise KeyboardInterrupt
+        made.append(right(*given))
+        return made[0]
+
+    right = command.measure_case
+    monkeypatch.setattr(command, "measure_case", once)
+    monkeypatch.setattr(roofline, "measure", lambda: MACHINE)
+    path = tmp_path / "run.json"
+    words = ("higgs", "linear50x10", *TINY, *ALONE, "--batch", "1", "--json", str(path))
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(parse(*words))
+    assert [case.model for case in Results.read(str(path)).cases] == ["higgs"]
 
 
 @pytest.mark.parametrize(
