@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 
 from sofie_rdf.ir.dims import Dim, Function
+from sofie_rdf.ir.operator import Functor
 
 __all__ = ["comment", "number", "size", "string"]
 
 
-def number(value: float | int | bool) -> str:
+def number(value: float | int | bool | Functor) -> str:
     """A literal of exactly this value; floats in hexadecimal."""
+    if isinstance(value, Functor):
+        return f"{value.cxx}{{{', '.join(map(number, value.fields))}}}"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

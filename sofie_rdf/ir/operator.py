@@ -65,7 +65,7 @@ class Functor:
     """A C++ function object, e.g. ``sofie::Elu{0x1p+0}``."""
 
     cxx: str
-    fields: tuple[float | int | bool, ...] = ()
+    fields: tuple[float | int | bool | Functor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.passes import attention, convolutions, functions, fuse, simplify, transposes
+from sofie_rdf.passes import attention, chains, convolutions, functions, fuse, simplify, transposes
 from sofie_rdf.passes.rewrite import BUG, Refusal, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
@@ -47,6 +47,10 @@ DEFAULT: tuple[Pass, ...] = (
     convolutions.fuse_convolutions,
     fuse.fuse_normalizations,
     convolutions.fuse_convolution_inputs,
+    chains.known_statistics,
+    transposes.move_transposes,
+    simplify.remove_identities,
+    chains.fuse_chains,
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
     transposes.as_reshapes,

@@ -372,7 +372,10 @@ def _tried(one: Rule, match: Match, refused: list[Refusal]) -> Rewrite | None:
     try:
         for inner in match.nodes[1:]:
             match.require_private(inner)
-        return one.function(match)
+        rewrite = one.function(match)
+        gone = {value for node in rewrite.nodes[1:] for value in node.outputs}
+        match.require(gone.isdisjoint(_names(rewrite.inputs)), "it reads the same result twice")
+        return rewrite
     except NoMatch as no:
         if no.reason:
             root = match.root

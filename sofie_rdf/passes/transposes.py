@@ -55,18 +55,28 @@ def _order(m: Match, name: str) -> tuple[int, ...]:
     return found
 
 
-@rule("Binary(Transpose(x), c)", "Binary(c, Transpose(x))")
+@rule(
+    "Binary(Transpose(x), c)",
+    "Binary(c, Transpose(x))",
+    "sofie.Then(Transpose(x), c, d)",
+    "sofie.Then(Transpose(x), c, d, e)",
+)
 def function_with_constant(m: Match) -> Rewrite:
     """f(Transpose(x), c) = Transpose(f(x, c with the axes of x))"""
-    c, order = m.constant("c"), _permutation(m)
-    m.require(c.ndim <= len(order), "the constant has more axes")
-    constant: Source = "c"
-    if c.size != 1:
-        full = c.reshape((1,) * (len(order) - c.ndim) + c.shape)
-        constant = m.changed("c", np.transpose(full, np.argsort(order)))
+    constants = [_turned(m, name) for name in "cde" if name in m.values]
     first = m.root.inputs[0] != m.values["c"]
-    inputs: Sequence[Source] = ("x", constant) if first else (constant, "x")
+    inputs: Sequence[Source] = ("x", *constants) if first else (*constants, "x")
     return m.becomes(m.op(Transpose), m.made(m.root.op, *inputs))
+
+
+def _turned(m: Match, name: str) -> Source:
+    """The constant with the axes of x."""
+    array, order = m.constant(name), _permutation(m)
+    m.require(array.ndim <= len(order), "the constant has more axes")
+    if array.size == 1:
+        return name
+    full = array.reshape((1,) * (len(order) - array.ndim) + array.shape)
+    return m.changed(name, np.transpose(full, np.argsort(order)))
 
 
 @rule(*(f"Concat({', '.join(f'Transpose({c})' for c in 'xyzuvw'[:n])})" for n in range(2, 7)))

@@ -194,6 +194,13 @@ def test_sums_that_broadcast_stay() -> None:
     assert "convolution_added: the shapes differ" in reasons(graph)
 
 
+def test_a_sum_with_itself_stays() -> None:
+    b = Net(*IMAGE)
+    y = conv(b)
+    graph = fuse_convolutions(b.graph(b.op(Add(), y, y, name="y")))
+    assert reasons(graph)[-1] == "convolution_added: it reads the same result twice"
+
+
 def test_nothing_is_added_behind_an_activation() -> None:
     b = Net(N, 4, 6, 5)
     y = b.op(Add(), b.op(Sigmoid(), conv(b, features=4)), "x", name="y")

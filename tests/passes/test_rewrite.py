@@ -317,6 +317,19 @@ def test_a_rewrite_can_make_room_for_one_further_up() -> None:
     assert report.applied == {"even": 1, "strange": 1}
 
 
+def test_a_result_that_is_read_twice_is_not_taken_away() -> None:
+    @rule("Add(Relu(x), y)")
+    def one(m: Match) -> Rewrite:
+        return m.becomes(Add(), "x", "y")
+
+    b = Net(N)
+    relu = b.op(Relu(), "x")
+    graph = b.graph(b.op(Add(), relu, relu, name="y"))
+    after, report = Rules("test", (one,)).explain(graph)
+    assert after.nodes == graph.nodes
+    assert [r.reason for r in report.refused] == ["it reads the same result twice"]
+
+
 def test_a_rule_makes_several_nodes() -> None:
     @rule("Relu(Neg(x))")
     def both(m: Match) -> Rewrite:
