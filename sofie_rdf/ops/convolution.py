@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product as combinations
+from math import gcd
 from typing import Any, ClassVar
 
 import numpy as np
@@ -138,6 +139,14 @@ def _positions(slides: Sequence[Window]) -> Dim:
 
 def _taps(slides: Sequence[Window]) -> int:
     return int(np.prod([s.kernel for s in slides], dtype=np.int64))
+
+
+def _largest_phase(s: Window) -> Window:
+    """Outputs that are a stride apart, as a convolution: at least as large as that of any phase."""
+    step = s.stride // gcd(s.stride, s.dilation)
+    taps = -(-s.kernel // step)
+    count = (s.size + (s.stride - 1)) // s.stride
+    return Window(s.count, count, taps, 1, step * s.dilation // s.stride, 0, 0)
 
 
 # References ---------------------------------------------------------------------------------------
@@ -480,7 +489,18 @@ class _Transposed(_Convolution):
         points = [Window(n, n, 1, 1, 1, 0, 0) for n in x.shape[2:]]
         counts = 1, x.shape[1], rows * self.group, self.group
         panels = _panels(x.dtype, self.group, rows, w.shape[0] // self.group)
-        return (*_scratch(x.dtype, counts, points), panels)
+        sums, offsets = _scratch(x.dtype, counts, points)
+        features = w.shape[1] * self.group
+        phases = [_largest_phase(s) for s in self.spread(x.shape, w.shape)]
+        of_phase = x.shape[0], x.shape[1], features, self.group
+        by_phases, _ = _scratch(x.dtype, of_phase, phases)
+        size = maximum(sums.size, by_phases.size)
+        depth = w.shape[0] // self.group * _taps(phases)
+        return (
+            TensorType(x.dtype, (size,)),
+            TensorType(DType.INT32, (maximum(offsets.size, depth),)),
+            panels,
+        )
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, b = (*inputs, None)[:3]
@@ -492,11 +512,16 @@ class _Transposed(_Convolution):
         ]
         features = w.type.shape[1] * self.group
         sizes = _shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
-        rows = _rows(product(w.type.shape[1:]))
         given = [o for o in (w, b) if o is not None]
-        kernel = f"transposed_convolution{{}}<{rows}>"
-        packed = f"sofie::ConvTransposeWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         arguments = (self.function.functor(), *sizes)
+        if not all(o.constant for o in given):
+            kernel = f"transposed_convolution{{}}<{_rows(product(w.type.shape[1:]))}>"
+            return _product_call(kernel, "", arguments, outputs, x, given)
+        rows = _rows(w.type.shape[1])
+        steps = [s.stride for s in spread], [s.dilation for s in spread]
+        numbers = ", ".join(str(n) for s in steps for n in _three(s, 1).dims)
+        packed = f"sofie::ConvPhaseWeights<{x.type.dtype.cxx}, {rows}, {self.group}, {numbers}>"
+        kernel = f"transposed_convolution_by_phases{{}}<{rows}>"
         return _product_call(kernel, packed, arguments, outputs, x, given)
 
 

@@ -13,32 +13,6 @@ namespace sofie {
 
 // ConvTranspose ------------------------------------------------------------------------------------
 
-/// W[C, M / groups, kernel...] and b[M], if there is one: rows feature * taps + tap, steps over channels.
-template <class T, int Rows, int Groups>
-class ConvTransposeWeights {
-   static constexpr int rows = ConvTile<T, Rows>::rows;
-   Buffer<T> panels_;
-   Buffer<T> bias_;
-
-public:
-   template <class W>
-   explicit ConvTransposeWeights(W w)
-   {
-      const Size channels = w.template extent<0>() / Groups, each = w.template size_from<1>();
-      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
-      conv_pack_weights<rows>(panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1,
-                              conv_optional<T>(), 0);
-   }
-   template <class W, class B>
-   ConvTransposeWeights(W w, B b) : ConvTransposeWeights(w)
-   {
-      bias_ = Buffer<T>(b.size());
-      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
-   }
-   const T *panels() const { return panels_.data(); }
-   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
-};
-
 /// y[i * stride] += sums[i]
 template <class T>
 SOFIE_INLINE void conv_add(T *__restrict y, const T *__restrict sums, Size count, Size stride)
@@ -141,16 +115,6 @@ SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes
    return s;
 }
 
-/// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void transposed_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                         const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                         const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w)
-{
-   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_transposed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
-}
-
 template <int Rows, class F, class T>
 SOFIE_KERNEL void convolve_transposed_computed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets,
                                                T *panels, const T *x, const T *w, const T *bias)
@@ -161,7 +125,8 @@ SOFIE_KERNEL void convolve_transposed_computed(const F &f, const ConvShape &s, T
    convolve_transposed<Rows>(f, s, y, scratch, offsets, x, panels, bias);
 }
 
-/// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
+/// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with weights that are
+/// computed and packed in `panels` at each call. `b` may be absent.
 template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
 SOFIE_INLINE void transposed_convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
                                                   const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
@@ -171,6 +136,253 @@ SOFIE_INLINE void transposed_convolution_computed(const F &f, const Sizes<4> &co
    const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve_transposed_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
                                       conv_optional<typename Y::Element>(b...));
+}
+
+// By phases ----------------------------------------------------------------------------------------
+
+/// Outputs whose places differ by multiples of the stride are a convolution of the input with some of
+/// the taps, in the opposite order. `first` are the places of the first of them.
+struct ConvPhase {
+   ConvShape shape;
+   Sizes<3> first;
+   Sizes<3> tap, tap_step; ///< the first of its taps along each axis, and how far apart they are
+};
+
+/// The taps of phase r along one axis: those for which tap * dilation is r modulo the stride.
+struct ConvPhaseTaps {
+   Size first, step, count;
+
+   SOFIE_INLINE ConvPhaseTaps(Size r, Size kernel, Size stride, Size dilation) : first(0), step(1), count(0)
+   {
+      while (step * dilation % stride != 0)
+         ++step;
+      while (first < step && first * dilation % stride != r)
+         ++first;
+      if (first < step && first < kernel)
+         count = (kernel - 1 - first) / step + 1;
+   }
+};
+
+/// The remainder that is not negative.
+SOFIE_INLINE Size conv_modulo(Size a, Size b)
+{
+   return (a % b + b) % b;
+}
+
+/// Phase r of a transposed convolution.
+SOFIE_INLINE ConvPhase conv_phase(const ConvShape &s, const Sizes<3> &r)
+{
+   ConvPhase phase{s, {}, {}, {}};
+   ConvShape &p = phase.shape;
+   p.strides = Sizes<3>{{1, 1, 1}};
+   for (int i = 0; i < 3; ++i) {
+      const Size stride = s.strides[i];
+      const ConvPhaseTaps taps(r[i], s.kernel[i], stride, s.dilations[i]);
+      phase.first[i] = conv_modulo(r[i] - s.pads[i], stride);
+      phase.tap[i] = taps.first;
+      phase.tap_step[i] = taps.step;
+      p.out[i] = phase.first[i] < s.out[i] ? (s.out[i] - 1 - phase.first[i]) / stride + 1 : 0;
+      p.kernel[i] = taps.count;
+      p.dilations[i] = taps.step * s.dilations[i] / stride;
+      const Size nearest = (taps.first * s.dilations[i] - r[i]) / stride;
+      p.pads[i] = nearest + (taps.count - 1) * p.dilations[i] - (phase.first[i] + s.pads[i] - r[i]) / stride;
+   }
+   p.in_row = p.in[2];
+   p.in_channel = ConvShape::product(p.in);
+   p.in_event = p.channels * p.in_channel;
+   return phase;
+}
+
+/// Does something for all phases: r[i] < strides[i].
+template <class Each>
+SOFIE_INLINE void conv_each_phase(const Sizes<3> &strides, Each &each)
+{
+   Sizes<3> r;
+   for (r[0] = 0; r[0] < strides[0]; ++r[0])
+      for (r[1] = 0; r[1] < strides[1]; ++r[1])
+         for (r[2] = 0; r[2] < strides[2]; ++r[2])
+            each(r);
+}
+
+/// Packs the weights w[C, M / groups, kernel...] of each phase behind those of the one before.
+template <int Rows, class T>
+struct ConvPhasePacker {
+   T *to;
+   const T *w;
+   const ConvShape &shape;
+
+   SOFIE_KERNEL void operator()(const Sizes<3> &r)
+   {
+      const ConvShape &s = shape;
+      const ConvPhase phase = conv_phase(s, r);
+      const Size features = s.group_features(), taps = s.taps();
+      for (Size g = 0; g < s.groups; ++g)
+         for (Size m = 0; m < features; m += Rows)
+            for (Size c = g * s.group_channels(); c < (g + 1) * s.group_channels(); ++c)
+               for (Size d = phase.shape.kernel[0]; d-- > 0;)
+                  for (Size h = phase.shape.kernel[1]; h-- > 0;)
+                     for (Size v = phase.shape.kernel[2]; v-- > 0; to += Rows)
+                        for (Size f = 0; f < Rows; ++f)
+                           to[f] = m + f < features ? w[(c * features + m + f) * taps + tap(phase, {{d, h, v}})] : T{};
+   }
+   SOFIE_INLINE Size tap(const ConvPhase &phase, const Sizes<3> &number) const
+   {
+      Size at = 0;
+      for (int i = 0; i < 3; ++i)
+         at = at * shape.kernel[i] + phase.tap[i] + number[i] * phase.tap_step[i];
+      return at;
+   }
+};
+
+/// W[C, M / groups, kernel...] and b[M], if there is one, packed by phases. The last six numbers are
+/// the strides and the dilations.
+template <class T, int Rows, int Groups, Size... Steps>
+class ConvPhaseWeights {
+   static constexpr int rows = ConvTile<T, Rows>::rows;
+   Buffer<T> panels_;
+   Buffer<T> bias_;
+
+public:
+   template <class W>
+   explicit ConvPhaseWeights(W w)
+   {
+      constexpr Size steps[6] = {Steps...};
+      ConvShape s{};
+      s.channels = w.template extent<0>();
+      s.groups = Groups;
+      s.features = w.template extent<1>() * Groups;
+      s.kernel = kernel(w);
+      for (int i = 0; i < 3; ++i) {
+         s.strides[i] = steps[i];
+         s.dilations[i] = steps[3 + i];
+      }
+      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, s.group_features(), s.depth()));
+      ConvPhasePacker<rows, T> packer{panels_.data(), w.data(), s};
+      conv_each_phase(s.strides, packer);
+   }
+   template <class W, class B>
+   ConvPhaseWeights(W w, B b) : ConvPhaseWeights(w)
+   {
+      bias_ = Buffer<T>(b.size());
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
+   }
+   const T *panels() const { return panels_.data(); }
+   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+
+private:
+   template <class W>
+   static Sizes<3> kernel(const W &w)
+   {
+      if constexpr (W::rank == 3)
+         return {{1, 1, w.template extent<2>()}};
+      else if constexpr (W::rank == 4)
+         return {{1, w.template extent<2>(), w.template extent<3>()}};
+      else
+         return {{w.template extent<2>(), w.template extent<3>(), w.template extent<4>()}};
+   }
+};
+
+/// Where the outputs of one phase go.
+template <class F, class T>
+struct ConvInterleaved {
+   const F &f;
+   const ConvShape &shape; ///< of the transposed convolution
+   const ConvPhase &phase;
+   T *y;
+   const T *bias;
+
+   /// The output for the first position of a row of the phase.
+   SOFIE_INLINE T *row(Size event, Size feature, Size depth, Size line) const
+   {
+      const Size d = depth * shape.strides[0] + phase.first[0], h = line * shape.strides[1] + phase.first[1];
+      return y + event * shape.out_event + feature * shape.out_channel + (d * shape.out[1] + h) * shape.out[2] +
+             phase.first[2];
+   }
+   /// to[j * stride] = f(sums[j] + bias), or f(bias) without sums
+   SOFIE_INLINE void put(T *__restrict to, const T *__restrict sums, Size feature, Size count) const
+   {
+      constexpr int n = lanes<T>;
+      const Size stride = shape.strides[2];
+      const Pack<T> offset = splat<Pack<T>>(bias ? bias[feature] : T{});
+      for (Size j = 0; j < count; j += n) {
+         const Size some = count - j < n ? count - j : n;
+         const Pack<T> v = f(sums ? plus(load_some<n>(sums + j, some), offset) : offset);
+         if (stride == 1) {
+            store_some(to + j, v, some);
+         } else {
+            alignas(64) T apart[n];
+            store(apart, v);
+            for (Size i = 0; i < some; ++i)
+               to[(j + i) * stride] = apart[i];
+         }
+      }
+   }
+};
+
+/// Hands the sums of a tile to their outputs, row by row of the phase.
+template <int Rows, class F, class T>
+SOFIE_KERNEL void conv_interleave(const void *context, T *sums, const ConvPlace &place)
+{
+   const auto &target = *static_cast<const ConvInterleaved<F, T> *>(context);
+   const Sizes<3> &out = target.phase.shape.out;
+   const Size feature = place.group * target.shape.group_features() + place.first;
+   for (Size r = 0; r < place.rows; ++r, sums += ConvTile<T, Rows>::width) {
+      Size line = place.slab.line + place.column / place.row, column = place.column % place.row;
+      for (Size i = 0; i < place.count; ++line) {
+         const Size left = out[2] - column, rest = place.count - i;
+         if (left > 0)
+            target.put(target.row(place.slab.event, feature + r, place.slab.depth, line) +
+                          column * target.shape.strides[2],
+                       sums + i, feature + r, left < rest ? left : rest);
+         i += place.row - column;
+         column = 0;
+      }
+   }
+}
+
+/// The outputs of a phase that no input belongs to.
+template <class F, class T>
+SOFIE_KERNEL void conv_put_bias(const ConvInterleaved<F, T> &target)
+{
+   const ConvShape &s = target.phase.shape;
+   for (Size event = 0; event < s.batch; ++event)
+      for (Size feature = 0; feature < s.features; ++feature)
+         for (Size d = 0; d < s.out[0]; ++d)
+            for (Size h = 0; h < s.out[1]; ++h)
+               target.put(target.row(event, feature, d, h), nullptr, feature, s.out[2]);
+}
+
+template <int Rows, class F, class T>
+struct ConvPhases {
+   const F &f;
+   const ConvShape &shape;
+   T *y, *scratch;
+   std::int32_t *offsets;
+   const T *x, *panels, *bias;
+
+   SOFIE_KERNEL void operator()(const Sizes<3> &r)
+   {
+      const ConvPhase phase = conv_phase(shape, r);
+      const ConvInterleaved<F, T> target{f, shape, phase, y, bias};
+      if (phase.shape.depth() == 0)
+         return conv_put_bias(target);
+      const ConvWork<T> work{scratch, offsets, &conv_interleave<Rows, F, T>, &target, nullptr};
+      conv_product<Rows>(phase.shape, work, panels, x, T{});
+      panels += conv_weights_size<ConvTile<T, Rows>::rows>(shape.groups, shape.group_features(), phase.shape.depth());
+   }
+};
+
+/// The same with constant weights, which are packed by phases.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
+SOFIE_INLINE void transposed_convolution_by_phases(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
+                                                   const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                                   const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
+                                                   Scratch scratch, Offsets offsets, X x, const W &w)
+{
+   using T = typename Y::Element;
+   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
+   ConvPhases<Rows, F, T> phases{f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias()};
+   conv_each_phase(strides, phases);
 }
 
 // Col2Im -------------------------------------------------------------------------------------------
