@@ -119,7 +119,7 @@ def noise(source: Path | bytes, feeds: Mapping[str, Array]) -> list[float]:
     a network differ by more than those of others.
     """
     run = OrtRun(source, feeds)
-    usual, random = run.outputs(), np.random.default_rng(7)
+    usual, random = run.evaluate(feeds), np.random.default_rng(7)
     largest = [0.0] * len(usual)
     for _ in range(_NEIGHBOURS):
         nearby = run.evaluate({name: _rounded(a, random) for name, a in feeds.items()})

@@ -102,7 +102,7 @@ def check(
                 allowed = noise(task.candidate.source, task.feeds)
                 one = compare(our.outputs(), their.outputs(), allowed)
             if one.problem:
-                raise ModelError(
+                raise _OtherNumbers(
                     f"the numbers of sofie_rdf ({our_name}) and {peer} ({name}) are not the "
                     f"same, so nothing is timed: {one.problem}",
                     place=task.candidate.name,
@@ -112,8 +112,14 @@ def check(
     return found
 
 
+class _OtherNumbers(ModelError):
+    """More than rounding."""
+
+
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, _OtherNumbers):
+        return f"other numbers: {error.thing.partition(': ')[2]}"
     return lines[0] if isinstance(error, ModelError) else f"{type(error).__name__}: {lines[0]}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sofie_rdf.bench.cases import Case
 from sofie_rdf.bench.peers import REFERENCE, Rival
+from sofie_rdf.bench.report import short_name
 from sofie_rdf.bench.results import Results
 from sofie_rdf.errors import InputError, MissingDependency
 
@@ -34,7 +35,7 @@ def ensure_possible(file: str) -> None:
 def draw(results: Results, file: str) -> None:
     """Write the picture. What was not measured is left out."""
     pyplot, cases = _pyplot(), results.cases
-    colours = dict(zip(_peers(cases), _OTHERS, strict=False))
+    colours = _colours(cases)
     numbered, left = list(enumerate(cases, 1)), _in_left_column(cases)
     rows = max(_height(cases[:left]), _ROOFLINE_HEIGHT + _height(cases[left:]))
     with pyplot.rc_context({"font.size": 9, "svg.fonttype": "none", "pdf.fonttype": 42}):
@@ -81,9 +82,12 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _peers(cases: Sequence[Case]) -> list[str]:
-    """Those that took part anywhere, onnxruntime first."""
-    return list(dict.fromkeys(rival.name for case in cases for rival in _present(case)))
+def _colours(cases: Sequence[Case]) -> dict[str, str]:
+    """Of those that took part anywhere; the same ones, whoever else did."""
+    known = dict.fromkeys(rival.name for case in cases for rival in case.rivals)
+    present = {rival.name for case in cases for rival in _present(case)}
+    pairs = zip(known, _OTHERS, strict=False)
+    return {name: colour for name, colour in pairs if name in present}
 
 
 def _present(case: Case) -> list[Rival]:
@@ -119,7 +123,7 @@ def _draw_bars(axes: Any, cases: Sequence[tuple[int, Case]], colours: dict[str, 
             )
         ticks.append(float(np.mean(places)))
         place = places[-1] + 2
-    axes.set_yticks(ticks, [f"{case.model}, batch {case.batch}  [{i}]" for i, case in cases])
+    axes.set_yticks(ticks, [f"{short_name(case)}, batch {case.batch}  [{i}]" for i, case in cases])
     axes.set_ylim(place - 1, -1)
     axes.axvline(1, color=_OURS, linewidth=1.5)
     axes.xaxis.set_major_formatter("{x:g}")

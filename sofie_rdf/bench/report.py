@@ -21,7 +21,7 @@ from sofie_rdf.bench.peers import Form, Rival
 from sofie_rdf.bench.results import Results
 from sofie_rdf.bench.roofline import Roofline
 
-__all__ = ["complain", "list_table", "machine_line", "microseconds", "show", "tables"]
+__all__ = ["complain", "list_table", "machine_line", "microseconds", "short_name", "show", "tables"]
 
 _WIDTH = 200
 
@@ -91,8 +91,19 @@ def show(parts: Iterable[RenderableType]) -> None:
 
 
 def complain(error: object) -> None:
-    """One line about what went wrong, on the error stream."""
-    sys.stderr.write(f"sofie-rdf: error: {_printable(str(error))}\n")
+    """What went wrong, on the error stream: the beginning of it, if a compiler has said it."""
+    first, *more = _printable(str(error)).splitlines()[:_MOST_LINES]
+    sys.stderr.write("\n".join([f"sofie-rdf: error: {first}", *more]) + "\n")
+
+
+_LONGEST_NAME, _LONGEST_REASON, _MOST_LINES = 44, 72, 8
+
+
+def short_name(case: Case | Loop) -> str:
+    """The model's, without its middle if it is long."""
+    text = _printable(case.model)
+    half = _LONGEST_NAME // 2
+    return text if len(text) <= _LONGEST_NAME else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def _printable(text: str) -> str:
@@ -161,7 +172,7 @@ def _case_table(cases: Sequence[Case]) -> RenderableType:
         best = case.best
         table.add_row(
             *(
-                _printable(case.model),
+                short_name(case),
                 str(case.batch),
                 _times(case.ours),
                 _us(case.python.median),
@@ -181,9 +192,9 @@ def _peer_table(cases: Sequence[Case]) -> RenderableType:
     )
     for case in cases:
         for rival in case.others:
-            name, batch = _printable(case.model), str(case.batch)
+            name, batch = short_name(case), str(case.batch)
             if rival.absent:
-                reason = Text(_printable(rival.absent)[:100], style="dim")
+                reason = Text(_printable(rival.absent)[:_LONGEST_REASON], style="dim")
                 table.add_row(name, batch, rival.name, "-", reason, "", "")
             else:
                 table.add_row(name, batch, rival.name, *_of_peer(case, rival))
@@ -210,7 +221,7 @@ def _bound_table(cases: Sequence[Case], machine: Roofline) -> RenderableType:
         distances = (work.distance(t, machine) for t in (ours, case.best.times.median))
         shown = ("-" if d is None else f"{d:.2f}" for d in distances)
         table.add_row(
-            *(_printable(case.model), str(case.batch), f"{work.flops / 1e6:,.3f}"),
+            *(short_name(case), str(case.batch), f"{work.flops / 1e6:,.3f}"),
             *(_kilobytes(work.weights), work.home(machine).name, _kilobytes(work.values)),
             *(f"{work.intensity:.1f}", _us(least.seconds), least.by),
             *(_us(ours), f"{work.flops / ours / 1e9:.1f}"),
@@ -248,7 +259,7 @@ def _first_table(cases: Sequence[Case]) -> RenderableType:
             steps = [f"{seconds:.3f}" for seconds in ours.steps.values()]
             theirs = [f"{seconds:.3f}" for seconds in ort.steps.values()]
             table.add_row(
-                _printable(case.model),
+                short_name(case),
                 f"{ours.start:.3f}",
                 *steps,
                 _bold(f"{ours.total:.2f}"),
@@ -277,7 +288,7 @@ def _loop_table(loops: Sequence[Loop]) -> RenderableType:
         for i, run in enumerate(loop.runs):
             first = not i
             table.add_row(
-                _printable(loop.model) if first else "",
+                short_name(loop) if first else "",
                 f"{loop.events:,}" if first else "",
                 *(str(run.threads), f"{1 / run.scored.median:,.0f}", _times(run.scored)),
                 *(

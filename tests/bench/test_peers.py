@@ -84,7 +84,7 @@ def test_a_peer_beside_onnxruntime() -> None:
         (Pretender("not installed"), "not installed"),
         (Pretender(error=ModelError("Relu is not built here")), "Relu is not built here"),
         (Pretender(error=KeyError("x")), "KeyError: 'x'"),
-        (Pretender(factor=1.01), "pretender (one) are not the same"),
+        (Pretender(factor=1.01), "other numbers: output 1: differs by"),
     ],
 )
 def test_why_a_peer_is_absent(peer: Pretender, reason: str) -> None:
