@@ -125,8 +125,6 @@ def adopt(name: str, finished: Path) -> Path | None:
     try:
         with finished.open("r+b") as file:
             file.write(_trailer_of(file))
-            file.flush()
-            os.fsync(file.fileno())
         finished.replace(path)
     except OSError:
         return None
