@@ -55,31 +55,34 @@ def test_as_many_as_have_four_inputs_together() -> None:
     y = "x"
     for i in range(5):
         y = b.op(Relu(), b.op(Add(), y, b.input(f"z{i}", floats(4))))
-    after = fused(b.graph(b.op(Tanh(), y, name="y")))
+    after = fused(b.graph(b.op(Abs(), y, name="y")))
     assert [len(n.inputs) for n in after.nodes] == [4, 3]
 
 
 @pytest.mark.parametrize(
-    ("inner", "outer", "reason"),
-    [
-        (Abs(), Less(), "it gives another shape or type"),
-        (Max(), Relu(), None),
-        (Abs(), Cast(DType.FLOAT64), None),
-    ],
+    ("inner", "outer"),
+    [(Abs(), Less()), (Max(), Relu()), (Abs(), Cast(DType.FLOAT64))],
     ids=str,
 )
-def test_other_functions_stay(inner: Operator, outer: Operator, reason: str | None) -> None:
+def test_other_functions_stay(inner: Operator, outer: Operator) -> None:
     b = Net(N, 4)
     x = b.op(inner, "x")
     before = b.graph(b.op(outer, x, *(["x"] if isinstance(outer, Less) else []), name="y"))
-    assert reasons(before) == ([reason] if reason else [])
+    assert reasons(before) == []
 
 
 def test_what_is_broadcast_afterwards_is_computed_once() -> None:
     b = Net(N, 1)
     b.input("z", floats(N, 5))
-    before = b.graph(b.op(Add(), b.op(Exp(), "x"), "z", name="y"))
+    before = b.graph(b.op(Add(), b.op(Abs(), "x"), "z", name="y"))
     assert set(reasons(before)) == {"it gives another shape or type"}
+
+
+@pytest.mark.parametrize("op", [Exp(), Tanh()], ids=str)
+def test_functions_that_take_longer_than_memory_stay(op: Operator) -> None:
+    b = Net(N, 4)
+    before = b.graph(b.op(Relu(), b.op(op, b.op(Abs(), "x")), name="y"))
+    assert reasons(before) == []
 
 
 def test_integers_stay() -> None:
@@ -138,9 +141,9 @@ def test_a_normalisation_between_transposes() -> None:
 def test_chains_in_cling() -> None:
     b = _normalized(N, 3, 5)
     b.input("z", floats(N, 3, 1))
-    y = b.op(Div(), b.op(Tanh(), b.op(Relu(), "n")), b.op(Exp(), "z"), name="y")
+    y = b.op(Div(), b.op(Abs(), b.op(Relu(), "n")), b.op(Exp(), "z"), name="y")
     before = b.graph(y)
-    assert {type(n.op) for n in pipeline.run(before).nodes} == {Then, Exp}
+    assert [type(n.op) for n in pipeline.run(before).nodes] == [Then, Exp, Div]
     feeds = batch(before, rows=4)
     exact = evaluate(before, feeds, wide=True)["y"]
     np.testing.assert_allclose(Model(before)(feeds), exact, rtol=2e-6, atol=1e-6)
