@@ -138,10 +138,7 @@ class _Node:
         from onnx import helper
 
         found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self._attributes = {
-            name: value.decode() if isinstance(value, bytes) else value
-            for name, value in found.items()
-        }
+        self._attributes = {name: _decoded(value) for name, value in found.items()}
         self._inputs, self._numbers, self.kind = list(node.input), numbers, node.op_type
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -171,6 +168,12 @@ class _Node:
         for name, value in wanted.items():
             if self.get(name, value) != value:
                 raise ModelError(f"{self.kind} with {name}={self.get(name)} is not built in torch")
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(v) for v in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 _Maker = Callable[[_Node], Callable[..., Any]]
@@ -213,6 +216,15 @@ def _plain(node: _Node) -> Callable[..., Any]:
 @_maker("Identity", "Dropout")
 def _identity(_: _Node) -> Callable[..., Any]:
     return lambda x, *_: x
+
+
+@_maker("LeakyRelu", "Elu")
+def _with_slope(node: _Node) -> Callable[..., Any]:
+    import torch
+
+    name, usual = ("leaky_relu", 0.01) if node.kind == "LeakyRelu" else ("elu", 1.0)
+    function, alpha = getattr(torch.nn.functional, name), node.get("alpha", usual)
+    return lambda x: function(x, alpha)
 
 
 @_maker("Gemm")
@@ -339,6 +351,19 @@ def _squeeze(node: _Node) -> Callable[..., Any]:
     return lambda x, *_: x.unsqueeze(axes[0])
 
 
+@_maker("Slice")
+def _slice(node: _Node) -> Callable[..., Any]:
+    starts, ends = node.number(1, "starts") or [], node.number(2, "ends") or []
+    axes = node.number(3, "axes") or list(range(len(starts)))
+    steps = node.number(4) or [1] * len(starts)
+    if min([*axes, *steps], default=0) < 0:
+        raise ModelError("Slice of these axes is not built in torch here")
+    ranges = dict(zip(axes, map(slice, starts, ends, steps), strict=True))
+    whole = slice(None)
+    places = tuple(ranges.get(axis, whole) for axis in range(max(axes, default=0) + 1))
+    return lambda x, *_: x[places]
+
+
 @_maker("Concat")
 def _concat(node: _Node) -> Callable[..., Any]:
     import torch
@@ -360,16 +385,22 @@ def _reduce(node: _Node) -> Callable[..., Any]:
 
 # Where torch's gates stand among ONNX's: RNN; reset, update, new; input, forget, cell, output.
 _GATES = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
+_ACTIVATIONS = {
+    "RNN": ["Tanh"],
+    "GRU": ["Sigmoid", "Tanh"],
+    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
+}
 
 
 @_maker(*_GATES)
 def _recurrent(node: _Node) -> Callable[..., Any]:
     import torch
 
-    node.only(direction="forward", layout=0, activations=None, clip=None, input_forget=0)
-    if (node.kind == "GRU" and not node.get("linear_before_reset")) or any(
-        node.has(place) for place in range(4, 8)
-    ):
+    node.only(direction="forward", layout=0, clip=None, input_forget=0)
+    node.only(activations=_ACTIVATIONS[node.kind])
+    resets_first = node.kind == "GRU" and not node.get("linear_before_reset")
+    # Lengths and peepholes.
+    if resets_first or node.has(4) or node.has(7):
         raise ModelError(f"{node.kind} of this kind is not built in torch here")
     hidden, order = node.get("hidden_size"), _GATES[node.kind]
 
@@ -385,8 +416,9 @@ def _recurrent(node: _Node) -> Callable[..., Any]:
     for name, array in zip(("bias_ih_l0", "bias_hh_l0"), halves, strict=True):
         getattr(layer, name).data = in_order(array)
 
-    def apply(x: Any, *_: Any) -> tuple[Any, ...]:
-        every, state = layer(x)
+    def apply(x: Any, *more: Any) -> tuple[Any, ...]:
+        begin = [state for state in more[4:6] if state is not None]
+        every, state = layer(x, (tuple(begin) if len(begin) > 1 else begin[0]) if begin else None)
         states = state if isinstance(state, tuple) else (state,)
         return (every.unsqueeze(1), *states)
 

@@ -172,6 +172,23 @@ def test_torch_computes_the_same(name: str) -> None:
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="needs torch, which no other test does")
+def test_torch_with_slices_slopes_and_first_states() -> None:
+    sizes = {"starts": [1], "ends": [3], "axes": [0]}
+    weights = {name: np.asarray(numbers, np.int64) for name, numbers in sizes.items()}
+    random = np.random.default_rng(3)
+    shapes = {"w": (1, 20, 3), "r": (1, 20, 5), "b": (1, 40), "h": (1, 2, 5), "c": (1, 2, 5)}
+    weights |= {n: random.normal(size=shape).astype(np.float32) for n, shape in shapes.items()}
+    nodes = [
+        node("Slice", "x starts ends axes", "s"),
+        node("LeakyRelu", "s", "a", alpha=0.3),
+        node("Elu", "a", "e", alpha=0.5),
+        node("LSTM", "e w r b - h c", "y", hidden_size=5),
+    ]
+    source = model(nodes, {"x": [4, 2, 3]}, "y", weights).SerializeToString()
+    _agrees(torch_peer.Torch(), task_for(Candidate("many", "", source), 1))
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch, which no other test does")
 def test_what_is_not_built_in_torch_is_named() -> None:
     with pytest.raises(ModelError, match="TreeEnsembleRegressor is not built in torch"):
         dict(torch_peer.Torch().forms(task_for(candidate("trees500"), 1)))
