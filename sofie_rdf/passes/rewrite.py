@@ -338,7 +338,7 @@ class Rules:
             if applied == before:
                 # What nothing was done about in this round will never be.
                 report = Report(MappingProxyType(dict(applied)), tuple(dict.fromkeys(refused)))
-                return canvas.painted(), report
+                return (canvas.painted() if applied else graph), report
 
     def _rewrite(
         self, canvas: Canvas, value: str, applied: Counter[str], refused: list[Refusal]
