@@ -122,6 +122,21 @@ def test_columns_of_a_data_frame(threads: int) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_columns_of_elements_that_cxx_lacks() -> None:
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, ["N", 3]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "m", [x], [y])
+    data = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    frame = ROOT.RDataFrame(2)
+    for i, column in enumerate(COLUMNS[:3]):
+        frame = frame.Define(column, f"{i} - 0.75 * rdfentry_")
+    model = sofie.from_onnx(data, compiler="g++")
+    frame = sofie.define(frame, "y", model, COLUMNS[:3])
+    assert [*frame.Take["ROOT::RVec<float>"]("y").GetValue()[1]] == [0, 0.25, 1.25]
+
+
+@pytest.mark.usefixtures("folder")
 def test_threads_share_a_library() -> None:
     model, x = higgs("g++"), events(64)
     expected, wrong = model(x), []

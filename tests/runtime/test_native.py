@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,81 @@ def test_beside_our_own_way(tmp_path: Path, order: str) -> None:
     found = run(order, tmp_path)
     assert found.stdout.split().count(expected()) == 2, found.stderr[-3000:]
     assert f"\n{instruction_set().simd_bytes} " in found.stdout
+
+
+PORTS = r"""
+import sys, ROOT
+folder = sys.argv[1]
+ROOT.gInterpreter.AddIncludePath(folder)
+ROOT.gInterpreter.AddIncludePath(sys.argv[2])
+assert ROOT.gInterpreter.Declare(r'''
+#include "nonzero.hxx"
+#include "half.hxx"
+#include "greater.hxx"
+#include "sofie/rdf/functor.hxx"
+void all(const std::string &folder)
+{
+   TMVA_SOFIE_nonzero::Session nonzero(folder + "/nonzero.dat");
+   const auto found = nonzero.infer(5, std::vector<float>{0, 1, 0, -2, 5});
+   const auto &where = std::get<0>(found);
+   for (int i = 0; i < where.size(); ++i)
+      printf("%d ", int(where.data()[i]));
+   printf("%g\n", std::get<1>(found)[4]);
+   SofieFunctor<2, TMVA_SOFIE_half::Session> half(1, folder + "/half.dat");
+   for (float y : half(0, 0.5f, -3.f))
+      printf("%g ", y);
+   printf("\n");
+   TMVA_SOFIE_greater::Session greater(folder + "/greater.dat");
+   for (auto y : greater.infer(std::vector<float>{1, 2, 3}, std::vector<float>{3, 2, 1}))
+      printf("%d ", int(y));
+   printf("\n");
+}
+''')
+ROOT.all(folder)
+"""
+
+
+def emit_onnx(
+    folder: Path,
+    name: str,
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    *,
+    standalone: bool,
+) -> None:
+    from onnx import helper
+
+    ports = ([helper.make_tensor_value_info(*p) for p in listed] for listed in (inputs, outputs))
+    graph = helper.make_graph(nodes, name, *ports)
+    data = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    sofie.from_onnx(data).emit(folder, standalone=standalone)
+
+
+@pytest.mark.parametrize("standalone", [False, True], ids=["including", "standalone"])
+def test_ports_of_all_kinds(tmp_path: Path, standalone: bool) -> None:
+    """Outputs with memory of their own, elements that C++ lacks, names that the code uses."""
+    from onnx import TensorProto as Kind
+    from onnx.helper import make_node
+
+    several = [make_node("NonZero", ["x"], ["y"]), make_node("Relu", ["x"], ["z"])]
+    ports = [("y", Kind.INT64, [1, "found"]), ("z", Kind.FLOAT, ["N"])]
+    x = ("x", Kind.FLOAT, ["N"])
+    emit_onnx(tmp_path, "nonzero", several, [x], ports, standalone=standalone)
+    ports = [(name, Kind.FLOAT16, ["N", 2]) for name in "xy"]
+    relu = [make_node("Relu", ["x"], ["y"])]
+    emit_onnx(tmp_path, "half", relu, ports[:1], ports[1:], standalone=standalone)
+    ports = [("out_", Kind.FLOAT, ["N", 3]), ("in_", Kind.FLOAT, ["N", 3])]
+    greater = [make_node("Greater", ["out_", "in_"], ["sizes_"])]
+    result = [("sizes_", Kind.BOOL, ["N", 3])]
+    emit_onnx(tmp_path, "greater", greater, ports, result, standalone=standalone)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PORTS, str(tmp_path), str(include_directory())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "1 3 4 5\n0.5 0 \n0 0 1 \n", done.stderr[-3000:]
 
 
 def test_weights_that_do_not_belong_to_it(tmp_path: Path) -> None:
