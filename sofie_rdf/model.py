@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from sofie_rdf import frontends
 from sofie_rdf.emit.code import inlined
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.errors import InputError, JitError, ModelError, SofieError
+from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.runtime import records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
 from sofie_rdf.runtime.program import face_of
-from sofie_rdf.runtime.session import Compiled, compile_program
+from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
 if TYPE_CHECKING:
     import onnx
@@ -121,8 +121,7 @@ class Model:
         if record:
             try:
                 return compile_program(record.program, self.compiler)
-            except JitError:
-                # It may be damaged; what is wrong with the model itself shows again.
+            except DamagedWeights:
                 records.forget(self._file.key)
         from sofie_rdf.runtime.prepare import program_of
 

@@ -19,7 +19,12 @@ from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler
 from sofie_rdf.runtime.program import Program
 
-__all__ = ["Compiled", "compile_graph", "compile_program", "pointers"]
+__all__ = ["Compiled", "DamagedWeights", "compile_graph", "compile_program", "pointers"]
+
+
+class DamagedWeights(JitError):
+    """The bytes of a weight file are not what they should be."""
+
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 
@@ -210,7 +215,7 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     data = np.frombuffer(program.weights(), np.uint8)
     weights = entries["load"](data.ctypes.data, data.size)
     if not weights:
-        raise JitError(f"the weights of {program.face.name!r} do not load in the emitted code")
+        raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))
     compiled = Compiled(*known, program.owned)
     # Not at exit, when the interpreter may be gone.
