@@ -622,9 +622,78 @@ fall_alone(const CrownNode<T> *nodes, const Outlet<T> *outlets, int depth, const
       to[j] = outlets[j * (inner + 1) + at[j] - inner];
 }
 
+#ifdef SOFIE_MASKS
+/// How many trees a register of floats has lanes for.
+inline constexpr Size gathered_trees = 16;
+
+/// Where one event leaves 2 * 16 crowns of the same depth: each lane goes down a tree of its own.
+SOFIE_KERNEL inline void
+fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int depth, const float *row, std::int32_t *to)
+{
+   using V = PackN<float, 16>;
+   using I = PackN<std::int32_t, 16>;
+   const std::int32_t inner = (std::int32_t{1} << depth) - 1;
+   const I lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+   const auto *const columns = reinterpret_cast<const char *>(nodes) + offsetof(CrownNode<float>, column);
+   I at[2] = {};
+   const I root[2] = {lane * inner, (lane + 16) * inner};
+   for (int level = 0; level < depth; ++level)
+      SOFIE_UNROLL_ALL
+      for (int g = 0; g < 2; ++g) {
+         const I node = root[g] + at[g];
+         const V threshold = __builtin_ia32_gathersiv16sf(V{}, nodes, node, 0xffff, sizeof(CrownNode<float>));
+         const I column = __builtin_ia32_gathersiv16si(I{}, columns, node, 0xffff, sizeof(CrownNode<float>));
+         const V x = __builtin_ia32_gathersiv16sf(V{}, row, column, 0xffff, sizeof(float));
+         at[g] = at[g] + at[g] + 2 + (x <= threshold);
+      }
+   SOFIE_UNROLL_ALL
+   for (int g = 0; g < 2; ++g)
+      store(to + g * 16, bits<I>(__builtin_ia32_gathersiv16si(I{}, outlets, (lane + g * 16) * (inner + 1) + at[g] - inner, 0xffff,
+                                                              sizeof(std::int32_t))));
+}
+#endif
+
+/// total[target] += number, for one tree after the other.
+template <class T>
+SOFIE_INLINE void
+add_numbers(double *totals, Size outputs, const std::int32_t *targets, const Outlet<T> *numbers, Size count)
+{
+   if (outputs > 1) {
+      for (Size j = 0; j < count; ++j)
+         totals[targets[j]] += static_cast<double>(bits<T>(numbers[j]));
+      return;
+   }
+   double total = *totals;
+   for (Size j = 0; j < count; ++j)
+      total += static_cast<double>(bits<T>(numbers[j]));
+   *totals = total;
+}
+
+/// As many trees of one kind as can be done side by side by registers; how many these are.
+template <class T, class Forest>
+SOFIE_INLINE Size add_gathered(const Forest &forest, int kind, const T *row, double *totals, Size outputs,
+                               const CrownNode<T> *nodes, const Outlet<T> *outlets, const std::int32_t *targets)
+{
+   Size done = 0;
+#ifdef SOFIE_MASKS
+   if constexpr (std::is_same_v<T, float>) {
+      const int depth = Forest::depth_of(kind);
+      const Size inner = (Size(1) << depth) - 1;
+      if (Forest::walks(kind) || forest.lists)
+         return 0;
+      for (; done + 2 * gathered_trees <= forest.counts[kind]; done += 2 * gathered_trees) {
+         std::int32_t to[2 * gathered_trees];
+         fall_gathered(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
+         add_numbers<T>(totals, outputs, targets + done, to, 2 * gathered_trees);
+      }
+   }
+#endif
+   return done;
+}
+
 /// All trees for one event, several trees side by side.
 template <class T, class Forest>
-SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals)
+SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, Size outputs)
 {
    const CrownNode<T> *nodes = forest.crowns();
    const Outlet<T> *outlets = forest.outlets();
@@ -632,7 +701,11 @@ SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals)
    for (int kind = 0; kind < Forest::kinds; ++kind) {
       const int depth = Forest::depth_of(kind);
       const Size inner = (Size(1) << depth) - 1;
-      for (Size left = forest.counts[kind]; left > 0;) {
+      const Size done = add_gathered(forest, kind, row, totals, outputs, nodes, outlets, targets);
+      nodes += done * inner;
+      outlets += done * (inner + 1);
+      targets += done;
+      for (Size left = forest.counts[kind] - done; left > 0;) {
          const Size count = left < walkers ? left : walkers;
          Outlet<T> to[walkers] = {};
          if (count == walkers)
@@ -688,7 +761,7 @@ SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &ta
       task.totals[i] = Forest::nothing();
    gather_columns(forest, x, task.features, count, stride, task.columns);
    if (alone) {
-      add_alone(forest, static_cast<const T *>(task.columns), task.totals);
+      add_alone(forest, static_cast<const T *>(task.columns), task.totals, task.outputs);
    } else {
       TreeBlock<T, Forest> block{forest,       forest.crowns(), forest.outlets(), forest.targets(),
                                  task.columns, task.totals,     count};
