@@ -623,11 +623,10 @@ fall_alone(const CrownNode<T> *nodes, const Outlet<T> *outlets, int depth, const
 }
 
 #ifdef SOFIE_MASKS
-/// How many trees a register of floats has lanes for.
-inline constexpr Size gathered_trees = 16;
-
-/// Where one event leaves 2 * 16 crowns of the same depth: each lane goes down a tree of its own.
-SOFIE_KERNEL inline void
+/// Where one event leaves 16 * Groups crowns of the same depth: each lane goes down a tree of its own.
+/// Several registers hide the latency of each other.
+template <int Groups>
+SOFIE_KERNEL void
 fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int depth, const float *row, std::int32_t *to)
 {
    using V = PackN<float, 16>;
@@ -635,11 +634,14 @@ fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int de
    const std::int32_t inner = (std::int32_t{1} << depth) - 1;
    const I lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
    const auto *const columns = reinterpret_cast<const char *>(nodes) + offsetof(CrownNode<float>, column);
-   I at[2] = {};
-   const I root[2] = {lane * inner, (lane + 16) * inner};
+   I at[Groups] = {};
+   I root[Groups];
+   SOFIE_UNROLL_ALL
+   for (int g = 0; g < Groups; ++g)
+      root[g] = (lane + g * 16) * inner;
    for (int level = 0; level < depth; ++level)
       SOFIE_UNROLL_ALL
-      for (int g = 0; g < 2; ++g) {
+      for (int g = 0; g < Groups; ++g) {
          const I node = root[g] + at[g];
          const V threshold = __builtin_ia32_gathersiv16sf(V{}, nodes, node, 0xffff, sizeof(CrownNode<float>));
          const I column = __builtin_ia32_gathersiv16si(I{}, columns, node, 0xffff, sizeof(CrownNode<float>));
@@ -647,7 +649,7 @@ fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int de
          at[g] = at[g] + at[g] + 2 + (x <= threshold);
       }
    SOFIE_UNROLL_ALL
-   for (int g = 0; g < 2; ++g)
+   for (int g = 0; g < Groups; ++g)
       store(to + g * 16, bits<I>(__builtin_ia32_gathersiv16si(I{}, outlets, (lane + g * 16) * (inner + 1) + at[g] - inner, 0xffff,
                                                               sizeof(std::int32_t))));
 }
@@ -681,11 +683,15 @@ SOFIE_INLINE Size add_gathered(const Forest &forest, int kind, const T *row, dou
       const Size inner = (Size(1) << depth) - 1;
       if (Forest::walks(kind) || forest.lists)
          return 0;
-      for (; done + 2 * gathered_trees <= forest.counts[kind]; done += 2 * gathered_trees) {
-         std::int32_t to[2 * gathered_trees];
-         fall_gathered(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
-         add_numbers<T>(totals, outputs, targets + done, to, 2 * gathered_trees);
-      }
+      std::int32_t to[64];
+      for (Size count = 64; count >= 16; count -= 48)
+         for (; done + count <= forest.counts[kind]; done += count) {
+            if (count == 64)
+               fall_gathered<4>(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
+            else
+               fall_gathered<1>(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
+            add_numbers<T>(totals, outputs, targets + done, to, count);
+         }
    }
 #endif
    return done;
