@@ -190,7 +190,7 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                                       \
       SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)                                       \
       "6:\n\t"                                                                      \
-      : [w] "+r"(w), [x] "+r"(x), [offsets] "+r"(offsets), [k] "+r"(depth), [at] "=&r"(at)                             \
+      : [w] "+&r"(w), [x] "+&r"(x), [offsets] "+&r"(offsets), [k] "+&r"(depth), [at] "=&r"(at)                             \
       : [end] "r"(&end)                                                             \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \

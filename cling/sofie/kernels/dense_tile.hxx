@@ -113,7 +113,7 @@ inline constexpr int dense_tile_width = 48;
       SOFIE_DENSE_RESULT_##packs(18, 19, 20)                                        \
       SOFIE_DENSE_RESULT_##packs(21, 22, 23)                                        \
       "6:\n\t"                                                                      \
-      : [w] "+r"(w), [x0] "+r"(x), [x3] "+r"(x3), [x6] "+r"(x6), [k] "+r"(depth), [sums] "=&r"(sums)                   \
+      : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth), [sums] "=&r"(sums)                   \
       : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end)   \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
@@ -241,7 +241,7 @@ SOFIE_KERNEL void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
       SOFIE_ROW_EACH_##stores(SOFIE_ROW_SUMS)                                       \
       "vmovups %%zmm" #last ", " #last "*64(%[x])%{%%k1%}\n\t"                       \
       "6:\n\t"                                                                      \
-      : [x] "+r"(x), [w] "+r"(w), [k] "+r"(rounds)                                  \
+      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)                                  \
       : [rest] "r"(rest), [end] "r"(&end)                                           \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm27", "xmm31")
