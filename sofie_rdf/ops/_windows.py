@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product as combinations
+from typing import Any
+
+import numpy as np
 
 from sofie_rdf.errors import ShapeError
-from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
+from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, product
 from sofie_rdf.ir.types import Shape
 
-__all__ = ["Window", "require_count", "windows"]
+__all__ = [
+    "Window",
+    "counts_of",
+    "index_of",
+    "number",
+    "positions_of",
+    "require_count",
+    "slices_of",
+    "taps_of",
+    "windows",
+]
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
@@ -114,3 +128,38 @@ def _along(
             padded = f"{size} elements" + (f" padded by {begin} and {end}" if begin or end else "")
             raise ShapeError(f"a window of {extent} does not fit into {padded}")
     return Window(size, count, kernel, stride, dilation, begin, end)
+
+
+# Of several axes, for kernels and references ------------------------------------------------------
+
+
+def positions_of(slides: Sequence[Window]) -> Dim:
+    return product(s.count for s in slides)
+
+
+def taps_of(slides: Sequence[Window]) -> int:
+    return int(np.prod([s.kernel for s in slides], dtype=np.int64))
+
+
+def index_of(*parts: Any) -> Any:
+    """An index of an array, an axis each."""
+    return parts
+
+
+def number(dim: Dim) -> int:
+    """A size of an array."""
+    assert isinstance(dim, int)
+    return dim
+
+
+def counts_of(slides: Sequence[Window]) -> tuple[int, ...]:
+    return tuple(number(s.count) for s in slides)
+
+
+def slices_of(slides: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """For each tap of the kernel what it reads of the padded input."""
+    lengths = [max(0, (number(s.count) - 1) * s.stride + 1) for s in slides]
+    for tap in combinations(*(range(s.kernel) for s in slides)):
+        begins = [t * s.dilation for t, s in zip(tap, slides, strict=True)]
+        along = zip(begins, lengths, slides, strict=True)
+        yield tap, tuple(slice(b, b + length, s.stride) for b, length, s in along)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product as combinations
 from math import gcd
@@ -12,7 +12,6 @@ import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import (
-    UNKNOWN,
     Dim,
     align,
     maximum,
@@ -29,13 +28,22 @@ from sofie_rdf.ir.operator import (
     Packed,
     Sizes,
     Tensor,
-    from_input,
     operator,
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops._windows import Window, require_count, windows
-from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
+from sofie_rdf.ops._windows import (
+    Window,
+    counts_of,
+    index_of,
+    number,
+    positions_of,
+    require_count,
+    slices_of,
+    taps_of,
+    windows,
+)
+from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.linear import NoActivation
 
@@ -89,7 +97,7 @@ def _scratch(
     """What the product needs: sums and copied channels; and where each of its steps reads."""
     events, channels, features, groups = counts[0], counts[1], counts[2], counts[3]
     channels, features = channels // groups, features // groups
-    depth, rows = channels * _taps(slides), _rows(features)
+    depth, rows = channels * taps_of(slides), _rows(features)
     width = _ROW_BYTES[rows] // dtype.nbytes
     sums = (
         rows if _is_at_most(depth, _DEPTH) else maximum(_TILES * align(features, rows), rows)
@@ -109,7 +117,7 @@ def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
     row = width.count + (width.extent - 1) // width.stride
     reach = (height.extent - 1) // height.stride
     rows = height.count
-    if _taps(slides) == 1:
+    if taps_of(slides) == 1:
         # It may be seen as an image of another form.
         row, rows = maximum(row, _SHORT), rows * depth.count
     whole = channels * (parts * row * (rows + reach) + _BETWEEN)
@@ -133,14 +141,6 @@ def _whole(operand: Operand) -> Tensor:
     return Tensor(operand, (operand.type.size,))
 
 
-def _positions(slides: Sequence[Window]) -> Dim:
-    return product(s.count for s in slides)
-
-
-def _taps(slides: Sequence[Window]) -> int:
-    return int(np.prod([s.kernel for s in slides], dtype=np.int64))
-
-
 def _largest_phase(s: Window) -> Window:
     """Outputs that are a stride apart, as a convolution: at least as large as that of any phase."""
     step = s.stride // gcd(s.stride, s.dilation)
@@ -152,46 +152,22 @@ def _largest_phase(s: Window) -> Window:
 # References ---------------------------------------------------------------------------------------
 
 
-def _index(*parts: Any) -> Any:
-    """An index of an array, an axis each."""
-    return parts
-
-
-def _number(dim: Dim) -> int:
-    """A size of an array."""
-    assert isinstance(dim, int)
-    return dim
-
-
-def _counts(slides: Sequence[Window]) -> tuple[int, ...]:
-    return tuple(_number(s.count) for s in slides)
-
-
-def _slices(slides: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """For each tap of the kernel what it reads of the padded input."""
-    lengths = [max(0, (_number(s.count) - 1) * s.stride + 1) for s in slides]
-    for tap in combinations(*(range(s.kernel) for s in slides)):
-        begins = [t * s.dilation for t, s in zip(tap, slides, strict=True)]
-        along = zip(begins, lengths, slides, strict=True)
-        yield tap, tuple(slice(b, b + length, s.stride) for b, length, s in along)
-
-
 def _padded(x: Array, slides: Sequence[Window]) -> Array:
-    pads = [(0, 0), (0, 0), *((_number(s.begin), _number(s.end)) for s in slides)]
+    pads = [(0, 0), (0, 0), *((number(s.begin), number(s.end)) for s in slides)]
     return np.pad(x, pads)
 
 
 def _correlate(x: Array, w: Array, slides: Sequence[Window], groups: int) -> Array:
     """sum_{c, tap} w[m, c, tap] * x[n, c, ...], in the dtype of x."""
     padded: Any = _padded(x, slides)
-    counts = _counts(slides)
+    counts = counts_of(slides)
     events, features, channels = x.shape[0], w.shape[0] // groups, w.shape[1]
     positions = int(np.prod(counts, dtype=np.int64))
     y = np.zeros((events, groups, features, positions), x.dtype)
     weights: Any = w.reshape(groups, features, *w.shape[1:])
-    for tap, where in _slices(slides):
-        columns = padded[_index(..., *where)].reshape(events, groups, channels, positions)
-        y += np.matmul(weights[_index(..., *tap)], columns)
+    for tap, where in slices_of(slides):
+        columns = padded[index_of(..., *where)].reshape(events, groups, channels, positions)
+        y += np.matmul(weights[index_of(..., *tap)], columns)
     return y.reshape(events, groups * features, *counts)
 
 
@@ -300,7 +276,7 @@ class _FloatConvolution(_Convolution):
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        positions = _positions(self.slides(x.shape, w.shape))
+        positions = positions_of(self.slides(x.shape, w.shape))
         return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
@@ -458,10 +434,10 @@ class _Transposed(_Convolution):
         spread = self.spread(x.shape, w.shape)
         events, channels, groups = x.shape[0], w.shape[0] // self.group, self.group
         features = w.shape[1]
-        begins = [_number(s.begin) for s in spread]
+        begins = [number(s.begin) for s in spread]
         # Where all of it has room, before the pads are cut off.
         sizes = [(n - 1) * s.stride + s.extent for n, s in zip(x.shape[2:], spread, strict=True)]
-        ends = [_number(s.size) + f for s, f in zip(spread, begins, strict=True)]
+        ends = [number(s.size) + f for s, f in zip(spread, begins, strict=True)]
         room = [max(0, *pair) for pair in zip(sizes, ends, strict=True)]
         full: Any = np.zeros((events, groups * features, *room), x.dtype)
         inputs = x.reshape(events, groups, channels, int(np.prod(x.shape[2:])))
@@ -470,10 +446,10 @@ class _Transposed(_Convolution):
             Window(0, n, s.kernel, s.stride, s.dilation, 0, 0)
             for n, s in zip(x.shape[2:], spread, strict=True)
         ]
-        for tap, where in _slices(steps):
-            part = np.matmul(np.swapaxes(weights[_index(..., *tap)], 1, 2), inputs)
-            full[_index(..., *where)] += part.reshape(events, groups * features, *x.shape[2:])
-        y = full[_index(..., *map(slice, begins, ends))]
+        for tap, where in slices_of(steps):
+            part = np.matmul(np.swapaxes(weights[index_of(..., *tap)], 1, 2), inputs)
+            full[index_of(..., *where)] += part.reshape(events, groups * features, *x.shape[2:])
+        y = full[index_of(..., *map(slice, begins, ends))]
         y = np.ascontiguousarray(y if b is None else y + _along_channels(b, x.ndim))
         return np.asarray(self.function.reference(y))
 
@@ -495,7 +471,7 @@ class _Transposed(_Convolution):
         of_phase = x.shape[0], x.shape[1], features, self.group
         by_phases, _ = _scratch(x.dtype, of_phase, phases)
         size = maximum(sums.size, by_phases.size)
-        depth = w.shape[0] // self.group * _taps(phases)
+        depth = w.shape[0] // self.group * taps_of(phases)
         return (
             TensorType(x.dtype, (size,)),
             TensorType(DType.INT32, (maximum(offsets.size, depth),)),
@@ -728,7 +704,7 @@ class DeformConv(_Convolution):
         shape = self.output_shape_of(x.shape, w.shape, b)
         if self.offset_group < 1 or x.shape[1] % self.offset_group != 0:
             raise ShapeError(f"cannot divide {x.shape[1]} channels into {self.offset_group} groups")
-        taps, axes = _taps(self.slides(x.shape, w.shape)), x.rank - 2
+        taps, axes = taps_of(self.slides(x.shape, w.shape)), x.rank - 2
         parts = self.offset_group * taps
         for name, type_, count in (("offset", offset, parts * axes), ("mask", mask, parts)):
             if type_ is None:
@@ -744,7 +720,7 @@ class DeformConv(_Convolution):
         self, x: Array, w: Array, offset: Array, b: Array | None = None, mask: Array | None = None
     ) -> Array:
         slides = self.slides(x.shape, w.shape)
-        counts, groups, axes = _counts(slides), self.offset_group, x.ndim - 2
+        counts, groups, axes = counts_of(slides), self.offset_group, x.ndim - 2
         kernel = tuple(s.kernel for s in slides)
         moved = offset.reshape(x.shape[0], groups, *kernel, axes, *counts)
         factors = None if mask is None else mask.reshape(x.shape[0], groups, *kernel, *counts)
@@ -755,22 +731,22 @@ class DeformConv(_Convolution):
         y = np.zeros((x.shape[0], self.group, features, positions), x.dtype)
         for tap in combinations(*map(range, kernel)):
             places = [
-                _along_axis(i, counts, tap[i] * s.dilation - _number(s.begin), s.stride)
-                + moved[_index(_ALL, _ALL, *tap, i)]
+                _along_axis(i, counts, tap[i] * s.dilation - number(s.begin), s.stride)
+                + moved[index_of(_ALL, _ALL, *tap, i)]
                 for i, s in enumerate(slides)
             ]
             samples = _sampled(parts, places)
             if factors is not None:
-                samples = samples * factors[_index(_ALL, _ALL, *tap)][:, :, None]
+                samples = samples * factors[index_of(_ALL, _ALL, *tap)][:, :, None]
             columns = samples.reshape(x.shape[0], self.group, channels, positions)
-            y += np.matmul(weights[_index(..., *tap)], columns)
+            y += np.matmul(weights[index_of(..., *tap)], columns)
         y = y.reshape(x.shape[0], w.shape[0], *counts)
         return y if b is None else y + _along_channels(b, x.ndim)
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        positions = _positions(self.slides(x.shape, w.shape))
+        positions = positions_of(self.slides(x.shape, w.shape))
         return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
@@ -820,111 +796,6 @@ def _sampled(x: Array, places: Sequence[Array]) -> Array:
         if not min(sizes):
             continue
         clipped = [np.clip(p, 0, s - 1) for p, s in zip(at, sizes, strict=True)]
-        values = moved[_index(events, groups, *clipped)]
+        values = moved[index_of(events, groups, *clipped)]
         found += np.where(exists[..., None], values * np.asarray(weight)[..., None], 0)
     return np.moveaxis(found, -1, 2)
-
-
-# Col2Im -------------------------------------------------------------------------------------------
-
-
-@operator(domain="sofie", header="sofie/kernels/convolution_transposed.hxx", terms=2)
-class RuntimeCol2Im(Operator):
-    """Col2Im where the sizes of the image and of its blocks are data"""
-
-    decides_sizes: ClassVar[bool] = True
-
-    dilations: tuple[int, ...] | None = None
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    def infer(self, x: TensorType, image_shape: TensorType, block_shape: TensorType) -> TensorType:
-        axes = image_shape.shape[0] if image_shape.rank == 1 else None
-        if x.dtype not in NUMBERS or {image_shape.dtype, block_shape.dtype} != {DType.INT64}:
-            raise TypeMismatch("needs numbers, and sizes of int64")
-        if not isinstance(axes, int) or block_shape.shape != (axes,) or x.rank != 3 or not axes:
-            raise ShapeError("needs x[N, C * block, L], and as many sizes of blocks as of images")
-        return TensorType(x.dtype, (x.shape[0], UNKNOWN, *(UNKNOWN,) * axes))
-
-    def reference(self, x: Array, image_shape: Array, block_shape: Array) -> Array:
-        image, block = (tuple(int(i) for i in s) for s in (image_shape, block_shape))
-        fixed = Col2Im(image, block, self.dilations, self.pads, self.strides)
-        # Only the shape is checked: numbers may be of a type wider than any DType.
-        fixed.infer(TensorType(DType.FLOAT64, x.shape))
-        return fixed.reference(x)
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x, image, block), (y,) = inputs, outputs
-        assert x is not None and image is not None and block is not None
-        axes = y.type.rank - 2
-        pads = self.pads or (0,) * (2 * axes)
-        strides, dilations = self.strides or (1,) * axes, self.dilations or (1,) * axes
-        require_count("strides", strides, axes)
-        require_count("dilations", dilations, axes)
-        require_count("pads", pads, 2 * axes, least=0)
-        sizes = (Sizes(strides), Sizes(dilations), Sizes(pads[:axes]), Sizes(pads[axes:]))
-        return Call("sofie::runtime_col2im", (*sizes, *map(Tensor, (y, x, image, block))))
-
-
-@operator(since=18, header="sofie/kernels/convolution_transposed.hxx", terms=2)
-class Col2Im(Operator):
-    """y[n, c, stride * l + dilation * k - pad] += x[n, (c, k), l], where y begins with zeros"""
-
-    runtime: ClassVar[type[Operator] | None] = RuntimeCol2Im
-
-    image_shape: Shape = from_input(1)
-    block_shape: tuple[int, ...] = from_input(2)
-    dilations: tuple[int, ...] | None = None
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    @property
-    def slides(self) -> tuple[Window, ...]:
-        """The blocks, an axis each."""
-        return windows(
-            self.image_shape,
-            self.block_shape,
-            strides=self.strides,
-            dilations=self.dilations,
-            pads=self.pads,
-        )
-
-    def infer(self, x: TensorType) -> TensorType:
-        if x.dtype not in NUMBERS:
-            raise TypeMismatch(f"is not defined for {x.dtype}")
-        if x.rank != 3 or not self.image_shape:
-            raise ShapeError("needs x[N, C * block, L] and the size of an image")
-        slides = self.slides
-        taps, blocks = _taps(slides), _positions(slides)
-        require_equal(x.shape[2], blocks, f"{x.shape[2]} blocks are not {blocks}")
-        if x.shape[1] % taps != 0:
-            raise ShapeError(f"cannot divide {x.shape[1]} by the {taps} elements of a block")
-        return TensorType(x.dtype, (x.shape[0], x.shape[1] // taps, *self.image_shape))
-
-    def reference(self, x: Array) -> Array:
-        slides = self.slides
-        counts, kernel = _counts(slides), tuple(s.kernel for s in slides)
-        channels = x.shape[1] // _taps(slides)
-        columns: Any = x.reshape(x.shape[0], channels, *kernel, *counts)
-        sizes = [_number(s.size) + _number(s.begin) + _number(s.end) for s in slides]
-        padded: Any = np.zeros((x.shape[0], channels, *sizes), x.dtype)
-        for tap, where in _slices(slides):
-            padded[_index(..., *where)] += columns[_index(_ALL, _ALL, *tap)]
-        inner = (slice(_number(s.begin), _number(s.begin) + _number(s.size)) for s in slides)
-        return np.ascontiguousarray(padded[_index(..., *inner)])
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,), (y,) = inputs, outputs
-        assert x is not None
-        slides = self.slides
-        columns: tuple[tuple[Dim, ...], ...] = (
-            self.image_shape,
-            tuple(s.kernel for s in slides),
-            tuple(s.stride for s in slides),
-            tuple(s.dilation for s in slides),
-            tuple(s.begin for s in slides),
-            tuple(s.count for s in slides),
-        )
-        images = y.type.shape[0] * y.type.shape[1]
-        arguments = (images, *map(Sizes, columns), _whole(y), _whole(x))
-        return Call("sofie::col2im", arguments)

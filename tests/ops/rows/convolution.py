@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops.col2im import Col2Im, RuntimeCol2Im
 from sofie_rdf.ops.convolution import (
-    Col2Im,
     Conv,
     ConvInteger,
     ConvLayer,
@@ -18,7 +18,6 @@ from sofie_rdf.ops.convolution import (
     ConvTransposeLayer,
     DeformConv,
     QLinearConv,
-    RuntimeCol2Im,
 )
 from sofie_rdf.ops.convolution_causal import CausalConvWithState
 from sofie_rdf.ops.elementwise import Elu, Relu, Sigmoid, Tanh
