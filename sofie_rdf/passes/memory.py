@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,6 +17,7 @@ from sofie_rdf.ir.dims import (
     symbols_of,
 )
 from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ops.elementwise import Elementwise
 
 __all__ = [
     "NOMINAL",
@@ -129,12 +131,40 @@ def _has_own_memory(graph: Graph, root: str, output: str) -> bool:
 
 
 def _roots(graph: Graph) -> dict[str, str]:
-    """For every value the one whose memory it is: itself, unless it is an alias."""
+    """For every value the one whose memory it is: itself, an input that it is another form of, or
+    an input that it is written over because nothing reads that afterwards.
+    """
     roots = {name: name for name in (*graph.inputs, *graph.constants)}
-    for node in graph.nodes:
+    last = {i: step for step, node in enumerate(graph.nodes) for i in node.inputs}
+    kept = {*graph.inputs, *graph.constants, *graph.outputs}
+    # The last step that reads any form of what is there, or none where it must stay.
+    until: dict[str, float] = dict.fromkeys(kept, math.inf)
+    for step, node in enumerate(graph.nodes):
         for output in node.outputs:
             roots[output] = roots[node.inputs[0]] if node.op.is_alias else output
+            over = "" if node.op.is_alias else _overwritten(graph, node, step, roots, until)
+            if over:
+                roots[output] = roots[over]
+            stays = output in kept or _is_grown(graph, node, output)
+            end = math.inf if stays else last.get(output, step)
+            root = roots[output]
+            until[root] = end if over else max(until.get(root, 0), end)
     return roots
+
+
+def _overwritten(
+    graph: Graph, node: Node, step: int, roots: Mapping[str, str], until: Mapping[str, float]
+) -> str:
+    """The input over which an element-wise node may write its output, which nobody else keeps."""
+    # Element i is read before element i is written, by this kernel.
+    if not isinstance(node.op, Elementwise) or type(node.op).lower is not Elementwise.lower:
+        return ""
+    (output,) = node.outputs
+    if output in graph.outputs:
+        return ""
+    type_ = graph.types[output]
+    fits = (i for i in node.inputs if i and graph.types[i] == type_ and until[roots[i]] <= step)
+    return next(fits, "")
 
 
 def _buffers(

@@ -130,7 +130,7 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
    const Weights &w = *weights_;
    const sofie::Size begin1_ = 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64);
    const sofie::Size begin2_ = begin1_ + 64 * sofie::floor_div(32 * N + 63, 64);
-   const sofie::Size begin3_ = begin2_ + 64 * sofie::floor_div(32 * N + 63, 64);
+   const sofie::Size begin3_ = begin2_ + 64 * sofie::floor_div(16 * N + 63, 64);
    scratch_.require(begin3_);
    char *const slot0_ = scratch_.at(begin1_);
    char *const slot1_ = scratch_.at(0);
@@ -140,8 +140,6 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
    float *const matmul_2 = reinterpret_cast<float *>(slot2_);
    float *const concat = reinterpret_cast<float *>(slot1_);
    float *const mul = reinterpret_cast<float *>(slot0_);
-   float *const where = reinterpret_cast<float *>(slot2_);
-   float *const add = reinterpret_cast<float *>(slot1_);
    float *const transpose = reinterpret_cast<float *>(slot0_);
    // dense
    sofie::dense(
@@ -185,23 +183,23 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
    // where
    sofie::map(
       sofie::Where{},
-      sofie::View<float, sofie::dyn>(where, 8 * N),
+      sofie::View<float, sofie::dyn>(concat, 8 * N),
       sofie::View<const bool, sofie::dyn>(positive, 8 * N),
       sofie::View<const float, sofie::dyn>(concat, 8 * N),
       sofie::View<const float, sofie::dyn>(mul, 8 * N));
    // add
    sofie::map(
       sofie::Add{},
-      sofie::View<float, sofie::dyn>(add, 8 * N),
-      sofie::View<const float, sofie::dyn>(where, 8 * N),
-      sofie::View<const float, sofie::dyn>(where, 8 * N));
+      sofie::View<float, sofie::dyn>(concat, 8 * N),
+      sofie::View<const float, sofie::dyn>(concat, 8 * N),
+      sofie::View<const float, sofie::dyn>(concat, 8 * N));
    // transpose
    sofie::read_strided(
       sofie::Sizes<2>{{8, N}},
       sofie::Sizes<2>{{1, 8}},
       0,
       sofie::View<float>(transpose),
-      sofie::View<const float>(add));
+      sofie::View<const float>(concat));
    // whole
    sofie::map(
       sofie::Cast<std::int64_t>{},
