@@ -180,6 +180,7 @@ def test_version_and_include_directory(run: Run) -> None:
         ["train"],
         ["inspect"],
         ["inspect", HIGGS, "--json", "--ir"],
+        ["inspect", HIGGS, "--json", "--why"],
         ["inspect", HIGGS, "--shape", "features"],
         ["inspect", HIGGS, "--shape", "features=N,7 x"],
         ["inspect", HIGGS, "--shape", "=1"],
@@ -247,6 +248,14 @@ def test_inspect_shows_the_model(run: Run) -> None:
     for node in optimized:
         assert any(node.origin.name in x and type(node.op).__name__ in x for x in lines)
     assert lines[-1].endswith("where N = 1")
+
+
+def test_inspect_says_why(run: Run) -> None:
+    lines = run("inspect", HIGGS, "--why").out.splitlines()
+    assert lines[0] == "higgs: 16 nodes as read, 5 to run"
+    assert lines.index("done:") < lines.index("operators to run:") == len(lines) - 2
+    assert any(x.split()[:3] == ["5", "x", "gemm"] for x in lines)
+    assert lines[-1] == "    5 x sofie.Dense"
 
 
 def test_inspect_sums_the_nodes(run: Run) -> None:
