@@ -32,6 +32,7 @@ DEFAULT: tuple[Pass, ...] = (
     functions.known_functions,
     functions.rms_normalizations,
     attention.inner_transposes,
+    transposes.split_axes,
     attention.fuse_attention,
     transposes.move_transposes,
     simplify.remove_identities,

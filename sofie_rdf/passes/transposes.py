@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sofie_rdf.ir.types import normal_axis
+from sofie_rdf.ir.types import Shape, normal_axis
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.indexing import Slice
 from sofie_rdf.ops.layout import Concat, Transpose
@@ -21,7 +21,7 @@ from sofie_rdf.ops.reduction import KnownReduction
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, Source, rule
 from sofie_rdf.passes.simplify import reshape, transposes
 
-__all__ = ["as_reshapes", "move_transposes", "pointwise_convolutions"]
+__all__ = ["as_reshapes", "move_transposes", "pointwise_convolutions", "split_axes"]
 
 
 def _permutation(m: Match) -> tuple[int, ...]:
@@ -126,6 +126,33 @@ def pointwise(m: Match) -> Rewrite:
     return m.becomes(m.op(Transpose), dense)
 
 
+@rule("Reshape(Transpose(x))")
+def split_axis(m: Match) -> Rewrite:
+    """A Transpose of which one axis is split afterwards: x is split, then transposed"""
+    order, before, after = _permutation(m), m.type(Transpose).shape, m.type().shape
+    found = _split(before, after)
+    m.require(found is not None, "")
+    assert found is not None
+    axis = order[found]
+    shape = (*m.type("x").shape[:axis], *after[found : found + 2], *m.type("x").shape[axis + 1 :])
+    op = reshape(m.type("x"), m.type("x").reshaped(shape))
+    m.require(op, "its shape is too complicated")
+    assert op is not None
+    parts = ((axis, axis + 1) if a == axis else (a + (a > axis),) for a in order)
+    return m.becomes(Transpose(tuple(a for part in parts for a in part)), m.made(op, "x"))
+
+
+def _split(before: Shape, after: Shape) -> int | None:
+    """The axis that is two axes afterwards, if that is all that changes."""
+    if len(after) != len(before) + 1:
+        return None
+    for axis, size in enumerate(before):
+        rest = before[:axis] == after[:axis] and before[axis + 1 :] == after[axis + 2 :]
+        if rest and after[axis] * after[axis + 1] == size and 1 not in after[axis : axis + 2]:
+            return axis
+    return None
+
+
 @rule("Transpose(x)")
 def as_reshape(m: Match) -> Rewrite:
     """A Transpose that moves axes of size 1 only moves nothing in memory: it is a Reshape"""
@@ -138,8 +165,18 @@ def as_reshape(m: Match) -> Rewrite:
     return m.becomes(op, "x")
 
 
-_MOVES = (function, function_of_two, function_with_constant, concat, part, reduction, transposes)
+_MOVES = (
+    function,
+    function_of_two,
+    function_with_constant,
+    concat,
+    part,
+    reduction,
+    split_axis,
+    transposes,
+)
 
 move_transposes = Rules("move_transposes", _MOVES)
+split_axes = Rules("split_axes", (split_axis, transposes))
 pointwise_convolutions = Rules("pointwise_convolutions", (*_MOVES, pointwise))
 as_reshapes = Rules("as_reshapes", (as_reshape,))

@@ -13,7 +13,7 @@ from sofie_rdf.model import Model
 from sofie_rdf.ops.convolution import Conv
 from sofie_rdf.ops.elementwise import Add, Clip, Div, Mul, Pow, Relu, Sub, Tanh
 from sofie_rdf.ops.indexing import Slice
-from sofie_rdf.ops.layout import Concat, Transpose
+from sofie_rdf.ops.layout import Concat, Reshape, Transpose
 from sofie_rdf.ops.reduction import ReduceMax, ReduceMean
 from sofie_rdf.passes import pipeline
 from sofie_rdf.passes.convolutions import fuse_convolutions
@@ -128,6 +128,35 @@ def test_a_reduction_of_nothing_stays() -> None:
     assert reasons(b.graph(b.op(op, b.op(CYCLE, "x"), name="y"))) == [
         "reduction: nothing is reduced"
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "split", "moved_order"),
+    [
+        ((5, 24, 4), (1, 0, 2), (3, 8, 5, 4), (1, 2, 0, 3)),
+        ((5, 6, 4), (1, 2, 0), (2, 3, 4, 5), (1, 2, 3, 0)),
+        ((N, 6, 4), (0, 2, 1), (N, 4, 2, 3), (0, 3, 1, 2)),
+    ],
+)
+def test_an_axis_that_is_split_afterwards(
+    shape: Any, order: Any, split: Any, moved_order: Any
+) -> None:
+    b = Net(*shape)
+    before = b.graph(b.op(Reshape(split), b.op(Transpose(order), "x"), name="y"))
+    after = move_transposes(before)
+    assert operators(after)[1] == str(Transpose(moved_order))
+    feeds = {"x": RNG.normal(size=[d if isinstance(d, int) else 24 for d in shape])}
+    feeds["x"] = feeds["x"].astype(np.float32)
+    identical(before, after, feeds)
+
+
+@pytest.mark.parametrize("shape", [(24, 5), (3, 4, 10), (4, 6, 1, 5), (2, 2, 6, 5), (24, 5, 1)])
+def test_other_changes_of_the_shape_stay_behind(shape: tuple[int, ...]) -> None:
+    b = Net(6, 4, 5)
+    before = b.graph(b.op(Reshape(shape), b.op(Transpose((1, 0, 2)), "x"), name="y"))
+    after = move_transposes(before)
+    identical(before, after)
+    assert operators(after)[0].startswith("Reshape") == (shape == (2, 2, 6, 5))
 
 
 # Convolutions of points ---------------------------------------------------------------------------
