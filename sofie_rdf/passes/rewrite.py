@@ -323,6 +323,9 @@ class Rules:
 
     name: str
     rules: tuple[Rule, ...]
+    known: dict[Kind, list[tuple[Rule, Pattern]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __call__(self, graph: Graph) -> Graph:
         return self.explain(graph)[0]
@@ -358,13 +361,19 @@ class Rules:
         self, canvas: Canvas, node: Node, refused: list[Refusal]
     ) -> tuple[Rule, Rewrite] | None:
         """The first rule that takes this node as the outermost, and what it makes of it."""
-        for one in self.rules:
-            for pattern in one.patterns:
-                for match in _unify_node(pattern, node, Match(canvas)):
-                    rewrite = _tried(one, match, refused)
-                    if rewrite:
-                        return one, rewrite
+        for one, pattern in self._starting_with(type(node.op)):
+            for match in _unify_node(pattern, node, Match(canvas)):
+                rewrite = _tried(one, match, refused)
+                if rewrite:
+                    return one, rewrite
         return None
+
+    def _starting_with(self, kind: Kind) -> list[tuple[Rule, Pattern]]:
+        """The equations whose outermost operator may be of this class."""
+        if kind not in self.known:
+            every = ((one, pattern) for one in self.rules for pattern in one.patterns)
+            self.known[kind] = [pair for pair in every if issubclass(kind, pair[1].kind)]
+        return self.known[kind]
 
 
 def _tried(one: Rule, match: Match, refused: list[Refusal]) -> Rewrite | None:
