@@ -39,6 +39,8 @@ _TRAILER = len(_MARK) + hashlib.sha256().digest_size
 # What nobody can still be writing, in seconds.
 _ABANDONED = 3600
 _WORKSHOP = ".making-"
+# Bytes that are kept in all.
+_LARGEST = 4 * 2**30
 # The cache may be a folder that holds other files as well.
 _NAME = re.compile(r"[0-9a-f]{40}\.[a-z]+")
 
@@ -128,7 +130,28 @@ def adopt(name: str, finished: Path) -> Path | None:
         finished.replace(path)
     except OSError:
         return None
+    _shrink()
     return path
+
+
+def _shrink() -> None:
+    """Remove the oldest files where there is more than a home directory should have to hold."""
+    files = entries()
+    excess = sum(size for _, size in files) - _LARGEST
+    if excess > 0:
+        for path, size in sorted(files, key=lambda file: _age(file[0]), reverse=True):
+            _unlink(path)
+            excess -= size
+            if excess <= 0:
+                return
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was made; that of one that is gone does not matter."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def claim(name: str) -> bool:

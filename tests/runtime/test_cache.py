@@ -92,6 +92,18 @@ def test_clearing_leaves_what_is_being_made(folder: Path) -> None:
     assert not abandoned.exists()
 
 
+def test_the_oldest_files_go_when_there_are_too_many(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{i}" * 40 + ".dat" for i in range(4)]
+    for age, name in zip((30, 50, 40), names[:3], strict=True):
+        cache.store(name, bytes(100))
+        os.utime(folder / name, (10**9 - age, 10**9 - age))
+    monkeypatch.setattr(cache, "_LARGEST", 2 * 140)
+    cache.store(names[3], bytes(100))
+    assert sorted(path.name for path, _ in cache.entries()) == [names[0], names[3]]
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SOFIE_RDF_CACHE", "off")
     assert cache.folder() is None
