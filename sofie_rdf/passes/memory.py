@@ -192,13 +192,14 @@ def _assign(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
         return _by_offset(buffers)
     # Sizes of several names can seldom be compared; then slots are better.
     plans = _by_comparison(buffers), _by_slot(buffers, 0)
-    return min(plans, key=lambda plan: _nominal(plan[1]))
+    # For one event, and for several.
+    return min(plans, key=lambda plan: _nominal(plan[1], 1) * _nominal(plan[1]))
 
 
-def _nominal(nbytes: Dim) -> int:
+def _nominal(nbytes: Dim, size: int = NOMINAL) -> int:
     class Same(dict[str, int]):
         def __missing__(self, key: str) -> int:
-            return NOMINAL
+            return size
 
     return evaluate(nbytes, Same())
 
