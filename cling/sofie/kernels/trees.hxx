@@ -631,6 +631,7 @@ fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int de
 {
    using V = PackN<float, 16>;
    using I = PackN<std::int32_t, 16>;
+   constexpr short all = -1; // As a mask.
    const std::int32_t inner = (std::int32_t{1} << depth) - 1;
    const I lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
    const auto *const columns = reinterpret_cast<const char *>(nodes) + offsetof(CrownNode<float>, column);
@@ -643,14 +644,14 @@ fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int de
       SOFIE_UNROLL_ALL
       for (int g = 0; g < Groups; ++g) {
          const I node = root[g] + at[g];
-         const V threshold = __builtin_ia32_gathersiv16sf(V{}, nodes, node, 0xffff, sizeof(CrownNode<float>));
-         const I column = __builtin_ia32_gathersiv16si(I{}, columns, node, 0xffff, sizeof(CrownNode<float>));
-         const V x = __builtin_ia32_gathersiv16sf(V{}, row, column, 0xffff, sizeof(float));
+         const V threshold = __builtin_ia32_gathersiv16sf(V{}, nodes, node, all, sizeof(CrownNode<float>));
+         const I column = __builtin_ia32_gathersiv16si(I{}, columns, node, all, sizeof(CrownNode<float>));
+         const V x = __builtin_ia32_gathersiv16sf(V{}, row, column, all, sizeof(float));
          at[g] = at[g] + at[g] + 2 + (x <= threshold);
       }
    SOFIE_UNROLL_ALL
    for (int g = 0; g < Groups; ++g)
-      store(to + g * 16, bits<I>(__builtin_ia32_gathersiv16si(I{}, outlets, (lane + g * 16) * (inner + 1) + at[g] - inner, 0xffff,
+      store(to + g * 16, bits<I>(__builtin_ia32_gathersiv16si(I{}, outlets, (lane + g * 16) * (inner + 1) + at[g] - inner, all,
                                                               sizeof(std::int32_t))));
 }
 #endif
@@ -672,12 +673,12 @@ add_numbers(double *totals, Size outputs, const std::int32_t *targets, const Out
 }
 
 /// As many trees of one kind as can be done side by side by registers; how many these are.
+#ifdef SOFIE_MASKS
 template <class T, class Forest>
 SOFIE_INLINE Size add_gathered(const Forest &forest, int kind, const T *row, double *totals, Size outputs,
                                const CrownNode<T> *nodes, const Outlet<T> *outlets, const std::int32_t *targets)
 {
    Size done = 0;
-#ifdef SOFIE_MASKS
    if constexpr (std::is_same_v<T, float>) {
       const int depth = Forest::depth_of(kind);
       const Size inner = (Size(1) << depth) - 1;
@@ -693,9 +694,15 @@ SOFIE_INLINE Size add_gathered(const Forest &forest, int kind, const T *row, dou
             add_numbers<T>(totals, outputs, targets + done, to, count);
          }
    }
-#endif
    return done;
 }
+#else
+template <class... Arguments>
+SOFIE_INLINE Size add_gathered(const Arguments &...)
+{
+   return 0;
+}
+#endif
 
 /// All trees for one event, several trees side by side.
 template <class T, class Forest>
