@@ -140,7 +140,8 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 #define SOFIE_CONV_EACH_3(each) SOFIE_CONV_FIRSTS(each) SOFIE_CONV_SECONDS(each) SOFIE_CONV_THIRDS(each)
 #define SOFIE_CONV_ZERO_AT(at, a) SOFIE_CONV_ZERO(a)
 
-// sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16]
+// sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16]. Weights are read once in a long time: without
+// asking for them ahead a layer with many of them waits for memory half of its time.
 #define SOFIE_CONV_TILE(packs)                                                      \
    asm volatile(                                                                    \
       SOFIE_CONV_EACH_##packs(SOFIE_CONV_ZERO_AT)                                   \
@@ -158,6 +159,7 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       SOFIE_CONV_ROW_##packs(20, 28, 15, 16, 17)                                    \
       SOFIE_CONV_ROW_##packs(24, 29, 18, 19, 20)                                    \
       SOFIE_CONV_ROW_##packs(28, 30, 21, 22, 23)                                    \
+      "prefetcht0 2048(%[w])\n\t"                                                   \
       "add $32, %[w]\n\t"                                                           \
       "add $4, %[offsets]\n\t"                                                      \
       "dec %[k]\n\t"                                                                \
