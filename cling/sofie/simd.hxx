@@ -169,26 +169,48 @@ SOFIE_INLINE ElementOf<V> largest_of_lanes(V v)
    }
 }
 
+/// Elements of a and then b, by their numbers.
+template <class V, int... I>
+SOFIE_INLINE V shuffle(V a, V b, std::integer_sequence<int, I...>)
+{
+#if defined(__clang__)
+   return __builtin_shufflevector(a, b, I...);
+#else
+   return __builtin_shuffle(a, b, MaskOf<V>{I...});
+#endif
+}
+
+/// Every second element of a and b, beginning with `First`.
+template <int First, class V, int... I>
+SOFIE_INLINE V every_second(V a, V b, std::integer_sequence<int, I...>)
+{
+   return shuffle(a, b, std::integer_sequence<int, (2 * I + First)...>());
+}
+template <int First, class V>
+SOFIE_INLINE V every_second(V a, V b)
+{
+   return every_second<First>(a, b, std::make_integer_sequence<int, width<V>>());
+}
+
+/// The elements of a and b in turn, beginning with element `First` of each.
+template <int First, class V, int... I>
+SOFIE_INLINE V in_turn(V a, V b, std::integer_sequence<int, I...>)
+{
+   return shuffle(a, b, std::integer_sequence<int, (First + I / 2 + I % 2 * width<V>)...>());
+}
+template <int First, class V>
+SOFIE_INLINE V in_turn(V a, V b)
+{
+   return in_turn<First>(a, b, std::make_integer_sequence<int, width<V>>());
+}
+
 /// Rows i and i + Block of a matrix exchange the blocks that are not on its diagonal.
-template <int Block, class V, std::size_t... Lane>
-SOFIE_INLINE void exchange_blocks(V &a, V &b, std::index_sequence<Lane...>)
+template <int Block, class V, int... Lane>
+SOFIE_INLINE void exchange_blocks(V &a, V &b, std::integer_sequence<int, Lane...>)
 {
    constexpr int n = width<V>;
-#if defined(__clang__)
-   const V first = __builtin_shufflevector(
-      a, b, (static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane) - Block : static_cast<int>(Lane))...);
-   b = __builtin_shufflevector(
-      a, b, (static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane) : static_cast<int>(Lane) + Block)...);
-#else
-   using I = ElementOf<MaskOf<V>>;
-   const V first =
-      __builtin_shuffle(a, b,
-                        MaskOf<V>{static_cast<I>(static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane) - Block
-                                                                                : static_cast<int>(Lane))...});
-   b = __builtin_shuffle(a, b,
-                         MaskOf<V>{static_cast<I>(static_cast<int>(Lane) & Block ? n + static_cast<int>(Lane)
-                                                                                 : static_cast<int>(Lane) + Block)...});
-#endif
+   const V first = shuffle(a, b, std::integer_sequence<int, (Lane & Block ? n + Lane - Block : Lane)...>());
+   b = shuffle(a, b, std::integer_sequence<int, (Lane & Block ? n + Lane : Lane + Block)...>());
    a = first;
 }
 
@@ -200,8 +222,7 @@ SOFIE_INLINE void transpose(V (&rows)[static_cast<std::size_t>(width<V>)])
    SOFIE_UNROLL_ALL
       for (int i = 0; i < width<V>; ++i)
          if (!(i & Block))
-            exchange_blocks<Block>(rows[i], rows[i + Block],
-                                   std::make_index_sequence<static_cast<std::size_t>(width<V>)>{});
+            exchange_blocks<Block>(rows[i], rows[i + Block], std::make_integer_sequence<int, width<V>>());
       transpose<V, Block / 2>(rows);
    }
 }

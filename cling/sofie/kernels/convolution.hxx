@@ -254,6 +254,9 @@ SOFIE_INLINE void conv_copy(T *__restrict to, const S *__restrict from, Size cou
    if (stride == 1)
       for (const Size last = end - from - n; i < count && i <= last; i += n)
          store(to + i, conv_load(from + i, zero));
+   else if (stride == 2)
+      for (const Size last = end - from - 2 * n; i < count && 2 * i <= last; i += n)
+         store(to + i, every_second<0>(conv_load(from + 2 * i, zero), conv_load(from + 2 * i + n, zero)));
    for (; i < count; ++i)
       to[i] = static_cast<T>(static_cast<T>(from[i * stride]) - zero);
 }
