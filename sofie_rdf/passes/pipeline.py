@@ -11,7 +11,16 @@ from typing import TypeAlias
 from sofie_rdf.errors import GraphError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.passes import attention, chains, convolutions, functions, fuse, simplify, transposes
+from sofie_rdf.passes import (
+    attention,
+    chains,
+    convolutions,
+    functions,
+    fuse,
+    simplify,
+    transposes,
+    winograd,
+)
 from sofie_rdf.passes.rewrite import BUG, Refusal, Report, Rules
 
 __all__ = ["DEFAULT", "Pass", "explain", "run"]
@@ -54,6 +63,7 @@ DEFAULT: tuple[Pass, ...] = (
     chains.fuse_chains,
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
+    winograd.choose_winograd,
     transposes.as_reshapes,
     simplify.remove_identities,
     simplify.remove_dead,

@@ -1,0 +1,81 @@
+"""Which convolutions are computed with fewer multiplications."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+
+from sofie_rdf.ir.types import Array
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_winograd import WinogradConv
+from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
+
+__all__ = ["SWITCH", "choose_winograd"]
+
+# The environment variable that keeps every convolution as it is, if it says 0.
+SWITCH = "SOFIE_RDF_WINOGRAD"
+# How much fewer multiplications there must be. Transforming an input or an output takes the time of
+# so many for each point of a tile.
+_GAIN, _TO_POINTS, _FROM_POINTS = 1.25, 30, 24
+# The error is that of a sum of larger weights, by so much at most.
+_SPREAD = 8.0
+
+
+@rule(
+    "Conv(x, w)",
+    "Conv(x, w, b)",
+    "sofie.ConvLayer(x, w, b)",
+    "sofie.ConvLayer(x, w, b, added)",
+)
+def winograd(m: Match) -> Rewrite:
+    """A convolution that is large enough, whose kernel is not, and that skips no place"""
+    old = m.root.op
+    assert isinstance(old, (Conv, ConvLayer))
+    m.require(not isinstance(old, WinogradConv), "")
+    x, w = m.type("x"), m.constant("w")
+    m.require(os.environ.get(SWITCH) != "0", f"{SWITCH}=0 says so")
+    m.require(x.dtype in WinogradConv.dtypes, f"its elements are {x.dtype}")
+    op = WinogradConv(**old.attributes())
+    slides = old.slides(x.shape, w.shape)
+    plain = all(s.stride == s.dilation == 1 for s in slides)
+    m.require(plain and old.group == 1, "it has strides, dilations or groups")
+    m.require(len(slides) > 1, "it has one axis")
+    kernel = [s.kernel for s in slides[-2:]]
+    m.require(max(kernel) <= max(op.sizes), "its kernel is too large")
+    m.require(min(kernel) > 1, "its kernel is a row or a column")
+    features, channels = w.shape[:2]
+    many = features >= op.least_features and channels >= op.least_channels
+    m.require(many and _gain(op, w.shape) >= _GAIN, "it has few channels, features or taps")
+    m.require(_spread(w) <= _SPREAD, "of the weights of a feature few are not near 0")
+    height, width = (s.count for s in slides[-2:])
+    if isinstance(height, int) and isinstance(width, int):
+        tiles = math.ceil(height / op.outputs) * math.ceil(width / op.outputs)
+        m.require(tiles >= op.least_tiles, f"its output is of {tiles} tiles only")
+        half = 2 * height * width >= op.outputs**2 * tiles
+        m.require(half, "its tiles would be half empty")
+    return m.becomes(op, *(v for v in ("x", "w", "b", "added") if v in m.values))
+
+
+def _gain(op: WinogradConv, shape: tuple[int, ...]) -> float:
+    """How many times fewer multiplications there are for a tile, transforms included."""
+    features, channels, *kernel = shape
+    plain, depth = features * channels * math.prod(kernel), math.prod(kernel[:-2])
+    fewer = features * channels * depth + _TO_POINTS * channels + _FROM_POINTS * features
+    return op.outputs**2 * plain / (op.inputs_of_a_tile(shape) ** 2 * fewer)
+
+
+def _spread(w: Array) -> float:
+    """How much larger the sum of a feature's weights is if each is the largest of its kernel."""
+    size = np.abs(w.astype(np.float64))
+    whole = tuple(range(1, w.ndim))
+    taps = size.shape[-1] * size.shape[-2]
+    largest = taps * size.max(axis=(-2, -1), keepdims=True).sum(axis=whole)
+    with np.errstate(all="ignore"):
+        ratios = largest / size.sum(axis=whole)
+    # Of a feature whose weights are 0 or no numbers there is nothing to compare.
+    return float(np.max(np.nan_to_num(ratios, nan=0), initial=0))
+
+
+choose_winograd = Rules("choose_winograd", (winograd,))

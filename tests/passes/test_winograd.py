@@ -1,0 +1,162 @@
+"""Convolutions that take fewer multiplications: which do, and that an event does not notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.operator import Operator
+from sofie_rdf.ir.types import Array, DType
+from sofie_rdf.model import Model
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_winograd import WinogradConv
+from sofie_rdf.ops.elementwise import Relu
+from sofie_rdf.passes import pipeline
+from sofie_rdf.passes.winograd import SWITCH, choose_winograd
+from sofie_rdf.reference import evaluate
+from sofie_rdf.runtime.session import compile_graph
+from tests.ops.accuracy import identical
+from tests.passes.graphs import N, Net, operators
+
+RNG = np.random.default_rng(5)
+
+
+def weights(*shape: int) -> Array:
+    return RNG.normal(size=shape)
+
+
+def graph(
+    *shape: Dim,
+    kernel: tuple[int, ...] = (3, 3),
+    features: int = 8,
+    w: Array | None = None,
+    op: Operator | None = None,
+    dtype: DType = DType.FLOAT32,
+) -> Graph:
+    """A convolution of x with a bias."""
+    b = Net(*shape, dtype=dtype)
+    op = op or Conv(pads=(1,) * 2 * len(kernel))
+    channels = shape[1]
+    assert isinstance(channels, int)
+    w = weights(features, channels // getattr(op, "group", 1), *kernel) if w is None else w
+    return b.graph(b.op(op, "x", b.c("w", w), b.c("b", weights(features)), name="y"))
+
+
+def reasons(before: Graph) -> list[str]:
+    """Why a convolution stays what it is."""
+    after, report = choose_winograd.explain(before)
+    assert operators(after) == operators(before)
+    return [r.reason for r in report.refused]
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (3, 2), (4, 4), (3, 3, 3), (2, 5, 5)])
+@pytest.mark.parametrize("height", [14, "H"])
+def test_large_convolutions_take_fewer_multiplications(kernel: Any, height: Any) -> None:
+    size = N * 4 if height == "H" else height
+    space = (*(6,) * (len(kernel) - 2), size, 16)
+    before = graph(N, 64, *space, kernel=kernel, features=48)
+    after = choose_winograd(before)
+    assert [type(n.op) for n in after.nodes] == [WinogradConv]
+    assert after.nodes[0].op.attributes() == before.nodes[0].op.attributes()
+
+
+def test_what_is_part_of_the_layer_stays_so() -> None:
+    b = Net(N, 32, 16, 16)
+    y = b.op(Relu(), b.op(Conv(), "x", b.c("v", weights(32, 32, 1, 1))))
+    inputs = [b.c("u", weights(32, 32, 3, 3)), b.c("c", weights(32)), "x"]
+    net = b.graph(b.op(ConvLayer(activation=Relu(), pads=(1, 1, 1, 1)), y, *inputs))
+    after = choose_winograd(net)
+    assert operators(after)[-1] == ("sofie.WinogradConv(pads=(1, 1, 1, 1), activation=Relu())")
+    assert after.nodes[-1].inputs == net.nodes[-1].inputs
+
+
+@pytest.mark.parametrize(
+    ("reason", "net"),
+    [
+        ("it has strides, dilations or groups", graph(N, 8, 32, 32, op=Conv(strides=(1, 2)))),
+        ("it has strides, dilations or groups", graph(N, 8, 32, 32, op=Conv(dilations=(2, 1)))),
+        ("it has strides, dilations or groups", graph(N, 8, 32, 32, op=Conv(group=2))),
+        ("it has one axis", graph(N, 8, 99, kernel=(3,))),
+        ("its kernel is too large", graph(N, 8, 32, 32, kernel=(6, 3))),
+        ("its kernel is a row or a column", graph(N, 32, 32, 32, kernel=(1, 5), features=32)),
+        ("it has few channels, features or taps", graph(N, 32, 32, 32, kernel=(2, 2), features=32)),
+        ("it has few channels, features or taps", graph(N, 3, 32, 32, kernel=(5, 5), features=99)),
+        ("it has few channels, features or taps", graph(N, 8, 32, 32)),
+        ("it has few channels, features or taps", graph(N, 99, 32, 32, kernel=(5, 5), features=4)),
+        ("its elements are float64", graph(N, 8, 32, 32, dtype=DType.FLOAT64)),
+        ("its tiles would be half empty", graph(N, 32, 1, 99, features=32)),
+        ("its output is of 4 tiles only", graph(N, 32, 8, 8, features=32)),
+        (
+            "of the weights of a feature few are not near 0",
+            graph(
+                N,
+                32,
+                32,
+                32,
+                features=32,
+                w=weights(32, 32, 3, 3) * (RNG.random((32, 32, 3, 3)) < 0.05),
+            ),
+        ),
+    ],
+)
+def test_others_stay_what_they_are(reason: str, net: Graph) -> None:
+    assert reasons(net) == [reason]
+
+
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = graph(N, 32, 32, 32, features=32)
+    assert operators(pipeline.run(net)) == ["sofie.WinogradConv(pads=(1, 1, 1, 1))"]
+    monkeypatch.setenv(SWITCH, "0")
+    assert operators(pipeline.run(net)) == ["sofie.ConvLayer(pads=(1, 1, 1, 1))"]
+    assert reasons(net) == ["SOFIE_RDF_WINOGRAD=0 says so"]
+
+
+@pytest.mark.parametrize(("kernel", "most"), [((3, 3), 5), ((5, 5), 18)])
+@pytest.mark.parametrize("channels", [32, 300])
+def test_it_is_nearly_as_exact(kernel: Any, most: float, channels: int) -> None:
+    """On ordinary numbers, in the mean; many channels make no difference."""
+    before = graph(N, channels, 20, 20, kernel=kernel, features=32)
+    after = choose_winograd(before)
+    x = RNG.normal(size=(1, channels, 20, 20)).astype(np.float32)
+    node = before.nodes[0]
+    constants = [before.constants[i].astype(np.float64) for i in node.inputs[1:]]
+    exact = node.op.reference(x.astype(np.float64), *constants)
+    errors = []
+    for one in (before, after):
+        found = compile_graph(one).infer({"x": x}, {"N": 1})["y"]
+        errors.append(float(np.sqrt(np.mean((found - exact) ** 2))))
+    assert errors[0] < errors[1] < most * errors[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e20])
+def test_what_no_tile_may_have_is_summed_plainly(value: float) -> None:
+    """An event with such a number has the results of the plain sum, the others have their own."""
+    before = graph(N, 16, 24, 24, kernel=(5, 5), features=16)
+    layer = choose_winograd(before)
+    plain, fewer = (compile_graph(g) for g in (before, layer))
+    x = RNG.normal(size=(3, 16, 24, 24)).astype(np.float32)
+    usual = fewer.infer({"x": x}, {"N": 3})["y"]
+    assert not identical(usual, plain.infer({"x": x}, {"N": 3})["y"])
+    x[1, 2, 3, 4] = value
+    found, expected = (c.infer({"x": x}, {"N": 3})["y"] for c in (fewer, plain))
+    assert identical(found[1], expected[1])
+    assert identical(found[::2], usual[::2])
+
+
+def test_a_model_has_the_results_of_its_reference() -> None:
+    b = Net(N, 12, 33, 29)
+    x = b.op(Relu(), b.op(Conv(auto_pad="SAME_UPPER"), "x", b.c("w", weights(32, 12, 5, 5) / 9)))
+    y = b.op(Conv(pads=(1, 1, 1, 1)), x, b.c("v", weights(24, 32, 3, 3) / 9))
+    model = Model(b.graph(y))
+    assert {type(n.op) for n in model.optimized.nodes} == {WinogradConv}
+    data = RNG.normal(size=(4, 12, 33, 29)).astype(np.float32)
+    found = model(data)
+    assert isinstance(found, np.ndarray)
+    assert identical(found[2:3], np.asarray(model(data[2:3])))
+
+    exact = evaluate(model.graph, {"x": data}, wide=True)[model.graph.outputs[0]]
+    assert np.max(np.abs(found - exact)) < 1e-5 * np.max(np.abs(exact))
