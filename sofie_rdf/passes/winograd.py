@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 
 from sofie_rdf.ir.types import Array
 from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
+from sofie_rdf.passes import switches
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
 
-__all__ = ["SWITCH", "choose_winograd"]
+__all__ = ["choose_winograd"]
 
-# The environment variable that keeps every convolution as it is, if it says 0.
-SWITCH = "SOFIE_RDF_WINOGRAD"
 # How much fewer multiplications there must be. Transforming an input or an output takes the time of
 # so many for each point of a tile.
 _GAIN, _TO_POINTS, _FROM_POINTS = 1.25, 30, 24
@@ -35,7 +33,7 @@ def winograd(m: Match) -> Rewrite:
     assert isinstance(old, (Conv, ConvLayer))
     m.require(not isinstance(old, WinogradConv), "")
     x, w = m.type("x"), m.constant("w")
-    m.require(os.environ.get(SWITCH) != "0", f"{SWITCH}=0 says so")
+    m.require(switches.winograd(), f"{switches.WINOGRAD}=0 says so")
     m.require(x.dtype in WinogradConv.dtypes, f"its elements are {x.dtype}")
     op = WinogradConv(**old.attributes())
     slides = old.slides(x.shape, w.shape)

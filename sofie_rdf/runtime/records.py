@@ -21,6 +21,7 @@ from sofie_rdf.emit.code import Code, include_directory
 from sofie_rdf.ir.dims import Dim, parse_dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.passes import switches
 from sofie_rdf.runtime import cache as disk
 from sofie_rdf.runtime.cpu import instruction_set
 from sofie_rdf.runtime.program import Program
@@ -46,7 +47,8 @@ def key_of_file(path: Path, *settings: object) -> str:
             content = hashlib.sha256(whole).digest()
     except (OSError, ValueError):
         return ""
-    return disk.key_of((content, path.name, repr(settings), *_ourselves()))
+    chosen = (repr(settings), *switches.settings())
+    return disk.key_of((content, path.name, *chosen, *_ourselves()))
 
 
 @cache

@@ -15,8 +15,8 @@ from sofie_rdf.model import Model
 from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.ops.elementwise import Relu
-from sofie_rdf.passes import pipeline
-from sofie_rdf.passes.winograd import SWITCH, choose_winograd
+from sofie_rdf.passes import pipeline, switches
+from sofie_rdf.passes.winograd import choose_winograd
 from sofie_rdf.reference import evaluate
 from sofie_rdf.runtime.session import compile_graph
 from tests.ops.accuracy import identical
@@ -110,7 +110,7 @@ def test_others_stay_what_they_are(reason: str, net: Graph) -> None:
 def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     net = graph(N, 32, 32, 32, features=32)
     assert operators(pipeline.run(net)) == ["sofie.WinogradConv(pads=(1, 1, 1, 1))"]
-    monkeypatch.setenv(SWITCH, "0")
+    monkeypatch.setenv(switches.WINOGRAD, "0")
     assert operators(pipeline.run(net)) == ["sofie.ConvLayer(pads=(1, 1, 1, 1))"]
     assert reasons(net) == ["SOFIE_RDF_WINOGRAD=0 says so"]
 

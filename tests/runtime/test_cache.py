@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import sofie_rdf as sofie
+from sofie_rdf.passes import switches
 from sofie_rdf.runtime import cache, records
 from sofie_rdf.runtime import trial as trial_module
 
@@ -228,6 +229,13 @@ def test_a_kept_model_is_whole(tmp_path: Path) -> None:
     assert again.extras == stored.extras
     with pytest.raises(sofie.InputError, match="float64"):
         again(np.ones((2, 7)))
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_kept_is_for_these_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = records.key_of_file(HIGGS)
+    monkeypatch.setenv(switches.WINOGRAD, "0")
+    assert usual and records.key_of_file(HIGGS) not in ("", usual)
 
 
 @pytest.mark.usefixtures("folder")
