@@ -28,10 +28,10 @@ class WinogradConv(ConvLayer):
 
     Its error is that of a sum in which each input is as large as the largest of its channel that
     is less than a tile away in height and width, and each weight as large as the largest of its
-    channel, feature and depth. So it is as exact as `ConvLayer` where these have about the same
-    size, but an input of 0 beside one of 1e6 adds what is lost of 1e6. An event of which the
-    largest input is not finite or not between 2^-40 and 2^40 is computed as in `ConvLayer`, and
-    every event is where that holds for the weights of a feature.
+    channel, feature and depth: an input of 0 beside one of 1e6 adds what is lost of 1e6. An event
+    of which the largest input is not finite or not between 2^-40 and 2^40 is computed as in
+    `ConvLayer`, and every event is where the largest weight of a feature is not between 2^-80 and
+    2^40. What is 0 throughout fits as well.
     """
 
     # Half precision is computed as float32.

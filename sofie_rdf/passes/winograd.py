@@ -33,6 +33,8 @@ def winograd(m: Match) -> Rewrite:
     assert isinstance(old, (Conv, ConvLayer))
     m.require(not isinstance(old, WinogradConv), "")
     x, w = m.type("x"), m.constant("w")
+    if "b" in m.values:
+        m.constant("b")
     m.require(switches.winograd(), f"{switches.WINOGRAD}=0 says so")
     m.require(x.dtype in WinogradConv.dtypes, f"its elements are {x.dtype}")
     op = WinogradConv(**old.attributes())

@@ -10,7 +10,7 @@ import pytest
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
-from sofie_rdf.ir.types import Array, DType
+from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.model import Model
 from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
@@ -105,6 +105,13 @@ def test_what_is_part_of_the_layer_stays_so() -> None:
 )
 def test_others_stay_what_they_are(reason: str, net: Graph) -> None:
     assert reasons(net) == [reason]
+
+
+def test_a_computed_bias_is_left_alone() -> None:
+    b = Net(N, 32, 32, 32)
+    bias = b.input("b", TensorType(DType.FLOAT32, (32,)))
+    net = b.graph(b.op(Conv(), "x", b.c("w", weights(32, 32, 3, 3)), bias))
+    assert reasons(net) == ["b = 'b' is not a constant"]
 
 
 def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,6 +254,8 @@ SOFIE_INLINE Size winograd_group_features(Size features, Size first)
 
 /// Numbers of which no sum or product overflows, and no error is that of a denormal number; 0 as well.
 inline constexpr double winograd_small = 0x1p-40, winograd_large = 0x1p40;
+/// Weights that training has given up may be as small as this.
+inline constexpr double winograd_small_weights = 0x1p-80;
 
 /// The largest magnitude, as the bits of a float: infinity and NaN are larger than all numbers.
 SOFIE_KERNEL inline std::uint32_t winograd_largest(const float *x, Size count)
@@ -281,10 +283,10 @@ SOFIE_KERNEL inline std::uint32_t winograd_largest(const float *x, Size count)
 }
 
 /// Whether the largest magnitude is 0 or neither very small nor very large.
-SOFIE_INLINE bool winograd_fits(const float *x, Size count)
+SOFIE_INLINE bool winograd_fits(const float *x, Size count, double small)
 {
    const std::uint32_t largest = winograd_largest(x, count);
-   return largest == 0 || (largest >= bits<std::uint32_t>(static_cast<float>(winograd_small)) &&
+   return largest == 0 || (largest >= bits<std::uint32_t>(static_cast<float>(small)) &&
                            largest <= bits<std::uint32_t>(static_cast<float>(winograd_large)));
 }
 
@@ -334,7 +336,7 @@ class WinogradWeights {
       const Size height = w.template extent<rank - 2>(), width = w.template extent<rank - 1>();
       const Size depth = w.template size_from<2>() / (height * width), steps = channels * depth;
       for (Size m = 0; m < features; ++m)
-         if (!winograd_fits(w.data() + m * steps * height * width, steps * height * width))
+         if (!winograd_fits(w.data() + m * steps * height * width, steps * height * width, winograd_small_weights))
             return;
       panels_ = Buffer<float>(ceil_div(features, rows) * rows * points * steps);
       for (Size i = 0; i < panels_.size(); ++i)
@@ -597,7 +599,7 @@ SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, Size columns
    for (Size event = 0; event < s.batch; ++event) {
       const T *const from = x + event * s.in_event;
       const Size at = event * s.out_event;
-      if (w.panels() && pays && winograd_fits(from, s.in_event))
+      if (w.panels() && pays && winograd_fits(from, s.in_event, winograd_small))
          winograd_event<Inputs>(s, plan, work, from, input, at);
       else
          convolve<8>(f, one, y + at, scratch, offsets, from, w.direct(), w.bias(), added ? added + at : nullptr);

@@ -61,7 +61,7 @@ def _winograd(dtype: DType, full: bool) -> Iterator[Case]:
             added = TensorType(dtype, op.output_shape_of(x, w, None))
             yield Case(op, (*given, bias, added), (_few,))
     x, w, attributes = _CONVOLUTIONS[0]
-    for factor in (1e-20, 1e20, np.inf, 0) if full else ():
+    for factor in (1e-20, 1e-30, 1e20, np.inf, 0) if full else ():
         weights = _weights(dtype, *w)
         weights[3] *= dtype.numpy.type(factor)
         yield Case(WinogradConv(**attributes), (TensorType(dtype, x), weights), (_few,))
@@ -77,17 +77,17 @@ def _dilated(x: Array, reach: int) -> Array:
     return x
 
 
-def _ordinary(x: Array) -> Array:
+def _ordinary(x: Array, small: float) -> Array:
     """Of which events or features the largest number is neither very large nor very small."""
     largest = np.max(np.abs(x), axis=tuple(range(1, x.ndim)), initial=0)
-    return np.asarray((largest == 0) | ((largest >= 2.0**-40) & (largest <= 2.0**40)))
+    return np.asarray((largest == 0) | ((largest >= small) & (largest <= 2.0**40)))
 
 
 def _of_tiles(op: Any, x: Array, w: Array, *others: Array | None) -> Array:
     """The sum of absolute values in which inputs and weights are the largest that are near."""
     op = replace(op, activation=NoActivation())
     absolute = _absolute(op, x, w, *others)
-    ordinary = _ordinary(x) & _ordinary(w).all()
+    ordinary = _ordinary(x, 2.0**-40) & _ordinary(w, 2.0**-80).all()
     if not ordinary.any():
         return absolute
     slides = op.slides(x.shape, w.shape)
