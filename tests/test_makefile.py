@@ -202,7 +202,9 @@ def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
     assert "--group test" in install
     assert run.endswith("-m tests.conformance test_(conv|gemm).*")
     clone.make("conformance")
-    assert clone.done()[-1].endswith("-m tests.conformance")
+    operators, networks = clone.done()[-2:]
+    assert operators.endswith("-m tests.conformance")
+    assert networks.endswith("-m tests.conformance.real --pypi")
 
 
 def test_random_networks_for_as_long_as_is_wanted(clone: Clone) -> None:

@@ -21,7 +21,6 @@ from sofie_rdf.emit.code import Code, include_directory
 from sofie_rdf.ir.dims import Dim, parse_dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType, TensorType
-from sofie_rdf.passes import switches
 from sofie_rdf.runtime import cache as disk
 from sofie_rdf.runtime.cpu import instruction_set
 from sofie_rdf.runtime.program import Program
@@ -47,6 +46,9 @@ def key_of_file(path: Path, *settings: object) -> str:
             content = hashlib.sha256(whole).digest()
     except (OSError, ValueError):
         return ""
+    # Not above: who imports sofie_rdf does not import passes.
+    from sofie_rdf.passes import switches
+
     chosen = (repr(settings), *switches.settings())
     return disk.key_of((content, path.name, *chosen, *_ourselves()))
 

@@ -118,7 +118,7 @@ def test_a_wrong_pass_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(right, nodes=tuple(nodes))
 
     assert judged(small_case(), cling=False).failures == []
-    monkeypatch.setattr("sofie_rdf.model.run", wrong)
+    monkeypatch.setattr("sofie_rdf.passes.pipeline.run", wrong)
     assert any("(the reference)" in f for f in judged(small_case(), cling=False).failures)
 
 
