@@ -282,6 +282,18 @@ private:
    }
 };
 
+#ifdef SOFIE_MASKS
+/// to[2 * i] = v[i] for i < count; what is between them stays.
+SOFIE_INLINE void store_every_second(float *to, Pack<float> v, Size count)
+{
+   constexpr Size half = lanes<float> / 2;
+   const unsigned places = 0x55555555U & static_cast<unsigned>((std::uint64_t{1} << (2 * count)) - 1);
+   __builtin_ia32_storeups512_mask(to, in_turn<0>(v, v), static_cast<unsigned short>(places & 0xffff));
+   if (count > half)
+      __builtin_ia32_storeups512_mask(to + 2 * half, in_turn<half>(v, v), static_cast<unsigned short>(places >> 16));
+}
+#endif
+
 /// Where the outputs of one phase go.
 template <class F, class T>
 struct ConvInterleaved {
@@ -309,6 +321,10 @@ struct ConvInterleaved {
          const Pack<T> v = f(sums ? plus(load_some<n>(sums + j, some), offset) : offset);
          if (stride == 1) {
             store_some(to + j, v, some);
+#ifdef SOFIE_MASKS
+         } else if (std::is_same_v<T, float> && stride == 2) {
+            store_every_second(reinterpret_cast<float *>(to + 2 * j), bits<Pack<float>>(v), some);
+#endif
          } else {
             alignas(64) T apart[n];
             store(apart, v);
