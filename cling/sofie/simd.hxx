@@ -144,29 +144,45 @@ struct Halves {
    SOFIE_INLINE explicit Halves(V v) { __builtin_memcpy(static_cast<void *>(this), &v, sizeof(V)); }
 };
 
-/// The sum of all elements, pairwise.
-template <class V>
-SOFIE_INLINE ElementOf<V> sum_of_lanes(V v)
+/// All elements as one: the halves are combined, then the halves of that, and so on.
+template <class Combine, class V>
+SOFIE_INLINE ElementOf<V> fold_lanes(V v)
 {
    if constexpr (width<V> == 1) {
       return v[0];
    } else {
       const Halves<V> halves(v);
-      return sum_of_lanes(halves.low + halves.high);
+      return fold_lanes<Combine>(Combine::combined(halves.low, halves.high));
    }
+}
+
+struct SumOfLanes {
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return a + b;
+   }
+};
+struct LargestOfLanes {
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return select((a > b) | (a != a), a, b);
+   }
+};
+
+/// The sum of all elements, pairwise.
+template <class V>
+SOFIE_INLINE ElementOf<V> sum_of_lanes(V v)
+{
+   return fold_lanes<SumOfLanes>(v);
 }
 
 /// The largest element; NaN if any is.
 template <class V>
 SOFIE_INLINE ElementOf<V> largest_of_lanes(V v)
 {
-   if constexpr (width<V> == 1) {
-      return v[0];
-   } else {
-      const Halves<V> halves(v);
-      const auto low = halves.low, high = halves.high;
-      return largest_of_lanes(select((low > high) | (low != low), low, high));
-   }
+   return fold_lanes<LargestOfLanes>(v);
 }
 
 /// Elements of a and then b, by their numbers.

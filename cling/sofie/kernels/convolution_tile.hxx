@@ -6,11 +6,8 @@
 #include "sofie/kernels/linear.hxx"
 
 // A loop over k with 24 accumulators is what Cling's register allocator is worst at: it writes all of
-// them to memory at the end of each block, and unrolling that away takes long to compile. So where
-// most of the time is spent the loop is written in assembler.
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES == 64
-#define SOFIE_CONV_ASSEMBLER
-#endif
+// them to memory at the end of each block, and unrolling that away takes long to compile. So there is
+// one in assembler, of the parts that `dense_tile.hxx` has.
 
 SOFIE_BEGIN
 
@@ -78,28 +75,14 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 }
 
 
-#ifdef SOFIE_CONV_ASSEMBLER
+#ifdef SOFIE_DENSE_ASSEMBLER
 
 // clang-format off
-// One row of 3, 2 or 1 packs: its weight times the packs of x, which are in zmm24, zmm25 and zmm26.
-#define SOFIE_CONV_ROW_3(at, weight, a, b, c)               \
-   "vbroadcastss " #at "(%[w]), %%zmm" #weight "\n\t"       \
-   "vfmadd231ps %%zmm24, %%zmm" #weight ", %%zmm" #a "\n\t" \
-   "vfmadd231ps %%zmm25, %%zmm" #weight ", %%zmm" #b "\n\t" \
-   "vfmadd231ps %%zmm26, %%zmm" #weight ", %%zmm" #c "\n\t"
-#define SOFIE_CONV_ROW_2(at, weight, a, b, c)               \
-   "vbroadcastss " #at "(%[w]), %%zmm" #weight "\n\t"       \
-   "vfmadd231ps %%zmm24, %%zmm" #weight ", %%zmm" #a "\n\t" \
-   "vfmadd231ps %%zmm25, %%zmm" #weight ", %%zmm" #b "\n\t"
-#define SOFIE_CONV_ROW_1(at, weight, a, b, c)               \
-   "vbroadcastss " #at "(%[w]), %%zmm" #weight "\n\t"       \
-   "vfmadd231ps %%zmm24, %%zmm" #weight ", %%zmm" #a "\n\t"
-
+// The packs of x, where a row of `SOFIE_DENSE_ROW` wants them.
 #define SOFIE_CONV_LOAD_1 "vmovups (%[x],%[at],4), %%zmm24\n\t"
 #define SOFIE_CONV_LOAD_2 SOFIE_CONV_LOAD_1 "vmovups 64(%[x],%[at],4), %%zmm25\n\t"
 #define SOFIE_CONV_LOAD_3 SOFIE_CONV_LOAD_2 "vmovups 128(%[x],%[at],4), %%zmm26\n\t"
 
-#define SOFIE_CONV_ZERO(a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_CONV_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
 #define SOFIE_CONV_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
 
@@ -131,34 +114,25 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
    "dec %[at]\n\t"                                          \
    "jz 6f\n\t"
 
-// `each` of the accumulators and its place in the sums, whose rows are 192 bytes long.
-#define SOFIE_CONV_FIRSTS(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
-#define SOFIE_CONV_SECONDS(each) each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22)
-#define SOFIE_CONV_THIRDS(each) each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23)
-#define SOFIE_CONV_EACH_1(each) SOFIE_CONV_FIRSTS(each)
-#define SOFIE_CONV_EACH_2(each) SOFIE_CONV_FIRSTS(each) SOFIE_CONV_SECONDS(each)
-#define SOFIE_CONV_EACH_3(each) SOFIE_CONV_FIRSTS(each) SOFIE_CONV_SECONDS(each) SOFIE_CONV_THIRDS(each)
-#define SOFIE_CONV_ZERO_AT(at, a) SOFIE_CONV_ZERO(a)
-
 // sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16]. Weights are read once in a long time: without
 // asking for them ahead a layer with many of them waits for memory half of its time.
 #define SOFIE_CONV_TILE(packs)                                                      \
    asm volatile(                                                                    \
-      SOFIE_CONV_EACH_##packs(SOFIE_CONV_ZERO_AT)                                   \
+      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
       "test %[k], %[k]\n\t"                                                         \
       "jle 2f\n\t"                                                                  \
       ".p2align 5\n"                                                                \
       "1:\n\t"                                                                      \
       "movslq (%[offsets]), %[at]\n\t"                                              \
       SOFIE_CONV_LOAD_##packs                                                       \
-      SOFIE_CONV_ROW_##packs(0, 27, 0, 1, 2)                                        \
-      SOFIE_CONV_ROW_##packs(4, 28, 3, 4, 5)                                        \
-      SOFIE_CONV_ROW_##packs(8, 29, 6, 7, 8)                                        \
-      SOFIE_CONV_ROW_##packs(12, 30, 9, 10, 11)                                     \
-      SOFIE_CONV_ROW_##packs(16, 27, 12, 13, 14)                                    \
-      SOFIE_CONV_ROW_##packs(20, 28, 15, 16, 17)                                    \
-      SOFIE_CONV_ROW_##packs(24, 29, 18, 19, 20)                                    \
-      SOFIE_CONV_ROW_##packs(28, 30, 21, 22, 23)                                    \
+      SOFIE_DENSE_ROW_##packs("0(%[w])", 27, 0, 1, 2)                               \
+      SOFIE_DENSE_ROW_##packs("4(%[w])", 28, 3, 4, 5)                               \
+      SOFIE_DENSE_ROW_##packs("8(%[w])", 29, 6, 7, 8)                               \
+      SOFIE_DENSE_ROW_##packs("12(%[w])", 30, 9, 10, 11)                            \
+      SOFIE_DENSE_ROW_##packs("16(%[w])", 27, 12, 13, 14)                           \
+      SOFIE_DENSE_ROW_##packs("20(%[w])", 28, 15, 16, 17)                           \
+      SOFIE_DENSE_ROW_##packs("24(%[w])", 29, 18, 19, 20)                           \
+      SOFIE_DENSE_ROW_##packs("28(%[w])", 30, 21, 22, 23)                           \
       "prefetcht0 2048(%[w])\n\t"                                                   \
       "add $32, %[w]\n\t"                                                           \
       "add $4, %[offsets]\n\t"                                                      \
@@ -168,13 +142,13 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       "cmpl $0, 56(%[end])\n\t"                                                     \
       "je 3f\n\t"                                                                   \
       "mov (%[end]), %[at]\n\t"                                                     \
-      SOFIE_CONV_EACH_##packs(SOFIE_CONV_ADD)                                       \
+      SOFIE_DENSE_EACH_##packs(SOFIE_CONV_ADD)                                       \
       "3:\n\t"                                                                      \
       "mov 8(%[end]), %[x]\n\t"                                                     \
       "test %[x], %[x]\n\t"                                                         \
       "jnz 4f\n\t"                                                                  \
       "mov (%[end]), %[at]\n\t"                                                     \
-      SOFIE_CONV_EACH_##packs(SOFIE_CONV_STORE)                                     \
+      SOFIE_DENSE_EACH_##packs(SOFIE_CONV_STORE)                                     \
       "jmp 6f\n"                                                                    \
       "4:\n\t"                                                                      \
       "mov 16(%[end]), %[w]\n\t"                                                    \
@@ -218,7 +192,7 @@ SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std:
 /// Whether a tile itself can hand its sums to y.
 template <int Rows, class T>
 inline constexpr bool conv_tile_finishes =
-#ifdef SOFIE_CONV_ASSEMBLER
+#ifdef SOFIE_DENSE_ASSEMBLER
    std::is_same_v<T, float> && Rows == 8;
 #else
    false;
@@ -228,7 +202,7 @@ inline constexpr bool conv_tile_finishes =
 template <int Rows, int Packs, int Width, class T>
 SOFIE_INLINE void conv_tile(const T *w, const T *x, const std::int32_t *offsets, Size depth, const ConvTileEnd<T> &end)
 {
-#ifdef SOFIE_CONV_ASSEMBLER
+#ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (conv_tile_finishes<Rows, T>) {
       static_assert(Width == 48, "the assembler knows how long rows of sums are");
       return conv_tile_assembler<Packs>(w, x, offsets, depth, end);

@@ -230,6 +230,17 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
+/// The end of a tile whose `count` columns go to y, if the assembler can do that, else to the sums: it
+/// stores all packs but the last one as a whole, and knows no other functions.
+template <int Packs, class F>
+SOFIE_INLINE DenseTileEnd dense_end(float *sums, float *y, Size y_stride, const float *bias, Size count)
+{
+   constexpr Size whole = (Packs - 1) * lanes<float>;
+   constexpr bool relu = std::is_same_v<F, Relu>;
+   const bool direct = (relu || std::is_same_v<F, Identity>)&&count > whole;
+   return {sums, direct ? y : nullptr, y_stride * Size{sizeof(float)}, bias, direct ? (Size{1} << (count - whole)) - 1 : 0, 0, relu};
+}
+
 /// All rows of y for `Packs` packs of columns, 8 rows at a time. What `tile` adds up in several
 /// chains is added up here in as many passes: the same sums in the same order.
 template <int Packs, class F, Size K, Size N>
@@ -237,26 +248,25 @@ SOFIE_KERNEL void
 dense_stripe(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w, Size panel, Size first)
 {
    using S = DenseShape<float, N>;
-   constexpr Size n = lanes<float>, stride = S::width * n, bytes = static_cast<Size>(sizeof(float));
-   constexpr bool relu = std::is_same_v<F, Relu>;
+   constexpr Size n = lanes<float>, stride = S::width * n;
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
    const float *const packed = w.panel(panel) + first * n, *const bias = w.bias(panel) + first * n;
    const Size column = (panel * S::width + first) * n;
    const Size count = N - column < Packs * n ? N - column : Packs * n;
-   // The assembler stores all packs but the last one as a whole, and knows no other functions.
-   const bool direct = (relu || std::is_same_v<F, Identity>)&&count > (Packs - 1) * n;
-   const Size mask = direct ? (Size{1} << (count - (Packs - 1) * n)) - 1 : 0;
    for (Size i = 0; i < m; i += dense_tile_rows) {
       // The last rows: once more with rows that are done already, which gives them the same values.
       const Size row = i + dense_tile_rows <= m ? i : m - dense_tile_rows;
       float *const to = y + row * N + column;
+      const DenseTileEnd last = dense_end<Packs, F>(sums, to, N, bias, count);
       for (int c = 0; c < S::chains; ++c) {
-         float *const target = direct && c + 1 == S::chains ? to : nullptr;
+         DenseTileEnd end = last;
+         end.add = c > 0;
+         if (c + 1 < S::chains)
+            end.y = nullptr;
          dense_tile_assembler<Packs>(x + row * K + c, K, S::chains, packed + c * stride, S::chains * stride,
-                                     ceil_div(K - c, S::chains),
-                                     DenseTileEnd{sums, target, N * bytes, bias, mask, c > 0, relu});
+                                     ceil_div(K - c, S::chains), end);
       }
-      if (!direct)
+      if (!last.y)
          dense_rows(f, to, N, sums, Size{dense_tile_width}, bias, Size{dense_tile_rows}, count);
    }
 }
@@ -290,14 +300,11 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float> && width > 1) {
       constexpr Size n = lanes<T>;
-      constexpr bool relu = std::is_same_v<F, Relu>;
       alignas(64) float sums[width * n];
       const Size column = panel * width * n, count = N - column < width * n ? N - column : width * n;
-      const bool direct = (relu || std::is_same_v<F, Identity>)&&count > (width - 1) * n;
-      const Size mask = direct ? (Size{1} << (count - (width - 1) * n)) - 1 : 0;
-      float *const target = direct ? y + column : nullptr;
-      dense_row_assembler<width>(x, w.panel(panel), K, DenseTileEnd{sums, target, 0, w.bias(panel), mask, 0, relu});
-      if (!direct)
+      const DenseTileEnd end = dense_end<width, F>(sums, y + column, 0, w.bias(panel), count);
+      dense_row_assembler<width>(x, w.panel(panel), K, end);
+      if (!end.y)
          dense_row(f, y + column, sums, w.bias(panel), count);
       return;
    }
@@ -305,33 +312,49 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T
    dense_tile<1, width>(f, y, x, w, panel, 0);
 }
 
-/// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
-template <class F, class T, Size M, Size K, Size N>
-SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+/// All rows, at least 6, of all columns of y.
+template <class F, class T, Size K, Size N>
+SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const DenseWeights<T, K, N> &w)
 {
    using S = DenseShape<T, N>;
    constexpr int width = static_cast<int>(S::width);
    constexpr int block = width < 4 ? width : 4;
    constexpr int rest = width % block;
-   const Size m = x.template extent<0>();
+   for (Size p = 0; p < S::panels; ++p) {
+      for (Size first = 0; first + block <= width; first += block)
+         dense_columns<block>(f, y, x, m, w, p, first);
+      if constexpr (rest > 0)
+         dense_columns<rest>(f, y, x, m, w, p, width - rest);
+   }
+}
+
+/// From how many rows on they are computed together.
+template <class T>
+inline constexpr Size dense_together =
 #ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && M != 1)
-      if (m >= dense_tile_rows)
-         return dense_stripes(f, y.data(), x.data(), m, w);
+   std::is_same_v<T, float> ? dense_tile_rows :
 #endif
-   if (M == 1 || m < 6) {
+                            6;
+
+/// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   using S = DenseShape<T, N>;
+   const Size m = x.template extent<0>();
+   if (M == 1 || m < dense_together<T>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
    if constexpr (M != 1) {
-      for (Size p = 0; p < S::panels; ++p) {
-         for (Size first = 0; first + block <= width; first += block)
-            dense_columns<block>(f, y.data(), x.data(), m, w, p, first);
-         if constexpr (rest > 0)
-            dense_columns<rest>(f, y.data(), x.data(), m, w, p, width - rest);
-      }
+#ifdef SOFIE_DENSE_ASSEMBLER
+      if constexpr (std::is_same_v<T, float>)
+         dense_stripes(f, y.data(), x.data(), m, w);
+      else
+#endif
+         dense_blocks(f, y.data(), x.data(), m, w);
    }
 }
 

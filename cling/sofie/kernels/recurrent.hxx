@@ -171,13 +171,9 @@ SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentR
 
 /// y = start + x w for panels of `Width` packs; `y` and `start` are different memory.
 template <int Width, class T>
-SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
-                                    const T *w, Size depth, Size columns, Size rows)
+SOFIE_KERNEL void recurrent_product_of_packs(RecurrentRows<T> y, RecurrentRows<const T> start,
+                                             RecurrentRows<const T> x, const T *w, Size depth, Size columns, Size rows)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && Width >= 2)
-      return recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows);
-#endif
    constexpr int n = lanes<T>;
    constexpr int chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int sums = SOFIE_SIMD_BYTES == 64 ? 24 : 12;
@@ -205,6 +201,19 @@ SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> s
                                               depth, rows);
       }
    }
+}
+
+/// The same, by whichever tile there is for it.
+template <int Width, class T>
+SOFIE_INLINE void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
+                                    const T *w, Size depth, Size columns, Size rows)
+{
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && Width >= 2)
+      recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows);
+   else
+#endif
+      recurrent_product_of_packs<Width>(y, start, x, w, depth, columns, rows);
 }
 
 // The weights ----------------------------------------------------------------------------------------

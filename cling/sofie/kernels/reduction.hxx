@@ -366,23 +366,6 @@ SOFIE_INLINE V gather_lanes(const Term &term, const Line<T, width<V>> &line)
    return gathered.total();
 }
 
-/// All lanes as one.
-template <class C, class V>
-SOFIE_INLINE ElementOf<V> fold_all(V v)
-{
-   if constexpr (width<V> == 1) {
-      return v[0];
-   } else {
-      using Half = PackN<ElementOf<V>, width<V> / 2>;
-      struct Halves {
-         Half low, high;
-      };
-      Halves halves;
-      __builtin_memcpy(&halves, &v, sizeof(v));
-      return fold_all<C>(C::combined(halves.low, halves.high));
-   }
-}
-
 /// The results of a line, in the first `inner` lanes.
 template <class C, class V>
 SOFIE_INLINE V folded(V v, Size inner, bool packed)
@@ -392,7 +375,7 @@ SOFIE_INLINE V folded(V v, Size inner, bool packed)
    if (!packed)
       return v;
    if (inner == 1)
-      return splat<V>(fold_all<C>(v));
+      return splat<V>(fold_lanes<C>(v));
    T lanes_of[2 * n];
    store(lanes_of, v);
    store(lanes_of + n, V{});
@@ -554,28 +537,20 @@ SOFIE_INLINE void store_results(T *to, V v, Size count)
 }
 
 /// Of each `2 * Block` lanes of `a`, then of `b`, the first half (or the second one).
-template <int Block, bool Second, class V, std::size_t... Lane>
-SOFIE_INLINE V halves_of(V a, V b, std::index_sequence<Lane...>)
+template <int Block, bool Second, class V, int... Lane>
+SOFIE_INLINE V halves_of(V a, V b, std::integer_sequence<int, Lane...>)
 {
-#if defined(__clang__)
-   return __builtin_shufflevector(
-      a, b, (static_cast<int>(Lane) / Block * 2 + Second) * Block + static_cast<int>(Lane) % Block...);
-#else
-   using I = ElementOf<MaskOf<V>>;
-   return __builtin_shuffle(a, b,
-                            MaskOf<V>{static_cast<I>((static_cast<int>(Lane) / Block * 2 + Second) * Block +
-                                                     static_cast<int>(Lane) % Block)...});
-#endif
+   return shuffle(a, b, std::integer_sequence<int, ((Lane / Block * 2 + Second) * Block + Lane % Block)...>());
 }
 
-/// Lane i is all lanes of the i-th of `width` packs as one, combined as `fold_all` does.
+/// Lane i is all lanes of the i-th of `width` packs as one, combined as `fold_lanes` does.
 template <class C, int Count, class V>
 SOFIE_INLINE V fold_each(V *rows)
 {
    if constexpr (Count == 1) {
       return rows[0];
    } else {
-      constexpr auto lanes_of = std::make_index_sequence<static_cast<std::size_t>(width<V>)>{};
+      constexpr auto lanes_of = std::make_integer_sequence<int, width<V>>();
    SOFIE_UNROLL_ALL
       for (int i = 0; i < Count / 2; ++i)
          rows[i] = C::combined(halves_of<Count / 2, false>(rows[2 * i], rows[2 * i + 1], lanes_of),

@@ -9,13 +9,6 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// The larger one; NaN if either is.
-template <class T>
-SOFIE_INLINE T larger_or_nan(T a, T b)
-{
-   return a > b || a != a ? a : b;
-}
-
 /// Vectors of `count` elements that are `stride` apart; the lanes of a pack hold `lanes_used`
 /// vectors that stand side by side.
 template <bool Log, class T>
