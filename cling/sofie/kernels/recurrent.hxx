@@ -9,7 +9,7 @@
 #ifndef SOFIE_KERNELS_RECURRENT_HXX
 #define SOFIE_KERNELS_RECURRENT_HXX
 
-#include "sofie/kernels/dense_tile.hxx"
+#include "sofie/kernels/recurrent_product.hxx"
 #include "sofie/math.hxx"
 #include "sofie/weights.hxx"
 
@@ -19,202 +19,6 @@ namespace sofie {
 
 /// Stands for an input or an output of a recurrent operator that is not there.
 struct NoSequence {};
-
-// The product ----------------------------------------------------------------------------------------
-
-/// How the columns of the gates are cut: into panels of `width` packs, each stored row after row.
-template <class T, int Gates, Size Hidden>
-struct RecurrentPanels {
-   static constexpr int known = Hidden == dyn ? 0 : static_cast<int>((Gates * Hidden + lanes<T> - 1) / lanes<T>);
-   /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
-   static constexpr int most = SOFIE_SIMD_BYTES == 64 ? 14 : 12;
-   static constexpr int panels = (known + most - 1) / most;
-   static constexpr int width = Gates == 0 ? 0 : Hidden <= 0 ? 4 : (known + panels - 1) / panels;
-};
-
-/// The columns of `gates` gates with `hidden` units each, filled up to whole panels.
-template <class T, int Width>
-SOFIE_INLINE Size recurrent_columns(Size gates, Size hidden)
-{
-   if constexpr (Width == 0)
-      return 0;
-   constexpr Size panel = Width == 0 ? 1 : Width * lanes<T>;
-   return (gates * hidden + panel - 1) / panel * panel;
-}
-
-/// `Steps` values of k: sum[k % Chains][r][j] += x[r][k] * w[k][j]
-template <int Steps, int Rows, int Packs, int Chains, class T>
-SOFIE_INLINE void recurrent_block(const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride,
-                                  Pack<T> (&sum)[Chains][Rows][Packs])
-{
-   constexpr int n = lanes<T>;
-   SOFIE_UNROLL_ALL
-   for (int k = 0; k < Steps; ++k) {
-      Pack<T> row[Packs];
-      SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j)
-         row[j] = load<n>(w + k * w_stride + j * n);
-      SOFIE_UNROLL_ALL
-      for (int r = 0; r < Rows; ++r)
-         SOFIE_UNROLL_ALL
-         for (int j = 0; j < Packs; ++j)
-            sum[k % Chains][r][j] = sum[k % Chains][r][j] + x[r * x_stride + k] * row[j];
-   }
-}
-
-/// y[r][j] = start[r][j] + sum_k x[r][k] * w[k][j] for `Rows` rows and `Packs` packs of columns.
-/// `Chains` partial sums an element run side by side, to hide the latency of additions.
-template <int Rows, int Packs, int Chains, class T>
-SOFIE_INLINE void recurrent_tile(T *__restrict y, Size y_stride, const T *__restrict start, Size start_stride,
-                                 const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride, Size depth)
-{
-   constexpr int n = lanes<T>;
-   // At the end of each block Cling's register allocator writes all sums to memory.
-   constexpr int block = 16, rest = 4;
-   Pack<T> sum[Chains][Rows][Packs];
-   SOFIE_UNROLL_ALL
-   for (int c = 0; c < Chains; ++c)
-      SOFIE_UNROLL_ALL
-      for (int r = 0; r < Rows; ++r)
-         SOFIE_UNROLL_ALL
-         for (int j = 0; j < Packs; ++j)
-            sum[c][r][j] = c == 0 ? load<n>(start + r * start_stride + j * n) : Pack<T>{};
-   Size k = 0;
-   for (; k + block <= depth; k += block)
-      recurrent_block<block>(x + k, x_stride, w + k * w_stride, w_stride, sum);
-   for (; k + rest <= depth; k += rest)
-      recurrent_block<rest>(x + k, x_stride, w + k * w_stride, w_stride, sum);
-   for (; k < depth; ++k)
-      recurrent_block<1>(x + k, x_stride, w + k * w_stride, w_stride, sum);
-   SOFIE_UNROLL_ALL
-   for (int r = 0; r < Rows; ++r)
-      SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j) {
-         Pack<T> total = sum[0][r][j];
-         SOFIE_UNROLL_ALL
-         for (int c = 1; c < Chains; ++c)
-            total += sum[c][r][j];
-         store(y + r * y_stride + j * n, total);
-      }
-}
-
-/// A matrix of `columns` columns in memory that somebody else owns, rows `stride` apart.
-template <class T>
-struct RecurrentRows {
-   T *data;
-   Size stride;
-};
-
-/// `Packs` packs of columns of a panel for all rows, `Rows` at a time.
-template <int Rows, int Packs, int Chains, class T>
-SOFIE_INLINE void recurrent_stripe(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
-                                   const T *w, Size w_stride, Size depth, Size rows)
-{
-   for (Size i = 0; i < rows; i += Rows) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size r = i + Rows <= rows ? i : rows - Rows;
-      recurrent_tile<Rows, Packs, Chains>(y.data + r * y.stride, y.stride, start.data + r * start.stride, start.stride,
-                                          x.data + r * x.stride, x.stride, w, w_stride, depth);
-   }
-}
-
-#ifdef SOFIE_DENSE_ASSEMBLER
-/// `Packs` packs of columns of a panel for all rows, 8 at a time, at least 8.
-template <int Packs, int Chains>
-SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
-                                             RecurrentRows<const float> x, const float *w, Size w_stride, Size depth,
-                                             Size rows)
-{
-   constexpr int n = lanes<float>;
-   alignas(64) float sums[dense_tile_rows * dense_tile_width];
-   for (Size i = 0; i < rows; i += dense_tile_rows) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size first = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
-      for (int c = 0; c < Chains; ++c)
-         dense_tile_assembler<Packs>(x.data + first * x.stride + c, x.stride, Chains, w + c * w_stride, Chains * w_stride,
-                                     (depth - c + Chains - 1) / Chains,
-                                     DenseTileEnd{sums, nullptr, 0, nullptr, 0, c > 0, false});
-      for (int r = 0; r < dense_tile_rows; ++r)
-         for (int j = 0; j < Packs * n; j += n)
-            store(y.data + (first + r) * y.stride + j, load<n>(sums + r * dense_tile_width + j) +
-                                                          load<n>(start.data + (first + r) * start.stride + j));
-   }
-}
-
-/// y = start + x w for panels of `Width` packs.
-template <int Width>
-SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
-                                              RecurrentRows<const float> x, const float *w, Size depth, Size columns,
-                                              Size rows)
-{
-   constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
-   constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
-   constexpr Size panel = Width * n;
-   for (Size c = 0; c < columns; c += panel, w += depth * panel) {
-      if (rows < dense_tile_rows) {
-         for (Size r = 0; r < rows; ++r)
-            dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
-                                       DenseTileEnd{nullptr, y.data + r * y.stride + c, 0,
-                                                    start.data + r * start.stride + c, 0xffff, false, false});
-         continue;
-      }
-      Size j = c;
-      for (; j < c + threes * 3 * n; j += 3 * n)
-         recurrent_stripe_assembler<3, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j - c, panel,
-                                               depth, rows);
-      for (; j < c + panel; j += 2 * n)
-         recurrent_stripe_assembler<2, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j - c, panel,
-                                               depth, rows);
-   }
-}
-#endif
-
-/// y = start + x w for panels of `Width` packs; `y` and `start` are different memory.
-template <int Width, class T>
-SOFIE_KERNEL void recurrent_product_of_packs(RecurrentRows<T> y, RecurrentRows<const T> start,
-                                             RecurrentRows<const T> x, const T *w, Size depth, Size columns, Size rows)
-{
-   constexpr int n = lanes<T>;
-   constexpr int chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
-   constexpr int sums = SOFIE_SIMD_BYTES == 64 ? 24 : 12;
-   constexpr int most = SOFIE_SIMD_BYTES == 64 ? 4 : 2;
-   constexpr int block = Width < most ? Width : most;
-   constexpr int rest = Width % block;
-   constexpr int fit = sums / (block * chains);
-   constexpr int tile = fit < 2 ? 2 : fit > 6 ? 6 : fit;
-   constexpr Size panel = Width * n;
-   for (Size c = 0; c < columns; c += panel, w += depth * panel) {
-      if (rows < tile) {
-         for (Size r = 0; r < rows; ++r)
-            recurrent_tile<1, Width, chains>(y.data + r * y.stride + c, 0, start.data + r * start.stride + c, 0,
-                                             x.data + r * x.stride, 0, w, panel, depth);
-         continue;
-      }
-      for (Size j = 0; j + block * n <= panel; j += block * n)
-         recurrent_stripe<tile, block, chains>(RecurrentRows<T>{y.data + c + j, y.stride},
-                                               RecurrentRows<const T>{start.data + c + j, start.stride}, x, w + j,
-                                               panel, depth, rows);
-      if constexpr (rest > 0) {
-         constexpr Size j = (Width - rest) * n;
-         recurrent_stripe<tile, rest, chains>(RecurrentRows<T>{y.data + c + j, y.stride},
-                                              RecurrentRows<const T>{start.data + c + j, start.stride}, x, w + j, panel,
-                                              depth, rows);
-      }
-   }
-}
-
-/// The same, by whichever tile there is for it.
-template <int Width, class T>
-SOFIE_INLINE void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
-                                    const T *w, Size depth, Size columns, Size rows)
-{
-#ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && Width >= 2)
-      recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows);
-   else
-#endif
-      recurrent_product_of_packs<Width>(y, start, x, w, depth, columns, rows);
-}
 
 // The weights ----------------------------------------------------------------------------------------
 
@@ -257,7 +61,8 @@ SOFIE_INLINE RecurrentDirection<T> recurrent_direction(T *memory, Size inputs, S
 {
    constexpr int one = RecurrentPanels<T, Kind::first, Hidden>::width;
    constexpr int two = RecurrentPanels<T, Kind::second, Hidden>::width;
-   const Size columns[2] = {recurrent_columns<T, one>(Kind::first, hidden), recurrent_columns<T, two>(Kind::second, hidden)};
+   const Size columns[2] = {recurrent_columns<T, one>(Kind::first, hidden),
+                            recurrent_columns<T, two>(Kind::second, hidden)};
    RecurrentDirection<T> d{};
    for (int g = 0; g < 2; ++g) {
       RecurrentGroup<T> &group = g == 0 ? d.first : d.second;
@@ -289,7 +94,8 @@ SOFIE_INLINE void recurrent_pack_matrix(T *to, const T *from, RecurrentOrder ord
 
 /// The gates `First`, ..., `First + Count - 1`; their biases are b[gate] + b[all + gate].
 template <class Kind, class T, Size Hidden, int First, int Count>
-SOFIE_INLINE void recurrent_pack_group(const RecurrentGroup<T> &to, const T *w, const T *r, const T *b, Size inputs, Size hidden)
+SOFIE_INLINE void recurrent_pack_group(const RecurrentGroup<T> &to, const T *w, const T *r, const T *b, Size inputs,
+                                       Size hidden)
 {
    constexpr int width = RecurrentPanels<T, Count, Hidden>::width;
    const RecurrentOrder order = RecurrentOrder::of<T>(Count, hidden);
@@ -306,7 +112,8 @@ SOFIE_INLINE void recurrent_pack_group(const RecurrentGroup<T> &to, const T *w, 
 
 /// What ONNX gives, packed for all directions into memory that is zero.
 template <class Kind, class T, Size Hidden>
-SOFIE_KERNEL void recurrent_pack(T *memory, const T *w, const T *r, const T *b, const T *p, Size directions, Size inputs, Size hidden)
+SOFIE_KERNEL void recurrent_pack(T *memory, const T *w, const T *r, const T *b, const T *p, Size directions,
+                                 Size inputs, Size hidden)
 {
    constexpr Size gates = Kind::gates;
    for (Size d = 0; d < directions; ++d) {
@@ -318,7 +125,8 @@ SOFIE_KERNEL void recurrent_pack(T *memory, const T *w, const T *r, const T *b, 
          recurrent_pack_group<Kind, T, Hidden, Kind::first, Kind::second>(to.second, w_d, r_d, b_d, inputs, hidden);
       const Size apart = (to.end - to.peepholes) / 3;
       for (Size g = 0; p && g < 3; ++g)
-         __builtin_memcpy(to.peepholes + g * apart, p + (3 * d + g) * hidden, static_cast<std::size_t>(hidden) * sizeof(T));
+         __builtin_memcpy(to.peepholes + g * apart, p + (3 * d + g) * hidden,
+                          static_cast<std::size_t>(hidden) * sizeof(T));
       memory = to.end;
    }
 }
@@ -365,12 +173,12 @@ public:
 /// What a cell has for one row of the batch at one step. Gates are pre-activations as `RecurrentOrder` has them.
 template <class T>
 struct RecurrentRow {
-   T *gates;            ///< The first group, complete.
-   const T *inputs;     ///< The inputs' part of the first group.
-   T *second;           ///< The second group, complete.
-   const T *peepholes;  ///< [3, padded]
-   T *h, *c, *reset;    ///< The state, and r * h, all filled up to whole packs.
-   T *y;                ///< The result, or nullptr.
+   T *gates;           ///< The first group, complete.
+   const T *inputs;    ///< The inputs' part of the first group.
+   T *second;          ///< The second group, complete.
+   const T *peepholes; ///< [3, padded]
+   T *h, *c, *reset;   ///< The state, and r * h, all filled up to whole packs.
+   T *y;               ///< The result, or nullptr.
    Size hidden, padded;
 };
 
@@ -417,7 +225,10 @@ namespace gate {
 
 struct Relu {
    template <class V>
-   SOFIE_INLINE static V of(V x, V, V) { return select<V>(x < V{}, V{}, x); }
+   SOFIE_INLINE static V of(V x, V, V)
+   {
+      return select<V>(x < V{}, V{}, x);
+   }
 };
 /// As `tanh` of math.hxx.
 struct Tanh {
@@ -447,35 +258,59 @@ struct Sigmoid {
 };
 struct Affine {
    template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V beta) { return alpha * x + beta; }
+   SOFIE_INLINE static V of(V x, V alpha, V beta)
+   {
+      return alpha * x + beta;
+   }
 };
 struct LeakyRelu {
    template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V) { return select<V>(x < V{}, alpha * x, x); }
+   SOFIE_INLINE static V of(V x, V alpha, V)
+   {
+      return select<V>(x < V{}, alpha * x, x);
+   }
 };
 struct ThresholdedRelu {
    template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V) { return select<V>(x < alpha, V{}, x); }
+   SOFIE_INLINE static V of(V x, V alpha, V)
+   {
+      return select<V>(x < alpha, V{}, x);
+   }
 };
 struct ScaledTanh {
    template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V beta) { return alpha * Tanh::of(beta * x, alpha, beta); }
+   SOFIE_INLINE static V of(V x, V alpha, V beta)
+   {
+      return alpha * Tanh::of(beta * x, alpha, beta);
+   }
 };
 struct HardSigmoid {
    template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V beta) { return at_least(at_most(alpha * x + beta, 1), 0); }
+   SOFIE_INLINE static V of(V x, V alpha, V beta)
+   {
+      return at_least(at_most(alpha * x + beta, 1), 0);
+   }
 };
 struct Elu {
    template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V) { return select<V>(x < V{}, alpha * expm1(x), x); }
+   SOFIE_INLINE static V of(V x, V alpha, V)
+   {
+      return select<V>(x < V{}, alpha * expm1(x), x);
+   }
 };
 struct Softsign {
    template <class V>
-   SOFIE_INLINE static V of(V x, V, V) { return x / (splat<V>(1) + abs(x)); }
+   SOFIE_INLINE static V of(V x, V, V)
+   {
+      return x / (splat<V>(1) + abs(x));
+   }
 };
 struct Softplus {
    template <class V>
-   SOFIE_INLINE static V of(V x, V, V) { return softplus(x); }
+   SOFIE_INLINE static V of(V x, V, V)
+   {
+      return softplus(x);
+   }
 };
 
 /// `F` of x, which is first brought into [-clip, clip] if `Clipped`.
@@ -564,7 +399,8 @@ struct LinearGruCell {
          const Size at = order.column(0, u), step = order.step(u);
          const T *const state = row.gates + at, *const input = row.inputs + at;
          const auto z = gate::activated<F, Clipped>(load<n>(state) + load<n>(input), f_alpha, f_beta, clip);
-         const auto r = gate::activated<F, Clipped>(load<n>(state + step) + load<n>(input + step), f_alpha, f_beta, clip);
+         const auto r =
+            gate::activated<F, Clipped>(load<n>(state + step) + load<n>(input + step), f_alpha, f_beta, clip);
          const Pack<T> sum = load<n>(input + 2 * step) + r * load<n>(state + 2 * step);
          const auto m = gate::activated<G, Clipped>(sum, g_alpha, g_beta, clip);
          recurrent_result(row, u, (splat<Pack<T>>(1) - z) * m + z * load<n>(row.h + u));
@@ -654,7 +490,8 @@ class RecurrentPass {
    }
    SOFIE_INLINE T *result(Size row, Size step) const
    {
-      return call_.y ? call_.y + time(row, step) * call_.y_step + (row0_ + row) * call_.y_row + direction_ * call_.y_direction
+      return call_.y ? call_.y + time(row, step) * call_.y_step + (row0_ + row) * call_.y_row +
+                          direction_ * call_.y_direction
                      : nullptr;
    }
 
@@ -712,10 +549,9 @@ class RecurrentPass {
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
             cell_.prepare(row_of(sums, r, step));
-         recurrent_product<second_width>(RecurrentRows<T>{gates_ + first.columns, columns_},
-                                         RecurrentRows<const T>{sums + first.columns, columns_},
-                                         RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns,
-                                         rows_);
+         recurrent_product<second_width>(
+            RecurrentRows<T>{gates_ + first.columns, columns_}, RecurrentRows<const T>{sums + first.columns, columns_},
+            RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns, rows_);
       }
       for (Size r = 0; r < rows_; ++r) {
          const RecurrentRow<T> row = row_of(sums, r, step);
@@ -736,8 +572,9 @@ class RecurrentPass {
    }
 
 public:
-   SOFIE_INLINE RecurrentPass(const Cell &cell, const RecurrentCall<T> &call, const RecurrentDirection<const T> &weights,
-                              Size direction, bool reverse, Size row0, Size rows)
+   SOFIE_INLINE RecurrentPass(const Cell &cell, const RecurrentCall<T> &call,
+                              const RecurrentDirection<const T> &weights, Size direction, bool reverse, Size row0,
+                              Size rows)
       : cell_(cell), call_(call), weights_(weights), direction_(direction), row0_(row0), rows_(rows), reverse_(reverse)
    {
       columns_ = weights.first.columns + weights.second.columns;
@@ -778,7 +615,8 @@ public:
 
 /// One direction for the whole batch, a block of rows at a time; the weights of the next direction.
 template <class Cell, class T, Size Hidden>
-SOFIE_KERNEL const T *recurrent_pass(const Cell &cell, const RecurrentCall<T> &call, const T *weights, Size direction, bool reverse)
+SOFIE_KERNEL const T *recurrent_pass(const Cell &cell, const RecurrentCall<T> &call, const T *weights, Size direction,
+                                     bool reverse)
 {
    const auto packed = recurrent_direction<typename Cell::Kind, const T, Hidden>(weights, call.inputs, call.hidden);
    const Size blocks = (call.batch + recurrent_rows - 1) / recurrent_rows;
@@ -876,15 +714,14 @@ template <bool Batchwise, class Directions, class Y, class YH, class YC, class T
 SOFIE_INLINE void recurrent(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work, X x, L lengths, H h,
                             C c, const RecurrentWeights<Kind, T, Count, Inputs, Hidden> &weights)
 {
-   RecurrentCall<T> call =
-      recurrent_call<Batchwise>(y, y_h, y_c, work, x, lengths, h, c, Directions::count, Hidden);
+   RecurrentCall<T> call = recurrent_call<Batchwise>(y, y_h, y_c, work, x, lengths, h, c, Directions::count, Hidden);
    call.weights = weights.data();
    recurrent_run<Hidden>(directions, call);
 }
 
 /// The same with weights that are computed, which are packed into memory of their own at each call.
-template <bool Batchwise, class Directions, class Y, class YH, class YC, class T, Size Work, Size Packed, class X, class L,
-          class H, class C, class W, class R, class B, class P>
+template <bool Batchwise, class Directions, class Y, class YH, class YC, class T, Size Work, Size Packed, class X,
+          class L, class H, class C, class W, class R, class B, class P>
 SOFIE_INLINE void recurrent_unpacked(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work,
                                      View<T, Packed> packed, X x, L lengths, H h, C c, W w, R r, B b, P p)
 {
