@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import onnx
 
     from sofie_rdf.emit.session import Emission
-    from sofie_rdf.frontends.onnx import Problems, Shapes
+    from sofie_rdf.frontends.onnx import Shapes
+    from sofie_rdf.frontends.problems import Problems
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
@@ -233,19 +234,42 @@ class _File:
 
 
 def load(
-    path: FilePath, name: str = "", *, shapes: Shapes | None = None, compiler: str = ""
+    path: FilePath,
+    name: str = "",
+    *,
+    shapes: Shapes | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    example_inputs: Sequence[Any] | None = None,
+    input_shapes: Sequence[Any] | None = None,
+    weights_only: bool | None = None,
+    compiler: str = "",
 ) -> Model:
-    """The model in a file, whose kind is told by its content: ONNX or .root.
+    """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
     ``name`` chooses a model of a .root file, or names that of another file. ``shapes`` as in
-    `from_onnx`, ``compiler`` as in `Model`.
+    `from_onnx`, ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
+    ``example_inputs``, ``input_shapes`` and ``weights_only`` are for PyTorch, see `from_torch`.
     """
     file = Path(path)
-    if frontends.recognise(file) != "root":
-        return from_onnx(file, name=name, shapes=shapes, compiler=compiler)
-    if shapes:
-        raise InputError("shapes= is for files that are converted, not for .root files")
-    return Model._of(_File(partial(_read_root, file, name), _key(file, name)), compiler)
+    kind = frontends.recognise(file)
+    options = frontends.options_for(
+        kind,
+        shapes=shapes or None,
+        custom_objects=custom_objects or None,
+        example_inputs=example_inputs,
+        input_shapes=input_shapes,
+        weights_only=weights_only,
+    )
+    if kind == "root":
+        return Model._of(_File(partial(_read_root, file, name), _key(file, name)), compiler)
+
+    def read() -> tuple[Graph, Mapping[str, str]]:
+        return frontends.frontend(kind).read(file, name=name, **options), {}
+
+    # Functions and tensors are nothing that a record could be found by.
+    plain = not custom_objects and example_inputs is None
+    key = _key(file, name, sorted(options.items())) if plain else ""
+    return Model._of(_File(read, key), compiler)
 
 
 def _read_root(file: Path, name: str) -> tuple[Graph, Mapping[str, str]]:
@@ -289,30 +313,35 @@ def _source(source: Any) -> Any:
     return Path(source) if isinstance(source, (str, PathLike)) else source
 
 
-def check(source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None) -> Problems:
+def check(
+    source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None, **options: Any
+) -> Problems:
     """Every reason why a model cannot run, at once, without raising; empty if there is none.
 
-    Of a .root file, the reasons of all models.
+    Of a .root file, the reasons of all models. ``options`` as in `load`.
     """
-    from sofie_rdf.frontends.onnx import Problems
-    from sofie_rdf.frontends.onnx import check as check_onnx
+    from sofie_rdf.frontends.problems import Problems
     from sofie_rdf.ir import rootfile
 
     problems = Problems()
+    found = _source(source)
     try:
-        if isinstance(source, (str, PathLike)) and frontends.recognise(Path(source)) == "root":
-            for name in rootfile.names(source):
-                problems += _trouble(partial(load, source, name))
+        kind = frontends.recognise(found) if isinstance(found, Path) else "onnx"
+        given = frontends.options_for(kind, shapes=shapes or None, **options)
+        if kind == "root":
+            for name in rootfile.names(found):
+                problems += _trouble(partial(load, found, name))
             return problems
-        problems += check_onnx(_source(source), shapes=shapes)
+        problems += frontends.frontend(kind).check(found, **given)
     except SofieError as error:
         return Problems([error])
-    return problems or _trouble(partial(from_onnx, source, shapes=shapes))
+    way: Callable[..., Model] = load if isinstance(found, Path) else from_onnx
+    return problems or _trouble(partial(way, found, **given))
 
 
 def _trouble(read: Callable[[], Model]) -> Problems:
     """What goes wrong when a model is read and compiled to C++."""
-    from sofie_rdf.frontends.onnx import Problems
+    from sofie_rdf.frontends.problems import Problems
 
     try:
         _ = read().emission

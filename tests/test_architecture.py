@@ -45,10 +45,10 @@ OWNERS = {
     "uproot": ("ir.rootfile",),
     "awkward": ("ir.rootfile",),
     "rich": ("cli", "bench"),
-    "torch": ("bench",),
-    "tensorflow": (),
-    "keras": ("bench",),
-    "h5py": (),
+    "torch": ("frontends", "bench"),
+    "tensorflow": ("frontends",),
+    "keras": ("frontends", "bench"),
+    "h5py": ("frontends",),
 }
 
 

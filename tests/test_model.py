@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sofie_rdf as sofie
+from sofie_rdf import frontends
 from sofie_rdf.ir.types import DType
 from sofie_rdf.reference import evaluate
 
@@ -269,8 +271,6 @@ def test_load_recognises_by_content(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"PK\x03\x04 no archive", "damaged zip"),
-        (b"\x89HDF\r\n\x1a\n....", "Keras"),
-        (b"\x80\x02}q\x00.", "pickle"),
         (b"root of all evil" * 9, "truncated"),
         (b"just text", "no ONNX file"),
     ],
@@ -284,6 +284,46 @@ def test_files_that_are_no_models(tmp_path: Path, content: bytes, words: str) ->
     assert "model.onnx" in str(error.value)
     (problem,) = sofie.check(path)
     assert words in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"root....", "root"),
+        (b"\x89HDF\r\n\x1a\n....", "h5"),
+        (b"\x80\x02}q\x00.", "pickle"),
+        (b'{"learner":{"attributes":{}', "xgboost"),
+        (b"{L\0\0\0\0\0\0\0\x07learner{", "xgboost"),
+        (b"tree\nversion=v4\n", "lightgbm"),
+        (b"\x08\x0a\x12\x07pytorch", "onnx"),
+    ],
+)
+def test_formats_by_content(tmp_path: Path, head: bytes, kind: str) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(head)
+    assert frontends.recognise(path) == kind
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        (["config.json", "model.weights.h5"], "keras"),
+        (["m/data.pkl", "m/code/__torch__.py", "m/constants.pkl"], "torchscript"),
+        (["m/models/model.json", "m/data/weights/weight_0"], "pt2"),
+        (["m/data.pkl", "m/data/0"], "torch"),
+    ],
+)
+def test_archives_by_their_members(tmp_path: Path, members: list[str], kind: str) -> None:
+    path = tmp_path / "model"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, "")
+    assert frontends.recognise(path) == kind
+
+
+def test_options_are_for_some_formats() -> None:
+    with pytest.raises(sofie.InputError, match="custom_objects= means nothing for an ONNX file"):
+        sofie.load(HIGGS, custom_objects={"MyLayer": lambda: None})
 
 
 def test_a_missing_file() -> None:

@@ -1,37 +1,83 @@
-"""How foreign files become a Graph: one module for each format, recognised by content."""
+"""How foreign files become a Graph: one module for each format, recognised by content.
+
+Such a module has ``read(source, *, name="", **options)``, which gives the Graph or raises the first
+thing that is wrong, and ``check(source, **options)``, which gives all of it. ``source`` is a Path,
+or whatever the module's own ``from_...`` of `sofie_rdf.model` takes.
+"""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from sofie_rdf.errors import ModelError, UnsupportedFormat
+from sofie_rdf.errors import InputError, ModelError, UnsupportedFormat
 
-__all__ = ["recognise"]
+__all__ = ["FORMATS", "Format", "frontend", "options_for", "recognise"]
+
+
+class Format(NamedTuple):
+    """A kind of file: what it is called, which module reads it, and what that can be told."""
+
+    about: str
+    module: str = ""
+    options: tuple[str, ...] = ()
+    remedy: str = "Export the model to ONNX"
+
+
+_KERAS = ("shapes", "custom_objects")
+_TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only")
+FORMATS: Mapping[str, Format] = {
+    "root": Format("a .root file"),
+    "onnx": Format("an ONNX file", "onnx", ("shapes",)),
+    "keras": Format("a .keras file", "keras", _KERAS),
+    "h5": Format("a Keras .h5 file", "keras", _KERAS),
+    "torchscript": Format("a TorchScript file", "torch", _TORCH),
+    "pt2": Format("a torch.export .pt2 file", "torch", _TORCH),
+    "torch": Format("a torch.save file", "torch", _TORCH),
+    "pickle": Format("a pickle", "torch", _TORCH),
+    "xgboost": Format("an XGBoost model", "xgboost"),
+    "lightgbm": Format("a LightGBM model", "lightgbm"),
+    "zip": Format("a zip archive"),
+    "damaged": Format("a damaged zip archive", remedy="Copy or download it again"),
+}
 
 _MAGIC = {
     b"root": "root",
-    b"\x89HDF\r\n\x1a\n": "a Keras .h5 file",
-    b"\x80\x02": "a pickle",
-    b"\x80\x04": "a pickle",
-    b"\x80\x05": "a pickle",
+    b"\x89HDF\r\n\x1a\n": "h5",
+    b"\x80\x02": "pickle",
+    b"\x80\x03": "pickle",
+    b"\x80\x04": "pickle",
+    b"\x80\x05": "pickle",
+    b"tree\n": "lightgbm",
+    b"tree\r\n": "lightgbm",
 }
+# How much of a file is looked at for what stands somewhere near its beginning.
+_HEAD = 4096
 
 
 def recognise(path: Path) -> str:
-    """``"root"`` or ``"onnx"``, by what the file holds; `UnsupportedFormat` names other kinds."""
+    """The key in `FORMATS` of what a file holds; `UnsupportedFormat` for what is not read."""
     try:
         with path.open("rb") as file:
-            head = file.read(8)
+            head = file.read(_HEAD)
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", place=str(path)) from error
     if not head:
         raise UnsupportedFormat("is empty", place=str(path))
     kinds = (kind for magic, kind in _MAGIC.items() if head.startswith(magic))
-    kind = _archive(path) if head.startswith(b"PK") else next(kinds, "onnx")
-    if kind not in ("root", "onnx"):
+    if head.startswith(b"PK"):
+        kind = _archive(path)
+    elif head.lstrip().startswith(b"{") and b"learner" in head:  # JSON, and UBJSON alike
+        kind = "xgboost"
+    else:
+        kind = next(kinds, "onnx")
+    found = FORMATS[kind]
+    if kind != "root" and not found.module:
         raise UnsupportedFormat(
-            f"is {kind}, which is not read", place=str(path), remedy="Export the model to ONNX"
+            f"is {found.about}, which is not read", place=str(path), remedy=found.remedy
         )
     return kind
 
@@ -40,13 +86,31 @@ def _archive(path: Path) -> str:
     try:
         members = zipfile.ZipFile(path).namelist()
     except (OSError, zipfile.BadZipFile):
-        return "a damaged zip archive"
+        return "damaged"
     if "model.weights.h5" in members:
-        return "a .keras file"
+        return "keras"
     if any("/code/" in m for m in members):
-        return "a TorchScript file"
+        return "torchscript"
     if any("/models/" in m for m in members):
-        return "a torch.export .pt2 file"
+        return "pt2"
     if any(m.endswith("data.pkl") for m in members):
-        return "a torch.save file"
-    return "a zip archive"
+        return "torch"
+    return "zip"
+
+
+def frontend(kind: str) -> Any:
+    """The module that reads files of this kind."""
+    return import_module(f"{__name__}.{FORMATS[kind].module}")
+
+
+def options_for(kind: str, **given: Any) -> dict[str, Any]:
+    """The options that were given; `InputError` for one that means nothing for such files."""
+    found = FORMATS[kind]
+    options = {key: value for key, value in given.items() if value is not None}
+    for key in options:
+        if key not in found.options:
+            readers = sorted({f.about for f in FORMATS.values() if key in f.options})
+            raise InputError(
+                f"{key}= means nothing for {found.about}", remedy=f"It is for {', '.join(readers)}"
+            )
+    return options

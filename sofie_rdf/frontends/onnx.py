@@ -16,9 +16,10 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.frontends.onnx_functions import with_functions_inlined
 from sofie_rdf.frontends.onnx_proto import Source, open_model
-from sofie_rdf.frontends.onnx_scope import OnnxBuilder, Problems, Scope
+from sofie_rdf.frontends.onnx_scope import OnnxBuilder, Scope
 from sofie_rdf.frontends.onnx_sequences import declare_input, write_output
 from sofie_rdf.frontends.onnx_values import dtype_of, weights_of
+from sofie_rdf.frontends.problems import Problems
 from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import TensorType
@@ -26,7 +27,7 @@ from sofie_rdf.ir.types import TensorType
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Problems", "check", "read"]
+__all__ = ["check", "read"]
 
 OLDEST_OPSET = 1
 # What an axis without name or size is called where it is the first of an input: the batch.

@@ -30,6 +30,7 @@ from sofie_rdf.frontends.onnx_values import (
     dtype_of,
     weights_of,
 )
+from sofie_rdf.frontends.problems import Problems
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim, symbol, symbols_of
 from sofie_rdf.ir.graph import Graph, Origin
@@ -41,11 +42,7 @@ from sofie_rdf.ops.layout import Identity
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["BodyBuilder", "Inner", "OnnxBuilder", "Problems", "Scope"]
-
-
-class Problems(list[SofieError]):
-    """Where errors go when all of them are wanted and not only the first."""
+__all__ = ["BodyBuilder", "Inner", "OnnxBuilder", "Scope"]
 
 
 class Broken(SofieError):

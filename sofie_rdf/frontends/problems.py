@@ -1,0 +1,11 @@
+"""Where errors go when all of them are wanted and not only the first."""
+
+from __future__ import annotations
+
+from sofie_rdf.errors import SofieError
+
+__all__ = ["Problems"]
+
+
+class Problems(list[SofieError]):
+    """Everything that is wrong with a model; empty if there is nothing."""
