@@ -155,15 +155,19 @@ class Model:
 
         ``via`` chooses who writes: ``"uproot"`` (no ROOT needed) or ``"ROOT"``. Several models
         may live in one file, by name. Interrupted writing leaves the old file as it was.
+
+        The file has all that a macro needs, which has no Python; it is put into the list of what
+        macros may run (`sofie_rdf.runtime.trust`).
         """
+        from sofie_rdf.runtime import trust
+        from sofie_rdf.runtime.macro import macro_of
+
         named = Model(replace(self.graph, name=name or self.name), self.extras)
-        _backend(via).save(
-            named.graph,
-            path,
-            header=named.emission.header,
-            extras=self.extras,
-            overwrite=overwrite,
+        macro = macro_of(named.optimized, named.emission)
+        sha256 = _backend(via).save(
+            named.graph, path, extras=self.extras, macro=macro, overwrite=overwrite
         )
+        trust.trust(sha256, named.name)
 
     def emit(self, directory: FilePath = ".", *, standalone: bool = False) -> EmittedFiles:
         """Write ``NAME.hxx`` and ``NAME.dat``; a ``standalone`` header includes nothing of ours.

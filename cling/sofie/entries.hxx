@@ -17,6 +17,7 @@ struct Entries {
    void (*destroy)(void *handle);
    const char *(*call)(void *handle, const std::size_t *sizes, const void *const *in, void *const *out);
    const void *(*result)(void *handle, std::size_t index, std::size_t *shape);
+   void (*elements)(const std::size_t *sizes, std::size_t *in, std::size_t *out);
 };
 
 } // namespace sofie

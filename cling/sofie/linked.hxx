@@ -65,6 +65,17 @@ public:
          throw std::runtime_error(message);
    }
 
+   /// The elements of result number `index` of the last call, and how many they are.
+   const void *result(std::size_t index, std::size_t rank, std::size_t &count) const
+   {
+      std::vector<std::size_t> extents(rank + 1);
+      const void *const data = entries_->result(handle_, index, extents.data());
+      count = 1;
+      for (std::size_t i = 0; i < rank; ++i)
+         count *= extents[i];
+      return data;
+   }
+
    /// Copies result number `index` of the last call, whose size the data have decided.
    template <class Owned>
    void take(std::size_t index, Owned &to) const

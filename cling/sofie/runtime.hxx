@@ -75,10 +75,16 @@ struct EntryPoints {
       return Infer::result(static_cast<Handle *>(handle)->results, index, shape);
    }
 
+   /// How many elements each input must have and each output will have; 0 where the data decide.
+   static void elements(const std::size_t *sizes, std::size_t *in, std::size_t *out)
+   {
+      Infer::elements(sizes, in, out);
+   }
+
    /// All of them, for as long as the code is there.
    static const Entries *table()
    {
-      static const Entries entries = {&load, &open, &share, &unload, &create, &destroy, &call, &result};
+      static const Entries entries = {&load, &open, &share, &unload, &create, &destroy, &call, &result, &elements};
       return &entries;
    }
 };

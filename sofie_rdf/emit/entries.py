@@ -42,10 +42,26 @@ def entry_points(interface: Interface) -> Iterable[str]:
     yield "   {"
     yield f"      session.infer({', '.join(arguments)});"
     yield "   }"
+    yield from _elements(interface)
     yield "};"
     yield "using Entry = sofie::EntryPoints<Session, Weights, Infer>;"
     yield "inline const sofie::Entries *entries() { return Entry::table(); }"
     yield "#endif"
+
+
+def _elements(interface: Interface) -> Iterable[str]:
+    """How many elements the inputs and outputs have, as a function of the sizes."""
+    yield "   static void elements([[maybe_unused]] const std::size_t *sizes_,"
+    yield "                        [[maybe_unused]] std::size_t *in_,"
+    yield "                        [[maybe_unused]] std::size_t *out_)"
+    yield "   {"
+    for i, name in enumerate(interface.sizes.values()):
+        yield f"      [[maybe_unused]] const std::size_t {name} = sizes_[{i}];"
+    for direction, listed in (("in_", interface.inputs), ("out_", interface.outputs)):
+        for i, port in enumerate(listed):
+            elements = "0" if port.owned else interface.elements(port)
+            yield f"      {direction}[{i}] = {elements};"
+    yield "   }"
 
 
 def linked_session(namespace: str, default: str) -> Iterable[str]:

@@ -203,14 +203,15 @@ class Interface:
     def _call(self, vectors: Sequence[Port]) -> str:
         return ", ".join([*self.sizes.values(), *(p.data for p in vectors)])
 
-    def _elements(self, port: Port) -> str:
+    def elements(self, port: Port) -> str:
+        """The C++ expression for how many elements it has."""
         names = {s: f"static_cast<sofie::Size>({v})" for s, v in self.sizes.items()}
         elements = size(port.type.size, names)
         return elements if elements.isdigit() else f"static_cast<std::size_t>({elements})"
 
     def _into_vectors(self) -> Iterable[str]:
         for port in self.outputs:
-            begin = "" if port.owned else f"({self._elements(port)})"
+            begin = "" if port.owned else f"({self.elements(port)})"
             yield f"      {port.vector_type} {port.name}{begin};"
         ins = [p.name for p in self.inputs]
         outs = [p.data for p in self.outputs]
@@ -224,10 +225,10 @@ class Interface:
     def _checks(self) -> Iterable[str]:
         for port in self.inputs:
             message = f"{self.model}: input {port.value} has the wrong number of elements"
-            yield f"      if ({port.name}.size() != {self._elements(port)})"
+            yield f"      if ({port.name}.size() != {self.elements(port)})"
             yield f"         throw std::invalid_argument({string(message)});"
 
     def _resizes(self) -> Iterable[str]:
         for port in self.outputs:
             if not port.owned:
-                yield f"      {port.name}.resize({self._elements(port)});"
+                yield f"      {port.name}.resize({self.elements(port)});"

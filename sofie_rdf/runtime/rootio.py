@@ -1,4 +1,4 @@
-"""Graph <-> .root through ROOT alone: the files of `sofie_rdf.ir.rootfile`, without uproot."""
+"""Graph -> .root through ROOT: the files of `sofie_rdf.ir.rootfile`, written without uproot."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from sofie_rdf.errors import CorruptFile, MissingDependency, ModelError, SofieError
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.rootfile import Entry, Record, StoredModel
-from sofie_rdf.ir.types import Array
+from sofie_rdf.ir.record import (
+    Macro,
+    Record,
+    directory_name,
+    is_description,
+    sha256_of,
+    to_record,
+)
 
-__all__ = ["load", "names", "save"]
+__all__ = ["save"]
 
 # Algorithm 5 (zstd), level 3.
 _COMPRESSION = 503
-_LEAVES = {"data_f32": ("F", "Float_t", "float32"), "data_u8": ("b", "UChar_t", "uint8")}
+_STRING = ("TObjString",)
 _LONGEST_TEXT = 2**30
 
 
@@ -92,17 +96,6 @@ def _opened(root: Any, path: str | os.PathLike[str], place: str, mode: str) -> I
             raise ModelError("cannot be written: is the disk full?", place=place)
 
 
-@contextmanager
-def _reading(root: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The file, open; whatever C++ throws at a damaged one becomes CorruptFile.
-
-    ROOT itself may crash where the header of a tree is damaged; `rootfile.load` does not.
-    """
-    place = os.fspath(path)
-    with _quiet(root), rootfile.reading(place), _opened(root, path, place, "READ") as file:
-        yield file
-
-
 def _classes(directory: Any) -> dict[str, str]:
     """The names there, each with the class of its newest cycle."""
     found: dict[str, tuple[int, str]] = {}
@@ -129,88 +122,11 @@ def _object(directory: Any, name: str, classes: Sequence[str]) -> Any:
 def _description(file: Any, directory: str) -> str | None:
     """The text of ``model`` in this directory, if it holds a model."""
     inside = _object(file, directory, rootfile.DIRECTORIES)
-    held = _object(inside, "model", ("TObjString",)) if inside else None
+    held = _object(inside, "model", _STRING) if inside else None
     if held is None:
         return None
     text = str(held.GetString())
-    tree = _classes(inside).get("weights") == "TTree"
-    return text if tree or rootfile.is_description(text) else None
-
-
-def _models(file: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """The directories of the models with their texts; the classes of everything in the file."""
-    classes = _classes(file)
-    texts = rootfile.descriptions(classes, lambda directory: _description(file, directory))
-    return texts, classes
-
-
-def names(path: str | os.PathLike[str]) -> list[str]:
-    """The names of the models in a file, sorted; none for a ROOT file without any."""
-    root = _root()
-    with _reading(root, path) as file:
-        texts, _ = _models(file)
-    return sorted(rootfile.true_name(directory, text) for directory, text in texts.items())
-
-
-def load(path: str | os.PathLike[str], name: str | None = None) -> StoredModel:
-    """The model of that name, or the only one; as `sofie_rdf.ir.rootfile.load`."""
-    root, place = _root(), os.fspath(path)
-    with _reading(root, path) as file:
-        texts, classes = _models(file)
-        found = {rootfile.true_name(d, text): d for d, text in texts.items()}
-        directory = rootfile.choose(name, found, classes, place)
-        text = texts[directory]
-        within = rootfile.in_file(path, rootfile.true_name(directory, text))
-        entries = rootfile.tensor_entries(text, within)
-        inside = _object(file, directory, rootfile.DIRECTORIES)
-        rows = _rows(_object(inside, "weights", ("TTree",)), entries, within)
-    return rootfile.from_record(Record(text, rows), within)
-
-
-def _rows(tree: Any, entries: Sequence[Entry], place: str) -> list[Array]:
-    """The first entries of the tree, after making sure that it is as large as it must be."""
-    if not tree or tree.GetEntries() < len(entries):
-        raise CorruptFile("its weights are missing", place=place)
-    columns = {}
-    for branch in {entry.branch for entry in entries}:
-        longest = max(entry.length for entry in entries if entry.branch == branch)
-        columns[branch] = _Column(tree, branch, longest, place)
-    rows = [columns[entry.branch].read(entry) for entry in entries]
-    tree.ResetBranchAddresses()
-    return rows
-
-
-class _Column:
-    """One branch, read into a buffer that is as long as its longest entry can be."""
-
-    def __init__(self, tree: Any, branch: str, longest: int, place: str) -> None:
-        _, type_name, dtype = _LEAVES[branch]
-        self.place = place
-        self.branch = tree.GetBranch(branch)
-        leaf = self.branch.GetLeaf(branch) if self.branch else None
-        count = leaf.GetLeafCount() if leaf else None
-        if (
-            not leaf
-            or not count
-            or str(leaf.GetTypeName()) != type_name
-            or leaf.GetLenStatic() != 1
-        ):
-            raise CorruptFile(f"its branch {branch} is missing or damaged", place=place)
-        # ROOT writes no more than that many elements into the buffer.
-        most = int(count.GetMaximum())
-        if str(count.GetTypeName()) != "Int_t" or most != longest:
-            raise CorruptFile("its weights are not those of its description", place=place)
-        self.count = count
-        self.buffer: Array = np.zeros(max(most, 1), dtype)
-        tree.SetBranchAddress(branch, self.buffer)
-
-    def read(self, entry: Entry) -> Array:
-        self.branch.GetEntry(entry.entry)
-        if int(self.count.GetValue()) != entry.length:
-            thing = f"tensor {entry.name!r} is no {entry.dtype} of shape {entry.shape}"
-            raise CorruptFile(thing, place=self.place)
-        found: Array = self.buffer[: entry.length].copy()
-        return found
+    return text if is_description(text) or _classes(inside).get("weights") in _STRING else None
 
 
 def save(
@@ -218,29 +134,27 @@ def save(
     path: str | os.PathLike[str],
     *,
     name: str | None = None,
-    header: str = "",
     extras: Mapping[str, str] = MappingProxyType({}),
-    reference: Mapping[str, Array] = MappingProxyType({}),
+    macro: Macro = Macro(),  # noqa: B008
     overwrite: bool = True,
-) -> None:
+) -> str:
     """Put the model into a new or an existing file; as `sofie_rdf.ir.rootfile.save`."""
     root, place = _root(), os.fspath(path)
     stored = graph.name if name is None else name
-    record = rootfile.to_record(
-        graph, name=stored, header=header, extras=extras, reference=reference
-    )
+    record = to_record(graph, name=stored, extras=extras, macro=macro)
     with rootfile.replacing(path) as copy, _quiet(root):
         alone = True
         if copy.exists():
             alone = _may_write(root, copy, place, stored, overwrite=overwrite)
         mode = "RECREATE" if alone else "UPDATE"
         with rootfile.writing(path), _opened(root, copy, place, mode) as file:
-            _write(root, file, rootfile.directory_name(stored), record, place)
+            _write(root, file, directory_name(stored), record, place)
+    return sha256_of(record.json)
 
 
 def _may_write(root: Any, copy: Path, place: str, name: str, *, overwrite: bool) -> bool:
     """Whether nothing else is there than this model; ModelError if what is there must stay."""
-    directory = rootfile.directory_name(name)
+    directory = directory_name(name)
     try:
         with _opened(root, copy, place, "READ") as file:
             classes = _classes(file)
@@ -250,7 +164,7 @@ def _may_write(root: Any, copy: Path, place: str, name: str, *, overwrite: bool)
             alone = not classes or (model and len(classes) == 1)
             if alone and model:
                 inside = _object(file, directory, rootfile.DIRECTORIES)
-                alone = set(_classes(inside)) <= {"model", "weights"}
+                alone = all(map(rootfile.is_ours, _classes(inside)))
     except SofieError as error:
         thing = f"cannot be extended: {error.thing}"
         raise ModelError(thing, place=place, remedy="Choose another file") from error
@@ -266,41 +180,21 @@ def _write(root: Any, file: Any, directory: str, record: Record, place: str) -> 
         _clear(inside)
     else:
         inside = file.mkdir(directory)
-    written = inside.WriteTObject(root.TObjString(record.json), "model")
-    tree = _tree(root, inside, record.arrays, place)
-    written = written and inside.WriteTObject(tree, "weights", "Overwrite")
-    if not written:
-        raise ModelError("cannot be written: is the disk full?", place=place)
+    for key, content in rootfile.contents(record):
+        if not inside.WriteTObject(_tobjstring(root, content), key):
+            raise ModelError("cannot be written: is the disk full?", place=place)
     file.SetCompressionSettings(usual)
 
 
 def _clear(directory: Any) -> None:
-    """Remove the model there, and free its baskets."""
-    tree = _object(directory, "weights", ("TTree",))
-    if tree:
-        tree.Delete("all")
-    directory.Delete("weights;*")
-    directory.Delete("model;*")
+    """Remove the model there."""
+    for name in _classes(directory):
+        if rootfile.is_ours(name):
+            directory.Delete(f"{name};*")
 
 
-def _tree(root: Any, directory: Any, rows: Sequence[Array], place: str) -> Any:
-    """The tree with all entries filled, owned by the directory."""
-    directory.cd()
-    tree = root.TTree("weights", "tensors, one an entry")
-    tree.SetAutoSave(0)
-    counts: dict[str, Array] = {}
-    buffers: dict[str, Array] = {}
-    for branch, (code, _, dtype) in _LEAVES.items():
-        longest = max((row.size for row in rows if row.dtype == dtype), default=0)
-        counts[dtype], buffers[dtype] = np.zeros(1, np.int32), np.zeros(max(longest, 1), dtype)
-        tree.Branch(f"n{branch}", counts[dtype], f"n{branch}/I")
-        tree.Branch(branch, buffers[dtype], f"{branch}[n{branch}]/{code}")
-    for row in rows:
-        for dtype, count in counts.items():
-            count[0] = row.size if row.dtype == dtype else 0
-        buffers[str(row.dtype)][: row.size] = row
-        if tree.Fill() < 0:
-            raise ModelError("cannot be written: is the disk full?", place=place)
-    tree.FlushBaskets()
-    tree.ResetBranchAddresses()
-    return tree
+def _tobjstring(root: Any, content: bytes) -> Any:
+    """A TObjString of these bytes, which may be no text."""
+    made = root.TObjString("")
+    made.String().Append(root.TString(content, len(content)))
+    return made

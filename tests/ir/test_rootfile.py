@@ -11,11 +11,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import awkward
 import numpy as np
 import pytest
 import uproot
@@ -29,11 +29,12 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from sofie_rdf.ir import rootfile
+from sofie_rdf.ir import record, rootfile
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import REGISTRY, Operator, operator
+from sofie_rdf.ir.record import Macro, Record, Reference
 from sofie_rdf.ir.types import Array, DType, TensorType
 
 
@@ -112,20 +113,39 @@ def only_files(folder: Path, *names: str) -> None:
 # ---------------------------------------------------------------- round trips
 
 
+def macro(header: str = "struct S {};\n") -> Macro:
+    """What a macro needs; no macro is run here, so that it need not mean anything."""
+    x, y = np.arange(14, dtype=np.float32).reshape(2, 7), np.array([[1.5], [2.5]])
+    reference = Reference({"N": 2}, {"x": x, "flag": np.array(True)}, {"y": y}, {"y": y / 100})
+    return Macro(header, (special()[0], x), {"namespace": "S", "sizes": ["N"]}, reference)
+
+
 def test_a_model_comes_back_bit_for_bit(tmp_path: Path) -> None:
     path = tmp_path / "m.root"
     graph = model(*special())
     extras = {"inputs": '["a"]', "é/;": ""}
-    reference = {"x": np.arange(14, dtype=np.float32).reshape(2, 7), "flag": np.array(True)}
-    rootfile.save(graph, path, header="struct S {};\n", extras=extras, reference=reference)
+    sha256 = rootfile.save(graph, path, extras=extras, macro=macro())
     stored = rootfile.load(path)
     assert_same(stored.graph, graph)
-    assert stored.header == "struct S {};\n"
     assert dict(stored.extras) == extras
-    assert list(stored.reference) == list(reference)
-    for name, array in reference.items():
-        assert_equal_bits(stored.reference[name], array)
+    assert stored.sha256 == sha256
+    found, wanted = stored.macro, macro()
+    assert found.header == wanted.header
+    assert dict(found.interface) == dict(wanted.interface)
+    assert [t.tobytes() for t in found.tensors] == [t.tobytes() for t in wanted.tensors]
+    assert dict(found.reference.sizes) == {"N": 2}
+    for part in ("inputs", "outputs", "bounds"):
+        arrays = getattr(wanted.reference, part)
+        assert list(getattr(found.reference, part)) == list(arrays)
+        for name, array in arrays.items():
+            assert_equal_bits(getattr(found.reference, part)[name], array)
     only_files(tmp_path, "m.root")
+
+
+def test_equal_tensors_are_stored_once() -> None:
+    array = np.arange(1000, dtype=np.float32)
+    stored = record.to_record(model(array, array.copy()), macro=Macro(tensors=(array,)))
+    assert len(stored.weights) == -(-array.nbytes // 64) * 64
 
 
 ARRAYS: st.SearchStrategy[Array] = st.builds(
@@ -145,7 +165,7 @@ ARRAYS: st.SearchStrategy[Array] = st.builds(
 @given(st.lists(ARRAYS, max_size=6))
 def test_any_arrays_come_back(arrays: list[Array]) -> None:
     graph = model(*arrays)
-    assert_same(rootfile.from_record(rootfile.to_record(graph), "there").graph, graph)
+    assert_same(record.from_record(record.to_record(graph), "there").graph, graph)
 
 
 def test_large_weights_are_fast(tmp_path: Path) -> None:
@@ -185,7 +205,7 @@ def test_the_name_is_that_of_the_graph(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=6, unique=True))
 def test_directory_names_are_injective_and_safe(given: list[str]) -> None:
-    directories = {rootfile.directory_name(name) for name in given}
+    directories = {record.directory_name(name) for name in given}
     assert len(directories) == len(given)
     for directory in directories:
         assert set(directory) <= set("%~_.-") | set(map(chr, range(48, 58))) | {
@@ -222,9 +242,9 @@ def test_any_name_is_a_name(tmp_path: Path, name: str) -> None:
 
 
 def test_a_directory_cannot_climb() -> None:
-    assert rootfile.directory_name("..") == "%2E."
-    assert rootfile.directory_name(".") == "%2E"
-    assert rootfile.directory_name("a.b/../c") == "a.b%2F..%2Fc"
+    assert record.directory_name("..") == "%2E."
+    assert record.directory_name(".") == "%2E"
+    assert record.directory_name("a.b/../c") == "a.b%2F..%2Fc"
 
 
 def test_long_names_that_begin_alike_differ(tmp_path: Path) -> None:
@@ -257,48 +277,67 @@ def test_any_path_is_a_path(tmp_path: Path, name: str) -> None:
     only_files(path.parent, name)
 
 
-def test_the_layout_is_as_documented(tmp_path: Path) -> None:
+def test_the_layout_is_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     path = tmp_path / "m.root"
     arrays: list[Array] = [
         np.array([1, 2], np.float32),
         np.array([3], np.int64),
         np.zeros(200_000, np.float32),
     ]
-    rootfile.save(model(*arrays), path, header="h", extras={"k": "v"})
+    given = Macro("h é", (arrays[1],), {"sizes": []})
+    rootfile.save(model(*arrays), path, extras={"k": "v"}, macro=given)
     with uproot.open(path) as file:
         assert file.classnames() == {
             "higgs;1": "TDirectory",
             "higgs/model;1": "TObjString",
-            "higgs/weights;1": "TTree",
+            "higgs/header;1": "TObjString",
+            "higgs/weights;1": "TObjString",
         }
-        document = json.loads(file["higgs/model"])
-        tree = file["higgs/weights"]
-        assert tree.typenames()["data_f32"] == "float[]"
-        assert tree.typenames()["data_u8"] == "uint8_t[]"
+        text = str(file["higgs/model"])
+        assert str(file["higgs/header"]) == "h é"
+        weights = str(file["higgs/weights"]).encode("utf-8", "surrogateescape")
         assert path.stat().st_size < 50_000
         assert b"ZS\x01" in path.read_bytes()
-        assert tree["data_f32"].array()[:2].tolist() == [[1, 2], []]
-        assert tree["data_u8"].array().tolist() == [[], [3, 0, 0, 0, 0, 0, 0, 0], []]
-    assert document.pop("sha256") == checksum(document, *arrays)
+    content = b"".join(a.tobytes().ljust(-(-a.nbytes // 64) * 64, b"\0") for a in arrays)
+    assert weights == content
+    body, seal = text[:-77], text[-77:]
+    assert seal == f',"sha256":"{hashlib.sha256(body.encode()).hexdigest()}"}}'
+    document = json.loads(text)
+    del document["sha256"]
     assert document.pop("writer").startswith("sofie_rdf")
     assert document.pop("graph") == str(model(*arrays))
     assert document == {
-        "format": 1,
+        "date": "2023-11-14T22:13:20+00:00",
+        "format": 2,
         "name": "higgs",
-        "header": "h",
+        "header": {"bytes": 4, "sha256": hashlib.sha256("h é".encode()).hexdigest()},
+        "weights": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
         "extras": {"k": "v"},
         "tensors": [
-            {"name": "c/0", "dtype": "float32", "shape": [2], "entry": 0},
-            {"name": "c/1", "dtype": "int64", "shape": [1], "entry": 1},
-            {"name": "c/2", "dtype": "float32", "shape": [200_000], "entry": 2},
+            {"name": "c/0", "dtype": "float32", "shape": [2], "offset": 0},
+            {"name": "c/1", "dtype": "int64", "shape": [1], "offset": 64},
+            {"name": "c/2", "dtype": "float32", "shape": [200_000], "offset": 128},
         ],
-        "reference": [],
+        "program": [[64, 8]],
+        "interface": {"sizes": []},
+        "reference": {"sizes": {}, "inputs": [], "outputs": [], "bounds": []},
     }
 
 
-def checksum(document: Mapping[str, Any], *arrays: Array) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode() + b"".join(a.tobytes() for a in arrays)).hexdigest()
+def test_long_weights_are_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rootfile, "CHUNK", 100)
+    path = tmp_path / "m.root"
+    graph = model(np.arange(100, dtype=np.float32), *special())
+    rootfile.save(graph, path)
+    assert_same(rootfile.load(path).graph, graph)
+    with uproot.open(path) as file:
+        pieces = [k for k in file["higgs"].keys(cycle=False) if k.startswith("weights")]
+    assert len(pieces) > 3
+    rootfile.save(model(np.array([1], np.float32)), path, name="other")
+    rootfile.save(model(np.array([1], np.float32)), path)
+    with uproot.open(path) as file:
+        assert sorted(file["higgs"].keys(cycle=False)) == ["header", "model", "weights"]
 
 
 # ---------------------------------------------------------------- what is there already
@@ -338,7 +377,7 @@ def test_an_analysis_file_keeps_everything(tmp_path: Path) -> None:
                 assert_same(rootfile.load(path, known).graph, graph)
     assert rootfile.names(path) == ["one", "two"]
     with uproot.open(path) as file:
-        assert sorted(file["one"].keys()) == ["model;1", "weights;1"]
+        assert sorted(file["one"].keys()) == ["header;1", "model;1", "weights;1"]
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
@@ -397,14 +436,8 @@ def test_a_model_whose_directory_was_renamed_has_the_new_name(tmp_path: Path) ->
     path, copy = tmp_path / "m.root", tmp_path / "c.root"
     rootfile.save(model(np.array([1, 2], np.float32), np.array([3], np.int8)), path)
     with uproot.open(path) as file, uproot.recreate(copy) as other:
-        other["renamed/model"] = str(file["higgs/model"])
-        tree = other.mktree(
-            "renamed/weights", {"data_f32": "var * float32", "data_u8": "var * uint8"}
-        )
-        arrays = {b: file["higgs/weights"][b].array() for b in ("data_f32", "data_u8")}
-        tree.extend(arrays)
-        # As hadd does with two files that have the same model.
-        tree.extend(arrays)
+        for part in ("model", "header", "weights"):
+            other[f"renamed/{part}"] = str(file[f"higgs/{part}"])
     assert rootfile.names(copy) == ["renamed"]
     assert_same(
         rootfile.load(copy, "renamed").graph,
@@ -448,10 +481,15 @@ def test_an_exception_leaves_all_as_it_was(
         analysis_file(path)
     before = path.read_bytes() if existing else b""
 
-    def fail(*_: object) -> None:
-        raise error("in the middle")
+    string, written = rootfile._tobjstring, []
 
-    monkeypatch.setattr(rootfile, "_fill", fail)
+    def fail(content: bytes) -> Any:
+        written.append(content)
+        if len(written) == 2:
+            raise error("in the middle")
+        return string(content)
+
+    monkeypatch.setattr(rootfile, "_tobjstring", fail)
     expected = error if error is KeyboardInterrupt else ModelError
     with pytest.raises(expected):
         rootfile.save(model(np.zeros(10)), path)
@@ -480,15 +518,17 @@ def test_a_full_disk_leaves_all_as_it_was(tmp_path: Path, limit: int) -> None:
 KILLED = """
 import os, signal, sys
 import numpy as np
-from sofie_rdf.ir import rootfile
+from sofie_rdf.ir import record, rootfile
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.types import DType, TensorType
 
-fill = rootfile._fill
-def killed(*arguments):
-    fill(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-rootfile._fill = killed
+string, written = rootfile._tobjstring, []
+def killed(content):
+    written.append(content)
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return string(content)
+rootfile._tobjstring = killed
 build = Builder("m")
 build.input("x", TensorType(DType.FLOAT32, (1,)))
 build.constant(np.zeros(1000), "c")
@@ -569,7 +609,9 @@ def test_a_graph_that_cannot_be_stored_is_refused_before_anything_is_written(
     with pytest.raises(ModelError, match="extras maps strings"):
         rootfile.save(model(), path, extras={"a": 1})  # type: ignore[dict-item]
     with pytest.raises(ModelError, match="element type complex128"):
-        rootfile.save(model(), path, reference={"z": np.zeros(1, complex)})
+        rootfile.save(
+            model(), path, macro=Macro(reference=Reference(inputs={"z": np.zeros(1, complex)}))
+        )
     only_files(tmp_path)
 
 
@@ -606,13 +648,10 @@ def test_a_header_of_zeros_is_corrupt(tmp_path: Path) -> None:
 
 
 def test_a_bool_is_zero_or_one() -> None:
-    record = rootfile.to_record(model(np.array([True, False])))
-    document = json.loads(record.json)
-    del document["sha256"]
-    rows: list[Array] = [np.array([1, 2], np.uint8)]
-    document["sha256"] = checksum(document, *rows)
+    stored = record.to_record(model(np.array([True, False])))
+    wrong = b"\1\2".ljust(64, b"\0")
     with pytest.raises(CorruptFile, match="no bool"):
-        rootfile.from_record(rootfile.Record(json.dumps(document), rows), "there")
+        record.from_record(resealed(stored, weights=wrong), "there")
 
 
 def test_other_files_are_no_root_files(tmp_path: Path) -> None:
@@ -629,25 +668,36 @@ def test_other_files_are_no_root_files(tmp_path: Path) -> None:
 Document = dict[str, Any]
 
 
-def write_raw(path: Path, text: str, rows: list[Array]) -> None:
+def resealed(
+    stored: Record, change: Callable[[Document], Any] = lambda _: None, weights: bytes = b""
+) -> Record:
+    """The record with other contents, and checksums that say that all is well."""
+    document = json.loads(stored.json)
+    del document["sha256"]
+    weights = weights or stored.weights
+    digest = hashlib.sha256(weights).hexdigest()
+    document["weights"] = {"bytes": len(weights), "sha256": digest}
+    change(document)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))[:-1]
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    return Record(f'{text},"sha256":"{seal}"}}', weights, stored.header)
+
+
+def write_raw(path: Path, stored: Record) -> None:
     with uproot.recreate(path) as file:
-        file["higgs/model"] = text
-        tree = file.mktree("higgs/weights", {"data_f32": "var * float32", "data_u8": "var * uint8"})
-        columns = {
-            branch: awkward.values_astype(
-                awkward.Array([r.tolist() if r.dtype == dtype else [] for r in rows]), dtype
-            )
-            for branch, dtype in {"data_f32": np.float32, "data_u8": np.uint8}.items()
-        }
-        if rows:
-            tree.extend(columns)
+        file["higgs/model"] = stored.json
+        file["higgs/weights"] = stored.weights.decode("utf-8", "surrogateescape")
+        file["higgs/header"] = stored.header
 
 
-ROWS: list[Array] = [
-    np.array([1, 2, 3, 4, 5, 6], np.float32),
-    np.array([7, 8], np.int64).view(np.uint8),
+GRAPH_ARRAYS: list[Array] = [
+    np.array([[1, 2, 3], [4, 5, 6]], np.float32),
+    np.array([7, 8], np.int64),
 ]
-GRAPH_ARRAYS: list[Array] = [ROWS[0].reshape(2, 3), ROWS[1].view(np.int64)]
+
+
+def sample(**more: Any) -> Record:
+    return record.to_record(model(*GRAPH_ARRAYS), macro=macro(**more))
 
 
 def _change(**values: Any) -> Callable[[Document], None]:
@@ -659,13 +709,13 @@ def _tensor(index: int, **values: Any) -> Callable[[Document], None]:
 
 
 LIES: dict[str, Callable[[Document], Any]] = {
-    "entry taken": _tensor(0, entry=1),
-    "entry beyond": _tensor(1, entry=2),
-    "entry negative": _tensor(1, entry=-1),
-    "entry huge": _tensor(1, entry=2**62),
-    "entry no number": _tensor(1, entry="1"),
-    "entry true": _tensor(1, entry=True),
-    "entries swapped": lambda d: (_tensor(0, entry=1)(d), _tensor(1, entry=0)(d)),
+    "offset odd": _tensor(0, offset=1),
+    "offset beyond": _tensor(1, offset=2**20),
+    "offset at the end": lambda d: _tensor(1, offset=d["weights"]["bytes"])(d),
+    "offset negative": _tensor(1, offset=-1),
+    "offset huge": _tensor(1, offset=2**62),
+    "offset no number": _tensor(1, offset="1"),
+    "offset true": _tensor(1, offset=True),
     "shape shorter": _tensor(0, shape=[2, 2]),
     "shape other": _tensor(0, shape=[3, 2]),
     "shape negative": _tensor(0, shape=[-2, -3]),
@@ -676,7 +726,6 @@ LIES: dict[str, Callable[[Document], Any]] = {
     "shape no list": _tensor(0, shape=6),
     "shape of floats": _tensor(0, shape=[2.0, 3.0]),
     "dtype other": _tensor(0, dtype="float64"),
-    "dtype of same size": _tensor(1, dtype="float64"),
     "dtype bytes": _tensor(1, dtype="uint8", shape=[16]),
     "dtype bool": _tensor(1, dtype="bool", shape=[16]),
     "dtype unknown": _tensor(0, dtype="float16"),
@@ -686,14 +735,21 @@ LIES: dict[str, Callable[[Document], Any]] = {
     "name missing": lambda d: d["tensors"][0].pop("name"),
     "tensor missing": lambda d: d["tensors"].pop(),
     "tensor extra": lambda d: d["tensors"].append(
-        {"name": "c/2", "dtype": "float32", "shape": [], "entry": 2}
+        {"name": "c/2", "dtype": "float32", "shape": [], "offset": 0}
     ),
     "tensor is number": lambda d: d["tensors"].append(1),
     "no table": _change(tensors=None),
     "table is object": _change(tensors={}),
-    "reference lies": _change(
-        reference=[{"name": "x", "dtype": "float32", "shape": [6], "entry": 0}]
-    ),
+    "no reference": _change(reference=[]),
+    "reference beyond": lambda d: d["reference"]["inputs"][0].update(shape=[2**20]),
+    "sizes of text": lambda d: d["reference"].update(sizes={"N": "2"}),
+    "program beyond": _change(program=[[0, 2**40]]),
+    "program odd": _change(program=[[8, 8]]),
+    "program of text": _change(program=[["0", 8]]),
+    "program of three": _change(program=[[0, 8, 8]]),
+    "interface is list": _change(interface=[]),
+    "weights longer": lambda d: d["weights"].update(bytes=2**40),
+    "weights of others": lambda d: d["weights"].update(sha256="0" * 64),
     "no graph": lambda d: d.pop("graph"),
     "other graph": _change(graph="model higgs\n"),
     "graph is number": _change(graph=1),
@@ -707,54 +763,64 @@ LIES: dict[str, Callable[[Document], Any]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_description_that_lies_is_corrupt(tmp_path: Path, lie: str) -> None:
-    document = json.loads(rootfile.to_record(model(*GRAPH_ARRAYS)).json)
-    LIES[lie](document)
-    del document["sha256"]
-    document["sha256"] = checksum(document, *ROWS)
+    stored = resealed(sample(), LIES[lie])
     path = tmp_path / "m.root"
-    write_raw(path, json.dumps(document), ROWS)
-    with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs'"):
+    write_raw(path, stored)
+    with pytest.raises((CorruptFile, UnsupportedFormat), match=r"m\.root: model 'higgs'"):
         rootfile.load(path)
-    with pytest.raises(CorruptFile, match=r"^there"):
-        rootfile.from_record(rootfile.Record(json.dumps(document), ROWS), "there")
+    with pytest.raises((CorruptFile, UnsupportedFormat), match=r"^there"):
+        record.from_record(stored, "there")
 
 
 def test_the_raw_file_without_a_lie_is_right(tmp_path: Path) -> None:
-    record = rootfile.to_record(model(*GRAPH_ARRAYS))
-    write_raw(tmp_path / "m.root", record.json, ROWS)
+    write_raw(tmp_path / "m.root", resealed(sample()))
     assert_same(rootfile.load(tmp_path / "m.root").graph, model(*GRAPH_ARRAYS))
 
 
-@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS[::-1], [ROWS[0], ROWS[1][:8]],
-                                  [ROWS[0] + 1, ROWS[1]]])  # fmt: skip
-def test_weights_that_lie_are_corrupt(tmp_path: Path, rows: list[Array]) -> None:
-    write_raw(tmp_path / "m.root", rootfile.to_record(model(*GRAPH_ARRAYS)).json, rows)
-    with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs'"):
+@pytest.mark.parametrize("part", ["weights", "header"])
+def test_changed_parts_are_corrupt(tmp_path: Path, part: str) -> None:
+    stored = sample()
+    for changed in (b"", b"x", stored.weights[:-1], stored.weights + b"\0", stored.weights[::-1]):
+        value = changed if part == "weights" else changed.hex()
+        write_raw(tmp_path / "m.root", replace(stored, **{part: value}))
+        with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs'"):
+            rootfile.load(tmp_path / "m.root")
+
+
+@pytest.mark.parametrize("part", ["weights", "header"])
+def test_missing_parts_are_corrupt(tmp_path: Path, part: str) -> None:
+    write_raw(tmp_path / "m.root", sample())
+    with uproot.update(tmp_path / "m.root") as file:
+        del file["higgs"][f"{part};1"]
+    with pytest.raises(CorruptFile, match="missing"):
         rootfile.load(tmp_path / "m.root")
 
 
-@pytest.mark.parametrize("text", ["", "hello", "[]", "1", "{}", "[" * 100_000, '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "hello", "[]", "1", "{}", "[" * 100_000, '{"format": 2}'])
 def test_a_description_that_is_none_is_corrupt(tmp_path: Path, text: str) -> None:
-    write_raw(tmp_path / "m.root", text, ROWS)
+    write_raw(tmp_path / "m.root", replace(sample(), json=text))
     with pytest.raises(CorruptFile):
         rootfile.load(tmp_path / "m.root")
 
 
 def test_a_model_of_the_future_says_so(tmp_path: Path) -> None:
     path = tmp_path / "m.root"
-    write_raw(path, json.dumps({"format": 2, "weights": "elsewhere"}), ROWS)
+    write_raw(path, replace(sample(), json=json.dumps({"format": 3, "weights": "elsewhere"})))
     with pytest.raises(UnsupportedFormat) as caught:
         rootfile.load(path)
-    wanted = "was written by a newer sofie_rdf (format 2; this one reads 1): upgrade"
+    wanted = "was written by a newer sofie_rdf (format 3; this one reads 2): upgrade"
     assert caught.value.thing == wanted
     assert rootfile.names(path) == ["higgs"]
 
 
-@pytest.mark.parametrize("key", ["header", "name", "writer", "graph", "extras"])
+@pytest.mark.parametrize("key", ["date", "name", "writer", "graph", "extras", "interface"])
 def test_the_checksum_covers_everything(tmp_path: Path, key: str) -> None:
-    document = json.loads(rootfile.to_record(model(*GRAPH_ARRAYS), header="int i;").json)
-    document[key] = {"a": "b"} if key == "extras" else document[key] + " "
-    write_raw(tmp_path / "m.root", json.dumps(document), ROWS)
+    stored = sample()
+    document = json.loads(stored.json)
+    seal = document.pop("sha256")
+    document[key] = {"a": "b"} if isinstance(document[key], dict) else document[key] + " "
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))[:-1]
+    write_raw(tmp_path / "m.root", replace(stored, json=f'{text},"sha256":"{seal}"}}'))
     with pytest.raises(CorruptFile, match="the checksum is wrong"):
         rootfile.load(tmp_path / "m.root")
 
@@ -779,7 +845,7 @@ def load_damaged(path: Path, content: bytes, wanted: Graph) -> None:
         assert type(error) in (CorruptFile, UnsupportedFormat) or "no model" in str(error)  # noqa: PT017
     else:
         assert_same(found.graph, wanted)
-        assert found.header == "int i;"
+        assert found.macro.header == "int i;"
     assert time.process_time() - began < 10
 
 
@@ -787,7 +853,7 @@ def load_damaged(path: Path, content: bytes, wanted: Graph) -> None:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     REGISTRY.update(_OPERATORS)
     path = tmp_path_factory.mktemp("sound") / "m.root"
-    rootfile.save(model(*special()), path, header="int i;")
+    rootfile.save(model(*special()), path, macro=macro("int i;"))
     return path.read_bytes()
 
 

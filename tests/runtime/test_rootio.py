@@ -1,4 +1,4 @@
-"""Models in .root files, by ROOT: the same files as those of uproot, and the same guarantees."""
+"""Models in .root files, by ROOT: written as by uproot, and read in C++ as macros do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,14 +17,16 @@ import numpy as np
 import pytest
 import uproot
 
-from sofie_rdf.errors import CorruptFile, MissingDependency, ModelError, UnsupportedFormat
+from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import REGISTRY, Operator, operator
+from sofie_rdf.ir.record import Macro
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.runtime import rootio
+from sofie_rdf.runtime.interpreter import declare
 
 ROOT = pytest.importorskip("ROOT")
 
@@ -39,7 +43,6 @@ _OPERATORS = {key: REGISTRY.pop(key) for key in list(REGISTRY) if key[0] == "tes
 BACKENDS: list[ModuleType] = [rootfile, rootio]
 backends = pytest.mark.parametrize("backend", BACKENDS, ids=["uproot", "ROOT"])
 writers = pytest.mark.parametrize("writer", BACKENDS, ids=["by-uproot", "by-ROOT"])
-readers = pytest.mark.parametrize("reader", BACKENDS, ids=["to-uproot", "to-ROOT"])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -90,6 +93,27 @@ def assert_equal_bits(found: Array, wanted: Array) -> None:
     assert not found.flags.writeable
 
 
+@cache
+def _reader() -> Any:
+    """What a macro reads models with."""
+    declare('#include "sofie/rdf/stored.hxx"\n')
+    return ROOT.sofie.StoredModels
+
+
+def macro_reads(path: Path, name: str = "") -> Any:
+    """The model as C++ reads it, in a process of many tests."""
+    return _reader()(str(path)).model(name)
+
+
+def assert_stored(path: Path, graph: Graph, name: str = "") -> None:
+    """The model is in the file, for Python and for macros."""
+    stored = rootfile.load(path, name or None)
+    assert_same(stored.graph, graph)
+    found = macro_reads(path, name)
+    assert str(found.sha256) == stored.sha256
+    assert str(found.header) == stored.macro.header
+
+
 def only_files(folder: Path, *names: str) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
 
@@ -98,46 +122,35 @@ def only_files(folder: Path, *names: str) -> None:
 
 
 @writers
-@readers
-def test_a_model_comes_back_bit_for_bit(
-    tmp_path: Path, writer: ModuleType, reader: ModuleType
-) -> None:
+def test_a_model_comes_back_bit_for_bit(tmp_path: Path, writer: ModuleType) -> None:
     path = tmp_path / "m.root"
     graph = model(*special())
-    reference = {"x": np.arange(14, dtype=np.float32).reshape(2, 7), "n": np.array(5)}
-    writer.save(graph, path, header="struct S {};\n" * 999, extras={"é": "ü"}, reference=reference)
-    stored = reader.load(path)
-    assert_same(stored.graph, graph)
-    assert stored.header == "struct S {};\n" * 999
+    macro = Macro("struct S {};\n" * 999, special(), {"sizes": []})
+    sha256 = writer.save(graph, path, extras={"é": "ü"}, macro=macro)
+    assert_stored(path, graph)
+    stored = rootfile.load(path)
+    assert stored.macro.header == macro.header
+    assert [t.tobytes() for t in stored.macro.tensors] == [t.tobytes() for t in macro.tensors]
     assert dict(stored.extras) == {"é": "ü"}
-    assert list(stored.reference) == list(reference)
-    for name, array in reference.items():
-        assert_equal_bits(stored.reference[name], array)
-    assert reader.names(path) == ["higgs"]
+    assert stored.sha256 == sha256
     only_files(tmp_path, "m.root")
 
 
 @writers
-@readers
 @pytest.mark.parametrize("arrays", [[], [np.zeros(0)], [np.zeros((0, 2), np.float32)]], ids=len)
-def test_models_without_elements(
-    tmp_path: Path, writer: ModuleType, reader: ModuleType, arrays: list[Array]
-) -> None:
+def test_models_without_elements(tmp_path: Path, writer: ModuleType, arrays: list[Array]) -> None:
     writer.save(model(*arrays), tmp_path / "m.root")
-    assert_same(reader.load(tmp_path / "m.root").graph, model(*arrays))
+    assert_stored(tmp_path / "m.root", model(*arrays))
 
 
 @writers
-@readers
 @pytest.mark.parametrize("name", ["a b/c;1", "..", "é\n", "x" * 500, "weights"], ids=ascii)
-def test_any_name_is_a_name(
-    tmp_path: Path, writer: ModuleType, reader: ModuleType, name: str
-) -> None:
+def test_any_name_is_a_name(tmp_path: Path, writer: ModuleType, name: str) -> None:
     path = tmp_path / "m.root"
     writer.save(model(np.array([1], np.int8)), path, name="other")
     writer.save(model(np.array([2], np.int8)), path, name=name)
-    assert reader.names(path) == sorted(["other", name])
-    assert_same(reader.load(path, name).graph, model(np.array([2], np.int8)))
+    assert rootfile.names(path) == sorted(["other", name])
+    assert_stored(path, model(np.array([2], np.int8)), name)
 
 
 @pytest.mark.parametrize("name", ["a:b.root", "a#b.root", "a?b=c.root", "$HOME.root", "~", "é.xml"])
@@ -146,14 +159,14 @@ def test_any_path_is_a_path(tmp_path: Path, name: str) -> None:
     path.parent.mkdir()
     for _ in range(2):
         rootio.save(model(np.array([1], np.int8)), path)
-        assert_same(rootio.load(str(path)).graph, model(np.array([1], np.int8)))
-        assert rootfile.names(path) == ["higgs"]
+        assert_same(rootfile.load(path).graph, model(np.array([1], np.int8)))
     only_files(path.parent, name)
 
 
-def test_both_write_the_same_layout(tmp_path: Path) -> None:
+def test_both_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     graph = model(np.zeros(200_000, np.float32), np.array([1], np.int8))
-    trees, texts = [], []
+    found = []
     for backend in BACKENDS:
         path = tmp_path / "m.root"
         backend.save(graph, path)
@@ -161,13 +174,19 @@ def test_both_write_the_same_layout(tmp_path: Path) -> None:
         assert b"ZS\x01" in path.read_bytes()
         assert b"XZ" not in path.read_bytes()
         with uproot.open(path) as file:
-            texts.append(json.loads(file["higgs/model"]))
-            trees.append((file["higgs/weights"].typenames(), file["higgs/weights"].title))
-        frame = ROOT.RDataFrame("higgs/weights", str(path))
-        assert frame.Sum("ndata_f32").GetValue() == 200_000
-        assert frame.Sum("data_u8").GetValue() == 1
-    assert trees[0] == trees[1]
-    assert texts[0] == texts[1]
+            found.append({k: (file["higgs"].classname_of(k), file["higgs"][k]) for k in PARTS})
+    assert found[0] == found[1]
+
+
+PARTS = ("model", "header", "weights")
+
+
+def test_long_weights_are_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rootfile, "CHUNK", 2**20)
+    for backend in BACKENDS:
+        graph = model(np.random.default_rng(1).standard_normal(300_000))
+        backend.save(graph, tmp_path / "m.root")
+        assert_same(rootfile.load(tmp_path / "m.root").graph, graph)
 
 
 def test_large_weights_are_fast(tmp_path: Path) -> None:
@@ -178,12 +197,11 @@ def test_large_weights_are_fast(tmp_path: Path) -> None:
     began = time.perf_counter()
     rootio.save(graph, path)
     saved = time.perf_counter()
-    back = rootio.load(path).graph
+    assert str(macro_reads(path).sha256) == rootfile.load(path).sha256
     loaded = time.perf_counter()
-    assert_same(back, graph)
-    # 47 MB take 0.4 s and 0.2 s on a free core.
+    # 47 MB take 0.6 s and 1.1 s on a free core.
     assert saved - began < 8
-    assert loaded - saved < 4
+    assert loaded - saved < 12
 
 
 # ---------------------------------------------------------------- what is there already
@@ -255,10 +273,9 @@ def test_an_analysis_file_keeps_everything(tmp_path: Path) -> None:
                 assert_analysis_unharmed(path)
             root_adds(path, f"h{turn}{number}")
             assert_analysis_unharmed(path)
-            for reader in BACKENDS:
-                assert reader.names(path) == ["one", "two"]
-                for name, graph in wanted.items():
-                    assert_same(reader.load(path, name).graph, graph)
+            assert rootfile.names(path) == ["one", "two"]
+            for name, graph in wanted.items():
+                assert_stored(path, graph, name)
     file = ROOT.TFile(str(path))
     assert [file.Get(f"h{n}").GetBinContent(5000) for n in ("00", "01", "10", "11")] == [1850] * 4
     file.Close()
@@ -272,8 +289,7 @@ def test_saving_again_replaces_and_frees_the_space(tmp_path: Path) -> None:
     for turn in range(4):
         graph = model(rng.standard_normal(100_000), np.array([turn], np.int8))
         rootio.save(graph, path)
-        assert_same(rootio.load(path).graph, graph)
-        assert_same(rootfile.load(path).graph, graph)
+        assert_stored(path, graph)
         sizes.append(path.stat().st_size)
     assert sizes[-1] < sizes[0] * 1.5
 
@@ -287,7 +303,7 @@ def test_saving_again_can_be_refused(tmp_path: Path, writer: ModuleType) -> None
         rootio.save(model(np.array([2], np.int8)), path, overwrite=False)
     assert path.read_bytes() == before
     rootio.save(model(np.array([2], np.int8)), path)
-    assert_same(writer.load(path).graph, model(np.array([2], np.int8)))
+    assert_stored(path, model(np.array([2], np.int8)))
 
 
 @pytest.mark.parametrize("name", ["Events", "c", "ntuple", "sub"])
@@ -298,8 +314,8 @@ def test_what_is_no_model_is_not_overwritten(tmp_path: Path, name: str) -> None:
     for backend in BACKENDS:
         with pytest.raises(ModelError, match=rf"'{name}' is a \S+ there, and no model"):
             backend.save(model(), path, name=name)
-        with pytest.raises(ModelError, match=rf"no model '{name}'. It has none"):
-            backend.load(path, name)
+    with pytest.raises(ModelError, match=rf"no model '{name}'. It has none"):
+        rootfile.load(path, name)
     assert path.read_bytes() == before
     only_files(tmp_path, "a.root")
 
@@ -317,11 +333,9 @@ def test_files_that_root_emptied(
     file.Delete("h;*")
     file.Close()
     backend.save(model(np.array([1], np.int8)), path)
-    for reader in BACKENDS:
-        assert_same(reader.load(path).graph, model(np.array([1], np.int8)))
+    assert_stored(path, model(np.array([1], np.int8)))
     root_adds(path, "h")
-    for reader in BACKENDS:
-        assert_same(reader.load(path).graph, model(np.array([1], np.int8)))
+    assert_stored(path, model(np.array([1], np.int8)))
 
 
 @backends
@@ -344,8 +358,7 @@ def test_files_with_holes(
             file.Close()
         graph = model(np.array([length]))
         backend.save(graph, path)
-        for reader in BACKENDS:
-            assert_same(reader.load(path).graph, graph)
+        assert_stored(path, graph)
         file = ROOT.TFile(str(path))
         assert [file.Get(f"p{i}").GetVal() for i in (0, 1, 4, 5)] == [0, 1, 4, 5]
         file.Close()
@@ -358,7 +371,9 @@ def test_an_rntuple_is_no_description(tmp_path: Path, backend: ModuleType) -> No
         file.mkdir("higgs").mkrntuple("model", {"x": np.float32})
         file.mkrntuple("weights", {"x": np.float32})
     # ROOT crashes if it reads such a key.
-    assert backend.names(path) == []
+    assert rootfile.names(path) == []
+    with pytest.raises(ROOT.std.runtime_error, match="holds no model"):
+        macro_reads(path)
     with pytest.raises(ModelError, match="'higgs' is a TDirectory"):
         backend.save(model(), path)
 
@@ -371,8 +386,7 @@ def test_merged_files_still_have_the_model(tmp_path: Path) -> None:
         root_adds(tmp_path / name, "h")
         merger.AddFile(str(tmp_path / name), False)
     assert merger.Merge()
-    for reader in BACKENDS:
-        assert_same(reader.load(tmp_path / "all.root").graph, model(*special()))
+    assert_stored(tmp_path / "all.root", model(*special()))
 
 
 # ---------------------------------------------------------------- a good guest
@@ -396,11 +410,13 @@ def test_nothing_is_printed_and_the_user_stays_where_he_was(
     capfd.readouterr()
     rootio.save(model(*special()), path)
     rootio.save(model(*special()), path)
-    rootio.load(path)
+    macro_reads(path)
     path.write_bytes(path.read_bytes()[:-50])
     for wrong in (path, text, emptied):
-        with pytest.raises((CorruptFile, UnsupportedFormat)):
-            rootio.load(wrong)
+        with pytest.raises(ModelError):
+            rootio.save(model(), wrong)
+        with pytest.raises(ROOT.std.runtime_error):
+            macro_reads(wrong)
     assert ROOT.gDirectory.GetPath() == folder.GetPath()
     assert ROOT.gErrorIgnoreLevel == level
     assert ROOT.TFile.GetReadStreamerInfo()
@@ -411,9 +427,8 @@ def test_nothing_is_printed_and_the_user_stays_where_he_was(
 
 def test_without_root_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ROOT", None)
-    for use in (rootio.names, rootio.load, lambda path: rootio.save(model(), path)):
-        with pytest.raises(MissingDependency, match="pip install root"):
-            use(tmp_path / "m.root")
+    with pytest.raises(MissingDependency, match="pip install root"):
+        rootio.save(model(), tmp_path / "m.root")
 
 
 # ---------------------------------------------------------------- all or nothing
@@ -432,7 +447,7 @@ def test_an_exception_leaves_all_as_it_was(
     def fail(*_: object) -> None:
         raise error("in the middle")
 
-    monkeypatch.setattr(rootio, "_tree", fail)
+    monkeypatch.setattr(rootio, "_tobjstring", fail)
     with pytest.raises(error if error is KeyboardInterrupt else ModelError):
         rootio.save(model(np.zeros(10)), path)
     only_files(tmp_path, *(["a.root"] if existing else []))
@@ -467,8 +482,8 @@ def test_a_file_that_is_no_root_file_is_not_touched(tmp_path: Path, content: byt
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"thesis\.tex: cannot be"):
         rootio.save(model(), path)
-    with pytest.raises((CorruptFile, UnsupportedFormat), match=r"thesis\.tex"):
-        rootio.load(path)
+    with pytest.raises(ROOT.std.runtime_error, match=r"thesis\.tex"):
+        macro_reads(path)
     assert path.read_bytes() == content
     only_files(tmp_path, "thesis.tex")
 
@@ -480,135 +495,61 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
     target.chmod(0o640)
     rootio.save(model(), link, name="second")
     assert link.is_symlink()
-    assert rootio.names(target) == ["first", "second"]
+    assert rootfile.names(target) == ["first", "second"]
     assert target.stat().st_mode & 0o777 == 0o640
 
 
-# ---------------------------------------------------------------- what cannot be read
+# ---------------------------------------------------------------- what a macro cannot read
 
 
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     path = tmp_path / "a.root"
-    with pytest.raises(ModelError, match="No such file"):
-        rootio.load(path)
+
+    def refused(name: str = "") -> str:
+        with pytest.raises(ROOT.std.runtime_error) as caught:
+            macro_reads(path, name)
+        return str(caught.value)
+
+    assert "a.root: cannot be opened" in refused()
     analysis_file(path)
-    assert rootio.names(path) == []
-    with pytest.raises(ModelError, match="holds no model, but 'Events'"):
-        rootio.load(path)
+    assert "a.root: holds no model" in refused()
     for name in ("higgs_v1", "ttbar"):
         rootio.save(model(), path, name=name)
-    with pytest.raises(ModelError, match="holds 2 models: 'higgs_v1', 'ttbar'"):
-        rootio.load(path)
-    with pytest.raises(ModelError, match=r"no model 'higs_v1'. Did you mean 'higgs_v1'"):
-        rootio.load(path, "higs_v1")
+    assert "say which model; it has higgs_v1, ttbar" in refused()
+    assert "has no model 'higs'; it has higgs_v1, ttbar" in refused("higs")
 
 
-def rewritten(path: Path, *, name: str = "higgs", **changes: Any) -> None:
-    """Change the description of a model, without its checksum."""
-    file = ROOT.TFile(str(path), "UPDATE")
-    folder = file.Get(name)
-    document = json.loads(str(folder.Get("model").GetString())) | changes
-    folder.Delete("model;*")
-    folder.WriteTObject(ROOT.TObjString(json.dumps(document)), "model")
-    file.Close()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"header": "changed"},
-        {"graph": "model m\n"},
-        {"tensors": []},
-        {"tensors": [{"name": "c/0", "dtype": "float32", "shape": [2**31 - 1] * 9, "entry": 0}]},
-        {"tensors": [{"name": "c/0", "dtype": "float32", "shape": [7], "entry": 0}]},
-        {"tensors": [{"name": "c/0", "dtype": "float32", "shape": [9], "entry": 0}]},
-        {"tensors": [{"name": "c/0", "dtype": "int32", "shape": [8], "entry": 0}]},
-        {"tensors": [{"name": "c/0", "dtype": "float32", "shape": [8], "entry": 1}]},
-        {"format": "one"},
-    ],
-)
-@writers
-def test_a_description_that_lies_is_corrupt(
-    tmp_path: Path, writer: ModuleType, changes: dict[str, Any]
-) -> None:
+def test_a_model_of_another_format_says_so(tmp_path: Path) -> None:
     path = tmp_path / "m.root"
-    writer.save(model(np.arange(8, dtype=np.float32)), path)
-    rewritten(path, **changes)
-    for reader in BACKENDS:
-        with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs'"):
-            reader.load(path)
-
-
-def test_a_model_of_the_future_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "m.root"
-    rootio.save(model(), path)
-    rewritten(path, format=2)
-    with pytest.raises(UnsupportedFormat, match=r"newer sofie_rdf \(format 2; this one reads 1\)"):
-        rootio.load(path)
-
-
-def test_entries_of_other_lengths(tmp_path: Path) -> None:
-    path = tmp_path / "m.root"
-    rootio.save(model(np.zeros(2, np.float32), np.zeros(3, np.float32)), path)
-    table = [{"name": f"c/{i}", "dtype": "float32", "shape": [3 - i], "entry": i} for i in range(2)]
-    rewritten(path, tensors=table)
-    with pytest.raises(CorruptFile, match=r"tensor 'c/0' is no float32 of shape \(3,\)"):
-        rootio.load(path)
+    with uproot.recreate(path) as file:
+        file["higgs/model"] = json.dumps({"format": 3, "weights": "elsewhere"})
+        file["higgs/weights"] = ""
+    with pytest.raises(ROOT.std.runtime_error, match="has the format 3, and these headers read 2"):
+        macro_reads(path)
 
 
 @writers
-def test_damaged_and_truncated_weights(tmp_path: Path, writer: ModuleType) -> None:
+def test_damaged_files(tmp_path: Path, writer: ModuleType) -> None:
+    """A macro finds the model as it was, or throws. (ROOT's own classes crash on some of these.)"""
     path = tmp_path / "m.root"
     rng = np.random.default_rng(5)
-    graph = model(rng.standard_normal(4000).astype(np.float32), rng.standard_normal(3000))
-    writer.save(graph, path)
+    graph = model(rng.standard_normal(400).astype(np.float32), rng.standard_normal(300))
+    writer.save(graph, path, macro=Macro("int i;" * 50))
     sound = path.read_bytes()
-    with uproot.open(path) as file:
-        where = [
-            int(file["higgs/weights"][b].member("fBasketSeek")[0]) for b in ("data_f32", "data_u8")
-        ]
-    for start in where:
-        for offset in (200, 1_000, 8_000):
-            damaged = bytearray(sound)
-            damaged[start + offset] ^= 4
-            path.write_bytes(damaged)
-            with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs'"):
-                rootio.load(path)
-    for length in (0, 3, 50, 101, 5_000, len(sound) // 2, len(sound) - 1):
-        path.write_bytes(sound[:length])
-        with pytest.raises(CorruptFile):
-            rootio.load(path)
-    path.write_bytes(sound)
-    assert_same(rootio.load(path).graph, graph)
-
-
-@pytest.mark.parametrize(
-    "kind", ["tree of doubles", "tree of other leaves", "tree without branches", "no tree"]
-)
-def test_weights_that_are_no_weights(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "m.root"
-    rootio.save(model(np.arange(8, dtype=np.float32)), path)
-    file = ROOT.TFile(str(path), "UPDATE")
-    folder = file.Get("higgs")
-    folder.Delete("weights;*")
-    folder.cd()
-    if kind == "no tree":
-        folder.WriteTObject(ROOT.TNamed("weights", ""), "weights")
-    else:
-        tree = ROOT.TTree("weights", "")
-        value = np.zeros(8)
-        count = np.array([8], np.int32)
-        if kind == "tree of doubles":
-            tree.Branch("ndata_f32", count, "ndata_f32/I")
-            tree.Branch("data_f32", value, "data_f32[ndata_f32]/D")
-            tree.Branch("data_u8", value, "data_u8/D")
-        if kind == "tree of other leaves":
-            tree.Branch("data_f32", value, "data_f32[8]/D")
-            tree.Branch("data_u8", value, "data_u8/D")
-        tree.Fill()
-        tree.Write()
-    file.Close()
-    with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs': its (branch|weights)"):
-        rootio.load(path)
-    with pytest.raises(CorruptFile, match=r"m\.root: model 'higgs': its (branch|weights)"):
-        rootfile.load(path)
+    sha256 = rootfile.load(path).sha256
+    counts = Counter[str]()
+    for turn in range(150):
+        damaged = bytearray(sound)
+        # Where a file describes itself is more interesting than where the weights are.
+        ends = (*range(300), *range(len(sound) - 900, len(sound)))
+        for _ in range(1 + turn % 3):
+            where = rng.choice(ends) if turn % 2 else rng.integers(len(sound))
+            damaged[where] = rng.choice([0, 1, 127, 128, 255, rng.integers(256)])
+        path.write_bytes(damaged if turn % 10 else sound[: rng.integers(len(sound))])
+        try:
+            assert str(macro_reads(path).sha256) == sha256
+            counts["read"] += 1
+        except ROOT.std.runtime_error as error:
+            counts["refused"] += str(path) in str(error)
+    assert counts.total() == 150
+    assert min(counts.values()) > 20

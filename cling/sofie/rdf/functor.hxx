@@ -5,7 +5,7 @@
 
 #include "sofie/view.hxx"
 
-#ifndef SOFIE_CLING
+#if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
 #include <ROOT/RVec.hxx>
 #include <TROOT.h>
 #endif
