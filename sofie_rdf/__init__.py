@@ -35,7 +35,7 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.ir.operator import Call, Functor, Operator, Sizes, Tensor, operator
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.model import EmittedFiles, Model, SofieFunctor, check, define, from_onnx, load
+from sofie_rdf.model import EmittedFiles, Model, SofieFunctor, check, define, from_onnx, load, trust
 
 __version__ = "0.1.0"
 
@@ -67,4 +67,5 @@ __all__ = [
     "from_onnx",
     "load",
     "operator",
+    "trust",
 ]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
 
-__all__ = ["EmittedFiles", "Model", "SofieFunctor", "check", "define", "from_onnx", "load"]
+__all__ = ["EmittedFiles", "Model", "SofieFunctor", "check", "define", "from_onnx", "load", "trust"]
 
 FilePath: TypeAlias = Union[str, "PathLike[str]"]
 
@@ -355,6 +355,30 @@ def _trouble(read: Callable[[], Model]) -> Problems:
         thing = f"cannot be compiled: {type(error).__name__}: {error}"
         return Problems([ModelError(thing, remedy="This is a bug of sofie_rdf: please report it")])
     return Problems()
+
+
+def trust(path: FilePath, name: str = "") -> str:
+    """Let macros run a model in a .root file: its checksum, which is now in the user's list.
+
+    The header in such a file is code. Here it is compared with what this version of sofie_rdf emits
+    for the stored network, and `ModelError` is raised if it is anything else.
+    """
+    from sofie_rdf.ir import rootfile
+    from sofie_rdf.runtime import trust as trusted
+    from sofie_rdf.runtime.macro import is_same_code, macro_of
+
+    import_module("sofie_rdf.ops")  # It registers the operators that the file names.
+    stored = rootfile.load(path, name or None)
+    model = Model(stored.graph)
+    if not is_same_code(stored.macro, macro_of(model.optimized, model.emission, reference=False)):
+        raise ModelError(
+            f"the code of model {model.name!r} is not what this version of sofie_rdf writes",
+            place=str(path),
+            remedy="Store the model again: `sofie-rdf convert`, or load it in Python and save it",
+        )
+    if not trusted.trust(stored.sha256, model.name):
+        raise ModelError("cannot be written", place=str(trusted.file()))
+    return stored.sha256
 
 
 # Ways out -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Nothing that a test sees may come from an earlier run, nor stay behind.
 os.environ["SOFIE_RDF_CACHE"] = "off"
 os.environ["SOFIE_RDF_COMPILER"] = "cling"
+_CONFIG = tempfile.TemporaryDirectory(prefix="sofie_rdf-config-")
+os.environ["XDG_CONFIG_HOME"] = _CONFIG.name
 
 Golden = Callable[[str, str], None]
 

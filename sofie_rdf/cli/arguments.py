@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _check(_command(commands, "check", "every reason why a model cannot run, at once", texts.CHECK))
     _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
     _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
+    _trust(_command(commands, "trust", "let macros run the models of a .root file", texts.TRUST))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
     _cache(_command(commands, "cache", "what is kept of models to save time", texts.CACHE))
     bench = _command(commands, "bench", "measure the speed, beside other programs", texts.BENCH)
@@ -119,6 +120,13 @@ def _emit(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put all of sofie's kernels into the header, which then includes nothing of ours",
     )
+
+
+def _trust(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.TRUST_EXAMPLES
+    command.set_defaults(run=_later("trust"))
+    command.add_argument("file", metavar="FILE", help="a .root file with models")
+    command.add_argument("--name", default="", help="which of them (default: all)")
 
 
 def _ops(command: argparse.ArgumentParser) -> None:

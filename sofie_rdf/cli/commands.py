@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from sofie_rdf import frontends
 from sofie_rdf.cli import operators, tables
@@ -13,17 +14,22 @@ from sofie_rdf.frontends.onnx_catalogue import catalogue
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
 from sofie_rdf.model import check as problems_of
+from sofie_rdf.model import trust as vouch_for
 from sofie_rdf.runtime import cache as disk
+from sofie_rdf.runtime.trust import is_trusted
 from sofie_rdf.summary import explanation
 
-__all__ = ["cache", "check", "convert", "emit", "inspect", "ops"]
+__all__ = ["cache", "check", "convert", "emit", "inspect", "ops", "trust"]
 
 
 def inspect(arguments: Namespace) -> int:
     """Tables, text or JSON about the model, or about all models of a .root file."""
     models = _models(arguments)
     if arguments.json:
-        described = {"file": arguments.file, "models": [tables.as_json(m) for m in models]}
+        described = {
+            "file": arguments.file,
+            "models": [tables.as_json(m) | _stored(arguments.file, m.name) for m in models],
+        }
         sys.stdout.write(json.dumps(described, indent=2) + "\n")
     elif arguments.why:
         sys.stdout.write("\n\n".join(explanation(m.graph) for m in models) + "\n")
@@ -34,10 +40,20 @@ def inspect(arguments: Namespace) -> int:
             )
     elif len(models) == 1:
         tables.show(tables.model_tables(models[0]))
+        if stored := _stored(arguments.file, models[0].name).get("stored"):
+            tables.show([tables.storage(stored)])
     else:
         tables.show([tables.model_list(models)])
         tables.message(f"--name NAME shows one of these {len(models)} models", kind="note")
     return 0
+
+
+def _stored(file: str, name: str) -> dict[str, Any]:
+    """What a .root file says about how a model was stored."""
+    if frontends.recognise(Path(file)) != "root":
+        return {}
+    about = dict(rootfile.about(file, name))
+    return {"stored": {**about, "trusted": is_trusted(about["sha256"])}}
 
 
 def _models(arguments: Namespace) -> list[Model]:
@@ -60,6 +76,14 @@ def convert(arguments: Namespace) -> int:
     model.save(arguments.output, overwrite=not arguments.no_overwrite, via=arguments.via)
     sys.stdout.write(f"{arguments.output}\n")
     tables.message(f"model {model.name!r} is in {arguments.output}")
+    return 0
+
+
+def trust(arguments: Namespace) -> int:
+    """The checksums of the models, one a line, once they are trusted."""
+    for name in [arguments.name] if arguments.name else rootfile.names(arguments.file):
+        sys.stdout.write(f"{vouch_for(arguments.file, name)}\n")
+        tables.message(f"macros may run model {name!r} of {arguments.file}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "model_list",
     "model_tables",
     "show",
+    "storage",
     "verdict",
 ]
 
@@ -117,6 +118,16 @@ def model_tables(model: Model) -> list[RenderableType]:
         note = f"multiply-adds and scratch: where {' = '.join(graph.symbols)} = 1"
         parts.append(Text(f"\n{_printable(note)}", style="dim"))
     return parts
+
+
+def storage(stored: Mapping[str, Any]) -> RenderableType:
+    """When a model was stored in its file, and whether macros may run it."""
+    may = "" if stored["trusted"] else ", not before `sofie-rdf trust`"
+    table = _table("stored", "")
+    table.add_row("on", _printable(f"{stored['date']} by {stored['writer']}"))
+    table.add_row("checksum", _printable(stored["sha256"]))
+    table.add_row("macros", f"run it{may}")
+    return _spaced(table)
 
 
 def _table(*columns: str, right: Iterable[str] = ()) -> Table:

@@ -13,6 +13,7 @@ examples:
   sofie-rdf check models/*.onnx               which of them can run, and why the others cannot
   sofie-rdf convert higgs.onnx analysis.root  put the model beside the events
   sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
+  sofie-rdf trust analysis.root               let macros run the models of somebody else
   sofie-rdf ops                               which operators there are
   sofie-rdf cache                             where compiled models are kept, and how much there is
 
@@ -79,6 +80,20 @@ In analysis.cpp:
   #include "higgs.hxx"
   TMVA_SOFIE_higgs::Session session("out/higgs.dat");
   std::vector<float> score = session.infer(features);"""
+
+TRUST = """\
+Let ROOT macros run the models in a .root file. A macro compiles the header that is stored with a
+model, and a header from a stranger may do anything. So each is compared with the code that
+sofie_rdf itself writes for the stored network; if it is the same, the model's checksum goes into a
+list of yours, ~/.config/sofie_rdf/trusted. What you save yourself is there already.
+
+A batch job without that list needs the checksum in SOFIE_RDF_TRUSTED. Python needs nothing: it
+never uses the header of a file."""
+
+TRUST_EXAMPLES = """\
+examples:
+  sofie-rdf trust models.root
+  export SOFIE_RDF_TRUSTED=$(sofie-rdf trust models.root --name higgs)"""
 
 OPS = """\
 List the operators: what each one computes, for which element types and in which versions of its

@@ -46,6 +46,7 @@ __all__ = [
     "Record",
     "Reference",
     "StoredModel",
+    "about",
     "directory_name",
     "from_record",
     "is_description",
@@ -370,6 +371,13 @@ class _Document:
                 case _:
                     self.fail("the table of its weight file has a row that cannot be true")
         return tuple(found)
+
+
+def about(text: str, place: str) -> Mapping[str, str]:
+    """When and by which version the model was stored, and its checksum."""
+    document = _Document(text, place)
+    said = {key: document.get(key, str) for key in ("date", "writer")}
+    return MappingProxyType({**said, "sha256": document.sha256})
 
 
 def weight_bytes(text: str, place: str) -> int:

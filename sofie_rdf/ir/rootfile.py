@@ -41,10 +41,12 @@ from sofie_rdf.ir.record import (
     true_name,
     weight_bytes,
 )
+from sofie_rdf.ir.record import about as about_record
 
 __all__ = [
     "CHUNK",
     "DIRECTORIES",
+    "about",
     "choose",
     "chunk_names",
     "contents",
@@ -236,18 +238,30 @@ def names(path: str | os.PathLike[str]) -> list[str]:
     return sorted(true_name(directory, text) for directory, text in texts.items())
 
 
+def _found(file: Any, name: str | None, path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """The directory of the model, its description, and its place for messages."""
+    texts, classes = _models(file)
+    known = {true_name(d, text): d for d, text in texts.items()}
+    directory = choose(name, known, classes, os.fspath(path))
+    text = texts[directory]
+    return directory, text, in_file(path, true_name(directory, text))
+
+
+def about(path: str | os.PathLike[str], name: str | None = None) -> Mapping[str, str]:
+    """``date``, ``writer`` and ``sha256`` of a model; its weights are not read."""
+    with _opened(path) as file:
+        _, text, within = _found(file, name, path)
+    return about_record(text, within)
+
+
 def load(path: str | os.PathLike[str], name: str | None = None) -> StoredModel:
     """The model of that name, or the only one; its operators must be registered.
 
     CorruptFile, UnsupportedFormat or UnsupportedOperator for a file that cannot be read,
     ModelError for a name that it does not have.
     """
-    place = os.fspath(path)
     with _opened(path) as file:
-        texts, classes = _models(file)
-        found = {true_name(d, text): d for d, text in texts.items()}
-        directory = choose(name, found, classes, place)
-        text, within = texts[directory], in_file(path, true_name(directory, texts[directory]))
+        directory, text, within = _found(file, name, path)
         size = weight_bytes(text, within)
         with reading(within):
             inside = file[directory]

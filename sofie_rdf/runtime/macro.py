@@ -14,7 +14,7 @@ from sofie_rdf.ir.record import Macro, Reference
 from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.trial import Trial, bounds, trials
 
-__all__ = ["macro_of"]
+__all__ = ["is_same_code", "macro_of"]
 
 
 def macro_of(graph: Graph, emission: Emission, *, reference: bool = True) -> Macro:
@@ -29,6 +29,16 @@ def macro_of(graph: Graph, emission: Emission, *, reference: bool = True) -> Mac
     header = inlined(emission.header, include_directories(graph))
     trial = next(trials(graph), None) if reference else None
     return Macro(header, emission.tensors, interface, _reference(trial) if trial else Reference())
+
+
+def is_same_code(one: Macro, other: Macro) -> bool:
+    """Whether both are the same code with the same weights, called in the same way."""
+    weights = [[np.asarray(t).tobytes() for t in macro.tensors] for macro in (one, other)]
+    return (
+        one.header == other.header
+        and dict(one.interface) == dict(other.interface)
+        and weights[0] == weights[1]
+    )
 
 
 def _port(name: str, graph: Graph, *, owned: bool) -> dict[str, Any]:

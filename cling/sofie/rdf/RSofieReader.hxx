@@ -475,12 +475,12 @@ inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::str
    const std::string here = __FILE__;
    TInterpreter &cling = *TInterpreter::Instance();
    cling.AddIncludePath(here.substr(0, here.size() - std::string("sofie/rdf/RSofieReader.hxx").size()).c_str());
-   const std::string text =
-      "#include \"sofie/rdf/functor.hxx\"\n#include \"sofie/linked.hxx\"\n#ifndef " + space + "\n#define " + space +
-      "\nnamespace " + space + " {\n" + code +
-      "void define(ROOT::RDF::RNode &df, const std::string &column, const std::vector<std::string> "
-      "&columns, const sofie::Linked &code)\n{\n   df = df.DefineSlot(column, "
-      "Functor{sofie::Slots<sofie::Linked>(code, df.GetNSlots())}, columns);\n}\n}\n#endif\n";
+   const std::string text = "#include \"sofie/rdf/functor.hxx\"\n#include \"sofie/linked.hxx\"\n#ifndef IS_" + space +
+                            "\n#define IS_" + space + "\nnamespace " + space + " {\n" + code +
+                            "void define(ROOT::RDF::RNode &df, const std::string &column, "
+                            "const std::vector<std::string> &columns, const sofie::Linked &code)\n{\n"
+                            "   df = df.DefineSlot(column, Functor{sofie::Slots<sofie::Linked>(code, df.GetNSlots())}, "
+                            "columns);\n}\n}\n#endif\n";
    TInterpreter::EErrorCode failed = TInterpreter::kNoError;
    Longptr_t address = 0;
    if (cling.Declare(text.c_str()))
