@@ -209,6 +209,14 @@ struct Infer {
    {
       session.infer(sizes[0], static_cast<const float *>(in[0]), static_cast<float *>(out[0]));
    }
+   static void elements([[maybe_unused]] const std::size_t *sizes_,
+                        [[maybe_unused]] std::size_t *in_,
+                        [[maybe_unused]] std::size_t *out_)
+   {
+      [[maybe_unused]] const std::size_t N = sizes_[0];
+      in_[0] = static_cast<std::size_t>(7 * static_cast<sofie::Size>(N));
+      out_[0] = static_cast<std::size_t>(static_cast<sofie::Size>(N));
+   }
 };
 using Entry = sofie::EntryPoints<Session, Weights, Infer>;
 inline const sofie::Entries *entries() { return Entry::table(); }

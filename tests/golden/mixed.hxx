@@ -226,6 +226,18 @@ struct Infer {
    {
       session.infer(sizes[0], sizes[1], static_cast<const float *>(in[0]), static_cast<const float *>(in[1]), static_cast<float *>(out[0]), static_cast<bool *>(out[1]), static_cast<std::int64_t *>(out[2]));
    }
+   static void elements([[maybe_unused]] const std::size_t *sizes_,
+                        [[maybe_unused]] std::size_t *in_,
+                        [[maybe_unused]] std::size_t *out_)
+   {
+      [[maybe_unused]] const std::size_t N = sizes_[0];
+      [[maybe_unused]] const std::size_t n_pf = sizes_[1];
+      in_[0] = static_cast<std::size_t>(6 * static_cast<sofie::Size>(N));
+      in_[1] = static_cast<std::size_t>(4 * static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf));
+      out_[0] = static_cast<std::size_t>(static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf));
+      out_[1] = static_cast<std::size_t>(8 * static_cast<sofie::Size>(N));
+      out_[2] = static_cast<std::size_t>(8 * static_cast<sofie::Size>(N));
+   }
 };
 using Entry = sofie::EntryPoints<Session, Weights, Infer>;
 inline const sofie::Entries *entries() { return Entry::table(); }
