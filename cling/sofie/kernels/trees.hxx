@@ -181,6 +181,9 @@ class Forest {
       const T infinity = static_cast<T>(__builtin_inf());
       if (threshold == infinity)
          return static_cast<T>(__builtin_nan(""));
+      // No number is at most NaN: all of them take the second child.
+      if (threshold != threshold)
+         return infinity;
       if constexpr (sizeof(T) == 4)
          return -__builtin_nextafterf(threshold, infinity);
       else

@@ -58,7 +58,7 @@ def ensemble(
             first = start + len(levels)
             mode = EQUAL if random.random() < equal else AT_MOST
             mode |= MISSING if mode == AT_MOST and random.random() < missing else 0
-            threshold = float(random.choice([*np.arange(-4, 5) / 2, np.inf, -np.inf]))
+            threshold = float(random.choice([*np.arange(-4, 5) / 2, np.inf, -np.inf, np.nan]))
             row = (int(random.integers(FEATURES)), threshold, mode, (first, first + 1))
             nodes.append(row if inner else (0, 0.0, LEAF, (0, 0)))
             listed.append([] if inner else leaf(tree))
