@@ -51,6 +51,7 @@ _MAGIC = {
     b"\x80\x03": "pickle",
     b"\x80\x04": "pickle",
     b"\x80\x05": "pickle",
+    b"binf": "xgboost",
     b"tree\n": "lightgbm",
     b"tree\r\n": "lightgbm",
 }

@@ -1,8 +1,8 @@
 """LightGBM: its text files, read without lightgbm.
 
 One input ``features`` float[N, F] and one output ``prediction`` float[N, K]: what
-``Booster.predict`` gives. The formula is transform(sum of the leaves). Numbers up to 1e-35 are 0 for
-LightGBM; whether 0 or NaN is a value that is missing, each node says.
+``Booster.predict`` gives. The formula is transform(sum of the leaves). Numbers up to 1e-35 are 0
+for LightGBM; whether 0 or NaN is a value that is missing, each node says.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class _Lines:
             return default
         text = self.text(key)
         if not text.isascii() or not text.isdigit() or not int(text[:20]) <= most:
-            raise CorruptFile(f"has no number that can be in {key!r}: {text[:50]!r}", place=self.place)
+            shown = f"{key}={text[:50]}"
+            raise CorruptFile(f"has no number that can be in {shown!r}", place=self.place)
         return int(text)
 
     def array(self, key: str, dtype: type, count: int) -> Array:

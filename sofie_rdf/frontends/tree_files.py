@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class Fields:
         found = self.get(key)
         if not isinstance(found, (list, np.ndarray)):
             raise self.wrong(key, "list")
-        return found
+        return cast("Sequence[Any]", found)
 
     def texts(self, key: str) -> Sequence[str]:
         """A list of texts, which is empty where it is absent."""

@@ -20,7 +20,16 @@ from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.ops.trees import AT_MOST, LEAF, MISSING, Trees
 
-__all__ = ["MOST_FEATURES", "Ranges", "Tree", "below", "categories", "checked", "evaluated", "ranges"]
+__all__ = [
+    "MOST_FEATURES",
+    "Ranges",
+    "Tree",
+    "below",
+    "categories",
+    "checked",
+    "evaluated",
+    "ranges",
+]
 
 # What the kernel can number.
 MOST_FEATURES = 2**24
@@ -28,7 +37,7 @@ MOST_FEATURES = 2**24
 
 @dataclass(frozen=True)
 class Ranges:
-    """Numbers up to ``bounds[i]`` go to child ``sides[i]``, larger ones to the last; NaN to ``nan``.
+    """Numbers up to ``bounds[i]`` go to child ``sides[i]``, larger to the last one; NaN to ``nan``.
 
     Bounds ascend, and there is one side more than bounds.
     """
@@ -185,7 +194,10 @@ class _Table:
         ]
         self.children = np.concatenate([np.zeros((0, 2), np.int64), *moved])
         self.leaves = np.concatenate(
-            [np.zeros(0, np.int64), *(t.leaves + o for t, o in zip(trees, self.offsets, strict=True))]
+            [
+                np.zeros(0, np.int64),
+                *(t.leaves + o for t, o in zip(trees, self.offsets, strict=True)),
+            ]
         )
         self.targets = joined("targets").astype(np.int64)
         self.weights = joined("weights")
@@ -238,9 +250,7 @@ class _Table:
         return starts, self.targets[order], self.weights[order]
 
 
-def evaluated(
-    build: Builder, x: str, trees: Sequence[Tree], base: Array, origin: Origin
-) -> str:
+def evaluated(build: Builder, x: str, trees: Sequence[Tree], base: Array, origin: Origin) -> str:
     """y[N, len(base)]: base and what the leaves add that x[N, F] reaches; weights are of x's type.
 
     The trees are `checked`. Raises `CorruptFile`, with the tree's place, for circles.

@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.errors import CorruptFile, InputError, UnsupportedFormat, UnsupportedOperator, nearest
+from sofie_rdf.errors import (
+    CorruptFile,
+    InputError,
+    UnsupportedFormat,
+    UnsupportedOperator,
+    nearest,
+)
 from sofie_rdf.frontends import ubjson
 from sofie_rdf.frontends.problems import Problems
 from sofie_rdf.frontends.tree_files import Attempts, Fields, content_of, declared, gathered
@@ -245,9 +251,7 @@ class _Reader:
 
     # Trees ---------------------------------------------------------------------------------------
 
-    def _trees(
-        self, x: str, booster: Fields, base: Array, rounds: tuple[int, int] | None
-    ) -> str:
+    def _trees(self, x: str, booster: Fields, base: Array, rounds: tuple[int, int] | None) -> str:
         is_dart = booster.text("name") == "dart"
         model = (booster.fields("gbtree") if is_dart else booster).fields("model")
         listed = model.list("trees")
@@ -285,7 +289,9 @@ class _Reader:
         parallel = model.fields("gbtree_model_param").count("num_parallel_tree", 1)
         each = max(1, parallel) * self.outputs
         if count % each:
-            raise CorruptFile(f"has {count} trees, of which each round has {each}", place=self.place)
+            raise CorruptFile(
+                f"has {count} trees, of which each round has {each}", place=self.place
+            )
         return np.arange(0, count + 1, each)
 
     def _best_round(self) -> int:
