@@ -35,7 +35,19 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.ir.operator import Call, Functor, Operator, Sizes, Tensor, operator
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.model import EmittedFiles, Model, SofieFunctor, check, define, from_onnx, load, trust
+from sofie_rdf.model import (
+    EmittedFiles,
+    Model,
+    SofieFunctor,
+    check,
+    define,
+    from_lightgbm,
+    from_onnx,
+    from_sklearn,
+    from_xgboost,
+    load,
+    trust,
+)
 
 __version__ = "0.1.0"
 
@@ -64,7 +76,10 @@ __all__ = [
     "UnsupportedOperator",
     "check",
     "define",
+    "from_lightgbm",
     "from_onnx",
+    "from_sklearn",
+    "from_xgboost",
     "load",
     "operator",
     "trust",

@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
 
-__all__ = ["EmittedFiles", "Model", "SofieFunctor", "check", "define", "from_onnx", "load", "trust"]
+__all__ = [
+    "EmittedFiles",
+    "Model",
+    "SofieFunctor",
+    "check",
+    "define",
+    "from_lightgbm",
+    "from_onnx",
+    "from_sklearn",
+    "from_xgboost",
+    "load",
+    "trust",
+]
 
 FilePath: TypeAlias = Union[str, "PathLike[str]"]
 
@@ -379,6 +391,71 @@ def trust(path: FilePath, name: str = "") -> str:
     if not trusted.trust(stored.sha256, model.name):
         raise ModelError("cannot be written", place=str(trusted.file()))
     return stored.sha256
+
+
+def from_xgboost(
+    source: Any,
+    *,
+    name: str = "",
+    missing: float | None = None,
+    iteration_range: tuple[int, int] | None = None,
+    compiler: str = "",
+) -> Model:
+    """The model of an XGBoost file (.json, .ubj), its bytes, a Booster, or an XGBClassifier etc.
+
+    ``missing`` is a number that is missing, besides NaN; an XGBClassifier says its own.
+    ``iteration_range`` as in ``Booster.predict``: (0, 0) for all rounds. By default these are all
+    of a Booster's, and those up to the best one of an XGBClassifier that was stopped early, also
+    where it has written the file. ``compiler`` as in `Model`. The output is what
+    ``Booster.predict`` gives.
+    """
+    return _from(
+        "xgboost", source, name, compiler, missing=missing, iteration_range=iteration_range
+    )
+
+
+def from_lightgbm(
+    source: Any, *, name: str = "", dtype: str = "float32", compiler: str = ""
+) -> Model:
+    """The model of a LightGBM text file, its bytes, a Booster, or an LGBMClassifier etc.
+
+    ``dtype`` is that of the features: "float32", or "float64" as LightGBM has them; a feature
+    that is rounded may be on the other side of a threshold. ``compiler`` as in `Model`. The output
+    is what ``Booster.predict`` gives.
+    """
+    return _from("lightgbm", source, name, compiler, dtype=dtype)
+
+
+def from_sklearn(
+    estimator: Any,
+    *,
+    name: str = "",
+    initial_types: Any = None,
+    options: Mapping[str, Any] | None = None,
+    compiler: str = "",
+) -> Model:
+    """The model of a fitted scikit-learn estimator or pipeline, by skl2onnx.
+
+    Its input is ``features`` float32[N, F], unless ``initial_types`` says otherwise, which is
+    skl2onnx's, like ``options``. XGBoost's and LightGBM's models may stand at the end of a
+    pipeline. ``compiler`` as in `Model`.
+    """
+    from sofie_rdf.frontends import sklearn
+
+    return Model(
+        sklearn.read(estimator, name=name, initial_types=initial_types, options=options),
+        compiler=compiler,
+    )
+
+
+def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> Model:
+    """A model of a file, bytes, or an object in memory."""
+    found = _source(source)
+
+    def read() -> tuple[Graph, Mapping[str, str]]:
+        return frontends.frontend(kind).read(found, name=name, **options), {}
+
+    return Model._of(_File(read, _key(found, kind, name, sorted(options.items()))), compiler)
 
 
 # Ways out -----------------------------------------------------------------------------------------

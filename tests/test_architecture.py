@@ -49,6 +49,10 @@ OWNERS = {
     "tensorflow": ("frontends",),
     "keras": ("frontends", "bench"),
     "h5py": ("frontends",),
+    "sklearn": ("frontends",),
+    "skl2onnx": ("frontends",),
+    "xgboost": (),
+    "lightgbm": (),
 }
 
 

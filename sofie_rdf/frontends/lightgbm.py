@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.errors import CorruptFile, InputError, UnsupportedOperator, nearest
+from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedOperator, nearest
 from sofie_rdf.frontends.problems import Problems
 from sofie_rdf.frontends.tree_files import Attempts, content_of, declared, gathered
 from sofie_rdf.frontends.tree_table import (
@@ -48,20 +48,34 @@ _CATEGORICAL, _LEFT = 1, 2
 _NONE, _ZERO_MISSING, _NAN_MISSING = 0, 1, 2
 
 
-def read(source: Path | bytes, *, name: str = "", dtype: str = "float32") -> Graph:
-    """The graph of a model; the first thing that is wrong with it is raised.
+def read(source: Any, *, name: str = "", dtype: str = "float32") -> Graph:
+    """The graph of a file, its bytes, a Booster, or a model with scikit-learn's interface.
 
     With ``dtype`` "float64", x and the sum are of that type, as in LightGBM. All trees count that
     the file has: LightGBM writes those up to the best round.
     """
     if dtype not in _DTYPES:
         raise InputError(f"dtype={dtype!r} is unknown", remedy='Use "float32" or "float64"')
-    return _Reader(source, name, None).graph(_DTYPES[dtype])
+    return _Reader(_file_of(source), name, None).graph(_DTYPES[dtype])
 
 
-def check(source: Path | bytes, **_: Any) -> Problems:
+def check(source: Any, **_: Any) -> Problems:
     """Everything that is wrong with a model, at once; never raises for it."""
-    return gathered(lambda problems: _Reader(source, "", problems).graph(DType.FLOAT32))
+    return gathered(lambda problems: _Reader(_file_of(source), "", problems).graph(DType.FLOAT32))
+
+
+def _file_of(source: Any) -> Path | bytes:
+    """A file; an object in memory as one, up to its best round."""
+    if isinstance(source, (Path, bytes)):
+        return source
+    try:
+        booster = source.booster_ if hasattr(type(source), "booster_") else source
+        return bytes(booster.model_to_string().encode())
+    except AttributeError:
+        kind = type(source).__name__
+        raise InputError(f"from_lightgbm takes a file, its bytes or a model, not {kind}") from None
+    except Exception as error:
+        raise ModelError(f"LightGBM cannot write the model: {error}") from error
 
 
 # Objectives ---------------------------------------------------------------------------------------

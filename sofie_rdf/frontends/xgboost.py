@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sofie_rdf.errors import (
     CorruptFile,
     InputError,
+    ModelError,
     UnsupportedFormat,
     UnsupportedOperator,
     nearest,
@@ -52,26 +53,51 @@ OUTPUT = "prediction"
 _CATEGORIES = 2**24
 
 
+Rounds: TypeAlias = "tuple[int, int] | None"
+
+
 def read(
-    source: Path | bytes,
-    *,
-    name: str = "",
-    missing: float = float("nan"),
-    iteration_range: tuple[int, int] | None = None,
+    source: Any, *, name: str = "", missing: float | None = None, iteration_range: Rounds = None
 ) -> Graph:
-    """The graph of a model; the first thing that is wrong with it is raised.
+    """The graph of a file, its bytes, a Booster, or a model with scikit-learn's interface.
 
-    Numbers equal to ``missing`` are missing, as NaN is. ``iteration_range`` is the first round of
-    boosting and the one behind the last, (0, 0) for all. By default it is what the class takes that
-    has written the file: all rounds for a ``Booster``, those up to the best one for a model with
-    scikit-learn's interface that was stopped early.
+    Numbers equal to ``missing`` are missing, as NaN is; such a model says which. By
+    ``iteration_range`` the first round of boosting and the one behind the last are chosen, by
+    (0, 0) all. By default it is what the class takes that has written the file: all rounds for a
+    Booster, those up to the best one for a model with scikit-learn's interface, stopped early.
     """
-    return _Reader(source, name, None).graph(missing, iteration_range)
+    content, own, rounds = _file_of(source)
+    absent = own if missing is None else float(missing)
+    return _Reader(content, name, None).graph(absent, iteration_range or rounds)
 
 
-def check(source: Path | bytes, **_: Any) -> Problems:
+def check(source: Any, **_: Any) -> Problems:
     """Everything that is wrong with a model, at once; never raises for it."""
-    return gathered(lambda problems: _Reader(source, "", problems).graph(float("nan"), None))
+
+    def everything(problems: Problems) -> Graph:
+        content, missing, rounds = _file_of(source)
+        return _Reader(content, "", problems).graph(missing, rounds)
+
+    return gathered(everything)
+
+
+def _file_of(source: Any) -> tuple[Path | bytes, float, Rounds]:
+    """A file, what is missing, and the rounds that count; an object in memory as a file."""
+    if isinstance(source, (Path, bytes)):
+        return source, float("nan"), None
+    missing, rounds = float("nan"), None
+    try:
+        if hasattr(source, "get_booster"):
+            missing = float(source.missing)
+            source = source.get_booster()
+            best = source.attr("best_iteration")
+            rounds = (0, int(best) + 1) if best is not None else None
+        return bytes(source.save_raw("ubj")), missing, rounds
+    except AttributeError:
+        kind = type(source).__name__
+        raise InputError(f"from_xgboost takes a file, its bytes or a model, not {kind}") from None
+    except Exception as error:
+        raise ModelError(f"XGBoost cannot write the model: {error}") from error
 
 
 # Objectives ---------------------------------------------------------------------------------------
