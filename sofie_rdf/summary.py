@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from sofie_rdf.emit.session import Emission
@@ -20,6 +21,7 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
     source = [known[key] for key in ("source", "producer") if key in known]
     source += [f"opset {known['opset']}"] if "opset" in known else []
     rows = [("input", f"{name}: {graph.types[name]}") for name in graph.inputs]
+    rows += [("features", _features(known["features"]))] if "features" in known else []
     rows += [("output", f"{name}: {graph.types[name]}") for name in graph.outputs]
     rows += [
         ("nodes", f"{len(graph.nodes)} as read, {len(optimized.nodes)} to run"),
@@ -30,6 +32,20 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
     ]
     title = f"{graph.name} ({', '.join(source)})" if source else graph.name
     return "\n".join([title, *(f"  {label:14}{text}" for label, text in rows)])
+
+
+# How many names of columns are shown.
+_NAMES = 30
+
+
+def _features(text: str) -> str:
+    """The names of the input's columns, which frontends keep as a JSON list."""
+    try:
+        names = [str(n) for n in json.loads(text)]
+    except (ValueError, TypeError):
+        return text
+    more = [f"and {len(names) - _NAMES} more"] if len(names) > _NAMES else []
+    return ", ".join([*names[:_NAMES], *more])
 
 
 def explanation(graph: Graph) -> str:

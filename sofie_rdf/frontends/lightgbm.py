@@ -16,7 +16,7 @@ import numpy as np
 
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedOperator, nearest
 from sofie_rdf.frontends.problems import Problems
-from sofie_rdf.frontends.tree_files import Attempts, content_of, declared, gathered
+from sofie_rdf.frontends.tree_files import MOST_OUTPUTS, Attempts, content_of, declared, gathered
 from sofie_rdf.frontends.tree_table import (
     MOST_FEATURES,
     Ranges,
@@ -160,7 +160,7 @@ class _Reader:
         self.attempt = Attempts(problems)
         self.header, *self.listed = _parts(content, self.place)
         self.features = self.header.count("max_feature_idx", most=MOST_FEATURES - 2) + 1
-        self.outputs = max(1, self.header.count("num_tree_per_iteration", most=2**20))
+        self.outputs = max(1, self.header.count("num_tree_per_iteration", most=MOST_OUTPUTS))
         if "tree_sizes" in self.header:
             said = len(self.header.text("tree_sizes").split())
             if said != len(self.listed):
@@ -181,6 +181,8 @@ class _Reader:
         objective = self.attempt(self._objective) or []
         linear = any(lines.count("is_linear", 0) for lines in self.listed)
         width = self.features + 1 if linear else 1
+        if width * self.outputs > MOST_FEATURES:
+            raise CorruptFile("has more lines than can be", place=self.place)
         trees = [
             self.attempt(self._tree, number, lines, width)
             for number, lines in enumerate(self.listed)

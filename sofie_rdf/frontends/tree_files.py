@@ -16,9 +16,11 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.types import Array, DType, TensorType
 
-__all__ = ["INPUT", "Attempts", "Fields", "content_of", "declared", "gathered"]
+__all__ = ["INPUT", "MOST_OUTPUTS", "Attempts", "Fields", "content_of", "declared", "gathered"]
 
 INPUT = "features"
+# More are believed of no file.
+MOST_OUTPUTS = 2**20
 T = TypeVar("T")
 
 
@@ -102,7 +104,7 @@ class Fields:
         found = self.get(key, default)
         try:
             number = int(found)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self.wrong(key, "number") from None
         if not 0 <= number <= most:
             raise self.wrong(key, "number that can be")

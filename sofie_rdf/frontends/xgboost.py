@@ -25,7 +25,14 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.frontends import ubjson
 from sofie_rdf.frontends.problems import Problems
-from sofie_rdf.frontends.tree_files import Attempts, Fields, content_of, declared, gathered
+from sofie_rdf.frontends.tree_files import (
+    MOST_OUTPUTS,
+    Attempts,
+    Fields,
+    content_of,
+    declared,
+    gathered,
+)
 from sofie_rdf.frontends.tree_table import (
     MOST_FEATURES,
     Ranges,
@@ -188,7 +195,8 @@ class _Reader:
         self.learner = document.fields("learner")
         sizes = self.learner.fields("learner_model_param")
         self.features = sizes.count("num_feature", most=MOST_FEATURES - 1)
-        self.outputs = max(1, sizes.count("num_class", 0), sizes.count("num_target", 1))
+        counts = (sizes.count(k, 0, MOST_OUTPUTS) for k in ("num_class", "num_target"))
+        self.outputs = max(1, *counts)
         self.version = ".".join(str(v) for v in document.get("version", []))
         producer = f"XGBoost {self.version}".strip()
         stem = Path(self.place).stem if isinstance(source, Path) else "model"
@@ -341,12 +349,12 @@ class _Reader:
         children = np.stack([left, tree.array("right_children", np.int64, count)], axis=1)
         leaf = left < 0
         conditions = tree.array("split_conditions", np.float32, count)
+        if width not in (1, self.outputs):
+            raise CorruptFile(f"has leaves of {width} numbers", place=tree.place)
         weights = conditions[leaf, None]
         if width > 1:
             weights = _leaf_vectors(tree, leaf, children[leaf, 1], width)
             group = 0
-        if width not in (1, self.outputs):
-            raise CorruptFile(f"has leaves of {width} numbers", place=tree.place)
         children[leaf] = -1
         missing = tree.array("default_left", np.int64, count) != 0
         found = Tree(

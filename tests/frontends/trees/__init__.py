@@ -1,0 +1,1 @@
+"""Trees: XGBoost, LightGBM and scikit-learn, beside the libraries themselves."""
