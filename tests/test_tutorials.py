@@ -159,6 +159,39 @@ def test_the_stand_in_is_what_its_script_makes() -> None:
     assert script["network"]() == onnx.load(REPOSITORY / "data" / "particlenet.onnx")
 
 
+# Trees --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_06_trees(tmp_path: Path) -> None:
+    root = pytest.importorskip("ROOT")
+    uproot = pytest.importorskip("uproot")
+    xgboost = pytest.importorskip("xgboost", reason="XGBoost is an oracle here")
+    lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is an oracle here")
+    output = run([sys.executable, str(TUTORIALS / "06_trees.py")], tmp_path)
+    assert f"features      {', '.join(FEATURES)}" in output
+    booster = xgboost.Booster(model_file=str(REPOSITORY / "data" / "higgs_xgboost.ubj"))
+    forest = lightgbm.Booster(model_file=REPOSITORY / "data" / "higgs_lightgbm.txt")
+    x = np.ones((3, 7), np.float32)
+    x[1, 4], x[2, 4] = np.nan, 2.0
+    shown = re.search(r"three events: \[(.*)\]", output)
+    assert shown
+    wanted = booster.predict(xgboost.DMatrix(x, feature_names=FEATURES))
+    np.testing.assert_allclose(np.array(shown[1].split(), float), wanted, atol=1e-6)
+    folder = f"{root.gROOT.GetTutorialDir()}/machine_learning/data"
+    with uproot.open(f"{folder}/Higgs_data.root") as file:
+        for tree in ("sig_tree", "bkg_tree"):
+            columns = file[tree].arrays(FEATURES, library="np")
+            x = np.stack([columns[f] for f in FEATURES], axis=1).astype(np.float32)
+            data = xgboost.DMatrix(x, feature_names=FEATURES)
+            scores = [np.float64(booster.predict(data)), forest.predict(x)]
+            wanted = [np.mean(s) for s in (*scores, sum(scores) / 2)]
+            shown = re.search(f"{tree}: mean scores (.*)", output)
+            assert shown
+            np.testing.assert_allclose(np.array(shown[1].split(), float), wanted, atol=2e-6)
+    assert list(tmp_path.iterdir()) == []
+
+
 # The macro ----------------------------------------------------------------------------------------
 
 
