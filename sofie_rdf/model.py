@@ -38,6 +38,7 @@ __all__ = [
     "SofieFunctor",
     "check",
     "define",
+    "from_graph_nets",
     "from_lightgbm",
     "from_onnx",
     "from_sklearn",
@@ -446,6 +447,24 @@ def from_sklearn(
         sklearn.read(estimator, name=name, initial_types=initial_types, options=options),
         compiler=compiler,
     )
+
+
+def from_graph_nets(
+    module: Any, example_graph: Any, *arguments: Any, name: str = "", compiler: str = ""
+) -> Model:
+    """The model ``module(graph, *arguments)`` of Graph Nets, for one graph in each call.
+
+    ``module`` is any callable that takes a GraphsTuple like ``example_graph`` and returns one, or a
+    list of them: a module of graph_nets, or one of your own that is made of them. The inputs are
+    the fields nodes [n_nodes, F], edges [n_edges, E], globals [1, G], senders and receivers
+    [n_edges], as far as they are not None; the outputs those that it computes, as ``nodes_out`` etc.
+    (``nodes_out_0`` etc. of a list). Numbers of nodes and edges are open, and may be 0.
+    ``compiler`` as in `Model`. Raises `UnsupportedOperator` with the place of an operation that is
+    not there, and `ModelError` if the results are not TensorFlow's.
+    """
+    from sofie_rdf.frontends import graph_nets
+
+    return Model(graph_nets.read(module, example_graph, *arguments, name=name), compiler=compiler)
 
 
 def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> Model:

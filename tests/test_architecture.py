@@ -25,7 +25,7 @@ RANKS = {
     "ir": 1,
     "ops": 2,
     "reference": 3,
-    "frontends": 3,
+    "frontends": 4,
     "passes": 4,
     "emit": 5,
     "runtime": 6,
