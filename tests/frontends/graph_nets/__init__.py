@@ -1,0 +1,1 @@
+"""Graph Nets: a stored model everywhere; all modules where TensorFlow is."""
