@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sofie_rdf.emit.session import Emission
     from sofie_rdf.frontends.onnx import Shapes
     from sofie_rdf.frontends.problems import Problems
+    from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
@@ -42,6 +43,7 @@ __all__ = [
     "from_lightgbm",
     "from_onnx",
     "from_sklearn",
+    "from_torch",
     "from_xgboost",
     "load",
     "trust",
@@ -259,13 +261,15 @@ def load(
     example_inputs: Sequence[Any] | None = None,
     input_shapes: Sequence[Any] | None = None,
     weights_only: bool | None = None,
+    dynamic: Dynamic | None = None,
     compiler: str = "",
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
     ``name`` chooses a model of a .root file, or names that of another file. ``shapes`` as in
     `from_onnx`, ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
-    ``example_inputs``, ``input_shapes`` and ``weights_only`` are for PyTorch, see `from_torch`.
+    ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic`` are for PyTorch, see
+    `from_torch`.
     """
     file = Path(path)
     kind = frontends.recognise(file)
@@ -276,6 +280,7 @@ def load(
         example_inputs=example_inputs,
         input_shapes=input_shapes,
         weights_only=weights_only,
+        dynamic=dynamic,
     )
     if kind == "root":
         return Model._of(_File(partial(_read_root, file, name), _key(file, name)), compiler)
@@ -325,6 +330,37 @@ def from_onnx(
     return Model._of(_File(read, _key(found, name, shapes)), compiler)
 
 
+def from_torch(
+    module: Any,
+    example_inputs: Any = None,
+    *,
+    dynamic: Dynamic | None = None,
+    name: str = "",
+    shapes: Shapes | None = None,
+    compiler: str = "",
+) -> Model:
+    """The model of a torch.nn.Module, a TorchScript module, or an ExportedProgram.
+
+    ``example_inputs`` are the arguments of ``forward``: a tensor, a tuple of them, or a dict by
+    name; an ExportedProgram has its own. ``dynamic`` says which axes may have any size and what
+    they are called, ``{"x": {0: "N", 1: "n_pf"}}`` or the same in the order of the inputs; by
+    default the first of every input, ``{}`` for none. The module is exported in evaluation mode
+    and left as it was. The result is compared with torch for other numbers and sizes: `ModelError`
+    where they differ.
+
+    `load` reads .pt2 files of ``torch.export.save``, which say what their inputs are, and
+    TorchScript files of ``torch.jit.save``: with ``example_inputs``, or with ``input_shapes``, one
+    for each input, as ``[("N", 7), "N,20:int64"]``, where names are open axes. TorchScript is
+    compiled by torch and run, but no Python in it. What torch.save writes is not opened:
+    ``weights_only=False`` does so for a whole module and RUNS WHATEVER THE FILE SAYS.
+    """
+    from sofie_rdf.frontends import torch as torch_frontend
+
+    options = {"example_inputs": example_inputs, "dynamic": dynamic}
+    graph = torch_frontend.read(module, name=name, shapes=shapes, **options)
+    return Model(graph, compiler=compiler)
+
+
 def _source(source: Any) -> Any:
     """Whatever names a file as a Path; bytes and ModelProtos as they are."""
     return Path(source) if isinstance(source, (str, PathLike)) else source
@@ -343,7 +379,7 @@ def check(
     problems = Problems()
     found = _source(source)
     try:
-        kind = frontends.recognise(found) if isinstance(found, Path) else "onnx"
+        kind = frontends.recognise(found) if isinstance(found, Path) else frontends.owner(found)
         given = frontends.options_for(kind, shapes=shapes or None, **options)
         if kind == "root":
             for name in rootfile.names(found):
@@ -352,7 +388,8 @@ def check(
         problems += frontends.frontend(kind).check(found, **given)
     except SofieError as error:
         return Problems([error])
-    way: Callable[..., Model] = load if isinstance(found, Path) else from_onnx
+    ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
+    way = load if isinstance(found, Path) else ways[kind]
     return problems or _trouble(partial(way, found, **given))
 
 

@@ -88,6 +88,7 @@ def _check(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_later("check"))
     command.add_argument("files", metavar="FILE", nargs="+", help=".onnx or .root files")
     _shape(command)
+    _input_shape(command)
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -168,6 +169,7 @@ def _model(command: argparse.ArgumentParser) -> None:
         "--name", default="", help="which model of a .root file; of an .onnx file, its new name"
     )
     _shape(command)
+    _input_shape(command)
 
 
 def _shape(command: argparse.ArgumentParser) -> None:
@@ -180,6 +182,18 @@ def _shape(command: argparse.ArgumentParser) -> None:
         default={},
         help="another shape for an input of an .onnx file, e.g. features=N,7: a number fixes an "
         "axis, a name leaves it open, ? keeps what the file says; may be repeated",
+    )
+
+
+def _input_shape(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--input-shape",
+        dest="input_shapes",
+        metavar="SIZES",
+        action="append",
+        type=_input_shape_of,
+        help="the shape of an input of a TorchScript file, which does not say it, e.g. N,7 or "
+        "N,20:int64; once for each input, in their order; a name leaves an axis open",
     )
 
 
@@ -217,6 +231,15 @@ def _shape_of(text: str) -> tuple[str, tuple[int | str | None, ...]]:
     if not (equals and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form INPUT=SIZE,SIZE,...")
     return name, tuple(_size_of(s.strip()) for s in sizes.split(",")) if sizes else ()
+
+
+def _input_shape_of(text: str) -> str:
+    sizes, _, dtype = text.partition(":")
+    for size in sizes.split(",") if sizes else ():
+        _size_of(size.strip())
+    if ":" in text and not dtype.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form SIZE,SIZE,...:TYPE")
+    return text
 
 
 def _size_of(text: str) -> int | str | None:

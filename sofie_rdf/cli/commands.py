@@ -60,19 +60,24 @@ def _models(arguments: Namespace) -> list[Model]:
     names = [arguments.name]
     if not arguments.name and frontends.recognise(Path(arguments.file)) == "root":
         names = rootfile.names(arguments.file) or names
-    return [load(arguments.file, name, shapes=arguments.shapes) for name in names]
+    return [load(arguments.file, name, **_options(arguments)) for name in names]
+
+
+def _options(arguments: Namespace) -> dict[str, Any]:
+    """What the command line says about the inputs, as `load` takes it."""
+    return {"shapes": arguments.shapes, "input_shapes": arguments.input_shapes}
 
 
 def check(arguments: Namespace) -> int:
     """All problems of all files; 1 if there is any."""
-    found = [(file, problems_of(file, shapes=arguments.shapes)) for file in arguments.files]
+    found = [(file, problems_of(file, **_options(arguments))) for file in arguments.files]
     tables.show((tables.verdict(file, problems) for file, problems in found), wrap=False)
     return int(any(problems for _, problems in found))
 
 
 def convert(arguments: Namespace) -> int:
     """The model into the .root file, whose path is printed."""
-    model = load(arguments.file, arguments.name, shapes=arguments.shapes)
+    model = load(arguments.file, arguments.name, **_options(arguments))
     model.save(arguments.output, overwrite=not arguments.no_overwrite, via=arguments.via)
     sys.stdout.write(f"{arguments.output}\n")
     tables.message(f"model {model.name!r} is in {arguments.output}")
@@ -89,7 +94,7 @@ def trust(arguments: Namespace) -> int:
 
 def emit(arguments: Namespace) -> int:
     """The header and the weight file, whose paths are printed."""
-    model = load(arguments.file, arguments.name, shapes=arguments.shapes)
+    model = load(arguments.file, arguments.name, **_options(arguments))
     files = model.emit(arguments.output, standalone=arguments.standalone)
     sys.stdout.write(f"{files.header}\n{files.weights}\n")
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))

@@ -92,6 +92,9 @@ def in_shell_words(text: str) -> str:
 
 _SHELL_WORDS = (
     ("name='...'", "--name NAME"),
+    ('input_shapes=[("N", 7)]', "--input-shape N,7"),
+    (", or example_inputs=", ""),
+    ("input_shapes=", "--input-shape"),
     ("shapes= ", "--shape "),
     ("overwrite=True replaces it", "Without --no-overwrite it is replaced"),
 )

@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sofie_rdf.errors import InputError, ModelError, UnsupportedFormat
+from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedFormat
 
-__all__ = ["FORMATS", "Format", "frontend", "options_for", "recognise"]
+__all__ = ["FORMATS", "Format", "frontend", "options_for", "owner", "recognise"]
 
 
 class Format(NamedTuple):
@@ -28,18 +28,22 @@ class Format(NamedTuple):
 
 
 _KERAS = ("shapes", "custom_objects")
-_TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only")
+_TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only", "dynamic")
 FORMATS: Mapping[str, Format] = {
     "root": Format("a .root file"),
     "onnx": Format("an ONNX file", "onnx", ("shapes",)),
     "keras": Format("a .keras file", "keras", _KERAS),
     "h5": Format("a Keras .h5 file", "keras", _KERAS),
     "torchscript": Format("a TorchScript file", "torch", _TORCH),
-    "pt2": Format("a torch.export .pt2 file", "torch", _TORCH),
+    "pt2": Format("a torch.export .pt2 file", "torch", ("shapes",)),
     "torch": Format("a torch.save file", "torch", _TORCH),
     "pickle": Format("a pickle", "torch", _TORCH),
     "xgboost": Format("an XGBoost model", "xgboost"),
     "lightgbm": Format("a LightGBM model", "lightgbm"),
+    "compressed": Format(
+        "a compressed file",
+        remedy="Uncompress it; a compressed pickle of joblib: convert the model to ONNX",
+    ),
     "zip": Format("a zip archive"),
     "damaged": Format("a damaged zip archive", remedy="Copy or download it again"),
 }
@@ -52,6 +56,12 @@ _MAGIC = {
     b"\x80\x04": "pickle",
     b"\x80\x05": "pickle",
     b"binf": "xgboost",
+    b"\x1f\x8b": "compressed",
+    b"\xfd7zXZ": "compressed",
+    b"x\x01": "compressed",
+    b"x^": "compressed",
+    b"x\x9c": "compressed",
+    b"x\xda": "compressed",
     b"tree\n": "lightgbm",
     b"tree\r\n": "lightgbm",
 }
@@ -76,11 +86,23 @@ def recognise(path: Path) -> str:
     else:
         kind = next(kinds, "onnx")
     found = FORMATS[kind]
+    if kind == "damaged":
+        raise CorruptFile(f"is {found.about}", place=str(path), remedy=found.remedy)
     if kind != "root" and not found.module:
         raise UnsupportedFormat(
             f"is {found.about}, which is not read", place=str(path), remedy=found.remedy
         )
     return kind
+
+
+# Objects are told by the package that one of their classes is from; bytes and the like are ONNX.
+_OBJECTS = {"torch": "torch"}
+
+
+def owner(source: object) -> str:
+    """The key in `FORMATS` of an object that is no file."""
+    packages = (cls.__module__.split(".")[0] for cls in type(source).__mro__)
+    return next((_OBJECTS[p] for p in packages if p in _OBJECTS), "onnx")
 
 
 def _archive(path: Path) -> str:
