@@ -7,6 +7,7 @@ numbers, and at other sizes of every open axis.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,6 +34,9 @@ HALF_ULPS = 2
 # bit. Sums in another order and functions of a few ulp are so many times that, at most.
 GROWTH = 10
 DISTURBANCES = 3
+# How many other sizes of an axis are tried, and the seconds of a call from which on only two are.
+SIZES = 3
+SLOW = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,15 @@ def compare(graph: Graph, run: Run, inputs: Inputs, names: Sequence[str]) -> Non
     graph's outputs. ``names`` are the graph's inputs for these tensors.
     """
     examples = tuple(leaf.example for leaf in inputs.tensors)
+    start = time.monotonic()
     first = run(examples)
+    most = SIZES if time.monotonic() - start < SLOW else 2
     _refuse_random(first, run(examples))
     _judge(graph, names, _Trial("the example inputs", examples), first)
     for trial in _other_numbers(examples):
         _compare(graph, run, names, trial)
     for symbol in inputs.sizes:
-        trials = list(_other_sizes(inputs, symbol, run))
+        trials = list(_other_sizes(inputs, symbol, run, most))
         for trial in trials:
             _compare(graph, run, names, trial)
         if not trials:
@@ -119,16 +125,16 @@ def _like(example: torch.Tensor, made: torch.Generator) -> torch.Tensor:
     return (middle + (spread or 1.0) * noise).to(example.dtype)
 
 
-def _other_sizes(inputs: Inputs, symbol: str, run: Run) -> Iterator[_Trial]:
-    """Two other sizes of one axis with which torch runs; 1 is among them for the batch."""
+def _other_sizes(inputs: Inputs, symbol: str, run: Run, most: int) -> Iterator[_Trial]:
+    """Other sizes of one axis with which torch runs; 1 is among them for the batch."""
     import torch
 
     size, made = inputs.sizes[symbol], torch.Generator().manual_seed(2)
-    listed = (size + 1, size - 1, 2 * size, size // 2, 4 * size, size + 2, 1, 8, 16, 32, 64)
+    listed = (size + 1, 4 * size + 1, size - 1, 2 * size, size // 2, 4 * size, 1, 8, 16, 32, 64)
     wanted = dict.fromkeys((1, *listed) if symbol == BATCH else listed)
     found = 0
     for other in wanted:
-        if other < 1 or other == size or found == 2:
+        if other < 1 or other == size or found == most:
             continue
         tensors = tuple(leaf.example for leaf in inputs.at({symbol: other}).tensors)
         random = tuple(_like(t, made) if t.is_floating_point() else t for t in tensors)
