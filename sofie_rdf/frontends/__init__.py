@@ -107,14 +107,18 @@ def owner(source: object) -> str:
 
 def _archive(path: Path) -> str:
     try:
-        members = zipfile.ZipFile(path).namelist()
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            # An archive inside one that was cut off would be taken for the whole file.
+            if min((m.header_offset for m in archive.infolist()), default=0) > 0:
+                return "damaged"
     except (OSError, zipfile.BadZipFile):
         return "damaged"
     if "model.weights.h5" in members:
         return "keras"
     if any("/code/" in m for m in members):
         return "torchscript"
-    if any("/models/" in m for m in members):
+    if any("/models/" in m or m == "serialized_exported_program.json" for m in members):
         return "pt2"
     if any(m.endswith("data.pkl") for m in members):
         return "torch"
