@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,8 @@ def quiet() -> Iterator[None]:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         try:
-            with redirect_stderr(_WithoutThisThread(sys.stderr)):
+            out, err = _WithoutThisThread(sys.stdout), _WithoutThisThread(sys.stderr)
+            with redirect_stdout(out), redirect_stderr(err):
                 yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
@@ -96,13 +97,13 @@ def quiet() -> Iterator[None]:
 
 
 class _WithoutThisThread(io.TextIOBase):
-    """The error stream for all threads but this one: torch prints graphs to it."""
+    """A stream for all threads but this one: torch prints graphs when it fails."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.thread = stream, threading.get_ident()
 
     def write(self, text: str) -> int:
-        if threading.get_ident() != self.thread:
+        if threading.get_ident() != self.thread and self.stream is not None:
             self.stream.write(text)
         return len(text)
 
@@ -321,7 +322,16 @@ def _rename_read(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
                 _rename_read(inner, renamed)
 
 
-def _export_error(error: Exception) -> SofieError:
+_NO_SCRIPT = (
+    "Export the module itself (torch.export.save, or sofie_rdf.from_torch), or trace it "
+    "(torch.jit.trace)"
+)
+
+
+def _export_error(
+    error: Exception,
+    remedy: str = "Use a newer torch and onnxscript, or export it to ONNX yourself",
+) -> SofieError:
     """What an exporter cannot write, in our words."""
     text = f"{error}\n{error.__cause__ or ''}"
     operators = dict.fromkeys(re.findall(r"op='([\w.:]+)'", text))
@@ -329,12 +339,9 @@ def _export_error(error: Exception) -> SofieError:
     if operators:
         return UnsupportedOperator(
             f"torch's exporter to ONNX has no {', '.join(operators)}",
-            remedy="Write it with other functions, or use a newer torch and onnxscript",
+            remedy=f"Write it with other functions. {remedy}",
         )
-    return UnsupportedFormat(
-        f"torch's exporter to ONNX fails: {reason(error)}",
-        remedy="Use a newer torch and onnxscript, or export it to ONNX yourself",
-    )
+    return UnsupportedFormat(f"torch's exporter to ONNX fails: {reason(error)}", remedy=remedy)
 
 
 def of_script(script: Any, inputs: Inputs, module: Callable[..., Any] | None = None) -> Exported:
@@ -349,23 +356,60 @@ def of_script(script: Any, inputs: Inputs, module: Callable[..., Any] | None = N
     names = [leaf.name for leaf in inputs.tensors]
     buffer = io.BytesIO()
     try:
-        torch.onnx.export(
-            script,
-            args,
-            buffer,  # type: ignore[arg-type, unused-ignore]
-            dynamo=False,
-            verbose=False,
-            input_names=names,
-            output_names=_output_names(module, inputs),
-            dynamic_axes={n.name: dict(n.axes) for n in inputs.tensors if n.axes},
-            opset_version=_SCRIPT_OPSET,
-        )
+        with _without_graphs():
+            torch.onnx.export(
+                _with_flat_outputs(script, args),
+                args,
+                buffer,  # type: ignore[arg-type, unused-ignore]
+                dynamo=False,
+                verbose=False,
+                input_names=names,
+                output_names=_output_names(module, inputs),
+                dynamic_axes={n.name: dict(n.axes) for n in inputs.tensors if n.axes},
+                opset_version=_SCRIPT_OPSET,
+            )
     except SofieError:
         raise
     except Exception as error:
-        raise _export_error(error) from error
+        raise _export_error(error, _NO_SCRIPT) from error
     proto = onnx.load_from_string(buffer.getvalue())
     return _checked(proto, inputs, tuple(names), module, "TorchScript")
+
+
+@contextmanager
+def _without_graphs() -> Iterator[None]:
+    """The exporter of TorchScript writes whole graphs to the terminal when it fails."""
+    import torch
+
+    write = getattr(torch._C, "_jit_onnx_log", None)
+    if write is None:
+        yield
+        return
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = write
+
+
+def _with_flat_outputs(script: Any, args: tuple[Any, ...]) -> Any:
+    """A script that gives no dict: the exporter writes none. Its control flow stays."""
+    import torch
+
+    with torch.no_grad():
+        result = script(*args)
+    if not isinstance(result, dict):
+        return script
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = script
+
+        def forward(self, *given: Any) -> Any:
+            return tuple(_tensors_in(self.inner(*given)))
+
+    return torch.jit.trace(Flat(), args)
 
 
 def _checked(
