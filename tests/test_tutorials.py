@@ -153,6 +153,23 @@ def test_03_particlenet(network: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+# PyTorch ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_05_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    pytest.importorskip("torch")
+    output = run([sys.executable, "-W", "ignore", str(TUTORIALS / "05_pytorch.py")], tmp_path)
+    wanted, found = (
+        np.array(re.search(rf"{who}: (.*)", output)[1].split(), float)  # type: ignore[index]
+        for who in ("PyTorch", "RDataFrame")
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-6)
+    assert abs(wanted[2]) > 1e-3
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_stand_in_is_what_its_script_makes() -> None:
     onnx = pytest.importorskip("onnx")
     script = runpy.run_path(str(REPOSITORY / "data" / "make_particlenet.py"))

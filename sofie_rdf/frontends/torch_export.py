@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -131,8 +131,11 @@ def as_in_evaluation(module: Any) -> Iterator[Any]:
 
 
 def _evaluating(module: Any) -> None:
-    with suppress(NotImplementedError):  # An exported program has no modes.
+    try:
         module.eval()
+    except NotImplementedError:  # An exported program in it has no modes.
+        for inner in module.modules():
+            inner.training = False
 
 
 def run_of(module: Callable[..., Any], inputs: Inputs) -> Run:
