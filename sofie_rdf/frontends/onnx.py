@@ -14,9 +14,10 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     nearest,
 )
+from sofie_rdf.frontends.builders import FrontendBuilder
 from sofie_rdf.frontends.onnx_functions import with_functions_inlined
 from sofie_rdf.frontends.onnx_proto import Source, open_model
-from sofie_rdf.frontends.onnx_scope import OnnxBuilder, Scope
+from sofie_rdf.frontends.onnx_scope import Scope
 from sofie_rdf.frontends.onnx_sequences import declare_input, write_output
 from sofie_rdf.frontends.onnx_values import dtype_of, weights_of
 from sofie_rdf.frontends.problems import Problems
@@ -98,7 +99,7 @@ class _Reader:
         self.branches = branches
         self.shapes = shapes
         stem = Path(source).stem if isinstance(source, (str, Path)) else self.file.proto.graph.name
-        self.build = OnnxBuilder(name or stem or "model", self._provenance())
+        self.build = FrontendBuilder(name or stem or "model", self._provenance())
 
     def _provenance(self) -> dict[str, str]:
         model = self.file.proto

@@ -28,7 +28,8 @@ from sofie_rdf.ops.layout import Identity, Transpose
 if TYPE_CHECKING:
     import onnx
 
-    from sofie_rdf.frontends.onnx_scope import BodyBuilder, Inner, Scope
+    from sofie_rdf.frontends.builders import BodyBuilder
+    from sofie_rdf.frontends.onnx_scope import Inner, Scope
 
 __all__ = ["CONTROL", "handler"]
 

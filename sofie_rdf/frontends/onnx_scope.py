@@ -20,6 +20,7 @@ from sofie_rdf.errors import (
     UnsupportedOperator,
 )
 from sofie_rdf.frontends import onnx_control, onnx_sequences
+from sofie_rdf.frontends.builders import BodyBuilder, FrontendBuilder
 from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
 from sofie_rdf.frontends.onnx_rules.oldest import with_newer_attributes
 from sofie_rdf.frontends.onnx_sequences import SequenceValue
@@ -31,121 +32,20 @@ from sofie_rdf.frontends.onnx_values import (
     weights_of,
 )
 from sofie_rdf.frontends.problems import Problems
-from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import Dim, symbol, symbols_of
+from sofie_rdf.ir.dims import symbol, symbols_of
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator, lookup
-from sofie_rdf.ir.types import Array, TensorType
-from sofie_rdf.ops.assumptions import Assume
+from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops.layout import Identity
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["BodyBuilder", "Inner", "OnnxBuilder", "Scope"]
+__all__ = ["Inner", "Scope"]
 
 
 class Broken(SofieError):
     """Something that it needs has a problem, which is noted already."""
-
-
-class OnnxBuilder(Builder):
-    """A Builder whose fresh names are none that nodes further down the file have."""
-
-    taken: AbstractSet[str] = frozenset()
-
-    def fresh(self, stem: str) -> str:
-        while (name := super().fresh(stem)) in self.taken:
-            stem += "_"
-        return name
-
-    def names_a_size(self, name: str) -> bool:
-        """Whether a size of this name is known here."""
-        return any(name in symbols_of(d) for t in self.types.values() for d in t.shape)
-
-    def _assuming(
-        self, inputs: tuple[str, ...], pair: tuple[Dim, Dim], origin: Origin
-    ) -> tuple[str, ...]:
-        """Inputs whose sizes are checked when the model runs: the simpler of two that are equal."""
-        if isinstance(pair[0] - pair[1], int):
-            return inputs
-        simple, other = sorted(pair, key=lambda d: (not isinstance(d, int), len(str(d))))
-        found = []
-        for name in inputs:
-            shape = self.type_of(name).shape if name else ()
-            if other in shape:
-                assumed = tuple(simple if d == other else d for d in shape)
-                name = self(Assume(assumed), name, origin=origin)
-            found.append(name)
-        return tuple(found)
-
-    def depends_on_sizes(self, name: str) -> bool:
-        """Whether the sizes of the inputs decide what this value is."""
-        if self.value_of(name) is not None:
-            return True
-        maker = next((n for n in reversed(self.nodes) if name in n.outputs), None)
-        if maker is None or not maker.inputs:
-            return False
-        return all(self.depends_on_sizes(i) for i in maker.inputs if i)
-
-
-class BodyBuilder(OnnxBuilder):
-    """A Builder of a graph inside another one: what it reads from outside becomes an input."""
-
-    def __init__(self, name: str, outer: OnnxBuilder, taken: AbstractSet[str]) -> None:
-        super().__init__(name)
-        self.outer = outer
-        self.taken = {*taken, *outer.taken, *outer.types}
-        # Values of its own that stand for values outside, in the order of the inputs.
-        self.captured: dict[str, str] = {}
-
-    def constant(self, array: Array, name: str = "") -> str:
-        """Constants are the outermost graph's: bodies have none."""
-        name = name or self.fresh("constant")
-        outside = self.outer.constant(array, self.outer.fresh(f"{self.name}/{name}"))
-        return self._capture(name, outside)
-
-    def _capture(self, name: str, outside: str) -> str:
-        self.input(name, self.outer.type_of(outside))
-        self.captured[name] = outside
-        known = self.outer.value_of(outside)
-        if known is not None:
-            self.known[name] = known
-            if outside in self.outer.constants:
-                # Rules look here for what is known; `graph` forgets it.
-                self.constants[name] = known
-        return name
-
-    def type_of(self, name: str) -> TensorType:
-        if name not in self.types and self.outer.has(name):
-            self._capture(name, name)
-        return super().type_of(name)
-
-    def depends_on_sizes(self, name: str) -> bool:
-        if name in self.captured:
-            return self.outer.depends_on_sizes(self.captured[name])
-        return super().depends_on_sizes(name)
-
-    def has(self, name: str) -> bool:
-        return super().has(name) or self.outer.has(name)
-
-    def capture(self, outside: str) -> str:
-        """A value outside, under a name that nothing has that the file's graph defines."""
-        return self._capture(self.fresh(f"{outside}/outside"), outside)
-
-    def _may_become(self, name: str, dim: Dim) -> bool:
-        # What must hold in here need not hold outside: this graph may not run.
-        return not self.outer.names_a_size(name) and super()._may_become(name, dim)
-
-    def names_a_size(self, name: str) -> bool:
-        return super().names_a_size(name) or self.outer.names_a_size(name)
-
-    def body(self, outputs: Sequence[str]) -> Graph:
-        """The finished graph, without constants."""
-        for name in outputs:
-            self.type_of(name)
-        self.constants.clear()
-        return self.graph(*outputs)
 
 
 class Inner(NamedTuple):
@@ -166,7 +66,7 @@ class Scope:
     place: str
     proto: onnx.GraphProto
     opsets: Mapping[str, int]
-    build: OnnxBuilder
+    build: FrontendBuilder
     problems: Problems | None = None
     broken: set[str] = field(default_factory=set)
     # What the graphs around this one compute.
@@ -244,7 +144,7 @@ class Scope:
     def _around(
         self,
         proto: onnx.GraphProto,
-        build: OnnxBuilder,
+        build: FrontendBuilder,
         broken: AbstractSet[str],
         sequences: Mapping[str, SequenceValue] = MappingProxyType({}),
     ) -> Scope:
