@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from sofie_rdf.errors import (
     CorruptFile,
@@ -21,6 +20,7 @@ from sofie_rdf.frontends.onnx_scope import Scope
 from sofie_rdf.frontends.onnx_sequences import declare_input, write_output
 from sofie_rdf.frontends.onnx_values import dtype_of, weights_of
 from sofie_rdf.frontends.problems import Problems
+from sofie_rdf.frontends.shapes import Shapes, check_shape
 from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import TensorType
@@ -33,8 +33,6 @@ __all__ = ["check", "read"]
 OLDEST_OPSET = 1
 # What an axis without name or size is called where it is the first of an input: the batch.
 BATCH = "N"
-
-Shapes: TypeAlias = Mapping[str, Sequence["int | str | None"]]
 
 
 def read(source: Source, *, name: str = "", shapes: Shapes | None = None) -> Graph:
@@ -190,7 +188,7 @@ class _Reader:
                 remedy=f"Give one: shapes={{{value.name!r}: (None, 7)}}",
             )
         if given is not None:
-            _check_shape(value.name, given)
+            check_shape(value.name, given)
         dims = list(tensor.shape.dim) if tensor.HasField("shape") else [None] * len(given or ())
         if given is not None and len(given) != len(dims):
             raise InputError(
@@ -235,16 +233,3 @@ class _Reader:
 def _is_name(text: str) -> bool:
     """Whether it names an axis: some exporters write ``?`` for every axis of unknown size."""
     return any(c.isalnum() for c in text)
-
-
-def _check_shape(name: str, shape: Any) -> None:
-    """`InputError` for what cannot be a shape."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise InputError(f"shapes= gives input {name!r} {shape!r}, which is no list of sizes")
-    for size in shape:
-        number = isinstance(size, int) and not isinstance(size, bool) and size >= 0
-        if not (number or size is None or (isinstance(size, str) and size)):
-            raise InputError(
-                f"shapes= gives input {name!r} the size {size!r}",
-                remedy="A size is a number, a name, or None for what the file says",
-            )
