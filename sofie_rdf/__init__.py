@@ -49,6 +49,9 @@ from sofie_rdf.model import (
     from_xgboost,
     load,
     trust,
+    from_keras,
+    from_onnx,
+    load,
 )
 
 __version__ = "0.1.0"
@@ -80,6 +83,7 @@ __all__ = [
     "define",
     "from_graph_nets",
     "from_lightgbm",
+    "from_keras",
     "from_onnx",
     "from_sklearn",
     "from_torch",

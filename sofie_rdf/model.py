@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import onnx
 
     from sofie_rdf.emit.session import Emission
-    from sofie_rdf.frontends.onnx import Shapes
     from sofie_rdf.frontends.problems import Problems
     from sofie_rdf.frontends.torch_inputs import Dynamic
+    from sofie_rdf.frontends.shapes import Shapes
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
@@ -47,6 +47,9 @@ __all__ = [
     "from_xgboost",
     "load",
     "trust",
+    "from_keras",
+    "from_onnx",
+    "load",
 ]
 
 FilePath: TypeAlias = Union[str, "PathLike[str]"]
@@ -359,6 +362,36 @@ def from_torch(
     options = {"example_inputs": example_inputs, "dynamic": dynamic}
     graph = torch_frontend.read(module, name=name, shapes=shapes, **options)
     return Model(graph, compiler=compiler)
+
+
+def from_keras(
+    model: Any,
+    *,
+    name: str = "",
+    shapes: Shapes | None = None,
+    custom_objects: Mapping[str, Callable[..., Any]] | None = None,
+    compiler: str = "",
+) -> Model:
+    """The model of a keras.Model in memory, or of a .keras or .h5 file.
+
+    ``custom_objects`` says what layers and functions are that are not Keras's, by class or name:
+    ``{"Square": rule}`` with ``rule(build, layer, inputs)``. ``build(op, *values)`` adds one of our
+    operators and gives the name of its output, ``build.constant(array)`` a constant; ``layer`` has
+    ``config`` and ``weights``; ``inputs.x`` is the first value, ``inputs.tensors`` are all. The
+    rule gives the names of the layer's outputs.
+
+    A model with a ``call`` of its own is called with symbolic values; the shapes of its inputs are
+    those it was built with, or ``shapes``, by the names of the call's parameters. ``shapes`` and
+    ``compiler`` as in `from_onnx`.
+    """
+    found = _source(model)
+    options = frontends.options_for("keras", shapes=shapes or None, custom_objects=custom_objects)
+
+    def read() -> tuple[Graph, Mapping[str, str]]:
+        return frontends.frontend("keras").read(found, name=name, **options), {}
+
+    key = "" if custom_objects else _key(found, name, sorted(options.items()))
+    return Model._of(_File(read, key), compiler)
 
 
 def _source(source: Any) -> Any:
