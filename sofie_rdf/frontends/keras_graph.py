@@ -232,8 +232,8 @@ class Models:
         return Origin(self.place, "/".join((*self.outer, name)))
 
     def _builder(self, name: str) -> LayerBuilder:
-        def run(layer: Layer, arguments: Mapping[str, Nested]) -> Nested:
-            return self.call(layer, NodeCall((), arguments))
+        def run(graph: FrontendBuilder, layer: Layer, arguments: Mapping[str, Nested]) -> Nested:
+            return replace(self, build=graph).call(layer, NodeCall((), arguments))
 
         origin = self._origin(name)
         return LayerBuilder(self.build, origin, run, self.custom, self.is_keras_2)

@@ -11,11 +11,12 @@ from sofie_rdf.frontends.keras_layer import Value
 from sofie_rdf.frontends.keras_rules.engine import LayerBuilder
 from sofie_rdf.ir.types import normal_axis
 from sofie_rdf.ops.elementwise import Add, Mul
-from sofie_rdf.ops.indexing import Slice
+from sofie_rdf.ops.indexing import Gather, Slice
 from sofie_rdf.ops.layout import Transpose, Unsqueeze
 
 __all__ = [
     "add",
+    "at",
     "axes_of",
     "broadcast_to_rank",
     "channels_first",
@@ -84,6 +85,11 @@ def part(build: LayerBuilder, x: str, axis: int, start: int, end: int | None) ->
     """x[..., start:end, ...] along one axis"""
     last = np.iinfo(np.int64).max if end is None else end
     return build(Slice((start,), (int(last),), (axis,)), x)
+
+
+def at(build: LayerBuilder, x: str, axis: int, position: int) -> Value:
+    """x[..., position, ...] along one axis, without it"""
+    return build(Gather(axis), x, build.constant(np.array(position, np.int64), "position"))
 
 
 def flip(build: LayerBuilder, x: str, axis: int) -> Value:

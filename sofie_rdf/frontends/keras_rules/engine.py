@@ -26,24 +26,29 @@ class LayerBuilder:
 
     graph: FrontendBuilder
     origin: Origin
-    # Runs another layer, one that is inside this one: (layer, arguments) -> its outputs.
-    run: Callable[[Layer, Mapping[str, Nested]], Nested]
+    # (builder, layer, arguments) -> outputs of another layer; see `run`.
+    runner: Callable[[FrontendBuilder, Layer, Mapping[str, Nested]], Nested]
     # What the user says about classes and functions that are not Keras's.
     custom: Mapping[str, Callable[..., Nested]] = field(default_factory=dict)
     # Whether the model is one of Keras 2, whose functions are not all the same.
     is_keras_2: bool = False
 
     def __call__(self, op: Operator, *inputs: str) -> Value:
-        return self.all(op, *inputs)[0]
+        return self.all(op, 1, *inputs)[0]
 
-    def all(self, op: Operator, *inputs: str) -> tuple[Value, ...]:
-        """Every output of an operator."""
+    def all(self, op: Operator, count: int, *inputs: str) -> list[Value]:
+        """The first ``count`` outputs of an operator."""
         given = list(inputs)
         while given and not given[-1]:
             given.pop()
         first = self.graph.fresh(f"{self.origin.name}/{op.name.lower()}")
-        self.graph(op, *given, outputs=(first,), origin=self.origin)
-        return tuple(map(Value, self.graph.nodes[-1].outputs))
+        rest = [self.graph.fresh(f"{first}_output_{n}") for n in range(1, count)]
+        self.graph(op, *given, outputs=(first, *rest), origin=self.origin)
+        return [Value(name) for name in (first, *rest)]
+
+    def run(self, layer: Layer, arguments: Mapping[str, Nested]) -> Nested:
+        """The outputs of another layer, one that is inside this one."""
+        return self.runner(self.graph, layer, arguments)
 
     def constant(self, array: Any, name: str = "constant", dtype: Any = None) -> Value:
         """A constant of the network."""

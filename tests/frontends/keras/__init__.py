@@ -1,0 +1,1 @@
+"""Tests of the Keras frontend; Keras with torch is the oracle."""
