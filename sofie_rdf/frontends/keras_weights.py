@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["ByName", "LiveWeights", "NoWeights", "PathWeights", "Unsorted", "Weights", "snake_case"]
 
 
+# Layers that files know by another name than that of their class.
+_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
+
+
 def snake_case(name: str) -> str:
     """The name of a class as .keras files write it: ``Conv2DTranspose`` is conv2d_transpose."""
     name = re.sub(r"\W+", "", name)
@@ -132,7 +136,7 @@ class PathWeights(Weights):
         used: dict[str, int] = {}
         found: list[Weights] = []
         for cls, name in zip(classes, names, strict=True):
-            stem = snake_case(cls)
+            stem = snake_case(_CLASSES.get(cls, cls))
             number = used.get(stem, -1) + 1
             used[stem] = number
             path = f"{root}/{stem}_{number}" if number else f"{root}/{stem}"

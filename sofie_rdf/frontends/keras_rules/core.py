@@ -52,13 +52,13 @@ def einsum_dense(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Value:
     names = equation.replace("->", ",").split(",")
     if len(names) != 3:
         raise GraphError(f"has the equation {equation!r}, which is none of two inputs")
-    y = build(Einsum(_spelled(equation, build.rank(x))), x, build.constant(kernel, "kernel"))
+    y = build(Einsum(spelled(equation, build.rank(x))), x, build.constant(kernel, "kernel"))
     if layer.config.get("bias_axes"):
         y = build(Add(), y, build.constant(layer.weight("bias"), "bias"))
     return activated(build, layer, y)
 
 
-def _spelled(equation: str, rank: int) -> str:
+def spelled(equation: str, rank: int) -> str:
     """The equation with letters for the axes that dots stand for."""
     if "..." not in equation:
         return equation
