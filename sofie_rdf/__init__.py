@@ -42,6 +42,7 @@ from sofie_rdf.model import (
     check,
     define,
     from_graph_nets,
+    from_keras,
     from_lightgbm,
     from_onnx,
     from_sklearn,
@@ -49,9 +50,6 @@ from sofie_rdf.model import (
     from_xgboost,
     load,
     trust,
-    from_keras,
-    from_onnx,
-    load,
 )
 
 __version__ = "0.1.0"
@@ -82,8 +80,8 @@ __all__ = [
     "check",
     "define",
     "from_graph_nets",
-    "from_lightgbm",
     "from_keras",
+    "from_lightgbm",
     "from_onnx",
     "from_sklearn",
     "from_torch",

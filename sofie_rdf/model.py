@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from sofie_rdf.emit.session import Emission
     from sofie_rdf.frontends.problems import Problems
-    from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.frontends.shapes import Shapes
+    from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
@@ -40,6 +40,7 @@ __all__ = [
     "check",
     "define",
     "from_graph_nets",
+    "from_keras",
     "from_lightgbm",
     "from_onnx",
     "from_sklearn",
@@ -47,9 +48,6 @@ __all__ = [
     "from_xgboost",
     "load",
     "trust",
-    "from_keras",
-    "from_onnx",
-    "load",
 ]
 
 FilePath: TypeAlias = Union[str, "PathLike[str]"]

@@ -16,8 +16,8 @@ from typing import Any
 from sofie_rdf.errors import InputError, SofieError
 from sofie_rdf.frontends import onnx as onnx_frontend
 from sofie_rdf.frontends import torch_files
-from sofie_rdf.frontends.onnx import Shapes
 from sofie_rdf.frontends.problems import Problems
+from sofie_rdf.frontends.shapes import Shapes
 from sofie_rdf.frontends.torch_compare import compare
 from sofie_rdf.frontends.torch_export import (
     Exported,
