@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
         line=_include_directory,
         help="print the folder of the C++ headers, for -I and ROOT_INCLUDE_PATH, and end",
     )
+    whole.add_argument(
+        "--cmake-dir",
+        action=_Answer,
+        line=_cmake_directory,
+        help="print the folder for CMake's -Dsofie_rdf_DIR, and end",
+    )
     commands = whole.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=_Parser
     )
@@ -279,6 +285,12 @@ def _version() -> str:
     from sofie_rdf import __version__
 
     return f"sofie-rdf {__version__}"
+
+
+def _cmake_directory() -> str:
+    from sofie_rdf.emit.code import include_directory
+
+    return str(include_directory() / "cmake")
 
 
 def _include_directory() -> str:
