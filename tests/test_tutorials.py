@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sofie_rdf as sofie
 from sofie_rdf.cli import main
 from tests.conformance import real
 
@@ -292,3 +293,30 @@ def test_the_demo_without_events(tmp_path: Path) -> None:
     assert "/nowhere/Higgs.root is absent" in done.stderr
     assert "--data" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# .root files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_08_root_files_in_python_and_as_a_macro(tmp_path: Path) -> None:
+    root = pytest.importorskip("ROOT")
+    uproot = pytest.importorskip("uproot")
+    config = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    command = [sys.executable, str(TUTORIALS / "08_root_files.py"), "models.root"]
+    python = run(command, tmp_path, **config)
+    path = ":".join([str(REPOSITORY / "cling"), str(tmp_path)])
+    macro = f'{TUTORIALS / "08_root_files.C"}("models.root")'
+    command = [str(BINARIES / "root"), "-l", "-b", "-q", macro]
+    cxx = run(command, tmp_path, ROOT_INCLUDE_PATH=path, **config)
+    models = [sofie.load(tmp_path / "models.root", n) for n in ("network", "forest", "forest_2")]
+    assert f"score of one event: {models[0](np.ones((1, 7), np.float32))[0, 0]:.6g}" in cxx
+    folder = f"{root.gROOT.GetTutorialDir()}/machine_learning/data"
+    expected = {}
+    with uproot.open(f"{folder}/Higgs_data.root") as file:
+        for tree in ("sig_tree", "bkg_tree"):
+            columns = file[tree].arrays(FEATURES, library="np")
+            x = np.stack([columns[f] for f in FEATURES], axis=1).astype(np.float32)
+            expected[tree] = np.mean([np.mean(m(x), dtype=np.float64) for m in models])
+    assert means(python) == pytest.approx(expected, abs=2e-6)
+    assert means(cxx.replace("\n", " \n")) == pytest.approx(expected, abs=2e-6)
