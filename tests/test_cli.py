@@ -477,6 +477,33 @@ def test_convert_takes_one_model_out_of_many(run: Run, tmp_path: Path) -> None:
     assert sofie.load(one).name == "second"
 
 
+# trust --------------------------------------------------------------------------------------------
+
+
+def test_trust_and_what_inspect_says_of_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "models.root"
+    for name in ("mine", "yours"):
+        assert run("convert", HIGGS, path, "--name", name).code == 0
+    checksum = rootfile.load(path, "mine").sha256
+    shown = run("inspect", path, "--name", "mine").out
+    assert checksum in shown
+    assert "run it\n" in shown
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
+    assert "run it, not before `sofie-rdf trust`" in run("inspect", path, "--name", "mine").out
+    stored = json.loads(run("inspect", path, "--json").out)["models"][0]["stored"]
+    assert (stored["sha256"], stored["trusted"]) == (checksum, False)
+    assert stored["date"].startswith("20")
+    result = run("trust", path, "--name", "mine")
+    assert (result.code, result.out) == (0, f"{checksum}\n")
+    assert run("trust", path).out.splitlines()[0] == checksum
+    assert json.loads(run("inspect", path, "--json").out)["models"][1]["stored"]["trusted"]
+    refused = run("trust", HIGGS)
+    assert refused.code == 1
+    assert "is no ROOT file" in refused.err
+
+
 # emit ---------------------------------------------------------------------------------------------
 
 
