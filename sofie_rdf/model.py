@@ -165,12 +165,20 @@ class Model:
         return define(df, column, self, columns, output=output)
 
     def save(
-        self, path: FilePath, *, name: str = "", overwrite: bool = True, via: str = "uproot"
+        self,
+        path: FilePath,
+        *,
+        name: str = "",
+        overwrite: bool = True,
+        via: str = "uproot",
+        ntuple: bool = False,
     ) -> None:
         """Store the model in a new or existing .root file; what else is in it stays.
 
         ``via`` chooses who writes: ``"uproot"`` (no ROOT needed) or ``"ROOT"``. Several models
-        may live in one file, by name. Interrupted writing leaves the old file as it was.
+        may live in one file, by name. Interrupted writing leaves the old file as it was. ``ntuple``
+        stores the weights as an RNTuple, which uproot writes and ROOT 6.36 and newer read; hadd
+        cannot keep two of these apart that have the same name.
 
         The file has all that a macro needs, which has no Python; it is put into the list of what
         macros may run (`sofie_rdf.runtime.trust`).
@@ -180,8 +188,11 @@ class Model:
 
         named = Model(replace(self.graph, name=name or self.name), self.extras)
         macro = macro_of(named.optimized, named.emission)
+        if ntuple and via != "uproot":
+            raise InputError("ntuple=True is for via='uproot'")
+        more = {"ntuple": True} if ntuple else {}
         sha256 = _backend(via).save(
-            named.graph, path, extras=self.extras, macro=macro, overwrite=overwrite
+            named.graph, path, extras=self.extras, macro=macro, overwrite=overwrite, **more
         )
         trust.trust(sha256, named.name)
 

@@ -43,7 +43,7 @@ OWNERS = {
     "google": ("frontends",),
     "onnxruntime": ("bench",),
     "uproot": ("ir.rootfile",),
-    "awkward": (),
+    "awkward": ("ir.rootfile",),
     "rich": ("cli", "bench"),
     "torch": ("frontends", "bench"),
     "tensorflow": ("frontends",),

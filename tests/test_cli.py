@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import pytest
+import uproot
 from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
@@ -448,6 +449,16 @@ def test_convert_stores_the_model(
     given = sofie.from_onnx(HIGGS)
     for name, constant in given.graph.constants.items():
         np.testing.assert_array_equal(stored.graph.constants[name], constant)
+
+
+def test_convert_to_an_rntuple(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "models.root"
+    assert run("convert", HIGGS, path, "--ntuple").code == 0
+    with uproot.open(path) as file:
+        assert file["higgs"].classname_of("weights") == "ROOT::RNTuple"
+    refused = run("convert", HIGGS, path, "--ntuple", "--via", "ROOT")
+    assert refused.code == 1
+    assert "ntuple=True is for via='uproot'" in refused.err
 
 
 def test_convert_fixes_shapes(run: Run, tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def _convert(command: argparse.ArgumentParser) -> None:
         help="who writes the file; uproot needs no ROOT (default: %(default)s)",
     )
     command.add_argument(
+        "--ntuple",
+        action="store_true",
+        help="the weights as an RNTuple, for ROOT 6.36 and newer; by default they are a TObjString",
+    )
+    command.add_argument(
         "--no-overwrite",
         action="store_true",
         help="refuse if a model of that name is in the file already",

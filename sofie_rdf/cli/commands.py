@@ -78,7 +78,12 @@ def check(arguments: Namespace) -> int:
 def convert(arguments: Namespace) -> int:
     """The model into the .root file, whose path is printed."""
     model = load(arguments.file, arguments.name, **_options(arguments))
-    model.save(arguments.output, overwrite=not arguments.no_overwrite, via=arguments.via)
+    model.save(
+        arguments.output,
+        overwrite=not arguments.no_overwrite,
+        via=arguments.via,
+        ntuple=arguments.ntuple,
+    )
     sys.stdout.write(f"{arguments.output}\n")
     tables.message(f"model {model.name!r} is in {arguments.output}")
     return 0

@@ -328,7 +328,10 @@ class _Document:
 
     def bytes_of(self, key: str) -> int:
         """How many bytes ``weights`` or ``header`` has."""
-        return int(self.part(self.get(key, dict), "bytes", int))
+        found = int(self.part(self.get(key, dict), "bytes", int))
+        if not 0 <= found < 2**40:
+            self.fail(f"the number of bytes of its {key} cannot be true")
+        return found
 
     def arrays(self, rows: Sequence[object], weights: bytes, what: str) -> dict[str, Array]:
         """The tensors of a table, views of the weights."""

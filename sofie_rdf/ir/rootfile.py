@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 _MODEL, _WEIGHTS, _HEADER = "model", "weights", "header"
-_STRING = "TObjString"
+_STRING, _NTUPLE = "TObjString", "ROOT::RNTuple"
 DIRECTORIES = ("TDirectory", "TDirectoryFile")
 # Above this version of a file's header its positions have 8 bytes.
 _BIG_FILE = 1_000_000
@@ -213,7 +213,8 @@ def _description(file: Any, directory: str) -> str | None:
     if inside.get(_MODEL) != _STRING:
         return None
     text = _content(file[directory], _MODEL).decode("utf-8", "replace")
-    return text if is_description(text) or inside.get(_WEIGHTS) == _STRING else None
+    is_model = is_description(text) or inside.get(_WEIGHTS) in (_STRING, _NTUPLE)
+    return text if is_model else None
 
 
 def descriptions(
@@ -267,10 +268,24 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> StoredModel:
             inside = file[directory]
             if not {_WEIGHTS, _HEADER} <= set(_classes(inside)):
                 raise CorruptFile("its weights or its header are missing", place=within)
-            parts = (_content(inside, part) for part in chunk_names(size))
-            weights = b"".join(parts)
+            weights = _weights(inside, size, within)
             header = _content(inside, _HEADER).decode("utf-8", "surrogateescape")
     return from_record(Record(text, weights, header), within)
+
+
+def _weights(directory: Any, size: int, place: str) -> bytes:
+    if _classes(directory)[_WEIGHTS] != _NTUPLE:
+        return b"".join(_content(directory, part) for part in chunk_names(size))
+    import awkward
+
+    ntuple = directory[_WEIGHTS]
+    parts: list[bytes] = []
+    for entry in range(ntuple.num_entries):
+        read = ntuple.arrays(["bytes"], entry_start=entry, entry_stop=entry + 1)
+        parts.append(awkward.to_numpy(read["bytes"][0]).tobytes())
+        if sum(map(len, parts)) > size:
+            raise CorruptFile("its weights are not those of its description", place=place)
+    return b"".join(parts)
 
 
 def chunk_names(size: int) -> list[str]:
@@ -310,12 +325,13 @@ def save(
     extras: Mapping[str, str] = MappingProxyType({}),
     macro: Macro = Macro(),  # noqa: B008
     overwrite: bool = True,
+    ntuple: bool = False,
 ) -> str:
     """Put the model into a new or an existing ROOT file, in one step: all of it, or nothing.
 
     What else is in the file stays. A model of the same name is replaced, or refused without
-    ``overwrite``. ModelError for a file that cannot be written, which is then untouched. The result
-    is the checksum of the stored model.
+    ``overwrite``. ModelError for a file that cannot be written, which is then untouched. ``ntuple``
+    makes the weights an RNTuple. The result is the checksum of the stored model.
     """
     stored = graph.name if name is None else name
     record = to_record(graph, name=stored, extras=extras, macro=macro)
@@ -323,7 +339,7 @@ def save(
     with replacing(path) as copy:
         alone = not copy.exists() or _may_write(copy, path, stored, overwrite=overwrite)
         with writing(path):
-            _write(copy, directory, record, anew=alone)
+            _write(copy, directory, record, anew=alone, ntuple=ntuple)
     return sha256_of(record.json)
 
 
@@ -381,7 +397,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ModelError(f"cannot be written: {reason}", place=place, remedy=remedy) from error
 
 
-def _write(copy: Path, directory: str, record: Record, *, anew: bool) -> None:
+def _write(copy: Path, directory: str, record: Record, *, anew: bool, ntuple: bool) -> None:
     import uproot
 
     with copy.open("w+b" if anew else "r+b") as handle:
@@ -396,7 +412,10 @@ def _write(copy: Path, directory: str, record: Record, *, anew: bool) -> None:
                 if is_ours(key):
                     _delete_all(inside, key)
             for key, content in contents(record):
-                inside[key] = _tobjstring(content)
+                if not (ntuple and key.startswith(_WEIGHTS)):
+                    inside[key] = _tobjstring(content)
+            if ntuple:
+                _fill(inside, record.weights)
             if not anew:
                 file.file.compression = usual
 
@@ -423,6 +442,25 @@ def _trim_free_list(file: BinaryIO) -> None:
         file.seek(where)
         file.write(struct.pack(layout, start, end, count))
     file.seek(0)
+
+
+# How many bytes an entry of an RNTuple has.
+_ENTRY = 2**24
+
+
+def _fill(directory: Any, weights: bytes) -> None:
+    """The weights as an RNTuple: a field ``bytes``, with some of them in each entry."""
+    from awkward import Array, contents, forms, index
+
+    name = "bytes"
+    form = forms.RecordForm([forms.ListOffsetForm("i64", forms.NumpyForm("uint8"))], [name])
+    ntuple = directory.mkrntuple(_WEIGHTS, form)
+    whole = np.frombuffer(weights, np.uint8)
+    for start in range(0, whole.size, _ENTRY):
+        part = contents.NumpyArray(whole[start : start + _ENTRY])
+        bounds = index.Index64(np.array([0, len(part)]))
+        rows = contents.RecordArray([contents.ListOffsetArray(bounds, part)], [name])
+        ntuple.extend(Array(rows))
 
 
 def _delete_all(directory: Any, name: str) -> None:

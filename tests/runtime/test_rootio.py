@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import uproot
 
-from sofie_rdf.errors import MissingDependency, ModelError
+from sofie_rdf.errors import CorruptFile, MissingDependency, ModelError, UnsupportedFormat
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
@@ -179,6 +179,49 @@ def test_both_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 PARTS = ("model", "header", "weights")
+
+
+def test_weights_may_be_an_rntuple(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.root"
+    root_adds(path, "h")
+    for size in (0, 10, 100_000):
+        monkeypatch.setattr(rootfile, "_ENTRY", 2**17)
+        graph = model(np.random.default_rng(1).standard_normal(size))
+        rootfile.save(graph, path, ntuple=True)
+        assert_stored(path, graph)
+        with uproot.open(path) as file:
+            assert file["higgs"].classname_of("weights") == "ROOT::RNTuple"
+            assert file["higgs/weights"].num_entries == -(-size * 8 // 2**17)
+    # And back again.
+    rootfile.save(graph, path)
+    assert_stored(path, graph)
+    with uproot.open(path) as file:
+        assert file["higgs"].classname_of("weights") == "TObjString"
+        assert file["h"].member("fN") == 5002
+
+
+def test_a_damaged_rntuple(tmp_path: Path) -> None:
+    path = tmp_path / "m.root"
+    graph = model(np.random.default_rng(1).standard_normal(3000))
+    rootfile.save(graph, path, ntuple=True)
+    sound = path.read_bytes()
+    sha256 = rootfile.load(path).sha256
+    start = sound.index(b"higgs", 400)
+    rng = np.random.default_rng(2)
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(sound)
+        damaged[rng.integers(start, len(sound))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            assert str(macro_reads(path).sha256) == sha256
+        except ROOT.std.exception:
+            refused += 1
+        try:
+            assert rootfile.load(path).sha256 == sha256
+        except (CorruptFile, ModelError, UnsupportedFormat):
+            refused += 1
+    assert refused > 20
 
 
 def test_long_weights_are_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

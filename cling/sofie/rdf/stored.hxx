@@ -13,6 +13,7 @@
 #include <TDirectory.h>
 #include <TError.h>
 #include <TFile.h>
+#include <TInterpreter.h>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -226,12 +227,42 @@ class StoredModels {
       ~Quiet() { gErrorIgnoreLevel = level; }
    };
 
-   static bool holds(const std::vector<StoredKey> &keys, const std::string &name)
+   static bool holds(const std::vector<StoredKey> &keys, const std::string &name, const char *type = "TObjString")
    {
       for (const StoredKey &key : keys)
-         if (key.name == name && key.type == "TObjString")
+         if (key.name == name && key.type == type)
             return true;
       return false;
+   }
+
+   /// The weights in an RNTuple, at most so many bytes of them. By the interpreter, so that who has none links nothing
+   /// for them.
+   std::string ntuple(const std::string &directory, std::size_t most) const
+   {
+      const char *const code =
+         "#ifndef SOFIE_READ_NTUPLE\n#define SOFIE_READ_NTUPLE\n#include <ROOT/RNTuple.hxx>\n"
+         "#include <ROOT/RNTupleReader.hxx>\nnamespace sofie_ntuple {\n"
+         "void read(const std::string &path, const std::string &name, std::size_t most, std::string &bytes) {\n"
+         "   std::unique_ptr<TFile> file(TFile::Open(path.c_str()));\n"
+         "   std::unique_ptr<ROOT::RNTuple> anchor(file ? file->Get<ROOT::RNTuple>(name.c_str()) : nullptr);\n"
+         "   if (!anchor)\n      return;\n"
+         "   const auto reader = ROOT::RNTupleReader::Open(*anchor);\n"
+         "   auto view = reader->GetView<std::vector<unsigned char>>(\"bytes\");\n"
+         "   for (auto entry : *reader) {\n"
+         "      const std::vector<unsigned char> &part = view(entry);\n"
+         "      if (part.size() > most - bytes.size())\n         return;\n"
+         "      bytes.append(reinterpret_cast<const char *>(part.data()), part.size());\n   }\n}\n}\n#endif\n";
+      TInterpreter &cling = *TInterpreter::Instance();
+      TInterpreter::EErrorCode failed = TInterpreter::kNoError;
+      Longptr_t address = 0;
+      if (cling.Declare(code))
+         address = cling.Calc("reinterpret_cast<long>(&sofie_ntuple::read)", &failed);
+      if (!address || failed != TInterpreter::kNoError)
+         throw std::runtime_error("its weights are an RNTuple, which this ROOT cannot read");
+      std::string bytes;
+      using Read = void (*)(const std::string &, const std::string &, std::size_t, std::string &);
+      reinterpret_cast<Read>(address)(path_, directory + "/weights", most, bytes);
+      return bytes;
    }
 
    /// The directory of the model of that name: what is no letter, digit, _, . or - is %XX there.
@@ -252,14 +283,15 @@ class StoredModels {
    }
 
    /// The keys of the model of that name, or of the only one; `place` learns which it is.
-   static std::vector<StoredKey> chosen(StoredFile &file, const std::string &name, std::string &place)
+   static std::vector<StoredKey> chosen(StoredFile &file, const std::string &name, std::string &place,
+                                        std::string &directory)
    {
       std::vector<std::vector<StoredKey>> models;
       std::vector<std::string> found;
       std::string listed;
       for (const StoredKey &key : file.keys()) {
          std::vector<StoredKey> inside = file.keys(key);
-         if (!holds(inside, "model") || !holds(inside, "weights"))
+         if (!holds(inside, "model") || !(holds(inside, "weights") || holds(inside, "weights", "ROOT::RNTuple")))
             continue;
          models.push_back(std::move(inside));
          found.push_back(key.name);
@@ -268,6 +300,7 @@ class StoredModels {
       for (std::size_t i = 0; i < found.size(); ++i)
          if (name.empty() ? found.size() == 1 : found[i] == encoded(name) || found[i] == name) {
             place += ": model '" + (name.empty() ? found[i] : name) + "'";
+            directory = found[i];
             return models[i];
          }
       if (found.empty())
@@ -286,7 +319,8 @@ class StoredModels {
       require(about["bytes"].size() == content.size() && about["sha256"].text() == sofie::sha256(content));
    }
 
-   static void read(StoredFile &file, const std::vector<StoredKey> &keys, StoredModel &model)
+   void read(StoredFile &file, const std::vector<StoredKey> &keys, const std::string &directory,
+             StoredModel &model) const
    {
       const std::string text = file.string(keys, "model");
       model.about = Json(text);
@@ -299,7 +333,9 @@ class StoredModels {
       model.sha256 = model.about["sha256"].text();
       require(text.size() > seal && sofie::sha256(text.substr(0, text.size() - seal)) == model.sha256);
       const std::size_t size = model.about["weights"]["bytes"].size();
-      for (std::size_t i = 0; i == 0 || i * chunk < size; ++i)
+      if (!holds(keys, "weights"))
+         model.weights = ntuple(directory, size);
+      for (std::size_t i = 0; holds(keys, "weights") && (i == 0 || i * chunk < size); ++i)
          model.weights += file.string(keys, i ? "weights_" + std::to_string(i) : "weights");
       model.header = file.string(keys, "header");
       compare(model.about["header"], model.header);
@@ -318,8 +354,9 @@ public:
       model.place = path_;
       try {
          StoredFile file(path_);
-         const std::vector<StoredKey> keys = chosen(file, name, model.place);
-         read(file, keys, model);
+         std::string directory;
+         const std::vector<StoredKey> keys = chosen(file, name, model.place, directory);
+         read(file, keys, directory, model);
       } catch (const std::runtime_error &error) {
          throw std::runtime_error(model.place + ": " + error.what());
       }
