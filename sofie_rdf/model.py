@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -160,9 +161,11 @@ class Model:
         outputs = with_sequences(self.compiled.infer(feeds, sizes))
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
-    def define(self, df: Any, column: str, columns: Columns, *, output: str = "") -> Any:
+    def define(
+        self, df: Any, column: str | Mapping[str, str], columns: Columns, **options: Any
+    ) -> Any:
         """See `sofie_rdf.define`."""
-        return define(df, column, self, columns, output=output)
+        return define(df, column, self, columns, **options)
 
     def save(
         self,
@@ -559,17 +562,55 @@ def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> M
 # Ways out -----------------------------------------------------------------------------------------
 
 
-def define(df: Any, column: str, model: Model, columns: Columns, *, output: str = "") -> Any:
+def define(
+    df: Any,
+    column: str | Mapping[str, str],
+    model: Model,
+    columns: Columns,
+    *,
+    output: str = "",
+    per: str = "",
+    lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
+    pad: float | Mapping[str, float] | None = None,
+    truncate: bool = False,
+    mask: str | Sequence[str] | Mapping[str, str] = (),
+    order_by: str | Mapping[str, str] = "",
+    where: str = "",
+    default: float = math.nan,
+    nan: str | float = "propagate",
+) -> Any:
     """The data frame with the model's score as a new column, in all slots and on all threads.
 
-    ``columns`` are the features in the model's order, or a mapping from each input to its own.
-    They may have any arithmetic type. The new column is a number where the model gives one for
-    an event, else an RVec. ``output`` chooses one of several outputs. Raises `ColumnError` before
-    the event loop for unknown columns and for wrong numbers or types of them.
+    ``columns`` are the features in the model's order, or a mapping from each input to its own:
+    names of columns with numbers of any arithmetic type or RVecs, vectors and arrays of them,
+    expressions of columns, and numbers, which are the same for all events. ``per`` says what they
+    are, where that does not follow from their types:
+
+    * ``"event"``: numbers, which make one row. The new column is a number, or an RVec.
+    * ``"object"``: RVecs of one length, with numbers for all objects among them. The model runs on
+      all objects of an event at once; the new column is an RVec with a number for each.
+    * ``"set"``: RVecs, which make one row with an axis of objects, wherever the input has it. If
+      that axis is open, there are as many objects as the event has; ``lengths={"n_pf": (24, 128)}``
+      bounds them, or fixes them. If it is not, ``pad`` is what stands for those that an event lacks
+      (of each input, as a mapping), and ``truncate=True`` leaves out others. The inputs in ``mask``
+      get 1 for each object and 0 for padding; ``{"mask": "input"}`` says of which input.
+      ``order_by`` is a column by which objects are sorted, the largest first.
+
+    ``output`` is one of several outputs, ``"name[2]"`` one of its numbers, ``"argmax(name)"`` the
+    index of the largest; ``column`` may be a mapping from several new columns to such texts, and
+    the model runs once. Where the expression ``where`` is not true the model does not run, and the
+    new columns are ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a
+    column: ``"propagate"``, ``"error"``, or another number.
+
+    Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
+    the entry and the columns where the lengths of RVecs do not fit.
     """
     from sofie_rdf.runtime import dataframe
 
-    return dataframe.define(df, column, model.compiled, columns, output=output)
+    options = dataframe.Options(
+        per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
+    )
+    return dataframe.define(df, column, model.compiled, columns, output=output, options=options)
 
 
 def SofieFunctor(model: Model, nslots: int, *, output: str = "", types: Sequence[str] = ()) -> Any:

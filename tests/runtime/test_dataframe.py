@@ -186,7 +186,8 @@ def test_threads_switched_on_after_loading(higgs: sofie.Model) -> None:
     [
         ("dnn", COLUMNS[:-1], "takes 7 numbers; 6 columns"),
         ("dnn", [*COLUMNS[:-1], "m_wwwb"], "Did you mean 'm_wwbb'"),
-        ("dnn", [*COLUMNS[:-1], 3], "no column name"),
+        ("dnn", [*COLUMNS[:-1], None], "no column name"),
+        ("dnn", [*COLUMNS[:-1], "m_jj + "], "no column and no expression"),
         ("dnn", "m_jj", "takes 7 numbers; 1 columns"),
         ("m_jj", COLUMNS, "already"),
         ("d nn", COLUMNS, "C++ identifier"),
@@ -202,9 +203,12 @@ def test_wrong_columns(higgs: sofie.Model, column: str, columns: Any, words: str
 
 def test_jagged_and_textual_columns_are_refused(higgs: sofie.Model) -> None:
     df = ROOT.RDataFrame(1).Define("v", "ROOT::RVecF{1, 2}").Define("s", 'std::string("a")')
-    for column, words in (("v", "RVec"), ("s", "string")):
+    df = df.Define("w", "ROOT::RVec<ROOT::RVecF>{{1, 2}}")
+    for column, words in (("s", "string"), ("w", "RVec<ROOT")):
         with pytest.raises(sofie.ColumnError, match=words):
             sofie.define(df, "y", higgs, [column] * 7)
+    with pytest.raises(sofie.ColumnError, match="one number for each event is needed"):
+        sofie.define(df, "y", higgs, ["v"] * 7, per="event")
 
 
 def test_models_that_need_more_than_numbers() -> None:

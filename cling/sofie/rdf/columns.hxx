@@ -1,0 +1,146 @@
+/// \file
+/// From the columns of an event to the inputs of a network: rows of objects, and sets of a fixed or open length.
+#ifndef SOFIE_RDF_COLUMNS_HXX
+#define SOFIE_RDF_COLUMNS_HXX
+
+#include "sofie/rdf/functor.hxx"
+
+#if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
+#include <algorithm>
+#include <cmath>
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// What becomes of NaN in a column: it stays,
+struct KeepNan {
+   template <class T>
+   SOFIE_INLINE T operator()(T x) const
+   {
+      return x;
+   }
+};
+/// or is this number,
+struct ReplaceNan {
+   double number;
+   template <class T>
+   SOFIE_INLINE T operator()(T x) const
+   {
+      return x != x ? static_cast<T>(number) : x;
+   }
+};
+/// or ends the event loop.
+struct RefuseNan {
+   unsigned long long entry;
+   const char *column;
+   template <class T>
+   SOFIE_INLINE T operator()(T x) const
+   {
+      if (x != x)
+         throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column +
+                                  "' is NaN, and nan=\"error\" was asked for");
+      return x;
+   }
+};
+
+/// Which objects of an event come first, and how many there are of them.
+struct Objects {
+   std::size_t count = 0;
+   const std::size_t *order = nullptr;
+   std::size_t operator[](std::size_t i) const { return order ? order[i] : i; }
+};
+
+/// to[i * step] = column[i] for all objects.
+template <class To, class Column, class Nan>
+SOFIE_INLINE void fill_column(To *to, std::size_t step, const Column &column, const Objects &objects, Nan nan)
+{
+   for (std::size_t i = 0; i < objects.count; ++i)
+      to[i * step] = static_cast<To>(nan(column[objects[i]]));
+}
+/// The same number for all objects.
+template <class To, class From>
+SOFIE_INLINE void fill_number(To *to, std::size_t step, From number, std::size_t count)
+{
+   for (std::size_t i = 0; i < count; ++i)
+      to[i * step] = static_cast<To>(number);
+}
+
+/// std::runtime_error if two columns of an event have different lengths.
+inline void require_length(unsigned long long entry, const char *column, std::size_t length, const char *first,
+                           std::size_t wanted)
+{
+   if (length != wanted)
+      throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column + "' has " +
+                               std::to_string(length) + " elements, and '" + first + "' has " + std::to_string(wanted));
+}
+
+/// How many of `count` objects are kept; std::runtime_error if they are more, and none may go.
+inline std::size_t kept_objects(unsigned long long entry, const char *column, std::size_t count, std::size_t most,
+                                bool truncates)
+{
+   if (count <= most)
+      return count;
+   if (!truncates)
+      throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column + "' has " +
+                               std::to_string(count) + " elements; the model takes " + std::to_string(most) +
+                               ", and truncate=True was not given");
+   return most;
+}
+
+/// Whether one object comes before another: the larger key first, equal ones as they are, NaN last.
+template <class Keys>
+struct LargerKey {
+   const Keys &keys;
+   bool operator()(std::size_t a, std::size_t b) const
+   {
+      const bool none_a = keys[a] != keys[a], none_b = keys[b] != keys[b];
+      if (none_a || none_b || keys[a] == keys[b])
+         return none_a == none_b ? a < b : none_b;
+      return keys[a] > keys[b];
+   }
+};
+template <class Keys>
+inline void sort_objects(std::vector<std::size_t> &order, const Keys &keys)
+{
+   order.resize(keys.size());
+   for (std::size_t i = 0; i < order.size(); ++i)
+      order[i] = i;
+   std::sort(order.begin(), order.end(), LargerKey<Keys>{keys});
+}
+
+/// The index of the largest number; the first one of several.
+template <class T>
+SOFIE_INLINE int largest_of(const T *numbers, std::size_t count)
+{
+   std::size_t best = 0;
+   for (std::size_t i = 1; i < count; ++i)
+      best = static_cast<float>(numbers[i]) > static_cast<float>(numbers[best]) ? i : best;
+   return static_cast<int>(best);
+}
+
+/// Every `step`-th number as a column.
+template <class To, class T>
+SOFIE_INLINE ROOT::RVec<To> as_rvec(const T *numbers, std::size_t count, std::size_t step = 1)
+{
+   ROOT::RVec<To> column(count);
+   for (std::size_t i = 0; i < count; ++i)
+      column[i] = static_cast<To>(numbers[i * step]);
+   return column;
+}
+/// The largest of each row of `classes` numbers.
+template <class T>
+SOFIE_INLINE ROOT::RVec<int> largest_of_rows(const T *numbers, std::size_t rows, std::size_t classes)
+{
+   ROOT::RVec<int> column(rows);
+   for (std::size_t i = 0; i < rows; ++i)
+      column[i] = largest_of(numbers + i * classes, classes);
+   return column;
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,448 @@
+"""Which columns of a data frame fill which input of a network, and what its outputs become.
+
+    per event    numbers                       -> one row
+    per object   RVecs: jets, tracks, ...      -> a row for each object, in one call for each event
+    per set      RVecs: the particles of a jet -> one row, with an axis of particles
+
+All that can be wrong without looking at an event is found here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sofie_rdf.errors import ColumnError, InputError, nearest
+from sofie_rdf.ir.dims import Dim, name_of, symbols_of
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import TensorType
+
+__all__ = [
+    "Column",
+    "Columns",
+    "Filled",
+    "Options",
+    "Plan",
+    "Shown",
+    "by_input",
+    "element_type",
+    "masks_of",
+    "plan",
+    "rows",
+    "scalar_type",
+    "shown_as",
+]
+
+# A column by name, an expression of columns, or a number that is the same for all events.
+Feature: TypeAlias = "str | int | float"
+Columns: TypeAlias = "Sequence[Feature] | Mapping[str, Sequence[Feature]]"
+
+_PER = ("event", "object", "set")
+_NAN = ("propagate", "error")
+
+_SCALARS = frozenset(
+    f"{sign}{kind}"
+    for sign in ("", "unsigned ")
+    for kind in ("char", "short", "int", "long", "long long")
+) | frozenset(
+    f"{scope}{sign}int{bits}_t"
+    for scope in ("", "std::")
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+)
+_SCALARS |= {"float", "double", "bool", "signed char", "size_t", "std::size_t"}
+_SCALARS |= {f"{t}_t" for t in ("Float", "Double", "Bool", "Float16", "Double32")}
+_SCALARS |= {f"{u}{t}_t" for u in ("", "U") for t in ("Char", "Short", "Int", "Long", "Long64")}
+_VECTOR = re.compile(r"(?:ROOT::VecOps::RVec|ROOT::RVec|std::vector|vector)<\s*([\w: ]+?)\s*>")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What else `sofie_rdf.define` can be told."""
+
+    per: str = ""
+    lengths: Mapping[str, int | tuple[int | None, int | None]] = field(default_factory=dict)
+    pad: float | Mapping[str, float] | None = None
+    truncate: bool = False
+    mask: str | Sequence[str] | Mapping[str, str] = ()
+    order_by: str | Mapping[str, str] = ""
+    where: str = ""
+    default: float = math.nan
+    nan: str | float = "propagate"
+
+    def check(self) -> None:
+        """`InputError` for what no option can be."""
+        if self.per and self.per not in _PER:
+            raise InputError(f"per={self.per!r} is none of {', '.join(map(repr, _PER))}")
+        if isinstance(self.nan, str) and self.nan not in _NAN:
+            raise InputError(f'nan={self.nan!r} is neither a number nor "propagate" nor "error"')
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name in the data frame, what the user called it, and its C++ type."""
+
+    name: str
+    said: str
+    type: str
+
+    @property
+    def is_vector(self) -> bool:
+        return self.type not in _SCALARS
+
+
+@dataclass(frozen=True)
+class Filled:
+    """An input of the network, and its features: columns or numbers, in order.
+
+    Of an input per set, ``axis`` is that of the objects, and ``least`` and ``most`` bound how many
+    there are (-1: any number). ``follows`` is the input whose objects a mask counts.
+    """
+
+    name: str
+    type: TensorType
+    features: tuple[Column | float, ...]
+    axis: int = -1
+    least: int = 0
+    most: int = -1
+    pad: float = 0.0
+    order_by: Column | None = None
+    follows: str = ""
+
+    @property
+    def vectors(self) -> list[Column]:
+        found = [f for f in self.features if isinstance(f, Column) and f.is_vector]
+        return found + ([self.order_by] if self.order_by else [])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A new column: an output, or one of its elements, or which of them is the largest."""
+
+    column: str
+    output: str
+    element: int = -1
+    is_largest: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network becomes columns."""
+
+    graph: Graph
+    per: str
+    inputs: tuple[Filled, ...]
+    shown: tuple[Shown, ...]
+    # The named size of the batch, "" where the network has none.
+    batch: str
+
+
+def scalar_type(kind: str) -> bool:
+    """Whether it is an arithmetic type of C++."""
+    return kind in _SCALARS
+
+
+def element_type(kind: str) -> str:
+    """The type of the elements of a vector; "" for what is no vector of numbers."""
+    match = _VECTOR.fullmatch(kind)
+    inner = match[1] if match else ""
+    return inner if inner in _SCALARS else ""
+
+
+# Inputs -------------------------------------------------------------------------------------------
+
+
+def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, list[Feature]]:
+    """The features of each input, of which masks have none."""
+    if isinstance(columns, str):
+        columns = [columns]
+    open_inputs = [i for i in graph.inputs if i not in masks]
+    if not isinstance(columns, Mapping):
+        if len(open_inputs) > 1:
+            example = ", ".join(f"{i!r}: [...]" for i in open_inputs)
+            raise ColumnError(
+                f"model {graph.name!r} has {len(open_inputs)} inputs, so columns must say which",
+                remedy=f"Give a mapping: {{{example}}}",
+            )
+        columns = dict.fromkeys(open_inputs, columns)
+    for name in (*columns, *masks):
+        if name not in graph.inputs:
+            raise ColumnError(
+                f"model {graph.name!r} has no input {name!r}", remedy=nearest(name, graph.inputs)
+            )
+    given = {name: columns.get(name, ()) for name in open_inputs}
+    return {name: [c] if isinstance(c, str) else list(c) for name, c in given.items()}
+
+
+def plan(
+    graph: Graph,
+    features: Mapping[str, Sequence[Column | float]],
+    shown: Sequence[Shown],
+    options: Options,
+    orders: Mapping[str, Column],
+    masks: Mapping[str, str],
+) -> Plan:
+    """The plan for these columns; `ColumnError` where they cannot fill the model's inputs."""
+    batch = _batch(graph)
+    per = options.per or _guess(graph, features)
+    inputs = []
+    for name in graph.inputs:
+        type_ = graph.types[name]
+        if name in masks:
+            inputs.append(_mask(graph, name, masks[name], features, options))
+            continue
+        filled = Filled(name, type_, tuple(features[name]))
+        if per == "set" and filled.vectors:
+            filled = _set(graph, filled, options, orders)
+        else:
+            _row(graph, filled, per)
+        inputs.append(filled)
+    made = Plan(graph, per, tuple(inputs), tuple(shown), batch)
+    _check_sizes(made)
+    _check_options(made, options, orders)
+    return made
+
+
+def _batch(graph: Graph) -> str:
+    """The named size of the first axis of all inputs."""
+    first = {name_of(graph.types[i].shape[0]) for i in graph.inputs if graph.types[i].rank}
+    names = {name for name in first if name}
+    others = {s for i in graph.inputs for d in graph.types[i].shape[1:] for s in symbols_of(d)}
+    leading = names - others
+    return leading.pop() if len(leading) == 1 else ""
+
+
+def _elements(dims: Sequence[Dim]) -> int:
+    """Their product; 0 where one has a name."""
+    return math.prod(d if isinstance(d, int) else 0 for d in dims)
+
+
+def _rest(type_: TensorType, graph: Graph) -> tuple[Dim, ...]:
+    """The axes behind that of the batch; all of them where there is none."""
+    if not type_.rank:
+        return ()
+    first, batch = type_.shape[0], _batch(graph)
+    if batch and name_of(first) == batch:
+        return type_.shape[1:]
+    if type_.rank == 1 or not isinstance(first, int):
+        return type_.shape
+    if first != 1:
+        raise ColumnError(
+            f"model {graph.name!r} has a fixed batch of {first}; an RDataFrame gives one event at "
+            "a time",
+            remedy="Free it: sofie.from_onnx(file, shapes={'INPUT': ('N', ...)})",
+        )
+    return type_.shape[1:]
+
+
+def _guess(graph: Graph, features: Mapping[str, Sequence[Column | float]]) -> str:
+    vectors = {
+        name: any(isinstance(f, Column) and f.is_vector for f in listed)
+        for name, listed in features.items()
+    }
+    if not any(vectors.values()):
+        return "event"
+    rows = (
+        _elements(_rest(graph.types[name], graph)) == len(listed)
+        for name, listed in features.items()
+    )
+    return "object" if _batch(graph) and all(rows) else "set"
+
+
+def _row(graph: Graph, filled: Filled, per: str) -> None:
+    """Nothing, if these features are a row of the input."""
+    rest = _rest(filled.type, graph)
+    wanted, given = _elements(rest), len(filled.features)
+    missing = sorted(set().union(*(symbols_of(d) for d in rest)))
+    if missing:
+        raise ColumnError(
+            f"{filled.name!r} of model {graph.name!r} has axes of varying size "
+            f"({', '.join(missing)}), which columns of single numbers cannot fill",
+            remedy="Give columns of RVecs, or fix them: sofie.from_onnx(file, shapes={...})",
+        )
+    if wanted != given:
+        listed = f": {[_said(f) for f in filled.features]}" if given else ""
+        raise ColumnError(
+            f"input {filled.name!r} of model {graph.name!r} takes {wanted} numbers; "
+            f"{given} columns are given{listed}"
+        )
+    if per == "event" and filled.vectors:
+        column = filled.vectors[0]
+        raise ColumnError(
+            f"column {column.said!r} is {column.type}; one number for each event is needed",
+            remedy=f"Define a scalar first: df.Define('first', '{column.said}[0]')",
+        )
+    if per == "object" and not _batch(graph):
+        raise ColumnError(
+            f"model {graph.name!r} takes one row only, and cannot be called per object",
+            remedy="Free the first axis: sofie.from_onnx(file, shapes={'INPUT': ('N', ...)})",
+        )
+
+
+def _said(feature: Column | float) -> str:
+    return feature.said if isinstance(feature, Column) else str(feature)
+
+
+def _set(graph: Graph, filled: Filled, options: Options, orders: Mapping[str, Column]) -> Filled:
+    """The input with the axis of its objects, and how many there may be."""
+    count = len(filled.features)
+    axes: list[int] = []
+    first = 0
+    # If no other axis can be that of the objects, the first one may, and is no batch then.
+    for rest in (_rest(filled.type, graph), filled.type.shape):
+        first = filled.type.rank - len(rest)
+        axes = axes or _axes_beside(rest, count)
+        if axes:
+            break
+    if len(axes) != 1:
+        why = "more than one axis can be" if axes else "no axis is left to be"
+        raise ColumnError(
+            f"input {filled.name!r} of model {graph.name!r} is {filled.type}; with {count} columns "
+            f"{why} that of the objects",
+            remedy="" if axes else "Give as many columns as there are features",
+        )
+    axis = first + axes[0]
+    least, most = _bounds(graph, filled.name, filled.type.shape[axis], options)
+    pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
+    order = orders.get(filled.name) or orders.get("")
+    return Filled(
+        filled.name, filled.type, filled.features, axis, least, most, float(pad or 0.0), order
+    )
+
+
+def _axes_beside(dims: Sequence[Dim], count: int) -> list[int]:
+    """The axes beside which ``count`` elements are left; of these, open ones if there are any."""
+    axes = [a for a in range(len(dims)) if _elements((*dims[:a], *dims[a + 1 :])) == count]
+    return [a for a in axes if not isinstance(dims[a], int)] or axes
+
+
+def _bounds(graph: Graph, name: str, dim: Dim, options: Options) -> tuple[int, int]:
+    """The least and the largest number of objects; -1 where there is none."""
+    if isinstance(dim, int):
+        if options.pad is None:
+            raise ColumnError(
+                f"input {name!r} of model {graph.name!r} takes exactly {dim} objects",
+                remedy="Say what stands for those that an event lacks: pad=0.0; and truncate=True "
+                "if others may be left out",
+            )
+        return dim, dim
+    wanted = options.lengths.get(name_of(dim), (None, None))
+    least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
+    return least or 0, -1 if most is None else most
+
+
+def _mask(
+    graph: Graph,
+    name: str,
+    follows: str,
+    features: Mapping[str, Sequence[Column | float]],
+    options: Options,
+) -> Filled:
+    """A mask: 1 for each object of the input that it follows, and 0 for what is padding."""
+    type_ = graph.types[name]
+    rest = _rest(type_, graph)
+    axes = [a for a in _axes_beside(rest, 1) if rest[a] != 1]
+    if len(axes) != 1 or follows not in features:
+        raise ColumnError(
+            f"mask {name!r} of model {graph.name!r} is {type_}, which is no mask of the objects of "
+            f"one input" + (f" {follows!r}" if follows else ""),
+            remedy="mask={'MASK': 'INPUT'} says of which",
+        )
+    axis = type_.rank - len(rest) + axes[0]
+    least, most = _bounds(graph, name, type_.shape[axis], options)
+    return Filled(name, type_, (), axis, least, most, follows=follows)
+
+
+def masks_of(graph: Graph, options: Options) -> dict[str, str]:
+    """Each mask, and the input whose objects it counts: one whose axis has the same size."""
+    given = options.mask
+    if isinstance(given, Mapping):
+        return dict(given)
+    names = [given] if isinstance(given, str) else list(given)
+    found = {}
+    for name in names:
+        sizes = set(graph.types[name].shape[1:]) - {1} if name in graph.inputs else set()
+        others = [
+            i for i in graph.inputs if i not in names and sizes & set(graph.types[i].shape[1:])
+        ]
+        found[name] = others[0] if others else ""
+    return found
+
+
+def _check_sizes(made: Plan) -> None:
+    """`ColumnError` for a named size that no column decides."""
+    graph = made.graph
+    known = {made.batch, *(name_of(i.type.shape[i.axis]) for i in made.inputs if i.axis >= 0)}
+    missing = [s for s in graph.symbols if s not in known]
+    if missing:
+        raise ColumnError(
+            f"no column says what {', '.join(missing)} of model {graph.name!r} is",
+            remedy="Fix it when the model is read: sofie.from_onnx(file, shapes={...})",
+        )
+    if made.per == "object":
+        _check_objects(made)
+
+
+def _check_objects(made: Plan) -> None:
+    if not any(filled.vectors for filled in made.inputs):
+        raise ColumnError('per="object" needs a column with objects, an RVec')
+    for shown in made.shown:
+        elements = _elements(_rest(made.graph.types[shown.output], made.graph))
+        if elements != 1 and shown.element < 0 and not shown.is_largest:
+            raise ColumnError(
+                f"output {shown.output!r} has {elements} numbers for each object",
+                remedy=f"Choose one, '{shown.output}[0]', or 'argmax({shown.output})'",
+            )
+
+
+def _check_options(made: Plan, options: Options, orders: Mapping[str, Column]) -> None:
+    """`ColumnError` for options that mean nothing here."""
+    sets = [i for i in made.inputs if i.axis >= 0]
+    sizes = {name_of(i.type.shape[i.axis]) for i in sets} - {""}
+    for name in options.lengths:
+        if name not in sizes:
+            listed = ", ".join(map(repr, sorted(sizes))) or "none"
+            raise ColumnError(
+                f"lengths= names {name!r}, which is no open number of objects; these are {listed}"
+            )
+    if not sets and (options.pad is not None or options.truncate or options.mask or orders):
+        raise ColumnError("pad=, truncate=, mask= and order_by= are for models per set of objects")
+
+
+# Outputs ------------------------------------------------------------------------------------------
+
+_ELEMENT = re.compile(r"(.+)\[(\d+)\]")
+_LARGEST = re.compile(r"argmax\((.+)\)")
+
+
+def shown_as(graph: Graph, column: str, output: str) -> Shown:
+    """What ``output`` means: a name, ``name[2]``, or ``argmax(name)``; "" for the only one."""
+    if not output and len(graph.outputs) == 1:
+        return Shown(column, graph.outputs[0])
+    if output in graph.outputs:
+        return Shown(column, output)
+    element, largest = _ELEMENT.fullmatch(output), _LARGEST.fullmatch(output)
+    found = element or largest
+    name = found[1] if found else output
+    if found and name not in graph.outputs and len(graph.outputs) == 1 and name == "output":
+        name = graph.outputs[0]
+    if name not in graph.outputs:
+        listed = ", ".join(map(repr, graph.outputs))
+        raise InputError(
+            f"model {graph.name!r} has no output {name!r}"
+            if output
+            else f"model {graph.name!r} has several outputs",
+            remedy=nearest(name, graph.outputs) or f"Choose one with output=: {listed}",
+        )
+    row = _elements(_rest(graph.types[name], graph))
+    if element and row and int(element[2]) >= row:
+        raise InputError(f"output {name!r} has {row} numbers, and none of number {element[2]}")
+    return Shown(column, name, int(element[2]) if element else -1, bool(largest))
+
+
+def rows(made: Plan, shown: Shown) -> tuple[Dim, ...]:
+    """The axes of an output behind that of the batch."""
+    return _rest(made.graph.types[shown.output], made.graph)

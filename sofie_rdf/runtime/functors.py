@@ -1,0 +1,359 @@
+"""The C++ of a function object that evaluates a network for the columns of an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sofie_rdf.emit.literals import number, size, string
+from sofie_rdf.ir.dims import Dim, evaluate, name_of, symbols_of
+from sofie_rdf.ir.types import DType
+from sofie_rdf.runtime.columns import Column, Filled, Options, Plan, Shown, rows
+
+__all__ = ["FunctorText", "column_type"]
+
+# Inputs and outputs of so many elements are arrays on the stack, if their size is known.
+_SMALL = 1024
+
+
+def column_type(dtype: DType) -> str:
+    """What a column of such elements holds: `sofie::ColumnOf`."""
+    return "float" if dtype.is_half or dtype.is_storage else dtype.cxx
+
+
+@dataclass(frozen=True)
+class FunctorText:
+    """The text for a plan: structs Work (a Session and its memory) and Score, and `make`.
+
+    ``columns`` are those of the data frame, in the order of the parameters.
+    """
+
+    plan: Plan
+    options: Options
+    session: str
+
+    # Parameters ----------------------------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        found: dict[str, Column] = {}
+        for filled in self.plan.inputs:
+            for feature in (*filled.features, filled.order_by):
+                if isinstance(feature, Column):
+                    found.setdefault(feature.name, feature)
+        return tuple(found.values())
+
+    @cached_property
+    def needs_entry(self) -> bool:
+        """Whether a message may have to name the entry."""
+        return self.options.nan == "error" or any(c.is_vector for c in self.columns)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The columns that the function object is called with."""
+        first = [f"rdf_sofie_where_{self.plan.shown[0].column}_"] if self.options.where else []
+        entry = ["rdfentry_"] if self.needs_entry else []
+        return [*first, *entry, *(c.name for c in self.columns)]
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """Their types and names in C++."""
+        found = [("bool", "where")] if self.options.where else []
+        found += [("ULong64_t", "entry")] if self.needs_entry else []
+        for i, column in enumerate(self.columns):
+            kind = f"const {column.type} &" if column.is_vector else column.type
+            found.append((kind, f"c{i}"))
+        return found
+
+    def _c(self, column: Column) -> str:
+        return f"c{self.columns.index(next(c for c in self.columns if c.name == column.name))}"
+
+    # Sizes ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def sizes(self) -> Mapping[str, str]:
+        """The C++ expression for each named size."""
+        found = {}
+        if self.plan.batch:
+            found[self.plan.batch] = "objects" if self.plan.per == "object" else "1"
+        for i, filled in enumerate(self.plan.inputs):
+            dim = filled.type.shape[filled.axis] if filled.axis >= 0 else 0
+            if name_of(dim):
+                found.setdefault(name_of(dim), f"length{i}")
+                if found[name_of(dim)] == "1":
+                    found[name_of(dim)] = f"length{i}"
+        return found
+
+    def _elements(self, dim: Dim) -> str:
+        if isinstance(dim, int):
+            return str(dim)
+        names = {n: f"static_cast<sofie::Size>({c})" for n, c in self.sizes.items()}
+        return f"static_cast<std::size_t>({size(dim, names)})"
+
+    def _is_small(self, dim: Dim) -> bool:
+        """Whether so many elements are an array on the stack."""
+        known = {s for s in symbols_of(dim) if self.sizes.get(s) == "1"}
+        if set(symbols_of(dim)) - known:
+            return False
+        return evaluate(dim, dict.fromkeys(known, 1)) <= _SMALL
+
+    # The text ------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        types = ", ".join(t for t, _ in self.parameters)
+        return "\n".join(
+            [
+                *self._work(),
+                *self._score(),
+                f"using Functor = sofie::SlotFunctor<Work, Score, {types}>;",
+                *self._getters(),
+                "SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table,",
+                "                         [[maybe_unused]] std::uintptr_t weights, unsigned count)",
+                "{",
+                f"   return Functor(Work({self.session}), count);",
+                "}",
+                "",
+            ]
+        )
+
+    def _work(self) -> Iterator[str]:
+        yield "struct Work {"
+        yield "   Session session;"
+        for name, dtype, elements in self._memory():
+            if not self._is_small(elements):
+                yield f"   std::vector<{self._stored(dtype)}> {name};"
+        for i, filled in enumerate(self.plan.inputs):
+            if filled.order_by:
+                yield f"   std::vector<std::size_t> order{i};"
+        yield "   explicit Work(const Session &one) : session(one) {}"
+        yield "};"
+
+    def _memory(self) -> Iterator[tuple[str, DType, Dim]]:
+        for i, filled in enumerate(self.plan.inputs):
+            yield f"in{i}", filled.type.dtype, filled.type.size
+        for i, name in enumerate(self.plan.graph.outputs):
+            type_ = self.plan.graph.types[name]
+            yield f"out{i}", type_.dtype, type_.size
+
+    @staticmethod
+    def _stored(dtype: DType) -> str:
+        # There is no array of bool in a std::vector<bool>.
+        return "std::uint8_t" if dtype is DType.BOOL else dtype.cxx
+
+    def _score(self) -> Iterator[str]:
+        parameters = ", ".join(
+            f"{t} {n}" if t[-1] != "&" else f"{t}{n}" for t, n in self.parameters
+        )
+        yield "struct Score {"
+        yield f"   static auto run(Work &work{', ' if parameters else ''}{parameters})"
+        yield "   {"
+        if self.options.where:
+            yield "      if (!where)"
+            yield f"         return {self._results(self._default)};"
+        yield from self._fill_all()
+        outs = []
+        for i, name in enumerate(self.plan.graph.outputs):
+            type_ = self.plan.graph.types[name]
+            yield from self._array(f"out{i}", type_.dtype, type_.size)
+            outs.append(f"out{i}_")
+        sizes = [f"static_cast<std::size_t>({self.sizes[s]})" for s in self.plan.graph.symbols]
+        ins = [f"in{i}_" for i in range(len(self.plan.inputs))]
+        yield f"      work.session.infer({', '.join([*sizes, *ins, *outs])});"
+        yield f"      return {self._results(self._result)};"
+        yield "   }"
+        yield "};"
+
+    def _array(self, name: str, dtype: DType, elements: Dim) -> Iterator[str]:
+        if self._is_small(elements):
+            one = dict.fromkeys(symbols_of(elements), 1)
+            yield f"      {dtype.cxx} {name}_[{max(evaluate(elements, one), 1)}];"
+            return
+        yield f"      work.{name}.resize({self._elements(elements)});"
+        yield f"      auto *const {name}_ = reinterpret_cast<{dtype.cxx} *>(work.{name}.data());"
+
+    # Inputs --------------------------------------------------------------------------------------
+
+    def _fill_all(self) -> Iterator[str]:
+        if self.plan.per == "object":
+            first = next(f.vectors[0] for f in self.plan.inputs if f.vectors)
+            yield f"      const std::size_t objects = {self._c(first)}.size();"
+            for column in dict.fromkeys(c for f in self.plan.inputs for c in f.vectors):
+                yield from self._same_length(column, first)
+            yield "      const sofie::Objects all{objects, nullptr};"
+        for i, filled in enumerate(self.plan.inputs):
+            if filled.axis >= 0 and not filled.follows:
+                yield from self._count(i, filled)
+        for i, filled in enumerate(self.plan.inputs):
+            if filled.follows:
+                yield from self._count_of_mask(i, filled)
+        for i, filled in enumerate(self.plan.inputs):
+            yield from self._array(f"in{i}", filled.type.dtype, filled.type.size)
+            if filled.axis < 0:
+                yield from self._fill_row(i, filled)
+            else:
+                yield from self._fill_set(i, filled)
+
+    def _same_length(self, column: Column, first: Column) -> Iterator[str]:
+        if column.name != first.name:
+            yield (
+                f"      sofie::require_length(entry, {string(column.said)}, "
+                f"{self._c(column)}.size(), {string(first.said)}, {self._c(first)}.size());"
+            )
+
+    def _count(self, i: int, filled: Filled) -> Iterator[str]:
+        """How many objects an input has, in which order, and how long it is with its padding."""
+        first = filled.vectors[0]
+        for column in dict.fromkeys(filled.vectors):
+            yield from self._same_length(column, first)
+        shared = self._shares(i, filled)
+        if shared is not None and shared != i:
+            other = self.plan.inputs[shared].vectors[0]
+            yield from self._same_length(first, other)
+        most = "static_cast<std::size_t>(-1)" if filled.most < 0 else str(filled.most)
+        open_ends = not isinstance(filled.type.shape[filled.axis], int)
+        truncates = "true" if self.options.truncate or open_ends else "false"
+        yield (
+            f"      const std::size_t count{i} = sofie::kept_objects(entry, {string(first.said)}, "
+            f"{self._c(first)}.size(), {most}, {truncates});"
+        )
+        yield (
+            f"      const std::size_t length{i} = count{i} < {filled.least} ? "
+            f"{filled.least} : count{i};"
+        )
+        order = "nullptr"
+        if filled.order_by:
+            yield f"      sofie::sort_objects(work.order{i}, {self._c(filled.order_by)});"
+            order = f"work.order{i}.data()"
+        yield f"      const sofie::Objects objects{i}{{count{i}, {order}}};"
+
+    def _shares(self, i: int, filled: Filled) -> int | None:
+        """The first input whose number of objects has the same name."""
+        name = name_of(filled.type.shape[filled.axis])
+        same = (
+            k
+            for k, other in enumerate(self.plan.inputs)
+            if name
+            and other.axis >= 0
+            and not other.follows
+            and name_of(other.type.shape[other.axis]) == name
+        )
+        return next(same, i)
+
+    def _count_of_mask(self, i: int, filled: Filled) -> Iterator[str]:
+        other = next(k for k, f in enumerate(self.plan.inputs) if f.name == filled.follows)
+        dim = filled.type.shape[filled.axis]
+        most = "count" if filled.most < 0 else str(filled.most)
+        yield f"      const std::size_t count{i} = count{other};"
+        length = f"length{other}" if not isinstance(dim, int) else most
+        yield f"      const std::size_t length{i} = {length};"
+
+    def _nan(self, column: Column) -> str:
+        wanted = self.options.nan
+        kind = column.type
+        if wanted == "propagate" or not any(w in kind.lower() for w in ("float", "double")):
+            return "sofie::KeepNan{}"
+        if wanted == "error":
+            return f"sofie::RefuseNan{{entry, {string(column.said)}}}"
+        return f"sofie::ReplaceNan{{{float(wanted)!r}}}"
+
+    def _value(self, feature: Column | float, dtype: DType) -> str:
+        """A number of an event as an element of an input."""
+        if not isinstance(feature, Column):
+            return f"static_cast<{dtype.cxx}>({number(feature)})"
+        value, nan = self._c(feature), self._nan(feature)
+        return f"static_cast<{dtype.cxx}>({value if 'Keep' in nan else f'{nan}({value})'})"
+
+    def _fill_row(self, i: int, filled: Filled) -> Iterator[str]:
+        dtype, count = filled.type.dtype, len(filled.features)
+        for k, feature in enumerate(filled.features):
+            if self.plan.per != "object":
+                yield f"      in{i}_[{k}] = {self._value(feature, dtype)};"
+            elif isinstance(feature, Column) and feature.is_vector:
+                yield self._column(f"in{i}_ + {k}", count, feature, "all")
+            else:
+                value = self._value(feature, dtype)
+                yield f"      sofie::fill_number(in{i}_ + {k}, {count}, {value}, objects);"
+
+    def _column(self, to: str, step: int | str, column: Column, objects: str) -> str:
+        nan = self._nan(column)
+        return f"      sofie::fill_column({to}, {step}, {self._c(column)}, {objects}, {nan});"
+
+    def _fill_set(self, i: int, filled: Filled) -> Iterator[str]:
+        """Feature k of object j is element (k // behind, j, k % behind) of the input."""
+        shape, axis, dtype = filled.type.shape, filled.axis, filled.type.dtype
+        behind = 1
+        for dim in shape[axis + 1 :]:
+            assert isinstance(dim, int)
+            behind *= dim
+        features: Iterable[Column | float] = filled.features or (1.0,)
+        for k, feature in enumerate(features):
+            before, rest = divmod(k, behind)
+            to = f"in{i}_ + {before} * length{i} * {behind} + {rest}"
+            if isinstance(feature, Column) and feature.is_vector:
+                yield self._column(to, behind, feature, f"objects{i}")
+            else:
+                value = self._value(feature, dtype)
+                yield f"      sofie::fill_number({to}, {behind}, {value}, count{i});"
+            pad = f"static_cast<{dtype.cxx}>({number(filled.pad)})"
+            yield (
+                f"      sofie::fill_number({to} + count{i} * {behind}, {behind}, {pad}, "
+                f"length{i} - count{i});"
+            )
+
+    # Outputs -------------------------------------------------------------------------------------
+
+    def _results(self, one: object) -> str:
+        made = [one(shown) for shown in self.plan.shown]  # type: ignore[operator]
+        if len(made) == 1:
+            return str(made[0])
+        return f"std::make_tuple({', '.join(made)})"
+
+    def _row_size(self, shown: Shown) -> Dim:
+        total: Dim = 1
+        for dim in rows(self.plan, shown):
+            total = total * dim
+        return total
+
+    def _result(self, shown: Shown) -> str:
+        index = self.plan.graph.outputs.index(shown.output)
+        dtype = self.plan.graph.types[shown.output].dtype
+        kind, memory = column_type(dtype), f"out{index}_"
+        row = self._row_size(shown)
+        count = self._elements(row)
+        if self.plan.per == "object":
+            if shown.is_largest:
+                return f"sofie::largest_of_rows({memory}, objects, {count})"
+            begin = f"{memory} + {shown.element}" if shown.element > 0 else memory
+            return f"sofie::as_rvec<{kind}>({begin}, objects, {count})"
+        if shown.is_largest:
+            return f"sofie::largest_of({memory}, {count})"
+        if shown.element >= 0 or row == 1:
+            return f"static_cast<{kind}>({memory}[{max(shown.element, 0)}])"
+        return f"sofie::as_rvec<{kind}>({memory}, {count})"
+
+    def _default(self, shown: Shown) -> str:
+        dtype = self.plan.graph.types[shown.output].dtype
+        kind = "int" if shown.is_largest else column_type(dtype)
+        value = f"static_cast<{kind}>({number(self.options.default)})"
+        row = self._row_size(shown)
+        if self.plan.per == "object":
+            return f"ROOT::RVec<{kind}>()"
+        if shown.is_largest or shown.element >= 0 or row == 1:
+            return value
+        return (
+            f"ROOT::RVec<{kind}>({row}, {value})"
+            if isinstance(row, int)
+            else f"ROOT::RVec<{kind}>()"
+        )
+
+    def _getters(self) -> Iterator[str]:
+        """Function objects that take one of several results."""
+        if len(self.plan.shown) == 1:
+            return
+        yield "using Results = decltype(std::declval<Functor &>()("
+        yield "   0u" + "".join(f", std::declval<{t}>()" for t, _ in self.parameters) + "));"
+        for i in range(len(self.plan.shown)):
+            yield f"struct Get{i} {{"
+            yield f"   auto operator()(const Results &all) {{ return std::get<{i}>(all); }}"
+            yield "};"
