@@ -23,7 +23,7 @@ from sofie_rdf.reference import evaluate
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Run", "compare"]
+__all__ = ["GROWTH", "Run", "compare", "rounding"]
 
 Run: TypeAlias = Callable[[Sequence[Any]], "list[Array]"]
 
@@ -177,7 +177,7 @@ def _judge(graph: Graph, names: Sequence[str], trial: _Trial, wanted: Sequence[A
         allowed = _ulps(expected) * scale
         if deviation <= allowed:
             continue
-        noise = noise or _noise(graph, given, outputs)
+        noise = noise or rounding(graph, given, outputs)
         allowed += GROWTH * noise[name]
         if not deviation <= allowed:
             raise ModelError(
@@ -222,7 +222,7 @@ def _difference(found: Array, wanted: Array) -> tuple[float, float]:
     return float(np.max(np.abs(one[finite] - other[finite]), initial=0.0)), scale
 
 
-def _noise(
+def rounding(
     graph: Graph, given: Mapping[str, Array], plain: Mapping[str, Array]
 ) -> dict[str, float]:
     """By how much each output changes where every value changes in its last bit."""

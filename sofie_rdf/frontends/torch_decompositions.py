@@ -5,7 +5,8 @@ They are applied to an exported program before it is written as ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sofie_rdf.errors import UnsupportedOperator
@@ -34,6 +35,16 @@ def _table() -> Mapping[Any, Callable[..., Any]]:
         aten.searchsorted.Scalar: _searchsorted,
         aten.bucketize.Tensor: _bucketize,
         aten.scatter_reduce.two: _scatter_reduce,
+        aten.avg_pool2d.default: _average_pool,
+        aten.avg_pool3d.default: _average_pool,
+        aten.cumprod.default: _cumulative_product,
+        aten.embedding_bag.padding_idx: _embedding_bag,
+        aten.embedding_bag.default: _embedding_bag,
+        aten._embedding_bag.default: _embedding_bag,
+        aten._embedding_bag_forward_only.default: _embedding_bag,
+        aten.hypot.default: _hypotenuse,
+        aten.cdist.default: _distances,
+        aten.scaled_dot_product_attention.default: _attention,
     }
 
 
@@ -91,6 +102,133 @@ def _scatter_reduce(
     sums = sums.scatter_add(dim, index, values)
     counts = counts.scatter_add(dim, index, torch.ones_like(values)).clamp(min=1)
     return sums / counts if base.is_floating_point() else sums.div(counts, rounding_mode="floor")
+
+
+def _average_pool(
+    x: torch.Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """A divisor of one's own, which the exporter forgets: a sum is a mean times the window."""
+    import torch
+
+    del count_include_pad  # With a divisor, zeros are added and not counted.
+    if divisor_override is None or ceil_mode:
+        return NotImplemented
+    axes = len(kernel) if len(kernel) > 1 else x.ndim - 2
+    window = math.prod(kernel) if len(kernel) > 1 else kernel[0] ** axes
+    pool = torch.nn.functional.avg_pool2d if axes == 2 else torch.nn.functional.avg_pool3d
+    mean = pool(x, kernel, stride or None, padding, False, True)
+    return mean * (window / divisor_override)
+
+
+def _cumulative_product(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    """x0, x0 x1, x0 x1 x2, ...: one product after the other, if their number is known."""
+    import torch
+
+    if not x.ndim or not isinstance(x.shape[dim], int) or not x.shape[dim]:
+        return NotImplemented
+    if dtype is not None:
+        x = x.to(dtype)
+    elif not x.is_floating_point():
+        x = x.to(torch.int64)
+    found = [x.select(dim, 0)]
+    for place in range(1, x.shape[dim]):
+        found.append(found[-1] * x.select(dim, place))
+    return torch.stack(found, dim)
+
+
+def _embedding_bag(
+    table: torch.Tensor,
+    indices: torch.Tensor,
+    offsets: torch.Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: torch.Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = -1,
+) -> Any:
+    """Sums (mode 0), means (1) or maxima (2) of the rows of each bag, which begins at its offset.
+
+    What else is given back only the training reads.
+    """
+    import torch
+
+    del scale_grad_by_freq, sparse
+    if include_last_offset:
+        offsets = offsets[:-1]
+    place = torch.arange(indices.shape[0], dtype=offsets.dtype)
+    bag = _searchsorted(offsets, place, right=True) - 1
+    rows = table[indices]
+    present = torch.ones_like(indices, dtype=table.dtype)
+    if padding_idx is not None and padding_idx >= 0:
+        present = (indices != padding_idx).to(table.dtype)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    none = torch.zeros(offsets.shape[0], table.shape[1], dtype=table.dtype)
+    counts = torch.zeros(offsets.shape[0], dtype=table.dtype).index_add(0, bag, present)
+    if mode == 2:
+        least = torch.finfo(table.dtype).min
+        rows = torch.where(present.unsqueeze(-1) > 0, rows, least)
+        index = bag.unsqueeze(-1).expand_as(rows)
+        found = none.add(least).scatter_reduce(0, index, rows, "amax")
+        found = torch.where(counts.unsqueeze(-1) > 0, found, 0.0)
+    else:
+        found = none.index_add(0, bag, rows * present.unsqueeze(-1))
+        found = found / counts.clamp(min=1).unsqueeze(-1) if mode == 1 else found
+    return found, bag, counts.to(indices.dtype), counts.to(indices.dtype)
+
+
+def _hypotenuse(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """sqrt(x^2 + y^2), of numbers that are divided by the larger one first."""
+    import torch
+
+    x, y = x.abs(), y.abs()
+    large, small = torch.maximum(x, y), torch.minimum(x, y)
+    part = torch.where(large > 0, small / torch.where(large > 0, large, 1.0), small)
+    found: torch.Tensor = torch.where(large.isinf(), large, large * (1 + part * part).sqrt())
+    return found
+
+
+def _distances(
+    x: torch.Tensor, y: torch.Tensor, p: float = 2.0, compute_mode: int | None = None
+) -> Any:
+    """The p-norm of the difference of each row of x and each row of y."""
+    del compute_mode
+    difference = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
+    if p == 2:
+        return difference.square().sum(-1).sqrt()
+    if p == 1:
+        return difference.sum(-1)
+    return difference.amax(-1) if math.isinf(p) else difference.pow(p).sum(-1).pow(1 / p)
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """With one head where there is no axis of heads: the exporter wants one."""
+    import torch
+
+    if query.ndim != 3 or key.ndim != 3 or value.ndim != 3 or enable_gqa:
+        return NotImplemented
+    if mask is not None and mask.ndim == 3:
+        mask = mask.unsqueeze(1)
+    heads = (t.unsqueeze(1) for t in (query, key, value))
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return attend(*heads, mask, dropout, is_causal, scale=scale).squeeze(1)
 
 
 def _refuse_projections(program: torch.export.ExportedProgram) -> None:

@@ -184,6 +184,14 @@ class Signature:
                 found[argument.name] = given[argument.name]
         return found
 
+    def positional(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Values for the first arguments, by name; TypeError if there are too many."""
+        if self.schema is None:
+            return dict(self.python.bind_partial(*values).arguments)
+        if len(values) > len(self.names):
+            raise TypeError("too many")
+        return dict(zip(self.names, values, strict=False))
+
     def call(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments, of arguments by name."""
         if self.schema is not None:
@@ -243,7 +251,7 @@ def inputs_of(
     paths, _ = pytree.tree_flatten_with_path(dict(arguments))
     names = ["_".join(str(_step(key)) for key in path) for path, _ in paths]
     values = [value for _, value in paths]
-    specs = _specifications(dynamic, arguments)
+    specs = _specifications(dynamic, arguments, signature)
     found: list[Leaf | None] = []
     for (path, value), name in zip(paths, names, strict=True):
         if not hasattr(value, "shape"):
@@ -271,7 +279,9 @@ def _batch(name: str, value: torch.Tensor, values: Sequence[Any]) -> dict[int, s
     return {0: BATCH if value.shape[0] == first.shape[0] else f"{name}_0"}
 
 
-def _specifications(dynamic: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _specifications(
+    dynamic: Any, arguments: Mapping[str, Any], signature: Signature
+) -> Mapping[str, Any] | None:
     """What ``dynamic=`` says about each argument; None if it leaves all to us."""
     if dynamic is None or dynamic is True:
         return None
@@ -289,9 +299,15 @@ def _specifications(dynamic: Any, arguments: Mapping[str, Any]) -> Mapping[str, 
         raise InputError(
             f"dynamic= is {dynamic!r}", remedy='Say which axes are open: {"x": {0: "N", 1: "n_pf"}}'
         )
-    if len(dynamic) > len(arguments):
-        raise InputError(f"dynamic= is for {len(dynamic)} inputs; there are {len(arguments)}")
-    return dict(zip(arguments, dynamic, strict=False))
+    try:
+        found = signature.positional(dynamic)
+        if found.keys() <= arguments.keys():
+            return found
+    except TypeError:
+        pass
+    raise InputError(
+        f"dynamic= is for {len(dynamic)} inputs, which are more than {list(arguments)}"
+    )
 
 
 def _specification(specs: Mapping[str, Any], path: Sequence[Any]) -> Any:

@@ -165,13 +165,13 @@ def test_our_own_build_by_gcc() -> None:
     _agrees(peer, _tiny())
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch, which no other test does")
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
 @pytest.mark.parametrize("name", [*_NETWORKS, "transformer"])
 def test_torch_computes_the_same(name: str) -> None:
     _agrees(torch_peer.Torch(), task_for(candidate(name), 2))
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch, which no other test does")
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
 def test_torch_with_slices_slopes_and_first_states() -> None:
     sizes = {"starts": [1], "ends": [3], "axes": [0]}
     weights = {name: np.asarray(numbers, np.int64) for name, numbers in sizes.items()}
@@ -188,7 +188,7 @@ def test_torch_with_slices_slopes_and_first_states() -> None:
     _agrees(torch_peer.Torch(), task_for(Candidate("many", "", source), 1))
 
 
-@pytest.mark.skipif(not find_spec("torch"), reason="needs torch, which no other test does")
+@pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
 def test_what_is_not_built_in_torch_is_named() -> None:
     with pytest.raises(ModelError, match="TreeEnsembleRegressor is not built in torch"):
         dict(torch_peer.Torch().forms(task_for(candidate("trees500"), 1)))
