@@ -4,7 +4,8 @@
 # make conformance  all tests that ONNX has for its operators, and a table of what passes, which is
 #                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name.
 #                   Then real models beside onnxruntime, of CMS and SOFIE where SOFIE_RDF_MODELS
-#                   has them, and from packages on PyPI, with a table in out/real.md
+#                   has them, and from packages on PyPI, with a table in out/real.md; and PyTorch's
+#                   modules and layers beside torch, with a table in out/torch.md
 # make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
 #                   made small, printed, and written to out/fuzz/
 # make clean        remove .venv and everything that was made
@@ -40,6 +41,7 @@ lint: $(VENV)/test-ready
 conformance: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.conformance $(if $(REGEX),'$(REGEX)')
 	@$(if $(REGEX),:,$(BIN)/python -W ignore -m tests.conformance.real --pypi)
+	@$(if $(REGEX),:,$(BIN)/python -W ignore -m tests.conformance.torch_models --pypi)
 
 fuzz: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

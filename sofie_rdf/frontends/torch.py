@@ -24,7 +24,6 @@ from sofie_rdf.frontends.torch_export import (
     as_in_evaluation,
     of_module,
     of_program,
-    of_script,
     quiet,
     require,
 )
@@ -38,6 +37,7 @@ from sofie_rdf.frontends.torch_inputs import (
     random_arguments,
 )
 from sofie_rdf.frontends.torch_programs import inputs_of_program, module_of_program
+from sofie_rdf.frontends.torch_scripts import of_script
 from sofie_rdf.ir.graph import Graph
 
 __all__ = ["check", "read"]

@@ -36,7 +36,6 @@ __all__ = [
     "Exported",
     "of_module",
     "of_program",
-    "of_script",
     "quiet",
     "reason",
     "require",
@@ -46,8 +45,6 @@ __all__ = [
 _LOCK = threading.RLock()
 _LOGGERS = ("torch", "torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo")
 _MORE_LOGGERS = ("onnxscript", "onnx_ir", "torch._subclasses", "torch.jit")
-# The newest opset that the exporter of TorchScript writes.
-_SCRIPT_OPSET = 20
 
 
 @dataclass(frozen=True)
@@ -145,19 +142,19 @@ def run_of(module: Callable[..., Any], inputs: Inputs) -> Run:
     def run(tensors: Sequence[torch.Tensor]) -> list[Array]:
         args, kwargs = inputs.with_tensors([t.clone() for t in tensors])
         with torch.no_grad(), quiet():
-            return [array_of(t) for t in _tensors_in(module(*args, **kwargs))]
+            return [array_of(t) for t in tensors_in(module(*args, **kwargs))]
 
     return run
 
 
-def _tensors_in(value: Any) -> list[torch.Tensor]:
+def tensors_in(value: Any) -> list[torch.Tensor]:
     import torch
     from torch.utils import _pytree as pytree
 
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def _output_names(module: Callable[..., Any], inputs: Inputs) -> list[str]:
+def output_names(module: Callable[..., Any], inputs: Inputs) -> list[str]:
     """``output``, ``output_0`` and so on, or the keys of a dict; none of an input's name."""
     import torch
     from torch.utils import _pytree as pytree
@@ -244,7 +241,7 @@ def _large_enough(inputs: Inputs, module: Callable[..., Any]) -> Inputs:
     """The same with open axes of at least 2: torch.export takes 0 and 1 for constants."""
     small = {name: 2 for name, size in inputs.sizes.items() if size < 2}
     larger = inputs.at(small)
-    _first_run(module, inputs)
+    first_run(module, inputs)
     if small:
         try:
             run_of(module, larger)([leaf.example for leaf in larger.tensors])
@@ -257,7 +254,7 @@ def _large_enough(inputs: Inputs, module: Callable[..., Any]) -> Inputs:
     return larger
 
 
-def _first_run(module: Callable[..., Any], inputs: Inputs) -> None:
+def first_run(module: Callable[..., Any], inputs: Inputs) -> None:
     try:
         run_of(module, inputs)([leaf.example for leaf in inputs.tensors])
     except Exception as error:
@@ -271,6 +268,8 @@ def _scripted(module: torch.nn.Module, inputs: Inputs) -> Exported | None:
     """By way of TorchScript, which keeps the branches and loops of Python; None if it cannot."""
     import torch
 
+    from sofie_rdf.frontends.torch_scripts import of_script
+
     try:
         return of_script(torch.jit.script(module), inputs, module)
     except Exception:
@@ -283,9 +282,10 @@ def of_program(
     """The ONNX model of an exported program, whose tensors are those of ``inputs``."""
     import torch
 
-    placeholders = program.graph_signature.user_inputs
-    names = tuple(str(name) for name, leaf in zip(placeholders, inputs.leaves, strict=True) if leaf)
-    outputs = _output_names(module, inputs)
+    given = zip(program.graph_signature.user_inputs, inputs.leaves, strict=True)
+    placeholders = [str(name) for name, leaf in given if leaf]
+    names = tuple(leaf.name for leaf in inputs.tensors)
+    outputs = output_names(module, inputs)
     try:
         made = torch.onnx.export(
             decomposed(program),
@@ -298,40 +298,42 @@ def of_program(
     except SofieError:
         raise
     except Exception as error:
-        raise _export_error(error) from error
+        raise export_error(error) from error
     assert made is not None
     proto = made.model_proto
-    _rename_inputs(proto, names)
-    return _checked(proto, inputs, names, module, "torch.export")
+    _rename_inputs(proto, placeholders, names)
+    return checked(proto, inputs, names, module, "torch.export")
 
 
-def _rename_inputs(proto: onnx.ModelProto, names: Sequence[str]) -> None:
-    """The exporter calls an input otherwise that is an output as well."""
+def _rename_inputs(
+    proto: onnx.ModelProto, placeholders: Sequence[str], names: Sequence[str]
+) -> None:
+    """Names as they are in `forward`: torch gives others to some, and to inputs that it returns."""
     given = [i.name for i in proto.graph.input]
-    if len(given) != len(names):
+    pairs = zip(given if len(given) == len(names) else placeholders, names, strict=True)
+    renamed = {old: new for old, new in pairs if old != new and old in given}
+    if not renamed:
         return
-    renamed = {old: new for old, new in zip(given, names, strict=True) if old != new}
-    if renamed:
-        for value in proto.graph.input:
+    # A value inside may have such a name, too.
+    values = {o for node in proto.graph.node for o in node.output}
+    for name in (values | {w.name for w in proto.graph.initializer}) & set(renamed.values()):
+        renamed[name] = f"{name}/value"
+    for listed in (proto.graph.input, proto.graph.initializer, proto.graph.value_info):
+        for value in listed:
             value.name = renamed.get(value.name, value.name)
-        _rename_read(proto.graph, renamed)
+    _rename_in_nodes(proto.graph, renamed)
 
 
-def _rename_read(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+def _rename_in_nodes(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                _rename_read(inner, renamed)
+                _rename_in_nodes(inner, renamed)
 
 
-_NO_SCRIPT = (
-    "Export the module itself (torch.export.save, or sofie_rdf.from_torch), or trace it "
-    "(torch.jit.trace)"
-)
-
-
-def _export_error(
+def export_error(
     error: Exception,
     remedy: str = "Use a newer torch and onnxscript, or export it to ONNX yourself",
 ) -> SofieError:
@@ -347,75 +349,7 @@ def _export_error(
     return UnsupportedFormat(f"torch's exporter to ONNX fails: {reason(error)}", remedy=remedy)
 
 
-def of_script(script: Any, inputs: Inputs, module: Callable[..., Any] | None = None) -> Exported:
-    """The ONNX model of a traced or scripted module."""
-    import onnx
-    import torch
-
-    module = module or script
-    _first_run(module, inputs)
-    tensors = [leaf.example for leaf in inputs.tensors]
-    args, _ = inputs.with_tensors(tensors)
-    names = [leaf.name for leaf in inputs.tensors]
-    buffer = io.BytesIO()
-    try:
-        with _without_graphs():
-            torch.onnx.export(
-                _with_flat_outputs(script, args),
-                args,
-                buffer,  # type: ignore[arg-type, unused-ignore]
-                dynamo=False,
-                verbose=False,
-                input_names=names,
-                output_names=_output_names(module, inputs),
-                dynamic_axes={n.name: dict(n.axes) for n in inputs.tensors if n.axes},
-                opset_version=_SCRIPT_OPSET,
-            )
-    except SofieError:
-        raise
-    except Exception as error:
-        raise _export_error(error, _NO_SCRIPT) from error
-    proto = onnx.load_from_string(buffer.getvalue())
-    return _checked(proto, inputs, tuple(names), module, "TorchScript")
-
-
-@contextmanager
-def _without_graphs() -> Iterator[None]:
-    """The exporter of TorchScript writes whole graphs to the terminal when it fails."""
-    import torch
-
-    write = getattr(torch._C, "_jit_onnx_log", None)
-    if write is None:
-        yield
-        return
-    torch._C._jit_onnx_log = lambda *_: None
-    try:
-        yield
-    finally:
-        torch._C._jit_onnx_log = write
-
-
-def _with_flat_outputs(script: Any, args: tuple[Any, ...]) -> Any:
-    """A script that gives no dict: the exporter writes none. Its control flow stays."""
-    import torch
-
-    with torch.no_grad():
-        result = script(*args)
-    if not isinstance(result, dict):
-        return script
-
-    class Flat(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = script
-
-        def forward(self, *given: Any) -> Any:
-            return tuple(_tensors_in(self.inner(*given)))
-
-    return torch.jit.trace(Flat(), args)
-
-
-def _checked(
+def checked(
     proto: onnx.ModelProto,
     inputs: Inputs,
     names: tuple[str, ...],

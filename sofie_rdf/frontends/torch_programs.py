@@ -11,7 +11,7 @@ from sofie_rdf.frontends.torch_inputs import BATCH, Inputs, Leaf
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["inputs_of_program", "module_of_program"]
+__all__ = ["inputs_of_program", "module_of_program", "program_as_function"]
 
 # A size for an open axis of which the program does not say what it was in the example.
 _SIZE = 3
@@ -31,6 +31,11 @@ _TRAINING = {
 def module_of_program(program: torch.export.ExportedProgram) -> Any:
     """The program as a function, without its own checks of sizes: other ones are to be tried."""
     _refuse_training(program)
+    return program_as_function(program)
+
+
+def program_as_function(program: torch.export.ExportedProgram) -> Any:
+    """As `module_of_program`, whatever mode it is in."""
     try:
         return program.module(check_guards=False)
     except TypeError:  # Before torch 2.9.

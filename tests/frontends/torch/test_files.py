@@ -106,6 +106,17 @@ def test_traces(tmp_path: Path) -> None:
     assert_same(model.graph, module, more)
 
 
+def test_traces_that_only_the_newer_exporter_can_write(tmp_path: Path) -> None:
+    """By torch's converter to an exported program; the names are those of forward."""
+    case = modules.messages()
+    path = traced(case.module, case.example, tmp_path / "m.pt")
+    model = sofie.load(path, example_inputs=case.example, dynamic=case.dynamic)
+    assert model.graph.inputs == ("x", "edge_index")
+    assert_same(model.graph, case.module, (torch.randn(3, 3), torch.zeros(2, 0).long()))
+    with pytest.raises(sofie.UnsupportedFormat, match=r"exporter to ONNX fails.*torch\.jit\.trace"):
+        sofie.load(scripted(case.module, path), example_inputs=case.example, dynamic=case.dynamic)
+
+
 def test_branches_and_loops_of_scripts(tmp_path: Path) -> None:
     path = scripted(modules.Sign(), tmp_path / "m.pt")
     graph = sofie.load(path, input_shapes=["N,2"]).graph
