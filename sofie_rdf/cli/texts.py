@@ -35,6 +35,7 @@ INSPECT_EXAMPLES = """\
 examples:
   sofie-rdf inspect higgs.onnx
   sofie-rdf inspect analysis.root --name higgs
+  sofie-rdf inspect traced.pt --input-shape N,7
   sofie-rdf inspect higgs.onnx --ir           the network that is compiled, as text
   sofie-rdf inspect higgs.onnx --why          what was fused, what was not, and why
   sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'

@@ -94,6 +94,7 @@ class _Conversion:
             self.name = name or source.stem
         else:
             require()
+            source = _unwrapped(source)
             module, self.kind = source, _kind_of(source)
             self.provenance["source"] = f"{type(source).__name__} in memory"
             self.name = name or _name_of(source)
@@ -206,6 +207,20 @@ def _as_in(graph: Graph, exported: Exported) -> Inputs:
         axes = {axis: name_of(d) for axis, d in enumerate(shape) if name_of(d)}
         found.append(replace(leaf, axes=axes))
     return replace(exported.inputs, leaves=tuple(found))
+
+
+# What wraps a module, and where the module is in it.
+_WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+
+
+def _unwrapped(source: Any) -> Any:
+    """The module itself, of one that torch.compile or nn.DataParallel has made."""
+    attribute = _WRAPPERS.get(type(source).__name__)
+    return getattr(source, attribute, source) if attribute else source
 
 
 def _kind_of(source: Any) -> str:

@@ -171,6 +171,10 @@ def output_names(module: Callable[..., Any], inputs: Inputs) -> list[str]:
                     remedy="Return tensors, alone or in tuples, lists and dicts",
                 )
             continue
+        if leaf.is_complex():
+            raise UnsupportedFormat(
+                "forward gives complex numbers", remedy="Return torch.view_as_real of them"
+            )
         steps = [getattr(k, n) for k in path for n in ("key", "name", "idx") if hasattr(k, n)]
         text = re.sub(r"\W", "_", "_".join(map(str, steps)))
         found.append(f"output_{text}" if text[:1].isdecimal() else text or "output")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from sofie_rdf.frontends.torch_inputs import Signature, array_of, examples_of
+from sofie_rdf.frontends.torch_inputs import Signature, array_of, examples_of, inputs_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
@@ -32,10 +32,12 @@ def answers(module: torch.nn.Module, example: Any) -> list[Array]:
 
 
 def feeds(graph: Graph, module: torch.nn.Module, example: Any) -> dict[str, Array]:
-    """The tensors among the arguments, as inputs of the graph."""
-    arguments = examples_of(example, Signature(module))
-    tensors = [t for t in pytree.tree_leaves(arguments) if isinstance(t, torch.Tensor)]
-    return {n: array_of(t) for n, t in zip(graph.inputs, tensors, strict=True)}
+    """The tensors among the arguments, as inputs of the graph; a trace may ignore some."""
+    signature = Signature(module)
+    leaves = inputs_of(examples_of(example, signature), False, signature).tensors
+    if len(leaves) == len(graph.inputs):
+        return {n: array_of(leaf.example) for n, leaf in zip(graph.inputs, leaves, strict=True)}
+    return {leaf.name: array_of(leaf.example) for leaf in leaves if leaf.name in graph.inputs}
 
 
 def deviation(found: Array, wanted: Array) -> float:

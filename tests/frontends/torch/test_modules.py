@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import sofie_rdf as sofie
 from sofie_rdf.frontends import torch as frontend
+from sofie_rdf.frontends.torch_export import quiet
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 from tests.frontends.torch import modules
@@ -255,6 +256,36 @@ def test_functions_that_the_exporter_does_not_have_are_named() -> None:
         graph_of(modules.Case(Unknown(), torch.ones(3, 2)))
     (problem,) = sofie.check(Unknown(), example_inputs=torch.ones(3, 2))
     assert "linalg_qr" in str(problem)
+
+
+class Complex(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(x)
+
+
+class Count(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        return x, x.shape[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(Complex(), "complex numbers"), (Count(), "gives a int"), (nn.ParameterDict(), "forward")],
+)
+def test_what_is_no_tensor_of_ours(module: nn.Module, words: str) -> None:
+    with pytest.raises(sofie.SofieError, match=words):
+        graph_of(modules.Case(module, torch.ones(3, 2)))
+
+
+def test_wrapped_modules() -> None:
+    module = nn.Linear(3, 2)
+    with quiet():
+        compiled = torch.compile(module)
+    for wrapped in (compiled, nn.DataParallel(module)):
+        with torch.no_grad():
+            graph = graph_of(modules.Case(wrapped, torch.ones(2, 3)))
+        assert graph.inputs == ("input",)
+        assert graph.name == "Linear"
 
 
 def test_check_of_a_module() -> None:
