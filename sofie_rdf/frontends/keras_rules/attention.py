@@ -23,11 +23,11 @@ from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.contraction import Einsum
 from sofie_rdf.ops.creation import KnownRange
 from sofie_rdf.ops.elementwise import Abs, Add, And, Less, Mul, Not, Sigmoid, Sub, Tanh, Where
-from sofie_rdf.ops.layout import Transpose, Unsqueeze
+from sofie_rdf.ops.layout import Expand, Transpose, Unsqueeze
 from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.ops.reduction import ReduceSum
 
-__all__ = ["causal_mask", "in_heads"]
+__all__ = ["added", "causal_mask", "in_heads"]
 
 _PARAMETERS = (
     "query value key query_mask value_mask key_mask attention_mask return_attention_scores "
@@ -74,6 +74,35 @@ def _given_masks(build: LayerBuilder, inputs: Inputs) -> Value | None:
             found = _both(build, found, wide)
     mask = inputs.value("attention_mask")
     return _both(build, None if mask is None else build.cast(mask, DType.BOOL), found)
+
+
+def _whole_mask(
+    build: LayerBuilder,
+    layer: Layer,
+    inputs: Inputs,
+    mask: Value | None,
+    query: str,
+    value: str,
+) -> Value | None:
+    """The masks that are given, and those that the layer makes."""
+    rows, columns = build.shape(query)[1], build.shape(value)[1]
+    if inputs.get("use_causal_mask"):
+        mask = _both(build, mask, causal_mask(build, rows, columns))
+    window = layer.config.get("sliding_window")
+    if window is not None:
+        mask = _both(build, mask, _window_mask(build, rows, columns, int(window)))
+    return mask
+
+
+def added(build: LayerBuilder, mask: Value, dtype: DType) -> Value:
+    """What is added to scores: 0, and so much below it where the mask is false that no digit stays.
+
+    A row that may see nothing sees all values alike then, as Keras has it. Only where it makes the
+    scores one by one, for dropout or because they are wanted, such a row gives 0.
+    """
+    low = -0.7 * (65500.0 if dtype is DType.FLOAT16 else 3.38953e38)
+    numbers = (build.constant(n, "masked", dtype.numpy) for n in (0.0, low))
+    return build(Where(), mask, *numbers)
 
 
 # Heads -------------------------------------------------------------------------------------------
@@ -164,20 +193,20 @@ def heads_of_attention(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Nes
         return _spelled_out(build, layer, (query, key, value), mask, inputs)
     heads, shared, size, width = _sizes(layer)
     roles = _by_role(layer)
-    reach = int(layer.config.get("sliding_window") or 0) - 1
+    scores = bool(inputs.get("return_attention_scores"))
+    causal, wide = bool(inputs.get("use_causal_mask")), None
+    if mask is not None or layer.config.get("sliding_window") is not None:
+        whole = _whole_mask(build, layer, inputs, mask, query, value)
+        wide = in_heads(build, whole, build.shape(value)[1])
+        causal = False
+        if wide is not None and not scores and not layer.config.get("dropout"):
+            wide = added(build, wide, build.type(query).dtype)
     op = Attention(
-        is_causal=bool(inputs.get("use_causal_mask")),
-        q_num_heads=heads,
-        kv_num_heads=shared,
-        qk_matmul_output_mode=3,
-        left_window_size=reach,
-        right_window_size=reach,
+        is_causal=causal, q_num_heads=heads, kv_num_heads=shared, qk_matmul_output_mode=3
     )
     q = _projected(build, roles["query"], query, heads, size)
     k = _projected(build, roles["key"], key, shared, size)
     v = _projected(build, roles["value"], value, shared, width)
-    wide = in_heads(build, mask)
-    scores = bool(inputs.get("return_attention_scores"))
     found = build.all(op, 4 if scores else 1, q, k, v, wide or "")
     y = found[0]
     if layer.config.get("use_gate"):
@@ -187,11 +216,13 @@ def heads_of_attention(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Nes
     return [output, found[3]] if scores else output
 
 
-def in_heads(build: LayerBuilder, mask: Value | None) -> Value | None:
-    """A mask with axes of size 1 for the heads, and in front of it."""
+def in_heads(build: LayerBuilder, mask: Value | None, keys: Dim) -> Value | None:
+    """A mask with axes of size 1 for the heads and in front of it, and one element for each key."""
     while mask is not None and build.rank(mask) < 4:
         place = 0 if build.rank(mask) < 3 else 1
         mask = build(Unsqueeze((place,)), mask)
+    if mask is not None and build.shape(mask)[-1] == 1 != keys:
+        mask = build(Expand((*build.shape(mask)[:-1], keys)), mask)
     return mask
 
 
@@ -235,12 +266,7 @@ def _spelled_out(
     axes = [
         normal_axis(int(a), rank) for a in (axes if isinstance(axes, (list, tuple)) else [axes])
     ]
-    rows, columns = build.shape(query)[1], build.shape(value)[1]
-    if inputs.get("use_causal_mask"):
-        mask = _both(build, mask, causal_mask(build, rows, columns))
-    window = layer.config.get("sliding_window")
-    if window is not None:
-        mask = _both(build, mask, _window_mask(build, rows, columns, int(window)))
+    mask = _whole_mask(build, layer, inputs, mask, query, value)
     q, k, v = (
         reshaped(build, flat, (*build.shape(flat)[:-1], heads, each))
         for flat, each in (

@@ -12,7 +12,7 @@ from sofie_rdf.errors import GraphError, UnsupportedOperator
 from sofie_rdf.frontends.keras_layer import Inputs, Layer, Nested, Value, flatten
 from sofie_rdf.frontends.keras_rules._tools import axes_of
 from sofie_rdf.frontends.keras_rules._types import as_float, as_value, dtype_named, promoted
-from sofie_rdf.frontends.keras_rules.attention import in_heads
+from sofie_rdf.frontends.keras_rules.attention import added, in_heads
 from sofie_rdf.frontends.keras_rules.core import spelled
 from sofie_rdf.frontends.keras_rules.engine import LayerBuilder, operation_rule
 from sofie_rdf.frontends.keras_rules.normalization import layer_normalized, rms_normalized
@@ -372,7 +372,9 @@ def dot_product_attention(build: LayerBuilder, layer: Layer, inputs: Inputs) -> 
         softcap=float(config.get("attn_logits_soft_cap") or 0),
     )
     heads = [build(Transpose((0, 2, 1, 3)), x) for x in (q, k, v)]
-    found = build(op, *heads, in_heads(build, bias if mask is None else mask) or "")
+    if mask is not None:
+        bias = added(build, build.cast(mask, DType.BOOL), build.type(q).dtype)
+    found = build(op, *heads, in_heads(build, bias, build.shape(k)[1]) or "")
     return build(Transpose((0, 2, 1, 3)), found)
 
 
