@@ -92,7 +92,15 @@ class _Reader:
                     remedy="Give a function of (build, layer, inputs); see from_keras",
                 )
         old = self.model.version.startswith(("1.", "2."))
-        self.models = Models(self.model.place, self.build, problems, dict(custom), is_keras_2=old)
+        backend = self.model.provenance.get("backend", "")
+        self.models = Models(
+            self.model.place,
+            self.build,
+            problems,
+            dict(custom),
+            is_keras_2=old,
+            backend=backend,
+        )
 
     def graph(self) -> Graph:
         """Inputs, layers, outputs, in that order."""

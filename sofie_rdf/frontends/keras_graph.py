@@ -72,6 +72,7 @@ class Models:
     # The layers around the one that is run now.
     outer: tuple[str, ...] = ()
     is_keras_2: bool = False
+    backend: str = ""
 
     def run(self, model: Layer, inputs: Nested) -> Nested:
         """The outputs of a model for these values."""
@@ -236,7 +237,7 @@ class Models:
             return replace(self, build=graph).call(layer, NodeCall((), arguments))
 
         origin = self._origin(name)
-        return LayerBuilder(self.build, origin, run, self.custom, self.is_keras_2)
+        return LayerBuilder(self.build, origin, run, self.custom, self.is_keras_2, self.backend)
 
 
 class _Nothing:
@@ -272,7 +273,8 @@ class _Call:
             raise GraphError(f"{self.layer.class_name} is called with {len(call.args)} arguments")
         found = dict(zip(names, call.args, strict=False))
         found.update(call.kwargs)
-        if found.pop("training", None) is True:
+        # Keras 3 overrules it where a model is not trained, as all its layers are told so.
+        if found.pop("training", None) is True and self.models.is_keras_2:
             raise UnsupportedOperator(
                 f"{self.layer.class_name} is called with training=True, so that it trains",
                 remedy="Call it without",

@@ -164,6 +164,8 @@ class Layer:
                 for one in layer.declared():
                     yield replace(one, path=f"{layer.name}/{one.path}")
             return
+        if self.is_operation or self.class_name == "InputLayer":
+            return
         rule = rule_for(self)
         if rule is None:
             raise UnsupportedOperator(

@@ -239,7 +239,7 @@ class LiveWeights(Weights):
         store: dict[str, Any] = {}
         # What Keras itself calls to save the layer.
         self.layer.save_own_variables(store)
-        return [np.array(store[str(i)]) for i in range(len(store))]
+        return [_numbers(store[str(i)]) for i in range(len(store))]
 
     def child(self, attribute: str) -> Weights:
         name, _, number = attribute.partition("/")
@@ -251,6 +251,17 @@ class LiveWeights(Weights):
     def layers(self, classes: Sequence[str], names: Sequence[str]) -> list[Weights]:
         known = {layer.name: layer for layer in self.layer.layers}
         return [LiveWeights(known[n]) if n in known else NoWeights() for n in names]
+
+
+def _numbers(value: Any) -> Array:
+    """A variable of Keras as an array of our own."""
+    import warnings
+
+    import keras
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.array(keras.ops.convert_to_numpy(value))
 
 
 def _position(name: str, items: Sequence[Any]) -> int:

@@ -119,7 +119,11 @@ def threshold(build: LayerBuilder, x: str, threshold: float, default_value: floa
 
 
 def sparsemax(build: LayerBuilder, x: str, axis: int = -1) -> Value:
-    """The nearest point of the simplex: max(x - t, 0) with t such that the sum is 1"""
+    """max(x - t, 0), with Keras's own t: the sum of the cumulated sums of the k largest numbers
+
+    The nearest point of the simplex, which Keras means, has the last of these sums instead. All of
+    its backends compute the same, which is what networks have learnt with.
+    """
     axis = normal_axis(axis, build.rank(x))
     count = build.size(x, axis)
     ordered = build(TopK((count,), axis), x)
@@ -127,11 +131,14 @@ def sparsemax(build: LayerBuilder, x: str, axis: int = -1) -> Value:
     shape[axis] = count
     ranks = build.constant(np.arange(1, count + 1).reshape(shape), "ranks", _dtype(build, x))
     sums = build(CumSum(axis), ordered)
-    inside = build(Greater(), add(build, build(Mul(), ranks, ordered), 1.0), sums)
-    number = build(Cast(build.type(x).dtype), inside)
-    size = build(ReduceSum((axis,)), number)
-    total = build(ReduceSum((axis,)), build(Where(), inside, ordered, build.like(0, x)))
-    limit = build(Div(), add(build, total, -1.0), size)
+    inside = build(
+        Greater(),
+        build(Sub(), ordered, build(Div(), add(build, sums, -1.0), ranks)),
+        build.like(0, x),
+    )
+    number = build(ReduceSum((axis,)), build(Cast(build.type(x).dtype), inside))
+    total = build(ReduceSum((axis,)), build(Where(), inside, sums, build.like(0, x)))
+    limit = build(Div(), add(build, total, -1.0), number)
     return build(Relu(), build(Sub(), x, limit))
 
 

@@ -32,6 +32,8 @@ class LayerBuilder:
     custom: Mapping[str, Callable[..., Nested]] = field(default_factory=dict)
     # Whether the model is one of Keras 2, whose functions are not all the same.
     is_keras_2: bool = False
+    # The backend of Keras with which it was saved, where that is known.
+    backend: str = ""
 
     def __call__(self, op: Operator, *inputs: str) -> Value:
         return self.all(op, 1, *inputs)[0]

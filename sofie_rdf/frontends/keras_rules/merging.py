@@ -75,16 +75,25 @@ def average(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Value:
     return build(Div(), total, build.like(len(values), total)) if len(values) > 1 else total
 
 
-@keras_rule("Maximum", mask=any_of)
-def maximum(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Value:
-    """The largest of all"""
-    return build(Max(), *_inputs(build, inputs))
-
-
-@keras_rule("Minimum", mask=any_of)
-def minimum(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Value:
-    """The smallest of all"""
-    return build(Min(), *_inputs(build, inputs))
+@keras_rule("Maximum", "Minimum", mask=any_of)
+def extreme(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Value:
+    """The largest, or smallest, of all that is not masked"""
+    op = Max() if layer.class_name == "Maximum" else Min()
+    values = _inputs(build, inputs)
+    if build.is_keras_2 or not any(x.mask for x in values):
+        return build(op, *values)
+    found: Value = values[0]
+    mask = found.mask
+    for x in values[1:]:
+        other: Value = x
+        if x.mask is not None:
+            other = build(Where(), build(Unsqueeze((-1,)), x.mask), x, found)
+        if mask is not None:
+            found = build(Where(), build(Unsqueeze((-1,)), mask), found, other)
+        both = mask is not None and x.mask is not None
+        mask = build(Or(), mask, x.mask) if both else None  # type: ignore[arg-type]
+        found = build(op, found, other)
+    return found if mask is None else masked(found, mask)
 
 
 @keras_rule("Multiply", mask=any_of)

@@ -302,7 +302,7 @@ def _tensordot(
     return build(Einsum(f"{''.join(a)},{''.join(b)}->{''.join(kept)}"), one, other)
 
 
-@operation_rule("Einsum", parameters="subscripts")
+@operation_rule("Einsum", parameters="a b c d e f g h")
 def einsum(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Value:
     """Sums of products over the axes that an equation names"""
     values = promoted(build, *flatten(list(inputs.arguments.values())))

@@ -146,14 +146,14 @@ def resized(
     antialias: bool = False,
 ) -> Value:
     """An image [N, C, ...] in another size, sampled as Keras does: pixels have centres."""
+    # Keras's backends do not agree on what a bicubic curve is.
+    torch = build.backend == "torch" and not antialias
     kinds: dict[str, dict[str, Any]] = {
-        "nearest": {
-            "mode": "nearest",
-            "coordinate_transformation_mode": "asymmetric" if scales else "half_pixel",
-            "nearest_mode": "floor" if scales else "round_prefer_ceil",
-        },
-        "bilinear": {"mode": "linear"},
-        "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": True},
+        "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
+        "bilinear": {"mode": "linear", "exclude_outside": antialias},
+        "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.75}
+        if torch
+        else {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": True},
     }
     if how not in kinds:
         raise UnsupportedOperator(

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
 L = keras.layers
 
 __all__ = [
+    "ALL",
     "L",
     "agree",
     "arrays",
@@ -103,9 +104,11 @@ def values(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [np.array(keras.ops.convert_to_numpy(y)) for y in keras.tree.flatten(found)]
 
 
-def graphs(
-    model: Any, folder: Path, kinds: Sequence[str] = ("keras", "h5", "memory")
-) -> list[Graph]:
+# The ways in which a model is read.
+ALL = ("keras", "h5", "memory")
+
+
+def graphs(model: Any, folder: Path, kinds: Sequence[str] = ALL) -> list[Graph]:
     """The model's graph, by each of these ways."""
     found = []
     for kind in kinds:
