@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,8 +113,8 @@ class _Reader:
             raise error.at(self.model.place) from None
         except RecursionError as error:
             raise GraphError("is nested too deeply", place=self.model.place) from error
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            # What Keras does not write.
+        except Exception as error:
+            # What Keras does not write; HDF5's errors have many types.
             raise GraphError(f"makes no sense: {error}", place=self.model.place) from error
 
     def _graph(self) -> Graph:
@@ -132,11 +133,17 @@ class _Reader:
                 raise InputError(f"shapes= names {given!r}, which is no input", remedy=remedy)
         for one in flatten(structure):
             self._declare(one)
+        self._find_shared(layer)
         found = self.models.run(layer, [Value(i.name) for i in flatten(structure)])
         if self.problems:
             return self.build.graph()
         outputs = flatten(found)
         return self._named(self.build.graph(*outputs), outputs, self._output_names(layer, found))
+
+    def _find_shared(self, layer: Layer) -> None:
+        # What is wrong with a layer is said when it is called.
+        with contextlib.suppress(SofieError, AttributeError, KeyError, TypeError, ValueError):
+            self.models.find_shared(layer)
 
     # Inputs --------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ def open_file(path: Path) -> KerasModel:
         raise error.at(str(path)) from None
     except RecursionError as error:
         raise CorruptFile("is nested too deeply", place=str(path)) from error
+    except Exception as error:  # HDF5's errors have many types.
+        raise CorruptFile(f"cannot be read: {error}", place=str(path)) from error
 
 
 def _h5py() -> Any:

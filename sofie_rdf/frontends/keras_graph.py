@@ -8,7 +8,7 @@ them go when it runs: see `_Call`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -67,8 +67,8 @@ class Models:
     build: FrontendBuilder
     problems: Problems | None = None
     custom: Mapping[str, Any] = field(default_factory=dict)
-    # Layers that stand in several places, by the number under which files know them.
-    shared: dict[int, Layer] = field(default_factory=dict)
+    # Where layers stand first: by the number that files have for a shared one, by class and name.
+    shared: dict[object, Layer] = field(default_factory=dict)
     # The layers around the one that is run now.
     outer: tuple[str, ...] = ()
     is_keras_2: bool = False
@@ -222,12 +222,27 @@ class Models:
         """The rule that the user gives for this class, if any."""
         return self.custom.get(layer.class_name) or self.custom.get(layer.registered)
 
+    def find_shared(self, layer: Layer) -> None:
+        """Note where the weights are of layers that stand in several places: in the first."""
+        if not layer.store.is_empty:
+            # Inside another model the first one may not say that it is shared.
+            keys = (layer.shared, (layer.class_name, layer.name))
+            for key in keys:
+                self.shared.setdefault(key, layer)
+        if layer.is_model:
+            inside: Iterable[Layer] = layer.model_layers()
+        else:
+            rule = rule_for(layer)
+            inside = rule.inside(layer).values() if rule is not None else ()
+        for inner in inside:
+            self.find_shared(inner)
+
     def _with_shared_weights(self, layer: Layer) -> Layer:
-        """A layer that stands in two models has its weights where it stands first."""
-        if layer.shared is None:
+        if layer.shared is None or not layer.store.is_empty:
             return layer
-        first = self.shared.setdefault(layer.shared, layer)
-        return layer if not layer.store.is_empty else replace(layer, store=first.store)
+        named = self.shared.get((layer.class_name, layer.name))
+        first = self.shared.get(layer.shared, named)
+        return layer if first is None else replace(layer, store=first.store)
 
     def _origin(self, name: str) -> Origin:
         return Origin(self.place, "/".join((*self.outer, name)))

@@ -79,6 +79,8 @@ class Variable:
     path: str
     name: str
     trainable: bool
+    # The same in the layer alone: a layer that stands in two models is listed once.
+    alone: str = ""
 
 
 # Weights that no training changes by gradients: .h5 files have them behind the others.
@@ -162,7 +164,8 @@ class Layer:
         if self.is_model:
             for layer in self.model_layers():
                 for one in layer.declared():
-                    yield replace(one, path=f"{layer.name}/{one.path}")
+                    path = f"{layer.name}/{one.path}"
+                    yield replace(one, path=path, alone=one.alone or path)
             return
         if self.is_operation or self.class_name == "InputLayer":
             return

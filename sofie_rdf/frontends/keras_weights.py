@@ -19,7 +19,7 @@ from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedOperator
 from sofie_rdf.ir.types import Array
 
 if TYPE_CHECKING:
-    from sofie_rdf.frontends.keras_layer import Layer
+    from sofie_rdf.frontends.keras_layer import Layer, Variable
 
 __all__ = ["ByName", "LiveWeights", "NoWeights", "PathWeights", "Unsorted", "Weights", "snake_case"]
 
@@ -156,6 +156,10 @@ class PathWeights(Weights):
         return self._group(self.path) is None
 
 
+def _trained_first(variables: Sequence[Variable]) -> list[Variable]:
+    return [v for v in variables if v.trainable] + [v for v in variables if not v.trainable]
+
+
 @dataclass(frozen=True)
 class Flat(Weights):
     """The list of one layer in an .h5 file, as far as it is this layer's."""
@@ -167,7 +171,13 @@ class Flat(Weights):
     def of(cls, layer: Layer, names: Sequence[str], arrays: Sequence[Array]) -> Flat:
         """Whose weight is which, by the order in which Keras writes them."""
         declared = list(layer.declared())
-        ordered = [d for d in declared if d.trainable] + [d for d in declared if not d.trainable]
+        once: dict[str, Variable] = {}
+        for one in declared:
+            once.setdefault(one.alone or one.path, one)
+        if len(once) == len(arrays) < len(declared):
+            ordered = _trained_first(list(once.values()))
+        else:
+            ordered = _trained_first(declared)
         if len(ordered) != len(arrays):
             raise CorruptFile(f"has {len(arrays)} weights, not {len(ordered)}")
         for one, name in zip(ordered, names, strict=True):
@@ -175,7 +185,9 @@ class Flat(Weights):
             # Weights of equal shapes must not be exchanged.
             if said != one.name and said in {d.name for d in ordered}:
                 raise CorruptFile(f"has the weight {name!r} where {one.path!r} belongs")
-        return cls({d.path: a for d, a in zip(ordered, arrays, strict=True)})
+        found = {d.alone or d.path: a for d, a in zip(ordered, arrays, strict=True)}
+        listed = {d.path: a for d, a in zip(ordered, arrays, strict=True)}
+        return cls({d.path: listed.get(d.path, found[d.alone or d.path]) for d in declared})
 
     def own(self, names: Sequence[str] | None) -> list[Array]:
         if names is None:

@@ -125,7 +125,7 @@ def layer_normalized(
     weights = [build.constant(scale, "gamma")]
     if beta is not None:
         weights.append(build.constant(beta.astype(dtype), "beta"))
-    op = LayerNormalization(axis=-len(axes), epsilon=epsilon)
+    op = LayerNormalization(axis=-len(axes), epsilon=epsilon, stash_type=_wider(build, x))
     return _over_last(build, x, axes, op, weights)
 
 
@@ -136,7 +136,7 @@ def rms_normalized(
     dtype = build.type(x).dtype.numpy
     shape = [build.size(x, a) for a in axes]
     factor = np.ones(shape, dtype) if scale is None else scale.reshape(shape).astype(dtype)
-    op = RMSNormalization(axis=-len(axes), epsilon=epsilon)
+    op = RMSNormalization(axis=-len(axes), epsilon=epsilon, stash_type=_wider(build, x))
     return _over_last(build, x, axes, op, [build.constant(factor, "scale")])
 
 
@@ -208,7 +208,11 @@ def group_normalization(build: LayerBuilder, layer: Layer, inputs: Inputs) -> Va
         used = config.get(flag, True)
         array = layer.weight(name, (channels,)) if used else np.full(channels, default)
         weights.append(build.constant(array, name, dtype))
-    op = GroupNormalization(num_groups=groups, epsilon=float(config.get("epsilon", 1e-3)))
+    op = GroupNormalization(
+        num_groups=groups,
+        epsilon=float(config.get("epsilon", 1e-3)),
+        stash_type=build.type(x).dtype,
+    )
     y = build(op, transposed(build, x, order), *weights)
     return build.cast(transposed(build, y, moved_back(order)), layer.dtype)
 
