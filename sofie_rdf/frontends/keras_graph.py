@@ -389,6 +389,12 @@ def unknown_layer(layer: Layer) -> UnsupportedOperator:
             "is a Lambda layer, whose code is not run",
             remedy='Use layers and keras.ops, or say what it is: custom_objects={"Lambda": rule}',
         )
+    if name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
+        what = layer.config.get("function") or layer.name
+        return UnsupportedOperator(
+            f"is the function {what} of TensorFlow, which is not supported",
+            remedy="Write it with layers, or with keras.ops in Keras 3",
+        )
     remedy = f'Say what it is: custom_objects={{"{name}": rule}}; see from_keras'
     if not theirs:
         near = nearest(name, (n for n in rules() if n.startswith("ops.") == bool(kind)))

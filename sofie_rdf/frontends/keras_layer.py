@@ -137,7 +137,8 @@ class Layer:
         """Whether it is a function of keras.ops; .h5 files do not say so, but it has no dtype."""
         if self.module:
             return ".ops" in self.module
-        return "trainable" not in self.config and self.class_name != "InputLayer"
+        is_layer = "trainable" in self.config or "layers" in self.config
+        return not is_layer and self.class_name != "InputLayer"
 
     @property
     def is_model(self) -> bool:
