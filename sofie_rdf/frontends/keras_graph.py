@@ -226,9 +226,9 @@ class Models:
         """Note where the weights are of layers that stand in several places: in the first."""
         if not layer.store.is_empty:
             # Inside another model the first one may not say that it is shared.
-            keys = (layer.shared, (layer.class_name, layer.name))
-            for key in keys:
-                self.shared.setdefault(key, layer)
+            self.shared.setdefault((layer.class_name, layer.name), layer)
+            if layer.shared is not None:
+                self.shared.setdefault(layer.shared, layer)
         if layer.is_model:
             inside: Iterable[Layer] = layer.model_layers()
         else:
@@ -238,7 +238,8 @@ class Models:
             self.find_shared(inner)
 
     def _with_shared_weights(self, layer: Layer) -> Layer:
-        if layer.shared is None or not layer.store.is_empty:
+        # Keras 2 does not say which layers are shared.
+        if (layer.shared is None and not self.is_keras_2) or not layer.store.is_empty:
             return layer
         named = self.shared.get((layer.class_name, layer.name))
         first = self.shared.get(layer.shared, named)

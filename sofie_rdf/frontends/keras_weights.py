@@ -153,7 +153,11 @@ class PathWeights(Weights):
 
     @property
     def is_empty(self) -> bool:
-        return self._group(self.path) is None
+        group = self._group(self.path)
+        if group is None or not hasattr(group, "keys"):
+            return True
+        # Keras 2 makes groups for layers whose weights are elsewhere.
+        return set(group) <= {"vars"} and not len(group.get("vars", ()))
 
 
 def _trained_first(variables: Sequence[Variable]) -> list[Variable]:
