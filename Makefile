@@ -8,6 +8,7 @@
 #                   modules and layers beside torch, with a table in out/torch.md
 # make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
 #                   made small, printed, and written to out/fuzz/
+# make graph-nets  Graph Nets against TensorFlow, which it installs (600 MB)
 # make clean        remove .venv and everything that was made
 #
 # Each sets up what it needs in .venv, once. PYTHON=python3.12 chooses the interpreter.
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test lint conformance fuzz clean FORCE
+.PHONY: help demo test lint conformance fuzz graph-nets clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -46,6 +47,9 @@ conformance: $(VENV)/test-ready
 fuzz: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+graph-nets: $(VENV)/graph-nets-ready
+	$(BIN)/python -m pytest -n auto tests/frontends/graph_nets
+
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -60,6 +64,11 @@ $(VENV)/demo-ready: pyproject.toml $(VENV)/made
 $(VENV)/test-ready: pyproject.toml $(VENV)/made
 	@echo "installing what the tests need"
 	@$(INSTALL) --editable . --group test
+	@touch $@
+
+$(VENV)/graph-nets-ready: $(VENV)/test-ready
+	@echo "installing TensorFlow and Graph Nets"
+	@$(INSTALL) --editable . --group graph-nets
 	@touch $@
 
 # The interpreter is PYTHON, or the first that is new enough. A .venv of another one than PYTHON is

@@ -49,6 +49,8 @@ OWNERS = {
     "tensorflow": ("frontends",),
     "keras": ("frontends", "bench"),
     "h5py": ("frontends",),
+    "sonnet": (),
+    "graph_nets": (),
     "sklearn": ("frontends",),
     "skl2onnx": ("frontends",),
     "xgboost": (),

@@ -192,6 +192,7 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "lint",
         "conformance",
         "fuzz",
+        "graph-nets",
         "clean",
     ]
 
@@ -213,6 +214,13 @@ def test_random_networks_for_as_long_as_is_wanted(clone: Clone) -> None:
     assert clone.done()[-1].endswith("-m tests.fuzz --seconds 5 --seed 3")
     clone.make("fuzz")
     assert clone.done()[-1].endswith("-m tests.fuzz")
+
+
+def test_graph_nets_has_a_group_of_its_own(clone: Clone) -> None:
+    clone.make("graph-nets")
+    *_, install, run = clone.done()
+    assert "--group graph-nets" in install
+    assert run.endswith("-m pytest -n auto tests/frontends/graph_nets")
 
 
 def test_clean_keeps_what_is_ours(clone: Clone) -> None:

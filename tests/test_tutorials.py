@@ -210,6 +210,21 @@ def test_06_trees(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+# Graph networks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_07_graph_nets(tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    output = run([sys.executable, str(TUTORIALS / "07_graph_nets.py")], tmp_path)
+    shown = re.findall(r"(\d+) nodes and (\d+) edges: (\S+) from TensorFlow", output)
+    sizes = [("5", "20"), ("3", "4"), ("1", "0"), ("0", "0"), ("40", "160")]
+    assert [(nodes, edges) for nodes, edges, _ in shown] == sizes
+    assert all(float(deviation) < 3e-6 for *_, deviation in shown)
+    assert "C++ gives the same: True" in output
+    assert list(tmp_path.iterdir()) == []
+
+
 # The macro ----------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Every module of graph_nets against TensorFlow: `make conformance-graph-nets`."""
+"""Every module of graph_nets against TensorFlow: `make graph-nets`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sofie_rdf as sofie
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
 
-WHY = "needs TensorFlow and graph_nets: make conformance-graph-nets"
+WHY = "needs TensorFlow and graph_nets: make graph-nets"
 tf = pytest.importorskip("tensorflow", reason=WHY)
 snt = pytest.importorskip("sonnet", reason=WHY)
 graph_nets = pytest.importorskip("graph_nets", reason=WHY)
