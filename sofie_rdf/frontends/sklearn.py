@@ -1,16 +1,17 @@
 """scikit-learn: fitted estimators and pipelines in memory, as skl2onnx exports them.
 
-XGBoost's and LightGBM's models, alone or at the end of a pipeline, are read by their own frontends.
+XGBoost's and LightGBM's models, alone or at the end of a pipeline, are read by their own frontends,
+and so are scikit-learn's HistGradientBoosting.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sofie_rdf.errors import InputError, MissingDependency, UnsupportedOperator
-from sofie_rdf.frontends import frontend
+from sofie_rdf.frontends import frontend, sklearn_boosting
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import DType, TensorType
@@ -34,12 +35,11 @@ def read(
 ) -> Graph:
     """The graph of a fitted estimator; ``initial_types`` and ``options`` are skl2onnx's."""
     name = name or type(estimator).__name__
-    if kind := _foreign(estimator):
-        found: Graph = frontend(kind).read(estimator, name=name)
-        return found
+    if own := _reader(estimator):
+        return own(estimator, name=name)
     steps = list(getattr(estimator, "steps", ()))
-    if steps and (kind := _foreign(steps[-1][1])):
-        second: Graph = frontend(kind).read(steps[-1][1], name=name)
+    if steps and (own := _reader(steps[-1][1])):
+        second = own(steps[-1][1], name=name)
         if len(steps) == 1:
             return second
         before = copy.copy(estimator)
@@ -48,9 +48,16 @@ def read(
     return _converted(estimator, name, initial_types, options)
 
 
-def _foreign(estimator: Any) -> str:
-    """Which frontend reads an estimator of another package, if any does."""
-    return _FOREIGN.get(type(estimator).__module__.partition(".")[0], "")
+def _reader(estimator: Any) -> Callable[..., Graph] | None:
+    """What reads an estimator, unless that is skl2onnx."""
+    kind = type(estimator)
+    package = kind.__module__.partition(".")[0]
+    if package == "sklearn" and kind.__name__.startswith("HistGradientBoosting"):
+        return sklearn_boosting.read
+    if package not in _FOREIGN:
+        return None
+    found: Callable[..., Graph] = frontend(_FOREIGN[package]).read
+    return found
 
 
 def _converted(

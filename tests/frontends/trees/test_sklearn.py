@@ -10,7 +10,7 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
-from tests.frontends.trees.events import agree
+from tests.frontends.trees.events import agree, around, computed
 
 pytest.importorskip("skl2onnx", reason="skl2onnx exports: pip install 'sofie_rdf[trees]'")
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is the oracle here")
@@ -55,6 +55,58 @@ def test_an_estimator(kind: str) -> None:
         assert np.array_equal(found["label"], estimator.predict(x))
     else:
         agree(found["variable"], estimator.predict(x), 2e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_histogram_boosting_of_classes(classes: int) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    x, _ = events()
+    x[::7, 1] = np.nan
+    y = np.random.default_rng(1).integers(0, classes, len(x)) * 3 - 1
+    estimator = HistGradientBoostingClassifier(max_iter=7, min_samples_leaf=3).fit(x, y)
+    splits = histogram_splits(estimator)
+    x = around(np.random.default_rng(2), x, splits)
+    found = evaluate(sofie.from_sklearn(estimator).graph, {"features": x})
+    agree(found["probabilities"], estimator.predict_proba(x))
+    assert np.array_equal(found["label"], estimator.predict(x))
+
+
+def histogram_splits(estimator: Any) -> list[tuple[int, float]]:
+    nodes = np.concatenate([p.nodes for ps in estimator._predictors for p in ps])
+    inner = nodes[nodes["is_leaf"] == 0]
+    return list(zip(inner["feature_idx"].tolist(), inner["num_threshold"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "loss", ["squared_error", "absolute_error", "poisson", "gamma", "quantile"]
+)
+def test_histogram_boosting_of_numbers(loss: str) -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    x, _ = events()
+    x[::7, 1] = np.nan
+    y = np.exp(x[:, 0])
+    more = {"quantile": 0.3} if loss == "quantile" else {}
+    estimator = HistGradientBoostingRegressor(loss=loss, max_iter=7, min_samples_leaf=3, **more)
+    estimator.fit(x, y)
+    x = around(np.random.default_rng(2), x, histogram_splits(estimator))
+    model = sofie.from_sklearn(estimator)
+    agree(computed(model.graph, x), estimator.predict(x))
+    if loss == "gamma":
+        agree(model(x), estimator.predict(x))
+
+
+def test_histogram_boosting_with_categories_is_refused() -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    x, y = events()
+    x[:, 0] = np.arange(len(x)) % 5
+    estimator = HistGradientBoostingRegressor(max_iter=2, categorical_features=[0]).fit(x, y)
+    with pytest.raises(sofie.UnsupportedOperator, match="categorical"):
+        sofie.from_sklearn(estimator)
+    with pytest.raises(sofie.InputError, match="Fit it first"):
+        sofie.from_sklearn(HistGradientBoostingRegressor())
 
 
 @pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
