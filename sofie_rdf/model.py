@@ -534,13 +534,14 @@ def from_sklearn(
 def from_graph_nets(
     module: Any, example_graph: Any, *arguments: Any, name: str = "", compiler: str = ""
 ) -> Model:
-    """The model ``module(graph, *arguments)`` of Graph Nets, for one graph in each call.
+    """The model ``module(graph, *arguments)`` of Graph Nets, for graphs of any size.
 
     ``module`` is any callable that takes a GraphsTuple like ``example_graph`` and returns one, or a
     list of them: a module of graph_nets, or one of your own that is made of them. The inputs are
     the fields nodes [n_nodes, F], edges [n_edges, E], globals [1, G], senders and receivers
     [n_edges], as far as they are not None; the outputs those that it computes, as ``nodes_out``
     etc. (``nodes_out_0`` etc. of a list). Numbers of nodes and edges are open, and may be 0.
+    Of an example of several graphs, n_node and n_edge [n_graphs] are inputs, too.
     ``compiler`` as in `Model`. Raises `UnsupportedOperator` with the place of an operation that is
     not there, and `ModelError` if the results are not TensorFlow's.
     """

@@ -1,9 +1,9 @@
 """DeepMind's Graph Nets: whatever maps a GraphsTuple to GraphsTuples, with Sonnet and TensorFlow.
 
 The model is traced by TensorFlow with open numbers of nodes and edges, so that any composition of
-modules, also one of the user's own, is what its Python code does. One graph in a call: n_node and
-n_edge are the lengths of nodes and of edges. The result is compared with TensorFlow at the example
-and at other sizes.
+modules, also one of the user's own, is what its Python code does. With one graph in each call,
+n_node and n_edge are the lengths of nodes and of edges; of several graphs they are inputs. The
+result is compared with TensorFlow at the example and at other sizes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ from sofie_rdf.reference import evaluate
 
 __all__ = ["read"]
 
-# The fields of a GraphsTuple that are inputs, and the name of their first axis.
-_FIELDS = {
+# The first axes of a GraphsTuple's fields: of one graph, and of several.
+_ONE: Mapping[str, int | str] = {
     "nodes": "n_nodes",
     "edges": "n_edges",
-    "globals": "",
+    "globals": 1,
     "senders": "n_edges",
     "receivers": "n_edges",
 }
+_COUNTS = ("n_node", "n_edge")
+_SEVERAL = {**_ONE, **dict.fromkeys(("globals", *_COUNTS), "n_graphs")}
+# Numbers of nodes and edges, of one graph and of several, at which the results are compared.
+_SIZES = (((1, 1),), ((3, 0),), ((7, 11),), ((0, 0),))
+_MORE_SIZES = (((3, 4), (1, 2)), ((2, 1), (0, 0), (5, 9)), ((1, 0),), ((0, 0), (4, 3)))
 # A deviation from TensorFlow, relative to the largest number of an output, that is rounding.
 _ROUNDING = 1e-4
 # Numbers that may overflow in one order of summation and not in another.
@@ -47,11 +52,14 @@ def read(module: Any, example: Any, *arguments: Any, name: str = "") -> Graph:
     operations that are not there, with their place, and `ModelError` if the results differ.
     """
     given = _arrays(example)
-    expected = _called(module, example, arguments)
+    expected = _results(example, _called(module, example, arguments))
     graph = _converted(module, example, given, arguments, name or _name_of(module))
-    _compare(graph, given, _results(example, expected))
-    for nodes, edges in ((1, 1), (3, 0), (7, 11), (0, 0)):
-        _compare_other(graph, module, example, arguments, (nodes, edges))
+    _compare(graph, given, expected)
+    sizes = _MORE_SIZES if "n_node" in given else _SIZES
+    if not sum(_compare_other(graph, module, example, arguments, size) for size in sizes):
+        raise ModelError(
+            "takes no other number of nodes and edges than the example's", place=graph.name
+        )
     return graph
 
 
@@ -61,28 +69,26 @@ def _name_of(module: Any) -> str:
 
 
 def _arrays(example: Any) -> Mapping[str, Array]:
-    """The fields of a GraphsTuple with one graph, without those that are None."""
+    """The fields of a GraphsTuple that are inputs: not those that are None."""
     try:
         import tensorflow as tf
     except ImportError:
         raise MissingDependency(
             "from_graph_nets needs TensorFlow", remedy="pip install 'sofie_rdf[graph-nets]'"
         ) from None
-    missing = [f for f in (*_FIELDS, "n_node", "n_edge") if not hasattr(example, f)]
+    missing = [f for f in _SEVERAL if not hasattr(example, f)]
     if missing:
         raise InputError(
             f"the example graph is {type(example).__name__} without {missing[0]!r}",
             remedy="Give a GraphsTuple: graph_nets.utils_tf.data_dicts_to_graphs_tuple([data])",
         )
-    for field in ("n_node", "n_edge"):
-        count = np.asarray(getattr(example, field)).shape
-        if count != (1,):
-            raise InputError(
-                f"the example has {field} of shape {count}: a model is called with one graph",
-                remedy="Give a GraphsTuple of one graph",
-            )
-    found = {f: getattr(example, f) for f in _FIELDS}
+    several = np.asarray(example.n_node).shape != (1,)
+    found = {f: getattr(example, f) for f in (_SEVERAL if several else _ONE)}
     return {f: np.asarray(tf.convert_to_tensor(a)) for f, a in found.items() if a is not None}
+
+
+def _axes(given: Mapping[str, Array]) -> Mapping[str, int | str]:
+    return _SEVERAL if "n_node" in given else _ONE
 
 
 def _called(module: Any, graph: Any, arguments: Sequence[Any]) -> Tuples:
@@ -102,7 +108,7 @@ def _called(module: Any, graph: Any, arguments: Sequence[Any]) -> Tuples:
 def _changed(before: Any, after: Tuples) -> Iterator[tuple[str, Any]]:
     """The names and values of what the module has computed."""
     for number, graph in enumerate(after):
-        for field in _FIELDS:
+        for field in _ONE:
             value = getattr(graph, field)
             if value is not None and value is not getattr(before, field):
                 yield (f"{field}_out_{number}" if len(after) > 1 else f"{field}_out"), value
@@ -118,22 +124,21 @@ def _converted(
     import tensorflow as tf
 
     names: list[str] = []
+    axes = _axes(given)
 
     def traced(*tensors: Any) -> Any:
         graph = example.replace(**dict(zip(given, tensors, strict=True)))
-        counts = {}
-        if "nodes" in given:
-            counts["n_node"] = tf.shape(graph.nodes, graph.n_node.dtype)[:1]
-        of_edges = next((f for f in ("edges", "senders", "receivers") if f in given), "")
-        if of_edges:
-            counts["n_edge"] = tf.shape(getattr(graph, of_edges), graph.n_edge.dtype)[:1]
-        graph = graph.replace(**counts)
+        for count, axis in zip(_COUNTS, ("n_nodes", "n_edges"), strict=True):
+            field = next((f for f in given if axes[f] == axis), "")
+            if field and count not in given:
+                rows = tf.shape(getattr(graph, field), getattr(graph, count).dtype)
+                graph = graph.replace(**{count: rows[:1]})
         changed = dict(_changed(graph, _called(module, graph, arguments)))
         names[:] = changed
         return [tf.identity(value) for value in changed.values()]
 
     signature = [
-        tf.TensorSpec([None if _FIELDS[f] else 1, *a.shape[1:]], a.dtype, name=f)
+        tf.TensorSpec([1 if axes[f] == 1 else None, *a.shape[1:]], a.dtype, name=f)
         for f, a in given.items()
     ]
     concrete = frozen(traced, signature)
@@ -141,7 +146,7 @@ def _converted(
         raise InputError(f"{name} changes nothing of a graph")
     placeholders = [tensor.name.split(":")[0] for tensor in concrete.inputs]
     inputs = [
-        (placeholder, f, a.dtype.type, [_FIELDS[f] or 1, *a.shape[1:]])
+        (placeholder, f, a.dtype.type, [axes[f], *a.shape[1:]])
         for placeholder, (f, a) in zip(placeholders, given.items(), strict=True)
     ]
     outputs = dict(zip(names, (t.name for t in concrete.outputs), strict=True))
@@ -179,27 +184,43 @@ def _compare_other(
     module: Callable[..., Any],
     example: Any,
     arguments: Sequence[Any],
-    sizes: tuple[int, int],
-) -> None:
-    """The same for random numbers and another number of nodes and edges, if TensorFlow takes it."""
+    sizes: Sequence[tuple[int, int]],
+) -> bool:
+    """The same for random graphs of other sizes; whether TensorFlow takes them."""
     import tensorflow as tf
 
-    random = np.random.default_rng(1)
-    given = _arrays(example)
-    numbers = {"n_nodes": sizes[0], "n_edges": sizes[1], "": 1}
-    feeds = {}
-    for field, array in given.items():
-        shape = (numbers[_FIELDS[field]], *array.shape[1:])
-        whole = array.dtype.kind in "iu"
-        drawn = random.integers(0, max(1, sizes[0]), shape) if whole else random.normal(size=shape)
-        feeds[field] = drawn.astype(array.dtype)
-    counts = {
-        "n_node": tf.constant([sizes[0]], example.n_node.dtype),
-        "n_edge": tf.constant([sizes[1]], example.n_edge.dtype),
-    }
-    other = example.replace(**{f: tf.constant(a) for f, a in feeds.items()}, **counts)
+    feeds = _random_graphs(_arrays(example), sizes)
+    counts = np.array(sizes).T.astype(np.asarray(example.n_node).dtype)
+    other = example.replace(
+        **{f: tf.constant(a) for f, a in feeds.items()},
+        **{n: tf.constant(c) for n, c in zip(_COUNTS, counts, strict=True)},
+    )
     try:
         wanted = _results(other, _called(module, other, arguments))
     except (ValueError, tf.errors.OpError):
-        return
+        return False
+    feeds |= dict(zip(_COUNTS, counts, strict=True))
     _compare(graph, feeds, wanted)
+    return True
+
+
+def _random_graphs(
+    given: Mapping[str, Array], sizes: Sequence[tuple[int, int]]
+) -> dict[str, Array]:
+    """Fields like those that are given: random numbers, edges within their graphs."""
+    random = np.random.default_rng(1)
+    nodes, edges = (sum(s[i] for s in sizes) for i in (0, 1))
+    numbers = {"n_nodes": nodes, "n_edges": edges, "n_graphs": len(sizes), 1: 1}
+    starts = np.cumsum([0, *(n for n, _ in sizes)])
+    feeds = {}
+    for field, array in given.items():
+        if field in ("senders", "receivers"):
+            ends = [
+                s + random.integers(0, max(1, n), e)
+                for s, (n, e) in zip(starts, sizes, strict=False)
+            ]
+            feeds[field] = np.concatenate(ends).astype(array.dtype)
+        elif field not in _COUNTS:
+            shape = (numbers[_axes(given)[field]], *array.shape[1:])
+            feeds[field] = random.normal(size=shape).astype(array.dtype)
+    return feeds

@@ -162,10 +162,27 @@ class _Translation:
                 f"TensorFlow's operation {proto.op} is not supported", place=proto.name
             )
         self.last = []
+        folded = self._folded(proto)
+        if folded is not None:
+            self.values[f"{proto.name}:0"] = self.constant(folded, proto.name)
+            return
         first = maker(_Node(self, proto))
         several = self.last if self.last and self.last[0] == first else [first]
         for number, name in enumerate(several):
             self.values[f"{proto.name}:{number}"] = name
+
+    def _folded(self, proto: Any) -> Array | None:
+        """What a node gives that computes a few whole numbers of constants, as shapes are."""
+        names = [self.value(i) for i in proto.input if not i.startswith("^")]
+        if proto.op not in _FOLDED or any(n not in self.constants for n in names):
+            return None
+        arrays = [self.constants[n] for n in names]
+        if any(a.dtype.kind not in "iu" or a.size > _FEW for a in arrays):
+            return None
+        if proto.op == "Pack" and any(a.ndim for a in arrays):
+            return None
+        found = np.asarray(_FOLDED[proto.op](*arrays))
+        return found if found.size <= _FEW else None
 
 
 def onnx_of(
@@ -219,6 +236,17 @@ def _sorted(definition: Any) -> Any:
     ordered = type(definition)()
     ordered.node.extend(done.values())
     return ordered
+
+
+_FEW = 16
+_FOLDED: Mapping[str, Callable[..., Any]] = {
+    "Sub": np.subtract,
+    "AddV2": np.add,
+    "Mul": np.multiply,
+    "Fill": lambda size, value: np.full(size if np.prod(size) <= _FEW else _FEW + 1, value),
+    "Pack": lambda *numbers: np.stack(numbers),
+    "ConcatV2": lambda *parts: np.concatenate(parts[:-1], int(parts[-1])),
+}
 
 
 # Nodes --------------------------------------------------------------------------------------------
@@ -359,6 +387,33 @@ def _gather(node: _Node) -> str:
     return node("Gather", *node.inputs[:2], axis=int(node.known(2)))
 
 
+def _reshape(node: _Node) -> str:
+    """The shape as it is computed; where all but one of its sizes are constant, -1 and these."""
+    shape, allowed = node.wide(node.inputs[1]), 1
+    sizes = _sizes(node)
+    if shape not in node.to.constants and sizes.count(None) == 1 and 0 not in sizes:
+        shape, allowed = node.constant([-1 if s is None else s for s in sizes]), 0
+    return node("Reshape", node.inputs[0], shape, allowzero=allowed)
+
+
+def _sizes(node: _Node) -> list[int | None]:
+    """What is known of the sizes of a new shape, by TensorFlow or as parts of a concatenation."""
+    graph = node.to.graph
+    known = graph.get_tensor_by_name(f"{node.name}:0").shape
+    sizes = list(known) if known.rank is not None else []
+    source = graph.get_operation_by_name(node.proto.input[1].partition(":")[0])
+    if sizes.count(None) < 2 or source.type != "ConcatV2":
+        return sizes
+    sizes = []
+    for part in source.inputs[:-1]:
+        name = node.to.value(part.name)
+        if name in node.to.constants:
+            sizes += node.to.constants[name].tolist()
+        else:
+            sizes += [None] * (part.shape.num_elements() or 2)
+    return sizes
+
+
 def _pack(node: _Node) -> str:
     axis = node.attribute("axis")
     parts = [node("Unsqueeze", i, node.constant([axis])) for i in node.inputs]
@@ -465,7 +520,7 @@ _MAKERS: dict[str, Callable[[_Node], str]] = {
     "Relu6": _clipped,
     "LeakyRelu": lambda node: node("LeakyRelu", *node.inputs, alpha=node.attribute("alpha")),
     "Cast": lambda node: node("Cast", *node.inputs, to=node.dtype("DstT")),
-    "Reshape": lambda node: node("Reshape", node.inputs[0], node.wide(node.inputs[1]), allowzero=1),
+    "Reshape": _reshape,
     "ExpandDims": lambda node: node(
         "Unsqueeze", node.inputs[0], node.constant(node.known(1).reshape(-1))
     ),
@@ -486,4 +541,5 @@ _MAKERS: dict[str, Callable[[_Node], str]] = {
     "OnesLike": _like,
     "Cumsum": _cumulative,
     "IdentityN": _identities,
+    "Where": lambda node: node("Transpose", node("NonZero", *node.inputs), perm=[1, 0]),
 }
