@@ -68,12 +68,13 @@ def _file_of(source: Any) -> Path | bytes:
     """A file; an object in memory as one, up to its best round."""
     if isinstance(source, (Path, bytes)):
         return source
-    try:
-        booster = source.booster_ if hasattr(type(source), "booster_") else source
-        return bytes(booster.model_to_string().encode())
-    except AttributeError:
+    wrapped = hasattr(type(source), "booster_")
+    if not wrapped and not hasattr(source, "model_to_string"):
         kind = type(source).__name__
-        raise InputError(f"from_lightgbm takes a file, its bytes or a model, not {kind}") from None
+        raise InputError(f"from_lightgbm takes a file, its bytes or a model, not {kind}")
+    try:
+        booster = source.booster_ if wrapped else source
+        return bytes(booster.model_to_string().encode())
     except Exception as error:
         raise ModelError(f"LightGBM cannot write the model: {error}") from error
 

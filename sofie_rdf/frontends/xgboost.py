@@ -92,6 +92,9 @@ def _file_of(source: Any) -> tuple[Path | bytes, float, Rounds]:
     """A file, what is missing, and the rounds that count; an object in memory as a file."""
     if isinstance(source, (Path, bytes)):
         return source, float("nan"), None
+    if not hasattr(source, "get_booster") and not hasattr(source, "save_raw"):
+        kind = type(source).__name__
+        raise InputError(f"from_xgboost takes a file, its bytes or a model, not {kind}")
     missing, rounds = float("nan"), None
     try:
         if hasattr(source, "get_booster"):
@@ -100,9 +103,6 @@ def _file_of(source: Any) -> tuple[Path | bytes, float, Rounds]:
             best = source.attr("best_iteration")
             rounds = (0, int(best) + 1) if best is not None else None
         return bytes(source.save_raw("ubj")), missing, rounds
-    except AttributeError:
-        kind = type(source).__name__
-        raise InputError(f"from_xgboost takes a file, its bytes or a model, not {kind}") from None
     except Exception as error:
         raise ModelError(f"XGBoost cannot write the model: {error}") from error
 

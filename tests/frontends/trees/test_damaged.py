@@ -87,6 +87,40 @@ def test_the_undamaged_file() -> None:
         assert np.array_equal(model(x), wanted.astype(np.float32))
 
 
+def test_files_of_older_versions() -> None:
+    """No list of rounds, one base score, and leaves of several numbers among those of all nodes."""
+    whole = document()
+    learner = whole["learner"]
+    learner["learner_model_param"] |= {"base_score": "5E-1", "num_target": "2"}
+    del whole["version"], learner["attributes"], learner["feature_names"]
+    model = learner["gradient_booster"]["model"]
+    del model["iteration_indptr"]
+    model["gbtree_model_param"]["num_parallel_tree"] = "0"
+    for tree in model["trees"]:
+        tree["tree_param"]["size_leaf_vector"] = "2"
+        tree["base_weights"] = [*[99.0] * 4, *[float(n) for n in range(6)]]
+    x = np.array([[1, 2], [0, 4], [0, 3]], np.float32)
+    found = sofie.from_xgboost(json.dumps(whole).encode())(x)
+    assert found.tolist() == [[0.5, 2.5], [4.5, 6.5], [8.5, 10.5]]
+
+
+@pytest.mark.parametrize("source", [5, None, object(), [1, 2]])
+def test_what_is_no_model_at_all(source: Any) -> None:
+    with pytest.raises(sofie.InputError, match="takes a file, its bytes or a model, not"):
+        sofie.from_xgboost(source)
+    with pytest.raises(sofie.InputError, match="takes a file, its bytes or a model, not"):
+        sofie.from_lightgbm(source)
+
+
+def test_models_that_are_not_fitted() -> None:
+    xgboost = pytest.importorskip("xgboost", reason="it has such models")
+    lightgbm = pytest.importorskip("lightgbm", reason="it has such models")
+    with pytest.raises(sofie.ModelError, match="fit"):
+        sofie.from_xgboost(xgboost.XGBClassifier())
+    with pytest.raises(sofie.ModelError, match="fit"):
+        sofie.from_lightgbm(lightgbm.LGBMClassifier())
+
+
 Change = Callable[[dict[str, Any], dict[str, Any]], Any]
 CHANGES: dict[str, tuple[Change, str]] = {
     "circle": (lambda _, t: t["left_children"].__setitem__(1, 0), "circle"),
