@@ -75,7 +75,10 @@ def read(
     """
     content, own, rounds = _file_of(source)
     absent = own if missing is None else float(missing)
-    return _Reader(content, name, None).graph(absent, iteration_range or rounds)
+    reader = _Reader(content, name, None)
+    if iteration_range not in (None, (0, 0)) and reader.is_linear:
+        raise InputError("a linear model has no rounds for iteration_range=", place=reader.place)
+    return reader.graph(absent, iteration_range or rounds)
 
 
 def check(source: Any, **_: Any) -> Problems:
@@ -203,6 +206,10 @@ class _Reader:
         self.build = Builder(name or stem, {**provenance, "producer": producer})
         self.origin = Origin(self.place)
 
+    @property
+    def is_linear(self) -> bool:
+        return self.learner.fields("gradient_booster").text("name") == "gblinear"
+
     def graph(self, missing: float, rounds: tuple[int, int] | None) -> Graph:
         """Missing values, margin, transform."""
         objective = self.attempt(self._objective) or _IDENTITY
@@ -212,7 +219,7 @@ class _Reader:
         x = self._with_missing(x, missing)
         booster = self.learner.fields("gradient_booster")
         kind = booster.text("name")
-        if kind == "gblinear":
+        if self.is_linear:
             y = self._linear(x, booster, base)
         elif kind in ("gbtree", "dart"):
             y = self._trees(x, booster, base, rounds)

@@ -111,6 +111,8 @@ def test_a_linear_model(outputs: int) -> None:
     found = trained(x, y, {"booster": "gblinear"})
     wanted = found.predict(xgboost.DMatrix(x))
     agree(computed(read(bytes(found.save_raw("ubj"))), x), wanted)
+    with pytest.raises(sofie.InputError, match="rounds"):
+        sofie.from_xgboost(found, iteration_range=(0, 2))
 
 
 @pytest.mark.parametrize("strategy", ["one_output_per_tree", "multi_output_tree"])
