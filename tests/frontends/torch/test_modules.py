@@ -21,8 +21,15 @@ from tests.frontends.torch import modules
 from tests.frontends.torch.oracle import answers, assert_same, deviation
 
 # `make conformance` has all of them; an export takes a second.
-HERE = ("mlp", "lstm", "lstm_of_any_length", "encoder_with_mask", "particlenet", "spline", "nested")
-HERE += ("float16", "unet")
+HERE = (
+    "mlp",
+    "lstm_of_any_length",
+    "encoder_with_mask",
+    "particlenet",
+    "spline",
+    "float16",
+    "unet",
+)
 
 
 def graph_of(case: modules.Case, **options: Any) -> Graph:
@@ -52,7 +59,9 @@ def test_a_model_that_runs() -> None:
 
 
 def test_names_survive() -> None:
-    graph = graph_of(modules.nested())
+    case = modules.nested()
+    graph = graph_of(case)
+    assert_same(graph, case.module, case.example)
     assert graph.inputs == ("x", "more_0", "more_1_k", "last")
     assert graph.outputs == ("a", "b_0", "b_2")
     assert [str(graph.types[i]) for i in graph.inputs] == [
