@@ -128,6 +128,9 @@ def _converted(
 
     def traced(*tensors: Any) -> Any:
         graph = example.replace(**dict(zip(given, tensors, strict=True)))
+        # ONNX counts negative numbers from the end; here they are no nodes.
+        ends = {f: getattr(graph, f) for f in ("senders", "receivers") if f in given}
+        graph = graph.replace(**{f: tf.where(e < 0, e.dtype.max, e) for f, e in ends.items()})
         for count, axis in zip(_COUNTS, ("n_nodes", "n_edges"), strict=True):
             field = next((f for f in given if axes[f] == axis), "")
             if field and count not in given:

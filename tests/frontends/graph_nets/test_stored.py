@@ -63,12 +63,13 @@ def test_layers_are_fused(model: sofie.Model) -> None:
 
 
 @pytest.mark.parametrize("field", ["senders", "receivers"])
-@pytest.mark.parametrize("node", [3, 10**6, -9])
+@pytest.mark.parametrize("node", [3, 10**6, -1, -9])
 def test_an_edge_of_a_node_that_does_not_exist(model: sofie.Model, field: str, node: int) -> None:
     feeds, _ = list(graphs())[1]
     feeds[field] = feeds[field].copy()
     feeds[field][1] = node
-    with pytest.raises(sofie.InputError, match=f"index {node} does not exist among 3"):
+    index = node if node >= 0 else 2**31 - 1
+    with pytest.raises(sofie.InputError, match=f"index {index} does not exist among 3"):
         model(feeds)
 
 
