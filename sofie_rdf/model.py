@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from sofie_rdf import frontends
-from sofie_rdf.emit.code import inlined
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
@@ -58,11 +57,12 @@ FilePath: TypeAlias = Union[str, "PathLike[str]"]
 class EmittedFiles:
     """Where `Model.emit` has written: the header, the weight file, and the C++ namespace.
 
-    ``include`` are the folders of the headers that the header includes: one ``-I`` for each.
+    ``weights`` is None where the header has them in it. ``include`` are the folders of the headers
+    that the header includes: one ``-I`` for each.
     """
 
     header: Path
-    weights: Path
+    weights: Path | None
     namespace: str
     include: tuple[Path, ...] = ()
 
@@ -199,25 +199,35 @@ class Model:
         )
         trust.trust(sha256, named.name)
 
-    def emit(self, directory: FilePath = ".", *, standalone: bool = False) -> EmittedFiles:
-        """Write ``NAME.hxx`` and ``NAME.dat``; a ``standalone`` header includes nothing of ours.
+    def emit(
+        self,
+        directory: FilePath = ".",
+        *,
+        standalone: bool = False,
+        weights: str = "file",
+        session: bool = True,
+    ) -> EmittedFiles:
+        """Write ``NAME.hxx`` and its weights; a ``standalone`` header includes nothing of ours.
 
         The header compiles with ``g++ -std=c++17`` (and ``-I`` of each folder in ``include`` of the
-        result, unless standalone); the weights are read by its Session.
+        result, unless standalone). ``weights`` says where its Session finds its weights: in
+        ``"file"``, NAME.dat; in ``"root"``, NAME.root, which needs ROOT in C++; or in the
+        ``"header"``, for small models. Without a ``session`` there are functions ``infer`` besides,
+        for callers that keep none: one of them computes at a time.
         """
+        from sofie_rdf.emit import files
         from sofie_rdf.emit.session import include_directories
 
-        folder, stem = Path(directory), identifier(self.name)
+        header = Path(directory) / f"{identifier(self.name)}.hxx"
         include = include_directories(self.optimized)
-        text = inlined(self.emission.header, include) if standalone else self.emission.header
-        header, weights = folder / f"{stem}.hxx", folder / f"{stem}.dat"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            header.write_text(text)
-            weights.write_bytes(self.emission.weights)
-        except OSError as error:
-            raise ModelError(f"cannot be written: {error.strerror}", place=str(folder)) from error
-        return EmittedFiles(header, weights, self.emission.namespace, () if standalone else include)
+        if weights == "file" and session:
+            emission = self.emission
+        else:
+            emission = files.emission_for(
+                self.optimized, self.plan, header, weights, session=session
+            )
+        path = files.write(emission, header, weights, standalone=include if standalone else ())
+        return EmittedFiles(header, path, emission.namespace, () if standalone else include)
 
     def __str__(self) -> str:
         from sofie_rdf.summary import summary

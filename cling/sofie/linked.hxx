@@ -28,11 +28,22 @@ class Linked {
          return weights;
       throw std::runtime_error(message);
    }
+   static void *loaded(const Entries &entries, const std::vector<char> &bytes)
+   {
+      if (void *weights = entries.load(bytes.data(), bytes.size()))
+         return weights;
+      throw std::runtime_error("the weights are damaged, or do not belong to this header");
+   }
 
 public:
    /// With the weights of a file.
    Linked(const Entries &entries, const std::string &path)
       : Linked(entries, std::shared_ptr<void>(opened(entries, path), entries.unload))
+   {
+   }
+   /// With the weights in the bytes of a file.
+   Linked(const Entries &entries, const std::vector<char> &bytes)
+      : Linked(entries, std::shared_ptr<void>(loaded(entries, bytes), entries.unload))
    {
    }
    /// With weights that `load` has given; they are shared.

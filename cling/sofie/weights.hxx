@@ -114,6 +114,7 @@ public:
    {
       check();
    }
+   explicit WeightFile(const std::vector<char> &bytes) : WeightFile(bytes.data(), bytes.size()) {}
 
    /// Tensor number `index`, as a view of this type.
    template <class V, class... Sizes>

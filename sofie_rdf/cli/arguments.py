@@ -132,6 +132,12 @@ def _emit(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put all of sofie's kernels into the header, which then includes nothing of ours",
     )
+    command.add_argument(
+        "--weights",
+        choices=("file", "root", "header"),
+        default="file",
+        help="where the weights go: NAME.dat, NAME.root, or the header (default: %(default)s)",
+    )
 
 
 def _trust(command: argparse.ArgumentParser) -> None:

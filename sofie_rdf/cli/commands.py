@@ -100,8 +100,9 @@ def trust(arguments: Namespace) -> int:
 def emit(arguments: Namespace) -> int:
     """The header and the weight file, whose paths are printed."""
     model = load(arguments.file, arguments.name, **_options(arguments))
-    files = model.emit(arguments.output, standalone=arguments.standalone)
-    sys.stdout.write(f"{files.header}\n{files.weights}\n")
+    files = model.emit(arguments.output, standalone=arguments.standalone, weights=arguments.weights)
+    written = (files.header, files.weights)
+    sys.stdout.write("".join(f"{path}\n" for path in written if path))
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
     tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
     return 0

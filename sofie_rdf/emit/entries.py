@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sofie_rdf.emit.literals import string
 from sofie_rdf.emit.ports import Interface
+from sofie_rdf.emit.sources import Source
 
-__all__ = ["entry_points", "linked_infer", "linked_session"]
+__all__ = ["entry_points", "free_functions", "linked_infer", "linked_session"]
 
 
 def entry_points(interface: Interface) -> Iterable[str]:
@@ -64,8 +64,8 @@ def _elements(interface: Interface) -> Iterable[str]:
     yield "   }"
 
 
-def linked_session(namespace: str, default: str) -> Iterable[str]:
-    """How a Session begins whose code is elsewhere; ``default`` is the path of its weights."""
+def linked_session(namespace: str, source: Source) -> Iterable[str]:
+    """How a Session begins whose code is elsewhere."""
     yield "   sofie::Linked code_;"
     yield "   static const sofie::Entries &entries()"
     yield "   {"
@@ -75,9 +75,9 @@ def linked_session(namespace: str, default: str) -> Iterable[str]:
     yield "   }"
     yield ""
     yield "public:"
-    yield "   /// Reads the weight file that was written with this header."
-    yield f"   explicit Session(const std::string &weights = {string(default)}) :"
-    yield "      code_(entries(), weights)"
+    yield f"   /// {source.about}"
+    yield f"   explicit Session({source.parameter}) :"
+    yield f"      code_(entries(), {source.expression})"
     yield "   {"
     yield "   }"
     yield "   /// Code and weights of others, which are shared."
@@ -97,3 +97,16 @@ def linked_infer(interface: Interface) -> Iterable[str]:
     for number, port in enumerate(p for p in interface.outputs if p.owned):
         yield f"   code_.take({number}, {port.name});"
     yield "}"
+
+
+def free_functions(interface: Interface) -> Iterable[str]:
+    """`infer` in every form without a Session of the caller's: all share one, in turns."""
+    parameters = [*interface.sizes.values(), *(p.name for p in interface.ports)]
+    yield f"inline {interface.signature()}"
+    yield "{"
+    yield "   static std::mutex mutex_;"
+    yield "   static Session session_;"
+    yield "   const std::lock_guard<std::mutex> lock_(mutex_);"
+    yield f"   session_.infer({', '.join(parameters)});"
+    yield "}"
+    yield from interface.variants("inline ")

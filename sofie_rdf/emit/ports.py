@@ -16,8 +16,8 @@ __all__ = ["Interface", "Port"]
 
 # Names that infer, its class, or its parameters use themselves.
 RESERVED = frozenset(
-    """weights_ scratch_ code_ sizes_ in_ out_ w file weights infer entries Session Weights Input
-    Output input_size output_size""".split()
+    """weights_ scratch_ code_ sizes_ in_ out_ mutex_ session_ lock_ w file weights infer entries
+    embedded_weights Session Weights Input Output input_size output_size""".split()
 )
 
 
@@ -153,32 +153,38 @@ class Interface:
         """Every way to call `infer`: with or without the batch, into memory or vectors."""
         yield "   /// Evaluates into the caller's memory; input and output must not overlap."
         yield f"   {self.signature()};"
-        yield from self._variant(list(self.sizes.values()), None)
+        yield from self.variants()
+
+    def variants(self, prefix: str = "   ") -> Iterable[str]:
+        """All overloads but the one that computes; ``prefix`` begins each declaration."""
+        yield from self._variant(list(self.sizes.values()), None, prefix)
         if self.graph.leading_symbol:
             (batch,) = self.sizes.values()
             arguments = ", ".join(["1", *(p.name for p in self.ports)])
             yield f"   /// One event: {batch} is 1."
             pointers = ", ".join(p.pointer for p in self.ports)
-            yield f"   void infer({pointers}) {{ infer({arguments}); }}"
-            yield from self._variant([], batch)
+            yield f"{prefix}void infer({pointers}) {{ infer({arguments}); }}"
+            yield from self._variant([], batch, prefix)
 
-    def _variant(self, given: Sequence[str], batch: str | None) -> Iterable[str]:
+    def _variant(self, given: Sequence[str], batch: str | None, prefix: str) -> Iterable[str]:
         """The overloads that take these sizes; ``batch`` names the one that is 1 instead."""
         sizes = [f"std::size_t {s}" for s in given]
         start = [f"      const std::size_t {batch} = 1;"] if batch else []
         ins, outs = self.inputs, self.outputs
         yield from self._function(
-            self._result, [*sizes, *(p.pointer for p in ins)], [*start, *self._into_vectors()]
+            f"{prefix}{self._result}",
+            [*sizes, *(p.pointer for p in ins)],
+            [*start, *self._into_vectors()],
         )
         if ins and all(p.type.dtype is not DType.BOOL for p in ins):
             yield "   /// The same for vectors, whose sizes are checked."
             yield from self._function(
-                self._result,
+                f"{prefix}{self._result}",
                 [*sizes, *(p.vector for p in ins)],
                 [*start, *self._checks(), f"      return infer({self._call(ins)});"],
             )
             yield from self._function(
-                "void",
+                f"{prefix}void",
                 [*sizes, *(p.vector for p in (*ins, *outs))],
                 [
                     *start,
@@ -190,7 +196,7 @@ class Interface:
 
     @staticmethod
     def _function(result: str, parameters: Sequence[str], body: Sequence[str]) -> Iterable[str]:
-        yield f"   {result} infer({', '.join(parameters)})"
+        yield f"{result} infer({', '.join(parameters)})"
         yield "   {"
         yield from body
         yield "   }"

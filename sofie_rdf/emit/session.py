@@ -11,10 +11,11 @@ from pathlib import Path
 
 from sofie_rdf.emit import bodies
 from sofie_rdf.emit.code import Code, include_directory, inlined
-from sofie_rdf.emit.entries import entry_points, linked_infer, linked_session
+from sofie_rdf.emit.entries import entry_points, free_functions, linked_infer, linked_session
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.ports import Interface
+from sofie_rdf.emit.sources import Source
 from sofie_rdf.emit.weights import weight_file
 from sofie_rdf.ir.dims import UNKNOWN, Dim, evaluate, name_of
 from sofie_rdf.ir.graph import Graph, Node
@@ -56,6 +57,7 @@ class Emission(Code):
     """An emitted model: its code, and the tensors in its weight file."""
 
     tensors: tuple[Array, ...] = field(repr=False, compare=False)
+    source: Source
 
     @property
     def code(self) -> Code:
@@ -69,26 +71,37 @@ class Emission(Code):
 
 
 def namespace_of(name: str) -> str:
-    """The namespace of a model's Session: SOFIE's prefix and the model's name."""
-    return f"TMVA_SOFIE_{identifier(name)}"
+    """The namespace of a model's Session, as SOFIE has it: a prefix and the model's name."""
+    return f"TMVA_SOFIE_{re.sub('[^0-9A-Za-z_]', '_', name)}"
 
 
 # Stands for the namespace, which may depend on the text: no text of a model has this character.
 _NAMESPACE = "\0"
 
 
-def emit(graph: Graph, plan: MemoryPlan, *, name: str = "", unique: bool = False) -> Emission:
+def emit(
+    graph: Graph,
+    plan: MemoryPlan,
+    *,
+    name: str = "",
+    unique: bool = False,
+    source: Source | None = None,
+    session: bool = True,
+) -> Emission:
     """The header and the weight file of a planned graph. The same graph gives the same text.
 
     A ``unique`` namespace ends in the hash of the text: different code, different namespaces.
+    ``source`` is where a Session finds its weights: by default, a file of the model's name. Without
+    a ``session`` there are functions besides, for callers that keep none.
     """
     name = name or graph.name
-    emitter = Emitter(graph, plan, name, _NAMESPACE)
+    source = source or Source("file", f"{identifier(name)}.dat")
+    emitter = Emitter(graph, plan, name, _NAMESPACE, source=source, free=not session)
     header, namespace = emitter.header(), namespace_of(name)
     if unique:
         namespace += f"_{hashlib.sha256(header.encode()).hexdigest()[:12]}"
     tensors = tuple(graph.constants[t] for t in emitter.tensors)
-    return Emission(name, namespace, header.replace(_NAMESPACE, namespace), tensors)
+    return Emission(name, namespace, header.replace(_NAMESPACE, namespace), tensors, source)
 
 
 def operators_in(graph: Graph) -> Iterator[Operator]:
@@ -125,6 +138,10 @@ class _Step:
         return tuple(dict.fromkeys((*self.outputs, *names)))
 
 
+# Of a graph inside another one, which has no Session.
+_NOWHERE = Source("file", "")
+
+
 @dataclass(frozen=True)
 class Emitter:
     graph: Graph
@@ -134,6 +151,9 @@ class Emitter:
     # The struct that it writes, and its name as a member, for a graph inside another one.
     struct: str = ""
     member: str = ""
+    source: Source = _NOWHERE
+    # Whether there are functions that need no Session of the caller's.
+    free: bool = False
 
     # What there is to say ------------------------------------------------------------------------
 
@@ -355,13 +375,23 @@ class Emitter:
         sections = [*self._title(), f"#ifndef {guard}", f"#define {guard}", "", *self._includes()]
         sections += ["", "SOFIE_BEGIN", "", f"namespace {self.namespace} {{"]
         sections += [*_if("SOFIE_NATIVE", ["namespace native {"]), ""]
+        sections += self._embedded()
         sections += _if_not("SOFIE_LINKED", [*self._weights(), "", *self.structs()])
         sections += ["", *self._session(), ""]
         sections += _if("SOFIE_LINKED", linked_infer(self.interface), self._infer())
+        if self.free:
+            sections += _if_not("SOFIE_NATIVE", ["", *free_functions(self.interface)])
         sections += ["", *entry_points(self.interface), ""]
         sections += _if("SOFIE_NATIVE", ["} // namespace native"])
         sections += [f"}} // namespace {self.namespace}", "", "SOFIE_END", "", "#endif", ""]
         return "\n".join(sections)
+
+    def _embedded(self) -> Iterable[str]:
+        if self.source.kind != "header":
+            return ()
+        tensors = tuple(self.graph.constants[t] for t in self.tensors)
+        text = self.source.embedded(self.name, weight_file(tensors))
+        return [*_if_not("SOFIE_NATIVE", text), ""]
 
     def _title(self) -> Iterable[str]:
         yield f"// {comment(self.name)}: a network compiled by sofie_rdf."
@@ -375,6 +405,8 @@ class Emitter:
         yield _include("sofie/entries.hxx")
         shared = sorted(self._port_headers())
         yield from map(_include, shared)
+        if self.source.header:
+            yield _include(self.source.header)
         kernels = ("sofie/arena.hxx", *sorted(self.headers() - {*shared}))
         yield from _if("SOFIE_LINKED", [_include("sofie/rdf/native.hxx")], map(_include, kernels))
         yield from _if("SOFIE_ENTRIES", [_include("sofie/runtime.hxx")])
@@ -454,26 +486,26 @@ class Emitter:
         return f"file.tensor<{self._constant_view(name)}>({self.tensors[name]})"
 
     def _session(self) -> Iterable[str]:
-        default = f"{identifier(self.name)}.dat"
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."
         yield "class Session {"
         yield from _if(
-            "SOFIE_LINKED", linked_session(self.namespace, default), self._own_session(default)
+            "SOFIE_LINKED", linked_session(self.namespace, self.source), self._own_session()
         )
         yield ""
         yield from self.interface.traits()
         yield from self.interface.overloads()
         yield "};"
 
-    def _own_session(self, default: str) -> Iterable[str]:
+    def _own_session(self) -> Iterable[str]:
         """How a Session begins that has its code here."""
         yield "   std::shared_ptr<const Weights> weights_;"
         yield from self._members()
         yield ""
         yield "public:"
-        yield "   /// Reads the weight file that was written with this header."
-        yield f"   explicit Session(const std::string &weights = {string(default)}) :"
-        yield "      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))"
+        yield f"   /// {self.source.about}"
+        yield f"   explicit Session({self.source.parameter}) :"
+        weights = f"sofie::WeightFile({self.source.expression})"
+        yield f"      weights_(std::make_shared<const Weights>({weights}))"
         yield "   {"
         yield "   }"
         yield "   /// Shares the weights of others."

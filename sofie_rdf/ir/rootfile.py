@@ -57,6 +57,7 @@ __all__ = [
     "refuse",
     "replacing",
     "save",
+    "save_bytes",
 ]
 
 _MODEL, _WEIGHTS, _HEADER = "model", "weights", "header"
@@ -339,8 +340,22 @@ def save(
     with replacing(path) as copy:
         alone = not copy.exists() or _may_write(copy, path, stored, overwrite=overwrite)
         with writing(path):
-            _write(copy, directory, record, anew=alone, ntuple=ntuple)
+            packed = record.weights if ntuple else None
+            _write(copy, directory, contents(record), anew=alone, ntuple=packed)
     return sha256_of(record.json)
+
+
+def save_bytes(data: bytes, path: str | os.PathLike[str], directory: str) -> None:
+    """Put the bytes of a weight file into a directory, as those of a model are; see `save`."""
+    with replacing(path) as copy:
+        alone = not copy.exists()
+        if not alone:
+            with _opened(copy) as file:
+                there = _classes(file).get(directory)
+                ours = there in DIRECTORIES and _MODEL not in _classes(file[directory])
+            refuse(path, directory, there, model=ours, overwrite=True)
+        with writing(path):
+            _write(copy, directory, _chunks(data), anew=alone)
 
 
 def _may_write(copy: Path, path: str | os.PathLike[str], name: str, *, overwrite: bool) -> bool:
@@ -368,8 +383,12 @@ def contents(record: Record) -> Iterator[tuple[str, bytes]]:
     """The objects of a model, each a TObjString."""
     yield _MODEL, record.json.encode()
     yield _HEADER, record.header.encode("utf-8", "surrogateescape")
-    for i, name in enumerate(chunk_names(len(record.weights))):
-        yield name, record.weights[i * CHUNK : (i + 1) * CHUNK]
+    yield from _chunks(record.weights)
+
+
+def _chunks(weights: bytes) -> Iterator[tuple[str, bytes]]:
+    for i, name in enumerate(chunk_names(len(weights))):
+        yield name, weights[i * CHUNK : (i + 1) * CHUNK]
 
 
 def refuse(
@@ -397,7 +416,14 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ModelError(f"cannot be written: {reason}", place=place, remedy=remedy) from error
 
 
-def _write(copy: Path, directory: str, record: Record, *, anew: bool, ntuple: bool) -> None:
+def _write(
+    copy: Path,
+    directory: str,
+    parts: Iterable[tuple[str, bytes]],
+    *,
+    anew: bool,
+    ntuple: bytes | None = None,
+) -> None:
     import uproot
 
     with copy.open("w+b" if anew else "r+b") as handle:
@@ -411,11 +437,11 @@ def _write(copy: Path, directory: str, record: Record, *, anew: bool, ntuple: bo
             for key in {k.rsplit(";", 1)[0] for k in inside.keys(recursive=False)}:
                 if is_ours(key):
                     _delete_all(inside, key)
-            for key, content in contents(record):
-                if not (ntuple and key.startswith(_WEIGHTS)):
+            for key, content in parts:
+                if ntuple is None or not key.startswith(_WEIGHTS):
                     inside[key] = _tobjstring(content)
-            if ntuple:
-                _fill(inside, record.weights)
+            if ntuple is not None:
+                _fill(inside, ntuple)
             if not anew:
                 file.file.compression = usual
 

@@ -23,7 +23,7 @@ from sofie_rdf.ir.record import (
     to_record,
 )
 
-__all__ = ["save"]
+__all__ = ["save", "save_here"]
 
 # Algorithm 5 (zstd), level 3.
 _COMPRESSION = 503
@@ -149,6 +149,40 @@ def save(
         mode = "RECREATE" if alone else "UPDATE"
         with rootfile.writing(path), _opened(root, copy, place, mode) as file:
             _write(root, file, directory_name(stored), record, place)
+    return sha256_of(record.json)
+
+
+def save_here(
+    graph: Graph,
+    *,
+    name: str,
+    extras: Mapping[str, str] = MappingProxyType({}),
+    macro: Macro = Macro(),  # noqa: B008
+) -> str:
+    """Put the model into the file that is ROOT's current directory, which stays open.
+
+    A model of the same name is replaced. ModelError where there is no file that can be written.
+    """
+    root = _root()
+    here = root.gDirectory
+    file = here.GetFile()
+    place = str(file.GetName()) if file else str(here.GetName())
+    if not file or not file.IsWritable():
+        remedy = 'with ROOT.TFile("models.root", "RECREATE"): ...'
+        raise ModelError("is no file that is open for writing", place=place, remedy=remedy)
+    if str(here.GetPath()) != str(file.GetPath()):
+        raise ModelError("models are stored at the top of a file", place=place, remedy="file.cd()")
+    record = to_record(graph, name=name, extras=extras, macro=macro)
+    directory = directory_name(name)
+    with _quiet(root), rootfile.writing(place):
+        there = _classes(file).get(directory)
+        model = there in rootfile.DIRECTORIES and _description(file, directory) is not None
+        rootfile.refuse(place, name, there, model=model, overwrite=True)
+        if model:  # ROOT has it in memory, and must not have it twice.
+            file.rmdir(directory)
+        _write(root, file, directory, record, place)
+        # Others may read it while the file is open.
+        file.GetDirectory(directory).SaveSelf(True)
     return sha256_of(record.json)
 
 

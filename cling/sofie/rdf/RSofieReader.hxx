@@ -494,6 +494,9 @@ inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::str
 
 } // namespace sofie
 
+// SOFIE's words have an RSofieReader of their own in TMVA::Experimental.
+#ifndef SOFIE_RDF_WORDS
 using sofie::RSofieReader;
+#endif
 
 #endif

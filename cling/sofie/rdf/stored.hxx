@@ -210,22 +210,22 @@ public:
    }
 };
 
+/// No messages of ROOT while it lives: what is wrong becomes an exception.
+struct Quiet {
+   const Int_t level = gErrorIgnoreLevel;
+   TDirectory::TContext context;
+   Quiet() { gErrorIgnoreLevel = kFatal; }
+   Quiet(const Quiet &) = delete;
+   Quiet &operator=(const Quiet &) = delete;
+   ~Quiet() { gErrorIgnoreLevel = level; }
+};
+
 /// Reads models of one file.
 class StoredModels {
    static constexpr std::size_t format = 2;
    static constexpr std::size_t chunk = std::size_t{1} << 29;
 
    std::string path_;
-
-   /// No messages of ROOT while it lives: what is wrong becomes an exception.
-   struct Quiet {
-      const Int_t level = gErrorIgnoreLevel;
-      TDirectory::TContext context;
-      Quiet() { gErrorIgnoreLevel = kFatal; }
-      Quiet(const Quiet &) = delete;
-      Quiet &operator=(const Quiet &) = delete;
-      ~Quiet() { gErrorIgnoreLevel = level; }
-   };
 
    static bool holds(const std::vector<StoredKey> &keys, const std::string &name, const char *type = "TObjString")
    {
