@@ -5,7 +5,8 @@
 #                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name.
 #                   Then real models beside onnxruntime, of CMS and SOFIE where SOFIE_RDF_MODELS
 #                   has them, and from packages on PyPI, with a table in out/real.md; and PyTorch's
-#                   modules and layers beside torch, with a table in out/torch.md
+#                   modules and layers beside torch, with a table in out/torch.md. Then ROOT's own
+#                   tutorials of SOFIE
 # make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
 #                   made small, printed, and written to out/fuzz/
 # make graph-nets  Graph Nets against TensorFlow, which it installs (600 MB)
@@ -16,7 +17,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-CXX_FILES = $(shell find cling -name '*.hxx') $(wildcard tutorials/*.C tutorials/*.hxx)
+CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
 
 .PHONY: help demo test lint conformance fuzz graph-nets clean FORCE
 .DELETE_ON_ERROR:
@@ -43,6 +44,7 @@ conformance: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.conformance $(if $(REGEX),'$(REGEX)')
 	@$(if $(REGEX),:,$(BIN)/python -W ignore -m tests.conformance.real --pypi)
 	@$(if $(REGEX),:,$(BIN)/python -W ignore -m tests.conformance.torch_models --pypi)
+	@$(if $(REGEX),:,SOFIE_RDF_TUTORIALS=1 $(BIN)/python -m pytest -q tests/tmva/test_tutorials.py)
 
 fuzz: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -14,6 +14,7 @@ The package, from the bottom up; imports only point upwards in this list:
     emit         how a graph becomes C++
     runtime      where it runs: ROOT's interpreter and RDataFrame
     model        what a user holds
+    compat, tmva SOFIE's words, around all of this
     bench, cli   `sofie-rdf`
 """
 

@@ -16,7 +16,7 @@ from sofie_rdf.ir.operator import REGISTRY
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "sofie_rdf"
-HEADERS = sorted((PROJECT / "cling").rglob("*.hxx"))
+HEADERS = sorted((PROJECT / "cling" / "sofie").rglob("*.hxx"))
 assert _ops
 
 # A module may import from its own part of the package and from parts of a lower rank.
@@ -32,6 +32,8 @@ RANKS = {
     "summary": 6,
     "model": 7,
     "__init__": 8,
+    "compat": 9,
+    "tmva": 10,
     "bench": 9,
     "cli": 10,
 }
@@ -50,7 +52,7 @@ OWNERS = {
     "keras": ("frontends", "bench"),
     "h5py": ("frontends",),
     "sonnet": (),
-    "graph_nets": (),
+    "graph_nets": ("compat.graphs",),
     "sklearn": ("frontends",),
     "skl2onnx": ("frontends",),
     "xgboost": (),
@@ -157,13 +159,13 @@ def test_headers_know_neither_root_nor_other_headers_of_the_system() -> None:
     for header in HEADERS:
         found = re.findall(r'#include\s+([<"][^>"]+[>"])', header.read_text())
         foreign = [f for f in found if not f.startswith('"sofie/')]
-        if header.parent.name != "rdf" and header.name != "target.hxx":
+        if "rdf" not in header.parts and header.name != "target.hxx":
             assert foreign == [], f"{header.name} includes {foreign}"
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 @pytest.mark.parametrize(
-    "header", [h for h in HEADERS if h.parent.name != "rdf"], ids=lambda h: h.name
+    "header", [h for h in HEADERS if "rdf" not in h.parts], ids=lambda h: h.name
 )
 def test_each_header_stands_alone(header: Path) -> None:
     command = ["g++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion", "-Werror"]

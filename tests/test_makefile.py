@@ -203,10 +203,11 @@ def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
     assert "--group test" in install
     assert run.endswith("-m tests.conformance test_(conv|gemm).*")
     clone.make("conformance")
-    operators, networks, modules = clone.done()[-3:]
+    operators, networks, modules, tutorials = clone.done()[-4:]
     assert operators.endswith("-m tests.conformance")
     assert networks.endswith("-m tests.conformance.real --pypi")
     assert modules.endswith("-m tests.conformance.torch_models --pypi")
+    assert tutorials.endswith("-m pytest -q tests/tmva/test_tutorials.py")
 
 
 def test_random_networks_for_as_long_as_is_wanted(clone: Clone) -> None:

@@ -115,7 +115,10 @@ using SofieFunctor = SofieFunctorOf<Session, std::make_index_sequence<N>>;
 
 } // namespace sofie
 
+// SOFIE's words have a SofieFunctor of their own in TMVA::Experimental.
+#ifndef SOFIE_RDF_WORDS
 using sofie::SofieFunctor;
+#endif
 
 SOFIE_END
 
