@@ -15,6 +15,8 @@ import pytest
 
 import sofie_rdf as sofie
 from sofie_rdf.cli import main
+from sofie_rdf.frontends import keras as keras_frontend
+from sofie_rdf.reference import evaluate
 from tests.conformance import real
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -74,6 +76,24 @@ def test_01_onnx_in_python(scores: dict[str, np.ndarray], tmp_path: Path) -> Non
     for y in scores.values():
         assert f", {np.count_nonzero(y > 0.5)} events above 0.5" in output
     assert "the same after loading: True" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_04_keras(tmp_path: Path) -> None:
+    root, uproot = pytest.importorskip("ROOT"), pytest.importorskip("uproot")
+    output = run([sys.executable, str(TUTORIALS / "04_keras.py")], tmp_path)
+    assert "the same from .h5: True" in output
+    graph = keras_frontend.read(REPOSITORY / "data" / "higgs.keras")
+    folder = f"{root.gROOT.GetTutorialDir()}/machine_learning/data"
+    expected = {}
+    with uproot.open(f"{folder}/Higgs_data.root") as file:
+        for tree in ("sig_tree", "bkg_tree"):
+            columns = file[tree].arrays(FEATURES, library="np")
+            x = np.stack([columns[f] for f in FEATURES], axis=1).astype(np.float32)
+            expected[tree] = float(np.mean(evaluate(graph, {"features": x})["score"], dtype="f8"))
+    assert means(output) == pytest.approx(expected, abs=2e-6)
+    assert "3 events of 9 steps: [" in output
     assert list(tmp_path.iterdir()) == []
 
 
