@@ -92,7 +92,9 @@ def _inspect(command: argparse.ArgumentParser) -> None:
 def _check(command: argparse.ArgumentParser) -> None:
     command.epilog = texts.CHECK_EXAMPLES
     command.set_defaults(run=_later("check"))
-    command.add_argument("files", metavar="FILE", nargs="+", help=".onnx or .root files")
+    command.add_argument(
+        "files", metavar="FILE", nargs="+", help="files of ONNX or Keras, or .root files"
+    )
     _shape(command)
     _input_shape(command)
 
@@ -181,9 +183,11 @@ def _bench(command: argparse.ArgumentParser) -> None:
 
 
 def _model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", help="an .onnx file, or a .root file with models")
     command.add_argument(
-        "--name", default="", help="which model of a .root file; of an .onnx file, its new name"
+        "file", metavar="FILE", help="a file of ONNX or Keras, or a .root file with models"
+    )
+    command.add_argument(
+        "--name", default="", help="which model of a .root file; of another file, its new name"
     )
     _shape(command)
     _input_shape(command)
@@ -197,7 +201,7 @@ def _shape(command: argparse.ArgumentParser) -> None:
         type=_shape_of,
         action=_Collect,
         default={},
-        help="another shape for an input of an .onnx file, e.g. features=N,7: a number fixes an "
+        help="another shape for an input of the model, e.g. features=N,7: a number fixes an "
         "axis, a name leaves it open, ? keeps what the file says; may be repeated",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 ABOUT = """\
 Trained networks as columns of ROOT's RDataFrame.
 
-A model is an .onnx file, or a model that was stored in a .root file."""
+A model is a file of ONNX or of Keras (.keras, .h5), or one that was stored in a .root file."""
 
 EXAMPLES = """\
 examples:
