@@ -86,14 +86,21 @@ class Models:
         for layer in model.model_layers():
             if layer.class_name == "InputLayer":
                 continue
-            call = NodeCall((x,), {})
-            found = self.attempt(layer, call)
-            x = _unpacked(found) if found is not None else self._declared(layer, x)
+            if x is BROKEN:
+                x = self._built_with(layer)
+            found = self.attempt(layer, NodeCall((x,), {}))
+            x = BROKEN if found is None else _unpacked(found)
+        if x is BROKEN:
+            raise Broken(f"{model.name!r} has a problem")
         return x
 
-    def _declared(self, layer: Layer, x: Nested) -> Nested:
-        """What goes on behind a layer of a Sequential that has a problem: nothing that is known."""
-        raise Broken(f"layer {layer.name!r} has a problem: {x}")
+    def _built_with(self, layer: Layer) -> Any:
+        """A value of the shape with which a layer was built, behind one that has a problem."""
+        shape = layer.built.get("input_shape")
+        if not isinstance(shape, (list, tuple)):
+            return BROKEN
+        sizes = tuple(s if isinstance(s, int) else None for s in shape)
+        return self._stand_in(Ref(layer.name, 0, 0, sizes))
 
     def _functional(self, model: Layer, inputs: Nested) -> Nested:
         layers = {layer.name: layer for layer in model.model_layers()}

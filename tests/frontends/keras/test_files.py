@@ -368,6 +368,34 @@ def test_check_lists_everything(tmp_path: Path) -> None:
     assert frontend.check(saved(small(), tmp_path / "good.keras")) == []
 
 
+def test_check_goes_on_in_a_sequential(tmp_path: Path) -> None:
+    path = saved(custom(), tmp_path / "m.keras")
+    path = reweighted(path, _nan, "nan.keras")
+    with h5py.File(io.BytesIO(zipfile.ZipFile(path).read("model.weights.h5"))) as file:
+        assert np.isnan(file["layers/dense/vars/0"][0, 0])
+    found = [str(p) for p in frontend.check(path)]
+    assert len(found) == 2
+    assert "holds NaN" in found[0]
+    assert "node 'mine': is the custom layer Scale" in found[1]
+
+
+def test_inputs_and_outputs_by_name(tmp_path: Path) -> None:
+    """Keras orders dictionaries by their keys."""
+    with quiet():
+        inputs = {"b": Input((4,), name="b"), "a": Input((3,), name="a")}
+        x = L.Concatenate()([inputs["b"], inputs["a"]])
+        outputs = {"z": L.Dense(2, name="one")(x), "y": [L.Dense(3, name="two")(x)]}
+        model = randomized(Model(inputs, outputs))
+    for graph in graphs(model, tmp_path):
+        assert graph.inputs == ("a", "b")
+        assert graph.outputs == ("two", "one")
+        x = {"a": np.ones((2, 3), "f"), "b": np.full((2, 4), 0.5, "f")}
+        with quiet():
+            wanted = model({k: keras.ops.convert_to_tensor(v) for k, v in x.items()})
+            wanted = [np.array(w.detach()) for w in keras.tree.flatten(wanted)]
+        agree(graph, [x[n] for n in graph.inputs], wanted, 1e-6)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
