@@ -134,11 +134,13 @@ class Layer:
 
     @property
     def is_operation(self) -> bool:
-        """Whether it is a function of keras.ops; .h5 files do not say so, but it has no dtype."""
+        """Whether it is a function of keras.ops; .h5 files do not say so, but have less of it."""
+        from sofie_rdf.frontends.keras_rules import is_function
+
         if self.module:
             return ".ops" in self.module
         is_layer = "trainable" in self.config or "layers" in self.config
-        return not is_layer and self.class_name != "InputLayer"
+        return not is_layer and is_function(self.class_name, has_dtype="dtype" in self.config)
 
     @property
     def is_model(self) -> bool:

@@ -11,13 +11,22 @@ import pkgutil
 from sofie_rdf.frontends.keras_rules.engine import (
     LayerBuilder,
     Rule,
+    is_function,
     keras_rule,
     operation_rule,
     rule_for,
     rules,
 )
 
-__all__ = ["LayerBuilder", "Rule", "keras_rule", "operation_rule", "rule_for", "rules"]
+__all__ = [
+    "LayerBuilder",
+    "Rule",
+    "is_function",
+    "keras_rule",
+    "operation_rule",
+    "rule_for",
+    "rules",
+]
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)

@@ -143,6 +143,13 @@ def rule_for(layer: Layer) -> Rule | None:
     return _LAYERS.get(layer.class_name)
 
 
+def is_function(name: str, *, has_dtype: bool) -> bool:
+    """Whether a class, of which no more is known, is a function of keras.ops and not a layer."""
+    if name in _LAYERS or name == "InputLayer":
+        return name in _OPERATIONS and not has_dtype
+    return name in _OPERATIONS or not has_dtype
+
+
 def rules() -> Mapping[str, Rule]:
     """All rules, those of keras.ops as ``ops.Name``."""
     return {**_LAYERS, **{f"ops.{name}": rule for name, rule in _OPERATIONS.items()}}

@@ -100,7 +100,7 @@ def values(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What Keras gives."""
     with quiet():
         given = [keras.ops.convert_to_tensor(x) for x in inputs]
-        found = model(given if len(given) > 1 else given[0])
+        found = model(given if len(given) > 1 else given[0], training=False)
         return [np.array(keras.ops.convert_to_numpy(y)) for y in keras.tree.flatten(found)]
 
 
