@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -186,14 +187,21 @@ def _lists(layer: Layer, group: Any) -> dict[str, Unsorted]:
     return found
 
 
+# More weights than any layer has, and fewer than a damaged number says.
+_MOST_NAMES = 100_000
+
+
 def _names(group: Any, name: str) -> list[str]:
     """A list in an attribute, or in several where it is long."""
     if name in group.attrs:
-        return [_text(n) for n in group.attrs[name]]
+        parts = [name]
+    else:
+        parts = []
+        while f"{name}{len(parts)}" in group.attrs:
+            parts.append(f"{name}{len(parts)}")
     found: list[str] = []
-    while f"{name}{len(found)}" in group.attrs or found:
-        number = len(found)
-        if f"{name}{number}" not in group.attrs:
-            break
-        found.append(f"{name}{number}")
-    return [_text(n) for attribute in found for n in group.attrs[attribute]]
+    for part in parts:
+        if prod(group.attrs.get_id(part).shape) > _MOST_NAMES:
+            raise CorruptFile(f"says that {part} has too many names")
+        found += [_text(n) for n in group.attrs[part]]
+    return found
