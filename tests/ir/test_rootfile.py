@@ -380,7 +380,9 @@ def test_an_analysis_file_keeps_everything(tmp_path: Path) -> None:
         assert sorted(file["one"].keys()) == ["header;1", "model;1", "weights;1"]
 
 
-def test_saving_again_replaces(tmp_path: Path) -> None:
+def test_saving_again_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The date is stored, and compressed.
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     path = tmp_path / "m.root"
     rootfile.save(model(np.zeros(100_000, np.float64)), path)
     rootfile.save(model(np.array([1], np.float32)), path)
