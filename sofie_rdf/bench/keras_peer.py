@@ -67,7 +67,9 @@ class _Call:
         return python_seconds(lambda: self._function(self._x), calls)
 
     def outputs(self) -> list[Array]:
-        return [np.asarray(self._function(self._x))]
+        import keras
+
+        return [np.asarray(keras.ops.convert_to_numpy(self._function(self._x)))]
 
 
 def _chain(source: Path | bytes, shape: tuple[int, ...]) -> Any:

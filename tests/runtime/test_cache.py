@@ -201,7 +201,7 @@ def test_the_first_result_is_compared_with_what_was_kept(monkeypatch: pytest.Mon
     model = sofie.load(HIGGS)
     np.testing.assert_array_equal(model(x), expected)
     assert checked == ["higgs"]
-    key = records.key_of_file(HIGGS, "", None)
+    key = records.key_of_file(HIGGS, "", [])
     record = records.find(key, lambda: iter(()))
     assert record is not None
     (kept,) = record.program.trials()
