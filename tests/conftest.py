@@ -25,6 +25,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Nothing that a test sees may come from an earlier run, nor stay behind.
 os.environ["SOFIE_RDF_CACHE"] = "off"
 os.environ["SOFIE_RDF_COMPILER"] = "cling"
+# What the tests have for Keras to compute with.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 _CONFIG = tempfile.TemporaryDirectory(prefix="sofie_rdf-config-")
 os.environ["XDG_CONFIG_HOME"] = _CONFIG.name
 
