@@ -262,6 +262,36 @@ def test_particlenet_on_jagged_columns(events: tuple[str, Any]) -> None:
         assert found[i] == wanted.ravel().tolist()
 
 
+def test_a_graph_network_on_jagged_columns(tmp_path: Path) -> None:
+    """Nodes and edges are sets of their own; some graphs have no edges, or nothing."""
+    model, stored = sofie.load(DATA / "graph_network.root"), np.load(DATA / "graph_network.npz")
+    graphs = [{k: stored[f"{k}.{i}"] for k in model.inputs} for i in range(4)]
+    columns: dict[str, list[Any]] = {}
+    arrays: dict[str, Any] = {}
+    for name in ("nodes", "edges", "senders", "receivers"):
+        parts = [g[name][:, None] if g[name].ndim == 1 else g[name] for g in graphs]
+        features = np.concatenate(parts).T
+        columns[name] = [f"{name}_{k}" for k in range(len(features))]
+        counts = [len(p) for p in parts]
+        arrays |= {
+            c: awkward.unflatten(f, counts) for c, f in zip(columns[name], features, strict=True)
+        }
+    columns["globals"] = ["g0", "g1"]
+    arrays |= {f"g{k}": np.array([g["globals"][0, k] for g in graphs]) for k in range(2)}
+    with uproot.recreate(tmp_path / "graphs.root") as file:
+        tree = file.mktree(
+            "t", {k: awkward.type(awkward.Array(v)).content for k, v in arrays.items()}
+        )
+        tree.extend(arrays)
+    df = ROOT.RDataFrame("t", str(tmp_path / "graphs.root"))
+    shown = {name: f"{name}_out" for name in ("nodes", "edges", "globals")}
+    df = sofie.define(df, shown, model, columns)
+    for name, output in shown.items():
+        for i, row in enumerate(lists(df, name)):
+            wanted = stored[f"{output}.{i}"].ravel()
+            np.testing.assert_allclose(np.atleast_1d(row), wanted, rtol=0, atol=2e-6)
+
+
 def test_what_no_set_can_be(events: tuple[str, Any]) -> None:
     df = frame(events)
 
