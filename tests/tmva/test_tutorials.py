@@ -283,7 +283,6 @@ def test_keras_higgs_script(tmp_path: Path) -> None:
 
 @every
 def test_models_script(tmp_path: Path) -> None:
-    """All but the ROC curves at its end, which TMVA::ROCCurve makes: that is no part of SOFIE."""
     needs("keras", "torch", "sklearn")
     then = """
 import keras
@@ -292,13 +291,14 @@ for session, file in ((session1, model1), (session2, model2), (session3, model3)
     ours = [session.infer(x)[0] for x in x_test[:200]]
     print("\\nworst", np.abs(np.array(ours) - y).max(), len(set(ours)))
 """
-    output = tutorial(
-        tmp_path, "TMVA_SOFIE_Models.py", keras=True, until="## draw also ROC curves", then=then
-    )
+    output = tutorial(tmp_path, "TMVA_SOFIE_Models.py", keras=True, then=then)
     worst = re.findall(r"^worst (\S+) (\d+)", output, re.MULTILINE)
     assert len(worst) == 3
     assert all(float(d) < 1e-6 and int(n) > 100 for d, n in worst)
     assert {"Higgs_Model.hxx", "Higgs_Model.root"} <= {p.name for p in tmp_path.iterdir()}
+    areas = [float(a) for a in re.findall(r"ROC integral for .* (\S+)$", output, re.MULTILINE)]
+    assert len(areas) == 3
+    assert all(0.3 < area < 1 for area in areas)
 
 
 # From PyTorch -------------------------------------------------------------------------------------

@@ -415,3 +415,34 @@ def test_shapes_and_types_of_torch() -> None:
         PyTorch.Parse("m.pt", [[1, 2], [3]], [1])
     with pytest.raises(InputError, match="STRING are not supported"):
         PyTorch.Parse("m.pt", [[1, 2]], [ETensorType.STRING])
+
+
+# ROC curves, which the tutorials draw ------------------------------------------------------------
+
+
+def test_a_roc_curve(root: Any) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(4)
+    # Some scores are equal, and some events weigh nothing.
+    signal, background = (rng.normal(m, 1, 300).round(1).astype(np.float32) for m in (0.5, 0))
+    weights = [rng.integers(0, 4, 300).astype(np.float32) for _ in range(2)]
+    scores, targets = np.concatenate([signal, background]), np.repeat([True, False], 300)
+    for own in (weights, [np.ones(300, np.float32)] * 2):
+        curve = root.TMVA.ROCCurve(
+            *(root.std.vector["float"](v) for v in (signal, background, *own))
+        )
+        wanted = metrics.roc_auc_score(targets, scores, sample_weight=np.concatenate(own))
+        assert curve.GetROCIntegral() == pytest.approx(wanted, abs=1e-12)
+        wrong, right, _ = metrics.roc_curve(
+            targets, scores, sample_weight=np.concatenate(own), drop_intermediate=False
+        )
+        graph = curve.GetROCCurve()
+        found = np.array([[graph.GetX()[i], graph.GetY()[i]] for i in range(graph.GetN())])
+        np.testing.assert_allclose(found, np.stack([right, 1 - wrong], axis=1), atol=1e-7)
+        assert curve.GetEffSForEffB(0.3) == pytest.approx(np.interp(0.3, wrong, right), abs=1e-6)
+    both = root.TMVA.ROCCurve(
+        root.std.vector["float"](scores), root.std.vector["bool"](targets.tolist())
+    )
+    assert both.GetROCIntegral() == pytest.approx(metrics.roc_auc_score(targets, scores), abs=1e-12)
+    with pytest.raises(Exception, match="events of signal and of background"):
+        root.TMVA.ROCCurve(root.std.vector["float"](signal), root.std.vector["float"]())

@@ -80,17 +80,14 @@ def run(
 
 
 def tutorial(
-    folder: Path, name: str, *, call: str = "", until: str = "", then: str = "", keras: bool = False
+    folder: Path, name: str, *, call: str = "", then: str = "", keras: bool = False
 ) -> str:
     """What a tutorial prints, in a folder with the files that it looks for.
 
-    ``call`` are the arguments of a macro; ``until`` cuts the text there; ``then`` is run after it,
-    in Python as part of the script, in C++ as a command of ROOT. ``keras`` gives it the stand-in
-    for TensorFlow's.
+    ``call`` are the arguments of a macro; ``then`` is run after it, in Python as part of the
+    script, in C++ as a command of ROOT. ``keras`` gives it the stand-in for TensorFlow's.
     """
     text = source(name)
-    if until:
-        text = text[: text.index(until)]
     python_path = ""
     if keras:
         python_path = str(folder / "stand-in")

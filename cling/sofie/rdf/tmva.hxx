@@ -6,6 +6,7 @@
 #ifndef SOFIE_RDF_TMVA_HXX
 #define SOFIE_RDF_TMVA_HXX
 
+#include "TMVA/ROCCurve.h"
 #include "TMVA/RModel.hxx"
 #include "TMVA/RModelParser_ONNX.hxx"
 #include "TMVA/RModelParser_Keras.h"
