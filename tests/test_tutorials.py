@@ -129,7 +129,7 @@ def test_02_own_operator(tmp_path: Path) -> None:
 
 
 def jet(number: int, scale: float, speed: float) -> np.ndarray:
-    """What 03_particlenet.hxx makes up."""
+    """What 03_particlenet.py makes up."""
     i = np.arange(1, 6 + number * 7 % 60, dtype=np.float32)
     return np.float32(scale) * np.sin(np.float32(speed) * i + np.float32(number))
 
