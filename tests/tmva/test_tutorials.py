@@ -460,12 +460,16 @@ def test_graph_network_script(tmp_path: Path) -> None:
 ends = [(h.GetXaxis().GetXmin(), h.GetXaxis().GetXmax()) for h in (hDe, hDn, hDg)]
 print("\\nworst", *(max(-low, high) for low, high in ends))
 print("spread", hS.GetStdDev())
+print("largest", max(np.abs(a).max() for a in (edgesG, nodesG, globG)))
 """
     output = tutorial(tmp_path, "TMVA_SOFIE_GNN.py", then=then)
     worst = re.search(r"^worst (.*)$", output, re.MULTILINE)
     spread = re.search(r"^spread (.*)$", output, re.MULTILINE)
-    assert worst and spread
-    assert max(map(float, worst[1].split())) < 1e-4 * float(spread[1])
+    largest = re.search(r"^largest (.*)$", output, re.MULTILINE)
+    assert worst and spread and largest
+    # Weights are random at each run: what counts is rounding beside the numbers themselves.
+    assert max(map(float, worst[1].split())) < 3e-6 * float(largest[1])
+    assert float(spread[1]) > 1e-5
 
 
 @every
