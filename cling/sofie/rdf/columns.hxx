@@ -52,10 +52,26 @@ struct Objects {
    std::size_t operator[](std::size_t i) const { return order ? order[i] : i; }
 };
 
+/// to[i * step] = from[i * apart]. With raw pointers and unrolled: Cling's loops are slow otherwise.
+template <class To, class From, class Nan>
+SOFIE_KERNEL void copy_elements(To *to, std::size_t step, const From *from, std::size_t apart, std::size_t count,
+                                Nan nan)
+{
+   SOFIE_UNROLL(8)
+   for (std::size_t i = 0; i < count; ++i)
+      to[i * step] = static_cast<To>(nan(from[i * apart]));
+}
+
 /// to[i * step] = column[i] for all objects.
 template <class To, class Column, class Nan>
 SOFIE_INLINE void fill_column(To *to, std::size_t step, const Column &column, const Objects &objects, Nan nan)
 {
+   // A std::vector<bool> has no array.
+   if constexpr (!std::is_same<Column, std::vector<bool>>::value)
+      if (!objects.order) {
+         copy_elements(to, step, column.data(), 1, objects.count, nan);
+         return;
+      }
    for (std::size_t i = 0; i < objects.count; ++i)
       to[i * step] = static_cast<To>(nan(column[objects[i]]));
 }
@@ -125,8 +141,7 @@ template <class To, class T>
 SOFIE_INLINE ROOT::RVec<To> as_rvec(const T *numbers, std::size_t count, std::size_t step = 1)
 {
    ROOT::RVec<To> column(count);
-   for (std::size_t i = 0; i < count; ++i)
-      column[i] = static_cast<To>(numbers[i * step]);
+   copy_elements(column.data(), 1, numbers, step, count, KeepNan{});
    return column;
 }
 /// The largest of each row of `classes` numbers.
