@@ -17,6 +17,11 @@ from sofie_rdf.runtime.trial import Trial, bounds, trials
 __all__ = ["is_same_code", "macro_of"]
 
 
+# A model is stored once, so its reference may take longer than one that is computed whenever a
+# model is compiled: some ten seconds.
+_MOST = 10_000_000_000
+
+
 def macro_of(graph: Graph, emission: Emission, *, reference: bool = True) -> Macro:
     """What a macro needs of an optimized graph; the reference takes the time of a NumPy run."""
     ports = Interface(graph, graph.name)
@@ -27,7 +32,7 @@ def macro_of(graph: Graph, emission: Emission, *, reference: bool = True) -> Mac
         "outputs": [_port(p.value, graph, owned=p.owned) for p in ports.outputs],
     }
     header = inlined(emission.header, include_directories(graph))
-    trial = next(trials(graph), None) if reference else None
+    trial = next(trials(graph, _MOST), None) if reference else None
     return Macro(header, emission.tensors, interface, _reference(trial) if trial else Reference())
 
 

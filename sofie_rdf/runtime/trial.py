@@ -47,13 +47,13 @@ class Trial:
                 )
 
 
-def trials(graph: Graph) -> Iterator[Trial]:
-    """Trials of several sizes; none where the reference would take long."""
+def trials(graph: Graph, most: int = _MOST) -> Iterator[Trial]:
+    """Trials of several sizes; none whose reference takes more than ``most`` multiplications."""
     for length in _TRIAL_SIZES:
         sizes = {name: length if i else 2 for i, name in enumerate(graph.symbols)}
         random = np.random.default_rng(1)
         all_sizes = {**dict.fromkeys(graph.data_symbols, 2), **sizes}
-        if evaluate_dim(graph.multiply_adds, all_sizes) > _MOST:
+        if evaluate_dim(graph.multiply_adds, all_sizes) > most:
             continue
         feeds = {name: _example(graph, name, sizes, random) for name in graph.inputs}
         try:
