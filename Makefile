@@ -32,7 +32,7 @@ demo: $(VENV)/demo-ready
 	@$(BIN)/python -W ignore::UserWarning:ROOT tutorials/higgs_demo.py
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/test-ready
 	$(BIN)/python -m ruff check
