@@ -70,6 +70,8 @@ def _attach() -> None:
     declare('#include "sofie/rdf/tmva.hxx"')
     for name, word in missing.items():
         setattr(sofie, name, word)
+    if "RModel" in missing:
+        root.TDirectoryFile.Get = _getting_models(root)
     if not _has(root.TMVA.Experimental, "AsRTensor"):
         root.TMVA.Experimental.AsRTensor = partial(as_tensor, root)
     root._cppyy.py.add_pythonization(_pythonize)
@@ -80,6 +82,21 @@ def _has(namespace: Any, name: str) -> bool:
         return getattr(namespace, name) is not None
     except AttributeError:
         return False
+
+
+def _getting_models(root: Any) -> Any:
+    """PyROOT's ``Get`` of a file, which gives an RModel where it finds the directory of one."""
+    theirs = root.TDirectoryFile.Get
+
+    def get(self: Any, namecycle: str) -> Any:
+        found = theirs(self, namecycle)
+        if not (isinstance(found, root.TDirectoryFile) and isinstance(self, root.TFile)):
+            return found
+        kinds = {str(k.GetName()): str(k.GetClassName()) for k in found.GetListOfKeys()}
+        is_model = kinds.get("model") == "TObjString" and {"header", "weights"} <= kinds.keys()
+        return RModel.Read(self, namecycle.split(";")[0]) if is_model else found
+
+    return get
 
 
 def _pythonize(klass: Any, name: str) -> None:

@@ -230,7 +230,7 @@ class RModel:
     def Write(self, name: str = "", option: int = 0, bufsize: int = 0) -> int:
         """Store the model in the ROOT file that is open for writing: ROOT's current directory.
 
-        ``RModel.Read(file, name)`` and ``sofie_rdf.load(path, name)`` give it back, also where
+        ``file.Get(name)`` and ``sofie_rdf.load(path, name)`` give it back, also where
         there is no ROOT. ``option`` and ``bufsize`` mean nothing.
         """
         from sofie_rdf.runtime import rootio, trust

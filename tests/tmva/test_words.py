@@ -417,6 +417,29 @@ def test_shapes_and_types_of_torch() -> None:
         PyTorch.Parse("m.pt", [[1, 2]], [ETensorType.STRING])
 
 
+# Get of PyROOT's files ----------------------------------------------------------------------------
+
+
+def test_get_gives_a_model(root: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "models.root")
+    sofie.load(HIGGS).save(path)
+    with root.TFile(path, "UPDATE") as file:
+        histogram = root.TH1D("h", "", 5, 0, 1)
+        file.WriteTObject(histogram, "h")
+        file.mkdir("folder").WriteTObject(root.TObjString("text"), "model")
+    with root.TFile(path) as file:
+        model = file.Get("higgs")
+        assert isinstance(model, RModel)
+        assert isinstance(file.Get("higgs;1"), RModel)
+        assert file.Get("h").GetNbinsX() == 5
+        assert file.Get("folder").ClassName() == "TDirectoryFile"
+        assert file.Get("folder").Get("model").GetString() == "text"
+        assert not file.Get("nothing")
+    model.Generate()
+    x = np.ones((2, 7), np.float32)
+    np.testing.assert_array_equal(model.model(x), sofie.load(HIGGS)(x))
+
+
 # ROC curves, which the tutorials draw ------------------------------------------------------------
 
 
