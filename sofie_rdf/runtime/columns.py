@@ -79,6 +79,16 @@ class Options:
             raise InputError(f"per={self.per!r} is none of {', '.join(map(repr, _PER))}")
         if isinstance(self.nan, str) and self.nan not in _NAN:
             raise InputError(f'nan={self.nan!r} is neither a number nor "propagate" nor "error"')
+        for name, wanted in self.lengths.items():
+            least, most = self.bounds(name)
+            if least < 0 or not (most is None or least <= most):
+                raise InputError(f"lengths= gives {name!r} {wanted!r}, which is no range of sizes")
+
+    def bounds(self, name: str) -> tuple[int, int | None]:
+        """The least and the largest number of objects of an axis of that name."""
+        wanted = self.lengths.get(name, (None, None))
+        least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
+        return least or 0, most
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,7 @@ def plan(
     made = Plan(graph, per, tuple(inputs), tuple(shown), batch)
     _check_sizes(made)
     _check_options(made, options, orders)
+    _check_sets(made)
     return made
 
 
@@ -329,9 +340,8 @@ def _bounds(graph: Graph, name: str, dim: Dim, options: Options) -> tuple[int, i
                 "if others may be left out",
             )
         return dim, dim
-    wanted = options.lengths.get(name_of(dim), (None, None))
-    least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
-    return least or 0, -1 if most is None else most
+    least, most = options.bounds(name_of(dim))
+    return least, -1 if most is None else most
 
 
 def _mask(
@@ -390,11 +400,38 @@ def _check_objects(made: Plan) -> None:
     if not any(filled.vectors for filled in made.inputs):
         raise ColumnError('per="object" needs a column with objects, an RVec')
     for shown in made.shown:
-        elements = _elements(_rest(made.graph.types[shown.output], made.graph))
+        type_ = made.graph.types[shown.output]
+        if not type_.rank or name_of(type_.shape[0]) != made.batch:
+            raise ColumnError(f"output {shown.output!r} is {type_}, and has no row for each object")
+        elements = _elements(_rest(type_, made.graph))
         if elements != 1 and shown.element < 0 and not shown.is_largest:
             raise ColumnError(
                 f"output {shown.output!r} has {elements} numbers for each object",
                 remedy=f"Choose one, '{shown.output}[0]', or 'argmax({shown.output})'",
+            )
+
+
+def _check_sets(made: Plan) -> None:
+    """`ColumnError` for inputs that do not have the same objects, though they should."""
+    inputs = {filled.name: filled for filled in made.inputs}
+    order: dict[str, Filled] = {}
+    for filled in made.inputs:
+        if filled.axis < 0:
+            continue
+        dim = filled.type.shape[filled.axis]
+        if filled.follows:
+            other = inputs[filled.follows]
+            theirs = other.type.shape[other.axis] if other.axis >= 0 else 0
+            if dim != theirs and (isinstance(dim, int) or isinstance(theirs, int)):
+                raise ColumnError(
+                    f"mask {filled.name!r} of model {made.graph.name!r} is {filled.type}; input "
+                    f"{other.name!r}, which it should count, is {other.type}"
+                )
+        elif name_of(dim) and order.setdefault(name_of(dim), filled).order_by != filled.order_by:
+            raise ColumnError(
+                f"inputs {order[name_of(dim)].name!r} and {filled.name!r} of model "
+                f"{made.graph.name!r} have the same objects, in another order",
+                remedy="order_by='COLUMN' is for all of them",
             )
 
 
@@ -438,8 +475,9 @@ def shown_as(graph: Graph, column: str, output: str) -> Shown:
             remedy=nearest(name, graph.outputs) or f"Choose one with output=: {listed}",
         )
     row = _elements(_rest(graph.types[name], graph))
-    if element and row and int(element[2]) >= row:
-        raise InputError(f"output {name!r} has {row} numbers, and none of number {element[2]}")
+    if element and int(element[2]) >= row:
+        count = f"{row} numbers" if row else "an open number of numbers"
+        raise InputError(f"output {name!r} has {count}, and none of number {element[2]}")
     return Shown(column, name, int(element[2]) if element else -1, bool(largest))
 
 

@@ -41,6 +41,7 @@ def define(
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`."""
     options.check()
+    _refuse_decided(compiled)
     shown = _shown(compiled.graph, column, output)
     for one in shown:
         _free(df, one.column)
@@ -60,6 +61,16 @@ def define(
     for i, one in enumerate(shown):
         df = df.Define(one.column, getattr(scope, f"Get{i}")(), [hidden])
     return df
+
+
+def _refuse_decided(compiled: Compiled) -> None:
+    """`ColumnError` for outputs of which the data decide the size."""
+    for name in compiled.owned:
+        raise ColumnError(
+            f"the data decide the size of output {name!r} of model {compiled.graph.name!r}, which "
+            "no column can have",
+            remedy="Take the output out of the model",
+        )
 
 
 def _shown(graph: Graph, column: str | Mapping[str, str], output: str) -> list[Shown]:
@@ -157,6 +168,7 @@ def make_functor(
 ) -> Any:
     """The C++ object for ``df.DefineSlot``; see `sofie_rdf.SofieFunctor`."""
     graph = compiled.graph
+    _refuse_decided(compiled)
     if type(nslots) is not int or nslots < 1:
         raise InputError(f"nslots must be a positive number, not {nslots!r}")
     for kind in types:

@@ -255,7 +255,7 @@ class FunctorText:
             return "sofie::KeepNan{}"
         if wanted == "error":
             return f"sofie::RefuseNan{{entry, {string(column.said)}}}"
-        return f"sofie::ReplaceNan{{{float(wanted)!r}}}"
+        return f"sofie::ReplaceNan{{{number(float(wanted))}}}"
 
     def _value(self, feature: Column | float, dtype: DType) -> str:
         """A number of an event as an element of an input."""

@@ -311,6 +311,57 @@ def test_what_no_set_can_be(events: tuple[str, Any]) -> None:
     assert 'per="object" needs' in refused(linear(), ["met", "met", "met"], per="object")
 
 
+def test_masks_and_orders_are_of_the_same_objects(events: tuple[str, Any]) -> None:
+    df = frame(events)
+
+    def refused(model: sofie.Model, columns: Any, **options: Any) -> str:
+        with pytest.raises(sofie.ColumnError) as caught:
+            sofie.define(df, "y", model, columns, output="of_x", **options)
+        return str(caught.value)
+
+    columns = {"x": ["pt"]}
+    # Of other sizes, memory behind the mask would be written.
+    for shapes in (
+        (["N", "P"], ["N", 4]),
+        ([1, 3], [1, 4]),
+        ([1, 4], [1, 3]),
+        ([1, 4], ["N", "P"]),
+    ):
+        model = same(dict(zip("xm", shapes, strict=True)))
+        why = refused(model, columns, mask={"m": "x"}, pad=0, truncate=True)
+        assert "which it should count" in why
+    row = same({"x": ["N", 2], "m": ["N", "P"]})
+    assert "which it should count" in refused(row, {"x": ["met", 1]}, mask={"m": "x"}, per="set")
+    two = same({"x": ["N", "P"], "z": ["N", "P"]})
+    columns = {"x": ["pt"], "z": ["eta"]}
+    assert "in another order" in refused(two, columns, order_by={"x": "pt"})
+    both = sofie.define(df, "y", two, columns, order_by={"x": "pt", "z": "pt"}, output="of_x")
+    assert lists(both, "y")[2] == sorted(events[1]["pt"][2], reverse=True)
+    for wrong in (-1, (5, 3), (-2, None)):
+        with pytest.raises(sofie.InputError, match="no range of sizes"):
+            sofie.define(df, "y", two, columns, output="of_x", lengths={"P": wrong})
+
+
+def test_outputs_that_no_column_can_have(events: tuple[str, Any]) -> None:
+    df = frame(events)
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["w"]),
+        helper.make_node("Neg", ["x"], ["y"]),
+    ]
+    model = network(nodes, {"x": ["N", 3]}, {"y": ["N", 3], "w": (INT64, [2, None])})
+    for output in ("y", "w"):
+        with pytest.raises(sofie.ColumnError, match="data decide the size of output 'w'"):
+            sofie.define(df, "y", model, ["met"] * 3, output=output)
+        with pytest.raises(sofie.ColumnError, match="data decide the size of output 'w'"):
+            sofie.SofieFunctor(model, 1, output=output)
+    mean = helper.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1)
+    model = network([mean], {"x": ["N", 1]}, {"m": [1, 1]})
+    with pytest.raises(sofie.ColumnError, match="has no row for each object"):
+        sofie.define(df, "y", model, ["pt"])
+    with pytest.raises(sofie.InputError, match="an open number of numbers"):
+        sofie.define(df, "y", same({"x": ["N", "P"]}), {"x": ["pt"]}, output="of_x[2]")
+
+
 # Where, NaN, several outputs ----------------------------------------------------------------------
 
 
@@ -336,6 +387,7 @@ def test_what_becomes_of_nan() -> None:
     columns = ["a", 0, 0]
     assert np.isnan(lists(sofie.define(df, "y", linear(), columns), "y")[1])
     assert lists(sofie.define(df, "y", linear(), columns, nan=-5), "y") == [1, -5, 1]
+    assert lists(sofie.define(df, "y", linear(), columns, nan=np.inf), "y") == [1, np.inf, 1]
     looped = sofie.define(df, "y", linear(), columns, nan="error").Sum("y")
     with pytest.raises(Exception, match="entry 1: column 'a' is NaN"):
         looped.GetValue()
