@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sofie_rdf.frontends.problems import Problems
     from sofie_rdf.frontends.shapes import Shapes
     from sofie_rdf.frontends.torch_inputs import Dynamic
+    from sofie_rdf.ir.record import StoredModel
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.trial import Trial
@@ -308,28 +309,44 @@ def load(
         dynamic=dynamic,
     )
     if kind == "root":
-        return Model._of(_File(partial(_read_root, file, name), _key(file, name)), compiler)
+        return Model._of(_File(partial(_read_root, file, name), _key(file, name, {})), compiler)
+    return _from(kind, file, name, compiler, **options)
+
+
+def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> Model:
+    """The model of a file, of bytes, or of an object in memory."""
+    found = _source(source)
+    given = {option: value for option, value in options.items() if value is not None}
 
     def read() -> tuple[Graph, Mapping[str, str]]:
-        return frontends.frontend(kind).read(file, name=name, **options), {}
+        return frontends.frontend(kind).read(found, name=name, **given), {}
 
-    # Functions and tensors are nothing that a record could be found by.
-    plain = not custom_objects and example_inputs is None
-    key = _key(file, name, sorted(options.items())) if plain else ""
-    return Model._of(_File(read, key), compiler)
+    return Model._of(_File(read, _key(found, name, given)), compiler)
+
+
+def _source(source: Any) -> Any:
+    """Whatever names a file as a Path; bytes and ModelProtos as they are."""
+    return Path(source) if isinstance(source, (str, PathLike)) else source
+
+
+def _key(source: Any, name: str, options: Mapping[str, Any]) -> str:
+    """The key of the record of a file; "" where a record could not be found by what is given."""
+    if not isinstance(source, Path) or options.keys() & {"custom_objects", "example_inputs"}:
+        return ""  # No file, or functions and tensors, of which there is no text.
+    return records.key_of_file(source, name, sorted(options.items()))
 
 
 def _read_root(file: Path, name: str) -> tuple[Graph, Mapping[str, str]]:
-    from sofie_rdf.ir import rootfile
-
-    import_module("sofie_rdf.ops")  # It registers the operators that the file names.
-    stored = rootfile.load(file, name or None)
+    stored = _stored(file, name)
     return stored.graph, stored.extras
 
 
-def _key(source: Any, *settings: object) -> str:
-    """The key of the record of a file; "" for what is no file."""
-    return records.key_of_file(source, *settings) if isinstance(source, Path) else ""
+def _stored(file: FilePath, name: str) -> StoredModel:
+    """What a .root file holds under that name, or the only thing that it holds."""
+    from sofie_rdf.ir import rootfile
+
+    import_module("sofie_rdf.ops")  # It registers the operators that the file names.
+    return rootfile.load(file, name or None)
 
 
 def from_onnx(
@@ -345,14 +362,7 @@ def from_onnx(
     axis, a name makes it dynamic, ``None`` keeps what the file says. ``compiler`` as in `Model`.
     Raises the first thing that is wrong; `check` lists all.
     """
-    found = _source(source)
-
-    def read() -> tuple[Graph, Mapping[str, str]]:
-        from sofie_rdf.frontends import onnx as onnx_frontend
-
-        return onnx_frontend.read(found, name=name, shapes=shapes), {}
-
-    return Model._of(_File(read, _key(found, name, shapes)), compiler)
+    return _from("onnx", source, name, compiler, shapes=shapes)
 
 
 def from_torch(
@@ -406,84 +416,14 @@ def from_keras(
     those it was built with, or ``shapes``, by the names of the call's parameters. ``shapes`` and
     ``compiler`` as in `from_onnx`.
     """
-    found = _source(model)
-    options = frontends.options_for("keras", shapes=shapes or None, custom_objects=custom_objects)
-
-    def read() -> tuple[Graph, Mapping[str, str]]:
-        return frontends.frontend("keras").read(found, name=name, **options), {}
-
-    key = "" if custom_objects else _key(found, name, sorted(options.items()))
-    return Model._of(_File(read, key), compiler)
-
-
-def _source(source: Any) -> Any:
-    """Whatever names a file as a Path; bytes and ModelProtos as they are."""
-    return Path(source) if isinstance(source, (str, PathLike)) else source
-
-
-def check(
-    source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None, **options: Any
-) -> Problems:
-    """Every reason why a model cannot run, at once, without raising; empty if there is none.
-
-    Of a .root file, the reasons of all models. ``options`` as in `load`.
-    """
-    from sofie_rdf.frontends.problems import Problems
-    from sofie_rdf.ir import rootfile
-
-    problems = Problems()
-    found = _source(source)
-    try:
-        kind = frontends.recognise(found) if isinstance(found, Path) else frontends.owner(found)
-        given = frontends.options_for(kind, shapes=shapes or None, **options)
-        if kind == "root":
-            for name in rootfile.names(found):
-                problems += _trouble(partial(load, found, name))
-            return problems
-        problems += frontends.frontend(kind).check(found, **given)
-    except SofieError as error:
-        return Problems([error])
-    ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
-    way = load if isinstance(found, Path) else ways[kind]
-    return problems or _trouble(partial(way, found, **given))
-
-
-def _trouble(read: Callable[[], Model]) -> Problems:
-    """What goes wrong when a model is read and compiled to C++."""
-    from sofie_rdf.frontends.problems import Problems
-
-    try:
-        _ = read().emission
-    except SofieError as error:
-        return Problems([error])
-    except Exception as error:
-        thing = f"cannot be compiled: {type(error).__name__}: {error}"
-        return Problems([ModelError(thing, remedy="This is a bug of sofie_rdf: please report it")])
-    return Problems()
-
-
-def trust(path: FilePath, name: str = "") -> str:
-    """Let macros run a model in a .root file: its checksum, which is now in the user's list.
-
-    The header in such a file is code. Here it is compared with what this version of sofie_rdf emits
-    for the stored network, and `ModelError` is raised if it is anything else.
-    """
-    from sofie_rdf.ir import rootfile
-    from sofie_rdf.runtime import trust as trusted
-    from sofie_rdf.runtime.macro import is_same_code, macro_of
-
-    import_module("sofie_rdf.ops")  # It registers the operators that the file names.
-    stored = rootfile.load(path, name or None)
-    model = Model(stored.graph)
-    if not is_same_code(stored.macro, macro_of(model.optimized, model.emission, reference=False)):
-        raise ModelError(
-            f"the code of model {model.name!r} is not what this version of sofie_rdf writes",
-            place=str(path),
-            remedy="Store the model again: `sofie-rdf convert`, or load it in Python and save it",
-        )
-    if not trusted.trust(stored.sha256, model.name):
-        raise ModelError("cannot be written", place=str(trusted.file()))
-    return stored.sha256
+    return _from(
+        "keras",
+        model,
+        name,
+        compiler,
+        shapes=shapes or None,
+        custom_objects=custom_objects or None,
+    )
 
 
 def from_xgboost(
@@ -560,14 +500,70 @@ def from_graph_nets(
     return Model(graph_nets.read(module, example_graph, *arguments, name=name), compiler=compiler)
 
 
-def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> Model:
-    """A model of a file, bytes, or an object in memory."""
+# What is in a file --------------------------------------------------------------------------------
+
+
+def check(
+    source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None, **options: Any
+) -> Problems:
+    """Every reason why a model cannot run, at once, without raising; empty if there is none.
+
+    Of a .root file, the reasons of all models. ``options`` as in `load`.
+    """
+    from sofie_rdf.frontends.problems import Problems
+    from sofie_rdf.ir import rootfile
+
+    problems = Problems()
     found = _source(source)
+    try:
+        kind = frontends.recognise(found) if isinstance(found, Path) else frontends.owner(found)
+        given = frontends.options_for(kind, shapes=shapes or None, **options)
+        if kind == "root":
+            for name in rootfile.names(found):
+                problems += _trouble(partial(load, found, name))
+            return problems
+        problems += frontends.frontend(kind).check(found, **given)
+    except SofieError as error:
+        return Problems([error])
+    ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
+    way = load if isinstance(found, Path) else ways[kind]
+    return problems or _trouble(partial(way, found, **given))
 
-    def read() -> tuple[Graph, Mapping[str, str]]:
-        return frontends.frontend(kind).read(found, name=name, **options), {}
 
-    return Model._of(_File(read, _key(found, kind, name, sorted(options.items()))), compiler)
+def _trouble(read: Callable[[], Model]) -> Problems:
+    """What goes wrong when a model is read and compiled to C++."""
+    from sofie_rdf.frontends.problems import Problems
+
+    try:
+        _ = read().emission
+    except SofieError as error:
+        return Problems([error])
+    except Exception as error:
+        thing = f"cannot be compiled: {type(error).__name__}: {error}"
+        return Problems([ModelError(thing, remedy="This is a bug of sofie_rdf: please report it")])
+    return Problems()
+
+
+def trust(path: FilePath, name: str = "") -> str:
+    """Let macros run a model in a .root file: its checksum, which is now in the user's list.
+
+    The header in such a file is code. Here it is compared with what this version of sofie_rdf emits
+    for the stored network, and `ModelError` is raised if it is anything else.
+    """
+    from sofie_rdf.runtime import trust as trusted
+    from sofie_rdf.runtime.macro import is_same_code, macro_of
+
+    stored = _stored(path, name)
+    model = Model(stored.graph)
+    if not is_same_code(stored.macro, macro_of(model.optimized, model.emission, reference=False)):
+        raise ModelError(
+            f"the code of model {model.name!r} is not what this version of sofie_rdf writes",
+            place=str(path),
+            remedy="Store the model again: `sofie-rdf convert`, or load it in Python and save it",
+        )
+    if not trusted.trust(stored.sha256, model.name):
+        raise ModelError("cannot be written", place=str(trusted.file()))
+    return stored.sha256
 
 
 # Ways out -----------------------------------------------------------------------------------------
