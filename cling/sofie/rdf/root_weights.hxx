@@ -17,9 +17,7 @@ inline std::vector<char> stored_weights(const std::string &path, const std::stri
          if (key.name != directory)
             continue;
          const std::vector<StoredKey> inside = file.keys(key);
-         std::string bytes;
-         for (std::size_t i = 0; i < inside.size(); ++i)
-            bytes += file.string(inside, i ? "weights_" + std::to_string(i) : "weights");
+         const std::string bytes = file.strings(inside, "weights", inside.size());
          return std::vector<char>(bytes.begin(), bytes.end());
       }
    } catch (const std::runtime_error &error) {

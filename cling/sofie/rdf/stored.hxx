@@ -208,6 +208,14 @@ public:
          }
       throw std::runtime_error("lacks its '" + name + "'");
    }
+   /// The bytes of so many strings, one behind the other: `name`, `name_1`, ...
+   std::string strings(const std::vector<StoredKey> &keys, const std::string &name, std::size_t count)
+   {
+      std::string bytes;
+      for (std::size_t i = 0; i < count; ++i)
+         bytes += string(keys, i ? name + "_" + std::to_string(i) : name);
+      return bytes;
+   }
 };
 
 /// No messages of ROOT while it lives: what is wrong becomes an exception.
@@ -333,10 +341,8 @@ class StoredModels {
       model.sha256 = model.about["sha256"].text();
       require(text.size() > seal && sofie::sha256(text.substr(0, text.size() - seal)) == model.sha256);
       const std::size_t size = model.about["weights"]["bytes"].size();
-      if (!holds(keys, "weights"))
-         model.weights = ntuple(directory, size);
-      for (std::size_t i = 0; holds(keys, "weights") && (i == 0 || i * chunk < size); ++i)
-         model.weights += file.string(keys, i ? "weights_" + std::to_string(i) : "weights");
+      model.weights = holds(keys, "weights") ? file.strings(keys, "weights", size ? (size - 1) / chunk + 1 : 1)
+                                             : ntuple(directory, size);
       model.header = file.string(keys, "header");
       compare(model.about["header"], model.header);
       compare(model.about["weights"], model.weights);
