@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from higgs_events import FEATURES, area_under_roc, find_higgs_data, read_events, split_events
 from torch import nn
-from train_higgs import FEATURES, area_under_roc, find_higgs_data, read_events, split_events
 
 WIDTH, BLOCKS = 32, 3
 SEED, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 3, 40, 128, 3e-3, 0.3

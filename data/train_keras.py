@@ -20,7 +20,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 import numpy as np
 import torch
-from train_higgs import area_under_roc, find_higgs_data, read_events, split_events
+from higgs_events import area_under_roc, find_higgs_data, read_events, split_events
 
 SEED = 3
 EPOCHS = 40

@@ -7,6 +7,8 @@ Nothing is unpickled unless ``weights_only=False`` asks for it. A .pt2 file is l
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +72,8 @@ def _refuse_damage(path: Path) -> None:
 def _script(path: Path) -> Any:
     import torch
 
-    try:
-        with quiet():
-            return torch.jit.load(str(path), map_location="cpu")
-    except Exception as error:
-        raise CorruptFile(
-            f"cannot be loaded by torch {torch.__version__}: {reason(error)}",
-            place=path.name,
-            remedy="It is damaged, or of a newer torch",
-        ) from error
+    load = partial(torch.jit.load, map_location="cpu")
+    return _loaded(path, load, "of a newer torch")
 
 
 def _program(path: Path) -> torch.export.ExportedProgram:
@@ -87,14 +82,21 @@ def _program(path: Path) -> torch.export.ExportedProgram:
     from sofie_rdf.frontends.torch_archive import refuse_hostile
 
     refuse_hostile(path)
+    return _loaded(path, torch.export.load, "of another version of torch: export the model again")
+
+
+def _loaded(path: Path, load: Callable[[str], Any], otherwise: str) -> Any:
+    """What torch loads; `CorruptFile` where it does not: the file is damaged, or ``otherwise``."""
+    import torch
+
     try:
         with quiet():
-            return torch.export.load(path)
+            return load(str(path))
     except Exception as error:
         raise CorruptFile(
             f"cannot be loaded by torch {torch.__version__}: {reason(error)}",
             place=path.name,
-            remedy="It is damaged, or of another version of torch: export the model again",
+            remedy=f"It is damaged, or {otherwise}",
         ) from error
 
 
