@@ -42,6 +42,7 @@ __all__ = [
     "Sizes",
     "Tensor",
     "Tolerance",
+    "family",
     "from_input",
     "lookup",
     "operator",
@@ -134,7 +135,28 @@ class Tolerance:
 _OURS = "sofie_rdf."
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+def from_input(position: int, default: Any = dataclasses.MISSING) -> Any:
+    """A field that ONNX passes as input number ``position`` and that must be a known value."""
+    if default is dataclasses.MISSING:
+        return field(metadata={"input": position})
+    return field(default=default, metadata={"input": position})
+
+
+O = TypeVar("O", bound=type)  # noqa: E741
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field, from_input))
+def family(cls: O) -> O:
+    """Class decorator for what several operators have in common.
+
+    The class is a frozen dataclass whose base `Operator` initializes, compares and prints for all:
+    that a method is written for each of hundreds of classes is what makes dataclasses slow.
+    """
+    dataclass(init=False, eq=False, repr=False)(cls)
+    return cls
+
+
+@family
 class Operator:
     """Base of all operators. Subclasses are made with `@operator` and are immutable."""
 
@@ -158,6 +180,29 @@ class Operator:
     is_rowwise: ClassVar[bool] = True
     # Equal nodes may give different results, and constant inputs give no constant.
     is_random: ClassVar[bool] = False
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        fields = dataclasses.fields(self)
+        given = {f.name: value for f, value in zip(fields, values, strict=False)}
+        unknown = named.keys() - {f.name for f in fields[len(values) :]}
+        if unknown or len(values) > len(fields):
+            unwanted = ", ".join(sorted(unknown)) or f"{len(values)} values"
+            raise TypeError(f"{type(self).__name__} takes no {unwanted}, or not twice")
+        given.update(named)
+        for f in fields:
+            if f.name not in given and f.default is dataclasses.MISSING:
+                raise TypeError(f"{type(self).__name__} needs {f.name}")
+            self.__dict__[f.name] = given.get(f.name, f.default)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Where attributes are looked at."""
+
+    def __setattr__(self, name: str, _: object) -> None:
+        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
 
     def infer(self, *inputs: Any) -> TensorType | tuple[TensorType, ...]:
         """The type of each output. The parameters are the inputs; ``= None`` makes one optional."""
@@ -297,14 +342,7 @@ def with_sizes(op: Operator, values: Mapping[str, Dim]) -> Operator:
 
 REGISTRY: dict[tuple[str, str], type[Operator]] = {}
 
-O = TypeVar("O", bound=type[Operator])  # noqa: E741
-
-
-def from_input(position: int, default: Any = dataclasses.MISSING) -> Any:
-    """A field that ONNX passes as input number ``position`` and that must be a known value."""
-    if default is dataclasses.MISSING:
-        return field(metadata={"input": position})
-    return field(default=default, metadata={"input": position})
+T = TypeVar("T", bound=type[Operator])
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field, from_input))
@@ -315,26 +353,25 @@ def operator(
     since: int = 1,
     ulp: float = 0.0,
     terms: float = 0.0,
-) -> Callable[[O], O]:
+) -> Callable[[T], T]:
     """Class decorator: make it a frozen dataclass and register it under its own name.
 
     ``header`` is the C++ header with its kernel or functor; ``domain`` ONNX's operator set;
     ``since`` the version of that set whose form it has; ``ulp`` and ``terms`` its `Tolerance`.
     """
 
-    def register(cls: O) -> O:
-        # The base compares, hashes and prints for all: making these for each would cost time.
-        made: Any = dataclass(frozen=True, eq=False, repr=False)(cls)
-        made.name, made.domain, made.since = cls.__name__, domain, since
-        made.header = header or cls.header
-        made.tolerance = Tolerance(ulp, terms) if ulp or terms else cls.tolerance
+    def register(cls: T) -> T:
+        family(cls)
+        cls.name, cls.domain, cls.since = cls.__name__, domain, since
+        cls.header = header or cls.header
+        cls.tolerance = Tolerance(ulp, terms) if ulp or terms else cls.tolerance
         if not cls.__doc__ or cls.__doc__.startswith(f"{cls.__name__}("):
             raise TypeError(f"operator {cls.__name__} needs a docstring with its formula")
         key = (domain, cls.__name__)
         if key in REGISTRY and REGISTRY[key].__qualname__ != cls.__qualname__:
             raise TypeError(f"operator {cls.__name__} is registered already")
-        REGISTRY[key] = made
-        return made  # type: ignore[no-any-return]
+        REGISTRY[key] = cls
+        return cls
 
     return register
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product as combinations
 from math import gcd
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from sofie_rdf.ir.operator import (
     Packed,
     Sizes,
     Tensor,
+    family,
     operator,
     require_same_dtype,
 )
@@ -179,7 +180,7 @@ def _along_channels(b: Array, rank: int) -> Array:
 # Conv ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@family
 class _Convolution(Operator):
     """The attributes that convolutions have."""
 
@@ -358,7 +359,7 @@ class ConvLayer(_FloatConvolution):
 # ConvTranspose ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@family
 class _Transposed(_Convolution):
     """A transposed convolution of floating-point numbers, with a function of each result."""
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, product
-from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
+from sofie_rdf.ir.operator import (
+    Call,
+    Operand,
+    Operator,
+    Sizes,
+    Tensor,
+    family,
+    from_input,
+    operator,
+)
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops.elementwise import FLOATS
 
@@ -64,7 +72,7 @@ def _dynamic(shape: Shape) -> int:
     return _mask(tuple(i for i, d in enumerate(shape) if not isinstance(d, int)))
 
 
-@dataclass(frozen=True)
+@family
 class KnownReduction(_Reduction):
     """A reduction over axes that are known when the model is read."""
 
@@ -93,7 +101,7 @@ class KnownReduction(_Reduction):
         return Call(f"sofie::reduce<sofie::{self.kernel}>", arguments)
 
 
-@dataclass(frozen=True)
+@family
 class _Runtime(_Reduction):
     """A reduction over axes that are computed: with ``keepdims`` they decide all sizes."""
 
@@ -441,6 +449,7 @@ class _KnownScan(_Scan):
         return Call(f"sofie::scan<sofie::{self.combine}>", (*views, *flags))
 
 
+@family
 class _RuntimeScan(_Scan):
     takes_sizes: ClassVar[bool] = False
 
