@@ -1,105 +1,17 @@
 /// \file
 /// Attention: what a query takes from the values, by how well it fits their keys.
 ///
-/// The keys of a head are transposed and its values are made dense once; then a few queries
-/// at a time take two products of matrices, and a softmax in between. The result of a query has the
-/// same bits in any batch.
+/// Many queries are answered side by side (`attention_block.hxx`). Few of them are answered one by one, and so are all
+/// where somebody wants to see the scores: the keys of a head are transposed and its values are made dense once. The
+/// result of a query has the same bits in any batch.
 #ifndef SOFIE_KERNELS_ATTENTION_HXX
 #define SOFIE_KERNELS_ATTENTION_HXX
 
-#include "sofie/kernels/linear.hxx"
-#include "sofie/kernels/normalization.hxx"
+#include "sofie/kernels/attention_block.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
-
-/// The attributes of ONNX's Attention. A window that is not negative bounds the keys on its side.
-struct AttentionRule {
-   double scale;
-   bool has_scale;
-   double softcap;
-   bool causal;
-   Size left_window, right_window;
-   int scores_mode;
-   /// As an addition and a softmax one after the other: what is masked by a bool becomes `fill`, and
-   /// a query whose fits are all -inf gets NaN.
-   bool plain = false;
-   double fill = 0;
-};
-
-/// Vectors of all heads: [batch, head, row, element], or [batch, row, head, element].
-template <class T>
-struct Heads {
-   T *data;
-   Size batch_stride, head_stride, row_stride;
-
-   SOFIE_INLINE T *row(Size batch, Size head, Size i) const
-   {
-      return data + batch * batch_stride + head * head_stride + i * row_stride;
-   }
-};
-
-template <bool HeadsLast, class V>
-SOFIE_INLINE Heads<typename V::Element> heads_of(const V &view)
-{
-   const Size outer = view.template size_from<1>(), middle = view.template size_from<2>(),
-              inner = view.template size_from<3>();
-   if constexpr (HeadsLast)
-      return {view.data(), outer, inner, middle};
-   else
-      return {view.data(), outer, middle, inner};
-}
-template <bool HeadsLast, class T>
-SOFIE_INLINE Heads<T> heads_or_none(NoTensor)
-{
-   return {nullptr, 0, 0, 0};
-}
-template <bool HeadsLast, class T, class V>
-SOFIE_INLINE Heads<T> heads_or_none(const V &view)
-{
-   return heads_of<HeadsLast>(view);
-}
-
-/// A mask of bools or of numbers, broadcast by strides of 0. Keys behind its end are masked.
-template <class M>
-struct AttentionMask {
-   const M *data = nullptr;
-   Size batch_stride = 0, head_stride = 0, row_stride = 0, keys = 0;
-};
-
-template <class M>
-SOFIE_INLINE AttentionMask<M> mask_of(NoTensor)
-{
-   return {};
-}
-template <class M, class V>
-SOFIE_INLINE AttentionMask<M> mask_of(const V &view)
-{
-   return {view.data(), view.template stride<0>(), view.template stride<1>(), view.template stride<2>(),
-           view.template extent<3>()};
-}
-
-template <class T, class M>
-struct AttentionData {
-   AttentionRule rule;
-   Size batch, heads, key_heads, queries, past, keys, head_size, value_size;
-   Heads<T> y;
-   T *present_key, *present_value, *scores, *work;
-   Heads<const T> q, k, v, past_k, past_v;
-   AttentionMask<M> mask;
-   const std::int64_t *valid_keys;
-
-   SOFIE_INLINE Size total() const { return past + keys; }
-   SOFIE_INLINE const T *key(Size b, Size head, Size j) const
-   {
-      return j < past ? past_k.row(b, head, j) : k.row(b, head, j - past);
-   }
-   SOFIE_INLINE const T *value(Size b, Size head, Size j) const
-   {
-      return j < past ? past_v.row(b, head, j) : v.row(b, head, j - past);
-   }
-};
 
 /// A whole number of blocks of columns that is not below `count`.
 template <class T>
@@ -109,61 +21,12 @@ SOFIE_INLINE Size padded_columns(Size count)
    return (count + block - 1) / block * block;
 }
 
-/// sum += the products of `Steps` steps, summed by themselves: sums of sums lose fewer digits.
-template <int Steps, int Rows, int Packs, class T>
-SOFIE_INLINE void add_steps(Pack<T> (&sum)[Rows][Packs], const T *__restrict x, Size x_stride, const T *__restrict w,
-                            Size w_stride)
-{
-   Pack<T> part[Rows][Packs];
-   SOFIE_UNROLL_ALL
-   for (int r = 0; r < Rows; ++r)
-      SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j)
-         part[r][j] = Pack<T>{};
-   SOFIE_UNROLL_ALL
-   for (int step = 0; step < Steps; ++step)
-      tile_step<Rows, Packs>(x + step, x_stride, w + step * w_stride, part);
-   SOFIE_UNROLL_ALL
-   for (int r = 0; r < Rows; ++r)
-      SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j)
-         sum[r][j] += part[r][j];
-}
-
-/// y[r][j] = sum_k x[r][k] * w[k][j] for whole packs of columns.
-template <int Rows, int Packs, class T>
-SOFIE_KERNEL void small_product(T *__restrict y, Size y_stride, const T *__restrict x, Size x_stride, const T *__restrict w,
-                                Size w_stride, Size depth)
-{
-   Pack<T> sum[Rows][Packs];
-   SOFIE_UNROLL_ALL
-   for (int r = 0; r < Rows; ++r)
-      SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j)
-         sum[r][j] = Pack<T>{};
-   Size k = 0;
-   for (; k + 16 <= depth; k += 16)
-      add_steps<16>(sum, x + k, x_stride, w + k * w_stride, w_stride);
-   for (; k + 4 <= depth; k += 4)
-      add_steps<4>(sum, x + k, x_stride, w + k * w_stride, w_stride);
-   for (; k < depth; ++k)
-      tile_step<Rows, Packs>(x + k, x_stride, w + k * w_stride, sum);
-   SOFIE_UNROLL_ALL
-   for (int r = 0; r < Rows; ++r)
-      SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j)
-         store(y + r * y_stride + j * lanes<T>, sum[r][j]);
-}
-
-/// How many queries are answered together.
-inline constexpr Size queries_at_once = 16;
-
 /// The memory of one head while its queries are answered.
 template <class T>
 struct AttentionWork {
    T *keys;   ///< [panel][head_size][2 packs]: the transposed keys, times the scale
    T *values; ///< [total][value_columns]
-   T *fits;   ///< [queries_at_once][columns]
+   T *fits;   ///< [columns]
    Size columns, value_columns;
 };
 
@@ -188,7 +51,8 @@ SOFIE_KERNEL void gather_head(const AttentionData<T, M> &of, const AttentionWork
          const Size count = of.head_size - d < n ? of.head_size - d : n;
          Pack<T> rows[n];
          for (int i = 0; i < n; ++i)
-            rows[i] = j + i < total ? load_some<n>(of.key(b, head, j + i) + d, count) * splat<Pack<T>>(scale) : Pack<T>{};
+            rows[i] =
+               j + i < total ? load_some<n>(of.key(b, head, j + i) + d, count) * splat<Pack<T>>(scale) : Pack<T>{};
          transpose(rows);
          for (Size i = 0; i < count; ++i)
             store(to + (d + i) * panel, rows[i]);
@@ -202,31 +66,6 @@ SOFIE_KERNEL void gather_head(const AttentionData<T, M> &of, const AttentionWork
          store(to + d, count > 0 ? load_some<n>(from + d, count) : Pack<T>{});
       }
    }
-}
-
-/// Which keys a query may attend to, apart from what a mask says: `first` to `end`, without `end`.
-struct AttendedKeys {
-   Size first, end;
-};
-
-template <class T, class M>
-SOFIE_INLINE AttendedKeys attended_keys(const AttentionData<T, M> &of, Size valid, Size query)
-{
-   const Size place = query + (of.past > 0 || !of.valid_keys ? of.past : valid - of.queries);
-   AttendedKeys found{0, valid};
-   if (of.mask.data && of.mask.keys < found.end)
-      found.end = of.mask.keys;
-   if (of.rule.causal && place + 1 < found.end)
-      found.end = place + 1;
-   if (of.rule.right_window >= 0 && of.rule.right_window < of.total() && place + of.rule.right_window + 1 < found.end)
-      found.end = place + of.rule.right_window + 1;
-   if (of.rule.left_window >= 0 && of.rule.left_window < of.total() + of.queries && place - of.rule.left_window > 0)
-      found.first = place - of.rule.left_window;
-   if (found.end < 0)
-      found.end = 0;
-   if (found.first > found.end)
-      found.first = found.end;
-   return found;
 }
 
 /// Adds a mask of numbers to all fits; or replaces by `fill` what a mask of bools says.
@@ -306,20 +145,13 @@ SOFIE_INLINE T exponentials(T *__restrict fits, Size columns, bool attends, bool
    }
    V sum[2] = {};
    for (Size j = 0; j < columns; j += 2 * n)
-      SOFIE_UNROLL_ALL
+   SOFIE_UNROLL_ALL
       for (int c = 0; c < 2; ++c) {
          const V grown = exp(load<n>(fits + j + c * n) - splat<V>(largest));
          store(fits + j + c * n, grown);
          sum[c] += grown;
       }
    return sum_of_lanes(sum[0] + sum[1]);
-}
-
-template <class T>
-SOFIE_INLINE void copy_numbers(T *to, const T *from, Size count)
-{
-   if (count > 0)
-      __builtin_memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
 }
 
 /// Turns the fits of one query into weights, but for their common divisor, which is returned.
@@ -352,47 +184,22 @@ SOFIE_KERNEL T weigh(const AttentionData<T, M> &of, T *fits, Size columns, Size 
    return divisor;
 }
 
-/// What `Rows` queries take from the values; their weights begin at `fits`.
-template <int Rows, class T, class M>
-SOFIE_INLINE void take_values(const AttentionData<T, M> &of, const AttentionWork<T> &work, const T *fits, const T *divisors,
-                              Size valid, Size b, Size head, Size query)
+/// Answers one query.
+template <class T, class M>
+SOFIE_KERNEL void answer(const AttentionData<T, M> &of, const AttentionWork<T> &work, Size valid, Size b, Size head, Size query)
 {
-   constexpr int n = lanes<T>;
-   alignas(64) T sums[Rows * 2 * n];
-   for (Size d = 0; d < of.value_size; d += 2 * n) {
-      if (of.value_size - d <= n)
-         small_product<Rows, 1>(sums, 2 * n, fits, work.columns, work.values + d, work.value_columns, valid);
-      else
-         small_product<Rows, 2>(sums, 2 * n, fits, work.columns, work.values + d, work.value_columns, valid);
-      for (int r = 0; r < Rows; ++r)
-         for (int c = 0; c < 2; ++c) {
-            const Size left = of.value_size - d - c * n;
-            if (left > 0)
-               store_some(of.y.row(b, head, query + r) + d + c * n,
-                          load<n>(sums + (r * 2 + c) * n) / splat<Pack<T>>(divisors[r]), left < n ? left : n);
-         }
-   }
-}
-
-/// Answers `count` queries from `query` on, `Rows` at a time; `count` is at least `Rows`.
-template <int Rows, class T, class M>
-SOFIE_INLINE void answer(const AttentionData<T, M> &of, const AttentionWork<T> &work, Size valid, Size b, Size head,
-                         Size query, Size count)
-{
-   constexpr int panel = 2 * lanes<T>;
-   // The last rows: once more with rows that are done already, which gives them the same values.
+   constexpr int n = lanes<T>, panel = 2 * n;
    for (Size j = 0; j < work.columns; j += panel)
-      for (Size i = 0; i < count; i += Rows) {
-         const Size r = i + Rows <= count ? i : count - Rows;
-         small_product<Rows, 2>(work.fits + r * work.columns + j, work.columns, of.q.row(b, head, query + r), of.q.row_stride,
-                                work.keys + j * of.head_size, panel, of.head_size);
+      small_product<1, 2>(work.fits + j, 0, of.q.row(b, head, query), 0, 1, work.keys + j * of.head_size, panel, of.head_size);
+   const Pack<T> divisor = splat<Pack<T>>(weigh(of, work.fits, work.columns, valid, b, head, query));
+   T *const to = of.y.row(b, head, query);
+   for (Size d = 0; d < of.value_size; d += panel) {
+      T sums[panel];
+      small_product<1, 2>(sums, 0, work.fits, 0, 1, work.values + d, work.value_columns, valid);
+      for (Size c = 0; c < panel && d + c < of.value_size; c += n) {
+         const Size left = of.value_size - d - c;
+         store_some(to + d + c, load<n>(sums + c) / divisor, left < n ? left : n);
       }
-   T divisors[queries_at_once];
-   for (Size r = 0; r < count; ++r)
-      divisors[r] = weigh(of, work.fits + r * work.columns, work.columns, valid, b, head, query + r);
-   for (Size i = 0; i < count; i += Rows) {
-      const Size r = i + Rows <= count ? i : count - Rows;
-      take_values<Rows>(of, work, work.fits + r * work.columns, divisors + r, valid, b, head, query + r);
    }
 }
 
@@ -414,25 +221,26 @@ SOFIE_KERNEL void attend(const AttentionData<T, M> &of)
       concatenate_heads(of.present_key, of.past_k, of.k, of.batch, of.key_heads, of.past, of.keys, of.head_size);
    if (of.present_value)
       concatenate_heads(of.present_value, of.past_v, of.v, of.batch, of.key_heads, of.past, of.keys, of.value_size);
+   const T scale = static_cast<T>(of.rule.has_scale ? of.rule.scale : 1 / __builtin_sqrt(static_cast<double>(of.head_size)));
+   const Size group = of.key_heads > 0 ? of.heads / of.key_heads : 0, total = of.total();
+   const bool many = of.queries >= lanes<T> / 2 && !of.scores;
    const AttentionWork<T> work = work_of(of);
-   const double scale = of.rule.has_scale ? of.rule.scale : 1 / __builtin_sqrt(static_cast<double>(of.head_size));
-   const Size group = of.key_heads > 0 ? of.heads / of.key_heads : 0;
+   QueryBlock<T> block = block_of(of);
    for (Size b = 0; b < of.batch; ++b) {
-      const Size total = of.total();
       Size valid = total;
       if (of.valid_keys)
          valid = of.valid_keys[b] < 0 ? 0 : of.valid_keys[b] < total ? static_cast<Size>(of.valid_keys[b]) : total;
-      for (Size h = 0; h < of.heads; ++h) {
-         if (h % group == 0)
-            gather_head(of, work, b, h / group, static_cast<T>(scale));
-         for (Size i = 0; i < of.queries; i += queries_at_once) {
-            const Size left = of.queries - i, count = left < queries_at_once ? left : queries_at_once;
-            if (count >= 4)
-               answer<4>(of, work, valid, b, h, i, count);
-            else
-               answer<1>(of, work, valid, b, h, i, count);
+      for (Size h = 0; h < of.heads; ++h)
+         if (many) {
+            if (h % group == 0)
+               find_head(of, block, b, h / group);
+            answer_blocks(of, block, valid, scale, b, h);
+         } else {
+            if (h % group == 0)
+               gather_head(of, work, b, h / group, scale);
+            for (Size i = 0; i < of.queries; ++i)
+               answer(of, work, valid, b, h, i);
          }
-      }
    }
 }
 

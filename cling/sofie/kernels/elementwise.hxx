@@ -276,8 +276,7 @@ struct Gelu {
    template <class V>
    SOFIE_INLINE V operator()(V x) const
    {
-      // erfc keeps the digits of the left tail, where 1 + erf cancels.
-      return constant<V>(0.5) * x * erfc(constant<V>(-0.70710678118654752440) * x);
+      return gelu(x);
    }
 };
 

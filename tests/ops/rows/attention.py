@@ -95,9 +95,28 @@ def _plain_attention(dtype: DType, full: bool) -> Iterator[tuple[Attention, list
     yield Attention(), _four(dtype, rows=(0, 5))
     yield Attention(), _four(dtype, sizes=(4, 0))
     yield Attention(q_num_heads=3, kv_num_heads=3), _three(dtype, (3, 3), (M, M), 2)
+    yield from _many_queries(dtype)
     for mode in range(4):
         capped = Attention(qk_matmul_output_mode=mode, softcap=2.0, is_causal=True)
         yield capped, _four(dtype, rows=(6, 6))
+
+
+def _many_queries(dtype: DType) -> Iterator[tuple[Attention, list[Input]]]:
+    """Those that are answered side by side: whole blocks of them, and the rest of a block."""
+    yield Attention(), _four(dtype, rows=(16, 5), sizes=(16, 16))
+    yield Attention(scale=0.3, softcap=1.5), _four(dtype, (3, 1), (35, 70), (17, 33))
+    yield Attention(is_causal=True), _four(dtype, rows=(19, 19), sizes=(3, 48))
+    yield Attention(left_window_size=3, right_window_size=0), _four(dtype, rows=(20, 20))
+    yield Attention(left_window_size=1), _four(dtype, rows=(20, 6))
+    for kind in (DType.BOOL, dtype):
+        for shape in ((18, 9), (9,), (N, 2, 18, 9), (N, 1, 18, 6), (N, 1, 1, 9)):
+            inputs = _four(dtype, rows=(18, 9))
+            yield Attention(is_causal=len(shape) == 2), [*inputs, TensorType(kind, shape)]
+    past: list[Input] = [TensorType(dtype, (N, 2, 3, 4))] * 2
+    remembering = Attention(is_causal=True, left_window_size=4)
+    yield remembering, [*_four(dtype, (4, 2), (17, 17)), None, *past]
+    valid = TensorType(DType.INT64, (N,))
+    yield Attention(is_causal=True), [*_four(dtype, rows=(17, 6)), None, None, None, valid]
 
 
 def _masked_attention(dtype: DType) -> Iterator[tuple[Attention, list[Input]]]:
@@ -163,6 +182,7 @@ def _largest(x: Array) -> float:
 _FUSED: tuple[tuple[SoftmaxAttention, tuple[Shape, ...]], ...] = (
     (SoftmaxAttention(), ((N, 2, 5, 4), (N, 2, 7, 4), (N, 2, 7, 3))),
     (SoftmaxAttention(0.25, 0.0, ("brhe",) * 4), ((N, 5, 2, 4), (N, 5, 2, 4), (N, 5, 2, 4))),
+    (SoftmaxAttention(0.5, -3.0), ((N, 2, 21, 16), (N, 2, 6, 16), (N, 2, 6, 32))),
     (SoftmaxAttention(-1.5, -2.0, ("rbhe",) * 4), ((M, N, 2, 17), (M, N, 2, 17), (M, N, 2, 20))),
 )
 _MORE_FUSED: tuple[tuple[SoftmaxAttention, tuple[Shape, ...]], ...] = (
