@@ -95,14 +95,13 @@ def _plain_attention(dtype: DType, full: bool) -> Iterator[tuple[Attention, list
     yield Attention(), _four(dtype, rows=(0, 5))
     yield Attention(), _four(dtype, sizes=(4, 0))
     yield Attention(q_num_heads=3, kv_num_heads=3), _three(dtype, (3, 3), (M, M), 2)
-    yield from _many_queries(dtype)
     for mode in range(4):
         capped = Attention(qk_matmul_output_mode=mode, softcap=2.0, is_causal=True)
         yield capped, _four(dtype, rows=(6, 6))
 
 
 def _many_queries(dtype: DType) -> Iterator[tuple[Attention, list[Input]]]:
-    """Those that are answered side by side: whole blocks of them, and the rest of a block."""
+    """Those that are answered side by side, if nobody wants the scores: blocks, and a rest."""
     yield Attention(), _four(dtype, rows=(16, 5), sizes=(16, 16))
     yield Attention(scale=0.3, softcap=1.5), _four(dtype, (3, 1), (35, 70), (17, 33))
     yield Attention(is_causal=True), _four(dtype, rows=(19, 19), sizes=(3, 48))
@@ -112,9 +111,9 @@ def _many_queries(dtype: DType) -> Iterator[tuple[Attention, list[Input]]]:
         for shape in ((18, 9), (9,), (N, 2, 18, 9), (N, 1, 18, 6), (N, 1, 1, 9)):
             inputs = _four(dtype, rows=(18, 9))
             yield Attention(is_causal=len(shape) == 2), [*inputs, TensorType(kind, shape)]
-    past: list[Input] = [TensorType(dtype, (N, 2, 3, 4))] * 2
+    past = [TensorType(dtype, (N, 2, 3, size)) for size in (4, 16)]
     remembering = Attention(is_causal=True, left_window_size=4)
-    yield remembering, [*_four(dtype, (4, 2), (17, 17)), None, *past]
+    yield remembering, [*_four(dtype, (4, 2), (17, 17), (4, 16)), None, *past]
     valid = TensorType(DType.INT64, (N,))
     yield Attention(is_causal=True), [*_four(dtype, rows=(17, 6)), None, None, None, valid]
 
@@ -161,7 +160,9 @@ def _attention(dtype: DType, full: bool) -> Iterator[Case]:
         pairs += [*_masked_attention(dtype), *_remembering_attention(dtype)]
     for op, inputs in pairs:
         yield Case(op, tuple(inputs), _FILLS)
-    yield Case(Attention(), tuple(_four(dtype)), _FILLS, only_first_output=True)
+    alone = [(Attention(), _four(dtype)), *(_many_queries(dtype) if full else ())]
+    for op, inputs in alone:
+        yield Case(op, tuple(inputs), _FILLS, only_first_output=True)
 
 
 def _of_attention(
