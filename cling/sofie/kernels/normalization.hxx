@@ -159,8 +159,15 @@ SOFIE_INLINE void scale_each(T *__restrict y, const T *__restrict x, const T *__
    constexpr int n = lanes<T>;
    using V = Pack<T>;
    const V mean = splat<V>(of.mean), rest = splat<V>(of.rest), factor = splat<V>(inverse);
-   for (Size i = 0; i < length; i += n) {
-      const Size count = length - i < n ? length - i : n;
+   Size i = 0;
+   for (; i + n <= length; i += n) {
+      V v = (load<n>(x + i) - mean - rest) * factor * load<n>(scale + i);
+      if constexpr (Offset)
+         v += load<n>(offset + i);
+      store(y + i, v);
+   }
+   if (i < length) {
+      const Size count = length - i;
       V v = (load_some<n>(x + i, count) - mean - rest) * factor * load_some<n>(scale + i, count);
       if constexpr (Offset)
          v += load_some<n>(offset + i, count);
@@ -168,15 +175,71 @@ SOFIE_INLINE void scale_each(T *__restrict y, const T *__restrict x, const T *__
    }
 }
 
+/// Lane r is the sum of the lanes of packs[r], in the order of `sum_of_lanes`.
+template <class V>
+SOFIE_INLINE V sums_of_lanes(V (&packs)[static_cast<std::size_t>(width<V>)])
+{
+   transpose(packs);
+   SOFIE_UNROLL_ALL
+   for (int half = width<V> / 2; half > 0; half /= 2)
+      SOFIE_UNROLL_ALL
+      for (int i = 0; i < half; ++i)
+         packs[i] += packs[i + half];
+   return packs[0];
+}
+
+/// What `moments` gives for up to `lanes` rows, bit for bit, and 1 / sqrt(variance + epsilon).
+template <class T>
+struct RowMoments {
+   T mean[lanes<T>], rest[lanes<T>], inverse[lanes<T>];
+};
+
+template <class T>
+SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, Size length, double epsilon, bool centred)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const V count = splat<V>(static_cast<T>(length));
+   MomentSums<T> sums;
+   V first[n] = {}, second[n] = {};
+   V mean{}, rest{};
+   if (centred) {
+      for (Size r = 0; r < rows; ++r) {
+         sums.clear();
+         add_run<false>(sums, x + r * length, length, V{});
+         first[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
+      }
+      mean = sums_of_lanes(first) / count;
+   }
+   store(of.mean, mean);
+   for (Size r = 0; r < rows; ++r) {
+      sums.clear();
+      add_run<true>(sums, x + r * length, length, splat<V>(of.mean[r]));
+      first[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
+      second[r] = (sums.second[0] + sums.second[1]) + (sums.second[2] + sums.second[3]);
+   }
+   V variance = sums_of_lanes(second) / count;
+   if (centred) {
+      const V missed = sums_of_lanes(first) / count;
+      rest = select(missed == missed, missed, V{}); // An infinite mean is none of these.
+      variance = at_least(variance - rest * rest, 0);
+   }
+   store(of.rest, rest);
+   store(of.inverse, splat<V>(1) / sqrt(variance + splat<V>(static_cast<T>(epsilon))));
+}
+
 /// Rows of `length` numbers. Null pointers stand for what there is not.
 template <class T, class Statistic>
 SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, const T *x, const T *scale, const T *offset,
                                  Size rows, Size length, double epsilon, bool centred)
 {
-   const Runs runs = one_run(length);
+   RowMoments<T> of;
    for (Size r = 0; r < rows; ++r, x += length, y += length) {
-      const Moments<T> found = moments(x, runs, centred);
-      const T inverse = inverse_deviation(found, epsilon);
+      const Size lane = r % lanes<T>;
+      if (lane == 0)
+         moments_of_rows(of, x, rows - r < lanes<T> ? rows - r : lanes<T>, length, epsilon, centred);
+      const Moments<T> found{of.mean[lane], of.rest[lane], 0};
+      const T inverse = of.inverse[lane];
       if (means)
          means[r] = static_cast<Statistic>(found.mean + found.rest);
       if (inverses)
