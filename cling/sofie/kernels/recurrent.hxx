@@ -545,13 +545,14 @@ class RecurrentPass {
       const RecurrentGroup<const T> &first = weights_.first, &second = weights_.second;
       const RecurrentRows<const T> state_bias{first.state_bias, 0}, start{sums, columns_};
       recurrent_product<first_width>(RecurrentRows<T>{gates_, columns_}, Kind::state_apart ? state_bias : start,
-                                     RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_);
+                                     RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_,
+                                     step % 2 > 0);
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
             cell_.prepare(row_of(sums, r, step));
          recurrent_product<second_width>(
             RecurrentRows<T>{gates_ + first.columns, columns_}, RecurrentRows<const T>{sums + first.columns, columns_},
-            RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns, rows_);
+            RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns, rows_, step % 2 > 0);
       }
       for (Size r = 0; r < rows_; ++r) {
          const RecurrentRow<T> row = row_of(sums, r, step);

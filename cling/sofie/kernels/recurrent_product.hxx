@@ -19,7 +19,9 @@ struct RecurrentPanels {
    static constexpr int known = Hidden == dyn ? 0 : static_cast<int>((Gates * Hidden + lanes<T> - 1) / lanes<T>);
    /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
    static constexpr int most = SOFIE_SIMD_BYTES == 64 ? 14 : 12;
-   static constexpr int panels = (known + most - 1) / most;
+   /// Two at least of what the first cache does not hold, so that the next step finds one of them there.
+   static constexpr int least = known > 1 && known * Hidden * SOFIE_SIMD_BYTES > 32768 ? 2 : 1;
+   static constexpr int panels = (known > most * least) ? (known + most - 1) / most : least;
    static constexpr int width = Gates == 0 ? 0 : Hidden <= 0 ? 4 : (known + panels - 1) / panels;
 };
 
@@ -132,16 +134,18 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
    }
 }
 
-/// y = start + x w for panels of `Width` packs.
+/// y = start + x w for panels of `Width` packs, the last one first if it goes backwards.
 template <int Width>
 SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
-                                              RecurrentRows<const float> x, const float *w, Size depth, Size columns,
-                                              Size rows)
+                                              RecurrentRows<const float> x, const float *panels, Size depth,
+                                              Size columns, Size rows, bool backwards)
 {
    constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
    constexpr Size panel = Width * n;
-   for (Size c = 0; c < columns; c += panel, w += depth * panel) {
+   for (Size i = 0; i < columns; i += panel) {
+      const Size c = backwards ? columns - panel - i : i;
+      const float *const w = panels + c * depth;
       if (rows < dense_tile_rows) {
          for (Size r = 0; r < rows; ++r)
             dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
@@ -194,14 +198,15 @@ SOFIE_KERNEL void recurrent_product_of_packs(RecurrentRows<T> y, RecurrentRows<c
    }
 }
 
-/// The same, by whichever tile there is for it.
+/// The same, by whichever tile there is for it. One step after the other should go forwards and `backwards` in turn: what
+/// was read last is in the first cache still.
 template <int Width, class T>
 SOFIE_INLINE void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
-                                    const T *w, Size depth, Size columns, Size rows)
+                                    const T *w, Size depth, Size columns, Size rows, [[maybe_unused]] bool backwards = false)
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float> && Width >= 2)
-      recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows);
+      recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows, backwards);
    else
 #endif
       recurrent_product_of_packs<Width>(y, start, x, w, depth, columns, rows);
