@@ -14,6 +14,9 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+/// Ends the event loop with an exception if the user wants that, who has pressed Ctrl-C; whoever can find out sets it.
+inline void (*look_for_interrupt)() = nullptr;
+
 /// One Session for each processing slot, all with the same weights. Copies share them: RDataFrame
 /// copies its functors, and a slot is never used by two threads at once.
 template <class Session>
@@ -21,6 +24,7 @@ class Slots {
    // Two Sessions on one cache line would make two threads wait for each other.
    struct alignas(64) Slot {
       Session session;
+      unsigned calls = 0;
    };
    std::shared_ptr<std::vector<Slot>> slots_;
 
@@ -30,12 +34,16 @@ public:
       for (unsigned i = 0; i < count; ++i)
          slots_->push_back(Slot{session});
    }
+   /// The Session of a slot for its next event.
    Session &operator[](unsigned slot) const
    {
       if (slot >= slots_->size())
          throw std::out_of_range("SofieFunctor has " + std::to_string(slots_->size()) +
                                  " slots and is used in more: construct it with df.GetNSlots()");
-      return (*slots_)[slot].session;
+      Slot &its = (*slots_)[slot];
+      if (++its.calls % 16 == 0 && look_for_interrupt)
+         look_for_interrupt();
+      return its.session;
    }
 };
 
@@ -50,17 +58,20 @@ public:
    auto operator()(unsigned slot, Columns... columns) { return Score::run(slots_[slot], columns...); }
 };
 
-/// What a column holds for an element: itself, or the float that it is. RDataFrame knows no numbers
-/// but those of C++.
+/// What stands for an element where only the numbers of C++ are known: itself, or the float that it is.
 template <class T>
-using ColumnOf = std::conditional_t<std::is_arithmetic<T>::value, T, float>;
+using NumberOf = std::conditional_t<std::is_arithmetic<T>::value, T, float>;
+
+/// What a new column holds for an element. ROOT cannot write a signed char to a TTree, nor read a char into NumPy.
+template <class T>
+using ColumnOf = std::conditional_t<std::is_same<T, signed char>::value, short, NumberOf<T>>;
 
 template <class T>
-SOFIE_INLINE ROOT::RVec<float> as_floats(const ROOT::RVec<T> &elements)
+SOFIE_INLINE ROOT::RVec<ColumnOf<T>> as_column(const ROOT::RVec<T> &elements)
 {
-   ROOT::RVec<float> numbers(elements.size());
+   ROOT::RVec<ColumnOf<T>> numbers(elements.size());
    for (std::size_t i = 0; i < elements.size(); ++i)
-      numbers[i] = static_cast<float>(elements[i]);
+      numbers[i] = static_cast<ColumnOf<T>>(elements[i]);
    return numbers;
 }
 
@@ -76,10 +87,10 @@ SOFIE_INLINE auto score_event(Session &session, const typename Session::Input *x
    } else {
       ROOT::RVec<T> y(static_cast<std::size_t>(Session::output_size));
       session.infer(x, y.data());
-      if constexpr (std::is_arithmetic<T>::value)
+      if constexpr (std::is_same<T, ColumnOf<T>>::value)
          return y;
       else
-         return as_floats(y);
+         return as_column(y);
    }
 }
 
@@ -91,7 +102,7 @@ class SofieFunctorOf<Session, std::index_sequence<I...>> {
    static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
                  "SofieFunctor<N, Session>: the network has another number of inputs than N");
    template <std::size_t>
-   using Number = ColumnOf<typename Session::Input>;
+   using Number = NumberOf<typename Session::Input>;
    Slots<Session> slots_;
 
 public:
