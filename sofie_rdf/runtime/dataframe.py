@@ -155,7 +155,7 @@ class _Frame:
         if not (scalar_type(type_) or element_type(type_)):
             raise ColumnError(
                 f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
-                remedy=f"Define one first: df.Define('first', '{said}[0]')",
+                remedy=f"An expression can make one of it, such as '{said}{_way_out(type_)}'",
             )
         return Column(name, said, type_)
 
@@ -179,6 +179,10 @@ class _Frame:
         owner = re.sub(r"\W", "_", self._owner)
         names = (f"rdf_sofie_{owner}_{n}_" for n in count())
         return next(name for name in names if not self.df.HasColumn(name))
+
+
+def _way_out(type_: str) -> str:
+    return ".value_or(-1)" if "optional<" in type_ else "[0]"
 
 
 def _attempt(action: Callable[[], Any]) -> tuple[Any, Exception | None]:
