@@ -5,13 +5,6 @@
 
 #include "sofie/target.hxx"
 
-#if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
-#include <memory>
-#include <stdexcept>
-#include <string>
-#include <vector>
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
