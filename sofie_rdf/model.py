@@ -585,6 +585,7 @@ def define(
     where: str = "",
     default: float = math.nan,
     nan: str | float = "propagate",
+    redefine: bool = False,
 ) -> Any:
     """The data frame with the model's score as a new column, in all slots and on all threads.
 
@@ -607,7 +608,8 @@ def define(
     index of the largest; ``column`` may be a mapping from several new columns to such texts, and
     the model runs once. Where the expression ``where`` is not true the model does not run, and the
     new columns are ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a
-    column: ``"propagate"``, ``"error"``, or another number.
+    column: ``"propagate"``, ``"error"``, or another number. With ``redefine=True`` the new columns
+    take the place of columns that are there, which the model may read.
 
     Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
     the entry and the columns where the lengths of RVecs do not fit.
@@ -617,7 +619,9 @@ def define(
     options = dataframe.Options(
         per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
     )
-    return dataframe.define(df, column, model.compiled, columns, output=output, options=options)
+    return dataframe.define(
+        df, column, model.compiled, columns, output=output, options=options, redefine=redefine
+    )
 
 
 def SofieFunctor(model: Model, nslots: int, *, output: str = "", types: Sequence[str] = ()) -> Any:

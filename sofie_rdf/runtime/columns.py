@@ -15,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import TensorType
+from sofie_rdf.ir.types import DType, TensorType
 
 __all__ = [
     "Column",
@@ -53,10 +55,15 @@ _SCALARS = frozenset(
     for sign in ("", "u")
     for bits in (8, 16, 32, 64)
 )
-_SCALARS |= {"float", "double", "bool", "signed char", "size_t", "std::size_t"}
+_SCALARS |= {"float", "double", "long double", "bool", "signed char", "size_t", "std::size_t"}
 _SCALARS |= {f"{t}_t" for t in ("Float", "Double", "Bool", "Float16", "Double32")}
 _SCALARS |= {f"{u}{t}_t" for u in ("", "U") for t in ("Char", "Short", "Int", "Long", "Long64")}
-_VECTOR = re.compile(r"(?:ROOT::VecOps::RVec|ROOT::RVec|std::vector|vector)<\s*([\w: ]+?)\s*>")
+_VECTOR = re.compile(
+    r"(?:ROOT::VecOps::RVec|ROOT::RVec|(?:std::)?(?:vector|span))<\s*([\w: ]+?)\s*>"
+    r"|(?:std::)?array<\s*([\w: ]+?)\s*,\s*\d+\s*>"
+)
+# ROOT's names for numbers that are shorter in files; templates of them are others than C++'s.
+_SHORTER = {"Float16_t": "float", "Double32_t": "double"}
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,11 @@ class Column:
     @property
     def is_vector(self) -> bool:
         return self.type not in _SCALARS
+
+    @property
+    def cxx(self) -> str:
+        """The type as C++ knows it."""
+        return re.sub("|".join(_SHORTER), lambda found: _SHORTER[found[0]], self.type)
 
 
 @dataclass(frozen=True)
@@ -158,7 +170,7 @@ def scalar_type(kind: str) -> bool:
 def element_type(kind: str) -> str:
     """The type of the elements of a vector; "" for what is no vector of numbers."""
     match = _VECTOR.fullmatch(kind)
-    inner = match[1] if match else ""
+    inner = match[1] or match[2] if match else ""
     return inner if inner in _SCALARS else ""
 
 
@@ -212,6 +224,9 @@ def plan(
         inputs.append(filled)
     made = Plan(graph, per, tuple(inputs), tuple(shown), batch)
     _check_sizes(made)
+    for filled in inputs:
+        _check_numbers(filled)
+    _check_default(made, options)
     _check_options(made, options, orders)
     _check_sets(made)
     return made
@@ -394,6 +409,50 @@ def _check_sizes(made: Plan) -> None:
         )
     if made.per == "object":
         _check_objects(made)
+
+
+def _check_numbers(filled: Filled) -> None:
+    """`ColumnError` for numbers that an input of integers cannot have."""
+    dtype = filled.type.dtype
+    numbers: list[float] = [filled.pad] if filled.axis >= 0 else []
+    for feature in filled.features:
+        if not isinstance(feature, Column):
+            numbers.append(feature)
+        elif not _takes_floats(dtype) and any(w in feature.cxx for w in ("loat", "ouble")):
+            whole = "ROOT::RVecI" if feature.is_vector else "int"
+            raise ColumnError(
+                f"column {feature.said!r} is {feature.type}, and input {filled.name!r} takes "
+                f"{dtype}",
+                remedy=f"Say how it is to be converted: '{whole}({feature.said})'",
+            )
+    for value in numbers:
+        if not _has(dtype, value):
+            raise ColumnError(f"input {filled.name!r} takes {dtype}, and {value!r} is none")
+
+
+def _check_default(made: Plan, options: Options) -> None:
+    """`ColumnError` for a default that a column of integers cannot have."""
+    for shown in made.shown if options.where and made.per != "object" else ():
+        dtype = DType.INT32 if shown.is_largest else made.graph.types[shown.output].dtype
+        if not _has(dtype, options.default):
+            raise ColumnError(
+                f"column {shown.column!r} is {dtype}, and {options.default!r} is none",
+                remedy="Say what it is where the model does not run: default=-1",
+            )
+
+
+def _takes_floats(dtype: DType) -> bool:
+    return not (dtype.is_integer or dtype is DType.BOOL)
+
+
+def _has(dtype: DType, value: float) -> bool:
+    """Whether the type has this number, as a whole one if it is a type of integers."""
+    if _takes_floats(dtype):
+        return True
+    if dtype is DType.BOOL:
+        return value in (0, 1)
+    limits = np.iinfo(dtype.value)
+    return float(value).is_integer() and int(limits.min) <= value <= int(limits.max)
 
 
 def _check_objects(made: Plan) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import count
 from typing import Any
 
 from sofie_rdf.emit.names import identifier
@@ -23,8 +26,8 @@ from sofie_rdf.runtime.columns import (
     scalar_type,
     shown_as,
 )
-from sofie_rdf.runtime.functors import FunctorText, column_type
-from sofie_rdf.runtime.interpreter import declare, import_root
+from sofie_rdf.runtime.functors import FunctorText, number_type
+from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.session import Compiled
 
 __all__ = ["Columns", "Options", "define", "make_functor"]
@@ -38,29 +41,39 @@ def define(
     *,
     output: str = "",
     options: Options = Options(),  # noqa: B008
+    redefine: bool = False,
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`."""
     options.check()
     _refuse_decided(compiled)
     shown = _shown(compiled.graph, column, output)
     for one in shown:
-        _free(df, one.column)
-    frame = _Frame(df)
+        _there(df, one.column) if redefine else _free(df, one.column)
+    frame = _Frame(df, shown[0].column)
     made = _plan(frame, compiled.graph, columns, shown, options)
-    text = FunctorText(made, options, compiled.session)
+    where = frame.hidden(options.where, "bool") if options.where else ""
+    text = FunctorText(made, options, compiled.session, where)
     df = frame.df
-    if options.where:
-        df = df.Define(f"rdf_sofie_where_{shown[0].column}_", f"static_cast<bool>({options.where})")
     scope = _declared(compiled, text)
-    functor = scope.make(compiled.table, compiled.weights, int(df.GetNSlots()))
+    functor = _functor(scope, compiled, text, int(df.GetNSlots()))
+    way = "Redefine" if redefine else "Define"
     if len(shown) == 1:
-        return df.DefineSlot(shown[0].column, functor, text.arguments)
+        return _new(df, f"{way}Slot", shown[0].column, functor, text.arguments)
     # Several columns: one hidden one with all results, and what takes each out of them.
-    hidden = f"rdf_sofie_{shown[0].column}_"
+    hidden = frame.free_name()
     df = df.DefineSlot(hidden, functor, text.arguments)
     for i, one in enumerate(shown):
-        df = df.Define(one.column, getattr(scope, f"Get{i}")(), [hidden])
+        df = _new(df, way, one.column, getattr(scope, f"Get{i}")(), [hidden])
     return df
+
+
+def _new(df: Any, way: str, column: str, *arguments: Any) -> Any:
+    """The data frame with that column; `ColumnError` where ROOT cannot make it."""
+    made, error = _attempt(lambda: getattr(df, way)(column, *arguments))
+    if error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ColumnError(f"ROOT refuses the column {column!r}: {reason}") from error
+    return made
 
 
 def _refuse_decided(compiled: Compiled) -> None:
@@ -86,17 +99,42 @@ def _free(df: Any, column: str) -> None:
     if identifier(column) != column:
         raise ColumnError(f"{column!r} cannot be the name of a column: it is no C++ identifier")
     if df.HasColumn(column):
-        raise ColumnError(f"the data frame has a column {column!r} already")
+        raise ColumnError(
+            f"the data frame has a column {column!r} already",
+            remedy="redefine=True puts the model's output in its place",
+        )
+
+
+def _there(df: Any, column: str, said: str = "") -> None:
+    """Nothing, if there is a column of this name; ``said`` is where it was named."""
+    if df.HasColumn(column):
+        return
+    known = [str(c) for c in df.GetColumnNames()]
+    listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    raise ColumnError(
+        f"the data frame has no column {column!r}" + (f", in {said!r}" if said else ""),
+        remedy=nearest(column, known) or f"It has {listed}",
+    )
 
 
 # Columns of the data frame ------------------------------------------------------------------------
 
 
-class _Frame:
-    """A data frame, to which expressions are added as hidden columns when they are first used."""
+# What the compiler says about an expression.
+_REASON = re.compile(r"error: (.+)")
+_UNKNOWN = re.compile(r"error: use of undeclared identifier '(\w+)'")
 
-    def __init__(self, df: Any) -> None:
+
+class _Frame:
+    """A data frame, to which expressions are added as hidden columns when they are first used.
+
+    They are used for one new column only, ``owner``: later, what they are made of may have been
+    redefined or varied.
+    """
+
+    def __init__(self, df: Any, owner: str) -> None:
         self.df = df
+        self._owner = owner
         self._known: dict[str, Column] = {}
 
     def column(self, said: Any) -> Column:
@@ -111,33 +149,48 @@ class _Frame:
         name = said
         if not self.df.HasColumn(said):
             if re.fullmatch(r"[\w.]*", said):
-                self._unknown(said)
-            # Names of this kind are ROOT's own: nobody sees them, and Snapshot leaves them out.
-            name = f"rdf_sofie_{hashlib.sha256(said.encode()).hexdigest()[:12]}_"
-            if not self.df.HasColumn(name):
-                self._define(name, said)
+                _there(self.df, said)
+            name = self.hidden(said)
         type_ = str(self.df.GetColumnType(name))
         if not (scalar_type(type_) or element_type(type_)):
             raise ColumnError(
                 f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
-                remedy=f"Define one first: df.Define('first', '{said}[0]')",
+                remedy=f"An expression can make one of it, such as '{said}{_way_out(type_)}'",
             )
         return Column(name, said, type_)
 
-    def _define(self, name: str, expression: str) -> None:
-        try:
-            self.df = self.df.Define(name, expression)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ColumnError(f"{expression!r} is no column and no expression: {reason}") from None
+    def hidden(self, expression: str, as_type: str = "") -> str:
+        """The name of a new hidden column; `ColumnError` with what the compiler says."""
+        name = self.free_name()
+        text = f"static_cast<{as_type}>({expression})" if as_type else expression
+        (made, error), message = quietly(lambda: _attempt(lambda: self.df.Define(name, text)))
+        if error is None:
+            self.df = made
+            return name
+        unknown = _UNKNOWN.search(message)
+        if unknown:
+            _there(self.df, unknown[1], expression)
+        reason = _REASON.search(message)
+        why = reason[1] if reason else str(error).strip().splitlines()[-1]
+        raise ColumnError(f"{expression!r} is no column and no expression: {why}")
 
-    def _unknown(self, said: str) -> None:
-        known = [str(c) for c in self.df.GetColumnNames()]
-        listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-        raise ColumnError(
-            f"the data frame has no column {said!r}",
-            remedy=nearest(said, known) or f"It has {listed}",
-        )
+    def free_name(self) -> str:
+        """A name of the kind that is ROOT's own: nobody sees it, and Snapshot leaves it out."""
+        owner = re.sub(r"\W", "_", self._owner)
+        names = (f"rdf_sofie_{owner}_{n}_" for n in count())
+        return next(name for name in names if not self.df.HasColumn(name))
+
+
+def _way_out(type_: str) -> str:
+    return ".value_or(-1)" if "optional<" in type_ else "[0]"
+
+
+def _attempt(action: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """The result, or what went wrong."""
+    try:
+        return action(), None
+    except Exception as error:
+        return None, error
 
 
 def _plan(
@@ -177,32 +230,37 @@ def make_functor(
     shown = [shown_as(graph, "y", output)]
     features: dict[str, list[Column | float]] = {}
     given = iter(types)
-    count = 0
+    taken = 0
     for name in graph.inputs:
-        own = column_type(graph.types[name].dtype)
+        own = number_type(graph.types[name].dtype)
         size = _per_event(graph, name)
         features[name] = [
-            Column(f"c{count + i}", f"c{count + i}", next(given, "") if types else own)
+            Column(f"c{taken + i}", f"c{taken + i}", next(given, "") if types else own)
             for i in range(size)
         ]
-        count += size
-    if types and len(types) != count:
-        raise InputError(f"types= names {len(types)} column types; the model takes {count}")
+        taken += size
+    if types and len(types) != taken:
+        raise InputError(f"types= names {len(types)} column types; the model takes {taken}")
     made = plan(graph, features, shown, Options(per="event"), {}, {})
     text = FunctorText(made, Options(), compiled.session)
-    return _declared(compiled, text).make(compiled.table, compiled.weights, nslots)
+    return _functor(_declared(compiled, text), compiled, text, nslots)
 
 
 def _per_event(graph: Graph, name: str) -> int:
     """How many numbers of an input belong to one event; 0 where they have no fixed number."""
-    count = 1
+    size = 1
     for dim in graph.types[name].shape:
-        count *= dim if isinstance(dim, int) else 1 if str(dim) == graph.leading_symbol else 0
-    return count
+        size *= dim if isinstance(dim, int) else 1 if str(dim) == graph.leading_symbol else 0
+    return size
+
+
+def _functor(scope: Any, compiled: Compiled, text: FunctorText, nslots: int) -> Any:
+    return scope.make(compiled.table, compiled.weights, nslots, text.numbers, text.names)
 
 
 def _declared(compiled: Compiled, text: FunctorText) -> Any:
     """The namespace with the functor, which the interpreter knows from now on."""
+    _listen()
     content = text.text()
     name = f"columns_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     namespace = compiled.namespace
@@ -211,3 +269,12 @@ def _declared(compiled: Compiled, text: FunctorText) -> Any:
         f"namespace {namespace}::{name} {{\n{content}}} // namespace {name}\nSOFIE_END\n"
     )
     return getattr(getattr(import_root(), namespace), name)
+
+
+@cache
+def _listen() -> None:
+    """Ctrl-C ends event loops with a model in them; see cling/sofie/rdf/interrupt.hxx."""
+    declare('#include "sofie/rdf/interrupt.hxx"\n')
+    python = (ctypes.pythonapi.PyGILState_Check, ctypes.pythonapi.PyErr_CheckSignals)
+    addresses = (ctypes.cast(function, ctypes.c_void_p).value for function in python)
+    import_root().sofie.listen_to_python(*addresses)

@@ -6,32 +6,40 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sofie_rdf.emit.literals import number, size, string
+from sofie_rdf.emit.literals import size
 from sofie_rdf.ir.dims import Dim, evaluate, name_of, symbols_of
 from sofie_rdf.ir.types import DType
 from sofie_rdf.runtime.columns import Column, Filled, Options, Plan, Shown, rows
 
-__all__ = ["FunctorText", "column_type"]
+__all__ = ["FunctorText", "column_type", "number_type"]
 
 # Inputs and outputs of so many elements are arrays on the stack, if their size is known.
 _SMALL = 1024
 
 
-def column_type(dtype: DType) -> str:
-    """What a column of such elements holds: `sofie::ColumnOf`."""
+def number_type(dtype: DType) -> str:
+    """The type of C++ for such an element: `sofie::NumberOf`."""
     return "float" if dtype.is_half or dtype.is_storage else dtype.cxx
+
+
+def column_type(dtype: DType) -> str:
+    """What a new column of such elements holds: `sofie::ColumnOf`."""
+    return "short" if dtype is DType.INT8 else number_type(dtype)
 
 
 @dataclass(frozen=True)
 class FunctorText:
     """The text for a plan: structs Work (a Session and its memory) and Score, and `make`.
 
-    ``columns`` are those of the data frame, in the order of the parameters.
+    ``columns`` are those of the data frame, in the order of the parameters; ``where`` is the one
+    that says whether the model runs, if there is one. ``numbers`` and ``names`` are told to `make`:
+    the text is the same for other ones, and compiled once.
     """
 
     plan: Plan
     options: Options
     session: str
+    where: str = ""
 
     # Parameters ----------------------------------------------------------------------------------
 
@@ -45,6 +53,34 @@ class FunctorText:
         return tuple(found.values())
 
     @cached_property
+    def _constants(self) -> dict[str, float]:
+        """The numbers that the user has given, by what they are."""
+        found = {"default": self.options.default}
+        if not isinstance(self.options.nan, str):
+            found["nan"] = self.options.nan
+        for i, filled in enumerate(self.plan.inputs):
+            found[f"pad{i}"] = filled.pad
+            for k, feature in enumerate(filled.features):
+                if not isinstance(feature, Column):
+                    found[f"in{i}_{k}"] = feature
+        return {name: float(value) for name, value in found.items()}
+
+    @property
+    def numbers(self) -> list[float]:
+        return list(self._constants.values())
+
+    @property
+    def names(self) -> list[str]:
+        """What the user calls each column."""
+        return [column.said for column in self.columns]
+
+    def _number(self, name: str) -> str:
+        return f"work.told.numbers[{list(self._constants).index(name)}]"
+
+    def _name(self, column: Column) -> str:
+        return f"work.told.names[{self._c(column)[1:]}]"
+
+    @cached_property
     def needs_entry(self) -> bool:
         """Whether a message may have to name the entry."""
         return self.options.nan == "error" or any(c.is_vector for c in self.columns)
@@ -52,17 +88,17 @@ class FunctorText:
     @property
     def arguments(self) -> list[str]:
         """The columns that the function object is called with."""
-        first = [f"rdf_sofie_where_{self.plan.shown[0].column}_"] if self.options.where else []
+        first = [self.where] if self.where else []
         entry = ["rdfentry_"] if self.needs_entry else []
         return [*first, *entry, *(c.name for c in self.columns)]
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
         """Their types and names in C++."""
-        found = [("bool", "where")] if self.options.where else []
+        found = [("bool", "where")] if self.where else []
         found += [("ULong64_t", "entry")] if self.needs_entry else []
         for i, column in enumerate(self.columns):
-            kind = f"const {column.type} &" if column.is_vector else column.type
+            kind = f"const {column.cxx} &" if column.is_vector else column.cxx
             found.append((kind, f"c{i}"))
         return found
 
@@ -101,17 +137,19 @@ class FunctorText:
     # The text ------------------------------------------------------------------------------------
 
     def text(self) -> str:
-        types = ", ".join(t for t, _ in self.parameters)
+        types = ", ".join(["Work", "Score", *(t for t, _ in self.parameters)])
         return "\n".join(
             [
                 *self._work(),
                 *self._score(),
-                f"using Functor = sofie::SlotFunctor<Work, Score, {types}>;",
+                f"using Functor = sofie::SlotFunctor<{types}>;",
                 *self._getters(),
                 "SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table,",
-                "                         [[maybe_unused]] std::uintptr_t weights, unsigned count)",
+                "                         [[maybe_unused]] std::uintptr_t weights, unsigned count,",
+                "                         const std::vector<double> &numbers,",
+                "                         const std::vector<std::string> &names)",
                 "{",
-                f"   return Functor(Work({self.session}), count);",
+                f"   return Functor(Work({self.session}, {{numbers, names}}), count);",
                 "}",
                 "",
             ]
@@ -120,13 +158,14 @@ class FunctorText:
     def _work(self) -> Iterator[str]:
         yield "struct Work {"
         yield "   Session session;"
+        yield "   sofie::Told told;"
         for name, dtype, elements in self._memory():
             if not self._is_small(elements):
                 yield f"   std::vector<{self._stored(dtype)}> {name};"
         for i, filled in enumerate(self.plan.inputs):
             if filled.order_by:
                 yield f"   std::vector<std::size_t> order{i};"
-        yield "   explicit Work(const Session &one) : session(one) {}"
+        yield "   Work(const Session &one, const sofie::Told &all) : session(one), told(all) {}"
         yield "};"
 
     def _memory(self) -> Iterator[tuple[str, DType, Dim]]:
@@ -148,7 +187,7 @@ class FunctorText:
         yield "struct Score {"
         yield f"   static auto run(Work &work{', ' if parameters else ''}{parameters})"
         yield "   {"
-        if self.options.where:
+        if self.where:
             yield "      if (!where)"
             yield f"         return {self._results(self._default)};"
         yield from self._fill_all()
@@ -197,8 +236,8 @@ class FunctorText:
     def _same_length(self, column: Column, first: Column) -> Iterator[str]:
         if column.name != first.name:
             yield (
-                f"      sofie::require_length(entry, {string(column.said)}, "
-                f"{self._c(column)}.size(), {string(first.said)}, {self._c(first)}.size());"
+                f"      sofie::require_length(entry, {self._name(column)}, "
+                f"{self._c(column)}.size(), {self._name(first)}, {self._c(first)}.size());"
             )
 
     def _count(self, i: int, filled: Filled) -> Iterator[str]:
@@ -214,7 +253,7 @@ class FunctorText:
         open_ends = not isinstance(filled.type.shape[filled.axis], int)
         truncates = "true" if self.options.truncate or open_ends else "false"
         yield (
-            f"      const std::size_t count{i} = sofie::kept_objects(entry, {string(first.said)}, "
+            f"      const std::size_t count{i} = sofie::kept_objects(entry, {self._name(first)}, "
             f"{self._c(first)}.size(), {most}, {truncates});"
         )
         yield (
@@ -254,25 +293,30 @@ class FunctorText:
         if wanted == "propagate" or not any(w in kind.lower() for w in ("float", "double")):
             return "sofie::KeepNan{}"
         if wanted == "error":
-            return f"sofie::RefuseNan{{entry, {string(column.said)}}}"
-        return f"sofie::ReplaceNan{{{number(float(wanted))}}}"
+            return f"sofie::RefuseNan{{entry, {self._name(column)}}}"
+        return f"sofie::ReplaceNan{{{self._number('nan')}}}"
 
-    def _value(self, feature: Column | float, dtype: DType) -> str:
-        """A number of an event as an element of an input."""
+    def _value(self, i: int, k: int) -> str:
+        """A number of an event as feature k of input i."""
+        filled = self.plan.inputs[i]
+        dtype = filled.type.dtype
+        if filled.follows:
+            return f"static_cast<{dtype.cxx}>(1)"
+        feature = filled.features[k]
         if not isinstance(feature, Column):
-            return f"static_cast<{dtype.cxx}>({number(feature)})"
+            return f"static_cast<{dtype.cxx}>({self._number(f'in{i}_{k}')})"
         value, nan = self._c(feature), self._nan(feature)
         return f"static_cast<{dtype.cxx}>({value if 'Keep' in nan else f'{nan}({value})'})"
 
     def _fill_row(self, i: int, filled: Filled) -> Iterator[str]:
-        dtype, count = filled.type.dtype, len(filled.features)
+        count = len(filled.features)
         for k, feature in enumerate(filled.features):
             if self.plan.per != "object":
-                yield f"      in{i}_[{k}] = {self._value(feature, dtype)};"
+                yield f"      in{i}_[{k}] = {self._value(i, k)};"
             elif isinstance(feature, Column) and feature.is_vector:
                 yield self._column(f"in{i}_ + {k}", count, feature, "all")
             else:
-                value = self._value(feature, dtype)
+                value = self._value(i, k)
                 yield f"      sofie::fill_number(in{i}_ + {k}, {count}, {value}, objects);"
 
     def _column(self, to: str, step: int | str, column: Column, objects: str) -> str:
@@ -293,9 +337,9 @@ class FunctorText:
             if isinstance(feature, Column) and feature.is_vector:
                 yield self._column(to, behind, feature, f"objects{i}")
             else:
-                value = self._value(feature, dtype)
+                value = self._value(i, k)
                 yield f"      sofie::fill_number({to}, {behind}, {value}, count{i});"
-            pad = f"static_cast<{dtype.cxx}>({number(filled.pad)})"
+            pad = f"static_cast<{dtype.cxx}>({self._number(f'pad{i}')})"
             yield (
                 f"      sofie::fill_number({to} + count{i} * {behind}, {behind}, {pad}, "
                 f"length{i} - count{i});"
@@ -335,7 +379,7 @@ class FunctorText:
     def _default(self, shown: Shown) -> str:
         dtype = self.plan.graph.types[shown.output].dtype
         kind = "int" if shown.is_largest else column_type(dtype)
-        value = f"static_cast<{kind}>({number(self.options.default)})"
+        value = f"static_cast<{kind}>({self._number('default')})"
         row = self._row_size(shown)
         if self.plan.per == "object":
             return f"ROOT::RVec<{kind}>()"

@@ -235,10 +235,15 @@ def test_several_sets_and_numbers_in_one_model(events: tuple[str, Any]) -> None:
         assert lists(row, "s_event") == [[np.float32(events[1]["met"][i]), 5.0]]
         assert lists(row, "s_ids") == [list(events[1]["charge"][i])]
     wrong = columns | {"ids": ["t"]}
+    with pytest.raises(sofie.ColumnError, match=r"'ids' takes int64.*'ROOT::RVecI\(t\)'"):
+        sofie.define(
+            frame(events).Define("t", "ROOT::RVecF(9)"), shown, same(inputs, **shapes), wrong
+        )
+    wrong = columns | {"ids": ["ROOT::RVecI(t)"]}
     broken = sofie.define(
         frame(events).Define("t", "ROOT::RVecF(9)"), shown, same(inputs, **shapes), wrong
     )
-    with pytest.raises(Exception, match="column 't' has 9 elements, and 'pt' has"):
+    with pytest.raises(Exception, match=r"'ROOT::RVecI\(t\)' has 9 elements, and 'pt' has"):
         lists(broken, "s_jets")
 
 

@@ -14,6 +14,12 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+/// What is no part of the code, so that it can be compiled once: numbers, and the names of columns for messages.
+struct Told {
+   std::vector<double> numbers;
+   std::vector<std::string> names;
+};
+
 /// What becomes of NaN in a column: it stays,
 struct KeepNan {
    template <class T>
@@ -34,7 +40,7 @@ struct ReplaceNan {
 /// or ends the event loop.
 struct RefuseNan {
    unsigned long long entry;
-   const char *column;
+   const std::string &column;
    template <class T>
    SOFIE_INLINE T operator()(T x) const
    {
@@ -84,8 +90,8 @@ SOFIE_INLINE void fill_number(To *to, std::size_t step, From number, std::size_t
 }
 
 /// std::runtime_error if two columns of an event have different lengths.
-inline void require_length(unsigned long long entry, const char *column, std::size_t length, const char *first,
-                           std::size_t wanted)
+inline void require_length(unsigned long long entry, const std::string &column, std::size_t length,
+                           const std::string &first, std::size_t wanted)
 {
    if (length != wanted)
       throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column + "' has " +
@@ -93,8 +99,8 @@ inline void require_length(unsigned long long entry, const char *column, std::si
 }
 
 /// How many of `count` objects are kept; std::runtime_error if they are more, and none may go.
-inline std::size_t kept_objects(unsigned long long entry, const char *column, std::size_t count, std::size_t most,
-                                bool truncates)
+inline std::size_t kept_objects(unsigned long long entry, const std::string &column, std::size_t count,
+                                std::size_t most, bool truncates)
 {
    if (count <= most)
       return count;

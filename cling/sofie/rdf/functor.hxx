@@ -3,6 +3,7 @@
 #ifndef SOFIE_RDF_FUNCTOR_HXX
 #define SOFIE_RDF_FUNCTOR_HXX
 
+#include "sofie/slots.hxx"
 #include "sofie/view.hxx"
 
 #if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
@@ -13,31 +14,6 @@
 SOFIE_BEGIN
 
 namespace sofie {
-
-/// One Session for each processing slot, all with the same weights. Copies share them: RDataFrame
-/// copies its functors, and a slot is never used by two threads at once.
-template <class Session>
-class Slots {
-   // Two Sessions on one cache line would make two threads wait for each other.
-   struct alignas(64) Slot {
-      Session session;
-   };
-   std::shared_ptr<std::vector<Slot>> slots_;
-
-public:
-   Slots(const Session &session, unsigned count) : slots_(std::make_shared<std::vector<Slot>>())
-   {
-      for (unsigned i = 0; i < count; ++i)
-         slots_->push_back(Slot{session});
-   }
-   Session &operator[](unsigned slot) const
-   {
-      if (slot >= slots_->size())
-         throw std::out_of_range("SofieFunctor has " + std::to_string(slots_->size()) +
-                                 " slots and is used in more: construct it with df.GetNSlots()");
-      return (*slots_)[slot].session;
-   }
-};
 
 /// A functor with exactly one signature, which is what DefineSlot accepts from Python:
 /// `Score::run(session, columns...)` in the slot's own Session.
@@ -50,17 +26,20 @@ public:
    auto operator()(unsigned slot, Columns... columns) { return Score::run(slots_[slot], columns...); }
 };
 
-/// What a column holds for an element: itself, or the float that it is. RDataFrame knows no numbers
-/// but those of C++.
+/// What stands for an element where only the numbers of C++ are known: itself, or the float that it is.
 template <class T>
-using ColumnOf = std::conditional_t<std::is_arithmetic<T>::value, T, float>;
+using NumberOf = std::conditional_t<std::is_arithmetic<T>::value, T, float>;
+
+/// What a new column holds for an element. ROOT cannot write a signed char to a TTree, nor read a char into NumPy.
+template <class T>
+using ColumnOf = std::conditional_t<std::is_same<T, signed char>::value, short, NumberOf<T>>;
 
 template <class T>
-SOFIE_INLINE ROOT::RVec<float> as_floats(const ROOT::RVec<T> &elements)
+SOFIE_INLINE ROOT::RVec<ColumnOf<T>> as_column(const ROOT::RVec<T> &elements)
 {
-   ROOT::RVec<float> numbers(elements.size());
+   ROOT::RVec<ColumnOf<T>> numbers(elements.size());
    for (std::size_t i = 0; i < elements.size(); ++i)
-      numbers[i] = static_cast<float>(elements[i]);
+      numbers[i] = static_cast<ColumnOf<T>>(elements[i]);
    return numbers;
 }
 
@@ -76,10 +55,10 @@ SOFIE_INLINE auto score_event(Session &session, const typename Session::Input *x
    } else {
       ROOT::RVec<T> y(static_cast<std::size_t>(Session::output_size));
       session.infer(x, y.data());
-      if constexpr (std::is_arithmetic<T>::value)
+      if constexpr (std::is_same<T, ColumnOf<T>>::value)
          return y;
       else
-         return as_floats(y);
+         return as_column(y);
    }
 }
 
@@ -91,7 +70,7 @@ class SofieFunctorOf<Session, std::index_sequence<I...>> {
    static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
                  "SofieFunctor<N, Session>: the network has another number of inputs than N");
    template <std::size_t>
-   using Number = ColumnOf<typename Session::Input>;
+   using Number = NumberOf<typename Session::Input>;
    Slots<Session> slots_;
 
 public:

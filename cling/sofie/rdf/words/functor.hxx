@@ -23,7 +23,7 @@ class SofieFunctorHelper<std::index_sequence<I...>, Session> {
    static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
                  "SofieFunctor<N, Session>: the network has another number of inputs than N");
    template <std::size_t>
-   using Number = sofie::ColumnOf<typename Session::Input>;
+   using Number = sofie::NumberOf<typename Session::Input>;
    sofie::Slots<Session> slots_;
 
    static Session opened(const std::string &weights) { return weights.empty() ? Session() : Session(weights); }
