@@ -354,7 +354,7 @@ class SoftmaxAttention(Operator):
 
 
 def _work(keys: Shape, values: Shape) -> Dim:
-    """The keys and the values of one head, 16 queries, their scores, and what a mask says of them."""
+    """The keys and values of one head, 16 queries, their scores, and what a mask says of them."""
     columns, width = ceil_div(keys[2], 32) * 32, ceil_div(values[3], 32) * 32
     return (keys[3] + 2 * 16) * columns + keys[2] * width + 16 * keys[3]
 
