@@ -16,6 +16,7 @@ from sofie_rdf import frontends
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import features_of, labels_of, with_names
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.runtime import records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
@@ -113,6 +114,16 @@ class Model:
         """The name and type of each output, in the model's order."""
         return {name: self._file.face.types[name] for name in self._file.face.outputs}
 
+    @property
+    def features(self) -> dict[str, tuple[str, ...]]:
+        """The names of the features of each input that has them, in the model's order."""
+        return features_of(self._file.face)
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The names of the classes (the numbers in a row) of each output that has them."""
+        return labels_of(self._file.face)
+
     @cached_property
     def optimized(self) -> Graph:
         """The graph after all passes: what is emitted and run."""
@@ -162,10 +173,38 @@ class Model:
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def define(
-        self, df: Any, column: str | Mapping[str, str], columns: Columns, **options: Any
+        self, df: Any, column: str | Mapping[str, str], columns: Columns = None, **options: Any
     ) -> Any:
         """See `sofie_rdf.define`."""
         return define(df, column, self, columns, **options)
+
+    def normalized(self, source: Any) -> Model:
+        """The model behind the normalisation that ``source`` says, as operators in front of it.
+
+        ``source`` is a file of weaver (preprocess.json) or lwtnn (its variables), the same as a
+        mapping, ``{"mean": [...], "std": [...]}`` or ``{"offset": [...], "scale": [...]}`` (by
+        input where there are several), or a fitted scaler of scikit-learn.
+        `sofie_rdf.frontends.normalization` has the formulas. The model knows the names of its
+        features and classes then, and of weaver how many objects a set has and what pads it.
+        Raises `ModelError` where source and model do not fit, `UnsupportedFormat` for what is
+        nothing of these, `CorruptFile` for a file that is damaged.
+        """
+        from sofie_rdf.frontends import normalization
+
+        return Model(normalization.normalized(self.graph, source), self.extras, self.compiler)
+
+    def named(
+        self,
+        *,
+        features: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    ) -> Model:
+        """The same model, whose features (or classes) have these names in its order.
+
+        Of several inputs or outputs, as a mapping. `define` then takes columns by name.
+        """
+        graph = with_names(self.graph, features=features, labels=labels)
+        return Model(graph, self.extras, self.compiler)
 
     def save(
         self,
@@ -577,12 +616,12 @@ def define(
     df: Any,
     column: str | Mapping[str, str],
     model: Model,
-    columns: Columns,
+    columns: Columns = None,
     *,
     output: str = "",
     per: str = "",
     lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
-    pad: float | Mapping[str, float] | None = None,
+    pad: float | Mapping[str, float | Sequence[float]] | None = None,
     truncate: bool = False,
     mask: str | Sequence[str] | Mapping[str, str] = (),
     order_by: str | Mapping[str, str] = "",
@@ -594,8 +633,11 @@ def define(
 
     ``columns`` are the features in the model's order, or a mapping from each input to its own:
     names of columns with numbers of any arithmetic type or RVecs, vectors and arrays of them,
-    expressions of columns, and numbers, which are the same for all events. ``per`` says what they
-    are, where that does not follow from their types:
+    expressions of columns, and numbers, which are the same for all events. Where the model knows
+    the names of its features (`Model.features`), columns of these names may stand in any order, a
+    mapping may go by feature (``{"pt": "Jet_pt"}``, of all inputs), and without ``columns`` the
+    data frame has columns of these names. ``per`` says what they are, where that does not follow
+    from their types:
 
     * ``"event"``: numbers, which make one row. The new column is a number, or an RVec.
     * ``"object"``: RVecs of one length, with numbers for all objects among them. The model runs on
@@ -603,15 +645,18 @@ def define(
     * ``"set"``: RVecs, which make one row with an axis of objects, wherever the input has it. If
       that axis is open, there are as many objects as the event has; ``lengths={"n_pf": (24, 128)}``
       bounds them, or fixes them. If it is not, ``pad`` is what stands for those that an event lacks
-      (of each input, as a mapping), and ``truncate=True`` leaves out others. The inputs in ``mask``
-      get 1 for each object and 0 for padding; ``{"mask": "input"}`` says of which input.
-      ``order_by`` is a column by which objects are sorted, the largest first.
+      (of each input, as a mapping, and of each feature, as a list), and ``truncate=True`` leaves
+      out others. The inputs in ``mask`` get 1 for each object and 0 for padding;
+      ``{"mask": "input"}`` says of which input.
+      ``order_by`` is a column by which objects are sorted, the largest first. A model with weaver's
+      normalisation knows its lengths, pads and masks itself (`Model.normalized`).
 
-    ``output`` is one of several outputs, ``"name[2]"`` one of its numbers, ``"argmax(name)"`` the
-    index of the largest; ``column`` may be a mapping from several new columns to such texts, and
-    the model runs once. Where the expression ``where`` is not true the model does not run, and the
-    new columns are ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a
-    column: ``"propagate"``, ``"error"``, or another number.
+    ``output`` is one of several outputs, ``"name[2]"`` one of its numbers, ``"name[label]"`` or
+    ``"label"`` that of a class (`Model.labels`), ``"argmax(name)"`` the index of the largest;
+    ``column`` may be a mapping from several new columns to such texts, and the model runs once.
+    Where the expression ``where`` is not true the model does not run, and the new columns are
+    ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a column:
+    ``"propagate"``, ``"error"``, or another number.
 
     Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
     the entry and the columns where the lengths of RVecs do not fit.

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import features_of, fillings_of
 from sofie_rdf.ir.types import TensorType
+from sofie_rdf.runtime.named import by_feature, in_order, label_of
 
 __all__ = [
     "Column",
@@ -28,6 +30,7 @@ __all__ = [
     "Plan",
     "Shown",
     "by_input",
+    "completed",
     "element_type",
     "masks_of",
     "plan",
@@ -38,7 +41,9 @@ __all__ = [
 
 # A column by name, an expression of columns, or a number that is the same for all events.
 Feature: TypeAlias = "str | int | float"
-Columns: TypeAlias = "Sequence[Feature] | Mapping[str, Sequence[Feature]]"
+Features: TypeAlias = "Feature | Sequence[Feature] | Mapping[str, Feature]"
+# Of one input in its order; by input, or by feature; None: what the features are called.
+Columns: TypeAlias = "Sequence[Feature] | Mapping[str, Features] | None"
 
 _PER = ("event", "object", "set")
 _NAN = ("propagate", "error")
@@ -65,7 +70,7 @@ class Options:
 
     per: str = ""
     lengths: Mapping[str, int | tuple[int | None, int | None]] = field(default_factory=dict)
-    pad: float | Mapping[str, float] | None = None
+    pad: float | Mapping[str, float | Sequence[float]] | None = None
     truncate: bool = False
     mask: str | Sequence[str] | Mapping[str, str] = ()
     order_by: str | Mapping[str, str] = ""
@@ -121,6 +126,8 @@ class Filled:
     pad: float = 0.0
     order_by: Column | None = None
     follows: str = ""
+    # Of each feature, where they are not all ``pad``.
+    pads: tuple[float, ...] = ()
 
     @property
     def vectors(self) -> list[Column]:
@@ -170,6 +177,7 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
     if isinstance(columns, str):
         columns = [columns]
     open_inputs = [i for i in graph.inputs if i not in masks]
+    columns = by_feature(graph, columns, open_inputs)
     if not isinstance(columns, Mapping):
         if len(open_inputs) > 1:
             example = ", ".join(f"{i!r}: [...]" for i in open_inputs)
@@ -184,7 +192,10 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
                 f"model {graph.name!r} has no input {name!r}", remedy=nearest(name, graph.inputs)
             )
     given = {name: columns.get(name, ()) for name in open_inputs}
-    return {name: [c] if isinstance(c, str) else list(c) for name, c in given.items()}
+    return {
+        name: in_order(graph, name, [c] if isinstance(c, (str, int, float)) else list(c))
+        for name, c in given.items()
+    }
 
 
 def plan(
@@ -317,10 +328,62 @@ def _set(graph: Graph, filled: Filled, options: Options, orders: Mapping[str, Co
         )
     axis = first + axes[0]
     least, most = _bounds(graph, filled.name, filled.type.shape[axis], options)
-    pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
+    pad, pads = _pads(filled, options)
     order = orders.get(filled.name) or orders.get("")
     return Filled(
-        filled.name, filled.type, filled.features, axis, least, most, float(pad or 0.0), order
+        filled.name, filled.type, filled.features, axis, least, most, pad, order, pads=pads
+    )
+
+
+def _pads(filled: Filled, options: Options) -> tuple[float, tuple[float, ...]]:
+    """What stands for objects that an event lacks: one number, or one for each feature."""
+    pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
+    if not isinstance(pad, Sequence):
+        return float(pad or 0.0), ()
+    if len(pad) != len(filled.features):
+        raise ColumnError(
+            f"pad= has {len(pad)} numbers for the {len(filled.features)} features of input "
+            f"{filled.name!r}"
+        )
+    return 0.0, tuple(map(float, pad))
+
+
+def completed(graph: Graph, options: Options, columns: Columns) -> Options:
+    """The options with what the model says itself of its sets, where nothing else is asked for.
+
+    These are the lengths of open axes, what pads each feature, and which inputs are masks (of the
+    input whose name begins alike), unless ``columns`` has them.
+    """
+    known = fillings_of(graph)
+    if not known:
+        return options
+    by_name = columns if isinstance(columns, Mapping) else {}
+    named = features_of(graph)
+    masks = [
+        name
+        for name, filling in known.items()
+        if filling.is_mask and not {name, *named.get(name, ())} & by_name.keys()
+    ]
+    chosen = dict.fromkeys(masks, "") if not options.mask else {}
+    for mask in chosen:
+        stem = mask.removesuffix("mask")
+        sizes = set(graph.types[mask].shape[1:]) - {1}
+        alike = (i for i in known if i.startswith(stem) and not known[i].is_mask)
+        fitting = [i for i in alike if sizes & set(graph.types[i].shape[1:])]
+        chosen[mask] = fitting[0] if fitting else masks_of(graph, replace(options, mask=mask))[mask]
+    lengths = dict(options.lengths)
+    for name, filling in known.items():
+        for dim in graph.types[name].shape[1:]:
+            if name_of(dim) and filling.least <= filling.most:
+                lengths.setdefault(name_of(dim), (filling.least, filling.most))
+    own = {name: f.pads for name, f in known.items() if not f.is_mask}
+    pad = {**own, **options.pad} if isinstance(options.pad, Mapping) else options.pad
+    return replace(
+        options,
+        lengths=lengths,
+        pad=own if pad is None else pad,
+        truncate=options.truncate or pad is None,
+        mask=chosen or options.mask,
     )
 
 
@@ -456,7 +519,11 @@ _LARGEST = re.compile(r"argmax\((.+)\)")
 
 
 def shown_as(graph: Graph, column: str, output: str) -> Shown:
-    """What ``output`` means: a name, ``name[2]``, or ``argmax(name)``; "" for the only one."""
+    """What ``output`` means: a name, ``name[2]``, ``name[label]``, a label, or ``argmax(name)``.
+
+    "" is the only one.
+    """
+    output = label_of(graph, output)
     if not output and len(graph.outputs) == 1:
         return Shown(column, graph.outputs[0])
     if output in graph.outputs:

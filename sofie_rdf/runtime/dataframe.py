@@ -17,6 +17,7 @@ from sofie_rdf.runtime.columns import (
     Plan,
     Shown,
     by_input,
+    completed,
     element_type,
     masks_of,
     plan,
@@ -41,6 +42,7 @@ def define(
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`."""
     options.check()
+    options = completed(compiled.graph, options, columns)
     _refuse_decided(compiled)
     shown = _shown(compiled.graph, column, output)
     for one in shown:

@@ -295,7 +295,7 @@ class FunctorText:
             else:
                 value = self._value(feature, dtype)
                 yield f"      sofie::fill_number({to}, {behind}, {value}, count{i});"
-            pad = f"static_cast<{dtype.cxx}>({number(filled.pad)})"
+            pad = f"static_cast<{dtype.cxx}>({number((filled.pads or (filled.pad,) * (k + 1))[k])})"
             yield (
                 f"      sofie::fill_number({to} + count{i} * {behind}, {behind}, {pad}, "
                 f"length{i} - count{i});"
