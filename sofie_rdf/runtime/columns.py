@@ -13,14 +13,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, fillings_of
 from sofie_rdf.ir.types import TensorType
-from sofie_rdf.runtime.named import by_feature, in_order, label_of
+from sofie_rdf.runtime.named import by_feature, label_of
 
 __all__ = [
     "Column",
@@ -191,11 +191,8 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
             raise ColumnError(
                 f"model {graph.name!r} has no input {name!r}", remedy=nearest(name, graph.inputs)
             )
-    given = {name: columns.get(name, ()) for name in open_inputs}
-    return {
-        name: in_order(graph, name, [c] if isinstance(c, (str, int, float)) else list(c))
-        for name, c in given.items()
-    }
+    given: dict[str, Any] = {name: columns.get(name, ()) for name in open_inputs}
+    return {name: list(c) for name, c in given.items()}
 
 
 def plan(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of
 
-__all__ = ["by_feature", "in_order", "label_of"]
+__all__ = ["by_feature", "label_of"]
 
 
 def by_feature(graph: Graph, columns: Any, inputs: Sequence[str]) -> Any:
-    """Columns by the names of features as lists by input; other columns as they are.
+    """Columns by the names of features as lists by input, in the model's order; others as they are.
 
     None stands for columns that have the names of the features.
     """
@@ -32,7 +32,9 @@ def by_feature(graph: Graph, columns: Any, inputs: Sequence[str]) -> Any:
                 f"model {graph.name!r} has no feature {wrong!r}",
                 remedy=nearest(str(wrong), [*sorted(every), *graph.inputs]),
             )
-    elif len(inputs) < 2 or not all(isinstance(c, str) for c in columns) or set(columns) != every:
+    elif len(inputs) == 1:
+        return {inputs[0]: _in_order(graph, inputs[0], columns)}
+    elif not all(isinstance(c, str) for c in columns) or set(columns) != every:
         return columns
     else:
         columns = {name: name for name in columns}
@@ -54,7 +56,7 @@ def _known(graph: Graph, known: Mapping[str, Sequence[str]], name: str) -> Seque
 def _of_input(graph: Graph, known: Mapping[str, Sequence[str]], name: str, given: Any) -> Any:
     """The columns of one input, which may be by feature, too."""
     if not isinstance(given, Mapping):
-        return given
+        return _in_order(graph, name, [given] if isinstance(given, (int, float)) else given)
     names = _known(graph, known, name)
     for wanted in names:
         if wanted not in given:
@@ -67,14 +69,15 @@ def _of_input(graph: Graph, known: Mapping[str, Sequence[str]], name: str, given
     return [given[wanted] for wanted in names]
 
 
-def in_order(graph: Graph, name: str, listed: Sequence[Any]) -> list[Any]:
+def _in_order(graph: Graph, name: str, given: Iterable[Any] | str) -> list[Any]:
     """Columns with the names of the input's features, in the order of these.
 
     `ColumnError` where some of them have such names and stand at other places.
     """
+    listed = [given] if isinstance(given, str) else list(given)
     names = features_of(graph).get(name, ())
     if len(set(names)) != len(names):
-        return list(listed)
+        return listed
     texts = [f if isinstance(f, str) else None for f in listed]
     if len(listed) == len(names) and set(texts) == set(names):
         return list(names)
@@ -86,7 +89,7 @@ def in_order(graph: Graph, name: str, listed: Sequence[Any]) -> list[Any]:
                 f"{graph.name!r}, and {wanted}; {text!r} is feature {names.index(text)}",
                 remedy="Give a mapping, {'FEATURE': 'COLUMN', ...}",
             )
-    return list(listed)
+    return listed
 
 
 _ELEMENT = re.compile(r"(.+)\[(.+)\]")
