@@ -17,9 +17,11 @@ from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
-from sofie_rdf.ir.types import Array, TensorType
-from sofie_rdf.runtime import records
+from sofie_rdf.ir.types import TensorType
+from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
+from sofie_rdf.runtime.columns import Options
+from sofie_rdf.runtime.jagged import is_jagged
 from sofie_rdf.runtime.program import face_of
 from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
@@ -160,14 +162,19 @@ class Model:
         records.keep(self._file.key, program, self._file.extras)
         return compiled
 
-    def __call__(self, *arrays: Any, **named: Any) -> Array | dict[str, Array]:
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The outputs for these inputs, computed by the compiled Session.
 
         Inputs are arrays in the model's order, keywords, or one mapping by name. A model with one
         output gives one array, else a dict by output name. A sequence is a list of arrays, an
         optional value may be None; such inputs are given by name. Raises `InputError` for wrong
         names, shapes or element types. May be called from several threads.
+
+        Awkward arrays may be jagged: records of features, or features along the last axis, of
+        objects or of sets of them. Results are jagged alike; see `score`.
         """
+        if any(map(is_jagged, _given(arrays, named))):
+            return jagged.called(self.compiled, arrays, named)
         feeds, sizes = bind_inputs(self._file.face, arrays, named)
         outputs = with_sequences(self.compiled.infer(feeds, sizes))
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
@@ -177,6 +184,40 @@ class Model:
     ) -> Any:
         """See `sofie_rdf.define`."""
         return define(df, column, self, columns, **options)
+
+    def score(
+        self,
+        events: Any = None,
+        columns: Any = None,
+        *,
+        output: str | Mapping[str, str] = "",
+        per: str = "",
+        lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
+        pad: float | Mapping[str, float | Sequence[float]] | None = None,
+        truncate: bool = False,
+        mask: str | Sequence[str] | Mapping[str, str] = (),
+        order_by: Any = "",
+        where: Any = None,
+        default: float = math.nan,
+        nan: str | float = "propagate",
+    ) -> Any:
+        """What `define` makes of an RDataFrame, of awkward arrays: the output as one. No ROOT.
+
+        ``events`` is an array of records, or a mapping from names to arrays; ``columns`` are its
+        fields (``"Jet_pt"``, ``"Jet.pt"``), arrays, and numbers that are the same for all events,
+        listed as for `define`. Without ``columns`` they are the features by name, else all fields
+        in their order; an array without fields has the features along its last axis. All other
+        options are those of `define`, and so are the numbers that come out, to the last bit.
+
+        The result is as jagged as the columns are: a number for each event or object, or an axis
+        more where an output has more. Deeper arrays keep what is around: of events, jets and
+        particles, a model per set gives a number for each jet. ``output`` may be a mapping from
+        fields of the result to texts. ``where`` is a bool for each event, or its field.
+
+        None is an error, unless ``where`` leaves it out. Raises `ColumnError` and `InputError`.
+        """
+        options = Options(per, lengths or {}, pad, truncate, mask, order_by, "", default, nan)
+        return jagged.score(self.compiled, events, columns, output, options, where)
 
     def normalized(self, source: Any) -> Model:
         """The model behind the normalisation that ``source`` says, as operators in front of it.
@@ -272,6 +313,12 @@ class Model:
         from sofie_rdf.summary import summary
 
         return summary(self.graph, self.optimized, self.plan, self.emission)
+
+
+def _given(arrays: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Any]:
+    """All arrays of a call."""
+    for array in (*arrays, *named.values()):
+        yield from array.values() if isinstance(array, Mapping) else (array,)
 
 
 def _optimized(graph: Graph) -> Graph:

@@ -45,7 +45,7 @@ OWNERS = {
     "google": ("frontends",),
     "onnxruntime": ("bench",),
     "uproot": ("ir.rootfile",),
-    "awkward": ("ir.rootfile",),
+    "awkward": ("ir.rootfile", "runtime.jagged"),
     "rich": ("cli", "bench"),
     "torch": ("frontends", "bench"),
     "tensorflow": ("frontends",),

@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Shown",
     "by_input",
+    "check_numbers",
     "completed",
     "element_type",
     "masks_of",
@@ -218,10 +219,18 @@ def plan(
         else:
             _row(graph, filled, per)
         inputs.append(filled)
+    if any(i.axis == 0 and name_of(i.type.shape[0]) == batch for i in inputs):
+        batch = ""  # It is the number of objects of one event.
     made = Plan(graph, per, tuple(inputs), tuple(shown), batch)
     _check_sizes(made)
     _check_options(made, options, orders)
     _check_sets(made)
+    for one in shown:
+        if one.element >= 0 and per != "object" and not _elements(rows(made, one)):
+            raise ColumnError(
+                f"output {one.output!r} has an open number of numbers, and none of number "
+                f"{one.element}"
+            )
     return made
 
 
@@ -459,12 +468,24 @@ def _check_sizes(made: Plan) -> None:
 def _check_objects(made: Plan) -> None:
     if not any(filled.vectors for filled in made.inputs):
         raise ColumnError('per="object" needs a column with objects, an RVec')
+    for filled in made.inputs:
+        if not filled.type.rank or name_of(filled.type.shape[0]) != made.batch:
+            raise ColumnError(
+                f"input {filled.name!r} of model {made.graph.name!r} is {filled.type}, and has no "
+                "row for each object"
+            )
     for shown in made.shown:
         type_ = made.graph.types[shown.output]
         if not type_.rank or name_of(type_.shape[0]) != made.batch:
             raise ColumnError(f"output {shown.output!r} is {type_}, and has no row for each object")
-        elements = _elements(_rest(type_, made.graph))
-        if elements != 1 and shown.element < 0 and not shown.is_largest:
+
+
+def check_numbers(made: Plan) -> None:
+    """`ColumnError` for outputs with more than one number for each object, which no column has."""
+    for shown in made.shown:
+        elements = _elements(_rest(made.graph.types[shown.output], made.graph))
+        chosen = shown.element >= 0 or shown.is_largest
+        if made.per == "object" and elements != 1 and not chosen:
             raise ColumnError(
                 f"output {shown.output!r} has {elements} numbers for each object",
                 remedy=f"Choose one, '{shown.output}[0]', or 'argmax({shown.output})'",
@@ -547,4 +568,7 @@ def shown_as(graph: Graph, column: str, output: str) -> Shown:
 
 def rows(made: Plan, shown: Shown) -> tuple[Dim, ...]:
     """The axes of an output behind that of the batch."""
-    return _rest(made.graph.types[shown.output], made.graph)
+    type_ = made.graph.types[shown.output]
+    if not made.batch and type_.rank and name_of(type_.shape[0]):
+        return type_.shape
+    return _rest(type_, made.graph)

@@ -17,6 +17,7 @@ from sofie_rdf.runtime.columns import (
     Plan,
     Shown,
     by_input,
+    check_numbers,
     completed,
     element_type,
     masks_of,
@@ -153,7 +154,9 @@ def _plan(
     order_by = options.order_by
     by_name = order_by if isinstance(order_by, Mapping) else {"": order_by} if order_by else {}
     orders = {name: frame.column(said) for name, said in by_name.items()}
-    return plan(graph, features, shown, options, orders, masks)
+    made = plan(graph, features, shown, options, orders, masks)
+    check_numbers(made)
+    return made
 
 
 def _feature(frame: _Frame, said: Any) -> Column | float:
