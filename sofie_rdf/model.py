@@ -716,15 +716,20 @@ def define(
     return dataframe.define(df, column, model.compiled, columns, output=output, options=options)
 
 
-def SofieFunctor(model: Model, nslots: int, *, output: str = "", types: Sequence[str] = ()) -> Any:
+def SofieFunctor(
+    model: Model, nslots: int, *, output: str = "", types: Sequence[str] = (), name: str = ""
+) -> Any:
     """The C++ function object for ``df.DefineSlot(column, SofieFunctor(model, nslots), columns)``.
 
     ``nslots`` is ``df.GetNSlots()``. Its arguments have the model's element type; ``types`` names
     the C++ types of the columns where they are others. One functor belongs to one data frame.
+
+    With a ``name`` it is a variable in C++, for as long as the process runs, and expressions call
+    it with ROOT's number of the slot: ``df.Define("y", "name(rdfslot_, m_jj, m_jjj / 2)")``.
     """
     from sofie_rdf.runtime import dataframe
 
-    return dataframe.make_functor(model.compiled, nslots, output=output, types=types)
+    return dataframe.make_functor(model.compiled, nslots, output=output, types=types, name=name)
 
 
 def _backend(via: str) -> Any:

@@ -34,6 +34,7 @@ RANKS = {
     "__init__": 8,
     "compat": 9,
     "tmva": 10,
+    "pythonization": 10,
     "bench": 9,
     "cli": 10,
 }

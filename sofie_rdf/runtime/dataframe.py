@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.errors import ColumnError, InputError, nearest
+from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.runtime.columns import (
     Column,
@@ -169,7 +169,7 @@ def _feature(frame: _Frame, said: Any) -> Column | float:
 
 
 def make_functor(
-    compiled: Compiled, nslots: int, *, output: str = "", types: Sequence[str] = ()
+    compiled: Compiled, nslots: int, *, output: str = "", types: Sequence[str] = (), name: str = ""
 ) -> Any:
     """The C++ object for ``df.DefineSlot``; see `sofie_rdf.SofieFunctor`."""
     graph = compiled.graph
@@ -183,10 +183,10 @@ def make_functor(
     features: dict[str, list[Column | float]] = {}
     given = iter(types)
     count = 0
-    for name in graph.inputs:
-        own = column_type(graph.types[name].dtype)
-        size = _per_event(graph, name)
-        features[name] = [
+    for port in graph.inputs:
+        own = column_type(graph.types[port].dtype)
+        size = _per_event(graph, port)
+        features[port] = [
             Column(f"c{count + i}", f"c{count + i}", next(given, "") if types else own)
             for i in range(size)
         ]
@@ -195,7 +195,28 @@ def make_functor(
         raise InputError(f"types= names {len(types)} column types; the model takes {count}")
     made = plan(graph, features, shown, Options(per="event"), {}, {})
     text = FunctorText(made, Options(), compiled.session)
-    return _declared(compiled, text).make(compiled.table, compiled.weights, nslots)
+    scope = _declared(compiled, text)
+    if not name:
+        return scope.make(compiled.table, compiled.weights, nslots)
+    return _variable(name, f"{scope.__cpp_name__}::make({compiled.table}ul, ", compiled, nslots)
+
+
+def _variable(name: str, call: str, compiled: Compiled, nslots: int) -> Any:
+    """The functor as a variable of C++, which strings and macros see."""
+    if identifier(name) != name:
+        raise InputError(f"{name!r} cannot be the name of a function: it is no C++ identifier")
+    if name in _variables:
+        raise InputError(f"there is a SofieFunctor of the name {name!r} already")
+    try:
+        declare(f"auto {name} = {call}{compiled.weights}ul, {nslots}u);\n")
+    except JitError as error:
+        raise InputError(f"C++ has something else of the name {name!r}") from error
+    _variables.add(name)
+    return getattr(import_root(), name)
+
+
+# The functors that C++ knows by name.
+_variables: set[str] = set()
 
 
 def _per_event(graph: Graph, name: str) -> int:

@@ -154,3 +154,14 @@ def test_pads_for_each_feature() -> None:
     assert list(found[1]) == [1, 7, 7, 7, 1, 8, 8, 8, 2, 9, 9, 9]
     with pytest.raises(sofie.ColumnError, match="2 numbers for the 3 features"):
         sofie.define(df, "y", model, ["v", "v", 2], pad={"x": [7, 8]})
+
+
+def test_classes_of_scikit_learn() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x = np.random.default_rng(1).normal(size=(90, 2)).astype(F)
+    kinds = np.array(["b", "c", "light"])[np.argmax(x @ [[1, 0, -1], [0, 1, -1]], axis=1)]
+    estimator = linear_model.LogisticRegression().fit(x, kinds)
+    model = sofie.from_sklearn(estimator)
+    assert model.labels == {"probabilities": ("b", "c", "light")}
+    found = model.score({"a": x[:, 0], "b": x[:, 1]}, ["a", "b"], output="light")
+    np.testing.assert_allclose(found, estimator.predict_proba(x)[:, 2], rtol=0, atol=1e-6)
