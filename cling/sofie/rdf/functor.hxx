@@ -110,6 +110,7 @@ public:
 };
 
 /// df.DefineSlot("y", SofieFunctor<N, TMVA_SOFIE_model::Session>(nslots, "model.dat"), {N columns})
+/// or, of a global `f` that the interpreter knows, df.Define("y", "f(rdfslot_, column, ...)").
 template <std::size_t N, class Session>
 using SofieFunctor = SofieFunctorOf<Session, std::make_index_sequence<N>>;
 
