@@ -387,3 +387,17 @@ def test_the_same_through_the_compiled_session() -> None:
     for name, wanted in evaluate(model.graph, feeds).items():
         tolerance = 1e-6 if name == "means" else 0
         np.testing.assert_allclose(found[name], wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sofie_rdf.cli import main
+
+    file, source = str(tmp_path / "scaled.root"), tmp_path / "scales.json"
+    source.write_text(json.dumps({"mean": [1, 2], "std": [3, 4], "names": ["a", "b"]}))
+    same(x=(N, 2)).save(tmp_path / "plain.root")
+    plain = str(tmp_path / "plain.root")
+    assert main(["convert", plain, file, "--normalization", str(source)]) == 0
+    assert sofie.load(file).features == {"x": ("a", "b")}
+    assert main(["inspect", plain, "--normalization", str(source), "--graph"]) == 0
+    assert "Sub" in capsys.readouterr().out
+    assert main(["emit", plain, "-o", str(tmp_path), "--normalization", "none.json"]) != 0
