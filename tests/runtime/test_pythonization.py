@@ -137,16 +137,18 @@ def test_a_functor_of_a_library_with_a_name() -> None:
 
 
 def test_texts_in_a_macro(model: sofie.Model, tmp_path: Path) -> None:
-    """A functor of the emitted header is a global of the macro, and texts call it."""
+    """A functor of the emitted header is a variable of the interpreter, and texts call it."""
     files = model.emit(tmp_path)
+    functor = f'SofieFunctor<7, TMVA_SOFIE_higgs::Session> dnn(0, \\"{files.weights}\\");'
     macro = f"""
 #include "higgs.hxx"
 #include "sofie/rdf/functor.hxx"
 #include <ROOT/RDataFrame.hxx>
+#include <TInterpreter.h>
 #include <iostream>
-SofieFunctor<7, TMVA_SOFIE_higgs::Session> dnn(0, "{files.weights}");
 void texts()
 {{
+   gInterpreter->Declare("{functor}");
    auto df = ROOT::RDataFrame(5).Define("x", "0.3f * rdfentry_");
    auto scored = df.Define("y", "dnn(rdfslot_, x, x, 1, 2., 3, x * x, true)").Filter("y > 0");
    std::cout.precision(9);
