@@ -163,7 +163,10 @@ def test_padding_becomes_the_pad(pad: float, median: float, norm: float) -> None
     assert np.isfinite(x).all()
     np.testing.assert_array_equal(seen(model, x=x)["of_x"][:, 0], F4(pad))
     # Beside padding all numbers are what they were.
-    data = np.random.default_rng(3).normal(median, 3, (3, 2, 4)).astype(F4)
+    data = np.random.default_rng(3).normal(median, 3, (8, 2, 4)).astype(F4)
+    data[:6, 0] = np.reshape(
+        [0, 0.5, 1, -1, pad, median, 100, -99, *ODD, 3.4e38, 2e38, 7, 8, 9, 10], (6, 4)
+    )
     np.testing.assert_array_equal(seen(model, x=data)["of_x"][:, 0], as_cms(one, data[:, 0]))
 
 
