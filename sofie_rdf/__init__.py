@@ -15,6 +15,7 @@ The package, from the bottom up; imports only point upwards in this list:
     runtime      where it runs: ROOT's interpreter and RDataFrame
     model        what a user holds
     compat, tmva SOFIE's words, around all of this
+    pythonization  df.DefineModel, where it is imported
     bench, cli   `sofie-rdf`
 """
 

@@ -16,9 +16,12 @@ from sofie_rdf import frontends
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import Array, TensorType
-from sofie_rdf.runtime import records
+from sofie_rdf.ir.naming import features_of, labels_of, with_names
+from sofie_rdf.ir.types import TensorType
+from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
+from sofie_rdf.runtime.columns import Options
+from sofie_rdf.runtime.jagged import is_jagged
 from sofie_rdf.runtime.program import face_of
 from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
@@ -114,6 +117,16 @@ class Model:
         """The name and type of each output, in the model's order."""
         return {name: self._file.face.types[name] for name in self._file.face.outputs}
 
+    @property
+    def features(self) -> dict[str, tuple[str, ...]]:
+        """The names of the features of each input that has them, in the model's order."""
+        return features_of(self._file.face)
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The names of the classes (the numbers in a row) of each output that has them."""
+        return labels_of(self._file.face)
+
     @cached_property
     def optimized(self) -> Graph:
         """The graph after all passes: what is emitted and run."""
@@ -150,23 +163,90 @@ class Model:
         records.keep(self._file.key, program, self._file.extras)
         return compiled
 
-    def __call__(self, *arrays: Any, **named: Any) -> Array | dict[str, Array]:
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The outputs for these inputs, computed by the compiled Session.
 
         Inputs are arrays in the model's order, keywords, or one mapping by name. A model with one
         output gives one array, else a dict by output name. A sequence is a list of arrays, an
         optional value may be None; such inputs are given by name. Raises `InputError` for wrong
         names, shapes or element types. May be called from several threads.
+
+        Awkward arrays may be jagged: records of features, or features along the last axis, of
+        objects or of sets of them. Results are jagged alike; see `score`.
         """
+        if any(map(is_jagged, _given(arrays, named))):
+            return jagged.called(self.compiled, arrays, named)
         feeds, sizes = bind_inputs(self._file.face, arrays, named)
         outputs = with_sequences(self.compiled.infer(feeds, sizes))
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def define(
-        self, df: Any, column: str | Mapping[str, str], columns: Columns, **options: Any
+        self, df: Any, column: str | Mapping[str, str], columns: Columns = None, **options: Any
     ) -> Any:
         """See `sofie_rdf.define`."""
         return define(df, column, self, columns, **options)
+
+    def score(
+        self,
+        events: Any = None,
+        columns: Any = None,
+        *,
+        output: str | Mapping[str, str] = "",
+        per: str = "",
+        lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
+        pad: float | Mapping[str, float | Sequence[float]] | None = None,
+        truncate: bool = False,
+        mask: str | Sequence[str] | Mapping[str, str] = (),
+        order_by: Any = "",
+        where: Any = None,
+        default: float = math.nan,
+        nan: str | float = "propagate",
+    ) -> Any:
+        """What `define` makes of an RDataFrame, of awkward arrays: the output as one. No ROOT.
+
+        ``events`` is an array of records, or a mapping from names to arrays; ``columns`` are its
+        fields (``"Jet_pt"``, ``"Jet.pt"``), arrays, and numbers that are the same for all events,
+        listed as for `define`. Without ``columns`` they are the features by name, else all fields
+        in their order; an array without fields has the features along its last axis. All other
+        options are those of `define`, and so are the numbers that come out, to the last bit.
+
+        The result is as jagged as the columns are: a number for each event or object, or an axis
+        more where an output has more. Deeper arrays keep what is around: of events, jets and
+        particles, a model per set gives a number for each jet. ``output`` may be a mapping from
+        fields of the result to texts. ``where`` is a bool for each event, or its field.
+
+        None is an error, unless ``where`` leaves it out. Raises `ColumnError` and `InputError`.
+        """
+        options = Options(per, lengths or {}, pad, truncate, mask, order_by, "", default, nan)
+        return jagged.score(self.compiled, events, columns, output, options, where)
+
+    def normalized(self, source: Any) -> Model:
+        """The model behind the normalisation that ``source`` says, as operators in front of it.
+
+        ``source`` is a file of weaver (preprocess.json) or lwtnn (its variables), the same as a
+        mapping, ``{"mean": [...], "std": [...]}`` or ``{"offset": [...], "scale": [...]}`` (by
+        input where there are several), or a fitted scaler of scikit-learn.
+        `sofie_rdf.frontends.normalization` has the formulas. The model knows the names of its
+        features and classes then, and of weaver how many objects a set has and what pads it.
+        Raises `ModelError` where source and model do not fit, `UnsupportedFormat` for what is
+        nothing of these, `CorruptFile` for a file that is damaged.
+        """
+        from sofie_rdf.frontends import normalization
+
+        return Model(normalization.normalized(self.graph, source), self.extras, self.compiler)
+
+    def named(
+        self,
+        *,
+        features: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    ) -> Model:
+        """The same model, whose features (or classes) have these names in its order.
+
+        Of several inputs or outputs, as a mapping. `define` then takes columns by name.
+        """
+        graph = with_names(self.graph, features=features, labels=labels)
+        return Model(graph, self.extras, self.compiler)
 
     def save(
         self,
@@ -234,6 +314,12 @@ class Model:
         from sofie_rdf.summary import summary
 
         return summary(self.graph, self.optimized, self.plan, self.emission)
+
+
+def _given(arrays: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Any]:
+    """All arrays of a call."""
+    for array in (*arrays, *named.values()):
+        yield from array.values() if isinstance(array, Mapping) else (array,)
 
 
 def _optimized(graph: Graph) -> Graph:
@@ -573,12 +659,12 @@ def define(
     df: Any,
     column: str | Mapping[str, str],
     model: Model,
-    columns: Columns,
+    columns: Columns = None,
     *,
     output: str = "",
     per: str = "",
     lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
-    pad: float | Mapping[str, float] | None = None,
+    pad: float | Mapping[str, float | Sequence[float]] | None = None,
     truncate: bool = False,
     mask: str | Sequence[str] | Mapping[str, str] = (),
     order_by: str | Mapping[str, str] = "",
@@ -591,8 +677,11 @@ def define(
 
     ``columns`` are the features in the model's order, or a mapping from each input to its own:
     names of columns with numbers of any arithmetic type or RVecs, vectors and arrays of them,
-    expressions of columns, and numbers, which are the same for all events. ``per`` says what they
-    are, where that does not follow from their types:
+    expressions of columns, and numbers, which are the same for all events. Where the model knows
+    the names of its features (`Model.features`), columns of these names may stand in any order, a
+    mapping may go by feature (``{"pt": "Jet_pt"}``, of all inputs), and without ``columns`` the
+    data frame has columns of these names. ``per`` says what they are, where that does not follow
+    from their types:
 
     * ``"event"``: numbers, which make one row. The new column is a number, or an RVec.
     * ``"object"``: RVecs of one length, with numbers for all objects among them. The model runs on
@@ -600,16 +689,19 @@ def define(
     * ``"set"``: RVecs, which make one row with an axis of objects, wherever the input has it. If
       that axis is open, there are as many objects as the event has; ``lengths={"n_pf": (24, 128)}``
       bounds them, or fixes them. If it is not, ``pad`` is what stands for those that an event lacks
-      (of each input, as a mapping), and ``truncate=True`` leaves out others. The inputs in ``mask``
-      get 1 for each object and 0 for padding; ``{"mask": "input"}`` says of which input.
-      ``order_by`` is a column by which objects are sorted, the largest first.
+      (of each input, as a mapping, and of each feature, as a list), and ``truncate=True`` leaves
+      out others. The inputs in ``mask`` get 1 for each object and 0 for padding;
+      ``{"mask": "input"}`` says of which input.
+      ``order_by`` is a column by which objects are sorted, the largest first. A model with weaver's
+      normalisation knows its lengths, pads and masks itself (`Model.normalized`).
 
-    ``output`` is one of several outputs, ``"name[2]"`` one of its numbers, ``"argmax(name)"`` the
-    index of the largest; ``column`` may be a mapping from several new columns to such texts, and
-    the model runs once. Where the expression ``where`` is not true the model does not run, and the
-    new columns are ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a
-    column: ``"propagate"``, ``"error"``, or another number. With ``redefine=True`` the new columns
-    take the place of columns that are there, which the model may read.
+    ``output`` is one of several outputs, ``"name[2]"`` one of its numbers, ``"name[label]"`` or
+    ``"label"`` that of a class (`Model.labels`), ``"argmax(name)"`` the index of the largest;
+    ``column`` may be a mapping from several new columns to such texts, and the model runs once.
+    Where the expression ``where`` is not true the model does not run, and the new columns are
+    ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a column:
+    ``"propagate"``, ``"error"``, or another number. With ``redefine=True`` the new columns take the
+    place of columns that are there, which the model may read.
 
     Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
     the entry and the columns where the lengths of RVecs do not fit.
@@ -624,15 +716,20 @@ def define(
     )
 
 
-def SofieFunctor(model: Model, nslots: int, *, output: str = "", types: Sequence[str] = ()) -> Any:
+def SofieFunctor(
+    model: Model, nslots: int, *, output: str = "", types: Sequence[str] = (), name: str = ""
+) -> Any:
     """The C++ function object for ``df.DefineSlot(column, SofieFunctor(model, nslots), columns)``.
 
     ``nslots`` is ``df.GetNSlots()``. Its arguments have the model's element type; ``types`` names
     the C++ types of the columns where they are others. One functor belongs to one data frame.
+
+    With a ``name`` it is a variable in C++, for as long as the process runs, and expressions call
+    it with ROOT's number of the slot: ``df.Define("y", "name(rdfslot_, m_jj, m_jjj / 2)")``.
     """
     from sofie_rdf.runtime import dataframe
 
-    return dataframe.make_functor(model.compiled, nslots, output=output, types=types)
+    return dataframe.make_functor(model.compiled, nslots, output=output, types=types, name=name)
 
 
 def _backend(via: str) -> Any:

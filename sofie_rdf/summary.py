@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from sofie_rdf.emit.session import Emission
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import features_of, labels_of
 from sofie_rdf.passes import pipeline
 from sofie_rdf.passes.memory import MemoryPlan
 from sofie_rdf.passes.rewrite import Refusal, Rules
@@ -21,8 +22,9 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
     source = [known[key] for key in ("source", "producer") if key in known]
     source += [f"opset {known['opset']}"] if "opset" in known else []
     rows = [("input", f"{name}: {graph.types[name]}") for name in graph.inputs]
-    rows += [("features", _features(known["features"]))] if "features" in known else []
+    rows += [("features", text) for text in _listed(features_of(graph), graph.inputs)]
     rows += [("output", f"{name}: {graph.types[name]}") for name in graph.outputs]
+    rows += [("labels", text) for text in _listed(labels_of(graph), graph.outputs)]
     rows += [
         ("nodes", f"{len(graph.nodes)} as read, {len(optimized.nodes)} to run"),
         ("parameters", f"{graph.parameters:,}"),
@@ -38,14 +40,14 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
 _NAMES = 30
 
 
-def _features(text: str) -> str:
-    """The names of the input's columns, which frontends keep as a JSON list."""
-    try:
-        names = [str(n) for n in json.loads(text)]
-    except (ValueError, TypeError):
-        return text
-    more = [f"and {len(names) - _NAMES} more"] if len(names) > _NAMES else []
-    return ", ".join([*names[:_NAMES], *more])
+def _listed(names: Mapping[str, Sequence[str]], ports: Sequence[str]) -> list[str]:
+    """The names of features or labels, behind that of their input or output if there are more."""
+    found = []
+    for port, listed in names.items():
+        more = [f"and {len(listed) - _NAMES} more"] if len(listed) > _NAMES else []
+        text = ", ".join([*listed[:_NAMES], *more])
+        found.append(text if len(ports) == 1 else f"{port}: {text}")
+    return found
 
 
 def explanation(graph: Graph) -> str:

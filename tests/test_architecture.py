@@ -34,6 +34,7 @@ RANKS = {
     "__init__": 8,
     "compat": 9,
     "tmva": 10,
+    "pythonization": 10,
     "bench": 9,
     "cli": 10,
 }
@@ -45,7 +46,7 @@ OWNERS = {
     "google": ("frontends",),
     "onnxruntime": ("bench",),
     "uproot": ("ir.rootfile",),
-    "awkward": ("ir.rootfile",),
+    "awkward": ("ir.rootfile", "runtime.jagged"),
     "rich": ("cli", "bench"),
     "torch": ("frontends", "bench"),
     "tensorflow": ("frontends",),

@@ -191,6 +191,11 @@ def _model(command: argparse.ArgumentParser) -> None:
     )
     _shape(command)
     _input_shape(command)
+    command.add_argument(
+        "--normalization",
+        metavar="JSON",
+        help="weaver's preprocess.json or lwtnn's variables, which become part of the model",
+    )
 
 
 def _shape(command: argparse.ArgumentParser) -> None:

@@ -60,7 +60,13 @@ def _models(arguments: Namespace) -> list[Model]:
     names = [arguments.name]
     if not arguments.name and frontends.recognise(Path(arguments.file)) == "root":
         names = rootfile.names(arguments.file) or names
-    return [load(arguments.file, name, **_options(arguments)) for name in names]
+    return [_loaded(arguments, name) for name in names]
+
+
+def _loaded(arguments: Namespace, name: str) -> Model:
+    """The model of that name, behind the normalisation that is asked for."""
+    model = load(arguments.file, name, **_options(arguments))
+    return model.normalized(arguments.normalization) if arguments.normalization else model
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def check(arguments: Namespace) -> int:
 
 def convert(arguments: Namespace) -> int:
     """The model into the .root file, whose path is printed."""
-    model = load(arguments.file, arguments.name, **_options(arguments))
+    model = _loaded(arguments, arguments.name)
     model.save(
         arguments.output,
         overwrite=not arguments.no_overwrite,
@@ -99,7 +105,7 @@ def trust(arguments: Namespace) -> int:
 
 def emit(arguments: Namespace) -> int:
     """The header and the weight file, whose paths are printed."""
-    model = load(arguments.file, arguments.name, **_options(arguments))
+    model = _loaded(arguments, arguments.name)
     files = model.emit(arguments.output, standalone=arguments.standalone, weights=arguments.weights)
     written = (files.header, files.weights)
     sys.stdout.write("".join(f"{path}\n" for path in written if path))

@@ -62,6 +62,7 @@ examples:
   sofie-rdf convert higgs.onnx higgs.root
   sofie-rdf convert v2.onnx analysis.root --name higgs_v2
   sofie-rdf convert higgs.onnx fixed.root --shape features=16,7
+  sofie-rdf convert tagger.onnx tagger.root --normalization preprocess.json
   sofie-rdf convert all.root one.root --name higgs"""
 
 EMIT = """\

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from sofie_rdf.errors import InputError, MissingDependency, UnsupportedOperator
+from sofie_rdf.errors import InputError, MissingDependency, ModelError, UnsupportedOperator
 from sofie_rdf.frontends import frontend, sklearn_boosting
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import with_names
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.casts import Cast
 
@@ -33,8 +35,22 @@ def read(
     initial_types: Any = None,
     options: Mapping[str, Any] | None = None,
 ) -> Graph:
-    """The graph of a fitted estimator; ``initial_types`` and ``options`` are skl2onnx's."""
-    name = name or type(estimator).__name__
+    """The graph of a fitted estimator; ``initial_types`` and ``options`` are skl2onnx's.
+
+    Classes that are texts are the labels of the output with a number for each.
+    """
+    graph = _graph(estimator, name or type(estimator).__name__, initial_types, options)
+    classes: Any = getattr(estimator, "classes_", None)
+    if getattr(classes, "ndim", 0) != 1 or not all(isinstance(c, str) for c in classes):
+        return graph
+    with suppress(ModelError):  # Of two classes, some models give one number.
+        return with_names(graph, labels=list(map(str, classes)))
+    return graph
+
+
+def _graph(
+    estimator: Any, name: str, initial_types: Any, options: Mapping[str, Any] | None
+) -> Graph:
     if own := _reader(estimator):
         return own(estimator, name=name)
     steps = list(getattr(estimator, "steps", ()))

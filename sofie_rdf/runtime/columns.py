@@ -12,15 +12,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import features_of, fillings_of
 from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.runtime.named import by_feature, label_of
 
 __all__ = [
     "Column",
@@ -30,6 +32,8 @@ __all__ = [
     "Plan",
     "Shown",
     "by_input",
+    "check_numbers",
+    "completed",
     "element_type",
     "masks_of",
     "plan",
@@ -40,7 +44,9 @@ __all__ = [
 
 # A column by name, an expression of columns, or a number that is the same for all events.
 Feature: TypeAlias = "str | int | float"
-Columns: TypeAlias = "Sequence[Feature] | Mapping[str, Sequence[Feature]]"
+Features: TypeAlias = "Feature | Sequence[Feature] | Mapping[str, Feature]"
+# Of one input in its order; by input, or by feature; None: what the features are called.
+Columns: TypeAlias = "Sequence[Feature] | Mapping[str, Features] | None"
 
 _PER = ("event", "object", "set")
 _NAN = ("propagate", "error")
@@ -72,7 +78,7 @@ class Options:
 
     per: str = ""
     lengths: Mapping[str, int | tuple[int | None, int | None]] = field(default_factory=dict)
-    pad: float | Mapping[str, float] | None = None
+    pad: float | Mapping[str, float | Sequence[float]] | None = None
     truncate: bool = False
     mask: str | Sequence[str] | Mapping[str, str] = ()
     order_by: str | Mapping[str, str] = ""
@@ -130,7 +136,8 @@ class Filled:
     axis: int = -1
     least: int = 0
     most: int = -1
-    pad: float = 0.0
+    # What stands for an object that there is not, for each feature.
+    pads: tuple[float, ...] = ()
     order_by: Column | None = None
     follows: str = ""
 
@@ -182,6 +189,7 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
     if isinstance(columns, str):
         columns = [columns]
     open_inputs = [i for i in graph.inputs if i not in masks]
+    columns = by_feature(graph, columns, open_inputs)
     if not isinstance(columns, Mapping):
         if len(open_inputs) > 1:
             example = ", ".join(f"{i!r}: [...]" for i in open_inputs)
@@ -195,8 +203,8 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
             raise ColumnError(
                 f"model {graph.name!r} has no input {name!r}", remedy=nearest(name, graph.inputs)
             )
-    given = {name: columns.get(name, ()) for name in open_inputs}
-    return {name: [c] if isinstance(c, str) else list(c) for name, c in given.items()}
+    given: dict[str, Any] = {name: columns.get(name, ()) for name in open_inputs}
+    return {name: list(c) for name, c in given.items()}
 
 
 def plan(
@@ -222,6 +230,8 @@ def plan(
         else:
             _row(graph, filled, per)
         inputs.append(filled)
+    if any(i.axis == 0 and name_of(i.type.shape[0]) == batch for i in inputs):
+        batch = ""  # It is the number of objects of one event.
     made = Plan(graph, per, tuple(inputs), tuple(shown), batch)
     _check_sizes(made)
     for filled in inputs:
@@ -229,6 +239,12 @@ def plan(
     _check_default(made, options)
     _check_options(made, options, orders)
     _check_sets(made)
+    for one in shown:
+        if one.element >= 0 and per != "object" and not _elements(rows(made, one)):
+            raise ColumnError(
+                f"output {one.output!r} has an open number of numbers, and none of number "
+                f"{one.element}"
+            )
     return made
 
 
@@ -332,10 +348,61 @@ def _set(graph: Graph, filled: Filled, options: Options, orders: Mapping[str, Co
         )
     axis = first + axes[0]
     least, most = _bounds(graph, filled.name, filled.type.shape[axis], options)
-    pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
     order = orders.get(filled.name) or orders.get("")
-    return Filled(
-        filled.name, filled.type, filled.features, axis, least, most, float(pad or 0.0), order
+    return replace(
+        filled, axis=axis, least=least, most=most, pads=_pads(filled, options), order_by=order
+    )
+
+
+def _pads(filled: Filled, options: Options) -> tuple[float, ...]:
+    """What stands for objects that an event lacks, for each feature."""
+    pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
+    if not isinstance(pad, Sequence):
+        return (float(pad or 0.0),) * len(filled.features)
+    if len(pad) != len(filled.features):
+        raise ColumnError(
+            f"pad= has {len(pad)} numbers for the {len(filled.features)} features of input "
+            f"{filled.name!r}"
+        )
+    return tuple(map(float, pad))
+
+
+def completed(graph: Graph, options: Options, columns: Columns) -> Options:
+    """The options with what the model says itself of its sets, where nothing else is asked for.
+
+    These are the lengths of open axes, what pads each feature, and which inputs are masks (of the
+    input whose name begins alike), unless ``columns`` has them.
+    """
+    known = fillings_of(graph)
+    if not known:
+        return options
+    by_name = columns if isinstance(columns, Mapping) else {}
+    named = features_of(graph)
+    masks = [
+        name
+        for name, filling in known.items()
+        if filling.is_mask and not {name, *named.get(name, ())} & by_name.keys()
+    ]
+    chosen = dict.fromkeys(masks, "") if not options.mask else {}
+    for mask in chosen:
+        stem = mask.removesuffix("mask")
+        sizes = set(graph.types[mask].shape[1:]) - {1}
+        alike = (i for i in known if i.startswith(stem) and not known[i].is_mask)
+        fitting = [i for i in alike if sizes & set(graph.types[i].shape[1:])]
+        chosen[mask] = fitting[0] if fitting else masks_of(graph, replace(options, mask=mask))[mask]
+    lengths = dict(options.lengths)
+    for name, filling in known.items():
+        for dim in graph.types[name].shape[1:]:
+            if name_of(dim) and filling.least <= filling.most:
+                lengths.setdefault(name_of(dim), (filling.least, filling.most))
+    own = {name: f.pads for name, f in known.items() if not f.is_mask}
+    pad = {**own, **options.pad} if isinstance(options.pad, Mapping) else options.pad
+    return replace(
+        options,
+        lengths=lengths,
+        pad=own if pad is None else pad,
+        truncate=options.truncate or pad is None,
+        mask=chosen or options.mask,
     )
 
 
@@ -378,7 +445,7 @@ def _mask(
         )
     axis = type_.rank - len(rest) + axes[0]
     least, most = _bounds(graph, name, type_.shape[axis], options)
-    return Filled(name, type_, (), axis, least, most, follows=follows)
+    return Filled(name, type_, (), axis, least, most, (0.0,), follows=follows)
 
 
 def masks_of(graph: Graph, options: Options) -> dict[str, str]:
@@ -414,7 +481,7 @@ def _check_sizes(made: Plan) -> None:
 def _check_numbers(filled: Filled) -> None:
     """`ColumnError` for numbers that an input of integers cannot have."""
     dtype = filled.type.dtype
-    numbers: list[float] = [filled.pad] if filled.axis >= 0 else []
+    numbers = list(filled.pads)
     for feature in filled.features:
         if not isinstance(feature, Column):
             numbers.append(feature)
@@ -458,12 +525,24 @@ def _has(dtype: DType, value: float) -> bool:
 def _check_objects(made: Plan) -> None:
     if not any(filled.vectors for filled in made.inputs):
         raise ColumnError('per="object" needs a column with objects, an RVec')
+    for filled in made.inputs:
+        if not filled.type.rank or name_of(filled.type.shape[0]) != made.batch:
+            raise ColumnError(
+                f"input {filled.name!r} of model {made.graph.name!r} is {filled.type}, and has no "
+                "row for each object"
+            )
     for shown in made.shown:
         type_ = made.graph.types[shown.output]
         if not type_.rank or name_of(type_.shape[0]) != made.batch:
             raise ColumnError(f"output {shown.output!r} is {type_}, and has no row for each object")
-        elements = _elements(_rest(type_, made.graph))
-        if elements != 1 and shown.element < 0 and not shown.is_largest:
+
+
+def check_numbers(made: Plan) -> None:
+    """`ColumnError` for outputs with more than one number for each object, which no column has."""
+    for shown in made.shown:
+        elements = _elements(_rest(made.graph.types[shown.output], made.graph))
+        chosen = shown.element >= 0 or shown.is_largest
+        if made.per == "object" and elements != 1 and not chosen:
             raise ColumnError(
                 f"output {shown.output!r} has {elements} numbers for each object",
                 remedy=f"Choose one, '{shown.output}[0]', or 'argmax({shown.output})'",
@@ -515,7 +594,11 @@ _LARGEST = re.compile(r"argmax\((.+)\)")
 
 
 def shown_as(graph: Graph, column: str, output: str) -> Shown:
-    """What ``output`` means: a name, ``name[2]``, or ``argmax(name)``; "" for the only one."""
+    """What ``output`` means: a name, ``name[2]``, ``name[label]``, a label, or ``argmax(name)``.
+
+    "" is the only one.
+    """
+    output = label_of(graph, output)
     if not output and len(graph.outputs) == 1:
         return Shown(column, graph.outputs[0])
     if output in graph.outputs:
@@ -542,4 +625,7 @@ def shown_as(graph: Graph, column: str, output: str) -> Shown:
 
 def rows(made: Plan, shown: Shown) -> tuple[Dim, ...]:
     """The axes of an output behind that of the batch."""
-    return _rest(made.graph.types[shown.output], made.graph)
+    type_ = made.graph.types[shown.output]
+    if not made.batch and type_.rank and name_of(type_.shape[0]):
+        return type_.shape
+    return _rest(type_, made.graph)

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.errors import ColumnError, InputError, nearest
+from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.runtime.columns import (
     Column,
@@ -20,6 +20,8 @@ from sofie_rdf.runtime.columns import (
     Plan,
     Shown,
     by_input,
+    check_numbers,
+    completed,
     element_type,
     masks_of,
     plan,
@@ -45,6 +47,7 @@ def define(
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`."""
     options.check()
+    options = completed(compiled.graph, options, columns)
     _refuse_decided(compiled)
     shown = _shown(compiled.graph, column, output)
     for one in shown:
@@ -204,7 +207,9 @@ def _plan(
     order_by = options.order_by
     by_name = order_by if isinstance(order_by, Mapping) else {"": order_by} if order_by else {}
     orders = {name: frame.column(said) for name, said in by_name.items()}
-    return plan(graph, features, shown, options, orders, masks)
+    made = plan(graph, features, shown, options, orders, masks)
+    check_numbers(made)
+    return made
 
 
 def _feature(frame: _Frame, said: Any) -> Column | float:
@@ -217,7 +222,7 @@ def _feature(frame: _Frame, said: Any) -> Column | float:
 
 
 def make_functor(
-    compiled: Compiled, nslots: int, *, output: str = "", types: Sequence[str] = ()
+    compiled: Compiled, nslots: int, *, output: str = "", types: Sequence[str] = (), name: str = ""
 ) -> Any:
     """The C++ object for ``df.DefineSlot``; see `sofie_rdf.SofieFunctor`."""
     graph = compiled.graph
@@ -231,10 +236,10 @@ def make_functor(
     features: dict[str, list[Column | float]] = {}
     given = iter(types)
     taken = 0
-    for name in graph.inputs:
-        own = number_type(graph.types[name].dtype)
-        size = _per_event(graph, name)
-        features[name] = [
+    for port in graph.inputs:
+        own = number_type(graph.types[port].dtype)
+        size = _per_event(graph, port)
+        features[port] = [
             Column(f"c{taken + i}", f"c{taken + i}", next(given, "") if types else own)
             for i in range(size)
         ]
@@ -243,7 +248,28 @@ def make_functor(
         raise InputError(f"types= names {len(types)} column types; the model takes {taken}")
     made = plan(graph, features, shown, Options(per="event"), {}, {})
     text = FunctorText(made, Options(), compiled.session)
-    return _functor(_declared(compiled, text), compiled, text, nslots)
+    functor = _functor(_declared(compiled, text), compiled, text, nslots)
+    return _variable(name, functor) if name else functor
+
+
+def _variable(name: str, functor: Any) -> Any:
+    """A copy of the functor as a variable of C++, which strings and macros see."""
+    if identifier(name) != name:
+        raise InputError(f"{name!r} cannot be the name of a function: it is no C++ identifier")
+    if name in _variables:
+        raise InputError(f"there is a SofieFunctor of the name {name!r} already")
+    kind, root = type(functor).__cpp_name__, import_root()
+    address = root._cppyy.ll.addressof(functor)
+    try:
+        declare(f"{kind} {name} = *reinterpret_cast<const {kind} *>({address}ul);\n")
+    except JitError as error:
+        raise InputError(f"C++ has something else of the name {name!r}") from error
+    _variables.add(name)
+    return getattr(root, name)
+
+
+# The functors that C++ knows by name.
+_variables: set[str] = set()
 
 
 def _per_event(graph: Graph, name: str) -> int:

@@ -59,7 +59,7 @@ class FunctorText:
         if not isinstance(self.options.nan, str):
             found["nan"] = self.options.nan
         for i, filled in enumerate(self.plan.inputs):
-            found[f"pad{i}"] = filled.pad
+            found |= {f"pad{i}_{k}": pad for k, pad in enumerate(filled.pads)}
             for k, feature in enumerate(filled.features):
                 if not isinstance(feature, Column):
                     found[f"in{i}_{k}"] = feature
@@ -339,7 +339,7 @@ class FunctorText:
             else:
                 value = self._value(i, k)
                 yield f"      sofie::fill_number({to}, {behind}, {value}, count{i});"
-            pad = f"static_cast<{dtype.cxx}>({self._number(f'pad{i}')})"
+            pad = f"static_cast<{dtype.cxx}>({self._number(f'pad{i}_{k}')})"
             yield (
                 f"      sofie::fill_number({to} + count{i} * {behind}, {behind}, {pad}, "
                 f"length{i} - count{i});"

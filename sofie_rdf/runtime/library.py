@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 import shutil
@@ -38,15 +39,25 @@ _ENTRY = "sofie_rdf_entries"
 
 
 def chosen_compiler(wanted: str) -> str:
-    """The compiler that is asked for; without one, the one in SOFIE_RDF_COMPILER."""
+    """The compiler that is asked for; without one, the one in SOFIE_RDF_COMPILER.
+
+    Where nobody asks and ROOT is not installed, it is a compiler of the system.
+    """
     origin = "compiler=" if wanted else "SOFIE_RDF_COMPILER="
-    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or CLING
+    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or _usual()
     if wanted not in COMPILERS:
         raise JitError(
             f"{origin}{wanted!r} is no compiler that we know",
             remedy=f"Use one of {', '.join(COMPILERS)}",
         )
     return wanted
+
+
+def _usual() -> str:
+    """Cling, or the first compiler that is there where ROOT is not."""
+    if importlib.util.find_spec("ROOT") is not None:
+        return CLING
+    return next((name for name in _PROGRAMS if find_compiler(name)), CLING)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sofie_rdf.emit.code import Code
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import KEYS
 from sofie_rdf.runtime.trial import Infer, Trial, try_out
 
 __all__ = ["Program", "face_of"]
@@ -40,6 +41,7 @@ class Program:
 
 
 def face_of(graph: Graph) -> Graph:
-    """The inputs and outputs of a graph alone."""
+    """The inputs and outputs of a graph alone, with the names of what is in them."""
     types = {name: graph.types[name] for name in (*graph.inputs, *graph.outputs)}
-    return Graph(graph.name, graph.inputs, graph.outputs, (), types, {})
+    names = {key: graph.provenance[key] for key in KEYS if key in graph.provenance}
+    return Graph(graph.name, graph.inputs, graph.outputs, (), types, {}, names)

@@ -102,7 +102,7 @@ def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
     inputs, outputs = (tuple(p[0] for p in held[kind]) for kind in ("inputs", "outputs"))
     kept = {"kept": lambda: _trials(key, inputs, outputs, trials), "none": lambda: iter(())}
     program = Program(
-        Graph(held["name"], inputs, outputs, (), types, {}),
+        Graph(held["name"], inputs, outputs, (), types, {}, held["names"]),
         tuple(held["owned"]),
         Code(**held["code"]),
         held["whole"],
@@ -127,6 +127,7 @@ def keep(key: str, program: Program, extras: Mapping[str, str]) -> None:
         "name": face.name,
         "inputs": _described(face, face.inputs),
         "outputs": _described(face, face.outputs),
+        "names": dict(face.provenance),
         "owned": program.owned,
         "code": vars(program.code),
         "whole": program.whole,

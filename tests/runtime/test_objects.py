@@ -314,6 +314,14 @@ def test_what_no_set_can_be(events: tuple[str, Any]) -> None:
     assert "axes of varying size (Q)" in refused(two, {"x": ["pt", "eta"]}, output="of_x")
     assert "are for models per set" in refused(linear(), ["pt", "eta", "phi"], pad=0)
     assert 'per="object" needs' in refused(linear(), ["met", "met", "met"], per="object")
+    # The first axis is that of the objects: an element is of no object in particular.
+    cloud = same({"x": ["N", 2]})
+    chosen = {"output": "of_x[1]", "per": "set"}
+    assert "none of number 1" in refused(cloud, {"x": ["pt", "eta"]}, **chosen)
+    # Memory behind an input that has one row would be written.
+    row = same({"x": ["N", 2], "z": [1, 1]})
+    columns = {"x": ["pt", "eta"], "z": ["pt"]}
+    assert "no row for each object" in refused(row, columns, output="of_x", per="object")
 
 
 def test_masks_and_orders_are_of_the_same_objects(events: tuple[str, Any]) -> None:

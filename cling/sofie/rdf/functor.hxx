@@ -89,6 +89,10 @@ public:
 };
 
 /// df.DefineSlot("y", SofieFunctor<N, TMVA_SOFIE_model::Session>(nslots, "model.dat"), {N columns})
+/// or, of a variable `f` that the interpreter has been told of, df.Define("y", "f(rdfslot_, column, ...)"):
+/// gInterpreter->Declare("SofieFunctor<N, TMVA_SOFIE_model::Session> f(nslots, \"model.dat\");")
+/// (A global of a macro is one as well, but not of a compiled macro, whose globals are made before
+/// the interpreter knows its headers.)
 template <std::size_t N, class Session>
 using SofieFunctor = SofieFunctorOf<Session, std::make_index_sequence<N>>;
 

@@ -1,0 +1,54 @@
+"""``df.DefineModel``, a method of every RDataFrame: ``import sofie_rdf.pythonization``, no more.
+
+    import sofie_rdf.pythonization
+
+    df = ROOT.RDataFrame("sig_tree", file).DefineModel("dnn", model, ["m_jj", "m_jjj", ...])
+    df = df.Filter("dnn > 0.5").DefineModel({"p_b": "softmax[label_b]"}, tagger)
+
+It is `sofie_rdf.define` with the data frame in front, for all nodes of a graph (also those that
+were there before the import) and for distributed ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from sofie_rdf.errors import InputError
+from sofie_rdf.model import Model, define
+from sofie_rdf.runtime.columns import Columns
+from sofie_rdf.runtime.interpreter import import_root
+
+__all__ = ["DefineModel"]
+
+
+def DefineModel(
+    df: Any,
+    column: str | Mapping[str, str],
+    model: Model,
+    columns: Columns = None,
+    **options: Any,
+) -> Any:
+    """The data frame with the model's score as a new column; see `sofie_rdf.define`."""
+    if not isinstance(model, Model):
+        raise InputError(
+            f"DefineModel takes a model of sofie_rdf, not {type(model).__name__}",
+            remedy="df.DefineModel('dnn', sofie_rdf.load(file), columns)",
+        )
+    return define(df, column, model, columns, **options)
+
+
+def _nodes() -> Iterator[Any]:
+    """The classes of data frames."""
+    # All nodes derive from it, whatever template they are of.
+    yield import_root().RDF.RInterfaceBase
+    try:
+        yield import_module("ROOT._distrdf.Proxy").NodeProxy
+        yield import_module("ROOT._distrdf.DataFrame").RDataFrame
+    except (ImportError, AttributeError):
+        return  # This ROOT has no distributed ones.
+
+
+for _class in _nodes():
+    _class.DefineModel = DefineModel
