@@ -19,7 +19,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.runtime import records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
-from sofie_rdf.runtime.program import face_of
+from sofie_rdf.runtime.program import Program, face_of
 from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
+    from sofie_rdf.runtime.shipped import Parcel
     from sofie_rdf.runtime.trial import Trial
 
 __all__ = [
@@ -141,13 +142,28 @@ class Model:
                 return compile_program(record.program, self.compiler)
             except DamagedWeights:
                 records.forget(self._file.key)
-        from sofie_rdf.runtime.prepare import program_of
-
-        # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
-        program = program_of(self.__dict__.get("optimized") or _optimized(self.graph))
+        program = self._made()
         compiled = compile_program(program, self.compiler)
         records.keep(self._file.key, program, self._file.extras)
         return compiled
+
+    def _made(self) -> Program:
+        """The program of the graph."""
+        from sofie_rdf.runtime.prepare import program_of
+
+        # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
+        return program_of(self.__dict__.get("optimized") or _optimized(self.graph))
+
+    @cached_property
+    def parcel(self) -> Parcel:
+        """What the workers of a distributed data frame need of the model."""
+        from sofie_rdf.runtime.shipped import parcel_of
+        from sofie_rdf.runtime.trial import try_out
+
+        record = self._file.record
+        program = record.program if record else self._made()
+        trial = try_out(self.name, self.compiled.infer, program.trials())
+        return parcel_of(program, trial)
 
     def __call__(self, *arrays: Any, **named: Any) -> Array | dict[str, Array]:
         """The outputs for these inputs, computed by the compiled Session.
@@ -621,7 +637,10 @@ def define(
     options = dataframe.Options(
         per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
     )
-    return dataframe.define(df, column, model.compiled, columns, output=output, options=options)
+    parcel = partial(getattr, model, "parcel")
+    return dataframe.define(
+        df, column, model.compiled, columns, parcel=parcel, output=output, options=options
+    )
 
 
 def SofieFunctor(model: Model, nslots: int, *, output: str = "", types: Sequence[str] = ()) -> Any:

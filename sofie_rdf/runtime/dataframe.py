@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.runtime import cluster
 from sofie_rdf.runtime.columns import (
     Column,
     Columns,
@@ -26,6 +27,7 @@ from sofie_rdf.runtime.columns import (
 from sofie_rdf.runtime.functors import FunctorText, column_type
 from sofie_rdf.runtime.interpreter import declare, import_root
 from sofie_rdf.runtime.session import Compiled
+from sofie_rdf.runtime.shipped import Parcel
 
 __all__ = ["Columns", "Options", "define", "make_functor"]
 
@@ -36,10 +38,14 @@ def define(
     compiled: Compiled,
     columns: Columns,
     *,
+    parcel: Callable[[], Parcel],
     output: str = "",
     options: Options = Options(),  # noqa: B008
 ) -> Any:
-    """The data frame with outputs of the model as new columns; see `sofie_rdf.define`."""
+    """The data frame with outputs of the model as new columns; see `sofie_rdf.define`.
+
+    ``parcel`` makes what the workers of a distributed data frame need.
+    """
     options.check()
     _refuse_decided(compiled)
     shown = _shown(compiled.graph, column, output)
@@ -48,9 +54,12 @@ def define(
     frame = _Frame(df)
     made = _plan(frame, compiled.graph, columns, shown, options)
     text = FunctorText(made, options, compiled.session)
-    df = frame.df
     if options.where:
-        df = df.Define(f"rdf_sofie_where_{shown[0].column}_", f"static_cast<bool>({options.where})")
+        where = f"static_cast<bool>({options.where})"
+        frame.define(f"rdf_sofie_where_{shown[0].column}_", where)
+    df = frame.df
+    if cluster.is_distributed(df):
+        return cluster.define(df, parcel(), text)
     scope = _declared(compiled, text)
     functor = scope.make(compiled.table, compiled.weights, int(df.GetNSlots()))
     if len(shown) == 1:
@@ -85,7 +94,7 @@ def _free(df: Any, column: str) -> None:
     """Nothing, if there can be a new column of this name."""
     if identifier(column) != column:
         raise ColumnError(f"{column!r} cannot be the name of a column: it is no C++ identifier")
-    if df.HasColumn(column):
+    if cluster.local(df).HasColumn(column):
         raise ColumnError(f"the data frame has a column {column!r} already")
 
 
@@ -109,14 +118,14 @@ class _Frame:
 
     def _found(self, said: str) -> Column:
         name = said
-        if not self.df.HasColumn(said):
+        if not self._local.HasColumn(said):
             if re.fullmatch(r"[\w.]*", said):
                 self._unknown(said)
             # Names of this kind are ROOT's own: nobody sees them, and Snapshot leaves them out.
             name = f"rdf_sofie_{hashlib.sha256(said.encode()).hexdigest()[:12]}_"
-            if not self.df.HasColumn(name):
+            if not self._local.HasColumn(name):
                 self._define(name, said)
-        type_ = str(self.df.GetColumnType(name))
+        type_ = str(self._local.GetColumnType(name))
         if not (scalar_type(type_) or element_type(type_)):
             raise ColumnError(
                 f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
@@ -124,15 +133,26 @@ class _Frame:
             )
         return Column(name, said, type_)
 
+    @property
+    def _local(self) -> Any:
+        return cluster.local(self.df)
+
+    def define(self, name: str, expression: str) -> None:
+        """Add a column; what ROOT says of the expression is raised as it is."""
+        if cluster.is_distributed(self.df):
+            # An operation that fails would stay in its graph, and end each later event loop.
+            self._local.Define(name, expression)
+        self.df = self.df.Define(name, expression)
+
     def _define(self, name: str, expression: str) -> None:
         try:
-            self.df = self.df.Define(name, expression)
+            self.define(name, expression)
         except Exception as error:
             reason = str(error).strip().splitlines()[-1]
             raise ColumnError(f"{expression!r} is no column and no expression: {reason}") from None
 
     def _unknown(self, said: str) -> None:
-        known = [str(c) for c in self.df.GetColumnNames()]
+        known = [str(c) for c in self._local.GetColumnNames()]
         listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
         raise ColumnError(
             f"the data frame has no column {said!r}",

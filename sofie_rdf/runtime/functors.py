@@ -104,8 +104,7 @@ class FunctorText:
         types = ", ".join(t for t, _ in self.parameters)
         return "\n".join(
             [
-                *self._work(),
-                *self._score(),
+                *self.structs(),
                 f"using Functor = sofie::SlotFunctor<Work, Score, {types}>;",
                 *self._getters(),
                 "SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table,",
@@ -117,12 +116,17 @@ class FunctorText:
             ]
         )
 
+    def structs(self) -> Iterator[str]:
+        """Work and Score alone, which need a class Session before them."""
+        yield from self._work()
+        yield from self._score()
+
     def _work(self) -> Iterator[str]:
         yield "struct Work {"
         yield "   Session session;"
         for name, dtype, elements in self._memory():
             if not self._is_small(elements):
-                yield f"   std::vector<{self._stored(dtype)}> {name};"
+                yield f"   std::vector<{self.stored(dtype)}> {name};"
         for i, filled in enumerate(self.plan.inputs):
             if filled.order_by:
                 yield f"   std::vector<std::size_t> order{i};"
@@ -137,7 +141,8 @@ class FunctorText:
             yield f"out{i}", type_.dtype, type_.size
 
     @staticmethod
-    def _stored(dtype: DType) -> str:
+    def stored(dtype: DType) -> str:
+        """The elements of a std::vector of this type."""
         # There is no array of bool in a std::vector<bool>.
         return "std::uint8_t" if dtype is DType.BOOL else dtype.cxx
 
