@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -301,3 +303,24 @@ def test_workers_with_threads_are_refused(lin: sofie.Model) -> None:
         df = ROOT.RDataFrame(4, executor=client).Define("x", "1.0f")
         with pytest.raises(sofie.InputError, match=r"has 2 threads.*threads_per_worker=1"):
             sofie.define(df, "y", lin, ["x", "x", "x"])
+
+
+# Spark --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+def test_spark_gives_the_same(
+    files: list[str], lin: sofie.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyspark = pytest.importorskip("pyspark", reason="500 MB, which the tests do not install")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    settings = pyspark.SparkConf().setMaster("local[2]").set("spark.ui.enabled", "false")
+    context = pyspark.SparkContext(conf=settings)
+    try:
+        frames = [ROOT.RDataFrame("Events", files, executor=context, npartitions=2)]
+        frames.append(ROOT.RDataFrame("Events", files))
+        frames = [sofie.define(df, "y", lin, ["met", "met * 2", 1]) for df in frames]
+        found, wanted = (df.AsNumpy(["y"])["y"] for df in frames)
+    finally:
+        context.stop()
+    np.testing.assert_array_equal(found, wanted)
