@@ -22,7 +22,7 @@ from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
 from sofie_rdf.runtime.columns import Options
 from sofie_rdf.runtime.jagged import is_jagged
-from sofie_rdf.runtime.program import face_of
+from sofie_rdf.runtime.program import Program, face_of
 from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sofie_rdf.ir.record import StoredModel
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.runtime.dataframe import Columns
+    from sofie_rdf.runtime.shipped import Parcel
     from sofie_rdf.runtime.trial import Trial
 
 __all__ = [
@@ -155,13 +156,28 @@ class Model:
                 return compile_program(record.program, self.compiler)
             except DamagedWeights:
                 records.forget(self._file.key)
-        from sofie_rdf.runtime.prepare import program_of
-
-        # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
-        program = program_of(self.__dict__.get("optimized") or _optimized(self.graph))
+        program = self._made()
         compiled = compile_program(program, self.compiler)
         records.keep(self._file.key, program, self._file.extras)
         return compiled
+
+    def _made(self) -> Program:
+        """The program of the graph."""
+        from sofie_rdf.runtime.prepare import program_of
+
+        # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
+        return program_of(self.__dict__.get("optimized") or _optimized(self.graph))
+
+    @cached_property
+    def parcel(self) -> Parcel:
+        """What the workers of a distributed data frame need of the model."""
+        from sofie_rdf.runtime.shipped import parcel_of
+        from sofie_rdf.runtime.trial import try_out
+
+        record = self._file.record
+        program = record.program if record else self._made()
+        trial = try_out(self.name, self.compiled.infer, program.trials())
+        return parcel_of(program, trial)
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The outputs for these inputs, computed by the compiled Session.
@@ -712,7 +728,14 @@ def define(
         per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
     )
     return dataframe.define(
-        df, column, model.compiled, columns, output=output, options=options, redefine=redefine
+        df,
+        column,
+        model.compiled,
+        columns,
+        parcel=partial(getattr, model, "parcel"),
+        output=output,
+        options=options,
+        redefine=redefine,
     )
 
 

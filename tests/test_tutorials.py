@@ -65,7 +65,7 @@ def expected_means(scores: dict[str, np.ndarray]) -> object:
 def test_tutorials_are_short_and_begin_with_prose(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) < 60
-    assert lines[0].startswith(('"""', "///"))
+    assert lines[0].startswith(('"""', "///", "# "))
     assert len(lines[0].split()) > 3
 
 
@@ -328,6 +328,40 @@ def test_the_demo_without_events(tmp_path: Path) -> None:
     assert "/nowhere/Higgs.root is absent" in done.stderr
     assert "--data" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Clusters -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_13_dask(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="pip install 'dask[distributed]'")
+    output = run([sys.executable, str(TUTORIALS / "13_dask.py"), "0.01"], tmp_path)
+    assert means(output) == expected_means(scores)
+    assert output.count("the same as here: True") == 2
+    assert len(re.findall(r"[12] processes: 0.01 million events in \S+ s", output)) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_14_batch(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
+    output = run([sys.executable, str(TUTORIALS / "14_batch.py")], tmp_path)
+    wanted = np.mean(scores["sig_tree"], dtype=np.float64)
+    assert means(output) == {"sig_tree": pytest.approx(float(wanted), abs=2e-6)}
+    assert ", 10000 events" in output
+    assert "2 jobs give what one loop gives: True" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_14_batch_submits_what_the_script_takes() -> None:
+    """The file for HTCondor gives each job the arguments of `run`, in its order."""
+    text = (TUTORIALS / "14_batch.sub").read_text()
+    given = re.search(r"^arguments += (.*)", text, re.MULTILINE)
+    assert given
+    assert given[1].split()[0] == "14_batch.py"
+    usage = re.search(r"python (14_batch.py .*)", (TUTORIALS / "14_batch.py").read_text())
+    assert usage
+    assert usage[1].replace(" 3 ", " $(Process) ").replace("_3.", "_$(Process).") == given[1]
 
 
 # .root files --------------------------------------------------------------------------------------

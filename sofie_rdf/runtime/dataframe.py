@@ -13,6 +13,7 @@ from typing import Any
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.runtime import cluster
 from sofie_rdf.runtime.columns import (
     Column,
     Columns,
@@ -31,6 +32,7 @@ from sofie_rdf.runtime.columns import (
 from sofie_rdf.runtime.functors import FunctorText, number_type
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.session import Compiled
+from sofie_rdf.runtime.shipped import Parcel
 
 __all__ = ["Columns", "Options", "define", "make_functor"]
 
@@ -41,11 +43,15 @@ def define(
     compiled: Compiled,
     columns: Columns,
     *,
+    parcel: Callable[[], Parcel],
     output: str = "",
     options: Options = Options(),  # noqa: B008
     redefine: bool = False,
 ) -> Any:
-    """The data frame with outputs of the model as new columns; see `sofie_rdf.define`."""
+    """The data frame with outputs of the model as new columns; see `sofie_rdf.define`.
+
+    ``parcel`` makes what the workers of a distributed data frame need.
+    """
     options.check()
     options = completed(compiled.graph, options, columns)
     _refuse_decided(compiled)
@@ -57,6 +63,8 @@ def define(
     where = frame.hidden(options.where, "bool") if options.where else ""
     text = FunctorText(made, options, compiled.session, where)
     df = frame.df
+    if cluster.is_distributed(df):
+        return cluster.define(df, parcel(), text, frame.free_name(), redefine=redefine)
     scope = _declared(compiled, text)
     functor = _functor(scope, compiled, text, int(df.GetNSlots()))
     way = "Redefine" if redefine else "Define"
@@ -101,7 +109,7 @@ def _free(df: Any, column: str) -> None:
     """Nothing, if there can be a new column of this name."""
     if identifier(column) != column:
         raise ColumnError(f"{column!r} cannot be the name of a column: it is no C++ identifier")
-    if df.HasColumn(column):
+    if cluster.local(df).HasColumn(column):
         raise ColumnError(
             f"the data frame has a column {column!r} already",
             remedy="redefine=True puts the model's output in its place",
@@ -110,9 +118,10 @@ def _free(df: Any, column: str) -> None:
 
 def _there(df: Any, column: str, said: str = "") -> None:
     """Nothing, if there is a column of this name; ``said`` is where it was named."""
-    if df.HasColumn(column):
+    local = cluster.local(df)
+    if local.HasColumn(column):
         return
-    known = [str(c) for c in df.GetColumnNames()]
+    known = [str(c) for c in local.GetColumnNames()]
     listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     raise ColumnError(
         f"the data frame has no column {column!r}" + (f", in {said!r}" if said else ""),
@@ -150,11 +159,11 @@ class _Frame:
 
     def _found(self, said: str) -> Column:
         name = said
-        if not self.df.HasColumn(said):
+        if not self._local.HasColumn(said):
             if re.fullmatch(r"[\w.]*", said):
                 _there(self.df, said)
             name = self.hidden(said)
-        type_ = str(self.df.GetColumnType(name))
+        type_ = str(self._local.GetColumnType(name))
         if not (scalar_type(type_) or element_type(type_)):
             raise ColumnError(
                 f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
@@ -166,7 +175,7 @@ class _Frame:
         """The name of a new hidden column; `ColumnError` with what the compiler says."""
         name = self.free_name()
         text = f"static_cast<{as_type}>({expression})" if as_type else expression
-        (made, error), message = quietly(lambda: _attempt(lambda: self.df.Define(name, text)))
+        (made, error), message = quietly(lambda: _attempt(lambda: self._defined(name, text)))
         if error is None:
             self.df = made
             return name
@@ -181,7 +190,17 @@ class _Frame:
         """A name of the kind that is ROOT's own: nobody sees it, and Snapshot leaves it out."""
         owner = re.sub(r"\W", "_", self._owner)
         names = (f"rdf_sofie_{owner}_{n}_" for n in count())
-        return next(name for name in names if not self.df.HasColumn(name))
+        return next(name for name in names if not self._local.HasColumn(name))
+
+    @property
+    def _local(self) -> Any:
+        return cluster.local(self.df)
+
+    def _defined(self, name: str, expression: str) -> Any:
+        if cluster.is_distributed(self.df):
+            # An operation that fails would stay in its graph, and end each later event loop.
+            self._local.Define(name, expression)
+        return self.df.Define(name, expression)
 
 
 def _way_out(type_: str) -> str:

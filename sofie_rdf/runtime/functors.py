@@ -140,8 +140,7 @@ class FunctorText:
         types = ", ".join(["Work", "Score", *(t for t, _ in self.parameters)])
         return "\n".join(
             [
-                *self._work(),
-                *self._score(),
+                *self.structs(),
                 f"using Functor = sofie::SlotFunctor<{types}>;",
                 *self._getters(),
                 "SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table,",
@@ -155,13 +154,18 @@ class FunctorText:
             ]
         )
 
+    def structs(self) -> Iterator[str]:
+        """Work and Score alone, which need a class Session before them."""
+        yield from self._work()
+        yield from self._score()
+
     def _work(self) -> Iterator[str]:
         yield "struct Work {"
         yield "   Session session;"
         yield "   sofie::Told told;"
         for name, dtype, elements in self._memory():
             if not self._is_small(elements):
-                yield f"   std::vector<{self._stored(dtype)}> {name};"
+                yield f"   std::vector<{self.stored(dtype)}> {name};"
         for i, filled in enumerate(self.plan.inputs):
             if filled.order_by:
                 yield f"   std::vector<std::size_t> order{i};"
@@ -176,7 +180,8 @@ class FunctorText:
             yield f"out{i}", type_.dtype, type_.size
 
     @staticmethod
-    def _stored(dtype: DType) -> str:
+    def stored(dtype: DType) -> str:
+        """The elements of a std::vector of this type."""
         # There is no array of bool in a std::vector<bool>.
         return "std::uint8_t" if dtype is DType.BOOL else dtype.cxx
 

@@ -11,7 +11,10 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import KEYS
 from sofie_rdf.runtime.trial import Infer, Trial, try_out
 
-__all__ = ["Program", "face_of"]
+__all__ = ["LINKED", "Program", "face_of", "linking_text"]
+
+# What the emitted `linked()` returns when it has been linked; else Cling returns something.
+LINKED = 50310
 
 
 @dataclass
@@ -45,3 +48,13 @@ def face_of(graph: Graph) -> Graph:
     types = {name: graph.types[name] for name in (*graph.inputs, *graph.outputs)}
     names = {key: graph.provenance[key] for key in KEYS if key in graph.provenance}
     return Graph(graph.name, graph.inputs, graph.outputs, (), types, {}, names)
+
+
+def linking_text(namespace: str) -> str:
+    """C++ behind the emitted code: whether it has been linked, and where its entry points are."""
+    return (
+        f"namespace {namespace} {{\n"
+        f"int linked() {{ return {LINKED}; }}\n"
+        "std::uintptr_t table() { return reinterpret_cast<std::uintptr_t>(entries()); }\n"
+        "}\n"
+    )

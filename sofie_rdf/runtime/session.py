@@ -17,7 +17,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler
-from sofie_rdf.runtime.program import Program
+from sofie_rdf.runtime.program import LINKED, Program, linking_text
 
 __all__ = ["Compiled", "DamagedWeights", "compile_graph", "compile_program", "pointers"]
 
@@ -197,12 +197,7 @@ def _in_cling(program: Program) -> Compiled:
     program.find_headers()
     namespace = program.code.namespace
     declare(_with_macros(["#undef SOFIE_LINKED", "#define SOFIE_ENTRIES"], program.code.header))
-    declare(
-        f"namespace {namespace} {{\n"
-        f"int linked() {{ return {_LINKED}; }}\n"
-        "std::uintptr_t table() { return reinterpret_cast<std::uintptr_t>(entries()); }\n"
-        "}\n"
-    )
+    declare(linking_text(namespace))
     compiled = _compiled(program, CLING, _linked(namespace))
     program.try_out(compiled.infer)
     return compiled
@@ -231,15 +226,11 @@ def _with_macros(lines: Sequence[str], text: str) -> str:
     return "\n".join([*before, *lines, text, *after, ""])
 
 
-# What the emitted `linked()` returns when it has been linked; else Cling returns something.
-_LINKED = 50310
-
-
 def _linked(namespace: str) -> int:
     """The address of the entry points; `JitError` where what they call is not there."""
     scope = getattr(import_root(), namespace)
     answer, message = quietly(lambda: scope.linked())
-    if answer != _LINKED:
+    if answer != LINKED:
         raise JitError(
             f"ROOT's interpreter could not link the emitted code:\n{message.strip()}",
             remedy="A library that your own operator needs is not loaded, or this is a bug",
