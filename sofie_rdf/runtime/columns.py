@@ -34,7 +34,7 @@ __all__ = [
     "by_input",
     "check_numbers",
     "completed",
-    "element_type",
+    "is_vector_type",
     "masks_of",
     "plan",
     "rows",
@@ -174,11 +174,10 @@ def scalar_type(kind: str) -> bool:
     return kind in _SCALARS
 
 
-def element_type(kind: str) -> str:
-    """The type of the elements of a vector; "" for what is no vector of numbers."""
+def is_vector_type(kind: str) -> bool:
+    """Whether it is a vector of numbers."""
     match = _VECTOR.fullmatch(kind)
-    inner = match[1] or match[2] if match else ""
-    return inner if inner in _SCALARS else ""
+    return match is not None and (match[1] or match[2]) in _SCALARS
 
 
 # Inputs -------------------------------------------------------------------------------------------
@@ -606,8 +605,6 @@ def shown_as(graph: Graph, column: str, output: str) -> Shown:
     element, largest = _ELEMENT.fullmatch(output), _LARGEST.fullmatch(output)
     found = element or largest
     name = found[1] if found else output
-    if found and name not in graph.outputs and len(graph.outputs) == 1 and name == "output":
-        name = graph.outputs[0]
     if name not in graph.outputs:
         listed = ", ".join(map(repr, graph.outputs))
         raise InputError(

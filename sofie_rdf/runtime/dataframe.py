@@ -23,7 +23,7 @@ from sofie_rdf.runtime.columns import (
     by_input,
     check_numbers,
     completed,
-    element_type,
+    is_vector_type,
     masks_of,
     plan,
     scalar_type,
@@ -164,7 +164,7 @@ class _Frame:
                 _there(self.df, said)
             name = self.hidden(said)
         type_ = str(self._local.GetColumnType(name))
-        if not (scalar_type(type_) or element_type(type_)):
+        if not (scalar_type(type_) or is_vector_type(type_)):
             raise ColumnError(
                 f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
                 remedy=f"An expression can make one of it, such as '{said}{_way_out(type_)}'",

@@ -103,7 +103,7 @@ class FunctorText:
         return found
 
     def _c(self, column: Column) -> str:
-        return f"c{self.columns.index(next(c for c in self.columns if c.name == column.name))}"
+        return f"c{[c.name for c in self.columns].index(column.name)}"
 
     # Sizes ---------------------------------------------------------------------------------------
 
@@ -187,10 +187,10 @@ class FunctorText:
 
     def _score(self) -> Iterator[str]:
         parameters = ", ".join(
-            f"{t} {n}" if t[-1] != "&" else f"{t}{n}" for t, n in self.parameters
+            ["Work &work", *(f"{kind} {name}" for kind, name in self.parameters)]
         )
         yield "struct Score {"
-        yield f"   static auto run(Work &work{', ' if parameters else ''}{parameters})"
+        yield f"   static auto run({parameters})"
         yield "   {"
         if self.where:
             yield "      if (!where)"
@@ -251,7 +251,7 @@ class FunctorText:
         for column in dict.fromkeys(filled.vectors):
             yield from self._same_length(column, first)
         shared = self._shares(i, filled)
-        if shared is not None and shared != i:
+        if shared != i:
             other = self.plan.inputs[shared].vectors[0]
             yield from self._same_length(first, other)
         most = "static_cast<std::size_t>(-1)" if filled.most < 0 else str(filled.most)
@@ -271,8 +271,8 @@ class FunctorText:
             order = f"work.order{i}.data()"
         yield f"      const sofie::Objects objects{i}{{count{i}, {order}}};"
 
-    def _shares(self, i: int, filled: Filled) -> int | None:
-        """The first input whose number of objects has the same name."""
+    def _shares(self, i: int, filled: Filled) -> int:
+        """The first input whose number of objects has the same name; the input itself at last."""
         name = name_of(filled.type.shape[filled.axis])
         same = (
             k
@@ -286,10 +286,9 @@ class FunctorText:
 
     def _count_of_mask(self, i: int, filled: Filled) -> Iterator[str]:
         other = next(k for k, f in enumerate(self.plan.inputs) if f.name == filled.follows)
-        dim = filled.type.shape[filled.axis]
-        most = "count" if filled.most < 0 else str(filled.most)
+        is_open = not isinstance(filled.type.shape[filled.axis], int)
+        length = f"length{other}" if is_open else str(filled.most)
         yield f"      const std::size_t count{i} = count{other};"
-        length = f"length{other}" if not isinstance(dim, int) else most
         yield f"      const std::size_t length{i} = {length};"
 
     def _nan(self, column: Column) -> str:

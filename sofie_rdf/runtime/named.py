@@ -108,8 +108,6 @@ def label_of(graph: Graph, said: str) -> str:
         return f"{having[0]}[{labels[having[0]].index(said)}]"
     element = _ELEMENT.fullmatch(said)
     name = element[1] if element else ""
-    if name == "output" and name not in graph.outputs and len(graph.outputs) == 1:
-        name = graph.outputs[0]
     if element is None or element[2].isdecimal() or name not in labels:
         return said
     if element[2] not in labels[name]:
