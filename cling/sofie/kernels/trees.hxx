@@ -13,8 +13,7 @@
 #ifndef SOFIE_KERNELS_TREES_HXX
 #define SOFIE_KERNELS_TREES_HXX
 
-#include "sofie/simd.hxx"
-#include "sofie/weights.hxx"
+#include "sofie/kernels/tree_ranks.hxx"
 
 // g++ warns that packs wider than its target's registers are passed in another way than with wider
 // registers. Nothing here is passed: all functions are inlined.
@@ -271,8 +270,71 @@ class Forest {
                                                                              : T(0);
    }
 
-   int crown_depth(const Below &tree) const { return smaller_of(tree.crown, crown_levels<T>); }
-   bool is_walked(const Below &tree) const { return tree.equality || tree.levels > crown_levels<T>; }
+   int crown_depth(const Below &tree) const { return larger_of(smaller_of(tree.crown, most_), least_); }
+   bool is_walked(const Below &tree) const { return tree.equality || tree.levels > most_; }
+
+   /// Trees in the order of their targets.
+   static Buffer<Int> by_target(const Arrays &a, const Buffer<Below> &below)
+   {
+      Buffer<Int> starts(a.outputs + 1), order(a.trees);
+      for (Size t = 0; t < a.trees; ++t)
+         ++starts.data()[target_of(below.data()[a.roots[t]]) + 1];
+      for (Size k = 0; k < a.outputs; ++k)
+         starts.data()[k + 1] += starts.data()[k];
+      for (Size t = 0; t < a.trees; ++t)
+         order.data()[starts.data()[target_of(below.data()[a.roots[t]])]++] = static_cast<Int>(t);
+      return order;
+   }
+   static Int target_of(const Below &tree) { return tree.target < 0 ? 0 : tree.target; }
+
+   /// The crowns of all trees, between `least` and `most` levels deep; those of one kind follow each other.
+   void grow(const Arrays &a, const Buffer<Below> &below, Int least, Int most)
+   {
+      least_ = least;
+      most_ = most;
+      Size inner = 0, outer = 0;
+      for (Size t = 0; t < trees; ++t) {
+         const int depth = crown_depth(below.data()[a.roots[t]]);
+         inner += (Size(1) << depth) - 1;
+         outer += Size(1) << depth;
+      }
+      crowns_ = Buffer<CrownNode<T>>(inner);
+      outlets_ = Buffer<Outlet<T>>(outer);
+      targets_ = Buffer<Int>(trees);
+      const Buffer<Int> order = by_target(a, below);
+      Layout layout(a);
+      Size node = 0, outlet = 0, number = 0;
+      for (int kind = 0; kind < kinds; ++kind) {
+         counts[kind] = 0;
+         for (Size i = 0; i < trees; ++i) {
+            const Int root = a.roots[order.data()[i]];
+            const Below &tree = below.data()[root];
+            if (crown_depth(tree) != depth_of(kind) || is_walked(tree) != walks(kind))
+               continue;
+            grow_crown(a, root, depth_of(kind), !walks(kind) && !lists, layout, node, outlet);
+            targets_.data()[number++] = target_of(tree);
+            ++counts[kind];
+         }
+      }
+      keep_walks(a, layout);
+   }
+
+#ifdef SOFIE_TREE_RANKS
+   /// The crowns in bytes, in place of the others, where that is better.
+   void rank()
+   {
+      Buffer<RankedTree> ranked(trees);
+      Size node = 0, outlet = 0, number = 0;
+      for (int kind = 0; kind < kinds; ++kind)
+         for (Size i = 0; i < counts[kind]; ++i) {
+            ranked.data()[number] = {node, outlet, depth_of(kind), targets_.data()[number], 0, walks(kind)};
+            ++number;
+            node += (Size(1) << depth_of(kind)) - 1;
+            outlet += Size(1) << depth_of(kind);
+         }
+      ranks_.build(ranked, crowns_.data(), node, outlets_.data(), sources_);
+   }
+#endif
 
    void build(const Arrays &a)
    {
@@ -281,33 +343,22 @@ class Forest {
       const Buffer<Below> below = examined(a);
       choose_columns(a);
       lists = How == Aggregate::Min || How == Aggregate::Max;
-      Size inner = 0, outer = 0;
       for (Size t = 0; t < trees; ++t) {
          const Below &tree = below.data()[a.roots[t]];
          lists = lists || tree.target == -2;
-         inner += (Size(1) << crown_depth(tree)) - 1;
-         outer += Size(1) << crown_depth(tree);
          equalities = equalities || tree.equality;
       }
-      crowns_ = Buffer<CrownNode<T>>(inner);
-      outlets_ = Buffer<Outlet<T>>(outer);
-      targets_ = Buffer<Int>(trees);
-      Layout layout(a);
-      Size node = 0, outlet = 0, number = 0;
-      // Trees of one kind follow each other.
-      for (int kind = 0; kind < kinds; ++kind)
-         for (Size t = 0; t < trees; ++t) {
-            const Below &tree = below.data()[a.roots[t]];
-            if (crown_depth(tree) != depth_of(kind) || is_walked(tree) != walks(kind))
-               continue;
-            grow_crown(a, a.roots[t], depth_of(kind), !walks(kind) && !lists, layout, node, outlet);
-            targets_.data()[number++] = tree.target < 0 ? 0 : tree.target;
-            ++counts[kind];
-         }
-      keep_walks(a, layout);
       base_ = Buffer<double>(a.outputs);
       for (Size i = 0; i < a.outputs; ++i)
          base_.data()[i] = static_cast<double>(a.base[i]);
+#ifdef SOFIE_TREE_RANKS
+      grow(a, below, least_ranked_depth, most_ranked_depth);
+      rank();
+      if (ranks_.way != RankWay::None)
+         crowns_ = Buffer<CrownNode<T>>(0), outlets_ = Buffer<Outlet<T>>(0), targets_ = Buffer<Int>(0);
+      else
+#endif
+         grow(a, below, 0, crown_levels<T>);
       numbers_ = Buffer<Int>(0);
    }
 
@@ -340,10 +391,14 @@ class Forest {
    Buffer<Int> sources_, numbers_, targets_, first_, last_, entry_targets_;
    Buffer<L> entry_weights_;
    Buffer<double> base_;
+   Int least_ = 0, most_ = 0;
+#ifdef SOFIE_TREE_RANKS
+   RankedCrowns<T, Outlet<T>> ranks_;
+#endif
 
 public:
    /// Trees of one kind have crowns of one depth, and are walked on below them or not.
-   static constexpr int kinds = 2 * (crown_levels<T> + 1);
+   static constexpr int kinds = 2 * (6 + 1);
    static constexpr int depth_of(int kind) { return kind / 2; }
    static constexpr bool walks(int kind) { return kind % 2 == 1; }
 
@@ -367,9 +422,13 @@ public:
    const CrownNode<T> *crowns() const { return crowns_.data(); }
    const Outlet<T> *outlets() const { return outlets_.data(); }
    const WalkNode<T> *walk_nodes() const { return walks_.data(); }
+   bool walk_nodes_exist() const { return walks_.size() > 0; }
    const Int *sources() const { return sources_.data(); }
    const Int *targets() const { return targets_.data(); }
    const double *base() const { return base_.data(); }
+#ifdef SOFIE_TREE_RANKS
+   const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
+#endif
 
    /// total[target * stride] += what a leaf says.
    SOFIE_INLINE void add_list(Size leaf, double *total, Size stride) const
@@ -581,7 +640,7 @@ SOFIE_INLINE void add_kinds(TreeBlock<T, Forest> &block)
 {
    if (block.forest.counts[Kind] > 0)
       add_kind<Kind>(block);
-   if constexpr (Kind + 1 < Forest::kinds)
+   if constexpr (Kind + 1 < 2 * (crown_levels<T> + 1))
       add_kinds<Kind + 1>(block);
 }
 
@@ -707,6 +766,21 @@ SOFIE_INLINE Size add_gathered(const Arguments &...)
 }
 #endif
 
+/// On from where an event leaves `count` crowns to the leaves, where `to` then is.
+template <class T, class Forest>
+SOFIE_INLINE void walk_alone(const Forest &forest, const T *row, Size count, Outlet<T> *to)
+{
+   std::int32_t at[walkers];
+   for (int j = 0; j < walkers; ++j)
+      at[j] = static_cast<std::int32_t>(to[j < count ? j : 0]);
+   if (forest.equalities)
+      walk<true>(forest.walk_nodes(), row, 1, 0, at);
+   else
+      walk<false>(forest.walk_nodes(), row, 1, 0, at);
+   for (int j = 0; j < walkers && j < count; ++j)
+      to[j] = at[j];
+}
+
 /// All trees for one event, several trees side by side.
 template <class T, class Forest>
 SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, Size outputs)
@@ -732,17 +806,8 @@ SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, 
                fall_alone<1>(nodes + j * inner, outlets + j * (inner + 1), depth, row, one);
                to[j] = one[0];
             }
-         if (Forest::walks(kind)) {
-            std::int32_t at[walkers];
-            for (int j = 0; j < walkers; ++j)
-               at[j] = static_cast<std::int32_t>(to[j < count ? j : 0]);
-            if (forest.equalities)
-               walk<true>(forest.walk_nodes(), row, 1, 0, at);
-            else
-               walk<false>(forest.walk_nodes(), row, 1, 0, at);
-            for (int j = 0; j < walkers; ++j)
-               to[j] = at[j];
-         }
+         if (Forest::walks(kind))
+            walk_alone(forest, row, count, to);
          for (Size j = 0; j < count; ++j) {
             if (forest.lists)
                forest.add_list(to[j], totals, 1);
@@ -788,6 +853,66 @@ SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &ta
          task.y[(first + e) * task.outputs + k] = forest.finished(task.totals[k * stride + e], k);
 }
 
+#ifdef SOFIE_TREE_RANKS
+/// What up to 64 trees of a run say of one event.
+template <class T, class Forest>
+SOFIE_KERNEL void
+add_ranked(const Forest &forest, const RankedRun &run, Size first, const std::uint8_t *ranks, const T *row, double *totals)
+{
+   alignas(64) Outlet<T> to[ranked_chunk];
+   const Size count = run.trees - first < ranked_chunk ? run.trees - first : ranked_chunk;
+   const Size filled = (count + ranked_together - 1) / ranked_together * ranked_together;
+   leave_crowns<T>(forest.ranks(), run, first, filled, ranks, to);
+   if (run.walks)
+      for (Size j = 0; j < count; j += walkers)
+         walk_alone(forest, row, count - j, to + j);
+   if (forest.lists) {
+      for (Size j = 0; j < count; ++j)
+         forest.add_list(to[j], totals, 1);
+      return;
+   }
+   if (run.walks) {
+      for (Size j = 0; j < filled; ++j)
+         to[j] = j < count ? bits<Outlet<T>>(forest.walk_nodes()[to[j]].threshold) : 0;
+   }
+   totals[run.target] += sum_of_numbers<T>(to, filled);
+}
+
+/// Events that are done together: each part of the trees is read from the first cache but once.
+inline constexpr Size ranked_events = 16;
+
+/// Up to 16 events.
+template <class T, class L, class Forest>
+SOFIE_KERNEL void evaluate_ranked(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count)
+{
+   alignas(64) std::uint8_t ranks[ranked_events][256];
+   const auto &crowns = forest.ranks();
+   const T *const x = task.x + first * task.features;
+   const Size columns = forest.columns + 1;
+   for (Size i = 0; i < task.outputs * count; ++i)
+      task.totals[i] = Forest::nothing();
+   if (forest.walk_nodes_exist())
+      for (Size e = 0; e < count; ++e)
+         gather_columns(forest, x + e * task.features, task.features, 1, 1, task.columns + e * columns);
+   for (Size g = 0; g < crowns.groups(); ++g) {
+      const RankedGroup &group = crowns.group(g);
+      for (Size e = 0; e < count; ++e)
+         rank_event(crowns.tables() + group.slot, crowns.columns() + group.slot, group.slots, x + e * task.features,
+                    ranks[e]);
+      for (Size r = group.run; r < group.run + group.runs; ++r) {
+         const RankedRun &run = crowns.run(r);
+         for (Size tree = 0; tree < run.trees; tree += ranked_chunk)
+            for (Size e = 0; e < count; ++e)
+               add_ranked(forest, run, tree, ranks[e], static_cast<const T *>(task.columns + e * columns),
+                          task.totals + e * task.outputs);
+      }
+   }
+   for (Size e = 0; e < count; ++e)
+      for (Size k = 0; k < task.outputs; ++k)
+         task.y[(first + e) * task.outputs + k] = forest.finished(task.totals[e * task.outputs + k], k);
+}
+#endif
+
 /// y[n, k] = base[k] + the aggregate over all trees of what the leaf that x[n] falls to says of k.
 /// `totals` and `columns` are memory for one block.
 template <class T, class L, Aggregate How, class Y, class Totals, class Columns, class X>
@@ -798,6 +923,13 @@ SOFIE_INLINE void trees(Y y, Totals totals, Columns columns, X x, const Forest<T
       throw std::invalid_argument("trees: a node asks for a feature that the events do not have");
    const TreeTask<T, L> task{y.data(), x.data(), totals.data(), columns.data(), events, features, y.template extent<1>()};
    Size done = 0;
+#ifdef SOFIE_TREE_RANKS
+   if (forest.ranks().way != RankWay::None) {
+      for (; done < events; done += ranked_events)
+         evaluate_ranked(forest, task, done, events - done < ranked_events ? events - done : ranked_events);
+      return;
+   }
+#endif
    while (events - done >= fewest_in_block<T>) {
       const Size count = events - done < tree_block<T> ? events - done : tree_block<T>;
       evaluate_events(forest, task, done, count, false);
