@@ -77,22 +77,55 @@ struct RankedGroup {
    Size slot, slots, run, runs;
 };
 
-/// A tree on its way into runs.
+/// A tree on its way into runs: its crown, and the blocks below it.
 struct RankedTree {
-   Size node, outlet;
+   Size node, outlet, block, blocks;
    std::int32_t depth, target, group;
    bool walks;
+};
+
+/// Three levels below a crown: node i, from 1 on, is above the nodes 2 i and 2 i + 1. An outlet is the number of
+/// a leaf, or the complement of that of a block.
+struct RankedBlock {
+   std::uint8_t slots[8];
+   std::int8_t thresholds[8];
+   std::int32_t outlets[8];
+};
+inline constexpr Size block_nodes = 7, block_outlets = 8;
+
+/// All crowns and blocks of an ensemble with their questions, before they are ranked.
+template <class T, class Outlet>
+struct RankedSource {
+   Buffer<RankedTree> trees;
+   Buffer<CrownNode<T>> nodes;
+   Buffer<Outlet> outlets;
+   Buffer<std::int32_t> block_outlets;
+   Size crown_nodes = 0, blocks = 0;
+
+   Size count(const RankedTree &tree) const
+   {
+      return (Size(1) << tree.depth) - 1 + tree.blocks * block_nodes;
+   }
+   /// Where question i of a tree is among all: those of its crown come first.
+   Size place(const RankedTree &tree, Size i) const
+   {
+      const Size inner = (Size(1) << tree.depth) - 1;
+      return i < inner ? tree.node + i : crown_nodes + tree.block * block_nodes + i - inner;
+   }
+   Size all() const { return crown_nodes + blocks * block_nodes; }
 };
 
 template <class T, class Outlet>
 class RankedCrowns {
    using Int = std::int32_t;
    using Node = CrownNode<T>;
+   using Source = RankedSource<T, Outlet>;
 
    Buffer<RankTable<T>> tables_;
    Buffer<RankColumn<Outlet>> columns_;
    Buffer<std::uint8_t> rows_;
    Buffer<Outlet> outlets_;
+   Buffer<RankedBlock> blocks_;
    Buffer<RankedGroup> groups_;
    Buffer<RankedRun> runs_;
 
@@ -142,23 +175,22 @@ class RankedCrowns {
       }
    };
 
-   static Size nodes_of(const RankedTree &tree) { return (Size(1) << tree.depth) - 1; }
-
    /// Which group each tree belongs to, and how many slots all have; -1 if a tree has too many.
-   static Size grouped(Buffer<RankedTree> &trees, const Node *nodes, const Questions &asked, Size columns, Size capacity)
+   static Size grouped(Source &from, const Questions &asked, Size columns, Size capacity)
    {
       Buffer<Int> seen(asked.different), in_column(columns), column_seen(columns);
       Int group = 1;
       Size slots = 0, all = 0;
-      for (Size t = 0; t < trees.size(); ++t) {
-         RankedTree &tree = trees.data()[t];
+      for (Size t = 0; t < from.trees.size(); ++t) {
+         RankedTree &tree = from.trees.data()[t];
          const Size before = slots;
-         for (Size i = tree.node; i < tree.node + nodes_of(tree); ++i) {
-            const Int number = asked.number.data()[i];
+         for (Size i = 0; i < from.count(tree); ++i) {
+            const Size own = from.place(tree, i);
+            const Int number = asked.number.data()[own];
             if (number < 0 || seen.data()[number] == group)
                continue;
             seen.data()[number] = group;
-            const Int column = nodes[i].column;
+            const Int column = from.nodes.data()[own].column;
             if (column_seen.data()[column] != group)
                in_column.data()[column] = 0;
             column_seen.data()[column] = group;
@@ -214,23 +246,41 @@ class RankedCrowns {
             tables_.data()[s].pivots[i] = tables_.data()[s].thresholds[16 * i + 15];
    }
 
-   void put_tree(const RankedTree &tree, Size place, const RankedRun &run, const Questions &asked, const Ranks &ranks, const Outlet *outlets)
+   void put_tree(const Source &from, const RankedTree &tree, Size place, const RankedRun &run, const Questions &asked,
+                 const Ranks &ranks)
    {
-      for (Size i = 0; i < nodes_of(tree); ++i) {
-         const Int number = asked.number.data()[tree.node + i];
+      const Size width = Size(1) << tree.depth;
+      for (Size i = 0; i < from.count(tree); ++i) {
+         const Int number = asked.number.data()[from.place(tree, i)];
          if (number < 0)
             continue; // To the right, as everything is at first.
-         const Size at = (place << tree.depth) + i + 1;
-         std::uint8_t *const row = rows_.data() + (run.row + at / row_nodes) * row_bytes + at % row_nodes;
-         row[0] = static_cast<std::uint8_t>(ranks.slot.data()[number]);
-         row[row_nodes] = static_cast<std::uint8_t>(ranks.rank.data()[number] ^ 0x80);
+         const auto slot = static_cast<std::uint8_t>(ranks.slot.data()[number]);
+         const auto rank = static_cast<std::uint8_t>(ranks.rank.data()[number] ^ 0x80);
+         if (i < width - 1) {
+            const Size at = place * width + i + 1;
+            std::uint8_t *const row = rows_.data() + (run.row + at / row_nodes) * row_bytes + at % row_nodes;
+            row[0] = slot;
+            row[row_nodes] = rank;
+         } else {
+            const Size at = i - (width - 1);
+            RankedBlock &block = blocks_.data()[tree.block + at / block_nodes];
+            block.slots[at % block_nodes + 1] = slot;
+            block.thresholds[at % block_nodes + 1] = static_cast<std::int8_t>(rank);
+         }
       }
-      const Size width = Size(1) << tree.depth;
       for (Size i = 0; i < width; ++i)
-         outlets_.data()[run.outlet + place * width + i] = outlets[tree.outlet + i];
+         outlets_.data()[run.outlet + place * width + i] = from.outlets.data()[tree.outlet + i];
    }
 
-   static Size padded(Size trees) { return (trees + ranked_together - 1) / ranked_together * ranked_together; }
+   void make_blocks(const Source &from)
+   {
+      blocks_ = Buffer<RankedBlock>(from.blocks);
+      for (Size b = 0; b < from.blocks; ++b)
+         for (Size i = 0; i < block_outlets; ++i) {
+            blocks_.data()[b].thresholds[i] = -0x80;
+            blocks_.data()[b].outlets[i] = from.block_outlets.data()[b * block_outlets + i];
+         }
+   }
 
    static bool together(const RankedTree &a, const RankedTree &b)
    {
@@ -270,12 +320,14 @@ class RankedCrowns {
       outlets_ = Buffer<Outlet>(outlet);
    }
 
-   void fill(const Buffer<RankedTree> &trees, const Node *nodes, const Outlet *outlets, const Int *sources, const Questions &asked, Size slots)
+   void fill(const Source &from, const Int *sources, const Questions &asked, Size slots)
    {
       tables_ = Buffer<RankTable<T>>(slots);
       columns_ = Buffer<RankColumn<Outlet>>(slots);
-      make_runs(trees);
+      make_runs(from.trees);
+      make_blocks(from);
       Ranks ranks{Buffer<Int>(asked.different), Buffer<Int>(asked.different), Buffer<char>(asked.different)};
+      const RankedTree *const trees = from.trees.data();
       Size slot = 0;
       for (Size g = 0; g < groups_.size(); ++g) {
          RankedGroup &group = groups_.data()[g];
@@ -284,14 +336,14 @@ class RankedCrowns {
          __builtin_memset(ranks.asked.data(), 0, static_cast<std::size_t>(asked.different));
          const Size last = (end - 1)->tree + (end - 1)->trees;
          for (Size t = first->tree; t < last; ++t)
-            for (Size i = 0; i < nodes_of(trees.data()[t]); ++i)
-               if (const Int number = asked.number.data()[trees.data()[t].node + i]; number >= 0)
+            for (Size i = 0; i < from.count(trees[t]); ++i)
+               if (const Int number = asked.number.data()[from.place(trees[t], i)]; number >= 0)
                   ranks.asked.data()[number] = 1;
-         make_slots(group, nodes, asked, sources, ranks);
+         make_slots(group, from.nodes.data(), asked, sources, ranks);
          slot += group.slots;
          for (const RankedRun *run = first; run != end; ++run)
             for (Size t = 0; t < run->trees; ++t)
-               put_tree(trees.data()[run->tree + t], t, *run, asked, ranks, outlets);
+               put_tree(from, trees[run->tree + t], t, *run, asked, ranks);
       }
    }
 
@@ -302,28 +354,29 @@ public:
    const RankColumn<Outlet> *columns() const { return columns_.data(); }
    const std::uint8_t *rows() const { return rows_.data(); }
    const Outlet *outlets() const { return outlets_.data(); }
+   const RankedBlock *blocks() const { return blocks_.data(); }
    Size groups() const { return groups_.size(); }
    const RankedGroup &group(Size i) const { return groups_.data()[i]; }
    const RankedRun &run(Size i) const { return runs_.data()[i]; }
 
    /// Does nothing if there are so many thresholds that ranking costs more than it saves.
-   void build(Buffer<RankedTree> &trees, const Node *nodes, Size all, const Outlet *outlets, const Buffer<Int> &sources)
+   void build(Source &from, const Buffer<Int> &sources)
    {
       const bool wide = selects_bytes();
-      const Questions asked(nodes, all);
-      const Size narrow = wide ? 64 : 32, most = wide ? 256 : 64;
+      const Questions asked(from.nodes.data(), from.all());
+      const Size narrow = wide ? 64 : 32, most = wide ? 256 : 64, trees = from.trees.size();
       // In cycles: a slot costs 5, to select from more slots 6 for each tree, and to do without ranks 20.
-      const Size few = grouped(trees, nodes, asked, sources.size(), narrow);
-      const Size many = grouped(trees, nodes, asked, sources.size(), most);
-      const Size cost = 5 * many + 6 * trees.size();
-      if (many < 0 || (few >= 0 && 5 * few < cost ? 5 * few : cost) > 20 * trees.size())
+      const Size few = grouped(from, asked, sources.size(), narrow);
+      const Size many = grouped(from, asked, sources.size(), most);
+      const Size cost = 5 * many + 6 * trees;
+      if (many < 0 || (few >= 0 && 5 * few < cost ? 5 * few : cost) > 20 * trees)
          return;
       way = few >= 0 && 5 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
                                        : wide ? RankWay::Bytes256 : RankWay::Banks64;
       const bool is_few = way == RankWay::Bytes64 || way == RankWay::Banks32;
       if (is_few)
-         grouped(trees, nodes, asked, sources.size(), narrow);
-      fill(trees, nodes, outlets, sources.data(), asked, is_few ? few : many);
+         grouped(from, asked, sources.size(), narrow);
+      fill(from, sources.data(), asked, is_few ? few : many);
    }
 };
 
@@ -564,6 +617,34 @@ SOFIE_KERNEL void leave_crowns(const RankedCrowns<T, Outlet> &crowns, const Rank
    else
       follow<3>(masks, trees, places);
    collect(crowns.outlets() + run.outlet + first * nodes, places, trees, to);
+}
+
+/// From outlets of crowns to leaves. Those that are at a block yet are kept in a list, without a branch.
+template <class Outlet>
+SOFIE_KERNEL void go_down(const RankedBlock *blocks, const std::uint8_t *ranks, Outlet *at, Size count)
+{
+   std::int32_t waiting[ranked_chunk];
+   Size left = 0;
+   for (Size j = 0; j < count; ++j) {
+      waiting[left] = static_cast<std::int32_t>(j);
+      left += at[j] < 0;
+   }
+   while (left > 0) {
+      const Size now = left;
+      left = 0;
+      for (Size i = 0; i < now; ++i) {
+         const Size j = waiting[i];
+         const RankedBlock &block = blocks[~at[j]];
+         Size node = 1;
+         SOFIE_UNROLL_ALL
+         for (int level = 0; level < 3; ++level)
+            node = 2 * node + (static_cast<std::int8_t>(ranks[block.slots[node]]) > block.thresholds[node]);
+         const std::int32_t to = block.outlets[node - block_outlets];
+         at[j] = to;
+         waiting[left] = static_cast<std::int32_t>(j);
+         left += to < 0;
+      }
+   }
 }
 
 /// The sum of numbers, whose count is a multiple of 16, in double: always in the same order.

@@ -241,25 +241,31 @@ class Forest {
       return layout.place.data()[node];
    }
 
+   /// The nodes of a complete tree below `root`, whose places in the model the last `1 << depth` of `heap` are.
+   void grow_nodes(const Arrays &a, Int root, int depth, CrownNode<T> *to, Int *heap) const
+   {
+      const int inner = (1 << depth) - 1;
+      heap[0] = root;
+      for (int i = 0; i < inner; ++i) {
+         const Int own = heap[i];
+         if (a.mode(own) == TreeAtMost) {
+            const Int side = is_negated(a, own) ? 1 : 0;
+            to[i] = {question(a, own), column(a, own)};
+            heap[2 * i + 1] = static_cast<Int>(a.child(own, side));
+            heap[2 * i + 2] = static_cast<Int>(a.child(own, 1 - side));
+         } else {
+            to[i] = {static_cast<T>(__builtin_nan("")), 0};
+            heap[2 * i + 1] = heap[2 * i + 2] = own;
+         }
+      }
+   }
    /// The complete tree with `depth` levels below a root; what is no question of it leads on as it is.
    void grow_crown(const Arrays &a, Int root, int depth, bool finished, Layout &layout, Size &node, Size &outlet)
    {
       Int heap[2 << 6];
       const int inner = (1 << depth) - 1;
-      heap[0] = root;
-      for (int i = 0; i < inner; ++i) {
-         const Int own = heap[i];
-         CrownNode<T> &to = crowns_.data()[node++];
-         if (a.mode(own) == TreeAtMost) {
-            const Int side = is_negated(a, own) ? 1 : 0;
-            to = {question(a, own), column(a, own)};
-            heap[2 * i + 1] = static_cast<Int>(a.child(own, side));
-            heap[2 * i + 2] = static_cast<Int>(a.child(own, 1 - side));
-         } else {
-            to = {static_cast<T>(__builtin_nan("")), 0};
-            heap[2 * i + 1] = heap[2 * i + 2] = own;
-         }
-      }
+      grow_nodes(a, root, depth, crowns_.data() + node, heap);
+      node += inner;
       for (int i = inner; i <= 2 * inner; ++i)
          outlets_.data()[outlet++] = finished ? bits<Outlet<T>>(value(a, heap[i])) : placed(a, heap[i], layout);
    }
@@ -287,11 +293,11 @@ class Forest {
    }
    static Int target_of(const Below &tree) { return tree.target < 0 ? 0 : tree.target; }
 
-   /// The crowns of all trees, between `least` and `most` levels deep; those of one kind follow each other.
-   void grow(const Arrays &a, const Buffer<Below> &below, Int least, Int most)
+   /// The crowns of all trees; those of one kind follow each other.
+   void grow(const Arrays &a, const Buffer<Below> &below)
    {
-      least_ = least;
-      most_ = most;
+      least_ = 0;
+      most_ = crown_levels<T>;
       Size inner = 0, outer = 0;
       for (Size t = 0; t < trees; ++t) {
          const int depth = crown_depth(below.data()[a.roots[t]]);
@@ -320,19 +326,124 @@ class Forest {
    }
 
 #ifdef SOFIE_TREE_RANKS
-   /// The crowns in bytes, in place of the others, where that is better.
-   void rank()
-   {
-      Buffer<RankedTree> ranked(trees);
-      Size node = 0, outlet = 0, number = 0;
-      for (int kind = 0; kind < kinds; ++kind)
-         for (Size i = 0; i < counts[kind]; ++i) {
-            ranked.data()[number] = {node, outlet, depth_of(kind), targets_.data()[number], 0, walks(kind)};
-            ++number;
-            node += (Size(1) << depth_of(kind)) - 1;
-            outlet += Size(1) << depth_of(kind);
+   /// Leaves get numbers when they are met.
+   struct Leaves {
+      Buffer<Int> number, node, block;
+      Size count = 0;
+
+      explicit Leaves(const Arrays &a) : number(a.nodes), node(a.nodes), block(a.nodes)
+      {
+         for (Size i = 0; i < a.nodes; ++i)
+            number.data()[i] = block.data()[i] = -1;
+      }
+      Int number_of(Int leaf)
+      {
+         Int &known = number.data()[leaf];
+         if (known < 0) {
+            node.data()[count] = leaf;
+            known = static_cast<Int>(count++);
          }
-      ranks_.build(ranked, crowns_.data(), node, outlets_.data(), sources_);
+         return known;
+      }
+   };
+   using Source = RankedSource<T, Outlet<T>>;
+
+   /// What a way out of a crown or block leads to: a leaf, or a block of this tree, which may be new.
+   Int way_out(const Arrays &a, Int node, Leaves &leaves, Int first, Buffer<Int> &roots, Size &blocks)
+   {
+      if (a.mode(node) == TreeLeaf)
+         return leaves.number_of(node);
+      Int &known = leaves.block.data()[node];
+      if (known < first) {
+         known = static_cast<Int>(blocks);
+         if (blocks < roots.size())
+            roots.data()[blocks] = node;
+         ++blocks;
+      }
+      return ~known;
+   }
+
+   /// All trees as they are ranked; false if nodes that several ways lead to would make it too many blocks.
+   bool grow_ranked(const Arrays &a, const Buffer<Below> &below, Leaves &leaves, Source &to)
+   {
+      least_ = least_ranked_depth;
+      most_ = most_ranked_depth;
+      Size outlets = 0, inner = 0;
+      bool any_walked = false;
+      for (Size t = 0; t < trees; ++t) {
+         const Below &tree = below.data()[a.roots[t]];
+         outlets += Size(1) << crown_depth(tree);
+         any_walked = any_walked || is_walked(tree);
+      }
+      for (Size i = 0; any_walked && i < a.nodes; ++i)
+         inner += a.mode(i) != TreeLeaf;
+      to.trees = Buffer<RankedTree>(trees);
+      to.crown_nodes = outlets - trees;
+      to.nodes = Buffer<CrownNode<T>>(to.crown_nodes + inner * block_nodes);
+      to.outlets = Buffer<Outlet<T>>(outlets);
+      to.block_outlets = Buffer<Int>(inner * block_outlets);
+      Buffer<Int> roots(inner);
+      const Buffer<Int> order = by_target(a, below);
+      RankedTree tree{};
+      Size number = 0;
+      for (int kind = 0; kind < kinds; ++kind)
+         for (Size i = 0; i < trees; ++i) {
+            const Int root = a.roots[order.data()[i]];
+            const Below &found = below.data()[root];
+            tree.depth = depth_of(kind);
+            tree.walks = walks(kind);
+            if (crown_depth(found) != tree.depth || is_walked(found) != tree.walks)
+               continue;
+            tree.target = target_of(found);
+            if (!grow_one(a, root, tree, leaves, roots, to))
+               return false;
+            to.trees.data()[number++] = tree;
+            tree = {tree.node + (Size(1) << tree.depth) - 1, tree.outlet + (Size(1) << tree.depth), to.blocks, 0, 0, 0, 0, false};
+         }
+      return true;
+   }
+
+   bool grow_one(const Arrays &a, Int root, RankedTree &tree, Leaves &leaves, Buffer<Int> &roots, Source &to)
+   {
+      Int heap[2 << 6];
+      grow_nodes(a, root, tree.depth, to.nodes.data() + tree.node, heap);
+      const Int first = static_cast<Int>(tree.block);
+      const Size width = Size(1) << tree.depth;
+      for (Size i = 0; i < width; ++i) {
+         const Int leaf = heap[width - 1 + i];
+         to.outlets.data()[tree.outlet + i] =
+            tree.walks || lists ? way_out(a, leaf, leaves, first, roots, to.blocks) : bits<Outlet<T>>(value(a, leaf));
+      }
+      for (Size b = tree.block; b < to.blocks; ++b) {
+         if (to.blocks > roots.size())
+            return false;
+         grow_nodes(a, roots.data()[b], 3, to.nodes.data() + to.crown_nodes + b * block_nodes, heap);
+         for (Size i = 0; i < block_outlets; ++i)
+            to.block_outlets.data()[b * block_outlets + i] =
+               way_out(a, heap[block_outlets - 1 + i], leaves, first, roots, to.blocks);
+      }
+      tree.blocks = to.blocks - tree.block;
+      return true;
+   }
+
+   /// Trees in bytes, where that is better than as numbers.
+   bool rank(const Arrays &a, const Buffer<Below> &below)
+   {
+      if (equalities || trees == 0)
+         return false;
+      Leaves leaves(a);
+      Source source;
+      if (!grow_ranked(a, below, leaves, source))
+         return false;
+      ranks_.build(source, sources_);
+      if (ranks_.way == RankWay::None)
+         return false;
+      leaves_ = Buffer<Outlet<T>>(leaves.count);
+      for (Size i = 0; i < leaves.count; ++i)
+         leaves_.data()[i] = bits<Outlet<T>>(value(a, leaves.node.data()[i]));
+      if (lists)
+         keep_lists(a, leaves.node.data(), leaves.count);
+      return true;
    }
 #endif
 
@@ -352,13 +463,9 @@ class Forest {
       for (Size i = 0; i < a.outputs; ++i)
          base_.data()[i] = static_cast<double>(a.base[i]);
 #ifdef SOFIE_TREE_RANKS
-      grow(a, below, least_ranked_depth, most_ranked_depth);
-      rank();
-      if (ranks_.way != RankWay::None)
-         crowns_ = Buffer<CrownNode<T>>(0), outlets_ = Buffer<Outlet<T>>(0), targets_ = Buffer<Int>(0);
-      else
+      if (!rank(a, below))
 #endif
-         grow(a, below, 0, crown_levels<T>);
+         grow(a, below);
       numbers_ = Buffer<Int>(0);
    }
 
@@ -368,12 +475,17 @@ class Forest {
       walks_ = Buffer<WalkNode<T>>(used);
       __builtin_memcpy(static_cast<void *>(walks_.data()), layout.nodes.data(),
                        static_cast<std::size_t>(used) * sizeof(WalkNode<T>));
-      if (!lists)
-         return;
-      first_ = Buffer<Int>(used);
-      last_ = Buffer<Int>(used);
-      for (Size at = 0; at < used; ++at)
-         if (const Int i = layout.node_at.data()[at]; i >= 0 && a.mode(i) == TreeLeaf) {
+      if (lists)
+         keep_lists(a, layout.node_at.data(), used);
+   }
+
+   /// What leaves say: number i is `nodes[i]` of the model.
+   void keep_lists(const Arrays &a, const Int *nodes, Size count)
+   {
+      first_ = Buffer<Int>(count);
+      last_ = Buffer<Int>(count);
+      for (Size at = 0; at < count; ++at)
+         if (const Int i = nodes[at]; i >= 0 && a.mode(i) == TreeLeaf) {
             first_.data()[at] = a.starts[i];
             last_.data()[at] = a.starts[i + 1];
          }
@@ -394,6 +506,7 @@ class Forest {
    Int least_ = 0, most_ = 0;
 #ifdef SOFIE_TREE_RANKS
    RankedCrowns<T, Outlet<T>> ranks_;
+   Buffer<Outlet<T>> leaves_;
 #endif
 
 public:
@@ -422,12 +535,12 @@ public:
    const CrownNode<T> *crowns() const { return crowns_.data(); }
    const Outlet<T> *outlets() const { return outlets_.data(); }
    const WalkNode<T> *walk_nodes() const { return walks_.data(); }
-   bool walk_nodes_exist() const { return walks_.size() > 0; }
    const Int *sources() const { return sources_.data(); }
    const Int *targets() const { return targets_.data(); }
    const double *base() const { return base_.data(); }
 #ifdef SOFIE_TREE_RANKS
    const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
+   const Outlet<T> *leaves() const { return leaves_.data(); }
 #endif
 
    /// total[target * stride] += what a leaf says.
@@ -857,24 +970,22 @@ SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &ta
 /// What up to 64 trees of a run say of one event.
 template <class T, class Forest>
 SOFIE_KERNEL void
-add_ranked(const Forest &forest, const RankedRun &run, Size first, const std::uint8_t *ranks, const T *row, double *totals)
+add_ranked(const Forest &forest, const RankedRun &run, Size first, const std::uint8_t *ranks, double *totals)
 {
    alignas(64) Outlet<T> to[ranked_chunk];
    const Size count = run.trees - first < ranked_chunk ? run.trees - first : ranked_chunk;
    const Size filled = (count + ranked_together - 1) / ranked_together * ranked_together;
    leave_crowns<T>(forest.ranks(), run, first, filled, ranks, to);
    if (run.walks)
-      for (Size j = 0; j < count; j += walkers)
-         walk_alone(forest, row, count - j, to + j);
+      go_down(forest.ranks().blocks(), ranks, to, count);
    if (forest.lists) {
       for (Size j = 0; j < count; ++j)
          forest.add_list(to[j], totals, 1);
       return;
    }
-   if (run.walks) {
+   if (run.walks)
       for (Size j = 0; j < filled; ++j)
-         to[j] = j < count ? bits<Outlet<T>>(forest.walk_nodes()[to[j]].threshold) : 0;
-   }
+         to[j] = j < count ? forest.leaves()[to[j]] : 0;
    totals[run.target] += sum_of_numbers<T>(to, filled);
 }
 
@@ -888,12 +999,8 @@ SOFIE_KERNEL void evaluate_ranked(const Forest &forest, const TreeTask<T, L> &ta
    alignas(64) std::uint8_t ranks[ranked_events][256];
    const auto &crowns = forest.ranks();
    const T *const x = task.x + first * task.features;
-   const Size columns = forest.columns + 1;
    for (Size i = 0; i < task.outputs * count; ++i)
       task.totals[i] = Forest::nothing();
-   if (forest.walk_nodes_exist())
-      for (Size e = 0; e < count; ++e)
-         gather_columns(forest, x + e * task.features, task.features, 1, 1, task.columns + e * columns);
    for (Size g = 0; g < crowns.groups(); ++g) {
       const RankedGroup &group = crowns.group(g);
       for (Size e = 0; e < count; ++e)
@@ -903,8 +1010,7 @@ SOFIE_KERNEL void evaluate_ranked(const Forest &forest, const TreeTask<T, L> &ta
          const RankedRun &run = crowns.run(r);
          for (Size tree = 0; tree < run.trees; tree += ranked_chunk)
             for (Size e = 0; e < count; ++e)
-               add_ranked(forest, run, tree, ranks[e], static_cast<const T *>(task.columns + e * columns),
-                          task.totals + e * task.outputs);
+               add_ranked<T>(forest, run, tree, ranks[e], task.totals + e * task.outputs);
       }
    }
    for (Size e = 0; e < count; ++e)
