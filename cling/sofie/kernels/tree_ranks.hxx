@@ -65,9 +65,9 @@ inline bool selects_bytes()
 /// How bytes are selected, from how many slots.
 enum class RankWay { None, Banks32, Banks64, Bytes64, Bytes256 };
 
-/// Trees of one kind for one target, in one group.
+/// Trees of one kind for one target, in one group. `place` counts the dead trees, too.
 struct RankedRun {
-   Size row, outlet, tree, trees;
+   Size row, outlet, place, tree, trees;
    std::int32_t depth, target;
    bool walks;
 };
@@ -80,16 +80,20 @@ struct RankedGroup {
 /// A tree on its way into runs: its crown, and the blocks below it.
 struct RankedTree {
    Size node, outlet, block, blocks;
-   std::int32_t depth, target, group;
+   std::int32_t depth, target, group, levels;
    bool walks;
 };
 
-/// Three levels below a crown: node i, from 1 on, is above the nodes 2 i and 2 i + 1. An outlet is the number of
-/// a leaf, or the complement of that of a block.
+/// Three levels below a crown: node i, from 1 on, is above the nodes 2 i and 2 i + 1. Where bit i of `onwards` is
+/// set, outlet i is the number of a block, else what a leaf gives.
+template <class Outlet>
 struct RankedBlock {
    std::uint8_t slots[8];
    std::int8_t thresholds[8];
-   std::int32_t outlets[8];
+   Outlet outlets[8];
+
+   std::uint8_t &onwards() { return slots[0]; }
+   std::uint8_t onwards() const { return slots[0]; }
 };
 inline constexpr Size block_nodes = 7, block_outlets = 8;
 
@@ -99,7 +103,8 @@ struct RankedSource {
    Buffer<RankedTree> trees;
    Buffer<CrownNode<T>> nodes;
    Buffer<Outlet> outlets;
-   Buffer<std::int32_t> block_outlets;
+   Buffer<std::uint64_t> onwards; ///< which outlets of a crown are blocks
+   Buffer<RankedBlock<Outlet>> made;
    Size crown_nodes = 0, blocks = 0;
 
    Size count(const RankedTree &tree) const
@@ -125,7 +130,8 @@ class RankedCrowns {
    Buffer<RankColumn<Outlet>> columns_;
    Buffer<std::uint8_t> rows_;
    Buffer<Outlet> outlets_;
-   Buffer<RankedBlock> blocks_;
+   Buffer<RankedBlock<Outlet>> blocks_;
+   Buffer<std::uint64_t> onwards_;
    Buffer<RankedGroup> groups_;
    Buffer<RankedRun> runs_;
 
@@ -246,9 +252,10 @@ class RankedCrowns {
             tables_.data()[s].pivots[i] = tables_.data()[s].thresholds[16 * i + 15];
    }
 
-   void put_tree(const Source &from, const RankedTree &tree, Size place, const RankedRun &run, const Questions &asked,
+   void put_tree(const Source &from, Size number_of_tree, Size place, const RankedRun &run, const Questions &asked,
                  const Ranks &ranks)
    {
+      const RankedTree &tree = from.trees.data()[number_of_tree];
       const Size width = Size(1) << tree.depth;
       for (Size i = 0; i < from.count(tree); ++i) {
          const Int number = asked.number.data()[from.place(tree, i)];
@@ -263,23 +270,32 @@ class RankedCrowns {
             row[row_nodes] = rank;
          } else {
             const Size at = i - (width - 1);
-            RankedBlock &block = blocks_.data()[tree.block + at / block_nodes];
+            RankedBlock<Outlet> &block = blocks_.data()[tree.block + at / block_nodes];
             block.slots[at % block_nodes + 1] = slot;
             block.thresholds[at % block_nodes + 1] = static_cast<std::int8_t>(rank);
          }
       }
       for (Size i = 0; i < width; ++i)
          outlets_.data()[run.outlet + place * width + i] = from.outlets.data()[tree.outlet + i];
+      onwards_.data()[run.place + place] = from.onwards.data()[number_of_tree];
    }
 
    void make_blocks(const Source &from)
    {
-      blocks_ = Buffer<RankedBlock>(from.blocks);
-      for (Size b = 0; b < from.blocks; ++b)
-         for (Size i = 0; i < block_outlets; ++i) {
-            blocks_.data()[b].thresholds[i] = -0x80;
-            blocks_.data()[b].outlets[i] = from.block_outlets.data()[b * block_outlets + i];
-         }
+      blocks_ = Buffer<RankedBlock<Outlet>>(from.blocks);
+      for (Size b = 0; b < from.blocks; ++b) {
+         blocks_.data()[b] = from.made.data()[b];
+         for (std::int8_t &threshold : blocks_.data()[b].thresholds)
+            threshold = -0x80;
+      }
+   }
+
+   static Size otherwise(const Source &from)
+   {
+      Size cycles = 0;
+      for (Size t = 0; t < from.trees.size(); ++t)
+         cycles += from.trees.data()[t].walks ? 20 + 8 * from.trees.data()[t].levels : 20;
+      return cycles;
    }
 
    static bool together(const RankedTree &a, const RankedTree &b)
@@ -300,24 +316,26 @@ class RankedCrowns {
       groups_ = Buffer<RankedGroup>(groups);
       RankedRun *run = runs_.data() - 1;
       RankedGroup *group = groups_.data() - 1;
-      Size row = 0, outlet = 0;
+      Size row = 0, outlet = 0, place = 0;
       for (Size t = 0; t < trees.size(); ++t) {
          if (t == 0 || tree[t - 1].group != tree[t].group)
             *++group = {0, 0, run + 1 - runs_.data(), 0};
          if (t == 0 || !together(tree[t - 1], tree[t])) {
-            *++run = {row, outlet, t, 0, tree[t].depth, tree[t].target, tree[t].walks};
+            *++run = {row, outlet, place, t, 0, tree[t].depth, tree[t].target, tree[t].walks};
             ++group->runs;
          }
          if (run->trees++ % ranked_together == 0) {
             const Size nodes = Size(ranked_together) << run->depth;
             row += nodes / row_nodes;
             outlet += nodes;
+            place += ranked_together;
          }
       }
       rows_ = Buffer<std::uint8_t>(row * row_bytes);
       for (Size i = 0; i < row * row_bytes; ++i)
          rows_.data()[i] = i % row_bytes < row_nodes ? 0 : 0x80;
       outlets_ = Buffer<Outlet>(outlet);
+      onwards_ = Buffer<std::uint64_t>(place);
    }
 
    void fill(const Source &from, const Int *sources, const Questions &asked, Size slots)
@@ -343,7 +361,7 @@ class RankedCrowns {
          slot += group.slots;
          for (const RankedRun *run = first; run != end; ++run)
             for (Size t = 0; t < run->trees; ++t)
-               put_tree(from, trees[run->tree + t], t, *run, asked, ranks);
+               put_tree(from, run->tree + t, t, *run, asked, ranks);
       }
    }
 
@@ -354,7 +372,8 @@ public:
    const RankColumn<Outlet> *columns() const { return columns_.data(); }
    const std::uint8_t *rows() const { return rows_.data(); }
    const Outlet *outlets() const { return outlets_.data(); }
-   const RankedBlock *blocks() const { return blocks_.data(); }
+   const RankedBlock<Outlet> *blocks() const { return blocks_.data(); }
+   const std::uint64_t *onwards() const { return onwards_.data(); }
    Size groups() const { return groups_.size(); }
    const RankedGroup &group(Size i) const { return groups_.data()[i]; }
    const RankedRun &run(Size i) const { return runs_.data()[i]; }
@@ -365,11 +384,11 @@ public:
       const bool wide = selects_bytes();
       const Questions asked(from.nodes.data(), from.all());
       const Size narrow = wide ? 64 : 32, most = wide ? 256 : 64, trees = from.trees.size();
-      // In cycles: a slot costs 5, to select from more slots 6 for each tree, and to do without ranks 20.
+      // In cycles: a slot costs 5, to select from more slots 6 for each tree; and what it costs to do without.
       const Size few = grouped(from, asked, sources.size(), narrow);
       const Size many = grouped(from, asked, sources.size(), most);
       const Size cost = 5 * many + 6 * trees;
-      if (many < 0 || (few >= 0 && 5 * few < cost ? 5 * few : cost) > 20 * trees)
+      if (many < 0 || (few >= 0 && 5 * few < cost ? 5 * few : cost) > otherwise(from))
          return;
       way = few >= 0 && 5 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
                                        : wide ? RankWay::Bytes256 : RankWay::Banks64;
@@ -598,13 +617,12 @@ SOFIE_INLINE void collect(const Outlet *from, const std::int32_t *places, Size c
 #endif
 }
 
-/// Where an event leaves the crowns of up to 64 trees of a run.
+/// Where an event leaves the crowns of up to 64 trees of a run: which of the outlets, and what that says.
 template <class T, class Outlet>
 SOFIE_KERNEL void leave_crowns(const RankedCrowns<T, Outlet> &crowns, const RankedRun &run, Size first, Size trees,
-                               const std::uint8_t *ranks, Outlet *to)
+                               const std::uint8_t *ranks, std::int32_t *places, Outlet *to)
 {
    alignas(64) std::uint64_t masks[ranked_chunk];
-   alignas(64) std::int32_t places[ranked_chunk];
    const Size nodes = Size(1) << run.depth;
    compare_rows(crowns.rows() + (run.row + first * nodes / row_nodes) * row_bytes, trees * nodes / row_nodes, ranks,
                 crowns.way, masks);
@@ -620,29 +638,32 @@ SOFIE_KERNEL void leave_crowns(const RankedCrowns<T, Outlet> &crowns, const Rank
 }
 
 /// From outlets of crowns to leaves. Those that are at a block yet are kept in a list, without a branch.
-template <class Outlet>
-SOFIE_KERNEL void go_down(const RankedBlock *blocks, const std::uint8_t *ranks, Outlet *at, Size count)
+template <class T, class Outlet>
+SOFIE_KERNEL void go_down(const RankedCrowns<T, Outlet> &crowns, const RankedRun &run, Size first, Size count,
+                          const std::uint8_t *ranks, const std::int32_t *places, Outlet *at)
 {
    std::int32_t waiting[ranked_chunk];
    Size left = 0;
+   const std::uint64_t *const onwards = crowns.onwards() + run.place + first;
+   const std::int32_t among = (1 << run.depth) - 1;
    for (Size j = 0; j < count; ++j) {
       waiting[left] = static_cast<std::int32_t>(j);
-      left += at[j] < 0;
+      left += static_cast<Size>(onwards[j] >> (places[j] & among) & 1);
    }
    while (left > 0) {
       const Size now = left;
       left = 0;
+      SOFIE_UNROLL(4)
       for (Size i = 0; i < now; ++i) {
          const Size j = waiting[i];
-         const RankedBlock &block = blocks[~at[j]];
+         const RankedBlock<Outlet> &block = crowns.blocks()[at[j]];
          Size node = 1;
          SOFIE_UNROLL_ALL
          for (int level = 0; level < 3; ++level)
             node = 2 * node + (static_cast<std::int8_t>(ranks[block.slots[node]]) > block.thresholds[node]);
-         const std::int32_t to = block.outlets[node - block_outlets];
-         at[j] = to;
+         at[j] = block.outlets[node - block_outlets];
          waiting[left] = static_cast<std::int32_t>(j);
-         left += to < 0;
+         left += block.onwards() >> (node - block_outlets) & 1;
       }
    }
 }

@@ -119,6 +119,7 @@ class Forest {
       Int levels; ///< the longest way to a leaf
       Int crown;  ///< the longest way to something that does not belong to a crown
       Int target; ///< the one target of all its leaves, -1 for none, -2 for several
+      Int leaves; ///< how many, up to a large number
       bool equality;
    };
 
@@ -134,13 +135,14 @@ class Forest {
          Below &own = found.data()[i];
          if (a.mode(i) == TreeLeaf) {
             const Size count = a.starts[i + 1] - a.starts[i];
-            own = {0, 0, count == 0 ? -1 : count == 1 ? a.targets[a.starts[i]] : -2, false};
+            own = {0, 0, count == 0 ? -1 : count == 1 ? a.targets[a.starts[i]] : -2, 1, false};
          } else {
             const Below &l = found.data()[a.child(i, 0)], &r = found.data()[a.child(i, 1)];
             own.levels = larger_of(l.levels, r.levels) + 1;
             own.equality = l.equality || r.equality || a.mode(i) == TreeEqual;
             own.crown = a.mode(i) == TreeEqual ? 0 : larger_of(l.crown, r.crown) + 1;
             own.target = common_target(l.target, r.target);
+            own.leaves = smaller_of(l.leaves + r.leaves, 1 << 20);
          }
       }
       return found;
@@ -276,7 +278,13 @@ class Forest {
                                                                              : T(0);
    }
 
-   int crown_depth(const Below &tree) const { return larger_of(smaller_of(tree.crown, most_), least_); }
+   int crown_depth(const Below &tree) const
+   {
+      // A full tree of 7 or 8 levels fits into a smaller crown and one block below each of its outlets.
+      if (least_ > 0 && tree.levels > most_ && tree.levels <= most_ + 3 && tree.leaves > 1 << (tree.levels - 2))
+         return tree.levels - 3;
+      return larger_of(smaller_of(tree.crown, most_), least_);
+   }
    bool is_walked(const Below &tree) const { return tree.equality || tree.levels > most_; }
 
    /// Trees in the order of their targets.
@@ -328,7 +336,7 @@ class Forest {
 #ifdef SOFIE_TREE_RANKS
    /// Leaves get numbers when they are met.
    struct Leaves {
-      Buffer<Int> number, node, block;
+      Buffer<Int> number, node, block, roots;
       Size count = 0;
 
       explicit Leaves(const Arrays &a) : number(a.nodes), node(a.nodes), block(a.nodes)
@@ -349,18 +357,19 @@ class Forest {
    using Source = RankedSource<T, Outlet<T>>;
 
    /// What a way out of a crown or block leads to: a leaf, or a block of this tree, which may be new.
-   Int way_out(const Arrays &a, Int node, Leaves &leaves, Int first, Buffer<Int> &roots, Size &blocks)
+   Outlet<T> way_out(const Arrays &a, Int node, Leaves &leaves, const RankedTree &tree, Source &to, bool &onwards)
    {
-      if (a.mode(node) == TreeLeaf)
-         return leaves.number_of(node);
+      onwards = a.mode(node) != TreeLeaf;
+      if (!onwards)
+         return lists ? static_cast<Outlet<T>>(leaves.number_of(node)) : bits<Outlet<T>>(value(a, node));
       Int &known = leaves.block.data()[node];
-      if (known < first) {
-         known = static_cast<Int>(blocks);
-         if (blocks < roots.size())
-            roots.data()[blocks] = node;
-         ++blocks;
+      if (known < tree.block) {
+         known = static_cast<Int>(to.blocks);
+         if (to.blocks < leaves.roots.size())
+            leaves.roots.data()[to.blocks] = node;
+         ++to.blocks;
       }
-      return ~known;
+      return known;
    }
 
    /// All trees as they are ranked; false if nodes that several ways lead to would make it too many blocks.
@@ -381,8 +390,9 @@ class Forest {
       to.crown_nodes = outlets - trees;
       to.nodes = Buffer<CrownNode<T>>(to.crown_nodes + inner * block_nodes);
       to.outlets = Buffer<Outlet<T>>(outlets);
-      to.block_outlets = Buffer<Int>(inner * block_outlets);
-      Buffer<Int> roots(inner);
+      to.onwards = Buffer<std::uint64_t>(trees);
+      to.made = Buffer<RankedBlock<Outlet<T>>>(inner);
+      leaves.roots = Buffer<Int>(inner);
       const Buffer<Int> order = by_target(a, below);
       RankedTree tree{};
       Size number = 0;
@@ -395,32 +405,34 @@ class Forest {
             if (crown_depth(found) != tree.depth || is_walked(found) != tree.walks)
                continue;
             tree.target = target_of(found);
-            if (!grow_one(a, root, tree, leaves, roots, to))
+            tree.levels = found.levels;
+            if (!grow_one(a, root, tree, leaves, to, to.onwards.data()[number]))
                return false;
             to.trees.data()[number++] = tree;
-            tree = {tree.node + (Size(1) << tree.depth) - 1, tree.outlet + (Size(1) << tree.depth), to.blocks, 0, 0, 0, 0, false};
+            tree = {tree.node + (Size(1) << tree.depth) - 1, tree.outlet + (Size(1) << tree.depth), to.blocks, 0, 0, 0, 0, 0, false};
          }
       return true;
    }
 
-   bool grow_one(const Arrays &a, Int root, RankedTree &tree, Leaves &leaves, Buffer<Int> &roots, Source &to)
+   bool grow_one(const Arrays &a, Int root, RankedTree &tree, Leaves &leaves, Source &to, std::uint64_t &onwards)
    {
       Int heap[2 << 6];
+      bool is_block = false;
       grow_nodes(a, root, tree.depth, to.nodes.data() + tree.node, heap);
-      const Int first = static_cast<Int>(tree.block);
       const Size width = Size(1) << tree.depth;
       for (Size i = 0; i < width; ++i) {
-         const Int leaf = heap[width - 1 + i];
-         to.outlets.data()[tree.outlet + i] =
-            tree.walks || lists ? way_out(a, leaf, leaves, first, roots, to.blocks) : bits<Outlet<T>>(value(a, leaf));
+         to.outlets.data()[tree.outlet + i] = way_out(a, heap[width - 1 + i], leaves, tree, to, is_block);
+         onwards |= static_cast<std::uint64_t>(is_block) << i;
       }
       for (Size b = tree.block; b < to.blocks; ++b) {
-         if (to.blocks > roots.size())
+         if (to.blocks > leaves.roots.size())
             return false;
-         grow_nodes(a, roots.data()[b], 3, to.nodes.data() + to.crown_nodes + b * block_nodes, heap);
-         for (Size i = 0; i < block_outlets; ++i)
-            to.block_outlets.data()[b * block_outlets + i] =
-               way_out(a, heap[block_outlets - 1 + i], leaves, first, roots, to.blocks);
+         RankedBlock<Outlet<T>> &block = to.made.data()[b];
+         grow_nodes(a, leaves.roots.data()[b], 3, to.nodes.data() + to.crown_nodes + b * block_nodes, heap);
+         for (Size i = 0; i < block_outlets; ++i) {
+            block.outlets[i] = way_out(a, heap[block_outlets - 1 + i], leaves, tree, to, is_block);
+            block.onwards() = static_cast<std::uint8_t>(block.onwards() | (is_block ? 1 << i : 0));
+         }
       }
       tree.blocks = to.blocks - tree.block;
       return true;
@@ -438,9 +450,6 @@ class Forest {
       ranks_.build(source, sources_);
       if (ranks_.way == RankWay::None)
          return false;
-      leaves_ = Buffer<Outlet<T>>(leaves.count);
-      for (Size i = 0; i < leaves.count; ++i)
-         leaves_.data()[i] = bits<Outlet<T>>(value(a, leaves.node.data()[i]));
       if (lists)
          keep_lists(a, leaves.node.data(), leaves.count);
       return true;
@@ -506,7 +515,6 @@ class Forest {
    Int least_ = 0, most_ = 0;
 #ifdef SOFIE_TREE_RANKS
    RankedCrowns<T, Outlet<T>> ranks_;
-   Buffer<Outlet<T>> leaves_;
 #endif
 
 public:
@@ -540,7 +548,6 @@ public:
    const double *base() const { return base_.data(); }
 #ifdef SOFIE_TREE_RANKS
    const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
-   const Outlet<T> *leaves() const { return leaves_.data(); }
 #endif
 
    /// total[target * stride] += what a leaf says.
@@ -972,20 +979,18 @@ template <class T, class Forest>
 SOFIE_KERNEL void
 add_ranked(const Forest &forest, const RankedRun &run, Size first, const std::uint8_t *ranks, double *totals)
 {
+   alignas(64) std::int32_t places[ranked_chunk];
    alignas(64) Outlet<T> to[ranked_chunk];
    const Size count = run.trees - first < ranked_chunk ? run.trees - first : ranked_chunk;
    const Size filled = (count + ranked_together - 1) / ranked_together * ranked_together;
-   leave_crowns<T>(forest.ranks(), run, first, filled, ranks, to);
+   leave_crowns<T>(forest.ranks(), run, first, filled, ranks, places, to);
    if (run.walks)
-      go_down(forest.ranks().blocks(), ranks, to, count);
+      go_down<T>(forest.ranks(), run, first, count, ranks, places, to);
    if (forest.lists) {
       for (Size j = 0; j < count; ++j)
          forest.add_list(to[j], totals, 1);
       return;
    }
-   if (run.walks)
-      for (Size j = 0; j < filled; ++j)
-         to[j] = j < count ? forest.leaves()[to[j]] : 0;
    totals[run.target] += sum_of_numbers<T>(to, filled);
 }
 
