@@ -65,9 +65,9 @@ inline bool selects_bytes()
 /// How bytes are selected, from how many slots.
 enum class RankWay { None, Banks32, Banks64, Bytes64, Bytes256 };
 
-/// Trees of one kind for one target, in one group. `place` counts the dead trees, too.
+/// Trees of one kind for one target, in one group. `place` counts the dead trees, too; `node` is that in the source.
 struct RankedRun {
-   Size row, outlet, place, tree, trees;
+   Size row, outlet, place, tree, node, trees;
    std::int32_t depth, target;
    bool walks;
 };
@@ -80,7 +80,7 @@ struct RankedGroup {
 /// A tree on its way into runs: its crown, and the blocks below it.
 struct RankedTree {
    Size node, outlet, block, blocks;
-   std::int32_t depth, target, group, levels;
+   std::int32_t depth, target, group;
    bool walks;
 };
 
@@ -294,7 +294,7 @@ class RankedCrowns {
    {
       Size cycles = 0;
       for (Size t = 0; t < from.trees.size(); ++t)
-         cycles += from.trees.data()[t].walks ? 20 + 8 * from.trees.data()[t].levels : 20;
+         cycles += from.trees.data()[t].walks ? 60 : 20;
       return cycles;
    }
 
@@ -321,7 +321,7 @@ class RankedCrowns {
          if (t == 0 || tree[t - 1].group != tree[t].group)
             *++group = {0, 0, run + 1 - runs_.data(), 0};
          if (t == 0 || !together(tree[t - 1], tree[t])) {
-            *++run = {row, outlet, place, t, 0, tree[t].depth, tree[t].target, tree[t].walks};
+            *++run = {row, outlet, place, t, tree[t].node, 0, tree[t].depth, tree[t].target, tree[t].walks};
             ++group->runs;
          }
          if (run->trees++ % ranked_together == 0) {
@@ -678,9 +678,11 @@ SOFIE_INLINE double sum_of_numbers(const Outlet *numbers, Size count)
       SOFIE_UNROLL_ALL
       for (int p = 0; p < ranked_together / n; ++p)
          sums[p] = sums[p] + convert<double>(bits<PackN<T, n>>(load<n>(numbers + i + p * n)));
+   // In halves, whatever a register holds.
    SOFIE_UNROLL_ALL
-   for (int p = 1; p < ranked_together / n; ++p)
-      sums[0] = sums[0] + sums[p];
+   for (int half = ranked_together / n / 2; half > 0; half /= 2)
+      for (int p = 0; p < half; ++p)
+         sums[p] = sums[p] + sums[p + half];
    return sum_of_lanes(sums[0]);
 }
 

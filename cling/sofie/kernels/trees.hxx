@@ -43,9 +43,19 @@ inline constexpr int crown_levels = lanes<T> >= 16  ? 6
                                     : lanes<T> >= 4 ? 4
                                                     : 3;
 
+/// Up to which depth the events of a block are done faster side by side than by ranks.
+template <class T>
+inline constexpr int shallow_levels = lanes<T> >= 16 ? 4 : 3;
+
 /// From how many events on a block is worth its lanes that are idle.
 template <class T>
 inline constexpr Size fewest_in_block = lanes<T> >= 8 ? 4 : 3;
+
+#ifdef SOFIE_TREE_RANKS
+/// The same where an event alone is ranked.
+template <class T>
+inline constexpr Size fewest_in_ranked_block = tree_block<T> / 2;
+#endif
 
 /// To the left if x[column] <= threshold. The number of a column is that of a feature that is used.
 template <class T>
@@ -405,11 +415,10 @@ class Forest {
             if (crown_depth(found) != tree.depth || is_walked(found) != tree.walks)
                continue;
             tree.target = target_of(found);
-            tree.levels = found.levels;
             if (!grow_one(a, root, tree, leaves, to, to.onwards.data()[number]))
                return false;
             to.trees.data()[number++] = tree;
-            tree = {tree.node + (Size(1) << tree.depth) - 1, tree.outlet + (Size(1) << tree.depth), to.blocks, 0, 0, 0, 0, 0, false};
+            tree = {tree.node + (Size(1) << tree.depth) - 1, tree.outlet + (Size(1) << tree.depth), to.blocks, 0, 0, 0, 0, false};
          }
       return true;
    }
@@ -452,6 +461,13 @@ class Forest {
          return false;
       if (lists)
          keep_lists(a, leaves.node.data(), leaves.count);
+      bool shallow = !lists;
+      for (Size t = 0; t < trees; ++t)
+         shallow = shallow && below.data()[a.roots[t]].levels <= shallow_levels<T>;
+      if (shallow) {
+         crowns_ = static_cast<Buffer<CrownNode<T>> &&>(source.nodes);
+         outlets_ = static_cast<Buffer<Outlet<T>> &&>(source.outlets);
+      }
       return true;
    }
 #endif
@@ -542,6 +558,8 @@ public:
 
    const CrownNode<T> *crowns() const { return crowns_.data(); }
    const Outlet<T> *outlets() const { return outlets_.data(); }
+   /// Crowns for blocks of events: not always beside ranks.
+   bool has_blocks() const { return crowns_.size() > 0; }
    const WalkNode<T> *walk_nodes() const { return walks_.data(); }
    const Int *sources() const { return sources_.data(); }
    const Int *targets() const { return targets_.data(); }
@@ -952,28 +970,45 @@ struct TreeTask {
    Size events, features, outputs;
 };
 
-/// `count` events from event `first` on, in a block or each alone.
-template <class T, class L, class Forest>
-SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count, bool alone)
+#ifdef SOFIE_TREE_RANKS
+/// The trees of a run for a block of events, added up in the order in which those of a single event are.
+template <int Depth, class T, class Forest>
+SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *block, double *totals)
 {
-   const Size stride = alone ? 1 : tree_block<T>;
-   const T *const x = task.x + first * task.features;
-   for (Size i = 0; i < task.outputs * stride; ++i)
-      task.totals[i] = Forest::nothing();
-   gather_columns(forest, x, task.features, count, stride, task.columns);
-   if (alone) {
-      add_alone(forest, static_cast<const T *>(task.columns), task.totals, task.outputs);
-   } else {
-      TreeBlock<T, Forest> block{forest,       forest.crowns(), forest.outlets(), forest.targets(),
-                                 task.columns, task.totals,     count};
-      add_kinds<0>(block);
+   constexpr Size inner = (Size(1) << Depth) - 1;
+   constexpr int wide = tree_block<T>;
+   const CrownNode<T> *nodes = forest.crowns() + run.node;
+   const Outlet<T> *outlets = forest.outlets() + run.node + run.tree;
+   for (Size first = 0; first < run.trees; first += ranked_chunk) {
+      alignas(64) double sums[ranked_together * wide] = {};
+      for (Size t = first; t < run.trees && t < first + ranked_chunk; ++t) {
+         MaskOf<Pack<T>> to[2];
+         fall_crown<Depth>(nodes, outlets, block, to);
+         add_block<T>(sums + t % ranked_together * wide, to);
+         nodes += inner;
+         outlets += inner + 1;
+      }
+      for (int half = ranked_together / 2 * wide; half >= wide; half /= 2)
+         for (int i = 0; i < half; i += lanes<double>)
+            store(sums + i, load<lanes<double>>(sums + i) + load<lanes<double>>(sums + i + half));
+      for (int i = 0; i < wide; ++i)
+         totals[run.target * wide + i] += sums[i];
    }
-   for (Size e = 0; e < count; ++e)
-      for (Size k = 0; k < task.outputs; ++k)
-         task.y[(first + e) * task.outputs + k] = forest.finished(task.totals[k * stride + e], k);
 }
 
-#ifdef SOFIE_TREE_RANKS
+/// All trees for a block of events; they are shallow.
+template <class T, class Forest>
+SOFIE_KERNEL void add_runs(const Forest &forest, const T *block, double *totals)
+{
+   const auto &ranks = forest.ranks();
+   for (Size g = 0; g < ranks.groups(); ++g)
+      for (Size r = ranks.group(g).run; r < ranks.group(g).run + ranks.group(g).runs; ++r)
+         if (shallow_levels<T> > 3 && ranks.run(r).depth == 4)
+            add_run<shallow_levels<T>>(forest, ranks.run(r), block, totals);
+         else
+            add_run<3>(forest, ranks.run(r), block, totals);
+}
+
 /// What up to 64 trees of a run say of one event.
 template <class T, class Forest>
 SOFIE_KERNEL void
@@ -1024,6 +1059,31 @@ SOFIE_KERNEL void evaluate_ranked(const Forest &forest, const TreeTask<T, L> &ta
 }
 #endif
 
+/// `count` events from event `first` on, in a block or each alone.
+template <class T, class L, class Forest>
+SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count, bool alone)
+{
+   const Size stride = alone ? 1 : tree_block<T>;
+   const T *const x = task.x + first * task.features;
+   for (Size i = 0; i < task.outputs * stride; ++i)
+      task.totals[i] = Forest::nothing();
+   gather_columns(forest, x, task.features, count, stride, task.columns);
+   if (alone) {
+      add_alone(forest, static_cast<const T *>(task.columns), task.totals, task.outputs);
+#ifdef SOFIE_TREE_RANKS
+   } else if (forest.ranks().way != RankWay::None) {
+      add_runs(forest, static_cast<const T *>(task.columns), task.totals);
+#endif
+   } else {
+      TreeBlock<T, Forest> block{forest,       forest.crowns(), forest.outlets(), forest.targets(),
+                                 task.columns, task.totals,     count};
+      add_kinds<0>(block);
+   }
+   for (Size e = 0; e < count; ++e)
+      for (Size k = 0; k < task.outputs; ++k)
+         task.y[(first + e) * task.outputs + k] = forest.finished(task.totals[k * stride + e], k);
+}
+
 /// y[n, k] = base[k] + the aggregate over all trees of what the leaf that x[n] falls to says of k.
 /// `totals` and `columns` are memory for one block.
 template <class T, class L, Aggregate How, class Y, class Totals, class Columns, class X>
@@ -1033,21 +1093,22 @@ SOFIE_INLINE void trees(Y y, Totals totals, Columns columns, X x, const Forest<T
    if (forest.features > features)
       throw std::invalid_argument("trees: a node asks for a feature that the events do not have");
    const TreeTask<T, L> task{y.data(), x.data(), totals.data(), columns.data(), events, features, y.template extent<1>()};
-   Size done = 0;
+   for (Size done = 0; done < events;) {
+      const Size left = events - done;
+      Size count = left < tree_block<T> ? left : tree_block<T>;
 #ifdef SOFIE_TREE_RANKS
-   if (forest.ranks().way != RankWay::None) {
-      for (; done < events; done += ranked_events)
-         evaluate_ranked(forest, task, done, events - done < ranked_events ? events - done : ranked_events);
-      return;
-   }
+      if (forest.ranks().way != RankWay::None && (!forest.has_blocks() || left < fewest_in_ranked_block<T>)) {
+         count = left < ranked_events ? left : ranked_events;
+         evaluate_ranked(forest, task, done, count);
+         done += count;
+         continue;
+      }
 #endif
-   while (events - done >= fewest_in_block<T>) {
-      const Size count = events - done < tree_block<T> ? events - done : tree_block<T>;
-      evaluate_events(forest, task, done, count, false);
+      const bool alone = left < fewest_in_block<T>;
+      count = alone ? 1 : count;
+      evaluate_events(forest, task, done, count, alone);
       done += count;
    }
-   for (; done < events; ++done)
-      evaluate_events(forest, task, done, 1, true);
 }
 
 } // namespace sofie
