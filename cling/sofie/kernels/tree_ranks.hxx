@@ -48,7 +48,7 @@ inline constexpr int most_ranks = 254;
 inline constexpr int row_nodes = 64, row_bytes = 128;
 
 /// Trees of such a depth are done side by side; as many is how many places they have.
-inline constexpr int ranked_together = 16, ranked_chunk = 64, least_ranked_depth = 3, most_ranked_depth = 6;
+inline constexpr int ranked_together = 16, ranked_chunk = 64, most_ranked_depth = 6;
 
 /// Whether the CPU selects bytes from all of a register (AVX-512 VBMI).
 inline bool selects_bytes()

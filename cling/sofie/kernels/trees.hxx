@@ -43,6 +43,9 @@ inline constexpr int crown_levels = lanes<T> >= 16  ? 6
                                     : lanes<T> >= 4 ? 4
                                                     : 3;
 
+/// Flatter trees get as many levels: fewer kinds.
+inline constexpr int least_levels = 3;
+
 /// Up to which depth the events of a block are done faster side by side than by ranks.
 template <class T>
 inline constexpr int shallow_levels = lanes<T> >= 16 ? 4 : 3;
@@ -291,9 +294,9 @@ class Forest {
    int crown_depth(const Below &tree) const
    {
       // A full tree of 7 or 8 levels fits into a smaller crown and one block below each of its outlets.
-      if (least_ > 0 && tree.levels > most_ && tree.levels <= most_ + 3 && tree.leaves > 1 << (tree.levels - 2))
+      if (ranked_ && tree.levels > most_ && tree.levels <= most_ + 3 && tree.leaves > 1 << (tree.levels - 2))
          return tree.levels - 3;
-      return larger_of(smaller_of(tree.crown, most_), least_);
+      return larger_of(smaller_of(tree.crown, most_), least_levels);
    }
    bool is_walked(const Below &tree) const { return tree.equality || tree.levels > most_; }
 
@@ -314,7 +317,7 @@ class Forest {
    /// The crowns of all trees; those of one kind follow each other.
    void grow(const Arrays &a, const Buffer<Below> &below)
    {
-      least_ = 0;
+      ranked_ = false;
       most_ = crown_levels<T>;
       Size inner = 0, outer = 0;
       for (Size t = 0; t < trees; ++t) {
@@ -385,7 +388,7 @@ class Forest {
    /// All trees as they are ranked; false if nodes that several ways lead to would make it too many blocks.
    bool grow_ranked(const Arrays &a, const Buffer<Below> &below, Leaves &leaves, Source &to)
    {
-      least_ = least_ranked_depth;
+      ranked_ = true;
       most_ = most_ranked_depth;
       Size outlets = 0, inner = 0;
       bool any_walked = false;
@@ -528,15 +531,16 @@ class Forest {
    Buffer<Int> sources_, numbers_, targets_, first_, last_, entry_targets_;
    Buffer<L> entry_weights_;
    Buffer<double> base_;
-   Int least_ = 0, most_ = 0;
+   Int most_ = 0;
+   bool ranked_ = false;
 #ifdef SOFIE_TREE_RANKS
    RankedCrowns<T, Outlet<T>> ranks_;
 #endif
 
 public:
    /// Trees of one kind have crowns of one depth, and are walked on below them or not.
-   static constexpr int kinds = 2 * (6 + 1);
-   static constexpr int depth_of(int kind) { return kind / 2; }
+   static constexpr int kinds = 2 * (6 - least_levels + 1);
+   static constexpr int depth_of(int kind) { return least_levels + kind / 2; }
    static constexpr bool walks(int kind) { return kind % 2 == 1; }
 
    Size counts[kinds] = {};
@@ -652,18 +656,28 @@ SOFIE_INLINE void fall_far(const CrownNode<T> *nodes, const Outlet<T> *outlets, 
    to[1] = level[0][1];
 }
 
+/// Where the events of a block leave a crown.
 template <int Depth, class T>
-SOFIE_INLINE void fall_crown(const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block,
-                             MaskOf<Pack<T>> (&to)[2])
+SOFIE_KERNEL void fall_crown(const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block, Outlet<T> *places)
 {
-   using I = MaskOf<Pack<T>>;
-   if constexpr (Depth == 0) {
-      to[0] = to[1] = splat<I>(outlets[0]);
-   } else if constexpr (Depth <= 4) {
+   MaskOf<Pack<T>> to[2];
+   if constexpr (Depth <= 4)
       fall<Depth>(nodes, outlets, 0, (Size(1) << Depth) - 1, block, to);
-   } else {
+   else
       fall_far<Depth>(nodes, outlets, block, to);
-   }
+   store(places, to[0]);
+   store(places + lanes<T>, to[1]);
+}
+
+/// The same for a depth that is not known before; few of them are compiled.
+template <int Depth = least_levels, class T>
+SOFIE_INLINE void
+fall_crown_of(int depth, const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block, Outlet<T> *places)
+{
+   if constexpr (Depth < crown_levels<T>)
+      if (depth > Depth)
+         return fall_crown_of<Depth + 1>(depth, nodes, outlets, block, places);
+   fall_crown<Depth>(nodes, outlets, block, places);
 }
 
 /// One step of a walk.
@@ -719,67 +733,44 @@ SOFIE_KERNEL void walk_block(const WalkNode<T> *nodes, const T *block, Size coun
 
 /// total[i] += value[i] for the lanes of a block, in double.
 template <class T>
-SOFIE_INLINE void add_block(double *total, const MaskOf<Pack<T>> (&value)[2])
+SOFIE_INLINE void add_block(double *total, const Outlet<T> *values)
 {
    constexpr int n = lanes<T>;
-   for (int p = 0; p < 2; ++p)
-      store(total + p * n, load<n>(total + p * n) + convert<double>(bits<Pack<T>>(value[p])));
+   for (int p = 0; p < 2 * n; p += n)
+      store(total + p, load<n>(total + p) + convert<double>(bits<Pack<T>>(load<n>(values + p))));
 }
 
-/// A block of events and the trees that are still to come.
+/// All trees for a block of `count` events.
 template <class T, class Forest>
-struct TreeBlock {
-   const Forest &forest;
-   const CrownNode<T> *nodes;
-   const Outlet<T> *outlets;
-   const std::int32_t *targets;
-   const T *block;
-   double *totals;
-   Size count;
-};
-
-/// The trees of one kind, for a block.
-template <int Kind, class T, class Forest>
-SOFIE_KERNEL void add_kind(TreeBlock<T, Forest> &b)
+SOFIE_KERNEL void add_trees(const Forest &forest, const T *block, double *totals, Size count)
 {
-   constexpr int depth = Forest::depth_of(Kind), n = lanes<T>;
-   constexpr Size inner = (Size(1) << depth) - 1;
-   using I = MaskOf<Pack<T>>;
-   for (Size t = 0; t < b.forest.counts[Kind]; ++t) {
-      I to[2];
-      fall_crown<depth>(b.nodes, b.outlets, b.block, to);
-      double *const total = b.totals + static_cast<Size>(*b.targets) * tree_block<T>;
-      if (Forest::walks(Kind) || b.forest.lists) {
-         alignas(64) Outlet<T> places[2 * n + walkers];
-         store(places, to[0]);
-         store(places + n, to[1]);
-         if constexpr (Forest::walks(Kind)) {
-            if (b.forest.equalities)
-               walk_block<true>(b.forest.walk_nodes(), b.block, b.count, places);
-            else
-               walk_block<false>(b.forest.walk_nodes(), b.block, b.count, places);
-         }
-         for (Size e = 0; e < b.count; ++e)
-            if (b.forest.lists)
-               b.forest.add_list(places[e], b.totals + e, tree_block<T>);
-            else
-               total[e] += static_cast<double>(b.forest.walk_nodes()[places[e]].threshold);
-      } else {
-         add_block<T>(total, to);
+   const CrownNode<T> *nodes = forest.crowns();
+   const Outlet<T> *outlets = forest.outlets();
+   const std::int32_t *targets = forest.targets();
+   for (int kind = 0; kind < Forest::kinds; ++kind) {
+      const int depth = Forest::depth_of(kind);
+      const Size inner = (Size(1) << depth) - 1;
+      for (Size t = 0; t < forest.counts[kind]; ++t) {
+         alignas(64) Outlet<T> places[tree_block<T> + walkers];
+         fall_crown_of(depth, nodes, outlets, block, places);
+         double *const total = totals + static_cast<Size>(*targets) * tree_block<T>;
+         nodes += inner;
+         outlets += inner + 1;
+         ++targets;
+         if (Forest::walks(kind) && forest.equalities)
+            walk_block<true>(forest.walk_nodes(), block, count, places);
+         else if (Forest::walks(kind))
+            walk_block<false>(forest.walk_nodes(), block, count, places);
+         if (!Forest::walks(kind) && !forest.lists)
+            add_block<T>(total, places);
+         else
+            for (Size e = 0; e < count; ++e)
+               if (forest.lists)
+                  forest.add_list(places[e], totals + e, tree_block<T>);
+               else
+                  total[e] += static_cast<double>(forest.walk_nodes()[places[e]].threshold);
       }
-      b.nodes += inner;
-      b.outlets += inner + 1;
-      ++b.targets;
    }
-}
-
-template <int Kind, class T, class Forest>
-SOFIE_INLINE void add_kinds(TreeBlock<T, Forest> &block)
-{
-   if (block.forest.counts[Kind] > 0)
-      add_kind<Kind>(block);
-   if constexpr (Kind + 1 < 2 * (crown_levels<T> + 1))
-      add_kinds<Kind + 1>(block);
 }
 
 /// The columns of `count` events: columns[c * stride + e].
@@ -822,88 +813,6 @@ fall_alone(const CrownNode<T> *nodes, const Outlet<T> *outlets, int depth, const
       to[j] = outlets[j * (inner + 1) + at[j] - inner];
 }
 
-#ifdef SOFIE_MASKS
-/// Where one event leaves 16 * Groups crowns of the same depth: each lane goes down a tree of its own.
-/// Several registers hide the latency of each other.
-template <int Groups>
-SOFIE_KERNEL void
-fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int depth, const float *row, std::int32_t *to)
-{
-   using V = PackN<float, 16>;
-   using I = PackN<std::int32_t, 16>;
-   constexpr short all = -1; // As a mask.
-   const std::int32_t inner = (std::int32_t{1} << depth) - 1;
-   const I lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-   const auto *const columns = reinterpret_cast<const char *>(nodes) + offsetof(CrownNode<float>, column);
-   I at[Groups] = {};
-   I root[Groups];
-   SOFIE_UNROLL_ALL
-   for (int g = 0; g < Groups; ++g)
-      root[g] = (lane + g * 16) * inner;
-   for (int level = 0; level < depth; ++level)
-      SOFIE_UNROLL_ALL
-      for (int g = 0; g < Groups; ++g) {
-         const I node = root[g] + at[g];
-         const V threshold = __builtin_ia32_gathersiv16sf(V{}, nodes, node, all, sizeof(CrownNode<float>));
-         const I column = __builtin_ia32_gathersiv16si(I{}, columns, node, all, sizeof(CrownNode<float>));
-         const V x = __builtin_ia32_gathersiv16sf(V{}, row, column, all, sizeof(float));
-         at[g] = at[g] + at[g] + 2 + (x <= threshold);
-      }
-   SOFIE_UNROLL_ALL
-   for (int g = 0; g < Groups; ++g)
-      store(to + g * 16, bits<I>(__builtin_ia32_gathersiv16si(I{}, outlets, (lane + g * 16) * (inner + 1) + at[g] - inner, all,
-                                                              sizeof(std::int32_t))));
-}
-#endif
-
-/// total[target] += number, for one tree after the other.
-template <class T>
-SOFIE_INLINE void
-add_numbers(double *totals, Size outputs, const std::int32_t *targets, const Outlet<T> *numbers, Size count)
-{
-   if (outputs > 1) {
-      for (Size j = 0; j < count; ++j)
-         totals[targets[j]] += static_cast<double>(bits<T>(numbers[j]));
-      return;
-   }
-   double total = *totals;
-   for (Size j = 0; j < count; ++j)
-      total += static_cast<double>(bits<T>(numbers[j]));
-   *totals = total;
-}
-
-/// As many trees of one kind as can be done side by side by registers; how many these are.
-#ifdef SOFIE_MASKS
-template <class T, class Forest>
-SOFIE_INLINE Size add_gathered(const Forest &forest, int kind, const T *row, double *totals, Size outputs,
-                               const CrownNode<T> *nodes, const Outlet<T> *outlets, const std::int32_t *targets)
-{
-   Size done = 0;
-   if constexpr (std::is_same_v<T, float>) {
-      const int depth = Forest::depth_of(kind);
-      const Size inner = (Size(1) << depth) - 1;
-      if (Forest::walks(kind) || forest.lists)
-         return 0;
-      std::int32_t to[64];
-      for (Size count = 64; count >= 16; count -= 48)
-         for (; done + count <= forest.counts[kind]; done += count) {
-            if (count == 64)
-               fall_gathered<4>(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
-            else
-               fall_gathered<1>(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
-            add_numbers<T>(totals, outputs, targets + done, to, count);
-         }
-   }
-   return done;
-}
-#else
-template <class... Arguments>
-SOFIE_INLINE Size add_gathered(const Arguments &...)
-{
-   return 0;
-}
-#endif
-
 /// On from where an event leaves `count` crowns to the leaves, where `to` then is.
 template <class T, class Forest>
 SOFIE_INLINE void walk_alone(const Forest &forest, const T *row, Size count, Outlet<T> *to)
@@ -921,7 +830,7 @@ SOFIE_INLINE void walk_alone(const Forest &forest, const T *row, Size count, Out
 
 /// All trees for one event, several trees side by side.
 template <class T, class Forest>
-SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, Size outputs)
+SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals)
 {
    const CrownNode<T> *nodes = forest.crowns();
    const Outlet<T> *outlets = forest.outlets();
@@ -929,11 +838,7 @@ SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, 
    for (int kind = 0; kind < Forest::kinds; ++kind) {
       const int depth = Forest::depth_of(kind);
       const Size inner = (Size(1) << depth) - 1;
-      const Size done = add_gathered(forest, kind, row, totals, outputs, nodes, outlets, targets);
-      nodes += done * inner;
-      outlets += done * (inner + 1);
-      targets += done;
-      for (Size left = forest.counts[kind] - done; left > 0;) {
+      for (Size left = forest.counts[kind]; left > 0;) {
          const Size count = left < walkers ? left : walkers;
          Outlet<T> to[walkers] = {};
          if (count == walkers)
@@ -972,19 +877,19 @@ struct TreeTask {
 
 #ifdef SOFIE_TREE_RANKS
 /// The trees of a run for a block of events, added up in the order in which those of a single event are.
-template <int Depth, class T, class Forest>
+template <class T, class Forest>
 SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *block, double *totals)
 {
-   constexpr Size inner = (Size(1) << Depth) - 1;
+   const Size inner = (Size(1) << run.depth) - 1;
    constexpr int wide = tree_block<T>;
    const CrownNode<T> *nodes = forest.crowns() + run.node;
    const Outlet<T> *outlets = forest.outlets() + run.node + run.tree;
    for (Size first = 0; first < run.trees; first += ranked_chunk) {
       alignas(64) double sums[ranked_together * wide] = {};
       for (Size t = first; t < run.trees && t < first + ranked_chunk; ++t) {
-         MaskOf<Pack<T>> to[2];
-         fall_crown<Depth>(nodes, outlets, block, to);
-         add_block<T>(sums + t % ranked_together * wide, to);
+         alignas(64) Outlet<T> values[wide];
+         fall_crown_of(run.depth, nodes, outlets, block, values);
+         add_block<T>(sums + t % ranked_together * wide, values);
          nodes += inner;
          outlets += inner + 1;
       }
@@ -1003,10 +908,7 @@ SOFIE_KERNEL void add_runs(const Forest &forest, const T *block, double *totals)
    const auto &ranks = forest.ranks();
    for (Size g = 0; g < ranks.groups(); ++g)
       for (Size r = ranks.group(g).run; r < ranks.group(g).run + ranks.group(g).runs; ++r)
-         if (shallow_levels<T> > 3 && ranks.run(r).depth == 4)
-            add_run<shallow_levels<T>>(forest, ranks.run(r), block, totals);
-         else
-            add_run<3>(forest, ranks.run(r), block, totals);
+         add_run(forest, ranks.run(r), block, totals);
 }
 
 /// What up to 64 trees of a run say of one event.
@@ -1069,15 +971,13 @@ SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &ta
       task.totals[i] = Forest::nothing();
    gather_columns(forest, x, task.features, count, stride, task.columns);
    if (alone) {
-      add_alone(forest, static_cast<const T *>(task.columns), task.totals, task.outputs);
+      add_alone(forest, static_cast<const T *>(task.columns), task.totals);
 #ifdef SOFIE_TREE_RANKS
    } else if (forest.ranks().way != RankWay::None) {
       add_runs(forest, static_cast<const T *>(task.columns), task.totals);
 #endif
    } else {
-      TreeBlock<T, Forest> block{forest,       forest.crowns(), forest.outlets(), forest.targets(),
-                                 task.columns, task.totals,     count};
-      add_kinds<0>(block);
+      add_trees(forest, static_cast<const T *>(task.columns), task.totals, count);
    }
    for (Size e = 0; e < count; ++e)
       for (Size k = 0; k < task.outputs; ++k)
