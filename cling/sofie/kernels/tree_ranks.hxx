@@ -107,10 +107,7 @@ struct RankedSource {
    Buffer<RankedBlock<Outlet>> made;
    Size crown_nodes = 0, blocks = 0;
 
-   Size count(const RankedTree &tree) const
-   {
-      return (Size(1) << tree.depth) - 1 + tree.blocks * block_nodes;
-   }
+   Size count(const RankedTree &tree) const { return (Size(1) << tree.depth) - 1 + tree.blocks * block_nodes; }
    /// Where question i of a tree is among all: those of its crown come first.
    Size place(const RankedTree &tree, Size i) const
    {
@@ -391,7 +388,8 @@ public:
       if (many < 0 || (few >= 0 && 5 * few < cost ? 5 * few : cost) > otherwise(from))
          return;
       way = few >= 0 && 5 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
-                                       : wide ? RankWay::Bytes256 : RankWay::Banks64;
+            : wide                     ? RankWay::Bytes256
+                                       : RankWay::Banks64;
       const bool is_few = way == RankWay::Bytes64 || way == RankWay::Banks32;
       if (is_few)
          grouped(from, asked, sources.size(), narrow);
@@ -411,7 +409,8 @@ SOFIE_INLINE unsigned not_at_most(Pack<T> x, const T *t)
       return __builtin_ia32_cmpps512_mask(x, load<16>(t), nle, static_cast<unsigned short>(0x7fff), rounding);
    } else {
       const unsigned low = __builtin_ia32_cmppd512_mask(x, load<8>(t), nle, static_cast<unsigned char>(0xff), rounding);
-      const unsigned high = __builtin_ia32_cmppd512_mask(x, load<8>(t + 8), nle, static_cast<unsigned char>(0x7f), rounding);
+      const unsigned high =
+         __builtin_ia32_cmppd512_mask(x, load<8>(t + 8), nle, static_cast<unsigned char>(0x7f), rounding);
       return low | high << 8;
    }
 #else
@@ -430,11 +429,11 @@ SOFIE_INLINE unsigned not_at_most(Pack<T> x, const T *t)
 
 /// 1 + how many thresholds of each slot are below x; the largest rank for NaN; as signed numbers.
 template <class T, class Outlet>
-SOFIE_KERNEL void
-rank_event(const RankTable<T> *tables, const RankColumn<Outlet> *columns, Size slots, const T *x, std::uint8_t *ranks)
+SOFIE_KERNEL void rank_event(const RankTable<T> *tables, const RankColumn<Outlet> *columns, Size slots, const T *x,
+                             std::uint8_t *ranks)
 {
    using V = Pack<T>;
-   SOFIE_UNROLL(4)
+   SOFIE_UNROLL(2)
    for (Size s = 0; s < slots; ++s) {
       const V value = bits<V>(bits<Pack<Outlet>>(splat<V>(x[columns[s].feature])) ^ splat<Pack<Outlet>>(columns[s].sign));
       const int block = __builtin_popcount(not_at_most<T>(value, tables[s].pivots));
@@ -653,7 +652,6 @@ SOFIE_KERNEL void go_down(const RankedCrowns<T, Outlet> &crowns, const RankedRun
    while (left > 0) {
       const Size now = left;
       left = 0;
-      SOFIE_UNROLL(4)
       for (Size i = 0; i < now; ++i) {
          const Size j = waiting[i];
          const RankedBlock<Outlet> &block = crowns.blocks()[at[j]];

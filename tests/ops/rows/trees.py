@@ -39,7 +39,8 @@ def ensemble(
 ) -> tuple[Array, ...]:
     """Random trees as the inputs of `Trees`. A node has children with probability ``bushy``.
 
-    Thresholds are few and some of them special, unless ``ties`` is false. With ``lists`` a leaf weighs several targets, or none; else all leaves of a tree the same one.
+    Thresholds are few and some of them special, unless ``ties`` is false. With ``lists`` a leaf
+    weighs several targets, or none; else all leaves of a tree the same one.
     """
     random = np.random.default_rng([trees, depth, targets])
     nodes: list[tuple[int, float, int, tuple[int, int]]] = []
@@ -132,7 +133,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         yield case(trees=150, depth=3, targets=2, shape=TensorType(dtype, (67, FEATURES)))
         yield case(trees=70, depth=4, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
         yield case(trees=70, depth=9, bushy=0.8, missing=0.3)
-        # More different thresholds than a byte numbers, in more columns than a register selects from.
+        # More different thresholds than a byte numbers, in more columns than a register holds.
         for trees, features in ((130, 3), (300, 24), (130, 30), (130, 90), (130, 200)):
             shape = TensorType(dtype, (N, features))
             kinds = {"features": features, "ties": False, "missing": 0.2, "shape": shape}
