@@ -133,6 +133,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         yield case(trees=150, depth=3, targets=2, shape=TensorType(dtype, (67, FEATURES)))
         yield case(trees=70, depth=4, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
         yield case(trees=70, depth=9, bushy=0.8, missing=0.3)
+        yield case(trees=30, depth=14, bushy=0.7, missing=0.2)
         # More different thresholds than a byte numbers, in more columns than a register holds.
         for trees, features in ((130, 3), (300, 24), (130, 30), (130, 90), (130, 200)):
             shape = TensorType(dtype, (N, features))
