@@ -381,13 +381,14 @@ public:
       const bool wide = selects_bytes();
       const Questions asked(from.nodes.data(), from.all());
       const Size narrow = wide ? 64 : 32, most = wide ? 256 : 64, trees = from.trees.size();
-      // In cycles: a slot costs 5, to select from more slots 6 for each tree; and what it costs to do without.
+      // In cycles: a slot costs 8 if its table is in no near cache, to select from more slots 6 for each tree; and what
+      // it costs to do without.
       const Size few = grouped(from, asked, sources.size(), narrow);
       const Size many = grouped(from, asked, sources.size(), most);
-      const Size cost = 5 * many + 6 * trees;
-      if (many < 0 || (few >= 0 && 5 * few < cost ? 5 * few : cost) > otherwise(from))
+      const Size cost = 8 * many + 6 * trees;
+      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from))
          return;
-      way = few >= 0 && 5 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
+      way = few >= 0 && 8 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
             : wide                     ? RankWay::Bytes256
                                        : RankWay::Banks64;
       const bool is_few = way == RankWay::Bytes64 || way == RankWay::Banks32;
