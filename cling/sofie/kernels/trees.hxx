@@ -1,20 +1,21 @@
 /// \file
 /// Ensembles of decision trees.
 ///
-/// The first levels of a tree, its crown, are stored as a complete tree: node i has the children
-/// 2 i + 1 and 2 i + 2. For a block of events all nodes of a crown are compared, one event in each
-/// lane of a pack, and the outcomes select upwards from the leaves: no branch, no dependent load,
-/// and up to 6 levels that costs less than a walk. Below its crown a tree is walked, several events
-/// side by side; there a node knows the first of its two children, which are neighbours.
+/// The first levels of a tree, its crown, are stored as a complete tree. With AVX2 and AVX-512 its
+/// thresholds usually become ranks, see tree_ranks.hxx: that is how events are evaluated, each alone.
 ///
-/// Events that are too few for a block are walked through the same crowns one by one. In both ways
-/// the trees are added up in the same order in double, so that an event has the same bits alone and
-/// in a batch.
+/// Else, and for many events where trees are shallow, node i has the children 2 i + 1 and 2 i + 2. For a
+/// block of events all nodes of a crown are compared, one event in each lane of a pack, and the outcomes
+/// select upwards from the leaves: no branch, no dependent load. Below its crown a tree is walked, several
+/// events side by side; there a node knows the first of its two children, which are neighbours. Events that
+/// are too few for a block are walked through the same crowns one by one.
+///
+/// In all ways the trees of an ensemble are added up in one order in double, so that an event has the same
+/// bits alone and in a batch.
 #ifndef SOFIE_KERNELS_TREES_HXX
 #define SOFIE_KERNELS_TREES_HXX
 
-#include "sofie/simd.hxx"
-#include "sofie/weights.hxx"
+#include "sofie/kernels/tree_forest.hxx"
 
 // g++ warns that packs wider than its target's registers are passed in another way than with wider
 // registers. Nothing here is passed: all functions are inlined.
@@ -26,381 +27,6 @@
 SOFIE_BEGIN
 
 namespace sofie {
-
-/// What becomes of the numbers that the trees give for one target.
-enum class Aggregate { Sum, Average, Min, Max };
-
-/// What a node asks. With `TreeMissing`, NaN takes the first child.
-enum TreeMode : std::uint8_t { TreeLeaf = 0, TreeAtMost = 1, TreeEqual = 2, TreeMissing = 128 };
-
-/// How many events a block has: two packs, so that one hides the latency of the other.
-template <class T>
-inline constexpr int tree_block = 2 * lanes<T>;
-
-/// Where a complete tree stops to be cheaper than a walk.
-template <class T>
-inline constexpr int crown_levels = lanes<T> >= 16  ? 6
-                                    : lanes<T> >= 8 ? 5
-                                    : lanes<T> >= 4 ? 4
-                                                    : 3;
-
-/// From how many events on a block is worth its lanes that are idle.
-template <class T>
-inline constexpr Size fewest_in_block = lanes<T> >= 8 ? 4 : 3;
-
-/// To the left if x[column] <= threshold. The number of a column is that of a feature that is used.
-template <class T>
-struct CrownNode {
-   T threshold;
-   std::int32_t column;
-};
-
-/// To `next` if x[column] <= threshold, else to its neighbour `next + 1`. A negative column is the
-/// complement of one that is compared for equality. Behind the columns of features is one of NaN,
-/// which always leads to the neighbour: a leaf is its own neighbour, and its threshold is its value.
-template <class T>
-struct WalkNode {
-   T threshold;
-   std::int32_t column;
-   std::int32_t next;
-};
-
-/// An integer as large as T: what the crown of a tree ends in.
-template <class T>
-using Outlet = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
-
-/// The trees as the model has them; see `sofie.Trees` in sofie_rdf/ops/trees.py.
-template <class T, class L>
-struct TreeArrays {
-   const std::int32_t *roots, *features;
-   const T *thresholds;
-   const std::uint8_t *modes;
-   const std::int32_t *children, *starts, *targets;
-   const L *weights, *base;
-   Size trees, nodes, entries, outputs;
-
-   static void require(bool holds, const char *otherwise)
-   {
-      if (!holds)
-         throw std::invalid_argument(otherwise);
-   }
-
-   Size mode(Size i) const { return modes[i] & ~TreeMissing; }
-   Size child(Size i, Size side) const { return children[2 * i + side]; }
-
-   /// Every number is one that exists, and children come behind their parents: no cycle.
-   void check() const
-   {
-      require(nodes < (Size(1) << 29), "trees: there are too many nodes");
-      for (Size t = 0; t < trees; ++t)
-         require(roots[t] >= 0 && roots[t] < nodes, "trees: a root does not exist");
-      for (Size i = 0; i < nodes; ++i) {
-         require(mode(i) <= TreeEqual, "trees: a node has an unknown mode");
-         require(starts[i] >= 0 && starts[i] <= starts[i + 1] && starts[i + 1] <= entries,
-                 "trees: the weights of a node do not exist");
-         if (mode(i) == TreeLeaf)
-            continue;
-         require(features[i] >= 0 && features[i] < (1 << 24), "trees: a node has a feature that cannot exist");
-         for (Size side = 0; side < 2; ++side)
-            require(child(i, side) > i && child(i, side) < nodes, "trees: a child does not come behind its parent");
-      }
-      for (Size i = 0; i < entries; ++i)
-         require(targets[i] >= 0 && targets[i] < outputs, "trees: a weight has a target that does not exist");
-   }
-};
-
-/// All trees of an ensemble in the form in which they are evaluated.
-template <class T, class L, Aggregate How>
-class Forest {
-   using Arrays = TreeArrays<T, L>;
-   using Int = std::int32_t;
-
-   /// What a node of the model has below it.
-   struct Below {
-      Int levels; ///< the longest way to a leaf
-      Int crown;  ///< the longest way to something that does not belong to a crown
-      Int target; ///< the one target of all its leaves, -1 for none, -2 for several
-      bool equality;
-   };
-
-   static int smaller_of(int a, int b) { return a < b ? a : b; }
-   static Int larger_of(Int a, Int b) { return a > b ? a : b; }
-
-   static Int common_target(Int a, Int b) { return a == -1 ? b : b == -1 ? a : a == b ? a : -2; }
-
-   static Buffer<Below> examined(const Arrays &a)
-   {
-      Buffer<Below> found(a.nodes);
-      for (Size i = a.nodes; i-- > 0;) {
-         Below &own = found.data()[i];
-         if (a.mode(i) == TreeLeaf) {
-            const Size count = a.starts[i + 1] - a.starts[i];
-            own = {0, 0, count == 0 ? -1 : count == 1 ? a.targets[a.starts[i]] : -2, false};
-         } else {
-            const Below &l = found.data()[a.child(i, 0)], &r = found.data()[a.child(i, 1)];
-            own.levels = larger_of(l.levels, r.levels) + 1;
-            own.equality = l.equality || r.equality || a.mode(i) == TreeEqual;
-            own.crown = a.mode(i) == TreeEqual ? 0 : larger_of(l.crown, r.crown) + 1;
-            own.target = common_target(l.target, r.target);
-         }
-      }
-      return found;
-   }
-
-   /// Which features are used, and with which sign: the columns of a block.
-   void choose_columns(const Arrays &a)
-   {
-      for (Size i = 0; i < a.nodes; ++i)
-         if (a.mode(i) != TreeLeaf)
-            features = larger_of(features, a.features[i] + 1);
-      Buffer<Int> number(2 * features);
-      for (Size i = 0; i < a.nodes; ++i)
-         if (a.mode(i) != TreeLeaf)
-            number.data()[2 * a.features[i] + is_negated(a, i)] = 1;
-      for (Size i = 0; i < 2 * features; ++i)
-         columns += number.data()[i];
-      sources_ = Buffer<Int>(columns);
-      Int next = 0;
-      for (Int i = 0; i < 2 * features; ++i)
-         if (number.data()[i]) {
-            sources_.data()[next] = i;
-            number.data()[i] = next++;
-         }
-      numbers_ = static_cast<Buffer<Int> &&>(number);
-   }
-
-   /// NaN is never at most a number. Where it takes the first child, the question is turned round:
-   /// -x <= -(the number above the threshold) takes the second child.
-   static bool is_negated(const Arrays &a, Size i) { return (a.modes[i] & TreeMissing) != 0; }
-
-   static T question(const Arrays &a, Size i)
-   {
-      const T threshold = a.thresholds[i];
-      if (!is_negated(a, i))
-         return threshold;
-      const T infinity = static_cast<T>(__builtin_inf());
-      if (threshold == infinity)
-         return static_cast<T>(__builtin_nan(""));
-      // No number is at most NaN: all of them take the second child.
-      if (threshold != threshold)
-         return infinity;
-      if constexpr (sizeof(T) == 4)
-         return -__builtin_nextafterf(threshold, infinity);
-      else
-         return -__builtin_nextafter(threshold, infinity);
-   }
-
-   Int nan_column() const { return static_cast<Int>(columns); }
-   Int column(const Arrays &a, Size i) const { return numbers_.data()[2 * a.features[i] + is_negated(a, i)]; }
-
-   /// Walks for everything that is below crowns. `place[i]` is where node i stands, or -1.
-   struct Layout {
-      Buffer<WalkNode<T>> nodes;
-      Buffer<Int> node_at, place;
-      Int used = 0, done = 0;
-
-      explicit Layout(const Arrays &a) : nodes(3 * a.nodes + 1), node_at(3 * a.nodes + 1), place(a.nodes)
-      {
-         for (Size i = 0; i < a.nodes; ++i)
-            place.data()[i] = -1;
-      }
-      /// A node of the model takes the next place; if it has one, here is only the way to it.
-      void put(Int node, Int nan_column)
-      {
-         WalkNode<T> &slot = nodes.data()[used];
-         slot.column = nan_column;
-         Int &known = place.data()[node];
-         slot.next = (known < 0 ? used : known) - 1;
-         node_at.data()[used] = known < 0 ? node : -1;
-         if (known < 0)
-            known = used;
-         ++used;
-      }
-   };
-
-   /// Where a node stands. What is below it follows at once: few cache lines for a walk.
-   Int placed(const Arrays &a, Int node, Layout &layout) const
-   {
-      if (layout.place.data()[node] < 0)
-         layout.put(node, nan_column());
-      for (; layout.done < layout.used; ++layout.done) {
-         const Int i = layout.node_at.data()[layout.done];
-         WalkNode<T> &slot = layout.nodes.data()[layout.done];
-         if (i < 0)
-            continue;
-         if (a.mode(i) == TreeLeaf) {
-            slot.threshold = value(a, i);
-            continue;
-         }
-         const Int side = is_negated(a, i) ? 1 : 0;
-         slot.threshold = question(a, i);
-         slot.column = a.mode(i) == TreeEqual ? ~column(a, i) : column(a, i);
-         slot.next = layout.used;
-         layout.put(static_cast<Int>(a.child(i, side)), nan_column());
-         layout.put(static_cast<Int>(a.child(i, 1 - side)), nan_column());
-      }
-      return layout.place.data()[node];
-   }
-
-   /// The complete tree with `depth` levels below a root; what is no question of it leads on as it is.
-   void grow_crown(const Arrays &a, Int root, int depth, bool finished, Layout &layout, Size &node, Size &outlet)
-   {
-      Int heap[2 << 6];
-      const int inner = (1 << depth) - 1;
-      heap[0] = root;
-      for (int i = 0; i < inner; ++i) {
-         const Int own = heap[i];
-         CrownNode<T> &to = crowns_.data()[node++];
-         if (a.mode(own) == TreeAtMost) {
-            const Int side = is_negated(a, own) ? 1 : 0;
-            to = {question(a, own), column(a, own)};
-            heap[2 * i + 1] = static_cast<Int>(a.child(own, side));
-            heap[2 * i + 2] = static_cast<Int>(a.child(own, 1 - side));
-         } else {
-            to = {static_cast<T>(__builtin_nan("")), 0};
-            heap[2 * i + 1] = heap[2 * i + 2] = own;
-         }
-      }
-      for (int i = inner; i <= 2 * inner; ++i)
-         outlets_.data()[outlet++] = finished ? bits<Outlet<T>>(value(a, heap[i])) : placed(a, heap[i], layout);
-   }
-
-   static T value(const Arrays &a, Size leaf)
-   {
-      return a.mode(leaf) == TreeLeaf && a.starts[leaf] < a.starts[leaf + 1] ? static_cast<T>(a.weights[a.starts[leaf]])
-                                                                             : T(0);
-   }
-
-   int crown_depth(const Below &tree) const { return smaller_of(tree.crown, crown_levels<T>); }
-   bool is_walked(const Below &tree) const { return tree.equality || tree.levels > crown_levels<T>; }
-
-   void build(const Arrays &a)
-   {
-      a.check();
-      trees = a.trees;
-      const Buffer<Below> below = examined(a);
-      choose_columns(a);
-      lists = How == Aggregate::Min || How == Aggregate::Max;
-      Size inner = 0, outer = 0;
-      for (Size t = 0; t < trees; ++t) {
-         const Below &tree = below.data()[a.roots[t]];
-         lists = lists || tree.target == -2;
-         inner += (Size(1) << crown_depth(tree)) - 1;
-         outer += Size(1) << crown_depth(tree);
-         equalities = equalities || tree.equality;
-      }
-      crowns_ = Buffer<CrownNode<T>>(inner);
-      outlets_ = Buffer<Outlet<T>>(outer);
-      targets_ = Buffer<Int>(trees);
-      Layout layout(a);
-      Size node = 0, outlet = 0, number = 0;
-      // Trees of one kind follow each other.
-      for (int kind = 0; kind < kinds; ++kind)
-         for (Size t = 0; t < trees; ++t) {
-            const Below &tree = below.data()[a.roots[t]];
-            if (crown_depth(tree) != depth_of(kind) || is_walked(tree) != walks(kind))
-               continue;
-            grow_crown(a, a.roots[t], depth_of(kind), !walks(kind) && !lists, layout, node, outlet);
-            targets_.data()[number++] = tree.target < 0 ? 0 : tree.target;
-            ++counts[kind];
-         }
-      keep_walks(a, layout);
-      base_ = Buffer<double>(a.outputs);
-      for (Size i = 0; i < a.outputs; ++i)
-         base_.data()[i] = static_cast<double>(a.base[i]);
-      numbers_ = Buffer<Int>(0);
-   }
-
-   void keep_walks(const Arrays &a, const Layout &layout)
-   {
-      const Size used = layout.used;
-      walks_ = Buffer<WalkNode<T>>(used);
-      __builtin_memcpy(static_cast<void *>(walks_.data()), layout.nodes.data(),
-                       static_cast<std::size_t>(used) * sizeof(WalkNode<T>));
-      if (!lists)
-         return;
-      first_ = Buffer<Int>(used);
-      last_ = Buffer<Int>(used);
-      for (Size at = 0; at < used; ++at)
-         if (const Int i = layout.node_at.data()[at]; i >= 0 && a.mode(i) == TreeLeaf) {
-            first_.data()[at] = a.starts[i];
-            last_.data()[at] = a.starts[i + 1];
-         }
-      entry_targets_ = Buffer<Int>(a.entries);
-      entry_weights_ = Buffer<L>(a.entries);
-      for (Size i = 0; i < a.entries; ++i) {
-         entry_targets_.data()[i] = a.targets[i];
-         entry_weights_.data()[i] = a.weights[i];
-      }
-   }
-
-   Buffer<CrownNode<T>> crowns_;
-   Buffer<Outlet<T>> outlets_;
-   Buffer<WalkNode<T>> walks_;
-   Buffer<Int> sources_, numbers_, targets_, first_, last_, entry_targets_;
-   Buffer<L> entry_weights_;
-   Buffer<double> base_;
-
-public:
-   /// Trees of one kind have crowns of one depth, and are walked on below them or not.
-   static constexpr int kinds = 2 * (crown_levels<T> + 1);
-   static constexpr int depth_of(int kind) { return kind / 2; }
-   static constexpr bool walks(int kind) { return kind % 2 == 1; }
-
-   Size counts[kinds] = {};
-   Size trees = 0, columns = 0;
-   Int features = 0;
-   bool equalities = false;
-   /// A leaf has a list of targets and weights, rather than one weight for the target of its tree.
-   bool lists = false;
-
-   template <Size Trees, Size Nodes, Size Starts, Size Entries, Size Outputs>
-   Forest(View<const Int, Trees> roots, View<const Int, Nodes> feature, View<const T, Nodes> threshold,
-          View<const std::uint8_t, Nodes> mode, View<const Int, Nodes, 2> children, View<const Int, Starts> starts,
-          View<const Int, Entries> targets, View<const L, Entries> weights, View<const L, Outputs> base)
-   {
-      static_assert(Starts == Nodes + 1, "the weights of a node begin somewhere, and end");
-      build({roots.data(), feature.data(), threshold.data(), mode.data(), children.data(), starts.data(),
-             targets.data(), weights.data(), base.data(), Trees, Nodes, Entries, Outputs});
-   }
-
-   const CrownNode<T> *crowns() const { return crowns_.data(); }
-   const Outlet<T> *outlets() const { return outlets_.data(); }
-   const WalkNode<T> *walk_nodes() const { return walks_.data(); }
-   const Int *sources() const { return sources_.data(); }
-   const Int *targets() const { return targets_.data(); }
-   const double *base() const { return base_.data(); }
-
-   /// total[target * stride] += what a leaf says.
-   SOFIE_INLINE void add_list(Size leaf, double *total, Size stride) const
-   {
-      for (Size i = first_.data()[leaf]; i < last_.data()[leaf]; ++i) {
-         double &sum = total[entry_targets_.data()[i] * stride];
-         const double weight = static_cast<double>(entry_weights_.data()[i]);
-         // NaN stands for a target of which no tree has said anything.
-         if constexpr (How == Aggregate::Min)
-            sum = sum <= weight ? sum : weight;
-         else if constexpr (How == Aggregate::Max)
-            sum = sum >= weight ? sum : weight;
-         else
-            sum += weight;
-      }
-   }
-   /// What a sum is before the first tree.
-   static constexpr double nothing()
-   {
-      return How == Aggregate::Min || How == Aggregate::Max ? __builtin_nan("") : 0.0;
-   }
-   /// The result of one event for one target.
-   SOFIE_INLINE L finished(double total, Size target) const
-   {
-      if constexpr (How == Aggregate::Average)
-         total = trees > 0 ? total / static_cast<double>(trees) : 0.0;
-      if constexpr (How == Aggregate::Min || How == Aggregate::Max)
-         total = total != total ? 0.0 : total;
-      return static_cast<L>(total + base_.data()[target]);
-   }
-};
 
 /// Which of the lanes of a block go to the left at one node.
 template <class T>
@@ -455,18 +81,28 @@ SOFIE_INLINE void fall_far(const CrownNode<T> *nodes, const Outlet<T> *outlets, 
    to[1] = level[0][1];
 }
 
+/// Where the events of a block leave a crown.
 template <int Depth, class T>
-SOFIE_INLINE void fall_crown(const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block,
-                             MaskOf<Pack<T>> (&to)[2])
+SOFIE_KERNEL void fall_crown(const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block, Outlet<T> *places)
 {
-   using I = MaskOf<Pack<T>>;
-   if constexpr (Depth == 0) {
-      to[0] = to[1] = splat<I>(outlets[0]);
-   } else if constexpr (Depth <= 4) {
+   MaskOf<Pack<T>> to[2];
+   if constexpr (Depth <= 4)
       fall<Depth>(nodes, outlets, 0, (Size(1) << Depth) - 1, block, to);
-   } else {
+   else
       fall_far<Depth>(nodes, outlets, block, to);
-   }
+   store(places, to[0]);
+   store(places + lanes<T>, to[1]);
+}
+
+/// The same for a depth that is not known before; few of them are compiled.
+template <int Depth = least_levels, class T>
+SOFIE_INLINE void fall_crown_of(int depth, const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block,
+                                Outlet<T> *places)
+{
+   if constexpr (Depth < crown_levels<T>)
+      if (depth > Depth)
+         return fall_crown_of<Depth + 1>(depth, nodes, outlets, block, places);
+   fall_crown<Depth>(nodes, outlets, block, places);
 }
 
 /// One step of a walk.
@@ -522,67 +158,44 @@ SOFIE_KERNEL void walk_block(const WalkNode<T> *nodes, const T *block, Size coun
 
 /// total[i] += value[i] for the lanes of a block, in double.
 template <class T>
-SOFIE_INLINE void add_block(double *total, const MaskOf<Pack<T>> (&value)[2])
+SOFIE_INLINE void add_block(double *total, const Outlet<T> *values)
 {
    constexpr int n = lanes<T>;
-   for (int p = 0; p < 2; ++p)
-      store(total + p * n, load<n>(total + p * n) + convert<double>(bits<Pack<T>>(value[p])));
+   for (int p = 0; p < 2 * n; p += n)
+      store(total + p, load<n>(total + p) + convert<double>(bits<Pack<T>>(load<n>(values + p))));
 }
 
-/// A block of events and the trees that are still to come.
+/// All trees for a block of `count` events.
 template <class T, class Forest>
-struct TreeBlock {
-   const Forest &forest;
-   const CrownNode<T> *nodes;
-   const Outlet<T> *outlets;
-   const std::int32_t *targets;
-   const T *block;
-   double *totals;
-   Size count;
-};
-
-/// The trees of one kind, for a block.
-template <int Kind, class T, class Forest>
-SOFIE_KERNEL void add_kind(TreeBlock<T, Forest> &b)
+SOFIE_KERNEL void add_trees(const Forest &forest, const T *block, double *totals, Size count)
 {
-   constexpr int depth = Forest::depth_of(Kind), n = lanes<T>;
-   constexpr Size inner = (Size(1) << depth) - 1;
-   using I = MaskOf<Pack<T>>;
-   for (Size t = 0; t < b.forest.counts[Kind]; ++t) {
-      I to[2];
-      fall_crown<depth>(b.nodes, b.outlets, b.block, to);
-      double *const total = b.totals + static_cast<Size>(*b.targets) * tree_block<T>;
-      if (Forest::walks(Kind) || b.forest.lists) {
-         alignas(64) Outlet<T> places[2 * n + walkers];
-         store(places, to[0]);
-         store(places + n, to[1]);
-         if constexpr (Forest::walks(Kind)) {
-            if (b.forest.equalities)
-               walk_block<true>(b.forest.walk_nodes(), b.block, b.count, places);
-            else
-               walk_block<false>(b.forest.walk_nodes(), b.block, b.count, places);
-         }
-         for (Size e = 0; e < b.count; ++e)
-            if (b.forest.lists)
-               b.forest.add_list(places[e], b.totals + e, tree_block<T>);
-            else
-               total[e] += static_cast<double>(b.forest.walk_nodes()[places[e]].threshold);
-      } else {
-         add_block<T>(total, to);
+   const CrownNode<T> *nodes = forest.crowns();
+   const Outlet<T> *outlets = forest.outlets();
+   const std::int32_t *targets = forest.targets();
+   for (int kind = 0; kind < Forest::kinds; ++kind) {
+      const int depth = Forest::depth_of(kind);
+      const Size inner = (Size(1) << depth) - 1;
+      for (Size t = 0; t < forest.counts[kind]; ++t) {
+         alignas(64) Outlet<T> places[tree_block<T> + walkers];
+         fall_crown_of(depth, nodes, outlets, block, places);
+         double *const total = totals + static_cast<Size>(*targets) * tree_block<T>;
+         nodes += inner;
+         outlets += inner + 1;
+         ++targets;
+         if (Forest::walks(kind) && forest.equalities)
+            walk_block<true>(forest.walk_nodes(), block, count, places);
+         else if (Forest::walks(kind))
+            walk_block<false>(forest.walk_nodes(), block, count, places);
+         if (!Forest::walks(kind) && !forest.lists)
+            add_block<T>(total, places);
+         else
+            for (Size e = 0; e < count; ++e)
+               if (forest.lists)
+                  forest.add_list(places[e], totals + e, tree_block<T>);
+               else
+                  total[e] += static_cast<double>(forest.walk_nodes()[places[e]].threshold);
       }
-      b.nodes += inner;
-      b.outlets += inner + 1;
-      ++b.targets;
    }
-}
-
-template <int Kind, class T, class Forest>
-SOFIE_INLINE void add_kinds(TreeBlock<T, Forest> &block)
-{
-   if (block.forest.counts[Kind] > 0)
-      add_kind<Kind>(block);
-   if constexpr (Kind + 1 < Forest::kinds)
-      add_kinds<Kind + 1>(block);
 }
 
 /// The columns of `count` events: columns[c * stride + e].
@@ -625,91 +238,24 @@ fall_alone(const CrownNode<T> *nodes, const Outlet<T> *outlets, int depth, const
       to[j] = outlets[j * (inner + 1) + at[j] - inner];
 }
 
-#ifdef SOFIE_MASKS
-/// Where one event leaves 16 * Groups crowns of the same depth: each lane goes down a tree of its own.
-/// Several registers hide the latency of each other.
-template <int Groups>
-SOFIE_KERNEL void
-fall_gathered(const CrownNode<float> *nodes, const std::int32_t *outlets, int depth, const float *row, std::int32_t *to)
-{
-   using V = PackN<float, 16>;
-   using I = PackN<std::int32_t, 16>;
-   constexpr short all = -1; // As a mask.
-   const std::int32_t inner = (std::int32_t{1} << depth) - 1;
-   const I lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-   const auto *const columns = reinterpret_cast<const char *>(nodes) + offsetof(CrownNode<float>, column);
-   I at[Groups] = {};
-   I root[Groups];
-   SOFIE_UNROLL_ALL
-   for (int g = 0; g < Groups; ++g)
-      root[g] = (lane + g * 16) * inner;
-   for (int level = 0; level < depth; ++level)
-      SOFIE_UNROLL_ALL
-      for (int g = 0; g < Groups; ++g) {
-         const I node = root[g] + at[g];
-         const V threshold = __builtin_ia32_gathersiv16sf(V{}, nodes, node, all, sizeof(CrownNode<float>));
-         const I column = __builtin_ia32_gathersiv16si(I{}, columns, node, all, sizeof(CrownNode<float>));
-         const V x = __builtin_ia32_gathersiv16sf(V{}, row, column, all, sizeof(float));
-         at[g] = at[g] + at[g] + 2 + (x <= threshold);
-      }
-   SOFIE_UNROLL_ALL
-   for (int g = 0; g < Groups; ++g)
-      store(to + g * 16, bits<I>(__builtin_ia32_gathersiv16si(I{}, outlets, (lane + g * 16) * (inner + 1) + at[g] - inner, all,
-                                                              sizeof(std::int32_t))));
-}
-#endif
-
-/// total[target] += number, for one tree after the other.
-template <class T>
-SOFIE_INLINE void
-add_numbers(double *totals, Size outputs, const std::int32_t *targets, const Outlet<T> *numbers, Size count)
-{
-   if (outputs > 1) {
-      for (Size j = 0; j < count; ++j)
-         totals[targets[j]] += static_cast<double>(bits<T>(numbers[j]));
-      return;
-   }
-   double total = *totals;
-   for (Size j = 0; j < count; ++j)
-      total += static_cast<double>(bits<T>(numbers[j]));
-   *totals = total;
-}
-
-/// As many trees of one kind as can be done side by side by registers; how many these are.
-#ifdef SOFIE_MASKS
+/// On from where an event leaves `count` crowns to the leaves, where `to` then is.
 template <class T, class Forest>
-SOFIE_INLINE Size add_gathered(const Forest &forest, int kind, const T *row, double *totals, Size outputs,
-                               const CrownNode<T> *nodes, const Outlet<T> *outlets, const std::int32_t *targets)
+SOFIE_INLINE void walk_alone(const Forest &forest, const T *row, Size count, Outlet<T> *to)
 {
-   Size done = 0;
-   if constexpr (std::is_same_v<T, float>) {
-      const int depth = Forest::depth_of(kind);
-      const Size inner = (Size(1) << depth) - 1;
-      if (Forest::walks(kind) || forest.lists)
-         return 0;
-      std::int32_t to[64];
-      for (Size count = 64; count >= 16; count -= 48)
-         for (; done + count <= forest.counts[kind]; done += count) {
-            if (count == 64)
-               fall_gathered<4>(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
-            else
-               fall_gathered<1>(nodes + done * inner, outlets + done * (inner + 1), depth, row, to);
-            add_numbers<T>(totals, outputs, targets + done, to, count);
-         }
-   }
-   return done;
+   std::int32_t at[walkers];
+   for (int j = 0; j < walkers; ++j)
+      at[j] = static_cast<std::int32_t>(to[j < count ? j : 0]);
+   if (forest.equalities)
+      walk<true>(forest.walk_nodes(), row, 1, 0, at);
+   else
+      walk<false>(forest.walk_nodes(), row, 1, 0, at);
+   for (int j = 0; j < walkers && j < count; ++j)
+      to[j] = at[j];
 }
-#else
-template <class... Arguments>
-SOFIE_INLINE Size add_gathered(const Arguments &...)
-{
-   return 0;
-}
-#endif
 
 /// All trees for one event, several trees side by side.
 template <class T, class Forest>
-SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, Size outputs)
+SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals)
 {
    const CrownNode<T> *nodes = forest.crowns();
    const Outlet<T> *outlets = forest.outlets();
@@ -717,11 +263,7 @@ SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, 
    for (int kind = 0; kind < Forest::kinds; ++kind) {
       const int depth = Forest::depth_of(kind);
       const Size inner = (Size(1) << depth) - 1;
-      const Size done = add_gathered(forest, kind, row, totals, outputs, nodes, outlets, targets);
-      nodes += done * inner;
-      outlets += done * (inner + 1);
-      targets += done;
-      for (Size left = forest.counts[kind] - done; left > 0;) {
+      for (Size left = forest.counts[kind]; left > 0;) {
          const Size count = left < walkers ? left : walkers;
          Outlet<T> to[walkers] = {};
          if (count == walkers)
@@ -732,17 +274,8 @@ SOFIE_KERNEL void add_alone(const Forest &forest, const T *row, double *totals, 
                fall_alone<1>(nodes + j * inner, outlets + j * (inner + 1), depth, row, one);
                to[j] = one[0];
             }
-         if (Forest::walks(kind)) {
-            std::int32_t at[walkers];
-            for (int j = 0; j < walkers; ++j)
-               at[j] = static_cast<std::int32_t>(to[j < count ? j : 0]);
-            if (forest.equalities)
-               walk<true>(forest.walk_nodes(), row, 1, 0, at);
-            else
-               walk<false>(forest.walk_nodes(), row, 1, 0, at);
-            for (int j = 0; j < walkers; ++j)
-               to[j] = at[j];
-         }
+         if (Forest::walks(kind))
+            walk_alone(forest, row, count, to);
          for (Size j = 0; j < count; ++j) {
             if (forest.lists)
                forest.add_list(to[j], totals, 1);
@@ -767,6 +300,92 @@ struct TreeTask {
    Size events, features, outputs;
 };
 
+#ifdef SOFIE_TREE_RANKS
+/// The trees of a run for a block of events, added up in the order in which those of a single event are.
+template <class T, class Forest>
+SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *block, double *totals)
+{
+   const Size inner = (Size(1) << run.depth) - 1;
+   constexpr int wide = tree_block<T>;
+   const CrownNode<T> *nodes = forest.crowns() + run.node;
+   const Outlet<T> *outlets = forest.outlets() + run.node + run.tree;
+   for (Size first = 0; first < run.trees; first += ranked_chunk) {
+      alignas(64) double sums[ranked_together * wide] = {};
+      for (Size t = first; t < run.trees && t < first + ranked_chunk; ++t) {
+         alignas(64) Outlet<T> values[wide];
+         fall_crown_of(run.depth, nodes, outlets, block, values);
+         add_block<T>(sums + t % ranked_together * wide, values);
+         nodes += inner;
+         outlets += inner + 1;
+      }
+      for (int half = ranked_together / 2 * wide; half >= wide; half /= 2)
+         for (int i = 0; i < half; i += lanes<double>)
+            store(sums + i, load<lanes<double>>(sums + i) + load<lanes<double>>(sums + i + half));
+      for (int i = 0; i < wide; ++i)
+         totals[run.target * wide + i] += sums[i];
+   }
+}
+
+/// All trees for a block of events; they are shallow.
+template <class T, class Forest>
+SOFIE_KERNEL void add_runs(const Forest &forest, const T *block, double *totals)
+{
+   const auto &ranks = forest.ranks();
+   for (Size g = 0; g < ranks.groups(); ++g)
+      for (Size r = ranks.group(g).run; r < ranks.group(g).run + ranks.group(g).runs; ++r)
+         add_run(forest, ranks.run(r), block, totals);
+}
+
+/// What up to 64 trees of a run say of one event.
+template <class T, class Forest>
+SOFIE_KERNEL void
+add_ranked(const Forest &forest, const RankedRun &run, Size first, const std::uint8_t *ranks, double *totals)
+{
+   alignas(64) std::int32_t places[ranked_chunk];
+   alignas(64) Outlet<T> to[ranked_chunk];
+   const Size count = run.trees - first < ranked_chunk ? run.trees - first : ranked_chunk;
+   const Size filled = (count + ranked_together - 1) / ranked_together * ranked_together;
+   leave_crowns<T>(forest.ranks(), run, first, filled, ranks, places, to);
+   if (run.walks)
+      go_down<T>(forest.ranks(), run, first, count, ranks, places, to);
+   if (forest.lists) {
+      for (Size j = 0; j < count; ++j)
+         forest.add_list(to[j], totals, 1);
+      return;
+   }
+   totals[run.target] += sum_of_numbers<T>(to, filled);
+}
+
+/// Events that are done together: each part of the trees is read from the first cache but once.
+inline constexpr Size ranked_events = 16;
+
+/// Up to 16 events.
+template <class T, class L, class Forest>
+SOFIE_KERNEL void evaluate_ranked(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count)
+{
+   alignas(64) std::uint8_t ranks[ranked_events][256];
+   const auto &crowns = forest.ranks();
+   const T *const x = task.x + first * task.features;
+   for (Size i = 0; i < task.outputs * count; ++i)
+      task.totals[i] = Forest::nothing();
+   for (Size g = 0; g < crowns.groups(); ++g) {
+      const RankedGroup &group = crowns.group(g);
+      for (Size e = 0; e < count; ++e)
+         rank_event(crowns.tables() + group.slot, crowns.columns() + group.slot, group.slots, x + e * task.features,
+                    ranks[e]);
+      for (Size r = group.run; r < group.run + group.runs; ++r) {
+         const RankedRun &run = crowns.run(r);
+         for (Size tree = 0; tree < run.trees; tree += ranked_chunk)
+            for (Size e = 0; e < count; ++e)
+               add_ranked<T>(forest, run, tree, ranks[e], task.totals + e * task.outputs);
+      }
+   }
+   for (Size e = 0; e < count; ++e)
+      for (Size k = 0; k < task.outputs; ++k)
+         task.y[(first + e) * task.outputs + k] = forest.finished(task.totals[e * task.outputs + k], k);
+}
+#endif
+
 /// `count` events from event `first` on, in a block or each alone.
 template <class T, class L, class Forest>
 SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count, bool alone)
@@ -777,11 +396,13 @@ SOFIE_KERNEL void evaluate_events(const Forest &forest, const TreeTask<T, L> &ta
       task.totals[i] = Forest::nothing();
    gather_columns(forest, x, task.features, count, stride, task.columns);
    if (alone) {
-      add_alone(forest, static_cast<const T *>(task.columns), task.totals, task.outputs);
+      add_alone(forest, static_cast<const T *>(task.columns), task.totals);
+#ifdef SOFIE_TREE_RANKS
+   } else if (forest.ranks().way != RankWay::None) {
+      add_runs(forest, static_cast<const T *>(task.columns), task.totals);
+#endif
    } else {
-      TreeBlock<T, Forest> block{forest,       forest.crowns(), forest.outlets(), forest.targets(),
-                                 task.columns, task.totals,     count};
-      add_kinds<0>(block);
+      add_trees(forest, static_cast<const T *>(task.columns), task.totals, count);
    }
    for (Size e = 0; e < count; ++e)
       for (Size k = 0; k < task.outputs; ++k)
@@ -797,14 +418,22 @@ SOFIE_INLINE void trees(Y y, Totals totals, Columns columns, X x, const Forest<T
    if (forest.features > features)
       throw std::invalid_argument("trees: a node asks for a feature that the events do not have");
    const TreeTask<T, L> task{y.data(), x.data(), totals.data(), columns.data(), events, features, y.template extent<1>()};
-   Size done = 0;
-   while (events - done >= fewest_in_block<T>) {
-      const Size count = events - done < tree_block<T> ? events - done : tree_block<T>;
-      evaluate_events(forest, task, done, count, false);
+   for (Size done = 0; done < events;) {
+      const Size left = events - done;
+      Size count = left < tree_block<T> ? left : tree_block<T>;
+#ifdef SOFIE_TREE_RANKS
+      if (forest.ranks().way != RankWay::None && (!forest.has_blocks() || left < fewest_in_ranked_block<T>)) {
+         count = left < ranked_events ? left : ranked_events;
+         evaluate_ranked(forest, task, done, count);
+         done += count;
+         continue;
+      }
+#endif
+      const bool alone = left < fewest_in_block<T>;
+      count = alone ? 1 : count;
+      evaluate_events(forest, task, done, count, alone);
       done += count;
    }
-   for (; done < events; ++done)
-      evaluate_events(forest, task, done, 1, true);
 }
 
 } // namespace sofie

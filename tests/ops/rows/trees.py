@@ -34,10 +34,13 @@ def ensemble(
     bushy: float = 1.0,
     equal: float = 0.0,
     missing: float = 0.0,
+    features: int = FEATURES,
+    ties: bool = True,
 ) -> tuple[Array, ...]:
     """Random trees as the inputs of `Trees`. A node has children with probability ``bushy``.
 
-    With ``lists`` a leaf weighs several targets, or none; else all leaves of a tree the same one.
+    Thresholds are few and some of them special, unless ``ties`` is false. With ``lists`` a leaf
+    weighs several targets, or none; else all leaves of a tree the same one.
     """
     random = np.random.default_rng([trees, depth, targets])
     nodes: list[tuple[int, float, int, tuple[int, int]]] = []
@@ -58,8 +61,9 @@ def ensemble(
             first = start + len(levels)
             mode = EQUAL if random.random() < equal else AT_MOST
             mode |= MISSING if mode == AT_MOST and random.random() < missing else 0
-            threshold = float(random.choice([*np.arange(-4, 5) / 2, np.inf, -np.inf, np.nan]))
-            row = (int(random.integers(FEATURES)), threshold, mode, (first, first + 1))
+            few = [*np.arange(-4, 5) / 2, np.inf, -np.inf, np.nan]
+            threshold = float(random.choice(few) if ties else random.normal())
+            row = (int(random.integers(features)), threshold, mode, (first, first + 1))
             nodes.append(row if inner else (0, 0.0, LEAF, (0, 0)))
             listed.append([] if inner else leaf(tree))
             levels += [level + 1] * (2 if inner else 0)
@@ -125,6 +129,17 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         yield case(trees=3, depth=3, shape=TensorType(dtype, (37, FEATURES)))
         yield case(trees=3, depth=3, shape=TensorType(dtype, (0, FEATURES)))
         yield Case(Trees(), (x, *_shared(dtype)), (_ties,))
+        # More trees than are done side by side, more events than a block has.
+        yield case(trees=150, depth=3, targets=2, shape=TensorType(dtype, (67, FEATURES)))
+        yield case(trees=70, depth=4, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
+        yield case(trees=70, depth=9, bushy=0.8, missing=0.3)
+        yield case(trees=30, depth=14, bushy=0.7, missing=0.2)
+        # More different thresholds than a byte numbers, in more columns than a register holds.
+        for trees, features in ((130, 3), (300, 24), (130, 30), (130, 90), (130, 200)):
+            shape = TensorType(dtype, (N, features))
+            kinds = {"features": features, "ties": False, "missing": 0.2, "shape": shape}
+            yield case(trees=trees, depth=6, **kinds)
+            yield case(trees=30, depth=8, bushy=0.9, **kinds)
 
 
 def _weighed(op: Trees, x: Array, *arrays: Array) -> Array:
