@@ -103,6 +103,21 @@ _MORE_TRANSPOSED: tuple[_Setup, ...] = (
     ((0, 3, 4), (3, 2, 2), {}),
     ((2, 0, 4), (0, 2, 2), {}),
     ((2, 3, 4), (3, 2, 1), {"strides": (2,)}),
+    # Features that are no multiple of 4, and events of which several are done at a time.
+    ((70, 2, 3, 3), (2, 5, 3, 3), {"strides": (1, 4), "group": 2, "pads": (2, 1, 3, 0)}),
+    ((1, 3, 2, 40), (3, 6, 2, 3), {"strides": (2, 4), "output_padding": (1, 3)}),
+    ((1, 2, 20), (2, 4, 6), {"strides": (5,), "pads": (3, 2)}),
+    # So many channels that not all of an image is done at a time.
+    ((2, 2800, 70), (2800, 2, 4), {"strides": (2,), "pads": (1, 0)}),
+    (
+        (1, 2800, 13, 5),
+        (2800, 1, 3, 2),
+        {"strides": (2, 1), "dilations": (2, 1), "pads": (3, 0) * 2},
+    ),
+    ((1, 2800, 11, 6), (2800, 2, 4, 1), {"pads": (0, 0, 1, 0)}),
+    ((1, 2800, 4, 4, 4), (2800, 1, 2, 3, 2), {"strides": (2, 1, 2), "pads": (1, 0, 0, 0, 1, 0)}),
+    # So many taps that not all features are done at a time.
+    ((1, 1, 8, 10), (1, 13, 17, 17), {"strides": (3, 2)}),
 )
 
 
