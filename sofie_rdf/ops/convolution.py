@@ -338,10 +338,34 @@ class _FloatConvolution(_Convolution):
         positions = positions_of(self.slides(x.shape, w.shape))
         return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        more = ("sofie/kernels/convolution_depthwise.hxx",) if self.group > 1 else ()
+        return (*super().headers, *more)
+
+    def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
+        """Whether each feature is of one channel, in an image that the kernel for that takes."""
+        x, w, *more = inputs
+        assert x is not None and w is not None
+        each = self.group > 1 and (self.group, self.group, 1) == (x.shape[1], *w.shape[:2])
+        if not each or (more[1:] and more[1] is not None):
+            return False
+        slides = _long_axes(self.slides(x.shape, w.shape))
+        known = all(isinstance(d, int) for s in slides for d in (s.size, s.count, s.begin))
+        return known and len(slides) <= 2 and slides[-1].stride <= 2
+
+    def _table(self, x: TensorType, slides: Sequence[Window]) -> TensorType:
+        """What the kernel for that says about each pack of outputs, of 16 bytes at least."""
+        across = align(slides[-1].count, 16 // x.dtype.nbytes) * x.dtype.nbytes // 16
+        packs = across * product(s.count for s in slides[:-1])
+        return TensorType(DType.INT32, (3 * packs * (taps_of(slides) + 1),))
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
         slides = _long_axes(self.slides(x.shape, w.shape))
+        if self.is_depthwise(inputs):
+            return (self._table(x, slides),)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         return (
             *scratch,
@@ -356,6 +380,11 @@ class _FloatConvolution(_Convolution):
         given = [o for o in (w, b) if o is not None]
         rows = _rows(w.type.shape[0] // self.group)
         arguments = (self.function.functor(), *sizes)
+        if self.is_depthwise([None if o is None else o.type for o in inputs]):
+            tensors = (*outputs, x, *given)
+            return Call(
+                "sofie::depthwise_convolution", (*arguments, *map(memory, tensors)), outputs=2
+            )
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         call = _product_call(kernel, packed, arguments, outputs, x, given)
