@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product as combinations
 from math import gcd
 from typing import Any, ClassVar
@@ -55,6 +55,9 @@ BYTES = frozenset({DType.INT8, DType.UINT8})
 # tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
 _DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
+# Of the kernel of transposed ones: the widest tile, a pack beyond what counts, and how many
+# columns, inputs and products are kept at a time, so that the second cache has all of them.
+_WIDTH, _MARGIN, _MOST, _INPUTS, _PRODUCTS = 48, 16, 528, 1 << 17, 1 << 17
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
@@ -142,12 +145,67 @@ def _whole(operand: Operand) -> Tensor:
     return Tensor(operand, (operand.type.size,))
 
 
-def _largest_phase(s: Window) -> Window:
-    """Outputs that are a stride apart, as a convolution: at least as large as that of any phase."""
-    step = s.stride // gcd(s.stride, s.dilation)
-    taps = -(-s.kernel // step)
-    count = (s.size + (s.stride - 1)) // s.stride
-    return Window(s.count, count, taps, 1, step * s.dilation // s.stride, 0, 0)
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """What a transposed convolution does at a time, and how much memory it has for what."""
+
+    columns: Dim
+    features: Dim
+    inputs: Dim
+    products: Dim
+    row: Dim
+    steps: Dim
+    groups: Dim
+    lines: Dim
+
+    @staticmethod
+    def of(counts: tuple[Dim, Dim, Dim, int], spread: Sequence[Window]) -> _Spread:
+        """For windows of the output; counts are events, channels, features, groups."""
+        events, channels, features, groups = counts[0], counts[1], counts[2], counts[3]
+        channels, features, taps = channels // groups, features // groups, taps_of(spread)
+        # So many features have products that are whole tiles, and are summed up side by side.
+        whole = max(4, 8 // gcd(8, taps))
+        columns = _columns(events, channels, taps * whole, spread)
+        fit = _PRODUCTS // (taps * columns) if isinstance(columns, int) and columns > 0 else 0
+        some = minimum(features, _share(features, max(whole, fit), whole))
+        depth, height, width = (*(_ONE,) * (3 - len(spread)), *spread)
+        across, rows = align(columns, _WIDTH), align(taps * some, 8)
+        packs = width.size // (2 * width.stride) + 2
+        return _Spread(
+            columns=columns,
+            features=some,
+            inputs=channels * across + _MARGIN,
+            products=rows * (across + 2 * _MARGIN) + _MARGIN,
+            row=4 * (width.size + 2 * _MARGIN * width.stride),
+            steps=channels,
+            groups=2 * packs * (width.kernel + width.stride),
+            lines=height.size * (depth.kernel * height.kernel + 1) + 1,
+        )
+
+
+def _share(count: Dim, most: int, whole: int) -> int:
+    """In equal parts of ``most`` at most, and of multiples of ``whole``."""
+    if not isinstance(count, int) or count <= most:
+        return most
+    parts = -(-count // most)
+    return -(-count // (parts * whole)) * whole
+
+
+def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) -> Dim:
+    """How many columns are done at a time: whole events, or what one output needs at least."""
+    fit = _PRODUCTS // rows
+    if isinstance(channels, int) and channels > 0:
+        fit = min(fit, _INPUTS // channels)
+    fit = max(_WIDTH, fit // _WIDTH * _WIDTH)
+    points = product(s.count for s in spread)
+    if not isinstance(points, int) or points > fit:
+        first, inside = spread[0], product(s.count for s in spread[1:])
+        # Enough for one output, and one more place for those that follow.
+        return maximum(min(fit, _MOST), inside * ((first.extent - 1) // first.stride + 2))
+    fit = max(min(fit, _MOST), points)
+    # A number also where the batch is open: memory is planned better then.
+    fit = fit // points if points else 1
+    return (min(events, fit) if isinstance(events, int) else fit) * points
 
 
 # References ---------------------------------------------------------------------------------------
@@ -280,10 +338,34 @@ class _FloatConvolution(_Convolution):
         positions = positions_of(self.slides(x.shape, w.shape))
         return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        more = ("sofie/kernels/convolution_depthwise.hxx",) if self.group > 1 else ()
+        return (*super().headers, *more)
+
+    def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
+        """Whether each feature is of one channel, in an image that the kernel for that takes."""
+        x, w, *more = inputs
+        assert x is not None and w is not None
+        each = self.group > 1 and (self.group, self.group, 1) == (x.shape[1], *w.shape[:2])
+        if not each or (more[1:] and more[1] is not None):
+            return False
+        slides = _long_axes(self.slides(x.shape, w.shape))
+        known = all(isinstance(d, int) for s in slides for d in (s.size, s.count, s.begin))
+        return known and len(slides) <= 2 and slides[-1].stride <= 2
+
+    def _table(self, x: TensorType, slides: Sequence[Window]) -> TensorType:
+        """What the kernel for that says about each pack of outputs, of 16 bytes at least."""
+        across = align(slides[-1].count, 16 // x.dtype.nbytes) * x.dtype.nbytes // 16
+        packs = across * product(s.count for s in slides[:-1])
+        return TensorType(DType.INT32, (3 * packs * (taps_of(slides) + 1),))
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
         slides = _long_axes(self.slides(x.shape, w.shape))
+        if self.is_depthwise(inputs):
+            return (self._table(x, slides),)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         return (
             *scratch,
@@ -298,6 +380,11 @@ class _FloatConvolution(_Convolution):
         given = [o for o in (w, b) if o is not None]
         rows = _rows(w.type.shape[0] // self.group)
         arguments = (self.function.functor(), *sizes)
+        if self.is_depthwise([None if o is None else o.type for o in inputs]):
+            tensors = (*outputs, x, *given)
+            return Call(
+                "sofie::depthwise_convolution", (*arguments, *map(memory, tensors)), outputs=2
+            )
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         call = _product_call(kernel, packed, arguments, outputs, x, given)
@@ -459,47 +546,38 @@ class _Transposed(_Convolution):
         assert x is not None and w is not None
         return x.size * product(w.shape[1:])
 
+    def parts(self, x: TensorType, w: TensorType) -> _Spread:
+        """What the kernel does at a time, and the memory for it."""
+        counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
+        return _Spread.of(counts, _long_axes(self.spread(x.shape, w.shape)))
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        rows = product(w.shape[1:])
-        points = [Window(n, n, 1, 1, 1, 0, 0) for n in x.shape[2:]]
-        counts = 1, x.shape[1], rows * self.group, self.group
-        panels = _panels(x.dtype, self.group, rows, w.shape[0] // self.group)
-        sums, offsets = _scratch(x.dtype, counts, points)
-        features = w.shape[1] * self.group
-        phases = [_largest_phase(s) for s in self.spread(x.shape, w.shape)]
-        of_phase = x.shape[0], x.shape[1], features, self.group
-        by_phases, _ = _scratch(x.dtype, of_phase, phases)
-        size = maximum(sums.size, by_phases.size)
-        depth = w.shape[0] // self.group * taps_of(phases)
+        parts, rows = self.parts(x, w), product(w.shape[1:])
         return (
-            TensorType(x.dtype, (size,)),
-            TensorType(DType.INT32, (maximum(offsets.size, depth),)),
-            panels,
+            TensorType(x.dtype, (parts.inputs + parts.products + parts.row,)),
+            TensorType(DType.INT32, (parts.steps + parts.groups + parts.lines,)),
+            TensorType(x.dtype, (self.group * align(rows, 8) * (w.shape[0] // self.group),)),
         )
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, b = (*inputs, None)[:3]
         assert x is not None and w is not None
-        spread = self.spread(x.type.shape, w.type.shape)
         # For a kernel `in` is the input, and `out` the output, as ever.
         slides = [
-            Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0) for s in spread
+            Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0)
+            for s in _long_axes(self.spread(x.type.shape, w.type.shape))
         ]
         features = w.type.shape[1] * self.group
         sizes = _shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
+        parts = self.parts(x.type, w.type)
+        together = Sizes((parts.columns, parts.features))
+        memory_of = Sizes((parts.inputs, parts.products, parts.steps, parts.groups))
         given = [o for o in (w, b) if o is not None]
-        arguments = (self.function.functor(), *sizes)
-        if not all(o.constant for o in given):
-            kernel = f"transposed_convolution{{}}<{_rows(product(w.type.shape[1:]))}>"
-            return _product_call(kernel, "", arguments, outputs, x, given)
-        rows = _rows(w.type.shape[1])
-        steps = [s.stride for s in spread], [s.dilation for s in spread]
-        numbers = ", ".join(str(n) for s in steps for n in _three(s, 1).dims)
-        packed = f"sofie::ConvPhaseWeights<{x.type.dtype.cxx}, {rows}, {self.group}, {numbers}>"
-        kernel = f"transposed_convolution_by_phases{{}}<{rows}>"
-        return _product_call(kernel, packed, arguments, outputs, x, given)
+        packed = f"sofie::ConvTransposedWeights<{x.type.dtype.cxx}, {self.group}>"
+        arguments = (self.function.functor(), *sizes, together, memory_of)
+        return _product_call("transposed_convolution{}", packed, arguments, outputs, x, given)
 
 
 @operator(since=22, terms=2)

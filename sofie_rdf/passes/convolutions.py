@@ -14,12 +14,13 @@ from sofie_rdf.ir.types import Array
 from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Relu, Unary
 from sofie_rdf.ops.indexing import Pad
-from sofie_rdf.ops.linear import NoActivation
+from sofie_rdf.ops.linear import Dense, NoActivation
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
 from sofie_rdf.passes.affine import Wide, rounded, step_at, steps_before, wide
 from sofie_rdf.passes.rewrite import Match, New, NoMatch, Rewrite, Rules, rule
+from sofie_rdf.passes.simplify import reshape
 
-__all__ = ["fuse_borders", "fuse_convolution_inputs", "fuse_convolutions"]
+__all__ = ["fuse_borders", "fuse_convolution_inputs", "fuse_convolutions", "spread_points"]
 
 CHANNELS = 1
 
@@ -164,6 +165,25 @@ def _sums(layer: ConvLayer | ConvTransposeLayer, w: Wide, t: Wide) -> Wide:
     return np.asarray(products.reshape(len(w), -1).sum(axis=1))
 
 
+@rule("sofie.ConvTransposeLayer(x, w, b)")
+def spread_point(m: Match) -> Rewrite:
+    """A transposed convolution of single points is a dense layer to all places of its kernel"""
+    op, x, w = m.op(ConvTransposeLayer), m.type("x"), m.constant("w")
+    spread = op.spread(x.shape, w.shape)
+    m.require(all(s.count == 1 for s in spread), "it is of more than single points")
+    whole = all(s.begin == 0 and s.size == s.kernel and s.dilation == 1 for s in spread)
+    m.require(whole and op.group == 1, "its result is not the kernel, or in groups")
+    taps = w[0, 0].size
+    events = x.reshaped((x.shape[0], len(w)))
+    flat = reshape(x, events)
+    back = reshape(x.reshaped((x.shape[0], w[0].size)), m.type())
+    m.require(flat and back, "its shape is too complicated")
+    assert flat is not None and back is not None
+    bias = m.changed("b", np.repeat(m.constant("b"), taps))
+    weights = m.changed("w", w.reshape(len(w), -1))
+    return m.becomes(back, m.made(Dense(op.activation), m.made(flat, "x"), weights, bias))
+
+
 # Borders ------------------------------------------------------------------------------------------
 
 
@@ -251,3 +271,5 @@ fuse_convolutions = Rules(
 )
 # Later, for the reason that dense layers have.
 fuse_convolution_inputs = Rules("fuse_convolution_inputs", (convolution_of_scaled,))
+# When all that belongs to a layer is in it.
+spread_points = Rules("spread_points", (spread_point,))

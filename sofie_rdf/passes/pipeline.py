@@ -63,6 +63,7 @@ DEFAULT: tuple[Pass, ...] = (
     chains.fuse_chains,
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
+    convolutions.spread_points,
     winograd.choose_winograd,
     transposes.as_reshapes,
     simplify.remove_identities,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from sofie_rdf.ir.types import Array
-from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.passes import switches
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
@@ -32,7 +32,33 @@ def winograd(m: Match) -> Rewrite:
     old = m.root.op
     assert isinstance(old, (Conv, ConvLayer))
     m.require(not isinstance(old, WinogradConv), "")
-    x, w = m.type("x"), m.constant("w")
+    op = _chosen(m, old, m.constant("w"))
+    return m.becomes(op, *(v for v in ("x", "w", "b", "added") if v in m.values))
+
+
+@rule("ConvTranspose(x, w)", "ConvTranspose(x, w, b)", "sofie.ConvTransposeLayer(x, w, b)")
+def winograd_of_transposed(m: Match) -> Rewrite:
+    """A transposed convolution without strides, which is one with the kernel turned round"""
+    old, x, w = m.root.op, m.type("x"), m.constant("w")
+    assert isinstance(old, (ConvTranspose, ConvTransposeLayer))
+    spread = old.spread(x.shape, w.shape)
+    plain = all(s.stride == s.dilation == 1 for s in spread)
+    m.require(plain and old.group == 1, _SKIPS)
+    begins = [s.kernel - 1 - s.begin for s in spread]
+    ends = [s.size - s.count + s.begin for s in spread]
+    pads = [p for p in (*begins, *ends) if isinstance(p, int) and p >= 0]
+    m.require(len(pads) == 2 * len(spread), "more is cut off than the kernel adds")
+    turned = np.flip(w.swapaxes(0, 1), axis=tuple(range(2, w.ndim))).copy()
+    op = _chosen(m, ConvLayer(pads=tuple(pads), activation=old.function), turned)
+    return m.becomes(op, "x", m.changed("w", turned), *(v for v in ("b",) if v in m.values))
+
+
+_SKIPS = "it has strides, dilations or groups"
+
+
+def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
+    """The convolution of x with these weights, if it takes fewer multiplications."""
+    x = m.type("x")
     if "b" in m.values:
         m.constant("b")
     m.require(switches.winograd(), f"{switches.WINOGRAD}=0 says so")
@@ -40,7 +66,7 @@ def winograd(m: Match) -> Rewrite:
     op = WinogradConv(**old.attributes())
     slides = old.slides(x.shape, w.shape)
     plain = all(s.stride == s.dilation == 1 for s in slides)
-    m.require(plain and old.group == 1, "it has strides, dilations or groups")
+    m.require(plain and old.group == 1, _SKIPS)
     m.require(len(slides) > 1, "it has one axis")
     kernel = [s.kernel for s in slides[-2:]]
     m.require(max(kernel) <= max(op.sizes), "its kernel is too large")
@@ -55,7 +81,7 @@ def winograd(m: Match) -> Rewrite:
         m.require(tiles >= op.least_tiles, f"its output is of {tiles} tiles only")
         half = 2 * height * width >= op.outputs**2 * tiles
         m.require(half, "its tiles would be half empty")
-    return m.becomes(op, *(v for v in ("x", "w", "b", "added") if v in m.values))
+    return op
 
 
 def _gain(op: WinogradConv, shape: tuple[int, ...]) -> float:
@@ -78,4 +104,4 @@ def _spread(w: Array) -> float:
     return float(np.max(np.nan_to_num(ratios, nan=0), initial=0))
 
 
-choose_winograd = Rules("choose_winograd", (winograd,))
+choose_winograd = Rules("choose_winograd", (winograd, winograd_of_transposed))

@@ -14,10 +14,17 @@ from sofie_rdf.model import Model
 from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Add, Div, LeakyRelu, Mul, Neg, Relu, Sigmoid, Sub, Tanh
 from sofie_rdf.ops.indexing import Pad
+from sofie_rdf.ops.layout import Reshape
+from sofie_rdf.ops.linear import Dense
 from sofie_rdf.ops.normalization import BatchNormalization
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
 from sofie_rdf.passes import pipeline
-from sofie_rdf.passes.convolutions import fuse_borders, fuse_convolution_inputs, fuse_convolutions
+from sofie_rdf.passes.convolutions import (
+    fuse_borders,
+    fuse_convolution_inputs,
+    fuse_convolutions,
+    spread_points,
+)
 from sofie_rdf.passes.rewrite import Rules
 from sofie_rdf.reference import evaluate
 from tests.passes.graphs import N, Net, as_exact, batch, identical, operators, summary
@@ -349,6 +356,44 @@ def test_places_in_a_border_stay() -> None:
     assert reasons(graph, fuse_borders) == [
         "padded_max_pool: places in x with a border are asked for"
     ]
+
+
+# Points -------------------------------------------------------------------------------------------
+
+
+def _point(op: ConvTranspose, *kernel: int, shape: Any = (N, 8)) -> Graph:
+    b = Net(*shape, *(1,) * (len(kernel)))
+    inputs = [b.c("w", weights(8, 6 // op.group, *kernel)), b.c("b", weights(6))]
+    return b.graph(b.op(Tanh(), b.op(op, "x", *inputs), name="y"))
+
+
+@pytest.mark.parametrize("kernel", [(5,), (4, 4), (3, 1, 2)])
+def test_points_are_spread_by_a_dense_layer(kernel: Any) -> None:
+    after = fused(
+        _point(ConvTranspose(strides=(2,) * len(kernel)), *kernel), fuse_convolutions, spread_points
+    )
+    assert [type(n.op) for n in after.nodes] == [Reshape, Dense, Reshape]
+    assert after.nodes[1].op.attributes()["activation"] == Tanh()
+
+
+@pytest.mark.parametrize(
+    ("reason", "op"),
+    [
+        ("its result is not the kernel, or in groups", ConvTranspose(pads=(1, 0, 0, 0))),
+        ("its result is not the kernel, or in groups", ConvTranspose(dilations=(1, 2))),
+        ("its result is not the kernel, or in groups", ConvTranspose(output_shape=(4, 5))),
+        ("its result is not the kernel, or in groups", ConvTranspose(group=2)),
+    ],
+)
+def test_points_are_not_spread_otherwise(reason: str, op: ConvTranspose) -> None:
+    before = fuse_convolutions(_point(op, 4, 4))
+    assert reasons(before, spread_points) == [f"spread_point: {reason}"]
+
+
+def test_more_than_points_are_no_dense_layer() -> None:
+    b = Net(*IMAGE)
+    before = fuse_convolutions(b.graph(conv(b, ConvTranspose())))
+    assert reasons(before, spread_points) == ["spread_point: it is of more than single points"]
 
 
 # In Cling -----------------------------------------------------------------------------------------

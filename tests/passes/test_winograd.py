@@ -12,7 +12,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.model import Model
-from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.passes import pipeline, switches
@@ -120,6 +120,49 @@ def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(switches.WINOGRAD, "0")
     assert operators(pipeline.run(net)) == ["sofie.ConvLayer(pads=(1, 1, 1, 1))"]
     assert reasons(net) == ["SOFIE_RDF_WINOGRAD=0 says so"]
+
+
+def transposed(*shape: Dim, **attributes: Any) -> Graph:
+    """A transposed convolution of x with 3 x 2 taps and a bias."""
+    b = Net(*shape)
+    group = attributes.get("group", 1)
+    inputs = [b.c("w", weights(64, 48 // group, 3, 2)), b.c("b", weights(48))]
+    return b.graph(b.op(ConvTranspose(**attributes), "x", *inputs, name="y"))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"pads": (1, 0, 2, 1)},
+        {"auto_pad": "SAME_LOWER"},
+        {"output_shape": (20, 22)},
+    ],
+)
+def test_transposed_ones_without_strides_are_convolutions(attributes: Any) -> None:
+    before = transposed(N, 64, 18, 21, **attributes)
+    after = pipeline.run(before)
+    assert [type(n.op) for n in after.nodes] == [WinogradConv]
+    x = RNG.normal(size=(2, 64, 18, 21)).astype(np.float32)
+    expected = evaluate(before, {"x": x}, wide=True)["y"]
+    found = compile_graph(after).infer({"x": x}, {"N": 2})["y"]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("reason", "net"),
+    [
+        ("it has strides, dilations or groups", transposed(N, 64, 18, 21, strides=(1, 2))),
+        ("it has strides, dilations or groups", transposed(N, 64, 18, 21, dilations=(2, 1))),
+        ("it has strides, dilations or groups", transposed(N, 64, 18, 21, group=2)),
+        ("more is cut off than the kernel adds", transposed(N, 64, 18, 21, pads=(4, 0, 0, 0))),
+        ("its output is of 6 tiles only", transposed(N, 64, 5, 10)),
+    ],
+)
+def test_other_transposed_ones_stay_what_they_are(reason: str, net: Graph) -> None:
+    assert reasons(net) == [reason]
+    assert [type(n.op) for n in pipeline.run(net).nodes] == [ConvTransposeLayer]
 
 
 @pytest.mark.parametrize(("kernel", "most"), [((3, 3), 5), ((5, 5), 18)])

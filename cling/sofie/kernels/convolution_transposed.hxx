@@ -1,5 +1,10 @@
 /// \file
 /// Transposed convolutions and Col2Im: what spreads each input over many outputs.
+///
+/// A transposed convolution is a product first: z[m, tap, i] = sum_c w[c, m, tap] * x[c, i] for all
+/// places i of the input, of several events where they are small. Then each output is the sum of the
+/// few z that belong to it: y[m, i * stride + tap * dilation - pad] += z[m, tap, i]. A row of outputs
+/// that are a stride apart is a sum of rows of z; lanes for which there is no input are masked.
 #ifndef SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_HXX
 #define SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_HXX
 
@@ -11,64 +16,321 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-// ConvTranspose ------------------------------------------------------------------------------------
+// Rows of outputs ----------------------------------------------------------------------------------
 
-/// y[i * stride] += sums[i]
-template <class T>
-SOFIE_INLINE void conv_add(T *__restrict y, const T *__restrict sums, Size count, Size stride)
+/// How many ints come before those about each group of outputs in `conv_spread_groups`, and for a tap.
+inline constexpr Size conv_spread_pair = 2;
+
+/// The lanes from `begin` to `end` as bits.
+SOFIE_INLINE std::int32_t conv_spread_bits(Size begin, Size end)
 {
-   constexpr int n = lanes<T>;
-   Size i = 0;
-   if (stride == 1) {
-      for (; i + n <= count; i += n)
-         store(y + i, load<n>(y + i) + load<n>(sums + i));
-   }
-   for (; i < count; ++i)
-      y[i * stride] += sums[i];
+   return static_cast<std::int32_t>((Size{1} << end) - (Size{1} << begin));
 }
 
-/// The transposed convolution (its `in` is the input's form), and the output of one event.
+/// Which products belong to the outputs q + stride * j of a row, a pack of j each: for each such
+/// group the bytes of what follows, and for each tap where its first product is and which lanes it
+/// has. Rows of products are `step` apart. The result is how many groups there are. Behind the bytes
+/// are the lanes of outputs that exist in the pack of the row that has this number, for strides of 1
+/// and 2, with which rows are written at once.
 template <class T>
-struct ConvSpread {
-   const ConvShape &shape;
-   T *y;
+SOFIE_KERNEL Size conv_spread_groups(const ConvShape &s, Size step, std::int32_t *to)
+{
+   constexpr Size n = lanes<T>, bytes = static_cast<Size>(sizeof(T));
+   const Size stride = s.strides[2];
+   Size groups = 0;
+   for (Size first = 0; first * stride < s.out[2]; first += n)
+      for (Size q = 0; q < stride; ++q, ++groups) {
+         std::int32_t *const head = to;
+         to += conv_spread_pair;
+         for (Size k = 0; k < s.kernel[2]; ++k) {
+            const Size distance = q + s.pads[2] - k * s.dilations[2];
+            if (distance % stride != 0)
+               continue;
+            const Size from = first + distance / stride, rest = s.in[2] - from;
+            const Size begin = from < 0 ? -from : 0, end = rest < n ? rest : n;
+            if (begin >= end)
+               continue;
+            to[0] = static_cast<std::int32_t>((k * step + from) * bytes);
+            to[1] = conv_spread_bits(begin, end);
+            to += conv_spread_pair;
+         }
+         head[0] = static_cast<std::int32_t>((to - head - conv_spread_pair) * static_cast<Size>(sizeof(*to)));
+         const Size left = s.out[2] - (first * stride + q * n);
+         head[1] = conv_spread_bits(0, stride > 2 || left >= n ? n : left > 0 ? left : 0);
+      }
+   return groups;
+}
+
+/// Which rows of products belong to each row of the output at one depth: to[h], ..., to[h + 1] are
+/// the first and the end of those of row h, which are bytes from a feature's first product on. Of
+/// depths, and of lines, as many are kept as `kept` says, in turn.
+template <class T>
+SOFIE_KERNEL void conv_spread_lines(const ConvShape &s, const Sizes<2> &kept, Size depth, Size step, std::int32_t *to)
+{
+   const Size bytes = static_cast<Size>(sizeof(T));
+   std::int32_t *next = to + s.out[1] + 1;
+   for (Size h = 0; h < s.out[1]; ++h) {
+      to[h] = static_cast<std::int32_t>(next - to);
+      for (Size d = 0; d < s.kernel[0]; ++d) {
+         const Size front = depth + s.pads[0] - d * s.dilations[0];
+         if (front < 0 || front % s.strides[0] != 0 || front / s.strides[0] >= s.in[0])
+            continue;
+         for (Size k = 0; k < s.kernel[1]; ++k) {
+            const Size top = h + s.pads[1] - k * s.dilations[1];
+            if (top < 0 || top % s.strides[1] != 0 || top / s.strides[1] >= s.in[1])
+               continue;
+            const Size line = front / s.strides[0] % kept[0] * s.in[1] + top / s.strides[1] % kept[1];
+            const Size tap = (d * s.kernel[1] + k) * s.kernel[2];
+            *next++ = static_cast<std::int32_t>((tap * step + line * s.in[2]) * bytes);
+         }
+      }
+   }
+   to[s.out[1]] = static_cast<std::int32_t>(next - to);
+}
+
+/// So many features are summed up side by side.
+inline constexpr Size conv_spread_features = 4;
+
+/// A row of outputs: the lines that it is a sum of, its groups, or pairs of them, and the bytes between
+/// products of features. Where it goes: `to`, features are `next` bytes apart there.
+template <class T>
+struct ConvSpreadRow {
+   const std::int32_t *lines, *lines_end, *groups;
+   Size count, distance;
+   T *to;
+   Size next;
+   T start[2 * conv_spread_features];
+   T floor;
 };
 
-/// Adds products of weights and inputs to the outputs that they belong to.
-template <int Rows, class T>
-SOFIE_KERNEL void conv_spread(const void *context, T *sums, const ConvPlace &place)
+#ifdef SOFIE_DENSE_ASSEMBLER
+// clang-format off
+#define SOFIE_SPREAD_ADD(place, a) "vaddps " place ", %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
+// The sums of a group for four features; the lanes of a pack that exist are in k2.
+#define SOFIE_SPREAD_SUM(a, b, c, d)                                       \
+   "vmovaps %%zmm16, %%zmm" #a "\n\t"                                      \
+   "vmovaps %%zmm17, %%zmm" #b "\n\t"                                      \
+   "vmovaps %%zmm18, %%zmm" #c "\n\t"                                      \
+   "vmovaps %%zmm19, %%zmm" #d "\n\t"                                      \
+   "movslq (%[groups]), %[end]\n\t"                                        \
+   "kmovw 4(%[groups]), %%k2\n\t"                                          \
+   "add $8, %[groups]\n\t"                                                 \
+   "add %[groups], %[end]\n\t"                                             \
+   "mov (%[row]), %[line]\n\t"                                             \
+   "cmp 8(%[row]), %[line]\n\t"                                            \
+   "je 4f\n\t"                                                             \
+   "cmp %[end], %[groups]\n\t"                                             \
+   "je 4f\n"                                                               \
+   "2:\n\t"                                                                \
+   "movslq (%[line]), %[at]\n\t"                                           \
+   "mov %[groups], %[each]\n\t"                                            \
+   "add %[z], %[at]\n"                                                     \
+   "3:\n\t"                                                                \
+   "movslq (%[each]), %[place]\n\t"                                        \
+   "kmovw 4(%[each]), %%k1\n\t"                                            \
+   "add %[at], %[place]\n\t"                                               \
+   SOFIE_SPREAD_ADD("(%[place])", a)                                       \
+   SOFIE_SPREAD_ADD("(%[place],%[one])", b)                                \
+   SOFIE_SPREAD_ADD("(%[place],%[one],2)", c)                              \
+   SOFIE_SPREAD_ADD("(%[place],%[three])", d)                              \
+   "add $8, %[each]\n\t"                                                   \
+   "cmp %[end], %[each]\n\t"                                               \
+   "jne 3b\n\t"                                                            \
+   "add $4, %[line]\n\t"                                                   \
+   "cmp 8(%[row]), %[line]\n\t"                                            \
+   "jne 2b\n"                                                              \
+   "4:\n\t"                                                                \
+   "mov %[end], %[groups]\n\t"
+
+#define SOFIE_SPREAD_PUT(a, place, mask) \
+   "vmaxps %%zmm" #a ", %%zmm20, %%zmm" #a "\n\tvmovups %%zmm" #a ", " place "%{%%" mask "%}\n\t"
+// Even and odd outputs of a feature in turn.
+#define SOFIE_SPREAD_TURN(a, b, place)                                     \
+   "vmovaps %%zmm21, %%zmm8\n\t"                                           \
+   "vpermi2ps %%zmm" #b ", %%zmm" #a ", %%zmm8\n\t"                        \
+   "vpermt2ps %%zmm" #b ", %%zmm22, %%zmm" #a "\n\t"                       \
+   SOFIE_SPREAD_PUT(8, place, "k3")                                        \
+   SOFIE_SPREAD_PUT(a, "64" place, "k2")
+#define SOFIE_SPREAD_ONE                                                   \
+   SOFIE_SPREAD_SUM(0, 1, 2, 3)                                            \
+   SOFIE_SPREAD_NEXT                                                       \
+   SOFIE_SPREAD_PUT(0, "(%[to])", "k2")                                    \
+   SOFIE_SPREAD_PUT(1, "(%[to],%[at])", "k2")                              \
+   SOFIE_SPREAD_PUT(2, "(%[to],%[at],2)", "k2")                            \
+   SOFIE_SPREAD_PUT(3, "(%[to],%[each])", "k2")                            \
+   "add $64, %[to]\n\t"
+#define SOFIE_SPREAD_TWO                                                   \
+   SOFIE_SPREAD_SUM(0, 1, 2, 3)                                            \
+   "kmovw %%k2, %%k3\n\t"                                                  \
+   SOFIE_SPREAD_SUM(4, 5, 6, 7)                                            \
+   SOFIE_SPREAD_NEXT                                                       \
+   SOFIE_SPREAD_TURN(0, 4, "(%[to])")                                      \
+   SOFIE_SPREAD_TURN(1, 5, "(%[to],%[at])")                                \
+   SOFIE_SPREAD_TURN(2, 6, "(%[to],%[at],2)")                              \
+   SOFIE_SPREAD_TURN(3, 7, "(%[to],%[each])")                              \
+   "add $128, %[to]\n\t"
+
+// Behind the sums `at` and `each` are free: they become one and three times the distance.
+#define SOFIE_SPREAD_NEXT "mov 48(%[row]), %[at]\n\tlea (%[at],%[at],2), %[each]\n\t"
+#define SOFIE_SPREAD_ROW(sums)                                             \
+   asm volatile(                                                           \
+      "vbroadcastss 56(%[row]), %%zmm16\n\t"                               \
+      "vbroadcastss 60(%[row]), %%zmm17\n\t"                               \
+      "vbroadcastss 64(%[row]), %%zmm18\n\t"                               \
+      "vbroadcastss 68(%[row]), %%zmm19\n\t"                               \
+      "vbroadcastss 88(%[row]), %%zmm20\n\t"                               \
+      "vmovups (%[place]), %%zmm21\n\t"                                    \
+      "vmovups 64(%[place]), %%zmm22\n"                                    \
+      "1:\n\t"                                                             \
+      sums                                                                 \
+      "dec %[count]\n\t"                                                   \
+      "jnz 1b\n\t"                                                         \
+      : [to] "+&r"(to), [groups] "+&r"(groups), [count] "+&r"(count), [line] "=&r"(line), [end] "=&r"(end),             \
+        [each] "=&r"(each), [at] "=&r"(at), [place] "+&r"(place)                                                       \
+      : [z] "r"(z), [row] "r"(&row), [one] "r"(row.distance), [three] "r"(3 * row.distance)                             \
+      : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",       \
+        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22")
+// clang-format on
+
+/// Four features: to[feature][group][lane] = max(start[feature] + the sum of products, floor), or with
+/// Stride 2 the lanes of two groups in turn.
+template <int Stride>
+SOFIE_KERNEL void conv_spread_row(const float *z, const ConvSpreadRow<float> &row)
 {
-   const auto &[s, outputs] = *static_cast<const ConvSpread<T> *>(context);
-   const Size taps = s.taps(), width = s.in[2], first = place.slab.line * width + place.column;
-   for (Size r = 0; r < place.rows; ++r, sums += ConvTile<T, Rows>::width) {
-      const Size feature = (place.first + r) / taps, tap = (place.first + r) % taps;
-      const Size depth_offset = tap / (s.kernel[1] * s.kernel[2]) * s.dilations[0] - s.pads[0];
-      const Size height_offset = tap / s.kernel[2] % s.kernel[1] * s.dilations[1] - s.pads[1];
-      const Size width_offset = tap % s.kernel[2] * s.dilations[2] - s.pads[2];
-      T *const y = outputs + (place.group * s.group_features() + feature) * s.out_channel;
-      for (Size i = 0; i < place.count;) {
-         const Size line = (first + i) / width, column = (first + i) % width;
-         const Size count = width - column < place.count - i ? width - column : place.count - i;
-         const Size depth = line / s.in[1] * s.strides[0] + depth_offset;
-         const Size height = line % s.in[1] * s.strides[1] + height_offset;
-         if (depth >= 0 && depth < s.out[0] && height >= 0 && height < s.out[1]) {
-            const Size start = column * s.strides[2] + width_offset;
-            const Size before = conv_below(start, s.strides[2], count, 0);
-            const Size end = conv_below(start, s.strides[2], count, s.out[2]);
-            if (end > before)
-               conv_add(y + (depth * s.out[1] + height) * s.out[2] + start + before * s.strides[2], sums + i + before,
-                        end - before, s.strides[2]);
-         }
-         i += count;
+   static_assert(sizeof(ConvSpreadRow<float>) == 96, "the assembler knows where its members are");
+   static const std::int32_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+   const std::int32_t *groups = row.groups, *line, *end, *each, *place = order;
+   float *to = row.to;
+   Size count = row.count, at;
+   if constexpr (Stride == 2)
+      SOFIE_SPREAD_ROW(SOFIE_SPREAD_TWO);
+   else
+      SOFIE_SPREAD_ROW(SOFIE_SPREAD_ONE);
+}
+#endif
+
+/// The sums of a group for all features; the result is the end of what is said about it.
+template <class T>
+SOFIE_INLINE const std::int32_t *conv_spread_sum(const T *z, const ConvSpreadRow<T> &row, const std::int32_t *group,
+                                                 Pack<T> (&sum)[conv_spread_features])
+{
+   constexpr int n = lanes<T>, features = static_cast<int>(conv_spread_features);
+   using Mask = MaskOf<Pack<T>>;
+   using Lane = ElementOf<Mask>;
+   constexpr Size bytes = static_cast<Size>(sizeof(T));
+   Mask bit{};
+   for (int i = 0; i < n; ++i)
+      bit[i] = static_cast<Lane>(Lane{1} << i);
+   const std::int32_t *const first = group + conv_spread_pair;
+   const std::int32_t *const end = first + group[0] / static_cast<Size>(sizeof(*group));
+   SOFIE_UNROLL_ALL
+   for (int m = 0; m < features; ++m)
+      sum[m] = splat<Pack<T>>(row.start[m]);
+   for (const std::int32_t *line = row.lines; line != row.lines_end; ++line)
+      for (const std::int32_t *each = first; each != end; each += conv_spread_pair) {
+         const T *const from = z + (*line + each[0]) / bytes;
+         const Mask exists = (splat<Mask>(static_cast<Lane>(each[1])) & bit) != Mask{};
+         SOFIE_UNROLL_ALL
+         for (int m = 0; m < features; ++m)
+            sum[m] = select(exists, plus(sum[m], load<n>(from + m * (row.distance / bytes))), sum[m]);
+      }
+   SOFIE_UNROLL_ALL
+   for (int m = 0; m < features; ++m)
+      sum[m] = select(sum[m] < splat<Pack<T>>(row.floor), splat<Pack<T>>(row.floor), sum[m]);
+   return end;
+}
+
+/// v where its lanes exist, as bits
+template <class T>
+SOFIE_INLINE void conv_spread_put(T *to, Pack<T> v, std::int32_t exists)
+{
+   Size count = 0;
+   while (exists >> count)
+      ++count;
+   if (count)
+      store_some(to, v, count);
+}
+
+template <int Stride, class T>
+SOFIE_KERNEL void conv_spread_row(const T *z, const ConvSpreadRow<T> &row)
+{
+   constexpr Size n = lanes<T>;
+   const std::int32_t *group = row.groups;
+   Pack<T> sum[conv_spread_features], odd[conv_spread_features];
+   for (Size g = 0; g < row.count; ++g) {
+      const std::int32_t low = group[1];
+      group = conv_spread_sum(z, row, group, sum);
+      const std::int32_t high = Stride == 2 ? group[1] : 0;
+      if constexpr (Stride == 2)
+         group = conv_spread_sum(z, row, group, odd);
+      for (Size m = 0; m < conv_spread_features; ++m) {
+         T *const to = row.to + m * (row.next / static_cast<Size>(sizeof(T))) + g * Stride * n;
+         if constexpr (Stride == 2) {
+            conv_spread_put(to, in_turn<0>(sum[m], odd[m]), low);
+            conv_spread_put(to + n, in_turn<n / 2>(sum[m], odd[m]), high);
+         } else
+            conv_spread_put(to, sum[m], low);
       }
    }
 }
 
+/// y[i * stride] = from[i] for i < count, which is a pack at most
+template <class T>
+SOFIE_INLINE void conv_spread_scatter(T *y, const T *from, Size count, Size stride)
+{
+#ifdef SOFIE_MASKS
+   if constexpr (std::is_same_v<T, float>) {
+      using Places = PackN<std::int32_t, 16>;
+      const Places lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      const Places places = lane * splat<Places>(static_cast<std::int32_t>(stride));
+      return __builtin_ia32_scattersiv16sf(y, static_cast<unsigned short>((1U << count) - 1), places,
+                                           load<16>(from), 4);
+   }
+#endif
+   for (Size i = 0; i < count; ++i)
+      y[i * stride] = from[i];
+}
+
+/// The packs of four groups in turn, the first `count` of their elements.
+template <class T>
+SOFIE_INLINE void conv_spread_in_turn(T *y, const T *row, Size count)
+{
+   constexpr Size n = lanes<T>;
+   const Pack<T> a = load<n>(row), b = load<n>(row + n), c = load<n>(row + 2 * n), d = load<n>(row + 3 * n);
+   const Pack<T> even[2] = {in_turn<0>(a, c), in_turn<n / 2>(a, c)}, odd[2] = {in_turn<0>(b, d), in_turn<n / 2>(b, d)};
+   SOFIE_UNROLL_ALL
+   for (int i = 0; i < 2; ++i) {
+      if (count > 0)
+         store_some(y, in_turn<0>(even[i], odd[i]), count < n ? count : n);
+      if (count > n)
+         store_some(y + n, in_turn<n / 2>(even[i], odd[i]), count < 2 * n ? count - n : n);
+      y += 2 * n;
+      count -= 2 * n;
+   }
+}
+
+/// y[q + stride * j] = row[q + stride * (j / n)][j % n] for `count` outputs and packs of n
+template <class T>
+SOFIE_KERNEL void conv_spread_store(T *y, const T *row, Size count, Size stride)
+{
+   constexpr Size n = lanes<T>;
+   for (Size first = 0; first < count; first += n * stride)
+      if (stride == 4)
+         conv_spread_in_turn(y + first, row + first, count - first);
+      else
+         for (Size q = first; q < first + stride && q < count; ++q) {
+            const Size some = ceil_div(count - q, stride);
+            conv_spread_scatter(y + q, row + first + (q - first) * n, some < n ? some : n, stride);
+         }
+}
+
 /// y = f(y)
 template <class F, class T>
-SOFIE_KERNEL void conv_apply(const F &f, T *__restrict y, Size count)
+SOFIE_KERNEL void conv_apply(const void *context, T *y, Size count)
 {
    constexpr int n = lanes<T>;
+   const F &f = *static_cast<const F *>(context);
    Size i = 0;
    for (; i + n <= count; i += n)
       store(y + i, f(load<n>(y + i)));
@@ -76,32 +338,284 @@ SOFIE_KERNEL void conv_apply(const F &f, T *__restrict y, Size count)
       store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
 }
 
-template <int Rows, class F, class T>
-SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets,
-                                      const T *x, const T *panels, const T *bias)
+// Slabs --------------------------------------------------------------------------------------------
+
+/// The memory that it works in: copied inputs, products, a row of outputs, and where things are.
+template <class T>
+struct ConvSpreadWork {
+   T *inputs, *products, *row;
+   std::int32_t *steps, *groups, *lines;
+};
+
+/// Where results go, and what is done with them: f of those of a row, or only a floor.
+template <class T>
+struct ConvSpreadEnd {
+   T *y;
+   const T *bias;
+   T floor;
+   void (*apply)(const void *f, T *y, Size count);
+   const void *f;
+};
+
+/// Some outputs: some features of a group, and some of them along the first axis where there is more
+/// than one, or whole events. The shape is theirs, so its `out` is.
+struct ConvSpreadSlab {
+   ConvShape shape;
+   Sizes<2> kept;                 // depths and lines whose products are kept, in turn
+   Size events, points;           // how many, and the points of each, that are columns of a product
+   Size step;                     // between rows of products
+   Size feature, features, column; // the first of them, how many, and where the columns begin
+
+   SOFIE_INLINE Size columns() const { return events * points; }
+};
+
+/// to[c * width + i] = from[c * distance + i] for i < count, where rows of a tile are `width` long
+template <class T>
+SOFIE_KERNEL void conv_spread_copy(T *to, const T *from, Size channels, Size distance, Size count)
 {
-   const Size points = s.in_channel;
-   // One event at a time, so that the order of additions does not depend on where it is in the batch.
-   ConvShape product{};
-   product.batch = 1;
-   product.channels = s.channels;
-   product.features = s.features * s.taps();
-   product.groups = s.groups;
-   product.kernel = product.strides = product.dilations = Sizes<3>{{1, 1, 1}};
-   product.in = product.out = Sizes<3>{{1, s.in[0] * s.in[1], s.in[2]}};
-   product.in_row = s.in[2];
-   product.in_channel = points;
-   product.in_event = s.channels * points;
-   for (Size event = 0; event < s.batch; ++event, y += s.out_event, x += product.in_event) {
-      for (Size i = 0; i < s.out_event; ++i)
-         y[i] = bias ? bias[i / s.out_channel] : T{};
-      const ConvSpread<T> context{s, y};
-      conv_product<Rows>(product, ConvWork<T>{scratch, offsets, &conv_spread<Rows, T>, &context, nullptr}, panels, x,
-                         T{});
-      if constexpr (!std::is_same_v<F, Identity>)
-         conv_apply(f, y, s.out_event);
+   constexpr Size n = lanes<T>, width = ConvTile<T, 8>::width;
+   const Size rest = count % n, whole = count - rest;
+   for (Size c = 0; c < channels; ++c, to += width, from += distance) {
+      for (Size i = 0; i < whole; i += n)
+         store(to + i, load<n>(from + i));
+      if (rest)
+         store_some(to + whole, load_some<n>(from + whole, rest), rest);
    }
 }
+
+/// The columns of all channels, in the order in which tiles read them: to[tile][channel][column].
+template <class T>
+SOFIE_KERNEL void conv_spread_inputs(const ConvSpreadSlab &slab, T *to, const T *x)
+{
+   constexpr Size width = ConvTile<T, 8>::width;
+   const ConvShape &s = slab.shape;
+   const Size channels = s.group_channels(), columns = slab.columns();
+   // The last columns of the last tile are not used; but no denormal rubbish.
+   if (columns % width)
+      conv_zeros(to + columns / width * width * channels, width * channels);
+   for (Size first = 0, event = 0, point = 0; first < columns; first += width, to += width * channels)
+      for (Size i = 0; i < width && event < slab.events;) {
+         const Size left = slab.points - point, some = left < width - i ? left : width - i;
+         conv_spread_copy(to + i, x + event * s.in_event + point, channels, s.in_channel, some);
+         i += some;
+         point += some;
+         if (point == slab.points) {
+            point = 0;
+            ++event;
+         }
+      }
+}
+
+/// z[row][column] = sum_c w[row][c] * x[c][column] for the features of a slab
+template <class T>
+SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpreadWork<T> &work, const T *panels)
+{
+   using Tile = ConvTile<T, 8>;
+   constexpr Size width = Tile::width, rows = Tile::rows;
+   const Size channels = slab.shape.group_channels(), taps = slab.shape.taps(), columns = slab.columns();
+   const Size height = slab.features * taps;
+   const T *const own = panels + slab.feature * taps * channels;
+   constexpr Size n = lanes<T>;
+   const T zeros[rows] = {};
+   alignas(64) T sums[rows * width];
+   for (Size column = 0; column < columns; column += width) {
+      const Size count = columns - column < width ? columns - column : width;
+      const T *const x = work.inputs + column * channels;
+      for (Size m = 0; m < height; m += rows) {
+         T *const z = work.products + m * slab.step + slab.column + column;
+         ConvTileEnd<T> end{};
+         end.sums = sums;
+         if constexpr (conv_tile_finishes<Tile::rows, T>) {
+            end.y = z;
+            end.bias = zeros;
+            end.stride = slab.step * static_cast<Size>(sizeof(T));
+            end.rows = rows;
+            end.mask = conv_spread_bits(0, (count - 1) % n + 1);
+            end.floor = static_cast<T>(-__builtin_inf());
+         }
+         conv_any_tile<8>(own + m * channels, x, work.steps, channels, count, end);
+         if constexpr (!conv_tile_finishes<Tile::rows, T>)
+            for (Size r = 0; r < rows; ++r)
+               for (Size i = 0; i < count; i += n)
+                  store_some(z + r * slab.step + i, load<n>(sums + r * width + i), count - i < n ? count - i : n);
+      }
+   }
+}
+
+/// The outputs of some features, from m on, at one depth of an event.
+template <class T>
+SOFIE_KERNEL void conv_spread_planes(const ConvSpreadSlab &slab, const ConvSpreadWork<T> &work, Size groups, Size event,
+                                     Size depth, Size m, const ConvSpreadEnd<T> &end)
+{
+   constexpr Size most = conv_spread_features, bytes = static_cast<Size>(sizeof(T));
+   const ConvShape &s = slab.shape;
+   const Size distance = s.taps() * slab.step, left = slab.features - m, some = left < most ? left : most;
+   const Size stride = s.strides[2], length = groups * lanes<T>;
+   T *const y = end.y + event * s.out_event + m * s.out_channel + depth * s.out[1] * s.out_row;
+   const T *const z = work.products + m * distance + event * s.in_channel;
+   // Fewer features are done one by one, as if there were several that are the same.
+   const Size step = some == most ? most : 1, next = some == most ? 1 : 0;
+   ConvSpreadRow<T> row{nullptr, nullptr, work.groups, stride == 2 ? groups / 2 : groups, next * distance * bytes,
+                        work.row, next * (stride > 2 ? length : s.out_channel) * bytes, {}, end.floor};
+   for (Size i = 0; i < some; i += step) {
+      for (Size j = 0; j < most && end.bias; ++j)
+         row.start[j] = end.bias[m + i + j * next];
+      for (Size h = 0; h < s.out[1]; ++h) {
+         T *const to = y + i * s.out_channel + h * s.out_row;
+         row.lines = work.lines + work.lines[h];
+         row.lines_end = work.lines + work.lines[h + 1];
+         if (stride <= 2)
+            row.to = to;
+         if (stride == 2)
+            conv_spread_row<2>(z + i * distance, row);
+         else
+            conv_spread_row<1>(z + i * distance, row);
+         for (Size j = 0; j < step && stride > 2; ++j)
+            conv_spread_store(to + j * s.out_channel, static_cast<const T *>(work.row) + j * length, s.out[2], stride);
+      }
+      for (Size j = 0; j < step && end.apply; ++j)
+         end.apply(end.f, y + (i + j) * s.out_channel, s.out[1] * s.out[2]);
+   }
+}
+
+/// The outputs of the features of a slab; y is the first of them.
+template <class T>
+SOFIE_KERNEL void conv_spread_outputs(const ConvSpreadSlab &slab, const ConvSpreadWork<T> &work, Size groups,
+                                      const ConvSpreadEnd<T> &end)
+{
+   const ConvShape &s = slab.shape;
+   for (Size depth = 0; depth < s.out[0]; ++depth) {
+      conv_spread_lines<T>(s, slab.kept, depth, slab.step, work.lines);
+      for (Size event = 0; event < slab.events; ++event)
+         for (Size m = 0; m < slab.features; m += conv_spread_features)
+            conv_spread_planes(slab, work, groups, event, depth, m, end);
+   }
+}
+
+/// Which places of the input some outputs along an axis need.
+struct ConvSpreadRange {
+   Size begin, end;
+};
+SOFIE_INLINE ConvSpreadRange conv_spread_range(const ConvShape &s, int axis, Size first, Size count)
+{
+   const Size last = first + count - 1 + s.pads[axis];
+   const Size before = first + s.pads[axis] - (s.kernel[axis] - 1) * s.dilations[axis];
+   const Size begin = before > 0 ? ceil_div(before, s.strides[axis]) : 0;
+   const Size end = last < 0 ? 0 : last / s.strides[axis] + 1;
+   return {begin, end < s.in[axis] ? end : s.in[axis]};
+}
+
+/// How the outputs are gone through: `events` at a time as a whole, or `count` outputs of one along
+/// `axis`, for which products of `kept` places there are kept. A place is `inside` inputs, and for the
+/// output `outside`.
+struct ConvSpreadPlan {
+   int axis;
+   bool whole;
+   Size events, count, kept, inside, outside, features;
+};
+
+SOFIE_INLINE ConvSpreadPlan conv_spread_plan(const ConvShape &s, const Sizes<2> &together)
+{
+   ConvSpreadPlan plan{0, s.in_channel <= together[0], 1, 0, 0, 1, 1, together[1]};
+   int &axis = plan.axis;
+   while (axis < 2 && s.in[axis] == 1 && s.out[axis] == 1 && s.kernel[axis] == 1)
+      ++axis;
+   for (int i = axis + 1; i < 3; ++i) {
+      plan.inside *= s.in[i];
+      plan.outside *= s.out[i];
+   }
+   plan.count = s.out[axis];
+   plan.kept = s.in[axis];
+   if (plan.whole) {
+      plan.events = s.in_channel > 0 ? together[0] / s.in_channel : 1;
+   } else {
+      plan.kept = together[0] / plan.inside;
+      const Size fit = (plan.kept - 1) * s.strides[axis] - (s.kernel[axis] - 1) * s.dilations[axis] + 1;
+      plan.count = fit < 1 ? 1 : fit;
+   }
+   return plan;
+}
+
+/// The products of the places from `begin` to `end` of the plan's axis, where they are kept.
+template <class T>
+SOFIE_KERNEL void conv_spread_fill(ConvSpreadSlab &slab, const ConvSpreadPlan &plan, const ConvSpreadWork<T> &work,
+                                   const T *panels, const T *x, Size begin, Size end)
+{
+   while (begin < end) {
+      const Size at = begin % plan.kept, some = end - begin < plan.kept - at ? end - begin : plan.kept - at;
+      slab.points = some * plan.inside;
+      slab.column = at * plan.inside;
+      // Whole events are copied once for all features.
+      if (!plan.whole || slab.feature == 0)
+         conv_spread_inputs(slab, work.inputs, x + begin * plan.inside);
+      conv_spread_products(slab, work, panels);
+      begin += some;
+   }
+}
+
+/// Some features of some events; x and the output are theirs.
+template <class T>
+SOFIE_KERNEL void conv_spread_features_of(const ConvShape &s, ConvSpreadSlab &slab, const ConvSpreadPlan &plan,
+                                          const ConvSpreadWork<T> &work, const T *panels, const T *x,
+                                          const ConvSpreadEnd<T> &end)
+{
+   const int axis = plan.axis;
+   Size known = 0, groups = 0;
+   for (Size first = 0; first < s.out[axis]; first += plan.count) {
+      const Size some = s.out[axis] - first < plan.count ? s.out[axis] - first : plan.count;
+      const ConvSpreadRange range =
+         plan.whole ? ConvSpreadRange{0, s.in[axis]} : conv_spread_range(s, axis, first, some);
+      ConvSpreadEnd<T> here = end;
+      here.y += first * plan.outside;
+      slab.shape.out[axis] = some;
+      slab.shape.pads[axis] = s.pads[axis] + first;
+      if (axis == 2 && !plan.whole) {
+         // Along a row places cannot be kept in turn.
+         slab.shape.in[2] = range.end > range.begin ? range.end - range.begin : 0;
+         slab.shape.pads[2] -= range.begin * s.strides[2];
+         conv_spread_fill(slab, plan, work, panels, x + range.begin, 0, slab.shape.in[2]);
+      } else {
+         const Size begin = range.begin < known ? known : range.begin;
+         conv_spread_fill(slab, plan, work, panels, x, begin, range.end);
+         known = begin < range.end ? range.end : known;
+      }
+      if (first == 0 || axis == 2)
+         groups = conv_spread_groups<T>(slab.shape, slab.step, work.groups);
+      conv_spread_outputs(slab, work, groups, here);
+   }
+}
+
+/// With at most so many columns at a time, which are enough for one output along the first axis, and
+/// so many features.
+template <class T>
+SOFIE_KERNEL void conv_spread(const ConvShape &s, const ConvSpreadWork<T> &work, const Sizes<2> &together,
+                              const T *panels, const T *x, const ConvSpreadEnd<T> &end)
+{
+   constexpr Size rows = ConvTile<T, 8>::rows;
+   const ConvSpreadPlan plan = conv_spread_plan(s, together);
+   const Size channels = s.group_channels(), each = s.group_features();
+   ConvSpreadSlab slab{s, Sizes<2>{{s.in[0], s.in[1]}}, 0, 0, 0, 0, 0, 0};
+   if (plan.axis < 2)
+      slab.kept[plan.axis] = plan.kept;
+   for (Size c = 0; c < channels; ++c)
+      work.steps[c] = static_cast<std::int32_t>(c * ConvTile<T, 8>::width);
+   for (Size event = 0; event < s.batch; event += plan.events) {
+      slab.events = s.batch - event < plan.events ? s.batch - event : plan.events;
+      // Rows an odd number of cache lines apart do not compete for the same part of the cache.
+      slab.step = (ceil_div(plan.whole ? slab.events * s.in_channel : together[0], 16) | 1) * 16;
+      for (Size g = 0; g < s.groups; ++g)
+         for (slab.feature = 0; slab.feature < each; slab.feature += plan.features) {
+            slab.features = each - slab.feature < plan.features ? each - slab.feature : plan.features;
+            ConvSpreadEnd<T> here = end;
+            here.y += event * s.out_event + (g * each + slab.feature) * s.out_channel;
+            here.bias = end.bias ? end.bias + g * each + slab.feature : nullptr;
+            conv_spread_features_of(s, slab, plan, work, panels + g * ceil_div(each * s.taps(), rows) * rows * channels,
+                                    x + event * s.in_event + g * channels * s.in_channel, here);
+         }
+   }
+}
+
+// What operators call ------------------------------------------------------------------------------
 
 /// The ConvShape of a transposed convolution.
 SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
@@ -110,295 +624,87 @@ SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes
 {
    ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
    s.in_channel = ConvShape::product(in);
+   s.in_event = s.channels * s.in_channel;
+   s.out_row = out[2];
    s.out_channel = ConvShape::product(out);
    s.out_event = s.features * s.out_channel;
    return s;
 }
 
-template <int Rows, class F, class T>
-SOFIE_KERNEL void convolve_transposed_computed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets,
-                                               T *panels, const T *x, const T *w, const T *bias)
+/// The scratch memory in parts, of which `sizes` are the first few: inputs, products, steps, groups.
+template <class F, class T>
+SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const Sizes<2> &together, const Sizes<4> &sizes,
+                                      T *y, T *scratch, std::int32_t *offsets, const T *x, const T *panels,
+                                      const T *bias)
 {
-   const Size channels = s.group_channels(), each = s.group_features() * s.taps();
-   conv_pack_weights<ConvTile<T, Rows>::rows>(panels, w, {channels * each, 1, each}, s.groups, each, channels, 1,
-                                              conv_optional<T>(), 0);
-   convolve_transposed<Rows>(f, s, y, scratch, offsets, x, panels, bias);
-}
-
-/// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with weights that are
-/// computed and packed in `panels` at each call. `b` may be absent.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
-SOFIE_INLINE void transposed_convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                                  const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                                  const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
-                                                  Offsets offsets, Panels panels, X x, W w, B... b)
-{
-   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_transposed_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
-                                      conv_optional<typename Y::Element>(b...));
-}
-
-// By phases ----------------------------------------------------------------------------------------
-
-/// Outputs whose places differ by multiples of the stride are a convolution of the input with some of
-/// the taps, in the opposite order. `first` are the places of the first of them.
-struct ConvPhase {
-   ConvShape shape;
-   Sizes<3> first;
-   Sizes<3> tap, tap_step; ///< the first of its taps along each axis, and how far apart they are
-};
-
-/// The taps of phase r along one axis: those for which tap * dilation is r modulo the stride.
-struct ConvPhaseTaps {
-   Size first, step, count;
-
-   SOFIE_INLINE ConvPhaseTaps(Size r, Size kernel, Size stride, Size dilation) : first(0), step(1), count(0)
-   {
-      while (step * dilation % stride != 0)
-         ++step;
-      while (first < step && first * dilation % stride != r)
-         ++first;
-      if (first < step && first < kernel)
-         count = (kernel - 1 - first) / step + 1;
+   if (ConvShape::product(s.out) <= 0)
+      return;
+   T *const products = scratch + sizes[0], *const row = products + sizes[1];
+   std::int32_t *const groups = offsets + sizes[2];
+   const ConvSpreadWork<T> work{scratch, products, row, offsets, groups, groups + sizes[3]};
+   constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
+   const T floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
+   ConvSpreadEnd<T> end{y, bias, floor, nullptr, nullptr};
+   if constexpr (!simple) {
+      end.apply = &conv_apply<F, T>;
+      end.f = &f;
    }
-};
-
-/// The remainder that is not negative.
-SOFIE_INLINE Size conv_modulo(Size a, Size b)
-{
-   return (a % b + b) % b;
+   conv_spread(s, work, together, panels, x, end);
 }
 
-/// Phase r of a transposed convolution.
-SOFIE_INLINE ConvPhase conv_phase(const ConvShape &s, const Sizes<3> &r)
-{
-   ConvPhase phase{s, {}, {}, {}};
-   ConvShape &p = phase.shape;
-   p.strides = Sizes<3>{{1, 1, 1}};
-   for (int i = 0; i < 3; ++i) {
-      const Size stride = s.strides[i];
-      const ConvPhaseTaps taps(r[i], s.kernel[i], stride, s.dilations[i]);
-      phase.first[i] = conv_modulo(r[i] - s.pads[i], stride);
-      phase.tap[i] = taps.first;
-      phase.tap_step[i] = taps.step;
-      p.out[i] = phase.first[i] < s.out[i] ? (s.out[i] - 1 - phase.first[i]) / stride + 1 : 0;
-      p.kernel[i] = taps.count;
-      p.dilations[i] = taps.step * s.dilations[i] / stride;
-      const Size nearest = (taps.first * s.dilations[i] - r[i]) / stride;
-      p.pads[i] = nearest + (taps.count - 1) * p.dilations[i] - (phase.first[i] + s.pads[i] - r[i]) / stride;
-   }
-   p.in_row = p.in[2];
-   p.in_channel = ConvShape::product(p.in);
-   p.in_event = p.channels * p.in_channel;
-   return phase;
-}
-
-/// Does something for all phases: r[i] < strides[i].
-template <class Each>
-SOFIE_INLINE void conv_each_phase(const Sizes<3> &strides, Each &each)
-{
-   Sizes<3> r;
-   for (r[0] = 0; r[0] < strides[0]; ++r[0])
-      for (r[1] = 0; r[1] < strides[1]; ++r[1])
-         for (r[2] = 0; r[2] < strides[2]; ++r[2])
-            each(r);
-}
-
-/// Packs the weights w[C, M / groups, kernel...] of each phase behind those of the one before.
-template <int Rows, class T>
-struct ConvPhasePacker {
-   T *to;
-   const T *w;
-   const ConvShape &shape;
-
-   SOFIE_KERNEL void operator()(const Sizes<3> &r)
-   {
-      const ConvShape &s = shape;
-      const ConvPhase phase = conv_phase(s, r);
-      const Size features = s.group_features(), taps = s.taps();
-      for (Size g = 0; g < s.groups; ++g)
-         for (Size m = 0; m < features; m += Rows)
-            for (Size c = g * s.group_channels(); c < (g + 1) * s.group_channels(); ++c)
-               for (Size d = phase.shape.kernel[0]; d-- > 0;)
-                  for (Size h = phase.shape.kernel[1]; h-- > 0;)
-                     for (Size v = phase.shape.kernel[2]; v-- > 0; to += Rows)
-                        for (Size f = 0; f < Rows; ++f)
-                           to[f] = m + f < features ? w[(c * features + m + f) * taps + tap(phase, {{d, h, v}})] : T{};
-   }
-   SOFIE_INLINE Size tap(const ConvPhase &phase, const Sizes<3> &number) const
-   {
-      Size at = 0;
-      for (int i = 0; i < 3; ++i)
-         at = at * shape.kernel[i] + phase.tap[i] + number[i] * phase.tap_step[i];
-      return at;
-   }
-};
-
-/// W[C, M / groups, kernel...] and b[M], if there is one, packed by phases. The last six numbers are
-/// the strides and the dilations.
-template <class T, int Rows, int Groups, Size... Steps>
-class ConvPhaseWeights {
-   static constexpr int rows = ConvTile<T, Rows>::rows;
+/// W[C, M / groups, kernel...] and b[M], if there is one, packed for `transposed_convolution`.
+template <class T, int Groups>
+class ConvTransposedWeights {
+   static constexpr int rows = ConvTile<T, 8>::rows;
    Buffer<T> panels_;
    Buffer<T> bias_;
 
 public:
    template <class W>
-   explicit ConvPhaseWeights(W w)
+   explicit ConvTransposedWeights(W w)
    {
-      constexpr Size steps[6] = {Steps...};
-      ConvShape s{};
-      s.channels = w.template extent<0>();
-      s.groups = Groups;
-      s.features = w.template extent<1>() * Groups;
-      s.kernel = kernel(w);
-      for (int i = 0; i < 3; ++i) {
-         s.strides[i] = steps[i];
-         s.dilations[i] = steps[3 + i];
-      }
-      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, s.group_features(), s.depth()));
-      ConvPhasePacker<rows, T> packer{panels_.data(), w.data(), s};
-      conv_each_phase(s.strides, packer);
+      const Size channels = w.template extent<0>() / Groups, each = w.template size_from<1>();
+      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
+      conv_pack_weights<rows>(panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1,
+                              static_cast<const T *>(nullptr), 0);
    }
    template <class W, class B>
-   ConvPhaseWeights(W w, B b) : ConvPhaseWeights(w)
+   ConvTransposedWeights(W w, B b) : ConvTransposedWeights(w)
    {
       bias_ = Buffer<T>(b.size());
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
    }
    const T *panels() const { return panels_.data(); }
    const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
-
-private:
-   template <class W>
-   static Sizes<3> kernel(const W &w)
-   {
-      if constexpr (W::rank == 3)
-         return {{1, 1, w.template extent<2>()}};
-      else if constexpr (W::rank == 4)
-         return {{1, w.template extent<2>(), w.template extent<3>()}};
-      else
-         return {{w.template extent<2>(), w.template extent<3>(), w.template extent<4>()}};
-   }
 };
 
-#ifdef SOFIE_MASKS
-/// to[2 * i] = v[i] for i < count; what is between them stays.
-SOFIE_INLINE void store_every_second(float *to, Pack<float> v, Size count)
+/// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.
+/// `together` are columns and features that are done at a time, `sizes` parts of the scratch memory.
+template <class F, class Y, class Scratch, class Offsets, class X, class W>
+SOFIE_INLINE void transposed_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                         const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                         const Sizes<3> &pads, const Sizes<2> &together, const Sizes<4> &sizes, Y y,
+                                         Scratch scratch, Offsets offsets, X x, const W &w)
 {
-   constexpr Size half = lanes<float> / 2;
-   const unsigned places = 0x55555555U & static_cast<unsigned>((std::uint64_t{1} << (2 * count)) - 1);
-   __builtin_ia32_storeups512_mask(to, in_turn<0>(v, v), static_cast<unsigned short>(places & 0xffff));
-   if (count > half)
-      __builtin_ia32_storeups512_mask(to + 2 * half, in_turn<half>(v, v), static_cast<unsigned short>(places >> 16));
-}
-#endif
-
-/// Where the outputs of one phase go.
-template <class F, class T>
-struct ConvInterleaved {
-   const F &f;
-   const ConvShape &shape; ///< of the transposed convolution
-   const ConvPhase &phase;
-   T *y;
-   const T *bias;
-
-   /// The output for the first position of a row of the phase.
-   SOFIE_INLINE T *row(Size event, Size feature, Size depth, Size line) const
-   {
-      const Size d = depth * shape.strides[0] + phase.first[0], h = line * shape.strides[1] + phase.first[1];
-      return y + event * shape.out_event + feature * shape.out_channel + (d * shape.out[1] + h) * shape.out[2] +
-             phase.first[2];
-   }
-   /// to[j * stride] = f(sums[j] + bias), or f(bias) without sums
-   SOFIE_INLINE void put(T *__restrict to, const T *__restrict sums, Size feature, Size count) const
-   {
-      constexpr int n = lanes<T>;
-      const Size stride = shape.strides[2];
-      const Pack<T> offset = splat<Pack<T>>(bias ? bias[feature] : T{});
-      for (Size j = 0; j < count; j += n) {
-         const Size some = count - j < n ? count - j : n;
-         const Pack<T> v = f(sums ? plus(load_some<n>(sums + j, some), offset) : offset);
-         if (stride == 1) {
-            store_some(to + j, v, some);
-#ifdef SOFIE_MASKS
-         } else if (std::is_same_v<T, float> && stride == 2) {
-            store_every_second(reinterpret_cast<float *>(to + 2 * j), bits<Pack<float>>(v), some);
-#endif
-         } else {
-            alignas(64) T apart[n];
-            store(apart, v);
-            for (Size i = 0; i < some; ++i)
-               to[(j + i) * stride] = apart[i];
-         }
-      }
-   }
-};
-
-/// Hands the sums of a tile to their outputs, row by row of the phase.
-template <int Rows, class F, class T>
-SOFIE_KERNEL void conv_interleave(const void *context, T *sums, const ConvPlace &place)
-{
-   const auto &target = *static_cast<const ConvInterleaved<F, T> *>(context);
-   const Sizes<3> &out = target.phase.shape.out;
-   const Size feature = place.group * target.shape.group_features() + place.first;
-   for (Size r = 0; r < place.rows; ++r, sums += ConvTile<T, Rows>::width) {
-      Size line = place.slab.line + place.column / place.row, column = place.column % place.row;
-      for (Size i = 0; i < place.count; ++line) {
-         const Size left = out[2] - column, rest = place.count - i;
-         if (left > 0)
-            target.put(target.row(place.slab.event, feature + r, place.slab.depth, line) +
-                          column * target.shape.strides[2],
-                       sums + i, feature + r, left < rest ? left : rest);
-         i += place.row - column;
-         column = 0;
-      }
-   }
+   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_transposed(f, s, together, sizes, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
 }
 
-/// The outputs of a phase that no input belongs to.
-template <class F, class T>
-SOFIE_KERNEL void conv_put_bias(const ConvInterleaved<F, T> &target)
-{
-   const ConvShape &s = target.phase.shape;
-   for (Size event = 0; event < s.batch; ++event)
-      for (Size feature = 0; feature < s.features; ++feature)
-         for (Size d = 0; d < s.out[0]; ++d)
-            for (Size h = 0; h < s.out[1]; ++h)
-               target.put(target.row(event, feature, d, h), nullptr, feature, s.out[2]);
-}
-
-template <int Rows, class F, class T>
-struct ConvPhases {
-   const F &f;
-   const ConvShape &shape;
-   T *y, *scratch;
-   std::int32_t *offsets;
-   const T *x, *panels, *bias;
-
-   SOFIE_KERNEL void operator()(const Sizes<3> &r)
-   {
-      const ConvPhase phase = conv_phase(shape, r);
-      const ConvInterleaved<F, T> target{f, shape, phase, y, bias};
-      if (phase.shape.depth() == 0)
-         return conv_put_bias(target);
-      const ConvWork<T> work{scratch, offsets, &conv_interleave<Rows, F, T>, &target, nullptr};
-      conv_product<Rows>(phase.shape, work, panels, x, T{});
-      panels += conv_weights_size<ConvTile<T, Rows>::rows>(shape.groups, shape.group_features(), phase.shape.depth());
-   }
-};
-
-/// The same with constant weights, which are packed by phases.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void transposed_convolution_by_phases(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                                   const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                                   const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
-                                                   Scratch scratch, Offsets offsets, X x, const W &w)
+/// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
+template <class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
+SOFIE_INLINE void transposed_convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
+                                                  const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                                  const Sizes<3> &dilations, const Sizes<3> &pads,
+                                                  const Sizes<2> &together, const Sizes<4> &sizes, Y y, Scratch scratch,
+                                                  Offsets offsets, Panels panels, X x, W w, B... b)
 {
    using T = typename Y::Element;
    const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
-   ConvPhases<Rows, F, T> phases{f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias()};
-   conv_each_phase(strides, phases);
+   const Size channels = s.group_channels(), each = s.group_features() * s.taps();
+   conv_pack_weights<ConvTile<T, 8>::rows>(panels.data(), static_cast<const T *>(w.data()), {channels * each, 1, each},
+                                           s.groups, each, channels, 1, conv_optional<T>(), 0);
+   convolve_transposed(f, s, together, sizes, y.data(), scratch.data(), offsets.data(), x.data(),
+                       static_cast<const T *>(panels.data()), conv_optional<T>(b...));
 }
 
 // Col2Im -------------------------------------------------------------------------------------------

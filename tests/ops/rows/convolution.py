@@ -44,6 +44,15 @@ _MORE: tuple[_Setup, ...] = (
     ((1, 40, 30, 30), (11, 40, 2, 2), {}),
     ((2, 150, 3, 7), (9, 150, 1, 1), {}),
     ((N, 8, 3, 3), (24, 1, 3, 3), {"group": 8, "pads": (1, 1, 1, 1), "strides": (2, 2)}),
+    # Of one channel each: rows of packs and in one piece, strides, and channels that are not 4.
+    ((2, 5, 9, 19), (5, 1, 5, 3), {"group": 5, "pads": (2, 1, 2, 1)}),
+    ((2, 4, 9, 40), (4, 1, 3, 3), {"group": 4, "pads": (0, 1, 1, 1), "strides": (1, 2)}),
+    ((1, 7, 8, 21), (7, 1, 2, 4), {"group": 7, "strides": (3, 1), "dilations": (1, 2)}),
+    ((N, 6, 35), (6, 1, 3), {"group": 6, "auto_pad": "SAME_UPPER", "strides": (2,)}),
+    ((2, 3, 4, 1), (3, 1, 3, 1), {"group": 3, "pads": (4, 0, 5, 0), "dilations": (2, 1)}),
+    ((2, 4, 9, 20), (4, 1, 3, 3), {"group": 4, "strides": (1, 3)}),
+    ((2, 4, M, 20), (4, 1, 3, 3), {"group": 4, "pads": (1, 0, 1, 0)}),
+    ((2, 3, 4, 5, 6), (3, 1, 2, 3, 2), {"group": 3}),
     ((N, 3, 1, 1), (4, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((N, 2, 6), (2, 2, 1), {"strides": (2,)}),
     ((1, 2, 700), (3, 2, 1), {}),
@@ -103,6 +112,21 @@ _MORE_TRANSPOSED: tuple[_Setup, ...] = (
     ((0, 3, 4), (3, 2, 2), {}),
     ((2, 0, 4), (0, 2, 2), {}),
     ((2, 3, 4), (3, 2, 1), {"strides": (2,)}),
+    # Features that are no multiple of 4, and events of which several are done at a time.
+    ((70, 2, 3, 3), (2, 5, 3, 3), {"strides": (1, 4), "group": 2, "pads": (2, 1, 3, 0)}),
+    ((1, 3, 2, 40), (3, 6, 2, 3), {"strides": (2, 4), "output_padding": (1, 3)}),
+    ((1, 2, 20), (2, 4, 6), {"strides": (5,), "pads": (3, 2)}),
+    # So many channels that not all of an image is done at a time.
+    ((2, 2800, 70), (2800, 2, 4), {"strides": (2,), "pads": (1, 0)}),
+    (
+        (1, 2800, 13, 5),
+        (2800, 1, 3, 2),
+        {"strides": (2, 1), "dilations": (2, 1), "pads": (3, 0) * 2},
+    ),
+    ((1, 2800, 11, 6), (2800, 2, 4, 1), {"pads": (0, 0, 1, 0)}),
+    ((1, 2800, 4, 4, 4), (2800, 1, 2, 3, 2), {"strides": (2, 1, 2), "pads": (1, 0, 0, 0, 1, 0)}),
+    # So many taps that not all features are done at a time.
+    ((1, 1, 8, 10), (1, 13, 17, 17), {"strides": (3, 2)}),
 )
 
 

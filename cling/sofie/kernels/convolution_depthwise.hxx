@@ -1,0 +1,275 @@
+/// \file
+/// Convolutions of which each feature is of one channel: a sum of rows of the input, read where they are.
+///
+/// A table says for each pack of outputs which inputs each tap reads and which of its lanes exist; it is
+/// made once and serves all channels.
+#ifndef SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_HXX
+#define SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_HXX
+
+#include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/elementwise.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// A pack of outputs: where the first is, and how many there are.
+struct ConvDepthwisePack {
+   Size line, column, count;
+};
+
+/// Bit i becomes bit 2 * i.
+SOFIE_INLINE std::uint32_t conv_depthwise_apart(std::uint32_t bits)
+{
+   bits = (bits | bits << 8) & 0x00ff00ff;
+   bits = (bits | bits << 4) & 0x0f0f0f0f;
+   bits = (bits | bits << 2) & 0x33333333;
+   return (bits | bits << 1) & 0x55555555;
+}
+
+/// The outputs of a pack for which the input of a tap exists, as bits. Rows of outputs follow each other.
+SOFIE_INLINE std::uint32_t conv_depthwise_lanes(const ConvShape &s, const ConvDepthwisePack &pack, Size top, Size left)
+{
+   std::uint32_t bits = 0;
+   Size column = pack.column;
+   for (Size lane = 0, line = pack.line; lane < pack.count; ++line, column = 0) {
+      const Size rest = s.out[2] - column, some = rest < pack.count - lane ? rest : pack.count - lane;
+      const Size h = line * s.strides[1] + top, w = column * s.strides[2] + left;
+      const Size begin = conv_below(w, s.strides[2], some, 0), end = conv_below(w, s.strides[2], some, s.in[2]);
+      if (h >= 0 && h < s.in[1] && end > begin)
+         bits |= ((std::uint32_t{1} << (end - begin)) - 1) << (lane + begin);
+      lane += some;
+   }
+   return bits;
+}
+
+/// For each pack the bytes of its taps, its lanes as bits, and where its outputs are; for each tap where
+/// its inputs are, which of them exist, and where its weight is. Places are in bytes. The result is how
+/// many packs there are.
+template <class T>
+SOFIE_KERNEL Size conv_depthwise_table(const ConvShape &s, std::int32_t *to)
+{
+   constexpr Size n = lanes<T>, bytes = static_cast<Size>(sizeof(T));
+   // Where a row of outputs is as long as one of inputs, a pack may go on in the next one.
+   const bool flat = s.strides[1] == 1 && s.strides[2] == 1 && s.out[2] == s.in[2];
+   const Size row = flat ? s.out[1] * s.out[2] : s.out[2], rows = flat ? 1 : s.out[1];
+   Size packs = 0;
+   for (Size r = 0; r < rows; ++r)
+      for (Size i = 0; i < row; i += n, ++packs) {
+         const ConvDepthwisePack pack{r + i / s.out[2], i % s.out[2], row - i < n ? row - i : n};
+         *to++ = static_cast<std::int32_t>(s.taps() * 3 * static_cast<Size>(sizeof(*to)));
+         *to++ = static_cast<std::int32_t>((std::uint32_t{1} << pack.count) - 1);
+         *to++ = static_cast<std::int32_t>((pack.line * s.out[2] + pack.column) * bytes);
+         for (Size h = 0; h < s.kernel[1]; ++h)
+            for (Size w = 0; w < s.kernel[2]; ++w, to += 3) {
+               const Size top = h * s.dilations[1] - s.pads[1], left = w * s.dilations[2] - s.pads[2];
+               const std::uint32_t lanes_of = conv_depthwise_lanes(s, pack, top, left);
+               const Size line = pack.line * s.strides[1] + top, column = pack.column * s.strides[2] + left;
+               to[0] = static_cast<std::int32_t>((line * s.in[2] + column) * bytes);
+               to[1] = static_cast<std::int32_t>(s.strides[2] == 2 ? conv_depthwise_apart(lanes_of) : lanes_of);
+               to[2] = static_cast<std::int32_t>((h * s.kernel[2] + w) * bytes);
+            }
+      }
+   return packs;
+}
+
+/// So many channels are summed up side by side.
+inline constexpr Size conv_depthwise_channels = 4;
+
+/// Some channels: the table, and the bytes from one to the next of inputs, weights and outputs.
+template <class T>
+struct ConvDepthwiseRun {
+   const std::int32_t *table;
+   Size packs, in, weights, out;
+   T start[conv_depthwise_channels];
+   T floor;
+};
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+// clang-format off
+#define SOFIE_DEPTHWISE_LOAD(place, a, mask) "vmovups " place ", %%zmm" #a "%{%%" mask "%}%{z%}\n\t"
+#define SOFIE_DEPTHWISE_ADD(place, x, a) "vfmadd231ps " place "%{1to16%}, %%zmm" #x ", %%zmm" #a "\n\t"
+#define SOFIE_DEPTHWISE_PUT(a, place) \
+   "vmaxps %%zmm" #a ", %%zmm20, %%zmm" #a "\n\tvmovups %%zmm" #a ", " place "%{%%k2%}\n\t"
+// Every second of 32 inputs.
+#define SOFIE_DEPTHWISE_SECOND                                             \
+   "kmovw 6(%[table]), %%k3\n\t"                                           \
+   SOFIE_DEPTHWISE_LOAD("64(%[from])", 12, "k3")                           \
+   SOFIE_DEPTHWISE_LOAD("64(%[from],%[in])", 13, "k3")                     \
+   SOFIE_DEPTHWISE_LOAD("64(%[from],%[in],2)", 14, "k3")                   \
+   SOFIE_DEPTHWISE_LOAD("64(%[from],%[in3])", 15, "k3")                    \
+   "vpermt2ps %%zmm12, %%zmm21, %%zmm8\n\t"                                \
+   "vpermt2ps %%zmm13, %%zmm21, %%zmm9\n\t"                                \
+   "vpermt2ps %%zmm14, %%zmm21, %%zmm10\n\t"                               \
+   "vpermt2ps %%zmm15, %%zmm21, %%zmm11\n\t"
+#define SOFIE_DEPTHWISE(second)                                            \
+   asm volatile(                                                           \
+      "vbroadcastss 40(%[run]), %%zmm16\n\t"                               \
+      "vbroadcastss 44(%[run]), %%zmm17\n\t"                               \
+      "vbroadcastss 48(%[run]), %%zmm18\n\t"                               \
+      "vbroadcastss 52(%[run]), %%zmm19\n\t"                               \
+      "vbroadcastss 56(%[run]), %%zmm20\n\t"                               \
+      "vmovups (%[at]), %%zmm21\n"                                         \
+      "1:\n\t"                                                             \
+      "vmovaps %%zmm16, %%zmm0\n\t"                                        \
+      "vmovaps %%zmm17, %%zmm1\n\t"                                        \
+      "vmovaps %%zmm18, %%zmm2\n\t"                                        \
+      "vmovaps %%zmm19, %%zmm3\n\t"                                        \
+      "movslq (%[table]), %[end]\n\t"                                      \
+      "kmovw 4(%[table]), %%k2\n\t"                                        \
+      "lea 12(%[table],%[end]), %[end]\n\t"                                \
+      "movslq 8(%[table]), %[place]\n\t"                                   \
+      "add $12, %[table]\n"                                                \
+      "2:\n\t"                                                             \
+      "movslq (%[table]), %[from]\n\t"                                     \
+      "kmovw 4(%[table]), %%k1\n\t"                                        \
+      "movslq 8(%[table]), %[at]\n\t"                                      \
+      "add %[x], %[from]\n\t"                                              \
+      "add %[w], %[at]\n\t"                                                \
+      SOFIE_DEPTHWISE_LOAD("(%[from])", 8, "k1")                           \
+      SOFIE_DEPTHWISE_LOAD("(%[from],%[in])", 9, "k1")                     \
+      SOFIE_DEPTHWISE_LOAD("(%[from],%[in],2)", 10, "k1")                  \
+      SOFIE_DEPTHWISE_LOAD("(%[from],%[in3])", 11, "k1")                   \
+      second                                                               \
+      SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                 \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                      \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                   \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                    \
+      "add $12, %[table]\n\t"                                              \
+      "cmp %[end], %[table]\n\t"                                           \
+      "jne 2b\n\t"                                                         \
+      "mov 32(%[run]), %[at]\n\t"                                          \
+      "lea (%[at],%[at],2), %[from]\n\t"                                   \
+      "add %[y], %[place]\n\t"                                             \
+      SOFIE_DEPTHWISE_PUT(0, "(%[place])")                                 \
+      SOFIE_DEPTHWISE_PUT(1, "(%[place],%[at])")                           \
+      SOFIE_DEPTHWISE_PUT(2, "(%[place],%[at],2)")                         \
+      SOFIE_DEPTHWISE_PUT(3, "(%[place],%[from])")                         \
+      "decq %[packs]\n\t"                                                  \
+      "jnz 1b\n\t"                                                         \
+      : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),            \
+        [from] "=&r"(from)                                                                                             \
+      : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),                   \
+        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights)                                                    \
+      : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",    \
+        "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21")
+// clang-format on
+
+/// y = max(start + the sum of weights times inputs, floor) for four channels
+template <int Stride>
+SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, const ConvDepthwiseRun<float> &run)
+{
+   static_assert(sizeof(ConvDepthwiseRun<float>) == 64, "the assembler knows where its members are");
+   static const std::int32_t order[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+   const std::int32_t *table = run.table, *end, *at = order;
+   const float *from;
+   Size packs = run.packs, place;
+   if constexpr (Stride == 2)
+      SOFIE_DEPTHWISE(SOFIE_DEPTHWISE_SECOND);
+   else
+      SOFIE_DEPTHWISE("");
+}
+#endif
+
+/// The inputs of a tap that exist, and zeros; nothing else is read.
+template <int Stride, class T>
+SOFIE_INLINE Pack<T> conv_depthwise_inputs(const T *from, std::uint32_t exists)
+{
+   constexpr int n = lanes<T>;
+   alignas(64) T read[n] = {};
+   if (Stride == 1 && exists == (std::uint32_t{1} << n) - 1)
+      return load<n>(from);
+   for (int i = 0; i < n; ++i)
+      if (exists >> (i * Stride) & 1)
+         read[i] = from[i * Stride];
+   return load<n>(read);
+}
+
+template <int Stride, class T>
+SOFIE_KERNEL void conv_depthwise_some(T *y, const T *x, const T *w, const ConvDepthwiseRun<T> &run)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(T)), entry = static_cast<Size>(sizeof(std::int32_t));
+   const Pack<T> least = splat<Pack<T>>(run.floor);
+   for (Size c = 0; c < conv_depthwise_channels; ++c) {
+      const std::int32_t *each = run.table;
+      for (Size pack = 0; pack < run.packs; ++pack) {
+         const std::int32_t *const head = each;
+         each += 3;
+         Pack<T> sum = splat<Pack<T>>(run.start[c]);
+         for (const std::int32_t *const end = each + head[0] / entry; each != end; each += 3)
+            sum = accumulate(sum, w[each[2] / bytes],
+                             conv_depthwise_inputs<Stride>(x + each[0] / bytes, static_cast<std::uint32_t>(each[1])));
+         Size count = 0;
+         while (head[1] >> count)
+            ++count;
+         store_some(y + head[2] / bytes, select(sum < least, least, sum), count);
+      }
+      // Fewer channels are done one by one.
+      if (run.out == 0)
+         return;
+      x += run.in / bytes;
+      w += run.weights / bytes;
+      y += run.out / bytes;
+   }
+}
+
+/// y = f(y)
+template <class F, class T>
+SOFIE_KERNEL void conv_depthwise_apply(const F &f, T *y, Size count)
+{
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   for (; i + n <= count; i += n)
+      store(y + i, f(load<n>(y + i)));
+   if (i < count)
+      store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
+}
+
+template <class F, class T>
+SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::int32_t *table, const T *x, const T *w,
+                                     const T *bias)
+{
+   const T floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
+   const Size packs = s.out_channel > 0 && s.batch > 0 ? conv_depthwise_table<T>(s, table) : 0;
+   constexpr Size most = conv_depthwise_channels, bytes = static_cast<Size>(sizeof(T));
+   const Size taps = s.taps(), whole = s.features / most * most;
+   for (Size event = 0; event < s.batch && packs; ++event)
+      for (Size m = 0; m < s.features;) {
+         // Fewer channels are done one by one, as if there were several that are the same.
+         const Size some = m < whole ? most : 1, next = m < whole ? bytes : 0;
+         ConvDepthwiseRun<T> run{table, packs, next * s.in_channel, next * taps, next * s.out_channel, {}, floor};
+         for (Size i = 0; i < most && bias; ++i)
+            run.start[i] = bias[next ? m + i : m];
+         if (s.strides[2] == 2)
+            conv_depthwise_some<2>(y, x, w + m * taps, run);
+         else
+            conv_depthwise_some<1>(y, x, w + m * taps, run);
+         if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+            conv_depthwise_apply(f, y, some * s.out_channel);
+         m += some;
+         y += some * s.out_channel;
+         x += some * s.in_channel;
+      }
+}
+
+/// y = f(convolution(x, w) + b) with as many groups as channels and features, two axes of space at most,
+/// and strides of 1 or 2 along the last one; b may be absent.
+template <class F, class Y, class Table, class X, class W, class... B>
+SOFIE_INLINE void depthwise_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                        const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                        const Sizes<3> &pads, Y y, Table table, X x, W w, B... b)
+{
+   using T = typename Y::Element;
+   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
+   s.in_channel = ConvShape::product(in);
+   s.out_channel = ConvShape::product(out);
+   s.in_event = s.channels * s.in_channel;
+   convolve_depthwise(f, s, y.data(), table.data(), static_cast<const T *>(x.data()), static_cast<const T *>(w.data()),
+                      conv_optional<T>(b...));
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
