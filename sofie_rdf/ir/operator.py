@@ -249,7 +249,10 @@ class Operator:
         """It, and the operators that are its attributes."""
         values = (getattr(self, f.name) for f in dataclasses.fields(self))
         listed = (v if isinstance(v, tuple) else (v,) for v in values)
-        return (self, *(o for vs in listed for v in vs if isinstance(v, Operator) for o in v.nested))
+        return (
+            self,
+            *(o for vs in listed for v in vs if isinstance(v, Operator) for o in v.nested),
+        )
 
     @property
     def headers(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, product, require_equal
+from sofie_rdf.ir.dims import Dim, largest, product, require_equal
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
@@ -185,7 +185,7 @@ def packed(w: Operand, b: Operand) -> Packed:
     return Packed(f"sofie::DenseWeights<{w.type.dtype.cxx}, {k}, {n}>", (Tensor(w), Tensor(b)))
 
 
-# How many rows go through all layers together, as the kernel has it, and how many numbers its widest
+# How many rows go through all layers together, as the kernel has it, and how many numbers the widest
 # registers hold.
 LAYERS_ROWS, LANES = 32, 16
 
@@ -235,9 +235,9 @@ class DenseLayers(Linear):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, *parameters = inputs
         assert x is not None
-        widest = max(max(w.shape) for w in parameters[::2] if w is not None)
+        widest = largest(d for w in parameters[::2] if w is not None for d in w.shape)
         rows = 1 if product(x.shape[:-1]) == 1 else LAYERS_ROWS
-        return (TensorType(x.dtype, (2 * rows * (-(-widest // LANES) * LANES),)),)
+        return (TensorType(x.dtype, (2 * rows * LANES * ((widest + LANES - 1) // LANES),)),)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, *parameters = inputs

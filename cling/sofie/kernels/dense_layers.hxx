@@ -140,8 +140,7 @@ struct LanesPass {
 
 /// y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n) for `layers` f_1, w_1 with b_1, f_2, ...
 template <class T, Size M, Size N, Size S, Size K, class... Layers>
-SOFIE_KERNEL void
-dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
+SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
 {
    constexpr int count = sizeof...(Layers) / 2;
    const Size m = x.template extent<0>();
@@ -157,7 +156,8 @@ dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const L
       }
 #endif
    for (; i < m; i += layers_rows) {
-      RowsPass<T> pass{x.data() + i * K, first, second, y.data() + i * N, m - i < layers_rows ? m - i : layers_rows, count};
+      RowsPass<T> pass{
+         x.data() + i * K, first, second, y.data() + i * N, m - i < layers_rows ? m - i : layers_rows, count};
       (pass << ... << layers);
    }
 }

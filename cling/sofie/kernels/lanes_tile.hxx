@@ -137,30 +137,24 @@ SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from
    static_assert(sizeof(TurnedRows) == 32, "the assembler knows where its members are");
    const float *at;
    Size step, left;
-   asm volatile(
-      "mov (%[from]), %[at]\n\t"
-      "mov 8(%[from]), %[step]\n\t"
-      "mov 16(%[from]), %[left]\n\t"
-      "kmovw 24(%[from]), %%k1\n\t"
-      SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
-      SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19)
-      SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)
-      SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27)
-      SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
-      SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28)
-      SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
-      SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
-      SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27, 31)
-      "mov (%[to]), %[at]\n\t"
-      "mov 8(%[to]), %[step]\n\t"
-      "mov 16(%[to]), %[left]\n\t"
-      "kmovw 24(%[to]), %%k1\n\t"
-      SOFIE_TURN_EACH(SOFIE_TURN_STORE)
-      : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left)
-      : [from] "r"(&from), [to] "r"(&to), [nothing] "r"(Size{0})
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+   asm volatile("mov (%[from]), %[at]\n\t"
+                "mov 8(%[from]), %[step]\n\t"
+                "mov 16(%[from]), %[left]\n\t"
+                "kmovw 24(%[from]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
+                   SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)
+                      SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
+                         SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
+                            SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
+                               SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27,
+                                                 31) "mov (%[to]), %[at]\n\t"
+                                                     "mov 8(%[to]), %[step]\n\t"
+                                                     "mov 16(%[to]), %[left]\n\t"
+                                                     "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_STORE)
+                : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left)
+                : [from] "r"(&from), [to] "r"(&to), [nothing] "r"(Size{0})
+                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
+                  "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
 }
 
 /// How many columns a tile has that computes the fewest in vain of a layer in panels of `width` columns.
