@@ -185,9 +185,8 @@ def packed(w: Operand, b: Operand) -> Packed:
     return Packed(f"sofie::DenseWeights<{w.type.dtype.cxx}, {k}, {n}>", (Tensor(w), Tensor(b)))
 
 
-# How many rows go through all layers together, as the kernel has it, and how many numbers the widest
-# registers hold.
-LAYERS_ROWS, LANES = 32, 16
+# As the kernel has it: how many rows go through all layers together, and the lanes of a register.
+LAYERS_ROWS, LANES = 64, 16
 
 T = TypeVar("T")
 

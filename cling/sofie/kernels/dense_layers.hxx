@@ -14,8 +14,8 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// How many rows go through all layers together.
-inline constexpr Size layers_rows = 32;
+/// How many rows go through all layers together; and from how many on that is faster than one by one.
+inline constexpr Size layers_rows = 64, layers_few = 8;
 
 /// A layer whose weights come next.
 template <class Pass, class F>
@@ -61,20 +61,36 @@ struct RowsPass {
 
 #ifdef SOFIE_DENSE_ASSEMBLER
 
-/// From how many rows on it is faster to have them in the 32 lanes of two registers.
-inline constexpr Size lanes_together = 25;
+/// How many rows lie side by side, and from how many on that is faster than rows one below the other.
+inline constexpr Size lanes_rows = 32, lanes_together = 25;
+
+/// What a layer takes by rows, and in lanes, where one product for 32 rows is 100: measured. By rows a layer
+/// is filled up to whole packs; in lanes there are more loads, and rows and columns change places at the ends.
+template <class L>
+struct LayerCost {
+   static constexpr Size by_rows = 0, in_lanes = 0;
+};
+inline constexpr Size turn_cost = 700;
+template <Size K, Size N>
+struct LayerCost<DenseWeights<float, K, N>> {
+   using S = DenseShape<float, N>;
+   static constexpr Size n = lanes<float>;
+   static constexpr int columns = lanes_tile_columns(N, S::width *n);
+   static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 ? 111 : 99);
+   static constexpr Size in_lanes = N == 1 ? K * turn_cost : K * ceil_div(N, columns) * columns * 103;
+};
 
 /// Rows become lanes, y[k][r] = x[r][k]; or, if `back`, lanes become rows, y[r][k] = x[k][r]. Lanes behind
 /// the last row are like it, so they may be written over it.
 SOFIE_KERNEL inline void turn_rows(float *y, const float *x, Size rows, Size columns, bool back)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
-   for (Size first = 0; first < layers_rows; first += n)
+   for (Size first = 0; first < lanes_rows; first += n)
       for (Size k = 0; k < columns; k += n) {
-         const Size left = columns - k, at_row = first * columns + k, at_lane = k * layers_rows + first;
+         const Size left = columns - k, at_row = first * columns + k, at_lane = k * lanes_rows + first;
          const Size mask = left < n ? (Size{1} << left) - 1 : 0xffff;
          const TurnedRows outer{(back ? y : x) + at_row, columns * bytes, rows - first, mask};
-         const TurnedRows inner{(back ? x : y) + at_lane, layers_rows * bytes, n, 0xffff};
+         const TurnedRows inner{(back ? x : y) + at_lane, lanes_rows * bytes, n, 0xffff};
          turn_block(back ? outer : inner, back ? inner : outer);
       }
 }
@@ -84,7 +100,7 @@ SOFIE_KERNEL inline void turn_rows(float *y, const float *x, Size rows, Size col
 template <int Columns>
 SOFIE_KERNEL void lanes_columns(const DenseLayer &layer, const float *x, float *y)
 {
-   constexpr Size rows = layers_rows;
+   constexpr Size rows = lanes_rows;
    const Size chains = layer.chains;
    for (Size panel = 0; panel < layer.columns; panel += layer.width) {
       const Size left = layer.columns - panel, count = left < layer.width ? left : layer.width;
@@ -127,7 +143,7 @@ struct LanesPass {
          constexpr int columns = lanes_tile_columns(N, DenseShape<float, N>::width * lanes<float>);
          lanes_columns<columns>(dense_layer<F>(w), x, next);
          if constexpr (!is_in_tile<F>)
-            apply_function(f, next, next, N * layers_rows);
+            apply_function(f, next, next, N * lanes_rows);
          if (--left == 0)
             turn_rows(y, next, rows, N, true);
          float *const read = x;
@@ -147,18 +163,24 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
    T *const first = scratch.data(), *const second = first + S / 2;
    Size i = 0;
 #ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && (M == dyn || M >= lanes_together))
-      for (; m - i >= lanes_together; i += layers_rows) {
-         const Size rows = m - i < layers_rows ? m - i : layers_rows;
+   constexpr Size turns = (K + (N == 1 ? 0 : N)) * turn_cost;
+   constexpr bool pays = (LayerCost<Layers>::by_rows + ...) > (LayerCost<Layers>::in_lanes + ...) + turns;
+   if constexpr (std::is_same_v<T, float> && pays && (M == dyn || M >= lanes_together))
+      for (; m - i >= lanes_together; i += lanes_rows) {
+         const Size rows = m - i < lanes_rows ? m - i : lanes_rows;
          turn_rows(first, x.data() + i * K, rows, K, false);
          LanesPass pass{first, second, y.data() + i * N, rows, count};
          (pass << ... << layers);
       }
 #endif
-   for (; i < m; i += layers_rows) {
-      RowsPass<T> pass{
-         x.data() + i * K, first, second, y.data() + i * N, m - i < layers_rows ? m - i : layers_rows, count};
+   while (i < m) {
+      // A few that are left: together with rows that are done already, which gives them the same values.
+      if (i >= layers_few && m - i < layers_few && m - i > layers_few / 2)
+         i = m - layers_few;
+      const Size rows = m - i < layers_rows ? m - i : layers_rows;
+      RowsPass<T> pass{x.data() + i * K, first, second, y.data() + i * N, rows, count};
       (pass << ... << layers);
+      i += rows;
    }
 }
 
