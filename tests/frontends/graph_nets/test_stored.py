@@ -13,8 +13,8 @@ import pytest
 
 import sofie_rdf as sofie
 from sofie_rdf.ir.types import Array
-from sofie_rdf.reference import evaluate
 from sofie_rdf.ops.linear import DenseLayers
+from sofie_rdf.reference import evaluate
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 INPUTS = ("nodes", "edges", "globals", "senders", "receivers")
