@@ -248,7 +248,11 @@ class Operator:
     def nested(self) -> tuple[Operator, ...]:
         """It, and the operators that are its attributes."""
         values = (getattr(self, f.name) for f in dataclasses.fields(self))
-        return (self, *(o for v in values if isinstance(v, Operator) for o in v.nested))
+        listed = (v if isinstance(v, tuple) else (v,) for v in values)
+        return (
+            self,
+            *(o for vs in listed for v in vs if isinstance(v, Operator) for o in v.nested),
+        )
 
     @property
     def headers(self) -> tuple[str, ...]:

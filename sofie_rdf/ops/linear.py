@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, product, require_equal
+from sofie_rdf.ir.dims import Dim, largest, product, require_equal
 from sofie_rdf.ir.operator import (
+    Argument,
     Call,
     Functor,
     Operand,
@@ -174,8 +175,77 @@ class Dense(Linear):
         assert x is not None and w is not None and b is not None
         k, n = w.type.shape
         rows = product(x.type.shape[:-1])
-        packed = Packed(
-            f"sofie::DenseWeights<{x.type.dtype.cxx}, {k}, {n}>", (Tensor(w), Tensor(b))
-        )
-        y = Tensor(outputs[0], (rows, n))
-        return Call("sofie::dense", (self.activation.functor(), y, Tensor(x, (rows, k)), packed))
+        operands = Tensor(outputs[0], (rows, n)), Tensor(x, (rows, k))
+        return Call("sofie::dense", (self.activation.functor(), *operands, packed(w, b)))
+
+
+def packed(w: Operand, b: Operand) -> Packed:
+    """Weights and offsets as the kernels of dense layers want them."""
+    k, n = w.type.shape
+    return Packed(f"sofie::DenseWeights<{w.type.dtype.cxx}, {k}, {n}>", (Tensor(w), Tensor(b)))
+
+
+# As the kernel has it: how many rows go through all layers together, and the lanes of a register.
+LAYERS_ROWS, LANES = 64, 16
+
+T = TypeVar("T")
+
+
+@operator(domain="sofie", header="sofie/kernels/dense_layers.hxx", terms=2, ulp=8)
+class DenseLayers(Linear):
+    """y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n): a few rows go through all layers together
+
+    Only the last layer may have a single column, which is summed up in an order of its own.
+    """
+
+    activations: tuple[Elementwise, ...]
+    dtypes: ClassVar[frozenset[DType]] = frozenset({DType.FLOAT32, DType.FLOAT64})
+
+    def infer(self, x: TensorType, *parameters: TensorType) -> TensorType:
+        count = len(self.activations)
+        if not count or len(parameters) != 2 * count:
+            raise ShapeError(f"needs x, and a matrix and an offset for each of {count} layers")
+        if x.dtype not in self.dtypes:
+            raise TypeMismatch(f"is not defined for {x.dtype}")
+        for number, (dense, w, b) in enumerate(self.layers(parameters), 1):
+            x = dense.infer(x, w, b)
+            if number < count and x.shape[-1] in (0, 1):
+                raise ShapeError(f"has {x.shape[-1]} columns before its last layer")
+        return x
+
+    def layers(self, parameters: Sequence[T]) -> Iterator[tuple[Dense, T, T]]:
+        """Each layer as an operator, and its two parameters."""
+        for activation, w, b in zip(
+            self.activations, parameters[::2], parameters[1::2], strict=True
+        ):
+            yield Dense(activation), w, b
+
+    def reference(self, x: Array, *parameters: Array) -> Array:
+        for dense, w, b in self.layers(parameters):
+            x = dense.reference(x, w, b)
+        return x
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, *parameters = inputs
+        assert x is not None
+        rows = product(x.shape[:-1])
+        return rows * sum(product(w.shape) for w in parameters[::2] if w is not None)
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, *parameters = inputs
+        assert x is not None
+        widest = largest(d for w in parameters[::2] if w is not None for d in w.shape)
+        rows = 1 if product(x.shape[:-1]) == 1 else LAYERS_ROWS
+        return (TensorType(x.dtype, (2 * rows * LANES * ((widest + LANES - 1) // LANES),)),)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, *parameters = inputs
+        y, scratch = outputs
+        assert x is not None
+        rows, k = product(x.type.shape[:-1]), x.type.shape[-1]
+        layers: list[Argument] = []
+        for dense, w, b in self.layers(parameters):
+            assert w is not None and b is not None
+            layers += [dense.activation.functor(), packed(w, b)]
+        tensors = Tensor(y, (rows, y.type.shape[-1])), Tensor(scratch), Tensor(x, (rows, k))
+        return Call("sofie::dense_layers", (*tensors, *layers), outputs=2)

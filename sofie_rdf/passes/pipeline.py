@@ -17,6 +17,7 @@ from sofie_rdf.passes import (
     convolutions,
     functions,
     fuse,
+    layers,
     simplify,
     transposes,
     winograd,
@@ -68,6 +69,7 @@ DEFAULT: tuple[Pass, ...] = (
     transposes.as_reshapes,
     simplify.remove_identities,
     simplify.remove_dead,
+    layers.join_layers,
 )
 
 

@@ -10,8 +10,8 @@
 #include "sofie/rdf/native.hxx"
 #else
 #include "sofie/arena.hxx"
+#include "sofie/kernels/dense_layers.hxx"
 #include "sofie/kernels/elementwise.hxx"
-#include "sofie/kernels/linear.hxx"
 #endif
 #ifdef SOFIE_ENTRIES
 #include "sofie/runtime.hxx"
@@ -149,44 +149,23 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *sc
 {
    const sofie::Size N = static_cast<sofie::Size>(N_);
    const Weights &w = *weights_;
-   const sofie::Size begin1_ = 256 * N;
-   const sofie::Size begin2_ = begin1_ + 256 * N;
-   scratch_.require(begin2_);
+   scratch_.require(16384);
    char *const slot0_ = scratch_.at(0);
-   char *const slot1_ = scratch_.at(begin1_);
-   float *const relu1_output = reinterpret_cast<float *>(slot0_);
-   float *const relu2_output = reinterpret_cast<float *>(slot1_);
-   float *const relu3_output = reinterpret_cast<float *>(slot0_);
-   float *const relu4_output = reinterpret_cast<float *>(slot1_);
-   // dense1
-   sofie::dense(
-      sofie::Relu{},
-      sofie::View<float, sofie::dyn, 64>(relu1_output, N),
-      sofie::View<const float, sofie::dyn, 7>(features, N),
-      w.dense1_weight);
-   // dense2
-   sofie::dense(
-      sofie::Relu{},
-      sofie::View<float, sofie::dyn, 64>(relu2_output, N),
-      sofie::View<const float, sofie::dyn, 64>(relu1_output, N),
-      w.dense2_weight);
-   // dense3
-   sofie::dense(
-      sofie::Relu{},
-      sofie::View<float, sofie::dyn, 64>(relu3_output, N),
-      sofie::View<const float, sofie::dyn, 64>(relu2_output, N),
-      w.dense3_weight);
-   // dense4
-   sofie::dense(
-      sofie::Relu{},
-      sofie::View<float, sofie::dyn, 64>(relu4_output, N),
-      sofie::View<const float, sofie::dyn, 64>(relu3_output, N),
-      w.dense4_weight);
+   float *const score_work0 = reinterpret_cast<float *>(slot0_);
    // dense5
-   sofie::dense(
-      sofie::Sigmoid{},
+   sofie::dense_layers(
       sofie::View<float, sofie::dyn, 1>(score, N),
-      sofie::View<const float, sofie::dyn, 64>(relu4_output, N),
+      sofie::View<float, 4096>(score_work0),
+      sofie::View<const float, sofie::dyn, 7>(features, N),
+      sofie::Relu{},
+      w.dense1_weight,
+      sofie::Relu{},
+      w.dense2_weight,
+      sofie::Relu{},
+      w.dense3_weight,
+      sofie::Relu{},
+      w.dense4_weight,
+      sofie::Sigmoid{},
       w.dense5_weight);
 }
 #endif

@@ -75,11 +75,9 @@ def events(higgs: Graph) -> dict[str, Array]:
 
 def test_higgs_is_five_dense_layers(higgs: Graph) -> None:
     graph, report = explain(higgs)
-    assert operators(graph) == [
-        *["sofie.Dense(activation=Relu())"] * 4,
-        "sofie.Dense(activation=Sigmoid())",
-    ]
-    assert [n.origin.name for n in graph.nodes] == [f"dense{i}" for i in range(1, 6)]
+    functions = ", ".join(["Relu()"] * 4)
+    assert operators(graph) == [f"sofie.DenseLayers(activations=({functions}, Sigmoid()))"]
+    assert [n.origin.name for n in graph.nodes] == ["dense5"]
     names = {f"dense{i}/{part}" for i in range(1, 6) for part in ("weight", "bias")}
     assert set(graph.constants) == names
     assert (graph.inputs, graph.outputs) == (higgs.inputs, higgs.outputs)
@@ -117,8 +115,7 @@ def test_a_keras_like_model() -> None:
     assert operators(graph) == [
         "Transpose(perm=(0, 2, 1))",
         "Reshape(shape=(0, 6))",
-        "sofie.Dense(activation=LeakyRelu(alpha=0.25))",
-        "sofie.Dense(activation=Swish())",
+        "sofie.DenseLayers(activations=(LeakyRelu(alpha=0.25), Swish()))",
         "Softmax()",
     ]
     assert {"e/kernel", "e/bias", "d/bias"} < set(graph.constants)

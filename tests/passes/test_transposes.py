@@ -231,7 +231,7 @@ def test_a_network_with_channels_last_in_cling() -> None:
         y = b.op(LAST, b.op(Relu(), b.op(LAST, b.op(Conv(), y, w, c))))
     before = b.graph(b.op(LAST, y, name="y"))
     after = pipeline.run(before)
-    assert operators(after) == ["sofie.Dense(activation=Relu())"] * 2
+    assert operators(after) == ["sofie.DenseLayers(activations=(Relu(), Relu()))"]
     feeds = batch(before, rows=3)
     as_exact(before, after, feeds)
     exact = evaluate(before, feeds, wide=True)["y"]

@@ -222,71 +222,120 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
       else if (k < K)
          sum[c] += load_some<n>(x + k, K - k) * load<n>(w + k);
    }
-   const V total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-   T result = 0;
-   for (int i = 0; i < n; ++i)
-      result += total[i];
-   return result;
+   return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+/// y = f(x) for `count` elements; out of line, so that a function is compiled once.
+template <class F, class T>
+SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
+{
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   for (; i + n <= count; i += n)
+      store(y + i, f(load<n>(x + i)));
+   if (i < count)
+      store_some(y + i, f(load_some<n>(x + i, count - i)), count - i);
+}
+
+/// y[m, 1] = f(sum_k x[m, k] * w[k] + b)
+template <class F, class T, Size M, Size K>
+SOFIE_INLINE void dense_dots(const F &f, View<T, M, 1> y, View<const T, M, K> x, const DenseWeights<T, K, 1> &w)
+{
+   constexpr int n = lanes<T>;
+   const Size m = x.template extent<0>();
+   alignas(64) T sums[n];
+   for (Size i = 0; i < m; i += n) {
+      const Size rows = m - i < n ? m - i : n;
+      // All of it, because what is read as a pack must have been written as one to be there at once.
+      store(sums, splat<Pack<T>>(dot<K>(x.data() + i * K, w.panel(0)) + *w.bias(0)));
+      for (Size r = 1; r < rows; ++r)
+         sums[r] = dot<K>(x.data() + (i + r) * K, w.panel(0)) + *w.bias(0);
+      apply_function(f, y.data() + i, sums, rows);
+   }
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
-/// The end of a tile whose `count` columns go to y, if the assembler can do that, else to the sums: it
-/// stores all packs but the last one as a whole, and knows no other functions.
-template <int Packs, class F>
-SOFIE_INLINE DenseTileEnd dense_end(float *sums, float *y, Size y_stride, const float *bias, Size count)
-{
-   constexpr Size whole = (Packs - 1) * lanes<float>;
-   constexpr bool relu = std::is_same_v<F, Relu>;
-   const bool direct = (relu || std::is_same_v<F, Identity>)&&count > whole;
-   return {sums, direct ? y : nullptr, y_stride * Size{sizeof(float)}, bias, direct ? (Size{1} << (count - whole)) - 1 : 0, 0, relu};
-}
+/// A layer as the tiles in assembler see it, which know no other functions than max(0, x).
+struct DenseLayer {
+   const float *weights;
+   const float *bias;
+   Size depth;
+   Size columns;
+   Size width; // Of a panel, in columns.
+   Size chains;
+   std::int32_t relu;
+};
 
-/// All rows of y for `Packs` packs of columns, 8 rows at a time. What `tile` adds up in several
-/// chains is added up here in as many passes: the same sums in the same order.
-template <int Packs, class F, Size K, Size N>
-SOFIE_KERNEL void
-dense_stripe(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w, Size panel, Size first)
+/// How many rows a function is computed for together.
+inline constexpr Size dense_many_rows = 64;
+
+template <class F>
+inline constexpr bool is_in_tile = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
+
+template <class F, Size K, Size N>
+SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
 {
    using S = DenseShape<float, N>;
-   constexpr Size n = lanes<float>, stride = S::width * n;
+   return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>};
+}
+
+/// The columns `first`, `first + 1`, ... of a panel, `Packs` packs of them, for all rows of y, 8 rows at a
+/// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
+/// same order.
+template <int Packs>
+SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x, Size m, Size panel, Size first)
+{
+   constexpr Size n = lanes<float>;
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
-   const float *const packed = w.panel(panel) + first * n, *const bias = w.bias(panel) + first * n;
-   const Size column = (panel * S::width + first) * n;
-   const Size count = N - column < Packs * n ? N - column : Packs * n;
+   const Size chains = layer.chains, left = layer.columns - panel - first;
+   const Size last_mask = left < Packs * n ? (Size{1} << (left - (Packs - 1) * n)) - 1 : 0xffff;
+   const float *const packed = layer.weights + panel * layer.depth + first;
+   DenseTileEnd end{sums, nullptr, layer.columns * Size{sizeof(float)}, layer.bias + panel + first, last_mask, 0, layer.relu};
    for (Size i = 0; i < m; i += dense_tile_rows) {
       // The last rows: once more with rows that are done already, which gives them the same values.
       const Size row = i + dense_tile_rows <= m ? i : m - dense_tile_rows;
-      float *const to = y + row * N + column;
-      const DenseTileEnd last = dense_end<Packs, F>(sums, to, N, bias, count);
-      for (int c = 0; c < S::chains; ++c) {
-         DenseTileEnd end = last;
+      for (Size c = 0; c < chains; ++c) {
          end.add = c > 0;
-         if (c + 1 < S::chains)
-            end.y = nullptr;
-         dense_tile_assembler<Packs>(x + row * K + c, K, S::chains, packed + c * stride, S::chains * stride,
-                                     ceil_div(K - c, S::chains), end);
+         end.y = c + 1 < chains ? nullptr : y + row * layer.columns + panel + first;
+         dense_tile_assembler<Packs>(x + row * layer.depth + c, layer.depth, chains, packed + c * layer.width,
+                                     chains * layer.width, ceil_div(layer.depth - c, chains), end);
       }
-      if (!last.y)
-         dense_rows(f, to, N, sums, Size{dense_tile_width}, bias, Size{dense_tile_rows}, count);
    }
 }
 
 /// All rows, at least 8, of all columns of y: stripes of 3 packs as far as that leaves no single one.
-template <class F, Size K, Size N>
-SOFIE_INLINE void dense_stripes(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
+SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
-   constexpr Size width = DenseShape<float, N>::width;
-   constexpr Size threes = width < 3 ? 0 : width % 3 == 1 ? width / 3 - 1 : width / 3;
-   for (Size p = 0; p < DenseShape<float, N>::panels; ++p) {
-      Size first = 0;
-      if constexpr (threes > 0)
-         for (; first < 3 * threes; first += 3)
-            dense_stripe<3>(f, y, x, m, w, p, first);
-      if constexpr (width - 3 * threes >= 2)
-         for (; first + 2 <= width; first += 2)
-            dense_stripe<2>(f, y, x, m, w, p, first);
-      if constexpr (width == 1)
-         dense_stripe<1>(f, y, x, m, w, p, 0);
+   constexpr Size n = lanes<float>;
+   for (Size panel = 0; panel < layer.columns; panel += layer.width) {
+      const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
+      for (Size first = 0; first < packs;) {
+         const Size rest = packs - first;
+         if (rest == 1)
+            dense_stripe<1>(layer, y, x, m, panel, first * n);
+         else if (rest == 2 || rest == 4)
+            dense_stripe<2>(layer, y, x, m, panel, first * n);
+         else
+            dense_stripe<3>(layer, y, x, m, panel, first * n);
+         first += rest == 1 ? 1 : rest == 2 || rest == 4 ? 2 : 3;
+      }
+   }
+}
+
+/// y = f(x @ w + b) for at least 8 rows, of which so many go together that f finds them in a near cache.
+template <class F, Size K, Size N>
+SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
+{
+   const DenseLayer layer = dense_layer<F>(w);
+   if constexpr (is_in_tile<F>) {
+      dense_stripes(layer, y, x, m);
+   } else {
+      for (Size i = 0; i < m;) {
+         const Size rows = m - i < 2 * dense_many_rows ? m - i : dense_many_rows;
+         dense_stripes(layer, y + i * N, x + i * K, rows);
+         apply_function(f, y + i * N, y + i * N, rows * N);
+         i += rows;
+      }
    }
 }
 #endif
@@ -299,13 +348,19 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T
    constexpr int width = static_cast<int>(S::width);
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float> && width > 1) {
-      constexpr Size n = lanes<T>;
-      alignas(64) float sums[width * n];
+      constexpr Size n = lanes<T>, whole = (width - 1) * n;
+      // Of the last panel there may be less than the tile computes.
+      constexpr bool direct = is_in_tile<F> && N - (S::panels - 1) * width * n > whole;
+      alignas(64) float sums[direct ? 1 : width * n];
       const Size column = panel * width * n, count = N - column < width * n ? N - column : width * n;
-      const DenseTileEnd end = dense_end<width, F>(sums, y + column, 0, w.bias(panel), count);
-      dense_row_assembler<width>(x, w.panel(panel), K, end);
-      if (!end.y)
-         dense_row(f, y + column, sums, w.bias(panel), count);
+      const Size last = direct ? count - whole : n;
+      dense_row_assembler<width>(x, w.panel(panel), K,
+                                 DenseTileEnd{sums, direct ? y + column : sums, 0, w.bias(panel), (Size{1} << last) - 1, 0,
+                                              std::is_same_v<F, Relu>});
+      if constexpr (is_in_tile<F> && !direct)
+         __builtin_memcpy(y + column, sums, static_cast<std::size_t>(count) * sizeof(T));
+      else if constexpr (!direct)
+         apply_function(f, y + column, sums, count);
       return;
    }
 #endif
@@ -351,7 +406,7 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
    if constexpr (M != 1) {
 #ifdef SOFIE_DENSE_ASSEMBLER
       if constexpr (std::is_same_v<T, float>)
-         dense_stripes(f, y.data(), x.data(), m, w);
+         dense_many(f, y.data(), x.data(), m, w);
       else
 #endif
          dense_blocks(f, y.data(), x.data(), m, w);
@@ -362,14 +417,10 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 template <class F, class T, Size M, Size K, Size N>
 SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
 {
-   if constexpr (N == 1) {
-      for (Size i = 0; i < x.template extent<0>(); ++i) {
-         const T sum = dot<K>(x.data() + i * K, w.panel(0)) + *w.bias(0);
-         store_some(y.data() + i, f(splat<Pack<T>>(sum)), 1);
-      }
-   } else {
+   if constexpr (N == 1)
+      dense_dots(f, y, x, w);
+   else
       dense_panels(f, y, x, w);
-   }
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER

@@ -38,7 +38,7 @@ from sofie_rdf.ops.elementwise import (
     ThresholdedRelu,
 )
 from sofie_rdf.ops.layout import Concat, Flatten, Reshape, Squeeze, Transpose, Unsqueeze
-from sofie_rdf.ops.linear import Dense, Gemm, NoActivation
+from sofie_rdf.ops.linear import Dense, DenseLayers, Gemm, NoActivation
 from sofie_rdf.ops.normalization import (
     BatchNormalization,
     FlatLogSoftmax,
@@ -332,6 +332,43 @@ def _layer_slack(
     return row.slack(f, behind, dtype, exact) if row.slack else np.asarray(behind)
 
 
+def _dense_layers(dtype: DType, full: bool) -> Iterator[Case]:
+    random = np.random.default_rng(4)
+
+    def case(x: Shape, *layers: tuple[int, Elementwise]) -> Case:
+        parameters: list[Array] = []
+        depth = x[-1]
+        for n, _ in layers:
+            assert isinstance(depth, int)
+            parameters += random.normal(size=(depth, n)) / 2, random.normal(size=n)
+            depth = n
+        given = (TensorType(dtype, x), *(p.astype(dtype.numpy) for p in parameters))
+        return Case(DenseLayers(tuple(f for _, f in layers)), given, (sparse,))
+
+    yield case((N, 7), (50, Relu()), (33, Tanh()), (1, Sigmoid()))
+    yield case((2, N, 3), (64, Relu()), (10, NoActivation()))
+    if full:
+        # Tiles of 8, 10 and 13 columns; fewer columns than a tile; several panels; few products.
+        yield case((N, 5), (8, LeakyRelu()), (13, Relu()), (20, NoActivation()), (3, Relu()))
+        yield case((N, 1), (230, Relu()), (260, NoActivation()), (2, Tanh()))
+        yield case((29, 20), (17, Relu()), (100, Relu()))
+        yield case((1, 20), (30, Tanh()), (30, Relu()), (5, Sigmoid()))
+        yield case((20,), (30, Relu()), (1, NoActivation()))
+
+
+def _through_layers(op: DenseLayers, x: Array, *parameters: Array) -> Array:
+    """The sums of magnitudes, where no function makes an error or a number larger."""
+    x = np.abs(x)
+    for _, w, b in op.layers(parameters):
+        x = _layer(op, x, w, b)
+    return x
+
+
+def _of_layers(_: Array, *parameters: Array) -> float:
+    """As many products as have the error of all layers together."""
+    return float(sum(np.sqrt(w.shape[0]) for w in parameters[::2]) ** 2)
+
+
 def _line(op: Any, x: Array) -> Array:
     return np.asarray(abs(op.alpha) * np.abs(x) + abs(op.beta))
 
@@ -462,6 +499,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("sofie", "FlatLogSoftmax"): Row(_along_axis(FlatLogSoftmax), _log_softmax, _size),
     ("", "BatchNormalization"): Row(_batch_normalization, _normalised),
     ("sofie", "Dense"): Row(_dense, _layer, _inner, _layer_slack),
+    ("sofie", "DenseLayers"): Row(_dense_layers, _through_layers, _of_layers),
     ("sofie", "NoActivation"): unary(NoActivation()),
     ("sofie", "TrueLike"): unary(REGISTRY["sofie", "TrueLike"]()),
 }

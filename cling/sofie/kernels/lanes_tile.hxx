@@ -1,0 +1,183 @@
+/// \file
+/// The tile of accumulators of dense layers whose rows lie side by side in the lanes of registers.
+///
+/// There a layer is computed of exactly as many columns as it has, and what it gives is what the next
+/// layer reads: nothing is filled up, nothing is packed.
+#ifndef SOFIE_KERNELS_LANES_TILE_HXX
+#define SOFIE_KERNELS_LANES_TILE_HXX
+
+#include "sofie/kernels/dense_tile.hxx"
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+// clang-format off
+// A column of w times the rows of x, which are in zmm26 and zmm27.
+#define SOFIE_LANES_PRODUCT(column, number, a, b)                                  \
+   "vbroadcastss " #column "*4(%[w]), %%zmm" #number "\n\t"                        \
+   "vfmadd231ps %%zmm26, %%zmm" #number ", %%zmm" #a "\n\t"                        \
+   "vfmadd231ps %%zmm27, %%zmm" #number ", %%zmm" #b "\n\t"
+
+// `each` of the columns, with a register for its number and its accumulators.
+#define SOFIE_LANES_EACH_8(each)                                                                                \
+   each(0, 28, 0, 1) each(1, 29, 2, 3) each(2, 30, 4, 5) each(3, 31, 6, 7) each(4, 28, 8, 9)                    \
+   each(5, 29, 10, 11) each(6, 30, 12, 13) each(7, 31, 14, 15)
+#define SOFIE_LANES_EACH_10(each) SOFIE_LANES_EACH_8(each) each(8, 28, 16, 17) each(9, 29, 18, 19)
+#define SOFIE_LANES_EACH_13(each)                                                                               \
+   SOFIE_LANES_EACH_10(each) each(10, 30, 20, 21) each(11, 31, 22, 23) each(12, 28, 24, 25)
+
+#define SOFIE_LANES_ZERO(column, number, a, b) SOFIE_DENSE_ZERO(0, a) SOFIE_DENSE_ZERO(0, b)
+#define SOFIE_LANES_ADD(column, number, a, b)                                      \
+   "vaddps " #column "*128(%[y]), %%zmm" #a ", %%zmm" #a "\n\t"                    \
+   "vaddps " #column "*128+64(%[y]), %%zmm" #b ", %%zmm" #b "\n\t"
+#define SOFIE_LANES_BIAS(column, number, a, b)                                     \
+   "vaddps " #column "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"          \
+   "vaddps " #column "*4(%[bias])%{1to16%}, %%zmm" #b ", %%zmm" #b "\n\t"
+#define SOFIE_LANES_RELU(column, number, a, b) SOFIE_DENSE_RELU(0, a) SOFIE_DENSE_RELU(0, b)
+#define SOFIE_LANES_STORE(column, number, a, b)                                    \
+   "vmovups %%zmm" #a ", " #column "*128(%[y])\n\tvmovups %%zmm" #b ", " #column "*128+64(%[y])\n\t"
+
+#define SOFIE_LANES_TILE(columns)                                                   \
+   asm volatile(                                                                    \
+      SOFIE_LANES_EACH_##columns(SOFIE_LANES_ZERO)                                  \
+      "test %[k], %[k]\n\t"                                                         \
+      "jle 2f\n\t"                                                                  \
+      ".p2align 5\n"                                                                \
+      "1:\n\t"                                                                      \
+      "vmovups (%[x]), %%zmm26\n\t"                                                 \
+      "vmovups 64(%[x]), %%zmm27\n\t"                                               \
+      SOFIE_LANES_EACH_##columns(SOFIE_LANES_PRODUCT)                               \
+      "add %[step], %[x]\n\t"                                                       \
+      "add %[next], %[w]\n\t"                                                       \
+      "dec %[k]\n\t"                                                                \
+      "jnz 1b\n"                                                                    \
+      "2:\n\t"                                                                      \
+      "cmpl $0, 16(%[end])\n\t"                                                     \
+      "je 3f\n\t"                                                                   \
+      SOFIE_LANES_EACH_##columns(SOFIE_LANES_ADD)                                   \
+      "3:\n\t"                                                                      \
+      "mov 8(%[end]), %[bias]\n\t"                                                  \
+      "test %[bias], %[bias]\n\t"                                                   \
+      "jz 4f\n\t"                                                                   \
+      SOFIE_LANES_EACH_##columns(SOFIE_LANES_BIAS)                                  \
+      "cmpl $0, 20(%[end])\n\t"                                                     \
+      "je 4f\n\t"                                                                   \
+      SOFIE_DENSE_ZERO(0, 27)                                                       \
+      SOFIE_LANES_EACH_##columns(SOFIE_LANES_RELU)                                  \
+      "4:\n\t"                                                                      \
+      SOFIE_LANES_EACH_##columns(SOFIE_LANES_STORE)                                 \
+      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth), [bias] "=&r"(bias)            \
+      : [step] "r"(step), [next] "r"(next), [y] "r"(end.y), [end] "r"(&end)         \
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+// clang-format on
+
+/// What becomes of the sums: they go to y, with the bias and the function if there is a bias.
+struct LanesEnd {
+   float *y;
+   const float *bias;
+   std::int32_t add; // Whether what is in y comes first.
+   std::int32_t relu;
+};
+
+/// y[j][r] = sum_k x[k * x_step + r] * w[k * w_step + j] for 32 rows r and `Columns` columns j.
+template <int Columns>
+SOFIE_KERNEL void lanes_tile(const float *x, Size x_step, const float *w, Size w_step, Size depth, const LanesEnd &end)
+{
+   static_assert(sizeof(LanesEnd) == 24, "the assembler knows where its members are");
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const Size step = x_step * bytes, next = w_step * bytes;
+   const float *bias;
+   if constexpr (Columns == 8)
+      SOFIE_LANES_TILE(8);
+   else if constexpr (Columns == 10)
+      SOFIE_LANES_TILE(10);
+   else
+      SOFIE_LANES_TILE(13);
+}
+
+// 16 rows become 16 columns: pairs of numbers, pairs of pairs, and then the quarters of registers change places.
+// clang-format off
+#define SOFIE_TURN_EACH(each)                                                                                   \
+   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)   \
+   each(13) each(14) each(15)
+// The next row, as long as there is one.
+#define SOFIE_TURN_NEXT "dec %[left]\n\tcmovle %[nothing], %[step]\n\tadd %[step], %[at]\n\t"
+#define SOFIE_TURN_LOAD(a) "vmovups (%[at]), %%zmm" #a "%{%%k1%}%{z%}\n\t" SOFIE_TURN_NEXT
+#define SOFIE_TURN_STORE(a) "vmovups %%zmm" #a ", (%[at])%{%%k1%}\n\t" SOFIE_TURN_NEXT
+#define SOFIE_TURN_PAIR(kind, low, high, a, b)                                                                  \
+   "vunpckl" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\tvunpckh" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
+#define SOFIE_TURN_QUARTERS(low, high, a, b)                                                                    \
+   "vshuff32x4 $0x88, %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\t"                                              \
+   "vshuff32x4 $0xdd, %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
+#define SOFIE_TURN_FOUR(a, b, c, d, e, f, g, h)                                                                 \
+   SOFIE_TURN_PAIR("ps", e, f, a, b) SOFIE_TURN_PAIR("ps", g, h, c, d)                                          \
+   SOFIE_TURN_PAIR("pd", a, b, e, g) SOFIE_TURN_PAIR("pd", c, d, f, h)
+#define SOFIE_TURN_COLUMN(a, b, c, d, e, f, g, h)                                                               \
+   SOFIE_TURN_QUARTERS(e, f, a, b) SOFIE_TURN_QUARTERS(g, h, c, d)                                              \
+   SOFIE_TURN_QUARTERS(a, c, e, g) SOFIE_TURN_QUARTERS(b, d, f, h)
+// clang-format on
+
+/// Up to 16 rows in memory, `step` bytes apart; `mask` has the numbers of each that exist. Where there are
+/// fewer than 16, the last one stands for those behind it.
+struct TurnedRows {
+   const float *first;
+   Size step;
+   Size rows;
+   Size mask;
+};
+
+/// to[j][i] = from[i][j] for 16 by 16 numbers.
+SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from)
+{
+   static_assert(sizeof(TurnedRows) == 32, "the assembler knows where its members are");
+   const float *at;
+   Size step, left;
+   asm volatile("mov (%[from]), %[at]\n\t"
+                "mov 8(%[from]), %[step]\n\t"
+                "mov 16(%[from]), %[left]\n\t"
+                "kmovw 24(%[from]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
+                   SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)
+                      SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
+                         SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
+                            SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
+                               SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27,
+                                                 31) "mov (%[to]), %[at]\n\t"
+                                                     "mov 8(%[to]), %[step]\n\t"
+                                                     "mov 16(%[to]), %[left]\n\t"
+                                                     "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_STORE)
+                : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left)
+                : [from] "r"(&from), [to] "r"(&to), [nothing] "r"(Size{0})
+                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
+                  "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+}
+
+/// How many columns a tile has that computes the fewest in vain of a layer in panels of `width` columns.
+constexpr int lanes_tile_columns(Size columns, Size width)
+{
+   const Size count = columns < width ? columns : width;
+   int best = 8;
+   // Many columns load less for each product.
+   Size least = (count + 7) / 8 * 8 * 33;
+   for (int size : {10, 13}) {
+      const Size cost = (count + size - 1) / size * size * 32;
+      if (cost <= least) {
+         best = size;
+         least = cost;
+      }
+   }
+   return best;
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
+
+#endif
