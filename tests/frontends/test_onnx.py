@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from sofie_rdf.errors import (
 from sofie_rdf.frontends.onnx import check, read
 from sofie_rdf.frontends.onnx_values import construct
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.operator import family
 from sofie_rdf.ir.types import Array
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.ops.elementwise import Add, Cast, Clip, Elu, Relu
@@ -743,7 +743,7 @@ def test_a_cast_to_no_element_type(value_: Any) -> None:
 
 
 def test_optional_fields_of_operators_take_one_number() -> None:
-    @dataclasses.dataclass(frozen=True)
+    @family
     class Optional(Add):
         scale: float | None = None
         names: tuple[str, ...] = ()
