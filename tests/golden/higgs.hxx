@@ -149,13 +149,13 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *sc
 {
    const sofie::Size N = static_cast<sofie::Size>(N_);
    const Weights &w = *weights_;
-   scratch_.require(16384);
+   scratch_.require(32768);
    char *const slot0_ = scratch_.at(0);
    float *const score_work0 = reinterpret_cast<float *>(slot0_);
    // dense5
    sofie::dense_layers(
       sofie::View<float, sofie::dyn, 1>(score, N),
-      sofie::View<float, 4096>(score_work0),
+      sofie::View<float, 8192>(score_work0),
       sofie::View<const float, sofie::dyn, 7>(features, N),
       sofie::Relu{},
       w.dense1_weight,
