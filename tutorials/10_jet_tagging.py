@@ -50,10 +50,10 @@ for jet, columns in enumerate(jets):
     passed = [1 - np.searchsorted(s, other) / (len(s) or np.nan) for s in (signal, other)]
     right.plot(*passed)
     print(f"jet {jet}: {len(signal)} H -> bb, {len(other)} others, AUC {passed[0].mean():.4f}")
+    print(f"jet {jet}: mean score {score[score >= 0].mean():.6f}")
 left.legend()
 left.set(xlabel="score", ylabel="jets", yscale="log")
 right.set(xlabel="efficiency for H -> bb", ylabel="efficiency for others", yscale="log")
 figure.savefig(options.out / "10_jet_tagging.png", dpi=120)
-canvas = ROOT.TCanvas("image")
 image.Draw("colz")
-canvas.SaveAs(f"{options.out}/10_jet_image.png")
+ROOT.gPad.SaveAs(f"{options.out}/10_jet_image.png")

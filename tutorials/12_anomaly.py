@@ -34,10 +34,9 @@ ROOT.EnableImplicitMT()
 results = {}
 for kind, (tree, scale) in kinds.items():
     df = ROOT.RDataFrame(tree, file).Redefine("m_jjj", f"m_jjj * {scale}f")
-    again = {f"again_{m}": f"reconstruction[{i}]" for i, m in enumerate(masses)}
-    df = sofie.define(df, {"error": "error", **again}, model, masses)
-    wrong = ", ".join(f"std::abs(std::log(again_{m} / {m}))" for m in masses)
-    df = df.Define("worst", f"std::max({{{wrong}}})")
+    df = sofie.define(df, {"error": "error", "again": "reconstruction"}, model, masses)
+    was = f"ROOT::RVecF{{{', '.join(masses)}}}"
+    df = df.Define("worst", f"Max(abs(log(again / {was})))")
     results[kind] = [df.Take["float"](name) for name in ("error", "worst")]
 ROOT.RDF.RunGraphs([column for columns in results.values() for column in columns])
 
