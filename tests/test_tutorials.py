@@ -422,7 +422,7 @@ def check_systematics(output: str) -> None:
         # An event at the edge of a bin may be on either side.
         assert shown[tree, name] == pytest.approx(count, abs=1.1), name
     # Nominal, and up and down of jes and bjes; not for the luminosity.
-    assert "the network ran 100000 times for 20000 events" in output
+    assert "100000 rows of inputs to the network for 20000 events" in output
 
 
 @pytest.mark.slow

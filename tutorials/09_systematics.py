@@ -23,9 +23,9 @@ out.mkdir(parents=True, exist_ok=True)
 model = sofie.load(Path(__file__).resolve().parents[1] / "data/higgs.onnx")
 events = f"{ROOT.gROOT.GetTutorialDir()}/machine_learning/data/Higgs_data.root"
 
-# ROOT's file has masses, but no jets (else one would vary Jet_pt). A mass of jets grows as their
-# energies do (jes; bjes: b jets alone), one of jets and other particles about as the square root.
-ROOT.gInterpreter.Declare("std::atomic<long> runs{0}; float counted(float x) { ++runs; return x; }")
+# ROOT's file has masses, no jets (else vary Jet_pt). A mass of jets scales as their energies (jes;
+# bjes: b jets only), one of jets and others about as the square root. counted() counts the rows.
+ROOT.gInterpreter.Declare("std::atomic<long> rows{0}; float counted(float x) { ++rows; return x; }")
 masses = ["m_jj * jes", "m_jjj * jes", "m_lv", "m_jlv * std::sqrt(jes * bjes)", "m_bb * jes * bjes"]
 masses += ["m_wbb * std::sqrt(jes * bjes)", "counted(m_wwbb * std::sqrt(jes * bjes))"]
 nuisances = {"jes": 0.05, "bjes": 0.03, "luminosity": 0.02}
@@ -56,4 +56,4 @@ for number, tree in enumerate(("sig_tree", "bkg_tree")):
 panels[0, 0].legend(frameon=False)
 figure.savefig(out / "09_systematics.png", dpi=120)
 canvas.SaveAs(f"{out}/09_systematics.pdf")
-print(f"the network ran {ROOT.runs.load()} times for 20000 events")
+print(f"{ROOT.rows.load()} rows of inputs to the network for 20000 events")

@@ -5,6 +5,7 @@ brings seven masses down to three numbers and back, and has two outputs: these m
 error. `define` makes columns of both with one call, so that another measure of what differs is a
 `Define` away: here, the mass that is most wrong.
 
+Most of these top quarks were in the training; data/README.md has numbers for held-out events.
 Unusual is not signal. A Higgs boson's masses fit together as those of top quarks do, and the error
 does not find it; it finds what breaks their relations, as a jet that is measured too high by half.
 """
