@@ -10,7 +10,12 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// Ends the event loop with an exception if the user wants that, who has pressed Ctrl-C; whoever can find out sets it.
-inline void (*look_for_interrupt)() = nullptr;
+/// (A variable by itself is none that ROOT's interpreter finds where ACLiC has compiled this.)
+inline void (*&look_for_interrupt())()
+{
+   static void (*look)() = nullptr;
+   return look;
+}
 
 /// One Session for each processing slot, all with the same weights. Copies share them: RDataFrame
 /// copies its functors, and a slot is never used by two threads at once.
@@ -36,8 +41,8 @@ public:
          throw std::out_of_range("SofieFunctor has " + std::to_string(slots_->size()) +
                                  " slots and is used in more: construct it with df.GetNSlots()");
       Slot &its = (*slots_)[slot];
-      if (++its.calls % 16 == 0 && look_for_interrupt)
-         look_for_interrupt();
+      if (++its.calls % 16 == 0 && look_for_interrupt())
+         look_for_interrupt()();
       return its.session;
    }
 };

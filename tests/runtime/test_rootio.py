@@ -446,6 +446,7 @@ def test_nothing_is_printed_and_the_user_stays_where_he_was(
     file = ROOT.TFile(str(emptied), "UPDATE")
     file.Delete("higgs;*")
     file.Close()
+    before = [f.GetName() for f in ROOT.gROOT.GetListOfFiles()]  # Those of other tests.
     mine = ROOT.TMemFile("mine.root", "RECREATE")
     folder = mine.mkdir("folder")
     folder.cd()
@@ -463,7 +464,7 @@ def test_nothing_is_printed_and_the_user_stays_where_he_was(
     assert ROOT.gDirectory.GetPath() == folder.GetPath()
     assert ROOT.gErrorIgnoreLevel == level
     assert ROOT.TFile.GetReadStreamerInfo()
-    assert [f.GetName() for f in ROOT.gROOT.GetListOfFiles()] == ["mine.root"]
+    assert [f.GetName() for f in ROOT.gROOT.GetListOfFiles()] == [*before, "mine.root"]
     mine.Close()
     assert capfd.readouterr() == ("", "")
 

@@ -60,7 +60,7 @@ inline void listen_to_python(std::uintptr_t holds, std::uintptr_t check)
 {
    holds_python = reinterpret_cast<int (*)()>(holds);
    check_signals = reinterpret_cast<int (*)()>(check);
-   look_for_interrupt = look_at_signals;
+   look_for_interrupt() = look_at_signals;
 }
 
 } // namespace sofie
