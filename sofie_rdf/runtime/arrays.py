@@ -13,7 +13,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.sequences import SEQUENCE_PARTS, pack, unpack
 from sofie_rdf.ir.types import Array, TensorType, concrete
 
-__all__ = ["bind_inputs", "with_sequences"]
+__all__ = ["bind_inputs", "matched", "with_sequences"]
 
 
 def bind_inputs(
@@ -36,7 +36,8 @@ def bind_inputs(
     return feeds, sizes
 
 
-def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+def matched(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given for each input: by order, by name, or as one mapping."""
     if len(arrays) == 1 and isinstance(arrays[0], Mapping):
         named, arrays = {**arrays[0], **named}, ()
     if len(arrays) > len(graph.inputs):
@@ -54,6 +55,11 @@ def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> d
         if name in given:
             raise InputError(f"input {name!r} is given twice")
         given[name] = array
+    return given
+
+
+def _by_name(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    given = matched(graph, arrays, named)
     missing = [name for name in graph.inputs if name not in given]
     if missing:
         raise InputError(f"input {missing[0]!r} of model {graph.name!r} is missing")

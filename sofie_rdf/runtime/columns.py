@@ -32,7 +32,7 @@ __all__ = [
     "Plan",
     "Shown",
     "by_input",
-    "check_numbers",
+    "check_single",
     "completed",
     "is_vector_type",
     "masks_of",
@@ -234,7 +234,7 @@ def plan(
     made = Plan(graph, per, tuple(inputs), tuple(shown), batch)
     _check_sizes(made)
     for filled in inputs:
-        _check_numbers(filled)
+        _check_constants(filled)
     _check_default(made, options)
     _check_options(made, options, orders)
     _check_sets(made)
@@ -477,7 +477,7 @@ def _check_sizes(made: Plan) -> None:
         _check_objects(made)
 
 
-def _check_numbers(filled: Filled) -> None:
+def _check_constants(filled: Filled) -> None:
     """`ColumnError` for numbers that an input of integers cannot have."""
     dtype = filled.type.dtype
     numbers = list(filled.pads)
@@ -536,7 +536,7 @@ def _check_objects(made: Plan) -> None:
             raise ColumnError(f"output {shown.output!r} is {type_}, and has no row for each object")
 
 
-def check_numbers(made: Plan) -> None:
+def check_single(made: Plan) -> None:
     """`ColumnError` for outputs with more than one number for each object, which no column has."""
     for shown in made.shown:
         elements = _elements(_rest(made.graph.types[shown.output], made.graph))

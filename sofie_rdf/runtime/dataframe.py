@@ -21,7 +21,7 @@ from sofie_rdf.runtime.columns import (
     Plan,
     Shown,
     by_input,
-    check_numbers,
+    check_single,
     completed,
     is_vector_type,
     masks_of,
@@ -227,7 +227,7 @@ def _plan(
     by_name = order_by if isinstance(order_by, Mapping) else {"": order_by} if order_by else {}
     orders = {name: frame.column(said) for name, said in by_name.items()}
     made = plan(graph, features, shown, options, orders, masks)
-    check_numbers(made)
+    check_single(made)
     return made
 
 

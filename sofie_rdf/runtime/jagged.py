@@ -18,6 +18,7 @@ from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of
 from sofie_rdf.ir.types import Array
+from sofie_rdf.runtime.arrays import matched
 from sofie_rdf.runtime.batches import Flat, Result, evaluated
 from sofie_rdf.runtime.columns import (
     Column,
@@ -60,23 +61,7 @@ def is_jagged(value: Any) -> bool:
 def called(compiled: Compiled, arrays: Sequence[Any], named: Mapping[str, Any]) -> Any:
     """The outputs for inputs by order or name, some of which are awkward arrays."""
     graph = compiled.graph
-    if len(arrays) > len(graph.inputs):
-        raise InputError(
-            f"model {graph.name!r} takes {len(graph.inputs)} arrays, not {len(arrays)}",
-            remedy=f"Its inputs are {', '.join(graph.inputs)}",
-        )
-    if len(arrays) == 1 and isinstance(arrays[0], Mapping):
-        named, arrays = {**arrays[0], **named}, ()
-    given = dict(zip(graph.inputs, arrays, strict=False))
-    for name, array in named.items():
-        if name not in graph.inputs:
-            raise InputError(
-                f"model {graph.name!r} has no input {name!r}",
-                remedy=nearest(name, graph.inputs) or f"Its inputs are {', '.join(graph.inputs)}",
-            )
-        if name in given:
-            raise InputError(f"input {name!r} is given twice")
-        given[name] = array
+    given = matched(graph, arrays, named)
     output: Any = "" if len(graph.outputs) == 1 else {name: name for name in graph.outputs}
     found = score(compiled, given, None, output, Options(), None)
     return found if len(graph.outputs) == 1 else {name: found[name] for name in graph.outputs}
@@ -107,7 +92,6 @@ def score(
     columns = _columns(graph, table, columns)
     options = completed(graph, options, columns)
     made = _plan(table, graph, columns, shown, options)
-    _check_default(made, options, table)
     results = evaluated(compiled, made, options, table.flats(), table.entries())
     found = [table.restored(_elsewhere(result, table, options.default)) for result in results]
     if not isinstance(output, Mapping):
@@ -417,7 +401,9 @@ def _plan(
         for name, own in listed.items()
     }
     orders = {name: _column(table, said) for name, said in placed.items()}
-    return plan(graph, features, shown, replace(options, order_by=""), orders, masks)
+    # The texts of options are a data frame's: here only whether there are any counts.
+    said = replace(options, order_by="", where="" if table.where is None else "where")
+    return plan(graph, features, shown, said, orders, masks)
 
 
 def _is_nothing(order: Any) -> bool:
@@ -436,17 +422,6 @@ def _column(table: _Table, said: _Said) -> Column:
 
 
 # Results ------------------------------------------------------------------------------------------
-
-
-def _check_default(made: Plan, options: Options, table: _Table) -> None:
-    for shown in made.shown:
-        dtype = made.graph.types[shown.output].dtype
-        whole = shown.is_largest or not dtype.is_float
-        if table.where is not None and whole and not math.isfinite(options.default):
-            raise InputError(
-                f"output {shown.output!r} is whole numbers, which cannot be {options.default}",
-                remedy="Say what stands where where= does not hold: default=-1",
-            )
 
 
 def _elsewhere(result: Result, table: _Table, default: float) -> Result:
