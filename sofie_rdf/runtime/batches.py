@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -23,11 +24,16 @@ from sofie_rdf.runtime.session import Compiled
 __all__ = ["Flat", "Result", "evaluated"]
 
 # The most rows of a call, and elements of its inputs: what fits into a cache, and not more memory
-# than that for the scratch of large networks.
+# than that for the scratch of large networks. A call of rows that are known to keep apart may have
+# more: it is done in pieces.
 _ROWS = 4096
 _ELEMENTS = 1 << 16
-# Fewer rows are not worth a trial.
-_FEW = 16
+_PIECES = 64
+# How many rows a trial has, which takes eight times as long as they do, and how many there must be.
+_TRIAL = 128
+_WORTH_IT = 2048
+# Whether the rows of a network keep apart, as a trial has found.
+_tried: WeakKeyDictionary[Compiled, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -289,6 +295,7 @@ class _Run:
             for group in feeder.groups:
                 elements = sum(a.size for a in self._feeds(group[:1])[0].values())
                 step = max(1, min(_ROWS, _ELEMENTS // max(elements, 1)))
+                step *= _PIECES if self.compiled.rows else 1
                 yield from (group[i : i + step] for i in range(0, len(group), step))
         elif feeder.counts is None:
             yield from np.arange(feeder.units)[:, None]
@@ -306,33 +313,37 @@ class _Run:
         ports = [graph.types[p] for p in (*graph.inputs, *graph.outputs)]
         if not batch or any(not t.rank or name_of(t.shape[0]) != batch for t in ports):
             return False
-        if any(f.axis == 0 for f in self.made.inputs) or self.feeder.units <= _FEW:
+        if any(f.axis == 0 for f in self.made.inputs):
             return False
-        largest = max(self.feeder.groups, key=len)
-        return len(largest) > 1 and self._is_independent(largest)
+        if self.compiled.rows == batch:
+            return True
+        if self.compiled not in _tried and self.feeder.units >= _WORTH_IT:
+            _tried[self.compiled] = self._keep_apart(max(self.feeder.groups, key=len))
+        return _tried.get(self.compiled, False)
 
-    def _is_independent(self, group: Array) -> bool:
+    def _keep_apart(self, group: Array) -> bool:
         """Whether no row changes the outputs of another one, for some rows and odd numbers.
 
         NaN and infinity find sums and products of rows, large numbers what compares them.
         """
-        units = group[np.linspace(0, len(group) - 1, min(4, len(group))).astype(int)]
+        count = min(_TRIAL, len(group))
+        units = group[np.linspace(0, len(group) - 1, count).astype(int)]
         feeds, sizes = self._feeds(units)
-        rng = np.random.default_rng(len(group))
+        rng, rows, half = np.random.default_rng(count), np.arange(count), count // 2
+        changed = np.array(sorted({0, half, count - 1}))
         try:
             together = self.compiled.infer(feeds, sizes)
-            for i in range(len(units)):
-                alone = self.compiled.infer(*self._feeds(units[i : i + 1]))
-                if not _same(together, alone, np.array([i]), np.array([0])):
+            for part in (rows[:1], rows[:half], rows[half:], rows[-1:]):
+                alone = self.compiled.infer(*self._feeds(units[part])) if len(part) else together
+                if not _same(together, alone, part, np.arange(len(part))):
                     return False
-            for changed in (0, len(units) - 1):
-                others = np.delete(np.arange(len(units)), changed)
-                for odd in _odd_feeds(feeds, changed, rng):
-                    if not _same(together, self.compiled.infer(odd, sizes), others, others):
-                        return False
+            others = np.delete(rows, changed)
+            return all(
+                _same(together, self.compiled.infer(odd, sizes), others, others)
+                for odd in _odd_feeds(feeds, changed, rng)
+            )
         except SofieError:
             return False
-        return True
 
     def add(self, units: Array) -> None:
         """Make the call for these units, and keep what is shown."""
@@ -385,18 +396,18 @@ def _same(one: Mapping[str, Array], other: Mapping[str, Array], mine: Array, the
     )
 
 
-def _odd_feeds(feeds: Mapping[str, Array], row: int, rng: Any) -> Iterator[dict[str, Array]]:
-    """The same inputs with something else in one row."""
+def _odd_feeds(feeds: Mapping[str, Array], rows: Array, rng: Any) -> Iterator[dict[str, Array]]:
+    """The same inputs with something else in these rows."""
     for odd in (np.nan, np.inf, 1e30, -1e30, 0.0, None):
         changed = {}
         for name, array in feeds.items():
             changed[name] = array.copy()
             if array.dtype.kind == "f" and odd is not None:
-                changed[name][row] = odd
+                changed[name][rows] = odd
             elif array.dtype.kind == "f":
-                changed[name][row] = rng.normal(size=array.shape[1:])
+                changed[name][rows] = rng.normal(size=array[rows].shape)
             else:  # Other numbers may be indices.
-                changed[name][row] = array[row - 1] if odd != 0 else 0
+                changed[name][rows] = array[rows - 1] if odd != 0 else 0
         yield changed
 
 

@@ -12,6 +12,7 @@ from sofie_rdf.errors import JitError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
+from sofie_rdf.passes.rows import rows_of
 from sofie_rdf.runtime.interpreter import has_header, include_from
 from sofie_rdf.runtime.program import Program, face_of
 from sofie_rdf.runtime.trial import trials
@@ -28,6 +29,7 @@ def program_of(graph: Graph) -> Program:
     return Program(
         face_of(graph),
         tuple(p.value for p in Interface(graph, "").outputs if p.owned),
+        rows_of(graph),
         emission.code,
         inlined(emission.header, folders),
         partial(_find_headers, graph),

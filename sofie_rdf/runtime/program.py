@@ -24,6 +24,8 @@ class Program:
     # The inputs and outputs, without nodes, and the outputs that the Session has.
     face: Graph
     owned: tuple[str, ...]
+    # The named size of the batch, if its rows keep apart; else "".
+    rows: str
     code: Code
     # The header with all headers in it, and how to find them for who wants them one by one.
     whole: str

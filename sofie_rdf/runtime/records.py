@@ -104,6 +104,7 @@ def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
     program = Program(
         Graph(held["name"], inputs, outputs, (), types, {}, held["names"]),
         tuple(held["owned"]),
+        held["rows"],
         Code(**held["code"]),
         held["whole"],
         lambda: None,
@@ -129,6 +130,7 @@ def keep(key: str, program: Program, extras: Mapping[str, str]) -> None:
         "outputs": _described(face, face.outputs),
         "names": dict(face.provenance),
         "owned": program.owned,
+        "rows": program.rows,
         "code": vars(program.code),
         "whole": program.whole,
         "extras": dict(extras),

@@ -17,6 +17,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler
+from sofie_rdf.runtime.pieces import in_pieces, rows_at_once
 from sofie_rdf.runtime.program import LINKED, Program, linking_text
 
 __all__ = ["Compiled", "DamagedWeights", "compile_graph", "compile_program", "pointers"]
@@ -58,27 +59,55 @@ class Compiled:
     weights: int
     # The outputs of which the data decide the size: the Session has them.
     owned: tuple[str, ...] = ()
+    # The named size of the batch, if its rows keep apart; else "".
+    rows: str = ""
     idle: list[int] = field(default_factory=list)
 
     def infer(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-        """The outputs by name. Arrays must have the types of the graph; from any thread."""
-        graph = self.graph
-        inputs = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
-        outputs = self.buffers(sizes)
+        """The outputs by name. Arrays must have the types of the graph; from any thread.
+
+        A large batch whose rows keep apart is computed in pieces, see `pieces`.
+        """
+        inputs = [np.ascontiguousarray(feeds[name]) for name in self.graph.inputs]
+        known = self.buffers(sizes)
+        outputs = [known.get(name) for name in self.graph.outputs]
+        step = rows_at_once(inputs, sizes[self.rows]) if self.rows else 0
+
+        def call(begin: int, end: int) -> None:
+            piece = {**sizes, self.rows: end - begin}
+            self._call(
+                [a[begin:end] for a in inputs],
+                [b[begin:end] for b in outputs if b is not None],
+                piece,
+            )
+
+        if step:
+            in_pieces(call, sizes[self.rows], step)
+        else:
+            known.update(self._call(inputs, outputs, sizes))
+        return {name: known[name] for name in self.graph.outputs}
+
+    def _call(
+        self,
+        inputs: Sequence[Array],
+        outputs: Sequence[Array | None],
+        sizes: Mapping[str, int],
+    ) -> dict[str, Array]:
+        """Fill the outputs in an idle Session; those that it has itself are returned."""
+        symbols = self.graph.symbols
         session = self._borrow()
         try:
             message = self.entries["call"](
                 session,
-                (ctypes.c_size_t * max(1, len(graph.symbols)))(*(sizes[s] for s in graph.symbols)),
+                (ctypes.c_size_t * max(1, len(symbols)))(*(sizes[s] for s in symbols)),
                 pointers(inputs),
-                pointers([outputs.get(name) for name in graph.outputs]),
+                pointers(outputs),
             )
             if message:
                 raise InputError(self._placed(message.decode(errors="replace")))
-            outputs.update(self.results(session))
+            return self.results(session)
         finally:
             self.idle.append(session)
-        return {name: outputs[name] for name in graph.outputs}
 
     def buffers(self, sizes: Mapping[str, int]) -> dict[str, Array]:
         """Memory for the outputs that the caller holds: all but those that the Session has."""
@@ -212,7 +241,7 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))
-    compiled = Compiled(*known, program.owned)
+    compiled = Compiled(*known, program.owned, program.rows)
     # Not at exit, when the interpreter may be gone.
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     return compiled

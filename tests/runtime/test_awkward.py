@@ -14,6 +14,7 @@ import uproot
 from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
+from sofie_rdf.runtime.session import Compiled
 from tests.runtime.test_objects import DATA, linear, network, same
 
 ROOT = pytest.importorskip("ROOT")
@@ -170,23 +171,71 @@ def test_objects_that_see_each_other_stay_in_their_event(
     alike(events, mixing(kind), COLUMNS, {"y": "y"})
 
 
-def test_rows_that_do_not_mix_are_few_calls(events: tuple[str, Any]) -> None:
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each call of a model has."""
+    found: list[int] = []
+    infer = Compiled.infer
+
+    def counted(self: Compiled, feeds: Any, sizes: Any) -> Any:
+        found.append(sizes["N"])
+        return infer(self, feeds, sizes)
+
+    monkeypatch.setattr(Compiled, "infer", counted)
+    return found
+
+
+def test_rows_that_do_not_mix_are_few_calls(events: tuple[str, Any], calls: list[int]) -> None:
     model = linear()
-    calls = []
-    infer = type(model.compiled).infer
-
-    class Counted(type(model.compiled)):  # type: ignore[misc]
-        def infer(self, feeds: Any, sizes: Any) -> Any:
-            calls.append(sizes["N"])
-            return infer(self, feeds, sizes)
-
-    object.__setattr__(model.compiled, "__class__", Counted)
+    _ = model.compiled
+    calls.clear()
     found = model.score(events[1], COLUMNS)
-    objects = int(ak.sum(ak.num(events[1].pt)))
-    assert calls[-1] == objects > 50
-    assert max(calls[:-1]) == 4
-    assert len(calls) < 20
+    assert calls == [int(ak.sum(ak.num(events[1].pt)))]
     assert ak.num(found).to_list() == ak.num(events[1].pt).to_list()
+
+
+def many(rows: int) -> Any:
+    """So many events with two objects each."""
+    rng = np.random.default_rng(rows)
+    return ak.zip({c: rng.normal(size=(rows, 2)).astype("f4") for c in COLUMNS})
+
+
+def test_a_trial_finds_what_is_not_proved(calls: list[int]) -> None:
+    # No rule says what a Tile does with rows.
+    nodes = [helper.make_node("Tile", ["x", "twice"], ["t"])]
+    nodes += [helper.make_node("MatMul", ["t", "w"], ["y"])]
+    arrays: Any = {"twice": np.array([1, 2]), "w": np.zeros((6, 1), np.float32)}
+    arrays["w"][:3, 0] = 1, 10, 100
+    model, jets = network(nodes, {"x": ["N", 3]}, {"y": ["N", 1]}, **arrays), many(3000)
+    assert model.compiled.rows == ""
+    calls.clear()
+    found = model.score(jets)
+    assert len(calls) < 20
+    np.testing.assert_array_equal(ak.to_numpy(found), ak.to_numpy(linear().score(jets)))
+    calls.clear()
+    model.score(jets)
+    assert calls == [4096, 2 * len(jets) - 4096]
+    calls.clear()
+    model.score(jets[:10])
+    assert calls == [20]
+
+
+def test_a_trial_finds_rows_far_apart(calls: list[int]) -> None:
+    # The rows are a series in time, of which each one sees what was 40 steps before.
+    shift = {"kernel_shape": [2], "dilations": [40], "pads": [40, 0]}
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
+        helper.make_node("Unsqueeze", ["t", "zero"], ["u"]),
+        helper.make_node("Conv", ["u", "w"], ["c"], **shift),
+        helper.make_node("Squeeze", ["c", "zero"], ["s"]),
+        helper.make_node("Transpose", ["s"], ["y"], perm=[1, 0]),
+    ]
+    arrays: Any = {"w": np.ones((1, 3, 2), np.float32), "zero": np.array([0])}
+    model, jets = network(nodes, {"x": ["N", 3]}, {"y": ["N", 1]}, **arrays), many(2100)
+    found = model.score(jets[:1100])
+    assert calls.count(2) > 1000
+    wanted = ak.to_numpy(jets.pt) + ak.to_numpy(jets.eta) + ak.to_numpy(jets.charge)
+    np.testing.assert_allclose(ak.to_numpy(found), wanted[:1100], rtol=1e-5)
 
 
 # Arrays of other forms ----------------------------------------------------------------------------

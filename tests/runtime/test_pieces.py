@@ -1,0 +1,138 @@
+"""Large batches: in pieces and on several threads, with the numbers of single rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from sofie_rdf.errors import InputError
+from sofie_rdf.runtime import pieces
+from sofie_rdf.runtime.pieces import in_pieces, rows_at_once, threads
+from tests.runtime.test_objects import linear, network
+
+pytest.importorskip("ROOT")
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three threads, for however little."""
+    monkeypatch.setenv("SOFIE_RDF_THREADS", "3")
+    monkeypatch.setattr(pieces, "_WORTH_IT", 0.0)
+
+
+def calls_of(rows: int, step: int, long: float = 0.0) -> tuple[list[tuple[int, int]], set[int]]:
+    """The calls that are made, in order of their rows, and the threads that make them."""
+    calls, used = [], set()
+
+    def call(begin: int, end: int) -> None:
+        used.add(threading.get_ident())
+        time.sleep(long)
+        calls.append((begin, end))
+
+    in_pieces(call, rows, step)
+    return sorted(calls), used
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("rows", [1, 2, 5, 99, 100, 101, 12345])
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_every_row_is_in_one_piece(rows: int, step: int) -> None:
+    calls, _ = calls_of(rows, min(step, rows))
+    assert calls[0][0] == 0 and calls[-1][1] == rows
+    assert all(one[1] == other[0] for one, other in pairwise(calls))
+    assert all(begin < end for begin, end in calls)
+
+
+@pytest.mark.usefixtures("three")
+def test_threads_share_the_pieces() -> None:
+    assert len(calls_of(100, 5, long=0.01)[1]) == 3
+
+
+def test_little_work_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFIE_RDF_THREADS", "3")
+    monkeypatch.setattr(pieces, "_WORTH_IT", 1e9)
+    assert len(calls_of(100, 5, long=0.001)[1]) == 1
+
+
+@pytest.mark.usefixtures("three")
+def test_what_one_piece_raises_ends_the_others() -> None:
+    calls = []
+
+    def call(begin: int, end: int) -> None:
+        calls.append(begin)
+        time.sleep(0.002)
+        if begin <= 50 < end:
+            raise InputError("row 50")
+
+    with pytest.raises(InputError, match="row 50"):
+        in_pieces(call, 10_000, 10)
+    assert len(calls) < 100
+
+
+def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOFIE_RDF_THREADS", raising=False)
+    assert threads() == 1
+    monkeypatch.setenv("SOFIE_RDF_THREADS", "8")
+    assert threads() == 8
+    monkeypatch.setenv("SOFIE_RDF_THREADS", "many")
+    with pytest.raises(InputError, match="SOFIE_RDF_THREADS is 'many'"):
+        threads()
+
+
+def test_threads_are_those_of_roots_pool() -> None:
+    code = (
+        "import ROOT\nfrom sofie_rdf.runtime.pieces import threads\n"
+        "ROOT.EnableImplicitMT(2)\nprint(threads())"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "2\n"
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("rows", [4096, 4097, 50_001])
+def test_a_batch_in_pieces_has_the_bits_of_its_rows(rows: int) -> None:
+    model, x = linear(), np.random.default_rng(rows).normal(size=(rows, 3)).astype("f4")
+    whole = model(x)
+    some = [0, 1, 4095, rows // 2, rows - 2, rows - 1]
+    assert whole.shape[0] == rows
+    for i in some:
+        np.testing.assert_array_equal(whole[i : i + 1], model(x[i : i + 1]))
+    np.testing.assert_array_equal(whole, np.concatenate([model(p) for p in np.split(x, [7, 2000])]))
+
+
+@pytest.mark.usefixtures("three")
+def test_rows_that_see_each_other_are_one_piece() -> None:
+    nodes = [helper.make_node("ReduceMax", ["x"], ["m"], axes=[0], keepdims=1)]
+    nodes += [helper.make_node("Sub", ["x", "m"], ["y"])]
+    model = network(nodes, {"x": ["N", 3]}, {"y": ["N", 3]})
+    x = np.random.default_rng(1).normal(size=(50_000, 3)).astype("f4")
+    np.testing.assert_array_equal(model(x), x - x.max(axis=0))
+
+
+@pytest.mark.usefixtures("three")
+def test_an_error_in_one_piece_is_raised_and_the_model_stays() -> None:
+    nodes = [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)]
+    table: dict[str, Any] = {"table": np.arange(10, dtype=np.float32)}
+    model = network(nodes, {"i": (TensorProto.INT64, ["N", 1])}, {"y": ["N", 1]}, **table)
+    i = np.random.default_rng(1).integers(0, 10, (100_000, 1))
+    np.testing.assert_array_equal(model(i), i.astype(np.float32))
+    i[77_777] = 10
+    with pytest.raises(InputError, match="index"):
+        model(i)
+    np.testing.assert_array_equal(model(i[:77_777]), i[:77_777].astype(np.float32))
+
+
+def test_pieces_fit_into_a_cache() -> None:
+    small, large = np.zeros((100_000, 7), "f4"), np.zeros((8, 3, 224, 224), "f4")
+    assert rows_at_once([small], len(small)) == 4096
+    assert rows_at_once([large], len(large)) == 1
+    assert rows_at_once([small[:4096]], 4096) == 0
+    assert rows_at_once([np.zeros((0, 7), "f4")], 0) == 0
