@@ -688,6 +688,7 @@ def define(
     default: float = math.nan,
     nan: str | float = "propagate",
     redefine: bool = False,
+    batch: int = 0,
 ) -> Any:
     """The data frame with the model's score as a new column, in all slots and on all threads.
 
@@ -719,6 +720,12 @@ def define(
     ``"propagate"``, ``"error"``, or another number. With ``redefine=True`` the new columns take the
     place of columns that are there, which the model may read.
 
+    ``batch=64`` has the model run for so many rows at once, which is faster where its weights do
+    not fit into the first cache. For that an event loop is run now, over the events that the data
+    frame lets through; it keeps what the model gives (and 60 bytes) for each different input. The
+    column looks up what belongs to its inputs, else the model runs for the event: the numbers are
+    the same to the last bit.
+
     Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
     the entry and the columns where the lengths of RVecs do not fit.
     """
@@ -736,6 +743,7 @@ def define(
         output=output,
         options=options,
         redefine=redefine,
+        batch=batch,
     )
 
 

@@ -34,6 +34,8 @@ public:
       for (unsigned i = 0; i < count; ++i)
          slots_->push_back(Slot{session});
    }
+   std::size_t size() const { return slots_->size(); }
+   Session &at(unsigned slot) const { return (*slots_)[slot].session; }
    /// The Session of a slot for its next event.
    Session &operator[](unsigned slot) const
    {

@@ -31,6 +31,7 @@ from sofie_rdf.runtime.columns import (
 )
 from sofie_rdf.runtime.functors import FunctorText, number_type
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
+from sofie_rdf.runtime.recorded import RecordedText, check_batch
 from sofie_rdf.runtime.session import Compiled
 from sofie_rdf.runtime.shipped import Parcel
 
@@ -47,6 +48,7 @@ def define(
     output: str = "",
     options: Options = Options(),  # noqa: B008
     redefine: bool = False,
+    batch: int = 0,
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`.
 
@@ -63,10 +65,16 @@ def define(
     where = frame.hidden(options.where, "bool") if options.where else ""
     text = FunctorText(made, options, compiled.session, where)
     df = frame.df
+    if batch:
+        check_batch(batch, made, compiled.rows)
+        text = RecordedText(made, options, compiled.session, where)
     if cluster.is_distributed(df):
+        if batch:
+            raise InputError("batch= needs an event loop of its own, and this one is distributed")
         return cluster.define(df, parcel(), text, frame.free_name(), redefine=redefine)
     scope = _declared(compiled, text)
-    functor = _functor(scope, compiled, text, int(df.GetNSlots()))
+    known = _record(frame, scope, compiled, text, batch) if batch else ()
+    functor = _functor(scope, compiled, text, int(df.GetNSlots()), *known)
     way = "Redefine" if redefine else "Define"
     if len(shown) == 1:
         return _new(df, f"{way}Slot", shown[0].column, functor, text.arguments)
@@ -76,6 +84,17 @@ def define(
     for i, one in enumerate(shown):
         df = _new(df, way, one.column, getattr(scope, f"Get{i}")(), [hidden])
     return df
+
+
+def _record(
+    frame: _Frame, scope: Any, compiled: Compiled, text: FunctorText, batch: int
+) -> tuple[Any]:
+    """What a loop over the events has recorded, which is made now."""
+    df, hidden = frame.df, frame.free_name()
+    arguments = compiled.table, compiled.weights, int(df.GetNSlots()), text.numbers, text.names
+    recorder = scope.record(*arguments, batch)
+    _new(df, "DefineSlot", hidden, recorder, text.arguments).Sum(hidden).GetValue()
+    return (recorder,)
 
 
 def _new(df: Any, way: str, column: str, *arguments: Any) -> Any:
@@ -299,8 +318,9 @@ def _per_event(graph: Graph, name: str) -> int:
     return size
 
 
-def _functor(scope: Any, compiled: Compiled, text: FunctorText, nslots: int) -> Any:
-    return scope.make(compiled.table, compiled.weights, nslots, text.numbers, text.names)
+def _functor(scope: Any, compiled: Compiled, text: FunctorText, nslots: int, *recorded: Any) -> Any:
+    told = text.numbers, text.names
+    return scope.make(compiled.table, compiled.weights, nslots, *told, *recorded)
 
 
 def _declared(compiled: Compiled, text: FunctorText) -> Any:
@@ -310,7 +330,7 @@ def _declared(compiled: Compiled, text: FunctorText) -> Any:
     name = f"columns_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     namespace = compiled.namespace
     declare(
-        '#include "sofie/rdf/columns.hxx"\nSOFIE_BEGIN\n'
+        f'#include "sofie/rdf/{text.header}"\nSOFIE_BEGIN\n'
         f"namespace {namespace}::{name} {{\n{content}}} // namespace {name}\nSOFIE_END\n"
     )
     return getattr(getattr(import_root(), namespace), name)

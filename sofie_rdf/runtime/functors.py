@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from sofie_rdf.emit.literals import size
 from sofie_rdf.ir.dims import Dim, evaluate, name_of, symbols_of
@@ -40,6 +41,7 @@ class FunctorText:
     options: Options
     session: str
     where: str = ""
+    header: ClassVar[str] = "columns.hxx"
 
     # Parameters ----------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class FunctorText:
             [
                 *self.structs(),
                 f"using Functor = sofie::SlotFunctor<{types}>;",
-                *self._getters(),
+                *self.getters(),
                 "SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table,",
                 "                         [[maybe_unused]] std::uintptr_t weights, unsigned count,",
                 "                         const std::vector<double> &numbers,",
@@ -156,11 +158,14 @@ class FunctorText:
 
     def structs(self) -> Iterator[str]:
         """Work and Score alone, which need a class Session before them."""
-        yield from self._work()
-        yield from self._score()
-
-    def _work(self) -> Iterator[str]:
         yield "struct Work {"
+        yield from self.members()
+        yield "   Work(const Session &one, const sofie::Told &all) : session(one), told(all) {}"
+        yield "};"
+        yield from self.run_of("Score", "Work", self.results(self.default), self._score())
+
+    def members(self) -> Iterator[str]:
+        """What each slot has to fill the inputs and to run."""
         yield "   Session session;"
         yield "   sofie::Told told;"
         for name, dtype, elements in self._memory():
@@ -169,8 +174,6 @@ class FunctorText:
         for i, filled in enumerate(self.plan.inputs):
             if filled.order_by:
                 yield f"   std::vector<std::size_t> order{i};"
-        yield "   Work(const Session &one, const sofie::Told &all) : session(one), told(all) {}"
-        yield "};"
 
     def _memory(self) -> Iterator[tuple[str, DType, Dim]]:
         for i, filled in enumerate(self.plan.inputs):
@@ -185,28 +188,36 @@ class FunctorText:
         # There is no array of bool in a std::vector<bool>.
         return "std::uint8_t" if dtype is DType.BOOL else dtype.cxx
 
-    def _score(self) -> Iterator[str]:
-        parameters = ", ".join(
-            ["Work &work", *(f"{kind} {name}" for kind, name in self.parameters)]
-        )
-        yield "struct Score {"
-        yield f"   static auto run({parameters})"
+    def run_of(self, name: str, work: str, default: str, body: Iterable[str]) -> Iterator[str]:
+        """A struct with the function for an event: ``body`` finds the inputs filled."""
+        parameters = [f"{work} &work", *(f"{kind} {name}" for kind, name in self.parameters)]
+        yield f"struct {name} {{"
+        yield f"   static auto run({', '.join(parameters)})"
         yield "   {"
         if self.where:
             yield "      if (!where)"
-            yield f"         return {self._results(self._default)};"
+            yield f"         return {default};"
         yield from self._fill_all()
-        outs = []
+        yield from body
+        yield "   }"
+        yield "};"
+
+    def _score(self) -> Iterator[str]:
+        yield from self.out_arrays()
+        yield f"      {self.inference()};"
+        yield f"      return {self.results(self.result)};"
+
+    def out_arrays(self) -> Iterator[str]:
         for i, name in enumerate(self.plan.graph.outputs):
             type_ = self.plan.graph.types[name]
             yield from self._array(f"out{i}", type_.dtype, type_.size)
-            outs.append(f"out{i}_")
+
+    def inference(self) -> str:
+        """The call of the network."""
         sizes = [f"static_cast<std::size_t>({self.sizes[s]})" for s in self.plan.graph.symbols]
         ins = [f"in{i}_" for i in range(len(self.plan.inputs))]
-        yield f"      work.session.infer({', '.join([*sizes, *ins, *outs])});"
-        yield f"      return {self._results(self._result)};"
-        yield "   }"
-        yield "};"
+        outs = [f"out{i}_" for i in range(len(self.plan.graph.outputs))]
+        return f"work.session.infer({', '.join([*sizes, *ins, *outs])})"
 
     def _array(self, name: str, dtype: DType, elements: Dim) -> Iterator[str]:
         if self._is_small(elements):
@@ -351,7 +362,7 @@ class FunctorText:
 
     # Outputs -------------------------------------------------------------------------------------
 
-    def _results(self, one: object) -> str:
+    def results(self, one: object) -> str:
         made = [one(shown) for shown in self.plan.shown]  # type: ignore[operator]
         if len(made) == 1:
             return str(made[0])
@@ -363,7 +374,7 @@ class FunctorText:
             total = total * dim
         return total
 
-    def _result(self, shown: Shown) -> str:
+    def result(self, shown: Shown) -> str:
         index = self.plan.graph.outputs.index(shown.output)
         dtype = self.plan.graph.types[shown.output].dtype
         kind, memory = column_type(dtype), f"out{index}_"
@@ -380,7 +391,7 @@ class FunctorText:
             return f"static_cast<{kind}>({memory}[{max(shown.element, 0)}])"
         return f"sofie::as_rvec<{kind}>({memory}, {count})"
 
-    def _default(self, shown: Shown) -> str:
+    def default(self, shown: Shown) -> str:
         dtype = self.plan.graph.types[shown.output].dtype
         kind = "int" if shown.is_largest else column_type(dtype)
         value = f"static_cast<{kind}>({self._number('default')})"
@@ -395,7 +406,7 @@ class FunctorText:
             else f"ROOT::RVec<{kind}>()"
         )
 
-    def _getters(self) -> Iterator[str]:
+    def getters(self) -> Iterator[str]:
         """Function objects that take one of several results."""
         if len(self.plan.shown) == 1:
             return

@@ -24,6 +24,7 @@ class SlotFunctor {
 public:
    SlotFunctor(const Session &session, unsigned count) : slots_(session, count) {}
    auto operator()(unsigned slot, Columns... columns) { return Score::run(slots_[slot], columns...); }
+   Slots<Session> &slots() { return slots_; }
 };
 
 /// What stands for an element where only the numbers of C++ are known: itself, or the float that it is.
