@@ -14,12 +14,12 @@ namespace sofie {
 /// `Infer::Results` holds the outputs whose sizes the data decide, until they are asked for.
 template <class Session, class Weights, class Infer>
 struct EntryPoints {
-   using Shared = std::shared_ptr<const Weights>;
+   using Shared = sofie::Shared<Weights>;
 
    struct Handle {
       Session session;
       typename Infer::Results results;
-      std::string message;
+      char message[1024];
       explicit Handle(const Shared &weights) : session(weights) {}
    };
 
@@ -27,7 +27,7 @@ struct EntryPoints {
    static void *load(const void *bytes, std::size_t size)
    {
       try {
-         return new Shared(std::make_shared<const Weights>(WeightFile(bytes, size)));
+         return new Shared(Shared::made(WeightFile(bytes, size)));
       } catch (...) {
          return nullptr;
       }
@@ -35,15 +35,13 @@ struct EntryPoints {
    /// The same for a file; null with a message that ends within `size` bytes.
    static void *open(const char *path, char *message, std::size_t size)
    {
-      std::string why = "not enough memory";
       try {
-         return new Shared(std::make_shared<const Weights>(WeightFile(path)));
+         return new Shared(Shared::made(WeightFile(path)));
       } catch (const std::bad_alloc &) {
+         std::snprintf(message, size, "not enough memory");
       } catch (const std::exception &error) {
-         why = error.what();
+         std::snprintf(message, size, "%s", error.what());
       }
-      why.resize(why.size() < size ? why.size() : size - 1);
-      __builtin_memcpy(message, why.c_str(), why.size() + 1);
       return nullptr;
    }
    /// Another owner of the same weights.
@@ -62,8 +60,8 @@ struct EntryPoints {
       } catch (const std::bad_alloc &) {
          return "not enough memory";
       } catch (const std::exception &error) {
-         own.message = error.what();
-         return own.message.c_str();
+         std::snprintf(own.message, sizeof own.message, "%s", error.what());
+         return own.message;
       } catch (...) {
          return "the emitted code threw an exception";
       }

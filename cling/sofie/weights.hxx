@@ -63,9 +63,17 @@ class WeightFile {
    Buffer<char> own_;
    const char *bytes_ = nullptr;
    std::size_t size_ = 0;
-   std::string name_;
+   const char *name_;
 
-   [[noreturn]] void fail(const std::string &why) const { throw std::runtime_error(name_ + ": " + why); }
+   [[noreturn]] void fail(const char *why, unsigned long tensor = 0) const
+   {
+      // Not std::string: what a start of ROOT's interpreter does with it takes 10 ms.
+      char text[1024];
+      const int length = std::snprintf(text, sizeof text, "%s: ", name_);
+      const std::size_t begin = static_cast<std::size_t>(length) < sizeof text ? static_cast<std::size_t>(length) : 0;
+      std::snprintf(text + begin, sizeof text - begin, why, tensor);
+      throw std::runtime_error(text);
+   }
 
    std::uint64_t number(std::size_t at) const
    {
@@ -92,10 +100,10 @@ class WeightFile {
    }
 
 public:
-   /// Reads a file.
-   explicit WeightFile(const std::string &path) : name_(path)
+   /// Reads a file, whose name must last as long.
+   explicit WeightFile(const char *path) : name_(path)
    {
-      std::FILE *file = std::fopen(path.c_str(), "rb");
+      std::FILE *file = std::fopen(path, "rb");
       if (!file)
          fail("cannot be opened. Give the Session the path of the weight file that was written with its header");
       std::fseek(file, 0, SEEK_END);
@@ -114,6 +122,7 @@ public:
    {
       check();
    }
+   explicit WeightFile(const std::string &path) : WeightFile(path.c_str()) {}
    explicit WeightFile(const std::vector<char> &bytes) : WeightFile(bytes.data(), bytes.size()) {}
 
    /// Tensor number `index`, as a view of this type.
@@ -126,10 +135,57 @@ public:
       const std::size_t entry = head + 16 * index;
       if (index >= number(16) || number(entry + 8) != wanted || number(entry) > size_ ||
           wanted > size_ - number(entry) || number(entry) % 64 != 0)
-         fail("does not belong to this header: tensor " + std::to_string(index) + " differs");
+         fail("does not belong to this header: tensor %lu differs", index);
       // The caller copies or packs it; the bytes themselves may stand anywhere in the user's memory.
       return V(reinterpret_cast<T *>(bytes_ + number(entry)));
    }
+};
+
+/// A value that all copies of this have, as those of a std::shared_ptr have. (That takes ROOT's interpreter 50 ms.)
+template <class T>
+class Shared {
+   struct Owned {
+      T value;
+      long owners = 1;
+      template <class From>
+      explicit Owned(const From &from) : value(from)
+      {
+      }
+   };
+   Owned *owned_;
+
+   explicit Shared(Owned *owned) : owned_(owned) {}
+   void take(Shared &other) noexcept
+   {
+      Owned *const owned = owned_;
+      owned_ = other.owned_;
+      other.owned_ = owned;
+   }
+
+public:
+   /// A new value, T(from).
+   template <class From>
+   static Shared made(const From &from)
+   {
+      return Shared(new Owned(from));
+   }
+   Shared(const Shared &other) noexcept : owned_(other.owned_)
+   {
+      if (owned_)
+         __sync_add_and_fetch(&owned_->owners, 1L);
+   }
+   Shared(Shared &&other) noexcept : owned_(nullptr) { take(other); }
+   Shared &operator=(Shared other) noexcept
+   {
+      take(other);
+      return *this;
+   }
+   ~Shared()
+   {
+      if (owned_ && __sync_sub_and_fetch(&owned_->owners, 1L) == 0)
+         delete owned_;
+   }
+   const T &operator*() const { return owned_->value; }
 };
 
 /// A constant tensor of one's own, of the shape and element type of the view `V`.

@@ -498,21 +498,18 @@ class Emitter:
 
     def _own_session(self) -> Iterable[str]:
         """How a Session begins that has its code here."""
-        yield "   std::shared_ptr<const Weights> weights_;"
+        yield "   sofie::Shared<Weights> weights_;"
         yield from self._members()
         yield ""
         yield "public:"
         yield f"   /// {self.source.about}"
         yield f"   explicit Session({self.source.parameter}) :"
         weights = f"sofie::WeightFile({self.source.expression})"
-        yield f"      weights_(std::make_shared<const Weights>({weights}))"
+        yield f"      weights_(sofie::Shared<Weights>::made({weights}))"
         yield "   {"
         yield "   }"
         yield "   /// Shares the weights of others."
-        yield "   explicit Session(std::shared_ptr<const Weights> weights) :"
-        yield "      weights_(std::move(weights))"
-        yield "   {"
-        yield "   }"
+        yield "   explicit Session(const sofie::Shared<Weights> &weights) : weights_(weights) {}"
 
     def _members(self) -> Iterable[str]:
         yield "   sofie::Arena scratch_;"

@@ -47,7 +47,7 @@ class Compiled:
     """A graph that runs: its C entry points, its weights, Sessions that are idle.
 
     ``graph`` has its inputs and outputs only. ``table`` is the address of the entry points, and
-    ``weights`` that of a C++ shared pointer, valid for as long as this object lives. ``compiler``
+    ``weights`` that of a `sofie::Shared`, valid for as long as this object lives. ``compiler``
     is the name of the one that has compiled it.
     """
 
@@ -145,7 +145,7 @@ class Compiled:
     def session(self) -> str:
         """The C++ expression for a Session, of the addresses ``table`` and ``weights``."""
         if self.compiler == CLING:
-            return "Session(*reinterpret_cast<std::shared_ptr<const Weights> *>(weights))"
+            return "Session(*reinterpret_cast<sofie::Shared<Weights> *>(weights))"
         table = "*reinterpret_cast<const sofie::Entries *>(table)"
         return f"Session({table}, reinterpret_cast<void *>(weights))"
 

@@ -65,20 +65,17 @@ public:
    /// Code and weights of others, which are shared.
    Session(const sofie::Entries &code, void *weights) : code_(code, weights) {}
 #else
-   std::shared_ptr<const Weights> weights_;
+   sofie::Shared<Weights> weights_;
    sofie::Arena scratch_;
 
 public:
    /// Reads the weight file that was written with this header.
    explicit Session(const std::string &weights = "higgs.dat") :
-      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))
+      weights_(sofie::Shared<Weights>::made(sofie::WeightFile(weights)))
    {
    }
    /// Shares the weights of others.
-   explicit Session(std::shared_ptr<const Weights> weights) :
-      weights_(std::move(weights))
-   {
-   }
+   explicit Session(const sofie::Shared<Weights> &weights) : weights_(weights) {}
 #endif
 
    /// One event: so many numbers in, so many out.
@@ -89,6 +86,7 @@ public:
 
    /// Evaluates into the caller's memory; input and output must not overlap.
    void infer(std::size_t N, const float *features, float *score);
+#ifndef SOFIE_ENTRIES
    std::vector<float> infer(std::size_t N, const float *features)
    {
       std::vector<float> score(static_cast<std::size_t>(static_cast<sofie::Size>(N)));
@@ -134,6 +132,7 @@ public:
       score.resize(static_cast<std::size_t>(static_cast<sofie::Size>(N)));
       infer(N, features.data(), score.data());
    }
+#endif
 };
 
 #ifdef SOFIE_LINKED

@@ -66,24 +66,22 @@ public:
    /// Code and weights of others, which are shared.
    Session(const sofie::Entries &code, void *weights) : code_(code, weights) {}
 #else
-   std::shared_ptr<const Weights> weights_;
+   sofie::Shared<Weights> weights_;
    sofie::Arena scratch_;
 
 public:
    /// Reads the weight file that was written with this header.
    explicit Session(const std::string &weights = "mixed_model.dat") :
-      weights_(std::make_shared<const Weights>(sofie::WeightFile(weights)))
+      weights_(sofie::Shared<Weights>::made(sofie::WeightFile(weights)))
    {
    }
    /// Shares the weights of others.
-   explicit Session(std::shared_ptr<const Weights> weights) :
-      weights_(std::move(weights))
-   {
-   }
+   explicit Session(const sofie::Shared<Weights> &weights) : weights_(weights) {}
 #endif
 
    /// Evaluates into the caller's memory; input and output must not overlap.
    void infer(std::size_t N, std::size_t n_pf, const float *x, const float *set_of_particles, float *weights_2, bool *positive, std::int64_t *whole);
+#ifndef SOFIE_ENTRIES
    std::tuple<std::vector<float>, std::vector<std::uint8_t>, std::vector<std::int64_t>> infer(std::size_t N, std::size_t n_pf, const float *x, const float *set_of_particles)
    {
       std::vector<float> weights_2(static_cast<std::size_t>(static_cast<sofie::Size>(N) * static_cast<sofie::Size>(n_pf)));
@@ -112,6 +110,7 @@ public:
       whole.resize(static_cast<std::size_t>(8 * static_cast<sofie::Size>(N)));
       infer(N, n_pf, x.data(), set_of_particles.data(), weights_2.data(), reinterpret_cast<bool *>(positive.data()), whole.data());
    }
+#endif
 };
 
 #ifdef SOFIE_LINKED
