@@ -415,10 +415,12 @@ def _bounds(graph: Graph, name: str, dim: Dim, options: Options) -> tuple[int, i
     """The least and the largest number of objects; -1 where there is none."""
     if isinstance(dim, int):
         if options.pad is None:
+            whole = _elements(_rest(graph.types[name], graph))
+            each = f". For a score of each object give {whole} columns" if _batch(graph) else ""
             raise ColumnError(
                 f"input {name!r} of model {graph.name!r} takes exactly {dim} objects",
                 remedy="Say what stands for those that an event lacks: pad=0.0; and truncate=True "
-                "if others may be left out",
+                f"if others may be left out{each}",
             )
         return dim, dim
     least, most = options.bounds(name_of(dim))

@@ -205,6 +205,9 @@ def test_a_fixed_length_needs_words(events: tuple[str, Any]) -> None:
     model, columns = same({"x": [1, 4, 2]}), ["pt", "eta"]
     with pytest.raises(sofie.ColumnError, match=r"takes exactly 4 objects.*pad=0\.0"):
         sofie.define(frame(events), "y", model, columns)
+    # One column too few of those that objects have.
+    with pytest.raises(sofie.ColumnError, match=r"score of each object give 3 columns"):
+        sofie.define(frame(events), "y", linear(), ["pt"])
     with pytest.raises(Exception, match="entry 2: column 'pt' has 5 elements; the model takes 4"):
         lists(sofie.define(frame(events), "y", model, columns, pad=0), "y")
     df = sofie.define(frame(events), "y", model, columns, pad=7, truncate=True)
