@@ -15,6 +15,7 @@ from sofie_rdf.passes import (
     attention,
     chains,
     convolutions,
+    copies,
     functions,
     fuse,
     layers,
@@ -51,6 +52,9 @@ DEFAULT: tuple[Pass, ...] = (
     convolutions.fuse_borders,
     fuse.fuse_normalizations,
     convolutions.fuse_convolution_inputs,
+    copies.products_of_copies,
+    simplify.remove_dead,
+    simplify.merge_equal,
     # Once more, because what a Transpose stood between may now be neighbours.
     transposes.pointwise_convolutions,
     simplify.remove_identities,
