@@ -19,16 +19,16 @@ import numpy as np
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim, never_negative, product
 from sofie_rdf.ir.graph import Node
-from sofie_rdf.ir.types import Shape, TensorType, broadcast, normal_axis
+from sofie_rdf.ir.types import Shape, broadcast, normal_axis
 from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.elementwise import Add, Elementwise, Neg, Sub
 from sofie_rdf.ops.indexing import Gather, GatherND
-from sofie_rdf.ops.layout import Concat, Expand, Tile, Transpose
+from sofie_rdf.ops.layout import Concat, Expand, Reshape, Tile, Transpose
 from sofie_rdf.ops.linear import Dense, NoActivation
 from sofie_rdf.passes.affine import MOST_OFFSET, Wide, rounded, wide
 from sofie_rdf.passes.convolutions import is_pointwise
-from sofie_rdf.passes.rewrite import Made, Match, New, NoMatch, Rewrite, Rules, Source, rule
+from sofie_rdf.passes.rewrite import Made, Match, NoMatch, Rewrite, Rules, Source, rule
 from sofie_rdf.passes.simplify import reshape
 
 __all__ = ["products_of_copies"]
@@ -190,7 +190,8 @@ class Product:
 
     def multiply_adds(self, m: Match) -> Dim:
         source = m.graph.types[self.rows.source].shape
-        return product(source) * self.weights.shape[1]
+        features: Dim = self.weights.shape[1]
+        return product(source) * features
 
 
 def _products(m: Match, axis: int, weights: Wide) -> list[Product]:
@@ -233,17 +234,16 @@ def _made(m: Match, one: Product, bias: Source) -> Made:
     type_ = m.graph.types[rows.source]
     x: Source = rows.source
     if rows.axis != type_.rank - 1:
-        x = Made(Transpose((*_without(tuple(range(type_.rank)), rows.axis), rows.axis)), (x,))
+        rest = (a for a in range(type_.rank) if a != rows.axis)
+        x = Made(Transpose((*rest, rows.axis)), (x,))
     weights = m.changed("w", rounded(m, one.weights, dtype, -1))
     made = Made(Dense(), (x, weights, bias))
     features = one.weights.shape[1]
     before = _without(type_.shape, rows.axis)
     for step in rows.steps:
         if step.op is None:
-            op = reshape(*(type_.reshaped((*s, features)) for s in (before, step.shape)))
-            m.require(op, "its shape is too complicated")
-            assert op is not None
-            made = Made(op, (made,))
+            old, new = (type_.reshaped((*s, features)) for s in (before, step.shape))
+            made = Made(reshape(old, new) or Reshape(new.shape), (made,))
         else:
             made = Made(step.op, (made, step.indices) if step.indices else (made,))
         before = step.shape
@@ -268,7 +268,7 @@ def _layer(m: Match, axis: int, weights: Wide, activation: Elementwise) -> Made:
 
 @rule("sofie.ConvLayer(x, w, b)")
 def convolution_of_copies(m: Match) -> Rewrite:
-    """w1 * x_i + w2 * (x_j - x_i) = (w1 - w2) * x_i + w2 * x_j, multiplied before they are copied"""
+    """w1 * x_i + w2 * (x_j - x_i) = (w1 - w2) * x_i + w2 * x_j, and copies of these products"""
     op, w = m.op(ConvLayer), m.constant("w")
     m.require(is_pointwise(op, m.type("x").shape, w.shape), "")
     made = _layer(m, 1, wide(w.reshape(w.shape[:2]).T), op.activation)
@@ -278,7 +278,7 @@ def convolution_of_copies(m: Match) -> Rewrite:
 
 @rule("Dense(x, w, b)")
 def dense_of_copies(m: Match) -> Rewrite:
-    """x_i @ w1 + (x_j - x_i) @ w2 = x_i @ (w1 - w2) + x_j @ w2, multiplied before they are copied"""
+    """x_i @ w1 + (x_j - x_i) @ w2 = x_i @ (w1 - w2) + x_j @ w2, and copies of these products"""
     w = m.constant("w")
     made = _layer(m, m.type("x").rank - 1, wide(w), m.op(Dense).activation)
     return Rewrite(m.nodes, made.op, made.inputs)

@@ -119,20 +119,18 @@ def _without_alias(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Node
 
 
 def reshape(before: TensorType, after: TensorType) -> Reshape | None:
-    """The Reshape from one type to the other; in its few words rather than in names of sizes."""
+    """The Reshape from one type to the other, where its few words can say it."""
 
     def word(i: int, size: Dim) -> Dim:
         if isinstance(size, int):
             return size
         return 0 if before.shape[i : i + 1] == (size,) else -1
 
-    for shape in (tuple(word(i, d) for i, d in enumerate(after.shape)), after.shape):
-        try:
-            if infer_node(Reshape(shape), [before]) == (after,):
-                return Reshape(shape)
-        except SofieError:
-            continue
-    return None
+    op = Reshape(tuple(word(i, d) for i, d in enumerate(after.shape)))
+    try:
+        return op if infer_node(op, [before]) == (after,) else None
+    except SofieError:
+        return None
 
 
 def _names_for_outputs(graph: Graph, same: Mapping[str, str]) -> dict[str, str]:
