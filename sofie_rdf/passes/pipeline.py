@@ -42,6 +42,7 @@ DEFAULT: tuple[Pass, ...] = (
     simplify.merge_transposes,
     functions.known_functions,
     functions.rms_normalizations,
+    functions.squares,
     attention.inner_transposes,
     transposes.split_axes,
     attention.fuse_attention,
