@@ -40,6 +40,8 @@ DEFAULT: tuple[Pass, ...] = (
     # Rules look for values that are used once: what is there twice would hide them.
     simplify.merge_equal,
     simplify.merge_transposes,
+    simplify.scatter_columns,
+    simplify.remove_dead,
     functions.known_functions,
     functions.rms_normalizations,
     functions.squares,
