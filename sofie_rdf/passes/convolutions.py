@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from sofie_rdf.ir.graph import Node
-from sofie_rdf.ir.types import Array
+from sofie_rdf.ir.types import Array, Shape
 from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Relu, Unary
 from sofie_rdf.ops.indexing import Pad
@@ -20,7 +20,13 @@ from sofie_rdf.passes.affine import Wide, rounded, step_at, steps_before, wide
 from sofie_rdf.passes.rewrite import Match, New, NoMatch, Rewrite, Rules, rule
 from sofie_rdf.passes.simplify import reshape
 
-__all__ = ["fuse_borders", "fuse_convolution_inputs", "fuse_convolutions", "spread_points"]
+__all__ = [
+    "fuse_borders",
+    "fuse_convolution_inputs",
+    "fuse_convolutions",
+    "is_pointwise",
+    "spread_points",
+]
 
 CHANNELS = 1
 
@@ -29,6 +35,13 @@ def _layer(op: Conv | ConvTranspose) -> ConvLayer | ConvTransposeLayer:
     """The same convolution as a layer."""
     kind = ConvLayer if isinstance(op, Conv) else ConvTransposeLayer
     return kind(**{f.name: getattr(op, f.name) for f in fields(op)})
+
+
+def is_pointwise(op: ConvLayer, x: Shape, w: tuple[int, ...]) -> bool:
+    """Whether it is a matrix product with the channels of each point."""
+    windows = op.slides(x, w)
+    plain = all(s.kernel == s.stride == 1 and s.begin == s.end == 0 for s in windows)
+    return plain and op.group == 1
 
 
 def _no_bias(m: Match, features: int) -> New:

@@ -15,6 +15,7 @@ from sofie_rdf.ops.elementwise import (
     HardSwish,
     LeakyRelu,
     Mish,
+    Mul,
     Softplus,
     Swish,
 )
@@ -22,7 +23,7 @@ from sofie_rdf.ops.normalization import LayerNormalization, RMSNormalization, So
 from sofie_rdf.ops.reduction import KnownReduction, ReduceMean
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, is_all, rule
 
-__all__ = ["known_functions", "rms_normalizations"]
+__all__ = ["known_functions", "rms_normalizations", "squares"]
 
 
 @rule("PRelu(x, slope)")
@@ -181,6 +182,14 @@ def rms_normalization(m: Match) -> Rewrite:
     )
 
 
+@rule("Pow(x, 2)")
+def square(m: Match) -> Rewrite:
+    """= x * x, which is rounded once"""
+    m.require(m.type().dtype.is_float, "x is of integers")
+    m.require(m.type() == m.type("x"), "it gives x another shape")
+    return m.becomes(Mul(), "x", "x")
+
+
 known_functions = Rules(
     "known_functions",
     (
@@ -198,3 +207,5 @@ known_functions = Rules(
 )
 # Later, because the second half of a layer normalisation is one of these.
 rms_normalizations = Rules("rms_normalizations", (rms_normalization,))
+# Last, as all of these have squares in them.
+squares = Rules("squares", (square,))

@@ -14,7 +14,7 @@ from sofie_rdf.ir.builder import infer_node, known_results
 from sofie_rdf.ir.dims import Dim, name_of, substitute
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import with_sizes
-from sofie_rdf.ir.types import Array, TensorType
+from sofie_rdf.ir.types import Array, TensorType, normal_axis
 from sofie_rdf.ops.elementwise import (
     Cast,
     Clip,
@@ -23,8 +23,10 @@ from sofie_rdf.ops.elementwise import (
     Min,
     Sum,
 )
-from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
-from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
+from sofie_rdf.ops.indexing import ScatterND
+from sofie_rdf.ops.layout import Concat, Expand, Identity, Reshape, Transpose, Unsqueeze
+from sofie_rdf.ops.scatter import ScatterAt
+from sofie_rdf.passes.rewrite import Made, Match, Rewrite, Rules, Source, rule
 from sofie_rdf.reference import evaluate_node
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "remove_identities",
     "remove_neutral",
     "reshape",
+    "scatter_columns",
     "transposes",
 ]
 
@@ -297,5 +300,41 @@ def idempotent(m: Match) -> Rewrite:
     return m.becomes(m.root.op, "x")
 
 
+@rule("ScatterND(x, indices, updates)")
+def scattered_columns(m: Match) -> Rewrite:
+    """= ScatterAt(x, updates, a, b, ...), where the indices are a, b, ... repeated and joined"""
+    joined = m.maker(m.value("indices"))
+    m.require(joined is not None and isinstance(joined.op, Concat), "")
+    assert joined is not None and isinstance(joined.op, Concat)
+    m.require(m.op(ScatterND).reduction == "none", "what is there counts as well")
+    x, updates, rank = m.type("x"), m.type("updates"), m.type("indices").rank
+    whole = normal_axis(joined.op.axis, rank) == rank - 1 and len(joined.inputs) == x.rank
+    single = all(m.graph.types[i].shape[-1] == 1 for i in joined.inputs)
+    m.require(whole and single, "it is not one tensor of indices for each axis")
+    m.require(updates.rank, "")
+    columns = [_repeated(m, i, updates.rank) for i in joined.inputs]
+    return Rewrite(m.nodes, ScatterAt(), (m.value("x"), m.value("updates"), *columns))
+
+
+def _repeated(m: Match, column: str, rank: int) -> Source:
+    """What was repeated to make this column of indices, which has one more axis at its end."""
+    shape, source = m.graph.types[column].shape[:-1], column
+    while (node := m.maker(source)) is not None:
+        before = m.graph.types[node.inputs[0]]
+        copied = isinstance(node.op, Expand) and before.rank <= rank
+        moved = isinstance(node.op, Unsqueeze | Reshape) and before.shape == shape
+        if not (copied and m.graph.types[source].shape == shape) and not moved:
+            break
+        source = node.inputs[0]
+        if copied:
+            break
+    found = m.graph.types[source]
+    wanted = found.reshaped((1,) * (rank - found.rank) + found.shape)
+    if found.rank > rank:
+        wanted = found.reshaped(found.shape[:-1])
+    return source if wanted == found else Made(Reshape(wanted.shape), (source,))
+
+
 merge_transposes = Rules("merge_transposes", (transposes,))
+scatter_columns = Rules("scatter_columns", (scattered_columns,))
 remove_neutral = Rules("remove_neutral", (neutral, idempotent))

@@ -18,6 +18,7 @@ from sofie_rdf.ops.indexing import Slice
 from sofie_rdf.ops.layout import Concat, Transpose
 from sofie_rdf.ops.linear import Dense
 from sofie_rdf.ops.reduction import KnownReduction
+from sofie_rdf.passes.convolutions import is_pointwise
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, Source, rule
 from sofie_rdf.passes.simplify import reshape, transposes
 
@@ -118,9 +119,8 @@ def pointwise(m: Match) -> Rewrite:
     rank = len(order)
     m.require(order == (0, rank - 1, *range(1, rank - 1)), "the channels were not last")
     w = m.constant("w")
-    windows = op.slides(m.type(Transpose).shape, w.shape)
-    plain = all(s.kernel == s.stride == 1 and s.begin == s.end == 0 for s in windows)
-    m.require(plain and op.group == 1, "it is of more than single points")
+    pointwise = is_pointwise(op, m.type(Transpose).shape, w.shape)
+    m.require(pointwise, "it is of more than single points")
     weights = m.changed("w", w.reshape(w.shape[:2]).T)
     dense = m.made(Dense(op.activation), "x", weights, "b")
     return m.becomes(m.op(Transpose), dense)

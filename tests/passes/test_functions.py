@@ -37,7 +37,7 @@ from sofie_rdf.ops.elementwise import (
 )
 from sofie_rdf.ops.normalization import LayerNormalization
 from sofie_rdf.ops.reduction import ReduceMax, ReduceMean, ReduceSum
-from sofie_rdf.passes.functions import known_functions, rms_normalizations
+from sofie_rdf.passes.functions import known_functions, rms_normalizations, squares
 from sofie_rdf.reference import evaluate
 from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
 
@@ -344,3 +344,25 @@ def test_other_forms_of_layer_normalization(how: str) -> None:
     after = known_functions(before)
     assert [o.split("(")[0] for o in operators(after)] == ["LayerNormalization"]
     as_exact(before, after)
+
+
+def test_a_square_is_a_product() -> None:
+    before = applied_to(Pow(), 2)
+    after = squares(before)
+    assert summary(after) == ["y = Mul()(x, x)"]
+    as_exact(before, after, ulps=0)
+    extremes = np.array([[np.inf, -np.inf, np.nan], [-0.0, 1e30, -1e-30]], np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        identical(before, after, {"x": extremes})
+
+
+def test_other_powers_stay() -> None:
+    def reasons(graph: Graph) -> list[str]:
+        after, report = squares.explain(graph)
+        assert after is graph
+        return [r.reason for r in report.refused]
+
+    assert reasons(applied_to(Pow(), 3)) == []
+    assert reasons(applied_to(Pow(), [2, 2, 1])) == []
+    assert reasons(applied_to(Pow(), 2, dtype=DType.INT32)) == ["x is of integers"]
+    assert reasons(applied_to(Pow(), np.full((2, 1, 1), 2))) == ["it gives x another shape"]

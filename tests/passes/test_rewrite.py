@@ -481,3 +481,16 @@ def test_rules_are_a_pass() -> None:
     graph = b.graph(b.op(Neg(), b.op(Sub(), "x", b.c("c", 2)), name="y"))
     assert summary(Rules("test", (flipped,))(graph)) == ["y = Sub()(c, x)"]
     assert summary(Rules("test", ())(graph)) == summary(graph)
+
+
+def test_new_nodes_of_one_kind_behind_each_other_have_names_of_their_own() -> None:
+    @rule("Abs(x)")
+    def spelled_out(m: Match) -> Rewrite:
+        """= |-(-x)|, where nothing else has names like these"""
+        twice = m.made(Neg(), m.made(Neg(), "x"))
+        return m.becomes(Relu(), m.made(Mul(), twice, twice))
+
+    b = Net(N)
+    after, _ = applied(b.graph(b.op(Abs(), "x", name="y")), spelled_out)
+    assert operators(after) == ["Neg()", "Neg()", "Neg()", "Neg()", "Mul()", "Relu()"]
+    assert len({n.outputs[0] for n in after.nodes}) == 6

@@ -32,10 +32,11 @@ from sofie_rdf.ops.elementwise import (
     Sub,
     Sum,
 )
-from sofie_rdf.ops.indexing import Gather
+from sofie_rdf.ops.indexing import Gather, ScatterND
 from sofie_rdf.ops.layout import (
     Concat,
     Dropout,
+    Expand,
     Flatten,
     Identity,
     Reshape,
@@ -54,6 +55,7 @@ from sofie_rdf.passes.simplify import (
     remove_dead,
     remove_identities,
     remove_neutral,
+    scatter_columns,
 )
 from sofie_rdf.reference import evaluate
 from tests.passes.graphs import N, Net, batch, floats, identical, operators, summary
@@ -535,3 +537,48 @@ def test_types_are_kept_for_values_only() -> None:
     assert after.types["y"] == TensorType(DType.FLOAT32, (N, 2))
     assert "i" not in after.types
     assert evaluate(after, batch(after))["y"].shape == (64, 2)
+
+
+def test_indices_that_are_repeated_and_joined() -> None:
+    b = Net(3, 2, 6, 6)
+    all_of = Expand((N, 2, 5))
+    constants = [[[0]], [[2]], [[1]]], [[[1], [0]]], [0, 1, 2, 5, 5], [3] * 5
+    places = [b.op(all_of, b.c64(f"i{a}", c)) for a, c in enumerate(constants)]
+    b.input("updates", floats(N, 2, 5))
+    at = b.op(Concat(-1), *(b.op(Unsqueeze((3,)), p) for p in places))
+    before = b.graph(b.op(ScatterND(), "x", at, "updates", name="y"))
+    after = remove_dead(scatter_columns(before))
+    assert [o.partition("(")[0] for o in operators(after)][-1] == "sofie.ScatterAt"
+    assert not any("Expand" in o or "Concat" in o for o in operators(after))
+    identical(before, after, batch(before, 3))
+
+
+def test_indices_of_which_each_place_has_its_own() -> None:
+    b = Net(3, 2, 6, 6)
+    rng = np.random.default_rng(2)
+    sizes = (3, 2, 6, 6)
+    places = [b.c64(f"i{a}", rng.integers(-n, n, (3, 2, 5))) for a, n in enumerate(sizes)]
+    b.input("updates", floats(3, 2, 5))
+    at = b.op(Concat(-1), *(b.op(Unsqueeze((3,)), p) for p in places))
+    before = b.graph(b.op(ScatterND(), "x", at, "updates", name="y"))
+    after = remove_dead(scatter_columns(before))
+    assert operators(after) == ["sofie.ScatterAt()"]
+    identical(before, after)
+
+
+def test_indices_that_are_joined_otherwise_stay() -> None:
+    def reasons(graph: Graph) -> list[str]:
+        after, report = scatter_columns.explain(graph)
+        assert after is graph
+        return [r.reason for r in report.refused]
+
+    b = Net(4, 4)
+    pairs = b.op(Concat(0), b.c64("a", [[0, 1]]), b.c64("b", [[2, 3]]))
+    b.input("updates", floats(2))
+    graph = b.graph(b.op(ScatterND(), "x", pairs, "updates", name="y"))
+    assert reasons(graph) == ["it is not one tensor of indices for each axis"]
+    b = Net(4, 4)
+    pairs = b.op(Concat(1), b.c64("a", [[0], [1]]), b.c64("b", [[2], [3]]))
+    b.input("updates", floats(2))
+    graph = b.graph(b.op(ScatterND("add"), "x", pairs, "updates", name="y"))
+    assert reasons(graph) == ["what is there counts as well"]

@@ -6,6 +6,7 @@
 #ifndef SOFIE_KERNELS_SELECTION_HXX
 #define SOFIE_KERNELS_SELECTION_HXX
 
+#include "sofie/kernels/top_lanes.hxx"
 #include "sofie/owned.hxx"
 #include "sofie/simd.hxx"
 
@@ -293,6 +294,9 @@ SOFIE_KERNEL void select_top(T *values, std::int64_t *indices, std::int64_t *wor
    K *const list = k <= 64 ? few : reinterpret_cast<K *>(work);
    if (k == 0)
       return;
+   if constexpr (has_top_lanes<T>)
+      if (inner == 1 && outer >= lanes<T> / 2 && k <= top_lanes_most && n < 0x7fffffff)
+         return top_of_rows<Largest>(values, indices, x, outer, n, k);
    for (Size o = 0; o < outer; ++o)
       for (Size j = 0; j < inner; ++j) {
          const T *const from = x + o * n * inner + j;

@@ -82,6 +82,9 @@ def _top_k(dtype: DType, full: bool) -> Iterator[Case]:
         for largest in (True, False):
             x = TensorType(dtype, shape)
             yield Case(TopK((k,), axis, largest), (x,), (tied,), only_first_output=k == 5)
+    # As many rows as a register has lanes, and some more.
+    for k, size in ((9, 40), (64, 64)) if full else ((9, 40),):
+        yield Case(TopK((k,), -1, k == 9), (TensorType(dtype, (21, size)),), (tied,))
     yield Case(TopK((M,), 1, True), (TensorType(dtype, (N, M, 2)),), (tied,))
     if dtype.is_float:
         yield Case(TopK((4,), sorted=False), (TensorType(dtype, (N, 33)),), (sparse,))

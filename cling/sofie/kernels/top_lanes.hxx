@@ -1,0 +1,114 @@
+/// \file
+/// The largest few elements of many rows: a lane for each row, so that nothing depends on the data.
+///
+/// Each place of the sorted list is a pack of keys and one of positions; from an element on that is
+/// larger than what is there, all others move down. Keys are integers, in which NaN and -0 have their
+/// places, and of equal elements the first stays in front.
+#ifndef SOFIE_KERNELS_TOP_LANES_HXX
+#define SOFIE_KERNELS_TOP_LANES_HXX
+
+#include "sofie/simd.hxx"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// How many elements are selected at most.
+inline constexpr Size top_lanes_most = 64;
+
+/// The types of which packs are compared as integers of 32 bits.
+template <class T>
+inline constexpr bool has_top_lanes = std::is_same_v<T, float> || std::is_same_v<T, std::int32_t>;
+
+/// Integers in the order of the elements: 0 and -0 are equal, and NaN is the largest.
+template <bool Largest, class T>
+SOFIE_INLINE Pack<std::int32_t> lane_keys(Pack<T> x)
+{
+   using I = Pack<std::int32_t>;
+   if constexpr (std::is_same_v<T, float>) {
+      const I u = bits<I>(x + Pack<T>{});
+      const I ordered = select<I>(x != x, splat<I>(0x7fffffff), u ^ ((u >> 31) & 0x7fffffff));
+      return Largest ? ordered : ~ordered;
+   } else {
+      return Largest ? x : ~x;
+   }
+}
+
+/// The sorted lists of as many rows as a pack has lanes.
+struct TopLists {
+   using I = Pack<std::int32_t>;
+   static constexpr int w = width<I>;
+   std::int32_t keys[top_lanes_most * w], places[top_lanes_most * w];
+
+   /// Elements `place` of all rows; those in front of it and at most `k` are in the lists.
+   SOFIE_INLINE void insert(const I key, std::int32_t place, Size k)
+   {
+      const Size there = place < k ? place : k;
+      // What moves down: the new element, from where that is larger on the one before.
+      I down = key, at = splat<I>(place);
+      SOFIE_UNROLL(4)
+      for (Size r = 0; r < there; ++r) {
+         const I old_key = load<w>(keys + r * w), old_at = load<w>(places + r * w);
+         const MaskOf<I> larger = key > old_key;
+         store(keys + r * w, select<I>(larger, down, old_key));
+         store(places + r * w, select<I>(larger, at, old_at));
+         down = select<I>(larger, old_key, down);
+         at = select<I>(larger, old_at, at);
+      }
+      if (there < k) {
+         store(keys + there * w, down);
+         store(places + there * w, at);
+      }
+   }
+};
+
+/// The lists of `rows` <= lanes rows of `n` elements. The last row stands in for those beyond.
+template <bool Largest, class T>
+SOFIE_INLINE void fill_top_lists(TopLists &lists, const T *x, Size rows, Size n, Size k)
+{
+   constexpr int w = lanes<T>;
+   Pack<std::int32_t> block[static_cast<std::size_t>(w)];
+   for (Size first = 0; first < n; first += w) {
+      const Size count = n - first < w ? n - first : w;
+      for (int r = 0; r < w; ++r)
+         block[r] = lane_keys<Largest, T>(load_some<w>(x + (r < rows ? r : rows - 1) * n + first, count));
+      transpose(block);
+      for (int i = 0; i < count; ++i)
+         lists.insert(block[i], static_cast<std::int32_t>(first) + i, k);
+   }
+}
+
+/// The first `k` of each of `outer` rows, their elements and their places where somebody wants them.
+template <bool Largest, class T>
+SOFIE_KERNEL void top_of_rows(T *values, std::int64_t *indices, const T *x, Size outer, Size n, Size k)
+{
+   constexpr int w = lanes<T>;
+   TopLists lists;
+   for (Size first = 0; first < outer; first += w, x += w * n) {
+      const Size rows = outer - first < w ? outer - first : w;
+      fill_top_lists<Largest>(lists, x, rows, n, k);
+      for (Size row = 0; row < rows; ++row) {
+         for (Size r = 0; r < k; ++r) {
+            const Size at = lists.places[r * w + row];
+            *values++ = x[row * n + at];
+            if (indices)
+               *indices++ = at;
+         }
+      }
+   }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#endif
