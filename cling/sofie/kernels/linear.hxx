@@ -229,6 +229,10 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
 template <class F, class T>
 SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
 {
+   if constexpr (has_array_form<F, T>) {
+      F::array(y, x, count);
+      return;
+   }
    constexpr int n = lanes<T>;
    Size i = 0;
    for (; i + n <= count; i += n)
