@@ -16,8 +16,8 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// How many rows of x such a tile has, and how long a row of its sums is.
-inline constexpr int dense_tile_rows = 8;
+/// How many rows of x such a tile has, or only half of them; and how long a row of its sums is.
+inline constexpr int dense_tile_rows = 8, dense_tile_half = 4;
 inline constexpr int dense_tile_width = 48;
 
 // clang-format off
@@ -57,10 +57,12 @@ inline constexpr int dense_tile_width = 48;
 #define SOFIE_DENSE_RESULT_2(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
 #define SOFIE_DENSE_RESULT_3(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])\n\tvmovups %%zmm" #c ", 128(%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
 
-// Three rows of x are reached from each of three pointers. Behind the loop they are free.
+// Three rows of x are reached from each of three pointers. Behind the loop they are free. Before it ends, `sums` says
+// whether there are 4 rows only.
 #define SOFIE_DENSE_TILE(packs)                                                     \
    asm volatile(                                                                    \
       SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
+      "mov 48(%[end]), %[sums]\n\t"                                                 \
       "test %[k], %[k]\n\t"                                                         \
       "jle 2f\n\t"                                                                  \
       ".p2align 5\n"                                                                \
@@ -70,10 +72,13 @@ inline constexpr int dense_tile_width = 48;
       SOFIE_DENSE_ROW_##packs("(%[x0],%[stride])", 28, 3, 4, 5)                     \
       SOFIE_DENSE_ROW_##packs("(%[x0],%[stride],2)", 29, 6, 7, 8)                   \
       SOFIE_DENSE_ROW_##packs("(%[x3])", 30, 9, 10, 11)                             \
+      "test %[sums], %[sums]\n\t"                                                   \
+      "jnz 9f\n\t"                                                                  \
       SOFIE_DENSE_ROW_##packs("(%[x3],%[stride])", 27, 12, 13, 14)                  \
       SOFIE_DENSE_ROW_##packs("(%[x3],%[stride],2)", 28, 15, 16, 17)                \
       SOFIE_DENSE_ROW_##packs("(%[x6])", 29, 18, 19, 20)                            \
       SOFIE_DENSE_ROW_##packs("(%[x6],%[stride])", 30, 21, 22, 23)                  \
+      "9:\n\t"                                                                      \
       "add %[step], %[x0]\n\t"                                                      \
       "add %[step], %[x3]\n\t"                                                      \
       "add %[step], %[x6]\n\t"                                                      \
@@ -108,6 +113,8 @@ inline constexpr int dense_tile_width = 48;
       SOFIE_DENSE_RESULT_##packs(3, 4, 5)                                           \
       SOFIE_DENSE_RESULT_##packs(6, 7, 8)                                           \
       SOFIE_DENSE_RESULT_##packs(9, 10, 11)                                         \
+      "cmpl $0, 48(%[end])\n\t"                                                     \
+      "jne 6f\n\t"                                                                  \
       SOFIE_DENSE_RESULT_##packs(12, 13, 14)                                        \
       SOFIE_DENSE_RESULT_##packs(15, 16, 17)                                        \
       SOFIE_DENSE_RESULT_##packs(18, 19, 20)                                        \
@@ -135,15 +142,35 @@ struct DenseTileEnd {
    Size mask;        // The columns of the last pack that y has.
    std::int32_t add; // Whether what is in `sums` comes first.
    std::int32_t relu;
+   Size half = 0; // Whether there are 4 rows only.
 };
 
-/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for 8 rows and `Packs` packs of columns.
+/// The tiles of at least 4 rows, one after the other: 8 rows, at the end 4 where that is enough. Of the last tile some
+/// rows may be done already: they are computed once more, which gives them the same values.
+struct DenseTileRows {
+   Size rows;
+   Size first = 0, count = 0;
+
+   /// Goes on to the next tile, if there is one.
+   SOFIE_INLINE bool next()
+   {
+      const Size done = first + count;
+      if (done >= rows)
+         return false;
+      count = rows < dense_tile_rows || rows - done <= dense_tile_half ? dense_tile_half : dense_tile_rows;
+      first = done + count <= rows ? done : rows - count;
+      return true;
+   }
+   SOFIE_INLINE bool is_half() const { return count == dense_tile_half; }
+};
+
+/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for 8 rows, or 4, and `Packs` packs of columns.
 template <int Packs>
 SOFIE_KERNEL void dense_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
                                        Size depth, const DenseTileEnd &end)
 {
    static_assert(Packs >= 1 && Packs <= 3, "8 rows have registers for 3 packs");
-   static_assert(sizeof(DenseTileEnd) == 48, "the assembler knows where its members are");
+   static_assert(sizeof(DenseTileEnd) == 56, "the assembler knows where its members are");
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const float *x3 = x + 3 * x_stride, *x6 = x + 6 * x_stride;
    const Size stride = x_stride * bytes, step = x_step * bytes, next = w_stride * bytes;

@@ -283,7 +283,7 @@ SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
    return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>};
 }
 
-/// The columns `first`, `first + 1`, ... of a panel, `Packs` packs of them, for all rows of y, 8 rows at a
+/// The columns `first`, `first + 1`, ... of a panel, `Packs` packs of them, for all rows of y, 8 or 4 at a
 /// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
 /// same order.
 template <int Packs>
@@ -295,19 +295,18 @@ SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x
    const Size last_mask = left < Packs * n ? (Size{1} << (left - (Packs - 1) * n)) - 1 : 0xffff;
    const float *const packed = layer.weights + panel * layer.depth + first;
    DenseTileEnd end{sums, nullptr, layer.columns * Size{sizeof(float)}, layer.bias + panel + first, last_mask, 0, layer.relu};
-   for (Size i = 0; i < m; i += dense_tile_rows) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size row = i + dense_tile_rows <= m ? i : m - dense_tile_rows;
+   for (DenseTileRows tile{m}; tile.next();) {
+      end.half = tile.is_half();
       for (Size c = 0; c < chains; ++c) {
          end.add = c > 0;
-         end.y = c + 1 < chains ? nullptr : y + row * layer.columns + panel + first;
-         dense_tile_assembler<Packs>(x + row * layer.depth + c, layer.depth, chains, packed + c * layer.width,
+         end.y = c + 1 < chains ? nullptr : y + tile.first * layer.columns + panel + first;
+         dense_tile_assembler<Packs>(x + tile.first * layer.depth + c, layer.depth, chains, packed + c * layer.width,
                                      chains * layer.width, ceil_div(layer.depth - c, chains), end);
       }
    }
 }
 
-/// All rows, at least 8, of all columns of y: stripes of 3 packs as far as that leaves no single one.
+/// All rows, at least 4, of all columns of y: stripes of 3 packs as far as that leaves no single one.
 SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
    constexpr Size n = lanes<float>;
@@ -326,7 +325,7 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
    }
 }
 
-/// y = f(x @ w + b) for at least 8 rows, of which so many go together that f finds them in a near cache.
+/// y = f(x @ w + b) for at least 4 rows, of which so many go together that f finds them in a near cache.
 template <class F, Size K, Size N>
 SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
 {
@@ -387,11 +386,11 @@ SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const Dense
    }
 }
 
-/// From how many rows on they are computed together.
-template <class T>
+/// From how many rows on they are computed together: earlier where weights come from the second cache.
+template <class T, Size K, Size N>
 inline constexpr Size dense_together =
 #ifdef SOFIE_DENSE_ASSEMBLER
-   std::is_same_v<T, float> ? dense_tile_rows :
+   std::is_same_v<T, float> ? (K * N > 8192 ? dense_tile_half : dense_tile_rows) :
 #endif
                             6;
 
@@ -401,7 +400,7 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 {
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
-   if (M == 1 || m < dense_together<T>) {
+   if (M == 1 || m < dense_together<T, K, N>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
@@ -428,7 +427,7 @@ SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, cons
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
-/// Up to `Packs` packs of columns of `matrix_product`, from column j on, 8 rows at a time.
+/// Up to `Packs` packs of columns of `matrix_product`, from column j on, 8 or 4 rows at a time.
 template <int Packs>
 SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
 {
@@ -438,17 +437,16 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
    alignas(64) float sums[dense_tile_rows * dense_tile_width], nothing[Packs * n];
    for (float &x : nothing)
       x = -0.0F; // To which anything is added without a change.
-   for (Size i = 0; i < rows; i += dense_tile_rows) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size row = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
-      const float *const x = a + row * depth;
-      float *const to = y + row * columns + j;
+   for (DenseTileRows tile{rows}; tile.next();) {
+      const float *const x = a + tile.first * depth;
+      float *const to = y + tile.first * columns + j;
       // Behind the columns come those of the next row, but not behind the last row.
-      const DenseTileEnd end{sums, whole ? to : nullptr, columns * Size{sizeof(float)}, nothing, (1 << n) - 1, 0, 0};
+      const DenseTileEnd end{sums, whole ? to : nullptr, columns * Size{sizeof(float)}, nothing, (1 << n) - 1, 0, 0,
+                             tile.is_half()};
       dense_tile_assembler<Packs>(x, depth, 1, b + j, columns, whole ? depth : depth - 1, end);
       if (whole)
          continue;
-      for (int r = 0; r < dense_tile_rows; ++r)
+      for (Size r = 0; r < tile.count; ++r)
          for (Size c = 0; c < columns - j; c += n) {
             const Size count = columns - j - c < n ? columns - j - c : n;
             Pack<float> sum = load<n>(sums + r * dense_tile_width + c);
@@ -459,7 +457,7 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
    }
 }
 
-/// `matrix_product` for 8 rows and more.
+/// `matrix_product` for 4 rows and more.
 SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes)
 {
    constexpr int n = lanes<float>;
@@ -481,7 +479,7 @@ SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      if (rows >= dense_tile_rows)
+      if (rows >= dense_tile_half)
          return matrix_stripes(y, a, b, Sizes<3>{{rows, depth, columns}});
 #endif
    constexpr int n = lanes<T>;
