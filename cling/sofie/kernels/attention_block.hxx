@@ -7,6 +7,8 @@
 #define SOFIE_KERNELS_ATTENTION_BLOCK_HXX
 
 #include "sofie/kernels/attention_data.hxx"
+#include "sofie/kernels/lanes_tile.hxx"
+#include "sofie/kernels/softmax_lanes.hxx"
 
 SOFIE_BEGIN
 
@@ -55,11 +57,25 @@ SOFIE_KERNEL void find_head(const AttentionData<T, M> &of, QueryBlock<T> &block,
    }
 }
 
-/// to[d][i] = from[i * stride + d] * factor for `count` rows i, and zeros for the other lanes.
+/// to[d][i] = from[i * stride + d] * factor for `count` rows i; something finite where those are in the other lanes.
 template <class T>
 SOFIE_KERNEL void rows_to_lanes(T *to, const T *from, Size stride, Size count, Size length, T factor)
 {
    constexpr int n = lanes<T>;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      alignas(64) float turned[n * n];
+      for (Size d = 0; d < length; d += n) {
+         const Size some = length - d < n ? length - d : n;
+         turn_block({turned, n * Size{sizeof(float)}, n, 0xffff},
+                    {from + d, stride * Size{sizeof(float)}, count, (Size{1} << some) - 1});
+         const Pack<T> times = splat<Pack<T>>(factor);
+         for (Size i = 0; i < some; ++i)
+            store(to + (d + i) * n, load<n>(turned + i * n) * times);
+      }
+      return;
+   }
+#endif
    for (Size d = 0; d < length; d += n) {
       const Size some = length - d < n ? length - d : n;
       Pack<T> rows[n];
@@ -89,30 +105,37 @@ SOFIE_INLINE void mask_to_lanes(T *to, const bool *from, Size stride, Size count
          to[j * n + i] = i < count && from[i * stride + j] ? T(1) : T(0);
 }
 
-/// y[r][j] = sum_k x[r * x_stride + k * x_step] * w[k][j] for `rows` rows and `Packs` packs of columns.
+/// y[r][j] = sum_k x[r * x_stride + k * x_step] * w[k][j] for `rows` rows and `Packs` packs of columns. A mask, of
+/// which only tiles in assembler know, says which columns of the last pack y has.
 template <int Packs, class T>
 SOFIE_KERNEL void many_rows(T *y, Size y_stride, const T *x, Size x_stride, Size x_step, const T *w, Size w_stride,
-                            Size rows, Size depth)
+                            Size rows, Size depth, [[maybe_unused]] Size mask = 0xffff)
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       constexpr Size part = 64; // Sums of sums lose fewer digits.
       alignas(64) float sums[dense_tile_rows * dense_tile_width];
       alignas(64) const float nothing[Packs * lanes<float>] = {};
-      for (Size i = 0; rows >= dense_tile_rows && i < rows; i += dense_tile_rows) {
-         // The last rows: once more with rows that are done already, which gives them the same values.
-         const Size r = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
+      const bool few = rows < dense_tile_half;
+      for (DenseTileRows tile{few ? 0 : rows}; tile.next();) {
+         const Size r = tile.first;
          Size k = 0;
          do {
             const bool last = k + part >= depth;
-            const DenseTileEnd end{
-               sums, last ? y + r * y_stride : nullptr, y_stride * Size{sizeof(float)}, nothing, 0xffff, k > 0, 0};
+            const DenseTileEnd end{sums,
+                                   last ? y + r * y_stride : nullptr,
+                                   y_stride * Size{sizeof(float)},
+                                   nothing,
+                                   mask,
+                                   k > 0,
+                                   0,
+                                   tile.is_half()};
             dense_tile_assembler<Packs>(x + r * x_stride + k * x_step, x_stride, x_step, w + k * w_stride, w_stride,
                                         last ? depth - k : part, end);
             k += part;
          } while (k < depth);
       }
-      for (Size r = 0; rows < dense_tile_rows && r < rows; ++r)
+      for (Size r = 0; few && r < rows; ++r)
          small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
       return;
    }
@@ -175,6 +198,20 @@ SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, const QueryBlock<T> 
    store(attends_at_all, any);
 }
 
+/// Adds a mask of numbers where nothing else keeps queries from keys, if that is so.
+template <class T, class M>
+SOFIE_INLINE bool add_mask(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, Size query)
+{
+   constexpr int n = lanes<T>;
+   if constexpr (std::is_same_v<T, M>)
+      if (of.rule.plain && of.mask.data && of.mask.keys >= valid && attend_to_all(of, valid, query)) {
+         for (Size j = 0; j < valid; ++j)
+            store(block.fits + j * n, load<n>(block.fits + j * n) + load<n>(block.mask + j * n));
+         return true;
+      }
+   return false;
+}
+
 /// Turns the fits of a block into weights, but for the divisor of each query.
 template <class T, class M>
 SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, Size query,
@@ -191,8 +228,18 @@ SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T>
    }
    T attends[n];
    store(attends, splat<V>(valid > 0 ? T(1) : T(0)));
-   if (of.mask.data || !attend_to_all(of, valid, query))
+   if (!add_mask(of, block, valid, query) && (of.mask.data || !attend_to_all(of, valid, query)))
       mask_block(of, block, valid, query, attends);
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      Size which = 0;
+      for (int i = 0; i < n; ++i)
+         which |= Size{attends[i] != 0} << i;
+      softmax_lanes(fits, valid, which, of.rule.plain && of.total() > 0);
+      store(divisors, splat<V>(1));
+      return;
+   }
+#endif
    V most = lowest;
    for (Size j = 0; j < valid; ++j) {
       const V fit = load<n>(fits + j * n);
@@ -224,6 +271,15 @@ SOFIE_INLINE void take_from_values(const AttentionData<T, M> &of, const QueryBlo
                                    Size b, Size head, Size query, Size count, Size d)
 {
    constexpr int n = lanes<T>;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (count >= dense_tile_half) {
+         const Size left = of.value_size - d - (Packs - 1) * n, mask = left < n ? (Size{1} << left) - 1 : 0xffff;
+         many_rows<Packs>(of.y.row(b, head, query) + d, of.y.row_stride, block.fits, 1, n, block.values + d,
+                          block.value_stride, count, valid, mask);
+         return;
+      }
+#endif
    alignas(64) T sums[n * Packs * n];
    // Rows of queries that are not there would give zeros.
    constexpr Size half = n / 2 >= 4 ? n / 2 : n;
