@@ -123,30 +123,24 @@ SOFIE_KERNEL void many_rows(T *y, Size y_stride, const T *x, Size x_stride, Size
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
-      constexpr Size part = 64; // Sums of sums lose fewer digits.
-      alignas(64) float sums[dense_tile_rows * dense_tile_width];
-      alignas(64) const float nothing[Packs * lanes<float>] = {};
-      const bool few = rows < dense_tile_half;
-      for (DenseTileRows tile{few ? 0 : rows}; tile.next();) {
-         const Size r = tile.first;
-         Size k = 0;
-         do {
-            const bool last = k + part >= depth;
-            const DenseTileEnd end{sums,
-                                   last ? y + r * y_stride : nullptr,
-                                   y_stride * Size{sizeof(float)},
-                                   nothing,
-                                   mask,
-                                   k > 0,
-                                   0,
-                                   tile.is_half()};
-            dense_tile_assembler<Packs>(x + r * x_stride + k * x_step, x_stride, x_step, w + k * w_stride, w_stride,
-                                        last ? depth - k : part, end);
-            k += part;
-         } while (k < depth);
+      if (rows < dense_tile_half) {
+         for (Size r = 0; r < rows; ++r)
+            small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
+         return;
       }
-      for (Size r = 0; few && r < rows; ++r)
-         small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
+      constexpr Size part = 64, bytes = static_cast<Size>(sizeof(float)); // Sums of sums lose fewer digits.
+      alignas(64) float sums[dense_tile_rows * dense_tile_width];
+      DenseTiles of = dense_tiles_of(x, x_stride, x_step, w, w_stride, depth, y, y_stride, rows);
+      of.mask = static_cast<std::int32_t>(mask);
+      if (depth > part) {
+         of.passes = ceil_div(depth, part);
+         of.depth = part;
+         of.last = depth - (of.passes - 1) * part;
+         of.x_pass = part * x_step * bytes;
+         of.w_pass = part * w_stride * bytes;
+         of.sums = sums;
+      }
+      dense_tiles<Packs>(of);
       return;
    }
 #endif

@@ -292,18 +292,18 @@ SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x
    constexpr Size n = lanes<float>;
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
    const Size chains = layer.chains, left = layer.columns - panel - first;
-   const Size last_mask = left < Packs * n ? (Size{1} << (left - (Packs - 1) * n)) - 1 : 0xffff;
-   const float *const packed = layer.weights + panel * layer.depth + first;
-   DenseTileEnd end{sums, nullptr, layer.columns * Size{sizeof(float)}, layer.bias + panel + first, last_mask, 0, layer.relu};
-   for (DenseTileRows tile{m}; tile.next();) {
-      end.half = tile.is_half();
-      for (Size c = 0; c < chains; ++c) {
-         end.add = c > 0;
-         end.y = c + 1 < chains ? nullptr : y + tile.first * layer.columns + panel + first;
-         dense_tile_assembler<Packs>(x + tile.first * layer.depth + c, layer.depth, chains, packed + c * layer.width,
-                                     chains * layer.width, ceil_div(layer.depth - c, chains), end);
-      }
-   }
+   DenseTiles of = dense_tiles_of(x, layer.depth, chains, layer.weights + panel * layer.depth + first,
+                                  chains * layer.width, layer.depth / chains, y + panel + first, layer.columns, m);
+   of.bias = layer.bias + panel + first;
+   of.mask = left < Packs * n ? (1 << (left - (Packs - 1) * n)) - 1 : 0xffff;
+   of.relu = layer.relu;
+   of.depth = layer.depth / chains;
+   of.longer = layer.depth % chains;
+   of.passes = chains;
+   of.x_pass = Size{sizeof(float)};
+   of.w_pass = layer.width * Size{sizeof(float)};
+   of.sums = sums;
+   dense_tiles<Packs>(of);
 }
 
 /// All rows, at least 4, of all columns of y: stripes of 3 packs as far as that leaves no single one.
@@ -433,26 +433,25 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
 {
    constexpr int n = lanes<float>;
    const Size rows = sizes[0], depth = sizes[1], columns = sizes[2];
-   const bool whole = columns - j >= Packs * n;
-   alignas(64) float sums[dense_tile_rows * dense_tile_width], nothing[Packs * n];
-   for (float &x : nothing)
-      x = -0.0F; // To which anything is added without a change.
+   if (columns - j >= Packs * n) {
+      DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, rows);
+      dense_tiles<Packs>(of);
+      return;
+   }
+   alignas(64) float sums[dense_tile_rows * dense_tile_width];
    for (DenseTileRows tile{rows}; tile.next();) {
       const float *const x = a + tile.first * depth;
-      float *const to = y + tile.first * columns + j;
       // Behind the columns come those of the next row, but not behind the last row.
-      const DenseTileEnd end{sums, whole ? to : nullptr, columns * Size{sizeof(float)}, nothing, (1 << n) - 1, 0, 0,
-                             tile.is_half()};
-      dense_tile_assembler<Packs>(x, depth, 1, b + j, columns, whole ? depth : depth - 1, end);
-      if (whole)
-         continue;
+      DenseTiles of = dense_tiles_of(x, depth, 1, b + j, columns, depth - 1, nullptr, 0, tile.count);
+      of.sums = sums;
+      dense_tiles<Packs>(of);
       for (Size r = 0; r < tile.count; ++r)
          for (Size c = 0; c < columns - j; c += n) {
             const Size count = columns - j - c < n ? columns - j - c : n;
             Pack<float> sum = load<n>(sums + r * dense_tile_width + c);
             if (depth > 0)
                sum = accumulate(sum, x[r * depth + depth - 1], load_some<n>(b + (depth - 1) * columns + j + c, count));
-            store_some(to + r * columns + c, sum, count);
+            store_some(y + (tile.first + r) * columns + j + c, sum, count);
          }
    }
 }
