@@ -11,6 +11,7 @@
 #ifndef SOFIE_MATH_HXX
 #define SOFIE_MATH_HXX
 
+#include "sofie/gelu.hxx"
 #include "sofie/simd.hxx"
 
 // g++ warns that packs wider than its target's registers are passed in another way than with wider
@@ -383,6 +384,10 @@ SOFIE_INLINE V erf(V x)
 template <class V>
 SOFIE_INLINE V gelu(V x)
 {
+#ifdef SOFIE_GELU_ASSEMBLER
+   if constexpr (std::is_same_v<ElementOf<V>, float>)
+      return gelu_of_pack(x);
+#endif
    using Of = MathFor<V>;
    const MaskOf<V> far = abs(x) > splat<V>(Of::tail_high), positive = x > V{};
    const V a = select(far, V{}, abs(x));

@@ -354,9 +354,9 @@ class SoftmaxAttention(Operator):
 
 
 def _work(keys: Shape, values: Shape) -> Dim:
-    """The keys and values of one head, 16 queries, their scores, and what a mask says of them."""
+    """The keys and values of one head, 32 queries, their scores, and what a mask says of them."""
     columns, width = ceil_div(keys[2], 32) * 32, ceil_div(values[3], 32) * 32
-    return (keys[3] + 2 * 16) * columns + keys[2] * width + 16 * keys[3]
+    return (keys[3] + 2 * 32) * columns + keys[2] * width + 32 * keys[3]
 
 
 @operator(since=23, header="sofie/kernels/rotary.hxx", ulp=1, terms=2)

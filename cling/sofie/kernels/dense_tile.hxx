@@ -16,8 +16,8 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// How many rows of x such a tile has, and how long a row of its sums is.
-inline constexpr int dense_tile_rows = 8;
+/// How many rows of x such a tile has, or only half of them; and how long a row of its sums is.
+inline constexpr int dense_tile_rows = 8, dense_tile_half = 4;
 inline constexpr int dense_tile_width = 48;
 
 // clang-format off
@@ -57,10 +57,54 @@ inline constexpr int dense_tile_width = 48;
 #define SOFIE_DENSE_RESULT_2(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
 #define SOFIE_DENSE_RESULT_3(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])\n\tvmovups %%zmm" #c ", 128(%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
 
-// Three rows of x are reached from each of three pointers. Behind the loop they are free.
-#define SOFIE_DENSE_TILE(packs)                                                     \
+// Three rows of x are reached from each of three pointers, behind the loop free. `half` says whether there are 4 rows
+// only. The loops over tiles and passes are here because Cling's code between two tiles costs as much as some steps.
+#define SOFIE_DENSE_TILES(packs)                                                    \
    asm volatile(                                                                    \
+      "mov 24(%[of]), %[stride]\n\t"                                                \
+      "mov 32(%[of]), %[step]\n\t"                                                  \
+      "mov 48(%[of]), %[next]\n"                                                    \
+      /* A tile; if there are too few rows left it begins before them. */           \
+      "20:\n\t"                                                                     \
+      "mov 16(%[of]), %[k]\n\t"                                                     \
+      "mov 128(%[of]), %[half]\n\t"                                                 \
+      "mov $1, %k[x3]\n\t"                                                          \
+      "cmp $4, %[k]\n\t"                                                            \
+      "cmovle %[x3], %[half]\n\t"                                                   \
+      "mov $8, %k[x6]\n\t"                                                          \
+      "mov $4, %k[x3]\n\t"                                                          \
+      "test %[half], %[half]\n\t"                                                   \
+      "cmovnz %[x3], %[x6]\n\t"                                                     \
+      "sub %[k], %[x6]\n\t"                                                         \
+      "jle 21f\n\t"                                                                 \
+      "mov %[x6], %[x3]\n\t"                                                        \
+      "imul %[stride], %[x3]\n\t"                                                   \
+      "sub %[x3], (%[of])\n\t"                                                      \
+      "imul 56(%[of]), %[x6]\n\t"                                                   \
+      "sub %[x6], 8(%[of])\n"                                                       \
+      "21:\n\t"                                                                     \
+      "mov (%[of]), %[x0]\n\t"                                                      \
+      "mov 40(%[of]), %[w]\n\t"                                                     \
+      "movq $0, 152(%[of])\n"                                                       \
+      /* A pass. */                                                                 \
+      "22:\n\t"                                                                     \
+      "mov %[x0], 160(%[of])\n\t"                                                   \
+      "mov %[w], 168(%[of])\n\t"                                                    \
+      "lea (%[x0],%[stride],2), %[x3]\n\t"                                          \
+      "add %[stride], %[x3]\n\t"                                                    \
+      "lea (%[x3],%[stride],2), %[x6]\n\t"                                          \
+      "add %[stride], %[x6]\n\t"                                                    \
       SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
+      "mov 80(%[of]), %[k]\n\t"                                                     \
+      "mov 88(%[of]), %[sums]\n\t"                                                  \
+      "cmp %[sums], 152(%[of])\n\t"                                                 \
+      "jge 23f\n\t"                                                                 \
+      "inc %[k]\n"                                                                  \
+      "23:\n\t"                                                                     \
+      "mov 104(%[of]), %[sums]\n\t"                                                 \
+      "dec %[sums]\n\t"                                                             \
+      "cmp 152(%[of]), %[sums]\n\t"                                                 \
+      "cmove 96(%[of]), %[k]\n\t"                                                   \
       "test %[k], %[k]\n\t"                                                         \
       "jle 2f\n\t"                                                                  \
       ".p2align 5\n"                                                                \
@@ -70,10 +114,13 @@ inline constexpr int dense_tile_width = 48;
       SOFIE_DENSE_ROW_##packs("(%[x0],%[stride])", 28, 3, 4, 5)                     \
       SOFIE_DENSE_ROW_##packs("(%[x0],%[stride],2)", 29, 6, 7, 8)                   \
       SOFIE_DENSE_ROW_##packs("(%[x3])", 30, 9, 10, 11)                             \
+      "test %[half], %[half]\n\t"                                                   \
+      "jnz 9f\n\t"                                                                  \
       SOFIE_DENSE_ROW_##packs("(%[x3],%[stride])", 27, 12, 13, 14)                  \
       SOFIE_DENSE_ROW_##packs("(%[x3],%[stride],2)", 28, 15, 16, 17)                \
       SOFIE_DENSE_ROW_##packs("(%[x6])", 29, 18, 19, 20)                            \
       SOFIE_DENSE_ROW_##packs("(%[x6],%[stride])", 30, 21, 22, 23)                  \
+      "9:\n\t"                                                                      \
       "add %[step], %[x0]\n\t"                                                      \
       "add %[step], %[x3]\n\t"                                                      \
       "add %[step], %[x6]\n\t"                                                      \
@@ -81,40 +128,70 @@ inline constexpr int dense_tile_width = 48;
       "dec %[k]\n\t"                                                                \
       "jnz 1b\n"                                                                    \
       "2:\n\t"                                                                      \
-      "mov (%[end]), %[sums]\n\t"                                                   \
-      "cmpl $0, 40(%[end])\n\t"                                                     \
-      "je 3f\n\t"                                                                   \
+      "mov 144(%[of]), %[sums]\n\t"                                                 \
+      "mov 136(%[of]), %[k]\n\t"                                                    \
+      "or 152(%[of]), %[k]\n\t"                                                     \
+      "jz 3f\n\t"                                                                   \
       SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ADD)                                     \
       "3:\n\t"                                                                      \
-      "mov 8(%[end]), %[x3]\n\t"                                                    \
-      "test %[x3], %[x3]\n\t"                                                       \
-      "jnz 4f\n\t"                                                                  \
+      "mov 152(%[of]), %[k]\n\t"                                                    \
+      "inc %[k]\n\t"                                                                \
+      "cmp 104(%[of]), %[k]\n\t"                                                    \
+      "jge 4f\n\t"                                                                  \
       SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_STORE)                                   \
-      "jmp 6f\n"                                                                    \
+      "mov %[k], 152(%[of])\n\t"                                                    \
+      "mov 160(%[of]), %[x0]\n\t"                                                   \
+      "add 112(%[of]), %[x0]\n\t"                                                   \
+      "mov 168(%[of]), %[w]\n\t"                                                    \
+      "add 120(%[of]), %[w]\n\t"                                                    \
+      "jmp 22b\n"                                                                   \
       "4:\n\t"                                                                      \
-      "mov 24(%[end]), %[w]\n\t"                                                    \
+      "mov 8(%[of]), %[x3]\n\t"                                                     \
+      "test %[x3], %[x3]\n\t"                                                       \
+      "jnz 5f\n\t"                                                                  \
+      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_STORE)                                   \
+      "jmp 8f\n"                                                                    \
+      "5:\n\t"                                                                      \
+      "mov 64(%[of]), %[w]\n\t"                                                     \
+      "test %[w], %[w]\n\t"                                                         \
+      "jz 6f\n\t"                                                                   \
       SOFIE_DENSE_LOAD_##packs                                                      \
       SOFIE_DENSE_EACH_1(SOFIE_DENSE_BIAS_1)                                        \
       SOFIE_DENSE_SECOND_BIAS_##packs                                               \
       SOFIE_DENSE_THIRD_BIAS_##packs                                                \
-      "cmpl $0, 44(%[end])\n\t"                                                     \
-      "je 5f\n\t"                                                                   \
+      "cmpl $0, 76(%[of])\n\t"                                                      \
+      "je 6f\n\t"                                                                   \
       SOFIE_DENSE_ZERO(0, 27)                                                       \
       SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_RELU)                                    \
-      "5:\n\t"                                                                      \
-      "mov 16(%[end]), %[x0]\n\t"                                                   \
-      "kmovw 32(%[end]), %%k1\n\t"                                                  \
+      "6:\n\t"                                                                      \
+      "mov 56(%[of]), %[x0]\n\t"                                                    \
+      "kmovw 72(%[of]), %%k1\n\t"                                                   \
       SOFIE_DENSE_RESULT_##packs(0, 1, 2)                                           \
       SOFIE_DENSE_RESULT_##packs(3, 4, 5)                                           \
       SOFIE_DENSE_RESULT_##packs(6, 7, 8)                                           \
       SOFIE_DENSE_RESULT_##packs(9, 10, 11)                                         \
+      "test %[half], %[half]\n\t"                                                   \
+      "jnz 7f\n\t"                                                                  \
       SOFIE_DENSE_RESULT_##packs(12, 13, 14)                                        \
       SOFIE_DENSE_RESULT_##packs(15, 16, 17)                                        \
       SOFIE_DENSE_RESULT_##packs(18, 19, 20)                                        \
       SOFIE_DENSE_RESULT_##packs(21, 22, 23)                                        \
-      "6:\n\t"                                                                      \
-      : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth), [sums] "=&r"(sums)                   \
-      : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end)   \
+      "7:\n\t"                                                                      \
+      "mov %[x3], 8(%[of])\n\t"                                                     \
+      "lea (,%[stride],4), %[x6]\n\t"                                               \
+      "mov $4, %k[k]\n\t"                                                           \
+      "test %[half], %[half]\n\t"                                                   \
+      "jnz 10f\n\t"                                                                 \
+      "add %[x6], %[x6]\n\t"                                                        \
+      "add %[k], %[k]\n"                                                            \
+      "10:\n\t"                                                                     \
+      "add %[x6], (%[of])\n\t"                                                      \
+      "sub %[k], 16(%[of])\n\t"                                                     \
+      "jg 20b\n"                                                                    \
+      "8:\n\t"                                                                      \
+      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half),  \
+        [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)              \
+      : [of] "r"(&of)                                                               \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
         "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
@@ -126,7 +203,53 @@ inline constexpr int dense_tile_width = 48;
 #define SOFIE_DENSE_THIRD_BIAS_3 SOFIE_DENSE_THIRDS(SOFIE_DENSE_BIAS_3)
 // clang-format on
 
-/// What becomes of the sums: they go to `sums`, or with the bias to y, if there is one.
+/// y[r][j] = sum_k x[r][k] * w[k][j] for at least 4 rows, or, if there is no y, sums of one tile of them: the assembler
+/// knows where its members are. Steps and strides are in bytes. A row is added up in passes, each from where the one
+/// before began: x_pass and w_pass further. Where there is a bias comes max(0, y + bias) or y + bias.
+struct DenseTiles {
+   const float *x;
+   float *y;
+   Size rows;
+   Size x_stride, x_step;
+   const float *w;
+   Size w_step;
+   Size y_stride;
+   const float *bias;
+   std::int32_t mask = 0xffff; // The columns of the last pack that y has.
+   std::int32_t relu = 0;
+   Size depth = 0;  // How many steps a pass takes,
+   Size longer = 0; // but the first few of them one more,
+   Size last = 0;   // and the last one these.
+   Size passes = 1;
+   Size x_pass = 0, w_pass = 0;
+   Size halves = 0; // Whether all tiles have 4 rows.
+   Size add = 0;    // Whether what is in `sums` comes first.
+   float *sums = nullptr;
+   // What is going on: the pass, and where it began.
+   Size pass = 0;
+   const float *pass_x = nullptr, *pass_w = nullptr;
+};
+
+/// What `of` says, for `Packs` packs of columns: 8 rows at a time, at the end 4 where that is enough. Of the last rows
+/// some may be computed once more, which gives them the same values.
+template <int Packs>
+SOFIE_KERNEL void dense_tiles(DenseTiles &of)
+{
+   static_assert(Packs >= 1 && Packs <= 3, "8 rows have registers for 3 packs");
+   static_assert(sizeof(DenseTiles) == 176, "the assembler knows where its members are");
+   of.halves = of.rows < dense_tile_rows;
+   const float *x, *x3, *x6, *w;
+   float *sums;
+   Size k, half, stride, step, next;
+   if constexpr (Packs == 3)
+      SOFIE_DENSE_TILES(3);
+   else if constexpr (Packs == 2)
+      SOFIE_DENSE_TILES(2);
+   else
+      SOFIE_DENSE_TILES(1);
+}
+
+/// What becomes of the sums of a tile: they go to `sums`, or with the bias to y, if there is one.
 struct DenseTileEnd {
    float *sums;
    float *y;
@@ -137,23 +260,46 @@ struct DenseTileEnd {
    std::int32_t relu;
 };
 
-/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for 8 rows and `Packs` packs of columns.
+/// y[r * y_stride + j] = sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j], all of it in one pass.
+SOFIE_INLINE DenseTiles dense_tiles_of(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
+                                       Size depth, float *y, Size y_stride, Size rows)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   DenseTiles of{x, y, rows, x_stride * bytes, x_step * bytes, w, w_stride * bytes, y_stride * bytes, nullptr};
+   of.last = depth;
+   return of;
+}
+
+/// The tiles of `dense_tiles`, for those who look at the sums of each.
+struct DenseTileRows {
+   Size rows;
+   Size first = 0, count = 0;
+
+   /// Goes on to the next tile, if there is one.
+   SOFIE_INLINE bool next()
+   {
+      const Size done = first + count;
+      if (done >= rows)
+         return false;
+      count = rows < dense_tile_rows || rows - done <= dense_tile_half ? dense_tile_half : dense_tile_rows;
+      first = done + count <= rows ? done : rows - count;
+      return true;
+   }
+};
+
+/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for a tile of 8 rows and `Packs` packs of columns.
 template <int Packs>
-SOFIE_KERNEL void dense_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
+SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
                                        Size depth, const DenseTileEnd &end)
 {
-   static_assert(Packs >= 1 && Packs <= 3, "8 rows have registers for 3 packs");
-   static_assert(sizeof(DenseTileEnd) == 48, "the assembler knows where its members are");
-   constexpr Size bytes = static_cast<Size>(sizeof(float));
-   const float *x3 = x + 3 * x_stride, *x6 = x + 6 * x_stride;
-   const Size stride = x_stride * bytes, step = x_step * bytes, next = w_stride * bytes;
-   float *sums;
-   if constexpr (Packs == 3)
-      SOFIE_DENSE_TILE(3);
-   else if constexpr (Packs == 2)
-      SOFIE_DENSE_TILE(2);
-   else
-      SOFIE_DENSE_TILE(1);
+   DenseTiles of = dense_tiles_of(x, x_stride, x_step, w, w_stride, depth, end.y, 0, dense_tile_rows);
+   of.y_stride = end.y_stride;
+   of.bias = end.bias;
+   of.mask = static_cast<std::int32_t>(end.mask);
+   of.relu = end.relu;
+   of.add = end.add;
+   of.sums = end.sums;
+   dense_tiles<Packs>(of);
 }
 
 // One row ------------------------------------------------------------------------------------------

@@ -278,7 +278,14 @@ struct Gelu {
    {
       return gelu(x);
    }
+#ifdef SOFIE_GELU_ASSEMBLER
+   SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array(y, x, count); }
+#endif
 };
+#ifdef SOFIE_GELU_ASSEMBLER
+template <>
+inline constexpr bool has_array_form<Gelu, float> = true;
+#endif
 
 struct GeluTanh {
    template <class V>

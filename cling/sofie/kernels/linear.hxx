@@ -229,6 +229,10 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
 template <class F, class T>
 SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
 {
+   if constexpr (has_array_form<F, T>) {
+      F::array(y, x, count);
+      return;
+   }
    constexpr int n = lanes<T>;
    Size i = 0;
    for (; i + n <= count; i += n)
@@ -279,7 +283,7 @@ SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
    return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>};
 }
 
-/// The columns `first`, `first + 1`, ... of a panel, `Packs` packs of them, for all rows of y, 8 rows at a
+/// The columns `first`, `first + 1`, ... of a panel, `Packs` packs of them, for all rows of y, 8 or 4 at a
 /// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
 /// same order.
 template <int Packs>
@@ -288,22 +292,21 @@ SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x
    constexpr Size n = lanes<float>;
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
    const Size chains = layer.chains, left = layer.columns - panel - first;
-   const Size last_mask = left < Packs * n ? (Size{1} << (left - (Packs - 1) * n)) - 1 : 0xffff;
-   const float *const packed = layer.weights + panel * layer.depth + first;
-   DenseTileEnd end{sums, nullptr, layer.columns * Size{sizeof(float)}, layer.bias + panel + first, last_mask, 0, layer.relu};
-   for (Size i = 0; i < m; i += dense_tile_rows) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size row = i + dense_tile_rows <= m ? i : m - dense_tile_rows;
-      for (Size c = 0; c < chains; ++c) {
-         end.add = c > 0;
-         end.y = c + 1 < chains ? nullptr : y + row * layer.columns + panel + first;
-         dense_tile_assembler<Packs>(x + row * layer.depth + c, layer.depth, chains, packed + c * layer.width,
-                                     chains * layer.width, ceil_div(layer.depth - c, chains), end);
-      }
-   }
+   DenseTiles of = dense_tiles_of(x, layer.depth, chains, layer.weights + panel * layer.depth + first,
+                                  chains * layer.width, layer.depth / chains, y + panel + first, layer.columns, m);
+   of.bias = layer.bias + panel + first;
+   of.mask = left < Packs * n ? (1 << (left - (Packs - 1) * n)) - 1 : 0xffff;
+   of.relu = layer.relu;
+   of.depth = layer.depth / chains;
+   of.longer = layer.depth % chains;
+   of.passes = chains;
+   of.x_pass = Size{sizeof(float)};
+   of.w_pass = layer.width * Size{sizeof(float)};
+   of.sums = sums;
+   dense_tiles<Packs>(of);
 }
 
-/// All rows, at least 8, of all columns of y: stripes of 3 packs as far as that leaves no single one.
+/// All rows, at least 4, of all columns of y: stripes of 3 packs as far as that leaves no single one.
 SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
    constexpr Size n = lanes<float>;
@@ -322,7 +325,7 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
    }
 }
 
-/// y = f(x @ w + b) for at least 8 rows, of which so many go together that f finds them in a near cache.
+/// y = f(x @ w + b) for at least 4 rows, of which so many go together that f finds them in a near cache.
 template <class F, Size K, Size N>
 SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
 {
@@ -383,11 +386,11 @@ SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const Dense
    }
 }
 
-/// From how many rows on they are computed together.
-template <class T>
+/// From how many rows on they are computed together: earlier where weights come from the second cache.
+template <class T, Size K, Size N>
 inline constexpr Size dense_together =
 #ifdef SOFIE_DENSE_ASSEMBLER
-   std::is_same_v<T, float> ? dense_tile_rows :
+   std::is_same_v<T, float> ? (K * N > 8192 ? dense_tile_half : dense_tile_rows) :
 #endif
                             6;
 
@@ -397,7 +400,7 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 {
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
-   if (M == 1 || m < dense_together<T>) {
+   if (M == 1 || m < dense_together<T, K, N>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
@@ -424,38 +427,36 @@ SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, cons
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
-/// Up to `Packs` packs of columns of `matrix_product`, from column j on, 8 rows at a time.
+/// Up to `Packs` packs of columns of `matrix_product`, from column j on, 8 or 4 rows at a time.
 template <int Packs>
 SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
 {
    constexpr int n = lanes<float>;
    const Size rows = sizes[0], depth = sizes[1], columns = sizes[2];
-   const bool whole = columns - j >= Packs * n;
-   alignas(64) float sums[dense_tile_rows * dense_tile_width], nothing[Packs * n];
-   for (float &x : nothing)
-      x = -0.0F; // To which anything is added without a change.
-   for (Size i = 0; i < rows; i += dense_tile_rows) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size row = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
-      const float *const x = a + row * depth;
-      float *const to = y + row * columns + j;
+   if (columns - j >= Packs * n) {
+      DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, rows);
+      dense_tiles<Packs>(of);
+      return;
+   }
+   alignas(64) float sums[dense_tile_rows * dense_tile_width];
+   for (DenseTileRows tile{rows}; tile.next();) {
+      const float *const x = a + tile.first * depth;
       // Behind the columns come those of the next row, but not behind the last row.
-      const DenseTileEnd end{sums, whole ? to : nullptr, columns * Size{sizeof(float)}, nothing, (1 << n) - 1, 0, 0};
-      dense_tile_assembler<Packs>(x, depth, 1, b + j, columns, whole ? depth : depth - 1, end);
-      if (whole)
-         continue;
-      for (int r = 0; r < dense_tile_rows; ++r)
+      DenseTiles of = dense_tiles_of(x, depth, 1, b + j, columns, depth - 1, nullptr, 0, tile.count);
+      of.sums = sums;
+      dense_tiles<Packs>(of);
+      for (Size r = 0; r < tile.count; ++r)
          for (Size c = 0; c < columns - j; c += n) {
             const Size count = columns - j - c < n ? columns - j - c : n;
             Pack<float> sum = load<n>(sums + r * dense_tile_width + c);
             if (depth > 0)
                sum = accumulate(sum, x[r * depth + depth - 1], load_some<n>(b + (depth - 1) * columns + j + c, count));
-            store_some(to + r * columns + c, sum, count);
+            store_some(y + (tile.first + r) * columns + j + c, sum, count);
          }
    }
 }
 
-/// `matrix_product` for 8 rows and more.
+/// `matrix_product` for 4 rows and more.
 SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes)
 {
    constexpr int n = lanes<float>;
@@ -477,7 +478,7 @@ SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      if (rows >= dense_tile_rows)
+      if (rows >= dense_tile_half)
          return matrix_stripes(y, a, b, Sizes<3>{{rows, depth, columns}});
 #endif
    constexpr int n = lanes<T>;

@@ -9,6 +9,10 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+/// Whether a function has a form for arrays, `array(y, x, count)`, that is faster than one pack after the other.
+template <class F, class T>
+inline constexpr bool has_array_form = false;
+
 /// What a functor returned, in the form in which elements of type `T` are stored.
 template <class T, class V>
 SOFIE_INLINE PackN<T, width<V>> storable(V v)
@@ -56,6 +60,10 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    constexpr int n = common_lanes<T, typename X::Element...>();
    const Size count = y.template extent<axis>();
    T *const to = y.data();
+   if constexpr (has_array_form<F, T> && sizeof...(X) == 1 && ((X::template static_extent<axis> != 1) && ...)) {
+      F::array(to, x.data()..., count);
+      return;
+   }
    Size i = 0;
    for (; i + n <= count; i += n)
       store(to + i, storable<T>(f(argument<n, X::template static_extent<axis>>(x.data(), i)...)));

@@ -7,6 +7,7 @@
 #define SOFIE_KERNELS_NORMALIZATION_HXX
 
 #include "sofie/kernels/map.hxx"
+#include "sofie/kernels/normalization_rows.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN
@@ -233,6 +234,11 @@ template <class T, class Statistic>
 SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, const T *x, const T *scale, const T *offset,
                                  Size rows, Size length, double epsilon, bool centred)
 {
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (scale && !means && !inverses)
+         return normalize_rows_assembler(y, x, rows, rows_rule(scale, offset, length, epsilon, centred));
+#endif
    RowMoments<T> of;
    for (Size r = 0; r < rows; ++r, x += length, y += length) {
       const Size lane = r % lanes<T>;
