@@ -7,8 +7,8 @@
 #ifndef SOFIE_KERNELS_DENSE_LAYERS_HXX
 #define SOFIE_KERNELS_DENSE_LAYERS_HXX
 
+#include "sofie/kernels/dense_pairs.hxx"
 #include "sofie/kernels/lanes_tile.hxx"
-#include "sofie/kernels/linear.hxx"
 
 SOFIE_BEGIN
 
@@ -52,7 +52,12 @@ struct RowsPass {
    SOFIE_INLINE void layer(const F &f, const DenseWeights<T, K, N> &w)
    {
       T *const to = --left > 0 ? next : y;
-      dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
+#ifdef SOFIE_DENSE_ASSEMBLER
+      if constexpr (is_for_pairs<F, T, N>)
+         dense_few_or_pairs(f, to, x, rows, w);
+      else
+#endif
+         dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
       x = to;
       next = other;
       other = to;
@@ -76,7 +81,7 @@ struct LayerCost<DenseWeights<float, K, N>> {
    using S = DenseShape<float, N>;
    static constexpr Size n = lanes<float>;
    static constexpr int columns = lanes_tile_columns(N, S::width *n);
-   static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 ? 111 : 99);
+   static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 && S::width != 4 ? 111 : 99);
    static constexpr Size in_lanes = N == 1 ? K * turn_cost : K * ceil_div(N, columns) * columns * 103;
 };
 

@@ -9,8 +9,8 @@
 #ifndef SOFIE_KERNELS_RECURRENT_HXX
 #define SOFIE_KERNELS_RECURRENT_HXX
 
+#include "sofie/kernels/recurrent_gates.hxx"
 #include "sofie/kernels/recurrent_product.hxx"
-#include "sofie/math.hxx"
 #include "sofie/weights.hxx"
 
 SOFIE_BEGIN
@@ -51,7 +51,9 @@ struct RecurrentGroup {
 template <class T>
 struct RecurrentDirection {
    RecurrentGroup<T> first, second;
+   Size padded; ///< How long a row of units is in whole packs.
    T *peepholes;
+   T *nothing; ///< 0 times the weights of the state: 0, or NaN if one of them is not finite.
    T *end;
 };
 
@@ -73,8 +75,10 @@ SOFIE_INLINE RecurrentDirection<T> recurrent_direction(T *memory, Size inputs, S
       group.state_bias = group.bias + columns[g];
       memory = group.state_bias + columns[g];
    }
+   d.padded = (hidden + lanes<T> - 1) / lanes<T> * lanes<T>;
    d.peepholes = memory;
-   d.end = memory + 3 * ((hidden + lanes<T> - 1) / lanes<T> * lanes<T>);
+   d.nothing = memory + 3 * d.padded;
+   d.end = d.nothing + lanes<T>;
    return d;
 }
 
@@ -123,10 +127,11 @@ SOFIE_KERNEL void recurrent_pack(T *memory, const T *w, const T *r, const T *b, 
       recurrent_pack_group<Kind, T, Hidden, 0, Kind::first>(to.first, w_d, r_d, b_d, inputs, hidden);
       if constexpr (Kind::second > 0)
          recurrent_pack_group<Kind, T, Hidden, Kind::first, Kind::second>(to.second, w_d, r_d, b_d, inputs, hidden);
-      const Size apart = (to.end - to.peepholes) / 3;
       for (Size g = 0; p && g < 3; ++g)
-         __builtin_memcpy(to.peepholes + g * apart, p + (3 * d + g) * hidden,
+         __builtin_memcpy(to.peepholes + g * to.padded, p + (3 * d + g) * hidden,
                           static_cast<std::size_t>(hidden) * sizeof(T));
+      for (Size i = 0; i < gates * hidden * hidden; ++i)
+         *to.nothing += 0 * r_d[i];
       memory = to.end;
    }
 }
@@ -190,140 +195,6 @@ SOFIE_INLINE void recurrent_result(const RecurrentRow<T> &row, Size u, V h)
    if (row.y)
       store_some(row.y + u, h, row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>);
 }
-
-/// 1 / b for 1 <= b < 2^126, to 1 ULP.
-///
-/// AVX-512 needs as much time for a division as for 32 products, so there an estimate of 14 bits is
-/// improved.
-template <class V>
-SOFIE_INLINE V recurrent_inverse(V b)
-{
-#if SOFIE_SIMD_BYTES == 64
-   if constexpr (std::is_same_v<V, PackN<float, 16>>) {
-      const V estimate = __builtin_ia32_rcp14ps512_mask(b, b, 0xffff);
-      return multiply_add(estimate, splat<V>(1) - b * estimate, estimate);
-   }
-#endif
-   return splat<V>(1) / b;
-}
-
-/// a / b for 1 <= b < 2^64, to 1 ULP.
-template <class V>
-SOFIE_INLINE V recurrent_quotient(V a, V b)
-{
-#if SOFIE_SIMD_BYTES == 64
-   if constexpr (std::is_same_v<V, PackN<float, 16>>) {
-      const V inverse = recurrent_inverse(b), quotient = a * inverse;
-      return multiply_add(inverse, a - b * quotient, quotient);
-   }
-#endif
-   return a / b;
-}
-
-/// The activation functions of the gates; `F::of(x, alpha, beta)`.
-namespace gate {
-
-struct Relu {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V, V)
-   {
-      return select<V>(x < V{}, V{}, x);
-   }
-};
-/// As `tanh` of math.hxx.
-struct Tanh {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V, V)
-   {
-      using Of = MathFor<V>;
-      const V size = at_most(abs(x), Of::tanh_high);
-      const Reduced<V> reduced = reduce_by_ln2(size + size);
-      const V power = power_of_two<V>(reduced.power - Of::bias);
-      const V difference = multiply_add(power, expm1_of_rest(reduced.rest), power - splat<V>(1));
-      return copysign(recurrent_quotient(difference, difference + splat<V>(2)), x);
-   }
-};
-/// 1 / (1 + e^-x); about the smallest normal number where it is less, and 0 where that is 0 in its type.
-struct Sigmoid {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V, V)
-   {
-      using Of = MathFor<V>;
-      constexpr ElementOf<V> most = Of::bias == 127 ? 87 : 708;
-      const Reduced<V> reduced = reduce_by_ln2(at_least(at_most(-x, most), -most));
-      const V power = power_of_two<V>(reduced.power - Of::bias);
-      const V result = recurrent_inverse(multiply_add(power, expm1_of_rest(reduced.rest), power) + splat<V>(1));
-      return select<V>(x < splat<V>(Of::exp_low), V{}, result);
-   }
-};
-struct Affine {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V beta)
-   {
-      return alpha * x + beta;
-   }
-};
-struct LeakyRelu {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V)
-   {
-      return select<V>(x < V{}, alpha * x, x);
-   }
-};
-struct ThresholdedRelu {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V)
-   {
-      return select<V>(x < alpha, V{}, x);
-   }
-};
-struct ScaledTanh {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V beta)
-   {
-      return alpha * Tanh::of(beta * x, alpha, beta);
-   }
-};
-struct HardSigmoid {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V beta)
-   {
-      return at_least(at_most(alpha * x + beta, 1), 0);
-   }
-};
-struct Elu {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V alpha, V)
-   {
-      return select<V>(x < V{}, alpha * expm1(x), x);
-   }
-};
-struct Softsign {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V, V)
-   {
-      return x / (splat<V>(1) + abs(x));
-   }
-};
-struct Softplus {
-   template <class V>
-   SOFIE_INLINE static V of(V x, V, V)
-   {
-      return softplus(x);
-   }
-};
-
-/// `F` of x, which is first brought into [-clip, clip] if `Clipped`.
-template <class F, bool Clipped, class V>
-SOFIE_INLINE V activated(V x, double alpha, double beta, double clip)
-{
-   using T = ElementOf<V>;
-   if constexpr (Clipped)
-      x = at_least(at_most(x, static_cast<T>(clip)), -static_cast<T>(clip));
-   return F::of(x, splat<V>(static_cast<T>(alpha)), splat<V>(static_cast<T>(beta)));
-}
-
-} // namespace gate
 
 /// How many gates a cell has in all, in its first and its second group, and whether the last gate's
 /// part of the state stays apart from that of the inputs.
@@ -436,9 +307,12 @@ struct LstmCell {
          V f = splat<V>(1) - i;
          if constexpr (!Coupled)
             f = gate_of(at + 2 * step, row, 2, u, old);
-         const V c = f * old + i * gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip);
-         store(row.c + u, c);
-         const V o = gate_of(at + step, row, 1, u, c);
+         store(row.c + u, f * old + i * gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip));
+      }
+      // A loop of its own: there a CPU computes several functions side by side, none of which waits for another.
+      for (Size u = 0; u < row.hidden; u += n) {
+         const V c = load<n>(row.c + u);
+         const V o = gate_of(row.gates + order.column(1, u), row, 1, u, c);
          recurrent_result(row, u, o * gate::activated<H, Clipped>(c, h_alpha, h_beta, clip));
       }
    }
@@ -472,7 +346,7 @@ class RecurrentPass {
    const RecurrentCall<T> &call_;
    RecurrentDirection<const T> weights_;
    Size direction_, row0_, rows_;
-   bool reverse_;
+   bool reverse_, from_zero_;
    Size columns_, padded_, steps_at_once_;
    T *sums_, *gates_, *h_, *c_, *reset_;
 
@@ -525,9 +399,9 @@ class RecurrentPass {
       }
    }
 
-   SOFIE_INLINE RecurrentRow<T> row_of(const T *sums, Size r, Size step) const
+   SOFIE_INLINE RecurrentRow<T> row_of(T *gates, const T *sums, Size r, Size step) const
    {
-      T *const gates = gates_ + r * columns_;
+      gates += r * columns_;
       return {gates,
               sums + r * columns_,
               gates + weights_.first.columns,
@@ -540,22 +414,38 @@ class RecurrentPass {
               padded_};
    }
 
-   SOFIE_INLINE void step(const T *sums, Size step) const
+   /// Where the gates of a step are complete whose state is zero: only the inputs count.
+   SOFIE_INLINE T *gates_of_inputs(T *sums) const
+   {
+      if constexpr (!Kind::state_apart)
+         return sums;
+      for (Size r = 0; r < rows_; ++r)
+         __builtin_memcpy(gates_ + r * columns_, weights_.first.state_bias,
+                          static_cast<std::size_t>(columns_) * sizeof(T));
+      return gates_;
+   }
+
+   SOFIE_INLINE void step(T *sums, Size step) const
    {
       const RecurrentGroup<const T> &first = weights_.first, &second = weights_.second;
       const RecurrentRows<const T> state_bias{first.state_bias, 0}, start{sums, columns_};
-      recurrent_product<first_width>(RecurrentRows<T>{gates_, columns_}, Kind::state_apart ? state_bias : start,
-                                     RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_,
-                                     step % 2 > 0);
+      const bool from_zero = from_zero_ && step == 0;
+      T *const gates = from_zero ? gates_of_inputs(sums) : gates_;
+      if (!from_zero)
+         recurrent_product<first_width>(RecurrentRows<T>{gates, columns_}, Kind::state_apart ? state_bias : start,
+                                        RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns,
+                                        rows_, step % 2 > 0);
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
-            cell_.prepare(row_of(sums, r, step));
-         recurrent_product<second_width>(
-            RecurrentRows<T>{gates_ + first.columns, columns_}, RecurrentRows<const T>{sums + first.columns, columns_},
-            RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns, rows_, step % 2 > 0);
+            cell_.prepare(row_of(gates, sums, r, step));
+         if (!from_zero)
+            recurrent_product<second_width>(RecurrentRows<T>{gates + first.columns, columns_},
+                                            RecurrentRows<const T>{sums + first.columns, columns_},
+                                            RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden,
+                                            second.columns, rows_, step % 2 > 0);
       }
       for (Size r = 0; r < rows_; ++r) {
-         const RecurrentRow<T> row = row_of(sums, r, step);
+         const RecurrentRow<T> row = row_of(gates, sums, r, step);
          if (step < length(r))
             cell_.advance(row);
          else if (row.y)
@@ -572,14 +462,26 @@ class RecurrentPass {
       return (row0_ + row) * call_.state_row + direction_ * call_.state_direction;
    }
 
+   SOFIE_INLINE static bool is_zero(const T *x, Size size)
+   {
+      MaskOf<Pack<T>> others{};
+      for (Size i = 0; i < size; i += lanes<T>)
+         others |= load<lanes<T>>(x + i) != Pack<T>{};
+      for (int i = 0; i < lanes<T>; ++i)
+         if (others[i])
+            return false;
+      return true;
+   }
+
 public:
    SOFIE_INLINE RecurrentPass(const Cell &cell, const RecurrentCall<T> &call,
                               const RecurrentDirection<const T> &weights, Size direction, bool reverse, Size row0,
                               Size rows)
-      : cell_(cell), call_(call), weights_(weights), direction_(direction), row0_(row0), rows_(rows), reverse_(reverse)
+      : cell_(cell), call_(call), weights_(weights), direction_(direction), row0_(row0), rows_(rows), reverse_(reverse),
+        from_zero_(false)
    {
       columns_ = weights.first.columns + weights.second.columns;
-      padded_ = (weights.end - weights.peepholes) / 3;
+      padded_ = weights.padded;
       steps_at_once_ = recurrent_rows / rows;
       sums_ = call.work;
       gates_ = sums_ + recurrent_rows * columns_;
@@ -589,7 +491,7 @@ public:
       reset_ = c_ + recurrent_rows * padded_;
    }
 
-   SOFIE_INLINE void run() const
+   SOFIE_INLINE void run()
    {
       const Size states = 2 * recurrent_rows * padded_;
       __builtin_memset(static_cast<void *>(h_), 0, static_cast<std::size_t>(states) * sizeof(T));
@@ -599,6 +501,7 @@ public:
          if (call_.c)
             copy(c_ + r * padded_, call_.c + state(r));
       }
+      from_zero_ = *weights_.nothing == 0 && (!call_.h || is_zero(h_, rows_ * padded_));
       for (Size begin = 0; begin < call_.steps; begin += steps_at_once_) {
          const Size left = call_.steps - begin, count = left < steps_at_once_ ? left : steps_at_once_;
          project_steps(begin, count);

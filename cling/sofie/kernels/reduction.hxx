@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_REDUCTION_HXX
 #define SOFIE_KERNELS_REDUCTION_HXX
 
+#include "sofie/kernels/reduction_columns.hxx"
 #include "sofie/math.hxx"
 #include "sofie/owned.hxx"
 
@@ -614,6 +615,15 @@ struct ManyShort<R, true> {
    }
 };
 
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+/// Whether the results of R are sums of floats, but for what is done with them at the end.
+template <class R, class T, bool = R::is_plain && std::is_same_v<T, float>>
+inline constexpr bool is_sum_of_floats = false;
+template <class R, class T>
+inline constexpr bool is_sum_of_floats<R, T, true> =
+   std::is_same_v<typename R::Combination, Total> && std::is_same_v<typename R::Terms, AsItIs>;
+#endif
+
 /// y = the reductions of x, in the order of the axes that are kept.
 template <class R, class T>
 SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
@@ -647,14 +657,24 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
       }
       return;
    }
-   for (; lines > 0; --lines, at.next(), y += inner)
-      for (Size j = 0; j < inner; j += n) {
+   for (; lines > 0; --lines, at.next(), y += inner) {
+      Size j = 0;
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+      if constexpr (is_sum_of_floats<R, T>)
+         for (; shape.reduced.count == 0 && inner - j >= columns_together; j += columns_together) {
+            sum_columns(y + j, x + at.offset + j, inner, shape.run);
+            for (Size i = j; i < j + columns_together; i += n)
+               store(y + i, R::finished(load<n>(y + i), shape.count));
+         }
+#endif
+      for (; j < inner; j += n) {
          // The last pack once more with results that are there already.
          const Size first = j + n > inner && inner >= n ? inner - n : j;
          line.begin = x + at.offset + first;
          const V v = R::finished(R::template results<V>(line), shape.count);
          store_results(y + first, v, inner - first < n ? inner - first : n);
       }
+   }
 }
 
 /// y = x reduced over the axes of `mask`; for `dynamic` see `Reduction`.

@@ -352,6 +352,9 @@ def _dense_layers(dtype: DType, full: bool) -> Iterator[Case]:
         yield case((N, 5), (8, LeakyRelu()), (13, Relu()), (20, NoActivation()), (3, Relu()))
         yield case((N, 1), (230, Relu()), (260, NoActivation()), (2, Tanh()))
         yield case((29, 20), (17, Relu()), (100, Relu()))
+        # Tiles of 6 rows: an even number of products, an odd one, one alone.
+        yield case((8, 20), (64, Relu()), (60, NoActivation()))
+        yield case((N, 1), (49, Relu()), (55, Relu()), (64, Relu()))
         yield case((1, 20), (30, Tanh()), (30, Relu()), (5, Sigmoid()))
         yield case((20,), (30, Relu()), (1, NoActivation()))
 

@@ -40,6 +40,10 @@ KNOWN: tuple[tuple[Axes | None, Shape], ...] = (
     (None, ()),
     ((-1,), (1,)),
     ((-1,), (3, 3000)),
+    # So many columns that some are summed together, of 0, 3 and 6 rows behind blocks of 8.
+    ((1,), (N, 16, 64)),
+    ((1,), (3, 27, 140)),
+    ((0,), (6, 128)),
 )
 RUNTIME: tuple[tuple[int, Shape], ...] = ((1, (N, 7)), (2, (2, N, 5)), (0, (N, 3)), (1, (5,)))
 
