@@ -33,7 +33,7 @@ class Trees(Operator):
 
     Node i has a mode: LEAF, or AT_MOST: ``x[n, features[i]] <= thresholds[i]``, or EQUAL. Where
     that holds ``children[i, 0]`` follows, else ``children[i, 1]``; both are greater than i. NaN
-    does not hold, unless the mode is AT_MOST + MISSING. Leaf i adds ``weights[j]`` to target
+    does not hold, unless MISSING is added to the mode. Leaf i adds ``weights[j]`` to target
     ``targets[j]`` for ``starts[i] <= j < starts[i + 1]``. ``aggregate`` is SUM, AVERAGE (over all
     trees), MIN or MAX (0 for a target that no leaf adds to). The trees begin at ``roots``.
     """
@@ -149,10 +149,10 @@ def _space(each: Any, block: int) -> tuple[Any]:
 
 
 def _way(x: TensorType, trees: Any, nodes: Any) -> str:
-    """The type of `WalkNode::way`: a column, and a node, of which EQUAL takes two."""
+    """The type of `WalkNode::way`: a column, and a node, of which there are at most 4 for each."""
     features: Any = x.shape[1]
     wide = x.dtype is not DType.FLOAT32 or not isinstance(features, int)
-    if not wide and (2 * features).bit_length() + (4 * nodes + 2 * trees).bit_length() <= 32:
+    if not wide and (2 * features).bit_length() + (4 * nodes + 8 * trees).bit_length() <= 32:
         return "std::uint32_t"
     return "std::uint64_t"
 

@@ -305,13 +305,15 @@ class RankedCrowns {
       }
    }
 
-   /// How many cycles more it takes to walk, but for the looks at tables: 4 for each column, and for each tree a step
-   /// for each level of its crown, or somewhat less if it is walked on below that as well.
+   /// How many cycles more it takes to walk, but for the looks at tables: 4 for each column, and for each tree 6 for
+   /// each level of its crown, if that is all of it; less if blocks are below that, most of all if they are many.
    static Size otherwise(const Source &from, Size columns)
    {
       Size cycles = 4 * columns;
-      for (Size t = 0; t < from.trees.size(); ++t)
-         cycles += from.trees.data()[t].walks ? 25 : 6 * from.trees.data()[t].depth;
+      for (Size t = 0; t < from.trees.size(); ++t) {
+         const RankedTree &tree = from.trees.data()[t];
+         cycles += !tree.walks ? 6 * tree.depth : tree.blocks > 64 ? 10 : 25;
+      }
       return cycles;
    }
 

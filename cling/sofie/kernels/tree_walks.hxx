@@ -170,11 +170,11 @@ class WalkedTrees {
       }
       bool is_open(Int node) const { return inner.data()[node] > 0 && pair.data()[node] < 0; }
 
-      /// How many pairs can follow in a line, if as many are wanted.
-      Size space_for(Size wanted, bool padded)
+      /// How many pairs can follow in a line: a whole one, where as many as are wanted do not fit into the rest.
+      Size space_for(Size wanted)
       {
          const Size space = in_line - used % in_line;
-         if (!padded || space >= wanted || space == in_line)
+         if (space >= wanted || space == in_line)
             return space;
          used += space;
          return in_line;
@@ -219,34 +219,16 @@ class WalkedTrees {
 
       /// All that is below a root, whose own pair comes before; that is returned.
       template <class L>
-      Int place_tree(const TreeArrays<T, L> &a, Int root, bool padded)
+      Size place_tree(const TreeArrays<T, L> &a, Int root)
       {
-         Size space = space_for(inner.data()[root] + 1, padded);
-         const Int own = static_cast<Int>(used++);
+         const Size space = space_for(inner.data()[root] + 1), own = used++;
          if (!is_open(root))
             return own;
          fill_line(a, root, space - 1);
          while (seeds > 0)
             if (const Int seed = waiting.data()[--seeds]; is_open(seed))
-               fill_line(a, seed, space_for(inner.data()[seed], padded));
+               fill_line(a, seed, space_for(inner.data()[seed]));
          return own;
-      }
-
-      /// All trees, with gaps only if less than `most` pairs are used. Element t of `roots` becomes that of tree t.
-      template <class L>
-      void place(const TreeArrays<T, L> &a, Size most, Int *roots)
-      {
-         bool padded = true;
-         for (Size t = 0; t < a.trees; ++t) {
-            roots[t] = 2 * place_tree(a, a.roots[t], padded) + 1;
-            if (padded && used + in_line > most) {
-               padded = false;
-               used = 0;
-               for (Size i = 0; i < a.nodes; ++i)
-                  pair.data()[i] = -1;
-               t = -1;
-            }
-         }
       }
    };
 
@@ -295,12 +277,12 @@ public:
    {
       while (columns.count() >> bits_ > 0)
          ++bits_;
-      const int free = static_cast<int>(8 * sizeof(Way)) - bits_ - 1;
-      const Size most = Size(1) << (free < 29 ? free : 29);
       Pairs pairs(a);
-      pairs.place(a, most, roots_.data());
+      for (Size t = 0; t < a.trees; ++t)
+         roots_.data()[t] = static_cast<Int>(2 * pairs.place_tree(a, a.roots[t]) + 1);
+      const int space = static_cast<int>(8 * sizeof(Way)) - bits_;
+      a.require(2 * pairs.used <= Size(1) << (space < 30 ? space : 30), "trees: there are too many nodes");
       turns_ = turns_for(a, pairs);
-      a.require(pairs.used <= most, "trees: there are too many nodes for their features");
       nodes_ = Buffer<Node>(2 * pairs.used);
       for (Size t = 0; t < a.trees; ++t)
          put(roots_.data()[t], a, columns, a.roots[t], pairs, lists);
