@@ -141,11 +141,12 @@ class _Reader:
         import onnx
 
         newest = onnx.defs.onnx_opset_version()
-        imports = [(o.domain or "ai.onnx", o.version) for o in self.file.proto.opset_import]
+        # Exporters of scikit-learn's trees say the same twice.
+        imports = {(o.domain or "ai.onnx", o.version) for o in self.file.proto.opset_import}
         said = dict(imports)
         self.opsets.update({"ai.onnx": newest, **said})
         if len(imports) > len(said):
-            raise CorruptFile("says twice which opset it uses", place=self.file.place)
+            raise CorruptFile("says that it uses two versions of one opset", place=self.file.place)
         # A model of nothing but ai.onnx.ml need not say which one.
         nodes = self.file.proto.graph.node
         needed = not imports or any(n.domain in ("", "ai.onnx") for n in nodes)

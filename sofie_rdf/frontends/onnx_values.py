@@ -112,7 +112,9 @@ def attribute_of(attribute: onnx.AttributeProto) -> Any:
     if attribute.type in (kinds.INTS, kinds.FLOATS):
         return tuple(value)
     if attribute.type == kinds.STRINGS:
-        return tuple(v.decode("utf-8", "replace") for v in value)
+        # A forest has millions of them, and few different ones.
+        words = {v: v.decode("utf-8", "replace") for v in set(value)}
+        return tuple(map(words.__getitem__, value))
     return value
 
 

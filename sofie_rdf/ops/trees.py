@@ -18,8 +18,11 @@ LEAF, AT_MOST, EQUAL, MISSING = 0, 1, 2, 128
 
 _AGGREGATES = {"SUM": "Sum", "AVERAGE": "Average", "MIN": "Min", "MAX": "Max"}
 
-# The most lanes that a block of events has.
+# The most lanes that a block of events has, and the most events that walk through a tree together.
 _BLOCK = {DType.FLOAT32: 32, DType.FLOAT64: 16}
+_WALKS = 256
+# Their numbers and totals have as much space, unless a block needs more.
+_NUMBERS = 2**15
 
 _INDICES = {2: "features", 5: "children", 6: "starts", 7: "targets"}
 
@@ -30,7 +33,7 @@ class Trees(Operator):
 
     Node i has a mode: LEAF, or AT_MOST: ``x[n, features[i]] <= thresholds[i]``, or EQUAL. Where
     that holds ``children[i, 0]`` follows, else ``children[i, 1]``; both are greater than i. NaN
-    does not hold, unless the mode is AT_MOST + MISSING. Leaf i adds ``weights[j]`` to target
+    does not hold, unless MISSING is added to the mode. Leaf i adds ``weights[j]`` to target
     ``targets[j]`` for ``starts[i] <= j < starts[i + 1]``. ``aggregate`` is SUM, AVERAGE (over all
     trees), MIN or MAX (0 for a target that no leaf adds to). The trees begin at ``roots``.
     """
@@ -72,14 +75,15 @@ class Trees(Operator):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, base = inputs[0], inputs[-1]
         assert x is not None and base is not None
-        lanes = _BLOCK[x.dtype]
-        totals = TensorType(DType.FLOAT64, (base.shape[0] * lanes,))
-        # A feature and its negative are columns of a block, and there is one of NaN.
-        return totals, TensorType(x.dtype, ((2 * x.shape[1] + 1) * lanes,))
+        (outputs,) = _vector(base)
+        # A feature and its negative are columns, and there is one of NaN.
+        sizes = (_space(n, _BLOCK[x.dtype]) for n in (outputs, 2 * x.shape[1] + 1))
+        return tuple(map(TensorType, (DType.FLOAT64, x.dtype), sizes))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, *arrays = (i for i in inputs if i is not None)
-        kinds = f"{x.type.dtype.cxx}, {arrays[-1].type.dtype.cxx}"
+        roots, nodes = (_vector(arrays[i].type)[0] for i in (0, 1))
+        kinds = f"{x.type.dtype.cxx}, {arrays[-1].type.dtype.cxx}, {_way(x.type, roots, nodes)}"
         forest = Packed(
             f"sofie::Forest<{kinds}, sofie::Aggregate::{_AGGREGATES[self.aggregate]}>",
             tuple(Tensor(a) for a in arrays),
@@ -135,6 +139,22 @@ def _fall(
         inner = modes[following] != LEAF
         event, tree = event[inner], tree[inner]
     return node
+
+
+def _space(each: Any, block: int) -> tuple[Any]:
+    """How many numbers the events have that are done together, with ``each`` of them."""
+    if not isinstance(each, int):
+        return (each * block,)
+    return (max(each * block, min(each * _WALKS, _NUMBERS)),)
+
+
+def _way(x: TensorType, trees: Any, nodes: Any) -> str:
+    """The type of `WalkNode::way`: a column, and a node, of which there are at most 4 for each."""
+    features: Any = x.shape[1]
+    wide = x.dtype is not DType.FLOAT32 or not isinstance(features, int)
+    if not wide and (2 * features).bit_length() + (4 * nodes + 8 * trees).bit_length() <= 32:
+        return "std::uint32_t"
+    return "std::uint64_t"
 
 
 def _vector(t: TensorType) -> Any:

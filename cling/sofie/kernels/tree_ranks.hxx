@@ -11,8 +11,7 @@
 #ifndef SOFIE_KERNELS_TREE_RANKS_HXX
 #define SOFIE_KERNELS_TREE_RANKS_HXX
 
-#include "sofie/simd.hxx"
-#include "sofie/weights.hxx"
+#include "sofie/kernels/tree_arrays.hxx"
 
 // Those who say SOFIE_TARGET mean AVX2 or more by packs of 32 bytes.
 #if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES >= 32 && (defined(SOFIE_TARGET) || defined(__AVX2__))
@@ -24,7 +23,10 @@ namespace sofie {
 
 /// A node of a complete tree: to the left if x[column] <= threshold.
 template <class T>
-struct CrownNode;
+struct CrownNode {
+   T threshold;
+   std::int32_t column;
+};
 
 /// The thresholds of a slot, in ascending order, infinite behind the last one. `pivots` are every 16th.
 template <class T>
@@ -33,16 +35,16 @@ struct RankTable {
    T thresholds[256];
 };
 
-/// The column of a slot: a feature, and the bits by which its numbers differ where NaN takes the first child.
+/// The column of a slot: a feature, the bits by which its numbers differ in it, and the rank of NaN.
 template <class Outlet>
 struct RankColumn {
    Outlet sign;
-   std::int32_t feature;
+   std::int32_t feature, nan;
 };
 
 /// How many thresholds a slot has at most. Ranks begin at 1, so that a threshold 0 is above none;
-/// NaN has the largest one.
-inline constexpr int most_ranks = 254;
+/// NaN has the largest one where it is no number.
+inline constexpr int most_ranks = 254, nan_rank = 255;
 
 /// A row has a byte for each of 64 nodes that says the slot, then one for each threshold, as a signed number.
 inline constexpr int row_nodes = 64, row_bytes = 128;
@@ -219,7 +221,19 @@ class RankedCrowns {
       Buffer<char> asked;
    };
 
-   void make_slots(RankedGroup &group, const Node *nodes, const Questions &asked, const Int *sources, Ranks &ranks)
+   /// The rank of NaN in a table.
+   static Int rank_of_nan(const RankTable<T> &table, const TreeColumn<T> &column)
+   {
+      if (column.instead != column.instead)
+         return nan_rank;
+      Int rank = 1;
+      for (const T threshold : table.thresholds)
+         rank += threshold < column.instead;
+      return rank;
+   }
+
+   void make_slots(RankedGroup &group, const Node *nodes, const Questions &asked, const TreeColumn<T> *columns,
+                   Ranks &ranks)
    {
       Int column = -1, rank = 0;
       Size slot = group.slot;
@@ -236,17 +250,21 @@ class RankedCrowns {
             table = tables_.data() + slot;
             for (T &t : table->thresholds)
                t = static_cast<T>(__builtin_inf());
-            const Int source = sources[column];
-            columns_.data()[slot++] = {bits<Outlet>(source % 2 ? -T(0) : T(0)), source / 2};
+            columns_.data()[slot++] = {bits<Outlet>(columns[column].factor < 0 ? -T(0) : T(0)), columns[column].feature,
+                                       column};
          }
          table->thresholds[rank] = nodes[own].threshold;
          ranks.slot.data()[number] = static_cast<Int>(slot - 1 - group.slot);
          ranks.rank.data()[number] = ++rank;
       }
       group.slots = slot - group.slot;
-      for (Size s = group.slot; s < slot; ++s)
+      for (Size s = group.slot; s < slot; ++s) {
+         RankTable<T> &own = tables_.data()[s];
          for (int i = 0; i < 16; ++i)
-            tables_.data()[s].pivots[i] = tables_.data()[s].thresholds[16 * i + 15];
+            own.pivots[i] = own.thresholds[16 * i + 15];
+         Int &nan = columns_.data()[s].nan;
+         nan = rank_of_nan(own, columns[nan]);
+      }
    }
 
    void put_tree(const Source &from, Size number_of_tree, Size place, const RankedRun &run, const Questions &asked,
@@ -287,11 +305,15 @@ class RankedCrowns {
       }
    }
 
-   static Size otherwise(const Source &from)
+   /// How many cycles more it takes to walk, but for the looks at tables: 4 for each column, and for each tree 6 for
+   /// each level of its crown, if that is all of it; less if blocks are below that, most of all if they are many.
+   static Size otherwise(const Source &from, Size columns)
    {
-      Size cycles = 0;
-      for (Size t = 0; t < from.trees.size(); ++t)
-         cycles += from.trees.data()[t].walks ? 60 : 20;
+      Size cycles = 4 * columns;
+      for (Size t = 0; t < from.trees.size(); ++t) {
+         const RankedTree &tree = from.trees.data()[t];
+         cycles += !tree.walks ? 6 * tree.depth : tree.blocks > 64 ? 10 : 25;
+      }
       return cycles;
    }
 
@@ -335,7 +357,7 @@ class RankedCrowns {
       onwards_ = Buffer<std::uint64_t>(place);
    }
 
-   void fill(const Source &from, const Int *sources, const Questions &asked, Size slots)
+   void fill(const Source &from, const TreeColumn<T> *columns, const Questions &asked, Size slots)
    {
       tables_ = Buffer<RankTable<T>>(slots);
       columns_ = Buffer<RankColumn<Outlet>>(slots);
@@ -354,7 +376,7 @@ class RankedCrowns {
             for (Size i = 0; i < from.count(trees[t]); ++i)
                if (const Int number = asked.number.data()[from.place(trees[t], i)]; number >= 0)
                   ranks.asked.data()[number] = 1;
-         make_slots(group, from.nodes.data(), asked, sources, ranks);
+         make_slots(group, from.nodes.data(), asked, columns, ranks);
          slot += group.slots;
          for (const RankedRun *run = first; run != end; ++run)
             for (Size t = 0; t < run->trees; ++t)
@@ -376,25 +398,24 @@ public:
    const RankedRun &run(Size i) const { return runs_.data()[i]; }
 
    /// Does nothing if there are so many thresholds that ranking costs more than it saves.
-   void build(Source &from, const Buffer<Int> &sources)
+   void build(Source &from, const TreeColumns<T> &columns)
    {
       const bool wide = selects_bytes();
       const Questions asked(from.nodes.data(), from.all());
       const Size narrow = wide ? 64 : 32, most = wide ? 256 : 64, trees = from.trees.size();
-      // In cycles: a slot costs 8 if its table is in no near cache, to select from more slots 6 for each tree; and what
-      // it costs to do without.
-      const Size few = grouped(from, asked, sources.size(), narrow);
-      const Size many = grouped(from, asked, sources.size(), most);
+      // In cycles: a slot costs 8 if its table is in no near cache, to select from more slots 6 for each tree.
+      const Size few = grouped(from, asked, columns.count(), narrow);
+      const Size many = grouped(from, asked, columns.count(), most);
       const Size cost = 8 * many + 6 * trees;
-      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from))
+      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from, columns.count()))
          return;
       way = few >= 0 && 8 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
             : wide                     ? RankWay::Bytes256
                                        : RankWay::Banks64;
       const bool is_few = way == RankWay::Bytes64 || way == RankWay::Banks32;
       if (is_few)
-         grouped(from, asked, sources.size(), narrow);
-      fill(from, sources.data(), asked, is_few ? few : many);
+         grouped(from, asked, columns.count(), narrow);
+      fill(from, columns.data(), asked, is_few ? few : many);
    }
 };
 
@@ -428,7 +449,7 @@ SOFIE_INLINE unsigned not_at_most(Pack<T> x, const T *t)
 #endif
 }
 
-/// 1 + how many thresholds of each slot are below x; the largest rank for NaN; as signed numbers.
+/// 1 + how many thresholds of each slot are below x, as signed numbers.
 template <class T, class Outlet>
 SOFIE_KERNEL void rank_event(const RankTable<T> *tables, const RankColumn<Outlet> *columns, Size slots, const T *x,
                              std::uint8_t *ranks)
@@ -439,7 +460,8 @@ SOFIE_KERNEL void rank_event(const RankTable<T> *tables, const RankColumn<Outlet
       const V value = bits<V>(bits<Pack<Outlet>>(splat<V>(x[columns[s].feature])) ^ splat<Pack<Outlet>>(columns[s].sign));
       const int block = __builtin_popcount(not_at_most<T>(value, tables[s].pivots));
       const int rank = 16 * block + __builtin_popcount(not_at_most<T>(value, tables[s].thresholds + 16 * block));
-      ranks[s] = static_cast<std::uint8_t>(((rank < most_ranks ? rank : most_ranks) + 1) ^ 0x80);
+      // Not one threshold is found to be at least NaN, not even an infinite one.
+      ranks[s] = static_cast<std::uint8_t>((rank < nan_rank ? rank + 1 : columns[s].nan) ^ 0x80);
    }
 }
 

@@ -142,7 +142,7 @@ def _mode_numbers(node: OnnxNode, count: int) -> Array:
         raise UnsupportedOperator(f"{node.op_type} has no mode {min(unknown)!r}")
     _refuse(len(given) != count, f"has {len(given)} modes for {count} nodes")
     _refuse("BRANCH_MEMBER" in given, "has the mode BRANCH_MEMBER, but no members")
-    return np.fromiter((_MODE_NUMBERS[m] for m in given), np.int64, count)
+    return np.fromiter(map(_MODE_NUMBERS.__getitem__, given), np.int64, count)
 
 
 def _roots(nodes: _Nodes, trees: Array) -> Array:

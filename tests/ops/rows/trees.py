@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ops.trees import AT_MOST, EQUAL, LEAF, MISSING, Trees
-from tests.ops.cases import Case, N, Random, Row
+from tests.ops.cases import Case, M, N, Random, Row
 
 FEATURES = 5
 
@@ -23,6 +24,7 @@ def _ties(random: Random, dtype: DType, shape: Any, extreme: bool) -> Array:
     )
 
 
+@cache
 def ensemble(
     trees: int,
     depth: int,
@@ -33,14 +35,17 @@ def ensemble(
     lists: bool = False,
     bushy: float = 1.0,
     equal: float = 0.0,
-    missing: float = 0.0,
+    missing: float | None = 0.0,
     features: int = FEATURES,
-    ties: bool = True,
+    ties: float = 1.0,
+    alike: bool = False,
 ) -> tuple[Array, ...]:
     """Random trees as the inputs of `Trees`. A node has children with probability ``bushy``.
 
-    Thresholds are few and some of them special, unless ``ties`` is false. With ``lists`` a leaf
-    weighs several targets, or none; else all leaves of a tree the same one.
+    So many thresholds as ``ties`` says are one of a few, some of them special. NaN takes the first
+    child with probability ``missing``; if that is None, it goes where 0 does. With ``lists`` a leaf
+    weighs several targets, or none; else all leaves of a tree the same one. Leaves are ``alike``
+    where many weigh the same.
     """
     random = np.random.default_rng([trees, depth, targets])
     nodes: list[tuple[int, float, int, tuple[int, int]]] = []
@@ -49,7 +54,8 @@ def ensemble(
     def leaf(tree: int) -> list[tuple[int, float]]:
         count = int(random.integers(0, targets + 1)) if lists else 1
         chosen = random.permutation(targets)[:count].tolist() if lists else [tree % targets]
-        return [(t, float(random.normal())) for t in chosen]
+        weight = float(random.integers(1, 3)) if alike else None
+        return [(t, weight or float(random.normal())) for t in chosen]
 
     roots = []
     for tree in range(trees):
@@ -60,9 +66,10 @@ def ensemble(
             inner = level < depth and (level == 0 or random.random() < bushy)
             first = start + len(levels)
             mode = EQUAL if random.random() < equal else AT_MOST
-            mode |= MISSING if mode == AT_MOST and random.random() < missing else 0
             few = [*np.arange(-4, 5) / 2, np.inf, -np.inf, np.nan]
-            threshold = float(random.choice(few) if ties else random.normal())
+            threshold = float(random.choice(few) if random.random() < ties else random.normal())
+            to_first = threshold >= 0 if missing is None else random.random() < missing
+            mode |= MISSING if to_first and (missing is not None or mode == AT_MOST) else 0
             row = (int(random.integers(features)), threshold, mode, (first, first + 1))
             nodes.append(row if inner else (0, 0.0, LEAF, (0, 0)))
             listed.append([] if inner else leaf(tree))
@@ -134,12 +141,32 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         yield case(trees=70, depth=4, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
         yield case(trees=70, depth=9, bushy=0.8, missing=0.3)
         yield case(trees=30, depth=14, bushy=0.7, missing=0.2)
+        # NaN as a number, in ranks and beside them.
+        for trees, depth in ((40, 3), (40, 6), (40, 9)):
+            yield case(trees=trees, depth=depth, missing=None, equal=0.05 if depth > 6 else 0)
+        yield case(trees=130, depth=6, ties=0, missing=None)
+        for kinds in _forests(dtype):
+            shape = TensorType(dtype, (N, kinds.get("features", FEATURES)))
+            yield Case(Trees(), (shape, *ensemble(**kinds)), (_ties,))
+        # Features that are counted when it runs: nodes to walk on are larger.
+        yield case(trees=3, depth=9, ties=0.1, features=1, shape=TensorType(dtype, (N, M)))
         # More different thresholds than a byte numbers, in more columns than a register holds.
         for trees, features in ((130, 3), (300, 24), (130, 30), (130, 90), (130, 200)):
             shape = TensorType(dtype, (N, features))
-            kinds = {"features": features, "ties": False, "missing": 0.2, "shape": shape}
+            kinds = {"features": features, "ties": 0, "missing": 0.2, "shape": shape}
             yield case(trees=trees, depth=6, **kinds)
             yield case(trees=30, depth=8, bushy=0.9, **kinds)
+
+
+def _forests(dtype: DType) -> Iterator[dict[str, Any]]:
+    """Ensembles that are walked through: more thresholds for each tree than ranks pay for."""
+    deep: dict[str, Any] = {"dtype": dtype, "weights": dtype, "ties": 0.2}
+    yield {"trees": 3, "depth": 13, "bushy": 0.9, **deep}
+    yield {"trees": 70, "depth": 7, "bushy": 0.9, "missing": None, "features": 60, **deep}
+    yield {"trees": 5, "depth": 9, "missing": 0.3, "targets": 3, **deep}
+    yield {"trees": 3, "depth": 9, "equal": 0.2, "missing": 0.2, **deep}
+    lists = {"targets": 4, "lists": True, "alike": True}
+    yield {"trees": 3, "depth": 10, "bushy": 0.95, **lists, **deep}
 
 
 def _weighed(op: Trees, x: Array, *arrays: Array) -> Array:
