@@ -58,10 +58,10 @@ _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
 # Of the kernel of transposed ones: the widest tile, a pack beyond what counts, and how many
 # columns, inputs and products are kept at a time, so that the second cache has all of them.
 _WIDTH, _MARGIN, _MOST, _INPUTS, _PRODUCTS = 48, 16, 528, 1 << 17, 1 << 17
-# Of the kernel with features in the lanes: how many fill a tile, the halves of a tile, of which the one
-# that wastes least is taken, how many are done at a time, and the products for which that pays.
+# Of the kernel with features in the lanes: how many fill a tile; the halves of a tile, of which that
+# is taken which wastes least; how many are done at a time; and the products for which that pays.
 _LANES_HEADER = ("sofie/kernels/convolution_lanes.hxx",)
-_LANES_FEATURES, _HALVES, _MOST_HALVES, _LEAST_DEPTH = 32, (7, 6, 5, 4), 64, 32
+_LANES_FEATURES, HALVES, _MOST_HALVES, _LEAST_DEPTH = 32, (7, 6, 5, 4), 64, 16
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
@@ -136,6 +136,11 @@ def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
 
 
 _ONE = Window(1, 1, 1, 1, 1, 0, 0)
+
+
+def best_half(columns: int) -> int:
+    """How many columns half a tile should have: each half takes the time of half a column more."""
+    return min(HALVES, key=lambda half: -(-columns // half) * (2 * half + 1))
 
 
 def _panels(dtype: DType, groups: int, features: Dim, depth: Dim) -> TensorType:
@@ -379,7 +384,7 @@ class _FloatConvolution(_Convolution):
         fills = features % 4 == 0 and 8 * features >= 7 * align(features, _LANES_FEATURES)
         if points or not fills or depth < _LEAST_DEPTH or not isinstance(count, int):
             return 0
-        return min(_HALVES, key=lambda half: -(-count // half) * (2 * half + 1)) if count > 3 else 0
+        return best_half(count) if count > 3 else 0
 
     def _lanes_scratch(self, x: TensorType, w: TensorType, half: int) -> Dim:
         """The elements that such a kernel needs."""

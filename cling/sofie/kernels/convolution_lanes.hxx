@@ -76,29 +76,41 @@ SOFIE_KERNEL inline void lanes_offsets(const ConvShape &s, const LanesPlanes &pl
                                                       h * s.dilations[1] * planes.row + w * s.dilations[2]);
 }
 
-/// The channels with their padding, for a slab. Nothing is read at `end` or behind it.
-SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, float *copied,
-                                    const float *x, const float *end)
+/// `lines` rows of `count` numbers each.
+SOFIE_KERNEL inline void lanes_copy(float *__restrict to, Size to_row, const float *__restrict from, Size from_row,
+                                    Size count, Size lines)
 {
-   const Size lines = (slab.rows - 1) * s.strides[1] + planes.lines - (planes.rows - 1) * s.strides[1];
-   const Size row = planes.row, before = conv_below(-s.pads[2], 1, row, 0);
-   const Size after = conv_below(-s.pads[2], 1, row, s.in[2]);
+   constexpr Size n = lanes<float>;
+   const Size whole = count / n * n, rest = count - whole;
+   for (; lines > 0; --lines, to += to_row, from += from_row) {
+      for (Size i = 0; i < whole; i += n)
+         store(to + i, load<n>(from + i));
+      if (rest)
+         store_some(to + whole, load_some<n>(from + whole, rest), rest);
+   }
+}
+
+/// The channels with their padding, for a slab.
+SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, float *copied,
+                                    const float *x)
+{
+   const Size lines = planes.lines - (planes.rows - slab.rows) * s.strides[1], row = planes.row;
+   const Size top = slab.line * s.strides[1] - s.pads[1];
+   const Size before = conv_below(-s.pads[2], 1, row, 0), after = conv_below(-s.pads[2], 1, row, s.in[2]);
+   const Size above = conv_below(top, 1, lines, 0), below = conv_below(top, 1, lines, s.in[1]);
+   const bool some = after > before && below > above;
+   const bool whole = some && before == 0 && after == row && above == 0 && below == lines;
+   const float *const from = x + (top + above) * s.in_row + before - s.pads[2];
    for (Size c = 0; c < s.channels; ++c)
       for (Size d = 0; d < s.kernel[0]; ++d) {
          const Size depth = slab.depth * s.strides[0] + d * s.dilations[0] - s.pads[0];
-         float *to = copied + c * planes.channel + d * planes.lines * row;
-         const Size top = slab.line * s.strides[1] - s.pads[1];
-         const float *from = x + c * s.in_channel + (depth * s.in[1] + top) * s.in_row - s.pads[2];
-         const bool exists = depth >= 0 && depth < s.in[0] && after > before;
-         for (Size line = top; line < top + lines; ++line, to += row, from += s.in_row) {
-            if (!exists || line < 0 || line >= s.in[1]) {
-               conv_zeros(to, row);
-               continue;
-            }
-            conv_zeros(to, before);
-            conv_copy(to + before, from + before, after - before, 1, end, 0.0f);
-            conv_zeros(to + after, row - after);
-         }
+         const bool exists = some && depth >= 0 && depth < s.in[0];
+         float *const to = copied + c * planes.channel + d * planes.lines * row;
+         if (!exists || !whole)
+            conv_zeros(to, lines * row);
+         if (exists)
+            lanes_copy(to + above * row + before, row, from + c * s.in_channel + depth * s.in[1] * s.in_row, s.in_row,
+                       after - before, below - above);
       }
 }
 
@@ -188,7 +200,6 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float
    const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
    const LanesPlanes planes = lanes_planes<Half>(s);
    float *const copied = scratch + (lanes_most * Half + 16) * lanes_features;
-   const float *const end = x + s.batch * s.in_event;
    lanes_offsets(s, planes, offsets);
    if (s.depth() == 0)
       conv_zeros(scratch, lanes_most * Half * lanes_features);
@@ -197,7 +208,7 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float
          for (Size line = 0; line < s.out[1]; line += planes.rows) {
             const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
             if (planes.copied)
-               lanes_fill(s, planes, slab, copied, x, end);
+               lanes_fill(s, planes, slab, copied, x);
             lanes_slab<Half>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
          }
 }
