@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, maximum
+from sofie_rdf.ir.dims import Dim, maximum, minimum
 from sofie_rdf.ir.operator import Call, Operand, Packed, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops.convolution import ConvLayer
+from sofie_rdf.ops.convolution import HALVES, ConvLayer, best_half
 from sofie_rdf.ops.elementwise import FLOATS
 
-__all__ = ["WinogradConv"]
+__all__ = ["FROM_POINTS", "TO_POINTS", "WinogradConv"]
 
 # Of the kernel: the columns of a tile of sums where registers have 64 bytes, the elements of a
 # register there, the features whose sums are there at the same time.
 _COLUMNS, _LANES, _FEATURES = 48, 16, 16
 # How many transformed inputs there should be at a time at most, so that they stay in the cache.
 _BUDGET = 1 << 18
+# Transforming an input or an output takes the time of so many products.
+TO_POINTS, FROM_POINTS = 30, 24
+# Where features lie in the lanes: the transformed inputs, and the widest image; the transformed
+# weights that the second cache keeps, and for how many tiles products take as long as reading others.
+_LANES_BUDGET, _WIDEST, _NEAR, _STREAM = 1 << 18, 1024, 1 << 18, 24
+
+
+def _time(outputs: int, sizes: tuple[int, int], weights: int) -> float:
+    """What products take for each weight, or reading their weights from far away does."""
+    points = (outputs + 2) ** 2
+    tiles = -(-sizes[0] // outputs) * -(-sizes[1] // outputs)
+    return points * max(tiles, _STREAM if points * weights > _NEAR else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Outputs of a tile along an axis; columns of half a tile of products, and of `ConvLayer`'s."""
+
+    outputs: int
+    half: int
+    direct: int
+
+    def tiles(self, channels: int, width: int, lines: Dim) -> Dim:
+        """How many are done at a time of so many lines of tiles."""
+        across = -(-width // self.outputs)
+        each = (self.outputs + 2) ** 2 * (channels + _LANES) * across
+        return across * minimum(max(1, _LANES_BUDGET // each), lines)
+
+    def memory(self, channels: Dim, width: Dim, lines: Dim) -> Dim:
+        """Transformed inputs, sums, lines of channels, and what becomes of them."""
+        assert isinstance(channels, int) and isinstance(width, int)
+        across, inputs = -(-width // self.outputs), self.outputs + 2
+        tiles, columns = self.tiles(channels, width, lines), across * self.outputs + 2
+        points = [
+            inputs**2 * (tiles * n + _LANES) + self.half * n
+            for n in (channels + _LANES, 2 * _LANES)
+        ]
+        results = self.outputs**2 * across * 2 * _LANES
+        return sum(points, results + (2 * inputs * columns + 5) * _LANES)
 
 
 @operator(domain="sofie", terms=2, ulp=8, header="sofie/kernels/convolution_winograd.hxx")
@@ -91,10 +131,54 @@ class WinogradConv(ConvLayer):
         fit = _BUDGET // (self._points(w) * channels) // _LANES * _LANES
         return min(max(fit, _LANES), _COLUMNS)
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (*super().headers, "sofie/kernels/convolution_winograd_lanes.hxx")
+
+    def lanes(self, inputs: Sequence[TensorType | None]) -> Lanes | None:
+        """How features lie in the lanes, if they fill them."""
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        direct, (features, channels) = self.half_of_lanes(inputs), w.shape[:2]
+        fills = self.inputs_of_a_tile(w.shape) == 6 and len(w.shape) == 4
+        assert isinstance(features, int) and isinstance(channels, int)
+        if not direct or not fills or channels % _LANES:
+            return None
+        height, width = (s.count for s in self.slides(x.shape, w.shape))
+        if not isinstance(width, int) or not 0 < width <= _WIDEST:
+            return None
+        if not isinstance(height, int):
+            return Lanes(self.outputs, HALVES[0], direct)
+        sizes = (self.outputs, 2) if height > 0 else (self.outputs,)
+        outputs = min(sizes, key=lambda n: _time(n, (height, width), features * channels))
+        together = Lanes(outputs, 0, 0).tiles(channels, width, -(-height // outputs))
+        assert isinstance(together, int)
+        return Lanes(outputs, best_half(together), direct)
+
+    def gain_of_small_tiles(self, inputs: Sequence[TensorType | None]) -> float | None:
+        """How many times faster they are than no tiles at all; None where others are taken."""
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        lanes = self.lanes(inputs)
+        if lanes is None or lanes.outputs != 2:
+            return None
+        features, channels, *kernel = w.shape
+        height, width = (s.count for s in self.slides(x.shape, w.shape))
+        assert isinstance(height, int) and isinstance(width, int)
+        assert isinstance(features, int) and isinstance(channels, int)
+        weights, taps = features * channels, math.prod(kernel)
+        far = _STREAM if taps * weights > _NEAR else 0
+        transforms = 1 + TO_POINTS / features + FROM_POINTS / channels
+        return taps * max(height * width, far) / (_time(2, (height, width), weights) * transforms)
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        w = inputs[1]
-        assert w is not None
+        x, w = inputs[:2]
+        assert x is not None and w is not None
         scratch, offsets, _ = super().workspace(inputs)
+        if lanes := self.lanes(inputs):
+            height, width = (s.count for s in self.slides(x.shape, w.shape))
+            more = lanes.memory(w.shape[1], width, x.shape[0] * -(-height // lanes.outputs))
+            scratch = TensorType(scratch.dtype, (maximum(scratch.shape[0], more),))
         step = w.shape[1] * self._columns(w.shape) + 3 * _LANES
         sums = self.inputs_of_a_tile(w.shape) ** 2 * (_FEATURES * _COLUMNS + _LANES)
         needed = self._points(w.shape) * step + sums + _LANES
@@ -110,11 +194,17 @@ class WinogradConv(ConvLayer):
         sizes = [a for a in direct.arguments if not isinstance(a, (Tensor, Packed))]
         tensors = [a for a in direct.arguments if isinstance(a, (Tensor, Packed))]
         shape, tile = w.type.shape, self.inputs_of_a_tile(w.type.shape)
-        packed = f"sofie::WinogradWeights<{tile}>"
-        tensors = [replace(a, cxx=packed) if isinstance(a, Packed) else a for a in tensors]
+        packed, kernel = f"WinogradWeights<{tile}>", f"convolution_winograd<{tile}>"
+        if lanes := self.lanes([None if o is None else o.type for o in inputs]):
+            size = lanes.outputs + 2
+            packed = f"WinogradLanesWeights<{size}>"
+            kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}>"
+        tensors = [
+            replace(a, cxx=f"sofie::{packed}") if isinstance(a, Packed) else a for a in tensors
+        ]
         more: tuple[Dim, ...] = (self._columns(shape), self.least_tiles)
         return replace(
             direct,
-            kernel=f"sofie::convolution_winograd<{tile}>",
+            kernel=f"sofie::{kernel}",
             arguments=(*sizes, *more, *tensors),
         )

@@ -6,17 +6,16 @@ import math
 
 import numpy as np
 
-from sofie_rdf.ir.types import Array
+from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
-from sofie_rdf.ops.convolution_winograd import WinogradConv
+from sofie_rdf.ops.convolution_winograd import FROM_POINTS, TO_POINTS, WinogradConv
 from sofie_rdf.passes import switches
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
 
 __all__ = ["choose_winograd"]
 
-# How much fewer multiplications there must be. Transforming an input or an output takes the time of
-# so many for each point of a tile.
-_GAIN, _TO_POINTS, _FROM_POINTS = 1.25, 30, 24
+# How much fewer multiplications there must be.
+_GAIN = 1.25
 # The error is that of a sum of larger weights, by so much at most.
 _SPREAD = 8.0
 
@@ -75,6 +74,10 @@ def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
     many = features >= op.least_features and channels >= op.least_channels
     m.require(many and _gain(op, w.shape) >= _GAIN, "it has few channels, features or taps")
     m.require(_spread(w) <= _SPREAD, "of the weights of a feature few are not near 0")
+    small = op.gain_of_small_tiles((x, TensorType(x.dtype, w.shape)))
+    if small is not None:
+        m.require(small >= _GAIN, "of few products most are its weights from memory")
+        return op
     height, width = (s.count for s in slides[-2:])
     if isinstance(height, int) and isinstance(width, int):
         tiles = math.ceil(height / op.outputs) * math.ceil(width / op.outputs)
@@ -88,7 +91,7 @@ def _gain(op: WinogradConv, shape: tuple[int, ...]) -> float:
     """How many times fewer multiplications there are for a tile, transforms included."""
     features, channels, *kernel = shape
     plain, depth = features * channels * math.prod(kernel), math.prod(kernel[:-2])
-    fewer = features * channels * depth + _TO_POINTS * channels + _FROM_POINTS * features
+    fewer = features * channels * depth + TO_POINTS * channels + FROM_POINTS * features
     return op.outputs**2 * plain / (op.inputs_of_a_tile(shape) ** 2 * fewer)
 
 

@@ -30,6 +30,11 @@ inline constexpr int winograd_outputs = 4;
 template <int Inputs>
 struct WinogradPoints;
 template <>
+struct WinogradPoints<4> {
+   static constexpr int pairs = 1;
+   static constexpr double of(int) { return 1; }
+};
+template <>
 struct WinogradPoints<6> {
    static constexpr int pairs = 2;
    static constexpr double of(int pair) { return pair == 0 ? 0.75 : 1.5; }
@@ -123,9 +128,9 @@ SOFIE_INLINE void winograd_result(const V (&m)[Inputs], V (&y)[winograd_outputs]
 }
 
 /// G: what each tap contributes to each point.
-template <int Inputs>
+template <int Inputs, int Outputs = winograd_outputs>
 struct WinogradMatrix {
-   static constexpr int taps = Inputs - winograd_outputs + 1;
+   static constexpr int taps = Inputs - Outputs + 1;
    double values[Inputs][taps];
 
    WinogradMatrix()

@@ -1,0 +1,247 @@
+/// \file
+/// Convolutions with many features, which lie side by side in the lanes.
+///
+/// As in `convolution.hxx` what a tap reads is at an offset for each channel and tap, but in one copy
+/// of a channel with its padding, whatever the strides, because inputs are broadcast one by one. A row of
+/// the output is some halves of tiles, so that hardly any column is computed that does not exist.
+/// Without AVX-512 this is `convolution`.
+#ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
+#define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
+
+#include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/lanes_product.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+/// W[M, C, kernel...] and b[M], if there is one: panels of 32 features, each step after step.
+class ConvLanesWeights {
+   Buffer<float> panels_;
+   Buffer<float> bias_;
+
+public:
+   template <class W>
+   explicit ConvLanesWeights(W w)
+   {
+      const Size features = w.template extent<0>(), channels = w.template extent<1>();
+      const Size taps = w.template size_from<2>();
+      panels_ = Buffer<float>(conv_weights_size<lanes_features>(1, features, channels * taps));
+      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, channels * taps, taps}, 1, features, channels,
+                                        taps, static_cast<const float *>(nullptr), 0);
+   }
+   template <class W, class B>
+   ConvLanesWeights(W w, B b) : ConvLanesWeights(w)
+   {
+      bias_ = Buffer<float>(b.size());
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(float));
+   }
+   const float *panels() const { return panels_.data(); }
+   const float *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+};
+
+/// The copy of each channel for some rows of the output: for each tap along depth `lines` rows.
+struct LanesPlanes {
+   Size rows; // of the output, at most
+   Size row, lines, channel;
+   Size across; // halves of tiles in a row of the output
+   bool copied;
+};
+
+template <int Half>
+SOFIE_INLINE LanesPlanes lanes_planes(const ConvShape &s)
+{
+   const Size reach = (s.kernel[1] - 1) * s.dilations[1] + 1, across = ceil_div(s.out[2], Half);
+   const bool inside = s.taps() == 1 && s.pads[0] == 0 && s.pads[1] == 0 && s.pads[2] == 0 && s.in[0] == 1;
+   constexpr Size far = Size{1} << 31;
+   if (inside && across * Half == s.out[2] && s.batch * s.in_event < far)
+      return {s.out[1], s.in_row, s.in[1], s.in_channel, across, false};
+   const Size row = (across * Half - 1) * s.strides[2] + (s.kernel[2] - 1) * s.dilations[2] + 1;
+   const Size channels = s.channels > 0 ? s.channels : 1;
+   const Size fit = ((conv_budget / channels - conv_gap - 32) / (s.kernel[0] * row) - reach) / s.strides[1] + 1;
+   const Size rows = fit < 1 ? 1 : fit < s.out[1] ? fit : s.out[1], lines = (rows - 1) * s.strides[1] + reach;
+   return {rows, row, lines, (ceil_div(s.kernel[0] * lines * row, 16) | 1) * 16, across, true};
+}
+
+/// Where step k reads from, for each k.
+SOFIE_KERNEL inline void lanes_offsets(const ConvShape &s, const LanesPlanes &planes, std::int32_t *offsets)
+{
+   for (Size c = 0; c < s.channels; ++c)
+      for (Size d = 0; d < s.kernel[0]; ++d)
+         for (Size h = 0; h < s.kernel[1]; ++h)
+            for (Size w = 0; w < s.kernel[2]; ++w)
+               *offsets++ = static_cast<std::int32_t>(c * planes.channel + d * planes.lines * planes.row +
+                                                      h * s.dilations[1] * planes.row + w * s.dilations[2]);
+}
+
+/// `lines` rows of `count` numbers each.
+SOFIE_KERNEL inline void lanes_copy(float *__restrict to, Size to_row, const float *__restrict from, Size from_row,
+                                    Size count, Size lines)
+{
+   constexpr Size n = lanes<float>;
+   const Size whole = count / n * n, rest = count - whole;
+   for (; lines > 0; --lines, to += to_row, from += from_row) {
+      for (Size i = 0; i < whole; i += n)
+         store(to + i, load<n>(from + i));
+      if (rest)
+         store_some(to + whole, load_some<n>(from + whole, rest), rest);
+   }
+}
+
+/// The channels with their padding, for a slab.
+SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, float *copied,
+                                    const float *x)
+{
+   const Size lines = planes.lines - (planes.rows - slab.rows) * s.strides[1], row = planes.row;
+   const Size top = slab.line * s.strides[1] - s.pads[1];
+   const Size before = conv_below(-s.pads[2], 1, row, 0), after = conv_below(-s.pads[2], 1, row, s.in[2]);
+   const Size above = conv_below(top, 1, lines, 0), below = conv_below(top, 1, lines, s.in[1]);
+   const bool some = after > before && below > above;
+   const bool whole = some && before == 0 && after == row && above == 0 && below == lines;
+   const float *const from = x + (top + above) * s.in_row + before - s.pads[2];
+   for (Size c = 0; c < s.channels; ++c)
+      for (Size d = 0; d < s.kernel[0]; ++d) {
+         const Size depth = slab.depth * s.strides[0] + d * s.dilations[0] - s.pads[0];
+         const bool exists = some && depth >= 0 && depth < s.in[0];
+         float *const to = copied + c * planes.channel + d * planes.lines * row;
+         if (!exists || !whole)
+            conv_zeros(to, lines * row);
+         if (exists)
+            lanes_copy(to + above * row + before, row, from + c * s.in_channel + depth * s.in[1] * s.in_row, s.in_row,
+                       after - before, below - above);
+      }
+}
+
+/// Where results of 32 features, from `first` on, go: y[at + r * channel + j].
+template <class F>
+struct LanesResult {
+   const F &f;
+   float *y;
+   const float *bias, *added;
+   Size channel, features;
+
+   /// `count` numbers of each feature, from their sums.
+   SOFIE_KERNEL void operator()(const float *sums, Size first, Size at, Size count) const
+   {
+      constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
+      constexpr Size bytes = static_cast<Size>(sizeof(float)), pitch = lanes_features * bytes;
+      const Size rows = features - first < lanes_features ? features - first : lanes_features;
+      at += first * channel;
+      alignas(64) float turned[simple ? 1 : lanes_features * lanes<float>];
+      for (Size j = 0; j < count; j += 16, sums += 16 * lanes_features, at += 16) {
+         const Size some = count - j < 16 ? count - j : 16, mask = (Size{1} << some) - 1;
+         if constexpr (simple) {
+            const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+            lanes_turn({sums, y + at, bias ? bias + first : nullptr, added ? added + at : nullptr, pitch,
+                        channel * bytes, rows / 4, mask, floor});
+         } else {
+            lanes_turn({sums, turned, nullptr, nullptr, pitch, 16 * bytes, rows / 4, mask, -__builtin_inff()});
+            const ConvResult<F, float> result{f, y, bias, added};
+            for (Size r = 0; r < rows; ++r)
+               result(first + r, at + r * channel, turned + r * 16, some);
+         }
+      }
+   }
+};
+
+/// Of halves of tiles, `count` from `first` on, of which there are `across` in a row of the output: hands
+/// the sums, row by row, to a result, where the first row is at `at`.
+template <int Half, class R>
+SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float *sums, Size feature, Size first,
+                               Size count, Size across, Size at)
+{
+   const Size width = s.out[2], begin = first * Half, end = begin + count * Half;
+   if (across * Half == width && s.out_row == width)
+      return result(sums, feature, at + begin, end - begin);
+   for (Size row = first / across; row * across * Half < end; ++row) {
+      const Size origin = row * across * Half;
+      const Size from = begin > origin ? begin - origin : 0, to = end - origin < width ? end - origin : width;
+      if (to > from)
+         result(sums + (origin + from - begin) * lanes_features, feature, at + row * s.out_row + from, to - from);
+   }
+}
+
+/// How many products are summed in registers at a time.
+inline constexpr Size lanes_depth = 256;
+
+/// The sums of a slab, some halves of tiles at a time.
+template <int Half, class R>
+SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, const R &result,
+                             float *sums, const std::int32_t *offsets, const float *panels, const float *from)
+{
+   const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
+   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)), together = ceil_div(halves, ceil_div(halves, lanes_most));
+   const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
+   std::int32_t at[lanes_most];
+   for (Size first = 0; first < halves; first += together) {
+      const Size count = halves - first < together ? halves - first : together;
+      for (Size i = 0; i < count; ++i) {
+         const Size line = (first + i) / planes.across, column = (first + i) % planes.across;
+         at[i] = static_cast<std::int32_t>(line * s.strides[1] * planes.row + column * Half * step);
+      }
+      for (Size m = 0; m < s.features; m += lanes_features) {
+         for (Size k = 0; k < depth; k += part)
+            lanes_products<Half>(sums, panels + m * depth + k * lanes_features, from, at, count,
+                                 step * static_cast<Size>(sizeof(float)), offsets + k,
+                                 depth - k < part ? depth - k : part, k > 0);
+         lanes_finish<Half>(s, result, sums, m, first, count, planes.across, y);
+      }
+   }
+}
+
+template <int Half, class F>
+SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float *scratch, std::int32_t *offsets,
+                                 const float *x, const float *panels, const float *bias, const float *added)
+{
+   if (ConvShape::product(s.out) <= 0)
+      return;
+   const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
+   const LanesPlanes planes = lanes_planes<Half>(s);
+   float *const copied = scratch + (lanes_most * Half + 16) * lanes_features;
+   lanes_offsets(s, planes, offsets);
+   if (s.depth() == 0)
+      conv_zeros(scratch, lanes_most * Half * lanes_features);
+   for (Size event = 0; event < s.batch; ++event, x += s.in_event)
+      for (Size d = 0; d < s.out[0]; ++d)
+         for (Size line = 0; line < s.out[1]; line += planes.rows) {
+            const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
+            if (planes.copied)
+               lanes_fill(s, planes, slab, copied, x);
+            lanes_slab<Half>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
+         }
+}
+
+/// y = f(convolution(x, w) + b + added) with constant weights and one group; `added` may be absent.
+/// A tile has two halves of `Half` columns.
+template <int Half, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                    const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                    const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x,
+                                    const ConvLanesWeights &w, Added... added)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_lanes<Half>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                        conv_optional<float>(added...));
+}
+
+#else
+
+using ConvLanesWeights = ConvWeights<float, 8, 1>;
+
+template <int Half, class F, class... Arguments>
+SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                    const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                    const Sizes<3> &pads, const Arguments &...arguments)
+{
+   convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+}
+
+#endif
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,249 @@
+/// \file
+/// Products of matrices with features side by side in the lanes, and what convolutions make of them.
+///
+/// sums[j][m] = sum_k w[k][m] * x[offsets[k] + j * step]: weights are packs, inputs are broadcast. So
+/// images of any width fill the tile, and a step may be a stride. Results are then turned round, 16 x 16
+/// at a time, into rows of the output.
+#ifndef SOFIE_KERNELS_LANES_PRODUCT_HXX
+#define SOFIE_KERNELS_LANES_PRODUCT_HXX
+
+#include "sofie/kernels/convolution_tile.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Features of a tile: two registers of floats. A row of sums is as long.
+inline constexpr Size lanes_features = 32;
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+// The product --------------------------------------------------------------------------------------
+
+// clang-format off
+// A number of x times a row of w, which is in zmm28 and zmm29.
+#define SOFIE_LANES_FMA(x, number, a, b)                      \
+   "vbroadcastss " x ", %%zmm" #number "\n\t"                 \
+   "vfmadd231ps %%zmm28, %%zmm" #number ", %%zmm" #a "\n\t"   \
+   "vfmadd231ps %%zmm29, %%zmm" #number ", %%zmm" #b "\n\t"
+#define SOFIE_LANES_FIRST_4                             \
+   SOFIE_LANES_FMA("(%[at])", 30, 0, 1)                 \
+   SOFIE_LANES_FMA("(%[at],%[step])", 31, 2, 3)         \
+   SOFIE_LANES_FMA("(%[at],%[step],2)", 30, 4, 5)       \
+   SOFIE_LANES_FMA("(%[at],%[step3])", 31, 6, 7)
+#define SOFIE_LANES_FIRST_5 SOFIE_LANES_FIRST_4 SOFIE_LANES_FMA("(%[at],%[step],4)", 30, 8, 9)
+#define SOFIE_LANES_FIRST_6 SOFIE_LANES_FIRST_5 SOFIE_LANES_FMA("(%[at],%[step5])", 31, 10, 11)
+#define SOFIE_LANES_FIRST_7 SOFIE_LANES_FIRST_6 SOFIE_LANES_FMA("(%[at],%[step3],2)", 30, 12, 13)
+#define SOFIE_LANES_SECOND_4                            \
+   SOFIE_LANES_FMA("(%[too])", 31, 14, 15)              \
+   SOFIE_LANES_FMA("(%[too],%[step])", 30, 16, 17)      \
+   SOFIE_LANES_FMA("(%[too],%[step],2)", 31, 18, 19)    \
+   SOFIE_LANES_FMA("(%[too],%[step3])", 30, 20, 21)
+#define SOFIE_LANES_SECOND_5 SOFIE_LANES_SECOND_4 SOFIE_LANES_FMA("(%[too],%[step],4)", 31, 22, 23)
+#define SOFIE_LANES_SECOND_6 SOFIE_LANES_SECOND_5 SOFIE_LANES_FMA("(%[too],%[step5])", 30, 24, 25)
+#define SOFIE_LANES_SECOND_7 SOFIE_LANES_SECOND_6 SOFIE_LANES_FMA("(%[too],%[step3],2)", 31, 26, 27)
+
+// `each` of a half's registers and its place in the sums.
+#define SOFIE_LANES_EACH(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
+#define SOFIE_LANES_EACH_4(each, row, a, b, c, d, e, f, g, h)                          \
+   SOFIE_LANES_EACH(each, row, a, b) SOFIE_LANES_EACH(each, row + 1, c, d)             \
+   SOFIE_LANES_EACH(each, row + 2, e, f) SOFIE_LANES_EACH(each, row + 3, g, h)
+#define SOFIE_LANES_EACH_FIRST_4(each, row) SOFIE_LANES_EACH_4(each, row, 0, 1, 2, 3, 4, 5, 6, 7)
+#define SOFIE_LANES_EACH_FIRST_5(each, row) SOFIE_LANES_EACH_FIRST_4(each, row) SOFIE_LANES_EACH(each, row + 4, 8, 9)
+#define SOFIE_LANES_EACH_FIRST_6(each, row) SOFIE_LANES_EACH_FIRST_5(each, row) SOFIE_LANES_EACH(each, row + 5, 10, 11)
+#define SOFIE_LANES_EACH_FIRST_7(each, row) SOFIE_LANES_EACH_FIRST_6(each, row) SOFIE_LANES_EACH(each, row + 6, 12, 13)
+#define SOFIE_LANES_EACH_SECOND_4(each, row) SOFIE_LANES_EACH_4(each, row, 14, 15, 16, 17, 18, 19, 20, 21)
+#define SOFIE_LANES_EACH_SECOND_5(each, row) SOFIE_LANES_EACH_SECOND_4(each, row) SOFIE_LANES_EACH(each, row + 4, 22, 23)
+#define SOFIE_LANES_EACH_SECOND_6(each, row) SOFIE_LANES_EACH_SECOND_5(each, row) SOFIE_LANES_EACH(each, row + 5, 24, 25)
+#define SOFIE_LANES_EACH_SECOND_7(each, row) SOFIE_LANES_EACH_SECOND_6(each, row) SOFIE_LANES_EACH(each, row + 6, 26, 27)
+
+#define SOFIE_LANES_ZERO(place, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_LANES_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_LANES_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
+
+#define SOFIE_LANES_EACH_1_OF(half, each) SOFIE_LANES_EACH_FIRST_##half(each, 0)
+#define SOFIE_LANES_EACH_2_OF(half, each) SOFIE_LANES_EACH_FIRST_##half(each, 0) SOFIE_LANES_EACH_SECOND_##half(each, half)
+#define SOFIE_LANES_ROWS_1_OF(half) SOFIE_LANES_FIRST_##half
+#define SOFIE_LANES_ROWS_2_OF(half) SOFIE_LANES_FIRST_##half SOFIE_LANES_SECOND_##half
+
+// Weights that are wanted next are asked for some at each step: they come from far away.
+#define SOFIE_LANES_PRODUCT(halves, half)                                              \
+   asm volatile(                                                                       \
+      SOFIE_LANES_EACH_##halves##_OF(half, SOFIE_LANES_ZERO)                           \
+      "test %[k], %[k]\n\t"                                                            \
+      "jle 2f\n\t"                                                                     \
+      ".p2align 5\n"                                                                   \
+      "1:\n\t"                                                                         \
+      "movslq (%[offsets]), %[too]\n\t"                                                \
+      "lea (%[first],%[too],4), %[at]\n\t"                                             \
+      "lea (%[second],%[too],4), %[too]\n\t"                                           \
+      "vmovups (%[w]), %%zmm28\n\t"                                                    \
+      "vmovups 64(%[w]), %%zmm29\n\t"                                                  \
+      SOFIE_LANES_ROWS_##halves##_OF(half)                                             \
+      "prefetcht1 (%[next])\n\t"                                                       \
+      "add %[some], %[next]\n\t"                                                       \
+      "add $128, %[w]\n\t"                                                             \
+      "add $4, %[offsets]\n\t"                                                         \
+      "dec %[k]\n\t"                                                                   \
+      "jnz 1b\n"                                                                       \
+      "2:\n\t"                                                                         \
+      "mov (%[end]), %[at]\n\t"                                                        \
+      "cmpl $0, 8(%[end])\n\t"                                                         \
+      "je 3f\n\t"                                                                      \
+      SOFIE_LANES_EACH_##halves##_OF(half, SOFIE_LANES_ADD)                            \
+      "3:\n\t"                                                                         \
+      SOFIE_LANES_EACH_##halves##_OF(half, SOFIE_LANES_STORE)                          \
+      : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too)      \
+      : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),           \
+        [some] "r"(some), [end] "r"(&end)                                                                                   \
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",   \
+        "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23",         \
+        "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+// clang-format on
+
+/// Where the sums of a tile go, and whether what is there comes first.
+struct LanesEnd {
+   float *sums;
+   std::int32_t add;
+};
+
+/// sums[i * Half + j][m] (+)= sum_k w[k][m] * from[i][offsets[k] + j * step] for `Half` numbers j, for
+/// i = 0 or both, and for 32 features; the step is in bytes. Of what is at `next`, `some` bytes are asked
+/// for at each step.
+template <int Half, int Halves>
+SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
+                                const std::int32_t *offsets, Size depth, const char *next, Size some,
+                                const LanesEnd &end)
+{
+   static_assert(Half >= 4 && Half <= 7, "there are registers for two halves of 7");
+   Size at, too;
+   if constexpr (Half == 7 && Halves == 2)
+      SOFIE_LANES_PRODUCT(2, 7);
+   else if constexpr (Half == 7)
+      SOFIE_LANES_PRODUCT(1, 7);
+   else if constexpr (Half == 6 && Halves == 2)
+      SOFIE_LANES_PRODUCT(2, 6);
+   else if constexpr (Half == 6)
+      SOFIE_LANES_PRODUCT(1, 6);
+   else if constexpr (Half == 5 && Halves == 2)
+      SOFIE_LANES_PRODUCT(2, 5);
+   else if constexpr (Half == 5)
+      SOFIE_LANES_PRODUCT(1, 5);
+   else if constexpr (Halves == 2)
+      SOFIE_LANES_PRODUCT(2, 4);
+   else
+      SOFIE_LANES_PRODUCT(1, 4);
+}
+
+/// The same for `count` halves, which begin at x + at[i]: a few of them from 64.
+inline constexpr Size lanes_most = 64;
+
+template <int Half>
+SOFIE_KERNEL void lanes_products(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
+                                 Size step, const std::int32_t *offsets, Size depth, bool add)
+{
+   // The weights behind these come next.
+   const char *next = reinterpret_cast<const char *>(w + depth * lanes_features);
+   const Size tiles = (count + 1) / 2, bytes = lanes_features * static_cast<Size>(sizeof(float));
+   const Size some = ceil_div(bytes, tiles);
+   Size i = 0;
+   for (; i + 1 < count; i += 2, next += depth * some)
+      lanes_product<Half, 2>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some,
+                             LanesEnd{sums + i * Half * lanes_features, add});
+   if (i < count)
+      lanes_product<Half, 1>(w, x + at[i], x + at[i], step, offsets, depth, next, some,
+                             LanesEnd{sums + i * Half * lanes_features, add});
+}
+
+// Rows and columns change places -------------------------------------------------------------------
+
+/// to[r * stride + j] = max(from[j * pitch + r] + bias[r] + added[r * stride + j], floor) for `quads` * 4
+/// numbers r and those of 16 columns j of which the mask has a bit; there may be no bias and nothing
+/// added. Strides and pitches are in bytes. 16 rows of `from` are read.
+struct LanesTurn {
+   const float *from;
+   float *to;
+   const float *bias, *added;
+   Size pitch, stride, quads, mask;
+   float floor;
+};
+
+// clang-format off
+// Four numbers of each of four rows, four rows apart.
+#define SOFIE_LANES_GATHER(place, a)                                      \
+   "vmovups (%[from0]" place "), %%xmm" #a "\n\t"                         \
+   "vinsertf32x4 $1, (%[from1]" place "), %%zmm" #a ", %%zmm" #a "\n\t"   \
+   "vinsertf32x4 $2, (%[from2]" place "), %%zmm" #a ", %%zmm" #a "\n\t"   \
+   "vinsertf32x4 $3, (%[from3]" place "), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_LANES_PLUS(number, a) "vaddps " #number "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_LANES_ADDED(place, a) "vaddps (%[added]" place "), %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
+#define SOFIE_LANES_RESULT(place, a)                   \
+   "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"      \
+   "vmovups %%zmm" #a ", (%[to]" place ")%{%%k1%}\n\t"
+
+SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
+{
+   const float *from0 = turn.from, *bias = turn.bias, *added = turn.added;
+   const char *bytes = reinterpret_cast<const char *>(from0);
+   const float *from1 = reinterpret_cast<const float *>(bytes + 4 * turn.pitch);
+   const float *from2 = reinterpret_cast<const float *>(bytes + 8 * turn.pitch);
+   const float *from3 = reinterpret_cast<const float *>(bytes + 12 * turn.pitch);
+   float *to = turn.to;
+   Size quads = turn.quads;
+   const LanesTurn *own = &turn;
+   static_assert(sizeof(LanesTurn) == 72, "the assembler knows where its members are");
+   if (quads <= 0)
+      return;
+   asm volatile(
+      "kmovw 56(%[stride3]), %%k1\n\t"
+      "vbroadcastss 64(%[stride3]), %%zmm31\n\t"
+      "lea (%[stride],%[stride],2), %[stride3]\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      SOFIE_LANES_GATHER("", 0)
+      SOFIE_LANES_GATHER(",%[pitch]", 1)
+      SOFIE_LANES_GATHER(",%[pitch],2", 2)
+      SOFIE_LANES_GATHER(",%[pitch3]", 3)
+      "vunpcklps %%zmm1, %%zmm0, %%zmm4\n\t"
+      "vunpckhps %%zmm1, %%zmm0, %%zmm5\n\t"
+      "vunpcklps %%zmm3, %%zmm2, %%zmm6\n\t"
+      "vunpckhps %%zmm3, %%zmm2, %%zmm7\n\t"
+      // Columns that do not exist may be denormal numbers.
+      "vunpcklpd %%zmm6, %%zmm4, %%zmm0%{%%k1%}%{z%}\n\t"
+      "vunpckhpd %%zmm6, %%zmm4, %%zmm1%{%%k1%}%{z%}\n\t"
+      "vunpcklpd %%zmm7, %%zmm5, %%zmm2%{%%k1%}%{z%}\n\t"
+      "vunpckhpd %%zmm7, %%zmm5, %%zmm3%{%%k1%}%{z%}\n\t"
+      "test %[bias], %[bias]\n\t"
+      "jz 2f\n\t"
+      SOFIE_LANES_PLUS(0, 0) SOFIE_LANES_PLUS(1, 1) SOFIE_LANES_PLUS(2, 2) SOFIE_LANES_PLUS(3, 3)
+      "add $16, %[bias]\n\t"
+      "2:\n\t"
+      "test %[added], %[added]\n\t"
+      "jz 3f\n\t"
+      SOFIE_LANES_ADDED("", 0) SOFIE_LANES_ADDED(",%[stride]", 1)
+      SOFIE_LANES_ADDED(",%[stride],2", 2) SOFIE_LANES_ADDED(",%[stride3]", 3)
+      "lea (%[added],%[stride],4), %[added]\n\t"
+      "3:\n\t"
+      SOFIE_LANES_RESULT("", 0) SOFIE_LANES_RESULT(",%[stride]", 1)
+      SOFIE_LANES_RESULT(",%[stride],2", 2) SOFIE_LANES_RESULT(",%[stride3]", 3)
+      "lea (%[to],%[stride],4), %[to]\n\t"
+      "add $16, %[from0]\n\t"
+      "add $16, %[from1]\n\t"
+      "add $16, %[from2]\n\t"
+      "add $16, %[from3]\n\t"
+      "dec %[quads]\n\t"
+      "jnz 1b\n\t"
+      : [from0] "+&r"(from0), [from1] "+&r"(from1), [from2] "+&r"(from2), [from3] "+&r"(from3), [to] "+&r"(to),
+        [bias] "+&r"(bias), [added] "+&r"(added), [quads] "+&r"(quads), [stride3] "+&r"(own)
+      : [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch), [stride] "r"(turn.stride)
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm31");
+}
+// clang-format on
+
+#endif
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
