@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.ir.record import StoredModel
     from sofie_rdf.passes.memory import MemoryPlan
+    from sofie_rdf.passes.precision import Weights
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.shipped import Parcel
     from sofie_rdf.runtime.trial import Trial
@@ -250,6 +251,40 @@ class Model:
         from sofie_rdf.frontends import normalization
 
         return Model(normalization.normalized(self.graph, source), self.extras, self.compiler)
+
+    def with_precision(self, precision: str) -> Model:
+        """The model whose layers have their weights in fewer bits; activations and sums do not.
+
+        ``precision`` is ``"bfloat16"``, ``"float16"``, ``"int8"``, or ``"float32"``, which is what
+        models have that nobody asks for another. Layers are fused, and their matrices of weights
+        rounded to the nearest number, from the middle to the even one: w' = bfloat16(w). Of int8
+        w' = s * round(w / s), where s is the largest weight of an output (of a column of a dense
+        layer, a feature of a convolution, a row of a recurrent gate) divided by 127. Offsets stay.
+        The result is that of the float32 network with the weights w', to the last bit, in whatever
+        way it is evaluated. Files are smaller by up to 2 or 4; `weights` says which layers have
+        which weights, and why some stay float32: those with weights that are not finite, that are
+        beyond what the type has, or of an output whose weights are all too small for it.
+
+        `precision_loss` measures on events of yours what that changes. Raises `ModelError` where no
+        weights can be rounded, `InputError` for another precision.
+        """
+        from sofie_rdf.passes import precision as precisions
+
+        return Model(precisions.with_precision(self.graph, precision), self.extras, self.compiler)
+
+    @property
+    def precision(self) -> str:
+        """In which precision the weights are, as far as they can be: see `with_precision`."""
+        from sofie_rdf.passes.precision import precision_of
+
+        return precision_of(self.graph)
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """How the weights of each layer are stored, and why some are not in `precision`."""
+        from sofie_rdf.passes.precision import weights_of
+
+        return weights_of(self.graph)
 
     def named(
         self,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from sofie_rdf.emit import bodies
@@ -14,6 +15,8 @@ from sofie_rdf.emit.code import Code, include_directory, inlined
 from sofie_rdf.emit.entries import entry_points, free_functions, linked_infer, linked_session
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
+from sofie_rdf.emit.narrow import HEADER as NARROW
+from sofie_rdf.emit.narrow import Tensors, tensors_of
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.sources import Source
 from sofie_rdf.emit.weights import weight_file
@@ -39,6 +42,7 @@ from sofie_rdf.passes.memory import (
     plan_memory,
 )
 from sofie_rdf.passes.memory import Argument as Parameter
+from sofie_rdf.passes.precision import precision_of
 
 __all__ = [
     "Code",
@@ -100,8 +104,8 @@ def emit(
     header, namespace = emitter.header(), namespace_of(name)
     if unique:
         namespace += f"_{hashlib.sha256(header.encode()).hexdigest()[:12]}"
-    tensors = tuple(graph.constants[t] for t in emitter.tensors)
-    return Emission(name, namespace, header.replace(_NAMESPACE, namespace), tensors, source)
+    text = header.replace(_NAMESPACE, namespace)
+    return Emission(name, namespace, text, emitter.weight_tensors, source)
 
 
 def operators_in(graph: Graph) -> Iterator[Operator]:
@@ -240,13 +244,25 @@ class Emitter:
         return place.name if isinstance(place, Weight) else ""
 
     @cached_property
-    def tensors(self) -> Mapping[str, int]:
-        """The constants in the weight file, by name, and their numbers in it."""
+    def stored(self) -> Mapping[str, Tensors]:
+        """The constants in the weight file, by name, and the tensors that each is there."""
         found: dict[str, None] = {}
         for key in self.members:
             sources = [s.operand.name for s in key.sources] if isinstance(key, Packed) else [key]
             found.update(dict.fromkeys(sources))
-        return {name: i for i, name in enumerate(found)}
+        precision = precision_of(self.graph)
+        return {name: tensors_of(self.graph.constants[name], precision) for name in found}
+
+    @property
+    def weight_tensors(self) -> tuple[Array, ...]:
+        """The tensors of the weight file."""
+        return tuple(array for tensors in self.stored.values() for array in tensors.arrays)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, int]:
+        """The number of the first tensor of each constant."""
+        counts = [len(tensors.arrays) for tensors in self.stored.values()]
+        return dict(zip(self.stored, accumulate(counts, initial=0), strict=False))
 
     # How it is said ------------------------------------------------------------------------------
 
@@ -389,8 +405,7 @@ class Emitter:
     def _embedded(self) -> Iterable[str]:
         if self.source.kind != "header":
             return ()
-        tensors = tuple(self.graph.constants[t] for t in self.tensors)
-        text = self.source.embedded(self.name, weight_file(tensors))
+        text = self.source.embedded(self.name, weight_file(self.weight_tensors))
         return [*_if_not("SOFIE_NATIVE", text), ""]
 
     def _title(self) -> Iterable[str]:
@@ -429,6 +444,8 @@ class Emitter:
             used.add("sofie/owned.hxx")
         if any(t.dtype.is_half or t.dtype.is_storage for t in self.types.values()):
             used.add("sofie/storage.hxx")
+        if any(tensors.is_narrow for tensors in self.stored.values()):
+            used.add(NARROW)
         return used
 
     def structs(self) -> Iterable[str]:
@@ -483,7 +500,16 @@ class Emitter:
         return self.view_type(type_.dtype, type_.shape, const=True)
 
     def _tensor(self, name: str) -> str:
-        return f"file.tensor<{self._constant_view(name)}>({self.tensors[name]})"
+        """A view of a constant; of one that is stored in fewer bits, while it is packed."""
+        first, stored = self.tensors[name], self.stored[name]
+        parts = []
+        for index, array in enumerate(stored.arrays, first):
+            view = self.view_type(DType.of(array), array.shape, const=True)
+            parts.append(f"file.tensor<{view}>({index})")
+        if not stored.is_narrow:
+            return parts[0]
+        run = [str(stored.run)] if len(parts) > 1 else []
+        return f"sofie::Widened<{self._constant_view(name)}>({', '.join([*parts, *run])}).view()"
 
     def _session(self) -> Iterable[str]:
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."

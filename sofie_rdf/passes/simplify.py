@@ -24,6 +24,7 @@ from sofie_rdf.ops.elementwise import (
     Sum,
 )
 from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
+from sofie_rdf.ops.quantization import DequantizeLinear
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
 from sofie_rdf.reference import evaluate_node
 
@@ -39,8 +40,10 @@ __all__ = [
     "transposes",
 ]
 
-# Folding may make the constants of a node at most this many bytes larger than they were.
+# Folding may make the constants of a node at most this many bytes larger than they were, but for
+# weights that are stored in fewer bits than they are computed with.
 GROWTH = 16 << 20
+_WIDENED = (Cast, DequantizeLinear)
 
 
 def _rebuilt(
@@ -160,7 +163,8 @@ def _renamed(
 def fold_constants(graph: Graph) -> Graph:
     """f(constant) = constant, evaluated as the model would have done it, in its element types.
 
-    Nodes stay whose result is more than `GROWTH` bytes larger than what they take.
+    Nodes stay whose result is more than `GROWTH` bytes larger than what they take, unless they only
+    widen numbers.
     """
     constants = dict(graph.constants)
     nodes = []
@@ -230,6 +234,8 @@ def _is_foldable(graph: Graph, node: Node, constants: Mapping[str, Array]) -> bo
     before = sum(constants[i].nbytes for i in inputs)
     if node.op.decides_sizes:
         return before <= GROWTH
+    if isinstance(node.op, _WIDENED):
+        return True
     after = [graph.types[o].nbytes for o in node.outputs]
     return all(isinstance(n, int) and n <= before + GROWTH for n in after)
 
