@@ -250,6 +250,12 @@ class Model:
         """
         from sofie_rdf.frontends import normalization
 
+        if self.precision != "float32":
+            raise ModelError(
+                f"has its weights in {self.precision}, into which no normalization can be folded",
+                place=self.name,
+                remedy="First model.normalized(...), then .with_precision(...)",
+            )
         return Model(normalization.normalized(self.graph, source), self.extras, self.compiler)
 
     def with_precision(self, precision: str) -> Model:
@@ -425,12 +431,14 @@ def load(
     input_shapes: Sequence[Any] | None = None,
     weights_only: bool | None = None,
     dynamic: Dynamic | None = None,
+    precision: str = "",
     compiler: str = "",
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
     ``name`` chooses a model of a .root file, or names that of another file. ``shapes`` as in
-    `from_onnx`, ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
+    `from_onnx`, ``precision`` as in `Model.with_precision` (by default weights are what the file
+    has), ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
     ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic`` are for PyTorch, see
     `from_torch`.
     """
@@ -446,11 +454,14 @@ def load(
         dynamic=dynamic,
     )
     if kind == "root":
-        return Model._of(_File(partial(_read_root, file, name), _key(file, name, {})), compiler)
-    return _from(kind, file, name, compiler, **options)
+        read = partial(_read_root, file, name)
+        return Model._of(_file(read, precision, file, name, {}), compiler)
+    return _from(kind, file, name, compiler, precision, **options)
 
 
-def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> Model:
+def _from(
+    kind: str, source: Any, name: str, compiler: str, precision: str = "", **options: Any
+) -> Model:
     """The model of a file, of bytes, or of an object in memory."""
     found = _source(source)
     given = {option: value for option, value in options.items() if value is not None}
@@ -458,7 +469,27 @@ def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> M
     def read() -> tuple[Graph, Mapping[str, str]]:
         return frontends.frontend(kind).read(found, name=name, **given), {}
 
-    return Model._of(_File(read, _key(found, name, given)), compiler)
+    return Model._of(_file(read, precision, found, name, given), compiler)
+
+
+def _file(
+    read: Callable[[], tuple[Graph, Mapping[str, str]]],
+    precision: str,
+    source: Any,
+    name: str,
+    options: Mapping[str, Any],
+) -> _File:
+    """What is read from there, with its weights in that precision."""
+    if not precision:
+        return _File(read, _key(source, name, options))
+
+    def rounded() -> tuple[Graph, Mapping[str, str]]:
+        from sofie_rdf.passes.precision import with_precision
+
+        graph, extras = read()
+        return with_precision(graph, precision), extras
+
+    return _File(rounded, _key(source, name, {**options, "precision": precision}))
 
 
 def _source(source: Any) -> Any:

@@ -196,6 +196,12 @@ def _model(command: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="weaver's preprocess.json or lwtnn's variables, which become part of the model",
     )
+    command.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        default="",
+        help="the weights of layers in fewer bits; `sofie-rdf precision` measures what that costs",
+    )
 
 
 def _shape(command: argparse.ArgumentParser) -> None:

@@ -64,9 +64,11 @@ def _models(arguments: Namespace) -> list[Model]:
 
 
 def _loaded(arguments: Namespace, name: str) -> Model:
-    """The model of that name, behind the normalisation that is asked for."""
+    """The model of that name, behind the normalisation and in the precision that is asked for."""
     model = load(arguments.file, name, **_options(arguments))
-    return model.normalized(arguments.normalization) if arguments.normalization else model
+    if arguments.normalization:
+        model = model.normalized(arguments.normalization)
+    return model.with_precision(arguments.precision) if arguments.precision else model
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which tensors of the weight file are stored in fewer bits than they are used with: without loss."""
+"""Which tensors of the weight file are stored in fewer bits than they are used with, and how."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ __all__ = [
     "Weights",
     "encoded",
     "precision_of",
-    "with_precision",
     "weights_of",
+    "with_precision",
 ]
 
 # How the weights of a network may be stored.
@@ -137,7 +137,7 @@ def _eight_bits(w: Array, axis: int | None) -> Stored | str:
 def _short(scale: Array) -> Array:
     """The next larger numbers of 17 bits: times 127 they are float32 numbers."""
     fraction, exponent = np.frexp(scale.astype(np.float64))
-    return np.ldexp(np.ceil(fraction * 2**17) / 2**17, exponent).astype(np.float32)
+    return np.asarray(np.ldexp(np.ceil(fraction * 2**17) / 2**17, exponent), np.float32)
 
 
 def _largest(w: Array, axis: int | None) -> Array:
@@ -164,9 +164,7 @@ def _columns(op: Operator) -> int:
 
 
 # By operator: the inputs that are weights, each with the axis of its outputs.
-_MATRICES: tuple[
-    tuple[type[Operator], Mapping[int, Callable[[Operator], int | None]]], ...
-] = (
+_MATRICES: tuple[tuple[type[Operator], Mapping[int, Callable[[Operator], int | None]]], ...] = (
     (Dense, {1: _last}),
     (MatMul, {0: lambda _: -2, 1: _last}),
     (Gemm, {0: lambda _: None, 1: _columns}),
