@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sofie_rdf.ir.record import StoredModel
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.passes.precision import Weights
+    from sofie_rdf.runtime.accuracy import PrecisionLoss
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.shipped import Parcel
     from sofie_rdf.runtime.trial import Trial
@@ -284,6 +285,30 @@ class Model:
         from sofie_rdf.passes.precision import precision_of
 
         return precision_of(self.graph)
+
+    def precision_loss(
+        self,
+        *arrays: Any,
+        columns: Any = None,
+        precisions: Sequence[str] = ("bfloat16", "float16", "int8"),
+        labels: Any = None,
+        cuts: Sequence[float] = (),
+        **named: Any,
+    ) -> PrecisionLoss:
+        """What weights in fewer bits change on these events, and what they save; it can be printed.
+
+        Events are given as for a call, or, with ``columns``, as for `score`. For each output and
+        precision: how far its numbers are from those with the model's own weights (largest, rms,
+        quantiles), bytes, and the time of an event. Of outputs with one number for each event, the
+        fraction of events that change sides at ``cuts`` (by default those that half, a tenth and a
+        hundredth of the events pass), and with ``labels`` (0 or 1) the area under the ROC curve; of
+        several numbers, how often another one is the largest, and with ``labels`` (which one it
+        should be) the accuracy. Raises `InputError` for wrong arrays or labels.
+        """
+        from sofie_rdf.runtime import accuracy
+
+        events = accuracy.Events(arrays, named, columns)
+        return accuracy.precision_loss(self, events, precisions, cuts, labels)
 
     @property
     def weights(self) -> tuple[Weights, ...]:

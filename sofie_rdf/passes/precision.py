@@ -54,6 +54,8 @@ PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 KEY = "precision"
 
 _LEVELS = 127
+# The smallest numbers with all digits.
+_NORMAL = {"bfloat16": 2.0**-126, "float16": 2.0**-14}
 
 
 @dataclass(frozen=True)
@@ -108,14 +110,11 @@ def encoded(w: Array, precision: str, axis: int | None) -> Stored | str:
     if precision == "int8":
         return _eight_bits(w, axis)
     dtype = DType(precision).numpy
-    import ml_dtypes
-
-    about = ml_dtypes.finfo(dtype)
     with np.errstate(over="ignore"):
         numbers = w.astype(dtype)
     if not np.isfinite(numbers.astype(np.float32)).all():
         return f"its largest weight is {_largest(w, None).max():.3g}, beyond what {precision} has"
-    if (small := _smallest(w, axis)) < float(about.smallest_normal):
+    if (small := _smallest(w, axis)) < _NORMAL[precision]:
         return f"an output's largest weight is {small:.3g}, of which {precision} keeps few digits"
     return Stored(numbers)
 
