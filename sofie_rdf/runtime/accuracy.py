@@ -260,7 +260,8 @@ class Events:
         names = list(model.outputs)
         if self.columns is not None:
             texts = {"output": {name: name for name in names}}
-            found = model.score(*self.arrays, self.columns, **{**self.named, **texts})
+            score: Any = model.score
+            found = score(*self.arrays, self.columns, **{**self.named, **texts})
         else:
             found = model(*self.arrays, **self.named)
             found = found if len(names) > 1 else {names[0]: found}
