@@ -17,7 +17,7 @@ from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
-from sofie_rdf.ir.types import TensorType
+from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
 from sofie_rdf.runtime.columns import Options
@@ -251,7 +251,7 @@ class Model:
         """
         from sofie_rdf.frontends import normalization
 
-        if self.precision != "float32":
+        if self.precision != PRECISIONS[0]:
             raise ModelError(
                 f"has its weights in {self.precision}, into which no normalization can be folded",
                 place=self.name,
@@ -290,7 +290,7 @@ class Model:
         self,
         *arrays: Any,
         columns: Any = None,
-        precisions: Sequence[str] = ("bfloat16", "float16", "int8"),
+        precisions: Sequence[str] = PRECISIONS[1:],
         labels: Any = None,
         cuts: Sequence[float] = (),
         **named: Any,

@@ -182,10 +182,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _precisions(text: str) -> tuple[str, ...]:
-    known = ("bfloat16", "float16", "int8")
+    from sofie_rdf.ir.types import PRECISIONS
+
     for name in _names(text):
-        if name not in known:
-            raise ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        if name not in PRECISIONS[1:]:
+            raise ArgumentTypeError(f"{name!r} is none of {', '.join(PRECISIONS[1:])}")
     return _names(text)
 
 

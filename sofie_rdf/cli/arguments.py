@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sofie_rdf.cli import texts
+from sofie_rdf.ir.types import PRECISIONS
 
 __all__ = ["Shapes", "parser"]
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 Shapes = dict[str, tuple["int | str | None", ...]]
 
 
@@ -168,7 +168,7 @@ def _precision(command: argparse.ArgumentParser) -> None:
         "--per",
         default="",
         choices=("event", "object", "set"),
-        help="what columns are, as `define`",
+        help="what columns are",
     )
     command.add_argument("--events", metavar="N", type=_count, help="no more than the first N")
     command.add_argument(

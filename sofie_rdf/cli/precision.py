@@ -22,8 +22,6 @@ __all__ = ["measure"]
 def measure(model: Model, arguments: Namespace) -> int:
     """Print how far the numbers are apart, and what is saved; as JSON for programs."""
     events, options, labels = _given(model, arguments)
-    if len(np.shape(events)) == 0 and not events:
-        raise InputError("there are no events", place=arguments.data)
     found = model.precision_loss(
         events, **options, precisions=arguments.precisions, cuts=arguments.cut, labels=labels
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sofie_rdf.ir.types import Array, DType
-from sofie_rdf.passes.precision import PRECISIONS, Stored, encoded
+from sofie_rdf.ir.types import PRECISIONS, Array, DType
+from sofie_rdf.passes.precision import Stored, encoded
 
 __all__ = ["HEADER", "Tensors", "tensors_of"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from sofie_rdf.errors import InputError, ModelError, nearest
 from sofie_rdf.ir.graph import Graph, Node, Origin
 from sofie_rdf.ir.operator import Operator
-from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ir.types import PRECISIONS, Array, DType, TensorType
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.contraction import Einsum
 from sofie_rdf.ops.convolution import (
@@ -39,7 +39,6 @@ from sofie_rdf.passes import pipeline
 
 __all__ = [
     "KEY",
-    "PRECISIONS",
     "Stored",
     "Weights",
     "encoded",
@@ -48,8 +47,6 @@ __all__ = [
     "with_precision",
 ]
 
-# How the weights of a network may be stored.
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 # What the provenance of a graph says of that.
 KEY = "precision"
 
