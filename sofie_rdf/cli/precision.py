@@ -43,7 +43,7 @@ def _given(model: Model, arguments: Namespace) -> tuple[Any, dict[str, Any], Any
     wanted = arguments.columns or [n for own in model.features.values() for n in own]
     if not wanted:
         raise InputError(
-            "which columns are the features is not known", remedy="Name them: columns="
+            "the model does not know the names of its features", remedy="Name the columns: columns="
         )
     every = [*wanted, *([arguments.labels] if arguments.labels else [])]
     events = rootfile.columns(file, tree, every, arguments.events)

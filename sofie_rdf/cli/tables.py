@@ -180,7 +180,7 @@ def _costs(model: Model) -> RenderableType:
 
 def _weights(model: Model) -> RenderableType:
     """Where weights are in fewer bits, and why some are not."""
-    table = _table("weights", "operator", "shape", "type", "bytes", "", right=("bytes",))
+    table = _table("weights", "operator", "shape", "type", "bytes", "why", right=("bytes",))
     for one in model.weights:
         shape = ", ".join(map(str, one.shape))
         cells = one.name, one.operator, f"[{shape}]", one.precision
