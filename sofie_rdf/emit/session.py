@@ -16,7 +16,7 @@ from sofie_rdf.emit.entries import entry_points, free_functions, linked_infer, l
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.narrow import HEADER as NARROW
-from sofie_rdf.emit.narrow import Tensors, tensors_of
+from sofie_rdf.emit.narrow import READ_FROM, Tensors, tensors_of
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.sources import Source
 from sofie_rdf.emit.weights import weight_file
@@ -446,6 +446,8 @@ class Emitter:
             used.add("sofie/storage.hxx")
         if any(tensors.is_narrow for tensors in self.stored.values()):
             used.add(NARROW)
+        keys = (key for key in self.members if isinstance(key, Packed))
+        used |= {key.narrow_header for key in keys if self._is_read_narrow(key)}
         return used
 
     def structs(self) -> Iterable[str]:
@@ -481,7 +483,11 @@ class Emitter:
         for key, member in self.members.items():
             if isinstance(key, Packed):
                 sources = [self._tensor(s.operand.name) for s in key.sources]
-                yield f"   {key.cxx} {member};"
+                cxx = key.cxx
+                if self._is_read_narrow(key):
+                    cxx = key.narrow.format(self._narrow_type(key))
+                    sources[0] = ", ".join(self._parts(key.sources[0].operand.name))
+                yield f"   {cxx} {member};"
             else:
                 sources = [self._tensor(key)]
                 yield f"   sofie::Constant<{self._constant_view(key)}> {member};"
@@ -501,15 +507,37 @@ class Emitter:
 
     def _tensor(self, name: str) -> str:
         """A view of a constant; of one that is stored in fewer bits, while it is packed."""
-        first, stored = self.tensors[name], self.stored[name]
-        parts = []
-        for index, array in enumerate(stored.arrays, first):
-            view = self.view_type(DType.of(array), array.shape, const=True)
-            parts.append(f"file.tensor<{view}>({index})")
+        parts, stored = self._parts(name), self.stored[name]
         if not stored.is_narrow:
             return parts[0]
         run = [str(stored.run)] if len(parts) > 1 else []
         return f"sofie::Widened<{self._constant_view(name)}>({', '.join([*parts, *run])}).view()"
+
+    def _parts(self, name: str) -> list[str]:
+        """Views of the tensors that a constant is in the weight file."""
+        found = []
+        for index, array in enumerate(self.stored[name].arrays, self.tensors[name]):
+            view = self.view_type(DType.of(array), array.shape, const=True)
+            found.append(f"file.tensor<{view}>({index})")
+        return found
+
+    def _is_read_narrow(self, key: Packed) -> bool:
+        """Whether a kernel reads weights in the form in which they are stored."""
+        stored = self.stored[key.sources[0].operand.name]
+        return bool(key.narrow) and stored.run == 1 and self._reads_narrow
+
+    @cached_property
+    def _reads_narrow(self) -> bool:
+        narrow = [
+            key.sources[0].operand.name
+            for key in self.members
+            if isinstance(key, Packed) and key.narrow
+        ]
+        wide = sum(self.graph.constants[n].nbytes for n in narrow if self.stored[n].is_narrow)
+        return wide >= READ_FROM.get(precision_of(self.graph), wide + 1)
+
+    def _narrow_type(self, key: Packed) -> str:
+        return DType.of(self.stored[key.sources[0].operand.name].arrays[0]).cxx
 
     def _session(self) -> Iterable[str]:
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."
