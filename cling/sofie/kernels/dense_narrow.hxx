@@ -34,44 +34,86 @@ struct NarrowRow<BFloat16> {
    }
 };
 
+/// Layers of so many bytes are held as floats, too: where many rows read them from the second cache, to widen
+/// them takes a tenth of the time.
+inline constexpr Size narrow_alone_from = 1 << 20;
+
+struct NothingWide {
+   template <class V, class W>
+   NothingWide(const V &, const W &)
+   {
+   }
+};
+template <Size K, Size N>
+inline constexpr bool is_held_wide = K * N * Size{sizeof(float)} <= narrow_alone_from;
+template <Size K, Size N>
+using WideToo = std::conditional_t<is_held_wide<K, N>, DenseWeights<float, K, N>, NothingWide>;
+
+/// The floats that weights in few bits are, or none if nobody wants them.
+template <class V, bool Wanted>
+struct WidenedIf {
+   Widened<V> floats;
+   template <class... S>
+   explicit WidenedIf(const S &...stored) : floats(stored...)
+   {
+   }
+   V view() const { return floats.view(); }
+};
+template <class V>
+struct WidenedIf<V, false> {
+   template <class... S>
+   explicit WidenedIf(const S &...)
+   {
+   }
+   V view() const { return V(nullptr); }
+};
+
 /// W[K, N] and b[N] as a `DenseWeights<float>` has them, but with W in few bits; of int8 with a scale for
 /// each column.
 template <class Q, Size K, Size N>
-class NarrowWeights {
+class NarrowWeights : public WideToo<K, N> {
    using S = DenseShape<float, N>;
+   using Wide = WidenedIf<View<const float, K, N>, is_held_wide<K, N>>;
    static_assert(S::chains == 1, "layers of few columns have another order of summation");
    static constexpr Size columns = S::width * lanes<float>;
    Buffer<Q> panels_;
    Buffer<float> bias_;
    Buffer<float> scales_;
 
-public:
-   NarrowWeights(View<const Q, K, N> w, View<const float, N> b)
-      : panels_(S::panels * K * columns + 2 * lanes<float>), bias_(S::panels * columns)
+   void pack(View<const Q, K, N> w, View<const float, N> b)
    {
       for (Size k = 0; k < K; ++k)
          for (Size j = 0; j < N; ++j)
-            panels_.data()[(j / columns * K + k) * columns + NarrowRow<Q>::at(j % columns, S::width)] = w.data()[k * N + j];
+            panels_.data()[(j / columns * K + k) * columns + NarrowRow<Q>::at(j % columns, S::width)] =
+               w.data()[k * N + j];
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(N) * sizeof(float));
    }
-   NarrowWeights(View<const Q, K, N> w, View<const float, N> scales, View<const float, N> b) : NarrowWeights(w, b)
+
+public:
+   NarrowWeights(View<const Q, K, N> w, View<const float, N> b)
+      : WideToo<K, N>(Wide(w).view(), b), panels_(S::panels * K * columns + 2 * lanes<float>),
+        bias_(S::panels * columns)
    {
-      scales_ = Buffer<float>(S::panels * columns);
+      pack(w, b);
+   }
+   NarrowWeights(View<const Q, K, N> w, View<const float, N> scales, View<const float, N> b)
+      : WideToo<K, N>(Wide(w, scales, Size{1}).view(), b), panels_(S::panels * K * columns + 2 * lanes<float>),
+        bias_(S::panels * columns), scales_(S::panels * columns)
+   {
+      pack(w, b);
       __builtin_memcpy(scales_.data(), scales.data(), static_cast<std::size_t>(N) * sizeof(float));
    }
-   const Q *panel(Size p) const { return panels_.data() + p * K * columns; }
-   const float *bias(Size p) const { return bias_.data() + p * columns; }
+   const Q *narrow_panel(Size p) const { return panels_.data() + p * K * columns; }
+   const float *narrow_bias(Size p) const { return bias_.data() + p * columns; }
    /// Null where there are none.
    const float *scales(Size p) const { return scales_.size() ? scales_.data() + p * columns : nullptr; }
 };
 
-/// Lanes are no faster where weights must be widened first.
+/// In lanes are layers that are held as floats.
 template <class>
 struct LayerCost;
 template <class Q, Size K, Size N>
-struct LayerCost<NarrowWeights<Q, K, N>> {
-   static constexpr Size by_rows = 0, in_lanes = Size{1} << 40;
-};
+struct LayerCost<NarrowWeights<Q, K, N>> : LayerCost<DenseWeights<float, K, N>> {};
 
 // clang-format off
 // A pack of columns, or two: zmm30 has the upper halves of lanes, zmm31 a number of x.
@@ -180,8 +222,8 @@ SOFIE_INLINE void narrow_alone(const F &f, float *y, const float *x, const Narro
    alignas(64) float sums[direct ? 1 : width * n];
    const Size column = panel * width * n, count = N - column < width * n ? N - column : width * n;
    const Size last = direct ? count - whole : n;
-   narrow_row<width>(x, w.panel(panel), w.scales(panel), K,
-                     DenseTileEnd{sums, direct ? y + column : sums, 0, w.bias(panel), (Size{1} << last) - 1, 0,
+   narrow_row<width>(x, w.narrow_panel(panel), w.scales(panel), K,
+                     DenseTileEnd{sums, direct ? y + column : sums, 0, w.narrow_bias(panel), (Size{1} << last) - 1, 0,
                                   std::is_same_v<F, Relu>});
    if constexpr (is_in_tile<F> && !direct)
       __builtin_memcpy(y + column, sums, static_cast<std::size_t>(count) * sizeof(float));
@@ -197,38 +239,58 @@ struct NarrowLayer {
    DenseLayer shape; // Whose weights are widened ones, if any.
 };
 
-/// Pack `pack` of a row of a panel of `width` packs.
+// clang-format off
+#define SOFIE_NARROW_WIDEN(converted)                                               \
+   asm volatile(                                                                    \
+      "vpternlogd $255, %%zmm30, %%zmm30, %%zmm30\n\t"                              \
+      "vpslld $16, %%zmm30, %%zmm30\n\t"                                            \
+      ".p2align 5\n"                                                                \
+      "1:\n\t"                                                                      \
+      converted                                                                     \
+      "vmovups %%zmm14, (%[to])\n\t"                                               \
+      "add %[next], %[w]\n\t"                                                      \
+      "add %[step], %[to]\n\t"                                                     \
+      "dec %[k]\n\t"                                                               \
+      "jnz 1b\n\t"                                                                 \
+      : [w] "+&r"(from), [to] "+&r"(to), [k] "+&r"(depth)                           \
+      : [next] "r"(next), [step] "r"(step), [scales] "r"(scales)                    \
+      : "memory", "cc", "xmm14", "xmm30")
+// clang-format on
+
+/// One pack of columns of a panel of `width` packs as floats, `step` bytes apart, for at least one k.
 template <class Q>
-SOFIE_INLINE Pack<float> narrow_pack(const Q *row, Size pack, Size width, const float *scales)
+SOFIE_KERNEL void widen_pack(float *to, Size step, const Q *panel, const float *scales, Size width, Size pack,
+                             Size depth)
 {
-   constexpr int n = lanes<float>;
+   constexpr Size n = lanes<float>;
+   const Size next = width * n * Size{sizeof(Q)};
+   const Q *from = panel + pack * n;
    if constexpr (std::is_same_v<Q, BFloat16>) {
-      using U = PackN<std::uint32_t, n>;
-      if (pack + 1 == width && width % 2 == 1)
-         return load_widened<n>(row + pack * n);
-      U both;
-      __builtin_memcpy(&both, row + pack / 2 * 2 * n, sizeof both);
-      return bits<Pack<float>>(pack % 2 ? both & 0xffff0000u : both << 16);
+      if (pack + 1 == width && width % 2 == 1) {
+         SOFIE_NARROW_WIDEN("vpmovzxwd (%[w]), %%zmm14\n\tvpslld $16, %%zmm14, %%zmm14\n\t");
+      } else if (pack % 2 == 0) {
+         SOFIE_NARROW_WIDEN("vpslld $16, (%[w]), %%zmm14\n\t");
+      } else {
+         from -= n;
+         SOFIE_NARROW_WIDEN("vpandd (%[w]), %%zmm30, %%zmm14\n\t");
+      }
    } else if constexpr (std::is_same_v<Q, Float16>) {
-      Pack<float> wide;
-      const PackN<std::uint16_t, n> stored = load<n>(row + pack * n);
-      asm("vcvtph2ps %1, %0" : "=v"(wide) : "v"(stored));
-      return wide;
+      SOFIE_NARROW_WIDEN("vcvtph2ps (%[w]), %%zmm14\n\t");
    } else {
-      return convert<float>(load<n>(row + pack * n)) * load<n>(scales + pack * n);
+      scales += pack * n;
+      SOFIE_NARROW_WIDEN("vpmovsxbd (%[w]), %%zmm14\n\tvcvtdq2ps %%zmm14, %%zmm14\n\t"
+                         "vmulps (%[scales]), %%zmm14, %%zmm14\n\t");
    }
 }
 
 /// The packs `first`, `first + 1`, ... of a panel as floats, row after row.
 template <class Q>
-SOFIE_KERNEL void widen_stripe(float *to, const Q *panel, const float *scales, Size width, Size first, Size packs, Size depth)
+SOFIE_KERNEL void widen_stripe(float *to, const Q *panel, const float *scales, Size width, Size first, Size packs,
+                               Size depth)
 {
    constexpr Size n = lanes<float>;
-   for (Size j = 0; j < packs; ++j) {
-      SOFIE_UNROLL(8)
-      for (Size k = 0; k < depth; ++k)
-         store(to + (k * packs + j) * n, narrow_pack(panel + k * width * n, first + j, width, scales));
-   }
+   for (Size j = 0; j < packs; ++j)
+      widen_pack(to + j * n, packs * n * Size{sizeof(float)}, panel, scales, width, first + j, depth);
 }
 
 /// As `dense_stripe`, but with the widened weights of these columns alone.
@@ -290,8 +352,9 @@ SOFIE_INLINE void narrow_many(const F &f, float *y, const float *x, Size m, cons
 {
    using S = DenseShape<float, N>;
    StripeMemory<K * dense_tile_width, K <= 512> memory;
-   const NarrowLayer<Q> layer{w.panel(0), w.scales(0),
-                              DenseLayer{nullptr, w.bias(0), K, N, S::width * lanes<float>, 1, std::is_same_v<F, Relu>}};
+   const NarrowLayer<Q> layer{
+      w.narrow_panel(0), w.scales(0),
+      DenseLayer{nullptr, w.narrow_bias(0), K, N, S::width * lanes<float>, 1, std::is_same_v<F, Relu>}};
    if constexpr (is_in_tile<F>) {
       narrow_stripes(layer, memory.data(), y, x, m);
    } else {
@@ -315,8 +378,12 @@ SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K>
             narrow_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
-   if constexpr (M != 1)
+   if constexpr (M != 1 && is_held_wide<K, N>) {
+      const DenseWeights<float, K, N> &wide = w;
+      dense(f, y, x, wide);
+   } else if constexpr (M != 1) {
       narrow_many(f, y.data(), x.data(), m, w);
+   }
 }
 
 #else
