@@ -10,6 +10,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+
 from sofie_rdf.emit import bodies
 from sofie_rdf.emit.code import Code, include_directory, inlined
 from sofie_rdf.emit.entries import entry_points, free_functions, linked_infer, linked_session
@@ -255,8 +257,14 @@ class Emitter:
 
     @property
     def weight_tensors(self) -> tuple[Array, ...]:
-        """The tensors of the weight file."""
-        return tuple(array for tensors in self.stored.values() for array in tensors.arrays)
+        """The tensors of the weight file; the last one says in how many bits others are, if any."""
+        found = [array for tensors in self.stored.values() for array in tensors.arrays]
+        name = np.frombuffer(precision_of(self.graph).encode(), np.uint8)
+        return (*found, name) if self._is_narrow else tuple(found)
+
+    @cached_property
+    def _is_narrow(self) -> bool:
+        return any(tensors.is_narrow for tensors in self.stored.values())
 
     @cached_property
     def tensors(self) -> Mapping[str, int]:
@@ -444,7 +452,7 @@ class Emitter:
             used.add("sofie/owned.hxx")
         if any(t.dtype.is_half or t.dtype.is_storage for t in self.types.values()):
             used.add("sofie/storage.hxx")
-        if any(tensors.is_narrow for tensors in self.stored.values()):
+        if self._is_narrow:
             used.add(NARROW)
         keys = (key for key in self.members if isinstance(key, Packed))
         used |= {key.narrow_header for key in keys if self._is_read_narrow(key)}
@@ -498,6 +506,12 @@ class Emitter:
         begin = f" :\n      {listed}" if starts else ""
         yield f"   explicit Weights({unused}const sofie::WeightFile &file){begin}"
         yield "   {"
+        if self._is_narrow:
+            # Which has another length for each type, so that no file is read as another one.
+            name = self.weight_tensors[-1]
+            view = self.view_type(DType.UINT8, name.shape, const=True)
+            place = len(self.weight_tensors) - 1
+            yield f"      file.tensor<{view}>({place}); // Weights are {bytes(name).decode()}."
         yield "   }"
         yield "};"
 
