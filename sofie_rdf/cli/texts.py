@@ -64,6 +64,7 @@ examples:
   sofie-rdf convert v2.onnx analysis.root --name higgs_v2
   sofie-rdf convert higgs.onnx fixed.root --shape features=16,7
   sofie-rdf convert tagger.onnx tagger.root --normalization preprocess.json
+  sofie-rdf convert higgs.onnx small.root --precision bfloat16
   sofie-rdf convert all.root one.root --name higgs"""
 
 EMIT = """\
@@ -94,8 +95,7 @@ PRECISION_EXAMPLES = """\
 examples:
   sofie-rdf precision higgs.onnx --data events.root:Events --columns m_jj,m_jjj,m_lv
   sofie-rdf precision higgs.root --data events.root:Events --labels is_signal --cut 0.9
-  sofie-rdf precision higgs.onnx --data features.npy --precisions int8
-  sofie-rdf convert higgs.onnx small.root --precision bfloat16"""
+  sofie-rdf precision higgs.onnx --data features.npy --precisions int8"""
 
 TRUST = """\
 Let ROOT macros run the models in a .root file. A macro compiles the header that is stored with a

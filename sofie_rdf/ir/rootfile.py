@@ -539,7 +539,7 @@ def columns(path: str, tree: str, names: Iterable[str], most: int | None = None)
                     raise ModelError(
                         f"{tree!r} has no column {name!r}",
                         place=path,
-                        remedy=nearest(name, known),
+                        remedy=nearest(name, known) or f"It has {', '.join(known[:20])}",
                     )
             return {name: found[name].array(entry_stop=most) for name in names}
     except FileNotFoundError:
