@@ -17,7 +17,7 @@ from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
-from sofie_rdf.ir.types import TensorType
+from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
 from sofie_rdf.runtime.columns import Options
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.ir.record import StoredModel
     from sofie_rdf.passes.memory import MemoryPlan
+    from sofie_rdf.passes.precision import Weights
+    from sofie_rdf.runtime.accuracy import PrecisionLoss
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.shipped import Parcel
     from sofie_rdf.runtime.trial import Trial
@@ -249,7 +251,71 @@ class Model:
         """
         from sofie_rdf.frontends import normalization
 
+        if self.precision != PRECISIONS[0]:
+            raise ModelError(
+                f"has its weights in {self.precision}, into which no normalization can be folded",
+                place=self.name,
+                remedy="First model.normalized(...), then .with_precision(...)",
+            )
         return Model(normalization.normalized(self.graph, source), self.extras, self.compiler)
+
+    def with_precision(self, precision: str) -> Model:
+        """The model whose layers have their weights in fewer bits; activations and sums do not.
+
+        ``precision`` is ``"bfloat16"``, ``"float16"``, ``"int8"``, or ``"float32"``, which is what
+        models have that nobody asks for another. Layers are fused, and their matrices of weights
+        rounded to the nearest number, from the middle to the even one: w' = bfloat16(w). Of int8
+        w' = s * round(w / s), where s is the largest weight of an output (of a column of a dense
+        layer, a feature of a convolution, a row of a recurrent gate) divided by 127. Offsets stay.
+        The result is that of the float32 network with the weights w', to the last bit, in whatever
+        way it is evaluated. Files are smaller by up to 2 or 4; `weights` says which layers have
+        which weights, and why some stay float32: those with weights that are not finite, that are
+        beyond what the type has, or of an output whose weights are all too small for it.
+
+        `precision_loss` measures on events of yours what that changes. Raises `ModelError` where no
+        weights can be rounded, `InputError` for another precision.
+        """
+        from sofie_rdf.passes import precision as precisions
+
+        return Model(precisions.with_precision(self.graph, precision), self.extras, self.compiler)
+
+    @property
+    def precision(self) -> str:
+        """In which precision the weights are, as far as they can be: see `with_precision`."""
+        from sofie_rdf.passes.precision import precision_of
+
+        return precision_of(self.graph)
+
+    def precision_loss(
+        self,
+        *arrays: Any,
+        columns: Any = None,
+        precisions: Sequence[str] = PRECISIONS[1:],
+        labels: Any = None,
+        cuts: Sequence[float] = (),
+        **named: Any,
+    ) -> PrecisionLoss:
+        """What weights in fewer bits change on these events, and what they save; it can be printed.
+
+        Events are given as for a call, or, with ``columns``, as for `score`. For each output and
+        precision: how far its numbers are from those with the model's own weights (largest, rms,
+        quantiles), bytes, and the time of an event. Of outputs with one number for each event, the
+        fraction of events that change sides at ``cuts`` (by default those that half, a tenth and a
+        hundredth of the events pass), and with ``labels`` (0 or 1) the area under the ROC curve; of
+        several numbers, how often another one is the largest, and with ``labels`` (which one it
+        should be) the accuracy. Raises `InputError` for wrong arrays or labels.
+        """
+        from sofie_rdf.runtime import accuracy
+
+        events = accuracy.Events(arrays, named, columns)
+        return accuracy.precision_loss(self, events, precisions, cuts, labels)
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """How the weights of each layer are stored, and why some are not in `precision`."""
+        from sofie_rdf.passes.precision import weights_of
+
+        return weights_of(self.graph)
 
     def named(
         self,
@@ -390,12 +456,14 @@ def load(
     input_shapes: Sequence[Any] | None = None,
     weights_only: bool | None = None,
     dynamic: Dynamic | None = None,
+    precision: str = "",
     compiler: str = "",
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
     ``name`` chooses a model of a .root file, or names that of another file. ``shapes`` as in
-    `from_onnx`, ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
+    `from_onnx`, ``precision`` as in `Model.with_precision` (by default weights are what the file
+    has), ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
     ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic`` are for PyTorch, see
     `from_torch`.
     """
@@ -411,11 +479,14 @@ def load(
         dynamic=dynamic,
     )
     if kind == "root":
-        return Model._of(_File(partial(_read_root, file, name), _key(file, name, {})), compiler)
-    return _from(kind, file, name, compiler, **options)
+        read = partial(_read_root, file, name)
+        return Model._of(_file(read, precision, file, name, {}), compiler)
+    return _from(kind, file, name, compiler, precision, **options)
 
 
-def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> Model:
+def _from(
+    kind: str, source: Any, name: str, compiler: str, precision: str = "", **options: Any
+) -> Model:
     """The model of a file, of bytes, or of an object in memory."""
     found = _source(source)
     given = {option: value for option, value in options.items() if value is not None}
@@ -423,7 +494,27 @@ def _from(kind: str, source: Any, name: str, compiler: str, **options: Any) -> M
     def read() -> tuple[Graph, Mapping[str, str]]:
         return frontends.frontend(kind).read(found, name=name, **given), {}
 
-    return Model._of(_File(read, _key(found, name, given)), compiler)
+    return Model._of(_file(read, precision, found, name, given), compiler)
+
+
+def _file(
+    read: Callable[[], tuple[Graph, Mapping[str, str]]],
+    precision: str,
+    source: Any,
+    name: str,
+    options: Mapping[str, Any],
+) -> _File:
+    """What is read from there, with its weights in that precision."""
+    if not precision:
+        return _File(read, _key(source, name, options))
+
+    def rounded() -> tuple[Graph, Mapping[str, str]]:
+        from sofie_rdf.passes.precision import with_precision
+
+        graph, extras = read()
+        return with_precision(graph, precision), extras
+
+    return _File(rounded, _key(source, name, {**options, "precision": precision}))
 
 
 def _source(source: Any) -> Any:

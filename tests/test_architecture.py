@@ -46,7 +46,7 @@ OWNERS = {
     "google": ("frontends",),
     "onnxruntime": ("bench",),
     "uproot": ("ir.rootfile",),
-    "awkward": ("ir.rootfile", "runtime.jagged"),
+    "awkward": ("ir.rootfile", "runtime.jagged", "runtime.accuracy"),
     "rich": ("cli", "bench"),
     "torch": ("frontends", "bench"),
     "tensorflow": ("frontends",),

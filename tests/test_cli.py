@@ -25,12 +25,13 @@ import sofie_rdf as sofie
 from sofie_rdf.cli import arguments, main, tables
 from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir import rootfile
+from sofie_rdf.ir.types import PRECISIONS
 from sofie_rdf.runtime import cache as disk
 from sofie_rdf.runtime import rootio
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")
-COMMANDS = ("inspect", "check", "convert", "emit", "ops", "cache", "bench")
+COMMANDS = ("inspect", "check", "convert", "emit", "precision", "ops", "cache", "bench")
 COMMAND = [sys.executable, "-m", "sofie_rdf.cli"]
 
 
@@ -486,6 +487,81 @@ def test_convert_takes_one_model_out_of_many(run: Run, tmp_path: Path) -> None:
     run("convert", HIGGS, many, "--name", "second")
     assert run("convert", many, one, "--name", "second").code == 0
     assert sofie.load(one).name == "second"
+
+
+# precision ----------------------------------------------------------------------------------------
+
+COLUMNS = [f"v{i}" for i in range(7)]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(4)
+    columns = {name: rng.normal(size=500).astype(np.float32) for name in COLUMNS}
+    with uproot.recreate(tmp_path / "events.root") as file:
+        file["Events"] = {**columns, "signal": rng.integers(0, 2, 500)}
+    np.save(tmp_path / "x.npy", np.stack(list(columns.values()), axis=1))
+    np.savez(tmp_path / "x.npz", features=np.load(tmp_path / "x.npy"), truth=np.ones(500))
+    return tmp_path / "events.root"
+
+
+def test_precision_on_the_columns_of_a_tree(run: Run, tree: Path) -> None:
+    given = ("--data", f"{tree}:Events", "--columns", ",".join(COLUMNS), "--labels", "signal")
+    found = run("precision", HIGGS, *given, "--cut", "0.5", "--precisions", "int8")
+    assert found.code == 0 and "on 500 events" in found.out and "> 0.5" in found.out
+    found = run("precision", HIGGS, *given, "--events", "50", "--json")
+    told = json.loads(found.out)
+    assert told["events"] == 50
+    assert [c["precision"] for c in told["contenders"]] == list(PRECISIONS)
+    x = np.load(tree.with_name("x.npy"))[:50]
+    exact, other = (sofie.load(HIGGS, precision=p)(x).astype(float) for p in ("", "int8"))
+    assert told["contenders"][3]["changes"][0]["largest"] == np.abs(exact - other).max()
+    assert all(c["alone"] > 0 for c in told["contenders"])
+
+
+def test_precision_on_arrays(run: Run, tree: Path) -> None:
+    for file in ("x.npy", "x.npz"):
+        labels = ["--labels", "truth"] if file == "x.npz" else []
+        given = ("--data", tree.with_name(file), "--precisions", "float16", *labels)
+        found = run("precision", HIGGS, *given)
+        assert found.code == 0 and "on 500 events" in found.out, found.err
+
+
+@pytest.mark.parametrize(
+    ("data", "columns", "message"),
+    [
+        ("events.root:Event", "v0", "has no tree 'Event'"),
+        ("events.root", "v0", "is no FILE.root:TREE"),
+        ("absent.root:Events", "v0", "no such file"),
+        ("events.root:Events", "v0,v8", "has no column 'v8'. It has signal, v0, v1"),
+        ("events.root:Events", "v0", "7"),
+        ("events.root:Events", "", "Name the columns: --columns"),
+        ("bad.root:Events", "v0", "cannot be read"),
+        ("bad.npy", "", "is no array of NumPy"),
+        ("absent.npy", "", "No such file"),
+        ("x.npz", "", "has no input 'truth'"),
+    ],
+)
+def test_precision_says_what_is_wrong(
+    run: Run, tree: Path, data: str, columns: str, message: str
+) -> None:
+    for name in ("bad.root", "bad.npy"):
+        tree.with_name(name).write_bytes(tree.read_bytes()[:200])
+    more = ["--columns", columns] if columns else []
+    found = run("precision", HIGGS, "--data", tree.parent / data, *more)
+    assert found.code == 1 and message in found.err, found.err
+
+
+def test_inspect_and_convert_take_a_precision(run: Run, tmp_path: Path) -> None:
+    shown = run("inspect", HIGGS, "--precision", "int8")
+    assert shown.code == 0 and re.search(r"\[64, 64\] +int8 +4,352", shown.out)
+    told = json.loads(run("inspect", HIGGS, "--precision", "int8", "--json").out)["models"][0]
+    assert told["precision"] == "int8" and {w["precision"] for w in told["weights"]} == {"int8"}
+    assert run("convert", HIGGS, tmp_path / "m.root", "--precision", "bfloat16").code == 0
+    assert sofie.load(tmp_path / "m.root").precision == "bfloat16"
+    assert run("emit", HIGGS, "-o", tmp_path, "--precision", "float16").code == 0
+    assert (tmp_path / "higgs.dat").stat().st_size < 27_100
+    assert run("inspect", HIGGS, "--precision", "half").code == 2
 
 
 # trust --------------------------------------------------------------------------------------------

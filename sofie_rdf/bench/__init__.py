@@ -2,7 +2,7 @@
 
     models      what is measured; networks: those that are built in
     measure     rounds, statistics, numbers compared
-    ours        our Session as a contestant
+    ours        our Session as a contestant; narrow: with weights in fewer bits
     peers       what a peer is, and which there are: ort (ort_api: by its C API), torch_peer, ...
     cases       one network at one batch size
     dataframe   the loop of an RDataFrame
@@ -26,6 +26,7 @@ examples:
   sofie-rdf bench mlp200x5 --batch 1,16,64    one of them
   sofie-rdf bench mine.onnx --json mine.json  a file, with random inputs
   sofie-rdf bench models/ --size n_pf=25      all files in a folder; axes named n_pf are 25
+  sofie-rdf bench mlp200x5 --precision bfloat16,int8
   sofie-rdf bench all --json all.json --plot all.png
   sofie-rdf bench --from all.json --markdown  what was measured before, as a table for a document
   sofie-rdf bench --list                      what is built in
@@ -120,6 +121,13 @@ def _add_choices(parser: ArgumentParser) -> None:
         help="only these of g++, SOFIE, torch, Keras beside onnxruntime, or `none` (default: all "
         "that are installed)",
     )
+    parser.add_argument(
+        "--precision",
+        metavar="TYPE,...",
+        type=_precisions,
+        default=(),
+        help="our networks beside themselves with weights in bfloat16, float16, int8",
+    )
     parser.add_argument("--no-dataframe", action="store_true", help="no loops of RDataFrame")
     parser.add_argument(
         "--no-first", action="store_true", help="no new processes for the time to the first result"
@@ -171,6 +179,15 @@ def _size(text: str) -> tuple[str, int]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    from sofie_rdf.ir.types import PRECISIONS
+
+    for name in _names(text):
+        if name not in PRECISIONS[1:]:
+            raise ArgumentTypeError(f"{name!r} is none of {', '.join(PRECISIONS[1:])}")
+    return _names(text)
 
 
 def _seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from sofie_rdf.bench.models import Task
 from sofie_rdf.bench.ours import OurCall, OurPython
 from sofie_rdf.bench.peers import REFERENCE, Form, Peer, Ready, Rival, contestants, prepare
 from sofie_rdf.bench.roofline import Work, work_of
+from sofie_rdf.ir.types import PRECISIONS
 
 __all__ = ["Case", "measure_case"]
 
@@ -63,8 +64,9 @@ class Case:
 
     @property
     def deviation(self) -> Deviation:
-        """The largest of any peer."""
-        every = (f.deviation for r in self.rivals for f in r.forms)
+        """The largest of any peer, but for ours with other weights."""
+        peers = (r for r in self.rivals if r.name not in PRECISIONS)
+        every = (f.deviation for r in peers for f in r.forms)
         return max(every, key=lambda d: d.largest)
 
     def ratio(self, rival: Rival) -> float:

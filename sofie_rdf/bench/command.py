@@ -24,6 +24,7 @@ from sofie_rdf.bench.models import (
     candidates,
     task_for,
 )
+from sofie_rdf.bench.narrow import InPrecision
 from sofie_rdf.bench.ort import import_onnxruntime
 from sofie_rdf.bench.peers import REFERENCE, Peer, all_peers
 from sofie_rdf.bench.progress import Bar
@@ -109,6 +110,7 @@ def _measure(arguments: Namespace) -> Results:
     import_onnxruntime()
     import_root()
     peers = _peers(arguments.peers)
+    peers += [InPrecision(name) for name in arguments.precision]
     chosen = candidates(arguments.models or USUAL)
     options = {name: getattr(arguments, name) for name in _OPTIONS}
     described = machine.describe(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from sofie_rdf.bench.measure import Contestant, Deviation, Spread, compare
 from sofie_rdf.bench.models import Task, empty_task
+from sofie_rdf.bench.narrow import InPrecision
 from sofie_rdf.bench.ort import Onnxruntime, noise
 from sofie_rdf.errors import ModelError
 
@@ -20,6 +21,7 @@ __all__ = [
     "all_peers",
     "check",
     "contestants",
+    "how_far",
     "prepare",
 ]
 
@@ -78,13 +80,26 @@ def prepare(peer: Peer, task: Task, ours: Mapping[str, Contestant]) -> Ready:
         return Ready(peer.name, {}, {}, {}, absent)
     try:
         forms = dict(peer.forms(task))
-        deviations = check(task, ours, forms, peer.name)
+        if isinstance(peer, InPrecision):
+            deviations = how_far(ours, forms)
+        else:
+            deviations = check(task, ours, forms, peer.name)
         empty = dict(peer.forms(empty_task(task))) if peer.overhead else {}
     except Exception as error:  # Other programs raise what they like.
         if peer is REFERENCE:
             raise
         return Ready(peer.name, {}, {}, {}, _reason(error))
     return Ready(peer.name, forms, empty, deviations)
+
+
+def how_far(
+    ours: Mapping[str, Contestant], theirs: Mapping[str, Contestant]
+) -> dict[str, Deviation]:
+    """Each form's deviation from ours, where other numbers are what was asked for."""
+    one = next(iter(ours.values()))
+    for contestant in (one, *theirs.values()):
+        contestant.seconds(1)
+    return {name: compare(one.outputs(), their.outputs()) for name, their in theirs.items()}
 
 
 def check(

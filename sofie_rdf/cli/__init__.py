@@ -1,4 +1,4 @@
-"""The shell command `sofie-rdf`: inspect, check, convert, emit, ops, cache and bench."""
+"""The shell command `sofie-rdf`: inspect, check, convert, emit, precision, ops, cache, bench."""
 
 from __future__ import annotations
 

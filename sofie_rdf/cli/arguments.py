@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sofie_rdf.cli import texts
+from sofie_rdf.ir.types import PRECISIONS
 
 __all__ = ["Shapes", "parser"]
 
@@ -55,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     _check(_command(commands, "check", "every reason why a model cannot run, at once", texts.CHECK))
     _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
     _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
+    _precision(
+        _command(
+            commands, "precision", "what weights in fewer bits cost on events", texts.PRECISION
+        )
+    )
     _trust(_command(commands, "trust", "let macros run the models of a .root file", texts.TRUST))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
     _cache(_command(commands, "cache", "what is kept of models to save time", texts.CACHE))
@@ -142,6 +148,50 @@ def _emit(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _precision(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.PRECISION_EXAMPLES
+    command.set_defaults(run=_later("precision"))
+    _model(command)
+    command.add_argument(
+        "--data",
+        metavar="FILE",
+        required=True,
+        help="the events: events.root:TREE, an array in FILE.npy, or inputs by name in FILE.npz",
+    )
+    command.add_argument(
+        "--columns",
+        metavar="NAME,...",
+        type=_names,
+        help="the features in the tree, in the model's order (default: the names it knows itself)",
+    )
+    command.add_argument(
+        "--per",
+        default="",
+        choices=("event", "object", "set"),
+        help="what columns are",
+    )
+    command.add_argument("--events", metavar="N", type=_count, help="no more than the first N")
+    command.add_argument(
+        "--labels", metavar="NAME", default="", help="the column or array with what is true"
+    )
+    command.add_argument(
+        "--cut",
+        metavar="X",
+        type=float,
+        action="append",
+        default=[],
+        help="a cut on scores; may be repeated (default: what half, a tenth, a hundredth of events pass)",
+    )
+    command.add_argument(
+        "--precisions",
+        metavar="TYPE,...",
+        type=_precisions,
+        default=PRECISIONS[1:],
+        help="which are compared with the weights as they are (default: bfloat16,float16,int8)",
+    )
+    command.add_argument("--json", action="store_true", help="everything, for programs")
+
+
 def _trust(command: argparse.ArgumentParser) -> None:
     command.epilog = texts.TRUST_EXAMPLES
     command.set_defaults(run=_later("trust"))
@@ -196,6 +246,12 @@ def _model(command: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="weaver's preprocess.json or lwtnn's variables, which become part of the model",
     )
+    command.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="",
+        help="the weights of layers in fewer bits; `sofie-rdf precision` measures what that costs",
+    )
 
 
 def _shape(command: argparse.ArgumentParser) -> None:
@@ -243,6 +299,25 @@ def _regular_expression(text: str) -> str:
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
     return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """``a,b`` as ("a", "b")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    for name in _names(text):
+        if name not in PRECISIONS:
+            listed = ", ".join(PRECISIONS)
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {listed}")
+    return _names(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
 
 
 def _root_file(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sofie_rdf import frontends
 from sofie_rdf.cli import operators, tables
+from sofie_rdf.cli import precision as narrow
 from sofie_rdf.frontends.onnx_catalogue import catalogue
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
@@ -19,7 +20,7 @@ from sofie_rdf.runtime import cache as disk
 from sofie_rdf.runtime.trust import is_trusted
 from sofie_rdf.summary import explanation
 
-__all__ = ["cache", "check", "convert", "emit", "inspect", "ops", "trust"]
+__all__ = ["cache", "check", "convert", "emit", "inspect", "ops", "precision", "trust"]
 
 
 def inspect(arguments: Namespace) -> int:
@@ -64,9 +65,11 @@ def _models(arguments: Namespace) -> list[Model]:
 
 
 def _loaded(arguments: Namespace, name: str) -> Model:
-    """The model of that name, behind the normalisation that is asked for."""
+    """The model of that name, behind the normalisation and in the precision that is asked for."""
     model = load(arguments.file, name, **_options(arguments))
-    return model.normalized(arguments.normalization) if arguments.normalization else model
+    if arguments.normalization:
+        model = model.normalized(arguments.normalization)
+    return model.with_precision(arguments.precision) if arguments.precision else model
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:
@@ -112,6 +115,11 @@ def emit(arguments: Namespace) -> int:
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
     tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
     return 0
+
+
+def precision(arguments: Namespace) -> int:
+    """What weights in fewer bits change on the events that are given."""
+    return narrow.measure(_loaded(arguments, arguments.name), arguments)
 
 
 def ops(arguments: Namespace) -> int:

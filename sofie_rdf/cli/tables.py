@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.text import operator_text
-from sofie_rdf.ir.types import TensorType
+from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.model import Model
 
 __all__ = [
@@ -95,6 +96,8 @@ _SHELL_WORDS = (
     ('input_shapes=[("N", 7)]', "--input-shape N,7"),
     (", or example_inputs=", ""),
     ("input_shapes=", "--input-shape"),
+    ("Name the columns: columns=", "Name the columns: --columns"),
+    ("First model.normalized(...), then .with_precision(...)", "Convert it from the first file"),
     ("shapes= ", "--shape "),
     ("overwrite=True replaces it", "Without --no-overwrite it is replaced"),
 )
@@ -116,7 +119,9 @@ def model_tables(model: Model) -> list[RenderableType]:
     if origin:
         words = (f"opset {v}" if k == "opset" else v for k, v in origin.items())
         title.append(f"  ({_printable(', '.join(words))})", style="dim")
-    parts = [title, _ports(model), _costs(model), _nodes(model.optimized)]
+    parts = [title, _ports(model), _costs(model)]
+    parts += [_weights(model)] if model.precision != PRECISIONS[0] else []
+    parts += [_nodes(model.optimized)]
     if graph.symbols:
         note = f"multiply-adds and scratch: where {' = '.join(graph.symbols)} = 1"
         parts.append(Text(f"\n{_printable(note)}", style="dim"))
@@ -170,6 +175,16 @@ def _costs(model: Model) -> RenderableType:
     table.add_row("multiply-adds", _number(read.multiply_adds), _number(run.multiply_adds))
     table.add_row("bytes of weights, shared", "", _number(len(model.emission.weights)))
     table.add_row("bytes of scratch, each Session", "", _number(model.plan.nbytes))
+    return _spaced(table)
+
+
+def _weights(model: Model) -> RenderableType:
+    """Where weights are in fewer bits, and why some are not."""
+    table = _table("weights", "operator", "shape", "type", "bytes", "why", right=("bytes",))
+    for one in model.weights:
+        shape = ", ".join(map(str, one.shape))
+        cells = one.name, one.operator, f"[{shape}]", one.precision
+        table.add_row(*map(_printable, cells), f"{one.nbytes:,}", _printable(one.reason))
     return _spaced(table)
 
 
@@ -270,6 +285,8 @@ def as_json(model: Model) -> dict[str, Any]:
         "as_read": _counts(read),
         "to_run": _counts(run) | {"nodes": [_node(run, n) for n in run.nodes]},
         "weight_bytes": len(model.emission.weights),
+        "precision": model.precision,
+        "weights": [asdict(one) for one in model.weights],
         "scratch_bytes": _size(model.plan.nbytes),
     }
 

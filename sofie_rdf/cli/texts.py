@@ -13,6 +13,7 @@ examples:
   sofie-rdf check models/*.onnx               which of them can run, and why the others cannot
   sofie-rdf convert higgs.onnx analysis.root  put the model beside the events
   sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
+  sofie-rdf precision higgs.onnx --data events.root:Events   what weights in fewer bits change
   sofie-rdf trust analysis.root               let macros run the models of somebody else
   sofie-rdf ops                               which operators there are
   sofie-rdf cache                             where compiled models are kept, and how much there is
@@ -63,6 +64,7 @@ examples:
   sofie-rdf convert v2.onnx analysis.root --name higgs_v2
   sofie-rdf convert higgs.onnx fixed.root --shape features=16,7
   sofie-rdf convert tagger.onnx tagger.root --normalization preprocess.json
+  sofie-rdf convert higgs.onnx small.root --precision bfloat16
   sofie-rdf convert all.root one.root --name higgs"""
 
 EMIT = """\
@@ -82,6 +84,18 @@ In analysis.cpp:
   #include "higgs.hxx"
   TMVA_SOFIE_higgs::Session session("out/higgs.dat");
   std::vector<float> score = session.infer(features);"""
+
+PRECISION = """\
+Measure on events of yours what weights in fewer bits change: how far the outputs are apart, how
+many events are decided otherwise by cuts, the area under the ROC curve where labels are given; and
+what is saved: bytes, and the time of an event. `--precision` of the other commands makes such a
+model."""
+
+PRECISION_EXAMPLES = """\
+examples:
+  sofie-rdf precision higgs.onnx --data events.root:Events --columns m_jj,m_jjj,m_lv
+  sofie-rdf precision higgs.root --data events.root:Events --labels is_signal --cut 0.9
+  sofie-rdf precision higgs.onnx --data features.npy --precisions int8"""
 
 TRUST = """\
 Let ROOT macros run the models in a .root file. A macro compiles the header that is stored with a

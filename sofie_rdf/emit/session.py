@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
+
+import numpy as np
 
 from sofie_rdf.emit import bodies
 from sofie_rdf.emit.code import Code, include_directory, inlined
 from sofie_rdf.emit.entries import entry_points, free_functions, linked_infer, linked_session
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
+from sofie_rdf.emit.narrow import HEADER as NARROW
+from sofie_rdf.emit.narrow import READ_FROM, Tensors, tensors_of
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.sources import Source
 from sofie_rdf.emit.weights import weight_file
@@ -39,6 +44,7 @@ from sofie_rdf.passes.memory import (
     plan_memory,
 )
 from sofie_rdf.passes.memory import Argument as Parameter
+from sofie_rdf.passes.precision import precision_of
 
 __all__ = [
     "Code",
@@ -100,8 +106,8 @@ def emit(
     header, namespace = emitter.header(), namespace_of(name)
     if unique:
         namespace += f"_{hashlib.sha256(header.encode()).hexdigest()[:12]}"
-    tensors = tuple(graph.constants[t] for t in emitter.tensors)
-    return Emission(name, namespace, header.replace(_NAMESPACE, namespace), tensors, source)
+    text = header.replace(_NAMESPACE, namespace)
+    return Emission(name, namespace, text, emitter.weight_tensors, source)
 
 
 def operators_in(graph: Graph) -> Iterator[Operator]:
@@ -240,13 +246,31 @@ class Emitter:
         return place.name if isinstance(place, Weight) else ""
 
     @cached_property
-    def tensors(self) -> Mapping[str, int]:
-        """The constants in the weight file, by name, and their numbers in it."""
+    def stored(self) -> Mapping[str, Tensors]:
+        """The constants in the weight file, by name, and the tensors that each is there."""
         found: dict[str, None] = {}
         for key in self.members:
             sources = [s.operand.name for s in key.sources] if isinstance(key, Packed) else [key]
             found.update(dict.fromkeys(sources))
-        return {name: i for i, name in enumerate(found)}
+        precision = precision_of(self.graph)
+        return {name: tensors_of(self.graph.constants[name], precision) for name in found}
+
+    @property
+    def weight_tensors(self) -> tuple[Array, ...]:
+        """The tensors of the weight file; the last one says in how many bits others are, if any."""
+        found = [array for tensors in self.stored.values() for array in tensors.arrays]
+        name = np.frombuffer(precision_of(self.graph).encode(), np.uint8)
+        return (*found, name) if self._is_narrow else tuple(found)
+
+    @cached_property
+    def _is_narrow(self) -> bool:
+        return any(tensors.is_narrow for tensors in self.stored.values())
+
+    @cached_property
+    def tensors(self) -> Mapping[str, int]:
+        """The number of the first tensor of each constant."""
+        counts = [len(tensors.arrays) for tensors in self.stored.values()]
+        return dict(zip(self.stored, accumulate(counts, initial=0), strict=False))
 
     # How it is said ------------------------------------------------------------------------------
 
@@ -389,8 +413,7 @@ class Emitter:
     def _embedded(self) -> Iterable[str]:
         if self.source.kind != "header":
             return ()
-        tensors = tuple(self.graph.constants[t] for t in self.tensors)
-        text = self.source.embedded(self.name, weight_file(tensors))
+        text = self.source.embedded(self.name, weight_file(self.weight_tensors))
         return [*_if_not("SOFIE_NATIVE", text), ""]
 
     def _title(self) -> Iterable[str]:
@@ -429,6 +452,10 @@ class Emitter:
             used.add("sofie/owned.hxx")
         if any(t.dtype.is_half or t.dtype.is_storage for t in self.types.values()):
             used.add("sofie/storage.hxx")
+        if self._is_narrow:
+            used.add(NARROW)
+        keys = (key for key in self.members if isinstance(key, Packed))
+        used |= {key.narrow_header for key in keys if self._is_read_narrow(key)}
         return used
 
     def structs(self) -> Iterable[str]:
@@ -464,7 +491,11 @@ class Emitter:
         for key, member in self.members.items():
             if isinstance(key, Packed):
                 sources = [self._tensor(s.operand.name) for s in key.sources]
-                yield f"   {key.cxx} {member};"
+                cxx = key.cxx
+                if self._is_read_narrow(key):
+                    cxx = key.narrow.format(self._narrow_type(key))
+                    sources[0] = ", ".join(self._parts(key.sources[0].operand.name))
+                yield f"   {cxx} {member};"
             else:
                 sources = [self._tensor(key)]
                 yield f"   sofie::Constant<{self._constant_view(key)}> {member};"
@@ -475,6 +506,12 @@ class Emitter:
         begin = f" :\n      {listed}" if starts else ""
         yield f"   explicit Weights({unused}const sofie::WeightFile &file){begin}"
         yield "   {"
+        if self._is_narrow:
+            # Which has another length for each type, so that no file is read as another one.
+            name = self.weight_tensors[-1]
+            view = self.view_type(DType.UINT8, name.shape, const=True)
+            place = len(self.weight_tensors) - 1
+            yield f"      file.tensor<{view}>({place}); // Weights are {bytes(name).decode()}."
         yield "   }"
         yield "};"
 
@@ -483,7 +520,38 @@ class Emitter:
         return self.view_type(type_.dtype, type_.shape, const=True)
 
     def _tensor(self, name: str) -> str:
-        return f"file.tensor<{self._constant_view(name)}>({self.tensors[name]})"
+        """A view of a constant; of one that is stored in fewer bits, while it is packed."""
+        parts, stored = self._parts(name), self.stored[name]
+        if not stored.is_narrow:
+            return parts[0]
+        run = [str(stored.run)] if len(parts) > 1 else []
+        return f"sofie::Widened<{self._constant_view(name)}>({', '.join([*parts, *run])}).view()"
+
+    def _parts(self, name: str) -> list[str]:
+        """Views of the tensors that a constant is in the weight file."""
+        found = []
+        for index, array in enumerate(self.stored[name].arrays, self.tensors[name]):
+            view = self.view_type(DType.of(array), array.shape, const=True)
+            found.append(f"file.tensor<{view}>({index})")
+        return found
+
+    def _is_read_narrow(self, key: Packed) -> bool:
+        """Whether a kernel reads weights in the form in which they are stored."""
+        stored = self.stored[key.sources[0].operand.name]
+        return bool(key.narrow) and stored.run == 1 and self._reads_narrow
+
+    @cached_property
+    def _reads_narrow(self) -> bool:
+        narrow = [
+            key.sources[0].operand.name
+            for key in self.members
+            if isinstance(key, Packed) and key.narrow
+        ]
+        wide = sum(self.graph.constants[n].nbytes for n in narrow if self.stored[n].is_narrow)
+        return wide >= READ_FROM.get(precision_of(self.graph), wide + 1)
+
+    def _narrow_type(self, key: Packed) -> str:
+        return DType.of(self.stored[key.sources[0].operand.name].arrays[0]).cxx
 
     def _session(self) -> Iterable[str]:
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."

@@ -93,11 +93,16 @@ class Tensor:
 class Packed:
     """Constants that a kernel wants in a form of its own, made once when the weights are loaded.
 
-    ``cxx`` is a C++ class with a constructor that takes a view of each source in turn.
+    ``cxx`` is a C++ class with a constructor that takes a view of each source in turn. ``narrow``,
+    if there is one, is a class that takes the first source in few bits (``{}`` stands for their C++
+    type), of int8 with a scale for each position of its last axis behind it; and ``narrow_header``
+    where that is. It reads fewer bytes, which pays where weights do not fit into a near cache.
     """
 
     cxx: str
     sources: tuple[Tensor, ...]
+    narrow: str = ""
+    narrow_header: str = ""
 
 
 @dataclass(frozen=True, slots=True)

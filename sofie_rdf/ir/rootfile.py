@@ -49,6 +49,7 @@ __all__ = [
     "about",
     "choose",
     "chunk_names",
+    "columns",
     "contents",
     "descriptions",
     "is_ours",
@@ -517,3 +518,35 @@ def _tobjstring(content: bytes) -> Any:
     plain = uproot.writing.identify.to_TObjString("")
     made.__dict__.update(plain.__dict__)
     return made
+
+
+# ---------------------------------------------------------------- columns of trees
+
+
+def columns(path: str, tree: str, names: Iterable[str], most: int | None = None) -> dict[str, Any]:
+    """Columns of a TTree or an RNTuple as awkward arrays, of the first ``most`` entries.
+
+    ModelError where the file, the tree or a column is not there; CorruptFile for a damaged file.
+    """
+    import uproot
+
+    try:
+        with uproot.open(path) as file:
+            found = file[tree]
+            known = list(found.keys())
+            for name in names:
+                if name not in known:
+                    raise ModelError(
+                        f"{tree!r} has no column {name!r}",
+                        place=path,
+                        remedy=nearest(name, known) or f"It has {', '.join(known[:20])}",
+                    )
+            return {name: found[name].array(entry_stop=most) for name in names}
+    except FileNotFoundError:
+        raise ModelError("no such file", place=path) from None
+    except KeyError:
+        raise ModelError(f"has no tree {tree!r}", place=path) from None
+    except (SofieError, MemoryError):
+        raise
+    except Exception as error:  # uproot raises what it likes on a damaged file.
+        raise CorruptFile(f"cannot be read: {type(error).__name__}: {error}", place=path) from error

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim, SizesDiffer, evaluate, product
 
-__all__ = ["Array", "DType", "Shape", "TensorType", "broadcast", "concrete", "normal_axis"]
+__all__ = [
+    "PRECISIONS",
+    "Array",
+    "DType",
+    "Shape",
+    "TensorType",
+    "broadcast",
+    "concrete",
+    "normal_axis",
+]
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[Dim, ...]
@@ -103,6 +112,8 @@ class DType(Enum):
         return self.value
 
 
+# How the weights of a network may be stored; what is computed with them is float32.
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 # C++ names that are not NumPy's in capitals.
 _CAPITALS = {"float16": "Float16", "bfloat16": "BFloat16", "uint4": "UInt4", "uint2": "UInt2"}
 

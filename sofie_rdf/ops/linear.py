@@ -182,7 +182,16 @@ class Dense(Linear):
 def packed(w: Operand, b: Operand) -> Packed:
     """Weights and offsets as the kernels of dense layers want them."""
     k, n = w.type.shape
-    return Packed(f"sofie::DenseWeights<{w.type.dtype.cxx}, {k}, {n}>", (Tensor(w), Tensor(b)))
+    cxx = f"sofie::DenseWeights<{w.type.dtype.cxx}, {k}, {n}>"
+    wide = isinstance(n, int) and n >= _NARROW_COLUMNS and k != 0
+    if w.type.dtype is not DType.FLOAT32 or not wide:
+        return Packed(cxx, (Tensor(w), Tensor(b)))
+    narrow = f"sofie::NarrowWeights<{{}}, {k}, {n}>"
+    return Packed(cxx, (Tensor(w), Tensor(b)), narrow, "sofie/kernels/dense_narrow.hxx")
+
+
+# From how many columns on one row is summed up in one chain: 6 packs of 16.
+_NARROW_COLUMNS = 81
 
 
 # As the kernel has it: how many rows go through all layers together, and the lanes of a register.

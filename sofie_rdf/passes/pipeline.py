@@ -25,13 +25,14 @@ from sofie_rdf.passes import (
 )
 from sofie_rdf.passes.rewrite import BUG, Refusal, Report, Rules
 
-__all__ = ["DEFAULT", "Pass", "explain", "run"]
+__all__ = ["DEFAULT", "FUSED", "Pass", "explain", "run"]
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 logger = logging.getLogger("sofie_rdf")
 
-DEFAULT: tuple[Pass, ...] = (
+# What decides which constants are the weights of which layer.
+FUSED: tuple[Pass, ...] = (
     simplify.fold_sizes,
     simplify.fold_constants,
     simplify.remove_dead,
@@ -71,6 +72,9 @@ DEFAULT: tuple[Pass, ...] = (
     chains.fuse_chains,
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
+)
+DEFAULT: tuple[Pass, ...] = (
+    *FUSED,
     convolutions.spread_points,
     winograd.choose_winograd,
     transposes.as_reshapes,

@@ -25,6 +25,7 @@ from sofie_rdf.ops.elementwise import (
 )
 from sofie_rdf.ops.indexing import ScatterND
 from sofie_rdf.ops.layout import Concat, Expand, Identity, Reshape, Transpose, Unsqueeze
+from sofie_rdf.ops.quantization import DequantizeLinear
 from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.passes.rewrite import Made, Match, Rewrite, Rules, Source, rule
 from sofie_rdf.reference import evaluate_node
@@ -42,8 +43,10 @@ __all__ = [
     "transposes",
 ]
 
-# Folding may make the constants of a node at most this many bytes larger than they were.
+# Folding may make the constants of a node at most this many bytes larger than they were, but for
+# weights that are stored in fewer bits than they are computed with.
 GROWTH = 16 << 20
+_WIDENED = (Cast, DequantizeLinear)
 
 
 def _rebuilt(
@@ -163,7 +166,8 @@ def _renamed(
 def fold_constants(graph: Graph) -> Graph:
     """f(constant) = constant, evaluated as the model would have done it, in its element types.
 
-    Nodes stay whose result is more than `GROWTH` bytes larger than what they take.
+    Nodes stay whose result is more than `GROWTH` bytes larger than what they take, unless they only
+    widen numbers.
     """
     constants = dict(graph.constants)
     nodes = []
@@ -233,6 +237,8 @@ def _is_foldable(graph: Graph, node: Node, constants: Mapping[str, Array]) -> bo
     before = sum(constants[i].nbytes for i in inputs)
     if node.op.decides_sizes:
         return before <= GROWTH
+    if isinstance(node.op, _WIDENED):
+        return True
     after = [graph.types[o].nbytes for o in node.outputs]
     return all(isinstance(n, int) and n <= before + GROWTH for n in after)
 

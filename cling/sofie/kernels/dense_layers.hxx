@@ -48,8 +48,8 @@ struct RowsPass {
    {
       return {*this, f};
    }
-   template <class F, Size K, Size N>
-   SOFIE_INLINE void layer(const F &f, const DenseWeights<T, K, N> &w)
+   template <class F, template <class, Size, Size> class W, class Q, Size K, Size N>
+   SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
    {
       T *const to = --left > 0 ? next : y;
 #ifdef SOFIE_DENSE_ASSEMBLER

@@ -1,0 +1,33 @@
+/// \file
+/// How long a Session takes: a loop around its entry point.
+#ifndef SOFIE_RDF_SECONDS_HXX
+#define SOFIE_RDF_SECONDS_HXX
+
+#include "sofie/entries.hxx"
+
+#if !defined(SOFIE_CLING)
+#include <chrono>
+#endif
+
+namespace sofie {
+
+/// The time of so many calls, as `Entries::call` takes them.
+inline double seconds_of_calls(const Entries *entries, void *session, std::size_t calls, const std::size_t *sizes,
+                               const void *const *in, void *const *out)
+{
+   using Clock = std::chrono::steady_clock;
+   const Clock::time_point start = Clock::now();
+   for (std::size_t i = 0; i < calls; ++i)
+      entries->call(session, sizes, in, out);
+   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Where that is: a number, which Python can call.
+inline std::uintptr_t address_of_seconds()
+{
+   return reinterpret_cast<std::uintptr_t>(&seconds_of_calls);
+}
+
+} // namespace sofie
+
+#endif
