@@ -10,14 +10,24 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// A pack of stored weights as floats: bfloat16, float16, int8. Exact.
+/// A pack of stored weights as floats: bfloat16, float16, int8. Exact; they are no NaN.
 template <int N, class Q>
 SOFIE_INLINE PackN<float, N> load_widened(const Q *from)
 {
-   if constexpr (is_stored<Q>)
+   if constexpr (std::is_same_v<Q, BFloat16>) {
+      return bits<PackN<float, N>>(convert<std::uint32_t>(load<N>(from)) << 16);
+#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES >= 32
+   } else if constexpr (std::is_same_v<Q, Float16> && N == lanes<float>) {
+      PackN<float, N> wide;
+      const PackN<std::uint16_t, N> stored = load<N>(from);
+      asm("vcvtph2ps %1, %0" : "=v"(wide) : "v"(stored));
+      return wide;
+#endif
+   } else if constexpr (is_stored<Q>) {
       return widened<Q>(load<N>(from));
-   else
+   } else {
       return convert<float>(load<N>(from));
+   }
 }
 
 /// The tensor `V` of floats, of `Q` in the weight file: x, or x * scale where so many neighbours in a `run`

@@ -180,7 +180,7 @@ def _precision(command: argparse.ArgumentParser) -> None:
         type=float,
         action="append",
         default=[],
-        help="a cut on scores; may be repeated (default: what half, a tenth, a hundredth of events pass)",
+        help="a cut on scores; may be repeated (default: what half, a tenth, 1 of 100 events pass)",
     )
     command.add_argument(
         "--precisions",

@@ -4,8 +4,7 @@
 ///
 /// A weight is widened to the float that it is before it is multiplied, in the order of `dense`: the
 /// results are those of a `DenseWeights<float>` of the same numbers, to the last bit. Many rows read
-/// weights that were widened once, three packs of columns at a time. Without AVX-512 weights are
-/// widened when they are loaded.
+/// weights that were widened when they were loaded, or three packs of columns at a time.
 #ifndef SOFIE_KERNELS_DENSE_NARROW_HXX
 #define SOFIE_KERNELS_DENSE_NARROW_HXX
 
@@ -16,14 +15,13 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
-
-/// How a row of a panel of `width` packs lies in memory: pack by pack, and of bfloat16 two packs in turn,
-/// number by number, so that 32 bits have one of each.
+/// How a row of a panel of `width` packs lies in memory: pack by pack, and for the assembler bfloat16 two
+/// packs in turn, number by number, so that 32 bits have one of each.
 template <class Q>
 struct NarrowRow {
    static Size at(Size column, Size) { return column; }
 };
+#ifdef SOFIE_DENSE_ASSEMBLER
 template <>
 struct NarrowRow<BFloat16> {
    static Size at(Size column, Size width)
@@ -33,10 +31,24 @@ struct NarrowRow<BFloat16> {
       return 2 * pair + 1 < width ? pair * 2 * n + 2 * lane + pack % 2 : pack * n + lane;
    }
 };
+#endif
 
-/// Layers of so many bytes are held as floats, too: where many rows read them from the second cache, to widen
-/// them takes a tenth of the time.
-inline constexpr Size narrow_alone_from = 1 << 20;
+/// Whether a row reads weights in few bits, and whether they are held as floats, for many rows. In assembler it
+/// pays as soon as somebody asks for it, and floats that come from the second cache save a tenth of the time for
+/// many rows; with AVX2 it pays where a layer fills that cache, without it nowhere.
+template <Size K, Size N>
+inline constexpr Size wide_bytes = K * N * Size{sizeof(float)};
+#ifdef SOFIE_DENSE_ASSEMBLER
+template <Size K, Size N>
+inline constexpr bool is_read_narrow = true;
+template <Size K, Size N>
+inline constexpr bool is_held_wide = wide_bytes<K, N> <= Size{1} << 20;
+#else
+template <Size K, Size N>
+inline constexpr bool is_read_narrow = SOFIE_SIMD_BYTES == 32 && wide_bytes<K, N> >= Size{1} << 19;
+template <Size K, Size N>
+inline constexpr bool is_held_wide = true;
+#endif
 
 struct NothingWide {
    template <class V, class W>
@@ -44,8 +56,6 @@ struct NothingWide {
    {
    }
 };
-template <Size K, Size N>
-inline constexpr bool is_held_wide = K * N * Size{sizeof(float)} <= narrow_alone_from;
 template <Size K, Size N>
 using WideToo = std::conditional_t<is_held_wide<K, N>, DenseWeights<float, K, N>, NothingWide>;
 
@@ -82,6 +92,8 @@ class NarrowWeights : public WideToo<K, N> {
 
    void pack(View<const Q, K, N> w, View<const float, N> b)
    {
+      panels_ = Buffer<Q>(S::panels * K * columns + 2 * lanes<float>);
+      bias_ = Buffer<float>(S::panels * columns);
       for (Size k = 0; k < K; ++k)
          for (Size j = 0; j < N; ++j)
             panels_.data()[(j / columns * K + k) * columns + NarrowRow<Q>::at(j % columns, S::width)] =
@@ -90,17 +102,18 @@ class NarrowWeights : public WideToo<K, N> {
    }
 
 public:
-   NarrowWeights(View<const Q, K, N> w, View<const float, N> b)
-      : WideToo<K, N>(Wide(w).view(), b), panels_(S::panels * K * columns + 2 * lanes<float>),
-        bias_(S::panels * columns)
+   NarrowWeights(View<const Q, K, N> w, View<const float, N> b) : WideToo<K, N>(Wide(w).view(), b)
    {
-      pack(w, b);
+      if constexpr (is_read_narrow<K, N>)
+         pack(w, b);
    }
    NarrowWeights(View<const Q, K, N> w, View<const float, N> scales, View<const float, N> b)
-      : WideToo<K, N>(Wide(w, scales, Size{1}).view(), b), panels_(S::panels * K * columns + 2 * lanes<float>),
-        bias_(S::panels * columns), scales_(S::panels * columns)
+      : WideToo<K, N>(Wide(w, scales, Size{1}).view(), b)
    {
+      if constexpr (!is_read_narrow<K, N>)
+         return;
       pack(w, b);
+      scales_ = Buffer<float>(S::panels * columns);
       __builtin_memcpy(scales_.data(), scales.data(), static_cast<std::size_t>(N) * sizeof(float));
    }
    const Q *narrow_panel(Size p) const { return panels_.data() + p * K * columns; }
@@ -108,6 +121,8 @@ public:
    /// Null where there are none.
    const float *scales(Size p) const { return scales_.size() ? scales_.data() + p * columns : nullptr; }
 };
+
+#ifdef SOFIE_DENSE_ASSEMBLER
 
 /// In lanes are layers that are held as floats.
 template <class>
@@ -388,19 +403,65 @@ SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K>
 
 #else
 
-/// W[K, N] and b[N], widened.
-template <class Q, Size K, Size N>
-class NarrowWeights : public DenseWeights<float, K, N> {
-   using Base = DenseWeights<float, K, N>;
-   using Wide = Widened<View<const float, K, N>>;
-
-public:
-   NarrowWeights(View<const Q, K, N> w, View<const float, N> b) : Base(Wide(w).view(), b) {}
-   NarrowWeights(View<const Q, K, N> w, View<const float, N> scales, View<const float, N> b)
-      : Base(Wide(w, scales, 1).view(), b)
-   {
+/// sum[j] += x * w[j]
+template <int Packs, class Q>
+SOFIE_INLINE void narrow_step(float x, const Q *w, const float *scales, Pack<float> (&sum)[Packs])
+{
+   constexpr int n = lanes<float>;
+   SOFIE_UNROLL_ALL
+   for (int j = 0; j < Packs; ++j) {
+      Pack<float> row = load_widened<n>(w + j * n);
+      if constexpr (!is_stored<Q>)
+         row *= load<n>(scales + j * n);
+      sum[j] = accumulate(sum[j], x, row);
    }
-};
+}
+
+/// y[j] = f(sum_k x[k] * w[k][j] + b[j]) for the `count` columns of a panel of `Packs` packs that exist.
+template <int Packs, class F, class Q>
+SOFIE_KERNEL void
+narrow_row(const F &f, float *y, const float *x, const Q *w, const float *scales, Size depth, const float *b, Size count)
+{
+   constexpr int n = lanes<float>, length = 64 / Packs;
+   alignas(64) float sums[Packs * n];
+   Pack<float> sum[Packs];
+   SOFIE_UNROLL_ALL
+   for (int j = 0; j < Packs; ++j)
+      sum[j] = Pack<float>{};
+   Size k = 0;
+   for (; k + length <= depth; k += length, w += length * Packs * n)
+      SOFIE_UNROLL_ALL
+      for (int step = 0; step < length; ++step)
+         narrow_step<Packs>(x[k + step], w + step * Packs * n, scales, sum);
+   for (; k < depth; ++k, w += Packs * n)
+      narrow_step<Packs>(x[k], w, scales, sum);
+   SOFIE_UNROLL_ALL
+   for (int j = 0; j < Packs; ++j)
+      store(sums + j * n, sum[j]);
+   dense_row(f, y, sums, b, count);
+}
+
+/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n]), where w is in few bits; many rows read floats.
+template <class F, class Q, Size M, Size K, Size N>
+SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K> x, const NarrowWeights<Q, K, N> &w)
+{
+   using S = DenseShape<float, N>;
+   constexpr int width = static_cast<int>(S::width);
+   constexpr Size columns = width * lanes<float>;
+   const DenseWeights<float, K, N> &wide = w;
+   const Size m = x.template extent<0>();
+   if constexpr (is_read_narrow<K, N>) {
+      for (Size i = 0; m < dense_together<float> && i < m; ++i)
+         for (Size p = 0; p < S::panels; ++p) {
+            const Size column = p * columns, count = N - column < columns ? N - column : columns;
+            narrow_row<width>(f, y.data() + i * N + column, x.data() + i * K, w.narrow_panel(p), w.scales(p), K,
+                              w.narrow_bias(p), count);
+         }
+      if (m < dense_together<float>)
+         return;
+   }
+   dense(f, y, x, wide);
+}
 
 #endif
 
