@@ -68,7 +68,7 @@ def ensemble(
             inner = level < depth and (level == 0 or random.random() < bushy)
             first = start + len(levels)
             mode = EQUAL if random.random() < equal else AT_MOST
-            few = [*np.arange(-4, 5) / 2, np.inf, -np.inf, np.nan]
+            few = [*np.arange(-4, 5) / 2, -0.0, np.inf, -np.inf, np.nan]
             threshold = float(random.choice(few) if random.random() < ties else random.normal())
             to_first = threshold >= 0 if missing is None else random.random() < missing
             mode |= MISSING if to_first and (missing is not None or mode == AT_MOST) else 0
@@ -126,6 +126,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
     yield case("MIN", trees=6, depth=5, targets=3, lists=True)
     if dtype is DType.FLOAT64:
         yield case(weights=DType.FLOAT32, trees=5, depth=5)
+        yield case(trees=3, depth=11, ties=0.2, missing=0.2)
     if full:
         for depth in (0, 1, 2, 3, 5, 7):
             yield case(trees=17, depth=depth, missing=0.2)
@@ -152,7 +153,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
             shape = TensorType(dtype, (N, kinds.get("features", FEATURES)))
             yield Case(Trees(), (shape, *ensemble(**kinds)), (_ties,))
         # Features that are counted when it runs: nodes to walk on are larger.
-        yield case(trees=3, depth=9, ties=0.1, features=1, shape=TensorType(dtype, (N, M)))
+        yield case(trees=3, depth=11, ties=0.2, features=1, shape=TensorType(dtype, (N, M)))
         # More different thresholds than a byte numbers, in more columns than a register holds.
         for trees, features in ((130, 3), (300, 24), (130, 30), (130, 90), (130, 200)):
             shape = TensorType(dtype, (N, features))
@@ -165,12 +166,12 @@ def _forests(dtype: DType) -> Iterator[dict[str, Any]]:
     """Ensembles that are walked through: more thresholds for each tree than ranks pay for."""
     deep: dict[str, Any] = {"dtype": dtype, "weights": dtype, "ties": 0.2}
     yield {"trees": 3, "depth": 13, "bushy": 0.9, **deep}
-    yield {"trees": 70, "depth": 7, "bushy": 0.9, "missing": None, "features": 60, **deep}
-    yield {"trees": 5, "depth": 9, "missing": 0.3, "targets": 3, **deep}
-    yield {"trees": 3, "depth": 9, "equal": 0.2, "missing": 0.2, **deep}
-    lists = {"targets": 4, "lists": True, "alike": True}
-    yield {"trees": 3, "depth": 10, "bushy": 0.95, **lists, **deep}
-    yield {"trees": 3, "depth": 9, "every": True, **lists, **deep, "alike": False}
+    yield {"trees": 3, "depth": 11, "missing": None, "features": 3, **deep}
+    yield {"trees": 3, "depth": 11, "missing": 0.3, "targets": 3, **deep}
+    yield {"trees": 3, "depth": 10, "equal": 0.2, "missing": 0.2, **deep}
+    lists = {"targets": 4, "lists": True}
+    yield {"trees": 3, "depth": 11, "bushy": 0.95, "alike": True, **lists, **deep}
+    yield {"trees": 3, "depth": 11, "every": True, **lists, **deep}
 
 
 def _weighed(op: Trees, x: Array, *arrays: Array) -> Array:
