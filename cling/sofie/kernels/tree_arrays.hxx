@@ -308,7 +308,27 @@ class LeafLists {
 
    Buffer<Int> starts_, targets_, slots_;
    Buffer<L> weights_;
-   Size count_ = 0;
+   Size count_ = 0, width_ = 0;
+
+   /// NaN stands for a target of which no tree has said anything.
+   template <Aggregate How>
+   SOFIE_INLINE static double together(double total, double weight)
+   {
+      if constexpr (How == Aggregate::Min)
+         return total <= weight ? total : weight;
+      else if constexpr (How == Aggregate::Max)
+         return total >= weight ? total : weight;
+      else
+         return total + weight;
+   }
+
+   template <class E>
+   static Buffer<E> first_of(const Buffer<E> &all, Size count)
+   {
+      Buffer<E> kept(count);
+      __builtin_memcpy(static_cast<void *>(kept.data()), all.data(), static_cast<std::size_t>(count) * sizeof(E));
+      return kept;
+   }
 
    template <class T>
    static std::uint64_t hash(const TreeArrays<T, L> &a, Size leaf)
@@ -359,39 +379,36 @@ public:
       slots_.data()[slot] = static_cast<Int>(count_);
       return static_cast<Int>(count_ - 1);
    }
-   /// Gives back what only numbering needs.
+   /// Gives back what is not needed any more. Lists that all name the same targets, from 0 on, are rows of weights.
    void finish()
    {
-      const Size entries = starts_.data()[count_];
-      starts_ = first_of(starts_, count_ + 1);
-      targets_ = first_of(targets_, entries);
+      const Size entries = starts_.data()[count_], width = count_ > 0 ? starts_.data()[1] : 0;
+      bool same = width > 0;
+      for (Size n = 0; n < count_; ++n)
+         same = same && starts_.data()[n] == n * width;
+      same = same && entries == count_ * width;
+      for (Size i = 0; i < entries && same; ++i)
+         same = targets_.data()[i] == i % width;
+      width_ = same ? width : 0;
+      starts_ = first_of(starts_, same ? 0 : count_ + 1);
+      targets_ = first_of(targets_, same ? 0 : entries);
       weights_ = first_of(weights_, entries);
       slots_ = Buffer<Int>();
    }
-   template <class E>
-   static Buffer<E> first_of(const Buffer<E> &all, Size count)
-   {
-      Buffer<E> kept(count);
-      __builtin_memcpy(static_cast<void *>(kept.data()), all.data(), static_cast<std::size_t>(count) * sizeof(E));
-      return kept;
-   }
 
-   /// total[target] takes in what the list says.
+   /// totals[target] take in what the list says.
    template <Aggregate How>
-   SOFIE_INLINE void add(Size number, double *total) const
+   SOFIE_INLINE void add(Size number, double *totals) const
    {
-      const Int *const starts = starts_.data() + number, *const targets = targets_.data();
-      const L *const weights = weights_.data();
-      for (Size i = starts[0]; i < starts[1]; ++i) {
-         double &sum = total[targets[i]];
-         const double weight = static_cast<double>(weights[i]);
-         // NaN stands for a target of which no tree has said anything.
-         if constexpr (How == Aggregate::Min)
-            sum = sum <= weight ? sum : weight;
-         else if constexpr (How == Aggregate::Max)
-            sum = sum >= weight ? sum : weight;
-         else
-            sum += weight;
+      if (width_ > 0) {
+         const L *const weights = weights_.data() + number * width_;
+         for (Size k = 0; k < width_; ++k)
+            totals[k] = together<How>(totals[k], static_cast<double>(weights[k]));
+         return;
+      }
+      for (Size i = starts_.data()[number]; i < starts_.data()[number + 1]; ++i) {
+         double &total = totals[targets_.data()[i]];
+         total = together<How>(total, static_cast<double>(weights_.data()[i]));
       }
    }
 };

@@ -236,9 +236,14 @@ SOFIE_KERNEL void evaluate_block(const Forest &forest, const TreeTask<T, L> &tas
 {
    constexpr Size wide = tree_block<T>;
    const TreeColumns<T> &columns = forest.columns();
-   for (Size c = 0; c < columns.count(); ++c)
+   for (Size c = 0; c < columns.count(); ++c) {
+      const TreeColumn<T> column = columns.data()[c];
+      const T *const x = task.event(first);
+      T *const to = task.columns + c * wide;
+      SOFIE_UNROLL(8)
       for (Size e = 0; e < count; ++e)
-         task.columns[c * wide + e] = columns.data()[c].of(task.event(first + e));
+         to[e] = column.of(x + e * task.features);
+   }
    for (Size i = 0; i < task.outputs * wide; ++i)
       task.totals[i] = Forest::nothing();
    const auto &ranks = forest.ranks();

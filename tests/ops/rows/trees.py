@@ -39,13 +39,14 @@ def ensemble(
     features: int = FEATURES,
     ties: float = 1.0,
     alike: bool = False,
+    every: bool = False,
 ) -> tuple[Array, ...]:
     """Random trees as the inputs of `Trees`. A node has children with probability ``bushy``.
 
     So many thresholds as ``ties`` says are one of a few, some of them special. NaN takes the first
     child with probability ``missing``; if that is None, it goes where 0 does. With ``lists`` a leaf
-    weighs several targets, or none; else all leaves of a tree the same one. Leaves are ``alike``
-    where many weigh the same.
+    weighs several targets, or none, or ``every`` one; else all leaves of a tree the same one.
+    Leaves are ``alike`` where many weigh the same.
     """
     random = np.random.default_rng([trees, depth, targets])
     nodes: list[tuple[int, float, int, tuple[int, int]]] = []
@@ -54,6 +55,7 @@ def ensemble(
     def leaf(tree: int) -> list[tuple[int, float]]:
         count = int(random.integers(0, targets + 1)) if lists else 1
         chosen = random.permutation(targets)[:count].tolist() if lists else [tree % targets]
+        chosen = list(range(targets)) if every else chosen
         weight = float(random.integers(1, 3)) if alike else None
         return [(t, weight or float(random.normal())) for t in chosen]
 
@@ -66,7 +68,7 @@ def ensemble(
             inner = level < depth and (level == 0 or random.random() < bushy)
             first = start + len(levels)
             mode = EQUAL if random.random() < equal else AT_MOST
-            few = [*np.arange(-4, 5) / 2, np.inf, -np.inf, np.nan]
+            few = [*np.arange(-4, 5) / 2, -0.0, np.inf, -np.inf, np.nan]
             threshold = float(random.choice(few) if random.random() < ties else random.normal())
             to_first = threshold >= 0 if missing is None else random.random() < missing
             mode |= MISSING if to_first and (missing is not None or mode == AT_MOST) else 0
@@ -124,6 +126,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
     yield case("MIN", trees=6, depth=5, targets=3, lists=True)
     if dtype is DType.FLOAT64:
         yield case(weights=DType.FLOAT32, trees=5, depth=5)
+        yield case(trees=3, depth=11, ties=0.2, missing=0.2)
     if full:
         for depth in (0, 1, 2, 3, 5, 7):
             yield case(trees=17, depth=depth, missing=0.2)
@@ -132,6 +135,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         for aggregate in ("SUM", "AVERAGE", "MAX"):
             yield case(aggregate, trees=6, depth=8, targets=3, lists=True, bushy=0.8, equal=0.3)
         yield case("MAX", trees=6, depth=3)
+        yield case("MIN", trees=6, depth=3, targets=3, lists=True, every=True)
         yield case(trees=0, depth=0)
         yield case(trees=3, depth=3, shape=TensorType(dtype, (37, FEATURES)))
         yield case(trees=3, depth=3, shape=TensorType(dtype, (0, FEATURES)))
@@ -149,7 +153,7 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
             shape = TensorType(dtype, (N, kinds.get("features", FEATURES)))
             yield Case(Trees(), (shape, *ensemble(**kinds)), (_ties,))
         # Features that are counted when it runs: nodes to walk on are larger.
-        yield case(trees=3, depth=9, ties=0.1, features=1, shape=TensorType(dtype, (N, M)))
+        yield case(trees=3, depth=11, ties=0.2, features=1, shape=TensorType(dtype, (N, M)))
         # More different thresholds than a byte numbers, in more columns than a register holds.
         for trees, features in ((130, 3), (300, 24), (130, 30), (130, 90), (130, 200)):
             shape = TensorType(dtype, (N, features))
@@ -162,11 +166,12 @@ def _forests(dtype: DType) -> Iterator[dict[str, Any]]:
     """Ensembles that are walked through: more thresholds for each tree than ranks pay for."""
     deep: dict[str, Any] = {"dtype": dtype, "weights": dtype, "ties": 0.2}
     yield {"trees": 3, "depth": 13, "bushy": 0.9, **deep}
-    yield {"trees": 70, "depth": 7, "bushy": 0.9, "missing": None, "features": 60, **deep}
-    yield {"trees": 5, "depth": 9, "missing": 0.3, "targets": 3, **deep}
-    yield {"trees": 3, "depth": 9, "equal": 0.2, "missing": 0.2, **deep}
-    lists = {"targets": 4, "lists": True, "alike": True}
-    yield {"trees": 3, "depth": 10, "bushy": 0.95, **lists, **deep}
+    yield {"trees": 3, "depth": 11, "missing": None, "features": 3, **deep}
+    yield {"trees": 3, "depth": 11, "missing": 0.3, "targets": 3, **deep}
+    yield {"trees": 3, "depth": 10, "equal": 0.2, "missing": 0.2, **deep}
+    lists = {"targets": 4, "lists": True}
+    yield {"trees": 3, "depth": 11, "bushy": 0.95, "alike": True, **lists, **deep}
+    yield {"trees": 3, "depth": 11, "every": True, **lists, **deep}
 
 
 def _weighed(op: Trees, x: Array, *arrays: Array) -> Array:
