@@ -177,7 +177,8 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, cons
                              float *sums, const std::int32_t *offsets, const float *panels, const float *from)
 {
    const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
-   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)), together = ceil_div(halves, ceil_div(halves, lanes_most));
+   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)),
+              together = ceil_div(halves, ceil_div(halves, lanes_most));
    const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
    std::int32_t at[lanes_most];
    for (Size first = 0; first < halves; first += together) {
@@ -229,7 +230,7 @@ SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Si
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
    convolve_lanes<Half, Short>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                        conv_optional<float>(added...));
+                               conv_optional<float>(added...));
 }
 
 #else

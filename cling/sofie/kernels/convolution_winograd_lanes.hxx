@@ -113,12 +113,10 @@ template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_input(const WinogradLanes &lines, Size count)
 {
    // Coefficients of the product of z - p^2 over both pairs, and over the other one; and the points.
-   constexpr float constants[] = {static_cast<float>(winograd_coefficient<6>(0)),
-                                  static_cast<float>(winograd_coefficient<6>(1)),
-                                  static_cast<float>(winograd_coefficient<6>(0, 0)),
-                                  static_cast<float>(winograd_coefficient<6>(0, 1)),
-                                  static_cast<float>(WinogradPoints<6>::of(0)),
-                                  static_cast<float>(WinogradPoints<6>::of(1))};
+   constexpr float constants[] = {
+      static_cast<float>(winograd_coefficient<6>(0)),    static_cast<float>(winograd_coefficient<6>(1)),
+      static_cast<float>(winograd_coefficient<6>(0, 0)), static_cast<float>(winograd_coefficient<6>(0, 1)),
+      static_cast<float>(WinogradPoints<6>::of(0)),      static_cast<float>(WinogradPoints<6>::of(1))};
    const float *from = lines.from;
    float *to = lines.to;
    if (count <= 0)
@@ -134,9 +132,9 @@ template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 {
    constexpr double p = WinogradPoints<6>::of(0), q = WinogradPoints<6>::of(1);
-   constexpr float constants[] = {static_cast<float>(p),         static_cast<float>(q),     static_cast<float>(p * p),
-                                  static_cast<float>(q * q),     static_cast<float>(p * p * p),
-                                  static_cast<float>(q * q * q)};
+   constexpr float constants[] = {static_cast<float>(p),         static_cast<float>(q),
+                                  static_cast<float>(p * p),     static_cast<float>(q * q),
+                                  static_cast<float>(p * p * p), static_cast<float>(q * q * q)};
    const float *from = lines.from;
    float *to = lines.to;
    if (count <= 0)
@@ -169,8 +167,8 @@ class WinogradLanesWeights {
          for (Size l = 0; l < width; ++l) {
             half[i][l] = V{};
             for (Size k = 0; k < height; ++k)
-               half[i][l] = half[i][l] + splat<V>(matrix.values[i][k]) *
-                                            convert<double>(load<n>(w + (k * width + l) * panel));
+               half[i][l] =
+                  half[i][l] + splat<V>(matrix.values[i][k]) * convert<double>(load<n>(w + (k * width + l) * panel));
          }
       for (int i = 0; i < inputs; ++i)
          for (int j = 0; j < inputs; ++j, to += step) {
@@ -219,11 +217,11 @@ public:
 /// [point][tile][32]; a line of tiles of sixteen channels and
 /// what it is transformed to; results of tiles.
 struct WinogradLanesPlan {
-   Size across, high;        // tiles in a line of them, and lines of tiles in an event
-   Size together;            // lines of tiles at a time
-   Size tile, point;         // elements between transformed inputs
-   Size sums;                // elements between points of sums
-   Size columns;             // of the input, for a line of tiles
+   Size across, high; // tiles in a line of them, and lines of tiles in an event
+   Size together;     // lines of tiles at a time
+   Size tile, point;  // elements between transformed inputs
+   Size sums;         // elements between points of sums
+   Size columns;      // of the input, for a line of tiles
    float *inputs, *products, *lines, *half, *results;
 };
 
@@ -269,7 +267,8 @@ SOFIE_KERNEL inline void winograd_lanes_row(const ConvShape &s, float *to, Size 
    const float *const from = x + row * s.in_row + before - s.pads[2];
    const Size count = after - before;
    const Size quads = end - (from + (n - 1) * s.in_channel) >= count + 3 ? ceil_div(count, 4) : count / 4;
-   lanes_turn({from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
+   lanes_turn(
+      {from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
    for (Size column = 4 * quads; column < count; ++column)
       for (Size c = 0; c < n; ++c)
          to[(before + column) * n + c] = from[c * s.in_channel + column];
@@ -294,12 +293,12 @@ SOFIE_KERNEL void winograd_lanes_inputs(const ConvShape &s, const WinogradLanesP
          for (Size row = known ? 2 : 0; row < outputs + 2; ++row)
             winograd_lanes_row(s, plan.lines + row * length, plan.columns, from, line * outputs + row - s.pads[1], end);
          winograd_lanes_input<Inputs>({plan.lines, length * bytes, n * bytes, plan.half, length * bytes, n * bytes},
-                              plan.columns);
+                                      plan.columns);
          for (Size row = 0; row < outputs + 2; ++row)
             winograd_lanes_input<Inputs>({plan.half + row * length, n * bytes, outputs * n * bytes,
-                                  plan.inputs + row * Inputs * plan.point + i * plan.across * plan.tile + c,
-                                  plan.point * bytes, plan.tile * bytes},
-                                 plan.across);
+                                          plan.inputs + row * Inputs * plan.point + i * plan.across * plan.tile + c,
+                                          plan.point * bytes, plan.tile * bytes},
+                                         plan.across);
       }
 }
 
@@ -312,21 +311,21 @@ SOFIE_KERNEL void winograd_lanes_results(const WinogradLanesPlan &plan, Size lin
    for (Size lane = 0; lane < panel; lane += n) {
       for (Size j = 0; j < outputs + 2; ++j)
          winograd_lanes_output<Inputs>({plan.products + j * plan.sums + line * across * lanes_features + lane,
-                                Inputs * plan.sums * bytes, lanes_features * bytes, plan.half + j * outputs * length,
-                                length * bytes, n * bytes},
-                               across);
+                                        Inputs * plan.sums * bytes, lanes_features * bytes,
+                                        plan.half + j * outputs * length, length * bytes, n * bytes},
+                                       across);
       for (Size i = 0; i < outputs; ++i)
          winograd_lanes_output<Inputs>({plan.half + i * length, outputs * length * bytes, n * bytes,
-                                plan.results + i * across * outputs * lanes_features + lane, lanes_features * bytes,
-                                outputs * lanes_features * bytes},
-                               across);
+                                        plan.results + i * across * outputs * lanes_features + lane,
+                                        lanes_features * bytes, outputs * lanes_features * bytes},
+                                       across);
    }
 }
 
 /// The results of 32 features from `feature` on, of some lines of tiles.
 template <int Inputs, class R>
-SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesPlan &plan, const R &result, Size feature,
-                                        Size first, Size count, Size at)
+SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesPlan &plan, const R &result,
+                                        Size feature, Size first, Size count, Size at)
 {
    constexpr Size outputs = Inputs - 2;
    const Size width = s.out[2], length = plan.across * outputs;
@@ -368,9 +367,9 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
          for (Size point = 0; point < points; ++point)
             for (Size k = 0; k < depth; k += part) {
                const Size steps = depth - k < part ? depth - k : part;
-               lanes_products<Half, Short>(panel, plan.products + point * plan.sums, w, plan.inputs + point * plan.point,
-                                           begins, halves, plan.tile * static_cast<Size>(sizeof(float)), offsets + k,
-                                           steps, k > 0);
+               lanes_products<Half, Short>(panel, plan.products + point * plan.sums, w,
+                                           plan.inputs + point * plan.point, begins, halves,
+                                           plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0);
                w += steps * panel;
             }
          winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, at);
@@ -398,21 +397,22 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, Size l
       const Size at = event * s.out_event;
       if (pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
          continue;
-      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(), event - first,
-                                  first * s.out_event);
+      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+                                                 event - first, first * s.out_event);
       convolve_lanes<Direct, Short>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct(), w.bias(),
-                             added ? added + at : nullptr);
+                                    added ? added + at : nullptr);
       first = event + 1;
    }
-   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(), s.batch - first,
-                               first * s.out_event);
+   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+                                              s.batch - first, first * s.out_event);
 }
 
 /// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
 /// `Inputs` inputs along an axis, 6 or 4. Halves of tiles of products have `Half` columns, and `Direct`
 /// where events are left to `convolution_lanes`; `Short` if the last panel has 16 features. Tiles of 4
 /// inputs are used however few there are.
-template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X,
+          class... Added>
 SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
                                              const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
                                              const Sizes<3> &dilations, const Sizes<3> &pads, Size /*columns*/,
@@ -420,8 +420,8 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
                                              const WinogradLanesWeights<Inputs> &w, Added... added)
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_winograd_lanes<Inputs, Half, Direct, Short>(f, s, least, y.data(), scratch.data(), offsets.data(), x.data(), w,
-                                         conv_optional<float>(added...));
+   convolve_winograd_lanes<Inputs, Half, Direct, Short>(f, s, least, y.data(), scratch.data(), offsets.data(), x.data(),
+                                                        w, conv_optional<float>(added...));
 }
 
 #else
