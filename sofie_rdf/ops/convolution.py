@@ -33,6 +33,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -58,10 +59,6 @@ _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
 # Of the kernel of transposed ones: the widest tile, a pack beyond what counts, and how many
 # columns, inputs and products are kept at a time, so that the second cache has all of them.
 _WIDTH, _MARGIN, _MOST, _INPUTS, _PRODUCTS = 48, 16, 528, 1 << 17, 1 << 17
-# Of the kernel with features in the lanes: how many fill a tile; the halves of a tile, of which that
-# is taken which wastes least; how many are done at a time; and the products for which that pays.
-_LANES_HEADER = ("sofie/kernels/convolution_lanes.hxx",)
-_LANES_FEATURES, HALVES, _MOST_HALVES, _LEAST_DEPTH = 32, (7, 6, 5, 4), 64, 16
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
@@ -136,11 +133,6 @@ def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
 
 
 _ONE = Window(1, 1, 1, 1, 1, 0, 0)
-
-
-def best_half(columns: int) -> int:
-    """How many columns half a tile should have: each half takes the time of half a column more."""
-    return min(HALVES, key=lambda half: -(-columns // half) * (2 * half + 1))
 
 
 def _panels(dtype: DType, groups: int, features: Dim, depth: Dim) -> TensorType:
@@ -349,7 +341,7 @@ class _FloatConvolution(_Convolution):
 
     @property
     def headers(self) -> tuple[str, ...]:
-        more = ("sofie/kernels/convolution_depthwise.hxx",) if self.group > 1 else _LANES_HEADER
+        more = ("sofie/kernels/convolution_depthwise.hxx",) if self.group > 1 else (LANES_HEADER,)
         return (*super().headers, *more)
 
     def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
@@ -373,30 +365,10 @@ class _FloatConvolution(_Convolution):
         """How many columns half a tile has where features lie side by side; 0 where they do not."""
         x, w = inputs[:2]
         assert x is not None and w is not None
-        features, depth = w.shape[0], self.depth(w.shape)
         if self.group > 1 or x.dtype is not DType.FLOAT32:
             return 0
-        if not isinstance(features, int) or not isinstance(depth, int):
-            return 0
         slides = _long_axes(self.slides(x.shape, w.shape))
-        count = slides[-1].count
-        points = all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
-        fills = features % 4 == 0 and 8 * features >= 7 * align(features, _LANES_FEATURES)
-        if points or not fills or depth < _LEAST_DEPTH or not isinstance(count, int):
-            return 0
-        return best_half(count) if count > 3 else 0
-
-    def _lanes_scratch(self, x: TensorType, w: TensorType, half: int) -> Dim:
-        """The elements that such a kernel needs."""
-        slides = _long_axes(self.slides(x.shape, w.shape))
-        depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
-        row = (align(width.count, half) - 1) * width.stride + width.extent
-        lines = (maximum(height.count, 1) - 1) * height.stride + height.extent
-        whole = w.shape[1] * (depth.kernel * lines * row + _BETWEEN)
-        least = w.shape[1] * (depth.kernel * height.extent * row + _BETWEEN)
-        most = maximum(least, _BUDGET)
-        copied = most if never_negative(whole - most) else minimum(whole, most)
-        return (_MOST_HALVES * half + _MARGIN) * _LANES_FEATURES + copied + 4 * _MARGIN
+        return half_of_lanes(w.shape[0], self.depth(w.shape), slides)
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
@@ -406,7 +378,7 @@ class _FloatConvolution(_Convolution):
             return (self._table(x, slides),)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         if half := self.half_of_lanes(inputs):
-            size = maximum(scratch[0].shape[0], self._lanes_scratch(x, w, half))
+            size = maximum(scratch[0].shape[0], scratch_of_lanes(w.shape[1], slides, half))
             scratch = TensorType(x.dtype, (size,)), scratch[1]
         return (
             *scratch,
@@ -430,7 +402,8 @@ class _FloatConvolution(_Convolution):
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         half = self.half_of_lanes([None if o is None else o.type for o in inputs])
         if half and all(o.constant for o in given):
-            kernel, packed = f"convolution_lanes<{half}>", "sofie::ConvLanesWeights"
+            short = str(is_short(w.type.shape[0])).lower()
+            kernel, packed = f"convolution_lanes<{half}, {short}>", "sofie::ConvLanesWeights"
         call = _product_call(kernel, packed, arguments, outputs, x, given)
         return call if added is None else replace(call, arguments=(*call.arguments, memory(added)))
 

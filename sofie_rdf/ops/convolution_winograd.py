@@ -11,7 +11,8 @@ from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, maximum, minimum
 from sofie_rdf.ir.operator import Call, Operand, Packed, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops.convolution import HALVES, ConvLayer, best_half
+from sofie_rdf.ops._lanes import HALVES, best_half, is_short
+from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.elementwise import FLOATS
 
 __all__ = ["FROM_POINTS", "TO_POINTS", "WinogradConv"]
@@ -21,10 +22,11 @@ __all__ = ["FROM_POINTS", "TO_POINTS", "WinogradConv"]
 _COLUMNS, _LANES, _FEATURES = 48, 16, 16
 # How many transformed inputs there should be at a time at most, so that they stay in the cache.
 _BUDGET = 1 << 18
-# Transforming an input or an output takes the time of so many products.
-TO_POINTS, FROM_POINTS = 30, 24
+# Transforming an input or an output takes the time of so many products; where tiles are of 2 x 2 it
+# does of these.
+TO_POINTS, FROM_POINTS, _TO_FEW, _FROM_FEW = 30, 24, 14, 9
 # Where features lie in the lanes: the transformed inputs, and the widest image; the transformed
-# weights that the second cache keeps, and for how many tiles products take as long as reading others.
+# weights that the second cache keeps, and the tiles whose products take as long as reading others.
 _LANES_BUDGET, _WIDEST, _NEAR, _STREAM = 1 << 18, 1024, 1 << 18, 24
 
 
@@ -33,6 +35,11 @@ def _time(outputs: int, sizes: tuple[int, int], weights: int) -> float:
     points = (outputs + 2) ** 2
     tiles = -(-sizes[0] // outputs) * -(-sizes[1] // outputs)
     return points * max(tiles, _STREAM if points * weights > _NEAR else 0)
+
+
+def _apart(channels: int) -> int:
+    """Elements from one transformed input to the next: an odd number of cache lines."""
+    return (channels // _LANES | 1) * _LANES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Lanes:
     def tiles(self, channels: int, width: int, lines: Dim) -> Dim:
         """How many are done at a time of so many lines of tiles."""
         across = -(-width // self.outputs)
-        each = (self.outputs + 2) ** 2 * (channels + _LANES) * across
+        each = (self.outputs + 2) ** 2 * _apart(channels) * across
         return across * minimum(max(1, _LANES_BUDGET // each), lines)
 
     def memory(self, channels: Dim, width: Dim, lines: Dim) -> Dim:
@@ -55,8 +62,7 @@ class Lanes:
         across, inputs = -(-width // self.outputs), self.outputs + 2
         tiles, columns = self.tiles(channels, width, lines), across * self.outputs + 2
         points = [
-            inputs**2 * (tiles * n + _LANES) + self.half * n
-            for n in (channels + _LANES, 2 * _LANES)
+            inputs**2 * (tiles * n + _LANES) + self.half * n for n in (_apart(channels), 2 * _LANES)
         ]
         results = self.outputs**2 * across * 2 * _LANES
         return sum(points, results + (2 * inputs * columns + 5) * _LANES)
@@ -149,11 +155,19 @@ class WinogradConv(ConvLayer):
             return None
         if not isinstance(height, int):
             return Lanes(self.outputs, HALVES[0], direct)
-        sizes = (self.outputs, 2) if height > 0 else (self.outputs,)
+        large = self.is_of_tiles(height, width)
+        sizes = (
+            (self.outputs, 2) if large and height > 0 else (2,) if height > 0 else (self.outputs,)
+        )
         outputs = min(sizes, key=lambda n: _time(n, (height, width), features * channels))
         together = Lanes(outputs, 0, 0).tiles(channels, width, -(-height // outputs))
         assert isinstance(together, int)
-        return Lanes(outputs, best_half(together), direct)
+        return Lanes(outputs, best_half(together, min(channels, 64)), direct)
+
+    def is_of_tiles(self, height: int, width: int) -> bool:
+        """Whether there are enough tiles, which are not half empty."""
+        tiles = -(-height // self.outputs) * -(-width // self.outputs)
+        return tiles >= self.least_tiles and 2 * height * width >= self.outputs**2 * tiles
 
     def gain_of_small_tiles(self, inputs: Sequence[TensorType | None]) -> float | None:
         """How many times faster they are than no tiles at all; None where others are taken."""
@@ -166,9 +180,9 @@ class WinogradConv(ConvLayer):
         height, width = (s.count for s in self.slides(x.shape, w.shape))
         assert isinstance(height, int) and isinstance(width, int)
         assert isinstance(features, int) and isinstance(channels, int)
-        weights, taps = features * channels, math.prod(kernel)
+        weights, taps = features * channels, math.prod(int(k) for k in kernel if isinstance(k, int))
         far = _STREAM if taps * weights > _NEAR else 0
-        transforms = 1 + TO_POINTS / features + FROM_POINTS / channels
+        transforms = 1 + _TO_FEW / features + _FROM_FEW / channels
         return taps * max(height * width, far) / (_time(2, (height, width), weights) * transforms)
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
@@ -198,7 +212,8 @@ class WinogradConv(ConvLayer):
         if lanes := self.lanes([None if o is None else o.type for o in inputs]):
             size = lanes.outputs + 2
             packed = f"WinogradLanesWeights<{size}>"
-            kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}>"
+            short = str(is_short(shape[0])).lower()
+            kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}, {short}>"
         tensors = [
             replace(a, cxx=f"sofie::{packed}") if isinstance(a, Packed) else a for a in tensors
         ]

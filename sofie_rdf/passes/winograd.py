@@ -75,8 +75,7 @@ def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
     m.require(many and _gain(op, w.shape) >= _GAIN, "it has few channels, features or taps")
     m.require(_spread(w) <= _SPREAD, "of the weights of a feature few are not near 0")
     small = op.gain_of_small_tiles((x, TensorType(x.dtype, w.shape)))
-    if small is not None:
-        m.require(small >= _GAIN, "of few products most are its weights from memory")
+    if small is not None and small >= _GAIN:
         return op
     height, width = (s.count for s in slides[-2:])
     if isinstance(height, int) and isinstance(width, int):
@@ -84,6 +83,7 @@ def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
         m.require(tiles >= op.least_tiles, f"its output is of {tiles} tiles only")
         half = 2 * height * width >= op.outputs**2 * tiles
         m.require(half, "its tiles would be half empty")
+    m.require(small is None, "reading more weights would take longer")
     return op
 
 

@@ -89,7 +89,7 @@ def test_what_is_part_of_the_layer_stays_so() -> None:
         ("it has few channels, features or taps", graph(N, 99, 32, 32, kernel=(5, 5), features=4)),
         ("its elements are float64", graph(N, 8, 32, 32, dtype=DType.FLOAT64)),
         ("its tiles would be half empty", graph(N, 32, 1, 99, features=32)),
-        ("its output is of 4 tiles only", graph(N, 32, 8, 8, features=32)),
+        ("its output is of 4 tiles only", graph(N, 32, 7, 7, features=32)),
         (
             "of the weights of a feature few are not near 0",
             graph(
@@ -105,6 +105,13 @@ def test_what_is_part_of_the_layer_stays_so() -> None:
 )
 def test_others_stay_what_they_are(reason: str, net: Graph) -> None:
     assert reasons(net) == [reason]
+
+
+def test_small_images_have_small_tiles() -> None:
+    """Unless their weights come from further away than multiplying takes."""
+    model = Model(graph(N, 64, 8, 8, features=64))
+    assert "convolution_winograd_lanes<4, 4, 4, false>(" in model.emission.header
+    assert reasons(graph(N, 512, 7, 7, features=512)) == ["its output is of 4 tiles only"]
 
 
 def test_a_computed_bias_is_left_alone() -> None:
@@ -182,13 +189,19 @@ def test_it_is_nearly_as_exact(kernel: Any, most: float, channels: int) -> None:
     assert errors[0] < errors[1] < most * errors[0]
 
 
+# Of any features, and of those that lie in the lanes: tiles of 4 x 4, and of 2 x 2.
+@pytest.mark.parametrize(
+    ("size", "kernel", "features"), [(24, (5, 5), 9), (24, (3, 3), 32), (8, (3, 3), 64)]
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e20])
-def test_what_no_tile_may_have_is_summed_plainly(value: float) -> None:
+def test_what_no_tile_may_have_is_summed_plainly(
+    value: float, size: int, kernel: Any, features: int
+) -> None:
     """An event with such a number has the results of the plain sum, the others have their own."""
-    before = graph(N, 16, 24, 24, kernel=(5, 5), features=16)
+    before = graph(N, 64, size, size, kernel=kernel, features=features)
     layer = choose_winograd(before)
     plain, fewer = (compile_graph(g) for g in (before, layer))
-    x = RNG.normal(size=(3, 16, 24, 24)).astype(np.float32)
+    x = RNG.normal(size=(3, 64, size, size)).astype(np.float32)
     usual = fewer.infer({"x": x}, {"N": 3})["y"]
     assert not identical(usual, plain.infer({"x": x}, {"N": 3})["y"])
     x[1, 2, 3, 4] = value

@@ -17,7 +17,8 @@ namespace sofie {
 
 #ifdef SOFIE_DENSE_ASSEMBLER
 
-/// W[M, C, kernel...] and b[M], if there is one: panels of 32 features, each step after step.
+/// W[M, C, kernel...] and b[M], if there is one: panels of 32 features, the last of 16 where no more
+/// are left, each step after step.
 class ConvLanesWeights {
    Buffer<float> panels_;
    Buffer<float> bias_;
@@ -27,10 +28,14 @@ public:
    explicit ConvLanesWeights(W w)
    {
       const Size features = w.template extent<0>(), channels = w.template extent<1>();
-      const Size taps = w.template size_from<2>();
-      panels_ = Buffer<float>(conv_weights_size<lanes_features>(1, features, channels * taps));
-      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, channels * taps, taps}, 1, features, channels,
-                                        taps, static_cast<const float *>(nullptr), 0);
+      const Size taps = w.template size_from<2>(), depth = channels * taps;
+      const Size wide = (features + lanes<float> - 1) / lanes_features * lanes_features;
+      panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * depth);
+      const Size first = wide < features ? wide : features;
+      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, depth, taps}, 1, first, channels, taps,
+                                        conv_optional<float>(), 0);
+      conv_pack_weights<lanes<float>>(panels_.data() + wide * depth, w.data() + first * depth, {0, depth, taps}, 1,
+                                      features - first, channels, taps, conv_optional<float>(), 0);
    }
    template <class W, class B>
    ConvLanesWeights(W w, B b) : ConvLanesWeights(w)
@@ -167,12 +172,13 @@ SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float 
 inline constexpr Size lanes_depth = 256;
 
 /// The sums of a slab, some halves of tiles at a time.
-template <int Half, class R>
+template <int Half, bool Short, class R>
 SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, const R &result,
                              float *sums, const std::int32_t *offsets, const float *panels, const float *from)
 {
    const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
-   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)), together = ceil_div(halves, ceil_div(halves, lanes_most));
+   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)),
+              together = ceil_div(halves, ceil_div(halves, lanes_most));
    const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
    std::int32_t at[lanes_most];
    for (Size first = 0; first < halves; first += together) {
@@ -182,16 +188,17 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, cons
          at[i] = static_cast<std::int32_t>(line * s.strides[1] * planes.row + column * Half * step);
       }
       for (Size m = 0; m < s.features; m += lanes_features) {
+         const Size panel = lanes_panel(s.features - m);
          for (Size k = 0; k < depth; k += part)
-            lanes_products<Half>(sums, panels + m * depth + k * lanes_features, from, at, count,
-                                 step * static_cast<Size>(sizeof(float)), offsets + k,
-                                 depth - k < part ? depth - k : part, k > 0);
+            lanes_products<Half, Short>(panel, sums, panels + m * depth + k * panel, from, at, count,
+                                        step * static_cast<Size>(sizeof(float)), offsets + k,
+                                        depth - k < part ? depth - k : part, k > 0);
          lanes_finish<Half>(s, result, sums, m, first, count, planes.across, y);
       }
    }
 }
 
-template <int Half, class F>
+template <int Half, bool Short, class F>
 SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float *scratch, std::int32_t *offsets,
                                  const float *x, const float *panels, const float *bias, const float *added)
 {
@@ -209,28 +216,28 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float
             const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
             if (planes.copied)
                lanes_fill(s, planes, slab, copied, x);
-            lanes_slab<Half>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
+            lanes_slab<Half, Short>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
          }
 }
 
 /// y = f(convolution(x, w) + b + added) with constant weights and one group; `added` may be absent.
-/// A tile has two halves of `Half` columns.
-template <int Half, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+/// A tile has two halves of `Half` columns; `Short` if the last panel has 16 features.
+template <int Half, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
 SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
                                     const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
                                     const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x,
                                     const ConvLanesWeights &w, Added... added)
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_lanes<Half>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                        conv_optional<float>(added...));
+   convolve_lanes<Half, Short>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                               conv_optional<float>(added...));
 }
 
 #else
 
 using ConvLanesWeights = ConvWeights<float, 8, 1>;
 
-template <int Half, class F, class... Arguments>
+template <int Half, bool Short, class F, class... Arguments>
 SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
                                     const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
                                     const Sizes<3> &pads, const Arguments &...arguments)

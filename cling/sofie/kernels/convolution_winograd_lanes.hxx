@@ -113,12 +113,10 @@ template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_input(const WinogradLanes &lines, Size count)
 {
    // Coefficients of the product of z - p^2 over both pairs, and over the other one; and the points.
-   constexpr float constants[] = {static_cast<float>(winograd_coefficient<6>(0)),
-                                  static_cast<float>(winograd_coefficient<6>(1)),
-                                  static_cast<float>(winograd_coefficient<6>(0, 0)),
-                                  static_cast<float>(winograd_coefficient<6>(0, 1)),
-                                  static_cast<float>(WinogradPoints<6>::of(0)),
-                                  static_cast<float>(WinogradPoints<6>::of(1))};
+   constexpr float constants[] = {
+      static_cast<float>(winograd_coefficient<6>(0)),    static_cast<float>(winograd_coefficient<6>(1)),
+      static_cast<float>(winograd_coefficient<6>(0, 0)), static_cast<float>(winograd_coefficient<6>(0, 1)),
+      static_cast<float>(WinogradPoints<6>::of(0)),      static_cast<float>(WinogradPoints<6>::of(1))};
    const float *from = lines.from;
    float *to = lines.to;
    if (count <= 0)
@@ -134,9 +132,9 @@ template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 {
    constexpr double p = WinogradPoints<6>::of(0), q = WinogradPoints<6>::of(1);
-   constexpr float constants[] = {static_cast<float>(p),         static_cast<float>(q),     static_cast<float>(p * p),
-                                  static_cast<float>(q * q),     static_cast<float>(p * p * p),
-                                  static_cast<float>(q * q * q)};
+   constexpr float constants[] = {static_cast<float>(p),         static_cast<float>(q),
+                                  static_cast<float>(p * p),     static_cast<float>(q * q),
+                                  static_cast<float>(p * p * p), static_cast<float>(q * q * q)};
    const float *from = lines.from;
    float *to = lines.to;
    if (count <= 0)
@@ -149,8 +147,8 @@ SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 
 // Weights ------------------------------------------------------------------------------------------
 
-/// W[M, C, height, width] and b[M], if there is one: for each 32 features and each point a panel whose
-/// steps are channels. And W as `convolution_lanes` wants it, for what is left to that.
+/// W[M, C, height, width] and b[M], if there is one: for each 32 features, or the last 16, and each
+/// point a panel whose steps are channels. And W as `convolution_lanes` wants it, for what is left to that.
 template <int Inputs>
 class WinogradLanesWeights {
    static constexpr int inputs = Inputs;
@@ -158,8 +156,8 @@ class WinogradLanesWeights {
    ConvLanesWeights direct_;
    Buffer<float> panels_;
 
-   /// G w G^T of `lanes<double>` features of one channel.
-   static SOFIE_KERNEL void transform(float *to, Size step, const float *w, Size height, Size width,
+   /// G w G^T of `lanes<double>` features of one channel, of a panel of so many.
+   static SOFIE_KERNEL void transform(float *to, Size step, const float *w, Size panel, Size height, Size width,
                                       const WinogradMatrix<inputs, inputs - 2> &matrix)
    {
       constexpr int n = lanes<double>;
@@ -169,8 +167,8 @@ class WinogradLanesWeights {
          for (Size l = 0; l < width; ++l) {
             half[i][l] = V{};
             for (Size k = 0; k < height; ++k)
-               half[i][l] = half[i][l] + splat<V>(matrix.values[i][k]) *
-                                            convert<double>(load<n>(w + (k * width + l) * lanes_features));
+               half[i][l] =
+                  half[i][l] + splat<V>(matrix.values[i][k]) * convert<double>(load<n>(w + (k * width + l) * panel));
          }
       for (int i = 0; i < inputs; ++i)
          for (int j = 0; j < inputs; ++j, to += step) {
@@ -189,14 +187,16 @@ class WinogradLanesWeights {
       for (Size m = 0; m < features; ++m)
          if (!winograd_fits(w.data() + m * channels * area, channels * area, winograd_small_weights))
             return;
-      panels_ = Buffer<float>(ceil_div(features, lanes_features) * lanes_features * points * channels);
+      panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * points * channels);
       const WinogradMatrix<inputs, inputs - 2> matrix;
       const float *from = direct_.panels();
-      for (Size m = 0; m < features; m += lanes_features)
-         for (Size c = 0; c < channels; ++c, from += area * lanes_features)
-            for (Size lane = 0; lane < lanes_features; lane += lanes<double>)
-               transform(panels_.data() + (m * points * channels + c * lanes_features + lane), channels * lanes_features,
-                         from + lane, height, width, matrix);
+      for (Size m = 0; m < features; m += lanes_features) {
+         const Size panel = lanes_panel(features - m);
+         for (Size c = 0; c < channels; ++c, from += area * panel)
+            for (Size lane = 0; lane < panel; lane += lanes<double>)
+               transform(panels_.data() + (m * points * channels + c * panel + lane), channels * panel, from + lane,
+                         panel, height, width, matrix);
+      }
    }
 
 public:
@@ -217,11 +217,11 @@ public:
 /// [point][tile][32]; a line of tiles of sixteen channels and
 /// what it is transformed to; results of tiles.
 struct WinogradLanesPlan {
-   Size across, high;        // tiles in a line of them, and lines of tiles in an event
-   Size together;            // lines of tiles at a time
-   Size tile, point;         // elements between transformed inputs
-   Size sums;                // elements between points of sums
-   Size columns;             // of the input, for a line of tiles
+   Size across, high; // tiles in a line of them, and lines of tiles in an event
+   Size together;     // lines of tiles at a time
+   Size tile, point;  // elements between transformed inputs
+   Size sums;         // elements between points of sums
+   Size columns;      // of the input, for a line of tiles
    float *inputs, *products, *lines, *half, *results;
 };
 
@@ -267,7 +267,8 @@ SOFIE_KERNEL inline void winograd_lanes_row(const ConvShape &s, float *to, Size 
    const float *const from = x + row * s.in_row + before - s.pads[2];
    const Size count = after - before;
    const Size quads = end - (from + (n - 1) * s.in_channel) >= count + 3 ? ceil_div(count, 4) : count / 4;
-   lanes_turn({from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
+   lanes_turn(
+      {from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
    for (Size column = 4 * quads; column < count; ++column)
       for (Size c = 0; c < n; ++c)
          to[(before + column) * n + c] = from[c * s.in_channel + column];
@@ -292,45 +293,45 @@ SOFIE_KERNEL void winograd_lanes_inputs(const ConvShape &s, const WinogradLanesP
          for (Size row = known ? 2 : 0; row < outputs + 2; ++row)
             winograd_lanes_row(s, plan.lines + row * length, plan.columns, from, line * outputs + row - s.pads[1], end);
          winograd_lanes_input<Inputs>({plan.lines, length * bytes, n * bytes, plan.half, length * bytes, n * bytes},
-                              plan.columns);
+                                      plan.columns);
          for (Size row = 0; row < outputs + 2; ++row)
             winograd_lanes_input<Inputs>({plan.half + row * length, n * bytes, outputs * n * bytes,
-                                  plan.inputs + row * Inputs * plan.point + i * plan.across * plan.tile + c,
-                                  plan.point * bytes, plan.tile * bytes},
-                                 plan.across);
+                                          plan.inputs + row * Inputs * plan.point + i * plan.across * plan.tile + c,
+                                          plan.point * bytes, plan.tile * bytes},
+                                         plan.across);
       }
 }
 
-/// results[row][column][32] of a line of tiles.
+/// results[row][column][32] of a line of tiles, for a panel of features.
 template <int Inputs>
-SOFIE_KERNEL void winograd_lanes_results(const WinogradLanesPlan &plan, Size line)
+SOFIE_KERNEL void winograd_lanes_results(const WinogradLanesPlan &plan, Size line, Size panel)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), outputs = Inputs - 2;
    const Size across = plan.across, length = across * n;
-   for (Size lane = 0; lane < lanes_features; lane += n) {
+   for (Size lane = 0; lane < panel; lane += n) {
       for (Size j = 0; j < outputs + 2; ++j)
          winograd_lanes_output<Inputs>({plan.products + j * plan.sums + line * across * lanes_features + lane,
-                                Inputs * plan.sums * bytes, lanes_features * bytes, plan.half + j * outputs * length,
-                                length * bytes, n * bytes},
-                               across);
+                                        Inputs * plan.sums * bytes, lanes_features * bytes,
+                                        plan.half + j * outputs * length, length * bytes, n * bytes},
+                                       across);
       for (Size i = 0; i < outputs; ++i)
          winograd_lanes_output<Inputs>({plan.half + i * length, outputs * length * bytes, n * bytes,
-                                plan.results + i * across * outputs * lanes_features + lane, lanes_features * bytes,
-                                outputs * lanes_features * bytes},
-                               across);
+                                        plan.results + i * across * outputs * lanes_features + lane,
+                                        lanes_features * bytes, outputs * lanes_features * bytes},
+                                       across);
    }
 }
 
 /// The results of 32 features from `feature` on, of some lines of tiles.
 template <int Inputs, class R>
-SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesPlan &plan, const R &result, Size feature,
-                                        Size first, Size count, Size at)
+SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesPlan &plan, const R &result,
+                                        Size feature, Size first, Size count, Size at)
 {
    constexpr Size outputs = Inputs - 2;
    const Size width = s.out[2], length = plan.across * outputs;
    for (Size i = 0; i < count; ++i) {
       const Size event = (first + i) / plan.high, line = (first + i) % plan.high * outputs;
-      winograd_lanes_results<Inputs>(plan, i);
+      winograd_lanes_results<Inputs>(plan, i, lanes_panel(s.features - feature));
       const Size rows = s.out[1] - line < outputs ? s.out[1] - line : outputs;
       const Size y = at + event * s.out_event + line * s.out_row;
       if (length == width && s.out_row == width)
@@ -342,7 +343,7 @@ SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesP
 }
 
 /// `events` events, the inputs of the first of which are at x, its results at `at`.
-template <int Inputs, int Half, class R>
+template <int Inputs, int Half, bool Short, class R>
 SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, float *scratch, std::int32_t *offsets,
                                         const float *x, const float *end, const float *panels, Size events, Size at)
 {
@@ -360,14 +361,16 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
       const Size left = events * plan.high - first, count = left < plan.together ? left : plan.together;
       const Size halves = ceil_div(count * plan.across, Half);
       winograd_lanes_inputs<Inputs>(s, plan, first, count, x, end);
-      const float *panel = panels;
+      const float *w = panels;
       for (Size m = 0; m < s.features; m += lanes_features) {
+         const Size panel = lanes_panel(s.features - m);
          for (Size point = 0; point < points; ++point)
             for (Size k = 0; k < depth; k += part) {
                const Size steps = depth - k < part ? depth - k : part;
-               lanes_products<Half>(plan.products + point * plan.sums, panel, plan.inputs + point * plan.point, begins,
-                                    halves, plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0);
-               panel += steps * lanes_features;
+               lanes_products<Half, Short>(panel, plan.products + point * plan.sums, w,
+                                           plan.inputs + point * plan.point, begins, halves,
+                                           plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0);
+               w += steps * panel;
             }
          winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, at);
       }
@@ -376,7 +379,7 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
 
 // What operators call ------------------------------------------------------------------------------
 
-template <int Inputs, int Half, int Direct, class F>
+template <int Inputs, int Half, int Direct, bool Short, class F>
 SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, Size least, float *y, float *scratch,
                                           std::int32_t *offsets, const float *x, const WinogradLanesWeights<Inputs> &w,
                                           const float *added)
@@ -394,20 +397,22 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, Size l
       const Size at = event * s.out_event;
       if (pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
          continue;
-      winograd_lanes_events<Inputs, Half>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(), event - first,
-                                  first * s.out_event);
-      convolve_lanes<Direct>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct(), w.bias(),
-                             added ? added + at : nullptr);
+      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+                                                 event - first, first * s.out_event);
+      convolve_lanes<Direct, Short>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct(), w.bias(),
+                                    added ? added + at : nullptr);
       first = event + 1;
    }
-   winograd_lanes_events<Inputs, Half>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(), s.batch - first,
-                               first * s.out_event);
+   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+                                              s.batch - first, first * s.out_event);
 }
 
 /// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
 /// `Inputs` inputs along an axis, 6 or 4. Halves of tiles of products have `Half` columns, and `Direct`
-/// where events are left to `convolution_lanes`. Tiles of 4 inputs are used however few there are.
-template <int Inputs, int Half, int Direct, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+/// where events are left to `convolution_lanes`; `Short` if the last panel has 16 features. Tiles of 4
+/// inputs are used however few there are.
+template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X,
+          class... Added>
 SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
                                              const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
                                              const Sizes<3> &dilations, const Sizes<3> &pads, Size /*columns*/,
@@ -415,8 +420,8 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
                                              const WinogradLanesWeights<Inputs> &w, Added... added)
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_winograd_lanes<Inputs, Half, Direct>(f, s, least, y.data(), scratch.data(), offsets.data(), x.data(), w,
-                                         conv_optional<float>(added...));
+   convolve_winograd_lanes<Inputs, Half, Direct, Short>(f, s, least, y.data(), scratch.data(), offsets.data(), x.data(),
+                                                        w, conv_optional<float>(added...));
 }
 
 #else
@@ -425,7 +430,7 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
 template <int Inputs>
 using WinogradLanesWeights = std::conditional_t<Inputs == 6, WinogradWeights<6>, ConvLanesWeights>;
 
-template <int Inputs, int Half, int Direct, class F, class... Arguments>
+template <int Inputs, int Half, int Direct, bool Short, class F, class... Arguments>
 SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
                                              const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
                                              const Sizes<3> &dilations, const Sizes<3> &pads, Size columns, Size least,
@@ -434,7 +439,7 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
    if constexpr (Inputs == 6)
       convolution_winograd<6>(f, counts, in, kernel, out, strides, dilations, pads, columns, least, arguments...);
    else
-      convolution_lanes<Direct>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+      convolution_lanes<Direct, Short>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
 }
 
 #endif

@@ -21,55 +21,60 @@ inline constexpr Size lanes_features = 32;
 // The product --------------------------------------------------------------------------------------
 
 // clang-format off
-// A number of x times a row of w, which is in zmm28 and zmm29.
-#define SOFIE_LANES_FMA(x, number, a, b)                      \
+// A number of x times the packs of a row of w, which are in zmm28 and zmm29.
+#define SOFIE_LANES_FMA_1(x, number, a, b) "vfmadd231ps " x "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"
+#define SOFIE_LANES_FMA_2(x, number, a, b)                    \
    "vbroadcastss " x ", %%zmm" #number "\n\t"                 \
    "vfmadd231ps %%zmm28, %%zmm" #number ", %%zmm" #a "\n\t"   \
    "vfmadd231ps %%zmm29, %%zmm" #number ", %%zmm" #b "\n\t"
-#define SOFIE_LANES_FIRST_4                             \
-   SOFIE_LANES_FMA("(%[at])", 30, 0, 1)                 \
-   SOFIE_LANES_FMA("(%[at],%[step])", 31, 2, 3)         \
-   SOFIE_LANES_FMA("(%[at],%[step],2)", 30, 4, 5)       \
-   SOFIE_LANES_FMA("(%[at],%[step3])", 31, 6, 7)
-#define SOFIE_LANES_FIRST_5 SOFIE_LANES_FIRST_4 SOFIE_LANES_FMA("(%[at],%[step],4)", 30, 8, 9)
-#define SOFIE_LANES_FIRST_6 SOFIE_LANES_FIRST_5 SOFIE_LANES_FMA("(%[at],%[step5])", 31, 10, 11)
-#define SOFIE_LANES_FIRST_7 SOFIE_LANES_FIRST_6 SOFIE_LANES_FMA("(%[at],%[step3],2)", 30, 12, 13)
-#define SOFIE_LANES_SECOND_4                            \
-   SOFIE_LANES_FMA("(%[too])", 31, 14, 15)              \
-   SOFIE_LANES_FMA("(%[too],%[step])", 30, 16, 17)      \
-   SOFIE_LANES_FMA("(%[too],%[step],2)", 31, 18, 19)    \
-   SOFIE_LANES_FMA("(%[too],%[step3])", 30, 20, 21)
-#define SOFIE_LANES_SECOND_5 SOFIE_LANES_SECOND_4 SOFIE_LANES_FMA("(%[too],%[step],4)", 31, 22, 23)
-#define SOFIE_LANES_SECOND_6 SOFIE_LANES_SECOND_5 SOFIE_LANES_FMA("(%[too],%[step5])", 30, 24, 25)
-#define SOFIE_LANES_SECOND_7 SOFIE_LANES_SECOND_6 SOFIE_LANES_FMA("(%[too],%[step3],2)", 31, 26, 27)
+#define SOFIE_LANES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd $64, %[w]\n\t"
+#define SOFIE_LANES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd $128, %[w]\n\t"
 
-// `each` of a half's registers and its place in the sums.
-#define SOFIE_LANES_EACH(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
-#define SOFIE_LANES_EACH_4(each, row, a, b, c, d, e, f, g, h)                          \
-   SOFIE_LANES_EACH(each, row, a, b) SOFIE_LANES_EACH(each, row + 1, c, d)             \
-   SOFIE_LANES_EACH(each, row + 2, e, f) SOFIE_LANES_EACH(each, row + 3, g, h)
-#define SOFIE_LANES_EACH_FIRST_4(each, row) SOFIE_LANES_EACH_4(each, row, 0, 1, 2, 3, 4, 5, 6, 7)
-#define SOFIE_LANES_EACH_FIRST_5(each, row) SOFIE_LANES_EACH_FIRST_4(each, row) SOFIE_LANES_EACH(each, row + 4, 8, 9)
-#define SOFIE_LANES_EACH_FIRST_6(each, row) SOFIE_LANES_EACH_FIRST_5(each, row) SOFIE_LANES_EACH(each, row + 5, 10, 11)
-#define SOFIE_LANES_EACH_FIRST_7(each, row) SOFIE_LANES_EACH_FIRST_6(each, row) SOFIE_LANES_EACH(each, row + 6, 12, 13)
-#define SOFIE_LANES_EACH_SECOND_4(each, row) SOFIE_LANES_EACH_4(each, row, 14, 15, 16, 17, 18, 19, 20, 21)
-#define SOFIE_LANES_EACH_SECOND_5(each, row) SOFIE_LANES_EACH_SECOND_4(each, row) SOFIE_LANES_EACH(each, row + 4, 22, 23)
-#define SOFIE_LANES_EACH_SECOND_6(each, row) SOFIE_LANES_EACH_SECOND_5(each, row) SOFIE_LANES_EACH(each, row + 5, 24, 25)
-#define SOFIE_LANES_EACH_SECOND_7(each, row) SOFIE_LANES_EACH_SECOND_6(each, row) SOFIE_LANES_EACH(each, row + 6, 26, 27)
+// The columns of a half.
+#define SOFIE_LANES_FIRST_4(fma)             \
+   fma("(%[at])", 30, 0, 1)                  \
+   fma("(%[at],%[step])", 31, 2, 3)          \
+   fma("(%[at],%[step],2)", 30, 4, 5)        \
+   fma("(%[at],%[step3])", 31, 6, 7)
+#define SOFIE_LANES_FIRST_5(fma) SOFIE_LANES_FIRST_4(fma) fma("(%[at],%[step],4)", 30, 8, 9)
+#define SOFIE_LANES_FIRST_6(fma) SOFIE_LANES_FIRST_5(fma) fma("(%[at],%[step5])", 31, 10, 11)
+#define SOFIE_LANES_FIRST_7(fma) SOFIE_LANES_FIRST_6(fma) fma("(%[at],%[step3],2)", 30, 12, 13)
+#define SOFIE_LANES_SECOND_4(fma)            \
+   fma("(%[too])", 31, 14, 15)               \
+   fma("(%[too],%[step])", 30, 16, 17)       \
+   fma("(%[too],%[step],2)", 31, 18, 19)     \
+   fma("(%[too],%[step3])", 30, 20, 21)
+#define SOFIE_LANES_SECOND_5(fma) SOFIE_LANES_SECOND_4(fma) fma("(%[too],%[step],4)", 31, 22, 23)
+#define SOFIE_LANES_SECOND_6(fma) SOFIE_LANES_SECOND_5(fma) fma("(%[too],%[step5])", 30, 24, 25)
+#define SOFIE_LANES_SECOND_7(fma) SOFIE_LANES_SECOND_6(fma) fma("(%[too],%[step3],2)", 31, 26, 27)
 
+// `each` of the registers of a column of the tile, and its place in the sums.
 #define SOFIE_LANES_ZERO(place, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_LANES_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_LANES_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
+#define SOFIE_LANES_COLUMN_1(each, row, a, b) each(128 * (row), a)
+#define SOFIE_LANES_COLUMN_2(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
+#define SOFIE_LANES_EACH_FIRST_4(column, each)                           \
+   column(each, 0, 0, 1) column(each, 1, 2, 3) column(each, 2, 4, 5) column(each, 3, 6, 7)
+#define SOFIE_LANES_EACH_FIRST_5(column, each) SOFIE_LANES_EACH_FIRST_4(column, each) column(each, 4, 8, 9)
+#define SOFIE_LANES_EACH_FIRST_6(column, each) SOFIE_LANES_EACH_FIRST_5(column, each) column(each, 5, 10, 11)
+#define SOFIE_LANES_EACH_FIRST_7(column, each) SOFIE_LANES_EACH_FIRST_6(column, each) column(each, 6, 12, 13)
+#define SOFIE_LANES_EACH_SECOND_4(column, each, row)                     \
+   column(each, row, 14, 15) column(each, row + 1, 16, 17) column(each, row + 2, 18, 19) column(each, row + 3, 20, 21)
+#define SOFIE_LANES_EACH_SECOND_5(column, each, row) SOFIE_LANES_EACH_SECOND_4(column, each, row) column(each, row + 4, 22, 23)
+#define SOFIE_LANES_EACH_SECOND_6(column, each, row) SOFIE_LANES_EACH_SECOND_5(column, each, row) column(each, row + 5, 24, 25)
+#define SOFIE_LANES_EACH_SECOND_7(column, each, row) SOFIE_LANES_EACH_SECOND_6(column, each, row) column(each, row + 6, 26, 27)
 
-#define SOFIE_LANES_EACH_1_OF(half, each) SOFIE_LANES_EACH_FIRST_##half(each, 0)
-#define SOFIE_LANES_EACH_2_OF(half, each) SOFIE_LANES_EACH_FIRST_##half(each, 0) SOFIE_LANES_EACH_SECOND_##half(each, half)
-#define SOFIE_LANES_ROWS_1_OF(half) SOFIE_LANES_FIRST_##half
-#define SOFIE_LANES_ROWS_2_OF(half) SOFIE_LANES_FIRST_##half SOFIE_LANES_SECOND_##half
+#define SOFIE_LANES_EACH_1(half, column, each) SOFIE_LANES_EACH_FIRST_##half(column, each)
+#define SOFIE_LANES_EACH_2(half, column, each) \
+   SOFIE_LANES_EACH_FIRST_##half(column, each) SOFIE_LANES_EACH_SECOND_##half(column, each, half)
+#define SOFIE_LANES_STEP_1(half, fma) SOFIE_LANES_FIRST_##half(fma)
+#define SOFIE_LANES_STEP_2(half, fma) SOFIE_LANES_FIRST_##half(fma) SOFIE_LANES_SECOND_##half(fma)
 
 // Weights that are wanted next are asked for some at each step: they come from far away.
-#define SOFIE_LANES_PRODUCT(halves, half)                                              \
+#define SOFIE_LANES_PRODUCT(halves, half, packs)                                          \
    asm volatile(                                                                       \
-      SOFIE_LANES_EACH_##halves##_OF(half, SOFIE_LANES_ZERO)                           \
+      SOFIE_LANES_EACH_##halves(half, SOFIE_LANES_COLUMN_##packs, SOFIE_LANES_ZERO)     \
       "test %[k], %[k]\n\t"                                                            \
       "jle 2f\n\t"                                                                     \
       ".p2align 5\n"                                                                   \
@@ -77,12 +82,10 @@ inline constexpr Size lanes_features = 32;
       "movslq (%[offsets]), %[too]\n\t"                                                \
       "lea (%[first],%[too],4), %[at]\n\t"                                             \
       "lea (%[second],%[too],4), %[too]\n\t"                                           \
-      "vmovups (%[w]), %%zmm28\n\t"                                                    \
-      "vmovups 64(%[w]), %%zmm29\n\t"                                                  \
-      SOFIE_LANES_ROWS_##halves##_OF(half)                                             \
+      SOFIE_LANES_ROW_##packs                                                          \
+      SOFIE_LANES_STEP_##halves(half, SOFIE_LANES_FMA_##packs)                         \
       "prefetcht1 (%[next])\n\t"                                                       \
       "add %[some], %[next]\n\t"                                                       \
-      "add $128, %[w]\n\t"                                                             \
       "add $4, %[offsets]\n\t"                                                         \
       "dec %[k]\n\t"                                                                   \
       "jnz 1b\n"                                                                       \
@@ -90,9 +93,9 @@ inline constexpr Size lanes_features = 32;
       "mov (%[end]), %[at]\n\t"                                                        \
       "cmpl $0, 8(%[end])\n\t"                                                         \
       "je 3f\n\t"                                                                      \
-      SOFIE_LANES_EACH_##halves##_OF(half, SOFIE_LANES_ADD)                            \
+      SOFIE_LANES_EACH_##halves(half, SOFIE_LANES_COLUMN_##packs, SOFIE_LANES_ADD)      \
       "3:\n\t"                                                                         \
-      SOFIE_LANES_EACH_##halves##_OF(half, SOFIE_LANES_STORE)                          \
+      SOFIE_LANES_EACH_##halves(half, SOFIE_LANES_COLUMN_##packs, SOFIE_LANES_STORE)    \
       : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too)      \
       : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),           \
         [some] "r"(some), [end] "r"(&end)                                                                                   \
@@ -108,51 +111,86 @@ struct LanesEnd {
 };
 
 /// sums[i * Half + j][m] (+)= sum_k w[k][m] * from[i][offsets[k] + j * step] for `Half` numbers j, for
-/// i = 0 or both, and for 32 features; the step is in bytes. Of what is at `next`, `some` bytes are asked
-/// for at each step.
-template <int Half, int Halves>
+/// i = 0 or both, and for 16 or 32 features; the step is in bytes. Of what is at `next`, `some` bytes are
+/// asked for at each step.
+template <int Half, int Halves, int Packs>
 SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
                                 const std::int32_t *offsets, Size depth, const char *next, Size some,
                                 const LanesEnd &end)
 {
-   static_assert(Half >= 4 && Half <= 7, "there are registers for two halves of 7");
+   static_assert(Half >= 4 && Half <= 7 && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
-   if constexpr (Half == 7 && Halves == 2)
-      SOFIE_LANES_PRODUCT(2, 7);
-   else if constexpr (Half == 7)
-      SOFIE_LANES_PRODUCT(1, 7);
-   else if constexpr (Half == 6 && Halves == 2)
-      SOFIE_LANES_PRODUCT(2, 6);
-   else if constexpr (Half == 6)
-      SOFIE_LANES_PRODUCT(1, 6);
-   else if constexpr (Half == 5 && Halves == 2)
-      SOFIE_LANES_PRODUCT(2, 5);
-   else if constexpr (Half == 5)
-      SOFIE_LANES_PRODUCT(1, 5);
-   else if constexpr (Halves == 2)
-      SOFIE_LANES_PRODUCT(2, 4);
-   else
-      SOFIE_LANES_PRODUCT(1, 4);
+   if constexpr (Packs == 2) {
+      if constexpr (Half == 7 && Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 7, 2);
+      else if constexpr (Half == 7)
+         SOFIE_LANES_PRODUCT(1, 7, 2);
+      else if constexpr (Half == 6 && Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 6, 2);
+      else if constexpr (Half == 6)
+         SOFIE_LANES_PRODUCT(1, 6, 2);
+      else if constexpr (Half == 5 && Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 5, 2);
+      else if constexpr (Half == 5)
+         SOFIE_LANES_PRODUCT(1, 5, 2);
+      else if constexpr (Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 4, 2);
+      else
+         SOFIE_LANES_PRODUCT(1, 4, 2);
+   } else {
+      if constexpr (Half == 7 && Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 7, 1);
+      else if constexpr (Half == 7)
+         SOFIE_LANES_PRODUCT(1, 7, 1);
+      else if constexpr (Half == 6 && Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 6, 1);
+      else if constexpr (Half == 6)
+         SOFIE_LANES_PRODUCT(1, 6, 1);
+      else if constexpr (Half == 5 && Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 5, 1);
+      else if constexpr (Half == 5)
+         SOFIE_LANES_PRODUCT(1, 5, 1);
+      else if constexpr (Halves == 2)
+         SOFIE_LANES_PRODUCT(2, 4, 1);
+      else
+         SOFIE_LANES_PRODUCT(1, 4, 1);
+   }
 }
 
 /// The same for `count` halves, which begin at x + at[i]: a few of them from 64.
 inline constexpr Size lanes_most = 64;
 
-template <int Half>
-SOFIE_KERNEL void lanes_products(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
-                                 Size step, const std::int32_t *offsets, Size depth, bool add)
+template <int Half, int Packs>
+SOFIE_KERNEL void lanes_products_of(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
+                                    Size step, const std::int32_t *offsets, Size depth, bool add)
 {
    // The weights behind these come next.
-   const char *next = reinterpret_cast<const char *>(w + depth * lanes_features);
-   const Size tiles = (count + 1) / 2, bytes = lanes_features * static_cast<Size>(sizeof(float));
-   const Size some = ceil_div(bytes, tiles);
+   const char *next = reinterpret_cast<const char *>(w + depth * Packs * lanes<float>);
+   const Size tiles = (count + 1) / 2, some = ceil_div(Size{64 * Packs}, tiles);
    Size i = 0;
    for (; i + 1 < count; i += 2, next += depth * some)
-      lanes_product<Half, 2>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some,
-                             LanesEnd{sums + i * Half * lanes_features, add});
+      lanes_product<Half, 2, Packs>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some,
+                                    LanesEnd{sums + i * Half * lanes_features, add});
    if (i < count)
-      lanes_product<Half, 1>(w, x + at[i], x + at[i], step, offsets, depth, next, some,
-                             LanesEnd{sums + i * Half * lanes_features, add});
+      lanes_product<Half, 1, Packs>(w, x + at[i], x + at[i], step, offsets, depth, next, some,
+                                    LanesEnd{sums + i * Half * lanes_features, add});
+}
+
+/// How many features a panel of weights has: 16 if no more are left.
+SOFIE_INLINE Size lanes_panel(Size left)
+{
+   return left > lanes<float> ? lanes_features : Size{lanes<float>};
+}
+
+/// For a panel of so many features; of 16 only if there is such a one.
+template <int Half, bool Short>
+SOFIE_INLINE void lanes_products(Size panel, float *sums, const float *w, const float *x, const std::int32_t *at,
+                                 Size count, Size step, const std::int32_t *offsets, Size depth, bool add)
+{
+   if constexpr (Short)
+      if (panel == lanes<float>)
+         return lanes_products_of<Half, 1>(sums, w, x, at, count, step, offsets, depth, add);
+   lanes_products_of<Half, 2>(sums, w, x, at, count, step, offsets, depth, add);
 }
 
 // Rows and columns change places -------------------------------------------------------------------

@@ -55,6 +55,21 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 3, 4, 5, 6), (3, 1, 2, 3, 2), {"group": 3}),
     ((N, 3, 1, 1), (4, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((N, 2, 6), (2, 2, 1), {"strides": (2,)}),
+    # Many features, in the lanes: rows of halves of tiles in one piece and not, of 7, 6, 5 and 4
+    # columns; strides, points that are read where they are; long sums; wide rows; depth.
+    ((N, 4, 9, 7), (32, 4, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((2, 5, 12, 13), (60, 5, 3, 3), {"strides": (2, 2), "pads": (0, 1, 2, 0)}),
+    ((1, 40, 5, 10), (28, 40, 3, 3), {"pads": (1, 1, 1, 1), "dilations": (2, 1)}),
+    ((2, 30, 7, 15), (64, 30, 1, 1), {"strides": (2, 2)}),
+    ((2, 30, 7, 17), (32, 30, 1, 1), {"strides": (2, 2)}),
+    ((1, 3, 4, 520), (32, 3, 3, 4), {"pads": (1, 9, 1, 0)}),
+    ((N, 16, 50), (32, 16, 3), {"strides": (2,), "dilations": (3,)}),
+    ((2, 4, 5, 4, 6), (32, 4, 3, 2, 2), {"pads": (1, 0, 0, 1, 1, 0), "strides": (2, 1, 1)}),
+    ((1, 150, 30, 31), (32, 150, 2, 2), {"strides": (2, 1)}),
+    ((2, 4, M, 12), (32, 4, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((2, 4, 6, 9), (48, 4, 3, 3), {}),
+    ((2, 30, 6, 8), (12, 30, 3, 3), {"strides": (1, 2)}),
+    ((2, 4, 3, 9), (32, 4, 3, 3), {"pads": (4, 12, 4, 12)}),
     ((1, 2, 700), (3, 2, 1), {}),
     ((0, 3, 4), (2, 3, 2), {}),
     ((2, 0, 4), (2, 0, 2), {}),
@@ -80,7 +95,8 @@ def _conv(dtype: DType, full: bool) -> Iterator[Case]:
 
 def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
     activations = (Relu(), NoActivation(), Tanh(), Sigmoid(), Elu(0.5))
-    setups = (*_CONVOLUTIONS, *(_MORE[:4] if full else ()))
+    lanes = [setup for setup in _MORE if setup[1][0] in (32, 48, 60)]
+    setups = (*_CONVOLUTIONS, *(_MORE[:4] if full else ()), *(lanes if full else ()))
     for number, (x, w, attributes) in enumerate(setups):
         op = ConvLayer(activation=activations[number % len(activations)], **attributes)
         given = TensorType(dtype, x), _weights(dtype, *w), _weights(dtype, w[0])

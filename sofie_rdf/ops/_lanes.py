@@ -1,0 +1,55 @@
+"""Convolutions whose features lie side by side in the lanes of registers: which, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
+from sofie_rdf.ops._windows import Window
+
+__all__ = ["HALVES", "LANES_HEADER", "best_half", "half_of_lanes", "is_short", "scratch_of_lanes"]
+
+LANES_HEADER = "sofie/kernels/convolution_lanes.hxx"
+# Of the kernel: the columns that half a tile may have, how many halves are done at a time, the
+# features of a tile; the products for which that pays, and what half a tile needs beside them.
+HALVES, _MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4), 64, 32, 16, 120
+# Elements that are copied at a time, those between channels, and those behind the last.
+_BUDGET, _BETWEEN, _MARGIN = 1 << 17, 96, 16
+_ONE = Window(1, 1, 1, 1, 1, 0, 0)
+
+
+def best_half(columns: int, depth: int) -> int:
+    """How many columns half a tile should have, which sums ``depth`` products for each."""
+    # Each half takes the time of half a column more, and so many steps before and behind.
+    return min(
+        HALVES, key=lambda half: -(-columns // half) * (depth * (2 * half + 1) + _HALF_STEPS)
+    )
+
+
+def is_short(features: Dim) -> bool:
+    """Whether features end with a panel of 16."""
+    return isinstance(features, int) and 0 < features % _FEATURES <= _FEATURES // 2
+
+
+def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
+    """How many columns half a tile has; 0 where features, or rows of the output, do not fill it."""
+    count = slides[-1].count
+    if not isinstance(features, int) or not isinstance(depth, int) or not isinstance(count, int):
+        return 0
+    points = all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
+    fills = features % 4 == 0 and 8 * features >= 5 * (-(-features // 16) * 16)
+    if points or not fills or depth < _LEAST_DEPTH or count < HALVES[-1]:
+        return 0
+    return best_half(count, depth)
+
+
+def scratch_of_lanes(channels: Dim, slides: Sequence[Window], half: int) -> Dim:
+    """The elements that the kernel needs: sums, and channels with their padding."""
+    depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
+    row = (align(width.count, half) - 1) * width.stride + width.extent
+    lines = (maximum(height.count, 1) - 1) * height.stride + height.extent
+    whole = channels * (depth.kernel * lines * row + _BETWEEN)
+    least = channels * (depth.kernel * height.extent * row + _BETWEEN)
+    most = maximum(least, _BUDGET)
+    copied = most if never_negative(whole - most) else minimum(whole, most)
+    return (_MOST_HALVES * half + _MARGIN) * _FEATURES + copied + 4 * _MARGIN
