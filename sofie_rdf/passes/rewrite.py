@@ -424,8 +424,10 @@ class Canvas:
             return self._named(source)
         if isinstance(source, str):
             return source
+        node = self._node(rewrite, source, ())
+        # Only now, because what it reads may be another node of this kind.
         name = self._free(f"{rewrite.nodes[0].outputs[0]}_{source.op.name.lower()}")
-        node = self._node(rewrite, source, (name,))
+        node = replace(node, outputs=(name,))
         types = [self.types[i] if i else None for i in node.inputs]
         self.types[name] = infer_node(source.op, types)[0]
         self.nodes[name] = node
