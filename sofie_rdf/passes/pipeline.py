@@ -18,6 +18,7 @@ from sofie_rdf.passes import (
     functions,
     fuse,
     layers,
+    points,
     simplify,
     transposes,
     winograd,
@@ -51,6 +52,7 @@ DEFAULT: tuple[Pass, ...] = (
     convolutions.fuse_borders,
     fuse.fuse_normalizations,
     convolutions.fuse_convolution_inputs,
+    points.pointwise_runs,
     # Once more, because what a Transpose stood between may now be neighbours.
     transposes.pointwise_convolutions,
     simplify.remove_identities,
