@@ -31,7 +31,7 @@ struct alignas(64) GeluNumbers {
    float one;
    std::uint32_t part, centre; // The bits of 1 + a that say which part it is in; that of its centre.
    std::uint32_t positive;     // What becomes of x by its kind: NaN of -inf, -0 of other negative numbers, else x.
-   float last;                 // Q is 0 from -last on and not computed: an underflow costs as much as 15 packs.
+   float low, high;            // The result is -0 from here down, and x from here up: an underflow costs 13 packs.
 };
 inline constexpr GeluNumbers gelu_numbers{
    {{2.4533139e-1f, 2.1763982e-1f,  1.950231e-1f,  1.7629088e-1f, 1.605801e-1f,  1.4725406e-1f, 1.3583559e-1f,
@@ -67,7 +67,8 @@ inline constexpr GeluNumbers gelu_numbers{
    0xfff00000U,
    0x00080000U,
    0x17131122U,
-   -14.5f};
+   -14.5f,
+   6.5f};
 
 // clang-format off
 // The numbers' registers: zmm13 to zmm17 have the second halves of `tail`, the others follow.
@@ -78,7 +79,7 @@ inline constexpr GeluNumbers gelu_numbers{
    SOFIE_GELU_NUMBER(0, 18) SOFIE_GELU_NUMBER(1, 19) SOFIE_GELU_NUMBER(2, 20) SOFIE_GELU_NUMBER(3, 21)              \
    SOFIE_GELU_NUMBER(4, 22) SOFIE_GELU_NUMBER(5, 23) SOFIE_GELU_NUMBER(6, 24) SOFIE_GELU_NUMBER(7, 25)              \
    SOFIE_GELU_NUMBER(8, 26) SOFIE_GELU_NUMBER(9, 27) SOFIE_GELU_NUMBER(10, 28) SOFIE_GELU_NUMBER(11, 29)            \
-   SOFIE_GELU_NUMBER(12, 30) SOFIE_GELU_NUMBER(13, 31) SOFIE_GELU_NUMBER(14, 6)
+   SOFIE_GELU_NUMBER(12, 30) SOFIE_GELU_NUMBER(13, 31) SOFIE_GELU_NUMBER(14, 6) SOFIE_GELU_NUMBER(15, 7)
 #define SOFIE_GELU_POWER(number) "vfmadd213ps %%zmm" #number ", %%zmm2, %%zmm5\n\t"
 #define SOFIE_GELU_TAIL(k, half) \
    "vmovups " #k "*128(%[numbers]), %%zmm12\n\tvpermt2ps %%zmm" #half ", %%zmm8, %%zmm12\n\t"
@@ -112,10 +113,11 @@ inline constexpr GeluNumbers gelu_numbers{
    SOFIE_GELU_POWER(19)                                                             \
    "vmulps %%zmm1, %%zmm11, %%zmm11\n\t"                                            \
    SOFIE_GELU_POWER(18)                                                             \
-   "vfixupimmps $0, %%zmm31, %%zmm0, %%zmm0\n\t"                                    \
    "vmulps %%zmm11, %%zmm5, %%zmm5\n\t"                                             \
-   "vcmpps $14, %%zmm6, %%zmm1, %%k1\n\t"                                           \
+   "vcmpps $14, %%zmm6, %%zmm0, %%k1\n\t"                                           \
+   "vcmpps $1, %%zmm7, %%zmm0, %%k1%{%%k1%}\n\t"                                    \
    "vscalefps %%zmm10, %%zmm5, %%zmm5%{%%k1%}%{z%}\n\t"                             \
+   "vfixupimmps $0, %%zmm31, %%zmm0, %%zmm0\n\t"                                    \
    "vaddps %%zmm5, %%zmm0, %%zmm0%{%%k1%}\n\t"                                      \
    "vmovups %%zmm0, (%[y])\n\t"
 // clang-format on
@@ -133,9 +135,9 @@ SOFIE_KERNEL inline void gelu_packs(float *y, const float *x, Size packs)
                                    "jnz 1b\n"
                 : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)
                 : [numbers] "r"(&gelu_numbers)
-                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm8", "xmm9", "xmm10",
-                  "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21",
-                  "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
+                  "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
 }
 
 template <class V>

@@ -19,6 +19,7 @@ from sofie_rdf.passes import (
     functions,
     fuse,
     layers,
+    points,
     simplify,
     transposes,
     winograd,
@@ -59,6 +60,7 @@ FUSED: tuple[Pass, ...] = (
     copies.products_of_copies,
     simplify.remove_dead,
     simplify.merge_equal,
+    points.pointwise_runs,
     # Once more, because what a Transpose stood between may now be neighbours.
     transposes.pointwise_convolutions,
     simplify.remove_identities,
