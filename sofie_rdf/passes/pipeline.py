@@ -19,6 +19,7 @@ from sofie_rdf.passes import (
     fuse,
     layers,
     simplify,
+    small_convolutions,
     transposes,
     winograd,
 )
@@ -65,6 +66,7 @@ DEFAULT: tuple[Pass, ...] = (
     # Layers that share their weights were given a copy each.
     simplify.merge_equal,
     convolutions.spread_points,
+    small_convolutions.choose_matrices,
     winograd.choose_winograd,
     transposes.as_reshapes,
     simplify.remove_identities,
