@@ -30,7 +30,9 @@ template <class T, Size... Extents>
 class View {
    static constexpr Size static_[sizeof...(Extents) + 1] = {Extents..., 1};
    T *data_;
-   Size dynamic_[((Extents == dyn ? 1 : 0) + ... + 0) + 1];
+   static constexpr int dynamics = ((Extents == dyn ? 1 : 0) + ... + 0);
+   // No longer than needed: up to 16 bytes are passed in registers.
+   Size dynamic_[dynamics > 0 ? dynamics : 1];
 
    static constexpr int dynamics_before(int axis)
    {
@@ -51,9 +53,9 @@ public:
 
    /// The memory, and the extents that are `dyn`, in order.
    template <class... Sizes>
-   SOFIE_INLINE explicit View(T *data, Sizes... sizes) : data_(data), dynamic_{static_cast<Size>(sizes)..., 1}
+   SOFIE_INLINE explicit View(T *data, Sizes... sizes) : data_(data), dynamic_{static_cast<Size>(sizes)...}
    {
-      static_assert(sizeof...(Sizes) == ((Extents == dyn ? 1 : 0) + ... + 0), "one size for each dynamic extent");
+      static_assert(sizeof...(Sizes) == dynamics, "one size for each dynamic extent");
    }
 
    SOFIE_INLINE T *data() const { return data_; }
@@ -63,10 +65,13 @@ public:
    SOFIE_INLINE Size extent() const
    {
       static_assert(Axis >= 0 && Axis < rank, "no such axis");
-      if constexpr (static_[Axis] != dyn)
+      if constexpr (static_[Axis] != dyn) {
          return static_[Axis];
-      else
-         return dynamic_[dynamics_before(Axis)];
+      } else {
+         // Named, because Cling would call the function each time.
+         constexpr int place = dynamics_before(Axis);
+         return dynamic_[place];
+      }
    }
 
    /// How far apart two neighbours along one axis are; 0 where the extent is a static 1, so that

@@ -21,6 +21,7 @@ from sofie_rdf.passes import (
     layers,
     points,
     simplify,
+    small_convolutions,
     transposes,
     winograd,
 )
@@ -78,6 +79,7 @@ FUSED: tuple[Pass, ...] = (
 DEFAULT: tuple[Pass, ...] = (
     *FUSED,
     convolutions.spread_points,
+    small_convolutions.choose_matrices,
     winograd.choose_winograd,
     transposes.as_reshapes,
     simplify.remove_identities,

@@ -112,25 +112,107 @@ SOFIE_INLINE void recurrent_stripe(RecurrentRows<T> y, RecurrentRows<const T> st
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
+/// What becomes of the sums of a tile: what is in y comes first if `add`, and `start` last if there is one; then they
+/// go to y. Strides are in bytes.
+struct RecurrentTileEnd {
+   float *y;
+   Size y_stride;
+   const float *start;
+   Size start_stride;
+   std::int32_t add;
+};
+
+// clang-format off
+// A row of memory, which is added to registers, or which they are stored in; then the next one.
+#define SOFIE_RECURRENT_ADD_1(a, b, c) "vaddps (%[x3]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_RECURRENT_ADD_2(a, b, c) SOFIE_RECURRENT_ADD_1(a, b, c) "vaddps 64(%[x3]), %%zmm" #b ", %%zmm" #b "\n\t"
+#define SOFIE_RECURRENT_ADD_3(a, b, c) SOFIE_RECURRENT_ADD_2(a, b, c) "vaddps 128(%[x3]), %%zmm" #c ", %%zmm" #c "\n\t"
+#define SOFIE_RECURRENT_STORE_1(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\t"
+#define SOFIE_RECURRENT_STORE_2(a, b, c) SOFIE_RECURRENT_STORE_1(a, b, c) "vmovups %%zmm" #b ", 64(%[x3])\n\t"
+#define SOFIE_RECURRENT_STORE_3(a, b, c) SOFIE_RECURRENT_STORE_2(a, b, c) "vmovups %%zmm" #c ", 128(%[x3])\n\t"
+#define SOFIE_RECURRENT_NEXT "add %[x0], %[x3]\n\t"
+#define SOFIE_RECURRENT_ROWS(each)                                                                                  \
+   each(0, 1, 2) SOFIE_RECURRENT_NEXT each(3, 4, 5) SOFIE_RECURRENT_NEXT each(6, 7, 8) SOFIE_RECURRENT_NEXT         \
+   each(9, 10, 11) SOFIE_RECURRENT_NEXT each(12, 13, 14) SOFIE_RECURRENT_NEXT each(15, 16, 17) SOFIE_RECURRENT_NEXT \
+   each(18, 19, 20) SOFIE_RECURRENT_NEXT each(21, 22, 23)
+#define SOFIE_RECURRENT_TILE(packs)                                                 \
+   asm volatile(                                                                    \
+      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
+      "test %[k], %[k]\n\t"                                                         \
+      "jle 2f\n\t"                                                                  \
+      ".p2align 5\n"                                                                \
+      "1:\n\t"                                                                      \
+      SOFIE_DENSE_LOAD_##packs                                                      \
+      SOFIE_DENSE_ROW_##packs("(%[x0])", 27, 0, 1, 2)                               \
+      SOFIE_DENSE_ROW_##packs("(%[x0],%[stride])", 28, 3, 4, 5)                     \
+      SOFIE_DENSE_ROW_##packs("(%[x0],%[stride],2)", 29, 6, 7, 8)                   \
+      SOFIE_DENSE_ROW_##packs("(%[x3])", 30, 9, 10, 11)                             \
+      SOFIE_DENSE_ROW_##packs("(%[x3],%[stride])", 27, 12, 13, 14)                  \
+      SOFIE_DENSE_ROW_##packs("(%[x3],%[stride],2)", 28, 15, 16, 17)                \
+      SOFIE_DENSE_ROW_##packs("(%[x6])", 29, 18, 19, 20)                            \
+      SOFIE_DENSE_ROW_##packs("(%[x6],%[stride])", 30, 21, 22, 23)                  \
+      "add %[step], %[x0]\n\t"                                                      \
+      "add %[step], %[x3]\n\t"                                                      \
+      "add %[step], %[x6]\n\t"                                                      \
+      "add %[next], %[w]\n\t"                                                       \
+      "dec %[k]\n\t"                                                                \
+      "jnz 1b\n"                                                                    \
+      "2:\n\t"                                                                      \
+      "cmpl $0, 32(%[end])\n\t"                                                     \
+      "je 3f\n\t"                                                                   \
+      "mov (%[end]), %[x3]\n\t"                                                     \
+      "mov 8(%[end]), %[x0]\n\t"                                                    \
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD_##packs)                             \
+      "3:\n\t"                                                                      \
+      "mov 16(%[end]), %[x3]\n\t"                                                   \
+      "test %[x3], %[x3]\n\t"                                                       \
+      "jz 4f\n\t"                                                                   \
+      "mov 24(%[end]), %[x0]\n\t"                                                   \
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD_##packs)                             \
+      "4:\n\t"                                                                      \
+      "mov (%[end]), %[x3]\n\t"                                                     \
+      "mov 8(%[end]), %[x0]\n\t"                                                    \
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_STORE_##packs)                           \
+      : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth) \
+      : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end)   \
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",     \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",  \
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
+// clang-format on
+
+/// The tile of `dense_tile_assembler` with such an end.
+template <int Packs>
+SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
+                                           Size depth, const RecurrentTileEnd &end)
+{
+   static_assert(Packs == 2 || Packs == 3, "8 rows have registers for 3 packs");
+   static_assert(sizeof(RecurrentTileEnd) == 40, "the assembler knows where its members are");
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const float *x3 = x + 3 * x_stride, *x6 = x + 6 * x_stride;
+   const Size stride = x_stride * bytes, step = x_step * bytes, next = w_stride * bytes;
+   if constexpr (Packs == 3)
+      SOFIE_RECURRENT_TILE(3);
+   else
+      SOFIE_RECURRENT_TILE(2);
+}
+
 /// `Packs` packs of columns of a panel for all rows, 8 at a time, at least 8.
 template <int Packs, int Chains>
 SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
                                              RecurrentRows<const float> x, const float *w, Size w_stride, Size depth,
                                              Size rows)
 {
-   constexpr int n = lanes<float>;
-   alignas(64) float sums[dense_tile_rows * dense_tile_width];
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
    for (Size i = 0; i < rows; i += dense_tile_rows) {
       // The last rows: once more with rows that are done already, which gives them the same values.
       const Size first = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
-      for (int c = 0; c < Chains; ++c)
-         dense_tile_assembler<Packs>(x.data + first * x.stride + c, x.stride, Chains, w + c * w_stride, Chains * w_stride,
-                                     (depth - c + Chains - 1) / Chains,
-                                     DenseTileEnd{sums, nullptr, 0, nullptr, 0, c > 0, false});
-      for (int r = 0; r < dense_tile_rows; ++r)
-         for (int j = 0; j < Packs * n; j += n)
-            store(y.data + (first + r) * y.stride + j, load<n>(sums + r * dense_tile_width + j) +
-                                                          load<n>(start.data + (first + r) * start.stride + j));
+      RecurrentTileEnd end{y.data + first * y.stride, y.stride * bytes, nullptr, start.stride * bytes, 0};
+      for (int c = 0; c < Chains; ++c) {
+         end.add = c > 0;
+         end.start = c + 1 < Chains ? nullptr : start.data + first * start.stride;
+         recurrent_tile_assembler<Packs>(x.data + first * x.stride + c, x.stride, Chains, w + c * w_stride,
+                                         Chains * w_stride, (depth - c + Chains - 1) / Chains, end);
+      }
    }
 }
 

@@ -1,0 +1,61 @@
+/// \file
+/// Convolutions of images of a few places: one matrix, from all that an event has to all that it gets.
+///
+/// Finding out which taps are inside an image takes longer there than multiplying by zeros.
+#ifndef SOFIE_KERNELS_CONVOLUTION_SMALL_HXX
+#define SOFIE_KERNELS_CONVOLUTION_SMALL_HXX
+
+#include "sofie/kernels/linear.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Whether all numbers are finite; `count` of them, as packs and what is left.
+template <class T>
+SOFIE_INLINE bool are_finite(const T *x, Size count)
+{
+   constexpr int n = lanes<T>;
+   Pack<T> nothing{};
+   Size i = 0;
+   for (; i + n <= count; i += n)
+      nothing += load<n>(x + i) * T(0);
+   if (i < count)
+      nothing += load_some<n>(x + i, count - i) * T(0);
+   return sum_of_lanes(nothing) == 0;
+}
+
+/// A row with numbers that are not finite: they reach only those sums that have a weight for them, which is not -0.
+template <class F, class T, Size K, Size N>
+SOFIE_KERNEL void small_convolution_row(const F &f, T *y, const T *x, const DenseWeights<T, K, N> &w)
+{
+   constexpr Size width = DenseShape<T, N>::width * lanes<T>;
+   for (Size j = 0; j < N; ++j) {
+      const T *const column = w.panel(j / width) + j % width;
+      T sum = 0;
+      for (Size k = 0; k < K; ++k)
+         if (column[k * width] != 0 || !__builtin_signbit(column[k * width]))
+            sum += x[k] * column[k * width];
+      y[j] = sum + w.bias(j / width)[j % width];
+   }
+   apply_function(f, y, y, N);
+}
+
+/// y[m, j] = f(sum_k x[m, k] * w[k, j] + b[j])
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_INLINE void small_convolution(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   static_assert(N > 1, "one column is packed as a row");
+   dense(f, y, x, w);
+   const Size m = x.template extent<0>();
+   if (!are_finite(x.data(), m * K))
+      for (Size i = 0; i < m; ++i)
+         if (!are_finite(x.data() + i * K, K))
+            small_convolution_row(f, y.data() + i * N, x.data() + i * K, w);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
