@@ -19,6 +19,7 @@ from sofie_rdf.ops import convolution, elementwise, linear, normalization, pooli
 from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.attention import SoftmaxAttention
 from sofie_rdf.ops.casts import Cast
+from sofie_rdf.ops.convolution_small import SmallConv
 from sofie_rdf.ops.indexing import Gather, GatherElements, Pad, Slice
 from sofie_rdf.ops.layout import (
     Concat,
@@ -299,6 +300,7 @@ _RULES: dict[type[Operator], _Rule] = {
     **dict.fromkeys((convolution.ConvTranspose, convolution.ConvTransposeLayer), _outermost),
     **dict.fromkeys((pooling.AveragePool, pooling.LpPool), _outermost),
     pooling.MaxPool: _without_places,
+    SmallConv: _parameters,
     **dict.fromkeys((pooling.GlobalAveragePool, pooling.GlobalMaxPool), _outermost),
     **dict.fromkeys((pooling.GlobalLpPool, pooling.LRN), _outermost),
     **dict.fromkeys(
