@@ -88,7 +88,8 @@ class Weights:
 
 def precision_of(graph: Graph) -> str:
     """In which precision the weights of a graph were asked for."""
-    return graph.provenance.get(KEY, PRECISIONS[0])
+    said = graph.provenance.get(KEY, "")
+    return said if said in PRECISIONS else PRECISIONS[0]  # Files say what they like.
 
 
 # Rounding -----------------------------------------------------------------------------------------

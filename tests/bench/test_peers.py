@@ -15,6 +15,7 @@ from sofie_rdf.bench import keras_peer, native, ort, peers, sofie_package, torch
 from sofie_rdf.bench.cases import Case, measure_case
 from sofie_rdf.bench.measure import Contestant, Plan, compare
 from sofie_rdf.bench.models import Candidate, Task, candidate, task_for
+from sofie_rdf.bench.narrow import InPrecision
 from sofie_rdf.bench.ort import results
 from sofie_rdf.bench.peers import REFERENCE, Rival, all_peers
 from sofie_rdf.errors import ModelError
@@ -166,6 +167,19 @@ def test_our_own_build_by_gcc() -> None:
 
 
 @pytest.mark.skipif(not find_spec("torch"), reason="needs torch")
+def test_ourselves_with_weights_in_fewer_bits() -> None:
+    """Other numbers, which are no mistake, and no deviation of the peers."""
+    task = task_for(candidate("higgs"), 3)
+    beside = [REFERENCE, InPrecision("int8"), InPrecision("float16")]
+    case = measure_case(task, 3, beside, Plan(3, 1e-4, 1.0))
+    found = {rival.name: rival.best.deviation.largest for rival in case.others}
+    assert 1e-4 < found["int8"] < 0.1 and 0 < found["float16"] < found["int8"]
+    assert case.deviation.largest < 1e-5 < found["float16"]
+    assert not any(rival.absent for rival in case.others)
+    none = peers.prepare(InPrecision("int8"), _tiny(), {"x": Answer([np.ones(1)])})
+    assert "no weights that can be int8" in none.absent
+
+
 @pytest.mark.parametrize("name", [*_NETWORKS, "transformer"])
 def test_torch_computes_the_same(name: str) -> None:
     _agrees(torch_peer.Torch(), task_for(candidate(name), 2))

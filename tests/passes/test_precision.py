@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sofie_rdf as sofie
 from sofie_rdf.emit.narrow import tensors_of
 from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir.dims import Dim
@@ -314,6 +316,14 @@ def test_nothing_to_round_is_an_error(precision: str) -> None:
 def test_unknown_precisions(precision: Any) -> None:
     with pytest.raises(InputError, match=r"precision=.* is unknown"):
         with_precision(two_layers(floats(2, 2), floats(2, 2)), precision)
+
+
+def test_what_a_file_says_is_looked_at() -> None:
+    graph = two_layers(floats(7, 30), floats(30, 3))
+    for said in ("bfloat17", "float64", "int8"):
+        other = replace(graph, provenance={"precision": said})
+        assert precision_of(other) == ("int8" if said == "int8" else "float32")
+        assert not sofie.Model(other).emission.header.count("Widened")
 
 
 def test_a_layer_that_is_made_later_is_reported() -> None:

@@ -29,8 +29,8 @@ def higgs() -> sofie.Model:
 
 
 def changed(exact: Any, found: Any, cuts: Any = (), labels: Any = None) -> Change:
-    arrays = (np.asarray(a, np.float32) for a in (exact, found))
-    return _change("y", *arrays, cuts, None if labels is None else np.asarray(labels))
+    one, other = np.asarray(exact, np.float32), np.asarray(found, np.float32)
+    return _change("y", one, other, cuts, None if labels is None else np.asarray(labels))
 
 
 # Statistics ---------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_load_takes_a_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     x = events(7, 9)
     plain = sofie.load(DATA / "higgs.onnx")
     assert plain.precision == "float32"
-    found = {}
+    found: dict[str, bytes] = {}
     for _ in range(2):  # The second time from the cache.
         for precision in (*PRECISIONS, ""):
             model = sofie.load(DATA / "higgs.onnx", precision=precision)
@@ -277,8 +277,9 @@ def test_nothing_is_read_beside_the_weights(
     graphs = [
         replace(model.optimized, name=f"narrow{i}_{len(flags)}") for i, model in enumerate(models)
     ]
-    sizes = [{"N": 1, "M": 0}, {"N": 11, "M": 0}]
-    batches = [[{"x": events(g.types["x"].shape[1], s["N"])} for s in sizes] for g in graphs]
+    sizes: list[Mapping[str, int]] = [{"N": 1, "M": 0}, {"N": 11, "M": 0}]
+    widths = [s[0] for s in shapes for _ in PRECISIONS[1:]]
+    batches = [[{"x": events(width, s["N"])} for s in sizes] for width in widths]
     sanitized.build(graphs, tmp_path, len(sizes))
     for model, fed, found in zip(
         models, batches, sanitized.run(graphs, tmp_path, batches, sizes), strict=True
