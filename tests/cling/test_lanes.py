@@ -1,0 +1,72 @@
+"""The scratch memory that is planned for convolutions in lanes is enough for what they lay out.
+
+Their assembler writes where no sanitizer looks.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sofie_rdf.errors import ShapeError
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.convolution import ConvLayer
+from sofie_rdf.ops.convolution_winograd import WinogradConv
+
+CLING = Path(__file__).parents[2] / "cling"
+PROBE = Path(__file__).with_name("lanes_probe.cxx")
+ISA = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"]
+CHANNELS, FEATURES = (1, 3, 16, 48, 64, 80, 128, 512, 700), (12, 28, 48, 64, 128)
+SIZES = (1, 2, 5, 7, 8, 14, 28, 31, 56, 112, 224, 500, 900)
+
+
+def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
+    """What the probe is told of a convolution, and the memory that the operator plans."""
+    batch, channels = pick.choice((1, 2, 7, 64)), pick.choice(CHANNELS)
+    features = pick.choice(FEATURES)
+    kernel, strides, dilations = (
+        (pick.choice((1, 2, 3, 7)), pick.choice((1, 2, 3))) for _ in "abc"
+    )
+    if fewer:
+        kernel, strides, dilations = (3, pick.choice((2, 3))), (1, 1), (1, 1)
+    x = TensorType(DType.FLOAT32, (batch, channels, pick.choice(SIZES), pick.choice(SIZES)))
+    w = TensorType(DType.FLOAT32, (features, channels, *kernel))
+    given = x, w, TensorType(DType.FLOAT32, (features,))
+    pads = tuple(pick.choice((0, 1, 3)) for _ in range(4))
+    kind = WinogradConv if fewer else ConvLayer
+    op = kind(strides=strides, dilations=dilations, pads=pads)
+    try:
+        y = op.infer(*given)
+    except ShapeError:
+        return []
+    half, size = op.half_of_lanes(given), op.workspace(given)[0].shape[0]
+    # An image of one row or column is told to the kernel as a row.
+    axes = zip(x.shape[2:], y.shape[2:], kernel, pads[:2], strict=True)
+    if not half or (1, 1, 1, 0) in axes or not all(isinstance(d, int) and d > 0 for d in y.shape):
+        return []
+    assert isinstance(size, int)
+    numbers = [batch, channels, features, *x.shape[2:], *kernel, *y.shape[2:], *strides, *dilations]
+    told = [int(str(n)) for n in (*numbers, *pads[:2])]
+    lanes = op.lanes(given) if isinstance(op, WinogradConv) else None
+    more = [([*told, lanes.outputs + 2, lanes.half], size)] if lanes else []
+    return [([*told, 0, half], size), *more]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is assembler for x86-64 only")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_the_memory_is_enough(tmp_path: Path) -> None:
+    program = tmp_path / "probe"
+    command = ["g++", "-std=c++17", *ISA, f"-I{CLING}", str(PROBE), "-o", str(program)]
+    subprocess.run(command, check=True)
+    pick = random.Random(7)
+    rows = [row for i in range(4000) for row in setup(pick, i % 2 == 0)]
+    text = "\n".join(" ".join(map(str, told)) for told, _ in rows)
+    answer = subprocess.run([str(program)], input=text, text=True, capture_output=True, check=True)
+    needed = [int(line) for line in answer.stdout.split()]
+    assert len(needed) == len(rows) > 2000
+    assert [r for r, most in zip(rows, needed, strict=True) if most > r[1]] == []
