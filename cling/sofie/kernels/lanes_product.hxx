@@ -22,59 +22,59 @@ inline constexpr Size lanes_features = 32;
 
 // clang-format off
 // A number of x times the packs of a row of w, which are in zmm28 and zmm29.
-#define SOFIE_LANES_FMA_1(x, number, a, b) "vfmadd231ps " x "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"
-#define SOFIE_LANES_FMA_2(x, number, a, b)                    \
+#define SOFIE_FEATURES_FMA_1(x, number, a, b) "vfmadd231ps " x "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"
+#define SOFIE_FEATURES_FMA_2(x, number, a, b)                    \
    "vbroadcastss " x ", %%zmm" #number "\n\t"                 \
    "vfmadd231ps %%zmm28, %%zmm" #number ", %%zmm" #a "\n\t"   \
    "vfmadd231ps %%zmm29, %%zmm" #number ", %%zmm" #b "\n\t"
-#define SOFIE_LANES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd $64, %[w]\n\t"
-#define SOFIE_LANES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd $128, %[w]\n\t"
+#define SOFIE_FEATURES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd $64, %[w]\n\t"
+#define SOFIE_FEATURES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd $128, %[w]\n\t"
 
 // The columns of a half.
-#define SOFIE_LANES_FIRST_4(fma)             \
+#define SOFIE_FEATURES_FIRST_4(fma)             \
    fma("(%[at])", 30, 0, 1)                  \
    fma("(%[at],%[step])", 31, 2, 3)          \
    fma("(%[at],%[step],2)", 30, 4, 5)        \
    fma("(%[at],%[step3])", 31, 6, 7)
-#define SOFIE_LANES_FIRST_5(fma) SOFIE_LANES_FIRST_4(fma) fma("(%[at],%[step],4)", 30, 8, 9)
-#define SOFIE_LANES_FIRST_6(fma) SOFIE_LANES_FIRST_5(fma) fma("(%[at],%[step5])", 31, 10, 11)
-#define SOFIE_LANES_FIRST_7(fma) SOFIE_LANES_FIRST_6(fma) fma("(%[at],%[step3],2)", 30, 12, 13)
-#define SOFIE_LANES_SECOND_4(fma)            \
+#define SOFIE_FEATURES_FIRST_5(fma) SOFIE_FEATURES_FIRST_4(fma) fma("(%[at],%[step],4)", 30, 8, 9)
+#define SOFIE_FEATURES_FIRST_6(fma) SOFIE_FEATURES_FIRST_5(fma) fma("(%[at],%[step5])", 31, 10, 11)
+#define SOFIE_FEATURES_FIRST_7(fma) SOFIE_FEATURES_FIRST_6(fma) fma("(%[at],%[step3],2)", 30, 12, 13)
+#define SOFIE_FEATURES_SECOND_4(fma)            \
    fma("(%[too])", 31, 14, 15)               \
    fma("(%[too],%[step])", 30, 16, 17)       \
    fma("(%[too],%[step],2)", 31, 18, 19)     \
    fma("(%[too],%[step3])", 30, 20, 21)
-#define SOFIE_LANES_SECOND_5(fma) SOFIE_LANES_SECOND_4(fma) fma("(%[too],%[step],4)", 31, 22, 23)
-#define SOFIE_LANES_SECOND_6(fma) SOFIE_LANES_SECOND_5(fma) fma("(%[too],%[step5])", 30, 24, 25)
-#define SOFIE_LANES_SECOND_7(fma) SOFIE_LANES_SECOND_6(fma) fma("(%[too],%[step3],2)", 31, 26, 27)
+#define SOFIE_FEATURES_SECOND_5(fma) SOFIE_FEATURES_SECOND_4(fma) fma("(%[too],%[step],4)", 31, 22, 23)
+#define SOFIE_FEATURES_SECOND_6(fma) SOFIE_FEATURES_SECOND_5(fma) fma("(%[too],%[step5])", 30, 24, 25)
+#define SOFIE_FEATURES_SECOND_7(fma) SOFIE_FEATURES_SECOND_6(fma) fma("(%[too],%[step3],2)", 31, 26, 27)
 
 // `each` of the registers of a column of the tile, and its place in the sums.
-#define SOFIE_LANES_ZERO(place, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_LANES_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_LANES_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
-#define SOFIE_LANES_COLUMN_1(each, row, a, b) each(128 * (row), a)
-#define SOFIE_LANES_COLUMN_2(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
-#define SOFIE_LANES_EACH_FIRST_4(column, each)                           \
+#define SOFIE_FEATURES_ZERO(place, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_FEATURES_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_FEATURES_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
+#define SOFIE_FEATURES_COLUMN_1(each, row, a, b) each(128 * (row), a)
+#define SOFIE_FEATURES_COLUMN_2(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
+#define SOFIE_FEATURES_EACH_FIRST_4(column, each)                           \
    column(each, 0, 0, 1) column(each, 1, 2, 3) column(each, 2, 4, 5) column(each, 3, 6, 7)
-#define SOFIE_LANES_EACH_FIRST_5(column, each) SOFIE_LANES_EACH_FIRST_4(column, each) column(each, 4, 8, 9)
-#define SOFIE_LANES_EACH_FIRST_6(column, each) SOFIE_LANES_EACH_FIRST_5(column, each) column(each, 5, 10, 11)
-#define SOFIE_LANES_EACH_FIRST_7(column, each) SOFIE_LANES_EACH_FIRST_6(column, each) column(each, 6, 12, 13)
-#define SOFIE_LANES_EACH_SECOND_4(column, each, row)                     \
+#define SOFIE_FEATURES_EACH_FIRST_5(column, each) SOFIE_FEATURES_EACH_FIRST_4(column, each) column(each, 4, 8, 9)
+#define SOFIE_FEATURES_EACH_FIRST_6(column, each) SOFIE_FEATURES_EACH_FIRST_5(column, each) column(each, 5, 10, 11)
+#define SOFIE_FEATURES_EACH_FIRST_7(column, each) SOFIE_FEATURES_EACH_FIRST_6(column, each) column(each, 6, 12, 13)
+#define SOFIE_FEATURES_EACH_SECOND_4(column, each, row)                     \
    column(each, row, 14, 15) column(each, row + 1, 16, 17) column(each, row + 2, 18, 19) column(each, row + 3, 20, 21)
-#define SOFIE_LANES_EACH_SECOND_5(column, each, row) SOFIE_LANES_EACH_SECOND_4(column, each, row) column(each, row + 4, 22, 23)
-#define SOFIE_LANES_EACH_SECOND_6(column, each, row) SOFIE_LANES_EACH_SECOND_5(column, each, row) column(each, row + 5, 24, 25)
-#define SOFIE_LANES_EACH_SECOND_7(column, each, row) SOFIE_LANES_EACH_SECOND_6(column, each, row) column(each, row + 6, 26, 27)
+#define SOFIE_FEATURES_EACH_SECOND_5(column, each, row) SOFIE_FEATURES_EACH_SECOND_4(column, each, row) column(each, row + 4, 22, 23)
+#define SOFIE_FEATURES_EACH_SECOND_6(column, each, row) SOFIE_FEATURES_EACH_SECOND_5(column, each, row) column(each, row + 5, 24, 25)
+#define SOFIE_FEATURES_EACH_SECOND_7(column, each, row) SOFIE_FEATURES_EACH_SECOND_6(column, each, row) column(each, row + 6, 26, 27)
 
-#define SOFIE_LANES_EACH_1(half, column, each) SOFIE_LANES_EACH_FIRST_##half(column, each)
-#define SOFIE_LANES_EACH_2(half, column, each) \
-   SOFIE_LANES_EACH_FIRST_##half(column, each) SOFIE_LANES_EACH_SECOND_##half(column, each, half)
-#define SOFIE_LANES_STEP_1(half, fma) SOFIE_LANES_FIRST_##half(fma)
-#define SOFIE_LANES_STEP_2(half, fma) SOFIE_LANES_FIRST_##half(fma) SOFIE_LANES_SECOND_##half(fma)
+#define SOFIE_FEATURES_EACH_1(half, column, each) SOFIE_FEATURES_EACH_FIRST_##half(column, each)
+#define SOFIE_FEATURES_EACH_2(half, column, each) \
+   SOFIE_FEATURES_EACH_FIRST_##half(column, each) SOFIE_FEATURES_EACH_SECOND_##half(column, each, half)
+#define SOFIE_FEATURES_STEP_1(half, fma) SOFIE_FEATURES_FIRST_##half(fma)
+#define SOFIE_FEATURES_STEP_2(half, fma) SOFIE_FEATURES_FIRST_##half(fma) SOFIE_FEATURES_SECOND_##half(fma)
 
 // Weights that are wanted next are asked for some at each step: they come from far away.
-#define SOFIE_LANES_PRODUCT(halves, half, packs)                                          \
+#define SOFIE_FEATURES_PRODUCT(halves, half, packs)                                          \
    asm volatile(                                                                       \
-      SOFIE_LANES_EACH_##halves(half, SOFIE_LANES_COLUMN_##packs, SOFIE_LANES_ZERO)     \
+      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ZERO)     \
       "test %[k], %[k]\n\t"                                                            \
       "jle 2f\n\t"                                                                     \
       ".p2align 5\n"                                                                   \
@@ -82,8 +82,8 @@ inline constexpr Size lanes_features = 32;
       "movslq (%[offsets]), %[too]\n\t"                                                \
       "lea (%[first],%[too],4), %[at]\n\t"                                             \
       "lea (%[second],%[too],4), %[too]\n\t"                                           \
-      SOFIE_LANES_ROW_##packs                                                          \
-      SOFIE_LANES_STEP_##halves(half, SOFIE_LANES_FMA_##packs)                         \
+      SOFIE_FEATURES_ROW_##packs                                                          \
+      SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs)                         \
       "prefetcht1 (%[next])\n\t"                                                       \
       "add %[some], %[next]\n\t"                                                       \
       "add $4, %[offsets]\n\t"                                                         \
@@ -93,9 +93,9 @@ inline constexpr Size lanes_features = 32;
       "mov (%[end]), %[at]\n\t"                                                        \
       "cmpl $0, 8(%[end])\n\t"                                                         \
       "je 3f\n\t"                                                                      \
-      SOFIE_LANES_EACH_##halves(half, SOFIE_LANES_COLUMN_##packs, SOFIE_LANES_ADD)      \
+      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ADD)      \
       "3:\n\t"                                                                         \
-      SOFIE_LANES_EACH_##halves(half, SOFIE_LANES_COLUMN_##packs, SOFIE_LANES_STORE)    \
+      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE)    \
       : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too)      \
       : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),           \
         [some] "r"(some), [end] "r"(&end)                                                                                   \
@@ -105,7 +105,7 @@ inline constexpr Size lanes_features = 32;
 // clang-format on
 
 /// Where the sums of a tile go, and whether what is there comes first.
-struct LanesEnd {
+struct FeaturesEnd {
    float *sums;
    std::int32_t add;
 };
@@ -116,44 +116,44 @@ struct LanesEnd {
 template <int Half, int Halves, int Packs>
 SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
                                 const std::int32_t *offsets, Size depth, const char *next, Size some,
-                                const LanesEnd &end)
+                                const FeaturesEnd &end)
 {
    static_assert(Half >= 4 && Half <= 7 && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
    if constexpr (Packs == 2) {
       if constexpr (Half == 7 && Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 7, 2);
+         SOFIE_FEATURES_PRODUCT(2, 7, 2);
       else if constexpr (Half == 7)
-         SOFIE_LANES_PRODUCT(1, 7, 2);
+         SOFIE_FEATURES_PRODUCT(1, 7, 2);
       else if constexpr (Half == 6 && Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 6, 2);
+         SOFIE_FEATURES_PRODUCT(2, 6, 2);
       else if constexpr (Half == 6)
-         SOFIE_LANES_PRODUCT(1, 6, 2);
+         SOFIE_FEATURES_PRODUCT(1, 6, 2);
       else if constexpr (Half == 5 && Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 5, 2);
+         SOFIE_FEATURES_PRODUCT(2, 5, 2);
       else if constexpr (Half == 5)
-         SOFIE_LANES_PRODUCT(1, 5, 2);
+         SOFIE_FEATURES_PRODUCT(1, 5, 2);
       else if constexpr (Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 4, 2);
+         SOFIE_FEATURES_PRODUCT(2, 4, 2);
       else
-         SOFIE_LANES_PRODUCT(1, 4, 2);
+         SOFIE_FEATURES_PRODUCT(1, 4, 2);
    } else {
       if constexpr (Half == 7 && Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 7, 1);
+         SOFIE_FEATURES_PRODUCT(2, 7, 1);
       else if constexpr (Half == 7)
-         SOFIE_LANES_PRODUCT(1, 7, 1);
+         SOFIE_FEATURES_PRODUCT(1, 7, 1);
       else if constexpr (Half == 6 && Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 6, 1);
+         SOFIE_FEATURES_PRODUCT(2, 6, 1);
       else if constexpr (Half == 6)
-         SOFIE_LANES_PRODUCT(1, 6, 1);
+         SOFIE_FEATURES_PRODUCT(1, 6, 1);
       else if constexpr (Half == 5 && Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 5, 1);
+         SOFIE_FEATURES_PRODUCT(2, 5, 1);
       else if constexpr (Half == 5)
-         SOFIE_LANES_PRODUCT(1, 5, 1);
+         SOFIE_FEATURES_PRODUCT(1, 5, 1);
       else if constexpr (Halves == 2)
-         SOFIE_LANES_PRODUCT(2, 4, 1);
+         SOFIE_FEATURES_PRODUCT(2, 4, 1);
       else
-         SOFIE_LANES_PRODUCT(1, 4, 1);
+         SOFIE_FEATURES_PRODUCT(1, 4, 1);
    }
 }
 
@@ -170,10 +170,10 @@ SOFIE_KERNEL void lanes_products_of(float *sums, const float *w, const float *x,
    Size i = 0;
    for (; i + 1 < count; i += 2, next += depth * some)
       lanes_product<Half, 2, Packs>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some,
-                                    LanesEnd{sums + i * Half * lanes_features, add});
+                                    FeaturesEnd{sums + i * Half * lanes_features, add});
    if (i < count)
       lanes_product<Half, 1, Packs>(w, x + at[i], x + at[i], step, offsets, depth, next, some,
-                                    LanesEnd{sums + i * Half * lanes_features, add});
+                                    FeaturesEnd{sums + i * Half * lanes_features, add});
 }
 
 /// How many features a panel of weights has: 16 if no more are left.
@@ -208,14 +208,14 @@ struct LanesTurn {
 
 // clang-format off
 // Four numbers of each of four rows, four rows apart.
-#define SOFIE_LANES_GATHER(place, a)                                      \
+#define SOFIE_FEATURES_GATHER(place, a)                                      \
    "vmovups (%[from0]" place "), %%xmm" #a "\n\t"                         \
    "vinsertf32x4 $1, (%[from1]" place "), %%zmm" #a ", %%zmm" #a "\n\t"   \
    "vinsertf32x4 $2, (%[from2]" place "), %%zmm" #a ", %%zmm" #a "\n\t"   \
    "vinsertf32x4 $3, (%[from3]" place "), %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_LANES_PLUS(number, a) "vaddps " #number "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_LANES_ADDED(place, a) "vaddps (%[added]" place "), %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
-#define SOFIE_LANES_RESULT(place, a)                   \
+#define SOFIE_FEATURES_PLUS(number, a) "vaddps " #number "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_FEATURES_ADDED(place, a) "vaddps (%[added]" place "), %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
+#define SOFIE_FEATURES_RESULT(place, a)                   \
    "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"      \
    "vmovups %%zmm" #a ", (%[to]" place ")%{%%k1%}\n\t"
 
@@ -238,10 +238,10 @@ SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
       "lea (%[stride],%[stride],2), %[stride3]\n\t"
       ".p2align 5\n"
       "1:\n\t"
-      SOFIE_LANES_GATHER("", 0)
-      SOFIE_LANES_GATHER(",%[pitch]", 1)
-      SOFIE_LANES_GATHER(",%[pitch],2", 2)
-      SOFIE_LANES_GATHER(",%[pitch3]", 3)
+      SOFIE_FEATURES_GATHER("", 0)
+      SOFIE_FEATURES_GATHER(",%[pitch]", 1)
+      SOFIE_FEATURES_GATHER(",%[pitch],2", 2)
+      SOFIE_FEATURES_GATHER(",%[pitch3]", 3)
       "vunpcklps %%zmm1, %%zmm0, %%zmm4\n\t"
       "vunpckhps %%zmm1, %%zmm0, %%zmm5\n\t"
       "vunpcklps %%zmm3, %%zmm2, %%zmm6\n\t"
@@ -253,17 +253,17 @@ SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
       "vunpckhpd %%zmm7, %%zmm5, %%zmm3%{%%k1%}%{z%}\n\t"
       "test %[bias], %[bias]\n\t"
       "jz 2f\n\t"
-      SOFIE_LANES_PLUS(0, 0) SOFIE_LANES_PLUS(1, 1) SOFIE_LANES_PLUS(2, 2) SOFIE_LANES_PLUS(3, 3)
+      SOFIE_FEATURES_PLUS(0, 0) SOFIE_FEATURES_PLUS(1, 1) SOFIE_FEATURES_PLUS(2, 2) SOFIE_FEATURES_PLUS(3, 3)
       "add $16, %[bias]\n\t"
       "2:\n\t"
       "test %[added], %[added]\n\t"
       "jz 3f\n\t"
-      SOFIE_LANES_ADDED("", 0) SOFIE_LANES_ADDED(",%[stride]", 1)
-      SOFIE_LANES_ADDED(",%[stride],2", 2) SOFIE_LANES_ADDED(",%[stride3]", 3)
+      SOFIE_FEATURES_ADDED("", 0) SOFIE_FEATURES_ADDED(",%[stride]", 1)
+      SOFIE_FEATURES_ADDED(",%[stride],2", 2) SOFIE_FEATURES_ADDED(",%[stride3]", 3)
       "lea (%[added],%[stride],4), %[added]\n\t"
       "3:\n\t"
-      SOFIE_LANES_RESULT("", 0) SOFIE_LANES_RESULT(",%[stride]", 1)
-      SOFIE_LANES_RESULT(",%[stride],2", 2) SOFIE_LANES_RESULT(",%[stride3]", 3)
+      SOFIE_FEATURES_RESULT("", 0) SOFIE_FEATURES_RESULT(",%[stride]", 1)
+      SOFIE_FEATURES_RESULT(",%[stride],2", 2) SOFIE_FEATURES_RESULT(",%[stride3]", 3)
       "lea (%[to],%[stride],4), %[to]\n\t"
       "add $16, %[from0]\n\t"
       "add $16, %[from1]\n\t"
