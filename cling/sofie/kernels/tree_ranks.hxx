@@ -262,6 +262,7 @@ class RankedCrowns {
          RankTable<T> &own = tables_.data()[s];
          for (int i = 0; i < 16; ++i)
             own.pivots[i] = own.thresholds[16 * i + 15];
+         // Up to now that was the column's number.
          Int &nan = columns_.data()[s].nan;
          nan = rank_of_nan(own, columns[nan]);
       }

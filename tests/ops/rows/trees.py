@@ -39,23 +39,23 @@ def ensemble(
     features: int = FEATURES,
     ties: float = 1.0,
     alike: bool = False,
-    every: bool = False,
+    each: int = 0,
 ) -> tuple[Array, ...]:
     """Random trees as the inputs of `Trees`. A node has children with probability ``bushy``.
 
     So many thresholds as ``ties`` says are one of a few, some of them special. NaN takes the first
     child with probability ``missing``; if that is None, it goes where 0 does. With ``lists`` a leaf
-    weighs several targets, or none, or ``every`` one; else all leaves of a tree the same one.
-    Leaves are ``alike`` where many weigh the same.
+    weighs several targets, or none, or just ``each`` as many, in their order if that is all; else
+    all leaves of a tree the same one. Leaves are ``alike`` where many weigh the same.
     """
     random = np.random.default_rng([trees, depth, targets])
     nodes: list[tuple[int, float, int, tuple[int, int]]] = []
     listed: list[list[tuple[int, float]]] = []
 
     def leaf(tree: int) -> list[tuple[int, float]]:
-        count = int(random.integers(0, targets + 1)) if lists else 1
+        count = each or (int(random.integers(0, targets + 1)) if lists else 1)
         chosen = random.permutation(targets)[:count].tolist() if lists else [tree % targets]
-        chosen = list(range(targets)) if every else chosen
+        chosen = list(range(targets)) if each == targets else chosen
         weight = float(random.integers(1, 3)) if alike else None
         return [(t, weight or float(random.normal())) for t in chosen]
 
@@ -135,7 +135,8 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         for aggregate in ("SUM", "AVERAGE", "MAX"):
             yield case(aggregate, trees=6, depth=8, targets=3, lists=True, bushy=0.8, equal=0.3)
         yield case("MAX", trees=6, depth=3)
-        yield case("MIN", trees=6, depth=3, targets=3, lists=True, every=True)
+        yield case("MIN", trees=6, depth=3, targets=3, lists=True, each=3)
+        yield case(trees=6, depth=3, targets=3, lists=True, each=2)
         yield case(trees=0, depth=0)
         yield case(trees=3, depth=3, shape=TensorType(dtype, (37, FEATURES)))
         yield case(trees=3, depth=3, shape=TensorType(dtype, (0, FEATURES)))
@@ -171,7 +172,7 @@ def _forests(dtype: DType) -> Iterator[dict[str, Any]]:
     yield {"trees": 3, "depth": 10, "equal": 0.2, "missing": 0.2, **deep}
     lists = {"targets": 4, "lists": True}
     yield {"trees": 3, "depth": 11, "bushy": 0.95, "alike": True, **lists, **deep}
-    yield {"trees": 3, "depth": 11, "every": True, **lists, **deep}
+    yield {"trees": 3, "depth": 11, "each": 4, **lists, **deep}
 
 
 def _weighed(op: Trees, x: Array, *arrays: Array) -> Array:
