@@ -11,7 +11,7 @@ CLING = Path(__file__).parents[2] / "cling"
 HEADERS = sorted(
     str(f.relative_to(CLING)) for d in ("", "kernels") for f in (CLING / "sofie" / d).glob("*.hxx")
 )
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 
 
 @pytest.mark.parametrize(
