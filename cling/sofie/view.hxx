@@ -32,7 +32,7 @@ class View {
    T *data_;
    static constexpr int dynamics = ((Extents == dyn ? 1 : 0) + ... + 0);
    // No longer than needed: up to 16 bytes are passed in registers.
-   Size dynamic_[dynamics > 0 ? dynamics : 1];
+   Size dynamic_[static_cast<std::size_t>(dynamics > 0 ? dynamics : 1)];
 
    static constexpr int dynamics_before(int axis)
    {

@@ -217,6 +217,7 @@ def _products(m: Match, axis: int, weights: Wide) -> list[Product]:
 def _require_gain(m: Match, weights: Wide, products: list[Product]) -> None:
     """NoMatch unless there is less to multiply, whatever the sizes will be."""
     before = product(m.type("x").shape) * weights.shape[1]
+    m.require(before != 0, "")  # Of nothing, nothing is twice as much.
     after = reduce(lambda a, p: a + p.multiply_adds(m), products, _NOTHING)
     copied = any(step.op for p in products for step in p.rows.steps)
     m.require(

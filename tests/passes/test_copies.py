@@ -192,6 +192,13 @@ def test_copies_of_which_nobody_knows_how_many_stay() -> None:
     assert _reasons(b.graph("y")) == [expected]
 
 
+def test_of_nothing_there_are_no_fewer_products() -> None:
+    b = Net(0, POINTS, CHANNELS)
+    w, zeros = RNG.normal(size=(CHANNELS, FEATURES)).astype("f4"), np.zeros(FEATURES, np.float32)
+    graph = b.graph(b.op(Dense(), "x", b.constant(w), b.constant(zeros)))
+    assert operators(products_of_copies(graph)) == ["sofie.Dense()"]
+
+
 def test_channels_that_are_gathered_stay() -> None:
     b = Net(N, CHANNELS, P)
     x = b.op(Gather(1), "x", b.c64("which", [0, 2, 2, 1, 0, 3, 3, 4, 0, 1]))
