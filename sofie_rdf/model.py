@@ -19,7 +19,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
 from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.runtime import jagged, records
-from sofie_rdf.runtime.arrays import bind_inputs, with_sequences
+from sofie_rdf.runtime.arrays import bind_inputs, each_array, with_sequences
 from sofie_rdf.runtime.columns import Options
 from sofie_rdf.runtime.jagged import is_jagged
 from sofie_rdf.runtime.program import Program, face_of
@@ -192,7 +192,7 @@ class Model:
         Awkward arrays may be jagged: records of features, or features along the last axis, of
         objects or of sets of them. Results are jagged alike; see `score`.
         """
-        if any(map(is_jagged, _given(arrays, named))):
+        if any(map(is_jagged, each_array(arrays, named))):
             return jagged.called(self.compiled, arrays, named)
         feeds, sizes = bind_inputs(self._file.face, arrays, named)
         outputs = with_sequences(self.compiled.infer(feeds, sizes))
@@ -396,12 +396,6 @@ class Model:
         from sofie_rdf.summary import summary
 
         return summary(self.graph, self.optimized, self.plan, self.emission)
-
-
-def _given(arrays: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Any]:
-    """All arrays of a call."""
-    for array in (*arrays, *named.values()):
-        yield from array.values() if isinstance(array, Mapping) else (array,)
 
 
 def _optimized(graph: Graph) -> Graph:

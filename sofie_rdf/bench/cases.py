@@ -9,10 +9,11 @@ from typing import Any
 from sofie_rdf.bench.first import First
 from sofie_rdf.bench.measure import Contestant, Deviation, Plan, Spread, Tick, alternate
 from sofie_rdf.bench.models import Task
-from sofie_rdf.bench.ours import OurCall, OurPython
+from sofie_rdf.bench.ours import OurPython
 from sofie_rdf.bench.peers import REFERENCE, Form, Peer, Ready, Rival, contestants, prepare
 from sofie_rdf.bench.roofline import Work, work_of
 from sofie_rdf.ir.types import PRECISIONS
+from sofie_rdf.runtime.clock import InferLoop
 
 __all__ = ["Case", "measure_case"]
 
@@ -106,7 +107,7 @@ def measure_case(
     """Compare the numbers, then take the times. `ModelError` if a number of ours is wrong."""
     model = task.candidate.model
     ours: dict[str, Contestant] = {
-        "C++": OurCall(model.compiled, task.feeds, task.sizes),
+        "C++": InferLoop(model.compiled, task.feeds, task.sizes),
         "Python": OurPython(model, task.feeds),
     }
     ready = [_without_slower(prepare(peer, task, ours)) for peer in peers]

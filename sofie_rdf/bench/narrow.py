@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sofie_rdf.bench.measure import Contestant
 from sofie_rdf.bench.models import Task
-from sofie_rdf.bench.ours import OurCall
+from sofie_rdf.runtime.clock import InferLoop
 
 __all__ = ["InPrecision"]
 
@@ -27,4 +27,4 @@ class InPrecision:
 
     def forms(self, task: Task) -> Iterator[tuple[str, Contestant]]:
         model = task.candidate.model.with_precision(self.name)
-        yield "our header", OurCall(model.compiled, task.feeds, task.sizes)
+        yield "our header", InferLoop(model.compiled, task.feeds, task.sizes)

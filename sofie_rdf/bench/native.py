@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sofie_rdf.bench.measure import Contestant
 from sofie_rdf.bench.models import Task
-from sofie_rdf.bench.ours import OurCall
+from sofie_rdf.runtime.clock import InferLoop
 from sofie_rdf.runtime.library import find_compiler
 from sofie_rdf.runtime.session import compile_graph
 
@@ -29,4 +29,4 @@ class BySystemCompiler:
 
     def forms(self, task: Task) -> Iterator[tuple[str, Contestant]]:
         compiled = compile_graph(task.candidate.model.optimized, self.name)
-        yield "our header", OurCall(compiled, task.feeds, task.sizes)
+        yield "our header", InferLoop(compiled, task.feeds, task.sizes)

@@ -1,5 +1,5 @@
 /// \file
-/// How long calls take: one loop, around a Session and around onnxruntime's C API alike.
+/// How long calls of onnxruntime's C API take, and of whatever else is called here: the loop of sofie/rdf/seconds.hxx.
 #ifndef SOFIE_BENCH_STOPWATCH_HXX
 #define SOFIE_BENCH_STOPWATCH_HXX
 
@@ -21,20 +21,6 @@ double seconds_of(std::size_t calls, Call call)
    for (std::size_t i = 0; i < calls; ++i)
       call();
    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// The entry point of a Session, which calls `infer`; null, or what went wrong.
-using SessionCall = const char *(*)(void *session, const std::size_t *sizes, const void *const *in, void *const *out);
-
-inline double session_seconds(SessionCall infer, void *session, std::size_t calls, const std::size_t *sizes,
-                              const void *const *in, void *const *out)
-{
-   return seconds_of(calls, [=] { infer(session, sizes, in, out); });
-}
-
-inline std::uintptr_t session_seconds_address()
-{
-   return reinterpret_cast<std::uintptr_t>(&session_seconds);
 }
 
 /// The arguments of OrtApi::Run, whose types onnxruntime's wheel does not declare.

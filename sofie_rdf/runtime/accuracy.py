@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,10 @@ import numpy as np
 from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
-from sofie_rdf.runtime.arrays import bind_inputs
-from sofie_rdf.runtime.interpreter import declare, import_root
+from sofie_rdf.runtime.arrays import bind_inputs, each_array
+from sofie_rdf.runtime.clock import InferLoop
 from sofie_rdf.runtime.jagged import is_jagged
-from sofie_rdf.runtime.session import Compiled, pointers
+from sofie_rdf.runtime.session import Compiled
 
 if TYPE_CHECKING:
     from sofie_rdf.model import Model
@@ -249,9 +248,7 @@ class Events:
 
     def feeds(self, graph: Graph) -> Mapping[str, Array] | None:
         """The inputs as NumPy arrays; None where they are awkward ones."""
-        given = (*self.arrays, *self.named.values())
-        inner = (a for g in given for a in (g.values() if isinstance(g, Mapping) else (g,)))
-        if self.columns is not None or any(map(is_jagged, inner)):
+        if self.columns is not None or any(map(is_jagged, each_array(self.arrays, self.named))):
             return None
         return bind_inputs(graph, self.arrays, self.named)[0]
 
@@ -274,7 +271,7 @@ class _Candidate:
 
     precision: str
     model: Model
-    loop: Callable[[int], float] | None
+    loop: InferLoop | None
 
 
 def precision_loss(
@@ -337,14 +334,14 @@ def _times(
             taken = (perf_counter() - start) / count
             many[one.precision] = min(taken, many.get(one.precision, math.inf))
             if one.loop is not None:
-                calls = max(1, min(100_000, int(_LONG / max(one.loop(3) / 3, 1e-8))))
-                taken = one.loop(calls) / calls
+                calls = max(1, min(100_000, int(_LONG / max(one.loop.seconds(3) / 3, 1e-8))))
+                taken = one.loop.seconds(calls) / calls
                 alone[one.precision] = min(taken, alone.get(one.precision, math.inf))
     return {name: (alone.get(name), taken) for name, taken in many.items()}
 
 
-def _loop(compiled: Compiled, feeds: Mapping[str, Array] | None) -> Callable[[int], float] | None:
-    """The seconds of so many calls for one event; None where events cannot be told apart.
+def _loop(compiled: Compiled, feeds: Mapping[str, Array] | None) -> InferLoop | None:
+    """Calls for one event; None where events cannot be told apart.
 
     It is the first one, or a random one where the inputs are made of columns.
     """
@@ -361,34 +358,5 @@ def _loop(compiled: Compiled, feeds: Mapping[str, Array] | None) -> Callable[[in
             values = np.asarray(random.normal(size=shape)).astype(type_.dtype.numpy)
         else:
             values = feeds[name][: shape[0]] if shape else feeds[name]
-        one[name] = np.ascontiguousarray(values)
-    return _clock(compiled, one, sizes)
-
-
-def _clock(
-    compiled: Compiled, feeds: Mapping[str, Array], sizes: Mapping[str, int]
-) -> Callable[[int], float]:
-    """How long so many calls with these inputs take, in a C++ loop."""
-    graph = compiled.graph
-    declare('#include "sofie/rdf/seconds.hxx"\n')
-    timer = _SECONDS_OF(int(import_root().sofie.address_of_seconds()))
-    outputs = compiled.buffers(sizes)
-    numbers = (ctypes.c_size_t * max(1, len(sizes)))(*(sizes[s] for s in graph.symbols))
-    inputs = pointers([feeds[name] for name in graph.inputs])
-    written = pointers([outputs[name] for name in graph.outputs])
-
-    def seconds(calls: int) -> float:
-        session = compiled.entries["create"](compiled.weights)
-        try:
-            return float(timer(compiled.table, session, calls, numbers, inputs, written))
-        finally:
-            compiled.entries["destroy"](session)
-            _ = feeds, outputs  # Which the pointers point to.
-
-    return seconds
-
-
-_POINTER = ctypes.c_void_p
-_SECONDS_OF = ctypes.CFUNCTYPE(
-    ctypes.c_double, _POINTER, _POINTER, ctypes.c_size_t, _POINTER, _POINTER, _POINTER
-)
+        one[name] = values
+    return InferLoop(compiled, one, sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.sequences import SEQUENCE_PARTS, pack, unpack
 from sofie_rdf.ir.types import Array, TensorType, concrete
 
-__all__ = ["bind_inputs", "matched", "with_sequences"]
+__all__ = ["bind_inputs", "each_array", "matched", "with_sequences"]
 
 
 def bind_inputs(
@@ -34,6 +34,12 @@ def bind_inputs(
                 f"other inputs {list(wanted)} is needed"
             )
     return feeds, sizes
+
+
+def each_array(arrays: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Any]:
+    """All arrays of a call."""
+    for array in (*arrays, *named.values()):
+        yield from array.values() if isinstance(array, Mapping) else (array,)
 
 
 def matched(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sofie_rdf.bench.dataframe import fits, multithreading
 from sofie_rdf.bench.models import BUILT_IN, candidate, empty_task, task_for
 from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir.types import Array
+from sofie_rdf.runtime.clock import InferLoop
 from tests.bench.test_models import _relu
 from tests.frontends.models import model, node, value
 
@@ -208,7 +209,7 @@ def test_the_table_and_json_on_the_standard_output(capsys: pytest.CaptureFixture
 # Wrong numbers, models that do not run ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("peer", [ort.OrtRun, ort.OrtBinding, ours.OurCall, ours.OurPython])
+@pytest.mark.parametrize("peer", [ort.OrtRun, ort.OrtBinding, InferLoop, ours.OurPython])
 def test_a_wrong_number_is_an_error(
     peer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
 #ifndef SOFIE_RDF_SECONDS_HXX
 #define SOFIE_RDF_SECONDS_HXX
 
-#include "sofie/entries.hxx"
+#include "sofie/target.hxx"
 
 #if !defined(SOFIE_CLING)
 #include <chrono>
@@ -11,14 +11,17 @@
 
 namespace sofie {
 
-/// The time of so many calls, as `Entries::call` takes them.
-inline double seconds_of_calls(const Entries *entries, void *session, std::size_t calls, const std::size_t *sizes,
+/// The entry point of a Session, which calls `infer`; null, or what went wrong.
+using SessionCall = const char *(*)(void *session, const std::size_t *sizes, const void *const *in, void *const *out);
+
+/// The time of so many calls.
+inline double seconds_of_calls(SessionCall infer, void *session, std::size_t calls, const std::size_t *sizes,
                                const void *const *in, void *const *out)
 {
    using Clock = std::chrono::steady_clock;
    const Clock::time_point start = Clock::now();
    for (std::size_t i = 0; i < calls; ++i)
-      entries->call(session, sizes, in, out);
+      infer(session, sizes, in, out);
    return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
