@@ -68,6 +68,13 @@ def _require(holds: bool) -> None:
         raise _Unproved
 
 
+def _axis(axis: int | None) -> int:
+    """An axis that there must be."""
+    _require(axis is not None)
+    assert axis is not None
+    return axis
+
+
 def _axis_of(type_: TensorType, batch: str) -> int | None:
     """The axis that is the batch; None if its size is nowhere in the shape, -1 for all else."""
     found = [i for i, dim in enumerate(type_.shape) if batch in symbols_of(dim)]
@@ -90,10 +97,8 @@ class _Place:
     @property
     def first(self) -> int:
         """The axis of the first input, where that is the only one with rows."""
-        axis = self.axes[0]
-        _require(axis is not None and all(a is None for a in self.axes[1:]))
-        assert axis is not None
-        return axis
+        _require(all(a is None for a in self.axes[1:]))
+        return _axis(self.axes[0])
 
     def type(self, i: int) -> TensorType:
         found = self.types[i]
@@ -102,9 +107,7 @@ class _Place:
 
     def behind(self, i: int) -> int:
         """The axis of the rows of an input, counted from the last one, which is 1."""
-        axis = self.axes[i]
-        assert axis is not None
-        return self.type(i).rank - axis
+        return self.type(i).rank - _axis(self.axes[i])
 
 
 def _through(
@@ -223,9 +226,8 @@ def _transposed(place: _Place) -> int:
 
 def _joined(place: _Place) -> int:
     axes = set(place.axes)
-    axis = axes.pop()
-    _require(not axes and axis is not None)
-    assert axis is not None
+    axis = _axis(axes.pop())
+    _require(not axes)
     _require(normal_axis(place.op.axis, place.type(0).rank) != axis)
     return axis
 
@@ -248,8 +250,7 @@ def _gathered(place: _Place) -> int:
     """The same places of each row, or places in a table for each row."""
     along = normal_axis(place.op.axis, place.type(0).rank)
     if place.axes[0] is None:
-        assert place.axes[1] is not None
-        return along + place.axes[1]
+        return along + _axis(place.axes[1])
     axis = place.first
     _require(axis != along)
     return axis if axis < along else axis - 1 + place.type(1).rank
@@ -257,9 +258,8 @@ def _gathered(place: _Place) -> int:
 
 def _picked(place: _Place) -> int:
     """Numbers of a row for that row."""
-    axis = place.axes[0]
-    _require(axis is not None and place.axes[1] == axis)
-    assert axis is not None
+    axis = _axis(place.axes[0])
+    _require(place.axes[1] == axis)
     _require(normal_axis(place.op.axis, place.type(0).rank) != axis)
     return axis
 

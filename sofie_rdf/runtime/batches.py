@@ -19,15 +19,12 @@ from sofie_rdf.errors import ColumnError, SofieError
 from sofie_rdf.ir.dims import Dim, name_of
 from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.runtime.columns import Column, Filled, Options, Plan, Shown, rows
+from sofie_rdf.runtime.pieces import rows_that_fit
 from sofie_rdf.runtime.session import Compiled
 
 __all__ = ["Flat", "Result", "evaluated"]
 
-# The most rows of a call, and elements of its inputs: what fits into a cache, and not more memory
-# than that for the scratch of large networks. A call of rows that are known to keep apart may have
-# more: it is done in pieces.
-_ROWS = 4096
-_ELEMENTS = 1 << 16
+# A call of rows that are known to keep apart has so many pieces, in which it is done.
 _PIECES = 64
 # How many rows a trial has, which takes eight times as long as they do, and how many there must be.
 _TRIAL = 128
@@ -294,8 +291,7 @@ class _Run:
         if self._batches():
             for group in feeder.groups:
                 elements = sum(a.size for a in self._feeds(group[:1])[0].values())
-                step = max(1, min(_ROWS, _ELEMENTS // max(elements, 1)))
-                step *= _PIECES if self.compiled.rows else 1
+                step = rows_that_fit(elements) * (_PIECES if self.compiled.rows else 1)
                 yield from (group[i : i + step] for i in range(0, len(group), step))
         elif feeder.counts is None:
             yield from np.arange(feeder.units)[:, None]

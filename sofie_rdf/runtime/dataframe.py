@@ -63,17 +63,17 @@ def define(
     frame = _Frame(df, shown[0].column)
     made = _plan(frame, compiled.graph, columns, shown, options)
     where = frame.hidden(options.where, "bool") if options.where else ""
-    text = FunctorText(made, options, compiled.session, where)
-    df = frame.df
     if batch:
         check_batch(batch, made, compiled.rows)
-        text = RecordedText(made, options, compiled.session, where)
+    kind = RecordedText if batch else FunctorText
+    text = kind(made, options, compiled.session, where)
+    df = frame.df
     if cluster.is_distributed(df):
         if batch:
             raise InputError("batch= needs an event loop of its own, and this one is distributed")
         return cluster.define(df, parcel(), text, frame.free_name(), redefine=redefine)
     scope = _declared(compiled, text)
-    known = _record(frame, scope, compiled, text, batch) if batch else ()
+    known = [_record(frame, scope, compiled, text, batch)] if batch else []
     functor = _functor(scope, compiled, text, int(df.GetNSlots()), *known)
     way = "Redefine" if redefine else "Define"
     if len(shown) == 1:
@@ -86,15 +86,13 @@ def define(
     return df
 
 
-def _record(
-    frame: _Frame, scope: Any, compiled: Compiled, text: FunctorText, batch: int
-) -> tuple[Any]:
+def _record(frame: _Frame, scope: Any, compiled: Compiled, text: FunctorText, batch: int) -> Any:
     """What a loop over the events has recorded, which is made now."""
     df, hidden = frame.df, frame.free_name()
     arguments = compiled.table, compiled.weights, int(df.GetNSlots()), text.numbers, text.names
     recorder = scope.record(*arguments, batch)
     _new(df, "DefineSlot", hidden, recorder, text.arguments).Sum(hidden).GetValue()
-    return (recorder,)
+    return recorder
 
 
 def _new(df: Any, way: str, column: str, *arguments: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import Array
 
-__all__ = ["in_pieces", "rows_at_once", "threads"]
+__all__ = ["in_pieces", "rows_at_once", "rows_that_fit", "threads"]
 
 # The most rows of a piece, and elements of its inputs: more scratch memory than that of so many
 # would not be in a cache.
@@ -24,10 +24,14 @@ _LONG, _WORTH_IT = 2e-4, 1e-3
 _SHARE = 4
 
 
+def rows_that_fit(elements: int) -> int:
+    """How many rows of so many elements each are a piece."""
+    return max(1, min(_ROWS, _ELEMENTS // max(elements, 1)))
+
+
 def rows_at_once(inputs: Sequence[Array], rows: int) -> int:
     """How many rows of these inputs are a piece; 0 if they are one."""
-    elements = sum(a.size for a in inputs) // max(rows, 1)
-    step = max(1, min(_ROWS, _ELEMENTS // max(elements, 1)))
+    step = rows_that_fit(sum(a.size for a in inputs) // max(rows, 1))
     return step if step < rows else 0
 
 
