@@ -25,6 +25,7 @@ from sofie_rdf.bench.models import (
     task_for,
 )
 from sofie_rdf.bench.narrow import InPrecision
+from sofie_rdf.bench.native import BySystemCompiler
 from sofie_rdf.bench.ort import import_onnxruntime
 from sofie_rdf.bench.peers import REFERENCE, Peer, all_peers
 from sofie_rdf.bench.progress import Bar
@@ -79,7 +80,9 @@ class _Course:
         case = measure_case(task, batch, self.peers, plan, self.bar.tick)
         if given.no_first or not is_first:
             return case
-        return replace(case, first=measure_first(task))
+        compiled = any(peer.name == BySystemCompiler.name for peer in self.peers)
+        compiler = BySystemCompiler.name if compiled and not BySystemCompiler().absence() else ""
+        return replace(case, first=measure_first(task, compiler))
 
     def _loop(self, candidate: Candidate) -> Loop:
         given = self.arguments

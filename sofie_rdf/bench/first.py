@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ import numpy as np
 
 from sofie_rdf.bench.models import Task
 from sofie_rdf.errors import ModelError
+from sofie_rdf.runtime.library import CLING
 
 __all__ = ["First", "Start", "measure_first"]
 
@@ -53,27 +55,33 @@ class Start:
 
 @dataclass(frozen=True)
 class First:
-    """Ours with an empty cache on disk, and with the one that this leaves; and onnxruntime's."""
+    """Ours with an empty cache on disk, and with the one that this leaves; and onnxruntime's.
+
+    ``library`` is ours with a library of the system's compiler in the cache.
+    """
 
     ours: Start
     again: Start
     ort: Start
+    library: Start | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "sofie_rdf": self.ours.to_json(),
-            "sofie_rdf_again": self.again.to_json(),
-            "onnxruntime": self.ort.to_json(),
-        }
+        starts = zip(_NAMES, (self.ours, self.again, self.ort, self.library), strict=True)
+        return {name: start.to_json() for name, start in starts if start}
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> First:
-        names = ("sofie_rdf", "sofie_rdf_again", "onnxruntime")
-        return cls(*(Start.from_json(read[name]) for name in names))
+        return cls(*(Start.from_json(read[name]) for name in _NAMES if name in read))
 
 
-def measure_first(task: Task) -> First:
-    """All, one after the other; `ModelError` with the end of what a process said that failed."""
+_NAMES = ("sofie_rdf", "sofie_rdf_again", "onnxruntime", "sofie_rdf_library")
+
+
+def measure_first(task: Task, compiler: str = "") -> First:
+    """All, one after the other; `ModelError` with the end of what a process said that failed.
+
+    ``compiler`` is the system's that makes a library; "" for none.
+    """
     with tempfile.TemporaryDirectory(prefix="sofie-rdf-bench-") as folder:
         source = task.candidate.source
         file = Path(folder) / f"{task.candidate.name}.onnx" if isinstance(source, bytes) else source
@@ -82,11 +90,15 @@ def measure_first(task: Task) -> First:
         inputs = Path(folder) / "inputs.npz"
         # By number: names in a file may be no names of files.
         np.savez(inputs, *task.feeds.values())
-        programs = ("sofie_rdf", "sofie_rdf", "onnxruntime")
-        return First(*(_in_new_process(who, file, inputs) for who in programs))
+        programs = ("sofie_rdf", "sofie_rdf_again", "onnxruntime")
+        first = First(*(_in_new_process(who, file, inputs) for who in programs))
+        if not compiler:
+            return first
+        _in_new_process(programs[1], file, inputs, compiler)  # It makes the library.
+        return replace(first, library=_in_new_process(programs[1], file, inputs, compiler))
 
 
-def _in_new_process(who: str, file: Path, inputs: Path) -> Start:
+def _in_new_process(who: str, file: Path, inputs: Path, compiler: str = CLING) -> Start:
     """The cache is beside the inputs, so that the first one finds it empty."""
     command = [sys.executable, "-W", "ignore", "-m", __name__, who, str(file), str(inputs)]
     path = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -94,6 +106,7 @@ def _in_new_process(who: str, file: Path, inputs: Path) -> Start:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "SOFIE_RDF_CACHE": str(inputs.with_name("cache")),
+        "SOFIE_RDF_COMPILER": compiler,
     }
     try:
         done = subprocess.run(
@@ -122,7 +135,7 @@ class _Steps:
         return result
 
 
-def _ours(file: Path, arrays: list[Any]) -> Start:
+def _ours(file: Path, arrays: list[Any], *, in_steps: bool = True) -> Start:
     import sofie_rdf
     from sofie_rdf.runtime.interpreter import declare
 
@@ -131,7 +144,8 @@ def _ours(file: Path, arrays: list[Any]) -> Start:
     steps.time("start", lambda: declare("namespace sofie_bench_first {}"))
     before = _memory_from_here()
     model = steps.time("read", lambda: sofie_rdf.load(file))
-    steps.time("passes", lambda: model.optimized)
+    if in_steps:  # What a cache makes needless.
+        steps.time("passes", lambda: model.optimized)
     steps.time("compile", lambda: model.compiled)
     steps.time("call", lambda: model(dict(zip(model.inputs, arrays, strict=True))))
     start = steps.seconds.pop("start")
@@ -151,7 +165,11 @@ def _onnxruntime(file: Path, arrays: list[Any]) -> Start:
     return Start(start, steps.seconds, _peak_memory() - before)
 
 
-_PROGRAMS = {"sofie_rdf": _ours, "onnxruntime": _onnxruntime}
+_PROGRAMS: Mapping[str, Callable[[Path, list[Any]], Start]] = {
+    "sofie_rdf": _ours,
+    "sofie_rdf_again": partial(_ours, in_steps=False),
+    "onnxruntime": _onnxruntime,
+}
 
 
 def _memory_from_here() -> int:

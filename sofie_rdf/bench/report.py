@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sofie_rdf.bench.cases import Case
 from sofie_rdf.bench.dataframe import Loop
+from sofie_rdf.bench.first import Start
 from sofie_rdf.bench.measure import Spread
 from sofie_rdf.bench.models import Candidate
 from sofie_rdf.bench.peers import Form, Rival
@@ -59,6 +60,7 @@ start    of ROOT, which is not in the total; modules are imported before
 read     the file                                 passes   its optimization
 compile  C++ is made, compiled, and tried out     call     the first one
 again    all of it in the next process, with what the cache on disk then has
+library  the same where the cache has a library of g++ (compiler="auto" or "g++")
 peak     the most memory in MB above that of the process before, with weights and the compiler
 session  of onnxruntime: the file is read and optimized"""
 
@@ -249,6 +251,7 @@ def _first_table(cases: Sequence[Case]) -> RenderableType:
             "peak",
             "again",
             "peak ",
+            "library",
         ),
         *("onnxruntime: session", "call ", "total ", "peak  "),
         left=("first result",),
@@ -266,11 +269,16 @@ def _first_table(cases: Sequence[Case]) -> RenderableType:
                 _megabytes(ours.peak),
                 f"{again.total:.2f}",
                 _megabytes(again.peak),
+                _total(case.first.library),
                 *theirs,
                 _bold(f"{ort.total:.2f}"),
                 _megabytes(ort.peak),
             )
     return _with_notes(table, _FIRST_NOTES)
+
+
+def _total(start: Start | None) -> str:
+    return f"{start.total:.2f}" if start else ""
 
 
 def _megabytes(nbytes: int) -> str:
