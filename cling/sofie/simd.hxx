@@ -124,7 +124,7 @@ SOFIE_INLINE V fused(V a, V b, V c)
    if constexpr (std::is_same_v<V, PackN<float, 16>>)
       return __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4); // all elements; round as the mode says
    if constexpr (std::is_same_v<V, PackN<double, 8>>)
-      return __builtin_ia32_vfmaddpd512_mask(a, b, c, -1, 4);
+      return __builtin_ia32_vfmaddpd512_mask(a, b, c, 0xff, 4);
 #endif
 #if defined(__FMA__)
    if constexpr (std::is_same_v<V, PackN<float, 8>>)
