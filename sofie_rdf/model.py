@@ -79,8 +79,9 @@ class Model:
 
     ``compiler`` is who compiles it where it is evaluated here: ``"cling"`` (ROOT's interpreter),
     ``"g++"`` or ``"clang++"`` (into a library in the cache on disk), or ``"auto"``: such a library
-    if the cache has one, else Cling now, and a library in the background for later processes. By
-    default the environment variable SOFIE_RDF_COMPILER decides.
+    if the cache has one, else Cling now, and a library in the background for later processes. All
+    of them give the same bits on one machine. By default the environment variable
+    SOFIE_RDF_COMPILER decides.
     """
 
     def __init__(

@@ -121,13 +121,6 @@ struct MathOf<double> {
 template <class V>
 using MathFor = MathOf<ElementOf<V>>;
 
-/// `a * b + c`, rounded once where the target has FMA (one expression, which compilers contract).
-template <class V>
-SOFIE_INLINE V multiply_add(V a, V b, V c)
-{
-   return a * b + c;
-}
-
 /// `Coefficients[0] + x * Coefficients[1] + ...` by Horner's rule.
 template <const auto &Coefficients, int First = 0, class V>
 SOFIE_INLINE V polynomial(V x)
@@ -361,7 +354,7 @@ SOFIE_INLINE V softplus(V x)
    const V power = exp_not_high(-abs(x));
    const V s = power / (power + splat<V>(2));
    const V square = s * s;
-   const V excess = power - square * polynomial<MathFor<V>::softplus>(square);
+   const V excess = multiply_add(-square, polynomial<MathFor<V>::softplus>(square), power);
    return at_least(x, 0) + multiply_add(-s, excess, power);
 }
 
@@ -434,7 +427,7 @@ SOFIE_INLINE V log_of_octave(V rest, MaskOf<V> n)
    const V s = rest / (rest + splat<V>(2));
    const V square = s * s;
    const V half = rest * rest * splat<V>(0.5f);
-   const V more = half + square * polynomial<Of::log>(square);
+   const V more = multiply_add(square, polynomial<Of::log>(square), half);
    const V low = multiply_add(s, more, octaves * splat<V>(Of::ln2_low));
    return multiply_add(octaves, splat<V>(Of::ln2_high), rest - (half - low));
 }

@@ -105,6 +105,71 @@ SOFIE_INLINE V times(V a, V b)
    return bits<V>(bits<Wrapping<V>>(a) * bits<Wrapping<V>>(b));
 }
 
+// g++ contracts nothing within one expression only: FMA is asked for by name.
+#if defined(__GNUC__) && !defined(__clang__) && (defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMAF))
+#define SOFIE_FUSED
+SOFIE_INLINE float fused(float a, float b, float c)
+{
+   return __builtin_fmaf(a, b, c);
+}
+SOFIE_INLINE double fused(double a, double b, double c)
+{
+   return __builtin_fma(a, b, c);
+}
+
+template <class V>
+SOFIE_INLINE V fused(V a, V b, V c)
+{
+#if defined(__AVX512F__)
+   if constexpr (std::is_same_v<V, PackN<float, 16>>)
+      return __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4); // all elements; round as the mode says
+   if constexpr (std::is_same_v<V, PackN<double, 8>>)
+      return __builtin_ia32_vfmaddpd512_mask(a, b, c, 0xff, 4);
+#endif
+#if defined(__FMA__)
+   if constexpr (std::is_same_v<V, PackN<float, 8>>)
+      return __builtin_ia32_vfmaddps256(a, b, c);
+   if constexpr (std::is_same_v<V, PackN<double, 4>>)
+      return __builtin_ia32_vfmaddpd256(a, b, c);
+   if constexpr (std::is_same_v<V, PackN<float, 4>>)
+      return __builtin_ia32_vfmaddps(a, b, c);
+   if constexpr (std::is_same_v<V, PackN<double, 2>>)
+      return __builtin_ia32_vfmaddpd(a, b, c);
+#elif defined(__aarch64__)
+   if constexpr (std::is_same_v<V, PackN<float, 4>>)
+      return __builtin_aarch64_fmav4sf(a, b, c);
+   if constexpr (std::is_same_v<V, PackN<double, 2>>)
+      return __builtin_aarch64_fmav2df(a, b, c);
+#endif
+   if constexpr (width<V> > 1) {
+      using Half = PackN<ElementOf<V>, width<V> / 2>;
+      Half halves[3][2];
+      __builtin_memcpy(halves[0], &a, sizeof(V));
+      __builtin_memcpy(halves[1], &b, sizeof(V));
+      __builtin_memcpy(halves[2], &c, sizeof(V));
+      for (int i = 0; i < 2; ++i)
+         halves[0][i] = fused(halves[0][i], halves[1][i], halves[2][i]);
+      __builtin_memcpy(&a, halves[0], sizeof(V));
+   } else {
+      a[0] = fused(a[0], b[0], c[0]);
+   }
+   return a;
+}
+#endif
+
+/// `a * b + c` of packs or numbers, rounded once where the target has FMA. Nothing else is: a product
+/// and a sum that are written with `*` and `+` are rounded each, by every compiler (target.hxx).
+template <class V>
+SOFIE_INLINE V multiply_add(V a, V b, V c)
+{
+   SOFIE_CONTRACTED
+#ifdef SOFIE_FUSED
+   return fused(a, b, c);
+#else
+   return a * b + c;
+#endif
+}
+
 /// Element-wise conversion; to bool: whether it differs from zero. A number with a fraction becomes
 /// an integer towards zero, and where `To` cannot hold that, the integer modulo 2^bits.
 template <class To, class V>

@@ -53,15 +53,30 @@
 
 #define SOFIE_PRAGMA(text) _Pragma(#text)
 
+// A product and a sum are one rounding where a kernel says so (`multiply_add`), and nowhere else:
+// every compiler gives the same bits. clang would join those of one expression; g++ joins those of a
+// whole function, unless it is told -ffp-contract=off.
+#ifdef __clang__
+#define SOFIE_NOT_CONTRACTED SOFIE_PRAGMA(float_control(push)) SOFIE_PRAGMA(clang fp contract(off))
+#define SOFIE_CONTRACTED SOFIE_PRAGMA(clang fp contract(on))
+#else
+#define SOFIE_CONTRACTED
+#endif
+
 #ifdef SOFIE_TARGET
-#define SOFIE_BEGIN SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
-#define SOFIE_END SOFIE_PRAGMA(clang attribute pop)
+#define SOFIE_BEGIN     \
+   SOFIE_NOT_CONTRACTED \
+   SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
+#define SOFIE_END SOFIE_PRAGMA(clang attribute pop) SOFIE_PRAGMA(float_control(pop))
 #else
 #if defined(__GNUC__) && !defined(__clang__)
 // g++ warns that packs wider than its target's registers are passed in another way than with wider
 // registers. None is passed: whatever takes or gives one is inlined.
 #define SOFIE_BEGIN SOFIE_PRAGMA(GCC diagnostic push) SOFIE_PRAGMA(GCC diagnostic ignored "-Wpsabi")
 #define SOFIE_END SOFIE_PRAGMA(GCC diagnostic pop)
+#elif defined(__clang__)
+#define SOFIE_BEGIN SOFIE_NOT_CONTRACTED
+#define SOFIE_END SOFIE_PRAGMA(float_control(pop))
 #else
 #define SOFIE_BEGIN
 #define SOFIE_END

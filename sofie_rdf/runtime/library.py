@@ -34,7 +34,10 @@ CLING = "cling"
 COMPILERS = ("auto", CLING, "g++", "clang++")
 _PROGRAMS = ("g++", "clang++")
 # No -ffast-math: the kernels say what may be reordered, and depend on infinities and NaN.
-_FLAGS = "-std=c++17 -O3 -w -pipe -shared -fPIC -fvisibility=hidden -Wl,-z,defs".split()
+# No FMA but those that the kernels ask for (simd.hxx): so the bits are those of Cling.
+_FLAGS = (
+    "-std=c++17 -O3 -ffp-contract=off -w -pipe -shared -fPIC -fvisibility=hidden -Wl,-z,defs"
+).split()
 _ENTRY = "sofie_rdf_entries"
 
 
@@ -122,10 +125,12 @@ class Library:
 
     @property
     def _flags(self) -> list[str]:
-        target = ["-march=native"]
-        if os.environ.get("SOFIE_RDF_SIMD", ""):
-            target = [f"-m{flag}" for flag in instruction_set().target.split(",") if flag]
-        return [*_FLAGS, *target]
+        chosen = instruction_set()
+        target = [f"-m{flag}" for flag in chosen.target.split(",") if flag]
+        is_old = platform.machine() == "x86_64" and not target  # What it has besides, Cling leaves.
+        if not os.environ.get("SOFIE_RDF_SIMD", "") and not is_old:
+            target = ["-march=native"]
+        return [*_FLAGS, *target, f"-DSOFIE_SIMD_BYTES={chosen.simd_bytes}"]
 
     def cached(self) -> int | None:
         """The address of the entry points of the library in the cache, if it is there."""

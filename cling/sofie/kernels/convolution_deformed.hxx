@@ -94,9 +94,9 @@ SOFIE_INLINE T deformed_sum(const T *__restrict w, const T *__restrict x, Size c
    Pack<T> sum{};
    Size k = 0;
    for (; k + n <= count; k += n)
-      sum += load<n>(w + k) * load<n>(x + k);
+      sum = multiply_add(load<n>(w + k), load<n>(x + k), sum);
    if (k < count)
-      sum += load_some<n>(w + k, count - k) * load_some<n>(x + k, count - k);
+      sum = multiply_add(load_some<n>(w + k, count - k), load_some<n>(x + k, count - k), sum);
    T total = 0;
    for (int i = 0; i < n; ++i)
       total += sum[i];

@@ -19,9 +19,9 @@ SOFIE_INLINE bool are_finite(const T *x, Size count)
    Pack<T> nothing{};
    Size i = 0;
    for (; i + n <= count; i += n)
-      nothing += load<n>(x + i) * T(0);
+      nothing = multiply_add(load<n>(x + i), Pack<T>{}, nothing);
    if (i < count)
-      nothing += load_some<n>(x + i, count - i) * T(0);
+      nothing = multiply_add(load_some<n>(x + i, count - i), Pack<T>{}, nothing);
    return sum_of_lanes(nothing) == 0;
 }
 

@@ -68,7 +68,7 @@ template <int Inputs, int First, int Without, int I, class V>
 SOFIE_INLINE V winograd_terms(V sum, const V (&d)[Inputs])
 {
    constexpr float coefficient = static_cast<float>(winograd_coefficient<Inputs>(I, Without));
-   sum = sum + splat<V>(coefficient) * d[First + 2 * I];
+   sum = multiply_add(splat<V>(coefficient), d[First + 2 * I], sum);
    if constexpr (I > 0)
       return winograd_terms<Inputs, First, Without, I - 1>(sum, d);
    else
@@ -88,8 +88,8 @@ SOFIE_INLINE void winograd_pair(const V (&d)[Inputs], V (&v)[Inputs])
    constexpr int pairs = WinogradPoints<Inputs>::pairs;
    const V even = winograd_polynomial<Inputs, 2, pairs, Pair>(d), odd = winograd_polynomial<Inputs, 1, pairs, Pair>(d);
    constexpr float point = static_cast<float>(WinogradPoints<Inputs>::of(Pair));
-   v[1 + 2 * Pair] = even + splat<V>(point) * odd;
-   v[2 + 2 * Pair] = even - splat<V>(point) * odd;
+   v[1 + 2 * Pair] = multiply_add(splat<V>(point), odd, even);
+   v[2 + 2 * Pair] = multiply_add(splat<V>(-point), odd, even);
    if constexpr (Pair + 1 < pairs)
       winograd_pair<Inputs, Pair + 1>(d, v);
 }
@@ -110,9 +110,9 @@ SOFIE_INLINE void winograd_result_pair(const V (&m)[Inputs], V (&y)[winograd_out
    constexpr float p = static_cast<float>(WinogradPoints<Inputs>::of(Pair)), square = p * p, cube = p * p * p;
    const V sum = m[1 + 2 * Pair] + m[2 + 2 * Pair], difference = m[1 + 2 * Pair] - m[2 + 2 * Pair];
    y[0] = y[0] + sum;
-   y[1] = y[1] + splat<V>(p) * difference;
-   y[2] = y[2] + splat<V>(square) * sum;
-   y[3] = y[3] + splat<V>(cube) * difference;
+   y[1] = multiply_add(splat<V>(p), difference, y[1]);
+   y[2] = multiply_add(splat<V>(square), sum, y[2]);
+   y[3] = multiply_add(splat<V>(cube), difference, y[3]);
    if constexpr (Pair + 1 < WinogradPoints<Inputs>::pairs)
       winograd_result_pair<Inputs, Pair + 1>(m, y);
 }
@@ -305,13 +305,13 @@ SOFIE_KERNEL void winograd_weights_of(float *to, Size step, const float *w, Size
       for (Size l = 0; l < width; ++l) {
          half[i][l] = 0;
          for (Size k = 0; k < height; ++k)
-            half[i][l] += matrix.values[i][k] * static_cast<double>(w[k * width + l]);
+            half[i][l] = multiply_add(matrix.values[i][k], static_cast<double>(w[k * width + l]), half[i][l]);
       }
    for (int i = 0; i < Inputs; ++i)
       for (int j = 0; j < Inputs; ++j) {
          double sum = 0;
          for (Size l = 0; l < width; ++l)
-            sum += half[i][l] * matrix.values[j][l];
+            sum = multiply_add(half[i][l], matrix.values[j][l], sum);
          to[(i * Inputs + j) * step] = static_cast<float>(sum);
       }
 }

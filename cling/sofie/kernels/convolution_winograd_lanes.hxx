@@ -167,14 +167,14 @@ class WinogradLanesWeights {
          for (Size l = 0; l < width; ++l) {
             half[i][l] = V{};
             for (Size k = 0; k < height; ++k)
-               half[i][l] =
-                  half[i][l] + splat<V>(matrix.values[i][k]) * convert<double>(load<n>(w + (k * width + l) * panel));
+               half[i][l] = multiply_add(splat<V>(matrix.values[i][k]),
+                                         convert<double>(load<n>(w + (k * width + l) * panel)), half[i][l]);
          }
       for (int i = 0; i < inputs; ++i)
          for (int j = 0; j < inputs; ++j, to += step) {
             V sum{};
             for (Size l = 0; l < width; ++l)
-               sum = sum + half[i][l] * splat<V>(matrix.values[j][l]);
+               sum = multiply_add(half[i][l], splat<V>(matrix.values[j][l]), sum);
             store(to, convert<float>(sum));
          }
    }

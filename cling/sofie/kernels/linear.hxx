@@ -31,7 +31,7 @@ template <class V>
 SOFIE_INLINE V accumulate(V sum, ElementOf<V> x, V row)
 {
    if constexpr (std::is_floating_point_v<ElementOf<V>>)
-      return sum + x * row; // One expression, which may become one instruction.
+      return multiply_add(splat<V>(x), row, sum);
    else
       return plus(sum, times(splat<V>(x), row));
 }
@@ -213,14 +213,14 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
    for (Size k = 0; k < whole; k += chains * n)
       SOFIE_UNROLL_ALL
       for (int c = 0; c < chains; ++c)
-         sum[c] += load<n>(x + k + c * n) * load<n>(w + k + c * n);
+         sum[c] = multiply_add(load<n>(x + k + c * n), load<n>(w + k + c * n), sum[c]);
    SOFIE_UNROLL_ALL
    for (int c = 0; c < chains; ++c) {
       const Size k = whole + c * n;
       if (k + n <= K)
-         sum[c] += load<n>(x + k) * load<n>(w + k);
+         sum[c] = multiply_add(load<n>(x + k), load<n>(w + k), sum[c]);
       else if (k < K)
-         sum[c] += load_some<n>(x + k, K - k) * load<n>(w + k);
+         sum[c] = multiply_add(load_some<n>(x + k, K - k), load<n>(w + k), sum[c]);
    }
    return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }

@@ -39,7 +39,7 @@ SOFIE_INLINE void update_columns(T *state, Size stride, const T *k, Size keys, P
          row *= splat<V>(factors[d]);
          store_some(state + d * stride, row, count);
       }
-      recalled += row * splat<V>(k[d]);
+      recalled = multiply_add(row, splat<V>(k[d]), recalled);
    }
    if (corrects)
       v = (v - recalled) * splat<V>(beta);

@@ -262,11 +262,11 @@ SOFIE_KERNEL void squared_distance_rows(T *y, const T *x, const T *v, Size event
          Size k = 0;
          for (; k + n <= count; k += n) {
             const Pack<T> apart = load<n>(a + k) - load<n>(b + k);
-            sum += apart * apart;
+            sum = multiply_add(apart, apart, sum);
          }
          if (k < count) {
             const Pack<T> apart = load_some<n>(a + k, count - k) - load_some<n>(b + k, count - k);
-            sum += apart * apart;
+            sum = multiply_add(apart, apart, sum);
          }
          T total = 0;
          for (int i = 0; i < n; ++i)

@@ -82,7 +82,7 @@ SOFIE_INLINE void add_run(MomentSums<T> &sums, const T *__restrict x, Size lengt
          const Pack<T> d = load<n>(x + i + c * n) - mean;
          sums.first[c] += d;
          if constexpr (Squares)
-            sums.second[c] += d * d;
+            sums.second[c] = multiply_add(d, d, sums.second[c]);
       }
    for (int c = 0; i < length; i += n, ++c) {
       const Size count = length - i < n ? length - i : n;
@@ -91,7 +91,7 @@ SOFIE_INLINE void add_run(MomentSums<T> &sums, const T *__restrict x, Size lengt
          d = first_lanes(d, count);
       sums.first[c] += d;
       if constexpr (Squares)
-         sums.second[c] += d * d;
+         sums.second[c] = multiply_add(d, d, sums.second[c]);
    }
 }
 
@@ -162,16 +162,19 @@ SOFIE_INLINE void scale_each(T *__restrict y, const T *__restrict x, const T *__
    const V mean = splat<V>(of.mean), rest = splat<V>(of.rest), factor = splat<V>(inverse);
    Size i = 0;
    for (; i + n <= length; i += n) {
-      V v = (load<n>(x + i) - mean - rest) * factor * load<n>(scale + i);
+      const V v = (load<n>(x + i) - mean - rest) * factor;
       if constexpr (Offset)
-         v += load<n>(offset + i);
-      store(y + i, v);
+         store(y + i, multiply_add(v, load<n>(scale + i), load<n>(offset + i)));
+      else
+         store(y + i, v * load<n>(scale + i));
    }
    if (i < length) {
       const Size count = length - i;
-      V v = (load_some<n>(x + i, count) - mean - rest) * factor * load_some<n>(scale + i, count);
+      V v = (load_some<n>(x + i, count) - mean - rest) * factor;
       if constexpr (Offset)
-         v += load_some<n>(offset + i, count);
+         v = multiply_add(v, load_some<n>(scale + i, count), load_some<n>(offset + i, count));
+      else
+         v *= load_some<n>(scale + i, count);
       store_some(y + i, v, count);
    }
 }

@@ -493,10 +493,10 @@ local_response(const LocalResponse &rule, T *__restrict y, const T *__restrict x
             V sum{};
             for (Size k = first; k <= last; ++k) {
                const V v = load_some<n>(x + k * inner + i, count);
-               sum += v * v;
+               sum = multiply_add(v, v, sum);
             }
             const V own = load_some<n>(x + c * inner + i, count);
-            store_some(y + c * inner + i, own / response(bias + scale * sum, rule.beta), count);
+            store_some(y + c * inner + i, own / response(multiply_add(scale, sum, bias), rule.beta), count);
          }
       }
 }

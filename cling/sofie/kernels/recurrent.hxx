@@ -250,7 +250,7 @@ struct GruCell {
       for (Size u = 0; u < row.hidden; u += n) {
          const auto z = load<n>(row.gates + order.column(0, u));
          const auto m = gate::activated<G, Clipped>(load<n>(row.second + u), g_alpha, g_beta, clip);
-         recurrent_result(row, u, (splat<Pack<T>>(1) - z) * m + z * load<n>(row.h + u));
+         recurrent_result(row, u, multiply_add(splat<Pack<T>>(1) - z, m, z * load<n>(row.h + u)));
       }
    }
 };
@@ -272,9 +272,9 @@ struct LinearGruCell {
          const auto z = gate::activated<F, Clipped>(load<n>(state) + load<n>(input), f_alpha, f_beta, clip);
          const auto r =
             gate::activated<F, Clipped>(load<n>(state + step) + load<n>(input + step), f_alpha, f_beta, clip);
-         const Pack<T> sum = load<n>(input + 2 * step) + r * load<n>(state + 2 * step);
+         const Pack<T> sum = multiply_add(r, load<n>(state + 2 * step), load<n>(input + 2 * step));
          const auto m = gate::activated<G, Clipped>(sum, g_alpha, g_beta, clip);
-         recurrent_result(row, u, (splat<Pack<T>>(1) - z) * m + z * load<n>(row.h + u));
+         recurrent_result(row, u, multiply_add(splat<Pack<T>>(1) - z, m, z * load<n>(row.h + u)));
       }
    }
 };
@@ -290,7 +290,7 @@ struct LstmCell {
    {
       V sum = load<width<V>>(sums);
       if constexpr (Peepholes)
-         sum = sum + load<width<V>>(row.peepholes + peephole * row.padded + u) * c;
+         sum = multiply_add(load<width<V>>(row.peepholes + peephole * row.padded + u), c, sum);
       return gate::activated<F, Clipped>(sum, f_alpha, f_beta, clip);
    }
    template <class T>
@@ -307,7 +307,8 @@ struct LstmCell {
          V f = splat<V>(1) - i;
          if constexpr (!Coupled)
             f = gate_of(at + 2 * step, row, 2, u, old);
-         store(row.c + u, f * old + i * gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip));
+         const V g = gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip);
+         store(row.c + u, multiply_add(f, old, i * g));
       }
       // A loop of its own: there a CPU computes several functions side by side, none of which waits for another.
       for (Size u = 0; u < row.hidden; u += n) {

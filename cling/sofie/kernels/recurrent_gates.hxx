@@ -136,7 +136,7 @@ struct Affine {
    template <class V>
    SOFIE_INLINE static V of(V x, V alpha, V beta)
    {
-      return alpha * x + beta;
+      return multiply_add(alpha, x, beta);
    }
 };
 struct LeakyRelu {
@@ -164,7 +164,7 @@ struct HardSigmoid {
    template <class V>
    SOFIE_INLINE static V of(V x, V alpha, V beta)
    {
-      return at_least(at_most(alpha * x + beta, 1), 0);
+      return at_least(at_most(multiply_add(alpha, x, beta), 1), 0);
    }
 };
 struct Elu {

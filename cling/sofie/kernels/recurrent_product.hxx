@@ -51,7 +51,8 @@ SOFIE_INLINE void recurrent_block(const T *__restrict x, Size x_stride, const T 
       for (int r = 0; r < Rows; ++r)
          SOFIE_UNROLL_ALL
          for (int j = 0; j < Packs; ++j)
-            sum[k % Chains][r][j] = sum[k % Chains][r][j] + x[r * x_stride + k] * row[j];
+            sum[k % Chains][r][j] =
+               multiply_add(splat<Pack<T>>(x[r * x_stride + k]), row[j], sum[k % Chains][r][j]);
    }
 }
 

@@ -220,7 +220,7 @@ SOFIE_KERNEL void resize_rows(To *y, const From *x, Size outer, const ResizeAxis
             const Size count = inner - i < n ? inner - i : n;
             V sum{};
             for (Size t = 0; t < used; ++t)
-               sum += parts[t] * convert<C>(load_some<n>(x + rows[t] * inner + i, count));
+               sum = multiply_add(splat<V>(parts[t]), convert<C>(load_some<n>(x + rows[t] * inner + i, count)), sum);
             store_resized(y + i, sum, count);
          }
       }

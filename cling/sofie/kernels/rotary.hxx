@@ -18,16 +18,16 @@ SOFIE_INLINE void rotate(T *__restrict y, const T *__restrict x, const T *__rest
    if constexpr (Interleaved) {
       for (Size i = 0; i < half; ++i) {
          const T a = x[2 * i], b = x[2 * i + 1];
-         y[2 * i] = a * cosine[i] - b * sine[i];
-         y[2 * i + 1] = a * sine[i] + b * cosine[i];
+         y[2 * i] = multiply_add(a, cosine[i], -b * sine[i]);
+         y[2 * i + 1] = multiply_add(a, sine[i], b * cosine[i]);
       }
    } else {
       for (Size i = 0; i < half; i += n) {
          const Size count = half - i < n ? half - i : n;
          const Pack<T> a = load_some<n>(x + i, count), b = load_some<n>(x + half + i, count);
          const Pack<T> c = load_some<n>(cosine + i, count), s = load_some<n>(sine + i, count);
-         store_some(y + i, a * c - b * s, count);
-         store_some(y + half + i, a * s + b * c, count);
+         store_some(y + i, multiply_add(a, c, -b * s), count);
+         store_some(y + half + i, multiply_add(a, s, b * c), count);
       }
    }
 }

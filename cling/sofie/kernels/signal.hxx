@@ -20,7 +20,11 @@ struct ComplexPack {
    SOFIE_INLINE ComplexPack operator+(const ComplexPack &other) const { return {re + other.re, im + other.im}; }
    SOFIE_INLINE ComplexPack operator-(const ComplexPack &other) const { return {re - other.re, im - other.im}; }
    SOFIE_INLINE ComplexPack operator*(double factor) const { return {re * factor, im * factor}; }
-   SOFIE_INLINE ComplexPack times(double c, double s) const { return {re * c - im * s, re * s + im * c}; }
+   SOFIE_INLINE ComplexPack times(double c, double s) const
+   {
+      const auto cosine = splat<Pack<double>>(c), sine = splat<Pack<double>>(s);
+      return {multiply_add(re, cosine, -im * sine), multiply_add(re, sine, im * cosine)};
+   }
 
    /// Times -i.
    SOFIE_INLINE ComplexPack turned() const { return {im, -re}; }
