@@ -71,8 +71,11 @@ class _ArgBest(_Selection):
 
     def reference(self, x: Array) -> Array:
         function = np.argmax if self.largest else np.argmin
-        if x.shape[self.axis] == 0:  # Then there are no vectors at all.
-            return np.zeros(np.sum(x, self.axis, keepdims=self.keepdims).shape, np.int64)
+        if x.shape[self.axis] == 0:
+            found = np.zeros(np.sum(x, self.axis, keepdims=self.keepdims).shape, np.int64)
+            if found.size:
+                raise ValueError("cannot choose one of no elements")
+            return found
         if not self.select_last_index:
             return np.asarray(function(x, self.axis, keepdims=self.keepdims))
         found = function(np.flip(x, self.axis), self.axis, keepdims=self.keepdims)

@@ -1,26 +1,31 @@
 """Whether the rows of a batch, which are events, go through a network without meeting.
 
 Then some of them alone give what they give among others, and a batch may be cut into pieces. It is
-proved node by node: for each value, which of its axes are the rows. An operator without a rule
-here, or attributes that say something about that axis, prove nothing.
+proved node by node: for each value, which of its axes are the rows, and of indices, which row they
+are in (`places`). An operator without a rule here, or attributes that say something about that
+axis, prove nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sofie_rdf.ir.dims import name_of, product, symbols_of
+import numpy as np
+
+from sofie_rdf.ir.builder import known_results
+from sofie_rdf.ir.dims import Size, name_of, product, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Operator, symbols_in
-from sofie_rdf.ir.types import TensorType, normal_axis
+from sofie_rdf.ir.types import Array, TensorType, normal_axis
 from sofie_rdf.ops import convolution, elementwise, linear, normalization, pooling, trees
 from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.attention import SoftmaxAttention
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.convolution_small import SmallConv
-from sofie_rdf.ops.indexing import Gather, GatherElements, Pad, Slice
+from sofie_rdf.ops.creation import KnownRange
+from sofie_rdf.ops.indexing import Gather, GatherElements, GatherND, Pad, Slice
 from sofie_rdf.ops.layout import (
     Concat,
     Dropout,
@@ -30,14 +35,20 @@ from sofie_rdf.ops.layout import (
     Reshape,
     Split,
     Squeeze,
+    Tile,
     Transpose,
     Unsqueeze,
 )
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
+from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.ops.selection import ArgMax, ArgMin, Hardmax, TopK
+from sofie_rdf.passes.places import SHARED, Place, Rows, Unproved, numbers_of, require
 
 __all__ = ["rows_of"]
+
+# Instead of an axis: where the rows are is not known.
+_NOWHERE = -1
 
 
 def rows_of(graph: Graph) -> str:
@@ -46,234 +57,296 @@ def rows_of(graph: Graph) -> str:
     They are the first axis of every input and output, and no output depends on another row.
     """
     batch = name_of((*graph.types[graph.inputs[0]].shape, 0)[0]) if graph.inputs else ""
-    ports = [graph.types[name] for name in (*graph.inputs, *graph.outputs)]
-    if not batch or any(_axis_of(type_, batch) != 0 for type_ in ports):
+    if not batch:
         return ""
-    known: dict[str, int | None] = dict.fromkeys(graph.constants)
-    known.update(dict.fromkeys(graph.inputs, 0))
+    proof = _Proof(graph, batch)
     try:
+        for name in (*graph.inputs, *graph.outputs):
+            first, *others = (*graph.types[name].shape, 0)
+            require(name_of(first) == batch and batch not in _names_in(others))
         for node in graph.nodes:
-            known.update(_through(graph, node, known, batch))
-    except _Unproved:
+            proof.rows.update(zip(node.outputs, proof.through(node), strict=True))
+        for name in graph.outputs:
+            found = proof.rows[name]
+            require(found.axis == 0 and found.numbers.stride == 0)
+    except Unproved:
         return ""
-    return batch if all(known[name] == 0 for name in graph.outputs) else ""
+    return batch
 
 
-class _Unproved(Exception):
-    """Rows may meet here."""
+class _Proof:
+    """Where the rows of each value are, and the elements of small ones that have none."""
+
+    def __init__(self, graph: Graph, batch: str) -> None:
+        self.graph, self.batch = graph, batch
+        self.rows: dict[str, Rows] = dict.fromkeys(("", *graph.constants), SHARED)
+        self.rows.update(dict.fromkeys(graph.inputs, Rows(0)))
+        self.elements: dict[str, Array] = dict(graph.constants)
+
+    def through(self, node: Node) -> list[Rows]:
+        """Where the rows of each output of a node are."""
+        types = self.graph.types
+        place = Place(
+            node.op,
+            self.batch,
+            [types[name] if name else None for name in node.inputs],
+            [self.rows[name] for name in node.inputs],
+            [self.elements.get(name) for name in node.inputs],
+            [types[name] for name in node.outputs],
+        )
+        require(not any(part.is_random or part.bodies for part in node.op.nested))
+        known = known_results(node.op, place.types, place.elements, place.results[0])
+        if len(known) == len(node.outputs) and all(map(_are_sizes, known, place.results)):
+            self.elements.update(zip(node.outputs, known, strict=True))
+            return [Rows(counts=self.batch in _names_in(array.flat)) for array in known]
+        return _through(place)
 
 
-def _require(holds: bool) -> None:
-    if not holds:
-        raise _Unproved
+def _names_in(dims: Iterable[Any]) -> frozenset[str]:
+    """The named sizes in these."""
+    return frozenset().union(*(symbols_of(d) for d in dims if isinstance(d, Size)))
 
 
-def _axis(axis: int | None) -> int:
-    """An axis that there must be."""
-    _require(axis is not None)
-    assert axis is not None
-    return axis
+def _are_sizes(array: Array, type_: TensorType) -> bool:
+    """Whether these are elements of this type that are followed."""
+    whole = array.dtype != object or all(isinstance(d, int | np.integer | Size) for d in array.flat)
+    return whole and array.shape == type_.shape
 
 
-def _axis_of(type_: TensorType, batch: str) -> int | None:
-    """The axis that is the batch; None if its size is nowhere in the shape, -1 for all else."""
-    found = [i for i, dim in enumerate(type_.shape) if batch in symbols_of(dim)]
-    if not found:
-        return None
-    return found[0] if len(found) == 1 and name_of(type_.shape[found[0]]) == batch else -1
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A node as a rule sees it: types, and the axis of the rows of each input that has them."""
-
-    op: Any
-    types: Sequence[TensorType | None]
-    axes: Sequence[int | None]
-    results: Sequence[TensorType]
-    # Where the first result has as many rows.
-    wanted: int
-
-    @property
-    def first(self) -> int:
-        """The axis of the first input, where that is the only one with rows."""
-        _require(all(a is None for a in self.axes[1:]))
-        return _axis(self.axes[0])
-
-    def type(self, i: int) -> TensorType:
-        found = self.types[i]
-        assert found is not None
-        return found
-
-    def behind(self, i: int) -> int:
-        """The axis of the rows of an input, counted from the last one, which is 1."""
-        return self.type(i).rank - _axis(self.axes[i])
-
-
-def _through(
-    graph: Graph, node: Node, known: dict[str, int | None], batch: str
-) -> dict[str, int | None]:
-    """The axis of the rows in each output of a node."""
-    op = node.op
-    results = [graph.types[name] for name in node.outputs]
-    wanted = [_axis_of(type_, batch) for type_ in results]
-    axes = [known[name] if name else None for name in node.inputs]
-    _require(-1 not in wanted and -1 not in axes)
-    for part in op.nested:
-        _require(not (part.is_random or part.decides_sizes or part.bodies))
-    if not any(axis is not None for axis in (*axes, *wanted)):
-        _require(batch not in symbols_in(op))
-        return dict.fromkeys(node.outputs)
+def _through(place: Place) -> list[Rows]:
+    """Where the rows of each result are, by the rule of the operator."""
+    op, wanted = place.op, [place.wanted(i) for i in range(len(place.results))]
+    require(not any(r.counts or r.axis == _NOWHERE for r in place.rows))
+    numbers = numbers_of(place)
+    if all(axis is None for axis in (*place.axes, *wanted)):
+        require(place.batch not in symbols_in(op))
+        return [Rows(numbers=n) for n in numbers]
+    require(not any(part.decides_sizes for part in op.nested))
     # How many rows there are may be said of shapes only.
-    _require(batch not in symbols_in(op) or isinstance(op, (Reshape, Expand, Assume)))
-    rule = next((_RULES[cls] for cls in type(op).__mro__ if cls in _RULES), None)
-    _require(rule is not None)
+    said = isinstance(op, Reshape | Expand | Assume | KnownRange)
+    require(said or place.batch not in symbols_in(op))
+    given = _given(place)
+    for rows, axis, type_ in zip(given, wanted, place.results, strict=True):
+        if rows.axis != _NOWHERE:
+            require(axis is not None and rows.axis == axis)
+            assert axis is not None
+            times = place.times(type_.shape[axis])
+            require(rows.inner is None or times == rows.outer * rows.inner)
+    return [replace(r, numbers=n) for r, n in zip(given, numbers, strict=True)]
+
+
+def _given(place: Place) -> list[Rows]:
+    """What the rule says; an axis is that of the rows that the inputs have."""
+    rule = next((_RULES[cls] for cls in type(place.op).__mro__ if cls in _RULES), None)
+    require(rule is not None)
     assert rule is not None
-    types = [graph.types[name] if name else None for name in node.inputs]
-    found = rule(_Place(op, types, axes, results, wanted[0] or 0))
-    given = [found] * len(results) if isinstance(found, int) else list(found)[: len(results)]
-    _require(all(axis in (own, -1) for axis, own in zip(given, wanted, strict=True)))
-    return dict(zip(node.outputs, given, strict=True))
+    found, count = rule(place), len(place.results)
+    if isinstance(found, Rows):
+        return [found] * count
+    outer, inner = place.shared
+    require(inner is not None or rule is _broadcast)
+    axes = [found] * count if isinstance(found, int) else list(found)[:count]
+    return [Rows(axis, outer, inner) for axis in axes]
 
 
-# Rules: the axis of the rows in all outputs, or in each (-1: that is not known) ------------------
+# Rules: the axis of the rows in all outputs, or in each ------------------
 
 
-def _broadcast(place: _Place) -> int:
+def _broadcast(place: Place) -> int:
     """Axes meet from the last one on, and what has no rows is the same for all of them."""
     behind = {place.behind(i) for i, axis in enumerate(place.axes) if axis is not None}
-    if not behind:
-        _require(isinstance(place.op, Expand))
-        return place.wanted
-    _require(len(behind) == 1)
+    require(len(behind) == 1)
     return place.results[0].rank - behind.pop()
 
 
-def _outermost(place: _Place) -> int:
-    """The first axis of images, and of what is added to the result of a convolution."""
-    _require(place.axes[0] == 0 and all(axis is None for axis in place.axes[1:3]))
-    _require(all(axis in (0, None) for axis in place.axes[3:]))
-    return 0
+def _repeated(place: Place) -> int | Rows:
+    """The same, or one thing for all rows."""
+    if any(axis is not None for axis in place.axes):
+        return _broadcast(place)
+    axis = place.wanted()
+    assert axis is not None
+    times = place.times(place.results[0].shape[axis])
+    return Rows(axis, 1, 1 if times == 1 else None)
 
 
-def _without_places(place: _Place) -> list[int]:
-    """Maxima, but not where they are: places are counted through all images."""
-    return [_outermost(place), -1]
-
-
-def _parameters(place: _Place) -> int:
-    """The same, of the first input only."""
-    _require(place.first == 0)
-    return 0
-
-
-def _before_last(place: _Place) -> int:
-    """Any axis but the last one."""
-    _require(place.behind(0) > 1)
+def _tiled(place: Place) -> int:
+    require(place.op.repeats[place.first] == 1)
     return place.first
 
 
-def _matrices(place: _Place) -> int:
+def _outermost(place: Place) -> int:
+    """The first axis of images, and of what is added to the result of a convolution."""
+    require(place.axes[0] == 0 and all(axis is None for axis in place.axes[1:3]))
+    require(all(axis in (0, None) for axis in place.axes[3:]))
+    return 0
+
+
+def _without_places(place: Place) -> list[int]:
+    """Maxima, but not where they are: places are counted through all images."""
+    return [_outermost(place), _NOWHERE]
+
+
+def _parameters(place: Place) -> int:
+    """The same, of the first input only."""
+    require(place.first == 0)
+    return 0
+
+
+def _before_last(place: Place) -> int:
+    """Any axis but the last one."""
+    require(place.behind(0) > 1)
+    return place.first
+
+
+def _matrices(place: Place) -> int:
     """Rows of the first matrix, or axes of many matrices."""
     a, b = place.axes
     rank, vector = place.results[0].rank, place.type(1).rank == 1
     if b is None:
-        _require(place.behind(0) > 1)
+        require(place.behind(0) > 1)
         return rank - place.behind(0) + (1 if vector else 0)
-    _require(place.behind(1) > 2 and place.type(0).rank > 1)
-    _require(a is None or place.behind(0) == place.behind(1))
+    require(place.behind(1) > 2 and place.type(0).rank > 1)
+    require(a is None or place.behind(0) == place.behind(1))
     return rank - place.behind(1)
 
 
-def _gemm(place: _Place) -> int:
-    _require(not place.op.transA and place.axes[0] == 0)
-    _require(place.axes[1] is None)
-    _require(len(place.axes) < 3 or place.axes[2] in (0, None))
+def _gemm(place: Place) -> int:
+    require(not place.op.transA and place.axes[0] == 0)
+    require(place.axes[1] is None)
+    require(len(place.axes) < 3 or place.axes[2] in (0, None))
     return 0
 
 
-def _not_along(place: _Place) -> int:
+def _not_along(place: Place) -> int:
     """Along an axis that is another one, which stays or goes."""
     rank, axis = place.type(0).rank, place.first
     along = normal_axis(place.op.axis, rank)
-    _require(along != axis)
+    require(along != axis)
     return axis if place.results[0].rank == rank or along > axis else axis - 1
 
 
-def _outside(place: _Place) -> int:
+def _outside(place: Place) -> int:
     """Over all axes from one on, before which the rows are."""
-    _require(place.first < normal_axis(place.op.axis, place.type(0).rank, end=True))
+    require(place.first < normal_axis(place.op.axis, place.type(0).rank, end=True))
     return place.first
 
 
-def _reduced(place: _Place) -> int:
+def _reduced(place: Place) -> int:
     axis, rank = place.first, place.type(0).rank
     reduced = place.op.reduced(place.op.axes, rank)
-    _require(axis not in reduced)
+    require(axis not in reduced)
     return axis if place.op.keepdims else axis - sum(i < axis for i in reduced)
 
 
-def _aliased(place: _Place) -> int:
+def _aliased(place: Place) -> Rows:
     """Rows that lie behind each other: as many numbers before them and behind them as ever."""
-    before = product(place.type(0).shape[: place.first])
-    _require(product(place.results[0].shape[: place.wanted]) == before)
-    return place.wanted
+    old, new, axis = place.type(0).shape, place.results[0].shape, place.wanted()
+    require(axis is not None)
+    assert axis is not None
+    rows, before, lead = place.rows[0], product(old[: place.first]), product(new[:axis])
+    if rows.inner is None:
+        require(before == lead and old[place.first] == new[axis])
+        return replace(rows, axis=axis)
+    times = place.times(new[axis])
+    require(lead != 0 and times != 0)
+    outer = before * rows.outer // lead
+    require(outer * lead == before * rows.outer and outer != 0)
+    inner = times // outer
+    require(outer * inner == times)
+    return Rows(axis, outer, inner)
 
 
-def _transposed(place: _Place) -> int:
+def _transposed(place: Place) -> int:
     return int(place.op.permutation(place.type(0).rank).index(place.first))
 
 
-def _joined(place: _Place) -> int:
-    axes = set(place.axes)
-    axis = _axis(axes.pop())
-    _require(not axes)
-    _require(normal_axis(place.op.axis, place.type(0).rank) != axis)
-    return axis
+def _joined(place: Place) -> int:
+    require(len(set(place.axes)) == 1)
+    require(normal_axis(place.op.axis, place.type(0).rank) != place.axis(0))
+    return place.axis(0)
 
 
-def _sliced(place: _Place) -> int:
+def _sliced(place: Place) -> int:
     axes = place.op.axes
     count = len(place.op.starts)
     rank = place.type(0).rank
     cut = [normal_axis(a, rank) for a in (range(count) if axes is None else axes)]
-    _require(place.first not in cut)
+    require(place.first not in cut)
     return place.first
 
 
-def _padded(place: _Place) -> int:
-    _require(place.op.widths(place.type(0).rank)[place.first] == (0, 0))
+def _padded(place: Place) -> int:
+    require(place.op.widths(place.type(0).rank)[place.first] == (0, 0))
     return place.first
 
 
-def _gathered(place: _Place) -> int:
-    """The same places of each row, or places in a table for each row."""
-    along = normal_axis(place.op.axis, place.type(0).rank)
+def _gathered(place: Place) -> int | Rows:
+    """The same places of each row, or places in a table for each row, of which it may have some."""
+    along, indices = normal_axis(place.op.axis, place.type(0).rank), place.rows[1]
+    if place.axes[0] == along:
+        place.require_own_row(0, 1)
+        return replace(indices, axis=along + place.axis(1))
+    require(place.numbers(1).stride == 0)
     if place.axes[0] is None:
-        return along + _axis(place.axes[1])
+        return along + place.axis(1)
     axis = place.first
-    _require(axis != along)
     return axis if axis < along else axis - 1 + place.type(1).rank
 
 
-def _picked(place: _Place) -> int:
+def _gathered_slices(place: Place) -> int | Rows:
+    """The same with several axes, behind those that both have."""
+    batch, listed = int(place.op.batch_dims), place.type(1).rank - 1
+    depth = place.type(1).shape[-1]
+    assert isinstance(depth, int)
+    x, at = place.axes
+    require(at is None or at < listed)
+    if x is not None and batch <= x < batch + depth:
+        require(depth == 1 and batch == 0)
+        place.require_own_row(0, 1)
+        return replace(place.rows[1], axis=place.axis(1))
+    require(place.numbers(1).stride == 0)
+    if x is not None and x >= batch + depth:
+        return place.first - (batch + depth) + listed
+    require(at is not None and x == (at if at < batch else None))
+    return place.axis(1)
+
+
+def _scattered(place: Place) -> Rows:
+    """To the place of the row along the axis of the rows, and anywhere along others."""
+    axes = {axis for axis in place.axes[1:] if axis is not None}
+    outer, inner = replace(place, rows=place.rows[1:]).shared
+    require(len(axes) == 1 and inner is not None and outer is not None)
+    for i, axis in enumerate(range(place.type(0).rank), 2):
+        if axis == place.axes[0]:
+            place.require_own_row(0, i)
+        else:
+            require(place.numbers(i).stride == 0)
+    return Rows(place.axis(0), place.rows[0].outer, place.rows[0].inner)
+
+
+def _counted(place: Place) -> Rows:
+    """Counting through all rows, each of which has as many numbers."""
+    return Rows(0, 1, place.times(place.results[0].shape[0]))
+
+
+def _picked(place: Place) -> int:
     """Numbers of a row for that row."""
-    axis = _axis(place.axes[0])
-    _require(place.axes[1] == axis)
-    _require(normal_axis(place.op.axis, place.type(0).rank) != axis)
+    axis = place.axis(0)
+    require(place.axes[1] == axis)
+    require(normal_axis(place.op.axis, place.type(0).rank) != axis)
     return axis
 
 
-def _recurrent(place: _Place) -> list[int]:
+def _recurrent(place: Place) -> list[int]:
     """Sequences side by side, which are the second axis unless ``layout`` is 1."""
     first = bool(place.op.layout)
     wanted = (0 if first else 1, None, None, None, 0, *([0 if first else 1] * 2), None)
-    _require(place.axes[0] is not None)
-    _require(all(a in (None, w) for a, w in zip(place.axes, wanted, strict=False)))
+    require(place.axes[0] is not None)
+    require(all(a in (None, w) for a, w in zip(place.axes, wanted, strict=False)))
     return [0, 0, 0] if first else [2, 1, 1]
 
 
-def _attended(place: _Place) -> int:
+def _attended(place: Place) -> int:
     """Batches or heads, which attention does not mix."""
     orders = place.op.orders
     letters = {
@@ -281,15 +354,17 @@ def _attended(place: _Place) -> int:
         for order, axis in zip(orders[1:], place.axes[:3], strict=True)
     }
     letter = letters.pop()
-    _require(not letters and letter in ("b", "h"))
+    require(not letters and letter in ("b", "h"))
     if len(place.axes) > 3 and place.axes[3] is not None:
-        _require("bhrk"[4 - place.behind(3)] == letter)
+        require("bhrk"[4 - place.behind(3)] == letter)
     return int(orders[0].index(letter))
 
 
-_Rule: TypeAlias = Callable[[_Place], "int | Sequence[int]"]
+_Rule: TypeAlias = Callable[[Place], "int | Sequence[int] | Rows"]
 _RULES: dict[type[Operator], _Rule] = {
-    **dict.fromkeys((elementwise.Elementwise, Cast, Expand), _broadcast),
+    **dict.fromkeys((elementwise.Elementwise, Cast), _broadcast),
+    Expand: _repeated,
+    Tile: _tiled,
     # Its parameters lie along the second axis.
     normalization.BatchNormalization: _parameters,
     **dict.fromkeys((linear.Dense, linear.DenseLayers), _before_last),
@@ -320,6 +395,9 @@ _RULES: dict[type[Operator], _Rule] = {
     Pad: _padded,
     Gather: _gathered,
     GatherElements: _picked,
+    GatherND: _gathered_slices,
+    ScatterAt: _scattered,
+    KnownRange: _counted,
     Recurrent: _recurrent,
     SoftmaxAttention: _attended,
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.builder import infer_node, known_results
-from sofie_rdf.ir.dims import Dim, name_of, substitute
+from sofie_rdf.ir.dims import Dim, name_of, never_negative, substitute
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import with_sizes
 from sofie_rdf.ir.types import Array, TensorType, normal_axis
@@ -239,8 +239,11 @@ def _is_foldable(graph: Graph, node: Node, constants: Mapping[str, Array]) -> bo
         return before <= GROWTH
     if isinstance(node.op, _WIDENED):
         return True
-    after = [graph.types[o].nbytes for o in node.outputs]
-    return all(isinstance(n, int) and n <= before + GROWTH for n in after)
+    after = [graph.types[o] for o in node.outputs]
+    # Nothing is of any size: [N, 0].
+    if not all(isinstance(d, int) for type_ in after for d in type_.shape):
+        return False
+    return all(never_negative(before + GROWTH - type_.nbytes) for type_ in after)
 
 
 def _frozen(array: Array) -> Array:

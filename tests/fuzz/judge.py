@@ -71,9 +71,11 @@ class Errors:
             return array
         # Attributes are float32 whatever the network is.
         spacing = _spacing_at_1(DType.FLOAT32 if self.coarse and not dtype.is_half else dtype)
-        noise = size * spacing * self.rng.uniform(-1, 1, array.shape)
+        signs = self.rng.uniform(-1, 1, array.shape)
+        # Less than half a spacing is none, where numbers are rounded to so few bits.
+        noise = size * spacing * (np.copysign(1, signs) if dtype.is_half else signs)
         # Others compute what is near 0 as the difference of two numbers near 1.
-        own = self.coarse and node.op.name in _DIFFERENCES and value in node.outputs
+        own = self.coarse and value in node.outputs and _has_differences(node)
         with np.errstate(all="ignore"):
             scale = np.maximum(np.abs(array), 1) if own else array
             return np.asarray(array + scale * noise).astype(array.dtype)
@@ -83,6 +85,12 @@ _DIFFERENCES = (
     *("Elu", "Celu", "Selu", "Sinh", "Asinh", "Atanh", "Mish", "Gelu", "LogSoftmax", "Sigmoid"),
     *("Tanh", "Swish", "Softplus"),
 )
+
+
+def _has_differences(node: Node) -> bool:
+    """Whether others compute it as such a difference, or something in its bodies."""
+    inside = (n for body in node.op.bodies.values() for n in body.nodes)
+    return node.op.name in _DIFFERENCES or any(map(_has_differences, inside))
 
 
 def _as_float32_can_hold(array: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text
@@ -327,6 +328,13 @@ def test_what_would_grow_a_lot_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simplify, "GROWTH", grown - given)
     assert len(fold_constants(before).nodes) == 1
     monkeypatch.setattr(simplify, "GROWTH", grown - given - 1)
+    assert fold_constants(before).nodes == before.nodes
+
+
+def test_nothing_of_an_open_size_stays() -> None:
+    b = Net(N)
+    b.op(Expand((symbol("n"), 0)), b.c("one", 1), name="y")
+    before = b.graph("y")
     assert fold_constants(before).nodes == before.nodes
 
 

@@ -14,8 +14,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from sofie_rdf.errors import InputError
+from sofie_rdf.model import Model
 from sofie_rdf.runtime import pieces
 from sofie_rdf.runtime.pieces import in_pieces, rows_at_once, threads
+from tests.passes.test_places import Edges, flattened
 from tests.runtime.test_objects import linear, network
 
 pytest.importorskip("ROOT")
@@ -106,6 +108,19 @@ def test_a_batch_in_pieces_has_the_bits_of_its_rows(rows: int) -> None:
     for i in some:
         np.testing.assert_array_equal(whole[i : i + 1], model(x[i : i + 1]))
     np.testing.assert_array_equal(whole, np.concatenate([model(p) for p in np.split(x, [7, 2000])]))
+
+
+@pytest.mark.usefixtures("three")
+def test_a_table_of_all_points_in_pieces_has_the_bits_of_its_rows() -> None:
+    graph = flattened(Edges())
+    model, feeds, random = Model(graph), {}, np.random.default_rng(1)
+    for name, last in zip(graph.inputs, (3, 9), strict=True):
+        feeds[name] = random.normal(size=(7001, 9, last)).astype("f4")
+    whole = model(feeds)
+    assert len(whole) == 7001
+    for i in (0, 5, 999, 3501, 7000):
+        row = model({name: a[i : i + 1] for name, a in feeds.items()})
+        np.testing.assert_array_equal(whole[i : i + 1], row)
 
 
 @pytest.mark.usefixtures("three")
