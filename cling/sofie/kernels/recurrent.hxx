@@ -187,10 +187,19 @@ struct RecurrentRow {
    Size hidden, padded;
 };
 
+/// x, or 0 where that is denormal: gates far in their saturation leave such numbers in the state, and as a factor of a row
+/// of weights each would cost a CPU hundreds of cycles for each pack.
+template <class V>
+SOFIE_INLINE V recurrent_state(V x)
+{
+   return select<V>(abs(x) < splat<V>(MathFor<V>::smallest), V{}, x);
+}
+
 /// The first elements of a row of results.
 template <class V, class T>
 SOFIE_INLINE void recurrent_result(const RecurrentRow<T> &row, Size u, V h)
 {
+   h = recurrent_state(h);
    store(row.h + u, h);
    if (row.y)
       store_some(row.y + u, h, row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>);
@@ -238,7 +247,7 @@ struct GruCell {
          T *const at = row.gates + order.column(0, u);
          const auto z = gate::activated<F, Clipped>(load<n>(at), f_alpha, f_beta, clip);
          const auto r = gate::activated<F, Clipped>(load<n>(at + order.step(u)), f_alpha, f_beta, clip);
-         store(row.reset + u, r * load<n>(row.h + u));
+         store(row.reset + u, recurrent_state(r * load<n>(row.h + u)));
          store(at, z); // What this overwrites behind the last unit has been read.
       }
    }
@@ -307,7 +316,8 @@ struct LstmCell {
          V f = splat<V>(1) - i;
          if constexpr (!Coupled)
             f = gate_of(at + 2 * step, row, 2, u, old);
-         store(row.c + u, f * old + i * gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip));
+         const V g = gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip);
+         store(row.c + u, recurrent_state(f * old + i * g));
       }
       // A loop of its own: there a CPU computes several functions side by side, none of which waits for another.
       for (Size u = 0; u < row.hidden; u += n) {
