@@ -65,13 +65,13 @@ SOFIE_INLINE PackN<float, 16> sigmoid_assembler(PackN<float, 16> x)
 }
 
 /// (e^2x - 1) / (e^2x + 1), with a remainder that makes up for the estimate of an inverse, and with the sign of x,
-/// which may be -0: 2.5 ULP.
+/// which may be -0: 2.5 ULP. The square of a rest is not computed: that of a tiny one would be denormal.
 SOFIE_INLINE PackN<float, 16> tanh_assembler(PackN<float, 16> x)
 {
    PackN<float, 16> shifted, t, p, q;
    asm(SOFIE_GATE_REDUCE
        "vaddps %[t], %[t], %[q]\n\t"
-       "vmulps %[t], %[t], %[t]\n\t"
+       "vmulps %[t], %[p], %[p]\n\t"
        "vfmadd213ps %[q], %[t], %[p]\n\t"
        "vsubps " SOFIE_GATE_NUMBER(12) ", %[shifted], %[t]\n\t"
        "vfmadd213ps %[t], %[p], %[shifted]\n\t"

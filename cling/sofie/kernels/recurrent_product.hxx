@@ -20,9 +20,7 @@ struct RecurrentPanels {
    static constexpr int known = Hidden == dyn ? 0 : static_cast<int>((Gates * Hidden + lanes<T> - 1) / lanes<T>);
    /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
    static constexpr int most = SOFIE_SIMD_BYTES == 64 ? 14 : 12;
-   /// Two at least of what the first cache does not hold, so that the next step finds one of them there.
-   static constexpr int least = known > 1 && known * Hidden * SOFIE_SIMD_BYTES > 32768 ? 2 : 1;
-   static constexpr int panels = (known > most * least) ? (known + most - 1) / most : least;
+   static constexpr int panels = known > most ? (known + most - 1) / most : 1;
    static constexpr int width = Gates == 0 ? 0 : Hidden <= 0 ? 4 : (known + panels - 1) / panels;
    static constexpr int left = known - (panels - 1) * width;
 #ifdef SOFIE_DENSE_ASSEMBLER
