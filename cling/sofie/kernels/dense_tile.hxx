@@ -306,8 +306,10 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 
 // clang-format off
 #define SOFIE_ROW_PRODUCT(pack, a) "vfmadd231ps " #pack "*64(%[w]), %%zmm31, %%zmm" #a "\n\t"
-#define SOFIE_ROW_STEP(packs, k, products) \
-   "vbroadcastss " #k "*4(%[x]), %%zmm31\n\t" products "add $" #packs "*64, %[w]\n\t"
+// A step at x, or at the one behind it.
+#define SOFIE_ROW_HERE(products) "vbroadcastss (%[x]), %%zmm31\n\t" products "add %[next], %[w]\n\t"
+#define SOFIE_ROW_THEN(products) "vbroadcastss (%[x],%[step]), %%zmm31\n\t" products "add %[next], %[w]\n\t"
+#define SOFIE_ROW_PAIR(one, two) SOFIE_ROW_HERE(one) SOFIE_ROW_THEN(two) "lea (%[x],%[step],2), %[x]\n\t"
 
 // A pack of columns each, and where that takes too few registers, another chain of sums for the next k.
 #define SOFIE_ROW_2(a, b) SOFIE_ROW_PRODUCT(0, a) SOFIE_ROW_PRODUCT(1, b)
@@ -352,21 +354,21 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
       "jle 2f\n\t"                                                                  \
       ".p2align 5\n"                                                                \
       "1:\n\t"                                                                      \
-      SOFIE_ROW_STEP(packs, 0, first) SOFIE_ROW_STEP(packs, 1, second)              \
-      SOFIE_ROW_STEP(packs, 2, third) SOFIE_ROW_STEP(packs, 3, fourth)              \
-      "add $16, %[x]\n\t"                                                           \
+      SOFIE_ROW_PAIR(first, second)                                                 \
+      SOFIE_ROW_PAIR(third, fourth)                                                 \
       "dec %[k]\n\t"                                                                \
       "jnz 1b\n"                                                                    \
       "2:\n\t"                                                                      \
       "cmp $1, %[rest]\n\t"                                                         \
       "jl 3f\n\t"                                                                   \
-      SOFIE_ROW_STEP(packs, 0, first)                                               \
+      SOFIE_ROW_HERE(first)                                                         \
       "cmp $2, %[rest]\n\t"                                                         \
       "jl 3f\n\t"                                                                   \
-      SOFIE_ROW_STEP(packs, 1, second)                                              \
+      SOFIE_ROW_THEN(second)                                                        \
       "cmp $3, %[rest]\n\t"                                                         \
       "jl 3f\n\t"                                                                   \
-      SOFIE_ROW_STEP(packs, 2, third)                                               \
+      "lea (%[x],%[step],2), %[x]\n\t"                                              \
+      SOFIE_ROW_HERE(third)                                                         \
       "3:\n\t"                                                                      \
       join                                                                          \
       "mov 8(%[end]), %[x]\n\t"                                                     \
@@ -388,7 +390,7 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
       "vmovups %%zmm" #last ", " #last "*64(%[x])%{%%k1%}\n\t"                       \
       "6:\n\t"                                                                      \
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)                                  \
-      : [rest] "r"(rest), [end] "r"(&end)                                           \
+      : [rest] "r"(rest), [end] "r"(&end), [step] "r"(step), [next] "r"(next)       \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm27", "xmm31")
 #define SOFIE_ROW_EACH_1(each) each(0)
@@ -397,13 +399,20 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
    SOFIE_ROW(packs, packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, "", stores, stores)
 // clang-format on
 
-/// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`.
+/// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`, from the first k on or from
+/// the last one back.
 template <int Packs>
-SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseTileEnd &end)
+SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseTileEnd &end,
+                                      bool backwards = false)
 {
    static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
    Size rounds = depth / 4;
    const Size rest = depth % 4;
+   const Size step = backwards ? -4 : 4, next = backwards ? -64 * Packs : 64 * Packs;
+   if (backwards) {
+      x += depth - 1;
+      w += (depth - 1) * 16 * Packs;
+   }
    if constexpr (Packs == 2)
       SOFIE_ROW(2, 8, SOFIE_ROW_2(0, 1), SOFIE_ROW_2(2, 3), SOFIE_ROW_2(4, 5), SOFIE_ROW_2(6, 7),
                 SOFIE_ROW_JOIN(0, 2) SOFIE_ROW_JOIN(0, 4) SOFIE_ROW_JOIN(0, 6) SOFIE_ROW_JOIN(1, 3) SOFIE_ROW_JOIN(1, 5)

@@ -61,10 +61,8 @@ struct RecurrentDirection {
 template <class Kind, class T, Size Hidden>
 SOFIE_INLINE RecurrentDirection<T> recurrent_direction(T *memory, Size inputs, Size hidden)
 {
-   constexpr int one = RecurrentPanels<T, Kind::first, Hidden>::width;
-   constexpr int two = RecurrentPanels<T, Kind::second, Hidden>::width;
-   const Size columns[2] = {recurrent_columns<T, one>(Kind::first, hidden),
-                            recurrent_columns<T, two>(Kind::second, hidden)};
+   const Size columns[2] = {RecurrentPanels<std::remove_const_t<T>, Kind::first, Hidden>::columns(hidden),
+                            RecurrentPanels<std::remove_const_t<T>, Kind::second, Hidden>::columns(hidden)};
    RecurrentDirection<T> d{};
    for (int g = 0; g < 2; ++g) {
       RecurrentGroup<T> &group = g == 0 ? d.first : d.second;
@@ -83,16 +81,18 @@ SOFIE_INLINE RecurrentDirection<T> recurrent_direction(T *memory, Size inputs, S
 }
 
 /// Rows `gate * hidden + unit` of `from` become columns of panels.
-template <int Width, class T>
+template <class Panels, class T>
 SOFIE_INLINE void recurrent_pack_matrix(T *to, const T *from, RecurrentOrder order, Size depth)
 {
-   constexpr Size panel = Width * lanes<T>;
+   constexpr Size panel = Panels::width * lanes<T>;
+   const Size whole = Panels::columns(order.hidden) - Panels::last * lanes<T>;
    for (Size g = 0; g < order.gates; ++g)
       for (Size u = 0; u < order.hidden; ++u) {
-         const Size c = order.column(g, u);
-         T *const column = to + c / panel * panel * depth + c % panel;
+         const Size c = order.column(g, u), first = c / panel * panel;
+         const Size stride = first < whole ? panel : Panels::last * lanes<T>;
+         T *const column = to + first * depth + c - first;
          for (Size k = 0; k < depth; ++k)
-            column[k * panel] = from[(g * order.hidden + u) * depth + k];
+            column[k * stride] = from[(g * order.hidden + u) * depth + k];
       }
 }
 
@@ -101,10 +101,10 @@ template <class Kind, class T, Size Hidden, int First, int Count>
 SOFIE_INLINE void recurrent_pack_group(const RecurrentGroup<T> &to, const T *w, const T *r, const T *b, Size inputs,
                                        Size hidden)
 {
-   constexpr int width = RecurrentPanels<T, Count, Hidden>::width;
+   using Panels = RecurrentPanels<T, Count, Hidden>;
    const RecurrentOrder order = RecurrentOrder::of<T>(Count, hidden);
-   recurrent_pack_matrix<width>(to.w, w + First * hidden * inputs, order, inputs);
-   recurrent_pack_matrix<width>(to.r, r + First * hidden * hidden, order, hidden);
+   recurrent_pack_matrix<Panels>(to.w, w + First * hidden * inputs, order, inputs);
+   recurrent_pack_matrix<Panels>(to.r, r + First * hidden * hidden, order, hidden);
    for (Size g = 0; b && g < Count; ++g)
       for (Size u = 0; u < hidden; ++u) {
          const T of_w = b[(First + g) * hidden + u], of_r = b[(Kind::gates + First + g) * hidden + u];
@@ -187,10 +187,19 @@ struct RecurrentRow {
    Size hidden, padded;
 };
 
+/// x, or its zero where that is denormal: gates far in their saturation leave such numbers in the state, and as a
+/// factor of a row of weights each would cost a CPU hundreds of cycles for each pack.
+template <class V>
+SOFIE_INLINE V recurrent_state(V x)
+{
+   return select<V>(abs(x) < splat<V>(MathFor<V>::smallest), copysign(V{}, x), x);
+}
+
 /// The first elements of a row of results.
 template <class V, class T>
 SOFIE_INLINE void recurrent_result(const RecurrentRow<T> &row, Size u, V h)
 {
+   h = recurrent_state(h);
    store(row.h + u, h);
    if (row.y)
       store_some(row.y + u, h, row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>);
@@ -238,7 +247,7 @@ struct GruCell {
          T *const at = row.gates + order.column(0, u);
          const auto z = gate::activated<F, Clipped>(load<n>(at), f_alpha, f_beta, clip);
          const auto r = gate::activated<F, Clipped>(load<n>(at + order.step(u)), f_alpha, f_beta, clip);
-         store(row.reset + u, r * load<n>(row.h + u));
+         store(row.reset + u, recurrent_state(r * load<n>(row.h + u)));
          store(at, z); // What this overwrites behind the last unit has been read.
       }
    }
@@ -308,7 +317,7 @@ struct LstmCell {
          if constexpr (!Coupled)
             f = gate_of(at + 2 * step, row, 2, u, old);
          const V g = gate::activated<G, Clipped>(load<n>(at + 3 * step), g_alpha, g_beta, clip);
-         store(row.c + u, multiply_add(f, old, i * g));
+         store(row.c + u, recurrent_state(multiply_add(f, old, i * g)));
       }
       // A loop of its own: there a CPU computes several functions side by side, none of which waits for another.
       for (Size u = 0; u < row.hidden; u += n) {
@@ -340,8 +349,8 @@ inline constexpr Size recurrent_rows = 24;
 template <class Cell, class T, Size Hidden>
 class RecurrentPass {
    using Kind = typename Cell::Kind;
-   static constexpr int first_width = RecurrentPanels<T, Kind::first, Hidden>::width;
-   static constexpr int second_width = RecurrentPanels<T, Kind::second, Hidden>::width;
+   using First = RecurrentPanels<T, Kind::first, Hidden>;
+   using Second = RecurrentPanels<T, Kind::second, Hidden>;
 
    const Cell &cell_;
    const RecurrentCall<T> &call_;
@@ -374,12 +383,12 @@ class RecurrentPass {
    SOFIE_INLINE void project(T *sums, Size stride, const T *x, Size x_stride, Size rows) const
    {
       const RecurrentRows<const T> inputs{x, x_stride};
-      recurrent_product<first_width>(RecurrentRows<T>{sums, stride}, RecurrentRows<const T>{weights_.first.bias, 0},
-                                     inputs, weights_.first.w, call_.inputs, weights_.first.columns, rows);
+      recurrent_product<First>(RecurrentRows<T>{sums, stride}, RecurrentRows<const T>{weights_.first.bias, 0}, inputs,
+                               weights_.first.w, call_.inputs, weights_.first.columns, rows);
       if constexpr (Kind::second > 0)
-         recurrent_product<second_width>(RecurrentRows<T>{sums + weights_.first.columns, stride},
-                                         RecurrentRows<const T>{weights_.second.bias, 0}, inputs, weights_.second.w,
-                                         call_.inputs, weights_.second.columns, rows);
+         recurrent_product<Second>(RecurrentRows<T>{sums + weights_.first.columns, stride},
+                                   RecurrentRows<const T>{weights_.second.bias, 0}, inputs, weights_.second.w,
+                                   call_.inputs, weights_.second.columns, rows);
    }
 
    /// The same for `count` steps from `begin` on: sums[step, row, column].
@@ -433,17 +442,17 @@ class RecurrentPass {
       const bool from_zero = from_zero_ && step == 0;
       T *const gates = from_zero ? gates_of_inputs(sums) : gates_;
       if (!from_zero)
-         recurrent_product<first_width>(RecurrentRows<T>{gates, columns_}, Kind::state_apart ? state_bias : start,
-                                        RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns,
-                                        rows_, step % 2 > 0);
+         recurrent_product<First>(RecurrentRows<T>{gates, columns_}, Kind::state_apart ? state_bias : start,
+                                  RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_,
+                                  step % 2 > 0);
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
             cell_.prepare(row_of(gates, sums, r, step));
          if (!from_zero)
-            recurrent_product<second_width>(RecurrentRows<T>{gates + first.columns, columns_},
-                                            RecurrentRows<const T>{sums + first.columns, columns_},
-                                            RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden,
-                                            second.columns, rows_, step % 2 > 0);
+            recurrent_product<Second>(RecurrentRows<T>{gates + first.columns, columns_},
+                                      RecurrentRows<const T>{sums + first.columns, columns_},
+                                      RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns,
+                                      rows_, step % 2 > 0);
       }
       for (Size r = 0; r < rows_; ++r) {
          const RecurrentRow<T> row = row_of(gates, sums, r, step);

@@ -38,7 +38,7 @@ namespace sofie {
 inline constexpr float sigmoid_numbers[] = {-87.0f,         87.0f,           12583039.0f,     -1.44269504f,
                                             0x1.62e4p-1f,   0x1.7f7d1cp-20f, 0x1.6a2352p-10f, -0x1.123a6cp-7f,
                                             0x1.5558f4p-5f, -0x1.55549p-3f,  0x1.fffffcp-2f,  -1.0f,
-                                            1.0f,           -104.0f};
+                                            1.0f,           -87.0f};
 inline constexpr float tanh_numbers[] = {
    -10.0f,         10.0f,          12583039.0f,    2 * 1.44269504f, -0x1.62e4p-2f, -0x1.7f7d1cp-21f,
    0x1.6bebf4p-4f, 0x1.1227f6p-2f, 0x1.555674p-1f, 0x1.5554bp0f,    0x1.fffffep0f, 2.0f,
@@ -65,13 +65,13 @@ SOFIE_INLINE PackN<float, 16> sigmoid_assembler(PackN<float, 16> x)
 }
 
 /// (e^2x - 1) / (e^2x + 1), with a remainder that makes up for the estimate of an inverse, and with the sign of x,
-/// which may be -0: 2.5 ULP.
+/// which may be -0: 2.5 ULP. The square of a rest is not computed: that of a tiny one would be denormal.
 SOFIE_INLINE PackN<float, 16> tanh_assembler(PackN<float, 16> x)
 {
    PackN<float, 16> shifted, t, p, q;
    asm(SOFIE_GATE_REDUCE
        "vaddps %[t], %[t], %[q]\n\t"
-       "vmulps %[t], %[t], %[t]\n\t"
+       "vmulps %[t], %[p], %[p]\n\t"
        "vfmadd213ps %[q], %[t], %[p]\n\t"
        "vsubps " SOFIE_GATE_NUMBER(12) ", %[shifted], %[t]\n\t"
        "vfmadd213ps %[t], %[p], %[shifted]\n\t"
@@ -115,7 +115,8 @@ struct Tanh {
       return copysign(difference / (difference + splat<V>(2)), x);
    }
 };
-/// 1 / (1 + e^-x); about the smallest normal number where it is less, and 0 where that is 0 in its type.
+/// 1 / (1 + e^-x), and 0 from where on it would be about as small as the smallest normal number: what gates make of
+/// denormal ones takes a CPU hundreds of cycles.
 struct Sigmoid {
    template <class V>
    SOFIE_INLINE static V of(V x, V, V)
@@ -129,7 +130,7 @@ struct Sigmoid {
       const Reduced<V> reduced = reduce_by_ln2(at_least(at_most(-x, most), -most));
       const V power = power_of_two<V>(reduced.power - Of::bias);
       const V result = splat<V>(1) / (multiply_add(power, expm1_of_rest(reduced.rest), power) + splat<V>(1));
-      return select<V>(x < splat<V>(Of::exp_low), V{}, result);
+      return select<V>(x < splat<V>(-most), V{}, result);
    }
 };
 struct Affine {

@@ -13,27 +13,32 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// How the columns of the gates are cut: into panels of `width` packs, each stored row after row.
+/// How the columns of the gates are cut: into panels of `width` packs, the last one of `last`, each stored row after
+/// row.
 template <class T, int Gates, Size Hidden>
 struct RecurrentPanels {
    static constexpr int known = Hidden == dyn ? 0 : static_cast<int>((Gates * Hidden + lanes<T> - 1) / lanes<T>);
    /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
    static constexpr int most = SOFIE_SIMD_BYTES == 64 ? 14 : 12;
-   /// Two at least of what the first cache does not hold, so that the next step finds one of them there.
-   static constexpr int least = known > 1 && known * Hidden * SOFIE_SIMD_BYTES > 32768 ? 2 : 1;
-   static constexpr int panels = (known > most * least) ? (known + most - 1) / most : least;
+   static constexpr int panels = known > most ? (known + most - 1) / most : 1;
    static constexpr int width = Gates == 0 ? 0 : Hidden <= 0 ? 4 : (known + panels - 1) / panels;
-};
+   static constexpr int left = known - (panels - 1) * width;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   static constexpr bool narrow = std::is_same_v<T, float> && Hidden > 0 && width >= 2;
+#else
+   static constexpr bool narrow = false; // Another width would be more to compile.
+#endif
+   static constexpr int last = !narrow ? width : left < 2 ? 2 : left;
 
-/// The columns of `gates` gates with `hidden` units each, filled up to whole panels.
-template <class T, int Width>
-SOFIE_INLINE Size recurrent_columns(Size gates, Size hidden)
-{
-   if constexpr (Width == 0)
-      return 0;
-   constexpr Size panel = Width == 0 ? 1 : Width * lanes<T>;
-   return (gates * hidden + panel - 1) / panel * panel;
-}
+   /// The columns of all gates with `hidden` units each, filled up to packs or whole panels.
+   SOFIE_INLINE static Size columns(Size hidden)
+   {
+      if constexpr (Gates == 0)
+         return 0;
+      constexpr Size panel = Gates == 0 ? 1 : width * lanes<T>;
+      return (Gates * hidden + panel - 1) / panel * panel - (width - last) * lanes<T>;
+   }
+};
 
 /// `Steps` values of k: sum[k % Chains][r][j] += x[r][k] * w[k][j]
 template <int Steps, int Rows, int Packs, int Chains, class T>
@@ -201,7 +206,7 @@ SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x
 template <int Packs, int Chains>
 SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
                                              RecurrentRows<const float> x, const float *w, Size w_stride, Size depth,
-                                             Size rows)
+                                             Size rows, bool backwards)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    for (Size i = 0; i < rows; i += dense_tile_rows) {
@@ -211,38 +216,55 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
       for (int c = 0; c < Chains; ++c) {
          end.add = c > 0;
          end.start = c + 1 < Chains ? nullptr : start.data + first * start.stride;
-         recurrent_tile_assembler<Packs>(x.data + first * x.stride + c, x.stride, Chains, w + c * w_stride,
-                                         Chains * w_stride, (depth - c + Chains - 1) / Chains, end);
+         const Size k = backwards ? depth - 1 - c : c, step = backwards ? -Chains : Chains;
+         recurrent_tile_assembler<Packs>(x.data + first * x.stride + k, x.stride, step, w + k * w_stride,
+                                         step * w_stride, (depth - c + Chains - 1) / Chains, end);
       }
    }
 }
 
-/// y = start + x w for panels of `Width` packs, the last one first if it goes backwards.
+/// y = start + x w for a panel of `Width` packs.
 template <int Width>
-SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
-                                              RecurrentRows<const float> x, const float *panels, Size depth,
-                                              Size columns, Size rows, bool backwards)
+SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
+                                            RecurrentRows<const float> x, const float *w, Size depth, Size rows,
+                                            bool backwards)
 {
    constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
    constexpr Size panel = Width * n;
-   for (Size i = 0; i < columns; i += panel) {
-      const Size c = backwards ? columns - panel - i : i;
-      const float *const w = panels + c * depth;
-      if (rows < dense_tile_rows) {
-         for (Size r = 0; r < rows; ++r)
-            dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
-                                       DenseTileEnd{nullptr, y.data + r * y.stride + c, 0,
-                                                    start.data + r * start.stride + c, 0xffff, false, false});
-         continue;
-      }
-      Size j = c;
-      for (; j < c + threes * 3 * n; j += 3 * n)
-         recurrent_stripe_assembler<3, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j - c, panel,
-                                               depth, rows);
-      for (; j < c + panel; j += 2 * n)
-         recurrent_stripe_assembler<2, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j - c, panel,
-                                               depth, rows);
+   if (rows < dense_tile_rows) {
+      for (Size r = 0; r < rows; ++r)
+         dense_row_assembler<Width>(
+            x.data + r * x.stride, w, depth,
+            DenseTileEnd{nullptr, y.data + r * y.stride, 0, start.data + r * start.stride, 0xffff, false, false},
+            backwards);
+      return;
+   }
+   Size j = 0;
+   for (; j < threes * 3 * n; j += 3 * n)
+      recurrent_stripe_assembler<3, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j, panel,
+                                            depth, rows, backwards);
+   for (; j < panel; j += 2 * n)
+      recurrent_stripe_assembler<2, chains>({y.data + j, y.stride}, {start.data + j, start.stride}, x, w + j, panel,
+                                            depth, rows, backwards);
+}
+
+/// y = start + x w for panels of `Width` packs and one of `Last`; if it goes backwards, from the last panel's last row on.
+template <int Width, int Last>
+SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
+                                              RecurrentRows<const float> x, const float *panels, Size depth,
+                                              Size columns, Size rows, bool backwards)
+{
+   constexpr Size panel = Width * lanes<float>;
+   const Size whole = columns - Last * lanes<float>;
+   for (Size i = 0; i <= whole; i += panel) {
+      const Size c = backwards ? whole - i : i;
+      const RecurrentRows<float> of_y{y.data + c, y.stride};
+      const RecurrentRows<const float> of_start{start.data + c, start.stride};
+      if (c < whole)
+         recurrent_panel_assembler<Width>(of_y, of_start, x, panels + c * depth, depth, rows, backwards);
+      else
+         recurrent_panel_assembler<Last>(of_y, of_start, x, panels + c * depth, depth, rows, backwards);
    }
 }
 #endif
@@ -282,17 +304,17 @@ SOFIE_KERNEL void recurrent_product_of_packs(RecurrentRows<T> y, RecurrentRows<c
 }
 
 /// The same, by whichever tile there is for it. One step after the other should go forwards and `backwards` in turn: what
-/// was read last is in the first cache still.
-template <int Width, class T>
+/// was read last is in the first cache still. The sums have another order then, so a step must go the same way for all.
+template <class Panels, class T>
 SOFIE_INLINE void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
                                     const T *w, Size depth, Size columns, Size rows, [[maybe_unused]] bool backwards = false)
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && Width >= 2)
-      recurrent_product_assembler<Width>(y, start, x, w, depth, columns, rows, backwards);
+   if constexpr (std::is_same_v<T, float> && Panels::width >= 2)
+      recurrent_product_assembler<Panels::width, Panels::last>(y, start, x, w, depth, columns, rows, backwards);
    else
 #endif
-      recurrent_product_of_packs<Width>(y, start, x, w, depth, columns, rows);
+      recurrent_product_of_packs<Panels::width>(y, start, x, w, depth, columns, rows);
 }
 
 } // namespace sofie
