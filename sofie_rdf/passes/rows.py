@@ -33,6 +33,7 @@ from sofie_rdf.ops.layout import (
     Transpose,
     Unsqueeze,
 )
+from sofie_rdf.ops.pairs import PairTerms, Symmetric
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
 from sofie_rdf.ops.selection import ArgMax, ArgMin, Hardmax, TopK
@@ -206,6 +207,12 @@ def _outside(place: _Place) -> int:
     return place.first
 
 
+def _paired(place: _Place) -> int:
+    """Pairs are made along the last axis, or become a matrix."""
+    _require(place.behind(0) > 1)
+    return place.first
+
+
 def _reduced(place: _Place) -> int:
     axis, rank = place.first, place.type(0).rank
     reduced = place.op.reduced(place.op.axes, rank)
@@ -312,6 +319,7 @@ _RULES: dict[type[Operator], _Rule] = {
     **dict.fromkeys((normalization.Softmax, normalization.LogSoftmax), _not_along),
     **dict.fromkeys((ArgMax, ArgMin, Hardmax, TopK, LpNormalization, CumSum, CumProd), _not_along),
     KnownReduction: _reduced,
+    **dict.fromkeys((PairTerms, Symmetric), _paired),
     **dict.fromkeys((Identity, Dropout, Reshape, Flatten, Squeeze, Unsqueeze, Assume), _aliased),
     Transpose: _transposed,
     Concat: _joined,
