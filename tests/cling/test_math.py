@@ -64,7 +64,7 @@ EXACT: dict[str, Callable[..., Any]] = {
     "fmod": np.fmod,
 }
 OF_SEVERAL = ("pow", "copysign", "fmod", "multiply_add")
-FUNCTIONS = [*TOLERANCE, *EXACT, "multiply_add"]
+FUNCTIONS = [*TOLERANCE, *EXACT, "multiply_add", "inner_gelu"]
 
 
 def names(target: str) -> list[str]:
