@@ -199,8 +199,8 @@ SOFIE_KERNEL void move_tiles(char *to, const char *from, const MoveAxis &across,
 }
 
 #ifdef SOFIE_TURN_ASSEMBLER
-/// The same for 4 bytes, by blocks in registers; how many elements are worth that.
-inline constexpr Size turned_side = 16, turned_least = 64;
+/// The same for 4 bytes, by blocks in registers; how many lines and elements are worth that.
+inline constexpr Size turned_side = 16, turned_lines = 8, turned_least = 64;
 SOFIE_KERNEL inline void turn_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
 {
    constexpr Size side = turned_side, bytes = 4;
@@ -227,7 +227,7 @@ SOFIE_KERNEL inline void turn_tiles(char *to, const char *from, const MoveAxis &
 SOFIE_INLINE void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along, Size bytes)
 {
 #ifdef SOFIE_TURN_ASSEMBLER
-   if (bytes == 4 && across.extent * along.extent >= turned_least && across.extent > 2 && along.extent > 2)
+   if (bytes == 4 && across.extent >= turned_lines && across.extent * along.extent >= turned_least)
       return turn_tiles(to, from, across, along);
 #endif
    switch (bytes) {
