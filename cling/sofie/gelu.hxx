@@ -31,7 +31,11 @@ struct alignas(64) GeluNumbers {
    float one;
    std::uint32_t part, centre; // The bits of 1 + a that say which part it is in; that of its centre.
    std::uint32_t positive;     // What becomes of x by its kind: NaN of -inf, -0 of other negative numbers, else x.
-   float low, high;            // The result is -0 from here down, and x from here up: an underflow costs 13 packs.
+   float low, high;            // The result is -0 from here down, and x from here up.
+   float doubtful;             // From here down results may be denormal numbers,
+   float units, normal;        // which are fewer than `-normal` times 2^-units,
+   std::uint32_t sign;         // and whose bits are how many, with this one.
+   float inner_low;            // Between layers the result is -0 from here down, before it is denormal.
 };
 inline constexpr GeluNumbers gelu_numbers{
    {{2.4533139e-1f, 2.1763982e-1f,  1.950231e-1f,  1.7629088e-1f, 1.605801e-1f,  1.4725406e-1f, 1.3583559e-1f,
@@ -68,7 +72,12 @@ inline constexpr GeluNumbers gelu_numbers{
    0x00080000U,
    0x17131122U,
    -14.5f,
-   6.5f};
+   6.5f,
+   -12.9f,
+   149.0f,
+   -0x1p23f,
+   0x80000000U,
+   -13.0f};
 
 // clang-format off
 // The numbers' registers: zmm13 to zmm17 have the second halves of `tail`, the others follow.
@@ -79,7 +88,8 @@ inline constexpr GeluNumbers gelu_numbers{
    SOFIE_GELU_NUMBER(0, 18) SOFIE_GELU_NUMBER(1, 19) SOFIE_GELU_NUMBER(2, 20) SOFIE_GELU_NUMBER(3, 21)              \
    SOFIE_GELU_NUMBER(4, 22) SOFIE_GELU_NUMBER(5, 23) SOFIE_GELU_NUMBER(6, 24) SOFIE_GELU_NUMBER(7, 25)              \
    SOFIE_GELU_NUMBER(8, 26) SOFIE_GELU_NUMBER(9, 27) SOFIE_GELU_NUMBER(10, 28) SOFIE_GELU_NUMBER(11, 29)            \
-   SOFIE_GELU_NUMBER(12, 30) SOFIE_GELU_NUMBER(13, 31) SOFIE_GELU_NUMBER(14, 6) SOFIE_GELU_NUMBER(15, 7)
+   SOFIE_GELU_NUMBER(12, 30) SOFIE_GELU_NUMBER(13, 31) SOFIE_GELU_NUMBER(15, 7)
+#define SOFIE_GELU_OPERAND(k) "640+4*" #k "(%[numbers])%{1to16%}, "
 #define SOFIE_GELU_POWER(number) "vfmadd213ps %%zmm" #number ", %%zmm2, %%zmm5\n\t"
 #define SOFIE_GELU_TAIL(k, half) \
    "vmovups " #k "*128(%[numbers]), %%zmm12\n\tvpermt2ps %%zmm" #half ", %%zmm8, %%zmm12\n\t"
@@ -87,7 +97,7 @@ inline constexpr GeluNumbers gelu_numbers{
 
 // x is in zmm0, -a in zmm1, the fraction f of 2^(n + f) = e^(-a^2 / 2) in zmm2 (a^2 and what it lost by rounding, times
 // the scale), 2^f in zmm5, the part of 1 + a in zmm8, its distance from the centre in zmm9, n in zmm10, the tail in zmm11.
-#define SOFIE_GELU_PACK                                                             \
+#define SOFIE_GELU_BEGIN                                                            \
    "vmovups (%[x]), %%zmm0\n\t"                                                     \
    "vrangeps $14, %%zmm27, %%zmm0, %%zmm1\n\t"                                      \
    "vmulps %%zmm1, %%zmm1, %%zmm2\n\t"                                              \
@@ -115,50 +125,82 @@ inline constexpr GeluNumbers gelu_numbers{
    SOFIE_GELU_POWER(18)                                                             \
    "vmulps %%zmm11, %%zmm5, %%zmm5\n\t"                                             \
    "vcmpps $14, %%zmm6, %%zmm0, %%k1\n\t"                                           \
-   "vcmpps $1, %%zmm7, %%zmm0, %%k1%{%%k1%}\n\t"                                    \
+   "vcmpps $1, %%zmm7, %%zmm0, %%k1%{%%k1%}\n\t"
+#define SOFIE_GELU_END                                                              \
    "vscalefps %%zmm10, %%zmm5, %%zmm5%{%%k1%}%{z%}\n\t"                             \
    "vfixupimmps $0, %%zmm31, %%zmm0, %%zmm0\n\t"                                    \
-   "vaddps %%zmm5, %%zmm0, %%zmm0%{%%k1%}\n\t"                                      \
-   "vmovups %%zmm0, (%[y])\n\t"
+   "vaddps %%zmm5, %%zmm0, %%zmm0%{%%k1%}\n\t"
+// To where denormal numbers are made of integers: as results of multiplications they cost 13 packs.
+#define SOFIE_GELU_IF_DENORMAL                                                      \
+   "vcmpps $1, " SOFIE_GELU_OPERAND(16) "%%zmm0, %%k2%{%%k1%}\n\t"                  \
+   "kortestw %%k2, %%k2\n\t"                                                       \
+   "jnz 3f\n\t"
+#define SOFIE_GELU_DENORMAL                                                         \
+   "3:\n\t"                                                                        \
+   "vaddps " SOFIE_GELU_OPERAND(17) "%%zmm10, %%zmm3\n\t"                           \
+   "vscalefps %%zmm3, %%zmm5, %%zmm3\n\t"                                           \
+   "vcmpps $14, " SOFIE_GELU_OPERAND(18) "%%zmm3, %%k2%{%%k2%}\n\t"                 \
+   "vcvtps2dq %%zmm3, %%zmm4\n\t"                                                  \
+   "vpabsd %%zmm4, %%zmm4\n\t"                                                     \
+   "vpord " SOFIE_GELU_OPERAND(19) "%%zmm4, %%zmm4\n\t"                             \
+   "kandnw %%k1, %%k2, %%k3\n\t"                                                   \
+   "kmovw %%k3, %%k1\n\t"                                                          \
+   SOFIE_GELU_END                                                                   \
+   "vmovdqa32 %%zmm4, %%zmm0%{%%k2%}\n\t"                                           \
+   "jmp 2b\n"
+#define SOFIE_GELU_LOOP(low, if_denormal, denormal)                                 \
+   asm volatile(SOFIE_GELU_NUMBERS SOFIE_GELU_NUMBER(low, 6)                        \
+                ".p2align 5\n"                                                      \
+                "1:\n\t" SOFIE_GELU_BEGIN if_denormal SOFIE_GELU_END               \
+                "2:\n\t"                                                           \
+                "vmovups %%zmm0, (%[y])\n\t"                                       \
+                "add $64, %[x]\n\t"                                                \
+                "add $64, %[y]\n\t"                                                \
+                "dec %[packs]\n\t"                                                 \
+                "jnz 1b\n\t"                                                       \
+                "jmp 4f\n" denormal                                                \
+                "4:\n\t"                                                           \
+                : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                  \
+                : [numbers] "r"(&gelu_numbers)                                      \
+                : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",  \
+                  "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18",   \
+                  "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", \
+                  "xmm30", "xmm31")
 // clang-format on
 
-/// y = GELU of x, for whole packs. y may be x.
-SOFIE_KERNEL inline void gelu_packs(float *y, const float *x, Size packs)
+/// y = GELU of x, for whole packs; `Inner` if it is for the next layer of a run. y may be x.
+template <bool Inner>
+SOFIE_KERNEL void gelu_packs(float *y, const float *x, Size packs)
 {
-   static_assert(sizeof(GeluNumbers) == 704, "the assembler knows where its members are");
+   static_assert(sizeof(GeluNumbers) == 768, "the assembler knows where its members are");
    if (packs <= 0)
       return;
-   asm volatile(SOFIE_GELU_NUMBERS ".p2align 5\n"
-                                   "1:\n\t" SOFIE_GELU_PACK "add $64, %[x]\n\t"
-                                   "add $64, %[y]\n\t"
-                                   "dec %[packs]\n\t"
-                                   "jnz 1b\n"
-                : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)
-                : [numbers] "r"(&gelu_numbers)
-                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
-                  "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+   if constexpr (Inner)
+      SOFIE_GELU_LOOP(20, "", "");
+   else
+      SOFIE_GELU_LOOP(14, SOFIE_GELU_IF_DENORMAL, SOFIE_GELU_DENORMAL);
 }
 
-template <class V>
+template <bool Inner, class V>
 SOFIE_INLINE V gelu_of_pack(V x)
 {
    constexpr int n = lanes<float>;
    alignas(64) float numbers[(width<V> + n - 1) / n * n] = {};
    store(numbers, x);
-   gelu_packs(numbers, numbers, (width<V> + n - 1) / n);
+   gelu_packs<Inner>(numbers, numbers, (width<V> + n - 1) / n);
    return load<width<V>>(numbers);
 }
 
 /// The same for `count` numbers.
+template <bool Inner>
 SOFIE_INLINE void gelu_array(float *y, const float *x, Size count)
 {
    constexpr int n = lanes<float>;
-   gelu_packs(y, x, count / n);
+   gelu_packs<Inner>(y, x, count / n);
    if (const Size done = count / n * n; done < count) {
-      alignas(64) float some[n];
+      alignas(64) float some[static_cast<std::size_t>(n)];
       store(some, load_some<n>(x + done, count - done));
-      gelu_packs(some, some, 1);
+      gelu_packs<Inner>(some, some, 1);
       store_some(y + done, load<n>(some), count - done);
    }
 }

@@ -55,8 +55,9 @@ struct MathOf<float> {
    static constexpr float erf_large[] = {-1.84960556f,   -2.6389668f,     -0.843117595f,  -0.0415034965f,
                                          0.00989545789f, -0.00182938133f, 0.000186378675f};
 
-   // The tail Q of the normal distribution is 0 from here on; the centre and the pole of its fit.
-   static constexpr float tail_high = 14.5f, tail_centre = 1.25f, tail_pole = 3.25f;
+   // The tail Q of the normal distribution is 0 from here on; between layers,
+   // from shortly before results are denormal numbers; the centre and the pole of its fit.
+   static constexpr float tail_high = 14.5f, tail_inner = 13.0f, tail_centre = 1.25f, tail_pole = 3.25f;
    // Q(a) e^(a^2 / 2) (a + pole) in (a - centre) / (a + pole), 0 <= a <= 14.5: degree 9, within 7.6e-9 of itself.
    static constexpr float tail[] = {1.0384214f,   -1.1990391f,  0.7846611f,    -0.19866633f,   -0.07601195f,
                                     0.043813393f, 0.017807871f, -0.008590766f, -0.0069482457f, 0.0034907858f};
@@ -106,7 +107,7 @@ struct MathOf<double> {
       9.806068615707455e-08,   -5.226903899185102e-08,  1.4987290869199188e-08, -2.8816166936169582e-09,
       3.709691512412545e-10,   -2.9067586311938584e-11, 1.0496428575103155e-12};
 
-   static constexpr double tail_high = 38.5, tail_centre = 3.0, tail_pole = 6.0;
+   static constexpr double tail_high = 38.5, tail_inner = 37.5, tail_centre = 3.0, tail_pole = 6.0;
    // 0 <= a <= 38.5: degree 22, 3.5e-18.
    static constexpr double tail[] = {
       1.0936255352000595,     -1.692809726914381,      2.1957131480286445,     -2.3999346835435285,
@@ -371,18 +372,12 @@ SOFIE_INLINE V erf(V x)
    return copysign(select<V>(size < splat<V>(1), small, large), x);
 }
 
-/// `x P(x) = max(x, 0) - |x| Q(|x|)`, with the normal distribution P and its tail `Q(a) = erfc(a / sqrt 2) / 2`, which
-/// is `e^(-a^2 / 2)` times what varies slowly: 5 ULP / 6 ULP, also where x P(x) is small. NaN for -inf, as 0 times that
-/// is.
+/// `x P(x)`, which is max(x, 0) where |x| is larger than `high`.
 template <class V>
-SOFIE_INLINE V gelu(V x)
+SOFIE_INLINE V gelu_up_to(V x, ElementOf<V> high)
 {
-#ifdef SOFIE_GELU_ASSEMBLER
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return gelu_of_pack(x);
-#endif
    using Of = MathFor<V>;
-   const MaskOf<V> far = abs(x) > splat<V>(Of::tail_high), positive = x > V{};
+   const MaskOf<V> far = abs(x) > splat<V>(high), positive = x > V{};
    const V a = select(far, V{}, abs(x));
    // a^2 = first^2 + low; the square is exact, since `first` has half of the bits.
    constexpr auto low_bits = static_cast<ElementOf<MaskOf<V>>>((1ll << (Of::mantissa / 2 + 1)) - 1);
@@ -395,6 +390,31 @@ SOFIE_INLINE V gelu(V x)
    const V slow = factor * inverse * polynomial<Of::tail>((a - splat<V>(Of::tail_centre)) * inverse);
    const V product = multiply_add(slow, expm1_of_rest(reduced.rest + low), slow);
    return select(far, factor * V{}, times_power(product, reduced)) + select<V>(positive, x, splat<V>(-0.0f));
+}
+
+/// `x P(x) = max(x, 0) - |x| Q(|x|)`, with the normal distribution P and its tail `Q(a) = erfc(a / sqrt 2) / 2`, which
+/// is `e^(-a^2 / 2)` times what varies slowly: 5 ULP / 6 ULP, also where x P(x) is small. NaN for -inf, as 0 times that
+/// is.
+template <class V>
+SOFIE_INLINE V gelu(V x)
+{
+#ifdef SOFIE_GELU_ASSEMBLER
+   if constexpr (std::is_same_v<ElementOf<V>, float>)
+      return gelu_of_pack<false>(x);
+#endif
+   return gelu_up_to(x, MathFor<V>::tail_high);
+}
+
+/// The same, but -0 below -13 / -37.5, where results are near to denormal numbers, which are slow in all that reads
+/// them.
+template <class V>
+SOFIE_INLINE V inner_gelu(V x)
+{
+#ifdef SOFIE_GELU_ASSEMBLER
+   if constexpr (std::is_same_v<ElementOf<V>, float>)
+      return gelu_of_pack<true>(x);
+#endif
+   return gelu_up_to(x, MathFor<V>::tail_inner);
 }
 
 /// `x = 2^n (1 + rest)`, sqrt(1/2) <= 1 + rest < sqrt(2).

@@ -71,6 +71,10 @@ class Elementwise(Operator):
         namespace = self.domain.replace(".", "::") or "sofie"
         return Functor(f"{namespace}::{self.name}", tuple(values))
 
+    def inner_functor(self) -> Functor:
+        """The same between two layers, where the next sum rounds more than it may."""
+        return self.functor()
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         present = [i for i in inputs if i is not None]
         (y,) = outputs
@@ -512,6 +516,10 @@ class Gelu(Unary):
 
     def functor(self) -> Functor:
         return Functor("sofie::GeluTanh" if self.approximate == "tanh" else "sofie::Gelu")
+
+    def inner_functor(self) -> Functor:
+        # -0 where x < -13: the result would be -1e-37 or a denormal number, which is slow to read.
+        return Functor("sofie::InnerGelu") if self.approximate == "none" else self.functor()
 
     def reference(self, x: Array) -> Array:
         if self.approximate == "none":

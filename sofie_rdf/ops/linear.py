@@ -255,6 +255,7 @@ class DenseLayers(Linear):
         layers: list[Argument] = []
         for dense, w, b in self.layers(parameters):
             assert w is not None and b is not None
-            layers += [dense.activation.functor(), packed(w, b)]
+            layers += [dense.activation.inner_functor(), packed(w, b)]
+        layers[-2] = self.activations[-1].functor()
         tensors = Tensor(y, (rows, y.type.shape[-1])), Tensor(scratch), Tensor(x, (rows, k))
         return Call("sofie::dense_layers", (*tensors, *layers), outputs=2)

@@ -39,6 +39,7 @@ from sofie_rdf.ops.layout import (
     Transpose,
     Unsqueeze,
 )
+from sofie_rdf.ops.pairs import PairTerms, Symmetric
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
 from sofie_rdf.ops.scatter import ScatterAt
@@ -231,6 +232,12 @@ def _outside(place: Place) -> int:
     return place.first
 
 
+def _paired(place: Place) -> int:
+    """Pairs are made along the last axis, or become a matrix."""
+    require(place.behind(0) > 1)
+    return place.first
+
+
 def _reduced(place: Place) -> int:
     axis, rank = place.first, place.type(0).rank
     reduced = place.op.reduced(place.op.axes, rank)
@@ -387,6 +394,7 @@ _RULES: dict[type[Operator], _Rule] = {
     **dict.fromkeys((normalization.Softmax, normalization.LogSoftmax), _not_along),
     **dict.fromkeys((ArgMax, ArgMin, Hardmax, TopK, LpNormalization, CumSum, CumProd), _not_along),
     KnownReduction: _reduced,
+    **dict.fromkeys((PairTerms, Symmetric), _paired),
     **dict.fromkeys((Identity, Dropout, Reshape, Flatten, Squeeze, Unsqueeze, Assume), _aliased),
     Transpose: _transposed,
     Concat: _joined,

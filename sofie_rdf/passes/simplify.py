@@ -23,8 +23,16 @@ from sofie_rdf.ops.elementwise import (
     Min,
     Sum,
 )
-from sofie_rdf.ops.indexing import ScatterND
-from sofie_rdf.ops.layout import Concat, Expand, Identity, Reshape, Transpose, Unsqueeze
+from sofie_rdf.ops.indexing import ScatterND, Slice
+from sofie_rdf.ops.layout import (
+    Concat,
+    Expand,
+    Identity,
+    Reshape,
+    Split,
+    Transpose,
+    Unsqueeze,
+)
 from sofie_rdf.ops.quantization import DequantizeLinear
 from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.passes.rewrite import Made, Match, Rewrite, Rules, Source, rule
@@ -35,12 +43,15 @@ __all__ = [
     "fold_sizes",
     "merge_equal",
     "merge_transposes",
+    "rebuilt",
     "remove_dead",
     "remove_identities",
     "remove_neutral",
     "reshape",
     "scatter_columns",
+    "split_joined",
     "transposes",
+    "with_known_sizes",
 ]
 
 # Folding may make the constants of a node at most this many bytes larger than they were, but for
@@ -49,7 +60,7 @@ GROWTH = 16 << 20
 _WIDENED = (Cast, DequantizeLinear)
 
 
-def _rebuilt(
+def rebuilt(
     graph: Graph, nodes: Iterable[Node], constants: Mapping[str, Array] | None = None
 ) -> Graph:
     """The graph with other nodes and constants; types only of the values that are left."""
@@ -74,7 +85,7 @@ def remove_dead(graph: Graph) -> Graph:
             kept.append(node)
             needed.update(node.inputs)
     constants = {name: array for name, array in graph.constants.items() if name in needed}
-    return _rebuilt(graph, reversed(kept), constants)
+    return rebuilt(graph, reversed(kept), constants)
 
 
 # Identities ---------------------------------------------------------------------------------------
@@ -97,7 +108,7 @@ def remove_identities(graph: Graph) -> Graph:
         nodes.append(node)
         makers.update(dict.fromkeys(node.outputs, node))
     names = _names_for_outputs(graph, same)
-    return _rebuilt(graph, _renamed(graph, nodes, same, names))
+    return rebuilt(graph, _renamed(graph, nodes, same, names))
 
 
 def _is_identity(graph: Graph, node: Node) -> bool:
@@ -109,6 +120,10 @@ def _is_identity(graph: Graph, node: Node) -> bool:
         case Transpose() as op:
             rank = graph.types[node.inputs[0]].rank
             return op.permutation(rank) == tuple(range(rank))
+        case Expand():
+            return True
+        case Slice() as op:
+            return op.steps is None or all(step > 0 for step in op.steps)
         case Max() | Min() | Sum() | Mean() | Concat() | Clip():
             return not any(node.inputs[1:])
     return node.op.is_alias or isinstance(node.op, Cast)
@@ -160,6 +175,31 @@ def _renamed(
         yield replace(_reading(node, names), outputs=outputs)
 
 
+def split_joined(graph: Graph) -> Graph:
+    """Split(Concat(x, y, ...)) = x, y, ..., cut where they were joined."""
+    makers: dict[str, Node] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        parts = _joined_parts(graph, node, makers)
+        makers.update(dict.fromkeys(node.outputs, node))
+        pairs = zip(parts, node.outputs, strict=True) if parts else ()
+        same = [Node(Identity(), (part,), (name,), node.origin) for part, name in pairs]
+        nodes += same or [node]
+    return rebuilt(graph, nodes) if len(nodes) != len(graph.nodes) else graph
+
+
+def _joined_parts(graph: Graph, node: Node, makers: Mapping[str, Node]) -> tuple[str, ...]:
+    """What the parts were before they were joined; nothing if that is not so."""
+    joined = makers.get(node.inputs[0]) if isinstance(node.op, Split) else None
+    if joined is None or not isinstance(joined.op, Concat) or not isinstance(node.op, Split):
+        return ()
+    types = graph.types
+    rank = types[node.inputs[0]].rank
+    along = normal_axis(joined.op.axis, rank) == normal_axis(node.op.axis, rank)
+    same = [types[i] for i in joined.inputs] == [types[o] for o in node.outputs]
+    return joined.inputs if along and same else ()
+
+
 # Constants and common expressions -----------------------------------------------------------------
 
 
@@ -181,7 +221,7 @@ def fold_constants(graph: Graph) -> Graph:
                     sizes.update(_decided(graph.types[name], array.shape))
         else:
             nodes.append(node)
-    return _rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
+    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
 
 
 def fold_sizes(graph: Graph) -> Graph:
@@ -202,7 +242,7 @@ def fold_sizes(graph: Graph) -> Graph:
                 constants[name] = _frozen(array.astype(graph.types[name].dtype.numpy))
         else:
             nodes.append(node)
-    return _rebuilt(graph, nodes, constants)
+    return rebuilt(graph, nodes, constants)
 
 
 def _is_numeric(array: Array) -> bool:
@@ -213,6 +253,11 @@ def _is_numeric(array: Array) -> bool:
 def _decided(type_: TensorType, shape: Iterable[Dim]) -> Mapping[str, Dim]:
     """The named sizes of a type, where its shape is this one."""
     return {name_of(d): size for d, size in zip(type_.shape, shape, strict=True) if name_of(d)}
+
+
+def with_known_sizes(graph: Graph, sizes: Mapping[str, Dim]) -> Graph:
+    """The graph with other sizes for named ones, in types and in attributes."""
+    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in graph.nodes))
 
 
 def _with_sizes(graph: Graph, sizes: Mapping[str, Dim]) -> Graph:
@@ -271,7 +316,7 @@ def merge_equal(graph: Graph) -> Graph:
                 sizes.update(_decided(graph.types[other], graph.types[one].shape))
             if other in graph.outputs:
                 nodes.append(Node(Identity(), (one,), (other,), node.origin))
-    return _rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes))
+    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes))
 
 
 def _equal_constants(graph: Graph) -> dict[str, str]:

@@ -49,8 +49,8 @@ TOLERANCE = {
 FROM_C_LIBRARY = ["sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh"]
 FROM_C_LIBRARY += ["asinh", "acosh", "atanh", "pow"]
 TOLERANCE |= dict.fromkeys(FROM_C_LIBRARY, (2.0, 2.0))
-# Where x P(x) underflows on the left, and is x on the right.
-GELU_IS_0, GELU_IS_X = (14.5, 38.5), (5.8, 8.5)
+# Where x P(x) underflows on the left, and is x on the right; where it is 0 between layers.
+GELU_IS_0, GELU_IS_X, INNER_GELU_IS_0 = (14.5, 38.5), (5.8, 8.5), (13.0, 37.5)
 IN_NUMPY = {name: "arc" + name[1:] for name in FROM_C_LIBRARY if name.startswith("a")}
 
 EXACT: dict[str, Callable[..., Any]] = {
@@ -64,7 +64,7 @@ EXACT: dict[str, Callable[..., Any]] = {
     "fmod": np.fmod,
 }
 OF_SEVERAL = ("pow", "copysign", "fmod", "multiply_add")
-FUNCTIONS = [*TOLERANCE, *EXACT, "multiply_add"]
+FUNCTIONS = [*TOLERANCE, *EXACT, "multiply_add", "inner_gelu"]
 
 
 def names(target: str) -> list[str]:
@@ -270,6 +270,22 @@ def test_gelu_ends_where_it_must(probe: Probe, type_name: str, build: str) -> No
     assert np.all(actual[(x < -1e-3) & (x > -GELU_IS_0[of_type] + 0.4)] < 0)
     # As (-inf) * 0, which is what the formula says.
     np.testing.assert_array_equal(np.isnan(actual), np.isnan(x) | (x == -np.inf))
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("type_name", TYPES)
+def test_between_layers_gelu_has_no_denormal_results(
+    probe: Probe, type_name: str, build: str
+) -> None:
+    x = operands_of(build, inputs(type_name))[0]
+    actual, inner = (probe.run(build, name, type_name) for name in ("gelu", "inner_gelu"))
+    low = (x < -INNER_GELU_IS_0[list(TYPES).index(type_name)]) & np.isfinite(x)
+    np.testing.assert_array_equal(inner, np.where(low, np.copysign(0, x), actual))
+    np.testing.assert_array_equal(np.signbit(inner), np.signbit(actual))
+    ordinary = np.abs(x) > 1e-3
+    least = np.finfo(actual.dtype).tiny
+    assert np.any((actual != 0) & (np.abs(actual) < least) & ordinary)
+    assert not np.any((inner != 0) & (np.abs(inner) < least) & ordinary)
 
 
 @pytest.mark.parametrize("build", BUILDS)

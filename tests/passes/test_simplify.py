@@ -33,7 +33,7 @@ from sofie_rdf.ops.elementwise import (
     Sub,
     Sum,
 )
-from sofie_rdf.ops.indexing import Gather, ScatterND
+from sofie_rdf.ops.indexing import Gather, ScatterND, Slice
 from sofie_rdf.ops.layout import (
     Concat,
     Dropout,
@@ -41,6 +41,7 @@ from sofie_rdf.ops.layout import (
     Flatten,
     Identity,
     Reshape,
+    Split,
     Squeeze,
     Transpose,
     Unsqueeze,
@@ -57,6 +58,7 @@ from sofie_rdf.passes.simplify import (
     remove_identities,
     remove_neutral,
     scatter_columns,
+    split_joined,
 )
 from sofie_rdf.reference import evaluate
 from tests.passes.graphs import N, Net, batch, floats, identical, operators, summary
@@ -106,6 +108,9 @@ def test_nodes_stay_in_order_and_outputs_may_be_inputs_or_constants() -> None:
         Mean(),
         Concat(axis=1),
         Clip(),
+        Expand((1, 2, 1)),
+        Slice((0, -9), (3, 9), (2, 1), (1, 1)),
+        Slice((0,), (3,), (2,)),
     ],
     ids=str,
 )
@@ -128,6 +133,9 @@ def test_operators_that_do_nothing(op: Operator) -> None:
         Flatten(),
         Unsqueeze((0,)),
         Relu(),
+        Slice((2,), (-9,), (2,), (-1,)),
+        Slice((0,), (2,), (2,)),
+        Expand((4, 1, 1, 1)),
     ],
     ids=str,
 )
@@ -590,3 +598,27 @@ def test_indices_that_are_joined_otherwise_stay() -> None:
     b.input("updates", floats(2))
     graph = b.graph(b.op(ScatterND("add"), "x", pairs, "updates", name="y"))
     assert reasons(graph) == ["what is there counts as well"]
+
+
+# split_joined -------------------------------------------------------------------------------------
+
+
+def test_what_was_joined_is_not_copied_to_be_cut_again() -> None:
+    b = Net(N, 2)
+    both = b.op(Concat(1), b.op(Relu(), "x", name="r"), b.op(Exp(), "x", name="e"))
+    b(Split(-1, split=(2, 2)), both, outputs=("p", "q"))
+    b.op(Sub(), "p", "q", name="y")
+    before = b.graph("y")
+    after = remove_dead(remove_identities(split_joined(before)))
+    assert summary(after) == ["r = Relu()(x)", "e = Exp()(x)", "y = Sub()(r, e)"]
+    identical(before, after)
+
+
+@pytest.mark.parametrize(("axis", "split"), [(1, (1, 3)), (1, (1, 1, 2)), (0, (4, 4))])
+def test_what_was_joined_is_cut_elsewhere(axis: int, split: tuple[int, ...]) -> None:
+    b = Net(8, 2)
+    both = b.op(Concat(1), "x", b.op(Exp(), "x"))
+    names = "pqr"[: len(split)]
+    b(Split(axis, split=split), both, outputs=names)
+    before = b.graph(*names)
+    assert split_joined(before) is before

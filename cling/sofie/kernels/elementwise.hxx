@@ -279,12 +279,26 @@ struct Gelu {
       return gelu(x);
    }
 #ifdef SOFIE_GELU_ASSEMBLER
-   SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array(y, x, count); }
+   SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array<false>(y, x, count); }
+#endif
+};
+
+/// Of what a layer of a run gives to the next one.
+struct InnerGelu {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return inner_gelu(x);
+   }
+#ifdef SOFIE_GELU_ASSEMBLER
+   SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array<true>(y, x, count); }
 #endif
 };
 #ifdef SOFIE_GELU_ASSEMBLER
 template <>
 inline constexpr bool has_array_form<Gelu, float> = true;
+template <>
+inline constexpr bool has_array_form<InnerGelu, float> = true;
 #endif
 
 struct GeluTanh {

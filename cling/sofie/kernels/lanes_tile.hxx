@@ -7,6 +7,7 @@
 #define SOFIE_KERNELS_LANES_TILE_HXX
 
 #include "sofie/kernels/dense_tile.hxx"
+#include "sofie/kernels/turn.hxx"
 
 #ifdef SOFIE_DENSE_ASSEMBLER
 
@@ -98,63 +99,6 @@ SOFIE_KERNEL void lanes_tile(const float *x, Size x_step, const float *w, Size w
       SOFIE_LANES_TILE(10);
    else
       SOFIE_LANES_TILE(13);
-}
-
-// 16 rows become 16 columns: pairs of numbers, pairs of pairs, and then the quarters of registers change places.
-// clang-format off
-#define SOFIE_TURN_EACH(each)                                                                                   \
-   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)   \
-   each(13) each(14) each(15)
-// The next row, as long as there is one.
-#define SOFIE_TURN_NEXT "dec %[left]\n\tcmovle %[nothing], %[step]\n\tadd %[step], %[at]\n\t"
-#define SOFIE_TURN_LOAD(a) "vmovups (%[at]), %%zmm" #a "%{%%k1%}%{z%}\n\t" SOFIE_TURN_NEXT
-#define SOFIE_TURN_STORE(a) "vmovups %%zmm" #a ", (%[at])%{%%k1%}\n\t" SOFIE_TURN_NEXT
-#define SOFIE_TURN_PAIR(kind, low, high, a, b)                                                                  \
-   "vunpckl" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\tvunpckh" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
-#define SOFIE_TURN_QUARTERS(low, high, a, b)                                                                    \
-   "vshuff32x4 $0x88, %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\t"                                              \
-   "vshuff32x4 $0xdd, %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
-#define SOFIE_TURN_FOUR(a, b, c, d, e, f, g, h)                                                                 \
-   SOFIE_TURN_PAIR("ps", e, f, a, b) SOFIE_TURN_PAIR("ps", g, h, c, d)                                          \
-   SOFIE_TURN_PAIR("pd", a, b, e, g) SOFIE_TURN_PAIR("pd", c, d, f, h)
-#define SOFIE_TURN_COLUMN(a, b, c, d, e, f, g, h)                                                               \
-   SOFIE_TURN_QUARTERS(e, f, a, b) SOFIE_TURN_QUARTERS(g, h, c, d)                                              \
-   SOFIE_TURN_QUARTERS(a, c, e, g) SOFIE_TURN_QUARTERS(b, d, f, h)
-// clang-format on
-
-/// Up to 16 rows in memory, `step` bytes apart; `mask` has the numbers of each that exist. Where there are
-/// fewer than 16, the last one stands for those behind it.
-struct TurnedRows {
-   const float *first;
-   Size step;
-   Size rows;
-   Size mask;
-};
-
-/// to[j][i] = from[i][j] for 16 by 16 numbers.
-SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from)
-{
-   static_assert(sizeof(TurnedRows) == 32, "the assembler knows where its members are");
-   const float *at;
-   Size step, left;
-   asm volatile("mov (%[from]), %[at]\n\t"
-                "mov 8(%[from]), %[step]\n\t"
-                "mov 16(%[from]), %[left]\n\t"
-                "kmovw 24(%[from]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
-                   SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)
-                      SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
-                         SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
-                            SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
-                               SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27,
-                                                 31) "mov (%[to]), %[at]\n\t"
-                                                     "mov 8(%[to]), %[step]\n\t"
-                                                     "mov 16(%[to]), %[left]\n\t"
-                                                     "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_STORE)
-                : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left)
-                : [from] "r"(&from), [to] "r"(&to), [nothing] "r"(Size{0})
-                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
-                  "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
 }
 
 /// How many columns a tile has that computes the fewest in vain of a layer in panels of `width` columns.

@@ -6,6 +6,7 @@
 #ifndef SOFIE_KERNELS_LAYOUT_HXX
 #define SOFIE_KERNELS_LAYOUT_HXX
 
+#include "sofie/kernels/turn.hxx"
 #include "sofie/owned.hxx"
 
 SOFIE_BEGIN
@@ -197,8 +198,38 @@ SOFIE_KERNEL void move_tiles(char *to, const char *from, const MoveAxis &across,
    }
 }
 
+#ifdef SOFIE_TURN_ASSEMBLER
+/// The same for 4 bytes, by blocks in registers; how many lines and elements are worth that.
+inline constexpr Size turned_side = 16, turned_lines = 8, turned_least = 64;
+SOFIE_KERNEL inline void turn_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
+{
+   constexpr Size side = turned_side, bytes = 4;
+   alignas(64) float turned[side * side];
+   for (Size p = 0; p < across.extent; p += side) {
+      const Size lines = across.extent - p < side ? across.extent - p : side;
+      for (Size q = 0; q < along.extent; q += side) {
+         const Size columns = along.extent - q < side ? along.extent - q : side;
+         char *const line = to + p * across.to + q * along.to;
+         const char *const column = from + p * across.from + q * along.from;
+         const TurnedRows source{reinterpret_cast<const float *>(column), along.from, columns, (Size{1} << lines) - 1};
+         if (lines == side) {
+            turn_block({reinterpret_cast<const float *>(line), across.to, side, (Size{1} << columns) - 1}, source);
+            continue;
+         }
+         turn_block({turned, side * bytes, side, 0xffff}, source);
+         for (Size i = 0; i < lines; ++i)
+            copy_run(line + i * across.to, reinterpret_cast<const char *>(turned + i * side), columns * bytes);
+      }
+   }
+}
+#endif
+
 SOFIE_INLINE void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along, Size bytes)
 {
+#ifdef SOFIE_TURN_ASSEMBLER
+   if (bytes == 4 && across.extent >= turned_lines && across.extent * along.extent >= turned_least)
+      return turn_tiles(to, from, across, along);
+#endif
    switch (bytes) {
    case 1: return move_tiles<1>(to, from, across, along);
    case 2: return move_tiles<2>(to, from, across, along);

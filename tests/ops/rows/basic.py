@@ -175,6 +175,11 @@ _TRANSPOSE = layout(
     (Transpose(), ((N, 7),)),
     (Transpose((0, 2, 1)), ((N, 3, 17),)),
     (Transpose((2, 0, 1)), ((5, 33, 2),)),
+    # By blocks of 16 by 16, of which some are parts.
+    (Transpose((0, 2, 1)), ((N, 4, 40),)),
+    (Transpose((0, 2, 1)), ((N, 40, 8),)),
+    (Transpose(), ((33, 50),)),
+    (Transpose((2, 1, 0)), ((17, N, 21),)),
     (Transpose(), ((),)),
     (Transpose(), ((N,),)),
     (Transpose((1, 0, 3, 2)), ((2, N, 1, 5),)),
@@ -356,6 +361,8 @@ def _dense_layers(dtype: DType, full: bool) -> Iterator[Case]:
         yield case((8, 20), (64, Relu()), (60, NoActivation()))
         yield case((N, 1), (49, Relu()), (55, Relu()), (64, Relu()))
         yield case((1, 20), (30, Tanh()), (30, Relu()), (5, Sigmoid()))
+        yield case((N, 4), (40, Gelu()), (33, Gelu()), (8, NoActivation()))
+        yield case((7, 4), (16, Gelu()), (100, Gelu()), (5, Gelu()))
         yield case((20,), (30, Relu()), (1, NoActivation()))
 
 
