@@ -43,11 +43,13 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
     return best_half(count, depth)
 
 
-def scratch_of_lanes(channels: Dim, slides: Sequence[Window], half: int) -> Dim:
+def scratch_of_lanes(events: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Dim:
     """The elements that the kernel needs: sums, and channels with their padding."""
     depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
     row = (align(width.count, half) - 1) * width.stride + width.extent
-    lines = (maximum(height.count, 1) - 1) * height.stride + height.extent
+    # Events that are one row each are the rows of one image.
+    rows = events if len(slides) == 1 else height.count
+    lines = (maximum(rows, 1) - 1) * height.stride + height.extent
     whole = channels * (depth.kernel * lines * row + _BETWEEN)
     least = channels * (depth.kernel * height.extent * row + _BETWEEN)
     most = maximum(least, _BUDGET)

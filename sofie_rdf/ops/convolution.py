@@ -378,7 +378,8 @@ class _FloatConvolution(_Convolution):
             return (self._table(x, slides),)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         if half := self.half_of_lanes(inputs):
-            size = maximum(scratch[0].shape[0], scratch_of_lanes(w.shape[1], slides, half))
+            needed = scratch_of_lanes(x.shape[0], w.shape[1], slides, half)
+            size = maximum(scratch[0].shape[0], needed)
             scratch = TensorType(x.dtype, (size,)), scratch[1]
         return (
             *scratch,
