@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 
-#include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/convolution_fill.hxx"
 
 SOFIE_BEGIN
 
@@ -160,111 +160,11 @@ SOFIE_KERNEL inline void conv_columns_product(ConvColumnsRun run, Size columns)
 
 // The matrix ---------------------------------------------------------------------------------------
 
-/// For `taps` taps along a row, one row of the matrix each: zeros for `above` lines, `lines` lines of the
-/// input, zeros for `below` lines. A line has `packs` packs with a mask each, of every second input where the
-/// stride is 2. Distances are in bytes: of a tap, and of a line, in the matrix and in the input.
-struct ConvColumnsFill {
-   float *to;
-   const float *from;
-   const Size *masks;
-   Size taps, above, lines, below, packs;
-   Size to_tap, from_tap, to_line, from_line;
-};
-
-// clang-format off
-#define SOFIE_COLUMNS_ZEROS(count)                                 \
-   "mov " count "(%[of]), %[k]\n\t"                                \
-   "imul 80(%[of]), %[k]\n\t"                                      \
-   "add %[to], %[k]\n\t"                                           \
-   "mov %[to], %[at]\n\t"                                          \
-   "jmp 3f\n"                                                      \
-   "2:\n\t"                                                        \
-   "vmovups %%zmm31, (%[at])\n\t"                                  \
-   "add $64, %[at]\n"                                              \
-   "3:\n\t"                                                        \
-   "cmp %[k], %[at]\n\t"                                           \
-   "jb 2b\n\t"                                                     \
-   "mov %[k], %[to]\n\t"
-#define SOFIE_COLUMNS_PACK_1                                       \
-   "kmovw (%[masks],%[at]), %%k1\n\t"                              \
-   "vmovups (%[from],%[at],8), %%zmm0%{%%k1%}%{z%}\n\t"
-#define SOFIE_COLUMNS_PACK_2                                       \
-   "kmovw (%[masks],%[at]), %%k1\n\t"                              \
-   "kmovw 2(%[masks],%[at]), %%k2\n\t"                             \
-   "lea (%[from],%[at],8), %[two]\n\t"                             \
-   "vmovups (%[two],%[at],8), %%zmm0%{%%k1%}%{z%}\n\t"             \
-   "vmovups 64(%[two],%[at],8), %%zmm1%{%%k2%}%{z%}\n\t"           \
-   "vpermt2ps %%zmm1, %%zmm30, %%zmm0\n\t"
-#define SOFIE_COLUMNS_FILL(pack)                                   \
-   asm volatile(                                                   \
-      "vmovups (%[two]), %%zmm30\n\t"                              \
-      "vpxord %%zmm31, %%zmm31, %%zmm31\n\t"                       \
-      "mov 16(%[of]), %[masks]\n"                                  \
-      "1:\n\t"                                                     \
-      "mov (%[of]), %[to]\n\t"                                     \
-      "mov 8(%[of]), %[from]\n\t"                                  \
-      SOFIE_COLUMNS_ZEROS("32")                                    \
-      "mov 40(%[of]), %[k]\n\t"                                    \
-      "mov 56(%[of]), %[end]\n\t"                                  \
-      "shl $3, %[end]\n\t"                                         \
-      "jmp 6f\n\t"                                                 \
-      ".p2align 5\n"                                               \
-      "4:\n\t"                                                     \
-      "xor %k[at], %k[at]\n"                                       \
-      "5:\n\t"                                                     \
-      pack                                                         \
-      "vmovups %%zmm0, (%[to],%[at],8)\n\t"                        \
-      "add $8, %[at]\n\t"                                          \
-      "cmp %[end], %[at]\n\t"                                      \
-      "jb 5b\n\t"                                                  \
-      "add 80(%[of]), %[to]\n\t"                                   \
-      "add 88(%[of]), %[from]\n"                                   \
-      "6:\n\t"                                                     \
-      "dec %[k]\n\t"                                               \
-      "jns 4b\n\t"                                                 \
-      SOFIE_COLUMNS_ZEROS("48")                                    \
-      "add %[end], %[masks]\n\t"                                   \
-      "mov 64(%[of]), %[k]\n\t"                                    \
-      "add %[k], (%[of])\n\t"                                      \
-      "mov 72(%[of]), %[k]\n\t"                                    \
-      "add %[k], 8(%[of])\n\t"                                     \
-      "decq 24(%[of])\n\t"                                         \
-      "jnz 1b\n\t"                                                 \
-      : [to] "=&r"(to), [from] "=&r"(from), [masks] "=&r"(masks), [k] "=&r"(k), [at] "=&r"(at), [end] "=&r"(end),          \
-        [two] "+&r"(two)                                                                                                   \
-      : [of] "r"(&fill)                                                                                                    \
-      : "memory", "cc", "k1", "k2", "xmm0", "xmm1", "xmm30", "xmm31")
-// clang-format on
-
-template <int Stride>
-SOFIE_KERNEL void conv_columns_fill(ConvColumnsFill fill)
-{
-   static_assert(sizeof(ConvColumnsFill) == 96, "the assembler knows where its members are");
-   static const std::int32_t order[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-   const std::int32_t *two = order;
-   float *to;
-   const float *from;
-   const Size *masks;
-   Size k, at, end;
-   if constexpr (Stride == 2)
-      SOFIE_COLUMNS_FILL(SOFIE_COLUMNS_PACK_2);
-   else
-      SOFIE_COLUMNS_FILL(SOFIE_COLUMNS_PACK_1);
-}
-
 /// Some outputs of an event that follow each other: `lines` lines of `width` outputs from `column` on; only
 /// whole lines are more than one.
 struct ConvColumnsPart {
    Size line, lines, column, width;
 };
-
-/// The numbers first, ..., last - 1 of 0, ..., 31 as bits.
-SOFIE_INLINE Size conv_columns_bits(Size first, Size last)
-{
-   first = first < 0 ? 0 : first;
-   last = last > 32 ? 32 : last;
-   return first < last ? (Size{1} << last) - (Size{1} << first) : 0;
-}
 
 /// For each tap along a row which inputs of each pack exist: those of 16 outputs, or of 32 of which each
 /// second one is read.
@@ -275,7 +175,7 @@ SOFIE_KERNEL inline void conv_columns_masks(const ConvShape &s, const ConvColumn
       const Size left = part.column * s.strides[2] + k * s.dilations[2] - s.pads[2];
       const Size end = s.in[2] - left < reach ? s.in[2] - left : reach;
       for (Size at = 0; at < reach; at += step)
-         *masks++ = conv_columns_bits(-left - at, (end < at + step ? end - at : step));
+         *masks++ = conv_fill_bits(-left - at, (end < at + step ? end - at : step));
    }
 }
 
@@ -286,27 +186,28 @@ SOFIE_KERNEL void conv_columns_matrix(const ConvShape &s, const ConvColumnsPart 
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size packs = ceil_div(part.width, lanes<float>), plane = s.in[1] * s.in[2];
-   const Size left = part.column * Stride - s.pads[2], next = pitch * s.kernel[2];
-   for (Size c = 0; c < s.channels; ++c, x += s.in_channel)
-      for (Size d = 0; d < s.kernel[0]; ++d)
-         for (Size h = 0; h < s.kernel[1]; ++h, to += next) {
-            float *at = to;
-            // Lines of one place along depth at a time.
-            for (Size line = part.line, some; line < part.line + part.lines; line += some, at += some * part.width) {
-               const Size out = s.out[0] == 1 ? 0 : line / s.out[1], first = line - out * s.out[1];
-               const Size rest = part.line + part.lines - line, height = s.out[1] - first;
-               some = rest < height ? rest : height;
-               const Size depth = out * s.strides[0] + d * s.dilations[0] - s.pads[0];
-               const Size top = first * s.strides[1] + h * s.dilations[1] - s.pads[1];
-               const bool exists = depth >= 0 && depth < s.in[0];
-               const Size above = exists ? conv_below(top, s.strides[1], some, 0) : some;
-               const Size end = exists ? conv_below(top, s.strides[1], some, s.in[1]) : some;
-               const Size row = top + above * s.strides[1];
-               conv_columns_fill<Stride>({at, end > above ? x + depth * plane + row * s.in[2] + left : x, masks, s.kernel[2],
-                                          above, end - above, some - end, packs, pitch * bytes, s.dilations[2] * bytes,
-                                          part.width * bytes, s.strides[1] * s.in[2] * bytes});
-            }
+   const Size left = part.column * Stride - s.pads[2], taps = s.kernel[2];
+   const Size to_channel = (s.taps() - taps) * pitch * bytes, tap = s.dilations[2] * bytes;
+   for (Size d = 0; d < s.kernel[0]; ++d)
+      for (Size h = 0; h < s.kernel[1]; ++h, to += pitch * taps) {
+         float *at = to;
+         // Lines of one place along depth at a time.
+         for (Size line = part.line, some; line < part.line + part.lines; line += some, at += some * part.width) {
+            const Size out = s.out[0] == 1 ? 0 : line / s.out[1], first = line - out * s.out[1];
+            const Size rest = part.line + part.lines - line, height = s.out[1] - first;
+            some = rest < height ? rest : height;
+            const Size depth = out * s.strides[0] + d * s.dilations[0] - s.pads[0];
+            const Size top = first * s.strides[1] + h * s.dilations[1] - s.pads[1];
+            const bool exists = depth >= 0 && depth < s.in[0];
+            const Size above = exists ? conv_below(top, s.strides[1], some, 0) : some;
+            const Size end = exists ? conv_below(top, s.strides[1], some, s.in[1]) : some;
+            const Size row = top + above * s.strides[1];
+            conv_fill_rows<Stride>({at, end > above ? x + depth * plane + row * s.in[2] + left : x, masks, taps,
+                                       above, end - above, some - end, packs, pitch * bytes, tap, part.width * bytes,
+                                       s.strides[1] * s.in[2] * bytes, s.channels, to_channel,
+                                       s.in_channel * bytes - taps * tap, 0});
          }
+      }
 }
 
 // What operators call ------------------------------------------------------------------------------
@@ -325,18 +226,27 @@ SOFIE_KERNEL void conv_columns_apply(const F &f, const ConvShape &s, float *y, S
    }
 }
 
+/// How many products are summed in registers at a time.
+inline constexpr Size conv_columns_depth = 256;
+
 /// The products of a part with the matrix at x, whose rows are `pitch` elements apart.
 template <class F>
 SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size columns, float *y, const float *x,
                                        Size pitch, const float *panels, const float *bias, const float *added)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
-   const float zeros[8] = {};
-   const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+   const float zeros[8] = {}, lowest = -__builtin_inff();
    const Size depth = s.depth(), stride = s.out_channel * bytes;
-   conv_columns_product({y, added, bias ? bias : zeros, panels, x, pitch * bytes, depth, s.features, stride, 0,
-                         depth * 8 * bytes, bias ? 8 * bytes : 0, 8 * stride, floor, 0, 0, nullptr, nullptr, nullptr},
-                        columns);
+   const Size part = ceil_div(depth, ceil_div(depth, conv_columns_depth));
+   for (Size k = 0; k < depth; k += part) {
+      // What is summed so far is added to the rest.
+      const bool last = k + part >= depth, biased = last && bias;
+      const float floor = last && std::is_same_v<F, Relu> ? 0.0f : lowest;
+      conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * 8, x + k * pitch, pitch * bytes,
+                            last ? depth - k : part, s.features, stride, 0, depth * 8 * bytes, biased ? 8 * bytes : 0,
+                            8 * stride, floor, 0, 0, nullptr, nullptr, nullptr},
+                           columns);
+   }
    if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
       conv_columns_apply(f, s, y, columns);
 }
