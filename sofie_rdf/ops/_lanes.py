@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative, product
 from sofie_rdf.ops._windows import Window
 
 __all__ = ["HALVES", "LANES_HEADER", "best_half", "half_of_lanes", "is_short", "scratch_of_lanes"]
@@ -13,6 +13,10 @@ LANES_HEADER = "sofie/kernels/convolution_lanes.hxx"
 # Of the kernel: the columns that half a tile may have, how many halves are done at a time, the
 # features of a tile; the products for which that pays, and what half a tile needs beside them.
 HALVES, _MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4), 64, 32, 16, 120
+# Of points in an image: the products, and the places, for which lanes pay nevertheless.
+_DEEP, _SMALL = 512, 256
+# The longest row that is copied: the masks of its packs have the memory of sums before these.
+_WIDEST = 1 << 15
 # Elements that are copied at a time, those between channels, and those behind the last.
 _BUDGET, _BETWEEN, _MARGIN = 1 << 17, 96, 16
 _ONE = Window(1, 1, 1, 1, 1, 0, 0)
@@ -37,17 +41,24 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
     if not isinstance(features, int) or not isinstance(depth, int) or not isinstance(count, int):
         return 0
     points = all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
+    places = product(s.count for s in slides)
+    if points and depth >= _DEEP and isinstance(places, int) and places <= _SMALL:
+        # Reading their weights takes as long as all else.
+        points = False
     fills = features % 4 == 0 and 8 * features >= 5 * (-(-features // 16) * 16)
-    if points or not fills or depth < _LEAST_DEPTH or count < HALVES[-1]:
+    wide = (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST
+    if points or not fills or wide or depth < _LEAST_DEPTH or count < HALVES[-1]:
         return 0
     return best_half(count, depth)
 
 
-def scratch_of_lanes(channels: Dim, slides: Sequence[Window], half: int) -> Dim:
+def scratch_of_lanes(events: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Dim:
     """The elements that the kernel needs: sums, and channels with their padding."""
     depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
     row = (align(width.count, half) - 1) * width.stride + width.extent
-    lines = (maximum(height.count, 1) - 1) * height.stride + height.extent
+    # Events that are one row each are the rows of one image.
+    rows = events if len(slides) == 1 else height.count
+    lines = (maximum(rows, 1) - 1) * height.stride + height.extent
     whole = channels * (depth.kernel * lines * row + _BETWEEN)
     least = channels * (depth.kernel * height.extent * row + _BETWEEN)
     most = maximum(least, _BUDGET)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product as combinations
-from math import gcd
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +32,9 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._columns import COLUMNS_HEADER, Columns, columns_of
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
+from sofie_rdf.ops._spread import Spread
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -49,6 +50,7 @@ from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.linear import NoActivation
 
+DEPTHWISE_HEADER = "sofie/kernels/convolution_depthwise.hxx"
 BYTES = frozenset({DType.INT8, DType.UINT8})
 
 # Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
@@ -56,9 +58,6 @@ BYTES = frozenset({DType.INT8, DType.UINT8})
 # tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
 _DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
-# Of the kernel of transposed ones: the widest tile, a pack beyond what counts, and how many
-# columns, inputs and products are kept at a time, so that the second cache has all of them.
-_WIDTH, _MARGIN, _MOST, _INPUTS, _PRODUCTS = 48, 16, 528, 1 << 17, 1 << 17
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
@@ -144,69 +143,6 @@ def _panels(dtype: DType, groups: int, features: Dim, depth: Dim) -> TensorType:
 def _whole(operand: Operand) -> Tensor:
     """A tensor whose shape the kernel is told at run time."""
     return Tensor(operand, (operand.type.size,))
-
-
-@dataclass(frozen=True, slots=True)
-class _Spread:
-    """What a transposed convolution does at a time, and how much memory it has for what."""
-
-    columns: Dim
-    features: Dim
-    inputs: Dim
-    products: Dim
-    row: Dim
-    steps: Dim
-    groups: Dim
-    lines: Dim
-
-    @staticmethod
-    def of(counts: tuple[Dim, Dim, Dim, int], spread: Sequence[Window]) -> _Spread:
-        """For windows of the output; counts are events, channels, features, groups."""
-        events, channels, features, groups = counts[0], counts[1], counts[2], counts[3]
-        channels, features, taps = channels // groups, features // groups, taps_of(spread)
-        # So many features have products that are whole tiles, and are summed up side by side.
-        whole = max(4, 8 // gcd(8, taps))
-        columns = _columns(events, channels, taps * whole, spread)
-        fit = _PRODUCTS // (taps * columns) if isinstance(columns, int) and columns > 0 else 0
-        some = minimum(features, _share(features, max(whole, fit), whole))
-        depth, height, width = (*(_ONE,) * (3 - len(spread)), *spread)
-        across, rows = align(columns, _WIDTH), align(taps * some, 8)
-        packs = width.size // (2 * width.stride) + 2
-        return _Spread(
-            columns=columns,
-            features=some,
-            inputs=channels * across + _MARGIN,
-            products=rows * (across + 2 * _MARGIN) + _MARGIN,
-            row=4 * (width.size + 2 * _MARGIN * width.stride),
-            steps=channels,
-            groups=2 * packs * (width.kernel + width.stride),
-            lines=height.size * (depth.kernel * height.kernel + 1) + 1,
-        )
-
-
-def _share(count: Dim, most: int, whole: int) -> int:
-    """In equal parts of ``most`` at most, and of multiples of ``whole``."""
-    if not isinstance(count, int) or count <= most:
-        return most
-    parts = -(-count // most)
-    return -(-count // (parts * whole)) * whole
-
-
-def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) -> Dim:
-    """How many columns are done at a time: whole events, or what one output needs at least."""
-    fit = _PRODUCTS // rows
-    if isinstance(channels, int) and channels > 0:
-        fit = min(fit, _INPUTS // channels)
-    fit = max(_WIDTH, fit // _WIDTH * _WIDTH)
-    points = product(s.count for s in spread)
-    if not isinstance(points, int) or points > fit:
-        first, inside = spread[0], product(s.count for s in spread[1:])
-        # Enough for one output, and one more place for those that follow.
-        return maximum(min(fit, _MOST), inside * ((first.extent - 1) // first.stride + 2))
-    fit = max(min(fit, _MOST), points)
-    # A number also where the batch is open: memory is planned better then.
-    fit = fit // points if points else 1
-    return (min(events, fit) if isinstance(events, int) else fit) * points
 
 
 # References ---------------------------------------------------------------------------------------
@@ -341,7 +277,8 @@ class _FloatConvolution(_Convolution):
 
     @property
     def headers(self) -> tuple[str, ...]:
-        more = ("sofie/kernels/convolution_depthwise.hxx",) if self.group > 1 else (LANES_HEADER,)
+        several = self.group > 1
+        more = (DEPTHWISE_HEADER,) if several else (LANES_HEADER, COLUMNS_HEADER)
         return (*super().headers, *more)
 
     def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
@@ -370,6 +307,16 @@ class _FloatConvolution(_Convolution):
         slides = _long_axes(self.slides(x.shape, w.shape))
         return half_of_lanes(w.shape[0], self.depth(w.shape), slides)
 
+    def columns(self, inputs: Sequence[TensorType | None]) -> Columns | None:
+        """What is done together where inputs are copied for each tap; None where they are not."""
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        if self.group > 1 or x.dtype is not DType.FLOAT32:
+            return None
+        slides = _long_axes(self.slides(x.shape, w.shape))
+        in_lanes = self.half_of_lanes(inputs) > 0
+        return columns_of(w.shape[0], w.shape[1], slides, in_lanes)
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
@@ -377,8 +324,13 @@ class _FloatConvolution(_Convolution):
         if self.is_depthwise(inputs):
             return (self._table(x, slides),)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
-        if half := self.half_of_lanes(inputs):
-            size = maximum(scratch[0].shape[0], scratch_of_lanes(w.shape[1], slides, half))
+        if columns := self.columns(inputs):
+            size, masks = maximum(scratch[0].shape[0], columns.copied), columns.masks
+            offsets = maximum(scratch[1].shape[0], masks)
+            scratch = TensorType(x.dtype, (size,)), TensorType(DType.INT32, (offsets,))
+        elif half := self.half_of_lanes(inputs):
+            needed = scratch_of_lanes(x.shape[0], w.shape[1], slides, half)
+            size = maximum(scratch[0].shape[0], needed)
             scratch = TensorType(x.dtype, (size,)), scratch[1]
         return (
             *scratch,
@@ -400,8 +352,15 @@ class _FloatConvolution(_Convolution):
             )
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
-        half = self.half_of_lanes([None if o is None else o.type for o in inputs])
-        if half and all(o.constant for o in given):
+        constant, types = (
+            all(o.constant for o in given),
+            [None if o is None else o.type for o in inputs],
+        )
+        columns, half = self.columns(types), self.half_of_lanes(types)
+        if constant and columns:
+            kernel = f"convolution_columns<{columns.stride}>"
+            arguments = (arguments[0], Sizes((columns.lines, columns.width)), *arguments[1:])
+        elif constant and half:
             short = str(is_short(w.type.shape[0])).lower()
             kernel, packed = f"convolution_lanes<{half}, {short}>", "sofie::ConvLanesWeights"
         call = _product_call(kernel, packed, arguments, outputs, x, given)
@@ -563,10 +522,10 @@ class _Transposed(_Convolution):
         assert x is not None and w is not None
         return x.size * product(w.shape[1:])
 
-    def parts(self, x: TensorType, w: TensorType) -> _Spread:
+    def parts(self, x: TensorType, w: TensorType) -> Spread:
         """What the kernel does at a time, and the memory for it."""
         counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
-        return _Spread.of(counts, _long_axes(self.spread(x.shape, w.shape)))
+        return Spread.of(counts, _long_axes(self.spread(x.shape, w.shape)))
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product as combinations
 from typing import Any, ClassVar
@@ -24,8 +25,9 @@ from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._windows import Window, require_count, windows
 from sofie_rdf.ops.elementwise import FLOATS
 
-# What a kernel may read behind the last element of a row: a register of the smallest elements.
-_SLACK = 64
+# What a kernel may read behind the last element of a row: a register of the smallest elements. The
+# rows that are pooled at a time where registers have 64 bytes, and the floats of such a register.
+_SLACK, _BUFFER, _LANES = 64, 4096, 16
 _MOST_AXES = 8
 
 
@@ -112,9 +114,16 @@ def _every(window: Window, position: int) -> slice:
     return slice(first, first + (count - 1) * window.stride + 1 if count else first, window.stride)
 
 
-def _row(window: Window) -> Dim:
-    """How many elements the kernel needs to hold a row of x with its pads."""
-    return (window.count + _SLACK) * window.stride + window.extent
+def _rows(dtype: DType, along: Sequence[Window]) -> tuple[TensorType, TensorType]:
+    """What the kernel needs to hold rows of x with their pads, and for its table."""
+    *outer, last = along
+    row = (last.count + _SLACK) * last.stride + last.extent
+    if dtype is not DType.FLOAT32:
+        return TensorType(dtype, (row,)), TensorType(DType.INT32, (1,))
+    masks = 2 * (last.size // _LANES + last.count // _LANES + 2)
+    lists = product(w.count for w in outer) * (2 + math.prod(w.kernel for w in outer))
+    table = TensorType(DType.INT32, (masks + lists,))
+    return TensorType(dtype, (_BUFFER + row,)), table
 
 
 @operator(since=22, ulp=2, terms=2)
@@ -132,16 +141,17 @@ class AveragePool(_Pool):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x = inputs[0]
         assert x is not None
-        last = self.windows(x.shape)[-1]
-        return TensorType(x.dtype, (_row(last),)), TensorType(x.dtype, (last.count + _SLACK,))
+        along = self.windows(x.shape)
+        rows, table = _rows(x.dtype, along)
+        return rows, TensorType(x.dtype, (along[-1].count + _SLACK,)), table
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
-        y, row, members = outputs
+        y, rows, members, table = outputs
         kernel = f"sofie::average_pool<{'true' if self.count_include_pad else 'false'}>"
-        tensors = _as_planes(y), Tensor(row), Tensor(members), _as_planes(x)
-        return Call(kernel, (*tensors, self.numbers(x)), outputs=3)
+        tensors = _as_planes(y), Tensor(rows), Tensor(members), Tensor(table), _as_planes(x)
+        return Call(kernel, (*tensors, self.numbers(x)), outputs=4)
 
     def reference(self, x: Array) -> Array:
         total = np.asarray(sum(self.covered(x, 0)))
@@ -183,15 +193,16 @@ class MaxPool(_Pool):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x = inputs[0]
         assert x is not None
-        return (TensorType(x.dtype, (_row(self.windows(x.shape)[-1]),)),)
+        return _rows(x.dtype, self.windows(x.shape))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
-        y, *index, row = outputs
+        y, *index, rows, table = outputs
         if not index:
-            tensors = _as_planes(y), Tensor(row), _as_planes(x)
-            return Call("sofie::max_pool", (*tensors, self.numbers(x)), outputs=2)
+            working = Tensor(rows), Tensor(table)
+            arguments = _as_planes(y), *working, _as_planes(x), self.numbers(x)
+            return Call("sofie::max_pool", arguments, outputs=3)
         kernel = f"sofie::max_pool_indexed<{'true' if self.storage_order else 'false'}>"
         tensors = _as_planes(y), _as_planes(index[0]), _as_planes(x)
         return Call(kernel, (*tensors, self.numbers(x)), outputs=2)

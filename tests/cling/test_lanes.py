@@ -34,10 +34,14 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
     )
     if fewer:
         kernel, strides, dilations = (3, pick.choice((2, 3))), (1, 1), (1, 1)
-    x = TensorType(DType.FLOAT32, (batch, channels, pick.choice(SIZES), pick.choice(SIZES)))
+    pads = tuple(pick.choice((0, 1, 3)) for _ in range(4))
+    height = pick.choice(SIZES)
+    if not fewer and pick.random() < 0.4:
+        # A row, of which those of all events are one image.
+        height, kernel, pads = 1, (1, kernel[1]), (0, pads[1], 0, pads[3])
+    x = TensorType(DType.FLOAT32, (batch, channels, height, pick.choice(SIZES)))
     w = TensorType(DType.FLOAT32, (features, channels, *kernel))
     given = x, w, TensorType(DType.FLOAT32, (features,))
-    pads = tuple(pick.choice((0, 1, 3)) for _ in range(4))
     kind = WinogradConv if fewer else ConvLayer
     op = kind(strides=strides, dilations=dilations, pads=pads)
     try:
@@ -45,13 +49,16 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
     except ShapeError:
         return []
     half, size = op.half_of_lanes(given), op.workspace(given)[0].shape[0]
-    # An image of one row or column is told to the kernel as a row.
-    axes = zip(x.shape[2:], y.shape[2:], kernel, pads[:2], strict=True)
-    if not half or (1, 1, 1, 0) in axes or not all(isinstance(d, int) and d > 0 for d in y.shape):
+    empty = not all(isinstance(d, int) and d > 0 for d in y.shape)
+    if not half or op.columns(given) or empty:
         return []
     assert isinstance(size, int)
-    numbers = [batch, channels, features, *x.shape[2:], *kernel, *y.shape[2:], *strides, *dilations]
-    told = [int(str(n)) for n in (*numbers, *pads[:2])]
+    axes = list(zip(x.shape[2:], kernel, y.shape[2:], strides, dilations, pads[:2], strict=True))
+    # An image of one column is told to the kernel as a row.
+    if (axes[1][0], axes[1][2], axes[1][1], axes[1][5]) == (1, 1, 1, 0):
+        axes.reverse()
+    numbers = [batch, channels, features, *(n for both in zip(*axes, strict=True) for n in both)]
+    told = [int(str(n)) for n in numbers]
     lanes = op.lanes(given) if isinstance(op, WinogradConv) else None
     more = [([*told, lanes.outputs + 2, lanes.half], size)] if lanes else []
     return [([*told, 0, half], size), *more]

@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 
-#include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/convolution_fill.hxx"
 #include "sofie/kernels/lanes_product.hxx"
 
 SOFIE_BEGIN
@@ -73,49 +73,46 @@ SOFIE_INLINE LanesPlanes lanes_planes(const ConvShape &s)
 /// Where step k reads from, for each k.
 SOFIE_KERNEL inline void lanes_offsets(const ConvShape &s, const LanesPlanes &planes, std::int32_t *offsets)
 {
-   for (Size c = 0; c < s.channels; ++c)
-      for (Size d = 0; d < s.kernel[0]; ++d)
-         for (Size h = 0; h < s.kernel[1]; ++h)
-            for (Size w = 0; w < s.kernel[2]; ++w)
-               *offsets++ = static_cast<std::int32_t>(c * planes.channel + d * planes.lines * planes.row +
-                                                      h * s.dilations[1] * planes.row + w * s.dilations[2]);
-}
-
-/// `lines` rows of `count` numbers each.
-SOFIE_KERNEL inline void lanes_copy(float *__restrict to, Size to_row, const float *__restrict from, Size from_row,
-                                    Size count, Size lines)
-{
-   constexpr Size n = lanes<float>;
-   const Size whole = count / n * n, rest = count - whole;
-   for (; lines > 0; --lines, to += to_row, from += from_row) {
-      for (Size i = 0; i < whole; i += n)
-         store(to + i, load<n>(from + i));
-      if (rest)
-         store_some(to + whole, load_some<n>(from + whole, rest), rest);
+   constexpr Size n = lanes<std::int32_t>;
+   std::int32_t *to = offsets;
+   for (Size d = 0; d < s.kernel[0]; ++d)
+      for (Size h = 0; h < s.kernel[1]; ++h)
+         for (Size w = 0; w < s.kernel[2]; ++w)
+            *to++ = static_cast<std::int32_t>((d * planes.lines + h * s.dilations[1]) * planes.row + w * s.dilations[2]);
+   // As many channels as are there already follow, again and again.
+   for (Size done = 1; done < s.channels; done *= 2) {
+      const Size more = (s.channels - done < done ? s.channels - done : done) * s.taps();
+      const auto apart = splat<Pack<std::int32_t>>(static_cast<std::int32_t>(done * planes.channel));
+      to = offsets + done * s.taps();
+      for (Size i = 0; i < more; i += n) {
+         const Size some = more - i < n ? more - i : n;
+         store_some(to + i, load_some<n>(offsets + i, some) + apart, some);
+      }
    }
 }
 
-/// The channels with their padding, for a slab.
+/// The channels with their padding, for a slab; the masks of a row's packs are kept where sums will be.
 SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, float *copied,
-                                    const float *x)
+                                    Size *masks, const float *x)
 {
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    const Size lines = planes.lines - (planes.rows - slab.rows) * s.strides[1], row = planes.row;
-   const Size top = slab.line * s.strides[1] - s.pads[1];
-   const Size before = conv_below(-s.pads[2], 1, row, 0), after = conv_below(-s.pads[2], 1, row, s.in[2]);
+   const Size top = slab.line * s.strides[1] - s.pads[1], packs = ceil_div(row, n);
    const Size above = conv_below(top, 1, lines, 0), below = conv_below(top, 1, lines, s.in[1]);
-   const bool some = after > before && below > above;
-   const bool whole = some && before == 0 && after == row && above == 0 && below == lines;
-   const float *const from = x + (top + above) * s.in_row + before - s.pads[2];
-   for (Size c = 0; c < s.channels; ++c)
+   for (Size i = 0; i < packs; ++i) {
+      const Size left = i * n - s.pads[2], end = s.in[2] - left < n ? s.in[2] - left : n;
+      masks[i] = conv_fill_bits(-left, end);
+   }
+   // Rows are copied up to a pack too far: what comes there is copied later.
+   const Size together = s.kernel[0] == 1 ? s.channels : 1;
+   for (Size c = 0; c < s.channels; c += together)
       for (Size d = 0; d < s.kernel[0]; ++d) {
          const Size depth = slab.depth * s.strides[0] + d * s.dilations[0] - s.pads[0];
-         const bool exists = some && depth >= 0 && depth < s.in[0];
-         float *const to = copied + c * planes.channel + d * planes.lines * row;
-         if (!exists || !whole)
-            conv_zeros(to, lines * row);
-         if (exists)
-            lanes_copy(to + above * row + before, row, from + c * s.in_channel + depth * s.in[1] * s.in_row, s.in_row,
-                       after - before, below - above);
+         const bool exists = below > above && depth >= 0 && depth < s.in[0];
+         const float *const from = x + c * s.in_channel + (depth * s.in[1] + top + above) * s.in_row - s.pads[2];
+         conv_fill_rows<1>({copied + c * planes.channel + d * planes.lines * row, exists ? from : x, masks, 1,
+                            exists ? above : lines, exists ? below - above : 0, exists ? lines - below : 0, packs, 0, 0,
+                            row * bytes, s.in_row * bytes, together, planes.channel * bytes, s.in_channel * bytes, 0});
       }
 }
 
@@ -215,7 +212,7 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float
          for (Size line = 0; line < s.out[1]; line += planes.rows) {
             const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
             if (planes.copied)
-               lanes_fill(s, planes, slab, copied, x);
+               lanes_fill(s, planes, slab, copied, reinterpret_cast<Size *>(scratch), x);
             lanes_slab<Half, Short>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
          }
 }

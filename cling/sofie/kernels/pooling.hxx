@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_POOLING_HXX
 #define SOFIE_KERNELS_POOLING_HXX
 
+#include "sofie/kernels/pooling_rows.hxx"
 #include "sofie/math.hxx"
 #include "sofie/owned.hxx"
 
@@ -127,6 +128,12 @@ struct PoolMax {
       return select((a > b) | (a != a), a, b);
    }
 
+   template <class V>
+   SOFIE_INLINE static ElementOf<V> of_lanes(V v)
+   {
+      return largest_of_lanes(v);
+   }
+
    /// What is not larger than anything.
    template <class T>
    SOFIE_INLINE static T neutral()
@@ -145,6 +152,12 @@ struct PoolSum {
    SOFIE_INLINE V operator()(V a, V b) const
    {
       return a + b;
+   }
+
+   template <class V>
+   SOFIE_INLINE static ElementOf<V> of_lanes(V v)
+   {
+      return sum_of_lanes(v);
    }
 
    template <class T>
@@ -259,18 +272,118 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
    }
 }
 
-/// y[p, j] = the largest element of window j of plane p; `row` is scratch.
-template <class Y, class Row, class X, int N>
-SOFIE_INLINE void max_pool(Y y, Row row, X x, const Sizes<N> &numbers)
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+/// A mask for each pack of a row of `count` elements.
+SOFIE_INLINE Size *pool_masks(Size *to, Size count)
 {
-   using T = typename Y::Element;
-   pool_planes<PoolMax, T>(y.data(), row.data(), nullptr, x.data(), x.template extent<0>(), pool_plane(numbers), false);
+   for (Size i = 0; i < count; i += lanes<float>)
+      *to++ = count - i < lanes<float> ? (Size{1} << (count - i)) - 1 : 0xffff;
+   return to;
 }
 
-/// y[p, j] = the mean of window j of plane p, to which pads belong if asked to; `row` and
-/// `members` are scratch.
-template <bool Pads, class Y, class Row, class Members, class X, int N>
-SOFIE_INLINE void average_pool(Y y, Row row, Members members, X x, const Sizes<N> &numbers)
+/// The table of `PoolRun`: for each row its head, and where its rows of input are, in bytes.
+SOFIE_KERNEL inline void pool_table(const PoolPlane &plane, std::int32_t *to, Size rows, bool pads)
+{
+   const int outer = plane.axes - 1;
+   Size at[PoolPlane::most_axes] = {};
+   WindowScan scan(plane, outer);
+   for (Size r = 0; r < rows; ++r) {
+      Size divisor = 1;
+      for (int a = 0; a < outer; ++a)
+         divisor *= plane.axis[a].members(at[a], pads);
+      const float shared = static_cast<float>(divisor > 0 ? divisor : 1);
+      std::int32_t *const head = to;
+      to += 2;
+      if (scan.open(at)) {
+         do
+            *to++ = static_cast<std::int32_t>(scan.offset * static_cast<Size>(sizeof(float)));
+         while (scan.next());
+      }
+      head[0] = static_cast<std::int32_t>((to - head - 2) * static_cast<Size>(sizeof(*to)));
+      __builtin_memcpy(head + 1, &shared, sizeof shared);
+      next_window(plane, outer, at);
+   }
+}
+
+/// For rows of floats in assembler: `pool_planes`, with the table in memory of its own.
+template <class Rule>
+SOFIE_KERNEL void pool_planes_by_rows(float *y, float *row, std::int32_t *memory, const float *members, const float *x,
+                                      Size planes, const PoolPlane &plane, bool pads)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float)), n = lanes<float>;
+   const PoolAxis &axis = plane.axis[plane.axes - 1];
+   const Size rows = plane.count / axis.count;
+   const Size pitch = (axis.count - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
+   const Size used = pitch - axis.begin < axis.size ? pitch - axis.begin : axis.size;
+   const Size fit = pool_buffer / pitch > 0 ? pool_buffer / pitch : 1;
+   const Size together = rows < fit ? rows : fit, most = fit / rows > 0 ? fit / rows : 1;
+   Size *const inputs = reinterpret_cast<Size *>(memory), *const results = pool_masks(inputs, used);
+   std::int32_t *const table = reinterpret_cast<std::int32_t *>(pool_masks(results, axis.count));
+   pool_table(plane, table, rows, pads);
+   alignas(64) std::int32_t order[n];
+   for (std::int32_t i = 0; i < n; ++i)
+      order[i] = static_cast<std::int32_t>(i * axis.stride);
+   // What a pack of results reads may be in two packs of a row.
+   const bool near = (axis.count < n ? axis.count - 1 : n - 1) * axis.stride < 2 * n;
+   const Size first = most < planes ? most : planes;
+   const Pack<float> neutral = splat<Pack<float>>(Rule::template neutral<float>());
+   for (Size i = 0; i < first * together * pitch + n * axis.stride + 2 * n; i += n)
+      store(row + i, neutral);
+   PoolRun run{x, y, row + axis.begin, table, inputs, results, 0, 0, (used + n - 1) / n * 8, (axis.count + n - 1) / n * 8,
+               plane.size * bytes, pitch * bytes, axis.count * bytes, axis.kernel, axis.dilation * bytes, members, order,
+               axis.begin * bytes, axis.stride, 0, neutral[0]};
+   for (Size p = 0; p < planes; p += most, run.x += most * plane.size) {
+      run.planes = planes - p < most ? planes - p : most;
+      run.table = table;
+      for (Size r = 0; r < rows; r += together) {
+         run.rows = rows - r < together ? rows - r : together;
+         if (axis.stride == 1)
+            pool_run<std::is_same_v<Rule, PoolMax>, 1>(run);
+         else if (near)
+            pool_run<std::is_same_v<Rule, PoolMax>, 2>(run);
+         else
+            pool_run<std::is_same_v<Rule, PoolMax>, 0>(run);
+         run.y += run.planes * run.rows * axis.count;
+         // Of several parts of a plane the next one's table follows.
+         for (Size i = 0; together < rows && i < run.rows; ++i)
+            run.table += 2 + run.table[0] / static_cast<Size>(sizeof(*table));
+      }
+   }
+}
+
+#endif
+
+/// pool_planes, by the fastest way there is.
+template <class Rule, class T>
+SOFIE_INLINE void pool_any_planes(T *y, T *row, [[maybe_unused]] std::int32_t *table, const T *members, const T *x,
+                                  Size planes, const PoolPlane &plane, bool pads)
+{
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      constexpr Size far = Size{1} << 29;
+      const PoolAxis &axis = plane.axis[plane.axes - 1];
+      const Size last = (axis.count - 1) * axis.stride + (axis.kernel - 1) * axis.dilation;
+      if (planes > 0 && plane.count > 0 && axis.size > 0 && last >= axis.begin && plane.size < far)
+         return pool_planes_by_rows<Rule>(y, row, table, members, x, planes, plane, pads);
+   }
+#endif
+   pool_planes<Rule, T>(y, row, members, x, planes, plane, pads);
+}
+
+/// y[p, j] = the largest element of window j of plane p; `row` and `table` are scratch.
+template <class Y, class Row, class Table, class X, int N>
+SOFIE_INLINE void max_pool(Y y, Row row, Table table, X x, const Sizes<N> &numbers)
+{
+   using T = typename Y::Element;
+   pool_any_planes<PoolMax, T>(y.data(), row.data(), table.data(), nullptr, x.data(), x.template extent<0>(),
+                               pool_plane(numbers), false);
+}
+
+/// y[p, j] = the mean of window j of plane p, to which pads belong if asked to; `row`, `members` and
+/// `table` are scratch.
+template <bool Pads, class Y, class Row, class Members, class Table, class X, int N>
+SOFIE_INLINE void average_pool(Y y, Row row, Members members, Table table, X x, const Sizes<N> &numbers)
 {
    using T = typename Y::Element;
    const PoolPlane plane = pool_plane(numbers);
@@ -280,7 +393,8 @@ SOFIE_INLINE void average_pool(Y y, Row row, Members members, X x, const Sizes<N
       const Size count = j < axis.count ? axis.members(j, Pads) : 1;
       members.data()[j] = static_cast<T>(count > 0 ? count : 1);
    }
-   pool_planes<PoolSum, T>(y.data(), row.data(), members.data(), x.data(), x.template extent<0>(), plane, Pads);
+   pool_any_planes<PoolSum, T>(y.data(), row.data(), table.data(), members.data(), x.data(), x.template extent<0>(),
+                               plane, Pads);
 }
 
 /// The position in a plane whose first axis, not its last, is that of neighbours.
@@ -402,25 +516,41 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
          all[c] = Rule{}(all[c], load<n>(x + i + c * n));
    for (; i + n <= count; i += n)
       all[0] = Rule{}(all[0], load<n>(x + i));
-   V total = Rule{}(Rule{}(all[0], all[1]), Rule{}(all[2], all[3]));
-   for (; i < count; ++i) {
-      V one = splat<V>(Rule::template neutral<T>());
-      one[0] = x[i];
-      total = Rule{}(total, one);
+   if (i < count) {
+      // What does not exist must not count.
+      const V some = load_some<n>(x + i, count - i), none = splat<V>(Rule::template neutral<T>());
+      V place;
+      for (int l = 0; l < n; ++l)
+         place[l] = static_cast<T>(l);
+      all[1] = Rule{}(all[1], select(place < splat<V>(static_cast<T>(count - i)), some, none));
    }
-   V result = splat<V>(total[0]);
-   for (int l = 1; l < n; ++l)
-      result = Rule{}(result, splat<V>(total[l]));
-   return result[0];
+   return Rule::of_lanes(Rule{}(Rule{}(all[0], all[1]), Rule{}(all[2], all[3])));
 }
 
 template <class Rule, class T>
 SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
 {
-   for (Size p = 0; p < planes; ++p, x += count) {
-      y[p] = pool_all<Rule>(x, count);
-      if constexpr (std::is_same_v<Rule, PoolSum>)
-         y[p] /= static_cast<T>(count);
+   constexpr int n = lanes<T>;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   constexpr bool fast = std::is_same_v<T, float>;
+#else
+   constexpr bool fast = false;
+#endif
+   if (fast && count < 4 * n && planes > 0) {
+#ifdef SOFIE_DENSE_ASSEMBLER
+      if constexpr (fast)
+         pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template neutral<float>());
+#endif
+   } else {
+      for (Size p = 0; p < planes; ++p, x += count)
+         y[p] = pool_all<Rule>(x, count);
+   }
+   if constexpr (std::is_same_v<Rule, PoolSum>) {
+      const Pack<T> members = splat<Pack<T>>(static_cast<T>(count));
+      for (Size p = 0; p < planes; p += n) {
+         const Size some = planes - p < n ? planes - p : n;
+         store_some(y + p, load_some<n>(y + p, some) / members, some);
+      }
    }
 }
 

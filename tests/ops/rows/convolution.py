@@ -64,12 +64,24 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 30, 7, 17), (32, 30, 1, 1), {"strides": (2, 2)}),
     ((1, 3, 4, 520), (32, 3, 3, 4), {"pads": (1, 9, 1, 0)}),
     ((N, 16, 50), (32, 16, 3), {"strides": (2,), "dilations": (3,)}),
+    # Events of one row each, which are the rows of one image.
+    ((20, 32, 60), (32, 32, 5), {"pads": (2, 2)}),
     ((2, 4, 5, 4, 6), (32, 4, 3, 2, 2), {"pads": (1, 0, 0, 1, 1, 0), "strides": (2, 1, 1)}),
     ((1, 150, 30, 31), (32, 150, 2, 2), {"strides": (2, 1)}),
     ((2, 4, M, 12), (32, 4, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((2, 4, 6, 9), (48, 4, 3, 3), {}),
     ((2, 30, 6, 8), (12, 30, 3, 3), {"strides": (1, 2)}),
     ((2, 4, 3, 9), (32, 4, 3, 3), {"pads": (4, 12, 4, 12)}),
+    # Copied for each tap: tiles of 3, 2 and 1 packs and what is left; rows of several packs; strides,
+    # dilations and pads that are wider than the image; lines done in several parts, or a part of one.
+    ((2, 1, 28, 28), (16, 1, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((N, 2, 6, 5), (9, 2, 3, 3), {"strides": (2, 2), "pads": (1, 1, 0, 1)}),
+    ((N, 3, 9, 37), (5, 3, 3, 5), {"strides": (1, 2), "pads": (0, 3, 1, 2), "dilations": (2, 3)}),
+    ((2, 1, 4, 5), (12, 1, 3, 3), {"pads": (5, 19, 4, 20), "strides": (3, 1)}),
+    ((1, 30, 21, 33), (8, 30, 2, 2), {"pads": (0, 1, 2, 0)}),
+    ((2, 4, 1500), (10, 4, 21), {"strides": (2,), "pads": (7, 3)}),
+    ((2, 2, 5, 4, 6), (6, 2, 3, 2, 2), {"pads": (1, 0, 2, 1, 1, 0), "strides": (2, 1, 1)}),
+    ((2, 3, 5, 45), (20, 3, 1, 1), {}),
     ((1, 2, 700), (3, 2, 1), {}),
     ((0, 3, 4), (2, 3, 2), {}),
     ((2, 0, 4), (2, 0, 2), {}),
@@ -95,7 +107,7 @@ def _conv(dtype: DType, full: bool) -> Iterator[Case]:
 
 def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
     activations = (Relu(), NoActivation(), Tanh(), Sigmoid(), Elu(0.5))
-    lanes = [setup for setup in _MORE if setup[1][0] in (32, 48, 60)]
+    lanes = [setup for setup in _MORE if setup[1][0] in (5, 8, 10, 12, 16, 20, 32, 48, 60)]
     setups = (*_CONVOLUTIONS, *(_MORE[:4] if full else ()), *(lanes if full else ()))
     for number, (x, w, attributes) in enumerate(setups):
         op = ConvLayer(activation=activations[number % len(activations)], **attributes)

@@ -46,6 +46,10 @@ _WINDOWS: tuple[tuple[dict[str, Any], Shape], ...] = (
     ({"kernel_shape": (1, 1), "strides": (5, 7)}, (1, 2, 11, 40)),
     ({"kernel_shape": (1, 2, 1, 2)}, (1, 2, 2, 3, 1, 4)),
     ({"kernel_shape": (2, 2), "pads": (0, 0, 3, 3)}, (1, 1, 2, 2)),
+    # Rows of a plane, or planes, that are not all done at a time; windows far apart.
+    ({"kernel_shape": (3, 3), "pads": (1, 1, 1, 1)}, (1, 2, 75, 70)),
+    ({"kernel_shape": (2, 2), "strides": (2, 2)}, (3, 60, 10, 6)),
+    ({"kernel_shape": (3,), "strides": (3,)}, (N, 2, 100)),
     ({"kernel_shape": (2, 2)}, (0, 2, 3, 3)),
     ({"kernel_shape": (2,)}, (3, 0, 4)),
 )
@@ -78,6 +82,8 @@ _PLANES: tuple[Shape, ...] = (
     (N, 3, 7, 5),
     (N, 2, M),
     (2, 3, 130),
+    (2, 40, 4, 4),
+    (3, 7, 50),
     (2, 3),
     (1, 2, 3, 1, 2),
     (0, 2, 3),

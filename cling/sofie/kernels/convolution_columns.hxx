@@ -1,0 +1,317 @@
+/// \file
+/// Convolutions with few channels or short rows, as products with a matrix of patches.
+///
+/// What a tap reads for some outputs is copied to a row of a matrix, for as many outputs as the first
+/// caches keep. Then outputs follow each other without a gap whatever the strides and pads are: tiles have
+/// no columns to spare, and write to y in one piece; so the loops over tiles are in assembler, too.
+/// The order of summation is that of `convolution`, which this is without AVX-512.
+#ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
+#define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
+
+#include "sofie/kernels/convolution_fill.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+// The product --------------------------------------------------------------------------------------
+
+/// y[m][j] = max(sum_k w[k][m] * x[k][j] + bias[m] + added[m][j], floor) for some tiles of columns j and
+/// all features m, of which a panel has 8. Distances are in bytes; what is below `mask` is the assembler's own.
+struct ConvColumnsRun {
+   float *y;
+   const float *added; // or none
+   const float *bias, *w, *x;
+   Size pitch, depth, features, stride, tiles;
+   Size panel, bias_step, eight; // from one panel to the next: of weights, of biases, of y
+   float floor;
+   std::int32_t mask; // the columns of the last pack
+   Size left;
+   const float *x_at;
+   float *y_at;
+   const float *added_at;
+};
+
+// clang-format off
+#define SOFIE_COLUMNS_LOAD(place, a, mask) "vmovups " place "(%[x]), %%zmm" #a mask "\n\t"
+#define SOFIE_COLUMNS_SOME "%{%%k1%}%{z%}"
+#define SOFIE_COLUMNS_LOAD_1 SOFIE_COLUMNS_LOAD("", 24, SOFIE_COLUMNS_SOME)
+#define SOFIE_COLUMNS_LOAD_2 SOFIE_COLUMNS_LOAD("", 24, "") SOFIE_COLUMNS_LOAD("64", 25, SOFIE_COLUMNS_SOME)
+#define SOFIE_COLUMNS_LOAD_3 \
+   SOFIE_COLUMNS_LOAD("", 24, "") SOFIE_COLUMNS_LOAD("64", 25, "") SOFIE_COLUMNS_LOAD("128", 26, SOFIE_COLUMNS_SOME)
+
+// For each panel, for each tile.
+#define SOFIE_COLUMNS_RUN(packs)                                   \
+   asm volatile(                                                   \
+      "kmovw 108(%[of]), %%k1\n\t"                                 \
+      "vbroadcastss 104(%[of]), %%zmm31\n"                         \
+      "20:\n\t"                                                    \
+      "mov 72(%[of]), %[k]\n\t"                                    \
+      "mov %[k], 112(%[of])\n\t"                                   \
+      "mov 32(%[of]), %[x]\n\t"                                    \
+      "mov (%[of]), %[at]\n\t"                                     \
+      "mov %[at], 128(%[of])\n\t"                                  \
+      "mov 8(%[of]), %[at]\n\t"                                    \
+      "mov %[at], 136(%[of])\n"                                    \
+      "22:\n\t"                                                    \
+      "mov %[x], 120(%[of])\n\t"                                   \
+      "mov 24(%[of]), %[w]\n\t"                                    \
+      "mov 40(%[of]), %[at]\n\t"                                   \
+      "mov 48(%[of]), %[k]\n\t"                                    \
+      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                   \
+      ".p2align 5\n"                                               \
+      "1:\n\t"                                                     \
+      SOFIE_COLUMNS_LOAD_##packs                                   \
+      SOFIE_DENSE_ROW_##packs("0(%[w])", 27, 0, 1, 2)              \
+      SOFIE_DENSE_ROW_##packs("4(%[w])", 28, 3, 4, 5)              \
+      SOFIE_DENSE_ROW_##packs("8(%[w])", 29, 6, 7, 8)              \
+      SOFIE_DENSE_ROW_##packs("12(%[w])", 30, 9, 10, 11)           \
+      SOFIE_DENSE_ROW_##packs("16(%[w])", 27, 12, 13, 14)          \
+      SOFIE_DENSE_ROW_##packs("20(%[w])", 28, 15, 16, 17)          \
+      SOFIE_DENSE_ROW_##packs("24(%[w])", 29, 18, 19, 20)          \
+      SOFIE_DENSE_ROW_##packs("28(%[w])", 30, 21, 22, 23)          \
+      "prefetcht0 2048(%[w])\n\t"                                  \
+      "add $32, %[w]\n\t"                                          \
+      "add %[at], %[x]\n\t"                                        \
+      "dec %[k]\n\t"                                               \
+      "jnz 1b\n\t"                                                 \
+      "mov 16(%[of]), %[w]\n\t"                                    \
+      "mov 128(%[of]), %[x]\n\t"                                   \
+      "mov 136(%[of]), %[offsets]\n\t"                             \
+      "mov 64(%[of]), %[k]\n\t"                                    \
+      "mov 56(%[of]), %[at]\n\t"                                   \
+      SOFIE_CONV_FINISH(packs, 0, 0, 1, 2)                         \
+      SOFIE_CONV_FINISH(packs, 1, 3, 4, 5)                         \
+      SOFIE_CONV_FINISH(packs, 2, 6, 7, 8)                         \
+      SOFIE_CONV_FINISH(packs, 3, 9, 10, 11)                       \
+      SOFIE_CONV_FINISH(packs, 4, 12, 13, 14)                      \
+      SOFIE_CONV_FINISH(packs, 5, 15, 16, 17)                      \
+      SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                      \
+      SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)                      \
+      "6:\n\t"                                                     \
+      "addq $64*" #packs ", 128(%[of])\n\t"                        \
+      "cmpq $0, 8(%[of])\n\t"                                      \
+      "je 7f\n\t"                                                  \
+      "addq $64*" #packs ", 136(%[of])\n"                          \
+      "7:\n\t"                                                     \
+      "mov 120(%[of]), %[x]\n\t"                                   \
+      "add $64*" #packs ", %[x]\n\t"                               \
+      "decq 112(%[of])\n\t"                                        \
+      "jnz 22b\n\t"                                                \
+      "mov 80(%[of]), %[k]\n\t"                                    \
+      "add %[k], 24(%[of])\n\t"                                    \
+      "mov 88(%[of]), %[k]\n\t"                                    \
+      "add %[k], 16(%[of])\n\t"                                    \
+      "mov 96(%[of]), %[k]\n\t"                                    \
+      "add %[k], (%[of])\n\t"                                      \
+      "cmpq $0, 8(%[of])\n\t"                                      \
+      "je 8f\n\t"                                                  \
+      "add %[k], 8(%[of])\n"                                       \
+      "8:\n\t"                                                     \
+      "subq $8, 56(%[of])\n\t"                                     \
+      "jg 20b\n\t"                                                 \
+      : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)                                   \
+      : [of] "r"(&run)                                                                                                     \
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+// clang-format on
+
+/// For tiles of so many packs.
+template <int Packs>
+SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
+{
+   static_assert(sizeof(ConvColumnsRun) == 144, "the assembler knows where its members are");
+   const float *w, *x, *added;
+   Size k, at;
+   if constexpr (Packs == 3)
+      SOFIE_COLUMNS_RUN(3);
+   else if constexpr (Packs == 2)
+      SOFIE_COLUMNS_RUN(2);
+   else
+      SOFIE_COLUMNS_RUN(1);
+}
+
+/// For `columns` columns: tiles of three packs, and one for what is left.
+SOFIE_KERNEL inline void conv_columns_product(ConvColumnsRun run, Size columns)
+{
+   constexpr Size n = lanes<float>;
+   run.tiles = columns / (3 * n);
+   run.mask = 0xffff;
+   if (run.tiles > 0)
+      conv_columns_run<3>(run);
+   const Size done = run.tiles * 3 * n, rest = columns - done;
+   if (rest <= 0)
+      return;
+   run.y += done;
+   run.x += done;
+   run.added = run.added ? run.added + done : nullptr;
+   run.tiles = 1;
+   run.mask = (1 << ((rest - 1) % n + 1)) - 1;
+   if (rest > 2 * n)
+      conv_columns_run<3>(run);
+   else if (rest > n)
+      conv_columns_run<2>(run);
+   else
+      conv_columns_run<1>(run);
+}
+
+// The matrix ---------------------------------------------------------------------------------------
+
+/// Some outputs of an event that follow each other: `lines` lines of `width` outputs from `column` on; only
+/// whole lines are more than one.
+struct ConvColumnsPart {
+   Size line, lines, column, width;
+};
+
+/// For each tap along a row which inputs of each pack exist: those of 16 outputs, or of 32 of which each
+/// second one is read.
+SOFIE_KERNEL inline void conv_columns_masks(const ConvShape &s, const ConvColumnsPart &part, Size *masks)
+{
+   const Size step = s.strides[2] * lanes<float>, reach = part.width * s.strides[2];
+   for (Size k = 0; k < s.kernel[2]; ++k) {
+      const Size left = part.column * s.strides[2] + k * s.dilations[2] - s.pads[2];
+      const Size end = s.in[2] - left < reach ? s.in[2] - left : reach;
+      for (Size at = 0; at < reach; at += step)
+         *masks++ = conv_fill_bits(-left - at, (end < at + step ? end - at : step));
+   }
+}
+
+/// The rows of the matrix for a part, `pitch` elements apart.
+template <int Stride>
+SOFIE_KERNEL void conv_columns_matrix(const ConvShape &s, const ConvColumnsPart &part, float *to, Size pitch,
+                                      const float *x, const Size *masks)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const Size packs = ceil_div(part.width, lanes<float>), plane = s.in[1] * s.in[2];
+   const Size left = part.column * Stride - s.pads[2], taps = s.kernel[2];
+   const Size to_channel = (s.taps() - taps) * pitch * bytes, tap = s.dilations[2] * bytes;
+   for (Size d = 0; d < s.kernel[0]; ++d)
+      for (Size h = 0; h < s.kernel[1]; ++h, to += pitch * taps) {
+         float *at = to;
+         // Lines of one place along depth at a time.
+         for (Size line = part.line, some; line < part.line + part.lines; line += some, at += some * part.width) {
+            const Size out = s.out[0] == 1 ? 0 : line / s.out[1], first = line - out * s.out[1];
+            const Size rest = part.line + part.lines - line, height = s.out[1] - first;
+            some = rest < height ? rest : height;
+            const Size depth = out * s.strides[0] + d * s.dilations[0] - s.pads[0];
+            const Size top = first * s.strides[1] + h * s.dilations[1] - s.pads[1];
+            const bool exists = depth >= 0 && depth < s.in[0];
+            const Size above = exists ? conv_below(top, s.strides[1], some, 0) : some;
+            const Size end = exists ? conv_below(top, s.strides[1], some, s.in[1]) : some;
+            const Size row = top + above * s.strides[1];
+            conv_fill_rows<Stride>({at, end > above ? x + depth * plane + row * s.in[2] + left : x, masks, taps,
+                                       above, end - above, some - end, packs, pitch * bytes, tap, part.width * bytes,
+                                       s.strides[1] * s.in[2] * bytes, s.channels, to_channel,
+                                       s.in_channel * bytes - taps * tap, 0});
+         }
+      }
+}
+
+// What operators call ------------------------------------------------------------------------------
+
+/// y = f(y) for `count` columns of all features.
+template <class F>
+SOFIE_KERNEL void conv_columns_apply(const F &f, const ConvShape &s, float *y, Size count)
+{
+   constexpr Size n = lanes<float>;
+   for (Size m = 0; m < s.features; ++m, y += s.out_channel) {
+      Size i = 0;
+      for (; i + n <= count; i += n)
+         store(y + i, f(load<n>(y + i)));
+      if (i < count)
+         store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
+   }
+}
+
+/// How many products are summed in registers at a time.
+inline constexpr Size conv_columns_depth = 256;
+
+/// The products of a part with the matrix at x, whose rows are `pitch` elements apart.
+template <class F>
+SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size columns, float *y, const float *x,
+                                       Size pitch, const float *panels, const float *bias, const float *added)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const float zeros[8] = {}, lowest = -__builtin_inff();
+   const Size depth = s.depth(), stride = s.out_channel * bytes;
+   const Size part = ceil_div(depth, ceil_div(depth, conv_columns_depth));
+   for (Size k = 0; k < depth; k += part) {
+      // What is summed so far is added to the rest.
+      const bool last = k + part >= depth, biased = last && bias;
+      const float floor = last && std::is_same_v<F, Relu> ? 0.0f : lowest;
+      conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * 8, x + k * pitch, pitch * bytes,
+                            last ? depth - k : part, s.features, stride, 0, depth * 8 * bytes, biased ? 8 * bytes : 0,
+                            8 * stride, floor, 0, 0, nullptr, nullptr, nullptr},
+                           columns);
+   }
+   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+      conv_columns_apply(f, s, y, columns);
+}
+
+template <int Stride, class F>
+SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &together, float *y, float *scratch,
+                                   std::int32_t *offsets, const float *x, const float *panels, const float *bias,
+                                   const float *added)
+{
+   Size *const masks = reinterpret_cast<Size *>(offsets);
+   const Size width = together[1], lines = s.out[0] * s.out[1];
+   const bool inside = s.is_pointwise();
+   if (!inside && width == s.out[2])
+      conv_columns_masks(s, {0, 1, 0, width}, masks);
+   for (Size event = 0; event < s.batch; ++event, x += s.in_event)
+      for (Size line = 0; line < lines; line += together[0])
+         for (Size column = 0; column < s.out[2]; column += width) {
+            const Size rest = lines - line, across = s.out[2] - column;
+            const ConvColumnsPart part{line, rest < together[0] ? rest : together[0], column,
+                                       across < width ? across : width};
+            const Size columns = part.lines * part.width, at = event * s.out_event + line * s.out[2] + column;
+            const float *from = x + line * s.out[2] + column;
+            Size pitch = s.in_channel;
+            if (!inside) {
+               if (width != s.out[2])
+                  conv_columns_masks(s, part, masks);
+               pitch = ((ceil_div(columns, lanes<float>) + 1) | 1) * lanes<float>;
+               conv_columns_matrix<Stride>(s, part, scratch, pitch, x, masks);
+               from = scratch;
+            }
+            conv_columns_results(f, s, columns, y + at, from, pitch, panels, bias, added ? added + at : nullptr);
+         }
+}
+
+/// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; so
+/// many lines of the output, and so many of their columns, are done together; `added` may be absent.
+template <int Stride, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
+SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &together, const Sizes<4> &counts,
+                                      const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
+                                      const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
+                                      Scratch scratch, Offsets offsets, X x, const W &w, Added... added)
+{
+   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
+   s.in_channel = ConvShape::product(in);
+   s.out_channel = ConvShape::product(out);
+   s.in_event = s.channels * s.in_channel;
+   s.out_event = s.features * s.out_channel;
+   convolve_columns<Stride>(f, s, together, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                            conv_optional<float>(added...));
+}
+
+#else
+
+template <int Stride, class F, class... Arguments>
+SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &, const Sizes<4> &counts, const Sizes<3> &in,
+                                      const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                      const Sizes<3> &dilations, const Sizes<3> &pads, const Arguments &...arguments)
+{
+   convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+}
+
+#endif
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,72 @@
+"""Convolutions whose inputs are copied once for each tap: which, and how much at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ops._windows import Window, taps_of
+
+__all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
+
+COLUMNS_HEADER = "sofie/kernels/convolution_columns.hxx"
+# Of the kernel: the columns of a tile, those of a pack, elements that are copied at a time, and the
+# largest stride along a row.
+_TILE, _PACK, _BUDGET, _STRIDE = 48, 16, 1 << 16, 2
+# What pays: products for each output, and outputs; where features may lie in the lanes, and else.
+_FEW, _MANY, _MOST_DEPTH, _SHORT = 50, 128, 128, 512
+_ONE = Window(1, 1, 1, 1, 1, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Lines of the output that are done together, their columns, and the memory for that."""
+
+    lines: int
+    width: int
+    stride: int
+    copied: int
+    masks: int
+
+
+def columns_of(
+    features: Dim, channels: Dim, slides: Sequence[Window], in_lanes: bool
+) -> Columns | None:
+    """What is done together; None where another kernel is faster, or sizes are open."""
+    sizes = [features, channels, *(d for s in slides for d in (s.size, s.count, s.begin, s.end))]
+    known = [d for d in sizes if isinstance(d, int)]
+    if len(known) != len(sizes) or not isinstance(features, int) or not isinstance(channels, int):
+        return None
+    depth, stride = channels * taps_of(slides), slides[-1].stride
+    if features <= 4 or stride > _STRIDE or min(known[:2]) < 1:
+        return None
+    points = math.prod(_number(s.count) for s in slides)
+    if not _pays(features, depth, points, slides, in_lanes):
+        return None
+    first, middle, last = (*(_ONE,) * (3 - len(slides)), *slides)
+    lines, width = _number(first.count) * _number(middle.count), _number(last.count)
+    most = max(_TILE, _BUDGET // depth // _TILE * _TILE)
+    if width > most:
+        lines, width = 1, most
+    elif width > 0:
+        lines = max(1, min(lines, most // width))
+    pitch = -(-lines * width // _PACK) * _PACK + 2 * _PACK
+    packs = -(-width // _PACK)
+    return Columns(lines, width, stride, depth * pitch + _PACK, 2 * last.kernel * packs)
+
+
+def _pays(features: int, depth: int, points: int, slides: Sequence[Window], in_lanes: bool) -> bool:
+    """Whether copying takes less time than this saves, beside the kernel that there is else."""
+    if in_lanes:
+        return depth <= _FEW and points >= _MANY
+    if depth <= _MOST_DEPTH or any(s.stride > 1 for s in slides):
+        return True
+    # Points are read where they are.
+    return taps_of(slides) == 1 and (features > _PACK // 2 or points < _SHORT)
+
+
+def _number(dim: Dim) -> int:
+    assert isinstance(dim, int)
+    return dim
