@@ -1,6 +1,6 @@
 /// \file
-/// The tile of many rows by 4 packs of columns: 4, 5 or 6 rows, so that whatever number of rows there is goes
-/// through it nearly without rest.
+/// The tile of several rows by 4 packs of columns: 2 to 6 rows, so that whatever number of rows there is goes through
+/// it without rest.
 ///
 /// It loads ten numbers or packs for 24 multiplications, less than any other that has registers. What a single row
 /// adds up in several chains is added up here in as many passes: the same sums in the same order.
@@ -16,7 +16,7 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// How many packs of columns such a tile has, and how many rows at most and at least.
-inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_least = 4;
+inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_least = 2;
 
 // clang-format off
 // The packs of w are in zmm24 to zmm27; `number` is the register of the row's x.
@@ -34,12 +34,13 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
    each(13) each(14) each(15) each(16) each(17) each(18) each(19) each(20) each(21) each(22) each(23)
 // Registers below 16 have a way to be zero that takes no multiplier's time.
 #define SOFIE_QUADS_ZERO(a) "vpxor %%xmm" #a ", %%xmm" #a ", %%xmm" #a "\n\t"
-#define SOFIE_QUADS_ZERO_ALL                                                              \
-   SOFIE_QUADS_ZERO(0) SOFIE_QUADS_ZERO(1) SOFIE_QUADS_ZERO(2) SOFIE_QUADS_ZERO(3) SOFIE_QUADS_ZERO(4) SOFIE_QUADS_ZERO(5)       \
-   SOFIE_QUADS_ZERO(6) SOFIE_QUADS_ZERO(7) SOFIE_QUADS_ZERO(8) SOFIE_QUADS_ZERO(9) SOFIE_QUADS_ZERO(10) SOFIE_QUADS_ZERO(11)     \
-   SOFIE_QUADS_ZERO(12) SOFIE_QUADS_ZERO(13) SOFIE_QUADS_ZERO(14) SOFIE_QUADS_ZERO(15) SOFIE_DENSE_ZERO(0, 16)                   \
-   SOFIE_DENSE_ZERO(0, 17) SOFIE_DENSE_ZERO(0, 18) SOFIE_DENSE_ZERO(0, 19) SOFIE_DENSE_ZERO(0, 20) SOFIE_DENSE_ZERO(0, 21)       \
-   SOFIE_DENSE_ZERO(0, 22) SOFIE_DENSE_ZERO(0, 23)
+#define SOFIE_QUADS_ZEROS                                                                 \
+   SOFIE_QUADS_ZERO(0) SOFIE_QUADS_ZERO(1) SOFIE_QUADS_ZERO(2) SOFIE_QUADS_ZERO(3) SOFIE_QUADS_ZERO(4)           \
+   SOFIE_QUADS_ZERO(5) SOFIE_QUADS_ZERO(6) SOFIE_QUADS_ZERO(7) SOFIE_QUADS_ZERO(8) SOFIE_QUADS_ZERO(9)           \
+   SOFIE_QUADS_ZERO(10) SOFIE_QUADS_ZERO(11) SOFIE_QUADS_ZERO(12) SOFIE_QUADS_ZERO(13) SOFIE_QUADS_ZERO(14)      \
+   SOFIE_QUADS_ZERO(15) SOFIE_DENSE_ZERO(0, 16) SOFIE_DENSE_ZERO(0, 17) SOFIE_DENSE_ZERO(0, 18)                  \
+   SOFIE_DENSE_ZERO(0, 19) SOFIE_DENSE_ZERO(0, 20) SOFIE_DENSE_ZERO(0, 21) SOFIE_DENSE_ZERO(0, 22)               \
+   SOFIE_DENSE_ZERO(0, 23)
 #define SOFIE_QUADS_STORE(a) "vmovups %%zmm" #a ", " #a "*64(%[sums])\n\t"
 #define SOFIE_QUADS_ADD(a) "vaddps " #a "*64(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
 // A row of y. zmm31 is 0 or, where there is no function, -infinity: max(that, a), which is a where that is NaN.
@@ -99,7 +100,7 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov 56(%[of]), %[w]\n\t"
       "imul %[k], %[w]\n\t"
       "add 48(%[of]), %[w]\n\t"
-      SOFIE_QUADS_ZERO_ALL
+      SOFIE_QUADS_ZEROS
       "cmp 104(%[of]), %[k]\n\t"
       "mov 96(%[of]), %[k]\n\t"
       "jge 23f\n\t"
@@ -112,7 +113,10 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       SOFIE_QUADS_LOAD
       SOFIE_QUADS_ROW("(%[x0])", 28, 0, 1, 2, 3)
       SOFIE_QUADS_ROW("(%[x0],%[stride])", 29, 4, 5, 6, 7)
+      "cmp $3, %[rows]\n\t"
+      "jl 9f\n\t"
       SOFIE_QUADS_ROW("(%[x0],%[stride],2)", 30, 8, 9, 10, 11)
+      "je 9f\n\t"
       SOFIE_QUADS_ROW("(%[x3])", 28, 12, 13, 14, 15)
       "cmp $5, %[rows]\n\t"
       "jl 9f\n\t"
@@ -145,13 +149,17 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov 8(%[of]), %[sums]\n\t"
       SOFIE_QUADS_RESULT(0, 1, 2, 3)
       SOFIE_QUADS_RESULT(4, 5, 6, 7)
+      "cmp $3, %[rows]\n\t"
+      "jl 7f\n\t"
       SOFIE_QUADS_RESULT(8, 9, 10, 11)
+      "cmp $4, %[rows]\n\t"
+      "jl 7f\n\t"
       SOFIE_QUADS_RESULT(12, 13, 14, 15)
       "cmp $5, %[rows]\n\t"
       "jl 7f\n\t"
       SOFIE_QUADS_RESULT(16, 17, 18, 19)
-      "cmp $5, %[rows]\n\t"
-      "je 7f\n\t"
+      "cmp $6, %[rows]\n\t"
+      "jl 7f\n\t"
       SOFIE_QUADS_RESULT(20, 21, 22, 23)
       "7:\n\t"
       "mov %[sums], 8(%[of])\n\t"
@@ -169,24 +177,10 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
 }
 // clang-format on
 
-/// The same for m rows, at least 4, whose places `of` has for the first one.
+/// The same for m rows, at least 2, whose places `of` has for the first one.
 SOFIE_KERNEL inline void dense_quads(DenseQuads &of, Size m)
 {
-   constexpr Size most = dense_quads_rows, least = dense_quads_least;
-   const Size tiles = (m + most - 1) / most, rows = m / tiles, longer = m % tiles;
-   if (rows < least) {
-      // 7 rows: one of them twice, which gives it the same values.
-      const Size again = m - least;
-      const DenseQuads first = of;
-      of.tiles = 1;
-      of.rows = least;
-      dense_quads_tiles(of);
-      of.x = first.x + again * (of.x_stride / Size{sizeof(float)});
-      of.y = first.y + again * (of.y_stride / Size{sizeof(float)});
-      of.tiles = 1;
-      dense_quads_tiles(of);
-      return;
-   }
+   const Size tiles = (m + dense_quads_rows - 1) / dense_quads_rows, rows = m / tiles, longer = m % tiles;
    if (longer > 0) {
       of.tiles = longer;
       of.rows = rows + 1;
