@@ -52,6 +52,16 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
    "vmovups %%zmm" #c ", 128(%[sums])\n\tvmovups %%zmm" #d ", 192(%[sums])%{%%k1%}\n\t"   \
    "add %[x0], %[sums]\n\t"
 
+// Where pass number k begins.
+#define SOFIE_QUADS_PLACES                                                                \
+   "mov 56(%[of]), %[w]\n\t"                                                              \
+   "mov (%[of]), %[x0]\n\t"                                                               \
+   "imul %[k], %[w]\n\t"                                                                  \
+   "lea (%[x0],%[k],4), %[x0]\n\t"                                                        \
+   "add 48(%[of]), %[w]\n\t"                                                              \
+   "lea (%[x0],%[stride],2), %[x3]\n\t"                                                   \
+   "add %[stride], %[x3]\n\t"
+
 /// Tiles of y = f(x @ w + bias), below each other: the assembler knows where its members are. Steps and strides are in
 /// bytes. Pass p begins at the number p of x and at the row p of w.
 struct DenseQuads {
@@ -70,13 +80,12 @@ struct DenseQuads {
    Size passes;
    float *sums;
    std::int32_t least; // The bits of what f does not go below: 0 or -infinity.
-   Size pass = 0;
 };
 
 /// What `of` says: at least one tile.
 SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
 {
-   static_assert(sizeof(DenseQuads) == 144, "the assembler knows where its members are");
+   static_assert(sizeof(DenseQuads) == 136, "the assembler knows where its members are");
    const float *x, *x3, *w;
    float *sums;
    Size k, rows, stride, step, next;
@@ -87,25 +96,24 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov 64(%[of]), %[next]\n\t"
       "kmovw 88(%[of]), %%k1\n\t"
       "vbroadcastss 128(%[of]), %%zmm31\n"
-      // A tile.
+      // A tile; k is the number of the pass.
       "20:\n\t"
-      "movq $0, 136(%[of])\n"
-      // A pass.
+      "xor %k[k], %k[k]\n\t"
+      SOFIE_QUADS_PLACES
+      "jmp 23f\n"
+      // The next pass: where it begins must be known early.
       "22:\n\t"
-      "mov 136(%[of]), %[k]\n\t"
-      "mov (%[of]), %[x0]\n\t"
-      "lea (%[x0],%[k],4), %[x0]\n\t"
-      "lea (%[x0],%[stride],2), %[x3]\n\t"
-      "add %[stride], %[x3]\n\t"
-      "mov 56(%[of]), %[w]\n\t"
-      "imul %[k], %[w]\n\t"
-      "add 48(%[of]), %[w]\n\t"
-      SOFIE_QUADS_ZEROS
-      "cmp 104(%[of]), %[k]\n\t"
-      "mov 96(%[of]), %[k]\n\t"
-      "jge 23f\n\t"
-      "inc %[k]\n"
+      SOFIE_QUADS_PLACES
+      SOFIE_QUADS_EACH(SOFIE_QUADS_STORE)
+      // While it goes on, its number is in `sums`, and k is how many steps are left.
       "23:\n\t"
+      "mov %[k], %[sums]\n\t"
+      "mov 96(%[of]), %[k]\n\t"
+      SOFIE_QUADS_ZEROS
+      "cmp 104(%[of]), %[sums]\n\t"
+      "jge 24f\n\t"
+      "inc %[k]\n"
+      "24:\n\t"
       "test %[k], %[k]\n\t"
       "jle 2f\n\t"
       ".p2align 5\n"
@@ -130,19 +138,15 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "dec %[k]\n\t"
       "jnz 1b\n"
       "2:\n\t"
+      "mov %[sums], %[k]\n\t"
       "mov 120(%[of]), %[sums]\n\t"
-      "mov 136(%[of]), %[k]\n\t"
       "test %[k], %[k]\n\t"
       "jz 3f\n\t"
       SOFIE_QUADS_EACH(SOFIE_QUADS_ADD)
       "3:\n\t"
       "inc %[k]\n\t"
       "cmp 112(%[of]), %[k]\n\t"
-      "jge 4f\n\t"
-      SOFIE_QUADS_EACH(SOFIE_QUADS_STORE)
-      "mov %[k], 136(%[of])\n\t"
-      "jmp 22b\n"
-      "4:\n\t"
+      "jl 22b\n\t"
       "mov 80(%[of]), %[w]\n\t"
       SOFIE_QUADS_LOAD
       "mov 72(%[of]), %[x0]\n\t"
