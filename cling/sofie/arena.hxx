@@ -10,7 +10,7 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// a / b, rounded down; std::invalid_argument for b = 0.
-inline Size floor_div(Size a, Size b)
+SOFIE_INLINE Size floor_div(Size a, Size b)
 {
    if (b == 0)
       throw std::invalid_argument("a size is divided by one that is 0");
@@ -23,12 +23,12 @@ inline Size modulo(Size a, Size b)
    return a - b * floor_div(a, b);
 }
 
-inline Size smaller(Size a, Size b)
+SOFIE_INLINE Size smaller(Size a, Size b)
 {
    return b < a ? b : a;
 }
 
-inline Size larger(Size a, Size b)
+SOFIE_INLINE Size larger(Size a, Size b)
 {
    return a < b ? b : a;
 }

@@ -8,7 +8,7 @@ import pytest
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.model import Model
 from sofie_rdf.ops.attention import SoftmaxAttention
-from sofie_rdf.ops.elementwise import Gelu
+from sofie_rdf.ops.elementwise import Gelu, Relu
 from sofie_rdf.ops.linear import Dense
 from sofie_rdf.ops.normalization import LayerNormalization, RMSNormalization
 from sofie_rdf.reference import evaluate
@@ -18,7 +18,18 @@ RNG = np.random.default_rng(20)
 MOST = 41
 # Depths and columns: of one and of several sums side by side, in one and in several panels, with
 # weights for the first cache and for the second.
-LAYERS = [(5, 16), (7, 20), (33, 50), (64, 64), (65, 130), (64, 192), (130, 70), (3, 260)]
+LAYERS = [
+    (5, 16),
+    (7, 20),
+    (33, 50),
+    (64, 64),
+    (65, 130),
+    (64, 192),
+    (130, 70),
+    (3, 260),
+    (1, 49),
+    (4, 100),
+]
 LENGTHS = [1, 5, 16, 37, 63, 64, 70, 100, 128, 130, 200]
 
 
@@ -46,8 +57,8 @@ def _net(widths: list[int]) -> Net:
     return b
 
 
-@pytest.mark.parametrize("activation", [None, Gelu()], ids=str)
-def test_dense(activation: Gelu | None) -> None:
+@pytest.mark.parametrize("activation", [None, Relu(), Gelu()], ids=str)
+def test_dense(activation: Relu | Gelu | None) -> None:
     b = _net([depth for depth, _ in LAYERS])
     names = [f"y{i}" for i in range(len(LAYERS))]
     for i, (depth, columns) in enumerate(LAYERS):

@@ -7,7 +7,7 @@
 #ifndef SOFIE_KERNELS_DENSE_LAYERS_HXX
 #define SOFIE_KERNELS_DENSE_LAYERS_HXX
 
-#include "sofie/kernels/dense_pairs.hxx"
+#include "sofie/kernels/linear.hxx"
 #include "sofie/kernels/lanes_tile.hxx"
 
 SOFIE_BEGIN
@@ -52,12 +52,7 @@ struct RowsPass {
    SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
    {
       T *const to = --left > 0 ? next : y;
-#ifdef SOFIE_DENSE_ASSEMBLER
-      if constexpr (is_for_pairs<F, T, N>)
-         dense_few_or_pairs(f, to, x, rows, w);
-      else
-#endif
-         dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
+      dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
       x = to;
       next = other;
       other = to;

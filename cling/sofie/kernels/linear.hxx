@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_LINEAR_HXX
 #define SOFIE_KERNELS_LINEAR_HXX
 
-#include "sofie/kernels/dense_tile.hxx"
+#include "sofie/kernels/dense_quads.hxx"
 #include "sofie/kernels/map.hxx"
 #include "sofie/weights.hxx"
 
@@ -306,26 +306,67 @@ SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x
    dense_tiles<Packs>(of);
 }
 
-/// All rows, at least 4, of all columns of y: stripes of 3 packs as far as that leaves no single one.
+/// The same for 4 packs of columns, whose tiles have 2 to 6 rows.
+SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y, const float *x, Size m, Size panel,
+                                               Size first)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), columns = dense_quads_packs * n;
+   alignas(64) float sums[dense_quads_rows * columns];
+   const Size chains = layer.chains, left = layer.columns - panel - first;
+   DenseQuads of{};
+   of.x = x;
+   of.y = y + panel + first;
+   of.x_stride = layer.depth * bytes;
+   of.x_step = chains * bytes;
+   of.w = layer.weights + panel * layer.depth + first;
+   of.w_row = layer.width * bytes;
+   of.w_step = chains * of.w_row;
+   of.y_stride = layer.columns * bytes;
+   of.bias = layer.bias + panel + first;
+   of.mask = left < columns ? (Size{1} << (left - columns + n)) - 1 : 0xffff;
+   of.depth = layer.depth / chains;
+   of.longer = layer.depth % chains;
+   of.passes = chains;
+   of.sums = sums;
+   of.least = layer.relu ? 0 : -0x800000; // The bits of -infinity.
+   dense_quads(of, m);
+}
+
+/// How many of so many packs of columns go together for many rows: 4 or 3, as far as that leaves no single one.
+constexpr Size dense_stripe_packs(Size packs)
+{
+   return packs < 4 ? packs : packs == 5 || (packs % 3 == 0 && packs % 4 > 0) ? 3 : 4;
+}
+
+/// All rows, at least 4, or 2 where panels have 4 packs, of all columns of y.
 SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
    constexpr Size n = lanes<float>;
    for (Size panel = 0; panel < layer.columns; panel += layer.width) {
       const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
-      for (Size first = 0; first < packs;) {
-         const Size rest = packs - first;
-         if (rest == 1)
+      if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
+         // No other tile has so few rows. The last columns once more with columns that are done already.
+         for (Size first = 0; first < packs; first += dense_quads_packs)
+            dense_stripe_of_quads(layer, y, x, m, panel,
+                                  (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
+         continue;
+      }
+      for (Size first = 0, together; first < packs; first += together) {
+         together = dense_stripe_packs(packs - first);
+         if (together == 1)
             dense_stripe<1>(layer, y, x, m, panel, first * n);
-         else if (rest == 2 || rest == 4)
+         else if (together == 2)
             dense_stripe<2>(layer, y, x, m, panel, first * n);
-         else
+         else if (together == 3)
             dense_stripe<3>(layer, y, x, m, panel, first * n);
-         first += rest == 1 ? 1 : rest == 2 || rest == 4 ? 2 : 3;
+         else
+            dense_stripe_of_quads(layer, y, x, m, panel, first * n);
       }
    }
 }
 
-/// y = f(x @ w + b) for at least 4 rows, of which so many go together that f finds them in a near cache.
+/// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
+/// cache.
 template <class F, Size K, Size N>
 SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
 {
@@ -386,13 +427,17 @@ SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const Dense
    }
 }
 
-/// From how many rows on they are computed together: earlier where weights come from the second cache.
+/// From how many rows on they are computed together: earlier where weights come from the second cache, or where a tile
+/// has few rows.
 template <class T, Size K, Size N>
-inline constexpr Size dense_together =
+inline constexpr Size dense_together = 6;
 #ifdef SOFIE_DENSE_ASSEMBLER
-   std::is_same_v<T, float> ? (K * N > 8192 ? dense_tile_half : dense_tile_rows) :
+template <Size K, Size N, bool Far = (K * N > 8192), Size Width = DenseShape<float, N>::width>
+inline constexpr Size dense_together_here =
+   Width % 4 == 0 || (Far && Width > 4) ? dense_quads_least : Far ? dense_tile_half : dense_tile_rows;
+template <Size K, Size N>
+inline constexpr Size dense_together<float, K, N> = dense_together_here<K, N>;
 #endif
-                            6;
 
 /// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
 template <class F, class T, Size M, Size K, Size N>
