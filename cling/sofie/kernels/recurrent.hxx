@@ -4,8 +4,8 @@
 /// The product of the inputs with their weights does not wait for anything, so it is computed for
 /// many steps at a time, as far as fits into a small workspace. Then step by step the product with
 /// the state is added to it, and the gates are applied. Both products sum an element in an order
-/// that depends on the shape of the weights only, so that an event gives the same bits alone and in
-/// a batch.
+/// that depends on the shape of the weights and on whether the step is odd, so that an event gives
+/// the same bits alone and in a batch.
 #ifndef SOFIE_KERNELS_RECURRENT_HXX
 #define SOFIE_KERNELS_RECURRENT_HXX
 

@@ -1,8 +1,8 @@
 /// \file
 /// The product of rows with the weights of gates, which lie in panels of packs.
 ///
-/// The order of summation depends on the shape of the weights only, so that a row gives the same bits
-/// alone and in a batch.
+/// The order of summation depends on the shape of the weights and on the direction only, so that a row gives
+/// the same bits alone and in a batch.
 #ifndef SOFIE_KERNELS_RECURRENT_PRODUCT_HXX
 #define SOFIE_KERNELS_RECURRENT_PRODUCT_HXX
 
