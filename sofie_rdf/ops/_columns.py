@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ops._lanes import HALVES
 from sofie_rdf.ops._windows import Window, taps_of
 
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
@@ -16,7 +17,7 @@ COLUMNS_HEADER = "sofie/kernels/convolution_columns.hxx"
 # largest stride along a row.
 _TILE, _PACK, _BUDGET, _STRIDE = 48, 16, 1 << 16, 2
 # What pays: products for each output, and outputs; where features may lie in the lanes, and else.
-_FEW, _MANY, _MOST_DEPTH, _SHORT = 50, 128, 128, 512
+_FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
 _ONE = Window(1, 1, 1, 1, 1, 0, 0)
 
 
@@ -31,10 +32,11 @@ class Columns:
     masks: int
 
 
-def columns_of(
-    features: Dim, channels: Dim, slides: Sequence[Window], in_lanes: bool
-) -> Columns | None:
-    """What is done together; None where another kernel is faster, or sizes are open."""
+def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Columns | None:
+    """What is done together; None where another kernel is faster, or sizes are open.
+
+    ``half`` is what features in lanes would have, or 0.
+    """
     sizes = [features, channels, *(d for s in slides for d in (s.size, s.count, s.begin, s.end))]
     known = [d for d in sizes if isinstance(d, int)]
     if len(known) != len(sizes) or not isinstance(features, int) or not isinstance(channels, int):
@@ -43,7 +45,7 @@ def columns_of(
     if features <= 4 or stride > _STRIDE or min(known[:2]) < 1:
         return None
     points = math.prod(_number(s.count) for s in slides)
-    if not _pays(features, depth, points, slides, in_lanes):
+    if not _pays(features, depth, points, slides, half):
         return None
     first, middle, last = (*(_ONE,) * (3 - len(slides)), *slides)
     lines, width = _number(first.count) * _number(middle.count), _number(last.count)
@@ -57,10 +59,12 @@ def columns_of(
     return Columns(lines, width, stride, depth * pitch + _PACK, 2 * last.kernel * packs)
 
 
-def _pays(features: int, depth: int, points: int, slides: Sequence[Window], in_lanes: bool) -> bool:
+def _pays(features: int, depth: int, points: int, slides: Sequence[Window], half: int) -> bool:
     """Whether copying takes less time than this saves, beside the kernel that there is else."""
-    if in_lanes:
-        return depth <= _FEW and points >= _MANY
+    if half:
+        # Rows of the output that are whole tiles are fast in lanes.
+        fills = half == HALVES[0] and _number(slides[-1].count) % half == 0
+        return depth <= (_FEW if fills else _SOME) and points >= _MANY
     if depth <= _MOST_DEPTH or any(s.stride > 1 for s in slides):
         return True
     # Points are read where they are.

@@ -314,8 +314,7 @@ class _FloatConvolution(_Convolution):
         if self.group > 1 or x.dtype is not DType.FLOAT32:
             return None
         slides = _long_axes(self.slides(x.shape, w.shape))
-        in_lanes = self.half_of_lanes(inputs) > 0
-        return columns_of(w.shape[0], w.shape[1], slides, in_lanes)
+        return columns_of(w.shape[0], w.shape[1], slides, self.half_of_lanes(inputs))
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]

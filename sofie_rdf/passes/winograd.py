@@ -81,8 +81,12 @@ def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
     if isinstance(height, int) and isinstance(width, int):
         tiles = math.ceil(height / op.outputs) * math.ceil(width / op.outputs)
         m.require(tiles >= op.least_tiles, f"its output is of {tiles} tiles only")
-        half = 2 * height * width >= op.outputs**2 * tiles
-        m.require(half, "its tiles would be half empty")
+        used = height * width / (op.outputs**2 * tiles) if tiles else 0.0
+        m.require(used >= 0.5, "its tiles would be half empty")
+        # What is computed in vain costs more where transforms are larger.
+        large = max(kernel) > min(op.sizes)
+        gain = used * _gain(op, w.shape)
+        m.require(not large or gain >= _GAIN, "too much of its tiles would be empty")
     m.require(small is None, "reading more weights would take longer")
     return op
 

@@ -202,10 +202,10 @@ SOFIE_KERNEL void conv_columns_matrix(const ConvShape &s, const ConvColumnsPart 
             const Size above = exists ? conv_below(top, s.strides[1], some, 0) : some;
             const Size end = exists ? conv_below(top, s.strides[1], some, s.in[1]) : some;
             const Size row = top + above * s.strides[1];
-            conv_fill_rows<Stride>({at, end > above ? x + depth * plane + row * s.in[2] + left : x, masks, taps,
-                                       above, end - above, some - end, packs, pitch * bytes, tap, part.width * bytes,
-                                       s.strides[1] * s.in[2] * bytes, s.channels, to_channel,
-                                       s.in_channel * bytes - taps * tap, 0});
+            conv_fill_rows<Stride>({at, end > above ? x + depth * plane + row * s.in[2] + left : x, masks, taps, above,
+                                    end - above, some - end, packs, pitch * bytes, tap, part.width * bytes,
+                                    s.strides[1] * s.in[2] * bytes, s.channels, to_channel,
+                                    s.in_channel * bytes - taps * tap, 0});
          }
       }
 }
@@ -284,10 +284,10 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
 /// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; so
 /// many lines of the output, and so many of their columns, are done together; `added` may be absent.
 template <int Stride, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
-SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &together, const Sizes<4> &counts,
-                                      const Sizes<3> &in, const Sizes<3> &kernel, const Sizes<3> &out,
-                                      const Sizes<3> &strides, const Sizes<3> &dilations, const Sizes<3> &pads, Y y,
-                                      Scratch scratch, Offsets offsets, X x, const W &w, Added... added)
+SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &together, const Sizes<4> &counts, const Sizes<3> &in,
+                                      const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                      const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
+                                      Offsets offsets, X x, const W &w, Added... added)
 {
    ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
    s.in_channel = ConvShape::product(in);

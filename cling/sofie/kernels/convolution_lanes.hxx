@@ -78,7 +78,8 @@ SOFIE_KERNEL inline void lanes_offsets(const ConvShape &s, const LanesPlanes &pl
    for (Size d = 0; d < s.kernel[0]; ++d)
       for (Size h = 0; h < s.kernel[1]; ++h)
          for (Size w = 0; w < s.kernel[2]; ++w)
-            *to++ = static_cast<std::int32_t>((d * planes.lines + h * s.dilations[1]) * planes.row + w * s.dilations[2]);
+            *to++ =
+               static_cast<std::int32_t>((d * planes.lines + h * s.dilations[1]) * planes.row + w * s.dilations[2]);
    // As many channels as are there already follow, again and again.
    for (Size done = 1; done < s.channels; done *= 2) {
       const Size more = (s.channels - done < done ? s.channels - done : done) * s.taps();

@@ -498,6 +498,9 @@ SOFIE_INLINE void lp_pool(Y y, X x, const Sizes<N> &numbers, Size p)
    lp_pool<T>(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers), p);
 }
 
+/// Planes of fewer packs are done in one chain.
+inline constexpr int pool_small = 8;
+
 /// rule of `count` neighbours, in an order that depends on `count` alone.
 template <class Rule, class T>
 SOFIE_INLINE T pool_all(const T *x, Size count)
@@ -510,7 +513,7 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
       all[c] = splat<V>(Rule::template neutral<T>());
    Size i = 0;
    SOFIE_UNROLL(2)
-   for (; i + chains * n <= count; i += chains * n)
+   for (; count >= pool_small * n && i + chains * n <= count; i += chains * n)
       SOFIE_UNROLL_ALL
       for (int c = 0; c < chains; ++c)
          all[c] = Rule{}(all[c], load<n>(x + i + c * n));
@@ -536,7 +539,7 @@ SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
 #else
    constexpr bool fast = false;
 #endif
-   if (fast && count < 4 * n && planes > 0) {
+   if (fast && count < pool_small * n && planes > 0) {
 #ifdef SOFIE_DENSE_ASSEMBLER
       if constexpr (fast)
          pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template neutral<float>());

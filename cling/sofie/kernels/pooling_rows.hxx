@@ -203,7 +203,7 @@ SOFIE_KERNEL void pool_run(PoolRun run)
       : "memory", "cc", "k1", "k2", "xmm0", "xmm1", "xmm31")
 // clang-format on
 
-/// y[p] = the largest, or the sum, of the `count` numbers of plane p, fewer than 4 packs; in the order of `pool_all`.
+/// y[p] = the largest, or the sum, of the `count` numbers of plane p, a few packs, in the order of `pool_all`.
 template <bool Largest>
 SOFIE_KERNEL void pool_small_planes(float *y, const float *x, Size planes, Size count, float neutral)
 {
