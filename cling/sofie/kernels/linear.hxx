@@ -332,10 +332,13 @@ SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y
    dense_quads(of, m);
 }
 
-/// How many of so many packs of columns go together for many rows: 4 or 3, as far as that leaves no single one.
-constexpr Size dense_stripe_packs(Size packs)
+/// How many of so many packs of columns go together for many rows, as far as that leaves no single one: 3 where 8 rows
+/// at a time leave none, which reads weights less often; else 4 or 3.
+constexpr Size dense_stripe_packs(Size packs, Size rows)
 {
-   return packs < 4 ? packs : packs == 5 || (packs % 3 == 0 && packs % 4 > 0) ? 3 : 4;
+   if (packs <= 4)
+      return packs;
+   return rows % dense_tile_rows == 0 || packs == 5 || (packs % 3 == 0 && packs % 4 > 0) ? 3 : 4;
 }
 
 /// All rows, at least 4, or 2 where panels have 4 packs, of all columns of y.
@@ -352,7 +355,7 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
          continue;
       }
       for (Size first = 0, together; first < packs; first += together) {
-         together = dense_stripe_packs(packs - first);
+         together = dense_stripe_packs(packs - first, m);
          if (together == 1)
             dense_stripe<1>(layer, y, x, m, panel, first * n);
          else if (together == 2)
