@@ -21,7 +21,7 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.frontends import onnx_control, onnx_sequences
 from sofie_rdf.frontends.builders import BodyBuilder, FrontendBuilder
-from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
+from sofie_rdf.frontends.onnx_rules import OnnxNode, lists_of, rule_for
 from sofie_rdf.frontends.onnx_rules.oldest import with_newer_attributes
 from sofie_rdf.frontends.onnx_sequences import SequenceValue
 from sofie_rdf.frontends.onnx_values import (
@@ -29,6 +29,7 @@ from sofie_rdf.frontends.onnx_values import (
     attribute_of,
     construct,
     dtype_of,
+    listed,
     weights_of,
 )
 from sofie_rdf.frontends.problems import Problems
@@ -275,7 +276,10 @@ class Scope:
         try:
             if not node.op_type:
                 raise GraphError("does not say which operator it is")
-            attributes = {a.name: attribute_of(a) for a in node.attribute}
+            long = lists_of("" if domain == "ai.onnx" else domain, node.op_type)
+            attributes = {
+                a.name: (listed if a.name in long else attribute_of)(a) for a in node.attribute
+            }
         except SofieError as error:
             place = Origin(self.place, node.name or next(iter(node.output), ""))
             raise error.at(str(place)) from None

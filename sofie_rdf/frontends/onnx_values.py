@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sofie_rdf.ir.types import Array, DType
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["array_of", "attribute_of", "construct", "dtype_of", "weights_of"]
+__all__ = ["Listed", "array_of", "attribute_of", "construct", "dtype_of", "listed", "weights_of"]
 
 
 def dtype_of(element: Any, what: str) -> DType:
@@ -112,10 +112,46 @@ def attribute_of(attribute: onnx.AttributeProto) -> Any:
     if attribute.type in (kinds.INTS, kinds.FLOATS):
         return tuple(value)
     if attribute.type == kinds.STRINGS:
-        # A forest has millions of them, and few different ones.
-        words = {v: v.decode("utf-8", "replace") for v in set(value)}
-        return tuple(map(words.__getitem__, value))
+        return tuple(v.decode("utf-8", "replace") for v in value)
     return value
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A list of numbers that may be millions: an array.
+
+    Of texts, few are different, which are in ``texts``; a number says which one of them it is.
+    """
+
+    numbers: Array
+    texts: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class _Numbered(dict[bytes, int]):
+    """The number of each text, in the order in which they come."""
+
+    def __missing__(self, text: bytes) -> int:
+        self[text] = number = len(self)
+        return number
+
+
+def listed(attribute: onnx.AttributeProto) -> Any:
+    """The value of an attribute, as `Listed` where it is a list."""
+    import onnx
+
+    kinds = onnx.AttributeProto
+    if attribute.type == kinds.INTS:
+        return Listed(np.array(attribute.ints, np.int64))
+    if attribute.type == kinds.FLOATS:
+        return Listed(np.array(attribute.floats, np.float32))
+    if attribute.type == kinds.STRINGS:
+        known, texts = _Numbered(), attribute.strings
+        numbers = np.fromiter(map(known.__getitem__, texts), np.int64, len(texts))
+        return Listed(numbers, tuple(t.decode("utf-8", "replace") for t in known))
+    return attribute_of(attribute)
 
 
 @cache

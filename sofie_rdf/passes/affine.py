@@ -93,7 +93,8 @@ def rounded(m: Match, exact: Wide, dtype: DType, features: int | None = None) ->
     elif features is not None:
         # Beside large weights of the same sum tiny ones may vanish: they make no difference.
         others = tuple(a for a in range(exact.ndim) if a != features % exact.ndim)
-        largest = np.max(np.abs(exact), axis=others, initial=0.0)
+        above, below = exact.max(axis=others, initial=0.0), exact.min(axis=others, initial=0.0)
+        largest = np.maximum(above, -below)
         too_small = (largest > 0) & (largest < _SMALLEST[dtype])
         m.require(not too_small.any(), f"the weights are too small for {dtype}")
     return found

@@ -117,7 +117,7 @@ def explain(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> tuple[Graph, Repo
         try:
             graph, added = _result(one, before)
             if graph is not before:
-                verify(graph)
+                verify(graph, before)
         except Exception as error:
             # Whatever it is: the graph was legal before, so the pass is wrong.
             raise _broken(name, error) from error

@@ -243,6 +243,13 @@ def _unify(pattern: Operand, value: str, found: Match) -> Iterator[Match]:
         yield found
 
 
+def _may_fit(pattern: Pattern, node: Node, canvas: Canvas) -> bool:
+    """Whether there is, for each inner operator of the pattern, an input that it computes."""
+    makers = [canvas.nodes[i].op for i in node.inputs if i in canvas.nodes]
+    inner = (operand.kind for operand in pattern.operands if isinstance(operand, Pattern))
+    return all(any(isinstance(op, kind) for op in makers) for kind in inner)
+
+
 def _unify_node(pattern: Pattern, node: Node, found: Match) -> Iterator[Match]:
     inputs = _inputs(node)
     if not isinstance(node.op, pattern.kind) or len(inputs) != len(pattern.operands):
@@ -260,6 +267,8 @@ def _unify_node(pattern: Pattern, node: Node, found: Match) -> Iterator[Match]:
 
 def is_all(array: Array, number: float) -> bool:
     """Whether no element is another number than this, zeros with their sign."""
+    if array.size > 1 and not is_all(array.reshape(-1)[:1], number):
+        return False
     wanted = np.full(array.shape, number)
     if DType.of(array).is_float:
         return bool(array.size) and wanted.astype(array.dtype).tobytes() == array.tobytes()
@@ -362,6 +371,8 @@ class Rules:
     ) -> tuple[Rule, Rewrite] | None:
         """The first rule that takes this node as the outermost, and what it makes of it."""
         for one, pattern in self._starting_with(type(node.op)):
+            if not _may_fit(pattern, node, canvas):
+                continue
             for match in _unify_node(pattern, node, Match(canvas)):
                 rewrite = _tried(one, match, refused)
                 if rewrite:

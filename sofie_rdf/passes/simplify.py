@@ -58,6 +58,8 @@ __all__ = [
 # weights that are stored in fewer bits than they are computed with.
 GROWTH = 16 << 20
 _WIDENED = (Cast, DequantizeLinear)
+# So many elements of two constants are compared before all of them are.
+_SOME = 64
 
 
 def rebuilt(
@@ -321,12 +323,19 @@ def merge_equal(graph: Graph) -> Graph:
 
 def _equal_constants(graph: Graph) -> dict[str, str]:
     """The first constant that has the same type and bytes, for those that are not the first."""
-    first: dict[object, str] = {}
-    same = {}
+    alike: dict[object, list[str]] = {}
     for name, array in graph.constants.items():
-        key = graph.types[name], sha256(array.tobytes()).digest()
-        if first.setdefault(key, name) != name:
-            same[name] = first[key]
+        # Few of them are equal, and most of those that are not differ in some of their elements.
+        some = array.reshape(-1)[:: max(1, array.size // _SOME)].tobytes()
+        alike.setdefault((graph.types[name], some), []).append(name)
+    same = {}
+    for names in alike.values():
+        first: dict[bytes, str] = {}
+        for name in names if len(names) > 1 else ():
+            own = np.ascontiguousarray(graph.constants[name]).reshape(-1)
+            key = sha256(own.view(np.uint8).data).digest()
+            if first.setdefault(key, name) != name:
+                same[name] = first[key]
     return same
 
 

@@ -101,12 +101,10 @@ def _gain(op: WinogradConv, shape: tuple[int, ...]) -> float:
 
 def _spread(w: Array) -> float:
     """How much larger the sum of a feature's weights is if each is the largest of its kernel."""
-    size = np.abs(w.astype(np.float64))
-    whole = tuple(range(1, w.ndim))
-    taps = size.shape[-1] * size.shape[-2]
-    largest = taps * size.max(axis=(-2, -1), keepdims=True).sum(axis=whole)
+    size = np.abs(w).reshape(len(w), -1, w.shape[-1] * w.shape[-2])
+    largest = size.shape[2] * size.max(axis=2).sum(axis=1, dtype=np.float64)
     with np.errstate(all="ignore"):
-        ratios = largest / size.sum(axis=whole)
+        ratios = largest / size.sum(axis=(1, 2), dtype=np.float64)
     # Of a feature whose weights are 0 or no numbers there is nothing to compare.
     return float(np.max(np.nan_to_num(ratios, nan=0), initial=0))
 

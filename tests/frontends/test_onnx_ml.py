@@ -483,6 +483,43 @@ def test_damaged_trees_are_refused(change: str, words: str) -> None:
         read(proto)
 
 
+NUMBERS = ("nodes_nodeids", "nodes_truenodeids", "nodes_falsenodeids", "target_nodeids")
+TREES = ("nodes_treeids", "target_treeids")
+
+
+@pytest.mark.parametrize("trees", [1, 7])
+@pytest.mark.parametrize("numbers", [1, 3])
+def test_trees_and_nodes_may_have_any_numbers(trees: int, numbers: int) -> None:
+    grown = Grown(8)
+    x = grown.events(100)
+    plain = {**grown.nodes, **grown.weights("target", [0]), "n_targets": 1}
+    other = dict(plain)
+    for keys, factor in ((TREES, trees), (NUMBERS, numbers)):
+        other.update({key: [factor * int(n) + 2 for n in plain[key]] for key in keys})
+    wanted, found = (
+        ours(model("TreeEnsembleRegressor", [x], [np.float32], a), [x], compiled=False)[0]
+        for a in (plain, other)
+    )
+    np.testing.assert_array_equal(found, wanted)
+    # Between two numbers there is no node, and between two trees no tree.
+    for key, factor in (("target_nodeids", numbers), ("target_treeids", trees)):
+        wrong = {**other, key: [*other[key][:-1], other[key][-1] + (1 if factor > 1 else 999)]}
+        with pytest.raises(SofieError, match="does not exist"):
+            read(model("TreeEnsembleRegressor", [x], [np.float32], wrong))
+
+
+@pytest.mark.parametrize("key", ["nodes_treeids", "nodes_modes", "nodes_values", "target_ids"])
+def test_lists_of_another_type_are_refused(key: str) -> None:
+    grown = Grown(8)
+    attributes = {**grown.nodes, **grown.weights("target", [0]), "n_targets": 1}
+    kinds = [[0.5], [1], ["a"]]
+    for kind in kinds:
+        if type(kind[0]) is not type(attributes[key][0]):
+            wrong = {**attributes, key: kind * len(attributes[key])}
+            with pytest.raises(SofieError, match=r"wrong type|no texts"):
+                read(model("TreeEnsembleRegressor", [grown.events(2)], [np.float32], wrong))
+
+
 @pytest.mark.parametrize("long", [False, True])
 def test_nodes_that_lead_round_in_a_circle(long: bool) -> None:
     """Also where a root leads to none of them."""

@@ -12,12 +12,13 @@ from sofie_rdf.frontends.onnx_rules.engine import (
     OnnxNode,
     Rule,
     has_rule,
+    lists_of,
     onnx_rule,
     rule_for,
     rules,
 )
 
-__all__ = ["OnnxNode", "Rule", "has_rule", "onnx_rule", "rule_for", "rules"]
+__all__ = ["OnnxNode", "Rule", "has_rule", "lists_of", "onnx_rule", "rule_for", "rules"]
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)

@@ -8,10 +8,11 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sofie_rdf.errors import GraphError, UnsupportedOperator, nearest
+from sofie_rdf.frontends.onnx_values import Listed
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 
-__all__ = ["OnnxNode", "Rule", "has_rule", "onnx_rule", "rule_for", "rules"]
+__all__ = ["OnnxNode", "Rule", "has_rule", "lists_of", "onnx_rule", "rule_for", "rules"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class _Form:
     inputs: tuple[int, int]
     outputs: int
     attributes: Mapping[str, type]
+    lists: frozenset[str]
 
     def check(self, node: OnnxNode) -> None:
         """`GraphError` or `UnsupportedOperator` for a node that is not of this form."""
@@ -77,6 +79,12 @@ def rule_for(node: OnnxNode) -> Rule | None:
     return checked
 
 
+def lists_of(domain: str, op_type: str) -> frozenset[str]:
+    """The attributes of this operator that its rule wants as `Listed`."""
+    form = _RULES.get((domain, op_type))
+    return form.lists if form else frozenset()
+
+
 def has_rule(domain: str, op_type: str) -> bool:
     """Whether there is a rule for this operator, in whatever version."""
     return (domain, op_type) in _RULES
@@ -105,7 +113,8 @@ def onnx_rule(
     def register(rule: Rule) -> Rule:
         if (domain, op_type) in _RULES:
             raise TypeError(f"there is a rule for {op_type} already")
-        _RULES[domain, op_type] = _Form(rule, below, inputs, outputs, attributes)
+        lists = frozenset(name for name, kind in attributes.items() if kind is Listed)
+        _RULES[domain, op_type] = _Form(rule, below, inputs, outputs, attributes, lists)
         return rule
 
     return register

@@ -17,6 +17,7 @@ from sofie_rdf.frontends.onnx_rules._scores import (
     two_scores,
 )
 from sofie_rdf.frontends.onnx_rules.engine import OnnxNode, onnx_rule
+from sofie_rdf.frontends.onnx_values import Listed
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ir.types import Array, DType
@@ -64,12 +65,21 @@ def _refuse(wrong: Any, text: str) -> None:
         raise GraphError(text)
 
 
+def _listed(node: OnnxNode, name: str, kind: type[np.generic]) -> Array:
+    """An attribute that lists numbers of this kind; empty where it is absent."""
+    given = node.attributes.get(name)
+    if given is None or not len(given):
+        return np.zeros(0, kind)
+    if given.texts is not None or given.numbers.dtype != kind:
+        raise GraphError(f"attribute {name!r} of {node.op_type} has the wrong type")
+    return np.asarray(given.numbers)
+
+
 def _integers(node: OnnxNode, name: str, count: int | None = None) -> Array:
     """An attribute that lists integers; where it is absent, ``count`` zeros."""
-    given = node.attributes.get(name, ())
-    if count is not None and not given:
+    found = _listed(node, name, np.int64)
+    if count is not None and not len(found):
         return np.zeros(count, np.int64)
-    found = np.asarray(given, np.int64)
     if count is not None and len(found) != count:
         raise GraphError(f"has {len(found)} numbers in {name!r}, not {count}")
     return found
@@ -83,7 +93,7 @@ def _reals(node: OnnxNode, name: str) -> Array:
             raise GraphError(f"{name!r} is of {tensor.dtype}")
         wide = np.float64 if tensor.dtype == np.float64 else np.float32
         return np.asarray(tensor.reshape(-1), wide)
-    return np.asarray(node.attributes.get(name, ()), np.float32)
+    return _listed(node, name, np.float32)
 
 
 # From ONNX's lists --------------------------------------------------------------------------------
@@ -98,6 +108,11 @@ class _Numbering:
         self.order = np.argsort(keys, kind="stable")
         self.keys = keys[self.order]
         _refuse(self.keys[1:] == self.keys[:-1], "has two nodes of the same number in one tree")
+        self.sizes = np.bincount(tree, minlength=len(self.names))
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        # In each tree from 0 on, as files usually have them.
+        counted = np.arange(len(keys)) - np.repeat(self.starts, self.sizes)
+        self.is_counted = np.array_equal(self.keys & (2**31 - 1), counted)
 
     @staticmethod
     def _keys(tree: Array, numbers: Array) -> Array:
@@ -106,13 +121,28 @@ class _Numbering:
 
     def find(self, trees: Array, numbers: Array, what: str) -> Array:
         """The positions of these nodes."""
-        tree = np.minimum(np.searchsorted(self.names, trees), max(0, len(self.names) - 1))
+        tree = self._find_trees(trees, what)
+        keys = self._keys(tree, numbers)
+        if self.is_counted and len(self.names):
+            place = self.starts[tree] + numbers
+            wrong = numbers >= self.sizes[tree]
+            place[wrong] = 0
+        else:
+            place = np.minimum(np.searchsorted(self.keys, keys), max(0, len(self.keys) - 1))
+            wrong = self.keys[place] != keys
+        _refuse(wrong, f"has {what} that does not exist")
+        return np.asarray(self.order[place])
+
+    def _find_trees(self, trees: Array, what: str) -> Array:
+        """The positions of these trees among all of them."""
+        last = max(0, len(self.names) - 1)
+        if len(self.names) and self.names[-1] - self.names[0] == last:
+            tree = np.clip(trees, self.names[0], self.names[-1]) - self.names[0]
+        else:
+            tree = np.minimum(np.searchsorted(self.names, trees), last)
         missing = not len(self.names) or np.any(self.names[tree] != trees)
         _refuse(missing and len(trees), f"has {what} in a tree that does not exist")
-        keys = self._keys(tree, numbers)
-        place = np.minimum(np.searchsorted(self.keys, keys), max(0, len(self.keys) - 1))
-        _refuse(self.keys[place] != keys, f"has {what} that does not exist")
-        return np.asarray(self.order[place])
+        return np.asarray(tree)
 
 
 def _listed_nodes(node: OnnxNode) -> tuple[_Nodes, _Numbering]:
@@ -136,13 +166,15 @@ def _listed_nodes(node: OnnxNode) -> tuple[_Nodes, _Numbering]:
 
 
 def _mode_numbers(node: OnnxNode, count: int) -> Array:
-    given = node.attributes.get("nodes_modes", ())
-    unknown = set(given) - set(_MODE_NUMBERS)
+    given = node.attributes.get("nodes_modes", Listed(np.zeros(0, np.int64), ()))
+    _refuse(len(given) != count, f"has {len(given)} modes for {count} nodes")
+    _refuse(given.texts is None, "has modes that are no texts")
+    unknown = set(given.texts) - set(_MODE_NUMBERS)
     if unknown:
         raise UnsupportedOperator(f"{node.op_type} has no mode {min(unknown)!r}")
-    _refuse(len(given) != count, f"has {len(given)} modes for {count} nodes")
-    _refuse("BRANCH_MEMBER" in given, "has the mode BRANCH_MEMBER, but no members")
-    return np.fromiter(map(_MODE_NUMBERS.__getitem__, given), np.int64, count)
+    _refuse("BRANCH_MEMBER" in given.texts, "has the mode BRANCH_MEMBER, but no members")
+    modes = np.array([_MODE_NUMBERS[text] for text in given.texts], np.int64)
+    return np.asarray(modes[given.numbers])
 
 
 def _roots(nodes: _Nodes, trees: Array) -> Array:
@@ -399,7 +431,7 @@ _NODES: Mapping[str, type] = {
             "nodes_values",
             "base_values",
         ),
-        tuple,
+        Listed,
     ),
     "nodes_values_as_tensor": np.ndarray,
     "nodes_hitrates_as_tensor": np.ndarray,
@@ -423,8 +455,8 @@ def _listed_weights(node: OnnxNode, numbering: _Numbering, kind: str) -> _Weight
     domain=_ML,
     attributes={
         **_NODES,
-        **dict.fromkeys(("target_ids", "target_nodeids", "target_treeids"), tuple),
-        "target_weights": tuple,
+        **dict.fromkeys(("target_ids", "target_nodeids", "target_treeids"), Listed),
+        "target_weights": Listed,
         "target_weights_as_tensor": np.ndarray,
         "n_targets": int,
         "aggregate_function": str,
@@ -461,9 +493,9 @@ _POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
             ("leaf_weights", "membership_values", "nodes_hitrates", "nodes_modes", "nodes_splits"),
             np.ndarray,
         ),
-        **dict.fromkeys(("nodes_falseleafs", "nodes_falsenodeids", "nodes_featureids"), tuple),
-        **dict.fromkeys(("nodes_trueleafs", "nodes_truenodeids", "tree_roots"), tuple),
-        **dict.fromkeys(("leaf_targetids", "nodes_missing_value_tracks_true"), tuple),
+        **dict.fromkeys(("nodes_falseleafs", "nodes_falsenodeids", "nodes_featureids"), Listed),
+        **dict.fromkeys(("nodes_trueleafs", "nodes_truenodeids", "tree_roots"), Listed),
+        **dict.fromkeys(("leaf_targetids", "nodes_missing_value_tracks_true"), Listed),
         **dict.fromkeys(("aggregate_function", "n_targets", "post_transform"), int),
     },
 )
@@ -498,8 +530,8 @@ def _named(node: OnnxNode, name: str, default: int, names: Iterable[str]) -> str
     outputs=2,
     attributes={
         **_NODES,
-        **dict.fromkeys(("class_ids", "class_nodeids", "class_treeids"), tuple),
-        "class_weights": tuple,
+        **dict.fromkeys(("class_ids", "class_nodeids", "class_treeids"), Listed),
+        "class_weights": Listed,
         "class_weights_as_tensor": np.ndarray,
         "classlabels_int64s": tuple,
         "classlabels_strings": tuple,
