@@ -440,7 +440,7 @@ class RecurrentPass {
       const RecurrentGroup<const T> &first = weights_.first, &second = weights_.second;
       const RecurrentRows<const T> state_bias{first.state_bias, 0}, start{sums, columns_};
       const bool from_zero = from_zero_ && step == 0;
-      T *const gates = from_zero ? gates_of_inputs(sums) : gates_;
+      T *gates = from_zero ? gates_of_inputs(sums) : gates_;
       if (!from_zero)
          recurrent_product<First>(RecurrentRows<T>{gates, columns_}, Kind::state_apart ? state_bias : start,
                                   RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_,
@@ -448,7 +448,13 @@ class RecurrentPass {
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
             cell_.prepare(row_of(gates, sums, r, step));
-         if (!from_zero)
+         // A gate that is not finite leaves NaN of a state that is zero.
+         const bool reset = !from_zero || !is_zero(reset_, rows_ * padded_);
+         if (from_zero && reset) {
+            __builtin_memcpy(gates_, sums, static_cast<std::size_t>(rows_ * columns_) * sizeof(T));
+            gates = gates_;
+         }
+         if (reset)
             recurrent_product<Second>(RecurrentRows<T>{gates + first.columns, columns_},
                                       RecurrentRows<const T>{sums + first.columns, columns_},
                                       RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns,
