@@ -106,8 +106,9 @@ def test_refuses_what_its_kernel_does_not_compute() -> None:
         infer_node(DenseLayers((Relu(),)), half)
 
 
-# Widths with tiles of 8, 10 and 13 columns, with fewer columns than a tile, and of several panels.
-WIDTHS = [(7, 50, 33, 1), (4, 64, 13, 5), (3, 230, 17, 2), (1, 10, 100, 260)]
+# Widths with tiles of 8, 10 and 13 columns, with fewer columns than a tile, of several panels, and
+# in place.
+WIDTHS = [(7, 50, 33, 1), (4, 64, 13, 5), (3, 230, 17, 2), (1, 10, 100, 260), (6, 62, 62, 62)]
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)

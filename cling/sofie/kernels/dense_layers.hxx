@@ -154,6 +154,16 @@ struct LanesPass {
 };
 #endif
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+/// Whether all layers have the same columns, 4 packs of them: their tiles have read a row before they write it, so
+/// what is between them may be where the results will be, and the first cache has to keep less.
+template <Size N, class... Layers>
+inline constexpr bool are_in_place = false;
+template <Size N, class F, Size K, class... More>
+inline constexpr bool are_in_place<N, F, DenseWeights<float, K, N>, More...> =
+   DenseShape<float, N>::width == 4 && (sizeof...(More) == 0 || are_in_place<N, More...>);
+#endif
+
 /// y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n) for `layers` f_1, w_1 with b_1, f_2, ...
 template <class T, Size M, Size N, Size S, Size K, class... Layers>
 SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
@@ -179,6 +189,11 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
          i = m - layers_few;
       const Size rows = m - i < layers_rows ? m - i : layers_rows;
       RowsPass<T> pass{x.data() + i * K, first, second, y.data() + i * N, rows, count};
+#ifdef SOFIE_DENSE_ASSEMBLER
+      if constexpr (are_in_place<N, Layers...>)
+         if (m <= layers_rows)
+            pass.next = pass.other = pass.y;
+#endif
       (pass << ... << layers);
       i += rows;
    }
