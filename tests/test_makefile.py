@@ -203,10 +203,11 @@ def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
     assert "--group test" in install
     assert run.endswith("-m tests.conformance test_(conv|gemm).*")
     clone.make("conformance")
-    operators, networks, modules, tutorials = clone.done()[-4:]
+    operators, networks, modules, bits, tutorials = clone.done()[-5:]
     assert operators.endswith("-m tests.conformance")
     assert networks.endswith("-m tests.conformance.real --pypi")
     assert modules.endswith("-m tests.conformance.torch_models --pypi")
+    assert bits.endswith("-m pytest -q -n auto tests/ops/test_same_bits.py")
     *command, root, ours = tutorials.split()
     assert command[-3:] == ["-m", "pytest", "-q"]
     assert root == "tests/tmva/test_tutorials.py"
