@@ -219,6 +219,19 @@ def wrong_type(graph: Graph) -> Graph:
     return replace(graph, nodes=(replace(node, op=Cast(to=DType.INT32)),))
 
 
+def other_types(graph: Graph) -> Graph:
+    """The node is as it was, but not the type of what it gives."""
+    types = dict(graph.types)
+    types["y"] = types["y"].reshaped((7,))
+    return replace(graph, types=MappingProxyType(types))
+
+
+def other_input(graph: Graph) -> Graph:
+    types = dict(graph.types)
+    types["x"] = types["x"].reshaped((7,))
+    return replace(graph, types=MappingProxyType(types))
+
+
 def forgetful(graph: Graph) -> Graph:
     raise KeyError(graph.name)
 
@@ -228,6 +241,8 @@ def forgetful(graph: Graph) -> Graph:
     [
         (without_types, "the pass 'without_types' failed: value 'x' has no type"),
         (wrong_type, "node 'y': the pass 'wrong_type' failed: 'y' is int32"),
+        (other_types, "node 'y': the pass 'other_types' failed: 'y' is float32[N]"),
+        (other_input, "node 'y': the pass 'other_input' failed: 'y' is float32[7]"),
         (forgetful, "the pass 'forgetful' failed: KeyError: 'net'"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import sofie_rdf as sofie
@@ -86,6 +86,7 @@ def test_bfloat16_is_the_nearest(w: Array) -> None:
 
 @given(matrices)
 def test_float16_is_the_nearest(w: Array) -> None:
+    assume(np.abs(w).max(axis=0).min() >= 2.0**-14)  # Others are refused.
     wide = stored(w, "float16").wide
     assert (np.abs(wide - w) <= np.maximum(2.0**-11 * np.abs(w), 2.0**-25)).all()
 

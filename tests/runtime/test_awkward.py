@@ -201,11 +201,17 @@ def many(rows: int) -> Any:
 
 
 def test_a_trial_finds_what_is_not_proved(calls: list[int]) -> None:
-    # No rule says what a Tile does with rows.
-    nodes = [helper.make_node("Tile", ["x", "twice"], ["t"])]
-    nodes += [helper.make_node("MatMul", ["t", "w"], ["y"])]
-    arrays: Any = {"twice": np.array([1, 2]), "w": np.zeros((6, 1), np.float32)}
-    arrays["w"][:3, 0] = 1, 10, 100
+    # No rule says what a Resize does with rows.
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["u"]),
+        helper.make_node("Resize", ["u", "", "twice"], ["t"], **how),
+        helper.make_node("Squeeze", ["t", "one"], ["s"]),
+        helper.make_node("MatMul", ["s", "w"], ["y"]),
+    ]
+    arrays: Any = {"twice": np.array([1, 1, 2], np.float32), "w": np.zeros((6, 1), np.float32)}
+    arrays["one"] = np.array([1])
+    arrays["w"][::2, 0] = 1, 10, 100
     model, jets = network(nodes, {"x": ["N", 3]}, {"y": ["N", 1]}, **arrays), many(3000)
     assert model.compiled.rows == ""
     calls.clear()
