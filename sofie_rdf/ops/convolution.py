@@ -358,6 +358,7 @@ class _FloatConvolution(_Convolution):
         columns, half = self.columns(types), self.half_of_lanes(types)
         if constant and columns:
             kernel = f"convolution_columns<{columns.stride}>"
+            packed = "sofie::ConvWeights<float, 8, 1>"
             arguments = (arguments[0], Sizes((columns.lines, columns.width)), *arguments[1:])
         elif constant and half:
             short = str(is_short(w.type.shape[0])).lower()

@@ -141,6 +141,9 @@ class WinogradConv(ConvLayer):
     def headers(self) -> tuple[str, ...]:
         return (*super().headers, "sofie/kernels/convolution_winograd_lanes.hxx")
 
+    def columns(self, inputs: Sequence[TensorType | None]) -> None:
+        """Events that no tile may have are computed by the kernels that the others are made of."""
+
     def lanes(self, inputs: Sequence[TensorType | None]) -> Lanes | None:
         """How features lie in the lanes, if they fill them."""
         x, w = inputs[:2]

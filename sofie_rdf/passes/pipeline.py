@@ -95,6 +95,7 @@ DEFAULT: tuple[Pass, ...] = (
     convolutions.spread_points,
     small_convolutions.choose_matrices,
     winograd.choose_winograd,
+    winograd.turn_transposed,
     transposes.as_reshapes,
     simplify.remove_identities,
     simplify.remove_dead,

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from sofie_rdf.ir.types import Array, TensorType
+from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import FROM_POINTS, TO_POINTS, WinogradConv
 from sofie_rdf.passes import switches
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
 
-__all__ = ["choose_winograd"]
+__all__ = ["choose_winograd", "turn_transposed"]
 
 # How much fewer multiplications there must be.
 _GAIN = 1.25
@@ -38,8 +38,21 @@ def winograd(m: Match) -> Rewrite:
 @rule("ConvTranspose(x, w)", "ConvTranspose(x, w, b)", "sofie.ConvTransposeLayer(x, w, b)")
 def winograd_of_transposed(m: Match) -> Rewrite:
     """A transposed convolution without strides, which is one with the kernel turned round"""
-    old, x, w = m.root.op, m.type("x"), m.constant("w")
+    old, w = m.root.op, m.constant("w")
     assert isinstance(old, (ConvTranspose, ConvTransposeLayer))
+    layer, turned = _turned_round(m, old, w)
+    op = _chosen(m, layer, turned)
+    return m.becomes(op, "x", m.changed("w", turned), *(v for v in ("b",) if v in m.values))
+
+
+_SKIPS = "it has strides, dilations or groups"
+
+
+def _turned_round(
+    m: Match, old: ConvTranspose | ConvTransposeLayer, w: Array
+) -> tuple[ConvLayer, Array]:
+    """The convolution, and its weights, that a transposed one without strides is."""
+    x = m.type("x")
     spread = old.spread(x.shape, w.shape)
     plain = all(s.stride == s.dilation == 1 for s in spread)
     m.require(plain and old.group == 1, _SKIPS)
@@ -48,11 +61,7 @@ def winograd_of_transposed(m: Match) -> Rewrite:
     pads = [p for p in (*begins, *ends) if isinstance(p, int) and p >= 0]
     m.require(len(pads) == 2 * len(spread), "more is cut off than the kernel adds")
     turned = np.flip(w.swapaxes(0, 1), axis=tuple(range(2, w.ndim))).copy()
-    op = _chosen(m, ConvLayer(pads=tuple(pads), activation=old.function), turned)
-    return m.becomes(op, "x", m.changed("w", turned), *(v for v in ("b",) if v in m.values))
-
-
-_SKIPS = "it has strides, dilations or groups"
+    return ConvLayer(pads=tuple(pads), activation=old.function), turned
 
 
 def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
@@ -109,4 +118,24 @@ def _spread(w: Array) -> float:
     return float(np.max(np.nan_to_num(ratios, nan=0), initial=0))
 
 
+# Fewer features fill no tile of a convolution; of more channels a product for all taps is faster.
+_FEATURES, _CHANNELS = 5, 16
+
+
+@rule("ConvTranspose(x, w)", "ConvTranspose(x, w, b)", "sofie.ConvTransposeLayer(x, w, b)")
+def plain_of_transposed(m: Match) -> Rewrite:
+    """A transposed convolution without strides and with some features, which is summed directly"""
+    old, w = m.root.op, m.constant("w")
+    assert isinstance(old, (ConvTranspose, ConvTransposeLayer))
+    if "b" in m.values:
+        m.constant("b")
+    m.require(m.type("x").dtype is DType.FLOAT32, f"its elements are {m.type('x').dtype}")
+    m.require(w.shape[1] >= _FEATURES, f"it has fewer than {_FEATURES} features")
+    few = w.shape[0] <= min(_CHANNELS, w.shape[1])
+    m.require(few, f"it has more than {_CHANNELS} channels, or more than features")
+    layer, turned = _turned_round(m, old, w)
+    return m.becomes(layer, "x", m.changed("w", turned), *(v for v in ("b",) if v in m.values))
+
+
 choose_winograd = Rules("choose_winograd", (winograd, winograd_of_transposed))
+turn_transposed = Rules("turn_transposed", (plain_of_transposed,))

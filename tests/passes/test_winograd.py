@@ -158,6 +158,30 @@ def test_transposed_ones_without_strides_are_convolutions(attributes: Any) -> No
 
 
 @pytest.mark.parametrize(
+    ("channels", "features", "attributes", "kind"),
+    [
+        (3, 8, {"pads": (1, 0, 2, 1)}, ConvLayer),
+        (16, 16, {}, ConvLayer),
+        (16, 9, {}, ConvTransposeLayer),
+        (3, 4, {}, ConvTransposeLayer),
+        (3, 8, {"strides": (2, 1)}, ConvTransposeLayer),
+    ],
+)
+def test_few_channels_without_strides_are_summed_directly(
+    channels: int, features: int, attributes: Any, kind: type
+) -> None:
+    b = Net(N, channels, 11, 12)
+    inputs = [b.c("w", weights(channels, features, 3, 2)), b.c("b", weights(features))]
+    before = b.graph(b.op(Relu(), b.op(ConvTranspose(**attributes), "x", *inputs), name="y"))
+    after = pipeline.run(before)
+    assert [type(n.op) for n in after.nodes] == [kind]
+    x = RNG.normal(size=(2, channels, 11, 12)).astype(np.float32)
+    expected = evaluate(before, {"x": x}, wide=True)["y"]
+    found = compile_graph(after).infer({"x": x}, {"N": 2})["y"]
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
     ("reason", "net"),
     [
         ("it has strides, dilations or groups", transposed(N, 64, 18, 21, strides=(1, 2))),
@@ -191,7 +215,7 @@ def test_it_is_nearly_as_exact(kernel: Any, most: float, channels: int) -> None:
 
 # Of any features, and of those that lie in the lanes: tiles of 4 x 4, and of 2 x 2.
 @pytest.mark.parametrize(
-    ("size", "kernel", "features"), [(24, (5, 5), 9), (24, (3, 3), 32), (8, (3, 3), 64)]
+    ("size", "kernel", "features"), [(24, (5, 5), 11), (24, (3, 3), 32), (8, (3, 3), 64)]
 )
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1e20])
 def test_what_no_tile_may_have_is_summed_plainly(

@@ -72,9 +72,8 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 4, 6, 9), (48, 4, 3, 3), {}),
     ((2, 30, 6, 8), (12, 30, 3, 3), {"strides": (1, 2)}),
     ((2, 4, 3, 9), (32, 4, 3, 3), {"pads": (4, 12, 4, 12)}),
-    # Copied for each tap: tiles of 3, 2 and 1 packs and what is left; rows of several packs;
-    # strides, dilations and pads that are wider than the image; lines done in several parts, or a
-    # part of one.
+    # Copied for each tap: tiles of 3, 2 and 1 packs and what is left; rows of several packs; pads
+    # that are wider than the image; lines done in several parts, or a part of one; sums of parts.
     ((2, 1, 28, 28), (16, 1, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((N, 2, 6, 5), (9, 2, 3, 3), {"strides": (2, 2), "pads": (1, 1, 0, 1)}),
     ((N, 3, 9, 37), (5, 3, 3, 5), {"strides": (1, 2), "pads": (0, 3, 1, 2), "dilations": (2, 3)}),
@@ -83,6 +82,8 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 4, 1500), (10, 4, 21), {"strides": (2,), "pads": (7, 3)}),
     ((2, 2, 5, 4, 6), (6, 2, 3, 2, 2), {"pads": (1, 0, 2, 1, 1, 0), "strides": (2, 1, 1)}),
     ((2, 3, 5, 45), (20, 3, 1, 1), {}),
+    ((2, 40, 9, 9), (8, 40, 3, 3), {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
+    ((2, 300, 3, 7), (10, 300, 1, 1), {}),
     ((1, 2, 700), (3, 2, 1), {}),
     ((0, 3, 4), (2, 3, 2), {}),
     ((2, 0, 4), (2, 0, 2), {}),
