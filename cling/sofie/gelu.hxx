@@ -10,8 +10,7 @@
 
 #include "sofie/simd.hxx"
 
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES == 64 && \
-   (defined(SOFIE_TARGET) || defined(__AVX512DQ__))
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64 && (defined(SOFIE_TARGET) || defined(__AVX512DQ__))
 #define SOFIE_GELU_ASSEMBLER
 
 SOFIE_BEGIN

@@ -16,7 +16,7 @@ SOFIE_INLINE PackN<float, N> load_widened(const Q *from)
 {
    if constexpr (std::is_same_v<Q, BFloat16>) {
       return bits<PackN<float, N>>(convert<std::uint32_t>(load<N>(from)) << 16);
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES >= 32
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES >= 32
    } else if constexpr (std::is_same_v<Q, Float16> && N == lanes<float>) {
       PackN<float, N> wide;
       const PackN<std::uint16_t, N> stored = load<N>(from);

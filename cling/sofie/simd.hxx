@@ -330,7 +330,7 @@ SOFIE_INLINE void copy_tail(char *to, const char *from, Size count)
       copy_tail<Bytes / 2>(to, from, count);
 }
 
-#if SOFIE_SIMD_BYTES == 64 && defined(__x86_64__)
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
 #define SOFIE_MASKS
 /// Whether the CPU itself loads and stores some elements of such a pack.
 template <class V>

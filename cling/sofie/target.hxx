@@ -51,12 +51,21 @@
 #endif
 #endif
 
+// Cling predefines nothing where it finds no headers of the system. It is clang, though; and who
+// chooses a target for it knows that this is an x86.
+#if defined(__clang__) || defined(SOFIE_CLING)
+#define SOFIE_CLANG
+#endif
+#if (defined(__x86_64__) && defined(__GNUC__)) || defined(SOFIE_TARGET)
+#define SOFIE_X86
+#endif
+
 #define SOFIE_PRAGMA(text) _Pragma(#text)
 
 // A product and a sum are one rounding where a kernel says so (`multiply_add`), and nowhere else:
 // every compiler gives the same bits. clang would join those of one expression; g++ joins those of a
 // whole function, unless it is told -ffp-contract=off.
-#ifdef __clang__
+#ifdef SOFIE_CLANG
 #define SOFIE_NOT_CONTRACTED SOFIE_PRAGMA(float_control(push)) SOFIE_PRAGMA(clang fp contract(off))
 #define SOFIE_CONTRACTED SOFIE_PRAGMA(clang fp contract(on))
 #else
@@ -69,12 +78,12 @@
    SOFIE_PRAGMA(clang attribute push(__attribute__((target(SOFIE_TARGET))), apply_to = function))
 #define SOFIE_END SOFIE_PRAGMA(clang attribute pop) SOFIE_PRAGMA(float_control(pop))
 #else
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(SOFIE_CLANG)
 // g++ warns that packs wider than its target's registers are passed in another way than with wider
 // registers. None is passed: whatever takes or gives one is inlined.
 #define SOFIE_BEGIN SOFIE_PRAGMA(GCC diagnostic push) SOFIE_PRAGMA(GCC diagnostic ignored "-Wpsabi")
 #define SOFIE_END SOFIE_PRAGMA(GCC diagnostic pop)
-#elif defined(__clang__)
+#elif defined(SOFIE_CLANG)
 #define SOFIE_BEGIN SOFIE_NOT_CONTRACTED
 #define SOFIE_END SOFIE_PRAGMA(float_control(pop))
 #else
@@ -98,7 +107,7 @@
 
 // Unrolling is what makes code fast under Cling's simple register allocator, which spills every
 // live value at the end of each basic block: long blocks make that rare.
-#if defined(__clang__)
+#ifdef SOFIE_CLANG
 #define SOFIE_UNROLL_ALL SOFIE_PRAGMA(clang loop unroll(full))
 #define SOFIE_UNROLL(n) SOFIE_PRAGMA(clang loop unroll_count(n))
 #elif defined(__GNUC__)

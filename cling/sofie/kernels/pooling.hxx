@@ -511,9 +511,10 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
    V all[chains];
    for (int c = 0; c < chains; ++c)
       all[c] = splat<V>(Rule::template neutral<T>());
+   const Size whole = count < pool_small * n ? 0 : count - count % (chains * n);
    Size i = 0;
    SOFIE_UNROLL(2)
-   for (; count >= pool_small * n && i + chains * n <= count; i += chains * n)
+   for (; i < whole; i += chains * n)
       SOFIE_UNROLL_ALL
       for (int c = 0; c < chains; ++c)
          all[c] = Rule{}(all[c], load<n>(x + i + c * n));

@@ -9,7 +9,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES == 64
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
 #define SOFIE_GATE_ASSEMBLER
 
 // clang-format off

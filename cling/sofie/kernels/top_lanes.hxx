@@ -51,7 +51,7 @@ struct TopLists {
       const Size there = place < k ? place : k;
       // What moves down: the new element, from where that is larger on the one before.
       I down = key, at = splat<I>(place);
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES == 64
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
       // The loop below: Cling takes three times as long for it.
       const std::int32_t *old = keys;
       Size left = there;

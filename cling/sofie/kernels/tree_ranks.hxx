@@ -14,7 +14,7 @@
 #include "sofie/kernels/tree_arrays.hxx"
 
 // Those who say SOFIE_TARGET mean AVX2 or more by packs of 32 bytes.
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES >= 32 && (defined(SOFIE_TARGET) || defined(__AVX2__))
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES >= 32 && (defined(SOFIE_TARGET) || defined(__AVX2__))
 #define SOFIE_TREE_RANKS
 
 SOFIE_BEGIN

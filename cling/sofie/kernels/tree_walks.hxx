@@ -72,7 +72,7 @@ SOFIE_INLINE void take_steps(const WalkNode<T, Way> *nodes, int bits, const KeyO
 }
 
 // As Cling compiles that, it takes twice as many instructions.
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES >= 32 && (defined(SOFIE_TARGET) || defined(__BMI2__))
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES >= 32 && (defined(SOFIE_TARGET) || defined(__BMI2__))
 // clang-format off
 #define SOFIE_WALK_STEP(a, j)                          \
    "mov 4(%[nodes],%[at" #a "],8), %k[way]\n\t"        \

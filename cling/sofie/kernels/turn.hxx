@@ -5,7 +5,7 @@
 
 #include "sofie/simd.hxx"
 
-#if defined(__x86_64__) && defined(__GNUC__) && SOFIE_SIMD_BYTES == 64
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
 #define SOFIE_TURN_ASSEMBLER
 
 SOFIE_BEGIN
