@@ -29,6 +29,9 @@ LAYERS = [
     (3, 260),
     (1, 49),
     (4, 100),
+    # The last of many panels has a pack or three.
+    (3, 2928),
+    (4, 2497),
 ]
 LENGTHS = [1, 5, 16, 37, 63, 64, 70, 100, 128, 130, 200]
 

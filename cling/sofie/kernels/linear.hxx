@@ -435,11 +435,14 @@ SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const Dense
 template <class T, Size K, Size N>
 inline constexpr Size dense_together = 6;
 #ifdef SOFIE_DENSE_ASSEMBLER
-template <Size K, Size N, bool Far = (K * N > 8192), Size Width = DenseShape<float, N>::width>
+template <class S, bool Far>
 inline constexpr Size dense_together_here =
-   Width % 4 == 0 || (Far && Width > 4) ? dense_quads_least : Far ? dense_tile_half : dense_tile_rows;
+   // The last panel may have fewer packs than such a tile.
+   S::packs - (S::panels - 1) * S::width < dense_quads_packs ? (Far ? dense_tile_half : dense_tile_rows)
+   : S::width % dense_quads_packs == 0 || Far                ? dense_quads_least
+                                                             : dense_tile_rows;
 template <Size K, Size N>
-inline constexpr Size dense_together<float, K, N> = dense_together_here<K, N>;
+inline constexpr Size dense_together<float, K, N> = dense_together_here<DenseShape<float, N>, (K * N > 8192)>;
 #endif
 
 /// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
