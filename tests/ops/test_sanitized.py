@@ -58,7 +58,16 @@ OTHERS = (
 PARTS = 12
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 CHOSEN = range(PARTS) if ALL else (0, 2)
-IN_ASSEMBLER = ("Dense", "DenseLayers", "Gelu", "MaxPool", "ReduceSum", "TopK", "Transpose")
+IN_ASSEMBLER = (
+    "Dense",
+    "DenseLayers",
+    "Gelu",
+    "MatMul",
+    "MaxPool",
+    "ReduceSum",
+    "TopK",
+    "Transpose",
+)
 
 PROGRAM = """{includes}
 #include "sofie/owned.hxx"

@@ -490,18 +490,20 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
       return;
    }
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
+   // Behind the columns come those of the next rows, as long as there are some.
+   const Size behind = depth * columns - j - Packs * n, last = behind < 0 ? 0 : behind / columns + 1;
+   const Size whole = last < depth ? last : depth;
    for (DenseTileRows tile{rows}; tile.next();) {
       const float *const x = a + tile.first * depth;
-      // Behind the columns come those of the next row, but not behind the last row.
-      DenseTiles of = dense_tiles_of(x, depth, 1, b + j, columns, depth - 1, nullptr, 0, tile.count);
+      DenseTiles of = dense_tiles_of(x, depth, 1, b + j, columns, whole, nullptr, 0, tile.count);
       of.sums = sums;
       dense_tiles<Packs>(of);
       for (Size r = 0; r < tile.count; ++r)
          for (Size c = 0; c < columns - j; c += n) {
             const Size count = columns - j - c < n ? columns - j - c : n;
             Pack<float> sum = load<n>(sums + r * dense_tile_width + c);
-            if (depth > 0)
-               sum = accumulate(sum, x[r * depth + depth - 1], load_some<n>(b + (depth - 1) * columns + j + c, count));
+            for (Size k = whole; k < depth; ++k)
+               sum = accumulate(sum, x[r * depth + k], load_some<n>(b + k * columns + j + c, count));
             store_some(y + (tile.first + r) * columns + j + c, sum, count);
          }
    }
