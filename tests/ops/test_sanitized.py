@@ -203,7 +203,7 @@ def size(type_: TensorType) -> str:
     return " * ".join(f"std::size_t({literals.size(d, names)})" for d in type_.shape) or "1"
 
 
-def build(graphs: Sequence[Graph], folder: Path, runs: int, flags: Sequence[str]) -> None:
+def build(graphs: Sequence[Graph], folder: Path, runs: int, flags: Sequence[str] = CLEAN) -> None:
     """The program, in the folder with its weights."""
     includes, functions, calls = [], [], []
     for graph in graphs:
@@ -227,7 +227,7 @@ def run(
     folder: Path,
     batches: Sequence[Sequence[Batch]],
     sizes: list[Sizes],
-    environment: Mapping[str, str],
+    **environment: str,
 ) -> list[list[Batch]]:
     """The outputs of each graph for each batch; fails with what the sanitizers say."""
     with (folder / "in").open("wb") as file:
@@ -273,7 +273,7 @@ def check(
     build(graphs, folder, len(SIZES), flags)
     wrong = []
     for environment in runs:
-        found = run(graphs, folder, batches, SIZES, environment)
+        found = run(graphs, folder, batches, SIZES, **environment)
         for bench, fed, outputs in zip(tested, batches, found, strict=True):
             for feeds, given, known in zip(fed, outputs, SIZES, strict=True):
                 wrong += differences(bench, feeds, given, known)
