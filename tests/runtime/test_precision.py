@@ -266,12 +266,11 @@ def test_what_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
-@pytest.mark.parametrize("flags", [(), ("-march=native",)], ids=["generic", "native"])
+@pytest.mark.parametrize("flags", [sanitized.CLEAN, sanitized.GUARDED], ids=["generic", "native"])
 def test_nothing_is_read_beside_the_weights(
-    flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading_narrow(monkeypatch)
-    monkeypatch.setattr(sanitized, "SANITIZERS", [*sanitized.SANITIZERS, *flags])
     shapes = [(600, 470), (9, 100, 225)]
     models = [mlp(*s).with_precision(p) for s in shapes for p in PRECISIONS[1:]]
     graphs = [
@@ -280,7 +279,7 @@ def test_nothing_is_read_beside_the_weights(
     sizes: list[Mapping[str, int]] = [{"N": 1, "M": 0}, {"N": 11, "M": 0}]
     widths = [s[0] for s in shapes for _ in PRECISIONS[1:]]
     batches = [[{"x": events(width, s["N"])} for s in sizes] for width in widths]
-    sanitized.build(graphs, tmp_path, len(sizes))
+    sanitized.build(graphs, tmp_path, len(sizes), flags)
     for model, fed, found in zip(
         models, batches, sanitized.run(graphs, tmp_path, batches, sizes), strict=True
     ):
