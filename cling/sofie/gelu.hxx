@@ -161,10 +161,7 @@ inline constexpr GeluNumbers gelu_numbers{
                 "4:\n\t"                                                           \
                 : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                  \
                 : [numbers] "r"(&gelu_numbers)                                      \
-                : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",  \
-                  "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18",   \
-                  "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", \
-                  "xmm30", "xmm31")
+                : "memory", "cc", "k1", "k2", "k3", SOFIE_ALL_PACKS)
 // clang-format on
 
 /// y = GELU of x, for whole packs; `Inner` if it is for the next layer of a run. y may be x.

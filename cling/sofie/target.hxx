@@ -60,6 +60,12 @@
 #define SOFIE_X86
 #endif
 
+// All registers for packs, of which assembler may leave nothing as it was.
+#define SOFIE_ALL_PACKS                                                                                                \
+   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", \
+      "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",      \
+      "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31"
+
 #define SOFIE_PRAGMA(text) _Pragma(#text)
 
 // A product and a sum are one rounding where a kernel says so (`multiply_add`), and nowhere else:

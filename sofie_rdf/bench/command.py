@@ -80,8 +80,8 @@ class _Course:
         case = measure_case(task, batch, self.peers, plan, self.bar.tick)
         if given.no_first or not is_first:
             return case
-        compiled = any(peer.name == BySystemCompiler.name for peer in self.peers)
-        compiler = BySystemCompiler.name if compiled and not BySystemCompiler().absence() else ""
+        found = (p for p in self.peers if isinstance(p, BySystemCompiler) and not p.absence())
+        compiler = next((peer.name for peer in found), "")
         return replace(case, first=measure_first(task, compiler))
 
     def _loop(self, candidate: Candidate) -> Loop:

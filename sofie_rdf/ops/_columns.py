@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ops._lanes import HALVES
-from sofie_rdf.ops._windows import Window, taps_of
+from sofie_rdf.ops._windows import Window, counts_of, number, taps_of, three_axes
 
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
 
@@ -18,7 +18,6 @@ COLUMNS_HEADER = "sofie/kernels/convolution_columns.hxx"
 _TILE, _PACK, _BUDGET, _STRIDE = 48, 16, 1 << 16, 2
 # What pays: products for each output, and outputs; where features may lie in the lanes, and else.
 _FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
-_ONE = Window(1, 1, 1, 1, 1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,11 @@ def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int
     depth, stride = channels * taps_of(slides), slides[-1].stride
     if features <= 4 or stride > _STRIDE or min(known[:2]) < 1:
         return None
-    points = math.prod(_number(s.count) for s in slides)
+    points = math.prod(counts_of(slides))
     if not _pays(features, depth, points, slides, half):
         return None
-    first, middle, last = (*(_ONE,) * (3 - len(slides)), *slides)
-    lines, width = _number(first.count) * _number(middle.count), _number(last.count)
+    first, middle, last = three_axes(slides)
+    lines, width = number(first.count) * number(middle.count), number(last.count)
     most = max(_TILE, _BUDGET // depth // _TILE * _TILE)
     if width > most:
         lines, width = 1, most
@@ -63,14 +62,9 @@ def _pays(features: int, depth: int, points: int, slides: Sequence[Window], half
     """Whether copying takes less time than this saves, beside the kernel that there is else."""
     if half:
         # Rows of the output that are whole tiles are fast in lanes.
-        fills = half == HALVES[0] and _number(slides[-1].count) % half == 0
+        fills = half == HALVES[0] and number(slides[-1].count) % half == 0
         return depth <= (_FEW if fills else _SOME) and points >= _MANY
     if depth <= _MOST_DEPTH or any(s.stride > 1 for s in slides):
         return True
     # Points are read where they are.
     return taps_of(slides) == 1 and (features > _PACK // 2 or points < _SHORT)
-
-
-def _number(dim: Dim) -> int:
-    assert isinstance(dim, int)
-    return dim

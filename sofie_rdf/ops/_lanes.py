@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative, product
-from sofie_rdf.ops._windows import Window
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
+from sofie_rdf.ops._windows import Window, positions_of, three_axes
 
 __all__ = ["HALVES", "LANES_HEADER", "best_half", "half_of_lanes", "is_short", "scratch_of_lanes"]
 
@@ -19,7 +19,6 @@ _DEEP, _SMALL = 512, 256
 _WIDEST = 1 << 15
 # Elements that are copied at a time, those between channels, and those behind the last.
 _BUDGET, _BETWEEN, _MARGIN = 1 << 17, 96, 16
-_ONE = Window(1, 1, 1, 1, 1, 0, 0)
 
 
 def best_half(columns: int, depth: int) -> int:
@@ -41,7 +40,7 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
     if not isinstance(features, int) or not isinstance(depth, int) or not isinstance(count, int):
         return 0
     points = all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
-    places = product(s.count for s in slides)
+    places = positions_of(slides)
     if points and depth >= _DEEP and isinstance(places, int) and places <= _SMALL:
         # Reading their weights takes as long as all else.
         points = False
@@ -54,7 +53,7 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
 
 def scratch_of_lanes(events: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Dim:
     """The elements that the kernel needs: sums, and channels with their padding."""
-    depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
+    depth, height, width = three_axes(slides)
     row = (align(width.count, half) - 1) * width.stride + width.extent
     # Events that are one row each are the rows of one image.
     rows = events if len(slides) == 1 else height.count

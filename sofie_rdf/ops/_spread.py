@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from sofie_rdf.ir.dims import Dim, align, maximum, minimum, product
-from sofie_rdf.ops._windows import Window, taps_of
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum
+from sofie_rdf.ops._windows import Window, positions_of, taps_of, three_axes
 
 __all__ = ["Spread"]
 
 # Of the kernel: the widest tile, a pack beyond what counts, and how many columns, inputs and
 # products are kept at a time, so that the second cache has all of them.
 _WIDTH, _MARGIN, _MOST, _INPUTS, _PRODUCTS = 48, 16, 528, 1 << 17, 1 << 17
-_ONE = Window(1, 1, 1, 1, 1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Spread:
         columns = _columns(events, channels, taps * whole, spread)
         fit = _PRODUCTS // (taps * columns) if isinstance(columns, int) and columns > 0 else 0
         some = minimum(features, _share(features, max(whole, fit), whole))
-        depth, height, width = (*(_ONE,) * (3 - len(spread)), *spread)
+        depth, height, width = three_axes(spread)
         across, rows = align(columns, _WIDTH), align(taps * some, 8)
         packs = width.size // (2 * width.stride) + 2
         return Spread(
@@ -69,9 +68,9 @@ def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) ->
     if isinstance(channels, int) and channels > 0:
         fit = min(fit, _INPUTS // channels)
     fit = max(_WIDTH, fit // _WIDTH * _WIDTH)
-    points = product(s.count for s in spread)
+    points = positions_of(spread)
     if not isinstance(points, int) or points > fit:
-        first, inside = spread[0], product(s.count for s in spread[1:])
+        first, inside = spread[0], positions_of(spread[1:])
         # Enough for one output, and one more place for those that follow.
         return maximum(min(fit, _MOST), inside * ((first.extent - 1) // first.stride + 2))
     fit = max(min(fit, _MOST), points)

@@ -22,6 +22,7 @@ __all__ = [
     "require_count",
     "slices_of",
     "taps_of",
+    "three_axes",
     "windows",
 ]
 
@@ -131,6 +132,16 @@ def _along(
 
 
 # Of several axes, for kernels and references ------------------------------------------------------
+
+
+# An axis along which there is one place.
+_ONE = Window(1, 1, 1, 1, 1, 0, 0)
+
+
+def three_axes(slides: Sequence[Window]) -> tuple[Window, Window, Window]:
+    """Along depth, height and width, of which the first ones may be missing."""
+    depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
+    return depth, height, width
 
 
 def positions_of(slides: Sequence[Window]) -> Dim:

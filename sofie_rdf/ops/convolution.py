@@ -44,6 +44,7 @@ from sofie_rdf.ops._windows import (
     require_count,
     slices_of,
     taps_of,
+    three_axes,
     windows,
 )
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
@@ -116,7 +117,7 @@ def _is_at_most(dim: Dim, most: int) -> bool:
 
 def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
     """How many elements of the channels are copied at a time: a row for the output at least."""
-    depth, height, width = (*(_ONE,) * (3 - len(slides)), *slides)
+    depth, height, width = three_axes(slides)
     parts = depth.kernel * height.stride * width.stride
     row = width.count + (width.extent - 1) // width.stride
     reach = (height.extent - 1) // height.stride
@@ -129,9 +130,6 @@ def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
     most = maximum(least, _BUDGET)
     # A number where one event needs all of it: memory is planned better then.
     return most if never_negative(whole - most) else minimum(events * whole, most)
-
-
-_ONE = Window(1, 1, 1, 1, 1, 0, 0)
 
 
 def _panels(dtype: DType, groups: int, features: Dim, depth: Dim) -> TensorType:
@@ -295,7 +293,7 @@ class _FloatConvolution(_Convolution):
     def _table(self, x: TensorType, slides: Sequence[Window]) -> TensorType:
         """What the kernel for that says about each pack of outputs, of 16 bytes at least."""
         across = align(slides[-1].count, 16 // x.dtype.nbytes) * x.dtype.nbytes // 16
-        packs = across * product(s.count for s in slides[:-1])
+        packs = across * positions_of(slides[:-1])
         return TensorType(DType.INT32, (3 * packs * (taps_of(slides) + 1),))
 
     def half_of_lanes(self, inputs: Sequence[TensorType | None]) -> int:
@@ -351,10 +349,8 @@ class _FloatConvolution(_Convolution):
             )
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
-        constant, types = (
-            all(o.constant for o in given),
-            [None if o is None else o.type for o in inputs],
-        )
+        constant = all(o.constant for o in given)
+        types = [None if o is None else o.type for o in inputs]
         columns, half = self.columns(types), self.half_of_lanes(types)
         if constant and columns:
             kernel = f"convolution_columns<{columns.stride}>"

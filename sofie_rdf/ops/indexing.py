@@ -207,6 +207,10 @@ class Slice(_Indexing):
     is_rowwise: ClassVar[bool] = False
     runtime: ClassVar[type[Operator] | None] = RuntimeSliceAlong
 
+    def cut(self, rank: int) -> tuple[int, ...]:
+        """The axes that are cut, counted from the front."""
+        return _normal_axes(self.axes, self.steps, len(self.starts), rank)[0]
+
     def _ranges(self, shape: Shape) -> dict[int, tuple[Dim, Dim, int]]:
         """Where each axis that is cut begins, how many elements are left, and in what steps."""
         if len(self.starts) != len(self.ends):

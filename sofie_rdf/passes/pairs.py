@@ -8,7 +8,7 @@ pair is made for each pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -57,8 +57,7 @@ def known_pairs(graph: Graph) -> Graph:
         nodes.append(Node(Concat(0), tuple(rows), node.outputs, node.origin))
     if not sizes:
         return graph
-    changed = replace(graph, nodes=tuple(nodes), types=MappingProxyType(types))
-    return with_known_sizes(changed, sizes)
+    return with_known_sizes(replace(graph, types=MappingProxyType(types)), sizes, nodes)
 
 
 def _triangle_size(graph: Graph, node: Node) -> Dim | None:
@@ -76,10 +75,15 @@ def _triangle_size(graph: Graph, node: Node) -> Dim | None:
 
 def _pair_indices(m: Match, value: str) -> PairIndices | None:
     """The operator whose indices these are, perhaps in another shape."""
-    node = m.maker(value)
-    while node is not None and node.op.is_alias:
-        node = m.maker(node.inputs[0])
+    node = m.maker(_without_aliases(m, value))
     return node.op if node is not None and isinstance(node.op, PairIndices) else None
+
+
+def _without_aliases(m: Match, value: str) -> str:
+    """The value that this one is, perhaps in another shape."""
+    while (node := m.maker(value)) is not None and node.op.is_alias:
+        value = node.inputs[0]
+    return value
 
 
 # What is gathered for them ------------------------------------------------------------------------
@@ -207,13 +211,11 @@ def _is_range(m: Match, value: str, axis: int) -> bool:
     wanted = tuple(d if a == axis else 1 for a, d in enumerate(shape))
     if m.graph.types[value].shape != wanted:
         return False
-    node = m.maker(value)
-    while node is not None and node.op.is_alias:
-        value = node.inputs[0]
-        node = m.maker(value)
+    value = _without_aliases(m, value)
     if value in m.graph.constants:
         found = m.graph.constants[value].ravel()
         return bool(np.array_equal(found, np.arange(found.size)))
+    node = m.maker(value)
     return node is not None and node.op == KnownRange(0, shape[axis], 1, m.graph.types[value].dtype)
 
 
@@ -300,7 +302,7 @@ class _Spreading:
             case Concat() | Split() as op:
                 return not rest and normal_axis(op.axis, rank) != rank - 1
             case Slice() as op:
-                return not rest and rank - 1 not in _cut(op, rank)
+                return not rest and rank - 1 not in op.cut(rank)
             case KnownReduction() as op:
                 return (
                     not rest
@@ -308,8 +310,3 @@ class _Spreading:
                     and (rank - 1 not in reduced)
                 )
         return False
-
-
-def _cut(op: Slice, rank: int) -> Iterator[int]:
-    axes = range(len(op.starts)) if op.axes is None else op.axes
-    return (normal_axis(a, rank) for a in axes)

@@ -274,11 +274,7 @@ def _joined(place: Place) -> int:
 
 
 def _sliced(place: Place) -> int:
-    axes = place.op.axes
-    count = len(place.op.starts)
-    rank = place.type(0).rank
-    cut = [normal_axis(a, rank) for a in (range(count) if axes is None else axes)]
-    require(place.first not in cut)
+    require(place.first not in place.op.cut(place.type(0).rank))
     return place.first
 
 

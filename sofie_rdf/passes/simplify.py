@@ -223,7 +223,7 @@ def fold_constants(graph: Graph) -> Graph:
                     sizes.update(_decided(graph.types[name], array.shape))
         else:
             nodes.append(node)
-    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
+    return with_known_sizes(graph, sizes, nodes, constants)
 
 
 def fold_sizes(graph: Graph) -> Graph:
@@ -257,9 +257,14 @@ def _decided(type_: TensorType, shape: Iterable[Dim]) -> Mapping[str, Dim]:
     return {name_of(d): size for d, size in zip(type_.shape, shape, strict=True) if name_of(d)}
 
 
-def with_known_sizes(graph: Graph, sizes: Mapping[str, Dim]) -> Graph:
-    """The graph with other sizes for named ones, in types and in attributes."""
-    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in graph.nodes))
+def with_known_sizes(
+    graph: Graph,
+    sizes: Mapping[str, Dim],
+    nodes: Iterable[Node],
+    constants: Mapping[str, Array] | None = None,
+) -> Graph:
+    """The graph of these nodes with other sizes for named ones, in types and in attributes."""
+    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes), constants)
 
 
 def _with_sizes(graph: Graph, sizes: Mapping[str, Dim]) -> Graph:
@@ -318,7 +323,7 @@ def merge_equal(graph: Graph) -> Graph:
                 sizes.update(_decided(graph.types[other], graph.types[one].shape))
             if other in graph.outputs:
                 nodes.append(Node(Identity(), (one,), (other,), node.origin))
-    return rebuilt(_with_sizes(graph, sizes), (_node_with(n, sizes) for n in nodes))
+    return with_known_sizes(graph, sizes, nodes)
 
 
 def _equal_constants(graph: Graph) -> dict[str, str]:

@@ -64,14 +64,7 @@ struct ConvColumnsRun {
       ".p2align 5\n"                                               \
       "1:\n\t"                                                     \
       SOFIE_COLUMNS_LOAD_##packs                                   \
-      SOFIE_DENSE_ROW_##packs("0(%[w])", 27, 0, 1, 2)              \
-      SOFIE_DENSE_ROW_##packs("4(%[w])", 28, 3, 4, 5)              \
-      SOFIE_DENSE_ROW_##packs("8(%[w])", 29, 6, 7, 8)              \
-      SOFIE_DENSE_ROW_##packs("12(%[w])", 30, 9, 10, 11)           \
-      SOFIE_DENSE_ROW_##packs("16(%[w])", 27, 12, 13, 14)          \
-      SOFIE_DENSE_ROW_##packs("20(%[w])", 28, 15, 16, 17)          \
-      SOFIE_DENSE_ROW_##packs("24(%[w])", 29, 18, 19, 20)          \
-      SOFIE_DENSE_ROW_##packs("28(%[w])", 30, 21, 22, 23)          \
+      SOFIE_CONV_PRODUCTS(packs)                                   \
       "prefetcht0 2048(%[w])\n\t"                                  \
       "add $32, %[w]\n\t"                                          \
       "add %[at], %[x]\n\t"                                        \
@@ -82,14 +75,7 @@ struct ConvColumnsRun {
       "mov 136(%[of]), %[offsets]\n\t"                             \
       "mov 64(%[of]), %[k]\n\t"                                    \
       "mov 56(%[of]), %[at]\n\t"                                   \
-      SOFIE_CONV_FINISH(packs, 0, 0, 1, 2)                         \
-      SOFIE_CONV_FINISH(packs, 1, 3, 4, 5)                         \
-      SOFIE_CONV_FINISH(packs, 2, 6, 7, 8)                         \
-      SOFIE_CONV_FINISH(packs, 3, 9, 10, 11)                       \
-      SOFIE_CONV_FINISH(packs, 4, 12, 13, 14)                      \
-      SOFIE_CONV_FINISH(packs, 5, 15, 16, 17)                      \
-      SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                      \
-      SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)                      \
+      SOFIE_CONV_RESULTS(packs)                                    \
       "6:\n\t"                                                     \
       "addq $64*" #packs ", 128(%[of])\n\t"                        \
       "cmpq $0, 8(%[of])\n\t"                                      \
@@ -114,9 +100,7 @@ struct ConvColumnsRun {
       "jg 20b\n\t"                                                 \
       : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)                                   \
       : [of] "r"(&run)                                                                                                     \
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+      : "memory", "cc", "k1", SOFIE_ALL_PACKS)
 // clang-format on
 
 /// For tiles of so many packs.

@@ -114,6 +114,26 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
    "dec %[at]\n\t"                                          \
    "jz 6f\n\t"
 
+// The products of a step with 8 weights, and what becomes of the sums of 8 rows.
+#define SOFIE_CONV_PRODUCTS(packs)                                                  \
+   SOFIE_DENSE_ROW_##packs("0(%[w])", 27, 0, 1, 2)                                  \
+   SOFIE_DENSE_ROW_##packs("4(%[w])", 28, 3, 4, 5)                                  \
+   SOFIE_DENSE_ROW_##packs("8(%[w])", 29, 6, 7, 8)                                  \
+   SOFIE_DENSE_ROW_##packs("12(%[w])", 30, 9, 10, 11)                               \
+   SOFIE_DENSE_ROW_##packs("16(%[w])", 27, 12, 13, 14)                              \
+   SOFIE_DENSE_ROW_##packs("20(%[w])", 28, 15, 16, 17)                              \
+   SOFIE_DENSE_ROW_##packs("24(%[w])", 29, 18, 19, 20)                              \
+   SOFIE_DENSE_ROW_##packs("28(%[w])", 30, 21, 22, 23)
+#define SOFIE_CONV_RESULTS(packs)                                                   \
+   SOFIE_CONV_FINISH(packs, 0, 0, 1, 2)                                             \
+   SOFIE_CONV_FINISH(packs, 1, 3, 4, 5)                                             \
+   SOFIE_CONV_FINISH(packs, 2, 6, 7, 8)                                             \
+   SOFIE_CONV_FINISH(packs, 3, 9, 10, 11)                                           \
+   SOFIE_CONV_FINISH(packs, 4, 12, 13, 14)                                          \
+   SOFIE_CONV_FINISH(packs, 5, 15, 16, 17)                                          \
+   SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                                          \
+   SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)
+
 // sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16]. Weights are read once in a long time: without
 // asking for them ahead a layer with many of them waits for memory half of its time.
 #define SOFIE_CONV_TILE(packs)                                                      \
@@ -125,14 +145,7 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       "1:\n\t"                                                                      \
       "movslq (%[offsets]), %[at]\n\t"                                              \
       SOFIE_CONV_LOAD_##packs                                                       \
-      SOFIE_DENSE_ROW_##packs("0(%[w])", 27, 0, 1, 2)                               \
-      SOFIE_DENSE_ROW_##packs("4(%[w])", 28, 3, 4, 5)                               \
-      SOFIE_DENSE_ROW_##packs("8(%[w])", 29, 6, 7, 8)                               \
-      SOFIE_DENSE_ROW_##packs("12(%[w])", 30, 9, 10, 11)                            \
-      SOFIE_DENSE_ROW_##packs("16(%[w])", 27, 12, 13, 14)                           \
-      SOFIE_DENSE_ROW_##packs("20(%[w])", 28, 15, 16, 17)                           \
-      SOFIE_DENSE_ROW_##packs("24(%[w])", 29, 18, 19, 20)                           \
-      SOFIE_DENSE_ROW_##packs("28(%[w])", 30, 21, 22, 23)                           \
+      SOFIE_CONV_PRODUCTS(packs)                                                    \
       "prefetcht0 2048(%[w])\n\t"                                                   \
       "add $32, %[w]\n\t"                                                           \
       "add $4, %[offsets]\n\t"                                                      \
@@ -157,20 +170,11 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       "mov 40(%[end]), %[at]\n\t"                                                   \
       "kmovw 48(%[end]), %%k1\n\t"                                                  \
       "vbroadcastss 60(%[end]), %%zmm31\n\t"                                        \
-      SOFIE_CONV_FINISH(packs, 0, 0, 1, 2)                                          \
-      SOFIE_CONV_FINISH(packs, 1, 3, 4, 5)                                          \
-      SOFIE_CONV_FINISH(packs, 2, 6, 7, 8)                                          \
-      SOFIE_CONV_FINISH(packs, 3, 9, 10, 11)                                        \
-      SOFIE_CONV_FINISH(packs, 4, 12, 13, 14)                                       \
-      SOFIE_CONV_FINISH(packs, 5, 15, 16, 17)                                       \
-      SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                                       \
-      SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)                                       \
+      SOFIE_CONV_RESULTS(packs)                                                     \
       "6:\n\t"                                                                      \
       : [w] "+&r"(w), [x] "+&r"(x), [offsets] "+&r"(offsets), [k] "+&r"(depth), [at] "=&r"(at)                             \
       : [end] "r"(&end)                                                             \
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+      : "memory", "cc", "k1", SOFIE_ALL_PACKS)
 // clang-format on
 
 /// The same for 8 rows of floats and registers of 64 bytes.

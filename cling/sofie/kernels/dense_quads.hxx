@@ -175,9 +175,7 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [k] "=&r"(k), [sums] "=&r"(sums), [rows] "=&r"(rows),
         [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)
       : [of] "r"(&of)
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+      : "memory", "cc", "k1", SOFIE_ALL_PACKS);
 }
 // clang-format on
 

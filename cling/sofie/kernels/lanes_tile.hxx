@@ -72,9 +72,7 @@ namespace sofie {
       SOFIE_LANES_EACH_##columns(SOFIE_LANES_STORE)                                 \
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth), [bias] "=&r"(bias)            \
       : [step] "r"(step), [next] "r"(next), [y] "r"(end.y), [end] "r"(&end)         \
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+      : "memory", "cc", SOFIE_ALL_PACKS)
 // clang-format on
 
 /// What becomes of the sums: they go to y, with the bias and the function if there is a bias.

@@ -64,9 +64,7 @@ SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from
                                                      "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_STORE)
                 : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left)
                 : [from] "r"(&from), [to] "r"(&to), [nothing] "r"(Size{0})
-                : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20",
-                  "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+                : "memory", "cc", "k1", SOFIE_ALL_PACKS);
 }
 
 } // namespace sofie
