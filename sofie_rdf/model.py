@@ -81,7 +81,8 @@ class Model:
     ``"g++"`` or ``"clang++"`` (into a library in the cache on disk), or ``"auto"``: such a library
     if the cache has one, else Cling now, and a library in the background for later processes. All
     of them give the same bits on one machine. By default the environment variable
-    SOFIE_RDF_COMPILER decides.
+    SOFIE_RDF_COMPILER decides; where it says nothing it is ``"cling"`` for a model that the cache
+    does not know, and ``"auto"`` for one that is used again (outside of batch jobs).
     """
 
     def __init__(

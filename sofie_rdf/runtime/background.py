@@ -1,16 +1,17 @@
-"""``python -m sofie_rdf.runtime.background KEY COMPILER FLAGS``: builds a library of the cache."""
+"""``python -m sofie_rdf.runtime.background``: builds the libraries that its input names."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from contextlib import suppress
 
 from sofie_rdf.errors import SofieError
 from sofie_rdf.runtime.library import build_source
 
 if __name__ == "__main__":
     os.nice(19)
-    try:
-        build_source(sys.argv[1], sys.argv[2], sys.argv[3:])
-    except SofieError as error:
-        sys.exit(str(error))
+    for line in sys.stdin:
+        with suppress(SofieError):  # Then there is no library, and nobody tries again.
+            build_source(*json.loads(line))

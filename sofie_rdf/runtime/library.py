@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -27,6 +28,7 @@ __all__ = [
     "build_source",
     "chosen_compiler",
     "find_compiler",
+    "in_batch_job",
 ]
 
 # What `compiler=` may be: ROOT's interpreter, a program, or whichever saves most time.
@@ -39,16 +41,18 @@ _FLAGS = (
     "-std=c++17 -O3 -ffp-contract=off -w -pipe -shared -fPIC -fvisibility=hidden -Wl,-z,defs"
 ).split()
 _ENTRY = "sofie_rdf_entries"
+# What HTCondor, Slurm, PBS, LSF and Grid Engine tell their jobs.
+_BATCH = ("_CONDOR_JOB_AD", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")
 
 
 def chosen_compiler(wanted: str) -> str:
-    """The compiler that is asked for; without one, the one in SOFIE_RDF_COMPILER.
+    """The compiler that is asked for, here or by SOFIE_RDF_COMPILER; "" if nobody asks for one.
 
-    Where nobody asks and ROOT is not installed, it is a compiler of the system.
+    Where ROOT is not installed, somebody asks for a compiler of the system.
     """
     origin = "compiler=" if wanted else "SOFIE_RDF_COMPILER="
-    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or _usual()
-    if wanted not in COMPILERS:
+    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or _without_root()
+    if wanted and wanted not in COMPILERS:
         raise JitError(
             f"{origin}{wanted!r} is no compiler that we know",
             remedy=f"Use one of {', '.join(COMPILERS)}",
@@ -56,11 +60,16 @@ def chosen_compiler(wanted: str) -> str:
     return wanted
 
 
-def _usual() -> str:
-    """Cling, or the first compiler that is there where ROOT is not."""
+def _without_root() -> str:
+    """The first compiler that is there, where ROOT is not; where it is, ""."""
     if importlib.util.find_spec("ROOT") is not None:
-        return CLING
+        return ""
     return next((name for name in _PROGRAMS if find_compiler(name)), CLING)
+
+
+def in_batch_job() -> bool:
+    """Whether a batch system has given this process its CPU and memory, both of which it counts."""
+    return any(name in os.environ for name in _BATCH)
 
 
 @dataclass(frozen=True)
@@ -154,39 +163,51 @@ class Library:
             return _opened(_build(Path(temporary), self._source, self.compiler, self._flags))
 
     def build_later(self) -> None:
-        """Build it in a process of its own, of lowest priority, for processes to come."""
+        """Have it built by a process of lowest priority, for processes to come."""
         if os.environ.get("SOFIE_RDF_BACKGROUND", "").lower() == "off" or not sys.executable:
             return
         if not disk.claim(f"{self.key}.job"):
             return  # Another process builds it, it cannot be built, or there is no cache.
         disk.store(f"{self.key}.cxx", self._source.encode())
-        command = [sys.executable, "-m", "sofie_rdf.runtime.background", self.key]
-        nowhere = subprocess.DEVNULL
+        try:
+            _hand_over([self.key, self.compiler.path, *self._flags])
+        except OSError:  # Perhaps the next process can.
+            disk.remove(f"{self.key}.cxx")
+            disk.remove(f"{self.key}.job")
+
+
+# The process in the background of this one: it builds one library after the other.
+_builders: list[subprocess.Popen[bytes]] = []
+
+
+def _hand_over(job: list[str]) -> None:
+    """Let the process in the background build this as well; it ends when it is done and we are."""
+    if not _builders or _builders[-1].poll() is not None:
         path = (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", ""))
-        with suppress(OSError):
-            _later.append(
-                subprocess.Popen(
-                    [*command, self.compiler.path, *self._flags],
-                    stdin=nowhere,
-                    stdout=nowhere,
-                    stderr=nowhere,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
-                    start_new_session=True,  # It goes on when this process ends.
-                )
+        _builders.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "sofie_rdf.runtime.background"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+                start_new_session=True,  # It goes on when this process ends.
             )
+        )
+    pipe = _builders[-1].stdin
+    assert pipe is not None
+    # A pipe that is full of jobs takes no more: nobody waits for it.
+    os.set_blocking(pipe.fileno(), False)
+    os.write(pipe.fileno(), f"{json.dumps(job)}\n".encode())
 
 
-# Kept, as Python warns where a process is forgotten that still runs.
-_later: list[subprocess.Popen[bytes]] = []
-
-
-def build_source(key: str, compiler: str, flags: list[str]) -> None:
+def build_source(key: str, compiler: str, *flags: str) -> None:
     """What the process in the background does: the library from the source in the cache."""
     source = disk.find(f"{key}.cxx")
     with disk.workshop() as place:
         if place is not None and source is not None:
             # Where it fails, the job stays claimed, so that nobody tries again.
-            finished = _build(place, bytes(source).decode(), Compiler(compiler, ""), flags)
+            finished = _build(place, bytes(source).decode(), Compiler(compiler, ""), [*flags])
             disk.remove(f"{key}.trusted")
             disk.adopt(f"{key}.so", finished)
             disk.remove(f"{key}.job")

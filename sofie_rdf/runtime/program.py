@@ -35,6 +35,8 @@ class Program:
     trials: Callable[[], Iterator[Trial]]
     # Whether operators of other packages are in it.
     is_foreign: bool = False
+    # Whether it is from the cache on disk: another process has compiled it before.
+    is_kept: bool = False
     # Whether it has been tried out, and the trial; there is none where it would take long.
     tried: bool = False
     trial: Trial | None = None

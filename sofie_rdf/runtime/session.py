@@ -16,7 +16,7 @@ from sofie_rdf.errors import InputError, JitError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
-from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler
+from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler, in_batch_job
 from sofie_rdf.runtime.pieces import in_pieces, rows_at_once
 from sofie_rdf.runtime.program import LINKED, Program, linking_text
 
@@ -192,8 +192,12 @@ def compile_graph(graph: Graph, compiler: str = "") -> Compiled:
 
 
 def compile_program(program: Program, compiler: str = "") -> Compiled:
-    """``compiler`` is one of `COMPILERS`; "" is the one that SOFIE_RDF_COMPILER names."""
-    wanted = chosen_compiler(compiler)
+    """``compiler`` is one of `COMPILERS`; "" is the one that SOFIE_RDF_COMPILER names.
+
+    Where nobody asks for one it is Cling for what is new, and "auto" for what is compiled again.
+    """
+    asked = chosen_compiler(compiler)
+    wanted = asked or ("auto" if program.is_kept else CLING)
     found = None if wanted == CLING else find_compiler(wanted)
     if found is None:
         if wanted not in (CLING, "auto"):
@@ -209,7 +213,8 @@ def compile_program(program: Program, compiler: str = "") -> Compiled:
     if table:
         return _in_library(program, library, table)
     compiled = _in_cling(program)
-    library.build_later()
+    if asked or not in_batch_job():
+        library.build_later()
     return compiled
 
 
