@@ -17,6 +17,7 @@ from sofie_rdf.ir.dims import Size, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType, concrete
 from sofie_rdf.model import Model, from_onnx
+from sofie_rdf.runtime.library import CLING, chosen_compiler
 
 __all__ = [
     "BUILT_IN",
@@ -54,7 +55,9 @@ class Candidate:
 
     @cached_property
     def model(self) -> Model:
-        return from_onnx(self.source, name=self.name if isinstance(self.source, bytes) else "")
+        """Compiled by Cling, unless SOFIE_RDF_COMPILER says otherwise: whatever the cache has."""
+        name = self.name if isinstance(self.source, bytes) else ""
+        return from_onnx(self.source, name=name, compiler=chosen_compiler("") or CLING)
 
     def batches(self, wanted: Sequence[int] | None, free: FreeSizes) -> tuple[int, ...]:
         """Those that are wanted, or the one that the file has fixed; else 1 and usually 64."""
