@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 
-#include "sofie/kernels/convolution_fill.hxx"
+#include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/lanes_product.hxx"
 
 SOFIE_BEGIN
