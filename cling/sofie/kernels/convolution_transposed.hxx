@@ -674,8 +674,8 @@ public:
       bias_ = Buffer<T>(b.size());
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
    }
-   const T *panels() const { return panels_.data(); }
-   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+   SOFIE_INLINE const T *panels() const { return panels_.data(); }
+   SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 /// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.

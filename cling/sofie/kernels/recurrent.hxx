@@ -170,7 +170,7 @@ public:
       recurrent_pack<Kind, T, Hidden>(memory_.data(), w.data(), r.data(), found<false>(more...), found<true>(more...),
                                       Directions, Inputs, Hidden);
    }
-   const T *data() const { return memory_.data(); }
+   SOFIE_INLINE const T *data() const { return memory_.data(); }
 };
 
 // The cells ------------------------------------------------------------------------------------------
