@@ -249,8 +249,8 @@ inline int dense_axis(const MoveAxes &axes, Size bytes)
    return -1;
 }
 
-/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say.
-SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes, Size bytes)
+/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say, which are used up.
+SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axes, Size bytes)
 {
    for (int i = 0; i < axes.count; ++i)
       if (axes.axis[i].extent <= 0)
@@ -266,6 +266,8 @@ SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes
    const int dense = run == bytes ? dense_axis(axes, bytes) : -1;
    const MoveAxis across = dense < 0 ? MoveAxis{} : axes.take(dense);
    const MoveAxis along = axes.take(axes.count - 1);
+   if (dense < 0 && axes.count == 0)
+      return copy_rows(to, along.to, from, along.from, run, along.extent);
    MovePosition here;
    do {
       if (dense < 0)
