@@ -369,6 +369,41 @@ struct ConvSpreadSlab {
    SOFIE_INLINE Size columns() const { return events * points; }
 };
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+// clang-format off
+#define SOFIE_SPREAD_COPY(place, mask)                            \
+   "vmovups " place "(%[from]), %%zmm0%{%%" mask "%}%{z%}\n\t"   \
+   "vmovups %%zmm0, " place "(%[to])%{%%" mask "%}\n\t"
+/// The same as `conv_spread_copy` below for up to 48 floats.
+SOFIE_KERNEL inline void conv_spread_copy(float *to, const float *from, Size channels, Size distance, Size count)
+{
+   const Size step = distance * static_cast<Size>(sizeof(float)), mask = (Size{1} << count) - 1;
+   if (channels < 1)
+      return;
+   asm volatile(
+      "kmovq %[mask], %%k1\n\t"
+      "kshiftrq $16, %%k1, %%k2\n\t"
+      "kshiftrq $32, %%k1, %%k3\n"
+      "1:\n\t"
+      SOFIE_SPREAD_COPY("", "k1")
+      "cmp $16, %[count]\n\t"
+      "jle 2f\n\t"
+      SOFIE_SPREAD_COPY("64", "k2")
+      "cmp $32, %[count]\n\t"
+      "jle 2f\n\t"
+      SOFIE_SPREAD_COPY("128", "k3")
+      "2:\n\t"
+      "add $192, %[to]\n\t"
+      "add %[step], %[from]\n\t"
+      "dec %[channels]\n\t"
+      "jnz 1b\n\t"
+      : [to] "+&r"(to), [from] "+&r"(from), [channels] "+&r"(channels)
+      : [mask] "r"(mask), [step] "r"(step), [count] "r"(count)
+      : "memory", "cc", "k1", "k2", "k3", "xmm0");
+}
+// clang-format on
+#endif
+
 /// to[c * width + i] = from[c * distance + i] for i < count, where rows of a tile are `width` long
 template <class T>
 SOFIE_KERNEL void conv_spread_copy(T *to, const T *from, Size channels, Size distance, Size count)
