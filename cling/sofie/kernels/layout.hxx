@@ -100,6 +100,7 @@ copy_rows(char *to, Size to_step, const char *from, Size from_step, Size bytes, 
    case 4: return copy_units<4>(to, to_step, from, from_step, rows);
    case 8: return copy_units<8>(to, to_step, from, from_step, rows);
    case 16: return copy_units<16>(to, to_step, from, from_step, rows);
+   case 64: return copy_units<64>(to, to_step, from, from_step, rows);
    default:
       for (Size i = 0; i < rows; ++i)
          copy_run(to + i * to_step, from + i * from_step, bytes);
