@@ -45,6 +45,8 @@ inline void require(bool holds, const char *what)
 class Arena {
    Buffer<char> memory_;
 
+   SOFIE_KERNEL void grow(Size bytes) { memory_ = Buffer<char>(bytes); }
+
 public:
    Arena() = default;
    Arena(const Arena &) {}
@@ -55,14 +57,14 @@ public:
 
    /// Makes sure that there are `bytes` bytes: an allocation only where there were never so many.
    /// For none there is a pointer too: memcpy accepts no null, not even to copy nothing.
-   void require(Size bytes)
+   SOFIE_INLINE void require(Size bytes)
    {
-      if (bytes > memory_.size() || !memory_.data())
-         memory_ = Buffer<char>(bytes);
+      if (__builtin_expect(bytes > memory_.size() || !memory_.data(), false))
+         grow(bytes);
    }
 
    /// The memory from `offset` on.
-   char *at(Size offset) { return memory_.data() + offset; }
+   SOFIE_INLINE char *at(Size offset) { return memory_.data() + offset; }
 };
 
 } // namespace sofie

@@ -57,7 +57,7 @@ public:
             for (Size k = i + j * run; k < i + (j + 1) * run; ++k)
                floats_.data()[k] *= scales.data()[j];
    }
-   V view() const { return V(floats_.data()); }
+   SOFIE_INLINE V view() const { return V(floats_.data()); }
 };
 
 } // namespace sofie

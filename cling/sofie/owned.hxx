@@ -56,10 +56,10 @@ public:
       other.shape_ = shape;
    }
 
-   const Sizes<Rank> &shape() const { return shape_; }
-   Size extent(int axis) const { return shape_[axis]; }
-   T *data() { return memory_.data(); }
-   const T *data() const { return memory_.data(); }
+   SOFIE_INLINE const Sizes<Rank> &shape() const { return shape_; }
+   SOFIE_INLINE Size extent(int axis) const { return shape_[axis]; }
+   SOFIE_INLINE T *data() { return memory_.data(); }
+   SOFIE_INLINE const T *data() const { return memory_.data(); }
 
    /// The number of elements.
    Size size() const

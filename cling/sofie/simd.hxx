@@ -375,6 +375,18 @@ SOFIE_INLINE PackN<std::remove_const_t<T>, N> load_some(T *from, Size count)
    return v;
 }
 
+/// The same for fewer than `N`, as at the end of a row: without a branch, where the CPU has masks.
+template <int N, class T>
+SOFIE_INLINE PackN<std::remove_const_t<T>, N> load_rest(T *from, Size count)
+{
+#ifdef SOFIE_MASKS
+   if constexpr (has_masks<PackN<std::remove_const_t<T>, N>>)
+      return load_masked<PackN<std::remove_const_t<T>, N>>(from, count);
+   else
+#endif
+      return load_some<N>(from, count);
+}
+
 template <class T, class V>
 SOFIE_INLINE void store(T *to, V v)
 {
@@ -396,6 +408,18 @@ SOFIE_INLINE void store_some(T *to, V v, Size count)
    char buffer[sizeof(V)];
    __builtin_memcpy(buffer, &v, sizeof(V));
    copy_tail<sizeof(V) / 2>(reinterpret_cast<char *>(to), buffer, count * static_cast<Size>(sizeof(T)));
+}
+
+/// The same for fewer than all.
+template <class T, class V>
+SOFIE_INLINE void store_rest(T *to, V v, Size count)
+{
+#ifdef SOFIE_MASKS
+   if constexpr (has_masks<V>)
+      store_masked(to, v, count);
+   else
+#endif
+      store_some(to, v, count);
 }
 
 } // namespace sofie

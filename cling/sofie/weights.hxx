@@ -53,9 +53,9 @@ public:
    }
    ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
 
-   T *data() { return data_; }
-   const T *data() const { return data_; }
-   Size size() const { return size_; }
+   SOFIE_INLINE T *data() { return data_; }
+   SOFIE_INLINE const T *data() const { return data_; }
+   SOFIE_INLINE Size size() const { return size_; }
 };
 
 /// A weight file in memory, checked as a whole when it is opened and by size at each tensor.
@@ -185,7 +185,7 @@ public:
       if (owned_ && __sync_sub_and_fetch(&owned_->owners, 1L) == 0)
          delete owned_;
    }
-   const T &operator*() const { return owned_->value; }
+   SOFIE_INLINE const T &operator*() const { return owned_->value; }
 };
 
 /// A constant tensor of one's own, of the shape and element type of the view `V`.
@@ -200,7 +200,7 @@ public:
       __builtin_memcpy(static_cast<void *>(data_.data()), source.data(),
                        static_cast<std::size_t>(source.size()) * sizeof(T));
    }
-   const T *data() const { return data_.data(); }
+   SOFIE_INLINE const T *data() const { return data_.data(); }
 };
 
 } // namespace sofie

@@ -218,10 +218,10 @@ struct Infer {
    {
       return nullptr;
    }
-   static void run(Session &session, [[maybe_unused]] Results &results,
-                   [[maybe_unused]] const std::size_t *sizes,
-                   [[maybe_unused]] const void *const *in,
-                   [[maybe_unused]] void *const *out)
+   SOFIE_INLINE static void run(Session &session, [[maybe_unused]] Results &results,
+                                [[maybe_unused]] const std::size_t *sizes,
+                                [[maybe_unused]] const void *const *in,
+                                [[maybe_unused]] void *const *out)
    {
       session.infer(sizes[0], sizes[1], static_cast<const float *>(in[0]), static_cast<const float *>(in[1]), static_cast<float *>(out[0]), static_cast<bool *>(out[1]), static_cast<std::int64_t *>(out[2]));
    }

@@ -13,7 +13,8 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_HXX
 #define SOFIE_KERNELS_CONVOLUTION_HXX
 
-#include "sofie/kernels/convolution_tile.hxx"
+#include "sofie/kernels/convolution_few.hxx"
+#include "sofie/kernels/convolution_fill.hxx"
 
 SOFIE_BEGIN
 
@@ -159,8 +160,8 @@ public:
       bias_ = Buffer<T>(b.size());
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
    }
-   const T *panels() const { return panels_.data(); }
-   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+   SOFIE_INLINE const T *panels() const { return panels_.data(); }
+   SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 // Planes -------------------------------------------------------------------------------------------
@@ -269,12 +270,40 @@ struct ConvInput {
    T zero;
 };
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+/// The same as `conv_fill_part` in assembler: no stride along rows, which are of so many packs at most.
+inline constexpr Size conv_fill_packs = 64;
+SOFIE_KERNEL inline void conv_fill_lines(const ConvShape &s, const ConvPlanes &planes, Size lines, float *part,
+                                         const float *x, Size height, Size width)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   const Size packs = ceil_div(planes.row, n), above = conv_below(height, s.strides[1], lines, 0);
+   const Size below = conv_below(height, s.strides[1], lines, s.in[1]);
+   Size masks[conv_fill_packs];
+   for (Size i = 0; i < packs; ++i) {
+      const Size left = i * n + width, end = s.in[2] - left < n ? s.in[2] - left : n;
+      masks[i] = conv_fill_bits(-left, end);
+   }
+   const bool exists = below > above;
+   const float *const from = exists ? x + (height + above * s.strides[1]) * s.in_row + width : x;
+   if (s.group_channels() > 0)
+      conv_fill_rows<1>({part, from, masks, 1, exists ? above : lines, exists ? below - above : 0,
+                         exists ? lines - below : 0, packs, 0, 0, planes.row * bytes, s.strides[1] * s.in_row * bytes,
+                         s.group_channels(), planes.channel * bytes, s.in_channel * bytes, 0});
+}
+#endif
+
 /// One part of all channels: the rows from `height` on, and from `width` on in each row.
 template <class T, class S>
 SOFIE_KERNEL void conv_fill_part(const ConvShape &s, const ConvPlanes &planes, Size lines, T *part,
                                  const ConvInput<T, S> &input, Size height, Size width)
 {
    const Size stride = s.strides[2], row = planes.row;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && std::is_same_v<S, float>)
+      if (stride == 1 && row <= conv_fill_packs * lanes<T>)
+         return conv_fill_lines(s, planes, lines, part, input.x, height, width);
+#endif
    const Size before = conv_below(width, stride, row, 0), end = conv_below(width, stride, row, s.in[2]);
    const S *x = input.x + width + before * stride;
    for (Size c = 0; c < s.group_channels(); ++c, part += planes.channel, x += s.in_channel) {
@@ -334,7 +363,9 @@ SOFIE_INLINE void conv_any_tile(const T *w, const T *x, const std::int32_t *offs
 {
    using Tile = ConvTile<T, Rows>;
    constexpr int rows = Tile::rows, packs = Tile::packs, fewer = (packs + 1) / 2, n = lanes<T>;
-   if (count > fewer * n)
+   if constexpr (conv_tile_finishes<T> && rows < 8)
+      conv_few_tile<rows>(w, x, offsets, depth, count, end);
+   else if (count > fewer * n)
       conv_tile<rows, packs, Tile::width>(w, x, offsets, depth, end);
    else if (count > n)
       conv_tile<rows, fewer, Tile::width>(w, x, offsets, depth, end);
@@ -408,6 +439,41 @@ struct ConvColumns {
    Size from, to, row;
 };
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+/// Such columns in one pass, where tiles follow each other in one row of the output, or where each row of it is the
+/// same tiles, so that loops over tiles are in assembler; false where that does not pay.
+template <int Rows>
+SOFIE_KERNEL bool conv_few_slab(const ConvShape &s, const ConvWork<float> &work, const ConvSlab &slab,
+                                const ConvColumns &columns, Size group, const float *panels, const float *planes)
+{
+   constexpr Size width = ConvTile<float, Rows>::width, n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   const Size count = columns.to - columns.from, row = s.out[2], depth = s.depth();
+   const bool one = slab.rows == 1 || (columns.row == row && s.out_row == row);
+   // Behind a row is padding: tiles read more than the row.
+   const bool lines = columns.row > row && columns.from == 0 && columns.to == (slab.rows - 1) * columns.row + row;
+   if (depth > conv_depth || !work.target || count <= 0)
+      return false;
+   if (!one && !(lines && ceil_div(row, n) * n <= columns.row + columns.row / 4))
+      return false;
+   const float zeros[Rows] = {};
+   const Size length = one ? count : row;
+   for (Size at = 0, next = 0; at < length; at = next) {
+      // Tiles side by side that are full, else one tile in each row.
+      const Size full = one ? (length - at) / width : 0, some = length - at < width ? length - at : width;
+      next = at + (full > 0 ? full * width : some);
+      ConvFewTiles run{};
+      conv_aim(s, *work.target, {group, 0, s.group_features(), columns.from + at, some, columns.row, slab}, zeros,
+               run.end);
+      conv_few_columns(run, some);
+      run.x_step = (one ? width : columns.row) * bytes;
+      run.y_step = (one ? width : s.out_row) * bytes;
+      run.tiles = full > 0 ? full : one ? 1 : slab.rows;
+      conv_few_tiles<Rows>(panels, planes + at, work.offsets, depth, run);
+   }
+   return true;
+}
+#endif
+
 /// Some columns of a slab, for one group: the sums of a few tiles at a time. The first of them is at `planes`.
 template <int Rows, class T>
 SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const ConvSlab &slab,
@@ -417,6 +483,11 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
    constexpr Size width = Tile::width, rows = Tile::rows;
    const Size features = s.group_features(), depth = s.depth();
    const Size together = depth > conv_depth ? conv_tiles : 1;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (conv_tile_finishes<T> && rows < 8)
+      if (conv_few_slab<rows>(s, work, slab, columns, group, panels, planes))
+         return;
+#endif
    const T zeros[rows] = {};
    for (Size first = columns.from; first < columns.to; first += together * width)
       for (Size k = 0; k == 0 || k < depth; k += conv_depth) {
@@ -431,7 +502,7 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
                ConvTileEnd<T> end{};
                end.sums = sums;
                end.add = k > 0;
-               if constexpr (conv_tile_finishes<Tile::rows, T>)
+               if constexpr (conv_tile_finishes<T>)
                   if (complete && work.target)
                      conv_aim(s, *work.target, place, zeros, end);
                conv_any_tile<Rows>(panels + m * depth + k * rows, planes + column - columns.from, work.offsets + k,

@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 
-#include "sofie/kernels/convolution_fill.hxx"
+#include "sofie/kernels/convolution.hxx"
 
 SOFIE_BEGIN
 

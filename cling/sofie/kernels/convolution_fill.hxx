@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_FILL_HXX
 #define SOFIE_KERNELS_CONVOLUTION_FILL_HXX
 
-#include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/dense_tile.hxx"
 
 SOFIE_BEGIN
 

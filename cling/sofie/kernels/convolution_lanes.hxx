@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 
-#include "sofie/kernels/convolution_fill.hxx"
+#include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/lanes_product.hxx"
 
 SOFIE_BEGIN
@@ -43,8 +43,8 @@ public:
       bias_ = Buffer<float>(b.size());
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(float));
    }
-   const float *panels() const { return panels_.data(); }
-   const float *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+   SOFIE_INLINE const float *panels() const { return panels_.data(); }
+   SOFIE_INLINE const float *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 /// The copy of each channel for some rows of the output: for each tap along depth `lines` rows.

@@ -193,11 +193,11 @@ SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std:
 }
 #endif
 
-/// Whether a tile itself can hand its sums to y.
-template <int Rows, class T>
+/// Whether tiles are in assembler, which can hand their sums to y.
+template <class T>
 inline constexpr bool conv_tile_finishes =
 #ifdef SOFIE_DENSE_ASSEMBLER
-   std::is_same_v<T, float> && Rows == 8;
+   std::is_same_v<T, float>;
 #else
    false;
 #endif
@@ -207,8 +207,8 @@ template <int Rows, int Packs, int Width, class T>
 SOFIE_INLINE void conv_tile(const T *w, const T *x, const std::int32_t *offsets, Size depth, const ConvTileEnd<T> &end)
 {
 #ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (conv_tile_finishes<Rows, T>) {
-      static_assert(Width == 48, "the assembler knows how long rows of sums are");
+   if constexpr (conv_tile_finishes<T>) {
+      static_assert(Rows == 8 && Width == 48, "the assembler knows how long rows of sums are");
       return conv_tile_assembler<Packs>(w, x, offsets, depth, end);
    } else
 #endif

@@ -369,6 +369,41 @@ struct ConvSpreadSlab {
    SOFIE_INLINE Size columns() const { return events * points; }
 };
 
+#ifdef SOFIE_DENSE_ASSEMBLER
+// clang-format off
+#define SOFIE_SPREAD_COPY(place, mask)                            \
+   "vmovups " place "(%[from]), %%zmm0%{%%" mask "%}%{z%}\n\t"   \
+   "vmovups %%zmm0, " place "(%[to])%{%%" mask "%}\n\t"
+/// The same as `conv_spread_copy` below for up to 48 floats.
+SOFIE_KERNEL inline void conv_spread_copy(float *to, const float *from, Size channels, Size distance, Size count)
+{
+   const Size step = distance * static_cast<Size>(sizeof(float)), mask = (Size{1} << count) - 1;
+   if (channels < 1)
+      return;
+   asm volatile(
+      "kmovq %[mask], %%k1\n\t"
+      "kshiftrq $16, %%k1, %%k2\n\t"
+      "kshiftrq $32, %%k1, %%k3\n"
+      "1:\n\t"
+      SOFIE_SPREAD_COPY("", "k1")
+      "cmp $16, %[count]\n\t"
+      "jle 2f\n\t"
+      SOFIE_SPREAD_COPY("64", "k2")
+      "cmp $32, %[count]\n\t"
+      "jle 2f\n\t"
+      SOFIE_SPREAD_COPY("128", "k3")
+      "2:\n\t"
+      "add $192, %[to]\n\t"
+      "add %[step], %[from]\n\t"
+      "dec %[channels]\n\t"
+      "jnz 1b\n\t"
+      : [to] "+&r"(to), [from] "+&r"(from), [channels] "+&r"(channels)
+      : [mask] "r"(mask), [step] "r"(step), [count] "r"(count)
+      : "memory", "cc", "k1", "k2", "k3", "xmm0");
+}
+// clang-format on
+#endif
+
 /// to[c * width + i] = from[c * distance + i] for i < count, where rows of a tile are `width` long
 template <class T>
 SOFIE_KERNEL void conv_spread_copy(T *to, const T *from, Size channels, Size distance, Size count)
@@ -425,7 +460,7 @@ SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpr
          T *const z = work.products + m * slab.step + slab.column + column;
          ConvTileEnd<T> end{};
          end.sums = sums;
-         if constexpr (conv_tile_finishes<Tile::rows, T>) {
+         if constexpr (conv_tile_finishes<T>) {
             end.y = z;
             end.bias = zeros;
             end.stride = slab.step * static_cast<Size>(sizeof(T));
@@ -434,7 +469,7 @@ SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpr
             end.floor = static_cast<T>(-__builtin_inf());
          }
          conv_any_tile<8>(own + m * channels, x, work.steps, channels, count, end);
-         if constexpr (!conv_tile_finishes<Tile::rows, T>)
+         if constexpr (!conv_tile_finishes<T>)
             for (Size r = 0; r < rows; ++r)
                for (Size i = 0; i < count; i += n)
                   store_some(z + r * slab.step + i, load<n>(sums + r * width + i), count - i < n ? count - i : n);
@@ -674,8 +709,8 @@ public:
       bias_ = Buffer<T>(b.size());
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
    }
-   const T *panels() const { return panels_.data(); }
-   const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+   SOFIE_INLINE const T *panels() const { return panels_.data(); }
+   SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 /// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.

@@ -205,10 +205,10 @@ public:
    {
       pack(w);
    }
-   const float *direct() const { return direct_.panels(); }
-   const float *bias() const { return direct_.bias(); }
+   SOFIE_INLINE const float *direct() const { return direct_.panels(); }
+   SOFIE_INLINE const float *bias() const { return direct_.bias(); }
    /// None where a weight is not finite or very large or small.
-   const float *panels() const { return panels_.size() ? panels_.data() : nullptr; }
+   SOFIE_INLINE const float *panels() const { return panels_.size() ? panels_.data() : nullptr; }
 };
 
 // Some lines of tiles ------------------------------------------------------------------------------

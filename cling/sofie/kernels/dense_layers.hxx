@@ -61,6 +61,35 @@ struct RowsPass {
 
 #ifdef SOFIE_DENSE_ASSEMBLER
 
+/// The same for one row. Products of one panel each are called one after the other, without a branch between them:
+/// a function for each layer takes Cling as long as some steps of the product.
+struct RowPass {
+   const float *x;
+   float *next;
+   float *other;
+   float *y;
+   int left;
+
+   template <class F>
+   SOFIE_INLINE PassWith<RowPass, F> operator<<(const F &f)
+   {
+      return {*this, f};
+   }
+   template <class F, template <class, Size, Size> class W, class Q, Size K, Size N>
+   SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
+   {
+      using S = DenseShape<float, N>;
+      float *const to = --left > 0 ? next : y;
+      if constexpr (std::is_same_v<W<Q, K, N>, DenseWeights<float, K, N>> && is_in_tile<F> && S::panels == 1 && N > 1)
+         dense_alone(f, to, x, w, 0);
+      else
+         dense(f, View<float, dyn, N>(to, 1), View<const float, dyn, K>(x, 1), w);
+      x = to;
+      next = other;
+      other = to;
+   }
+};
+
 /// How many rows lie side by side, and from how many on that is faster than rows one below the other.
 inline constexpr Size lanes_rows = 32, lanes_together = 25;
 
@@ -173,6 +202,12 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
    T *const first = scratch.data(), *const second = first + S / 2;
    Size i = 0;
 #ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (m == 1) {
+         RowPass pass{x.data(), first, second, y.data(), count};
+         (pass << ... << layers);
+         return;
+      }
    constexpr Size turns = (K + (N == 1 ? 0 : N)) * turn_cost;
    constexpr bool pays = (LayerCost<Layers>::by_rows + ...) > (LayerCost<Layers>::in_lanes + ...) + turns;
    if constexpr (std::is_same_v<T, float> && pays && (M == dyn || M >= lanes_together))

@@ -67,7 +67,7 @@ struct WidenedIf {
    explicit WidenedIf(const S &...stored) : floats(stored...)
    {
    }
-   V view() const { return floats.view(); }
+   SOFIE_INLINE V view() const { return floats.view(); }
 };
 template <class V>
 struct WidenedIf<V, false> {
@@ -75,7 +75,7 @@ struct WidenedIf<V, false> {
    explicit WidenedIf(const S &...)
    {
    }
-   V view() const { return V(nullptr); }
+   SOFIE_INLINE V view() const { return V(nullptr); }
 };
 
 /// W[K, N] and b[N] as a `DenseWeights<float>` has them, but with W in few bits; of int8 with a scale for
@@ -116,10 +116,10 @@ public:
       scales_ = Buffer<float>(S::panels * columns);
       __builtin_memcpy(scales_.data(), scales.data(), static_cast<std::size_t>(N) * sizeof(float));
    }
-   const Q *narrow_panel(Size p) const { return panels_.data() + p * K * columns; }
-   const float *narrow_bias(Size p) const { return bias_.data() + p * columns; }
+   SOFIE_INLINE const Q *narrow_panel(Size p) const { return panels_.data() + p * K * columns; }
+   SOFIE_INLINE const float *narrow_bias(Size p) const { return bias_.data() + p * columns; }
    /// Null where there are none.
-   const float *scales(Size p) const { return scales_.size() ? scales_.data() + p * columns : nullptr; }
+   SOFIE_INLINE const float *scales(Size p) const { return scales_.size() ? scales_.data() + p * columns : nullptr; }
 };
 
 #ifdef SOFIE_DENSE_ASSEMBLER
@@ -353,12 +353,12 @@ SOFIE_KERNEL void narrow_stripes(const NarrowLayer<Q> &narrow, float *wide, floa
 template <Size Count, bool Small>
 struct StripeMemory {
    alignas(64) float floats[static_cast<std::size_t>(Count)];
-   float *data() { return floats; }
+   SOFIE_INLINE float *data() { return floats; }
 };
 template <Size Count>
 struct StripeMemory<Count, false> {
    Buffer<float> floats = Buffer<float>(Count);
-   float *data() { return floats.data(); }
+   SOFIE_INLINE float *data() { return floats.data(); }
 };
 
 /// y = f(x @ w + b) for at least 8 rows, of which so many go together that f finds them in a near cache.

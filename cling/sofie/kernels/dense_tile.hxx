@@ -406,13 +406,12 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
                                       bool backwards = false)
 {
    static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
-   Size rounds = depth / 4;
-   const Size rest = depth % 4;
-   const Size step = backwards ? -4 : 4, next = backwards ? -64 * Packs : 64 * Packs;
-   if (backwards) {
-      x += depth - 1;
-      w += (depth - 1) * 16 * Packs;
-   }
+   // Without a branch: Cling would keep everything in memory across it.
+   const Size rest = depth & 3, back = -static_cast<Size>(backwards), ahead = 1 + 2 * back;
+   const Size step = 4 * ahead, next = 64 * Packs * ahead, last = (depth - 1) & back;
+   Size rounds = depth >> 2;
+   x += last;
+   w += last * 16 * Packs;
    if constexpr (Packs == 2)
       SOFIE_ROW(2, 8, SOFIE_ROW_2(0, 1), SOFIE_ROW_2(2, 3), SOFIE_ROW_2(4, 5), SOFIE_ROW_2(6, 7),
                 SOFIE_ROW_JOIN(0, 2) SOFIE_ROW_JOIN(0, 4) SOFIE_ROW_JOIN(0, 6) SOFIE_ROW_JOIN(1, 3) SOFIE_ROW_JOIN(1, 5)

@@ -17,7 +17,7 @@ struct GridRule {
    /// Whether -1 and 1 are the centres of the outermost elements, or their edges.
    bool corners;
 
-   constexpr int taps() const { return mode == nearest ? 1 : mode == linear ? 2 : 4; }
+   SOFIE_INLINE constexpr int taps() const { return mode == nearest ? 1 : mode == linear ? 2 : 4; }
 };
 
 /// x reflected at `low` and `high` until it is between them.

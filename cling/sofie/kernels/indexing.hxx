@@ -130,7 +130,7 @@ struct BorderedAxis {
       if (kept < 0)
          throw std::invalid_argument("Pad cuts off more than there is");
    }
-   Size extent() const { return before + kept + behind; }
+   SOFIE_INLINE Size extent() const { return before + kept + behind; }
    /// The place in x of place `i` in y; -1 for none.
    Size source(Size i, Size mode) const
    {

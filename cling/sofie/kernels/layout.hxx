@@ -100,6 +100,7 @@ copy_rows(char *to, Size to_step, const char *from, Size from_step, Size bytes, 
    case 4: return copy_units<4>(to, to_step, from, from_step, rows);
    case 8: return copy_units<8>(to, to_step, from, from_step, rows);
    case 16: return copy_units<16>(to, to_step, from, from_step, rows);
+   case 64: return copy_units<64>(to, to_step, from, from_step, rows);
    default:
       for (Size i = 0; i < rows; ++i)
          copy_run(to + i * to_step, from + i * from_step, bytes);
@@ -119,6 +120,12 @@ struct MoveAxis {
    Size extent, to, from;
 };
 
+/// Whether what is inside goes on where one step of the outer axis ends.
+SOFIE_INLINE bool is_joined(const MoveAxis &outer, const MoveAxis &inner)
+{
+   return outer.to == inner.extent * inner.to && outer.from == inner.extent * inner.from;
+}
+
 /// All axes, the outermost first.
 struct MoveAxes {
    static constexpr int most = 24;
@@ -132,7 +139,7 @@ struct MoveAxes {
          return;
       if (count > 0) {
          MoveAxis &outer = axis[count - 1];
-         if (outer.to == inner.extent * inner.to && outer.from == inner.extent * inner.from) {
+         if (is_joined(outer, inner)) {
             outer = MoveAxis{outer.extent * inner.extent, inner.to, inner.from};
             return;
          }
@@ -249,8 +256,8 @@ inline int dense_axis(const MoveAxes &axes, Size bytes)
    return -1;
 }
 
-/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say.
-SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes, Size bytes)
+/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say, which are used up.
+SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axes, Size bytes)
 {
    for (int i = 0; i < axes.count; ++i)
       if (axes.axis[i].extent <= 0)
@@ -266,6 +273,8 @@ SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes
    const int dense = run == bytes ? dense_axis(axes, bytes) : -1;
    const MoveAxis across = dense < 0 ? MoveAxis{} : axes.take(dense);
    const MoveAxis along = axes.take(axes.count - 1);
+   if (dense < 0 && axes.count == 0)
+      return copy_rows(to, along.to, from, along.from, run, along.extent);
    MovePosition here;
    do {
       if (dense < 0)
@@ -275,22 +284,38 @@ SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes
    } while (here.step(axes));
 }
 
+/// The elements of a dense tensor of `n` axes, each read from where steps say.
+SOFIE_KERNEL inline void move_strided(char *to, const char *from, const Size *extents, const Size *steps, int n,
+                                      Size bytes)
+{
+   MoveAxes axes;
+   Size dense = bytes;
+   // The innermost axis first, from the end of the list on.
+   int first = MoveAxes::most;
+   for (int i = n; i-- > 0; dense *= extents[i]) {
+      if (extents[i] == 1)
+         continue;
+      const MoveAxis outer{extents[i], dense, steps[i] * bytes};
+      if (first < MoveAxes::most && is_joined(outer, axes.axis[first])) {
+         axes.axis[first].extent *= outer.extent;
+         continue;
+      }
+      if (first == 0)
+         throw std::invalid_argument("tensors with more than 24 axes are not supported");
+      axes.axis[--first] = outer;
+   }
+   for (int i = first; i < MoveAxes::most; ++i)
+      axes.axis[axes.count++] = axes.axis[i];
+   if (dense != 0)
+      move_elements(to, from, axes, bytes);
+}
+
 /// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y.
 template <int N, class Y, class X>
 SOFIE_INLINE void read_strided(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y &&y, const X &x)
 {
    constexpr Size bytes = bytes_of<X>;
-   MoveAxes axes;
-   Size dense = bytes;
-   for (int i = 0; i < N; ++i)
-      dense *= extents[i];
-   const bool empty = dense == 0;
-   for (int i = 0; i < N && !empty; ++i) {
-      dense /= extents[i];
-      axes.add(MoveAxis{extents[i], dense, steps[i] * bytes});
-   }
-   if (!empty)
-      move_elements(written(y), read(x) + start * bytes, axes, bytes);
+   move_strided(written(y), read(x) + start * bytes, extents.values, steps.values, N, bytes);
 }
 
 // Joined and taken apart ------------------------------------------------------------------------------

@@ -143,8 +143,8 @@ public:
       for (Size j = 0; j < N; ++j)
          bias_.data()[j] = b.data()[j];
    }
-   const T *panel(Size p) const { return panels_.data() + p * K * columns; }
-   const T *bias(Size p) const { return bias_.data() + p * columns; }
+   SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * K * columns; }
+   SOFIE_INLINE const T *bias(Size p) const { return bias_.data() + p * columns; }
 };
 
 /// y[j] = f(sums[j] + b[j]) for the `count` columns that exist.

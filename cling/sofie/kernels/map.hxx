@@ -40,7 +40,7 @@ SOFIE_INLINE auto argument_tail(T *from, Size i, Size count)
    if constexpr (Extent == 1)
       return argument<N, Extent>(from, i);
    else
-      return load_some<N>(from + i, count);
+      return load_rest<N>(from + i, count);
 }
 
 /// How many elements a register holds of the widest of these types.
@@ -68,7 +68,7 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    for (; i + n <= count; i += n)
       store(to + i, storable<T>(f(argument<n, X::template static_extent<axis>>(x.data(), i)...)));
    if (i < count)
-      store_some(to + i, storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
+      store_rest(to + i, storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
                  count - i);
 }
 

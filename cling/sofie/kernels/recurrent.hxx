@@ -170,7 +170,7 @@ public:
       recurrent_pack<Kind, T, Hidden>(memory_.data(), w.data(), r.data(), found<false>(more...), found<true>(more...),
                                       Directions, Inputs, Hidden);
    }
-   const T *data() const { return memory_.data(); }
+   SOFIE_INLINE const T *data() const { return memory_.data(); }
 };
 
 // The cells ------------------------------------------------------------------------------------------
@@ -195,15 +195,28 @@ SOFIE_INLINE V recurrent_state(V x)
    return select<V>(abs(x) < splat<V>(MathFor<V>::smallest), copysign(V{}, x), x);
 }
 
-/// The first elements of a row of results.
-template <class V, class T>
-SOFIE_INLINE void recurrent_result(const RecurrentRow<T> &row, Size u, V h)
-{
-   h = recurrent_state(h);
-   store(row.h + u, h);
-   if (row.y)
-      store_some(row.y + u, h, row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>);
-}
+/// The state of a row and, in whole packs, its result. No branches: in a loop each makes Cling store all that it has in
+/// registers.
+template <class T>
+struct RecurrentResult {
+   const RecurrentRow<T> &row;
+   T *const y = row.y ? row.y : row.h;
+
+   template <class V>
+   SOFIE_INLINE void put(Size u, V h) const
+   {
+      h = recurrent_state(h);
+      store(row.h + u, h);
+      store(u + lanes<T> <= row.hidden ? y + u : row.h + u, h);
+   }
+   /// What is left of the result.
+   SOFIE_INLINE void finish() const
+   {
+      const Size rest = row.hidden % lanes<T>, whole = row.hidden - rest;
+      if (row.y && rest > 0)
+         store_rest(row.y + whole, load<lanes<T>>(row.h + whole), rest);
+   }
+};
 
 /// How many gates a cell has in all, in its first and its second group, and whether the last gate's
 /// part of the state stays apart from that of the inputs.
@@ -226,8 +239,10 @@ struct RnnCell {
    template <class T>
    SOFIE_INLINE void advance(const RecurrentRow<T> &row) const
    {
+      const RecurrentResult<T> result{row};
       for (Size u = 0; u < row.hidden; u += lanes<T>)
-         recurrent_result(row, u, gate::activated<F, Clipped>(load<lanes<T>>(row.gates + u), f_alpha, f_beta, clip));
+         result.put(u, gate::activated<F, Clipped>(load<lanes<T>>(row.gates + u), f_alpha, f_beta, clip));
+      result.finish();
    }
 };
 
@@ -256,11 +271,13 @@ struct GruCell {
    {
       constexpr int n = lanes<T>;
       const RecurrentOrder order = RecurrentOrder::of<T>(2, row.hidden);
+      const RecurrentResult<T> result{row};
       for (Size u = 0; u < row.hidden; u += n) {
          const auto z = load<n>(row.gates + order.column(0, u));
          const auto m = gate::activated<G, Clipped>(load<n>(row.second + u), g_alpha, g_beta, clip);
-         recurrent_result(row, u, multiply_add(splat<Pack<T>>(1) - z, m, z * load<n>(row.h + u)));
+         result.put(u, multiply_add(splat<Pack<T>>(1) - z, m, z * load<n>(row.h + u)));
       }
+      result.finish();
    }
 };
 
@@ -275,6 +292,7 @@ struct LinearGruCell {
    {
       constexpr int n = lanes<T>;
       const RecurrentOrder order = RecurrentOrder::of<T>(3, row.hidden);
+      const RecurrentResult<T> result{row};
       for (Size u = 0; u < row.hidden; u += n) {
          const Size at = order.column(0, u), step = order.step(u);
          const T *const state = row.gates + at, *const input = row.inputs + at;
@@ -283,8 +301,9 @@ struct LinearGruCell {
             gate::activated<F, Clipped>(load<n>(state + step) + load<n>(input + step), f_alpha, f_beta, clip);
          const Pack<T> sum = multiply_add(r, load<n>(state + 2 * step), load<n>(input + 2 * step));
          const auto m = gate::activated<G, Clipped>(sum, g_alpha, g_beta, clip);
-         recurrent_result(row, u, multiply_add(splat<Pack<T>>(1) - z, m, z * load<n>(row.h + u)));
+         result.put(u, multiply_add(splat<Pack<T>>(1) - z, m, z * load<n>(row.h + u)));
       }
+      result.finish();
    }
 };
 
@@ -308,6 +327,7 @@ struct LstmCell {
       using V = Pack<T>;
       constexpr int n = lanes<T>;
       const RecurrentOrder order = RecurrentOrder::of<T>(4, row.hidden);
+      const RecurrentResult<T> result{row};
       for (Size u = 0; u < row.hidden; u += n) {
          const Size step = order.step(u);
          const T *const at = row.gates + order.column(0, u);
@@ -323,8 +343,9 @@ struct LstmCell {
       for (Size u = 0; u < row.hidden; u += n) {
          const V c = load<n>(row.c + u);
          const V o = gate_of(row.gates + order.column(1, u), row, 1, u, c);
-         recurrent_result(row, u, o * gate::activated<H, Clipped>(c, h_alpha, h_beta, clip));
+         result.put(u, o * gate::activated<H, Clipped>(c, h_alpha, h_beta, clip));
       }
+      result.finish();
    }
 };
 

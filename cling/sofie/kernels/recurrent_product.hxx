@@ -257,6 +257,9 @@ SOFIE_KERNEL void recurrent_product_assembler(RecurrentRows<float> y, RecurrentR
 {
    constexpr Size panel = Width * lanes<float>;
    const Size whole = columns - Last * lanes<float>;
+   if (rows == 1 && whole == 0)
+      return dense_row_assembler<Last>(x.data, panels, depth, DenseTileEnd{nullptr, y.data, 0, start.data, 0xffff, 0, 0},
+                                       backwards);
    for (Size i = 0; i <= whole; i += panel) {
       const Size c = backwards ? whole - i : i;
       const RecurrentRows<float> of_y{y.data + c, y.stride};

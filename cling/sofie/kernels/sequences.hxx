@@ -16,7 +16,7 @@ struct Rows {
    Size axes;
    Size elements;
 
-   const std::int64_t *row(Size i) const { return first + i * axes; }
+   SOFIE_INLINE const std::int64_t *row(Size i) const { return first + i * axes; }
 
    /// The number of elements of a tensor.
    Size size(Size i) const
@@ -215,7 +215,7 @@ public:
       }
    }
 
-   Size count() const { return count_; }
+   SOFIE_INLINE Size count() const { return count_; }
 
    Size operator[](Size i) const
    {

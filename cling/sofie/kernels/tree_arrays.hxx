@@ -37,13 +37,13 @@ struct TreeArrays {
          throw std::invalid_argument(otherwise);
    }
 
-   Size mode(Size i) const { return modes[i] & ~TreeMissing; }
-   bool is_leaf(Size i) const { return mode(i) == TreeLeaf; }
-   bool takes_nan(Size i) const { return (modes[i] & TreeMissing) != 0; }
-   std::int32_t child(Size i, Size side) const { return children[2 * i + side]; }
-   Size entries_of(Size i) const { return starts[i + 1] - starts[i]; }
+   SOFIE_INLINE Size mode(Size i) const { return modes[i] & ~TreeMissing; }
+   SOFIE_INLINE bool is_leaf(Size i) const { return mode(i) == TreeLeaf; }
+   SOFIE_INLINE bool takes_nan(Size i) const { return (modes[i] & TreeMissing) != 0; }
+   SOFIE_INLINE std::int32_t child(Size i, Size side) const { return children[2 * i + side]; }
+   SOFIE_INLINE Size entries_of(Size i) const { return starts[i + 1] - starts[i]; }
    /// What a leaf gives that has one target or none.
-   T value(Size leaf) const { return entries_of(leaf) > 0 ? static_cast<T>(weights[starts[leaf]]) : T(0); }
+   SOFIE_INLINE T value(Size leaf) const { return entries_of(leaf) > 0 ? static_cast<T>(weights[starts[leaf]]) : T(0); }
 
    /// Every number is one that exists, and children come behind their parents: no cycle.
    void check() const
@@ -149,7 +149,7 @@ struct TreeShape {
    std::int32_t target; ///< the one target of all leaves, or none, or several
    std::int32_t leaves; ///< how many, up to a large number
 
-   std::int32_t target_or_first() const { return target < 0 ? 0 : target; }
+   SOFIE_INLINE std::int32_t target_or_first() const { return target < 0 ? 0 : target; }
 };
 
 template <class T, class L>
@@ -263,8 +263,8 @@ public:
          }
    }
 
-   Size count() const { return columns_.size(); }
-   const TreeColumn<T> *data() const { return columns_.data(); }
+   SOFIE_INLINE Size count() const { return columns_.size(); }
+   SOFIE_INLINE const TreeColumn<T> *data() const { return columns_.data(); }
 
    template <class L>
    bool is_negated(const TreeArrays<T, L> &a, Size i) const

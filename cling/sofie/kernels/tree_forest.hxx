@@ -260,16 +260,16 @@ public:
              targets.data(), weights.data(), base.data(), Trees, Nodes, Entries, Outputs});
    }
 
-   const TreeColumns<T> &columns() const { return columns_; }
-   const WalkedTrees<T, Way> &walks() const { return walks_; }
-   const Int *targets() const { return targets_.data(); }
+   SOFIE_INLINE const TreeColumns<T> &columns() const { return columns_; }
+   SOFIE_INLINE const WalkedTrees<T, Way> &walks() const { return walks_; }
+   SOFIE_INLINE const Int *targets() const { return targets_.data(); }
 #ifdef SOFIE_TREE_RANKS
-   const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
-   bool is_ranked() const { return ranks_.way != RankWay::None; }
+   SOFIE_INLINE const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
+   SOFIE_INLINE bool is_ranked() const { return ranks_.way != RankWay::None; }
    /// Crowns for blocks of events: not always beside ranks.
-   bool has_blocks() const { return crowns_.size() > 0; }
-   const CrownNode<T> *crowns() const { return crowns_.data(); }
-   const Outlet<T> *outlets() const { return outlets_.data(); }
+   SOFIE_INLINE bool has_blocks() const { return crowns_.size() > 0; }
+   SOFIE_INLINE const CrownNode<T> *crowns() const { return crowns_.data(); }
+   SOFIE_INLINE const Outlet<T> *outlets() const { return outlets_.data(); }
 #endif
 
    /// The totals take in what leaf number `leaf` says.

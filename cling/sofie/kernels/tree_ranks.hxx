@@ -94,8 +94,8 @@ struct RankedBlock {
    std::int8_t thresholds[8];
    Outlet outlets[8];
 
-   std::uint8_t &onwards() { return slots[0]; }
-   std::uint8_t onwards() const { return slots[0]; }
+   SOFIE_INLINE std::uint8_t &onwards() { return slots[0]; }
+   SOFIE_INLINE std::uint8_t onwards() const { return slots[0]; }
 };
 inline constexpr Size block_nodes = 7, block_outlets = 8;
 
@@ -388,15 +388,15 @@ class RankedCrowns {
 public:
    RankWay way = RankWay::None;
 
-   const RankTable<T> *tables() const { return tables_.data(); }
-   const RankColumn<Outlet> *columns() const { return columns_.data(); }
-   const std::uint8_t *rows() const { return rows_.data(); }
-   const Outlet *outlets() const { return outlets_.data(); }
-   const RankedBlock<Outlet> *blocks() const { return blocks_.data(); }
-   const std::uint64_t *onwards() const { return onwards_.data(); }
-   Size groups() const { return groups_.size(); }
-   const RankedGroup &group(Size i) const { return groups_.data()[i]; }
-   const RankedRun &run(Size i) const { return runs_.data()[i]; }
+   SOFIE_INLINE const RankTable<T> *tables() const { return tables_.data(); }
+   SOFIE_INLINE const RankColumn<Outlet> *columns() const { return columns_.data(); }
+   SOFIE_INLINE const std::uint8_t *rows() const { return rows_.data(); }
+   SOFIE_INLINE const Outlet *outlets() const { return outlets_.data(); }
+   SOFIE_INLINE const RankedBlock<Outlet> *blocks() const { return blocks_.data(); }
+   SOFIE_INLINE const std::uint64_t *onwards() const { return onwards_.data(); }
+   SOFIE_INLINE Size groups() const { return groups_.size(); }
+   SOFIE_INLINE const RankedGroup &group(Size i) const { return groups_.data()[i]; }
+   SOFIE_INLINE const RankedRun &run(Size i) const { return runs_.data()[i]; }
 
    /// Does nothing if there are so many thresholds that ranking costs more than it saves.
    void build(Source &from, const TreeColumns<T> &columns)
@@ -450,12 +450,66 @@ SOFIE_INLINE unsigned not_at_most(Pack<T> x, const T *t)
 #endif
 }
 
+#if SOFIE_SIMD_BYTES == 64
+// clang-format off
+// How many of 15 thresholds are below x.
+#define SOFIE_RANK_COUNT(from, to)                               \
+   "vcmpps $22, " from ", %%zmm0, %%k1%{%%k2%}\n\t"             \
+   "kmovw %%k1, %k[" to "]\n\t"                                 \
+   "popcnt %k[" to "], %k[" to "]\n\t"
+#define SOFIE_RANK_EVENT                                         \
+   asm volatile(                                                 \
+      "mov $0x7fff, %k[rank]\n\t"                               \
+      "kmovw %k[rank], %%k2\n\t"                                \
+      ".p2align 5\n"                                             \
+      "1:\n\t"                                                  \
+      "movslq 4(%[column]), %[rank]\n\t"                        \
+      "vbroadcastss (%[x],%[rank],4), %%zmm0\n\t"               \
+      "vpxord (%[column])%{1to16%}, %%zmm0, %%zmm0\n\t"         \
+      SOFIE_RANK_COUNT("(%[table])", "rank")                     \
+      "shl $4, %k[rank]\n\t"                                    \
+      SOFIE_RANK_COUNT("64(%[table],%[rank],4)", "rest")         \
+      "lea 1(%[rank],%[rest]), %k[rank]\n\t"                    \
+      "cmp $255, %k[rank]\n\t"                                  \
+      "ja 3f\n"                                                  \
+      "2:\n\t"                                                  \
+      "xor $-128, %k[rank]\n\t"                                 \
+      "mov %b[rank], (%[ranks])\n\t"                            \
+      "add $12, %[column]\n\t"                                  \
+      "add $1088, %[table]\n\t"                                 \
+      "inc %[ranks]\n\t"                                        \
+      "dec %[slots]\n\t"                                        \
+      "jnz 1b\n\t"                                              \
+      "jmp 4f\n"                                                 \
+      "3:\n\t"                                                  \
+      "mov 8(%[column]), %k[rank]\n\t"                          \
+      "jmp 2b\n"                                                 \
+      "4:\n\t"                                                  \
+      : [table] "+&r"(table), [column] "+&r"(column), [ranks] "+&r"(to), [slots] "+&r"(slots), [rank] "=&r"(rank),         \
+        [rest] "=&r"(rest)                                                                                                 \
+      : [x] "r"(x)                                                                                                         \
+      : "memory", "cc", "k1", "k2", "xmm0")
+// clang-format on
+#endif
+
 /// 1 + how many thresholds of each slot are below x, as signed numbers.
 template <class T, class Outlet>
 SOFIE_KERNEL void rank_event(const RankTable<T> *tables, const RankColumn<Outlet> *columns, Size slots, const T *x,
                              std::uint8_t *ranks)
 {
    using V = Pack<T>;
+#if SOFIE_SIMD_BYTES == 64
+   if constexpr (sizeof(T) == 4) {
+      static_assert(sizeof(RankColumn<Outlet>) == 12 && sizeof(RankTable<T>) == 1088 && nan_rank == 255);
+      const RankTable<T> *table = tables;
+      const RankColumn<Outlet> *column = columns;
+      std::uint8_t *to = ranks;
+      Size rank, rest;
+      if (slots > 0)
+         SOFIE_RANK_EVENT;
+      return;
+   }
+#endif
    SOFIE_UNROLL(2)
    for (Size s = 0; s < slots; ++s) {
       const V value = bits<V>(bits<Pack<Outlet>>(splat<V>(x[columns[s].feature])) ^ splat<Pack<Outlet>>(columns[s].sign));
@@ -696,6 +750,7 @@ SOFIE_INLINE double sum_of_numbers(const Outlet *numbers, Size count)
 {
    constexpr int n = lanes<double>;
    Pack<double> sums[ranked_together / n] = {};
+   SOFIE_UNROLL(4)
    for (Size i = 0; i < count; i += ranked_together)
       SOFIE_UNROLL_ALL
       for (int p = 0; p < ranked_together / n; ++p)

@@ -168,7 +168,7 @@ class WalkedTrees {
             }
          }
       }
-      bool is_open(Int node) const { return inner.data()[node] > 0 && pair.data()[node] < 0; }
+   SOFIE_INLINE bool is_open(Int node) const { return inner.data()[node] > 0 && pair.data()[node] < 0; }
 
       /// How many pairs can follow in a line: a whole one, where as many as are wanted do not fit into the rest.
       Size space_for(Size wanted)
@@ -292,10 +292,10 @@ public:
                put(2 * pair + side, a, columns, columns.child(a, i, side == 0), pairs, lists);
    }
 
-   const Node *nodes() const { return nodes_.data(); }
-   int column_bits() const { return bits_; }
-   int turns() const { return turns_; }
-   Int root(Size tree) const { return roots_.data()[tree]; }
+   SOFIE_INLINE const Node *nodes() const { return nodes_.data(); }
+   SOFIE_INLINE int column_bits() const { return bits_; }
+   SOFIE_INLINE int turns() const { return turns_; }
+   SOFIE_INLINE Int root(Size tree) const { return roots_.data()[tree]; }
 };
 
 } // namespace sofie

@@ -34,7 +34,7 @@ struct TreeTask {
    T *columns;
    Size events, features, outputs, totals_size, columns_size;
 
-   const T *event(Size i) const { return x + i * features; }
+   SOFIE_INLINE const T *event(Size i) const { return x + i * features; }
 };
 
 /// The results of `count` events from event `first` on. Their totals are [output * apart + event * next].
