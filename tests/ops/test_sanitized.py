@@ -59,6 +59,7 @@ PARTS = 12
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 CHOSEN = range(PARTS) if ALL else (0, 2)
 IN_ASSEMBLER = (
+    "Conv",
     "Dense",
     "DenseLayers",
     "Gelu",
