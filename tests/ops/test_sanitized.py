@@ -65,7 +65,11 @@ IN_ASSEMBLER = (
     "Gelu",
     "MatMul",
     "MaxPool",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceSum",
+    "Softmax",
     "TopK",
     "Transpose",
 )
