@@ -230,7 +230,7 @@ template <class F, class T>
 SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
 {
    if constexpr (has_array_form<F, T>) {
-      F::array(y, x, count);
+      f.array(y, x, count);
       return;
    }
    constexpr int n = lanes<T>;
