@@ -7,7 +7,7 @@
 #define SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_LANES_HXX
 
 #include "sofie/kernels/convolution_depthwise.hxx"
-#include "sofie/kernels/turn.hxx"
+#include "sofie/kernels/channel_lanes.hxx"
 
 SOFIE_BEGIN
 
@@ -143,67 +143,6 @@ SOFIE_KERNEL void depthwise_lanes_rows(DepthwiseLanes &of)
       SOFIE_DEPTHWISE_LANES(8, 1);
 }
 
-/// to[i][lane] = from[lane][i] for up to 16 rows that are `apart`, the last of which stands for those behind it. What
-/// is behind the last i, up to a multiple of 16, is written, too.
-SOFIE_KERNEL inline void depthwise_lanes_turn(float *to, const float *from, Size apart, Size rows, Size count)
-{
-   constexpr Size n = 16, bytes = Size{sizeof(float)};
-   for (Size i = 0; i < count; i += n) {
-      const Size some = count - i < n ? count - i : n;
-      turn_block({to + i * n, n * bytes, n, 0xffff}, {from + i, apart * bytes, rows, (Size{1} << some) - 1});
-   }
-}
-
-/// The other way round; the lanes behind the last row hold the same as that.
-SOFIE_KERNEL inline void depthwise_lanes_return(float *to, const float *from, Size apart, Size rows, Size count)
-{
-   constexpr Size n = 16, bytes = Size{sizeof(float)};
-   for (Size i = 0; i < count; i += n) {
-      const Size some = count - i < n ? count - i : n;
-      turn_block({to + i, apart * bytes, rows, (Size{1} << some) - 1}, {from + i * n, n * bytes, some, 0xffff});
-   }
-}
-
-// clang-format off
-#define SOFIE_DEPTHWISE_FILL(count, next, fill)                            \
-   "mov %[" #count "], %[k]\n\t"                                           \
-   "test %[k], %[k]\n\t"                                                  \
-   "jle " next "f\n"                                                       \
-   "1:\n\t"                                                               \
-   fill                                                                    \
-   "vmovups %%zmm1, (%[to])\n\t"                                          \
-   "add $64, %[to]\n\t"                                                   \
-   "dec %[k]\n\t"                                                         \
-   "jnz 1b\n"                                                              \
-   next ":\n\t"
-// clang-format on
-
-/// to = `left` places of zeros, `count` places of `from`, and `right` places of zeros.
-SOFIE_KERNEL inline void depthwise_lanes_line(float *to, const float *from, Size left, Size count, Size right)
-{
-   Size k;
-   asm volatile(
-      SOFIE_DENSE_ZERO(0, 0) "vmovaps %%zmm0, %%zmm1\n\t" SOFIE_DEPTHWISE_FILL(left, "2", "") SOFIE_DEPTHWISE_FILL(
-         count, "3",
-         "vmovups (%[from]), %%zmm1\n\tadd $64, %[from]\n\t") "vmovaps %%zmm0, %%zmm1\n\t" SOFIE_DEPTHWISE_FILL(right,
-                                                                                                                "4", "")
-      : [to] "+&r"(to), [from] "+&r"(from), [k] "=&r"(k)
-      : [left] "r"(left), [count] "r"(count), [right] "r"(right)
-      : "memory", "cc", "xmm0", "xmm1");
-}
-
-/// Rows `first`, `first + 1`, ... of the turned image with their padding; what does not exist is 0.
-SOFIE_KERNEL inline void depthwise_lanes_pad(float *to, const float *turned, const ConvShape &s, Size first, Size rows,
-                                             Size begin, Size pitch)
-{
-   for (Size r = first; r < first + rows; ++r, to += pitch * 16) {
-      if (r >= 0 && r < s.in[1])
-         depthwise_lanes_line(to, turned + (r - begin) * s.in[2] * 16, s.pads[2], s.in[2], pitch - s.pads[2] - s.in[2]);
-      else
-         depthwise_lanes_line(to, turned, pitch, 0, 0);
-   }
-}
-
 /// Up to sixteen channels of one event; `lines` rows of outputs at a time.
 template <int Columns, int Stride>
 SOFIE_KERNEL void depthwise_lanes_block(const ConvShape &s, const DepthwiseLanes &start, float *y, float *scratch,
@@ -222,11 +161,11 @@ SOFIE_KERNEL void depthwise_lanes_block(const ConvShape &s, const DepthwiseLanes
       float *const image = padded ? scratch + read * n : scratch;
       // Blocks at the ends of rows read and write behind them.
       float *const sums = image + (all * pitch + Columns * Stride) * n;
-      depthwise_lanes_turn(scratch, x + begin * s.in[2], s.in_channel, channels, read);
+      channels_to_lanes(scratch, x + begin * s.in[2], s.in_channel, channels, read);
       if (padded)
-         depthwise_lanes_pad(image, scratch, s, first, all, begin, pitch);
+         pad_lanes(image, scratch, {s.in[1], s.in[2], s.pads[2], pitch}, first, all, begin, 0);
       // Not what somebody left there: denormal numbers take long.
-      depthwise_lanes_line(image + all * pitch * n, image, Columns * Stride, 0, 0);
+      fill_line_of_lanes(image + all * pitch * n, image, Columns * Stride, 0, 0, 0);
       DepthwiseLanes of = start;
       of.x = image;
       of.y = sums;
@@ -236,7 +175,7 @@ SOFIE_KERNEL void depthwise_lanes_block(const ConvShape &s, const DepthwiseLanes
       of.y_row = s.out[2] * place;
       of.x_block = Columns * Stride * place;
       depthwise_lanes_rows<Columns, Stride>(of);
-      depthwise_lanes_return(y + line * s.out[2], sums, s.out_channel, channels, rows * s.out[2]);
+      lanes_to_channels(y + line * s.out[2], sums, s.out_channel, channels, rows * s.out[2]);
    }
 }
 
@@ -284,7 +223,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
    float *const image = scratch + (taps + n - 1) / n * n * n;
    for (Size c = 0; c < s.channels; c += n) {
       const Size channels = s.channels - c < n ? s.channels - c : n;
-      depthwise_lanes_turn(scratch, w + c * taps, taps, channels, taps);
+      channels_to_lanes(scratch, w + c * taps, taps, channels, taps);
       for (Size i = 0; i < n; ++i)
          biases[i] = bias ? bias[c + (i < channels ? i : channels - 1)] : 0;
       for (Size event = 0; event < s.batch; ++event) {
