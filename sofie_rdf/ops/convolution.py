@@ -33,6 +33,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._columns import COLUMNS_HEADER, Columns, columns_of
+from sofie_rdf.ops._depthwise import DEPTHWISE_HEADERS, ChannelLanes, channel_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
 from sofie_rdf.ops._spread import Spread
 from sofie_rdf.ops._windows import (
@@ -51,7 +52,6 @@ from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.linear import NoActivation
 
-DEPTHWISE_HEADER = "sofie/kernels/convolution_depthwise.hxx"
 BYTES = frozenset({DType.INT8, DType.UINT8})
 
 # Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
@@ -275,8 +275,7 @@ class _FloatConvolution(_Convolution):
 
     @property
     def headers(self) -> tuple[str, ...]:
-        several = self.group > 1
-        more = (DEPTHWISE_HEADER,) if several else (LANES_HEADER, COLUMNS_HEADER)
+        more = DEPTHWISE_HEADERS if self.group > 1 else (LANES_HEADER, COLUMNS_HEADER)
         return (*super().headers, *more)
 
     def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
@@ -289,6 +288,14 @@ class _FloatConvolution(_Convolution):
         slides = _long_axes(self.slides(x.shape, w.shape))
         known = all(isinstance(d, int) for s in slides for d in (s.size, s.count, s.begin))
         return known and len(slides) <= 2 and slides[-1].stride <= 2
+
+    def channel_lanes(self, inputs: Sequence[TensorType | None]) -> ChannelLanes | None:
+        """What such a convolution does together where channels lie side by side."""
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        if x.dtype is not DType.FLOAT32:
+            return None
+        return channel_lanes(x.shape[1], _long_axes(self.slides(x.shape, w.shape)))
 
     def _table(self, x: TensorType, slides: Sequence[Window]) -> TensorType:
         """What the kernel for that says about each pack of outputs, of 16 bytes at least."""
@@ -319,7 +326,8 @@ class _FloatConvolution(_Convolution):
         assert x is not None and w is not None
         slides = _long_axes(self.slides(x.shape, w.shape))
         if self.is_depthwise(inputs):
-            return (self._table(x, slides),)
+            lanes, table = self.channel_lanes(inputs), self._table(x, slides)
+            return (table, TensorType(x.dtype, (lanes.elements,))) if lanes else (table,)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         if columns := self.columns(inputs):
             size, masks = maximum(scratch[0].shape[0], columns.copied), columns.masks
@@ -342,15 +350,17 @@ class _FloatConvolution(_Convolution):
         given = [o for o in (w, b) if o is not None]
         rows = _rows(w.type.shape[0] // self.group)
         arguments = (self.function.functor(), *sizes)
-        if self.is_depthwise([None if o is None else o.type for o in inputs]):
-            tensors = (*outputs, x, *given)
-            return Call(
-                "sofie::depthwise_convolution", (*arguments, *map(memory, tensors)), outputs=2
-            )
+        types = [None if o is None else o.type for o in inputs]
+        if self.is_depthwise(types):
+            kernel, tensors = "depthwise_convolution", (*outputs, x, *given)
+            if together := self.channel_lanes(types):
+                kernel = f"depthwise_lanes<{together.columns}, {together.stride}>"
+                arguments = (arguments[0], together.lines, *sizes)
+            arguments = (*arguments, *map(memory, tensors))
+            return Call(f"sofie::{kernel}", arguments, outputs=len(outputs))
         kernel = f"convolution{{}}<{rows}>"
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         constant = all(o.constant for o in given)
-        types = [None if o is None else o.type for o in inputs]
         columns, half = self.columns(types), self.half_of_lanes(types)
         if constant and columns:
             kernel = f"convolution_columns<{columns.stride}>"

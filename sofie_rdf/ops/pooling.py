@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product as combinations
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ from sofie_rdf.ops.elementwise import FLOATS
 # rows that are pooled at a time where registers have 64 bytes, and the floats of such a register.
 _SLACK, _BUFFER, _LANES = 64, 4096, 16
 _MOST_AXES = 8
+# What planes in the lanes have: channels, columns of results, and numbers that are at hand.
+_LEAST_CHANNELS, _WIDEST, _MOST_ELEMENTS = 8, 16, 1 << 16
 
 
 class _Planes(Operator):
@@ -63,6 +66,7 @@ class _Pool(_Planes):
     dilations: tuple[int, ...] | None
     pads: tuple[int, ...] | None
     strides: tuple[int, ...] | None
+    header: ClassVar[str] = "sofie/kernels/pooling_lanes.hxx"
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         """The windows along each axis behind the channels."""
@@ -88,6 +92,10 @@ class _Pool(_Planes):
         (x,) = inputs
         assert x is not None
         return tuple(pair for w in self.windows(x.shape) for pair in w.requirements)
+
+    def lanes(self, x: TensorType) -> _Lanes | None:
+        """How planes are pooled side by side, if they are."""
+        return _lanes(x.dtype, x.shape[1], self.windows(x.shape))
 
     def numbers(self, x: Operand) -> Sizes:
         return Sizes(tuple(n for w in self.windows(x.type.shape) for n in w.numbers))
@@ -126,6 +134,52 @@ def _rows(dtype: DType, along: Sequence[Window]) -> tuple[TensorType, TensorType
     return TensorType(dtype, (_BUFFER + row,)), table
 
 
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """What planes in the lanes of registers do together: columns, their stride, and the memory."""
+
+    columns: int
+    stride: int
+    elements: int
+    taps: int
+
+
+def _lanes(dtype: DType, channels: Dim, along: Sequence[Window]) -> _Lanes | None:
+    """None where planes are pooled row by row: large ones, few, or of unknown sizes."""
+    numbers = [d for w in along for d in w.numbers]
+    if (
+        dtype is not DType.FLOAT32
+        or len(along) != 2
+        or not all(isinstance(d, int) for d in numbers)
+    ):
+        return None
+    few = not isinstance(channels, int) or channels < _LEAST_CHANNELS
+    (rows, height), (count, width) = ((number_of(w.count), number_of(w.size)) for w in along)
+    begins = [number_of(w.begin) for w in along]
+    last = along[-1]
+    if few or not 0 < count <= _WIDEST or rows <= 0 or last.stride > 2 or min(begins) < 0:
+        return None
+    columns = min((14, 8, 4), key=lambda c: -(-count // c) * c)
+    pitch = max((count - 1) * last.stride + last.extent, begins[1] + width)
+    high = (rows - 1) * along[0].stride + along[0].extent
+    behind = columns * (last.stride + 1) + 4 * _LANES
+    places = height * width + high * pitch + rows * count + behind
+    elements = places * _LANES + count + rows + 4 * _LANES
+    if elements > _MOST_ELEMENTS or min(height, width) == 0:
+        return None
+    return _Lanes(columns, last.stride, elements, along[0].kernel * last.kernel)
+
+
+def _scratch(dtype: DType, channels: Dim, along: Sequence[Window]) -> tuple[TensorType, TensorType]:
+    """What the kernel needs, whichever it is."""
+    row, table = _rows(dtype, along)
+    lanes = _lanes(dtype, channels, along)
+    if not lanes:
+        return row, table
+    size, taps = maximum(row.shape[0], lanes.elements), maximum(table.shape[0], lanes.taps)
+    return TensorType(dtype, (size,)), TensorType(DType.INT32, (taps,))
+
+
 @operator(since=22, ulp=2, terms=2)
 class AveragePool(_Pool):
     """y[n, c, j] = the mean of window j of x[n, c]; pads are elements if count_include_pad"""
@@ -142,14 +196,17 @@ class AveragePool(_Pool):
         x = inputs[0]
         assert x is not None
         along = self.windows(x.shape)
-        rows, table = _rows(x.dtype, along)
+        rows, table = _scratch(x.dtype, x.shape[1], along)
         return rows, TensorType(x.dtype, (along[-1].count + _SLACK,)), table
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
         y, rows, members, table = outputs
-        kernel = f"sofie::average_pool<{'true' if self.count_include_pad else 'false'}>"
+        pads, lanes = str(self.count_include_pad).lower(), self.lanes(x.type)
+        kernel = f"sofie::average_pool<{pads}>"
+        if lanes:
+            kernel = f"sofie::average_pool_lanes<{pads}, {lanes.columns}, {lanes.stride}>"
         tensors = _as_planes(y), Tensor(rows), Tensor(members), Tensor(table), _as_planes(x)
         return Call(kernel, (*tensors, self.numbers(x)), outputs=4)
 
@@ -193,7 +250,7 @@ class MaxPool(_Pool):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x = inputs[0]
         assert x is not None
-        return _rows(x.dtype, self.windows(x.shape))
+        return _scratch(x.dtype, x.shape[1], self.windows(x.shape))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
@@ -202,7 +259,9 @@ class MaxPool(_Pool):
         if not index:
             working = Tensor(rows), Tensor(table)
             arguments = _as_planes(y), *working, _as_planes(x), self.numbers(x)
-            return Call("sofie::max_pool", arguments, outputs=3)
+            lanes = self.lanes(x.type)
+            kernel = f"max_pool_lanes<{lanes.columns}, {lanes.stride}>" if lanes else "max_pool"
+            return Call(f"sofie::{kernel}", arguments, outputs=3)
         kernel = f"sofie::max_pool_indexed<{'true' if self.storage_order else 'false'}>"
         tensors = _as_planes(y), _as_planes(index[0]), _as_planes(x)
         return Call(kernel, (*tensors, self.numbers(x)), outputs=2)

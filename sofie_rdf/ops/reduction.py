@@ -402,7 +402,7 @@ class ReduceLogSumExp(_LogSumExp, KnownReduction):
 class _Scan(Operator):
     """What stands before each element combined, along one axis."""
 
-    header: ClassVar[str] = "sofie/kernels/reduction.hxx"
+    header: ClassVar[str] = "sofie/kernels/scans.hxx"
     takes_sizes: ClassVar[bool] = True
     # The C++ class that combines two elements.
     combine: ClassVar[str]

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from sofie_rdf.ir.types import concrete
-from sofie_rdf.ops.elementwise import FLOATS, Add, Unary
-from sofie_rdf.ops.linear import Dense, Gemm, NoActivation
+from sofie_rdf.ops.elementwise import FLOATS, Add, Mul, Unary
+from sofie_rdf.ops.layout import Transpose
+from sofie_rdf.ops.linear import Dense, Gemm, MatMul, NoActivation
 from sofie_rdf.passes.affine import rounded, step_at, steps_before, vector, wide
 from sofie_rdf.passes.rewrite import Match, New, NoMatch, Rewrite, Rules, rule
 
@@ -36,6 +37,32 @@ def gemm(m: Match) -> Rewrite:
     b = vector(m, m.value("c"), m.type(), -1) * op.beta
     same = op.beta == 1 and m.type("c").shape == b.shape
     return m.becomes(Dense(), "x", weights, "c" if same else m.changed("c", rounded(m, b, dtype)))
+
+
+@rule("Gemm(a, b)", "Gemm(a, b, c)")
+def product(m: Match) -> Rewrite:
+    """alpha * op(a) @ op(b) + beta * c, where one of them is transposed or computed"""
+    op, dtype = m.op(Gemm), m.type("a").dtype
+    constant = m.value("b") in m.graph.constants
+    if dtype not in FLOATS or (constant and not op.transA):
+        raise NoMatch  # The rule before has said why.
+    turned = Transpose((1, 0))
+    a = m.made(turned, "a") if op.transA else "a"
+    if constant:
+        present = [name for name in ("b", "c") if name in m.values]
+        return m.becomes(replace(op, transA=False), a, *present)
+    b = m.made(turned, "b") if op.transB else "b"
+    alpha, beta = (New("factor", np.array(f, dtype.numpy)) for f in (op.alpha, op.beta))
+    alone = "c" not in m.values or op.beta == 0
+    if op.alpha == 1:
+        if alone:
+            return m.becomes(MatMul(), a, b)
+        y = m.made(MatMul(), a, b)
+    elif alone:
+        return m.becomes(Mul(), m.made(MatMul(), a, b), alpha)
+    else:
+        y = m.made(Mul(), m.made(MatMul(), a, b), alpha)
+    return m.becomes(Add(), y, "c" if op.beta == 1 else m.made(Mul(), "c", beta))
 
 
 @rule("MatMul(x, w)")
@@ -116,6 +143,6 @@ def affine_before(m: Match) -> Rewrite:
     return full.becomes(m.op(Dense), "x", full.changed("w", w), full.changed("b", b))
 
 
-fuse_layers = Rules("fuse_layers", (gemm, matmul, affine_after, activation))
+fuse_layers = Rules("fuse_layers", (gemm, product, matmul, affine_after, activation))
 # Later, because a scaling after it would round the weights again and undo its compensation.
 fuse_normalizations = Rules("fuse_normalizations", (affine_before,))

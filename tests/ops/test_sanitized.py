@@ -59,12 +59,17 @@ PARTS = 12
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 CHOSEN = range(PARTS) if ALL else (0, 2)
 IN_ASSEMBLER = (
+    "Conv",
     "Dense",
     "DenseLayers",
     "Gelu",
     "MatMul",
     "MaxPool",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceSum",
+    "Softmax",
     "TopK",
     "Transpose",
 )

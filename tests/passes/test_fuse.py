@@ -118,7 +118,6 @@ def test_gemms_that_share_weights() -> None:
 @pytest.mark.parametrize(
     ("op", "bias", "reason"),
     [
-        (Gemm(transA=True), None, "gemm: its first factor is transposed"),
         (Gemm(), np.ones((3, 1)), "gemm: 'c' is no vector"),
         (Gemm(), np.ones((3, 4)), "gemm: 'c' is no vector"),
         (Gemm(alpha=1e38), None, "gemm: the constants are not finite in float32"),
@@ -131,16 +130,28 @@ def test_gemms_that_stay(op: Gemm, bias: object, reason: str) -> None:
     assert reasons(b.graph("y")) == [reason]
 
 
-def test_gemms_of_what_is_not_constant_stay() -> None:
+def test_gemm_of_a_transposed_first_factor() -> None:
+    b = Net(3, 3)
+    after = fused(b.graph(b.op(Gemm(transA=True), "x", b.c("w", W), b.c("c", B), name="y")))
+    assert operators(after) == ["Transpose(perm=(1, 0))", PLAIN]
+
+
+def test_gemms_of_what_is_not_constant() -> None:
     b = Net(N, 3)
-    b.input("v", floats(3, 4))
+    b.input("v", floats(4, 3))
     b.input("c", floats(4))
-    b.op(Gemm(), "x", "v", name="y1")
-    b.op(Gemm(), "x", b.c("w", W), "c", name="y2")
-    assert reasons(b.graph("y1", "y2")) == [
-        "gemm: w = 'v' is not a constant",
-        "gemm: 'c' is not a constant",
-    ]
+    b.op(Gemm(transB=True), "x", "v", name="y1")
+    b.op(Gemm(transB=True, alpha=0.5, beta=2), "x", "v", "c", name="y2")
+    after = fused(b.graph("y1", "y2"))
+    product = ["Transpose(perm=(1, 0))", "MatMul()"]
+    assert sorted(operators(after)) == sorted([*product, *product, "Mul()", "Mul()", "Add()"])
+
+
+def test_gemms_of_constants_and_an_offset_that_is_none_stay() -> None:
+    b = Net(N, 3)
+    b.input("c", floats(4))
+    b.op(Gemm(), "x", b.c("w", W), "c", name="y")
+    assert reasons(b.graph("y")) == ["gemm: 'c' is not a constant"]
 
 
 def test_gemms_of_integers_stay() -> None:

@@ -1,9 +1,9 @@
 /// \file
 /// Attention: what a query takes from the values, by how well it fits their keys.
 ///
-/// Many queries are answered side by side (`attention_block.hxx`). Few of them are answered one by one, and so are all
-/// where somebody wants to see the scores: the keys of a head are transposed and its values are made dense once. The
-/// result of a query has the same bits in any batch.
+/// Queries are answered side by side (`attention_block.hxx`). Without AVX-512 few of them are answered one by one, and
+/// so are all where somebody wants to see the scores: the keys of a head are transposed and its values are made dense
+/// once. The result of a query has the same bits in any batch.
 #ifndef SOFIE_KERNELS_ATTENTION_HXX
 #define SOFIE_KERNELS_ATTENTION_HXX
 
@@ -47,6 +47,11 @@ SOFIE_KERNEL void gather_head(const AttentionData<T, M> &of, const AttentionWork
    const Size total = of.total();
    for (Size j = 0; j < work.columns; j += n) {
       T *const to = work.keys + j / panel * panel * of.head_size + j % panel;
+      if (of.past == 0 && j < total) {
+         rows_to_lanes(to, panel, of.key(b, head, j), of.k.row_stride, total - j < n ? total - j : n, of.head_size,
+                       scale);
+         continue;
+      }
       for (Size d = 0; d < of.head_size; d += n) {
          const Size count = of.head_size - d < n ? of.head_size - d : n;
          Pack<T> rows[n];
@@ -214,6 +219,14 @@ SOFIE_KERNEL void concatenate_heads(T *to, const Heads<const T> &past, const Hea
             copy_numbers(to, j < past_rows ? past.row(b, h, j) : fresh.row(b, h, j - past_rows), size);
 }
 
+/// From how many queries on they are answered side by side.
+template <class T>
+inline constexpr Size least_block = lanes<T> / 2;
+#ifdef SOFIE_DENSE_ASSEMBLER
+template <>
+inline constexpr Size least_block<float> = 1;
+#endif
+
 template <class T, class M>
 SOFIE_KERNEL void attend(const AttentionData<T, M> &of)
 {
@@ -223,7 +236,7 @@ SOFIE_KERNEL void attend(const AttentionData<T, M> &of)
       concatenate_heads(of.present_value, of.past_v, of.v, of.batch, of.key_heads, of.past, of.keys, of.value_size);
    const T scale = static_cast<T>(of.rule.has_scale ? of.rule.scale : 1 / __builtin_sqrt(static_cast<double>(of.head_size)));
    const Size group = of.key_heads > 0 ? of.heads / of.key_heads : 0, total = of.total();
-   const bool many = of.queries >= lanes<T> / 2 && !of.scores;
+   const bool many = of.queries >= least_block<T> && !of.scores;
    const AttentionWork<T> work = work_of(of);
    QueryBlock<T> block = block_of(of);
    for (Size b = 0; b < of.batch; ++b) {

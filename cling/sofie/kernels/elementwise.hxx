@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_ELEMENTWISE_HXX
 #define SOFIE_KERNELS_ELEMENTWISE_HXX
 
+#include "sofie/exponentials.hxx"
 #include "sofie/kernels/map.hxx"
 #include "sofie/math.hxx"
 
@@ -149,12 +150,9 @@ struct IsInf {
       template <class V>                                                \
       SOFIE_INLINE V operator()(V x) const { return function(x); }      \
    };
-SOFIE_MATH_FUNCTOR(Exp, exp)
 SOFIE_MATH_FUNCTOR(Log, log)
 SOFIE_MATH_FUNCTOR(Sqrt, sqrt)
 SOFIE_MATH_FUNCTOR(Erf, erf)
-SOFIE_MATH_FUNCTOR(Tanh, tanh)
-SOFIE_MATH_FUNCTOR(Sigmoid, sigmoid)
 SOFIE_MATH_FUNCTOR(Softplus, softplus)
 SOFIE_MATH_FUNCTOR(Sin, sin)
 SOFIE_MATH_FUNCTOR(Cos, cos)
@@ -255,6 +253,34 @@ struct HardSwish {
    }
 };
 
+// What is faster in arrays has the same bits there.
+#ifdef SOFIE_EXPONENTIALS_ASSEMBLER
+#define SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)                    \
+   SOFIE_INLINE void array(float *y, const float *x, Size count) const \
+   {                                                                   \
+      exponential_array<Exponential::name>(y, x, count, factor);       \
+   }
+#define SOFIE_HAS_ARRAY(Name) \
+   template <>                \
+   inline constexpr bool has_array_form<Name, float> = true;
+#else
+#define SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)
+#define SOFIE_HAS_ARRAY(Name)
+#endif
+#define SOFIE_EXPONENTIAL_FUNCTOR(Name, name, factor) \
+   struct Name {                                      \
+      template <class V>                              \
+      SOFIE_INLINE V operator()(V x) const            \
+      {                                               \
+         return sofie::name(x);                       \
+      }                                               \
+      SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)     \
+   };                                                 \
+   SOFIE_HAS_ARRAY(Name)
+SOFIE_EXPONENTIAL_FUNCTOR(Exp, exp, MathOf<float>::exp_high)
+SOFIE_EXPONENTIAL_FUNCTOR(Tanh, tanh, MathOf<float>::tanh_high)
+SOFIE_EXPONENTIAL_FUNCTOR(Sigmoid, sigmoid, 0)
+
 struct Swish {
    double alpha = 1;
    template <class V>
@@ -262,7 +288,9 @@ struct Swish {
    {
       return times_sigmoid(x, constant<V>(alpha) * x);
    }
+   SOFIE_EXPONENTIAL_ARRAY(Swish, swish, static_cast<float>(alpha))
 };
+SOFIE_HAS_ARRAY(Swish)
 
 struct Mish {
    template <class V>

@@ -230,7 +230,7 @@ template <class F, class T>
 SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
 {
    if constexpr (has_array_form<F, T>) {
-      F::array(y, x, count);
+      f.array(y, x, count);
       return;
    }
    constexpr int n = lanes<T>;
@@ -478,43 +478,63 @@ SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, cons
 }
 
 #ifdef SOFIE_DENSE_ASSEMBLER
-/// Up to `Packs` packs of columns of `matrix_product`, from column j on, 8 or 4 rows at a time.
+/// How many columns `matrix_stripe` has at most.
+inline constexpr Size matrix_stripe_columns = 3 * lanes<float>;
+
+/// Up to `Packs` packs of columns of `matrix_product`, from column j on: 8 or 4 rows at a time, or each alone.
 template <int Packs>
 SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
 {
    constexpr int n = lanes<float>;
-   const Size rows = sizes[0], depth = sizes[1], columns = sizes[2];
-   if (columns - j >= Packs * n) {
-      DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, rows);
-      dense_tiles<Packs>(of);
-      return;
-   }
-   alignas(64) float sums[dense_tile_rows * dense_tile_width];
-   // Behind the columns come those of the next rows, as long as there are some.
-   const Size behind = depth * columns - j - Packs * n, last = behind < 0 ? 0 : behind / columns + 1;
-   const Size whole = last < depth ? last : depth;
-   for (DenseTileRows tile{rows}; tile.next();) {
-      const float *const x = a + tile.first * depth;
-      DenseTiles of = dense_tiles_of(x, depth, 1, b + j, columns, whole, nullptr, 0, tile.count);
-      of.sums = sums;
-      dense_tiles<Packs>(of);
-      for (Size r = 0; r < tile.count; ++r)
-         for (Size c = 0; c < columns - j; c += n) {
-            const Size count = columns - j - c < n ? columns - j - c : n;
-            Pack<float> sum = load<n>(sums + r * dense_tile_width + c);
-            for (Size k = whole; k < depth; ++k)
-               sum = accumulate(sum, x[r * depth + k], load_some<n>(b + k * columns + j + c, count));
-            store_some(y + (tile.first + r) * columns + j + c, sum, count);
+   constexpr Size width = Packs * n, copied_rows = 64, bytes = Size{sizeof(float)};
+   const Size depth = sizes[1], columns = sizes[2], left = columns - j < width ? columns - j : width;
+   alignas(64) float sums[dense_tile_rows * dense_tile_width], copy[copied_rows * n];
+   DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, sizes[0]);
+   of.sums = sums;
+   if (left < width) {
+      // Behind the columns come those of the next rows, as long as there are some: the last rows of b are copied, and
+      // all of them where they are few. Copied rows may reach over each other where those of b do.
+      const Size behind = depth * columns - j - width, last = behind < 0 ? 0 : behind / columns + 1;
+      const Size whole = depth * Packs <= copied_rows ? 0 : last, rest = depth - whole;
+      const Size apart = whole > 0 ? columns : width;
+      for (Size k = 0; k < rest; ++k)
+         for (Size c = 0; c < width; c += n) {
+            const Size count = left - c < n ? left - c : n;
+            store(copy + k * apart + c, load_some<n>(b + (whole + k) * columns + j + c, count < 0 ? 0 : count));
          }
+      of.mask = (1 << (left - width + n)) - 1;
+      of.last = rest;
+      if (whole == 0) {
+         of.w = copy;
+         of.w_step = width * bytes;
+      } else if (rest > 0) {
+         of.depth = whole;
+         of.passes = 2;
+         of.x_pass = whole * bytes;
+         of.w_pass = (copy - of.w) * bytes;
+      } else {
+         of.last = whole;
+      }
+   }
+   if (sizes[0] >= dense_tile_half)
+      return dense_tiles<Packs>(of);
+   // One row four times.
+   of.x_stride = of.y_stride = 0;
+   for (Size i = 0; i < sizes[0]; ++i) {
+      of.x = a + i * depth;
+      of.y = y + i * columns + j;
+      of.rows = dense_tile_half;
+      of.pass = 0;
+      dense_tiles<Packs>(of);
    }
 }
 
-/// `matrix_product` for 4 rows and more.
-SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes)
+/// The columns j to `end` of `matrix_product`.
+SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j, Size end)
 {
    constexpr int n = lanes<float>;
-   for (Size j = 0; j < sizes[2]; j += 3 * n) {
-      const Size left = sizes[2] - j;
+   for (; j < end; j += matrix_stripe_columns) {
+      const Size left = end - j;
       if (left > 2 * n)
          matrix_stripe<3>(y, a, b, sizes, j);
       else if (left > n)
@@ -525,24 +545,60 @@ SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b
 }
 #endif
 
+/// sum_k a[k] * b[k]
+template <class T>
+SOFIE_INLINE T dot_of(const T *__restrict a, const T *__restrict b, Size depth)
+{
+   constexpr int n = lanes<T>;
+   constexpr int chains = 4;
+   using V = Pack<T>;
+   V sum[chains] = {};
+   Size k = 0;
+   for (; k + chains * n <= depth; k += chains * n)
+      SOFIE_UNROLL_ALL
+      for (int c = 0; c < chains; ++c)
+         sum[c] = multiply_add(load<n>(a + k + c * n), load<n>(b + k + c * n), sum[c]);
+   SOFIE_UNROLL_ALL
+   for (int c = 0; c < chains; ++c) {
+      const Size left = depth - k - c * n;
+      if (left >= n)
+         sum[c] = multiply_add(load<n>(a + k + c * n), load<n>(b + k + c * n), sum[c]);
+      else if (left > 0)
+         sum[c] = multiply_add(load_some<n>(a + k + c * n, left), load_some<n>(b + k + c * n, left), sum[c]);
+   }
+   return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
 /// y[m, n] = sum_k a[m, k] * b[k, n] for matrices that are both computed: nothing is packed.
 template <class T>
 SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T *__restrict b, Size rows, Size depth, Size columns)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>)
-      if (rows >= dense_tile_half)
-         return matrix_stripes(y, a, b, Sizes<3>{{rows, depth, columns}});
-#endif
+   if constexpr (std::is_floating_point_v<T>)
+      if (columns == 1) {
+         for (Size i = 0; i < rows; ++i)
+            y[i] = dot_of(a + i * depth, b, depth);
+         return;
+      }
    constexpr int n = lanes<T>;
    constexpr int packs = 4;
+   Size end = columns;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      // Columns behind the last whole pack are in the same piece however many rows there are.
+      const Size whole = columns % n ? columns / matrix_stripe_columns * matrix_stripe_columns : columns;
+      const Sizes<3> sizes{{rows, depth, columns}};
+      end = rows >= dense_tile_half ? 0 : whole / (packs * n) * (packs * n);
+      matrix_stripes(y, a, b, sizes, end, whole);
+      matrix_stripes(y, a, b, sizes, whole, columns);
+   }
+#endif
    alignas(64) T sums[packs * n];
-   for (Size i = 0; i < rows; ++i) {
+   for (Size i = 0; i < rows && end > 0; ++i) {
       Size j = 0;
-      for (; j + packs * n <= columns; j += packs * n)
+      for (; j + packs * n <= end; j += packs * n)
          tile<1, packs, 1, dyn>(a + i * depth, depth, b + j, columns, depth, y + i * columns + j);
-      for (; j < columns; j += n) {
-         const Size count = columns - j < n ? columns - j : n;
+      for (; j < end; j += n) {
+         const Size count = end - j < n ? end - j : n;
          Pack<T> sum{};
          for (Size k = 0; k < depth; ++k)
             sum = accumulate(sum, a[i * depth + k], load_some<n>(b + k * columns + j, count));

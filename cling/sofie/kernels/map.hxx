@@ -61,7 +61,7 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    const Size count = y.template extent<axis>();
    T *const to = y.data();
    if constexpr (has_array_form<F, T> && sizeof...(X) == 1 && ((X::template static_extent<axis> != 1) && ...)) {
-      F::array(to, x.data()..., count);
+      f.array(to, x.data()..., count);
       return;
    }
    Size i = 0;

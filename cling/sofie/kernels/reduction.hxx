@@ -8,7 +8,8 @@
 #ifndef SOFIE_KERNELS_REDUCTION_HXX
 #define SOFIE_KERNELS_REDUCTION_HXX
 
-#include "sofie/kernels/reduction_columns.hxx"
+#include "sofie/kernels/reduction_rows.hxx"
+#include "sofie/kernels/softmax_rows.hxx"
 #include "sofie/math.hxx"
 #include "sofie/owned.hxx"
 
@@ -615,13 +616,106 @@ struct ManyShort<R, true> {
    }
 };
 
+/// What R does with each number of a row, if the kernels for rows of floats know that.
+template <class R, bool = R::is_plain>
+inline constexpr RowRule row_rule_of = RowRule::none;
+template <class C, class Term>
+inline constexpr RowRule row_rule = RowRule::none;
+template <>
+inline constexpr RowRule row_rule<Total, AsItIs> = RowRule::sum;
+template <>
+inline constexpr RowRule row_rule<Total, Squared> = RowRule::squares;
+template <>
+inline constexpr RowRule row_rule<Product, AsItIs> = RowRule::product;
+template <>
+inline constexpr RowRule row_rule<Largest, AsItIs> = RowRule::largest;
+template <>
+inline constexpr RowRule row_rule<Least, AsItIs> = RowRule::least;
+template <class R>
+inline constexpr RowRule row_rule_of<R, true> = row_rule<typename R::Combination, typename R::Terms>;
+
 #ifdef SOFIE_COLUMNS_ASSEMBLER
-/// Whether the results of R are sums of floats, but for what is done with them at the end.
-template <class R, class T, bool = R::is_plain && std::is_same_v<T, float>>
-inline constexpr bool is_sum_of_floats = false;
-template <class R, class T>
-inline constexpr bool is_sum_of_floats<R, T, true> =
-   std::is_same_v<typename R::Combination, Total> && std::is_same_v<typename R::Terms, AsItIs>;
+/// y = the reductions of rows of `count` floats.
+template <class R>
+SOFIE_KERNEL void reduce_float_rows(float *y, const float *x, const Reduction &shape, Size rows)
+{
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   reduce_rows<row_rule_of<R>>(y, x, rows, shape.run, R::Combination::template identity<float>());
+   for (Size i = 0; i < rows; i += n) {
+      const Size some = rows - i < n ? rows - i : n;
+      store_some(y + i, R::finished(load_some<n>(y + i, some), shape.count), some);
+   }
+}
+
+/// Up to sixteen results of rows by the kernels for these, and which are right: infinite, tiny and NaN are not.
+SOFIE_KERNEL inline void float_rows_norm(float *y, float *right, const float *x, Size rows, Size count)
+{
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   reduce_rows<RowRule::squares>(y, x, rows, count, 0);
+   const V sum = load<n>(y);
+   const auto safe = (sum > splat<V>(0x1p-90f)) & (sum < splat<V>(MathOf<float>::infinity));
+   store(y, sqrt(sum));
+   store(right, select<V>(safe, splat<V>(1), V{}));
+}
+SOFIE_KERNEL inline void float_rows_log_total(float *y, float *right, const float *x, Size rows, Size count)
+{
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   alignas(64) float most[n] = {};
+   softmax_statistics<false>(softmax_rows_of(nullptr, x, rows, count, most, y));
+   const V sum = load<n>(y), infinity = splat<V>(MathOf<float>::infinity);
+   store(y, log(sum) + load<n>(most));
+   store(right, select<V>((abs(load<n>(most)) < infinity) & (sum < infinity), splat<V>(1), V{}));
+}
+
+/// Whether there is such a kernel for R.
+template <class R>
+inline constexpr bool has_float_rows = std::is_same_v<R, ReduceL2> || std::is_same_v<R, ReduceLogSumExp>;
+
+/// y = the reductions of rows of `count` floats; of those that are not right in the general way.
+template <class R>
+SOFIE_KERNEL void reduce_special_rows(float *y, const float *x, const Reduction &shape, Size rows)
+{
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   alignas(64) float found[n] = {}, right[n] = {};
+   for (Size i = 0; i < rows; i += n) {
+      const Size some = rows - i < n ? rows - i : n;
+      const float *const from = x + i * shape.run;
+      if constexpr (std::is_same_v<R, ReduceL2>)
+         float_rows_norm(found, right, from, some, shape.run);
+      else
+         float_rows_log_total(found, right, from, some, shape.run);
+      for (Size r = 0; r < some; ++r)
+         if (right[r] == 0) {
+            alignas(64) float again[n];
+            store(again, R::template results<V>(Line<float, n>{from + r * shape.run, x + shape.inputs, shape, true}));
+            found[r] = again[0];
+         }
+      store_some(y + i, load<n>(found), some);
+   }
+}
+
+/// The same for columns side by side, as many as are done together; how many that are.
+template <class R>
+SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction &shape)
+{
+   constexpr RowRule rule = row_rule_of<R>;
+   constexpr int n = lanes<float>;
+   Size j = 0;
+   if constexpr (rule == RowRule::sum || rule == RowRule::largest || rule == RowRule::least)
+      for (; shape.reduced.count == 0 && shape.inner - j >= columns_together; j += columns_together) {
+         if constexpr (rule == RowRule::sum)
+            sum_columns(y + j, x + j, shape.inner, shape.run);
+         else
+            reduce_columns<rule>(y + j, x + j, shape.inner, shape.run, R::Combination::template identity<float>());
+         for (Size i = j; i < j + columns_together; i += n)
+            store(y + i, R::finished(load<n>(y + i), shape.count));
+      }
+   return j;
+}
 #endif
 
 /// y = the reductions of x, in the order of the axes that are kept.
@@ -632,6 +726,15 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
    constexpr int n = lanes<A> < lanes<T> ? lanes<A> : lanes<T>;
    using V = PackN<A, n>;
    const Size inner = shape.inner;
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && (row_rule_of<R> != RowRule::none || has_float_rows<R>))
+      if (inner == 1 && shape.is_fixed && shape.reduced.count == 0 && shape.run > 0 && shape.run <= reduced_row) {
+         if constexpr (has_float_rows<R>)
+            return reduce_special_rows<R>(y, x, shape, shape.kept.positions());
+         else
+            return reduce_float_rows<R>(y, x, shape, shape.kept.positions());
+      }
+#endif
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
    Odometer at(shape.kept);
    Size lines = inner ? shape.kept.positions() : 0;
@@ -660,12 +763,8 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
    for (; lines > 0; --lines, at.next(), y += inner) {
       Size j = 0;
 #ifdef SOFIE_COLUMNS_ASSEMBLER
-      if constexpr (is_sum_of_floats<R, T>)
-         for (; shape.reduced.count == 0 && inner - j >= columns_together; j += columns_together) {
-            sum_columns(y + j, x + at.offset + j, inner, shape.run);
-            for (Size i = j; i < j + columns_together; i += n)
-               store(y + i, R::finished(load<n>(y + i), shape.count));
-         }
+      if constexpr (std::is_same_v<T, float>)
+         j = reduce_float_columns<R>(y, x + at.offset, shape);
 #endif
       for (; j < inner; j += n) {
          // The last pack once more with results that are there already.
@@ -719,61 +818,6 @@ SOFIE_INLINE void reduce_runtime(Owned<T, YRank> &y, X x, A axes, const Sizes<Ra
    y.resize(result);
    const Reduction reduction(shape.values, Rank, mask, dynamic);
    reduce_axes<R>(y.data(), static_cast<const T *>(x.data()), reduction);
-}
-
-// Sums up to each element -------------------------------------------------------------------------
-
-/// Sums (or products) along an axis whose neighbours are `inner` apart, in `used` columns side by side.
-template <class C, class V, class T>
-SOFIE_INLINE void scan_columns(T *y, const T *x, Size n, Size inner, Size used, bool exclusive, bool reverse)
-{
-   constexpr int w = width<V>;
-   using A = ElementOf<V>;
-   V total = splat<V>(C::template identity<A>());
-   for (Size step = 0; step < n; ++step) {
-      const Size at = (reverse ? n - 1 - step : step) * inner;
-      const V next = C::combined(total, convert<A>(load_some<w>(x + at, used)));
-      store_some(y + at, convert<T>(exclusive ? total : next), used);
-      total = next;
-   }
-}
-
-/// Sums (or products) up to each element, behind it if `reverse`, without itself if `exclusive`. Those of float are
-/// computed as double.
-template <class C, class T>
-SOFIE_KERNEL void scan_vectors(T *y, const T *x, Size outer, Size n, Size inner, bool exclusive, bool reverse)
-{
-   using A = std::conditional_t<std::is_same_v<T, float>, double, T>;
-   constexpr int w = lanes<A>;
-   for (Size o = 0; o < outer; ++o, x += n * inner, y += n * inner) {
-      if (inner == 1) {
-         scan_columns<C, PackN<A, 1>>(y, x, n, 1, 1, exclusive, reverse);
-         continue;
-      }
-      for (Size j = 0; j < inner; j += w)
-         scan_columns<C, PackN<A, w>>(y + j, x + j, n, inner, inner - j < w ? inner - j : w, exclusive, reverse);
-   }
-}
-
-template <class C, class Y, class X>
-SOFIE_INLINE void scan(Y y, X x, Size exclusive, Size reverse)
-{
-   scan_vectors<C>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>(),
-                   exclusive != 0, reverse != 0);
-}
-
-/// The same along an axis that is known at run time.
-template <class C, class Y, class X, class A, int Rank>
-SOFIE_INLINE void scan_runtime(Y y, X x, A axis, const Sizes<Rank> &shape, Size exclusive, Size reverse)
-{
-   const Size given = static_cast<Size>(axis.data()[0]);
-   const Size at = given < 0 ? given + Rank : given;
-   if (at < 0 || at >= Rank)
-      throw std::out_of_range("a sum along an axis that does not exist");
-   Size outer = 1, inner = 1;
-   for (Size a = 0; a < Rank; ++a)
-      (a < at ? outer : inner) *= a == at ? 1 : shape[a];
-   scan_vectors<C>(y.data(), x.data(), outer, shape[at], inner, exclusive != 0, reverse != 0);
 }
 
 // Vectors scaled to a norm -------------------------------------------------------------------------

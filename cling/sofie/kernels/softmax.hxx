@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_SOFTMAX_HXX
 #define SOFIE_KERNELS_SOFTMAX_HXX
 
+#include "sofie/kernels/softmax_rows.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN
@@ -88,6 +89,11 @@ SOFIE_INLINE void softmax_vectors(const Y &y, const X &x)
 {
    using T = typename Y::Element;
    const Size count = y.template extent<1>(), inner = y.template extent<2>();
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (inner == 1)
+         return softmax_rows<Log>(y.data(), x.data(), y.template extent<0>(), count);
+#endif
    for (Size i = 0; i < y.template extent<0>(); ++i) {
       T *const to = y.data() + i * count * inner;
       const T *const from = x.data() + i * count * inner;

@@ -53,6 +53,15 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 4, 9, 20), (4, 1, 3, 3), {"group": 4, "strides": (1, 3)}),
     ((2, 4, M, 20), (4, 1, 3, 3), {"group": 4, "pads": (1, 0, 1, 0)}),
     ((2, 3, 4, 5, 6), (3, 1, 2, 3, 2), {"group": 3}),
+    # Of one channel each, in the lanes: groups of three taps, two and one, borders, and many rows.
+    ((2, 19, 9, 11), (19, 1, 3, 3), {"group": 19, "pads": (1, 1, 1, 1)}),
+    ((N, 8, 7, 14), (8, 1, 5, 7), {"group": 8, "pads": (2, 3, 2, 3)}),
+    ((2, 16, 9, 30), (16, 1, 3, 5), {"group": 16, "pads": (0, 1, 1, 2), "strides": (2, 2)}),
+    ((N, 17, 40), (17, 1, 5), {"group": 17, "dilations": (2,)}),
+    ((1, 9, 6, 29), (9, 1, 3, 4), {"group": 9, "strides": (1, 2), "dilations": (2, 2)}),
+    ((N, 8, 5, 6), (8, 1, 2, 2), {"group": 8}),
+    ((1, 8, 70, 60), (8, 1, 3, 3), {"group": 8, "pads": (1, 1, 1, 1), "strides": (3, 1)}),
+    ((1, 8, 3, 2), (8, 1, 3, 3), {"group": 8, "pads": (4, 1, 4, 4)}),
     ((N, 3, 1, 1), (4, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((N, 2, 6), (2, 2, 1), {"strides": (2,)}),
     # Many features, in the lanes: rows of halves of tiles in one piece and not, of 7, 6, 5 and 4

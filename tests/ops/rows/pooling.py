@@ -50,7 +50,14 @@ _WINDOWS: tuple[tuple[dict[str, Any], Shape], ...] = (
     ({"kernel_shape": (3, 3), "pads": (1, 1, 1, 1)}, (1, 2, 75, 70)),
     ({"kernel_shape": (2, 2), "strides": (2, 2)}, (3, 60, 10, 6)),
     ({"kernel_shape": (3,), "strides": (3,)}, (N, 2, 100)),
+    # Planes in the lanes: blocks of 4, 8 and 14 columns, one or more, windows of pads alone.
+    ({"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}, (N, 9, 7, 7)),
+    ({"kernel_shape": (3, 2), "pads": (2, 0, 1, 1), "dilations": (1, 2)}, (3, 8, 5, 15)),
+    ({"kernel_shape": (2, 2), "strides": (1, 2), "ceil_mode": True}, (2, 17, 6, 21)),
+    ({"kernel_shape": (2, 2), "auto_pad": "SAME_LOWER", "strides": (3, 1)}, (1, 8, 8, 7)),
+    ({"kernel_shape": (2, 2), "pads": (0, 3, 3, 0), "strides": (1, 2)}, (N, 8, 3, 4)),
     ({"kernel_shape": (2, 2)}, (0, 2, 3, 3)),
+    ({"kernel_shape": (2, 2)}, (0, 8, 3, 3)),
     ({"kernel_shape": (2,)}, (3, 0, 4)),
 )
 _SHORT = 2

@@ -1,0 +1,56 @@
+"""Convolutions of which each feature is of one channel: when channels lie side by side, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ops._windows import Window, number, taps_of, three_axes
+
+__all__ = ["DEPTHWISE_HEADERS", "ChannelLanes", "channel_lanes"]
+
+DEPTHWISE_HEADERS = (
+    "sofie/kernels/convolution_depthwise.hxx",
+    "sofie/kernels/convolution_depthwise_lanes.hxx",
+)
+# Of the kernel: the lanes, and the columns of a row of outputs that it may do together.
+_LANES, _COLUMNS = 16, (14, 8)
+# The channels from which that pays; numbers that are at hand at a time, and at most.
+_LEAST, _BUDGET, _MOST = 8, 1 << 16, 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelLanes:
+    """Lines of the output that are done together, columns, and the memory for that."""
+
+    lines: int
+    columns: int
+    stride: int
+    elements: int
+
+
+def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | None:
+    """What is done together; None where lines of a channel are. All sizes are known."""
+    height, width = (number(s.stride) for s in three_axes(slides)[1:])
+    begins = [number(s.begin) for s in slides]
+    if not isinstance(channels, int) or channels < _LEAST or min(begins) < 0 or width > 2:
+        return None
+    columns = min(_COLUMNS, key=lambda c: -(-number(slides[-1].count) // c) * c)
+    lines = number(three_axes(slides)[1].count)
+    while lines > 1 and _elements(slides, columns, lines, height) > _BUDGET:
+        lines = (lines + 1) // 2
+    elements = _elements(slides, columns, lines, height)
+    return ChannelLanes(lines, columns, width, elements) if lines and elements <= _MOST else None
+
+
+def _elements(slides: Sequence[Window], columns: int, lines: int, stride: int) -> int:
+    """Weights, lines of the input as they are and with their padding, and sums."""
+    _, rows, across = three_axes(slides)
+    size, count = number(slides[-1].size), number(across.count)
+    pitch = max((count - 1) * across.stride + across.extent, number(slides[-1].begin) + size)
+    read = (lines - 1) * stride + rows.extent
+    weights = -(-taps_of(slides) // _LANES) * _LANES
+    behind = columns * (across.stride + 1) + _LANES
+    places = weights + read * (size + pitch) + lines * count + behind
+    return places * _LANES
