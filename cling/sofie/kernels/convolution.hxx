@@ -440,6 +440,9 @@ struct ConvColumns {
 };
 
 #ifdef SOFIE_DENSE_ASSEMBLER
+/// Up to so many steps are worth a tile that has few sums.
+inline constexpr Size conv_few_steps = 32;
+
 /// Such columns in one pass, where tiles follow each other in one row of the output, or where each row of it is the
 /// same tiles, so that loops over tiles are in assembler; false where that does not pay.
 template <int Rows>
@@ -453,7 +456,9 @@ SOFIE_KERNEL bool conv_few_slab(const ConvShape &s, const ConvWork<float> &work,
    const bool lines = columns.row > row && columns.from == 0 && columns.to == (slab.rows - 1) * columns.row + row;
    if (depth > conv_depth || !work.target || count <= 0)
       return false;
-   if (!one && !(lines && ceil_div(row, n) * n <= columns.row + columns.row / 4))
+   // One row alone has few sums side by side: as long as they are short, the next ones are computed with them.
+   if (!one && !(lines && ceil_div(row, n) * n <= columns.row + columns.row / 4 &&
+                 (depth <= conv_few_steps || Rows * row > 4 * n)))
       return false;
    const float zeros[Rows] = {};
    const Size length = one ? count : row;

@@ -29,30 +29,45 @@ SOFIE_INLINE void conv_few_columns(ConvFewTiles &run, Size count)
 // clang-format off
 // A pack of x: its products with the weights of each row, which are in zmm24 to zmm27. A tile with fewer packs begins
 // behind the first labels.
-#define SOFIE_FEW_X(pack) "4" #pack ":\n\tvmovups 64*" #pack "(%[x],%[at],4), %%zmm28\n\t"
+#define SOFIE_FEW_LABEL(pack) "4" #pack ":\n\t"
+#define SOFIE_FEW_NOTHING(pack)
+#define SOFIE_FEW_X(pack) "vmovups 64*" #pack "(%[x],%[at],4), %%zmm28\n\t"
 #define SOFIE_FEW_ADD(w, a) "vfmadd231ps %%zmm28, %%zmm" #w ", %%zmm" #a "\n\t"
-#define SOFIE_FEW_PACK_1(pack, a) "4" #pack ":\n\tvfmadd231ps 64*" #pack "(%[x],%[at],4), %%zmm24, %%zmm" #a "\n\t"
-#define SOFIE_FEW_PACK_2(pack, a, b) SOFIE_FEW_X(pack) SOFIE_FEW_ADD(24, a) SOFIE_FEW_ADD(25, b)
-#define SOFIE_FEW_PACK_4(pack, a, b, c, d) \
-   SOFIE_FEW_PACK_2(pack, a, b) SOFIE_FEW_ADD(26, c) SOFIE_FEW_ADD(27, d)
-#define SOFIE_FEW_PRODUCTS_1 \
-   SOFIE_FEW_PACK_1(7, 7) SOFIE_FEW_PACK_1(6, 6) SOFIE_FEW_PACK_1(5, 5) SOFIE_FEW_PACK_1(4, 4) \
-   SOFIE_FEW_PACK_1(3, 3) SOFIE_FEW_PACK_1(2, 2) SOFIE_FEW_PACK_1(1, 1) SOFIE_FEW_PACK_1(0, 0)
-#define SOFIE_FEW_PRODUCTS_2 \
-   SOFIE_FEW_PACK_2(7, 7, 15) SOFIE_FEW_PACK_2(6, 6, 14) SOFIE_FEW_PACK_2(5, 5, 13) SOFIE_FEW_PACK_2(4, 4, 12) \
-   SOFIE_FEW_PACK_2(3, 3, 11) SOFIE_FEW_PACK_2(2, 2, 10) SOFIE_FEW_PACK_2(1, 1, 9) SOFIE_FEW_PACK_2(0, 0, 8)
-#define SOFIE_FEW_PRODUCTS_4 \
-   SOFIE_FEW_PACK_4(5, 5, 11, 17, 23) SOFIE_FEW_PACK_4(4, 4, 10, 16, 22) SOFIE_FEW_PACK_4(3, 3, 9, 15, 21) \
-   SOFIE_FEW_PACK_4(2, 2, 8, 14, 20) SOFIE_FEW_PACK_4(1, 1, 7, 13, 19) SOFIE_FEW_PACK_4(0, 0, 6, 12, 18)
+#define SOFIE_FEW_PACK_1(label, pack, a) \
+   label(pack) "vfmadd231ps 64*" #pack "(%[x],%[at],4), %%zmm24, %%zmm" #a "\n\t"
+#define SOFIE_FEW_PACK_2(label, pack, a, b) label(pack) SOFIE_FEW_X(pack) SOFIE_FEW_ADD(24, a) SOFIE_FEW_ADD(25, b)
+#define SOFIE_FEW_PACK_4(label, pack, a, b, c, d) \
+   SOFIE_FEW_PACK_2(label, pack, a, b) SOFIE_FEW_ADD(26, c) SOFIE_FEW_ADD(27, d)
+#define SOFIE_FEW_PRODUCTS_1(label) \
+   SOFIE_FEW_PACK_1(label, 7, 7) SOFIE_FEW_PACK_1(label, 6, 6) SOFIE_FEW_PACK_1(label, 5, 5) SOFIE_FEW_PACK_1(label, 4, 4) \
+   SOFIE_FEW_PACK_1(label, 3, 3) SOFIE_FEW_PACK_1(label, 2, 2) SOFIE_FEW_PACK_1(label, 1, 1) SOFIE_FEW_PACK_1(label, 0, 0)
+#define SOFIE_FEW_PRODUCTS_2(label) \
+   SOFIE_FEW_PACK_2(label, 7, 7, 15) SOFIE_FEW_PACK_2(label, 6, 6, 14) SOFIE_FEW_PACK_2(label, 5, 5, 13) SOFIE_FEW_PACK_2(label, 4, 4, 12) \
+   SOFIE_FEW_PACK_2(label, 3, 3, 11) SOFIE_FEW_PACK_2(label, 2, 2, 10) SOFIE_FEW_PACK_2(label, 1, 1, 9) SOFIE_FEW_PACK_2(label, 0, 0, 8)
+#define SOFIE_FEW_PRODUCTS_4(label) \
+   SOFIE_FEW_PACK_4(label, 5, 5, 11, 17, 23) SOFIE_FEW_PACK_4(label, 4, 4, 10, 16, 22) SOFIE_FEW_PACK_4(label, 3, 3, 9, 15, 21) \
+   SOFIE_FEW_PACK_4(label, 2, 2, 8, 14, 20) SOFIE_FEW_PACK_4(label, 1, 1, 7, 13, 19) SOFIE_FEW_PACK_4(label, 0, 0, 6, 12, 18)
 
-#define SOFIE_FEW_WEIGHT(row, w) "vbroadcastss 4*" #row "(%[now]), %%zmm" #w "\n\t"
-#define SOFIE_FEW_WEIGHTS_1 SOFIE_FEW_WEIGHT(0, 24)
-#define SOFIE_FEW_WEIGHTS_2 SOFIE_FEW_WEIGHTS_1 SOFIE_FEW_WEIGHT(1, 25)
-#define SOFIE_FEW_WEIGHTS_4 SOFIE_FEW_WEIGHTS_2 SOFIE_FEW_WEIGHT(2, 26) SOFIE_FEW_WEIGHT(3, 27)
+// The weights of a step, which counts from -depth to 0, or of the one behind it; where they begin and go on.
+#define SOFIE_FEW_WEIGHTS_1(i) "vbroadcastss 4*" #i "(%[w],%[k],4), %%zmm24\n\t"
+#define SOFIE_FEW_WEIGHTS_2(i) \
+   "vbroadcastss 8*" #i "(%[w],%[k],8), %%zmm24\n\tvbroadcastss 4+8*" #i "(%[w],%[k],8), %%zmm25\n\t"
+#define SOFIE_FEW_WEIGHTS_4(i)                                                                                       \
+   "vbroadcastss 16*" #i "(%[now]), %%zmm24\n\tvbroadcastss 4+16*" #i "(%[now]), %%zmm25\n\t"                       \
+   "vbroadcastss 8+16*" #i "(%[now]), %%zmm26\n\tvbroadcastss 12+16*" #i "(%[now]), %%zmm27\n\t"
+#define SOFIE_FEW_FROM_1
+#define SOFIE_FEW_FROM_2
+#define SOFIE_FEW_FROM_4 "mov %[k], %[now]\n\tshl $4, %[now]\n\tadd %[w], %[now]\n\t"
+#define SOFIE_FEW_ON_1(steps)
+#define SOFIE_FEW_ON_2(steps)
+#define SOFIE_FEW_ON_4(steps) "add $16*" #steps ", %[now]\n\t"
 
 // Where the products of a tile begin, which has at least so many packs.
 #define SOFIE_FEW_BEGIN(packs, pack) \
    "lea 4" #pack "f(%%rip), %[k]\n\tcmpq $" #packs ", 88(%[run])\n\tcmovge %[k], %[begin]\n\t"
+#define SOFIE_FEW_ALL_1 "47"
+#define SOFIE_FEW_ALL_2 "47"
+#define SOFIE_FEW_ALL_4 "45"
 #define SOFIE_FEW_BEGINS_6 \
    SOFIE_FEW_BEGIN(2, 1) SOFIE_FEW_BEGIN(3, 2) SOFIE_FEW_BEGIN(4, 3) SOFIE_FEW_BEGIN(5, 4) SOFIE_FEW_BEGIN(6, 5)
 #define SOFIE_FEW_BEGINS_1 SOFIE_FEW_BEGINS_6 SOFIE_FEW_BEGIN(7, 6) SOFIE_FEW_BEGIN(8, 7)
@@ -109,21 +124,38 @@ SOFIE_INLINE void conv_few_columns(ConvFewTiles &run, Size count)
       SOFIE_FEW_BEGINS_##rows                                        \
       "20:\n\t"                                                      \
       SOFIE_FEW_EACH_##rows(SOFIE_FEW_ZERO)                          \
-      "mov %[w], %[now]\n\t"                                         \
-      "mov %[offsets], %[step]\n\t"                                  \
       "mov %[depth], %[k]\n\t"                                       \
+      SOFIE_FEW_FROM_##rows                                          \
       "test %[k], %[k]\n\t"                                          \
-      "jle 2f\n\t"                                                   \
+      "jge 2f\n\t"                                                   \
+      "lea " SOFIE_FEW_ALL_##rows "f(%%rip), %[at]\n\t"              \
+      "cmp %[at], %[begin]\n\t"                                      \
+      "je 10f\n\t"                                                   \
       ".p2align 5\n"                                                 \
       "1:\n\t"                                                       \
-      "movslq (%[step]), %[at]\n\t"                                  \
-      SOFIE_FEW_WEIGHTS_##rows                                       \
-      "add $4*" #rows ", %[now]\n\t"                                 \
-      "add $4, %[step]\n\t"                                          \
+      "movslq (%[offsets],%[k],4), %[at]\n\t"                        \
+      SOFIE_FEW_WEIGHTS_##rows(0)                                    \
+      SOFIE_FEW_ON_##rows(1)                                         \
       "jmp *%[begin]\n"                                              \
-      SOFIE_FEW_PRODUCTS_##rows                                      \
-      "dec %[k]\n\t"                                                 \
-      "jnz 1b\n"                                                     \
+      SOFIE_FEW_PRODUCTS_##rows(SOFIE_FEW_LABEL)                     \
+      "inc %[k]\n\t"                                                 \
+      "jnz 1b\n\t"                                                   \
+      "jmp 2f\n\t"                                                   \
+      /* Two steps with all packs. */                                \
+      ".p2align 5\n"                                                 \
+      "9:\n\t"                                                       \
+      "movslq (%[offsets],%[k],4), %[at]\n\t"                        \
+      SOFIE_FEW_WEIGHTS_##rows(0)                                    \
+      SOFIE_FEW_PRODUCTS_##rows(SOFIE_FEW_NOTHING)                   \
+      "movslq 4(%[offsets],%[k],4), %[at]\n\t"                       \
+      SOFIE_FEW_WEIGHTS_##rows(1)                                    \
+      SOFIE_FEW_ON_##rows(2)                                         \
+      SOFIE_FEW_PRODUCTS_##rows(SOFIE_FEW_NOTHING)                   \
+      "add $2, %[k]\n"                                               \
+      "10:\n\t"                                                      \
+      "cmp $-1, %[k]\n\t"                                            \
+      "jl 9b\n\t"                                                    \
+      "je 1b\n"                                                      \
       "2:\n\t"                                                       \
       "mov (%[run]), %[at]\n\t"                                      \
       "cmpl $0, 56(%[run])\n\t"                                      \
@@ -167,6 +199,9 @@ SOFIE_KERNEL void conv_few_tiles(const float *w, const float *x, const std::int3
    const std::int32_t *step;
    Size k, at;
    const void *begin;
+   w += depth * Rows;
+   offsets += depth;
+   depth = -depth;
    if constexpr (Rows == 4)
       SOFIE_FEW_TILES(4);
    else if constexpr (Rows == 2)
