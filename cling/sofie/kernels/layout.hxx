@@ -249,8 +249,8 @@ inline int dense_axis(const MoveAxes &axes, Size bytes)
    return -1;
 }
 
-/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say.
-SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes axes, Size bytes)
+/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say, of which some are taken out.
+SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axes, Size bytes)
 {
    for (int i = 0; i < axes.count; ++i)
       if (axes.axis[i].extent <= 0)
@@ -281,16 +281,15 @@ SOFIE_INLINE void read_strided(const Sizes<N> &extents, const Sizes<N> &steps, S
 {
    constexpr Size bytes = bytes_of<X>;
    MoveAxes axes;
-   Size dense = bytes;
+   Size dense[N + 1]; // The bytes of what is inside each axis of y.
+   dense[N] = bytes;
+   for (int i = N; i > 0; --i)
+      dense[i - 1] = dense[i] * extents[i - 1];
+   if (dense[0] == 0)
+      return;
    for (int i = 0; i < N; ++i)
-      dense *= extents[i];
-   const bool empty = dense == 0;
-   for (int i = 0; i < N && !empty; ++i) {
-      dense /= extents[i];
-      axes.add(MoveAxis{extents[i], dense, steps[i] * bytes});
-   }
-   if (!empty)
-      move_elements(written(y), read(x) + start * bytes, axes, bytes);
+      axes.add(MoveAxis{extents[i], dense[i + 1], steps[i] * bytes});
+   move_elements(written(y), read(x) + start * bytes, axes, bytes);
 }
 
 // Joined and taken apart ------------------------------------------------------------------------------

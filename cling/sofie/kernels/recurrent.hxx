@@ -183,7 +183,7 @@ struct RecurrentRow {
    T *second;          ///< The second group, complete.
    const T *peepholes; ///< [3, padded]
    T *h, *c, *reset;   ///< The state, and r * h, all filled up to whole packs.
-   T *y;               ///< The result, or nullptr.
+   T *y;               ///< The result; the state once more if nobody wants it.
    Size hidden, padded;
 };
 
@@ -201,8 +201,14 @@ SOFIE_INLINE void recurrent_result(const RecurrentRow<T> &row, Size u, V h)
 {
    h = recurrent_state(h);
    store(row.h + u, h);
-   if (row.y)
-      store_some(row.y + u, h, row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>);
+   const Size count = row.hidden - u < lanes<T> ? row.hidden - u : lanes<T>;
+#ifdef SOFIE_MASKS
+   // Without a branch, before which Cling would write h to memory.
+   if constexpr (has_masks<V>)
+      store_masked(row.y + u, h, count);
+   else
+#endif
+      store_some(row.y + u, h, count);
 }
 
 /// How many gates a cell has in all, in its first and its second group, and whether the last gate's
@@ -376,7 +382,7 @@ class RecurrentPass {
    {
       return call_.y ? call_.y + time(row, step) * call_.y_step + (row0_ + row) * call_.y_row +
                           direction_ * call_.y_direction
-                     : nullptr;
+                     : h_ + row * padded_;
    }
 
    /// The inputs' part of the gates for `rows` rows, of which x and the sums have these strides.
@@ -464,7 +470,7 @@ class RecurrentPass {
          const RecurrentRow<T> row = row_of(gates, sums, r, step);
          if (step < length(r))
             cell_.advance(row);
-         else if (row.y)
+         else if (call_.y)
             __builtin_memset(static_cast<void *>(row.y), 0, static_cast<std::size_t>(call_.hidden) * sizeof(T));
       }
    }
