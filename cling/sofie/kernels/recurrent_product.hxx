@@ -137,10 +137,15 @@ struct RecurrentTileEnd {
 #define SOFIE_RECURRENT_STORE_2(a, b, c) SOFIE_RECURRENT_STORE_1(a, b, c) "vmovups %%zmm" #b ", 64(%[x3])\n\t"
 #define SOFIE_RECURRENT_STORE_3(a, b, c) SOFIE_RECURRENT_STORE_2(a, b, c) "vmovups %%zmm" #c ", 128(%[x3])\n\t"
 #define SOFIE_RECURRENT_NEXT "add %[x0], %[x3]\n\t"
+// Of 8 rows, or of 4 if `half`.
 #define SOFIE_RECURRENT_ROWS(each)                                                                                  \
    each(0, 1, 2) SOFIE_RECURRENT_NEXT each(3, 4, 5) SOFIE_RECURRENT_NEXT each(6, 7, 8) SOFIE_RECURRENT_NEXT         \
-   each(9, 10, 11) SOFIE_RECURRENT_NEXT each(12, 13, 14) SOFIE_RECURRENT_NEXT each(15, 16, 17) SOFIE_RECURRENT_NEXT \
-   each(18, 19, 20) SOFIE_RECURRENT_NEXT each(21, 22, 23)
+   each(9, 10, 11)                                                                                                  \
+   "test %[half], %[half]\n\t"                                                                                      \
+   "jnz 8f\n\t"                                                                                                     \
+   SOFIE_RECURRENT_NEXT each(12, 13, 14) SOFIE_RECURRENT_NEXT each(15, 16, 17) SOFIE_RECURRENT_NEXT                 \
+   each(18, 19, 20) SOFIE_RECURRENT_NEXT each(21, 22, 23)                                                           \
+   "8:\n\t"
 #define SOFIE_RECURRENT_TILE(packs)                                                 \
    asm volatile(                                                                    \
       SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
@@ -153,10 +158,13 @@ struct RecurrentTileEnd {
       SOFIE_DENSE_ROW_##packs("(%[x0],%[stride])", 28, 3, 4, 5)                     \
       SOFIE_DENSE_ROW_##packs("(%[x0],%[stride],2)", 29, 6, 7, 8)                   \
       SOFIE_DENSE_ROW_##packs("(%[x3])", 30, 9, 10, 11)                             \
+      "test %[half], %[half]\n\t"                                                   \
+      "jnz 9f\n\t"                                                                  \
       SOFIE_DENSE_ROW_##packs("(%[x3],%[stride])", 27, 12, 13, 14)                  \
       SOFIE_DENSE_ROW_##packs("(%[x3],%[stride],2)", 28, 15, 16, 17)                \
       SOFIE_DENSE_ROW_##packs("(%[x6])", 29, 18, 19, 20)                            \
       SOFIE_DENSE_ROW_##packs("(%[x6],%[stride])", 30, 21, 22, 23)                  \
+      "9:\n\t"                                                                      \
       "add %[step], %[x0]\n\t"                                                      \
       "add %[step], %[x3]\n\t"                                                      \
       "add %[step], %[x6]\n\t"                                                      \
@@ -180,16 +188,16 @@ struct RecurrentTileEnd {
       "mov 8(%[end]), %[x0]\n\t"                                                    \
       SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_STORE_##packs)                           \
       : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth) \
-      : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end)   \
+      : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end), [half] "r"(half) \
       : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",     \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",  \
         "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
 // clang-format on
 
-/// The tile of `dense_tile_assembler` with such an end.
+/// The tile of `dense_tile_assembler` with such an end; of its first 4 rows only if `half`.
 template <int Packs>
 SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
-                                           Size depth, const RecurrentTileEnd &end)
+                                           Size depth, const RecurrentTileEnd &end, Size half)
 {
    static_assert(Packs == 2 || Packs == 3, "8 rows have registers for 3 packs");
    static_assert(sizeof(RecurrentTileEnd) == 40, "the assembler knows where its members are");
@@ -202,7 +210,7 @@ SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x
       SOFIE_RECURRENT_TILE(2);
 }
 
-/// `Packs` packs of columns of a panel for all rows, 8 at a time, at least 8.
+/// `Packs` packs of columns of a panel for all rows, at least 8: 8 at a time, at the end 4 where that is enough.
 template <int Packs, int Chains>
 SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
                                              RecurrentRows<const float> x, const float *w, Size w_stride, Size depth,
@@ -210,15 +218,16 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    for (Size i = 0; i < rows; i += dense_tile_rows) {
+      const Size half = rows - i <= dense_tile_half, count = half ? dense_tile_half : dense_tile_rows;
       // The last rows: once more with rows that are done already, which gives them the same values.
-      const Size first = i + dense_tile_rows <= rows ? i : rows - dense_tile_rows;
+      const Size first = i + count <= rows ? i : rows - count;
       RecurrentTileEnd end{y.data + first * y.stride, y.stride * bytes, nullptr, start.stride * bytes, 0};
       for (int c = 0; c < Chains; ++c) {
          end.add = c > 0;
          end.start = c + 1 < Chains ? nullptr : start.data + first * start.stride;
          const Size k = backwards ? depth - 1 - c : c, step = backwards ? -Chains : Chains;
          recurrent_tile_assembler<Packs>(x.data + first * x.stride + k, x.stride, step, w + k * w_stride,
-                                         step * w_stride, (depth - c + Chains - 1) / Chains, end);
+                                         step * w_stride, (depth - c + Chains - 1) / Chains, end, half);
       }
    }
 }
