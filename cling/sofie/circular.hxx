@@ -2,9 +2,11 @@
 /// Sines, cosines and their inverses of packs of float, computed as double: so they are rounded almost always
 /// correctly, and no digits are lost in front of that.
 ///
-/// The polynomials were fitted as those in `math.hxx`. `math.hxx` includes this file.
+/// The polynomials were fitted as those in `math.hxx`, which includes this file.
 #ifndef SOFIE_CIRCULAR_HXX
 #define SOFIE_CIRCULAR_HXX
+
+#include "sofie/math.hxx"
 
 SOFIE_BEGIN
 
