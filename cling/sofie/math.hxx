@@ -492,23 +492,26 @@ SOFIE_INLINE V log1p(V x)
 // The rest is too rare in networks for code of its own: one element after the other, as accurate as
 // the C library.
 
-#define SOFIE_EACH(name)                                                        \
+#define SOFIE_EACH_ONE(name)                                                    \
    struct Each_##name {                                                         \
       SOFIE_INLINE float operator()(float x) { return __builtin_##name##f(x); } \
       SOFIE_INLINE double operator()(double x) { return __builtin_##name(x); }  \
-   };                                                                           \
-   template <class V>                                                           \
-   SOFIE_INLINE V name(V x)                                                     \
-   {                                                                            \
-      return each(x, Each_##name{});                                            \
+   };
+#define SOFIE_EACH(name)             \
+   SOFIE_EACH_ONE(name)              \
+   template <class V>                \
+   SOFIE_INLINE V name(V x)          \
+   {                                 \
+      return each(x, Each_##name{}); \
    }
 
-SOFIE_EACH(sin)
-SOFIE_EACH(cos)
-SOFIE_EACH(tan)
-SOFIE_EACH(asin)
-SOFIE_EACH(acos)
-SOFIE_EACH(atan)
+// Of double; those of float are in `circular.hxx`.
+SOFIE_EACH_ONE(sin)
+SOFIE_EACH_ONE(cos)
+SOFIE_EACH_ONE(tan)
+SOFIE_EACH_ONE(asin)
+SOFIE_EACH_ONE(acos)
+SOFIE_EACH_ONE(atan)
 SOFIE_EACH(sinh)
 SOFIE_EACH(cosh)
 SOFIE_EACH(asinh)
@@ -516,6 +519,7 @@ SOFIE_EACH(acosh)
 SOFIE_EACH(atanh)
 
 #undef SOFIE_EACH
+#undef SOFIE_EACH_ONE
 
 #define SOFIE_EACH_PAIR(name)                               \
    template <class V>                                       \
@@ -538,6 +542,8 @@ SOFIE_EACH_PAIR(fmod)
 } // namespace sofie
 
 SOFIE_END
+
+#include "sofie/circular.hxx"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop

@@ -15,6 +15,8 @@ LANES_HEADER = "sofie/kernels/convolution_lanes.hxx"
 HALVES, _MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4), 64, 32, 16, 120
 # Of points in an image: the products, and the places, for which lanes pay nevertheless.
 _DEEP, _SMALL = 512, 256
+# Of eight features and strides: the places up to which that pays, and the products of a feature.
+_FEW_PLACES, _MANY_PRODUCTS = 64, 300_000
 # The longest row that is copied: the masks of its packs have the memory of sums before these.
 _WIDEST = 1 << 15
 # Elements that are copied at a time, those between channels, and those behind the last.
@@ -44,11 +46,19 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
     if points and depth >= _DEEP and isinstance(places, int) and places <= _SMALL:
         # Reading their weights takes as long as all else.
         points = False
-    fills = features % 4 == 0 and 8 * features >= 5 * (-(-features // 16) * 16)
+    filled = 8 * features >= 5 * (-(-features // 16) * 16)
+    fills = features % 4 == 0 and (filled or _half_pays(features, depth, places, slides[-1]))
     wide = (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST
     if points or not fills or wide or depth < _LEAST_DEPTH or count < HALVES[-1]:
         return 0
     return best_half(count, depth)
+
+
+def _half_pays(features: int, depth: int, places: Dim, last: Window) -> bool:
+    """Whether lanes of which half are empty take less time than copying what strides have apart."""
+    if features != _FEATURES // 4 or last.stride < 2 or not isinstance(places, int):
+        return False
+    return places <= _FEW_PLACES or depth * places >= _MANY_PRODUCTS
 
 
 def scratch_of_lanes(events: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Dim:
