@@ -639,7 +639,6 @@ inline constexpr RowRule row_rule_of<R, true> = row_rule<typename R::Combination
 template <class R>
 SOFIE_KERNEL void reduce_float_rows(float *y, const float *x, const Reduction &shape, Size rows)
 {
-   using V = Pack<float>;
    constexpr int n = lanes<float>;
    reduce_rows<row_rule_of<R>>(y, x, rows, shape.run, R::Combination::template identity<float>());
    for (Size i = 0; i < rows; i += n) {
