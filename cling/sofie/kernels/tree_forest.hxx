@@ -19,13 +19,9 @@ inline constexpr int tree_block = 2 * lanes<T>;
 /// Flatter crowns get as many levels: fewer kinds.
 inline constexpr int least_levels = 3;
 
-/// Up to which depth the events of a block are done faster side by side than by ranks.
+/// So many levels are done at once: what is left of each half of a tree needs a register, or two.
 template <class T>
 inline constexpr int shallow_levels = lanes<T> >= 16 ? 4 : 3;
-
-/// From how many events on a block is worth its lanes that are idle.
-template <class T>
-inline constexpr Size fewest_in_block = tree_block<T> / 2;
 
 /// Trees on their way into ranks: a crown, a complete tree, is stored as such; what is below it as blocks.
 template <class T, class L>
@@ -195,6 +191,51 @@ class Forest {
    RankedCrowns<T, Outlet<T>> ranks_;
    Buffer<CrownNode<T>> crowns_;
    Buffer<Outlet<T>> outlets_;
+   Size fewest_ = never;
+   static constexpr Size never = Size(1) << 40;
+
+   /// From how many events on a block of them is done faster than each by its ranks: a block takes as long for one,
+   /// and asks all nodes. Both in cycles.
+   Size fewest_for(const Arrays &a, const TreeShape *shapes) const
+   {
+      const double chunks = static_cast<double>((trees + ranked_chunk - 1) / ranked_chunk);
+      double event = 40 + 150 * chunks, block = 400;
+      for (Size g = 0; g < ranks_.groups(); ++g)
+         event += 5.0 * static_cast<double>(ranks_.group(g).slots);
+      for (Size t = 0; t < trees; ++t) {
+         const int levels = shapes[a.roots[t]].levels;
+         if (lists || levels > most_ranked_depth)
+            return never;
+         const double nodes = 1 << (levels < least_levels ? least_levels : levels);
+         event += 0.6 + nodes / 32;
+         block += 26 + (levels > shallow_levels<T> ? 3.5 : 2.5) * nodes;
+      }
+      const auto fewest = static_cast<Size>(block / event) + 1;
+      return fewest <= tree_block<T> ? fewest : never;
+   }
+
+   /// The nodes of crowns that are too deep to be done at once: first those above, then the parts below, one by one.
+   void part_crowns()
+   {
+      constexpr int levels = shallow_levels<T>;
+      CrownNode<T> heap[1 << most_ranked_depth];
+      for (Size g = 0; g < ranks_.groups(); ++g)
+         for (Size r = ranks_.group(g).run; r < ranks_.group(g).run + ranks_.group(g).runs; ++r) {
+            const RankedRun &run = ranks_.run(r);
+            const Size inner = (Size(1) << run.depth) - 1, parts = Size(1)
+                                                                   << (run.depth > levels ? run.depth - levels : 0);
+            CrownNode<T> *nodes = crowns_.data() + run.node;
+            for (Size t = 0; t < run.trees && parts > 1; ++t, nodes += inner) {
+               for (Size i = 0; i < inner; ++i)
+                  heap[i] = nodes[i];
+               CrownNode<T> *to = nodes + parts - 1;
+               for (Size i = 0; i < parts; ++i)
+                  for (int level = 0; level < levels; ++level)
+                     for (Size j = 0; j < Size(1) << level; ++j)
+                        *to++ = heap[((parts + i) << level) - 1 + j];
+            }
+         }
+   }
 
    /// Trees in bytes, where that is better than as numbers.
    bool rank(const Arrays &a, const TreeShape *shapes)
@@ -206,11 +247,10 @@ class Forest {
       ranks_.build(source, columns_);
       if (ranks_.way == RankWay::None)
          return false;
-      bool shallow = !lists;
-      for (Size t = 0; t < trees; ++t)
-         shallow = shallow && shapes[a.roots[t]].levels <= shallow_levels<T>;
-      if (shallow) {
+      fewest_ = fewest_for(a, shapes);
+      if (fewest_ != never) {
          crowns_ = static_cast<Buffer<CrownNode<T>> &&>(source.nodes);
+         part_crowns();
          outlets_ = static_cast<Buffer<Outlet<T>> &&>(source.outlets);
       }
       return true;
@@ -266,8 +306,8 @@ public:
 #ifdef SOFIE_TREE_RANKS
    SOFIE_INLINE const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
    SOFIE_INLINE bool is_ranked() const { return ranks_.way != RankWay::None; }
-   /// Crowns for blocks of events: not always beside ranks.
-   SOFIE_INLINE bool has_blocks() const { return crowns_.size() > 0; }
+   /// From how many events on crowns of numbers are faster than ranks.
+   SOFIE_INLINE Size fewest_in_block() const { return fewest_; }
    SOFIE_INLINE const CrownNode<T> *crowns() const { return crowns_.data(); }
    SOFIE_INLINE const Outlet<T> *outlets() const { return outlets_.data(); }
 #endif
