@@ -199,7 +199,7 @@ class Forest {
    Size fewest_for(const Arrays &a, const TreeShape *shapes) const
    {
       const double chunks = static_cast<double>((trees + ranked_chunk - 1) / ranked_chunk);
-      double event = 40 + 150 * chunks, block = 400;
+      double event = 40 + 150 * chunks, block = 500 + 10 * static_cast<double>(columns_.count());
       for (Size g = 0; g < ranks_.groups(); ++g)
          event += 5.0 * static_cast<double>(ranks_.group(g).slots);
       for (Size t = 0; t < trees; ++t) {
@@ -244,7 +244,11 @@ class Forest {
       RankedGrowth<T, L> growth(a, columns_, lists ? &lists_ : nullptr, source);
       if (trees == 0 || !growth.grow(shapes))
          return false;
-      ranks_.build(source, columns_);
+      bool shallow = !lists;
+      for (Size t = 0; t < trees; ++t)
+         shallow = shallow && shapes[a.roots[t]].levels <= most_ranked_depth;
+      // Only beside ranks there are blocks. Of a few walks each waits for itself, too.
+      ranks_.build(source, columns_, shallow ? 100 : 0);
       if (ranks_.way == RankWay::None)
          return false;
       fewest_ = fewest_for(a, shapes);

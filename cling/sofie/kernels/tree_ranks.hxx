@@ -398,8 +398,8 @@ public:
    SOFIE_INLINE const RankedGroup &group(Size i) const { return groups_.data()[i]; }
    SOFIE_INLINE const RankedRun &run(Size i) const { return runs_.data()[i]; }
 
-   /// Does nothing if there are so many thresholds that ranking costs more than it saves.
-   void build(Source &from, const TreeColumns<T> &columns)
+   /// Does nothing if there are so many thresholds that ranking costs more than it saves, and than `more` cycles.
+   void build(Source &from, const TreeColumns<T> &columns, Size more)
    {
       const bool wide = selects_bytes();
       const Questions asked(from.nodes.data(), from.all());
@@ -408,7 +408,7 @@ public:
       const Size few = grouped(from, asked, columns.count(), narrow);
       const Size many = grouped(from, asked, columns.count(), most);
       const Size cost = 8 * many + 6 * trees;
-      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from, columns.count()))
+      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from, columns.count()) + more)
          return;
       way = few >= 0 && 8 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
             : wide                     ? RankWay::Bytes256
