@@ -2,10 +2,10 @@
 /// Ensembles of decision trees.
 ///
 /// With AVX2 and AVX-512 thresholds usually become ranks, see tree_ranks.hxx: that is how events are evaluated,
-/// each alone. For many events and shallow trees there are complete trees of numbers beside that, in which node i has
-/// the children 2 i + 1 and 2 i + 2: all nodes are compared, one event in each lane of a pack, and the outcomes select
-/// upwards from the leaves, without a branch or a load that depends on another one. All other ensembles are walked
-/// through, see tree_walks.hxx.
+/// each alone. For many events and not too many trees of up to 8 levels there are complete trees of numbers beside
+/// that, in which node i has the children 2 i + 1 and 2 i + 2: all nodes are compared, one event in each lane of a
+/// pack, and the outcomes select upwards from the leaves, without a branch or a load that depends on another one. All
+/// other ensembles are walked through, see tree_walks.hxx.
 ///
 /// In each of these ways the trees of an ensemble are added up in one order in double, and so an event has the same
 /// bits alone and in a batch.
@@ -192,7 +192,7 @@ SOFIE_KERNEL void fall_deep_crown(int depth, const CrownNode<T> *nodes, const Ou
 {
    using I = MaskOf<Pack<T>>;
    constexpr int n = lanes<T>, wide = tree_block<T>, levels = shallow_levels<T>;
-   alignas(64) Outlet<T> below[(1 << (most_ranked_depth - levels)) * wide];
+   alignas(64) Outlet<T> below[(1 << (most_block_levels - levels)) * wide];
    Size count = Size(1) << (depth - levels);
    const CrownNode<T> *part = nodes + count - 1;
    for (Size i = 0; i < count; ++i, part += (1 << levels) - 1)
@@ -236,12 +236,14 @@ SOFIE_INLINE void add_block(double *total, const Outlet<T> *values)
 
 /// The trees of a run for a block of events, added up in the order in which those of a single event are.
 template <class T, class Forest>
-SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *block, double *totals)
+SOFIE_KERNEL void add_run(const Forest &forest, Size number, const T *block, double *totals)
 {
-   const Size inner = (Size(1) << run.depth) - 1;
+   const RankedRun &run = forest.ranks().run(number);
+   const BlockRun &trees = forest.block_run(number);
+   const Size inner = (Size(1) << trees.depth) - 1;
    constexpr int wide = tree_block<T>;
-   const CrownNode<T> *nodes = forest.crowns() + run.node;
-   const Outlet<T> *outlets = forest.outlets() + run.node + run.tree;
+   const CrownNode<T> *nodes = forest.crowns() + trees.node;
+   const Outlet<T> *outlets = forest.outlets() + trees.outlet;
    // Sums that no tree adds to are 0, which changes no other one.
    int apart = 1;
    while (apart < ranked_together && apart < run.trees)
@@ -252,7 +254,7 @@ SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *b
          store(sums + i, PackN<double, lanes<double>>{});
       for (Size t = first; t < run.trees && t < first + ranked_chunk; ++t) {
          alignas(64) Outlet<T> values[wide];
-         fall_crown_of(run.depth, nodes, outlets, block, values);
+         fall_crown_of(trees.depth, nodes, outlets, block, values);
          add_block<T>(sums + t % ranked_together * wide, values);
          nodes += inner;
          outlets += inner + 1;
@@ -265,7 +267,7 @@ SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *b
    }
 }
 
-/// Up to as many events as a block has, for all trees; they are shallow.
+/// Up to as many events as a block has, for all trees.
 template <class T, class L, class Forest>
 SOFIE_KERNEL void evaluate_block(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count)
 {
@@ -284,7 +286,7 @@ SOFIE_KERNEL void evaluate_block(const Forest &forest, const TreeTask<T, L> &tas
    const auto &ranks = forest.ranks();
    for (Size g = 0; g < ranks.groups(); ++g)
       for (Size r = ranks.group(g).run; r < ranks.group(g).run + ranks.group(g).runs; ++r)
-         add_run(forest, ranks.run(r), static_cast<const T *>(task.columns), task.totals);
+         add_run(forest, r, static_cast<const T *>(task.columns), task.totals);
    finish_events(forest, task, first, count, wide, 1);
 }
 
