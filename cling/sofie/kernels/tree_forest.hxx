@@ -1,6 +1,6 @@
 /// \file
 /// Ensembles of decision trees, as they are packed for evaluation: ranked (tree_ranks.hxx), where that pays, with
-/// crowns of numbers for blocks of events where all trees are shallow; else to be walked on (tree_walks.hxx).
+/// complete trees of numbers for blocks of events where no tree is deep; else to be walked on (tree_walks.hxx).
 #ifndef SOFIE_KERNELS_TREE_FOREST_HXX
 #define SOFIE_KERNELS_TREE_FOREST_HXX
 
@@ -19,13 +19,33 @@ inline constexpr int tree_block = 2 * lanes<T>;
 /// Flatter crowns get as many levels: fewer kinds.
 inline constexpr int least_levels = 3;
 
-/// Up to which depth the events of a block are done faster side by side than by ranks.
+/// So many levels of a tree are done at once for a block of events, which registers have space for; and so many at all.
 template <class T>
 inline constexpr int shallow_levels = lanes<T> >= 16 ? 4 : 3;
+inline constexpr int most_block_levels = 8;
 
-/// From how many events on a block is worth its lanes that are idle.
-template <class T>
-inline constexpr Size fewest_in_block = tree_block<T> / 2;
+/// The nodes of a complete tree below `root`; the last `1 << depth` of `heap` are where they lead to.
+template <class T, class L>
+SOFIE_KERNEL void grow_crown(const TreeArrays<T, L> &a, const TreeColumns<T> &columns, std::int32_t root, int depth,
+                             CrownNode<T> *nodes, std::int32_t *heap)
+{
+   const int inner = (1 << depth) - 1;
+   heap[0] = root;
+   for (int i = 0; i < inner; ++i) {
+      const std::int32_t own = heap[i];
+      const bool leaf = a.is_leaf(own);
+      nodes[i] = {leaf ? static_cast<T>(__builtin_nan("")) : columns.threshold(a, own),
+                  leaf ? 0 : columns.column(a, own)};
+      heap[2 * i + 1] = leaf ? own : columns.child(a, own, true);
+      heap[2 * i + 2] = leaf ? own : columns.child(a, own, false);
+   }
+}
+
+/// The trees of a run as complete ones for blocks of events: where their nodes and outlets begin, and their levels.
+struct BlockRun {
+   Size node, outlet;
+   std::int32_t depth;
+};
 
 /// Trees on their way into ranks: a crown, a complete tree, is stored as such; what is below it as blocks.
 template <class T, class L>
@@ -61,27 +81,12 @@ class RankedGrowth {
       return known;
    }
 
-   /// The nodes of a complete tree below `root`; the last `1 << depth` of `heap` are where they lead to.
-   void grow_nodes(Int root, int depth, CrownNode<T> *nodes, Int *heap) const
-   {
-      const int inner = (1 << depth) - 1;
-      heap[0] = root;
-      for (int i = 0; i < inner; ++i) {
-         const Int own = heap[i];
-         const bool leaf = a.is_leaf(own);
-         nodes[i] = {leaf ? static_cast<T>(__builtin_nan("")) : columns.threshold(a, own),
-                     leaf ? 0 : columns.column(a, own)};
-         heap[2 * i + 1] = leaf ? own : columns.child(a, own, true);
-         heap[2 * i + 2] = leaf ? own : columns.child(a, own, false);
-      }
-   }
-
    /// A tree; false if there are too many blocks.
    bool grow_tree(Int root, RankedTree &tree, std::uint64_t &onwards)
    {
       Int heap[2 << most_ranked_depth];
       bool is_block = false;
-      grow_nodes(root, tree.depth, to.nodes.data() + tree.node, heap);
+      grow_crown(a, columns, root, tree.depth, to.nodes.data() + tree.node, heap);
       const Size width = Size(1) << tree.depth;
       for (Size i = 0; i < width; ++i) {
          to.outlets.data()[tree.outlet + i] = way_out(heap[width - 1 + i], tree, is_block);
@@ -91,7 +96,7 @@ class RankedGrowth {
          if (to.blocks > roots.size())
             return false;
          RankedBlock<Outlet<T>> &made = to.made.data()[b];
-         grow_nodes(roots.data()[b], 3, to.nodes.data() + to.crown_nodes + b * block_nodes, heap);
+         grow_crown(a, columns, roots.data()[b], 3, to.nodes.data() + to.crown_nodes + b * block_nodes, heap);
          for (Size i = 0; i < block_outlets; ++i) {
             made.outlets[i] = way_out(heap[block_outlets - 1 + i], tree, is_block);
             made.onwards() = static_cast<std::uint8_t>(made.onwards() | (is_block ? 1 << i : 0));
@@ -166,6 +171,7 @@ public:
             const TreeShape &shape = shapes[root];
             if (crown_depth(shape) != depth_of(kind) || is_walked(shape) != has_blocks(kind))
                continue;
+            tree.root = root;
             tree.depth = depth_of(kind);
             tree.walks = has_blocks(kind);
             tree.target = shape.target_or_first();
@@ -173,7 +179,7 @@ public:
                return false;
             to.trees.data()[number++] = tree;
             const Size outlets = Size(1) << tree.depth;
-            tree = {tree.node + outlets - 1, tree.outlet + outlets, to.blocks, 0, 0, 0, 0, false};
+            tree = {tree.node + outlets - 1, tree.outlet + outlets, to.blocks, 0, 0, 0, 0, 0, false};
          }
       return true;
    }
@@ -195,6 +201,75 @@ class Forest {
    RankedCrowns<T, Outlet<T>> ranks_;
    Buffer<CrownNode<T>> crowns_;
    Buffer<Outlet<T>> outlets_;
+   Buffer<BlockRun> blocks_;
+   Size fewest_ = never;
+   static constexpr Size never = Size(1) << 40;
+
+   /// From how many events on a block of them is done faster than each by its ranks: a block takes as long for one,
+   /// and asks all nodes. Both in cycles. Trees have up to `deepest` levels.
+   Size fewest_for(const Arrays &a, const TreeShape *shapes, int deepest) const
+   {
+      const double chunks = static_cast<double>((trees + ranked_chunk - 1) / ranked_chunk);
+      double event = 40 + 150 * chunks, block = 500 + 10 * static_cast<double>(columns_.count());
+      for (Size g = 0; g < ranks_.groups(); ++g)
+         event += 5.0 * static_cast<double>(ranks_.group(g).slots);
+      for (Size t = 0; t < trees; ++t) {
+         int levels = shapes[a.roots[t]].levels;
+         const bool walks = levels > most_ranked_depth;
+         levels = levels < least_levels ? least_levels : walks ? deepest : levels;
+         const double nodes = 1 << levels;
+         event += walks ? 24 : 0.6 + nodes / 32;
+         block += 26 + (levels > shallow_levels<T> ? 3.5 : 2.5) * nodes;
+      }
+      const auto fewest = static_cast<Size>(block / event) + 1;
+      return fewest <= tree_block<T> ? fewest : never;
+   }
+
+   /// A complete tree. One that is too deep to be done at once in parts: first the nodes above these.
+   void put_crown(const Arrays &a, Int root, int depth, CrownNode<T> *nodes, Outlet<T> *outlets) const
+   {
+      constexpr int most = shallow_levels<T>;
+      CrownNode<T> heap[1 << most_block_levels];
+      Int ends[2 << most_block_levels];
+      grow_crown(a, columns_, root, depth, heap, ends);
+      const int levels = depth > most ? most : depth;
+      const Size parts = Size(1) << (depth - levels), width = Size(1) << depth;
+      for (Size i = 0; i < parts - 1; ++i)
+         *nodes++ = heap[i];
+      for (Size i = 0; i < parts; ++i)
+         for (int level = 0; level < levels; ++level)
+            for (Size j = 0; j < Size(1) << level; ++j)
+               *nodes++ = heap[((parts + i) << level) - 1 + j];
+      for (Size i = 0; i < width; ++i)
+         outlets[i] = bits<Outlet<T>>(a.value(ends[width - 1 + i]));
+   }
+
+   /// All trees for blocks of events, in the order in which their ranks are.
+   void make_blocks(const Arrays &a, const RankedTree *ranked, const TreeShape *shapes)
+   {
+      const RankedGroup &last = ranks_.group(ranks_.groups() - 1);
+      blocks_ = Buffer<BlockRun>(last.run + last.runs);
+      BlockRun next{0, 0, 0};
+      for (Size r = 0; r < blocks_.size(); ++r) {
+         const RankedRun &run = ranks_.run(r);
+         next.depth = least_levels;
+         for (Size t = run.tree; t < run.tree + run.trees; ++t)
+            if (const int levels = shapes[ranked[t].root].levels; levels > next.depth)
+               next.depth = levels;
+         blocks_.data()[r] = next;
+         next.outlet += run.trees << next.depth;
+         next.node += (run.trees << next.depth) - run.trees;
+      }
+      crowns_ = Buffer<CrownNode<T>>(next.node);
+      outlets_ = Buffer<Outlet<T>>(next.outlet);
+      for (Size r = 0; r < blocks_.size(); ++r) {
+         const RankedRun &run = ranks_.run(r);
+         const BlockRun &to = blocks_.data()[r];
+         for (Size t = 0; t < run.trees; ++t)
+            put_crown(a, ranked[run.tree + t].root, to.depth, crowns_.data() + to.node + (t << to.depth) - t,
+                      outlets_.data() + to.outlet + (t << to.depth));
+      }
+   }
 
    /// Trees in bytes, where that is better than as numbers.
    bool rank(const Arrays &a, const TreeShape *shapes)
@@ -203,16 +278,18 @@ class Forest {
       RankedGrowth<T, L> growth(a, columns_, lists ? &lists_ : nullptr, source);
       if (trees == 0 || !growth.grow(shapes))
          return false;
-      ranks_.build(source, columns_);
+      int deepest = 0;
+      for (Size t = 0; t < trees; ++t)
+         if (const int levels = shapes[a.roots[t]].levels; levels > deepest)
+            deepest = levels;
+      // Only beside ranks there are blocks. Of a few walks each waits for itself, too.
+      const bool shallow = !lists && deepest <= most_block_levels;
+      ranks_.build(source, columns_, shallow ? 100 : 0);
       if (ranks_.way == RankWay::None)
          return false;
-      bool shallow = !lists;
-      for (Size t = 0; t < trees; ++t)
-         shallow = shallow && shapes[a.roots[t]].levels <= shallow_levels<T>;
-      if (shallow) {
-         crowns_ = static_cast<Buffer<CrownNode<T>> &&>(source.nodes);
-         outlets_ = static_cast<Buffer<Outlet<T>> &&>(source.outlets);
-      }
+      fewest_ = shallow ? fewest_for(a, shapes, deepest) : never;
+      if (fewest_ != never)
+         make_blocks(a, source.trees.data(), shapes);
       return true;
    }
 #endif
@@ -266,8 +343,9 @@ public:
 #ifdef SOFIE_TREE_RANKS
    SOFIE_INLINE const RankedCrowns<T, Outlet<T>> &ranks() const { return ranks_; }
    SOFIE_INLINE bool is_ranked() const { return ranks_.way != RankWay::None; }
-   /// Crowns for blocks of events: not always beside ranks.
-   SOFIE_INLINE bool has_blocks() const { return crowns_.size() > 0; }
+   /// From how many events on complete trees of numbers are faster than ranks.
+   SOFIE_INLINE Size fewest_in_block() const { return fewest_; }
+   SOFIE_INLINE const BlockRun &block_run(Size i) const { return blocks_.data()[i]; }
    SOFIE_INLINE const CrownNode<T> *crowns() const { return crowns_.data(); }
    SOFIE_INLINE const Outlet<T> *outlets() const { return outlets_.data(); }
 #endif

@@ -67,9 +67,9 @@ inline bool selects_bytes()
 /// How bytes are selected, from how many slots.
 enum class RankWay { None, Banks32, Banks64, Bytes64, Bytes256 };
 
-/// Trees of one kind for one target, in one group. `place` counts the dead trees, too; `node` is that in the source.
+/// Trees of one kind for one target, in one group. `place` counts the dead trees, too.
 struct RankedRun {
-   Size row, outlet, place, tree, node, trees;
+   Size row, outlet, place, tree, trees;
    std::int32_t depth, target;
    bool walks;
 };
@@ -82,7 +82,7 @@ struct RankedGroup {
 /// A tree on its way into runs: its crown, and the blocks below it.
 struct RankedTree {
    Size node, outlet, block, blocks;
-   std::int32_t depth, target, group;
+   std::int32_t depth, target, group, root;
    bool walks;
 };
 
@@ -341,7 +341,7 @@ class RankedCrowns {
          if (t == 0 || tree[t - 1].group != tree[t].group)
             *++group = {0, 0, run + 1 - runs_.data(), 0};
          if (t == 0 || !together(tree[t - 1], tree[t])) {
-            *++run = {row, outlet, place, t, tree[t].node, 0, tree[t].depth, tree[t].target, tree[t].walks};
+            *++run = {row, outlet, place, t, 0, tree[t].depth, tree[t].target, tree[t].walks};
             ++group->runs;
          }
          if (run->trees++ % ranked_together == 0) {
@@ -398,8 +398,8 @@ public:
    SOFIE_INLINE const RankedGroup &group(Size i) const { return groups_.data()[i]; }
    SOFIE_INLINE const RankedRun &run(Size i) const { return runs_.data()[i]; }
 
-   /// Does nothing if there are so many thresholds that ranking costs more than it saves.
-   void build(Source &from, const TreeColumns<T> &columns)
+   /// Does nothing if there are so many thresholds that ranking costs more than it saves, and than `more` cycles.
+   void build(Source &from, const TreeColumns<T> &columns, Size more)
    {
       const bool wide = selects_bytes();
       const Questions asked(from.nodes.data(), from.all());
@@ -408,7 +408,7 @@ public:
       const Size few = grouped(from, asked, columns.count(), narrow);
       const Size many = grouped(from, asked, columns.count(), most);
       const Size cost = 8 * many + 6 * trees;
-      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from, columns.count()))
+      if (many < 0 || (few >= 0 && 8 * few < cost ? 8 * few : cost) > otherwise(from, columns.count()) + more)
          return;
       way = few >= 0 && 8 * few < cost ? wide ? RankWay::Bytes64 : RankWay::Banks32
             : wide                     ? RankWay::Bytes256

@@ -2,10 +2,10 @@
 /// Ensembles of decision trees.
 ///
 /// With AVX2 and AVX-512 thresholds usually become ranks, see tree_ranks.hxx: that is how events are evaluated,
-/// each alone. For many events and shallow trees there are complete trees of numbers beside that, in which node i has
-/// the children 2 i + 1 and 2 i + 2: all nodes are compared, one event in each lane of a pack, and the outcomes select
-/// upwards from the leaves, without a branch or a load that depends on another one. All other ensembles are walked
-/// through, see tree_walks.hxx.
+/// each alone. For many events and not too many trees of up to 8 levels there are complete trees of numbers beside
+/// that, in which node i has the children 2 i + 1 and 2 i + 2: all nodes are compared, one event in each lane of a
+/// pack, and the outcomes select upwards from the leaves, without a branch or a load that depends on another one. All
+/// other ensembles are walked through, see tree_walks.hxx.
 ///
 /// In each of these ways the trees of an ensemble are added up in one order in double, and so an event has the same
 /// bits alone and in a batch.
@@ -185,6 +185,33 @@ SOFIE_KERNEL void fall_crown(const CrownNode<T> *nodes, const Outlet<T> *outlets
    store(places + lanes<T>, to[1]);
 }
 
+/// Where they leave one that is too deep for registers: all of its parts, of which the nodes above then choose.
+template <class T>
+SOFIE_KERNEL void fall_deep_crown(int depth, const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block,
+                                  Outlet<T> *places)
+{
+   using I = MaskOf<Pack<T>>;
+   constexpr int n = lanes<T>, wide = tree_block<T>, levels = shallow_levels<T>;
+   alignas(64) Outlet<T> below[(1 << (most_block_levels - levels)) * wide];
+   Size count = Size(1) << (depth - levels);
+   const CrownNode<T> *part = nodes + count - 1;
+   for (Size i = 0; i < count; ++i, part += (1 << levels) - 1)
+      fall_crown<levels>(part, outlets + (i << levels), block, below + i * wide);
+   while (count > 1) {
+      count /= 2;
+      for (Size i = 0; i < count; ++i) {
+         I left[2];
+         ask(nodes[count - 1 + i], block, left);
+         const Outlet<T> *const pair = below + 2 * i * wide;
+         Outlet<T> *const to = count > 1 ? below + i * wide : places;
+         const I a = select<I>(left[0], load<n>(pair), load<n>(pair + wide));
+         const I b = select<I>(left[1], load<n>(pair + n), load<n>(pair + wide + n));
+         store(to, a);
+         store(to + n, b);
+      }
+   }
+}
+
 /// The same for a depth that is not known before; few of them are compiled.
 template <int Depth = least_levels, class T>
 SOFIE_INLINE void fall_crown_of(int depth, const CrownNode<T> *nodes, const Outlet<T> *outlets, const T *block,
@@ -193,6 +220,8 @@ SOFIE_INLINE void fall_crown_of(int depth, const CrownNode<T> *nodes, const Outl
    if constexpr (Depth < shallow_levels<T>)
       if (depth > Depth)
          return fall_crown_of<Depth + 1>(depth, nodes, outlets, block, places);
+   if (depth > Depth)
+      return fall_deep_crown(depth, nodes, outlets, block, places);
    fall_crown<Depth>(nodes, outlets, block, places);
 }
 
@@ -207,22 +236,30 @@ SOFIE_INLINE void add_block(double *total, const Outlet<T> *values)
 
 /// The trees of a run for a block of events, added up in the order in which those of a single event are.
 template <class T, class Forest>
-SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *block, double *totals)
+SOFIE_KERNEL void add_run(const Forest &forest, Size number, const T *block, double *totals)
 {
-   const Size inner = (Size(1) << run.depth) - 1;
+   const RankedRun &run = forest.ranks().run(number);
+   const BlockRun &trees = forest.block_run(number);
+   const Size inner = (Size(1) << trees.depth) - 1;
    constexpr int wide = tree_block<T>;
-   const CrownNode<T> *nodes = forest.crowns() + run.node;
-   const Outlet<T> *outlets = forest.outlets() + run.node + run.tree;
+   const CrownNode<T> *nodes = forest.crowns() + trees.node;
+   const Outlet<T> *outlets = forest.outlets() + trees.outlet;
+   // Sums that no tree adds to are 0, which changes no other one.
+   int apart = 1;
+   while (apart < ranked_together && apart < run.trees)
+      apart *= 2;
+   alignas(64) double sums[ranked_together * wide];
    for (Size first = 0; first < run.trees; first += ranked_chunk) {
-      alignas(64) double sums[ranked_together * wide] = {};
+      for (int i = 0; i < apart * wide; i += lanes<double>)
+         store(sums + i, PackN<double, lanes<double>>{});
       for (Size t = first; t < run.trees && t < first + ranked_chunk; ++t) {
          alignas(64) Outlet<T> values[wide];
-         fall_crown_of(run.depth, nodes, outlets, block, values);
+         fall_crown_of(trees.depth, nodes, outlets, block, values);
          add_block<T>(sums + t % ranked_together * wide, values);
          nodes += inner;
          outlets += inner + 1;
       }
-      for (int half = ranked_together / 2 * wide; half >= wide; half /= 2)
+      for (int half = apart / 2 * wide; half >= wide; half /= 2)
          for (int i = 0; i < half; i += lanes<double>)
             store(sums + i, load<lanes<double>>(sums + i) + load<lanes<double>>(sums + i + half));
       for (int i = 0; i < wide; ++i)
@@ -230,7 +267,7 @@ SOFIE_KERNEL void add_run(const Forest &forest, const RankedRun &run, const T *b
    }
 }
 
-/// Up to as many events as a block has, for all trees; they are shallow.
+/// Up to as many events as a block has, for all trees.
 template <class T, class L, class Forest>
 SOFIE_KERNEL void evaluate_block(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count)
 {
@@ -249,7 +286,7 @@ SOFIE_KERNEL void evaluate_block(const Forest &forest, const TreeTask<T, L> &tas
    const auto &ranks = forest.ranks();
    for (Size g = 0; g < ranks.groups(); ++g)
       for (Size r = ranks.group(g).run; r < ranks.group(g).run + ranks.group(g).runs; ++r)
-         add_run(forest, ranks.run(r), static_cast<const T *>(task.columns), task.totals);
+         add_run(forest, r, static_cast<const T *>(task.columns), task.totals);
    finish_events(forest, task, first, count, wide, 1);
 }
 
@@ -308,7 +345,7 @@ SOFIE_INLINE Size evaluate_some(const Forest &forest, const TreeTask<T, L> &task
 {
 #ifdef SOFIE_TREE_RANKS
    if (forest.is_ranked()) {
-      const bool block = forest.has_blocks() && left >= fewest_in_block<T>;
+      const bool block = left >= forest.fewest_in_block();
       const Size most = block ? tree_block<T> : ranked_events;
       const Size count = left < most ? left : most;
       block ? evaluate_block(forest, task, first, count) : evaluate_ranked(forest, task, first, count);

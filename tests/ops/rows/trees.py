@@ -144,6 +144,10 @@ def _trees(dtype: DType, full: bool) -> Iterator[Case]:
         # More trees than are done side by side, more events than a block has.
         yield case(trees=150, depth=3, targets=2, shape=TensorType(dtype, (67, FEATURES)))
         yield case(trees=70, depth=4, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
+        yield case(trees=20, depth=6, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
+        yield case(trees=9, depth=5, targets=2, shape=TensorType(dtype, (41, FEATURES)))
+        yield case(trees=4, depth=8, missing=0.3, shape=TensorType(dtype, (67, FEATURES)))
+        yield case(trees=1, depth=7, shape=TensorType(dtype, (33, FEATURES)))
         yield case(trees=70, depth=9, bushy=0.8, missing=0.3)
         yield case(trees=30, depth=14, bushy=0.7, missing=0.2)
         # NaN as a number, in ranks and beside them.
