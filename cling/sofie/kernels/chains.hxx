@@ -55,6 +55,9 @@ struct Then {
    }
 };
 
+template <class F, class G, int Count, bool Behind>
+inline constexpr bool is_short<Then<F, G, Count, Behind>> = is_short<F> && is_short<G>;
+
 } // namespace sofie
 
 SOFIE_END

@@ -578,6 +578,18 @@ struct BatchNormalization {
    }
 };
 
+#define SOFIE_SHORT(Name) \
+   template <>            \
+   inline constexpr bool is_short<Name> = true;
+SOFIE_SHORT(Relu)
+SOFIE_SHORT(LeakyRelu)
+SOFIE_SHORT(Neg)
+SOFIE_SHORT(Add)
+SOFIE_SHORT(Sub)
+SOFIE_SHORT(Mul)
+SOFIE_SHORT(Between)
+#undef SOFIE_SHORT
+
 } // namespace sofie
 
 SOFIE_END

@@ -189,6 +189,36 @@ inline void pad_axes(char *to, const char *from, const Size *sizes, const Size *
    }
 }
 
+/// Rows of up to so many bytes are moved behind all of y has been filled; longer ones one by one.
+inline constexpr Size short_padded_row = 512;
+
+/// The same for all axes, where a constant stands in the borders.
+inline void pad_filled(char *to, const char *from, const Size *sizes, const Size *begins, const Size *ends, int rank,
+                       const Padding &padding)
+{
+   Size whole = 1, inner = padding.bytes, outer = padding.bytes;
+   for (int i = 0; i < rank; ++i) {
+      whole *= BorderedAxis(sizes[i], begins[i], ends[i]).extent();
+      inner *= sizes[i];
+   }
+   if (whole == 0)
+      return;
+   fill_border(to, padding.value, padding.bytes, whole);
+   outer *= whole;
+   MoveAxes axes;
+   for (int i = 0; i < rank; ++i) {
+      const BorderedAxis axis(sizes[i], begins[i], ends[i]);
+      if (axis.kept == 0)
+         return;
+      inner /= sizes[i];
+      outer /= axis.extent();
+      to += axis.before * outer;
+      from += axis.cut * inner;
+      axes.add({axis.kept, outer, inner});
+   }
+   move_elements(to, from, axes, padding.bytes);
+}
+
 SOFIE_INLINE const char *value_of()
 {
    return nullptr;
@@ -203,6 +233,9 @@ SOFIE_INLINE const char *value_of(const V &value)
 SOFIE_KERNEL inline void pad_all(char *to, const char *from, const Size *sizes, const Size *begins, const Size *ends,
                                  int rank, const Padding &padding)
 {
+   if (padding.mode == constant_border && rank > 1 && rank <= MoveAxes::most &&
+       sizes[rank - 1] * padding.bytes <= short_padded_row)
+      return pad_filled(to, from, sizes, begins, ends, rank, padding);
    pad_axes(to, from, sizes, begins, ends, rank, padding);
 }
 

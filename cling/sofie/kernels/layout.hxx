@@ -6,6 +6,7 @@
 #ifndef SOFIE_KERNELS_LAYOUT_HXX
 #define SOFIE_KERNELS_LAYOUT_HXX
 
+#include "sofie/kernels/interleave.hxx"
 #include "sofie/kernels/turn.hxx"
 #include "sofie/owned.hxx"
 
@@ -231,8 +232,28 @@ SOFIE_KERNEL inline void turn_tiles(char *to, const char *from, const MoveAxis &
 }
 #endif
 
+/// The same where two or three elements of 4 bytes take turns; whether they do.
+inline bool move_turns(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
+{
+   constexpr Size bytes = 4, least = lanes<float>;
+   float *const y = reinterpret_cast<float *>(to);
+   const float *const x = reinterpret_cast<const float *>(from);
+   const bool two = across.extent == 2 || along.extent == 2;
+   if (across.extent == (two ? 2 : 3) && along.from == across.extent * bytes && along.extent >= least) {
+      (two ? take_turns<2, true> : take_turns<3, true>)(y, x, across.to / bytes, along.extent);
+      return true;
+   }
+   if (along.extent == (two ? 2 : 3) && across.to == along.extent * bytes && across.extent >= least) {
+      (two ? take_turns<2, false> : take_turns<3, false>)(y, x, along.from / bytes, across.extent);
+      return true;
+   }
+   return false;
+}
+
 SOFIE_INLINE void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along, Size bytes)
 {
+   if (bytes == 4 && move_turns(to, from, across, along))
+      return;
 #ifdef SOFIE_TURN_ASSEMBLER
    if (bytes == 4 && across.extent >= turned_lines && across.extent * along.extent >= turned_least)
       return turn_tiles(to, from, across, along);
@@ -256,6 +277,15 @@ inline int dense_axis(const MoveAxes &axes, Size bytes)
    return -1;
 }
 
+/// The last axis, or the one before it where that has more steps and the last one is not worth a loop.
+inline int longer_axis(const MoveAxes &axes)
+{
+   constexpr Size few = 8;
+   const int last = axes.count - 1;
+   const bool is_little = last > 0 && axes.axis[last].extent < few;
+   return is_little && axes.axis[last - 1].extent > axes.axis[last].extent ? last - 1 : last;
+}
+
 /// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say, which are used up.
 SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axes, Size bytes)
 {
@@ -272,7 +302,7 @@ SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axe
       return copy_bytes(to, from, run);
    const int dense = run == bytes ? dense_axis(axes, bytes) : -1;
    const MoveAxis across = dense < 0 ? MoveAxis{} : axes.take(dense);
-   const MoveAxis along = axes.take(axes.count - 1);
+   const MoveAxis along = axes.take(dense < 0 ? longer_axis(axes) : axes.count - 1);
    if (dense < 0 && axes.count == 0)
       return copy_rows(to, along.to, from, along.from, run, along.extent);
    MovePosition here;

@@ -13,6 +13,11 @@ namespace sofie {
 template <class F, class T>
 inline constexpr bool has_array_form = false;
 
+/// Whether a function is so short that what is around it takes as long: a loop has four of them, as Cling writes
+/// to memory what is in registers when a block ends.
+template <class F>
+inline constexpr bool is_short = false;
+
 /// What a functor returned, in the form in which elements of type `T` are stored.
 template <class T, class V>
 SOFIE_INLINE PackN<T, width<V>> storable(V v)
@@ -52,6 +57,14 @@ constexpr int common_lanes()
    return fewest;
 }
 
+/// A whole pack of a row.
+template <int N, class F, class Y, class... X>
+SOFIE_INLINE void map_pack(const F &f, const Y &y, Size i, const X &...x)
+{
+   using T = typename Y::Element;
+   store(y.data() + i, storable<T>(f(argument<N, X::template static_extent<Y::rank - 1>>(x.data(), i)...)));
+}
+
 template <class F, class Y, class... X>
 SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
 {
@@ -65,8 +78,15 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
       return;
    }
    Size i = 0;
-   for (; i + n <= count; i += n)
-      store(to + i, storable<T>(f(argument<n, X::template static_extent<axis>>(x.data(), i)...)));
+   if constexpr (is_short<F>) {
+      const F mine = f; // Its members stay what they are, whatever is written.
+   SOFIE_UNROLL(4)
+      for (; i + n <= count; i += n)
+         map_pack<n>(mine, y, i, x...);
+   } else {
+      for (; i + n <= count; i += n)
+         map_pack<n>(f, y, i, x...);
+   }
    if (i < count)
       store_rest(to + i, storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
                  count - i);

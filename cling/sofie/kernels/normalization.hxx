@@ -240,7 +240,7 @@ SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, co
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (scale && !means && !inverses)
-         return normalize_rows_assembler(y, x, rows, rows_rule(scale, offset, length, epsilon, centred));
+         return normalize_rows_assembler<false>(y, x, rows, rows_rule(scale, offset, length, epsilon, centred));
 #endif
    RowMoments<T> of;
    for (Size r = 0; r < rows; ++r, x += length, y += length) {
@@ -324,6 +324,15 @@ template <class T>
 SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *offset, Size places, Size rows, Size runs,
                                    Size length, double epsilon)
 {
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (runs == 1 && length > 1) {
+         const RowsRule rule = rows_rule(scale, offset, length, epsilon, true);
+         for (Size r = 0; r < rows; r += places)
+            normalize_rows_assembler<true>(y + r * length, x + r * length, places, rule);
+         return;
+      }
+#endif
    const Runs whole = one_run(runs * length);
    Size place = 0;
    for (Size r = 0; r < rows; ++r) {

@@ -89,13 +89,48 @@ struct RowsRule {
 #define SOFIE_ROWS_ZERO(a) SOFIE_DENSE_ZERO(0, a)
 #define SOFIE_ROWS_ZEROS SOFIE_ROWS_ZERO(0) SOFIE_ROWS_ZERO(1) SOFIE_ROWS_ZERO(2) SOFIE_ROWS_ZERO(3)
 
-#define SOFIE_ROWS_NORMALIZED                                                       \
+#define SOFIE_ROWS_RESULTS                                                          \
+   "vmulss %%xmm5, %%xmm6, %%xmm6\n\t"                                              \
+   "vbroadcastss %%xmm5, %%zmm17\n\t"                                               \
+   "vbroadcastss %%xmm6, %%zmm18\n\t"                                               \
+   "test %[offset], %[offset]\n\t"                                                  \
+   "jnz 6f\n\t"                                                                     \
+   SOFIE_ROWS_PACKS(SOFIE_ROWS_RESULT)                                              \
+   "jmp 8f\n"                                                                       \
+   "6:\n\t"                                                                         \
+   SOFIE_ROWS_PACKS(SOFIE_ROWS_SHIFTED)                                             \
+   "8:\n\t"
+// One scale and one offset for all of a row: the slope is in zmm17, what is added in zmm18.
+#define SOFIE_ROWS_LINE(at, a, sum, square, mask, zero)                             \
+   SOFIE_ROWS_LOAD(x, at, a, mask, zero)                                            \
+   "vsubps %%zmm16, %%zmm" #a ", %%zmm" #a "\n\t"                                   \
+   "vfmadd213ps %%zmm18, %%zmm17, %%zmm" #a "\n\t"                                  \
+   SOFIE_ROWS_STORE(at, a, mask)
+#define SOFIE_ROWS_LINES                                                            \
+   "vmulss (%[scale]), %%xmm5, %%xmm5\n\t"                                          \
+   "vmovss (%[offset]), %%xmm4\n\t"                                                 \
+   "vfnmadd231ss %%xmm5, %%xmm6, %%xmm4\n\t"                                        \
+   "vbroadcastss %%xmm5, %%zmm17\n\t"                                               \
+   "vbroadcastss %%xmm4, %%zmm18\n\t"                                               \
+   "add $4, %[scale]\n\t"                                                           \
+   "add $4, %[offset]\n\t"                                                          \
+   SOFIE_ROWS_PACKS(SOFIE_ROWS_LINE)
+
+#define SOFIE_ROWS_RULE                                                             \
    "kmovw 32(%[rule]), %%k1\n\t"                                                    \
    "kmovw 40(%[rule]), %%k2\n\t"                                                    \
    "kmovw 48(%[rule]), %%k3\n\t"                                                    \
    "kmovw 56(%[rule]), %%k4\n\t"                                                    \
    "mov (%[rule]), %[scale]\n\t"                                                    \
-   "mov 8(%[rule]), %[offset]\n"                                                    \
+   "mov 8(%[rule]), %[offset]\n"
+#define SOFIE_ROWS_NEXT                                                             \
+   "add 16(%[rule]), %[x]\n\t"                                                      \
+   "add 16(%[rule]), %[y]\n\t"                                                      \
+   "dec %[rows]\n\t"                                                                \
+   "jnz 7b\n\t"
+
+#define SOFIE_ROWS_NORMALIZED(results)                                              \
+   SOFIE_ROWS_RULE                                                                  \
    "7:\n\t"                                                                         \
    SOFIE_ROWS_ZERO(16)                                                              \
    "cmpl $0, 72(%[rule])\n\t"                                                       \
@@ -130,36 +165,32 @@ struct RowsRule {
    "mov $0x3f800000, %k[i]\n\t"                                                     \
    "vmovd %k[i], %%xmm5\n\t"                                                        \
    "vdivss %%xmm4, %%xmm5, %%xmm5\n\t"                                              \
-   "vmulss %%xmm5, %%xmm6, %%xmm6\n\t"                                              \
-   "vbroadcastss %%xmm5, %%zmm17\n\t"                                               \
-   "vbroadcastss %%xmm6, %%zmm18\n\t"                                               \
-   "test %[offset], %[offset]\n\t"                                                  \
-   "jnz 6f\n\t"                                                                     \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_RESULT)                                              \
-   "jmp 8f\n"                                                                       \
-   "6:\n\t"                                                                         \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_SHIFTED)                                             \
-   "8:\n\t"                                                                         \
-   "add 16(%[rule]), %[x]\n\t"                                                      \
-   "add 16(%[rule]), %[y]\n\t"                                                      \
-   "dec %[rows]\n\t"                                                                \
-   "jnz 7b\n\t"
+   results                                                                          \
+   SOFIE_ROWS_NEXT
 // clang-format on
 
 /// y = (x - mean) / sqrt(variance + epsilon) * scale + offset for rows that follow each other. y may be x.
-SOFIE_KERNEL inline void normalize_rows_assembler(float *y, const float *x, Size rows, const RowsRule &rule)
+/// `Each`: each row has one scale and one offset, else each of its numbers has.
+template <bool Each>
+SOFIE_KERNEL void normalize_rows_assembler(float *y, const float *x, Size rows, const RowsRule &rule)
 {
    static_assert(sizeof(RowsRule) == 80, "the assembler knows where its members are");
    if (rows <= 0)
       return;
    const float *scale, *offset;
    Size i;
-   asm volatile(
-      SOFIE_ROWS_NORMALIZED
-      : [x] "+&r"(x), [y] "+&r"(y), [rows] "+&r"(rows), [i] "=&r"(i), [scale] "=&r"(scale), [offset] "=&r"(offset)
-      : [rule] "r"(&rule)
-      : "memory", "cc", "k1", "k2", "k3", "k4", "k5", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24");
+#define SOFIE_ROWS_ASSEMBLER(results)                                                                                 \
+   asm volatile(                                                                                                      \
+      SOFIE_ROWS_NORMALIZED(results)                                                                                  \
+      : [x] "+&r"(x), [y] "+&r"(y), [rows] "+&r"(rows), [i] "=&r"(i), [scale] "=&r"(scale), [offset] "=&r"(offset)    \
+      : [rule] "r"(&rule)                                                                                             \
+      : "memory", "cc", "k1", "k2", "k3", "k4", "k5", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", \
+        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24")
+   if constexpr (Each)
+      SOFIE_ROWS_ASSEMBLER(SOFIE_ROWS_LINES);
+   else
+      SOFIE_ROWS_ASSEMBLER(SOFIE_ROWS_RESULTS);
+#undef SOFIE_ROWS_ASSEMBLER
 }
 
 /// Which numbers there are in a pack, of which `left` are left.

@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_REDUCTION_HXX
 #define SOFIE_KERNELS_REDUCTION_HXX
 
-#include "sofie/kernels/reduction_rows.hxx"
+#include "sofie/kernels/reduction_strided.hxx"
 #include "sofie/kernels/softmax_rows.hxx"
 #include "sofie/math.hxx"
 #include "sofie/owned.hxx"
@@ -715,6 +715,34 @@ SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction
       }
    return j;
 }
+
+/// The same for a few columns, or rows in pieces, if they are such; whether they are.
+template <class R>
+SOFIE_KERNEL bool reduce_float_pieces(float *y, const float *x, const Reduction &s)
+{
+   constexpr RowRule rule = row_rule_of<R>;
+   constexpr Size n = lanes<float>, least_columns = 4;
+   const float neutral = R::Combination::template identity<float>();
+   const Size results = s.kept.positions() * s.inner;
+   const bool columns = s.inner >= least_columns && s.inner < columns_together && s.reduced.count == 0;
+   const bool pieces = s.inner == 1 && s.run <= n && s.reduced.count == 1 && s.kept.count <= 2;
+   if (!s.is_fixed || !(columns || pieces) || (columns ? s.run : s.reduced.sizes[0]) > strided_pieces)
+      return false;
+   if (columns) {
+      reduce_few_columns<rule>(y, x, results / s.inner, s.run, s.inner, neutral);
+   } else {
+      const int last = s.kept.count - 1;
+      const Size lines = last < 0 ? 1 : s.kept.sizes[last], line = last < 0 ? 0 : s.kept.strides[last];
+      for (Size i = 0; i * lines < results; ++i)
+         reduce_pieces<rule, true>(y + i * lines, x + (last < 1 ? 0 : i * s.kept.strides[0]),
+                                   {lines, line, 1, s.reduced.sizes[0], s.reduced.strides[0], s.run}, neutral);
+   }
+   for (Size i = 0; i < results; i += n) {
+      const Size some = results - i < n ? results - i : n;
+      store_some(y + i, R::finished(load_some<lanes<float>>(y + i, some), s.count), some);
+   }
+   return true;
+}
 #endif
 
 /// y = the reductions of x, in the order of the axes that are kept.
@@ -733,6 +761,9 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
          else
             return reduce_float_rows<R>(y, x, shape, shape.kept.positions());
       }
+   if constexpr (std::is_same_v<T, float> && row_rule_of<R> != RowRule::none)
+      if (reduce_float_pieces<R>(y, x, shape))
+         return;
 #endif
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
    Odometer at(shape.kept);

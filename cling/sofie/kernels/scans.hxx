@@ -39,6 +39,35 @@ SOFIE_INLINE void scan_columns(T *y, const T *x, Size n, Size inner, Size used, 
    }
 }
 
+/// The same for as many columns as are done together: whole packs, and nothing that depends on anything.
+template <class C, class V, class T>
+SOFIE_INLINE void scan_whole_columns(T *y, const T *x, Size n, Size inner, bool exclusive, bool reverse)
+{
+   constexpr int w = width<V>;
+   using A = ElementOf<V>;
+   alignas(64) A totals[scan_packs * w];
+   for (int p = 0; p < scan_packs; ++p)
+      store(totals + p * w, splat<V>(C::template identity<A>()));
+   for (Size step = 0; step < n; ++step) {
+      const Size at = (reverse ? n - 1 - step : step) * inner;
+      if (exclusive) {
+   SOFIE_UNROLL_ALL
+         for (int p = 0; p < scan_packs; ++p) {
+            const V total = load<w>(totals + p * w);
+            store(totals + p * w, C::combined(total, convert<A>(load<w>(x + at + p * w))));
+            store(y + at + p * w, convert<T>(total));
+         }
+      } else {
+         SOFIE_UNROLL_ALL
+         for (int p = 0; p < scan_packs; ++p) {
+            const V next = C::combined(load<w>(totals + p * w), convert<A>(load<w>(x + at + p * w)));
+            store(totals + p * w, next);
+            store(y + at + p * w, convert<T>(next));
+         }
+      }
+   }
+}
+
 /// Sums (or products) up to each element, behind it if `reverse`, without itself if `exclusive`. Those of float are
 /// computed as double.
 template <class C, class T>
@@ -60,7 +89,10 @@ SOFIE_KERNEL void scan_vectors(T *y, const T *x, Size outer, Size n, Size inner,
       }
       for (Size j = 0; j < inner; j += scan_packs * w) {
          const Size used = inner - j < scan_packs * w ? inner - j : scan_packs * w;
-         scan_columns<C, PackN<A, w>>(y + j, x + j, n, inner, used, exclusive, reverse);
+         if (used == scan_packs * w)
+            scan_whole_columns<C, PackN<A, w>>(y + j, x + j, n, inner, exclusive, reverse);
+         else
+            scan_columns<C, PackN<A, w>>(y + j, x + j, n, inner, used, exclusive, reverse);
       }
    }
 }

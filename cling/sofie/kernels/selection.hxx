@@ -6,6 +6,7 @@
 #ifndef SOFIE_KERNELS_SELECTION_HXX
 #define SOFIE_KERNELS_SELECTION_HXX
 
+#include "sofie/kernels/selection_rows.hxx"
 #include "sofie/kernels/top_lanes.hxx"
 #include "sofie/owned.hxx"
 #include "sofie/simd.hxx"
@@ -125,6 +126,11 @@ SOFIE_KERNEL void best_positions(std::int64_t *y, const T *x, Size outer, Size n
    if (outer * inner == 0)
       return;
    require_some(n);
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (inner == 1)
+         return best_of_float_rows<Max, Last>(y, x, outer, n);
+#endif
    for (Size o = 0; o < outer; ++o, x += n * inner, y += inner) {
       if (inner == 1) {
          *y = best_of_row<Max, Last>(x, n);
