@@ -48,7 +48,7 @@ struct Quarters {
    W sine, cosine;
    MaskOf<W> number;
 
-   SOFIE_INLINE explicit Quarters(W x)
+   SOFIE_INLINE void reduce(W x)
    {
       const W shifted = multiply_add(x, splat<W>(Circular::inverse), splat<W>(Circular::shifter));
       const W n = shifted - splat<W>(Circular::shifter);
@@ -73,6 +73,79 @@ struct Quarters {
    }
 };
 
+// What is computed of doubles.
+struct ShortSine {
+   template <class W>
+   SOFIE_INLINE static W of(W x)
+   {
+      Quarters<W> quarters;
+      quarters.reduce(x);
+      return quarters.turned(0);
+   }
+};
+struct ShortCosine {
+   template <class W>
+   SOFIE_INLINE static W of(W x)
+   {
+      Quarters<W> quarters;
+      quarters.reduce(x);
+      return quarters.turned(1);
+   }
+};
+struct ShortTangent {
+   template <class W>
+   SOFIE_INLINE static W of(W x)
+   {
+      Quarters<W> quarters;
+      quarters.reduce(x);
+      return quarters.tangent();
+   }
+};
+/// atan x, as exact as floats need it.
+struct ShortAtan {
+   template <class W>
+   SOFIE_INLINE static W of(W x)
+   {
+      const W size = abs(x), one = splat<W>(1);
+      const MaskOf<W> above = size > one;
+      const W small = select<W>(above, one / size, size), square = small * small;
+      const W angle = multiply_add(small * square, polynomial<Circular::atan>(square), small);
+      return copysign(select<W>(above, splat<W>(Circular::half_pi) - angle, angle), x);
+   }
+};
+/// asin x = atan(x / sqrt(1 - x^2)).
+struct ShortAsin {
+   template <class W>
+   SOFIE_INLINE static W of(W x)
+   {
+      const W one = splat<W>(1);
+      return ShortAtan::of(x / sqrt((one - x) * (one + x)));
+   }
+};
+struct ShortAcos {
+   template <class W>
+   SOFIE_INLINE static W of(W x)
+   {
+      return splat<W>(Circular::half_pi) - ShortAsin::of(x);
+   }
+};
+
+/// F of floats, of each half as doubles: all of them would be wider than a register, which g++ does not pass silently.
+template <class F, class V>
+SOFIE_INLINE V by_halves(V x)
+{
+   if constexpr (width<V> == 1) {
+      return convert<float>(F::of(convert<double>(x)));
+   } else {
+      PackN<float, width<V> / 2> halves[2];
+      __builtin_memcpy(halves, &x, sizeof(x));
+      halves[0] = convert<float>(F::of(convert<double>(halves[0])));
+      halves[1] = convert<float>(F::of(convert<double>(halves[1])));
+      __builtin_memcpy(&x, halves, sizeof(x));
+      return x;
+   }
+}
+
 /// `exact` where x is far away, which is rare, else `near`; zeros keep their sign.
 template <class F, class V>
 SOFIE_KERNEL void circular_far(V &near, V x)
@@ -85,7 +158,7 @@ template <class V>
 SOFIE_INLINE V sin(V x)
 {
    if constexpr (std::is_same_v<ElementOf<V>, float>) {
-      V y = convert<float>(Quarters<PackN<double, width<V>>>(convert<double>(x)).turned(0));
+      V y = by_halves<ShortSine>(x);
       if (any_lane<V>(abs(x) > splat<V>(Circular::far)))
          circular_far<Each_sin>(y, x);
       return select<V>(x == V{}, x, y);
@@ -99,7 +172,7 @@ template <class V>
 SOFIE_INLINE V cos(V x)
 {
    if constexpr (std::is_same_v<ElementOf<V>, float>) {
-      V y = convert<float>(Quarters<PackN<double, width<V>>>(convert<double>(x)).turned(1));
+      V y = by_halves<ShortCosine>(x);
       if (any_lane<V>(abs(x) > splat<V>(Circular::far)))
          circular_far<Each_cos>(y, x);
       return y;
@@ -113,7 +186,7 @@ template <class V>
 SOFIE_INLINE V tan(V x)
 {
    if constexpr (std::is_same_v<ElementOf<V>, float>) {
-      V y = convert<float>(Quarters<PackN<double, width<V>>>(convert<double>(x)).tangent());
+      V y = by_halves<ShortTangent>(x);
       if (any_lane<V>(abs(x) > splat<V>(Circular::far)))
          circular_far<Each_tan>(y, x);
       return select<V>(x == V{}, x, y);
@@ -122,33 +195,14 @@ SOFIE_INLINE V tan(V x)
    }
 }
 
-/// atan x of doubles, as exact as floats need it.
-template <class W>
-SOFIE_INLINE W short_atan(W x)
-{
-   const W size = abs(x), one = splat<W>(1);
-   const MaskOf<W> above = size > one;
-   const W small = select<W>(above, one / size, size), square = small * small;
-   const W angle = multiply_add(small * square, polynomial<Circular::atan>(square), small);
-   return copysign(select<W>(above, splat<W>(Circular::half_pi) - angle, angle), x);
-}
-
 /// atan x: 1 ULP for float.
 template <class V>
 SOFIE_INLINE V atan(V x)
 {
    if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return convert<float>(short_atan(convert<double>(x)));
+      return by_halves<ShortAtan>(x);
    else
       return each(x, Each_atan{});
-}
-
-/// asin x = atan(x / sqrt(1 - x^2)) of doubles.
-template <class W>
-SOFIE_INLINE W short_asin(W x)
-{
-   const W one = splat<W>(1);
-   return short_atan(x / sqrt((one - x) * (one + x)));
 }
 
 /// asin x: 1 ULP for float.
@@ -156,7 +210,7 @@ template <class V>
 SOFIE_INLINE V asin(V x)
 {
    if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return convert<float>(short_asin(convert<double>(x)));
+      return by_halves<ShortAsin>(x);
    else
       return each(x, Each_asin{});
 }
@@ -165,12 +219,10 @@ SOFIE_INLINE V asin(V x)
 template <class V>
 SOFIE_INLINE V acos(V x)
 {
-   if constexpr (std::is_same_v<ElementOf<V>, float>) {
-      using W = PackN<double, width<V>>;
-      return convert<float>(splat<W>(Circular::half_pi) - short_asin(convert<double>(x)));
-   } else {
+   if constexpr (std::is_same_v<ElementOf<V>, float>)
+      return by_halves<ShortAcos>(x);
+   else
       return each(x, Each_acos{});
-   }
 }
 
 } // namespace sofie

@@ -24,8 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 CLING = Path(__file__).parents[2] / "cling"
 PROBE = Path(__file__).with_name("math_probe.cxx")
-# g++ speaks of the ABI of vectors behind the headers, where their own pragmas have ended.
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror", "-Wno-psabi"]
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror"]
 
 TYPES: dict[str, tuple[Any, Any]] = {
     "float": (np.float32, np.float64),
