@@ -14,13 +14,6 @@
 #include "sofie/gelu.hxx"
 #include "sofie/simd.hxx"
 
-// g++ warns that packs wider than its target's registers are passed in another way than with wider
-// registers. Nothing here is passed: all functions are inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -544,9 +537,5 @@ SOFIE_EACH_PAIR(fmod)
 SOFIE_END
 
 #include "sofie/circular.hxx"
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

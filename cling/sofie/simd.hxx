@@ -8,13 +8,6 @@
 
 #include "sofie/view.hxx"
 
-// g++ warns that packs wider than its target's registers are passed in another way than with wider
-// registers. Nothing here is passed: all functions are inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -425,9 +418,5 @@ SOFIE_INLINE void store_rest(T *to, V v, Size count)
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -6,13 +6,6 @@
 
 #include "sofie/simd.hxx"
 
-// g++ warns that packs wider than its target's registers are passed in another way than with wider
-// registers. Nothing here is passed: all functions are inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -311,9 +304,5 @@ struct Recast {
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

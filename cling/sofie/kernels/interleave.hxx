@@ -5,11 +5,6 @@
 
 #include "sofie/simd.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -73,9 +68,5 @@ SOFIE_KERNEL void take_turns(float *to, const float *from, Size apart, Size coun
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -5,11 +5,6 @@
 
 #include "sofie/kernels/softmax.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -161,9 +156,5 @@ SOFIE_INLINE void softmax_loss_and_log(Size reduction, Size ignores, Size ignore
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -6,11 +6,6 @@
 #include "sofie/math.hxx"
 #include "sofie/storage.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -415,9 +410,5 @@ SOFIE_INLINE void qlinear_matmul(Y y, A a, SA scale_a, ZA zero_a, B b, SB scale_
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -5,13 +5,6 @@
 
 #include "sofie/math.hxx"
 
-// g++ warns that packs wider than its target's registers are passed in another way than with wider
-// registers. Nothing here is passed: all functions are inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -190,9 +183,5 @@ SOFIE_KERNEL void random_dropout(double seed, Y y, Kept kept, X x, Ratio ratio, 
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -13,11 +13,6 @@
 #include "sofie/math.hxx"
 #include "sofie/owned.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -889,9 +884,5 @@ SOFIE_INLINE void normalize(Y y, W norms, X x, Size dynamic)
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

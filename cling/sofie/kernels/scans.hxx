@@ -5,11 +5,6 @@
 
 #include "sofie/kernels/reduction.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -121,9 +116,5 @@ SOFIE_INLINE void scan_runtime(Y y, X x, A axis, const Sizes<Rank> &shape, Size 
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -11,11 +11,6 @@
 #include "sofie/owned.hxx"
 #include "sofie/simd.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -685,9 +680,5 @@ SOFIE_INLINE void non_max_suppression(Owned<std::int64_t, 2> &y, W work, Size is
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -9,11 +9,6 @@
 
 #include "sofie/simd.hxx"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -131,9 +126,5 @@ SOFIE_KERNEL void top_of_rows(T *values, std::int64_t *indices, const T *x, Size
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif

@@ -14,13 +14,6 @@
 
 #include "sofie/kernels/tree_forest.hxx"
 
-// g++ warns that packs wider than its target's registers are passed in another way than with wider
-// registers. Nothing here is passed: all functions are inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -375,9 +368,5 @@ SOFIE_INLINE void trees(Y y, Totals totals, Columns columns, X x, const Forest<T
 } // namespace sofie
 
 SOFIE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 #endif
