@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, number_of
 from sofie_rdf.ops._lanes import HALVES
-from sofie_rdf.ops._windows import Window, counts_of, number, taps_of, three_axes
+from sofie_rdf.ops._windows import Window, counts_of, taps_of, three_axes
 
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
 
@@ -47,7 +47,7 @@ def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int
     if not _pays(features, depth, points, slides, half):
         return None
     first, middle, last = three_axes(slides)
-    lines, width = number(first.count) * number(middle.count), number(last.count)
+    lines, width = number_of(first.count) * number_of(middle.count), number_of(last.count)
     most = max(_TILE, _BUDGET // depth // _TILE * _TILE)
     if width > most:
         lines, width = 1, most
@@ -62,7 +62,7 @@ def _pays(features: int, depth: int, points: int, slides: Sequence[Window], half
     """Whether copying takes less time than this saves, beside the kernel that there is else."""
     if half:
         # Rows of the output that are whole tiles are fast in lanes.
-        fills = half == HALVES[0] and number(slides[-1].count) % half == 0
+        fills = half == HALVES[0] and number_of(slides[-1].count) % half == 0
         return depth <= (_FEW if fills else _SOME) and points >= _MANY
     if depth <= _MOST_DEPTH or any(s.stride > 1 for s in slides):
         return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_rdf.ir.dims import Dim
-from sofie_rdf.ops._windows import Window, number, taps_of, three_axes
+from sofie_rdf.ir.dims import Dim, number_of
+from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
 __all__ = ["DEPTHWISE_HEADERS", "ChannelLanes", "channel_lanes"]
 
@@ -32,12 +32,12 @@ class ChannelLanes:
 
 def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | None:
     """What is done together; None where lines of a channel are. All sizes are known."""
-    height, width = (number(s.stride) for s in three_axes(slides)[1:])
-    begins = [number(s.begin) for s in slides]
+    height, width = (number_of(s.stride) for s in three_axes(slides)[1:])
+    begins = [number_of(s.begin) for s in slides]
     if not isinstance(channels, int) or channels < _LEAST or min(begins) < 0 or width > 2:
         return None
-    columns = min(_COLUMNS, key=lambda c: -(-number(slides[-1].count) // c) * c)
-    lines = number(three_axes(slides)[1].count)
+    columns = min(_COLUMNS, key=lambda c: -(-number_of(slides[-1].count) // c) * c)
+    lines = number_of(three_axes(slides)[1].count)
     while lines > 1 and _elements(slides, columns, lines, height) > _BUDGET:
         lines = (lines + 1) // 2
     elements = _elements(slides, columns, lines, height)
@@ -47,8 +47,8 @@ def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | Non
 def _elements(slides: Sequence[Window], columns: int, lines: int, stride: int) -> int:
     """Weights, lines of the input as they are and with their padding, and sums."""
     _, rows, across = three_axes(slides)
-    size, count = number(slides[-1].size), number(across.count)
-    pitch = max((count - 1) * across.stride + across.extent, number(slides[-1].begin) + size)
+    size, count = number_of(slides[-1].size), number_of(across.count)
+    pitch = max((count - 1) * across.stride + across.extent, number_of(slides[-1].begin) + size)
     read = (lines - 1) * stride + rows.extent
     weights = -(-taps_of(slides) // _LANES) * _LANES
     behind = columns * (across.stride + 1) + _LANES

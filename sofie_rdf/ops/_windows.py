@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.errors import ShapeError
-from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, product
+from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, number_of, product
 from sofie_rdf.ir.types import Shape
 
 __all__ = [
     "Window",
     "counts_of",
     "index_of",
-    "number",
     "positions_of",
     "require_count",
     "slices_of",
@@ -157,19 +156,13 @@ def index_of(*parts: Any) -> Any:
     return parts
 
 
-def number(dim: Dim) -> int:
-    """A size of an array."""
-    assert isinstance(dim, int)
-    return dim
-
-
 def counts_of(slides: Sequence[Window]) -> tuple[int, ...]:
-    return tuple(number(s.count) for s in slides)
+    return tuple(number_of(s.count) for s in slides)
 
 
 def slices_of(slides: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
     """For each tap of the kernel what it reads of the padded input."""
-    lengths = [max(0, (number(s.count) - 1) * s.stride + 1) for s in slides]
+    lengths = [max(0, (number_of(s.count) - 1) * s.stride + 1) for s in slides]
     for tap in combinations(*(range(s.kernel) for s in slides)):
         begins = [t * s.dilation for t, s in zip(tap, slides, strict=True)]
         along = zip(begins, lengths, slides, strict=True)

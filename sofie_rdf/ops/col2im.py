@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import UNKNOWN, Dim, require_equal
+from sofie_rdf.ir.dims import UNKNOWN, Dim, number_of, require_equal
 from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
     index_of,
-    number,
     positions_of,
     require_count,
     slices_of,
@@ -105,11 +104,11 @@ class Col2Im(Operator):
         counts, kernel = counts_of(slides), tuple(s.kernel for s in slides)
         channels = x.shape[1] // taps_of(slides)
         columns: Any = x.reshape(x.shape[0], channels, *kernel, *counts)
-        sizes = [number(s.size) + number(s.begin) + number(s.end) for s in slides]
+        sizes = [number_of(s.size) + number_of(s.begin) + number_of(s.end) for s in slides]
         padded: Any = np.zeros((x.shape[0], channels, *sizes), x.dtype)
         for tap, where in slices_of(slides):
             padded[index_of(..., *where)] += columns[index_of(_ALL, _ALL, *tap)]
-        inner = (slice(number(s.begin), number(s.begin) + number(s.size)) for s in slides)
+        inner = (slice(number_of(s.begin), number_of(s.begin) + number_of(s.size)) for s in slides)
         return np.ascontiguousarray(padded[index_of(..., *inner)])
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:

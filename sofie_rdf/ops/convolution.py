@@ -16,6 +16,7 @@ from sofie_rdf.ir.dims import (
     maximum,
     minimum,
     never_negative,
+    number_of,
     product,
     require_equal,
 )
@@ -40,7 +41,6 @@ from sofie_rdf.ops._windows import (
     Window,
     counts_of,
     index_of,
-    number,
     positions_of,
     require_count,
     slices_of,
@@ -147,7 +147,7 @@ def _whole(operand: Operand) -> Tensor:
 
 
 def _padded(x: Array, slides: Sequence[Window]) -> Array:
-    pads = [(0, 0), (0, 0), *((number(s.begin), number(s.end)) for s in slides)]
+    pads = [(0, 0), (0, 0), *((number_of(s.begin), number_of(s.end)) for s in slides)]
     return np.pad(x, pads)
 
 
@@ -504,10 +504,10 @@ class _Transposed(_Convolution):
         spread = self.spread(x.shape, w.shape)
         events, channels, groups = x.shape[0], w.shape[0] // self.group, self.group
         features = w.shape[1]
-        begins = [number(s.begin) for s in spread]
+        begins = [number_of(s.begin) for s in spread]
         # Where all of it has room, before the pads are cut off.
         sizes = [(n - 1) * s.stride + s.extent for n, s in zip(x.shape[2:], spread, strict=True)]
-        ends = [number(s.size) + f for s, f in zip(spread, begins, strict=True)]
+        ends = [number_of(s.size) + f for s, f in zip(spread, begins, strict=True)]
         room = [max(0, *pair) for pair in zip(sizes, ends, strict=True)]
         full: Any = np.zeros((events, groups * features, *room), x.dtype)
         inputs = x.reshape(events, groups, channels, int(np.prod(x.shape[2:])))
@@ -792,7 +792,7 @@ class DeformConv(_Convolution):
         y = np.zeros((x.shape[0], self.group, features, positions), x.dtype)
         for tap in combinations(*map(range, kernel)):
             places = [
-                _along_axis(i, counts, tap[i] * s.dilation - number(s.begin), s.stride)
+                _along_axis(i, counts, tap[i] * s.dilation - number_of(s.begin), s.stride)
                 + moved[index_of(_ALL, _ALL, *tap, i)]
                 for i, s in enumerate(slides)
             ]
