@@ -32,25 +32,26 @@ class ChannelLanes:
 
 def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | None:
     """What is done together; None where lines of a channel are. All sizes are known."""
-    height, width = (number_of(s.stride) for s in three_axes(slides)[1:])
+    _, down, across = three_axes(slides)
     begins = [number_of(s.begin) for s in slides]
-    if not isinstance(channels, int) or channels < _LEAST or min(begins) < 0 or width > 2:
+    if not isinstance(channels, int) or channels < _LEAST or min(begins) < 0 or across.stride > 2:
         return None
-    columns = min(_COLUMNS, key=lambda c: -(-number_of(slides[-1].count) // c) * c)
-    lines = number_of(three_axes(slides)[1].count)
-    while lines > 1 and _elements(slides, columns, lines, height) > _BUDGET:
+    columns = min(_COLUMNS, key=lambda c: -(-number_of(across.count) // c) * c)
+    lines = number_of(down.count)
+    while lines > 1 and _elements(slides, columns, lines) > _BUDGET:
         lines = (lines + 1) // 2
-    elements = _elements(slides, columns, lines, height)
-    return ChannelLanes(lines, columns, width, elements) if lines and elements <= _MOST else None
+    elements = _elements(slides, columns, lines)
+    if not lines or elements > _MOST:
+        return None
+    return ChannelLanes(lines, columns, across.stride, elements)
 
 
-def _elements(slides: Sequence[Window], columns: int, lines: int, stride: int) -> int:
+def _elements(slides: Sequence[Window], columns: int, lines: int) -> int:
     """Weights, lines of the input as they are and with their padding, and sums."""
     _, rows, across = three_axes(slides)
-    size, count = number_of(slides[-1].size), number_of(across.count)
-    pitch = max((count - 1) * across.stride + across.extent, number_of(slides[-1].begin) + size)
-    read = (lines - 1) * stride + rows.extent
+    size, count = number_of(across.size), number_of(across.count)
+    read = (lines - 1) * rows.stride + rows.extent
     weights = -(-taps_of(slides) // _LANES) * _LANES
     behind = columns * (across.stride + 1) + _LANES
-    places = weights + read * (size + pitch) + lines * count + behind
+    places = weights + read * (size + across.pitch) + lines * count + behind
     return places * _LANES

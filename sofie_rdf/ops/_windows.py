@@ -49,6 +49,12 @@ class Window:
         return (self.kernel - 1) * self.dilation + 1
 
     @property
+    def pitch(self) -> int:
+        """The positions that windows reach or elements have, whichever are more; of known sizes."""
+        reach = (number_of(self.count) - 1) * self.stride + self.extent
+        return max(reach, number_of(self.begin) + number_of(self.size))
+
+    @property
     def requirements(self) -> tuple[tuple[Dim, Dim], ...]:
         """Pairs of sizes that are equal where a window fits, if only the run can tell."""
         room = self.size + self.begin + self.end

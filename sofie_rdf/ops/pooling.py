@@ -160,10 +160,9 @@ def _lanes(dtype: DType, channels: Dim, along: Sequence[Window]) -> _Lanes | Non
     if few or not 0 < count <= _WIDEST or rows <= 0 or last.stride > 2 or min(begins) < 0:
         return None
     columns = min((14, 8, 4), key=lambda c: -(-count // c) * c)
-    pitch = max((count - 1) * last.stride + last.extent, begins[1] + width)
     high = (rows - 1) * along[0].stride + along[0].extent
     behind = columns * (last.stride + 1) + 4 * _LANES
-    places = height * width + high * pitch + rows * count + behind
+    places = height * width + high * last.pitch + rows * count + behind
     elements = places * _LANES + count + rows + 4 * _LANES
     if elements > _MOST_ELEMENTS or min(height, width) == 0:
         return None

@@ -61,6 +61,14 @@ SOFIE_KERNEL inline void fill_line_of_lanes(float *to, const float *from, Size l
       : "memory", "cc", "xmm0", "xmm1");
 }
 
+/// The places of a row with its padding: all of the image behind `begin`, and what `count` windows that are `stride`
+/// apart reach.
+SOFIE_INLINE Size lanes_pitch(Size count, Size stride, Size kernel, Size dilation, Size begin, Size size)
+{
+   const Size reach = (count - 1) * stride + (kernel - 1) * dilation + 1;
+   return reach > begin + size ? reach : begin + size;
+}
+
 /// An image of which a place has sixteen numbers: its rows and columns, and where they are among their padding.
 struct LanesImage {
    Size rows, columns, left, pitch;

@@ -149,8 +149,7 @@ SOFIE_KERNEL void depthwise_lanes_block(const ConvShape &s, const DepthwiseLanes
                                         const float *x, Size channels, Size lines)
 {
    constexpr Size n = 16, bytes = Size{sizeof(float)}, place = n * bytes;
-   const Size wide = (s.out[2] - 1) * Stride + (s.kernel[2] - 1) * s.dilations[2] + 1;
-   const Size pitch = wide > s.pads[2] + s.in[2] ? wide : s.pads[2] + s.in[2];
+   const Size pitch = lanes_pitch(s.out[2], Stride, s.kernel[2], s.dilations[2], s.pads[2], s.in[2]);
    const Size high = (s.kernel[1] - 1) * s.dilations[1] + 1;
    const bool padded = pitch != s.in[2] || s.pads[1] != 0 || (s.out[1] - 1) * s.strides[1] + high > s.in[1];
    for (Size line = 0; line < s.out[1]; line += lines) {
@@ -183,8 +182,7 @@ SOFIE_KERNEL void depthwise_lanes_block(const ConvShape &s, const DepthwiseLanes
 SOFIE_KERNEL inline void depthwise_lanes_taps(DepthwiseLanes &of, std::int32_t *taps, const ConvShape &s)
 {
    constexpr Size place = 64;
-   const Size wide = (s.out[2] - 1) * s.strides[2] + (s.kernel[2] - 1) * s.dilations[2] + 1;
-   const Size pitch = wide > s.pads[2] + s.in[2] ? wide : s.pads[2] + s.in[2];
+   const Size pitch = lanes_pitch(s.out[2], s.strides[2], s.kernel[2], s.dilations[2], s.pads[2], s.in[2]);
    // So many taps further on is what the next output reads at this one; no such tap is a distance beyond all.
    const Size apart = s.strides[2] % s.dilations[2] == 0 ? s.strides[2] / s.dilations[2] : s.kernel[2];
    of.taps = taps;

@@ -178,8 +178,7 @@ SOFIE_KERNEL void pool_planes_by_lanes(float *y, float *scratch, std::int32_t *t
    constexpr Size n = 16, place = n * Size{sizeof(float)};
    const PoolAxis &down = plane.axis[0], &along = plane.axis[1];
    const float none = Largest ? -__builtin_inff() : 0.0f;
-   const Size wide = (along.count - 1) * Stride + (along.kernel - 1) * along.dilation + 1;
-   const Size pitch = wide > along.begin + along.size ? wide : along.begin + along.size;
+   const Size pitch = lanes_pitch(along.count, Stride, along.kernel, along.dilation, along.begin, along.size);
    const Size high = (down.count - 1) * down.stride + (down.kernel - 1) * down.dilation + 1;
    const Size blocks = (along.count + Columns - 1) / Columns;
    float *const shared = scratch + pool_lanes_up(blocks * Columns), *const turned = shared + pool_lanes_up(down.count);

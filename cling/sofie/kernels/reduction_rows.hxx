@@ -29,6 +29,13 @@ inline constexpr Size reduced_row = 8192;
 #define SOFIE_REDUCE_LARGEST(x, a) SOFIE_REDUCE_ORDERED("vmaxps", x, a)
 #define SOFIE_REDUCE_LEAST(x, a) SOFIE_REDUCE_ORDERED("vminps", x, a)
 #define SOFIE_REDUCE_PACK(rule, at, x, a) "vmovups " #at "(%[x]), %%zmm" #x "\n\t" rule(x, a)
+// All lanes of zmm0 as one number, which is y.
+#define SOFIE_REDUCE_LANES(join)                                           \
+   "vextractf64x4 $1, %%zmm0, %%ymm1\n\t" join(1, 0)                       \
+   "vextractf128 $1, %%ymm0, %%xmm1\n\t" join(1, 0)                        \
+   "vpermilps $0x0e, %%xmm0, %%xmm1\n\t" join(1, 0)                        \
+   "vpermilps $0x01, %%xmm0, %%xmm1\n\t" join(1, 0)                        \
+   "vmovss %%xmm0, (%[y])\n\t"
 #define SOFIE_REDUCE_ROWS(rule, join)                                      \
    asm volatile(                                                           \
       "vbroadcastss (%[neutral]), %%zmm31\n\t"                             \
@@ -64,11 +71,7 @@ inline constexpr Size reduced_row = 8192;
       "add %[rest], %[x]\n\t"                                              \
       rule(4, 1)                                                           \
       join(1, 0)                                                           \
-      "vextractf64x4 $1, %%zmm0, %%ymm1\n\t" join(1, 0)                    \
-      "vextractf128 $1, %%ymm0, %%xmm1\n\t" join(1, 0)                     \
-      "vpermilps $0x0e, %%xmm0, %%xmm1\n\t" join(1, 0)                     \
-      "vpermilps $0x01, %%xmm0, %%xmm1\n\t" join(1, 0)                     \
-      "vmovss %%xmm0, (%[y])\n\t"                                          \
+      SOFIE_REDUCE_LANES(join)                                             \
       "add $4, %[y]\n\t"                                                   \
       "dec %[rows]\n\t"                                                    \
       "jnz 1b\n\t"                                                         \

@@ -26,12 +26,6 @@ inline constexpr Size strided_pieces = 512;
 // clang-format off
 #define SOFIE_STRIDED_PIECE(rule, at, x, a) "vmovups " at ", %%zmm" #x "%{%%k1%}\n\t" rule(x, a)
 #define SOFIE_STRIDED_COLUMNS(join) "vmovups %%zmm0, (%[y])%{%%k1%}\n\t"
-#define SOFIE_STRIDED_FOLDED(join)                                         \
-   "vextractf64x4 $1, %%zmm0, %%ymm1\n\t" join(1, 0)                       \
-   "vextractf128 $1, %%ymm0, %%xmm1\n\t" join(1, 0)                        \
-   "vpermilps $0x0e, %%xmm0, %%xmm1\n\t" join(1, 0)                        \
-   "vpermilps $0x01, %%xmm0, %%xmm1\n\t" join(1, 0)                        \
-   "vmovss %%xmm0, (%[y])\n\t"
 // The registers that pieces are read to keep the neutral number where these have none.
 #define SOFIE_REDUCE_STRIDED(rule, join, end)                              \
    asm volatile(                                                           \
@@ -90,10 +84,10 @@ SOFIE_KERNEL void reduce_pieces(float *y, const float *x, const StridedPieces &o
       return;
    Size lines = of.lines, k = (Size{1} << of.width) - 1;
    const float *from;
-#define SOFIE_REDUCE_PIECES(rule, join)                       \
-   if constexpr (Folded)                                      \
-      SOFIE_REDUCE_STRIDED(rule, join, SOFIE_STRIDED_FOLDED); \
-   else                                                       \
+#define SOFIE_REDUCE_PIECES(rule, join)                     \
+   if constexpr (Folded)                                    \
+      SOFIE_REDUCE_STRIDED(rule, join, SOFIE_REDUCE_LANES); \
+   else                                                     \
       SOFIE_REDUCE_STRIDED(rule, join, SOFIE_STRIDED_COLUMNS)
    if constexpr (Rule == RowRule::sum) {
       SOFIE_REDUCE_PIECES(SOFIE_REDUCE_SUM, SOFIE_REDUCE_SUM);
