@@ -60,7 +60,7 @@ start    of ROOT, which is not in the total; modules are imported before
 read     the file                                 passes   its optimization
 compile  C++ is made, compiled, and tried out     call     the first one
 again    all of it in the next process, by Cling, with what the cache on disk then has
-library  the same where the cache has a library of g++, as it has from the second use on
+library  the same where the cache has a library of g++, as it has a while after the first use
 peak     the most memory in MB above that of the process before, with weights and the compiler
 session  of onnxruntime: the file is read and optimized"""
 

@@ -35,8 +35,6 @@ class Program:
     trials: Callable[[], Iterator[Trial]]
     # Whether operators of other packages are in it.
     is_foreign: bool = False
-    # Whether it is from the cache on disk: it has been compiled before.
-    is_kept: bool = False
     # Whether it has been tried out, and the trial; there is none where it would take long.
     tried: bool = False
     trial: Trial | None = None

@@ -111,7 +111,6 @@ def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
         # It has a checksum of its own, which is looked at when it is loaded.
         lambda: disk.mapped(f"{key}.dat"),
         kept.get(held["trial"], trials),
-        is_kept=True,
     )
     return Record(program, held["extras"])
 

@@ -194,10 +194,10 @@ def compile_graph(graph: Graph, compiler: str = "") -> Compiled:
 def compile_program(program: Program, compiler: str = "") -> Compiled:
     """``compiler`` is one of `COMPILERS`; "" is the one that SOFIE_RDF_COMPILER names.
 
-    Where nobody asks for one it is Cling for what is new, and "auto" for what is compiled again.
+    Where nobody asks for one it is "auto", which builds nothing in batch jobs then.
     """
     asked = chosen_compiler(compiler)
-    wanted = asked or ("auto" if program.is_kept else CLING)
+    wanted = asked or "auto"
     found = None if wanted == CLING else find_compiler(wanted)
     if found is None:
         if wanted not in (CLING, "auto"):
