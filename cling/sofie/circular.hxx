@@ -254,4 +254,6 @@ SOFIE_INLINE V acos(V x)
 
 SOFIE_END
 
+#include "sofie/powers.hxx"
+
 #endif

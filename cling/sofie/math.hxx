@@ -510,6 +510,5 @@ SOFIE_EACH(atanh)
 SOFIE_END
 
 #include "sofie/circular.hxx"
-#include "sofie/powers.hxx"
 
 #endif
