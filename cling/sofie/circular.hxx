@@ -1,6 +1,6 @@
 /// \file
-/// Sines, cosines and their inverses of packs of float, computed as double: so they are rounded almost always
-/// correctly, and no digits are lost in front of that.
+/// Sines, cosines and tangents of packs of float, computed as double: so they are rounded almost always correctly, and
+/// no digits are lost in front of that. Their inverses of packs of float, which lose none there.
 ///
 /// The polynomials were fitted as those in `math.hxx`, which includes this file.
 #ifndef SOFIE_CIRCULAR_HXX
@@ -15,7 +15,7 @@ namespace sofie {
 struct Circular {
    // Half of pi in three parts, of which the first two have 33 bits: times a number below 2^20 they are exact.
    static constexpr double part[] = {0x1.921fb544p+0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
-   static constexpr double half_pi = 0x1.921fb54442d18p+0, inverse = 0x1.45f306dc9c883p-1;
+   static constexpr double inverse = 0x1.45f306dc9c883p-1;
    static constexpr double shifter = 0x1.8p52; // Numbers of this size are the integers: adding it rounds.
    static constexpr float far = 0x1p20f;
 
@@ -25,11 +25,14 @@ struct Circular {
    // (cos(r) - 1) / r^2 in r^2: 2.3e-13.
    static constexpr double cos[] = {-0.49999999999963873, 0.041666666637384386, -0.0013888885090262895,
                                     2.4799861846361453e-05, -2.7237108576245085e-07};
-   // (atan(x) / x - 1) / x^2 in x^2, |x| <= 1: 5.4e-12.
-   static constexpr double atan[] = {
-      -0.3333333333230858,   0.1999999965269345,   -0.14285694570640292,  0.11110666303625419,   -0.09085624177887072,
-      0.07654295472644398,   -0.06487062356606563, 0.052943908816199266,  -0.038767022568525905, 0.02324837369843582,
-      -0.010257166271499646, 0.002875485609943425, -0.0003778858076662609};
+
+   // Half of pi in two floats.
+   static constexpr float half_pi_high = 0x1.921fb6p+0f, half_pi_low = -0x1.777a5cp-25f;
+   // (asin(x) / x - 1) / x^2 in x^2, |x| <= 1 / 2: degree 4, within 5e-9 of itself.
+   static constexpr float asin[] = {1.6666754e-01f, 7.495233e-02f, 4.5478344e-02f, 2.4140995e-02f, 4.2230524e-02f};
+   // (atan(x) / x - 1) / x^2 in x^2, |x| <= 1: degree 8, 2.3e-9.
+   static constexpr float atan[] = {-3.3333302e-01f, 1.9998638e-01f,  -1.4265245e-01f, 1.0957573e-01f, -8.4194444e-02f,
+                                    5.8234237e-02f,  -3.1455338e-02f, 1.1064227e-02f,  -1.8271618e-03f};
 };
 
 /// Whether any lane of a mask is true.
@@ -101,35 +104,6 @@ struct ShortTangent {
       return quarters.tangent();
    }
 };
-/// atan x, as exact as floats need it.
-struct ShortAtan {
-   template <class W>
-   SOFIE_INLINE static W of(W x)
-   {
-      const W size = abs(x), one = splat<W>(1);
-      const MaskOf<W> above = size > one;
-      const W small = select<W>(above, one / size, size), square = small * small;
-      const W angle = multiply_add(small * square, polynomial<Circular::atan>(square), small);
-      return copysign(select<W>(above, splat<W>(Circular::half_pi) - angle, angle), x);
-   }
-};
-/// asin x = atan(x / sqrt(1 - x^2)).
-struct ShortAsin {
-   template <class W>
-   SOFIE_INLINE static W of(W x)
-   {
-      const W one = splat<W>(1);
-      return ShortAtan::of(x / sqrt((one - x) * (one + x)));
-   }
-};
-struct ShortAcos {
-   template <class W>
-   SOFIE_INLINE static W of(W x)
-   {
-      return splat<W>(Circular::half_pi) - ShortAsin::of(x);
-   }
-};
-
 /// F of floats, of each half as doubles: all of them would be wider than a register, which g++ does not pass silently.
 template <class F, class V>
 SOFIE_INLINE V by_halves(V x)
@@ -142,6 +116,23 @@ SOFIE_INLINE V by_halves(V x)
       halves[0] = convert<float>(F::of(convert<double>(halves[0])));
       halves[1] = convert<float>(F::of(convert<double>(halves[1])));
       __builtin_memcpy(&x, halves, sizeof(x));
+      return x;
+   }
+}
+
+/// The same for two arguments.
+template <class F, class V>
+SOFIE_INLINE V by_halves(V x, V y)
+{
+   if constexpr (width<V> == 1) {
+      return convert<float>(F::of(convert<double>(x), convert<double>(y)));
+   } else {
+      PackN<float, width<V> / 2> of_x[2], of_y[2];
+      __builtin_memcpy(of_x, &x, sizeof(x));
+      __builtin_memcpy(of_y, &y, sizeof(y));
+      of_x[0] = convert<float>(F::of(convert<double>(of_x[0]), convert<double>(of_y[0])));
+      of_x[1] = convert<float>(F::of(convert<double>(of_x[1]), convert<double>(of_y[1])));
+      __builtin_memcpy(&x, of_x, sizeof(x));
       return x;
    }
 }
@@ -195,38 +186,74 @@ SOFIE_INLINE V tan(V x)
    }
 }
 
-/// atan x: 1 ULP for float.
+/// atan x, for |x| > 1 as pi / 2 - atan(1 / x): 2 ULP for float.
 template <class V>
 SOFIE_INLINE V atan(V x)
 {
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return by_halves<ShortAtan>(x);
-   else
+   if constexpr (std::is_same_v<ElementOf<V>, float>) {
+      const V size = abs(x), one = splat<V>(1);
+      const MaskOf<V> above = size > one;
+      const V small = select<V>(above, one / size, size), square = small * small;
+      const V angle = multiply_add(small * square, polynomial<Circular::atan>(square), small);
+      const V beyond = (splat<V>(Circular::half_pi_high) - angle) + splat<V>(Circular::half_pi_low);
+      return copysign(select<V>(above, beyond, angle), x);
+   } else {
       return each(x, Each_atan{});
+   }
 }
 
-/// asin x: 1 ULP for float.
+/// asin |x| where |x| <= 1 / 2, else asin sqrt((1 - |x|) / 2), which is half of acos |x|.
+template <class V>
+struct ArcSine {
+   MaskOf<V> large;
+   V root, more; // Their sum is the angle.
+
+   SOFIE_INLINE explicit ArcSine(V x)
+   {
+      const V size = abs(x), half = splat<V>(0.5f);
+      large = size > half;
+      const V square = select<V>(large, (splat<V>(1) - size) * half, size * size);
+      root = select<V>(large, sqrt(square), size);
+      more = root * square * polynomial<Circular::asin>(square);
+   }
+};
+
+/// asin x: 1.5 ULP for float.
 template <class V>
 SOFIE_INLINE V asin(V x)
 {
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return by_halves<ShortAsin>(x);
-   else
+   if constexpr (std::is_same_v<ElementOf<V>, float>) {
+      const ArcSine<V> of(x);
+      const V high = splat<V>(Circular::half_pi_high), root = of.root + of.root;
+      const V first = high - root, lost = (high - first) - root;
+      const V beyond = first - ((of.more + of.more - splat<V>(Circular::half_pi_low)) - lost);
+      return copysign(select<V>(of.large, beyond, of.root + of.more), x);
+   } else {
       return each(x, Each_asin{});
+   }
 }
 
-/// acos x: 1 ULP for float.
+/// acos x: 1.5 ULP for float.
 template <class V>
 SOFIE_INLINE V acos(V x)
 {
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return by_halves<ShortAcos>(x);
-   else
+   if constexpr (std::is_same_v<ElementOf<V>, float>) {
+      const ArcSine<V> of(x);
+      const V angle = of.root + of.more, twice = angle + angle;
+      // pi / 2 - asin x, or pi - 2 angle.
+      const V high = splat<V>(Circular::half_pi_high), low = splat<V>(Circular::half_pi_low);
+      const V less = select<V>(of.large, twice, copysign(angle, x));
+      const V whole = select<V>(of.large, high + high, high), rest = select<V>(of.large, low + low, low);
+      return select<V>(of.large & (x > V{}), twice, (whole - less) + rest);
+   } else {
       return each(x, Each_acos{});
+   }
 }
 
 } // namespace sofie
 
 SOFIE_END
+
+#include "sofie/powers.hxx"
 
 #endif

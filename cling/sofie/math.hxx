@@ -482,29 +482,21 @@ SOFIE_INLINE V log1p(V x)
    return copysign(log_limits(log_of_octave(rest, parts.n), sum), x);
 }
 
-// The rest is too rare in networks for code of its own: one element after the other, as accurate as
-// the C library.
+// The rest is too rare in networks for code of its own for double: there it is one element after the other, as
+// accurate as the C library. Of float it is in `circular.hxx` and `powers.hxx`.
 
-#define SOFIE_EACH_ONE(name)                                                    \
+#define SOFIE_EACH(name)                                                        \
    struct Each_##name {                                                         \
       SOFIE_INLINE float operator()(float x) { return __builtin_##name##f(x); } \
       SOFIE_INLINE double operator()(double x) { return __builtin_##name(x); }  \
    };
-#define SOFIE_EACH(name)             \
-   SOFIE_EACH_ONE(name)              \
-   template <class V>                \
-   SOFIE_INLINE V name(V x)          \
-   {                                 \
-      return each(x, Each_##name{}); \
-   }
 
-// Of double; those of float are in `circular.hxx`.
-SOFIE_EACH_ONE(sin)
-SOFIE_EACH_ONE(cos)
-SOFIE_EACH_ONE(tan)
-SOFIE_EACH_ONE(asin)
-SOFIE_EACH_ONE(acos)
-SOFIE_EACH_ONE(atan)
+SOFIE_EACH(sin)
+SOFIE_EACH(cos)
+SOFIE_EACH(tan)
+SOFIE_EACH(asin)
+SOFIE_EACH(acos)
+SOFIE_EACH(atan)
 SOFIE_EACH(sinh)
 SOFIE_EACH(cosh)
 SOFIE_EACH(asinh)
@@ -512,25 +504,6 @@ SOFIE_EACH(acosh)
 SOFIE_EACH(atanh)
 
 #undef SOFIE_EACH
-#undef SOFIE_EACH_ONE
-
-#define SOFIE_EACH_PAIR(name)                               \
-   template <class V>                                       \
-   SOFIE_INLINE V name(V a, V b)                            \
-   {                                                        \
-      for (int i = 0; i < width<V>; ++i) {                  \
-         if constexpr (std::is_same_v<ElementOf<V>, float>) \
-            a[i] = __builtin_##name##f(a[i], b[i]);         \
-         else                                               \
-            a[i] = __builtin_##name(a[i], b[i]);            \
-      }                                                     \
-      return a;                                             \
-   }
-
-SOFIE_EACH_PAIR(pow)
-SOFIE_EACH_PAIR(fmod)
-
-#undef SOFIE_EACH_PAIR
 
 } // namespace sofie
 

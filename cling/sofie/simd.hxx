@@ -243,6 +243,16 @@ SOFIE_INLINE ElementOf<V> largest_of_lanes(V v)
    return fold_lanes<LargestOfLanes>(v);
 }
 
+/// 0, 1, 2, ... in the integers that comparisons of `V` give.
+template <class V>
+SOFIE_INLINE MaskOf<V> lane_numbers()
+{
+   MaskOf<V> number{};
+   for (int i = 0; i < width<V>; ++i)
+      number[i] = static_cast<ElementOf<MaskOf<V>>>(i);
+   return number;
+}
+
 /// Elements of a and then b, by their numbers.
 template <class V, int... I>
 SOFIE_INLINE V shuffle(V a, V b, std::integer_sequence<int, I...>)

@@ -190,6 +190,14 @@ def square(m: Match) -> Rewrite:
     return m.becomes(Mul(), "x", "x")
 
 
+@rule("Pow(x, 3)")
+def cube(m: Match) -> Rewrite:
+    """= x * x * x, which is rounded twice"""
+    m.require(m.type().dtype.is_float, "x is of integers")
+    m.require(m.type() == m.type("x"), "it gives x another shape")
+    return m.becomes(Mul(), m.made(Mul(), "x", "x"), "x")
+
+
 known_functions = Rules(
     "known_functions",
     (
@@ -207,5 +215,5 @@ known_functions = Rules(
 )
 # Later, because the second half of a layer normalisation is one of these.
 rms_normalizations = Rules("rms_normalizations", (rms_normalization,))
-# Last, as all of these have squares in them.
-squares = Rules("squares", (square,))
+# Last, as all of these have squares or cubes in them.
+squares = Rules("squares", (square, cube))

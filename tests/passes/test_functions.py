@@ -356,13 +356,23 @@ def test_a_square_is_a_product() -> None:
         identical(before, after, {"x": extremes})
 
 
+def test_a_cube_is_two_products() -> None:
+    before = applied_to(Pow(), 3)
+    after = squares(before)
+    assert [o.split("(")[0] for o in operators(after)] == ["Mul", "Mul"]
+    as_exact(before, after, ulps=2)
+    extremes = np.array([[np.inf, -np.inf, np.nan], [-0.0, 1e30, -1e-30]], np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        identical(before, after, {"x": extremes})
+
+
 def test_other_powers_stay() -> None:
     def reasons(graph: Graph) -> list[str]:
         after, report = squares.explain(graph)
         assert after is graph
         return [r.reason for r in report.refused]
 
-    assert reasons(applied_to(Pow(), 3)) == []
+    assert reasons(applied_to(Pow(), 4)) == []
     assert reasons(applied_to(Pow(), [2, 2, 1])) == []
     assert reasons(applied_to(Pow(), 2, dtype=DType.INT32)) == ["x is of integers"]
     assert reasons(applied_to(Pow(), np.full((2, 1, 1), 2))) == ["it gives x another shape"]

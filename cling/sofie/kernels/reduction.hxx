@@ -314,16 +314,6 @@ SOFIE_INLINE V block(const Term &term, const T *from, Size apart, Size count)
    return v;
 }
 
-/// 0, 1, 2, ... in the integers that comparisons of `V` give.
-template <class V>
-SOFIE_INLINE MaskOf<V> lane_numbers()
-{
-   MaskOf<V> number{};
-   for (int i = 0; i < width<V>; ++i)
-      number[i] = static_cast<ElementOf<MaskOf<V>>>(i);
-   return number;
-}
-
 /// All terms of a line, lane by lane.
 template <class C, class V, class Term, class T>
 SOFIE_INLINE V gather_lanes(const Term &term, const Line<T, width<V>> &line)

@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_SOFTMAX_HXX
 #define SOFIE_KERNELS_SOFTMAX_HXX
 
-#include "sofie/kernels/softmax_rows.hxx"
+#include "sofie/kernels/softmax_columns.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN
@@ -84,40 +84,55 @@ SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
       store_some(y + whole, last / total, count - whole);
 }
 
-template <bool Log, class Y, class X>
-SOFIE_INLINE void softmax_vectors(const Y &y, const X &x)
-{
-   using T = typename Y::Element;
-   const Size count = y.template extent<1>(), inner = y.template extent<2>();
+/// Whether there are kernels in assembler for this type.
 #ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>)
-      if (inner == 1)
-         return softmax_rows<Log>(y.data(), x.data(), y.template extent<0>(), count);
+template <class T>
+inline constexpr bool softmax_in_assembler = std::is_same_v<T, float>;
+#else
+template <class T>
+inline constexpr bool softmax_in_assembler = false;
 #endif
-   for (Size i = 0; i < y.template extent<0>(); ++i) {
-      T *const to = y.data() + i * count * inner;
-      const T *const from = x.data() + i * count * inner;
+
+template <bool Log, class T>
+SOFIE_INLINE void softmax_vectors(T *y, const T *x, Size outer, Size count, Size inner)
+{
+   for (Size i = 0; i < outer; ++i, y += count * inner, x += count * inner) {
       if (inner == 1) {
-         softmax_row<Log>(to, from, count);
+         softmax_row<Log>(y, x, count);
       } else {
          for (Size j = 0; j < inner; j += lanes<T>)
-            softmax_columns<Log>(to + j, from + j, count, inner, inner - j < lanes<T> ? inner - j : lanes<T>);
+            softmax_columns<Log>(y + j, x + j, count, inner, inner - j < lanes<T> ? inner - j : lanes<T>);
       }
    }
+}
+
+template <bool Log, class Y, class X>
+SOFIE_INLINE void softmax_along(const Y &y, const X &x)
+{
+   using T = typename Y::Element;
+   const Size outer = y.template extent<0>(), count = y.template extent<1>(), inner = y.template extent<2>();
+   if constexpr (!softmax_in_assembler<T>)
+      softmax_vectors<Log, T>(y.data(), x.data(), outer, count, inner);
+#ifdef SOFIE_DENSE_ASSEMBLER
+   else if (inner == 1)
+      softmax_rows<Log>(y.data(), x.data(), outer, count);
+   else
+      softmax_float_columns<Log>(y.data(), x.data(), outer, count, inner);
+#endif
 }
 
 /// y[o, i, j] = e^(x[o, i, j] - max) / sum_i e^(x[o, i, j] - max)
 template <class Y, class X>
 SOFIE_KERNEL void softmax(Y y, X x)
 {
-   softmax_vectors<false>(y, x);
+   softmax_along<false>(y, x);
 }
 
 /// y[o, i, j] = x[o, i, j] - max - ln sum_i e^(x[o, i, j] - max)
 template <class Y, class X>
 SOFIE_KERNEL void log_softmax(Y y, X x)
 {
-   softmax_vectors<true>(y, x);
+   softmax_along<true>(y, x);
 }
 
 } // namespace sofie

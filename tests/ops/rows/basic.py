@@ -275,6 +275,9 @@ def _along_axis(kind: type[Any]) -> Make:
         if full:
             pairs += [(1, (2, 5, 33)), (0, (7, N)), (0, (1,)), (1, (N, 0)), (0, (0, 3))]
             pairs += [(-1, (N, 16)), (-1, (N, 1)), (1, (N, 1, 4))]
+            # Columns: several rows in a register, one register and a rest, more than go together.
+            pairs += [(0, (N, 3)), (1, (2, 69, 7)), (1, (N, 3, 5)), (1, (N, 4, 40))]
+            pairs += [(1, (2, 17, 300))]
             pairs += [(0, ()), (2, (2, 3))] if issubclass(kind, FLAT) else [(-1, ())]
         for axis, shape in pairs:
             yield Case(kind(axis), (TensorType(dtype, shape),), (sparse,))
