@@ -62,6 +62,7 @@ IN_ASSEMBLER = (
     "ArgMax",
     "ArgMin",
     "Conv",
+    "CumSum",
     "Dense",
     "DenseLayers",
     "Gelu",
