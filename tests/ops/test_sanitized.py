@@ -69,6 +69,7 @@ IN_ASSEMBLER = (
     "InstanceNormalization",
     "MatMul",
     "MaxPool",
+    "Pad",
     "ReduceL2",
     "ReduceLogSumExp",
     "ReduceMax",
