@@ -65,6 +65,7 @@ IN_ASSEMBLER = (
     "CumSum",
     "Dense",
     "DenseLayers",
+    "GatherElements",
     "Gelu",
     "InstanceNormalization",
     "MatMul",

@@ -6,24 +6,11 @@
 #define SOFIE_KERNELS_INDEXING_HXX
 
 #include "sofie/kernels/borders.hxx"
+#include "sofie/kernels/gather_lanes.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
-
-[[noreturn]] inline void no_such_index(Size index, Size size)
-{
-   throw std::out_of_range("index " + std::to_string(index) + " does not exist among " + std::to_string(size) +
-                           " elements");
-}
-
-/// An index counted from the front; negative ones count from the end.
-SOFIE_INLINE Size checked_index(Size index, Size size)
-{
-   if (index < -size || index >= size)
-      no_such_index(index, size);
-   return index < 0 ? index + size : index;
-}
 
 // Slices ----------------------------------------------------------------------------------------------
 
@@ -136,20 +123,12 @@ SOFIE_KERNEL void runtime_center(const Sizes<K> &axes, const Sizes<N> &sizes, Y 
 
 // Indices that are data -------------------------------------------------------------------------------
 
-template <class I>
-SOFIE_KERNEL void check_indices(const I *indices, Size count, Size size)
-{
-   for (Size i = 0; i < count; ++i)
-      checked_index(static_cast<Size>(indices[i]), size);
-}
-
 /// Rows of a known number of bytes (0: of `bytes`) at these indices, which have been checked.
 template <int Bytes, class I>
 SOFIE_INLINE void gather_rows(char *to, const char *from, const I *indices, Size size, Size bytes, Size count)
 {
    for (Size i = 0; i < count; ++i) {
-      const Size index = static_cast<Size>(indices[i]);
-      const Size row = index < 0 ? index + size : index;
+      const Size row = counted_index(static_cast<Size>(indices[i]), size);
       if constexpr (Bytes > 0)
          __builtin_memcpy(to + i * Bytes, from + row * Bytes, Bytes);
       else
@@ -226,18 +205,40 @@ inline bool has_none(const MoveAxes &axes)
    return false;
 }
 
+/// So many elements along the last axis; their indices have been checked.
+template <int Count, int Bytes, class I>
+SOFIE_INLINE void gather_some(char *to, const char *from, const I *indices, Size apart, Size size, Size stride)
+{
+   SOFIE_UNROLL_ALL
+   for (int i = 0; i < Count; ++i) {
+      const Size source = i * apart + counted_index(static_cast<Size>(indices[i]), size) * stride;
+      __builtin_memcpy(to + i * Bytes, from + source * Bytes, Bytes);
+   }
+}
+
 template <int Bytes, class I>
 SOFIE_KERNEL void gather_units(char *to, const char *from, const I *indices, MoveAxes axes, Size size, Size stride)
 {
+   constexpr Size together = 8;
+   Size count = 1;
+   for (int i = 0; i < axes.count; ++i)
+      count *= axes.axis[i].extent;
+   check_indices(indices, count, size);
    const MoveAxis last = axes.take(axes.count - 1);
    MovePosition here;
    do {
-      for (Size i = 0; i < last.extent; ++i) {
-         const Size place = here.to + i * last.to;
-         const Size index = checked_index(static_cast<Size>(indices[place]), size);
-         const Size source = here.from + i * last.from + index * stride;
-         __builtin_memcpy(to + place * Bytes, from + source * Bytes, Bytes);
+      char *y = to + here.to * Bytes;
+      const char *x = from + here.from * Bytes;
+      const I *at = indices + here.to;
+      Size left = last.extent;
+      for (; left >= together; left -= together) {
+         gather_some<together, Bytes>(y, x, at, last.from, size, stride);
+         y += together * Bytes;
+         x += together * last.from * Bytes;
+         at += together;
       }
+      for (; left > 0; --left, y += Bytes, x += last.from * Bytes, ++at)
+         gather_some<1, Bytes>(y, x, at, last.from, size, stride);
    } while (here.step(axes));
 }
 
@@ -246,10 +247,17 @@ template <int N, class Y, class X, class I>
 SOFIE_INLINE void gather_elements(Size axis, const Sizes<N> &from, const Sizes<N> &count, const Y &y, const X &x,
                                   const I &indices)
 {
+   constexpr int bytes = static_cast<int>(bytes_of<X>);
    Size stride = 1;
    const MoveAxes axes = element_axes(axis, from, count, stride);
-   if (!has_none(axes))
-      gather_units<static_cast<int>(bytes_of<X>)>(written(y), read(x), indices.data(), axes, from[axis], stride);
+   if (has_none(axes))
+      return;
+#ifdef SOFIE_TURN_ASSEMBLER
+   if constexpr (bytes == 4 || bytes == 8)
+      if (gather_blocks<bytes>(written(y), read(x), indices.data(), from.values, count.values, N, axis))
+         return;
+#endif
+   gather_units<bytes>(written(y), read(x), indices.data(), axes, from[axis], stride);
 }
 
 /// The place of an index of several numbers, in slices.

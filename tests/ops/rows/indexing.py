@@ -211,6 +211,10 @@ _GATHER_ELEMENTS = indexed(
     (GatherElements(2), (4, N, 5), (3, N, 6), within(5)),
     (GatherElements(1), (3, 4, 5), (2, 9, 4), within(4)),
     (GatherElements(1), (N, 5), (N, 0), within(5)),
+    (GatherElements(1), (N, 4, 3, 5), (N, 9, 3, 5), within(4)),
+    (GatherElements(0), (7, 9), (4, 9), within(7)),
+    (GatherElements(1), (N, 3, 8), (N, 2, 8), within(3)),
+    (GatherElements(2), (5, 6, 40), (3, 6, 37), within(40)),
     (GatherElements(), (1,), (1,), within(1)),
 )
 _GATHER_ND = indexed(
