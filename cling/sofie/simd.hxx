@@ -221,6 +221,14 @@ struct SumOfLanes {
       return a + b;
    }
 };
+/// Of a mask.
+struct AnyOfLanes {
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return a | b;
+   }
+};
 struct LargestOfLanes {
    template <class V>
    SOFIE_INLINE static V combined(V a, V b)

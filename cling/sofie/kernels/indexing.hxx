@@ -5,25 +5,12 @@
 #ifndef SOFIE_KERNELS_INDEXING_HXX
 #define SOFIE_KERNELS_INDEXING_HXX
 
-#include "sofie/kernels/layout.hxx"
+#include "sofie/kernels/borders.hxx"
+#include "sofie/kernels/gather_lanes.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
-
-[[noreturn]] inline void no_such_index(Size index, Size size)
-{
-   throw std::out_of_range("index " + std::to_string(index) + " does not exist among " + std::to_string(size) +
-                           " elements");
-}
-
-/// An index counted from the front; negative ones count from the end.
-SOFIE_INLINE Size checked_index(Size index, Size size)
-{
-   if (index < -size || index >= size)
-      no_such_index(index, size);
-   return index < 0 ? index + size : index;
-}
 
 // Slices ----------------------------------------------------------------------------------------------
 
@@ -89,166 +76,7 @@ SOFIE_KERNEL void runtime_slice(Size number, const Sizes<N> &old, Y &y, X x, S s
 
 // Borders ---------------------------------------------------------------------------------------------
 
-/// What stands in a border.
-enum Border : Size { constant_border, edge_border, reflect_border, wrap_border };
-
-/// Which of `size` elements stands at place `i`, which may be outside; -1 for none of them.
-inline Size bordered(Size i, Size size, Size mode)
-{
-   if (i >= 0 && i < size)
-      return i;
-   if (mode == constant_border)
-      return -1;
-   if (size <= 0)
-      throw std::invalid_argument("Pad has nothing to fill the border of an empty axis with");
-   if (mode == edge_border)
-      return i < 0 ? 0 : size - 1;
-   const Size period = mode == wrap_border ? size : 2 * (size - 1);
-   if (period == 0)
-      return 0;
-   const Size at = (i % period + period) % period;
-   return at < size ? at : period - at;
-}
-
-/// Elements that are all the one at `value`; zeros without one.
-inline void fill_border(char *to, const char *value, Size bytes, Size count)
-{
-   if (value)
-      fill_elements(to, value, bytes, count);
-   else if (count > 0)
-      __builtin_memset(to, 0, static_cast<std::size_t>(bytes * count));
-}
-
-/// One axis with borders: `kept` elements from `cut` on, `before` others before and `behind` behind them.
-struct BorderedAxis {
-   Size kept, cut, before, behind;
-
-   BorderedAxis(Size size, Size begin, Size end)
-      : kept(size - (begin < 0 ? -begin : 0) - (end < 0 ? -end : 0)), cut(begin < 0 ? -begin : 0),
-        before(begin > 0 ? begin : 0), behind(end > 0 ? end : 0)
-   {
-      if (kept < 0)
-         throw std::invalid_argument("Pad cuts off more than there is");
-   }
-   SOFIE_INLINE Size extent() const { return before + kept + behind; }
-   /// The place in x of place `i` in y; -1 for none.
-   Size source(Size i, Size mode) const
-   {
-      const Size at = bordered(i - before, kept, mode);
-      return at < 0 ? -1 : at + cut;
-   }
-};
-
-/// What pads a tensor: the mode, the value to fill in (null: 0), and the bytes of one of them.
-struct Padding {
-   Size mode;
-   const char *value;
-   Size bytes;
-};
-
-/// One row of y from one of x (null: there is none), in units of so many bytes.
-inline void pad_row(char *to, const char *row, const BorderedAxis &axis, const Padding &padding, Size unit)
-{
-   const Size elements = unit / padding.bytes;
-   if (!row)
-      return fill_border(to, padding.value, padding.bytes, axis.extent() * elements);
-   if (padding.mode == constant_border) {
-      fill_border(to, padding.value, padding.bytes, axis.before * elements);
-      fill_border(to + (axis.before + axis.kept) * unit, padding.value, padding.bytes, axis.behind * elements);
-   } else {
-      for (Size i = 0; i < axis.before; ++i)
-         copy_run(to + i * unit, row + axis.source(i, padding.mode) * unit, unit);
-      for (Size i = axis.before + axis.kept; i < axis.extent(); ++i)
-         copy_run(to + i * unit, row + axis.source(i, padding.mode) * unit, unit);
-   }
-   copy_bytes(to + axis.before * unit, row + axis.cut * unit, axis.kept * unit);
-}
-
-/// The axes `at` and further in of y, from those of x that begin at `from` (null: there are none).
-inline void pad_axes(char *to, const char *from, const Size *sizes, const Size *begins, const Size *ends, int rank,
-                     const Padding &padding)
-{
-   const BorderedAxis axis(sizes[0], begins[0], ends[0]);
-   if (rank == 1)
-      return pad_row(to, from, axis, padding, padding.bytes);
-   Size inner = padding.bytes, whole = padding.bytes;
-   bool plain = true;
-   for (int i = 1; i < rank; ++i) {
-      inner *= sizes[i];
-      whole *= BorderedAxis(sizes[i], begins[i], ends[i]).extent();
-      plain = plain && begins[i] == 0 && ends[i] == 0;
-   }
-   if (whole == 0)
-      return;
-   if (plain)
-      return pad_row(to, from, axis, padding, inner);
-   for (Size i = 0; i < axis.extent(); ++i) {
-      const Size source = from ? axis.source(i, padding.mode) : -1;
-      const char *const row = source < 0 ? nullptr : from + source * inner;
-      pad_axes(to + i * whole, row, sizes + 1, begins + 1, ends + 1, rank - 1, padding);
-   }
-}
-
-/// Rows of up to so many bytes are moved behind all of y has been filled; longer ones one by one.
-inline constexpr Size short_padded_row = 512;
-
-/// The same for all axes, where a constant stands in the borders.
-inline void pad_filled(char *to, const char *from, const Size *sizes, const Size *begins, const Size *ends, int rank,
-                       const Padding &padding)
-{
-   Size whole = 1, inner = padding.bytes, outer = padding.bytes;
-   for (int i = 0; i < rank; ++i) {
-      whole *= BorderedAxis(sizes[i], begins[i], ends[i]).extent();
-      inner *= sizes[i];
-   }
-   if (whole == 0)
-      return;
-   fill_border(to, padding.value, padding.bytes, whole);
-   outer *= whole;
-   MoveAxes axes;
-   for (int i = 0; i < rank; ++i) {
-      const BorderedAxis axis(sizes[i], begins[i], ends[i]);
-      if (axis.kept == 0)
-         return;
-      inner /= sizes[i];
-      outer /= axis.extent();
-      to += axis.before * outer;
-      from += axis.cut * inner;
-      axes.add({axis.kept, outer, inner});
-   }
-   move_elements(to, from, axes, padding.bytes);
-}
-
-SOFIE_INLINE const char *value_of()
-{
-   return nullptr;
-}
-template <class V>
-SOFIE_INLINE const char *value_of(const V &value)
-{
-   return read(value);
-}
-
-/// Not inlined, and a name of its own: the axes call themselves.
-SOFIE_KERNEL inline void pad_all(char *to, const char *from, const Size *sizes, const Size *begins, const Size *ends,
-                                 int rank, const Padding &padding)
-{
-   if (padding.mode == constant_border && rank > 1 && rank <= MoveAxes::most &&
-       sizes[rank - 1] * padding.bytes <= short_padded_row)
-      return pad_filled(to, from, sizes, begins, ends, rank, padding);
-   pad_axes(to, from, sizes, begins, ends, rank, padding);
-}
-
-/// y is x with borders; `value` is absent where zeros are filled in.
-template <int N, class Y, class X, class... V>
-SOFIE_INLINE void pad(Size mode, const Sizes<N> &sizes, const Sizes<N> &begins, const Sizes<N> &ends, Y &&y, const X &x,
-                      const V &...value)
-{
-   const Padding padding{mode, value_of(value...), bytes_of<X>};
-   pad_all(written(y), read(x), sizes.values, begins.values, ends.values, N, padding);
-}
-
-/// The same with pads that are computed, and perhaps the axes that they are for.
+/// y is x with borders of widths that are computed, and perhaps for axes that are.
 template <int N, class Y, class X, class P, class A, class... V>
 SOFIE_KERNEL void runtime_pad(Size mode, Size number, const Sizes<N> &sizes, Y &y, X x, P pads, const A &axes,
                               V... value)
@@ -295,20 +123,12 @@ SOFIE_KERNEL void runtime_center(const Sizes<K> &axes, const Sizes<N> &sizes, Y 
 
 // Indices that are data -------------------------------------------------------------------------------
 
-template <class I>
-SOFIE_KERNEL void check_indices(const I *indices, Size count, Size size)
-{
-   for (Size i = 0; i < count; ++i)
-      checked_index(static_cast<Size>(indices[i]), size);
-}
-
 /// Rows of a known number of bytes (0: of `bytes`) at these indices, which have been checked.
 template <int Bytes, class I>
 SOFIE_INLINE void gather_rows(char *to, const char *from, const I *indices, Size size, Size bytes, Size count)
 {
    for (Size i = 0; i < count; ++i) {
-      const Size index = static_cast<Size>(indices[i]);
-      const Size row = index < 0 ? index + size : index;
+      const Size row = counted_index(static_cast<Size>(indices[i]), size);
       if constexpr (Bytes > 0)
          __builtin_memcpy(to + i * Bytes, from + row * Bytes, Bytes);
       else
@@ -385,18 +205,40 @@ inline bool has_none(const MoveAxes &axes)
    return false;
 }
 
+/// So many elements along the last axis; their indices have been checked.
+template <int Count, int Bytes, class I>
+SOFIE_INLINE void gather_some(char *to, const char *from, const I *indices, Size apart, Size size, Size stride)
+{
+   SOFIE_UNROLL_ALL
+   for (int i = 0; i < Count; ++i) {
+      const Size source = i * apart + counted_index(static_cast<Size>(indices[i]), size) * stride;
+      __builtin_memcpy(to + i * Bytes, from + source * Bytes, Bytes);
+   }
+}
+
 template <int Bytes, class I>
 SOFIE_KERNEL void gather_units(char *to, const char *from, const I *indices, MoveAxes axes, Size size, Size stride)
 {
+   constexpr Size together = 8;
+   Size count = 1;
+   for (int i = 0; i < axes.count; ++i)
+      count *= axes.axis[i].extent;
+   check_indices(indices, count, size);
    const MoveAxis last = axes.take(axes.count - 1);
    MovePosition here;
    do {
-      for (Size i = 0; i < last.extent; ++i) {
-         const Size place = here.to + i * last.to;
-         const Size index = checked_index(static_cast<Size>(indices[place]), size);
-         const Size source = here.from + i * last.from + index * stride;
-         __builtin_memcpy(to + place * Bytes, from + source * Bytes, Bytes);
+      char *y = to + here.to * Bytes;
+      const char *x = from + here.from * Bytes;
+      const I *at = indices + here.to;
+      Size left = last.extent;
+      for (; left >= together; left -= together) {
+         gather_some<together, Bytes>(y, x, at, last.from, size, stride);
+         y += together * Bytes;
+         x += together * last.from * Bytes;
+         at += together;
       }
+      for (; left > 0; --left, y += Bytes, x += last.from * Bytes, ++at)
+         gather_some<1, Bytes>(y, x, at, last.from, size, stride);
    } while (here.step(axes));
 }
 
@@ -405,10 +247,17 @@ template <int N, class Y, class X, class I>
 SOFIE_INLINE void gather_elements(Size axis, const Sizes<N> &from, const Sizes<N> &count, const Y &y, const X &x,
                                   const I &indices)
 {
+   constexpr int bytes = static_cast<int>(bytes_of<X>);
    Size stride = 1;
    const MoveAxes axes = element_axes(axis, from, count, stride);
-   if (!has_none(axes))
-      gather_units<static_cast<int>(bytes_of<X>)>(written(y), read(x), indices.data(), axes, from[axis], stride);
+   if (has_none(axes))
+      return;
+#ifdef SOFIE_TURN_ASSEMBLER
+   if constexpr (bytes == 4 || bytes == 8)
+      if (gather_blocks<bytes>(written(y), read(x), indices.data(), from.values, count.values, N, axis))
+         return;
+#endif
+   gather_units<bytes>(written(y), read(x), indices.data(), axes, from[axis], stride);
 }
 
 /// The place of an index of several numbers, in slices.

@@ -102,6 +102,20 @@ _PADS: tuple[tuple[Pad, Shape], ...] = (
     (Pad(()), ()),
     (Pad((0, 0)), (N,)),
     (Pad((0, 0, 1, 1, 0, 0, 2, 1)), (N, 2, 3, 4)),
+    # Borders of rows in registers: rows shorter and longer than a pack, than two, than four.
+    *(
+        (Pad((1, 2, 2, 3), mode, (-2, -1)), (N, 4, size))
+        for size in (9, 13, 25, 50, 133)
+        for mode in ("constant", "reflect", "edge", "wrap")
+    ),
+    (Pad((1, 16, 1, 16), "reflect", (1, 2)), (N, 3, 40)),
+    (Pad((15, 15), "reflect", (-1,)), (N, 40)),
+    (Pad((20, 1), "wrap", (-1,)), (N, 40)),
+    (Pad((1, 40), "edge", (-1,)), (N, 40)),
+    (Pad((50, 61), "reflect", (-1,)), (N, 7)),
+    (Pad((3, 2), "reflect", (-2,)), (N, 21, 3)),
+    (Pad((1, 1, 1, 1), "edge", (0, 2)), (3, M, 17, 4)),
+    (Pad((300, 1), "constant", (1,)), (N, 5)),
 )
 
 
@@ -197,6 +211,10 @@ _GATHER_ELEMENTS = indexed(
     (GatherElements(2), (4, N, 5), (3, N, 6), within(5)),
     (GatherElements(1), (3, 4, 5), (2, 9, 4), within(4)),
     (GatherElements(1), (N, 5), (N, 0), within(5)),
+    (GatherElements(1), (N, 4, 3, 5), (N, 9, 3, 5), within(4)),
+    (GatherElements(0), (7, 9), (4, 9), within(7)),
+    (GatherElements(1), (N, 3, 8), (N, 2, 8), within(3)),
+    (GatherElements(2), (5, 6, 40), (3, 6, 37), within(40)),
     (GatherElements(), (1,), (1,), within(1)),
 )
 _GATHER_ND = indexed(
