@@ -178,8 +178,8 @@ class _TopK(_Selection):
         return (TensorType(INT64, (self.most(x) * words,)),)
 
     def most(self, x: TensorType) -> Dim:
-        """How many elements are selected at most."""
-        return x.shape[normal_axis(self.axis, x.rank)]
+        """Of how many elements there is a list at most: twice of all, if they are sorted."""
+        return 2 * x.shape[normal_axis(self.axis, x.rank)]
 
 
 @operator(domain="sofie")
@@ -228,8 +228,13 @@ class TopK(_TopK):
             raise ShapeError("needs one k")
         return self.k[0]
 
-    def most(self, x: TensorType) -> Dim:  # noqa: ARG002
-        return 0 if isinstance(self.count, int) and self.count <= 64 else self.count
+    def most(self, x: TensorType) -> Dim:
+        k, twice = self.count, super().most(x)
+        if not isinstance(k, int):
+            return twice
+        if k <= 64:
+            return 0
+        return k if isinstance(twice, int) and 16 * k < twice else twice
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         return self.pair(x, self.count)

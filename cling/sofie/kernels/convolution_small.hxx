@@ -69,14 +69,12 @@ SOFIE_KERNEL bool are_finite(const T *x, Size count)
 template <class F, class T, Size K, Size N>
 SOFIE_KERNEL void small_convolution_row(const F &f, T *y, const T *x, const DenseWeights<T, K, N> &w)
 {
-   constexpr Size width = DenseShape<T, N>::width * lanes<T>;
    for (Size j = 0; j < N; ++j) {
-      const T *const column = w.panel(j / width) + j % width;
       T sum = 0;
       for (Size k = 0; k < K; ++k)
-         if (column[k * width] != 0 || !__builtin_signbit(column[k * width]))
-            sum += x[k] * column[k * width];
-      y[j] = sum + w.bias(j / width)[j % width];
+         if (w.weight(k, j) != 0 || !__builtin_signbit(w.weight(k, j)))
+            sum += x[k] * w.weight(k, j);
+      y[j] = sum + w.bias(0)[j];
    }
    apply_function(f, y, y, N);
 }

@@ -80,7 +80,8 @@ struct RowPass {
    {
       using S = DenseShape<float, N>;
       float *const to = --left > 0 ? next : y;
-      if constexpr (std::is_same_v<W<Q, K, N>, DenseWeights<float, K, N>> && is_in_tile<F> && S::panels == 1 && N > 1)
+      if constexpr (std::is_same_v<W<Q, K, N>, DenseWeights<float, K, N>> && is_in_tile<F> && S::panels == 1 && N > 1 &&
+                    !is_streamed<float, K, N>)
          dense_alone(f, to, x, w, 0);
       else
          dense(f, View<float, dyn, N>(to, 1), View<const float, dyn, K>(x, 1), w);
@@ -106,7 +107,10 @@ struct LayerCost<DenseWeights<float, K, N>> {
    static constexpr Size n = lanes<float>;
    static constexpr int columns = lanes_tile_columns(N, S::width *n);
    static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 && S::width != 4 ? 111 : 99);
-   static constexpr Size in_lanes = N == 1 ? K * turn_cost : K * ceil_div(N, columns) * columns * 103;
+   // Weights in streams are for rows alone.
+   static constexpr Size in_lanes = N == 1                     ? K * turn_cost
+                                    : is_streamed<float, K, N> ? Size{1} << 48
+                                                               : K * ceil_div(N, columns) * columns * 103;
 };
 
 /// Rows become lanes, y[k][r] = x[r][k]; or, if `back`, lanes become rows, y[r][k] = x[k][r]. Lanes behind

@@ -9,6 +9,7 @@
 #define SOFIE_KERNELS_LINEAR_HXX
 
 #include "sofie/kernels/dense_quads.hxx"
+#include "sofie/kernels/dense_streams.hxx"
 #include "sofie/kernels/map.hxx"
 #include "sofie/weights.hxx"
 
@@ -123,27 +124,40 @@ struct DenseShape {
    static constexpr int chains = width >= 6 ? 1 : width >= 3 ? 2 : width == 2 ? 4 : 8;
 };
 
+/// Whether each pack of columns is a panel of its own, for `dense_streams`. All such layers have one chain.
+template <class T, Size K, Size N>
+inline constexpr bool is_streamed = false;
+#ifdef SOFIE_DENSE_ASSEMBLER
+template <Size K, Size N>
+inline constexpr bool is_streamed<float, K, N> = K *N >= streams_weights && N >= streams_wide * lanes<float>;
+#endif
+
 /// W[K, N] and b[N], packed for `dense`.
 template <class T, Size K, Size N>
 class DenseWeights {
    using S = DenseShape<T, N>;
+   static constexpr bool streamed = is_streamed<T, K, N>;
    // One column alone is stored as a row, for `dot`.
-   static constexpr Size columns = N == 1 ? 1 : S::width * lanes<T>;
+   static constexpr Size columns = N == 1 ? 1 : streamed ? lanes<T> : S::width * lanes<T>;
+   static constexpr Size panels = streamed ? S::packs : S::panels, rows = streamed ? stream_pitch(K) : K;
    Buffer<T> panels_;
    Buffer<T> bias_;
 
 public:
    using Element = T;
    DenseWeights(View<const T, K, N> w, View<const T, N> b)
-      : panels_(S::panels * K * columns + lanes<T>), bias_(S::panels * columns)
+      : panels_(panels * rows * columns + lanes<T>), bias_(panels * columns)
    {
       for (Size k = 0; k < K; ++k)
          for (Size j = 0; j < N; ++j)
-            panels_.data()[(j / columns * K + k) * columns + j % columns] = w.data()[k * N + j];
+            panels_.data()[place(k, j)] = w.data()[k * N + j];
       for (Size j = 0; j < N; ++j)
          bias_.data()[j] = b.data()[j];
    }
-   SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * K * columns; }
+   /// Where w[k, j] is in the panels.
+   SOFIE_INLINE static Size place(Size k, Size j) { return (j / columns * rows + k) * columns + j % columns; }
+   SOFIE_INLINE T weight(Size k, Size j) const { return panels_.data()[place(k, j)]; }
+   SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * rows * columns; }
    SOFIE_INLINE const T *bias(Size p) const { return bias_.data() + p * columns; }
 };
 
@@ -368,6 +382,65 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
    }
 }
 
+/// What is added up, unchanged.
+struct PlainSum {
+   template <class V>
+   SOFIE_INLINE V operator()(V sum) const
+   {
+      return sum;
+   }
+};
+
+/// Up to `dense_many_rows` rows of y, where weights are in streams.
+template <class F>
+SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   // The tile writes all sums that it has registers for, those of rows behind the last one as well.
+   alignas(64) float sums[(dense_many_rows + streams_tall_rows) * streams_tall * n];
+   const bool few = m <= streams_wide_rows;
+   const Size streams = few ? streams_wide : streams_tall, packs = ceil_div(layer.columns, n);
+   const Size tiles = few ? 1 : ceil_div(m, streams_tall_rows), rows = m / tiles, longer = m % tiles;
+   const Size block = tiles == 1 ? layer.depth : streams_block, pitch = stream_pitch(layer.depth) * n;
+   StreamsTile tile{nullptr, layer.depth * bytes, nullptr, pitch * bytes, 0, 0, nullptr, 0};
+   for (Size next = 0; next < packs; next += streams) {
+      // The last columns: once more with columns that are done already.
+      const Size first = next + streams <= packs ? next : packs - streams, left = layer.columns - first * n;
+      for (Size k = 0; k < layer.depth; k += block) {
+         tile.w = layer.weights + first * pitch + k * n;
+         tile.depth = layer.depth - k < block ? layer.depth - k : block;
+         tile.add = k > 0;
+         for (Size t = 0, row = 0; t < tiles; ++t, row += tile.rows) {
+            tile.rows = t < longer ? rows + 1 : rows;
+            tile.x = x + row * layer.depth + k;
+            tile.sums = sums + row * streams * n;
+            if (few)
+               streams_wide_tile(tile);
+            else
+               streams_tall_tile(tile);
+         }
+      }
+      dense_rows(f, y + first * n, layer.columns, sums, streams * n, layer.bias + first * n, m,
+                 left < streams * n ? left : streams * n);
+   }
+}
+
+/// All rows and columns of y, where weights are in streams.
+template <class F, Size K, Size N>
+SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
+{
+   const DenseLayer layer = dense_layer<F>(w);
+   for (Size i = 0; i < m; i += dense_many_rows) {
+      const Size rows = m - i < dense_many_rows ? m - i : dense_many_rows;
+      if constexpr (is_in_tile<F>) {
+         dense_streams(f, layer, y + i * N, x + i * K, rows);
+      } else {
+         dense_streams(PlainSum{}, layer, y + i * N, x + i * K, rows);
+         apply_function(f, y + i * N, y + i * N, rows * N);
+      }
+   }
+}
+
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
 /// cache.
 template <class F, Size K, Size N>
@@ -451,13 +524,16 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 {
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
-   if (M == 1 || m < dense_together<T, K, N>) {
+   if constexpr (is_streamed<T, K, N>) {
+      dense_streamed(f, y.data(), x.data(), m, w);
+      return;
+   } else if (M == 1 || m < dense_together<T, K, N>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
-   if constexpr (M != 1) {
+   if constexpr (M != 1 && !is_streamed<T, K, N>) {
 #ifdef SOFIE_DENSE_ASSEMBLER
       if constexpr (std::is_same_v<T, float>)
          dense_many(f, y.data(), x.data(), m, w);

@@ -247,6 +247,70 @@ SOFIE_INLINE void sift_down(K *heap, Size at, Size count)
    heap[at] = key;
 }
 
+/// The elements between which and the end fewer than a pack are left, from number i on: what is larger than the last
+/// key of a full list is put into it. Packs without such elements are passed over.
+template <bool Largest, class T, class K>
+SOFIE_INLINE Size select_packs(K *list, const T *x, Size i, Size n, Size k)
+{
+   using Key = SortKey<T>;
+   constexpr int w = lanes<T>;
+   for (; i + w <= n; i += w) {
+      // The keys of lanes have a sign.
+      const auto least = static_cast<std::int32_t>(static_cast<std::uint32_t>(list[k - 1] >> Key::shift) ^ 0x80000000u);
+      if (sum_of_lanes(lane_keys<Largest, T>(load<w>(x + i)) > splat<Pack<std::int32_t>>(least)) == 0)
+         continue;
+      for (Size j = i; j < i + w; ++j) {
+         const K key = Key::template of<Largest>(x[j], j);
+         if (list[k - 1] < key)
+            insert_sorted(list, k, key);
+      }
+   }
+   return i;
+}
+
+/// Whether all elements are sorted where `k` of them are wanted. Then there is memory for all keys twice.
+SOFIE_INLINE bool top_is_sorted(Size k, Size n)
+{
+   return k > 64 && 8 * k >= n;
+}
+
+/// The keys of a vector, the largest first, in the memory of 2 n keys: byte by byte, the lowest first. Those with the
+/// same byte stay in their order, which at first is that of their positions.
+template <bool Largest, class T, class K>
+SOFIE_KERNEL K *sorted_keys(K *keys, const T *x, Size n, Size inner)
+{
+   using Key = SortKey<T>;
+   constexpr int bytes = static_cast<int>(sizeof(T));
+   std::uint32_t counts[bytes][256];
+   __builtin_memset(counts, 0, sizeof(counts));
+   for (Size i = 0; i < n; ++i) {
+      const K key = Key::template of<Largest>(x[i * inner], i);
+      keys[i] = key;
+   SOFIE_UNROLL_ALL
+      for (int b = 0; b < bytes; ++b)
+         ++counts[b][static_cast<std::uint8_t>(key >> (Key::shift + 8 * b))];
+   }
+   K *from = keys, *to = keys + n;
+   for (int b = 0; b < bytes; ++b) {
+      std::uint32_t *const places = counts[b];
+      const int shift = Key::shift + 8 * b;
+      if (places[static_cast<std::uint8_t>(from[0] >> shift)] == n)
+         continue; // It is the same in all of them.
+      std::uint32_t place = 0;
+      for (int value = 255; value >= 0; --value) {
+         const std::uint32_t count = places[value];
+         places[value] = place;
+         place += count;
+      }
+      for (Size i = 0; i < n; ++i)
+         to[places[static_cast<std::uint8_t>(from[i] >> shift)]++] = from[i];
+      K *const read = from;
+      from = to;
+      to = read;
+   }
+   return from;
+}
+
 /// The `k` largest keys of a vector, the largest first.
 template <bool Largest, class T, class K>
 SOFIE_INLINE void select_keys(K *list, const T *x, Size n, Size inner, Size k)
@@ -255,7 +319,11 @@ SOFIE_INLINE void select_keys(K *list, const T *x, Size n, Size inner, Size k)
    if (k <= 64) {
       for (Size i = 0; i < k; ++i)
          insert_sorted(list, i + 1, Key::template of<Largest>(x[i * inner], i));
-      for (Size i = k; i < n; ++i) {
+      Size next = k;
+      if constexpr (has_top_lanes<T>)
+         if (inner == 1)
+            next = select_packs<Largest>(list, x, k, n, k);
+      for (Size i = next; i < n; ++i) {
          const K key = Key::template of<Largest>(x[i * inner], i);
          if (list[k - 1] < key)
             insert_sorted(list, k, key);
@@ -296,14 +364,21 @@ SOFIE_KERNEL void select_top(T *values, std::int64_t *indices, std::int64_t *wor
    if (k == 0)
       return;
    if constexpr (has_top_lanes<T>)
-      if (inner == 1 && outer >= lanes<T> / 2 && k <= top_lanes_most && n < 0x7fffffff)
+      if (inner == 1 && outer >= lanes<T> / 2 && is_for_top_lanes(k, n))
          return top_of_rows<Largest>(values, indices, x, outer, n, k);
+   if constexpr (has_top_lanes<T>)
+      if ((inner >= lanes<T> / 2 || n > top_lanes_short) && inner > 1 && is_for_top_lanes(k, n))
+         return top_of_columns<Largest>(values, indices, x, {{outer, n, inner}}, k);
    for (Size o = 0; o < outer; ++o)
       for (Size j = 0; j < inner; ++j) {
          const T *const from = x + o * n * inner + j;
-         select_keys<Largest>(list, from, n, inner, k);
+         K *first = list;
+         if (top_is_sorted(k, n))
+            first = sorted_keys<Largest>(list, from, n, inner);
+         else
+            select_keys<Largest>(list, from, n, inner, k);
          for (Size r = 0; r < k; ++r) {
-            const Size at = Key::position(list[r]);
+            const Size at = Key::position(first[r]);
             values[(o * k + r) * inner + j] = from[at * inner];
             if (indices)
                indices[(o * k + r) * inner + j] = at;

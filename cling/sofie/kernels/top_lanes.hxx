@@ -1,5 +1,5 @@
 /// \file
-/// The largest few elements of many rows: a lane for each row, so that nothing depends on the data.
+/// The largest few elements of many rows or columns: a lane for each, so that little depends on the data.
 ///
 /// Each place of the sorted list is a pack of keys and one of positions; from an element on that is
 /// larger than what is there, all others move down. Keys are integers, in which NaN and -0 have their
@@ -13,8 +13,14 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// How many elements are selected at most.
-inline constexpr Size top_lanes_most = 64;
+/// How many elements are selected at most; more than `top_lanes_some` only of rows that are short.
+inline constexpr Size top_lanes_most = 128, top_lanes_some = 64, top_lanes_short = 256;
+
+/// Whether k of n elements are selected like that.
+SOFIE_INLINE bool is_for_top_lanes(Size k, Size n)
+{
+   return k <= (n <= top_lanes_short ? top_lanes_most : top_lanes_some) && n < 0x7fffffff;
+}
 
 /// The types of which packs are compared as integers of 32 bits.
 template <class T>
@@ -49,9 +55,16 @@ struct TopLists {
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
       // The loop below: Cling takes three times as long for it.
       const std::int32_t *old = keys;
+      const std::int32_t *const last = keys + (k - 1) * w;
       Size left = there;
       asm volatile("test %[left], %[left]\n\t"
-                   "jle 2f\n"
+                   "jle 2f\n\t"
+                   // Nothing where no row has a larger one than the last of its full list.
+                   "cmp %[k], %[left]\n\t"
+                   "jl 1f\n\t"
+                   "vpcmpgtd (%[last]), %[key], %%k1\n\t"
+                   "kortestw %%k1, %%k1\n\t"
+                   "jz 2f\n"
                    "1:\n\t"
                    "vmovdqa32 (%[old]), %%zmm30\n\t"
                    "vmovdqa32 %c[places](%[old]), %%zmm31\n\t"
@@ -67,7 +80,7 @@ struct TopLists {
                    "jnz 1b\n"
                    "2:\n\t"
                    : [old] "+&r"(old), [left] "+&r"(left), [down] "+&v"(down), [at] "+&v"(at)
-                   : [key] "v"(key), [places] "i"(sizeof(keys))
+                   : [key] "v"(key), [places] "i"(sizeof(keys)), [k] "r"(k), [last] "r"(last)
                    : "memory", "cc", "k1", "xmm28", "xmm29", "xmm30", "xmm31");
 #else
       SOFIE_UNROLL(4)
@@ -121,6 +134,29 @@ SOFIE_KERNEL void top_of_rows(T *values, std::int64_t *indices, const T *x, Size
          }
       }
    }
+}
+
+/// The same along the middle one of three axes, a lane for each place along the last one.
+template <bool Largest, class T>
+SOFIE_KERNEL void top_of_columns(T *values, std::int64_t *indices, const T *x, const Sizes<3> &sizes, Size k)
+{
+   constexpr int w = lanes<T>;
+   const Size n = sizes[1], inner = sizes[2];
+   TopLists lists;
+   for (Size o = 0; o < sizes[0]; ++o)
+      for (Size first = 0; first < inner; first += w) {
+         const Size count = inner - first < w ? inner - first : w, to = o * k * inner + first;
+         const T *const from = x + o * n * inner + first;
+         for (Size i = 0; i < n; ++i)
+            lists.insert(lane_keys<Largest, T>(load_some<w>(from + i * inner, count)), static_cast<std::int32_t>(i), k);
+         for (Size r = 0; r < k; ++r)
+            for (Size lane = 0; lane < count; ++lane) {
+               const Size at = lists.places[r * w + lane];
+               values[to + r * inner + lane] = from[at * inner + lane];
+               if (indices)
+                  indices[to + r * inner + lane] = at;
+            }
+      }
 }
 
 } // namespace sofie

@@ -260,6 +260,8 @@ def _dense(dtype: DType, full: bool) -> Iterator[Case]:
         yield case((2, N, 3), 3, 70, Relu())
         yield case((N, 9), 9, 230, NoActivation())
         yield case((1, 64), 64, 64, Relu())
+        # Weights in streams, the last columns of which are computed twice.
+        yield case((N, 1205), 1205, 203, Elu(0.5))
         wide = Sigmoid(), Elu(0.5), Selu(), Softplus(), LeakyRelu(), HardSigmoid()
         yield from (case((N, 7), 7, 5, activation) for activation in wide)
         narrow = Gelu(), Gelu("tanh"), Swish(), Celu(2.0)

@@ -85,6 +85,20 @@ def _top_k(dtype: DType, full: bool) -> Iterator[Case]:
     # As many rows as a register has lanes, and some more.
     for k, size in ((9, 40), (64, 64)) if full else ((9, 40),):
         yield Case(TopK((k,), -1, k == 9), (TensorType(dtype, (21, size)),), (tied,))
+    if full:
+        # All of them are sorted, or a lane is for each row or place; few of a long row.
+        for k, axis, shape in (
+            (70, -1, (2, 70)),
+            (70, -1, (9, 70)),
+            (90, 1, (2, 300, 2)),
+            (65, 0, (1000,)),
+            (8, 1, (2, 30, 19)),
+            (100, 0, (130, 9)),
+            (6, 0, (270, 3)),
+            (20, -1, (1, 300)),
+        ):
+            for largest in (True, False):
+                yield Case(TopK((k,), axis, largest), (TensorType(dtype, shape),), (tied,))
     yield Case(TopK((M,), 1, True), (TensorType(dtype, (N, M, 2)),), (tied,))
     if dtype.is_float:
         yield Case(TopK((4,), sorted=False), (TensorType(dtype, (N, 33)),), (sparse,))
