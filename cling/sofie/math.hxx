@@ -11,6 +11,7 @@
 #ifndef SOFIE_MATH_HXX
 #define SOFIE_MATH_HXX
 
+#include "sofie/erf.hxx"
 #include "sofie/gelu.hxx"
 #include "sofie/simd.hxx"
 
@@ -356,6 +357,10 @@ SOFIE_INLINE V softplus(V x)
 template <class V>
 SOFIE_INLINE V erf(V x)
 {
+#ifdef SOFIE_ERF_ASSEMBLER
+   if constexpr (std::is_same_v<ElementOf<V>, float>)
+      return erf_of_pack(x);
+#endif
    using Of = MathFor<V>;
    const V size = at_most(abs(x), Of::erf_high);
    const V small = multiply_add(size, polynomial<Of::erf_small>(size * size), size);

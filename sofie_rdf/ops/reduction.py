@@ -520,7 +520,7 @@ class LpNormalization(Operator):
 
     axis: int = -1
     p: int = 2
-    header: ClassVar[str] = "sofie/kernels/reduction.hxx"
+    header: ClassVar[str] = "sofie/kernels/norms.hxx"
     dtypes: ClassVar[frozenset[DType]] = FLOATS
 
     def __post_init__(self) -> None:

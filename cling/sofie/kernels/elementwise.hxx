@@ -25,22 +25,51 @@ SOFIE_INLINE V minimum(V a, V b)
    return select((a < b) | (a != a), a, b);
 }
 
+/// a / b towards zero, of b that are not 0, as floating-point numbers: below an integer a quotient is by at least 1 /
+/// b, which is more than it is rounded by.
+template <class F, class V>
+SOFIE_INLINE V divide_as(V a, V b)
+{
+   using T = ElementOf<V>;
+   constexpr int n = width<V> < lanes<F> ? width<V> : lanes<F>;
+   using Some = PackN<T, n>;
+   Some of_a[std::size_t{sizeof(V) / sizeof(Some)}], of_b[std::size_t{sizeof(V) / sizeof(Some)}];
+   __builtin_memcpy(of_a, &a, sizeof(V));
+   __builtin_memcpy(of_b, &b, sizeof(V));
+   for (std::size_t i = 0; i < sizeof(V) / sizeof(Some); ++i)
+      of_a[i] = convert<T>(convert<F>(of_a[i]) / convert<F>(of_b[i]));
+   __builtin_memcpy(&a, of_a, sizeof(V));
+   return a;
+}
+
 /// a / b towards zero. x / 0 is 0 and the overflowing -2^n / -1 wraps: neither traps.
 template <class V>
 SOFIE_INLINE V divide_integers(V a, V b)
 {
-   V quotient{};
    using T = ElementOf<V>;
-   for (int i = 0; i < width<V>; ++i) {
-      const T p = a[i], q = b[i];
-      if constexpr (std::is_signed_v<T>)
-         quotient[i] = q == 0       ? T(0)
-                       : q == T(-1) ? static_cast<T>(0 - static_cast<std::make_unsigned_t<T>>(p))
-                                    : static_cast<T>(p / q);
-      else
-         quotient[i] = q == 0 ? T(0) : static_cast<T>(p / q);
+   constexpr bool is_signed = std::is_signed_v<T>;
+   if constexpr (sizeof(T) < 8) {
+      using F = std::conditional_t<sizeof(T) == 4, double, float>;
+      const V one = splat<V>(1);
+      const V safe = select(b == V{}, one, b);
+      if constexpr (!is_signed)
+         return select(b == V{}, V{}, divide_as<F>(a, safe));
+      const auto turns = b == minus(V{}, one);
+      const V quotient = divide_as<F>(a, select(turns, one, safe));
+      return select(b == V{}, V{}, select(turns, minus(V{}, a), quotient));
+   } else {
+      V quotient{};
+      for (int i = 0; i < width<V>; ++i) {
+         const T p = a[i], q = b[i];
+         if constexpr (is_signed)
+            quotient[i] = q == 0       ? T(0)
+                          : q == T(-1) ? static_cast<T>(0 - static_cast<std::make_unsigned_t<T>>(p))
+                                       : static_cast<T>(p / q);
+         else
+            quotient[i] = q == 0 ? T(0) : static_cast<T>(p / q);
+      }
+      return quotient;
    }
-   return quotient;
 }
 
 template <class V>
@@ -152,7 +181,6 @@ struct IsInf {
    };
 SOFIE_MATH_FUNCTOR(Log, log)
 SOFIE_MATH_FUNCTOR(Sqrt, sqrt)
-SOFIE_MATH_FUNCTOR(Erf, erf)
 SOFIE_MATH_FUNCTOR(Softplus, softplus)
 SOFIE_MATH_FUNCTOR(Sin, sin)
 SOFIE_MATH_FUNCTOR(Cos, cos)
@@ -254,6 +282,21 @@ struct HardSwish {
 };
 
 // What is faster in arrays has the same bits there.
+struct Erf {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return erf(x);
+   }
+#ifdef SOFIE_ERF_ASSEMBLER
+   SOFIE_INLINE static void array(float *y, const float *x, Size count) { erf_array(y, x, count); }
+#endif
+};
+#ifdef SOFIE_ERF_ASSEMBLER
+template <>
+inline constexpr bool has_array_form<Erf, float> = true;
+#endif
+
 #ifdef SOFIE_EXPONENTIALS_ASSEMBLER
 #define SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)                    \
    SOFIE_INLINE void array(float *y, const float *x, Size count) const \

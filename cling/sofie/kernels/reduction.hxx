@@ -609,6 +609,8 @@ inline constexpr RowRule row_rule = RowRule::none;
 template <>
 inline constexpr RowRule row_rule<Total, AsItIs> = RowRule::sum;
 template <>
+inline constexpr RowRule row_rule<Total, Magnitude> = RowRule::magnitudes;
+template <>
 inline constexpr RowRule row_rule<Total, Squared> = RowRule::squares;
 template <>
 inline constexpr RowRule row_rule<Product, AsItIs> = RowRule::product;
@@ -701,6 +703,33 @@ SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction
    return j;
 }
 
+/// y = the reductions of rows that follow each other, of several such sets of rows.
+template <class R>
+SOFIE_KERNEL void reduce_sets_of_rows(float *y, const float *x, const Reduction &s)
+{
+   using C = typename R::Combination;
+   constexpr Size n = lanes<float>, together = 512;
+   alignas(64) float more[static_cast<std::size_t>(together)];
+   WalkedAxes outer = s.kept;
+   const Size rows = outer.sizes[--outer.count];
+   Odometer at(outer);
+   for (Size o = outer.positions(); o > 0; --o, at.next())
+      for (Size done = 0; done < rows; done += together) {
+         const Size some = rows - done < together ? rows - done : together;
+         Odometer set(s.reduced);
+         for (Size left = s.reduced.positions(), first = left; left > 0; --left, set.next()) {
+            const float *const from = x + at.offset + set.offset + done * s.run;
+            float *const to = left == first ? y : more;
+            reduce_rows<row_rule_of<R>>(to, from, some, s.run, C::template identity<float>());
+            for (Size i = 0; to == more && i < some; i += n) {
+               const Size used = some - i < n ? some - i : n;
+               store_some(y + i, C::combined(load_some<n>(y + i, used), load_some<n>(more + i, used)), used);
+            }
+         }
+         y += some;
+      }
+}
+
 /// The same for a few columns, or rows in pieces, if they are such; whether they are.
 template <class R>
 SOFIE_KERNEL bool reduce_float_pieces(float *y, const float *x, const Reduction &s)
@@ -708,23 +737,47 @@ SOFIE_KERNEL bool reduce_float_pieces(float *y, const float *x, const Reduction 
    constexpr RowRule rule = row_rule_of<R>;
    constexpr Size n = lanes<float>, least_columns = 4;
    const float neutral = R::Combination::template identity<float>();
-   const Size results = s.kept.positions() * s.inner;
+   const Size results = s.kept.positions() * s.inner, sets = s.reduced.positions();
    const bool columns = s.inner >= least_columns && s.inner < columns_together && s.reduced.count == 0;
-   const bool pieces = s.inner == 1 && s.run <= n && s.reduced.count == 1 && s.kept.count <= 2;
-   if (!s.is_fixed || !(columns || pieces) || (columns ? s.run : s.reduced.sizes[0]) > strided_pieces)
+   const bool apart = s.inner == 1 && s.reduced.count > 0 && sets > 0 && s.run > 0 && s.run <= reduced_row;
+   const bool pieces = apart && s.run <= n && s.reduced.count == 1 && s.kept.count <= 2;
+   if (!s.is_fixed || !(columns || apart) || (columns ? s.run : sets) > strided_pieces)
       return false;
    if (columns) {
       reduce_few_columns<rule>(y, x, results / s.inner, s.run, s.inner, neutral);
-   } else {
+   } else if (pieces) {
       const int last = s.kept.count - 1;
       const Size lines = last < 0 ? 1 : s.kept.sizes[last], line = last < 0 ? 0 : s.kept.strides[last];
       for (Size i = 0; i * lines < results; ++i)
          reduce_pieces<rule, true>(y + i * lines, x + (last < 1 ? 0 : i * s.kept.strides[0]),
                                    {lines, line, 1, s.reduced.sizes[0], s.reduced.strides[0], s.run}, neutral);
+   } else {
+      reduce_sets_of_rows<R>(y, x, s);
    }
    for (Size i = 0; i < results; i += n) {
       const Size some = results - i < n ? results - i : n;
       store_some(y + i, R::finished(load_some<lanes<float>>(y + i, some), s.count), some);
+   }
+   return true;
+}
+
+/// The norms of rows in pieces, if they are such; whether they are.
+SOFIE_KERNEL inline bool float_pieces_norm(float *y, const float *x, const Reduction &s)
+{
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   if (s.inner != 1 || s.reduced.count == 0 || !reduce_float_pieces<ReduceSumSquare>(y, x, s))
+      return false;
+   alignas(64) float again[n];
+   Odometer at(s.kept);
+   for (Size i = s.kept.positions(); i > 0; --i, at.next(), ++y) {
+      // Infinite, tiny and NaN in the general way.
+      if (*y > 0x1p-90f && *y < MathOf<float>::infinity) {
+         *y = sqrt(PackN<float, 1>{*y})[0];
+         continue;
+      }
+      store(again, ReduceL2::results<V>(Line<float, n>{x + at.offset, x + s.inputs, s, true}));
+      *y = again[0];
    }
    return true;
 }
@@ -748,6 +801,9 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
       }
    if constexpr (std::is_same_v<T, float> && row_rule_of<R> != RowRule::none)
       if (reduce_float_pieces<R>(y, x, shape))
+         return;
+   if constexpr (std::is_same_v<T, float> && std::is_same_v<R, ReduceL2>)
+      if (float_pieces_norm(y, x, shape))
          return;
 #endif
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
@@ -833,42 +889,6 @@ SOFIE_INLINE void reduce_runtime(Owned<T, YRank> &y, X x, A axes, const Sizes<Ra
    y.resize(result);
    const Reduction reduction(shape.values, Rank, mask, dynamic);
    reduce_axes<R>(y.data(), static_cast<const T *>(x.data()), reduction);
-}
-
-// Vectors scaled to a norm -------------------------------------------------------------------------
-
-/// Divides `rows` vectors [n, inner] by their norms [rows, inner]; by 0, the result is 0.
-template <class T>
-SOFIE_KERNEL void divide_by_norms(T *y, const T *x, const T *norms, Size rows, Size n, Size inner)
-{
-   constexpr int w = lanes<T>;
-   using V = Pack<T>;
-   for (Size r = 0; r < rows; ++r, norms += inner) {
-      // Vectors without inner axis are one row of n, divided by one number.
-      const Size length = inner == 1 ? n : inner;
-      for (Size i = 0; i < (inner == 1 ? 1 : n); ++i, x += length, y += length)
-         for (Size j = 0; j < length; j += w) {
-            const Size used = length - j < w ? length - j : w;
-            const V norm = inner == 1 ? splat<V>(norms[0]) : load_some<w>(norms + j, used);
-            store_some(y + j, select<V>(norm == V{}, V{}, load_some<w>(x + j, used) / norm), used);
-         }
-   }
-}
-
-/// y = x / norm of x along the middle axis; for `dynamic` see `Reduction`.
-template <class R, class Y, class W, class X>
-SOFIE_INLINE void normalize(Y y, W norms, X x, Size dynamic)
-{
-   using T = typename Y::Element;
-   const Size outer = x.template extent<0>(), n = x.template extent<1>(), inner = x.template extent<2>();
-   const Size most = inner ? norms.size() / inner : 1;
-   for (Size o = 0; o < outer && n * inner > 0; o += most) {
-      const Size rows = outer - o < most ? outer - o : most;
-      const Size shape[3] = {rows, n, inner};
-      const T *const from = x.data() + o * n * inner;
-      reduce_axes<R>(norms.data(), from, Reduction(shape, 3, 2, dynamic));
-      divide_by_norms(y.data() + o * n * inner, from, static_cast<const T *>(norms.data()), rows, n, inner);
-   }
 }
 
 } // namespace sofie

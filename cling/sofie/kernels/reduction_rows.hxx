@@ -13,7 +13,7 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// What is done with all numbers of a row, if it is one of these.
-enum class RowRule { none, sum, squares, product, largest, least };
+enum class RowRule { none, sum, magnitudes, squares, product, largest, least };
 
 #ifdef SOFIE_COLUMNS_ASSEMBLER
 /// Longer rows are summed up pairwise.
@@ -21,6 +21,9 @@ inline constexpr Size reduced_row = 8192;
 
 // clang-format off
 #define SOFIE_REDUCE_SUM(x, a) "vaddps %%zmm" #x ", %%zmm" #a ", %%zmm" #a "\n\t"
+// Without the sign bit.
+#define SOFIE_REDUCE_MAGNITUDES(x, a) \
+   "vpslld $1, %%zmm" #x ", %%zmm" #x "\n\tvpsrld $1, %%zmm" #x ", %%zmm" #x "\n\t" SOFIE_REDUCE_SUM(x, a)
 #define SOFIE_REDUCE_SQUARES(x, a) "vfmadd231ps %%zmm" #x ", %%zmm" #x ", %%zmm" #a "\n\t"
 #define SOFIE_REDUCE_PRODUCT(x, a) "vmulps %%zmm" #x ", %%zmm" #a ", %%zmm" #a "\n\t"
 // NaN stays: where there is none yet, it is the larger one or the second, which may be NaN.
@@ -90,6 +93,8 @@ SOFIE_KERNEL void reduce_rows(float *y, const float *x, Size rows, Size count, f
    Size k;
    if constexpr (Rule == RowRule::sum)
       SOFIE_REDUCE_ROWS(SOFIE_REDUCE_SUM, SOFIE_REDUCE_SUM);
+   else if constexpr (Rule == RowRule::magnitudes)
+      SOFIE_REDUCE_ROWS(SOFIE_REDUCE_MAGNITUDES, SOFIE_REDUCE_SUM);
    else if constexpr (Rule == RowRule::squares)
       SOFIE_REDUCE_ROWS(SOFIE_REDUCE_SQUARES, SOFIE_REDUCE_SUM);
    else if constexpr (Rule == RowRule::product)

@@ -91,6 +91,8 @@ SOFIE_KERNEL void reduce_pieces(float *y, const float *x, const StridedPieces &o
       SOFIE_REDUCE_STRIDED(rule, join, SOFIE_STRIDED_COLUMNS)
    if constexpr (Rule == RowRule::sum) {
       SOFIE_REDUCE_PIECES(SOFIE_REDUCE_SUM, SOFIE_REDUCE_SUM);
+   } else if constexpr (Rule == RowRule::magnitudes) {
+      SOFIE_REDUCE_PIECES(SOFIE_REDUCE_MAGNITUDES, SOFIE_REDUCE_SUM);
    } else if constexpr (Rule == RowRule::squares) {
       SOFIE_REDUCE_PIECES(SOFIE_REDUCE_SQUARES, SOFIE_REDUCE_SUM);
    } else if constexpr (Rule == RowRule::product) {

@@ -105,6 +105,45 @@ SOFIE_INLINE Size best_of_row(const T *x, Size n)
    return at;
 }
 
+/// The positions of the best elements of so few columns that several rows of them fit into a register.
+template <bool Max, bool Last, class T>
+SOFIE_KERNEL void best_of_few_columns(std::int64_t *y, const T *x, Size n, Size inner)
+{
+   using V = ComparedPack<T>;
+   using I = MaskOf<V>;
+   using Scalar = PackN<Compared<T>, 1>;
+   constexpr std::size_t w = width<V>;
+   const Size together = Size{w} / inner, used = together * inner, packs = n / together, rest = n % together * inner;
+   V best = compared(x, used);
+   I at{};
+   for (Size i = 1; i < packs; ++i) {
+      const V v = compared(x + i * used, used);
+      const I better = is_better<Max, Last>(v, best);
+      best = select<V>(better, v, best);
+      at = better ? splat<I>(static_cast<ElementOf<I>>(i)) : at;
+   }
+   const V v = compared(x + packs * used, rest);
+   const I better = is_better<Max, Last>(v, best) & (lane_numbers<V>() < static_cast<ElementOf<I>>(rest));
+   alignas(64) Compared<T> values[w];
+   alignas(64) ElementOf<I> places[w];
+   store(values, select<V>(better, v, best));
+   store(places, better ? splat<I>(static_cast<ElementOf<I>>(packs)) : at);
+   for (Size j = 0; j < inner; ++j) {
+      Scalar most = {values[j]};
+      Size place = places[j] * together;
+      for (Size l = 1; l < together; ++l) {
+         const Scalar other = {values[j + l * inner]};
+         const Size there = places[j + l * inner] * together + l;
+         const bool same = other[0] == most[0] || (other[0] != other[0] && most[0] != most[0]);
+         if (same ? (there > place) == Last : is_better<Max, false>(other, most)[0] != 0) {
+            most = other;
+            place = there;
+         }
+      }
+      y[j] = place;
+   }
+}
+
 inline void require_some(Size n)
 {
    if (n == 0)
@@ -129,6 +168,10 @@ SOFIE_KERNEL void best_positions(std::int64_t *y, const T *x, Size outer, Size n
    for (Size o = 0; o < outer; ++o, x += n * inner, y += inner) {
       if (inner == 1) {
          *y = best_of_row<Max, Last>(x, n);
+         continue;
+      }
+      if (2 * inner <= w && n * inner >= 4 * w) {
+         best_of_few_columns<Max, Last>(y, x, n, inner);
          continue;
       }
       for (Size j = 0; j < inner; j += w) {

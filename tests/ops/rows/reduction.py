@@ -44,6 +44,11 @@ KNOWN: tuple[tuple[Axes | None, Shape], ...] = (
     ((1,), (N, 16, 64)),
     ((1,), (3, 27, 140)),
     ((0,), (6, 128)),
+    # Sets of rows: more than are done together, of the batch, of three axes that lie apart.
+    ((0, 2), (3, 530, 17)),
+    ((0, 2), (N, 3, 37)),
+    ((1, 3), (N, 3, 4, 19)),
+    ((1, 3, 5), (2, 3, N, 2, 3, 18)),
 )
 RUNTIME: tuple[tuple[int, Shape], ...] = ((1, (N, 7)), (2, (2, N, 5)), (0, (N, 3)), (1, (5,)))
 
@@ -208,7 +213,7 @@ def _scanned(op: Any, x: Array, *axis: Array) -> Array:
 
 def _lp_normalization(dtype: DType, full: bool) -> Iterator[Case]:
     cls: Any = REGISTRY["", "LpNormalization"]
-    for axis, shape in (*ALONG, (-1, (N, 300)), (0, (3, M))) if full else ALONG[:2]:
+    for axis, shape in (*ALONG, (-1, (N, 300)), (-1, (N, 16)), (0, (3, M))) if full else ALONG[:2]:
         for p in (1, 2):
             yield Case(cls(axis, p), (TensorType(dtype, shape),), (_with_zeros,))
 
