@@ -75,6 +75,7 @@ IN_ASSEMBLER = (
     "ReduceLogSumExp",
     "ReduceMax",
     "ReduceSum",
+    "Resize",
     "Softmax",
     "TopK",
     "Transpose",
