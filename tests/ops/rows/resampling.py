@@ -63,7 +63,7 @@ _NEAREST: tuple[tuple[Resize, Shape], ...] = (
     (Resize(sizes=(0, 3)), (2, 2)),
     (Resize(scales=(0.3,)), (3,)),
     (Resize(scales=(2.0, 1.5)), (0, 4)),
-    # Rows in lanes: of one pack and more, out of two registers or from farther away, of several neighbours.
+    # Rows in lanes: of one pack and more, from near and from far, of several neighbours.
     (Resize(axes=(1, 2), sizes=(5, 40)), (N, 3, 20)),
     (Resize(axes=(1, 2), sizes=(5, 33)), (N, 9, 77)),
     (Resize(axes=(1,), sizes=(21,)), (N, 100)),
