@@ -286,8 +286,11 @@ class Resize(_Resize):
         for i in active[1:]:
             old = product(a.size for a in axes[active[0] : i])
             between = maximum(between, old * product(a.count for a in axes[i:]))
+        # Behind the tables, packs of 16 numbers of 4 bytes: up to 8 for each result along an axis.
+        widest = reduce(maximum, (axes[i].count for i in active), 0)
+        packs = (8 * widest + 15) // 16 * 17
         return (
-            TensorType(DType.INT64, (entries,)),
+            TensorType(DType.INT64, (entries + packs,)),
             TensorType(number, (entries if smooth else 0,)),
             TensorType(number, (between if smooth else 0,)),
             TensorType(number, (between if smooth and len(active) > 2 else 0,)),

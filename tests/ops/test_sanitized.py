@@ -78,6 +78,7 @@ IN_ASSEMBLER = (
     "ReduceLogSumExp",
     "ReduceMax",
     "ReduceSum",
+    "Resize",
     "Softmax",
     "TopK",
     "Transpose",

@@ -7,8 +7,9 @@
 #ifndef SOFIE_KERNELS_RESAMPLING_HXX
 #define SOFIE_KERNELS_RESAMPLING_HXX
 
+#include "sofie/kernels/layout.hxx"
+#include "sofie/kernels/resampling_lanes.hxx"
 #include "sofie/owned.hxx"
-#include "sofie/simd.hxx"
 
 SOFIE_BEGIN
 
@@ -55,7 +56,7 @@ struct ResizeAxis {
 };
 
 /// Where in the old axis element number `j` of the new one is.
-inline double resize_coordinate(const ResizeRule &rule, const ResizeAxis &axis, Size j)
+SOFIE_INLINE double resize_coordinate(const ResizeRule &rule, const ResizeAxis &axis, Size j)
 {
    const double x = static_cast<double>(j), last = static_cast<double>(axis.from - 1), width = axis.width;
    const double centred = (x + 0.5) / axis.scale - 0.5;
@@ -102,7 +103,7 @@ SOFIE_INLINE Size within(Size i, Size size)
 }
 
 /// The nearest element; the other one at halves, as `rounding` says.
-inline Size nearest_element(const ResizeRule &rule, const ResizeAxis &axis, Size j)
+SOFIE_INLINE Size nearest_element(const ResizeRule &rule, const ResizeAxis &axis, Size j)
 {
    const double x = moderate(resize_coordinate(rule, axis, j));
    double nearest = 0;
@@ -174,6 +175,25 @@ SOFIE_KERNEL void resize_table(const ResizeRule &rule, const ResizeAxis &axis, s
    }
 }
 
+/// The same for two elements, which are those around a coordinate.
+template <class C>
+SOFIE_KERNEL void resize_table_of_two(const ResizeRule &rule, const ResizeAxis &axis, std::int64_t *index, C *weight,
+                                      Size tap_stride, Size stride)
+{
+   for (Size j = 0; j < axis.to; ++j, index += stride, weight += stride) {
+      const double x = moderate(resize_coordinate(rule, axis, j)), below = __builtin_ceil(x) - 1;
+      const double left = __builtin_fabs(below - x), right = __builtin_fabs(below + 1 - x);
+      const C parts[] = {static_cast<C>(left < 1 ? 1 - left : 0), static_cast<C>(right < 1 ? 1 - right : 0)};
+      const Size first = static_cast<Size>(below);
+      // The one that counts is the first one in a table of neighbours.
+      const bool only_second = tap_stride == 1 && parts[0] == 0, only_first = tap_stride == 1 && parts[1] == 0;
+      index[0] = within(only_second ? first + 1 : first, axis.from);
+      weight[0] = only_second ? parts[1] : parts[0];
+      index[tap_stride] = only_first || only_second ? 0 : within(first + 1, axis.from);
+      weight[tap_stride] = only_second ? 0 : parts[1];
+   }
+}
+
 /// A computed number in the element type of the result: integers are rounded, and stay in range.
 template <class To, class C>
 SOFIE_INLINE To resized(C value)
@@ -215,6 +235,15 @@ SOFIE_KERNEL void resize_rows(To *y, const From *x, Size outer, const ResizeAxis
          while (used < axis.taps && parts[used] != 0)
             ++used;
          const std::int64_t *const rows = index + j * axis.taps;
+#ifdef SOFIE_TURN_ASSEMBLER
+         if constexpr (std::is_same_v<C, float> && std::is_same_v<To, float> && std::is_same_v<From, float>)
+            if (used == 1 || used == 2) {
+               const SummedRows sum{
+                  y, x + rows[0] * inner, x + rows[used - 1] * inner, inner, {parts[0], parts[used - 1]}};
+               used == 1 ? sum_rows<1>(sum) : sum_rows<2>(sum);
+               continue;
+            }
+#endif
    SOFIE_UNROLL(2)
          for (Size i = 0; i < inner; i += n) {
             const Size count = inner - i < n ? inner - i : n;
@@ -344,6 +373,28 @@ SOFIE_INLINE void resize_pass(const ResizeShape &shape, int a, int first, To *y,
       resize_rows<C>(y, x, outer, shape.axis[a], inner, index, weight);
 }
 
+#ifdef SOFIE_TURN_ASSEMBLER
+/// Rows of one plane along themselves, if rows of the result count them; for where some may be skipped.
+inline void resize_used(ResizedLine &lanes, const ResizeRule &rule, const ResizeAxis &axis, float *y, const float *x,
+                        const std::int64_t *index, const float *weight)
+{
+   // A crop may go backwards.
+   const bool ascending = rule.coordinate != ResizeRule::tf_crop_and_resize;
+   Size begin = 0, end = ascending ? 0 : axis.from;
+   for (Size j = 0; ascending && j < axis.to; ++j, index += axis.taps, weight += axis.taps) {
+      for (Size t = 0; t < axis.taps && weight[t] != 0; ++t) {
+         const Size row = static_cast<Size>(index[t]);
+         if (row > end) {
+            lanes.resize_from(y, x, begin, end - begin);
+            begin = row;
+         }
+         end = row + 1 > end ? row + 1 : end;
+      }
+   }
+   lanes.resize_from(y, x, begin, end - begin);
+}
+#endif
+
 /// All passes. A tensor between two of them is in `left` or in `right`, in turn.
 template <class C, class T>
 SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &shape, T *y, const T *x, std::int64_t *index,
@@ -355,24 +406,46 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
       const int a = shape.active[k];
       const ResizeAxis &axis = shape.axis[a];
       const bool last = resize_extent(shape, a + 1, shape.rank, a) == 1;
-      resize_table(rule, axis, index, weight, last ? axis.to : 1, last ? 1 : axis.taps);
+      const bool plain = rule.mode == ResizeRule::linear && axis.taps == 2 && !rule.antialias && !rule.exclude_outside;
+      (plain ? resize_table_of_two<C> : resize_table<C>)(rule, axis, index, weight, last ? axis.to : 1,
+                                                         last ? 1 : axis.taps);
       indices[k] = index;
       weights[k] = weight;
       index += axis.taps * axis.to;
       weight += axis.taps * axis.to;
    }
+   const int end = shape.actives - 1, last = shape.active[end];
+#ifdef SOFIE_TURN_ASSEMBLER
+   const ResizeAxis &line = shape.axis[last];
+   constexpr bool is_float = std::is_same_v<T, float>;
+   ResizedLine lanes;
+   const bool in_lanes = is_float && line.taps == 2 && line.from < Size(1) << 31 &&
+                         resize_extent(shape, last + 1, shape.rank, last) == 1;
+   if constexpr (is_float)
+      if (in_lanes)
+         lanes.plan(2, line.from, line.to, 1, indices[end], weights[end], reinterpret_cast<ResizedPack *>(index));
+#endif
    // With several passes, one plane after the other: what is between them stays small.
    const int first = shape.actives == 1 ? 0 : shape.active[0];
    const Size planes = resize_extent(shape, 0, first, first);
    const Size old_plane = resize_extent(shape, first, shape.rank, shape.rank);
    const Size new_plane = resize_extent(shape, first, shape.rank, 0);
    for (Size p = 0; p < planes; ++p, x += old_plane, y += new_plane) {
-      const int end = shape.actives - 1;
-      if (end == 0) {
-         resize_pass(shape, shape.active[0], first, y, x, indices[0], weights[0]);
+#ifdef SOFIE_TURN_ASSEMBLER
+      if constexpr (is_float)
+         if (in_lanes && end == 1 && first == last - 1 && 2 * shape.axis[first].to <= shape.axis[first].from)
+            resize_used(lanes, rule, shape.axis[first], left, x, indices[0], weights[0]);
+         else if (in_lanes)
+            lanes.resize(end == 0 ? y : left, x, resize_extent(shape, first, last, last), nullptr);
+#else
+      constexpr bool in_lanes = false;
+#endif
+      if (end == 0 && !in_lanes)
+         resize_pass(shape, last, first, y, x, indices[0], weights[0]);
+      else if (!in_lanes)
+         resize_pass(shape, last, first, left, x, indices[end], weights[end]);
+      if (end == 0)
          continue;
-      }
-      resize_pass(shape, shape.active[end], first, left, x, indices[end], weights[end]);
       C *now = left, *next = right;
       for (int k = end - 1; k > 0; --k) {
          resize_pass(shape, shape.active[k], first, next, now, indices[k], weights[k]);
@@ -381,6 +454,55 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
          next = other;
       }
       resize_pass(shape, shape.active[0], first, y, now, indices[0], weights[0]);
+   }
+}
+
+/// Up to so many elements side by side are resized together in lanes, and up to so many numbers of 4 bytes.
+inline constexpr Size most_resized_unit = 4, most_resized_numbers = 8;
+
+/// Each element twice, in whole packs; how many are written.
+template <class T>
+SOFIE_INLINE Size twice_each(T *y, const T *x, Size count)
+{
+   constexpr Size n = 16 / static_cast<Size>(sizeof(T));
+   Size i = 0;
+   const Size whole = count / 2;
+   for (; i < whole && whole >= n; i += n) {
+      // The last ones once more where they do not fill a pack.
+      i = i + n > whole ? whole - n : i;
+      const auto v = load<n>(x + i);
+      store(y + 2 * i, in_turn<0>(v, v));
+      store(y + 2 * i + n, in_turn<n / 2>(v, v));
+   }
+   return 2 * i;
+}
+
+/// Rows whose elements, of `inner` neighbours each, are picked from those of rows of x. `sizes`: the rows, the length of
+/// one in x and in y, `inner`, and how many elements are picked.
+template <class T>
+SOFIE_KERNEL void pick_rows(T *y, const T *x, const std::int64_t *along, const std::int64_t *order, const Sizes<5> &sizes)
+{
+   const Size row = sizes[2], inner = sizes[3], count = sizes[4], bytes = inner * static_cast<Size>(sizeof(T));
+   bool doubled = inner == 1;
+   for (Size j = 0; doubled && j < count; ++j)
+      doubled = along[j] == j / 2;
+   Size before = -1;
+   for (Size r = 0; r < sizes[0]; ++r, y += row) {
+      const Size source = order ? static_cast<Size>(order[r]) : r;
+      const T *const from = x + source * sizes[1];
+      if (source == before) {
+         copy_run(reinterpret_cast<char *>(y), reinterpret_cast<const char *>(y - row), row * static_cast<Size>(sizeof(T)));
+      } else if (inner == 1) {
+         const Size twice = doubled ? twice_each(y, from, count) : 0;
+         SOFIE_UNROLL(8)
+         for (Size j = twice; j < count; ++j)
+            y[j] = from[along[j]];
+      } else {
+         for (Size j = 0; j < count; ++j)
+            copy_run(reinterpret_cast<char *>(y + j * inner), reinterpret_cast<const char *>(from + along[j] * inner),
+                     bytes);
+      }
+      before = source;
    }
 }
 
@@ -397,27 +519,34 @@ SOFIE_KERNEL void resize_nearest(const ResizeRule &rule, const ResizeShape &shap
    }
    const int last = shape.active[shape.actives - 1];
    const Size inner = resize_extent(shape, last + 1, shape.rank, 0);
-   const Size row = shape.axis[last].to * inner, rows = resize_extent(shape, 0, last, 0);
+   const Size line = shape.axis[last].from * inner, row = shape.axis[last].to * inner;
    const std::int64_t *const along = indices[last];
+   // The axis before the last one that changes is that of the rows.
+   const int row_axis = last - 1;
+   const Size rows = last > 0 ? shape.axis[row_axis].to : 1, old_rows = last > 0 ? shape.axis[row_axis].from : 1;
+   const std::int64_t *const order = last > 0 ? indices[row_axis] : nullptr;
+   const Size planes = last > 0 ? resize_extent(shape, 0, row_axis, 0) : 1;
+#ifdef SOFIE_TURN_ASSEMBLER
+   constexpr Size numbers = static_cast<Size>(sizeof(T)) / 4;
+   const bool in_lanes = sizeof(T) % 4 == 0 && inner <= most_resized_unit && line * numbers < Size(1) << 31;
+   ResizedLine lanes;
+   if (in_lanes)
+      lanes.plan(1, shape.axis[last].from, shape.axis[last].to, inner * numbers, along, nullptr,
+                 reinterpret_cast<ResizedPack *>(index));
+#endif
    Size at[ResizeShape::most_axes] = {};
-   Size before = -1;
-   for (Size r = 0; r < rows; ++r, y += row) {
+   for (Size p = 0; p < planes; ++p, y += rows * row) {
       Size source = 0;
-      for (int a = 0; a < last; ++a)
+      for (int a = 0; a < row_axis; ++a)
          source = source * shape.axis[a].from + (indices[a] ? static_cast<Size>(indices[a][at[a]]) : at[a]);
-      const T *const from = x + source * shape.axis[last].from * inner;
-      if (source == before) {
-         __builtin_memcpy(y, y - row, static_cast<std::size_t>(row) * sizeof(T));
-      } else if (inner == 1) {
-         SOFIE_UNROLL(8)
-         for (Size j = 0; j < row; ++j)
-            y[j] = from[along[j]];
-      } else {
-         for (Size j = 0; j < shape.axis[last].to; ++j)
-            __builtin_memcpy(y + j * inner, from + along[j] * inner, static_cast<std::size_t>(inner) * sizeof(T));
-      }
-      before = source;
-      for (int a = last - 1; a >= 0; --a) {
+      const T *const from = x + source * old_rows * line;
+#ifdef SOFIE_TURN_ASSEMBLER
+      if (in_lanes)
+         lanes.resize(reinterpret_cast<float *>(y), reinterpret_cast<const float *>(from), rows, order);
+      else
+#endif
+         pick_rows(y, from, along, order, Sizes<5>{{rows, line, row, inner, shape.axis[last].to}});
+      for (int a = row_axis - 1; a >= 0; --a) {
          if (++at[a] < shape.axis[a].to)
             break;
          at[a] = 0;
@@ -581,16 +710,17 @@ template <class T>
 SOFIE_KERNEL void resize_unplanned(const ResizeRule &rule, const ResizeShape &shape, T *y, const T *x)
 {
    using C = Interpolated<T>;
-   Size table = 0, between = 0;
+   Size table = 0, between = 0, widest = 0;
    for (int k = 0; k < shape.actives; ++k) {
       const int a = shape.active[k];
       table += shape.axis[a].taps * shape.axis[a].to;
+      widest = shape.axis[a].to > widest ? shape.axis[a].to : widest;
       const Size size = resize_extent(shape, shape.active[0], shape.rank, a);
       if (k > 0 && size > between)
          between = size;
    }
    const bool smooth = rule.mode != ResizeRule::nearest;
-   Buffer<std::int64_t> index(table);
+   Buffer<std::int64_t> index(table + resized_packs_size(most_resized_numbers * widest));
    Buffer<C> weight(smooth ? table : 0), left(smooth ? between : 0), right(smooth && shape.actives > 2 ? between : 0);
    resize<T>(rule, shape, y, x, index.data(), weight.data(), left.data(), right.data());
 }

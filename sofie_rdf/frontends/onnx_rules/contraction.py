@@ -1,4 +1,4 @@
-"""Einsum: two tensors at a time, as matrix products where it is one."""
+"""Einsum: two tensors at a time, as a matrix product or element by element where it is that."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sofie_rdf.ir.builder import Builder, infer_node
 from sofie_rdf.ir.dims import Dim, SizesDiffer, product
 from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ops.contraction import Einsum, Equation
+from sofie_rdf.ops.elementwise import Mul
 from sofie_rdf.ops.layout import Reshape, Transpose
 from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.ops.reduction import SUMMED, ReduceSum
@@ -87,6 +88,8 @@ class _Writer:
         is_matrix = rows and columns and inner
         is_plain = len(set(a.labels)) == len(a.labels) and len(set(b.labels)) == len(b.labels)
         is_whole = set(a.labels) | set(b.labels) == {*batch, *rows, *columns, *inner}
+        if is_plain and is_whole and not is_matrix:
+            return self.elements(a, b, kept, inner, outputs)
         if not (is_matrix and is_plain and is_whole and self.have(sizes, a, b)):
             return self.einsum((a, b), kept, outputs)
         # Without a batch the rows may stay several axes, of which none has to be moved.
@@ -105,6 +108,32 @@ class _Writer:
         y = self.build(Reshape(shape, allowzero=True), y, outputs=last, origin=self.origin)
         if result != kept:
             perm = tuple(result.index(n) for n in kept)
+            y = self.build(Transpose(perm), y, outputs=outputs, origin=self.origin)
+        return _Term(y, kept)
+
+    def elements(
+        self, a: _Term, b: _Term, kept: Labels, inner: Labels, outputs: Sequence[str]
+    ) -> _Term:
+        """Two tensors of which no two rows meet: their elements are multiplied, then summed."""
+        dtype = self.build.type_of(a.value).dtype
+        if inner and dtype not in SUMMED:
+            return self.einsum((a, b), kept, outputs)
+        # One of them has all labels where there is a sum: it stays as it is.
+        order = kept if not inner else max(a.labels, b.labels, key=len)
+        factors = []
+        for x in (a, b):
+            own = dict(zip(x.labels, self.build.type_of(x.value).shape, strict=True))
+            groups = [(n,) if n in own else () for n in order]
+            factors.append(self.arranged(x, groups, own))
+        y = self.build(Mul(), *factors, outputs=() if inner else outputs, origin=self.origin)
+        if not inner:
+            return _Term(y, kept)
+        left = tuple(n for n in order if n in kept)
+        op = ReduceSum(tuple(order.index(n) for n in inner), keepdims=False)
+        last = outputs if left == kept else ()
+        y = self.build(op, y, outputs=last, origin=self.origin)
+        if left != kept:
+            perm = tuple(left.index(n) for n in kept)
             y = self.build(Transpose(perm), y, outputs=outputs, origin=self.origin)
         return _Term(y, kept)
 

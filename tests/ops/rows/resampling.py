@@ -63,6 +63,20 @@ _NEAREST: tuple[tuple[Resize, Shape], ...] = (
     (Resize(sizes=(0, 3)), (2, 2)),
     (Resize(scales=(0.3,)), (3,)),
     (Resize(scales=(2.0, 1.5)), (0, 4)),
+    # Rows in lanes: of one pack and more, from near and from far, of several neighbours.
+    (Resize(axes=(1, 2), sizes=(5, 40)), (N, 3, 20)),
+    (Resize(axes=(1, 2), sizes=(5, 33)), (N, 9, 77)),
+    (Resize(axes=(1,), sizes=(21,)), (N, 100)),
+    (Resize(axes=(1, 2), sizes=(4, 9)), (N, 2, 6, 3)),
+    (
+        Resize(
+            axes=(2,),
+            scales=(2.0,),
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        (N, 2, 23),
+    ),
 )
 _SMOOTH: tuple[tuple[dict[str, Any], Shape], ...] = (
     ({"scales": (1.0, 1.0, 2.0, 2.0)}, _IMAGE),
@@ -104,6 +118,19 @@ _SMOOTH: tuple[tuple[dict[str, Any], Shape], ...] = (
     ({"axes": (1, 2), "sizes": (3, M), "keep_aspect_ratio_policy": "not_larger"}, (N, M, 9)),
     ({"sizes": (0, 3)}, (2, 2)),
     ({"axes": (1,), "sizes": (3,)}, (0, 2)),
+    # Rows in lanes, some of which nothing is made of.
+    ({"axes": (1, 2), "sizes": (5, 40)}, (N, 3, 20)),
+    ({"axes": (1, 2), "sizes": (3, 20)}, (N, 11, 77)),
+    ({"axes": (1,), "sizes": (17,)}, (N, 40)),
+    (
+        {
+            "axes": (1, 2),
+            "sizes": (3, 19),
+            "roi": (0.9, 0.8, 0.1, 0.2),
+            "coordinate_transformation_mode": "tf_crop_and_resize",
+        },
+        (N, 9, 30),
+    ),
 )
 # With weights that are exact, so that whole numbers are rounded in the same way.
 _EXACT = 2
