@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from sofie_rdf.ir.dims import Dim, align, maximum, minimum
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of
+from sofie_rdf.ir.types import Shape
 from sofie_rdf.ops._windows import Window, positions_of, taps_of, three_axes
 
-__all__ = ["Spread"]
+__all__ = ["FewSpread", "Spread"]
 
 # Of the kernel: the widest tile, a pack beyond what counts, and how many columns, inputs and
 # products are kept at a time, so that the second cache has all of them.
@@ -77,3 +78,48 @@ def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) ->
     # A number also where the batch is open: memory is planned better then.
     fit = fit // points if points else 1
     return (min(events, fit) if isinstance(events, int) else fit) * points
+
+
+# Of the kernel: up to so many features, phases along each axis, and numbers of the copied input.
+_FEW_FEATURES, _FEW_STRIDES, _FEW_INPUTS = 4, (4, 2), 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FewSpread:
+    """The memory of a transposed convolution with few features."""
+
+    stride: int
+    elements: int
+    offsets: int
+
+    @staticmethod
+    def of(x: Shape, features: Dim, spread: Sequence[Window]) -> FewSpread | None:
+        """For windows of the output; None where that is too much, or not to be known."""
+        sizes = (*x[1:], features, *(d for s in spread for d in (s.size, s.begin)))
+        if len(spread) > 2 or len(spread) != len(x) - 2 or any(s.dilation > 1 for s in spread):
+            return None
+        if not all(isinstance(d, int) for d in sizes) or any(s.size == 0 for s in spread):
+            return None
+        _, height, width = three_axes(spread)
+        strides = zip((height.stride, width.stride), _FEW_STRIDES, strict=True)
+        many = number_of(features) > _FEW_FEATURES or any(s > most for s, most in strides)
+        if many or 0 in (*x[1:], features):
+            return None
+        channels = number_of(x[1])
+        (before, behind), across = _zeros(height), number_of(width.count) + max(_zeros(width))
+        whole = number_of(align(across, _MARGIN))
+        across = whole if 7 * whole <= 8 * across else across
+        inputs = channels * (before + number_of(height.count) + behind) * across + _MARGIN
+        lines = -(-number_of(height.size) // height.stride)
+        sums = number_of(features) * width.kernel * (lines * across + 2 * _MARGIN)
+        if inputs > _FEW_INPUTS:
+            return None
+        offsets = channels * -(-height.kernel // height.stride)
+        return FewSpread(height.stride, inputs + sums + 2 * _MARGIN, offsets)
+
+
+def _zeros(axis: Window) -> tuple[int, int]:
+    """How many zeros outputs reach before and behind the inputs of an axis."""
+    begin, size, count = map(number_of, (axis.begin, axis.size, axis.count))
+    before = -(-axis.kernel // axis.stride) - 1 - begin // axis.stride
+    return max(0, before), max(0, (size - 1 + begin) // axis.stride + 1 - count)

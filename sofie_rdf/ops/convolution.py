@@ -36,7 +36,7 @@ from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._columns import COLUMNS_HEADER, Columns, columns_of
 from sofie_rdf.ops._depthwise import DEPTHWISE_HEADERS, ChannelLanes, channel_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
-from sofie_rdf.ops._spread import Spread
+from sofie_rdf.ops._spread import FewSpread, Spread
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -533,13 +533,23 @@ class _Transposed(_Convolution):
         counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
         return Spread.of(counts, _long_axes(self.spread(x.shape, w.shape)))
 
+    def few(self, x: TensorType, w: TensorType) -> FewSpread | None:
+        """The memory of the kernel for few features, if that takes it."""
+        if x.dtype is not DType.FLOAT32 or self.group != 1:
+            return None
+        return FewSpread.of(x.shape, w.shape[1], _long_axes(self.spread(x.shape, w.shape)))
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        parts, rows = self.parts(x, w), product(w.shape[1:])
+        parts, rows, few = self.parts(x, w), product(w.shape[1:]), self.few(x, w)
+        elements, steps = parts.inputs + parts.products + parts.row, parts.steps + parts.groups
+        offsets = steps + parts.lines
+        if few:
+            elements, offsets = maximum(elements, few.elements), maximum(offsets, few.offsets)
         return (
-            TensorType(x.dtype, (parts.inputs + parts.products + parts.row,)),
-            TensorType(DType.INT32, (parts.steps + parts.groups + parts.lines,)),
+            TensorType(x.dtype, (elements,)),
+            TensorType(DType.INT32, (offsets,)),
             TensorType(x.dtype, (self.group * align(rows, 8) * (w.shape[0] // self.group),)),
         )
 
@@ -558,8 +568,17 @@ class _Transposed(_Convolution):
         memory_of = Sizes((parts.inputs, parts.products, parts.steps, parts.groups))
         given = [o for o in (w, b) if o is not None]
         packed = f"sofie::ConvTransposedWeights<{x.type.dtype.cxx}, {self.group}>"
-        arguments = (self.function.functor(), *sizes, together, memory_of)
-        return _product_call("transposed_convolution{}", packed, arguments, outputs, x, given)
+        arguments, kernel = (self.function.functor(), *sizes, together, memory_of), ""
+        few = self.few(x.type, w.type)
+        if few and all(o.constant for o in given):
+            packed = f"sofie::FewTransposedWeights<float, {few.stride}>"
+            kernel = "few_"
+        kernel += "transposed_convolution{}"
+        return _product_call(kernel, packed, arguments, outputs, x, given)
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (*super().headers, "sofie/kernels/convolution_transposed_few.hxx")
 
 
 @operator(since=22, terms=2)

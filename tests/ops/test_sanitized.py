@@ -62,6 +62,7 @@ IN_ASSEMBLER = (
     "ArgMax",
     "ArgMin",
     "Conv",
+    "ConvTransposeLayer",
     "CumSum",
     "Dense",
     "DenseLayers",

@@ -181,8 +181,22 @@ def _conv_transpose(dtype: DType, full: bool) -> Iterator[Case]:
             yield Case(op, (first, TensorType(dtype, w), bias), (usual,))
 
 
+# With few features: phases with more and with fewer taps or outputs than others, several tiles,
+# rows as long as a pack, outputs that no input reaches, what is cut off, many taps side by side.
+_FEW_TRANSPOSED: tuple[_Setup, ...] = (
+    ((N, 5, 28, 27), (5, 1, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((N, 4, 17, 16), (4, 2, 2, 2), {"strides": (2, 2)}),
+    ((N, 3, 7, 9), (3, 3, 4, 4), {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
+    ((N, 2, 5, 31), (2, 4, 5, 3), {"strides": (3, 2), "pads": (2, 0, 1, 1)}),
+    ((2, 2, 6, 5), (2, 1, 1, 1), {"strides": (2, 2), "output_padding": (1, 1)}),
+    ((N, 3, 40), (3, 2, 5), {"strides": (2,), "pads": (4, 3)}),
+    ((N, 1, 3, 3), (1, 1, 3, 2), {"strides": (2, 1), "output_shape": (9, 7)}),
+    ((N, 2, 1, 6), (2, 3, 4, 5), {"strides": (4, 2), "pads": (3, 4, 0, 2)}),
+)
+
+
 def _transposed_layer(dtype: DType, full: bool) -> Iterator[Case]:
-    setups = (*_TRANSPOSED, *(_MORE_TRANSPOSED[:4] if full else ()))
+    setups = (*_TRANSPOSED, *((*_MORE_TRANSPOSED[:4], *_FEW_TRANSPOSED) if full else ()))
     for number, (x, w, attributes) in enumerate(setups):
         op = ConvTransposeLayer(activation=(Relu(), Tanh())[number % 2], **attributes)
         features = w[1] * attributes.get("group", 1)
