@@ -35,6 +35,9 @@ LAYERS = [
     # Weights that are far away, in blocks of which the last one is short.
     (1000, 250),
     (129, 1900),
+    # Long rows, and few columns.
+    (530, 16),
+    (1023, 3),
 ]
 LENGTHS = [1, 5, 16, 37, 63, 64, 70, 100, 128, 130, 200]
 
@@ -74,16 +77,17 @@ def test_dense(activation: Relu | Gelu | None) -> None:
     _check(b, names, [depth for depth, _ in LAYERS], 4e-6)
 
 
-def test_more_rows_than_go_together_through_weights_that_are_far_away() -> None:
-    b = _net([700])
-    w, c = RNG.normal(size=(700, 370)), RNG.normal(size=370)
-    graph = b.graph(b.op(Dense(Relu()), "x0", b.c("w", w), b.c("c", c), name="y"))
-    model = Model(graph)
-    x = RNG.normal(size=(199, 700)).astype("f4")
-    whole, exact = model(x), evaluate(graph, {"x0": x}, wide=True)["y"]
-    np.testing.assert_allclose(whole, exact, rtol=0, atol=4e-6 * np.max(exact))
-    for rows in (63, 64, 65, 128, 135):
-        np.testing.assert_array_equal(model(x[-rows:]), whole[-rows:])
+def test_more_rows_than_go_together_through_far_weights() -> None:
+    for columns in (370, 9):
+        b = _net([700])
+        w, c = RNG.normal(size=(700, columns)), RNG.normal(size=columns)
+        graph = b.graph(b.op(Dense(Relu()), "x0", b.c("w", w), b.c("c", c), name="y"))
+        model = Model(graph)
+        x = RNG.normal(size=(199, 700)).astype("f4")
+        whole, exact = model(x), evaluate(graph, {"x0": x}, wide=True)["y"]
+        np.testing.assert_allclose(whole, exact, rtol=0, atol=4e-6 * np.max(exact))
+        for rows in (63, 64, 65, 66, 67, 128, 135):
+            np.testing.assert_array_equal(model(x[-rows:]), whole[-rows:])
 
 
 def test_normalizations() -> None:

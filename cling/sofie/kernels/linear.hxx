@@ -10,6 +10,7 @@
 
 #include "sofie/kernels/dense_quads.hxx"
 #include "sofie/kernels/dense_streams.hxx"
+#include "sofie/kernels/dense_thin.hxx"
 #include "sofie/kernels/map.hxx"
 #include "sofie/weights.hxx"
 
@@ -441,6 +442,20 @@ SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, c
    }
 }
 
+/// From 3 to 7 rows of y, which has up to 16 columns.
+template <class F>
+SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   alignas(64) float sums[dense_tile_rows * n];
+   for (Size next = 0; next < m; next += thin_rows) {
+      // The last rows: once more with rows that are done already.
+      const Size row = next + thin_rows <= m ? next : m - thin_rows;
+      thin_tile(x + row * layer.depth, layer.depth * bytes, layer.weights, layer.depth, sums + row * n);
+   }
+   dense_rows(f, y, layer.columns, sums, n, layer.bias, m, layer.columns);
+}
+
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
 /// cache.
 template <class F, Size K, Size N>
@@ -524,6 +539,12 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 {
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
+#ifdef SOFIE_DENSE_ASSEMBLER
+   // Eight rows, or four, fill tiles of their own.
+   if constexpr (M != 1 && std::is_same_v<T, float> && K >= thin_depth && N <= lanes<T>)
+      if (m >= thin_rows && m < dense_tile_rows && m != dense_tile_half)
+         return dense_thin(f, dense_layer<F>(w), y.data(), x.data(), m);
+#endif
    if constexpr (is_streamed<T, K, N>) {
       dense_streamed(f, y.data(), x.data(), m, w);
       return;
