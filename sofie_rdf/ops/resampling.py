@@ -287,7 +287,9 @@ class Resize(_Resize):
             old = product(a.size for a in axes[active[0] : i])
             between = maximum(between, old * product(a.count for a in axes[i:]))
         # Behind the tables, packs of 16 numbers of 4 bytes: up to 8 for each result along an axis.
-        widest = reduce(maximum, (axes[i].count for i in active), 0)
+        widest: Dim = 0
+        for i in active:
+            widest = maximum(widest, axes[i].count)
         packs = (8 * widest + 15) // 16 * 17
         return (
             TensorType(DType.INT64, (entries + packs,)),

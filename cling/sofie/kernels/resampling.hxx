@@ -432,11 +432,13 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
    const Size new_plane = resize_extent(shape, first, shape.rank, 0);
    for (Size p = 0; p < planes; ++p, x += old_plane, y += new_plane) {
 #ifdef SOFIE_TURN_ASSEMBLER
-      if constexpr (is_float)
-         if (in_lanes && end == 1 && first == last - 1 && 2 * shape.axis[first].to <= shape.axis[first].from)
+      if constexpr (is_float) {
+         const bool skips = end == 1 && first == last - 1 && 2 * shape.axis[first].to <= shape.axis[first].from;
+         if (in_lanes && skips)
             resize_used(lanes, rule, shape.axis[first], left, x, indices[0], weights[0]);
          else if (in_lanes)
             lanes.resize(end == 0 ? y : left, x, resize_extent(shape, first, last, last), nullptr);
+      }
 #else
       constexpr bool in_lanes = false;
 #endif
