@@ -17,7 +17,7 @@ DEPTHWISE_HEADERS = (
 # Of the kernel: the lanes, and the columns of a row of outputs that it may do together.
 _LANES, _COLUMNS = 16, (14, 8)
 # The channels from which that pays; numbers that are at hand at a time, and at most.
-_LEAST, _BUDGET, _MOST = 8, 1 << 16, 1 << 19
+_LEAST, _BUDGET, _MOST = 8, 1 << 15, 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,10 @@ def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | Non
 
 
 def _elements(slides: Sequence[Window], columns: int, lines: int) -> int:
-    """Weights, lines of the input as they are and with their padding, and sums."""
+    """Where rows are, weights, lines of the input with their padding, and sums."""
     _, rows, across = three_axes(slides)
-    size, count = number_of(across.size), number_of(across.count)
     read = (lines - 1) * rows.stride + rows.extent
     weights = -(-taps_of(slides) // _LANES) * _LANES
-    behind = columns * (across.stride + 1) + _LANES
-    places = weights + read * (size + across.pitch) + lines * count + behind
+    behind = columns + 3 * _LANES
+    places = 5 + weights + read * across.pitch + lines * number_of(across.count) + behind
     return places * _LANES

@@ -35,6 +35,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._columns import COLUMNS_HEADER, Columns, columns_of
 from sofie_rdf.ops._depthwise import DEPTHWISE_HEADERS, ChannelLanes, channel_lanes
+from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
 from sofie_rdf.ops._spread import FewSpread, Spread
 from sofie_rdf.ops._windows import (
@@ -59,6 +60,9 @@ BYTES = frozenset({DType.INT8, DType.UINT8})
 # tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
 _DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
+# The features of one register, and the columns of outputs from which that is better filled in
+# another way.
+_NARROW, _WIDE = 16, 20
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
@@ -109,6 +113,14 @@ def _scratch(
     ) * width
     size = sums + _copied(events, channels, slides) + width
     return TensorType(dtype, (size,)), TensorType(DType.INT32, (depth,))
+
+
+def _at_least(
+    scratch: tuple[TensorType, ...], elements: Dim, offsets: Dim
+) -> tuple[TensorType, ...]:
+    """What one of several kernels needs, whichever it is."""
+    sizes = zip(scratch, (elements, offsets), strict=True)
+    return tuple(TensorType(t.dtype, (maximum(t.shape[0], size),)) for t, size in sizes)
 
 
 def _is_at_most(dim: Dim, most: int) -> bool:
@@ -275,7 +287,8 @@ class _FloatConvolution(_Convolution):
 
     @property
     def headers(self) -> tuple[str, ...]:
-        more = DEPTHWISE_HEADERS if self.group > 1 else (LANES_HEADER, COLUMNS_HEADER)
+        grouped = (*DEPTHWISE_HEADERS, GROUPED_HEADER)
+        more = grouped if self.group > 1 else (GROUPED_HEADER, LANES_HEADER, COLUMNS_HEADER)
         return (*super().headers, *more)
 
     def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
@@ -312,6 +325,24 @@ class _FloatConvolution(_Convolution):
         slides = _long_axes(self.slides(x.shape, w.shape))
         return half_of_lanes(w.shape[0], self.depth(w.shape), slides)
 
+    def _is_narrow(self, inputs: Sequence[TensorType | None]) -> bool:
+        """Whether features in lanes fill one register, for which alone each input would be read."""
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        last, features = self.slides(x.shape, w.shape)[-1], w.shape[0]
+        narrow = isinstance(features, int) and features <= _NARROW and last.stride == 1
+        wide = isinstance(last.count, int) and last.count >= _WIDE
+        return narrow and wide and self.half_of_lanes(inputs) > 0 and not self.columns(inputs)
+
+    def group_lanes(self, inputs: Sequence[TensorType | None]) -> GroupLanes | None:
+        """What is done together where groups lie side by side; None where they do not."""
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        if x.dtype is not DType.FLOAT32 or (self.group == 1 and not self._is_narrow(inputs)):
+            return None
+        slides = _long_axes(self.slides(x.shape, w.shape))
+        return group_lanes(self.group, w.shape[1], w.shape[0] // self.group, slides)
+
     def columns(self, inputs: Sequence[TensorType | None]) -> Columns | None:
         """What is done together where inputs are copied for each tap; None where they are not."""
         x, w = inputs[:2]
@@ -330,13 +361,12 @@ class _FloatConvolution(_Convolution):
             return (table, TensorType(x.dtype, (lanes.elements,))) if lanes else (table,)
         scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
         if columns := self.columns(inputs):
-            size, masks = maximum(scratch[0].shape[0], columns.copied), columns.masks
-            offsets = maximum(scratch[1].shape[0], masks)
-            scratch = TensorType(x.dtype, (size,)), TensorType(DType.INT32, (offsets,))
+            scratch = _at_least(scratch, columns.copied, columns.masks)
+        elif together := self.group_lanes(inputs):
+            scratch = _at_least(scratch, together.elements, together.taps)
         elif half := self.half_of_lanes(inputs):
             needed = scratch_of_lanes(x.shape[0], w.shape[1], slides, half)
-            size = maximum(scratch[0].shape[0], needed)
-            scratch = TensorType(x.dtype, (size,)), scratch[1]
+            scratch = _at_least(scratch, needed, 0)
         return (
             *scratch,
             _panels(x.dtype, self.group, w.shape[0] // self.group, self.depth(w.shape)),
@@ -366,6 +396,11 @@ class _FloatConvolution(_Convolution):
             kernel = f"convolution_columns<{columns.stride}>"
             packed = "sofie::ConvWeights<float, 8, 1>"
             arguments = (arguments[0], Sizes((columns.lines, columns.width)), *arguments[1:])
+        elif constant and (groups := self.group_lanes(types)):
+            template = f"{groups.columns}, {groups.stride}, {groups.together}, {rows}"
+            kernel = f"grouped_convolution<{template}>"
+            packed = f"sofie::GroupedWeights<{self.group}, {groups.together}, {rows}>"
+            arguments = (arguments[0], groups.lines, *arguments[1:])
         elif constant and half:
             short = str(is_short(w.type.shape[0])).lower()
             kernel, packed = f"convolution_lanes<{half}, {short}>", "sofie::ConvLanesWeights"

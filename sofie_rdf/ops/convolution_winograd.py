@@ -141,6 +141,9 @@ class WinogradConv(ConvLayer):
     def headers(self) -> tuple[str, ...]:
         return (*super().headers, "sofie/kernels/convolution_winograd_lanes.hxx")
 
+    def group_lanes(self, inputs: Sequence[TensorType | None]) -> None:
+        """Not even where few features would be narrow lanes."""
+
     def columns(self, inputs: Sequence[TensorType | None]) -> None:
         """Events that no tile may have are computed by the kernels that the others are made of."""
 

@@ -11,7 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, number_of, product, require_equal
+from sofie_rdf.ir.dims import (
+    UNKNOWN,
+    Dim,
+    maximum,
+    never_negative,
+    number_of,
+    product,
+    require_equal,
+)
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
@@ -68,6 +76,10 @@ class _Pool(_Planes):
     strides: tuple[int, ...] | None
     header: ClassVar[str] = "sofie/kernels/pooling_lanes.hxx"
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return (*super().headers, "sofie/kernels/pooling_pairs.hxx")
+
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         """The windows along each axis behind the channels."""
         if len(shape) < 3:
@@ -97,6 +109,11 @@ class _Pool(_Planes):
         """How planes are pooled side by side, if they are."""
         return _lanes(x.dtype, x.shape[1], self.windows(x.shape))
 
+    def pairs(self, x: TensorType) -> bool:
+        """Whether windows are pairs of neighbours in rows, and of rows, all of them elements."""
+        along = self.windows(x.shape)
+        return x.dtype is DType.FLOAT32 and len(along) == 2 and all(_is_pairs(w) for w in along)
+
     def numbers(self, x: Operand) -> Sizes:
         return Sizes(tuple(n for w in self.windows(x.type.shape) for n in w.numbers))
 
@@ -110,6 +127,11 @@ class _Pool(_Planes):
         for at in combinations(*(range(w.kernel) for w in along)):
             index: tuple[Any, ...] = (..., *(_every(w, t) for w, t in zip(along, at, strict=True)))
             yield padded[index]
+
+
+def _is_pairs(window: Window) -> bool:
+    pairs = (window.kernel, window.stride, window.dilation, window.begin) == (2, 2, 1, 0)
+    return pairs and never_negative(window.size - 2 * window.count)
 
 
 def _end(window: Window) -> Any:
@@ -161,9 +183,9 @@ def _lanes(dtype: DType, channels: Dim, along: Sequence[Window]) -> _Lanes | Non
         return None
     columns = min((14, 8, 4), key=lambda c: -(-count // c) * c)
     high = (rows - 1) * along[0].stride + along[0].extent
-    behind = columns * (last.stride + 1) + 4 * _LANES
+    behind = columns * (last.stride + 1) + 6 * _LANES
     places = height * width + high * last.pitch + rows * count + behind
-    elements = places * _LANES + count + rows + 4 * _LANES
+    elements = places * _LANES + 2 * (count + rows + 4 * _LANES)
     if elements > _MOST_ELEMENTS or min(height, width) == 0:
         return None
     return _Lanes(columns, last.stride, elements, along[0].kernel * last.kernel)
@@ -204,7 +226,9 @@ class AveragePool(_Pool):
         y, rows, members, table = outputs
         pads, lanes = str(self.count_include_pad).lower(), self.lanes(x.type)
         kernel = f"sofie::average_pool<{pads}>"
-        if lanes:
+        if self.pairs(x.type):
+            kernel = "sofie::average_pool_pairs"
+        elif lanes:
             kernel = f"sofie::average_pool_lanes<{pads}, {lanes.columns}, {lanes.stride}>"
         tensors = _as_planes(y), Tensor(rows), Tensor(members), Tensor(table), _as_planes(x)
         return Call(kernel, (*tensors, self.numbers(x)), outputs=4)
@@ -260,6 +284,7 @@ class MaxPool(_Pool):
             arguments = _as_planes(y), *working, _as_planes(x), self.numbers(x)
             lanes = self.lanes(x.type)
             kernel = f"max_pool_lanes<{lanes.columns}, {lanes.stride}>" if lanes else "max_pool"
+            kernel = "max_pool_pairs" if self.pairs(x.type) else kernel
             return Call(f"sofie::{kernel}", arguments, outputs=3)
         kernel = f"sofie::max_pool_indexed<{'true' if self.storage_order else 'false'}>"
         tensors = _as_planes(y), _as_planes(index[0]), _as_planes(x)

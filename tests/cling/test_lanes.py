@@ -50,7 +50,7 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
         return []
     half, size = op.half_of_lanes(given), op.workspace(given)[0].shape[0]
     empty = not all(isinstance(d, int) and d > 0 for d in y.shape)
-    if not half or op.columns(given) or empty:
+    if not half or op.columns(given) or op.group_lanes(given) or empty:
         return []
     assert isinstance(size, int)
     axes = list(zip(x.shape[2:], kernel, y.shape[2:], strides, dilations, pads[:2], strict=True))

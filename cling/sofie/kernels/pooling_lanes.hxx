@@ -18,6 +18,7 @@ struct PoolLanes {
    const std::int32_t *taps;      // Where each reads.
    const float *members, *shared; // How many numbers a window has along a row, and along a column.
    Size count, rows, blocks, x_row, y_row, x_block;
+   Size inverse; // How much further on 1 / these numbers are.
    float neutral;
 };
 
@@ -35,13 +36,19 @@ struct PoolLanes {
    "vmaxps 64*" #stride "*" #a "(%[from]), %%zmm" #a ", %%zmm" #a "%{%%k2%}\n\t"
 #define SOFIE_POOL_LANES_NUMBER(stride, a) "vmaxps 64*" #stride "*" #a "(%[from]), %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_POOL_LANES_SUM(stride, a) "vaddps 64*" #stride "*" #a "(%[from]), %%zmm" #a ", %%zmm" #a "\n\t"
+// A quotient by its divisor's inverse, and what that has left over times the inverse, unless it is infinite.
 #define SOFIE_POOL_LANES_MEAN(stride, a)                               \
    "vmulps 4*" #a "(%[from])%{1to16%}, %%zmm30, %%zmm29\n\t"           \
-   "vdivps %%zmm29, %%zmm" #a ", %%zmm" #a "\n\t"
+   "vmulps 4*" #a "(%[from],%[at])%{1to16%}, %%zmm28, %%zmm27\n\t"     \
+   "vmulps %%zmm27, %%zmm" #a ", %%zmm26\n\t"                          \
+   "vfnmadd231ps %%zmm26, %%zmm29, %%zmm" #a "\n\t"                    \
+   "vcmpps $7, %%zmm" #a ", %%zmm" #a ", %%k2\n\t"                     \
+   "vfmadd231ps %%zmm" #a ", %%zmm27, %%zmm26%{%%k2%}\n\t"             \
+   "vmovaps %%zmm26, %%zmm" #a "\n\t"
 #define SOFIE_POOL_LANES_STORE(stride, a) "vmovups %%zmm" #a ", 64*" #a "(%[to])\n\t"
 #define SOFIE_POOL_LANES(columns, stride, rule, shared, mean)          \
    asm volatile(                                                       \
-      "vbroadcastss 88(%[of]), %%zmm31\n"                              \
+      "vbroadcastss 96(%[of]), %%zmm31\n"                              \
       "1:\n\t"                                                         \
       "mov (%[of]), %[x]\n\t"                                          \
       "mov 8(%[of]), %[to]\n\t"                                        \
@@ -81,8 +88,9 @@ struct PoolLanes {
 #define SOFIE_POOL_LANES_OF_NUMBERS(columns, stride) SOFIE_POOL_LANES(columns, stride, SOFIE_POOL_LANES_NUMBER, "", "")
 #define SOFIE_POOL_LANES_OF_MEAN(columns, stride)                      \
    SOFIE_POOL_LANES(columns, stride, SOFIE_POOL_LANES_SUM,             \
-      "mov 32(%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm30\n\t",     \
-      "mov %[members], %[from]\n\t" SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_MEAN, stride))
+      "mov 32(%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm30\n\t"      \
+      "add 88(%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm28\n\t",   \
+      "mov %[members], %[from]\n\tmov 88(%[of]), %[at]\n\t" SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_MEAN, stride))
 // clang-format on
 
 /// What is computed of each window: the largest number, where NaN may be or where it is not, or the mean.
@@ -100,7 +108,7 @@ enum class PoolOf { any, numbers, mean };
 template <PoolOf Of, int Columns, int Stride>
 SOFIE_KERNEL void pool_lanes_rows(PoolLanes &of)
 {
-   static_assert(sizeof(PoolLanes) == 96, "the assembler knows where its members are");
+   static_assert(sizeof(PoolLanes) == 104, "the assembler knows where its members are");
    const float *x, *from, *members;
    const std::int32_t *at;
    float *to;
@@ -120,7 +128,7 @@ SOFIE_KERNEL void pool_lanes_rows(PoolLanes &of)
    }
 }
 
-/// Whether all of so many registers are finite.
+/// Whether all of so many packs are finite.
 SOFIE_KERNEL inline bool all_lanes_finite(const float *x, Size count)
 {
    Size odd;
@@ -153,9 +161,9 @@ constexpr Size pool_lanes_up(Size count)
    return (count + 15) / 16 * 16;
 }
 
-/// Where each tap reads, and how many numbers the windows of each column and row have.
-SOFIE_KERNEL inline void pool_lanes_table(std::int32_t *taps, float *members, float *shared, const PoolPlane &plane,
-                                          Size pitch, Size columns, bool pads)
+/// Where each tap reads, and how many numbers the windows of each column and row have, with their inverses.
+SOFIE_KERNEL inline void pool_lanes_table(std::int32_t *taps, float *members, float *shared, Size inverse,
+                                          const PoolPlane &plane, Size pitch, Size columns, bool pads)
 {
    const PoolAxis &down = plane.axis[0], &along = plane.axis[1];
    for (Size h = 0; h < down.kernel; ++h)
@@ -164,10 +172,12 @@ SOFIE_KERNEL inline void pool_lanes_table(std::int32_t *taps, float *members, fl
    for (Size j = 0; j < columns; ++j) {
       const Size count = j < along.count ? along.members(j, pads) : 1;
       members[j] = static_cast<float>(count > 0 ? count : 1);
+      members[inverse + j] = 1 / members[j];
    }
    for (Size j = 0; j < down.count; ++j) {
       const Size count = down.members(j, pads);
       shared[j] = static_cast<float>(count > 0 ? count : 1);
+      shared[inverse + j] = 1 / shared[j];
    }
 }
 
@@ -181,16 +191,20 @@ SOFIE_KERNEL void pool_planes_by_lanes(float *y, float *scratch, std::int32_t *t
    const Size pitch = lanes_pitch(along.count, Stride, along.kernel, along.dilation, along.begin, along.size);
    const Size high = (down.count - 1) * down.stride + (down.kernel - 1) * down.dilation + 1;
    const Size blocks = (along.count + Columns - 1) / Columns;
-   float *const shared = scratch + pool_lanes_up(blocks * Columns), *const turned = shared + pool_lanes_up(down.count);
-   float *const image = turned + pool_lanes_up(plane.size) * n, *const results =
-                                                                   image + (high * pitch + Columns * Stride) * n;
-   pool_lanes_table(taps, scratch, shared, plane, pitch, blocks * Columns, pads);
-   // What a block reads behind the last row.
-   fill_line_of_lanes(image + high * pitch * n, image, Columns * Stride, 0, 0, none);
+   const Size wide = pool_lanes_up(blocks * Columns), inverse = wide + pool_lanes_up(down.count);
+   float *const shared = scratch + wide, *const turned = scratch + 2 * inverse;
+   float *const image = turned + pool_lanes_up(plane.size) * n;
+   float *const results = image + (high * pitch + (Columns * Stride < n ? n : Columns * Stride)) * n;
+   pool_lanes_table(taps, scratch, shared, inverse, plane, pitch, blocks * Columns, pads);
+   Size in[n], out[n];
    for (Size p = 0; p < planes; p += n) {
       const Size some = planes - p < n ? planes - p : n;
-      channels_to_lanes(turned, x + p * plane.size, plane.size, some, plane.size);
-      pad_lanes(image, turned, {down.size, along.size, along.begin, pitch}, -down.begin, high, 0, none);
+      lanes_apart(in, plane.size, some);
+      lanes_apart(out, plane.count, some);
+      fill_lanes(image, turned, x + p * plane.size, in, {down.size, along.size, along.begin, pitch}, -down.begin,
+                 high - down.begin, none);
+      // What a block reads behind the last row.
+      fill_line_of_lanes(image + high * pitch * n, image, Columns * Stride, 0, 0, none);
       PoolLanes of{image,
                    results,
                    taps,
@@ -202,14 +216,15 @@ SOFIE_KERNEL void pool_planes_by_lanes(float *y, float *scratch, std::int32_t *t
                    down.stride * pitch * place,
                    along.count * place,
                    Columns * Stride * place,
+                   inverse * Size{sizeof(float)},
                    none};
       if constexpr (!Largest)
          pool_lanes_rows<PoolOf::mean, Columns, Stride>(of);
-      else if (all_lanes_finite(turned, plane.size))
+      else if (some == n && all_lanes_finite(x + p * plane.size, plane.size))
          pool_lanes_rows<PoolOf::numbers, Columns, Stride>(of);
       else
          pool_lanes_rows<PoolOf::any, Columns, Stride>(of);
-      lanes_to_channels(y + p * plane.count, results, plane.count, some, plane.count);
+      places_to_rows(y + p * plane.count, results, out, plane.count);
    }
 }
 #endif

@@ -94,6 +94,21 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 40, 9, 9), (8, 40, 3, 3), {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
     ((2, 300, 3, 7), (10, 300, 1, 1), {}),
     ((1, 2, 700), (3, 2, 1), {}),
+    # Several groups side by side: 16, 8, 4 and 2 of them, and one; lanes and blocks that are not
+    # full; channels of several images, features of several parts; rows that are done in parts.
+    ((2, 39, 4, 9), (13, 3, 3, 3), {"group": 13, "strides": (1, 2), "pads": (1, 0, 0, 1)}),
+    ((2, 21, 9, 16), (14, 3, 3, 3), {"group": 7, "pads": (0, 1, 2, 3)}),
+    ((N, 16, 9, 11), (16, 4, 3, 3), {"group": 4, "pads": (1, 1, 1, 1)}),
+    ((1, 20, 5, 7), (12, 5, 3, 2), {"group": 4}),
+    ((2, 24, 7, 30), (24, 4, 3, 5), {"group": 6, "pads": (2, 1, 0, 3), "strides": (2, 2)}),
+    ((2, 15, 6, 9), (24, 5, 2, 3), {"group": 3, "dilations": (1, 2)}),
+    ((N, 34, 5, 6), (48, 17, 3, 3), {"group": 2, "pads": (1, 1, 1, 1)}),
+    ((N, 16, 33), (16, 4, 5), {"group": 4, "strides": (2,), "pads": (2, 1)}),
+    ((1, 16, 70, 60), (16, 4, 3, 3), {"group": 4, "pads": (1, 1, 1, 1)}),
+    ((1, 16, 3, 2), (16, 4, 3, 3), {"group": 4, "pads": (4, 1, 4, 4)}),
+    ((1, 16, 30, 8), (16, 4, 3, 1), {"group": 4, "strides": (4, 1), "pads": (0, 2, 5, 0)}),
+    ((2, 15, 6, 21), (14, 15, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((1, 16, 9, 24), (16, 16, 3, 3), {"pads": (2, 2, 2, 2), "dilations": (2, 2)}),
     ((0, 3, 4), (2, 3, 2), {}),
     ((2, 0, 4), (2, 0, 2), {}),
     ((2, 3, 4), (0, 3, 2), {}),
@@ -118,7 +133,7 @@ def _conv(dtype: DType, full: bool) -> Iterator[Case]:
 
 def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
     activations = (Relu(), NoActivation(), Tanh(), Sigmoid(), Elu(0.5))
-    lanes = [setup for setup in _MORE if setup[1][0] in (5, 8, 10, 12, 16, 20, 32, 48, 60)]
+    lanes = [setup for setup in _MORE if setup[1][0] in (5, 8, 10, 12, 14, 16, 20, 24, 32, 48, 60)]
     setups = (*_CONVOLUTIONS, *(_MORE[:4] if full else ()), *(lanes if full else ()))
     for number, (x, w, attributes) in enumerate(setups):
         op = ConvLayer(activation=activations[number % len(activations)], **attributes)

@@ -56,6 +56,12 @@ _WINDOWS: tuple[tuple[dict[str, Any], Shape], ...] = (
     ({"kernel_shape": (2, 2), "strides": (1, 2), "ceil_mode": True}, (2, 17, 6, 21)),
     ({"kernel_shape": (2, 2), "auto_pad": "SAME_LOWER", "strides": (3, 1)}, (1, 8, 8, 7)),
     ({"kernel_shape": (2, 2), "pads": (0, 3, 3, 0), "strides": (1, 2)}, (N, 8, 3, 4)),
+    # Pairs of neighbours: packs that are full, more and less than half of one, rows left over.
+    ({"kernel_shape": (2, 2), "strides": (2, 2)}, (N, 3, 5, 64)),
+    ({"kernel_shape": (2, 2), "strides": (2, 2)}, (2, 2, 4, 47)),
+    ({"kernel_shape": (2, 2), "strides": (2, 2)}, (2, 9, 3, 28)),
+    ({"kernel_shape": (2, 2), "strides": (2, 2), "ceil_mode": True}, (1, 8, 5, 12)),
+    ({"kernel_shape": (2, 2), "strides": (2, 2), "pads": (0, 0, 1, 1)}, (1, 2, 4, 5)),
     ({"kernel_shape": (2, 2)}, (0, 2, 3, 3)),
     ({"kernel_shape": (2, 2)}, (0, 8, 3, 3)),
     ({"kernel_shape": (2,)}, (3, 0, 4)),
