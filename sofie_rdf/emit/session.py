@@ -444,6 +444,7 @@ class Emitter:
     def headers(self) -> set[str]:
         """The headers of all kernels, in bodies too."""
         used = {h for n in self.graph.nodes if not n.op.is_alias for h in n.op.headers}
+        used |= {s.call.header for s in self.steps if s.call and s.call.header}
         for emitter in (e for emitters in self.bodies.values() for e in emitters):
             used |= emitter.headers()
         if self.plan.copies:

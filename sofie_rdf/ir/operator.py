@@ -122,6 +122,8 @@ class Call:
     kernel: str
     arguments: tuple[Argument, ...]
     outputs: int = 1
+    # Where it is, if the headers of the operator do not have it.
+    header: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from sofie_rdf.ir.dims import Dim, number_of
 from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
-__all__ = ["DEPTHWISE_HEADERS", "ChannelLanes", "channel_lanes"]
+__all__ = ["DEPTHWISE_HEADER", "DEPTHWISE_LANES_HEADER", "ChannelLanes", "channel_lanes"]
 
-DEPTHWISE_HEADERS = (
-    "sofie/kernels/convolution_depthwise.hxx",
-    "sofie/kernels/convolution_depthwise_lanes.hxx",
-)
+DEPTHWISE_HEADER = "sofie/kernels/convolution_depthwise.hxx"
+DEPTHWISE_LANES_HEADER = "sofie/kernels/convolution_depthwise_lanes.hxx"
 # Of the kernel: the lanes, and the columns of a row of outputs that it may do together.
 _LANES, _COLUMNS = 16, (14, 8)
 # The channels from which that pays; numbers that are at hand at a time, and at most.

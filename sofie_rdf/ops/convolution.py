@@ -34,10 +34,14 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._columns import COLUMNS_HEADER, Columns, columns_of
-from sofie_rdf.ops._depthwise import DEPTHWISE_HEADERS, ChannelLanes, channel_lanes
+from sofie_rdf.ops._depthwise import (
+    DEPTHWISE_HEADER,
+    DEPTHWISE_LANES_HEADER,
+    ChannelLanes,
+    channel_lanes,
+)
 from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
-from sofie_rdf.ops._spread import FewSpread, Spread
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -80,12 +84,12 @@ def _three(values: Sequence[Dim], fill: int) -> Sizes:
     return Sizes((*(fill,) * (3 - len(values)), *values))
 
 
-def _long_axes(slides: Sequence[Window]) -> Sequence[Window]:
+def long_axes(slides: Sequence[Window]) -> Sequence[Window]:
     """The axes along which there is anything to do: an image of one column is a row."""
     return [s for s in slides if (s.size, s.count, s.kernel, s.begin) != (1, 1, 1, 0)] or slides[:1]
 
 
-def _shape_arguments(
+def shape_arguments(
     counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window]
 ) -> tuple[Argument, ...]:
     """The `ConvShape` of a kernel; counts are events, channels, features, groups."""
@@ -177,7 +181,7 @@ def _correlate(x: Array, w: Array, slides: Sequence[Window], groups: int) -> Arr
     return y.reshape(events, groups * features, *counts)
 
 
-def _along_channels(b: Array, rank: int) -> Array:
+def along_channels(b: Array, rank: int) -> Array:
     """A vector as one number for each channel of a tensor with ``rank`` axes."""
     return b.reshape(-1, *(1,) * (rank - 2))
 
@@ -186,7 +190,7 @@ def _along_channels(b: Array, rank: int) -> Array:
 
 
 @family
-class _Convolution(Operator):
+class Convolution(Operator):
     """The attributes that convolutions have."""
 
     header: ClassVar[str] = "sofie/kernels/convolution.hxx"
@@ -262,7 +266,7 @@ class _Convolution(Operator):
         return product(w[1:])
 
 
-class _FloatConvolution(_Convolution):
+class _FloatConvolution(Convolution):
     """A convolution of floating-point numbers, with a function of each result."""
 
     def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> TensorType:
@@ -274,7 +278,7 @@ class _FloatConvolution(_Convolution):
     def sums(self, x: Array, w: Array, b: Array | None = None) -> Array:
         """The results without the function."""
         y = _correlate(x, w, self.slides(x.shape, w.shape), self.group)
-        return y if b is None else y + _along_channels(b, x.ndim)
+        return y if b is None else y + along_channels(b, x.ndim)
 
     def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
         return np.asarray(self.function.reference(self.sums(x, w, b)))
@@ -285,12 +289,6 @@ class _FloatConvolution(_Convolution):
         positions = positions_of(self.slides(x.shape, w.shape))
         return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
 
-    @property
-    def headers(self) -> tuple[str, ...]:
-        grouped = (*DEPTHWISE_HEADERS, GROUPED_HEADER)
-        more = grouped if self.group > 1 else (GROUPED_HEADER, LANES_HEADER, COLUMNS_HEADER)
-        return (*super().headers, *more)
-
     def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
         """Whether each feature is of one channel, in an image that the kernel for that takes."""
         x, w, *more = inputs
@@ -298,7 +296,7 @@ class _FloatConvolution(_Convolution):
         each = self.group > 1 and (self.group, self.group, 1) == (x.shape[1], *w.shape[:2])
         if not each or (more[1:] and more[1] is not None):
             return False
-        slides = _long_axes(self.slides(x.shape, w.shape))
+        slides = long_axes(self.slides(x.shape, w.shape))
         known = all(isinstance(d, int) for s in slides for d in (s.size, s.count, s.begin))
         return known and len(slides) <= 2 and slides[-1].stride <= 2
 
@@ -308,7 +306,7 @@ class _FloatConvolution(_Convolution):
         assert x is not None and w is not None
         if x.dtype is not DType.FLOAT32:
             return None
-        return channel_lanes(x.shape[1], _long_axes(self.slides(x.shape, w.shape)))
+        return channel_lanes(x.shape[1], long_axes(self.slides(x.shape, w.shape)))
 
     def _table(self, x: TensorType, slides: Sequence[Window]) -> TensorType:
         """What the kernel for that says about each pack of outputs, of 16 bytes at least."""
@@ -322,7 +320,7 @@ class _FloatConvolution(_Convolution):
         assert x is not None and w is not None
         if self.group > 1 or x.dtype is not DType.FLOAT32:
             return 0
-        slides = _long_axes(self.slides(x.shape, w.shape))
+        slides = long_axes(self.slides(x.shape, w.shape))
         return half_of_lanes(w.shape[0], self.depth(w.shape), slides)
 
     def _is_narrow(self, inputs: Sequence[TensorType | None]) -> bool:
@@ -340,7 +338,7 @@ class _FloatConvolution(_Convolution):
         assert x is not None and w is not None
         if x.dtype is not DType.FLOAT32 or (self.group == 1 and not self._is_narrow(inputs)):
             return None
-        slides = _long_axes(self.slides(x.shape, w.shape))
+        slides = long_axes(self.slides(x.shape, w.shape))
         return group_lanes(self.group, w.shape[1], w.shape[0] // self.group, slides)
 
     def columns(self, inputs: Sequence[TensorType | None]) -> Columns | None:
@@ -349,13 +347,13 @@ class _FloatConvolution(_Convolution):
         assert x is not None and w is not None
         if self.group > 1 or x.dtype is not DType.FLOAT32:
             return None
-        slides = _long_axes(self.slides(x.shape, w.shape))
+        slides = long_axes(self.slides(x.shape, w.shape))
         return columns_of(w.shape[0], w.shape[1], slides, self.half_of_lanes(inputs))
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        slides = _long_axes(self.slides(x.shape, w.shape))
+        slides = long_axes(self.slides(x.shape, w.shape))
         if self.is_depthwise(inputs):
             lanes, table = self.channel_lanes(inputs), self._table(x, slides)
             return (table, TensorType(x.dtype, (lanes.elements,))) if lanes else (table,)
@@ -375,40 +373,43 @@ class _FloatConvolution(_Convolution):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, b, added = (*inputs, None, None)[:4]
         assert x is not None and w is not None
-        slides = _long_axes(self.slides(x.type.shape, w.type.shape))
-        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        slides = long_axes(self.slides(x.type.shape, w.type.shape))
+        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
         given = [o for o in (w, b) if o is not None]
         rows = _rows(w.type.shape[0] // self.group)
         arguments = (self.function.functor(), *sizes)
         types = [None if o is None else o.type for o in inputs]
         if self.is_depthwise(types):
-            kernel, tensors = "depthwise_convolution", (*outputs, x, *given)
+            kernel, header = "depthwise_convolution", DEPTHWISE_HEADER
             if together := self.channel_lanes(types):
                 kernel = f"depthwise_lanes<{together.columns}, {together.stride}>"
+                header = DEPTHWISE_LANES_HEADER
                 arguments = (arguments[0], together.lines, *sizes)
-            arguments = (*arguments, *map(memory, tensors))
-            return Call(f"sofie::{kernel}", arguments, outputs=len(outputs))
-        kernel = f"convolution{{}}<{rows}>"
+            arguments = (*arguments, *map(memory, (*outputs, x, *given)))
+            return Call(f"sofie::{kernel}", arguments, len(outputs), header)
+        kernel, header = f"convolution{{}}<{rows}>", self.header
         packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
         constant = all(o.constant for o in given)
         columns, half = self.columns(types), self.half_of_lanes(types)
         if constant and columns:
-            kernel = f"convolution_columns<{columns.stride}>"
+            kernel, header = f"convolution_columns<{columns.stride}>", COLUMNS_HEADER
             packed = "sofie::ConvWeights<float, 8, 1>"
             arguments = (arguments[0], Sizes((columns.lines, columns.width)), *arguments[1:])
         elif constant and (groups := self.group_lanes(types)):
             template = f"{groups.columns}, {groups.stride}, {groups.together}, {rows}"
-            kernel = f"grouped_convolution<{template}>"
+            kernel, header = f"grouped_convolution<{template}>", GROUPED_HEADER
             packed = f"sofie::GroupedWeights<{self.group}, {groups.together}, {rows}>"
             arguments = (arguments[0], groups.lines, *arguments[1:])
         elif constant and half:
             short = str(is_short(w.type.shape[0])).lower()
-            kernel, packed = f"convolution_lanes<{half}, {short}>", "sofie::ConvLanesWeights"
-        call = _product_call(kernel, packed, arguments, outputs, x, given)
-        return call if added is None else replace(call, arguments=(*call.arguments, memory(added)))
+            kernel, header = f"convolution_lanes<{half}, {short}>", LANES_HEADER
+            packed = "sofie::ConvLanesWeights"
+        call = product_call(kernel, packed, arguments, outputs, x, given)
+        more = () if added is None else (memory(added),)
+        return replace(call, arguments=(*call.arguments, *more), header=header)
 
 
-def _product_call(
+def product_call(
     kernel: str,
     packed: str,
     arguments: tuple[Argument, ...],
@@ -460,182 +461,10 @@ class ConvLayer(_FloatConvolution):
         return np.asarray(self.activation.reference(y if added is None else y + added))
 
 
-# ConvTranspose ------------------------------------------------------------------------------------
-
-
-@family
-class _Transposed(_Convolution):
-    """A transposed convolution of floating-point numbers, with a function of each result."""
-
-    header: ClassVar[str] = "sofie/kernels/convolution_transposed.hxx"
-
-    output_padding: tuple[int, ...] | None = None
-    output_shape: tuple[int, ...] | None = None
-
-    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> TensorType:
-        dtype = require_same_dtype(*(t for t in (x, w, b) if t is not None))
-        if dtype not in FLOATS:
-            raise TypeMismatch(f"is not defined for {dtype}")
-        if x.rank != w.rank or not 3 <= x.rank <= 5:
-            raise ShapeError(
-                "needs x[N, C, ...] and w[C, M / group, ...] with 1 to 3 axes of space"
-            )
-        require_equal(x.shape[1], w.shape[0], f"{x.shape[1]} channels are not {w.shape[0]}")
-        if self.group < 1 or w.shape[0] % self.group != 0:
-            raise ShapeError(f"cannot divide {w.shape[0]} channels into {self.group} groups")
-        features = w.shape[1] * self.group
-        if b is not None and b.rank != 1:
-            raise ShapeError("needs a bias with one axis")
-        if b is not None:
-            require_equal(b.shape[0], features, f"{b.shape[0]} biases are not {features}")
-        spread = self.spread(x.shape, w.shape)
-        return TensorType(dtype, (x.shape[0], features, *(s.size for s in spread)))
-
-    def spread(self, x: Shape, w: Shape) -> tuple[Window, ...]:
-        """The windows of the output of which each belongs to one input: `size` is the output's."""
-        rank, kernel = len(x) - 2, self.kernel(w[2:])
-        strides, dilations = self.strides or (1,) * rank, self.dilations or (1,) * rank
-        pads, added = self.pads or (0,) * (2 * rank), self.output_padding or (0,) * rank
-        require_count("strides", strides, rank)
-        require_count("dilations", dilations, rank)
-        require_count("pads", pads, 2 * rank, least=0)
-        require_count("output_padding", added, rank, least=0)
-        shape = self.output_shape
-        if shape is not None:
-            require_count("output_shape", shape[-rank:], rank, least=0)
-        found = []
-        for i in range(rank):
-            extent = (kernel[i] - 1) * dilations[i] + 1
-            full = strides[i] * (x[2 + i] - 1) + added[i] + extent
-            wanted = None if shape is None else shape[-rank:][i]
-            size, begin = self._cut(full, pads[i], pads[rank + i], wanted, strides[i] * x[2 + i])
-            if isinstance(size, int) and size < 0:
-                raise ShapeError(f"the pads {list(pads)} are more than the output")
-            one = Window(size, x[2 + i], kernel[i], strides[i], dilations[i], begin, 0)
-            found.append(one)
-        return tuple(found)
-
-    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        least = (minimum(s.size, 0) for s in self.spread(x.shape, w.shape))
-        return tuple((size, 0) for size in least if size != 0)
-
-    def _cut(
-        self, full: Dim, begin: int, end: int, wanted: Dim | None, same: Dim
-    ) -> tuple[Dim, Dim]:
-        """The size of the output, and how much of ``full`` is cut off before it."""
-        if self.auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-            raise ShapeError(f"auto_pad is {self.auto_pad!r}")
-        if wanted is None and self.auto_pad.startswith("SAME"):
-            wanted = same
-        if wanted is None:
-            used = (begin, end) if self.auto_pad == "NOTSET" else (0, 0)
-            return full - used[0] - used[1], used[0]
-        total = maximum(full - wanted, 0)
-        return wanted, total // 2 if self.auto_pad == "SAME_UPPER" else total - total // 2
-
-    def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        spread = self.spread(x.shape, w.shape)
-        events, channels, groups = x.shape[0], w.shape[0] // self.group, self.group
-        features = w.shape[1]
-        begins = [number_of(s.begin) for s in spread]
-        # Where all of it has room, before the pads are cut off.
-        sizes = [(n - 1) * s.stride + s.extent for n, s in zip(x.shape[2:], spread, strict=True)]
-        ends = [number_of(s.size) + f for s, f in zip(spread, begins, strict=True)]
-        room = [max(0, *pair) for pair in zip(sizes, ends, strict=True)]
-        full: Any = np.zeros((events, groups * features, *room), x.dtype)
-        inputs = x.reshape(events, groups, channels, int(np.prod(x.shape[2:])))
-        weights: Any = w.reshape(groups, channels, features, *w.shape[2:])
-        steps = [
-            Window(0, n, s.kernel, s.stride, s.dilation, 0, 0)
-            for n, s in zip(x.shape[2:], spread, strict=True)
-        ]
-        for tap, where in slices_of(steps):
-            part = np.matmul(np.swapaxes(weights[index_of(..., *tap)], 1, 2), inputs)
-            full[index_of(..., *where)] += part.reshape(events, groups * features, *x.shape[2:])
-        y = full[index_of(..., *map(slice, begins, ends))]
-        y = np.ascontiguousarray(y if b is None else y + _along_channels(b, x.ndim))
-        return np.asarray(self.function.reference(y))
-
-    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        return x.size * product(w.shape[1:])
-
-    def parts(self, x: TensorType, w: TensorType) -> Spread:
-        """What the kernel does at a time, and the memory for it."""
-        counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
-        return Spread.of(counts, _long_axes(self.spread(x.shape, w.shape)))
-
-    def few(self, x: TensorType, w: TensorType) -> FewSpread | None:
-        """The memory of the kernel for few features, if that takes it."""
-        if x.dtype is not DType.FLOAT32 or self.group != 1:
-            return None
-        return FewSpread.of(x.shape, w.shape[1], _long_axes(self.spread(x.shape, w.shape)))
-
-    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        parts, rows, few = self.parts(x, w), product(w.shape[1:]), self.few(x, w)
-        elements, steps = parts.inputs + parts.products + parts.row, parts.steps + parts.groups
-        offsets = steps + parts.lines
-        if few:
-            elements, offsets = maximum(elements, few.elements), maximum(offsets, few.offsets)
-        return (
-            TensorType(x.dtype, (elements,)),
-            TensorType(DType.INT32, (offsets,)),
-            TensorType(x.dtype, (self.group * align(rows, 8) * (w.shape[0] // self.group),)),
-        )
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, w, b = (*inputs, None)[:3]
-        assert x is not None and w is not None
-        # For a kernel `in` is the input, and `out` the output, as ever.
-        slides = [
-            Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0)
-            for s in _long_axes(self.spread(x.type.shape, w.type.shape))
-        ]
-        features = w.type.shape[1] * self.group
-        sizes = _shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
-        parts = self.parts(x.type, w.type)
-        together = Sizes((parts.columns, parts.features))
-        memory_of = Sizes((parts.inputs, parts.products, parts.steps, parts.groups))
-        given = [o for o in (w, b) if o is not None]
-        packed = f"sofie::ConvTransposedWeights<{x.type.dtype.cxx}, {self.group}>"
-        arguments, kernel = (self.function.functor(), *sizes, together, memory_of), ""
-        few = self.few(x.type, w.type)
-        if few and all(o.constant for o in given):
-            packed = f"sofie::FewTransposedWeights<float, {few.stride}>"
-            kernel = "few_"
-        kernel += "transposed_convolution{}"
-        return _product_call(kernel, packed, arguments, outputs, x, given)
-
-    @property
-    def headers(self) -> tuple[str, ...]:
-        return (*super().headers, "sofie/kernels/convolution_transposed_few.hxx")
-
-
-@operator(since=22, terms=2)
-class ConvTranspose(_Transposed):
-    """y[n, m, stride * i + dilation * k - pad] += sum_c w[c, m, k] * x[n, c, i], and b[m] once"""
-
-
-@operator(domain="sofie", terms=2, ulp=8)
-class ConvTransposeLayer(_Transposed):
-    """y = activation(ConvTranspose(x, w, b))"""
-
-    activation: Elementwise = NoActivation()
-
-    @property
-    def function(self) -> Elementwise:
-        return self.activation
-
-
 # Integers -----------------------------------------------------------------------------------------
 
 
-class _ByteConvolution(_Convolution):
+class _ByteConvolution(Convolution):
     """A convolution of 8-bit integers, in 32 bits."""
 
     header: ClassVar[str] = "sofie/kernels/convolution_quantized.hxx"
@@ -711,7 +540,7 @@ class ConvInteger(_ByteConvolution):
         x, w, *zeros = (*inputs, None, None)[:4]
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
-        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
         rows = _rows(w.type.shape[0] // self.group)
         kernel = f"sofie::integer_convolution<{rows}, {_given(zeros)}>"
         tensors = (*outputs, x, w, *(o for o in zeros if o is not None))
@@ -768,11 +597,11 @@ class QLinearConv(_ByteConvolution):
     ) -> Array:
         sums = self.sums(x, w, x_zero_point, w_zero_point)
         if b is not None:
-            sums = sums + _along_channels(b, x.ndim)
+            sums = sums + along_channels(b, x.ndim)
         # The scales are multiplied in float32, whatever the precision of the evaluation.
         single = [np.asarray(s, np.float32).reshape(-1) for s in (x_scale, w_scale, y_scale)]
         with np.errstate(all="ignore"):
-            scale = _along_channels(single[0] * single[1] / single[2], x.ndim)
+            scale = along_channels(single[0] * single[1] / single[2], x.ndim)
             exact = sums.astype(np.float32) * scale
         range_, zero = np.iinfo(y_zero_point.dtype), int(y_zero_point.reshape(())[()])
         low, high = np.float32(range_.min - zero), np.float32(range_.max - zero)
@@ -789,7 +618,7 @@ class QLinearConv(_ByteConvolution):
         x, w = inputs[0], inputs[3]
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
-        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
         rows = _rows(w.type.shape[0] // self.group)
         tensors = (*outputs, *(i for i in inputs if i is not None))
         kernel = f"sofie::quantized_convolution<{rows}>"
@@ -800,7 +629,7 @@ class QLinearConv(_ByteConvolution):
 
 
 @operator(since=22, terms=4, header="sofie/kernels/convolution_deformed.hxx")
-class DeformConv(_Convolution):
+class DeformConv(Convolution):
     """y = Conv of x at places moved by offset (linear between points, 0 outside) and times mask"""
 
     offset_group: int = 1
@@ -856,7 +685,7 @@ class DeformConv(_Convolution):
             columns = samples.reshape(x.shape[0], self.group, channels, positions)
             y += np.matmul(weights[index_of(..., *tap)], columns)
         y = y.reshape(x.shape[0], w.shape[0], *counts)
-        return y if b is None else y + _along_channels(b, x.ndim)
+        return y if b is None else y + along_channels(b, x.ndim)
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]
@@ -873,7 +702,7 @@ class DeformConv(_Convolution):
         x, w, offset, *more = (*inputs, None, None)[:5]
         assert x is not None and w is not None and offset is not None
         slides = self.slides(x.type.shape, w.type.shape)
-        sizes = _shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
         kernel = f"sofie::deformed_convolution<{x.type.rank - 2}, {_given(more)}>"
         tensors = (*outputs, x, w, offset, *(o for o in more if o is not None))
         return Call(kernel, (self.offset_group, *sizes, *map(_whole, tensors)), outputs=2)

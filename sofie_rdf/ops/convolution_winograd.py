@@ -137,10 +137,6 @@ class WinogradConv(ConvLayer):
         fit = _BUDGET // (self._points(w) * channels) // _LANES * _LANES
         return min(max(fit, _LANES), _COLUMNS)
 
-    @property
-    def headers(self) -> tuple[str, ...]:
-        return (*super().headers, "sofie/kernels/convolution_winograd_lanes.hxx")
-
     def group_lanes(self, inputs: Sequence[TensorType | None]) -> None:
         """Not even where few features would be narrow lanes."""
 
@@ -215,11 +211,13 @@ class WinogradConv(ConvLayer):
         tensors = [a for a in direct.arguments if isinstance(a, (Tensor, Packed))]
         shape, tile = w.type.shape, self.inputs_of_a_tile(w.type.shape)
         packed, kernel = f"WinogradWeights<{tile}>", f"convolution_winograd<{tile}>"
+        header = self.header
         if lanes := self.lanes([None if o is None else o.type for o in inputs]):
             size = lanes.outputs + 2
             packed = f"WinogradLanesWeights<{size}>"
             short = str(is_short(shape[0])).lower()
             kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}, {short}>"
+            header = "sofie/kernels/convolution_winograd_lanes.hxx"
         tensors = [
             replace(a, cxx=f"sofie::{packed}") if isinstance(a, Packed) else a for a in tensors
         ]
@@ -228,4 +226,5 @@ class WinogradConv(ConvLayer):
             direct,
             kernel=f"sofie::{kernel}",
             arguments=(*sizes, *more, *tensors),
+            header=header,
         )

@@ -40,6 +40,8 @@ _SLACK, _BUFFER, _LANES = 64, 4096, 16
 _MOST_AXES = 8
 # What planes in the lanes have: channels, columns of results, and numbers that are at hand.
 _LEAST_CHANNELS, _WIDEST, _MOST_ELEMENTS = 8, 16, 1 << 16
+_LANES_HEADER = "sofie/kernels/pooling_lanes.hxx"
+_PAIRS_HEADER = "sofie/kernels/pooling_pairs.hxx"
 
 
 class _Planes(Operator):
@@ -74,11 +76,6 @@ class _Pool(_Planes):
     dilations: tuple[int, ...] | None
     pads: tuple[int, ...] | None
     strides: tuple[int, ...] | None
-    header: ClassVar[str] = "sofie/kernels/pooling_lanes.hxx"
-
-    @property
-    def headers(self) -> tuple[str, ...]:
-        return (*super().headers, "sofie/kernels/pooling_pairs.hxx")
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
         """The windows along each axis behind the channels."""
@@ -225,13 +222,14 @@ class AveragePool(_Pool):
         assert x is not None
         y, rows, members, table = outputs
         pads, lanes = str(self.count_include_pad).lower(), self.lanes(x.type)
-        kernel = f"sofie::average_pool<{pads}>"
+        kernel, header = f"average_pool<{pads}>", self.header
         if self.pairs(x.type):
-            kernel = "sofie::average_pool_pairs"
+            kernel, header = "average_pool_pairs", _PAIRS_HEADER
         elif lanes:
-            kernel = f"sofie::average_pool_lanes<{pads}, {lanes.columns}, {lanes.stride}>"
+            kernel = f"average_pool_lanes<{pads}, {lanes.columns}, {lanes.stride}>"
+            header = _LANES_HEADER
         tensors = _as_planes(y), Tensor(rows), Tensor(members), Tensor(table), _as_planes(x)
-        return Call(kernel, (*tensors, self.numbers(x)), outputs=4)
+        return Call(f"sofie::{kernel}", (*tensors, self.numbers(x)), 4, header)
 
     def reference(self, x: Array) -> Array:
         total = np.asarray(sum(self.covered(x, 0)))
@@ -283,9 +281,12 @@ class MaxPool(_Pool):
             working = Tensor(rows), Tensor(table)
             arguments = _as_planes(y), *working, _as_planes(x), self.numbers(x)
             lanes = self.lanes(x.type)
-            kernel = f"max_pool_lanes<{lanes.columns}, {lanes.stride}>" if lanes else "max_pool"
-            kernel = "max_pool_pairs" if self.pairs(x.type) else kernel
-            return Call(f"sofie::{kernel}", arguments, outputs=3)
+            kernel, header = "max_pool", self.header
+            if self.pairs(x.type):
+                kernel, header = "max_pool_pairs", _PAIRS_HEADER
+            elif lanes:
+                kernel, header = f"max_pool_lanes<{lanes.columns}, {lanes.stride}>", _LANES_HEADER
+            return Call(f"sofie::{kernel}", arguments, 3, header)
         kernel = f"sofie::max_pool_indexed<{'true' if self.storage_order else 'false'}>"
         tensors = _as_planes(y), _as_planes(index[0]), _as_planes(x)
         return Call(kernel, (*tensors, self.numbers(x)), outputs=2)

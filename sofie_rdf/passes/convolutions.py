@@ -11,7 +11,8 @@ import numpy as np
 
 from sofie_rdf.ir.graph import Node
 from sofie_rdf.ir.types import Array, Shape
-from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Relu, Unary
 from sofie_rdf.ops.indexing import Pad
 from sofie_rdf.ops.linear import Dense, NoActivation

@@ -26,12 +26,8 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import PRECISIONS, Array, DType, TensorType
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.contraction import Einsum
-from sofie_rdf.ops.convolution import (
-    Conv,
-    ConvLayer,
-    ConvTranspose,
-    ConvTransposeLayer,
-)
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.linear import Dense, Gemm, MatMul
 from sofie_rdf.ops.quantization import DequantizeLinear
 from sofie_rdf.ops.recurrent import Recurrent

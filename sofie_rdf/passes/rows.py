@@ -24,6 +24,7 @@ from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.attention import SoftmaxAttention
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.convolution_small import SmallConv
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.creation import KnownRange
 from sofie_rdf.ops.indexing import Gather, GatherElements, GatherND, Pad, Slice
 from sofie_rdf.ops.layout import (
@@ -375,7 +376,7 @@ _RULES: dict[type[Operator], _Rule] = {
     linear.Gemm: _gemm,
     trees.Trees: _parameters,
     **dict.fromkeys((convolution.Conv, convolution.ConvLayer), _outermost),
-    **dict.fromkeys((convolution.ConvTranspose, convolution.ConvTransposeLayer), _outermost),
+    **dict.fromkeys((ConvTranspose, ConvTransposeLayer), _outermost),
     **dict.fromkeys((pooling.AveragePool, pooling.LpPool), _outermost),
     pooling.MaxPool: _without_places,
     SmallConv: _parameters,

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from sofie_rdf.ir.types import Array
-from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_small import SmallConv
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.ops.linear import NoActivation
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule

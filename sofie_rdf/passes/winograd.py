@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from sofie_rdf.ir.types import Array, DType, TensorType
-from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import FROM_POINTS, TO_POINTS, WinogradConv
 from sofie_rdf.passes import switches
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule

@@ -11,7 +11,8 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.model import Model
-from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Add, Div, LeakyRelu, Mul, Neg, Relu, Sigmoid, Sub, Tanh
 from sofie_rdf.ops.indexing import Pad
 from sofie_rdf.ops.layout import Reshape

@@ -21,7 +21,8 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.text import graph_text, parse_graph
 from sofie_rdf.ir.types import PRECISIONS, Array, DType, TensorType
 from sofie_rdf.ir.verify import verify
-from sofie_rdf.ops.convolution import Conv, ConvTranspose
+from sofie_rdf.ops.convolution import Conv
+from sofie_rdf.ops.convolution_transposed import ConvTranspose
 from sofie_rdf.ops.elementwise import Mul, Relu
 from sofie_rdf.ops.indexing import Gather
 from sofie_rdf.ops.linear import Dense, Gemm, MatMul

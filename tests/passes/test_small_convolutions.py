@@ -10,8 +10,9 @@ import pytest
 from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
-from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_small import SmallConv
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.passes.small_convolutions import choose_matrices
 from sofie_rdf.reference import evaluate

@@ -12,7 +12,8 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.model import Model
-from sofie_rdf.ops.convolution import Conv, ConvLayer, ConvTranspose, ConvTransposeLayer
+from sofie_rdf.ops.convolution import Conv, ConvLayer
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.passes import pipeline, switches

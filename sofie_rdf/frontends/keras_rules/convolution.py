@@ -17,7 +17,8 @@ from sofie_rdf.frontends.keras_rules._tools import (
 from sofie_rdf.frontends.keras_rules.activations import activated
 from sofie_rdf.frontends.keras_rules.engine import LayerBuilder, keras_rule
 from sofie_rdf.ir.types import Array, DType
-from sofie_rdf.ops.convolution import Conv, ConvTranspose
+from sofie_rdf.ops.convolution import Conv
+from sofie_rdf.ops.convolution_transposed import ConvTranspose
 
 __all__ = ["Windows", "convolve", "kernel_first", "same_pads", "windows_of"]
 

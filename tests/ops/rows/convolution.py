@@ -14,12 +14,11 @@ from sofie_rdf.ops.convolution import (
     Conv,
     ConvInteger,
     ConvLayer,
-    ConvTranspose,
-    ConvTransposeLayer,
     DeformConv,
     QLinearConv,
 )
 from sofie_rdf.ops.convolution_causal import CausalConvWithState
+from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Elu, Relu, Sigmoid, Tanh
 from sofie_rdf.ops.linear import NoActivation
 from tests.ops.cases import Case, Input, M, N, Row, sparse, usual

@@ -1,0 +1,190 @@
+"""Transposed convolutions: each input is added to all outputs of its window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of, product, require_equal
+from sofie_rdf.ir.operator import Call, Operand, Sizes, family, operator, require_same_dtype
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._spread import FewSpread, Spread
+from sofie_rdf.ops._windows import Window, index_of, require_count, slices_of
+from sofie_rdf.ops.convolution import (
+    Convolution,
+    along_channels,
+    long_axes,
+    product_call,
+    shape_arguments,
+)
+from sofie_rdf.ops.elementwise import FLOATS, Elementwise
+from sofie_rdf.ops.linear import NoActivation
+
+
+@family
+class _Transposed(Convolution):
+    """A transposed convolution of floating-point numbers, with a function of each result."""
+
+    header: ClassVar[str] = "sofie/kernels/convolution_transposed.hxx"
+
+    output_padding: tuple[int, ...] | None = None
+    output_shape: tuple[int, ...] | None = None
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> TensorType:
+        dtype = require_same_dtype(*(t for t in (x, w, b) if t is not None))
+        if dtype not in FLOATS:
+            raise TypeMismatch(f"is not defined for {dtype}")
+        if x.rank != w.rank or not 3 <= x.rank <= 5:
+            raise ShapeError(
+                "needs x[N, C, ...] and w[C, M / group, ...] with 1 to 3 axes of space"
+            )
+        require_equal(x.shape[1], w.shape[0], f"{x.shape[1]} channels are not {w.shape[0]}")
+        if self.group < 1 or w.shape[0] % self.group != 0:
+            raise ShapeError(f"cannot divide {w.shape[0]} channels into {self.group} groups")
+        features = w.shape[1] * self.group
+        if b is not None and b.rank != 1:
+            raise ShapeError("needs a bias with one axis")
+        if b is not None:
+            require_equal(b.shape[0], features, f"{b.shape[0]} biases are not {features}")
+        spread = self.spread(x.shape, w.shape)
+        return TensorType(dtype, (x.shape[0], features, *(s.size for s in spread)))
+
+    def spread(self, x: Shape, w: Shape) -> tuple[Window, ...]:
+        """The windows of the output of which each belongs to one input: `size` is the output's."""
+        rank, kernel = len(x) - 2, self.kernel(w[2:])
+        strides, dilations = self.strides or (1,) * rank, self.dilations or (1,) * rank
+        pads, added = self.pads or (0,) * (2 * rank), self.output_padding or (0,) * rank
+        require_count("strides", strides, rank)
+        require_count("dilations", dilations, rank)
+        require_count("pads", pads, 2 * rank, least=0)
+        require_count("output_padding", added, rank, least=0)
+        shape = self.output_shape
+        if shape is not None:
+            require_count("output_shape", shape[-rank:], rank, least=0)
+        found = []
+        for i in range(rank):
+            extent = (kernel[i] - 1) * dilations[i] + 1
+            full = strides[i] * (x[2 + i] - 1) + added[i] + extent
+            wanted = None if shape is None else shape[-rank:][i]
+            size, begin = self._cut(full, pads[i], pads[rank + i], wanted, strides[i] * x[2 + i])
+            if isinstance(size, int) and size < 0:
+                raise ShapeError(f"the pads {list(pads)} are more than the output")
+            one = Window(size, x[2 + i], kernel[i], strides[i], dilations[i], begin, 0)
+            found.append(one)
+        return tuple(found)
+
+    def requires(self, inputs: Sequence[TensorType | None]) -> tuple[tuple[Dim, Dim], ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        least = (minimum(s.size, 0) for s in self.spread(x.shape, w.shape))
+        return tuple((size, 0) for size in least if size != 0)
+
+    def _cut(
+        self, full: Dim, begin: int, end: int, wanted: Dim | None, same: Dim
+    ) -> tuple[Dim, Dim]:
+        """The size of the output, and how much of ``full`` is cut off before it."""
+        if self.auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+            raise ShapeError(f"auto_pad is {self.auto_pad!r}")
+        if wanted is None and self.auto_pad.startswith("SAME"):
+            wanted = same
+        if wanted is None:
+            used = (begin, end) if self.auto_pad == "NOTSET" else (0, 0)
+            return full - used[0] - used[1], used[0]
+        total = maximum(full - wanted, 0)
+        return wanted, total // 2 if self.auto_pad == "SAME_UPPER" else total - total // 2
+
+    def reference(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        spread = self.spread(x.shape, w.shape)
+        events, channels, groups = x.shape[0], w.shape[0] // self.group, self.group
+        features = w.shape[1]
+        begins = [number_of(s.begin) for s in spread]
+        # Where all of it has room, before the pads are cut off.
+        sizes = [(n - 1) * s.stride + s.extent for n, s in zip(x.shape[2:], spread, strict=True)]
+        ends = [number_of(s.size) + f for s, f in zip(spread, begins, strict=True)]
+        room = [max(0, *pair) for pair in zip(sizes, ends, strict=True)]
+        full: Any = np.zeros((events, groups * features, *room), x.dtype)
+        inputs = x.reshape(events, groups, channels, int(np.prod(x.shape[2:])))
+        weights: Any = w.reshape(groups, channels, features, *w.shape[2:])
+        steps = [
+            Window(0, n, s.kernel, s.stride, s.dilation, 0, 0)
+            for n, s in zip(x.shape[2:], spread, strict=True)
+        ]
+        for tap, where in slices_of(steps):
+            part = np.matmul(np.swapaxes(weights[index_of(..., *tap)], 1, 2), inputs)
+            full[index_of(..., *where)] += part.reshape(events, groups * features, *x.shape[2:])
+        y = full[index_of(..., *map(slice, begins, ends))]
+        y = np.ascontiguousarray(y if b is None else y + along_channels(b, x.ndim))
+        return np.asarray(self.function.reference(y))
+
+    def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        return x.size * product(w.shape[1:])
+
+    def parts(self, x: TensorType, w: TensorType) -> Spread:
+        """What the kernel does at a time, and the memory for it."""
+        counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
+        return Spread.of(counts, long_axes(self.spread(x.shape, w.shape)))
+
+    def few(self, x: TensorType, w: TensorType) -> FewSpread | None:
+        """The memory of the kernel for few features, if that takes it."""
+        if x.dtype is not DType.FLOAT32 or self.group != 1:
+            return None
+        return FewSpread.of(x.shape, w.shape[1], long_axes(self.spread(x.shape, w.shape)))
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        parts, rows, few = self.parts(x, w), product(w.shape[1:]), self.few(x, w)
+        elements, steps = parts.inputs + parts.products + parts.row, parts.steps + parts.groups
+        offsets = steps + parts.lines
+        if few:
+            elements, offsets = maximum(elements, few.elements), maximum(offsets, few.offsets)
+        return (
+            TensorType(x.dtype, (elements,)),
+            TensorType(DType.INT32, (offsets,)),
+            TensorType(x.dtype, (self.group * align(rows, 8) * (w.shape[0] // self.group),)),
+        )
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        x, w, b = (*inputs, None)[:3]
+        assert x is not None and w is not None
+        # For a kernel `in` is the input, and `out` the output, as ever.
+        slides = [
+            Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0)
+            for s in long_axes(self.spread(x.type.shape, w.type.shape))
+        ]
+        features = w.type.shape[1] * self.group
+        sizes = shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
+        parts = self.parts(x.type, w.type)
+        together = Sizes((parts.columns, parts.features))
+        memory_of = Sizes((parts.inputs, parts.products, parts.steps, parts.groups))
+        given = [o for o in (w, b) if o is not None]
+        packed = f"sofie::ConvTransposedWeights<{x.type.dtype.cxx}, {self.group}>"
+        arguments = (self.function.functor(), *sizes, together, memory_of)
+        kernel, header = "transposed_convolution{}", self.header
+        few = self.few(x.type, w.type)
+        if few and all(o.constant for o in given):
+            packed = f"sofie::FewTransposedWeights<float, {few.stride}>"
+            kernel, header = f"few_{kernel}", "sofie/kernels/convolution_transposed_few.hxx"
+        return replace(product_call(kernel, packed, arguments, outputs, x, given), header=header)
+
+
+@operator(since=22, terms=2)
+class ConvTranspose(_Transposed):
+    """y[n, m, stride * i + dilation * k - pad] += sum_c w[c, m, k] * x[n, c, i], and b[m] once"""
+
+
+@operator(domain="sofie", terms=2, ulp=8)
+class ConvTransposeLayer(_Transposed):
+    """y = activation(ConvTranspose(x, w, b))"""
+
+    activation: Elementwise = NoActivation()
+
+    @property
+    def function(self) -> Elementwise:
+        return self.activation
