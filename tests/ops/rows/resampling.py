@@ -120,7 +120,7 @@ _SMOOTH: tuple[tuple[dict[str, Any], Shape], ...] = (
     ({"axes": (1,), "sizes": (3,)}, (0, 2)),
     # Rows in lanes, some of which nothing is made of.
     ({"axes": (1, 2), "sizes": (5, 40)}, (N, 3, 20)),
-    ({"axes": (1, 2), "sizes": (3, 20)}, (N, 11, 77)),
+    ({"axes": (1, 2), "sizes": (3, 30)}, (N, 16, 80)),
     ({"axes": (1,), "sizes": (17,)}, (N, 40)),
     (
         {
