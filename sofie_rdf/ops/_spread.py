@@ -80,8 +80,9 @@ def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) ->
     return (min(events, fit) if isinstance(events, int) else fit) * points
 
 
-# Of the kernel: up to so many features, phases along each axis, and numbers of the copied input.
-_FEW_FEATURES, _FEW_STRIDES, _FEW_INPUTS = 4, (4, 2), 1 << 16
+# Of the kernel: up to so many features, phases along each axis, and numbers of the copied input;
+# with more channels a product with all taps, of many events at once, is faster.
+_FEW_FEATURES, _FEW_STRIDES, _FEW_INPUTS, _FEW_CHANNELS = 4, (4, 2), 1 << 16, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class FewSpread:
         if many or 0 in (*x[1:], features):
             return None
         channels = number_of(x[1])
+        if channels > _FEW_CHANNELS:
+            return None
         (before, behind), across = _zeros(height), number_of(width.count) + max(_zeros(width))
         whole = number_of(align(across, _MARGIN))
         across = whole if 7 * whole <= 8 * across else across
