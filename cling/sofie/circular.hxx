@@ -104,35 +104,26 @@ struct ShortTangent {
       return quarters.tangent();
    }
 };
-/// F of floats, of each half as doubles: all of them would be wider than a register, which g++ does not pass silently.
-template <class F, class V>
-SOFIE_INLINE V by_halves(V x)
+/// The first or the second half of a pack.
+template <class V>
+SOFIE_INLINE PackN<ElementOf<V>, width<V> / 2> half_of(const V &x, int which)
 {
-   if constexpr (width<V> == 1) {
-      return convert<float>(F::of(convert<double>(x)));
-   } else {
-      PackN<float, width<V> / 2> halves[2];
-      __builtin_memcpy(halves, &x, sizeof(x));
-      halves[0] = convert<float>(F::of(convert<double>(halves[0])));
-      halves[1] = convert<float>(F::of(convert<double>(halves[1])));
-      __builtin_memcpy(&x, halves, sizeof(x));
-      return x;
-   }
+   PackN<ElementOf<V>, width<V> / 2> halves[2];
+   __builtin_memcpy(halves, &x, sizeof(x));
+   return halves[which];
 }
 
-/// The same for two arguments.
-template <class F, class V>
-SOFIE_INLINE V by_halves(V x, V y)
+/// F of floats, of each half as doubles: all of them would be wider than a register, which g++ does not pass silently.
+template <class F, class V, class... More>
+SOFIE_INLINE V by_halves(V x, More... more)
 {
    if constexpr (width<V> == 1) {
-      return convert<float>(F::of(convert<double>(x), convert<double>(y)));
+      return convert<float>(F::of(convert<double>(x), convert<double>(more)...));
    } else {
-      PackN<float, width<V> / 2> of_x[2], of_y[2];
-      __builtin_memcpy(of_x, &x, sizeof(x));
-      __builtin_memcpy(of_y, &y, sizeof(y));
-      of_x[0] = convert<float>(F::of(convert<double>(of_x[0]), convert<double>(of_y[0])));
-      of_x[1] = convert<float>(F::of(convert<double>(of_x[1]), convert<double>(of_y[1])));
-      __builtin_memcpy(&x, of_x, sizeof(x));
+      const PackN<float, width<V> / 2> halves[] = {
+         convert<float>(F::of(convert<double>(half_of(x, 0)), convert<double>(half_of(more, 0))...)),
+         convert<float>(F::of(convert<double>(half_of(x, 1)), convert<double>(half_of(more, 1))...))};
+      __builtin_memcpy(&x, halves, sizeof(x));
       return x;
    }
 }

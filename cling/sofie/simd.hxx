@@ -261,6 +261,12 @@ SOFIE_INLINE MaskOf<V> lane_numbers()
    return number;
 }
 
+/// The mask of assembler for a register of 16 numbers, of which `left` are left.
+SOFIE_INLINE Size mask_of_pack(Size left)
+{
+   return left <= 0 ? 0 : left >= 16 ? 0xffff : (Size{1} << left) - 1;
+}
+
 /// Elements of a and then b, by their numbers.
 template <class V, int... I>
 SOFIE_INLINE V shuffle(V a, V b, std::integer_sequence<int, I...>)

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim, number_of
+from sofie_rdf.ops._grouped import LANES, block_columns, lines_at_hand
 from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
 __all__ = ["DEPTHWISE_HEADER", "DEPTHWISE_LANES_HEADER", "ChannelLanes", "channel_lanes"]
 
 DEPTHWISE_HEADER = "sofie/kernels/convolution_depthwise.hxx"
 DEPTHWISE_LANES_HEADER = "sofie/kernels/convolution_depthwise_lanes.hxx"
-# Of the kernel: the lanes, and the columns of a row of outputs that it may do together.
-_LANES, _COLUMNS = 16, (14, 8)
-# The channels from which that pays; numbers that are at hand at a time, and at most.
-_LEAST, _BUDGET, _MOST = 8, 1 << 15, 1 << 19
+# The channels from which that pays.
+_LEAST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +33,18 @@ def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | Non
     begins = [number_of(s.begin) for s in slides]
     if not isinstance(channels, int) or channels < _LEAST or min(begins) < 0 or across.stride > 2:
         return None
-    columns = min(_COLUMNS, key=lambda c: -(-number_of(across.count) // c) * c)
-    lines = number_of(down.count)
-    while lines > 1 and _elements(slides, columns, lines) > _BUDGET:
-        lines = (lines + 1) // 2
-    elements = _elements(slides, columns, lines)
-    if not lines or elements > _MOST:
+    columns = block_columns(across)
+    lines = lines_at_hand(down, lambda lines: _elements(slides, columns, lines))
+    if lines is None:
         return None
-    return ChannelLanes(lines, columns, across.stride, elements)
+    return ChannelLanes(lines, columns, across.stride, _elements(slides, columns, lines))
 
 
 def _elements(slides: Sequence[Window], columns: int, lines: int) -> int:
     """Where rows are, weights, lines of the input with their padding, and sums."""
     _, rows, across = three_axes(slides)
     read = (lines - 1) * rows.stride + rows.extent
-    weights = -(-taps_of(slides) // _LANES) * _LANES
-    behind = columns + 3 * _LANES
+    weights = -(-taps_of(slides) // LANES) * LANES
+    behind = columns + 3 * LANES
     places = 5 + weights + read * across.pitch + lines * number_of(across.count) + behind
-    return places * _LANES
+    return places * LANES

@@ -317,9 +317,6 @@ struct RowBorders {
 
 private:
 #ifdef SOFIE_TURN_ASSEMBLER
-   /// The first `count` bits of a pack.
-   SOFIE_INLINE static Size mask_of(Size count) { return (Size{1} << (count < 16 ? count : 16)) - 1; }
-
    /// Whether that can be done by `pad_in_registers`.
    bool fill_packs()
    {
@@ -349,11 +346,11 @@ private:
       packs.end = last * 4;
       for (Size i = 0; padding.value && i < 8; ++i)
          packs.value[i] = padding.value[i % padding.bytes];
-      packs.masks[0] = mask_of(kept);
-      packs.masks[1] = kept < side ? 0 : mask_of(side);
-      packs.masks[2] = mask_of(middle);
-      packs.masks[3] = mask_of(extent);
-      packs.masks[4] = extent < side ? 0 : mask_of(side);
+      packs.masks[0] = mask_of_pack(kept);
+      packs.masks[1] = kept < side ? 0 : mask_of_pack(side);
+      packs.masks[2] = mask_of_pack(middle);
+      packs.masks[3] = mask_of_pack(extent);
+      packs.masks[4] = extent < side ? 0 : mask_of_pack(side);
       return true;
    }
 #endif

@@ -114,8 +114,7 @@ SOFIE_KERNEL inline void few_copy(float *to, Size to_step, const float *from, Si
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    const Size to_next = to_step * bytes, from_next = count * bytes;
    for (Size at = (to_step - 1) / n * n; at >= 0; at -= n) {
-      const Size some = count - at;
-      const std::int32_t mask = some >= n ? 0xffff : some > 0 ? (1 << some) - 1 : 0;
+      const std::int32_t mask = static_cast<std::int32_t>(mask_of_pack(count - at));
       float *row = to + at;
       const float *source = from + at;
       Size left = rows;
@@ -304,8 +303,8 @@ SOFIE_KERNEL inline void few_phase_outputs(const ConvShape &s, const FewPhase &o
          rows.y = end.y + m * s.out_channel + height.begin(of.phase) * s.out_row + i;
          rows.even = sums + even * apart + width.first(even) + i / stride;
          rows.odd = stride == 1 ? nullptr : sums + odd * apart + width.first(odd) + i / stride;
-         rows.mask = left < n ? (1 << left) - 1 : 0xffff;
-         rows.second_mask = left <= n ? 0 : left < 2 * n ? (1 << (left - n)) - 1 : 0xffff;
+         rows.mask = static_cast<std::int32_t>(mask_of_pack(left));
+         rows.second_mask = static_cast<std::int32_t>(mask_of_pack(left - n));
          few_rows(rows);
       }
    }

@@ -84,14 +84,6 @@ SOFIE_INLINE V constant(double value)
 
 // One argument ------------------------------------------------------------------------------------
 
-struct Identity {
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return x;
-   }
-};
-
 struct Abs {
    template <class V>
    SOFIE_INLINE V operator()(V x) const

@@ -19,7 +19,6 @@ SOFIE_BEGIN
 namespace sofie {
 
 // Functions that tiles in assembler know.
-struct Identity;
 struct Relu;
 
 /// The smallest multiple of `to` that is not below `size`, divided by `to`.
@@ -383,15 +382,6 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
    }
 }
 
-/// What is added up, unchanged.
-struct PlainSum {
-   template <class V>
-   SOFIE_INLINE V operator()(V sum) const
-   {
-      return sum;
-   }
-};
-
 /// Up to `dense_many_rows` rows of y, where weights are in streams.
 template <class F>
 SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
@@ -436,7 +426,7 @@ SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, c
       if constexpr (is_in_tile<F>) {
          dense_streams(f, layer, y + i * N, x + i * K, rows);
       } else {
-         dense_streams(PlainSum{}, layer, y + i * N, x + i * K, rows);
+         dense_streams(Identity{}, layer, y + i * N, x + i * K, rows);
          apply_function(f, y + i * N, y + i * N, rows * N);
       }
    }

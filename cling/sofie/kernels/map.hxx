@@ -18,6 +18,15 @@ inline constexpr bool has_array_form = false;
 template <class F>
 inline constexpr bool is_short = false;
 
+/// y = x
+struct Identity {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x;
+   }
+};
+
 /// What a functor returned, in the form in which elements of type `T` are stored.
 template <class T, class V>
 SOFIE_INLINE PackN<T, width<V>> storable(V v)

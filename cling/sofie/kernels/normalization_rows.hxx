@@ -193,12 +193,6 @@ SOFIE_KERNEL void normalize_rows_assembler(float *y, const float *x, Size rows, 
 #undef SOFIE_ROWS_ASSEMBLER
 }
 
-/// Which numbers there are in a pack, of which `left` are left.
-SOFIE_INLINE Size mask_of_pack(Size left)
-{
-   return left <= 0 ? 0 : left >= lanes<float> ? 0xffff : (Size{1} << left) - 1;
-}
-
 SOFIE_INLINE RowsRule rows_rule(const float *scale, const float *offset, Size length, double epsilon, bool centred)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));

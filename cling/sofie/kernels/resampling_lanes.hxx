@@ -179,9 +179,9 @@ struct ResizedLine {
       rows.whole = count - 1;
       rows.weights = weights;
       rows.second = to * 4;
-      rows.masks[0] = mask_of(existing);
-      rows.masks[1] = existing > side ? mask_of(existing - side) : 0;
-      rows.masks[2] = mask_of(numbers - rows.whole * side);
+      rows.masks[0] = mask_of_pack(existing);
+      rows.masks[1] = mask_of_pack(existing - side);
+      rows.masks[2] = mask_of_pack(numbers - rows.whole * side);
    }
 
    /// `count` rows, one after the other or in some order.
@@ -207,9 +207,6 @@ struct ResizedLine {
    {
       resize(to + first * (rows.to_step / 4), from + first * (rows.from_step / 4), count, nullptr);
    }
-
-private:
-   SOFIE_INLINE static Size mask_of(Size count) { return (Size{1} << (count < 16 ? count : 16)) - 1; }
 };
 
 /// Rows of a sum: one or two numbers of each column, and what they count.
