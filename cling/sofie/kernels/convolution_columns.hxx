@@ -35,72 +35,7 @@ struct ConvColumnsRun {
 };
 
 // clang-format off
-#define SOFIE_COLUMNS_LOAD(place, a, mask) "vmovups " place "(%[x]), %%zmm" #a mask "\n\t"
-#define SOFIE_COLUMNS_SOME "%{%%k1%}%{z%}"
-#define SOFIE_COLUMNS_LOAD_1 SOFIE_COLUMNS_LOAD("", 24, SOFIE_COLUMNS_SOME)
-#define SOFIE_COLUMNS_LOAD_2 SOFIE_COLUMNS_LOAD("", 24, "") SOFIE_COLUMNS_LOAD("64", 25, SOFIE_COLUMNS_SOME)
-#define SOFIE_COLUMNS_LOAD_3 \
-   SOFIE_COLUMNS_LOAD("", 24, "") SOFIE_COLUMNS_LOAD("64", 25, "") SOFIE_COLUMNS_LOAD("128", 26, SOFIE_COLUMNS_SOME)
-
-// For each panel, for each tile.
-#define SOFIE_COLUMNS_RUN(packs)                                   \
-   asm volatile(                                                   \
-      "kmovw 108(%[of]), %%k1\n\t"                                 \
-      "vbroadcastss 104(%[of]), %%zmm31\n"                         \
-      "20:\n\t"                                                    \
-      "mov 72(%[of]), %[k]\n\t"                                    \
-      "mov %[k], 112(%[of])\n\t"                                   \
-      "mov 32(%[of]), %[x]\n\t"                                    \
-      "mov (%[of]), %[at]\n\t"                                     \
-      "mov %[at], 128(%[of])\n\t"                                  \
-      "mov 8(%[of]), %[at]\n\t"                                    \
-      "mov %[at], 136(%[of])\n"                                    \
-      "22:\n\t"                                                    \
-      "mov %[x], 120(%[of])\n\t"                                   \
-      "mov 24(%[of]), %[w]\n\t"                                    \
-      "mov 40(%[of]), %[at]\n\t"                                   \
-      "mov 48(%[of]), %[k]\n\t"                                    \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                   \
-      ".p2align 5\n"                                               \
-      "1:\n\t"                                                     \
-      SOFIE_COLUMNS_LOAD_##packs                                   \
-      SOFIE_CONV_PRODUCTS(packs)                                   \
-      "prefetcht0 2048(%[w])\n\t"                                  \
-      "add $32, %[w]\n\t"                                          \
-      "add %[at], %[x]\n\t"                                        \
-      "dec %[k]\n\t"                                               \
-      "jnz 1b\n\t"                                                 \
-      "mov 16(%[of]), %[w]\n\t"                                    \
-      "mov 128(%[of]), %[x]\n\t"                                   \
-      "mov 136(%[of]), %[offsets]\n\t"                             \
-      "mov 64(%[of]), %[k]\n\t"                                    \
-      "mov 56(%[of]), %[at]\n\t"                                   \
-      SOFIE_CONV_RESULTS(packs)                                    \
-      "6:\n\t"                                                     \
-      "addq $64*" #packs ", 128(%[of])\n\t"                        \
-      "cmpq $0, 8(%[of])\n\t"                                      \
-      "je 7f\n\t"                                                  \
-      "addq $64*" #packs ", 136(%[of])\n"                          \
-      "7:\n\t"                                                     \
-      "mov 120(%[of]), %[x]\n\t"                                   \
-      "add $64*" #packs ", %[x]\n\t"                               \
-      "decq 112(%[of])\n\t"                                        \
-      "jnz 22b\n\t"                                                \
-      "mov 80(%[of]), %[k]\n\t"                                    \
-      "add %[k], 24(%[of])\n\t"                                    \
-      "mov 88(%[of]), %[k]\n\t"                                    \
-      "add %[k], 16(%[of])\n\t"                                    \
-      "mov 96(%[of]), %[k]\n\t"                                    \
-      "add %[k], (%[of])\n\t"                                      \
-      "cmpq $0, 8(%[of])\n\t"                                      \
-      "je 8f\n\t"                                                  \
-      "add %[k], 8(%[of])\n"                                       \
-      "8:\n\t"                                                     \
-      "subq $8, 56(%[of])\n\t"                                     \
-      "jg 20b\n\t"                                                 \
-      : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)                                   \
-      : [of] "r"(&run)                                                                                                     \
-      : "memory", "cc", "k1", SOFIE_ALL_PACKS)
+#define SOFIE_COLUMNS_LOAD(place, a, mask) "vmovups " #place "(%[x]), %%zmm" #a mask "\n\t"
 // clang-format on
 
 /// For tiles of so many packs.
@@ -110,12 +45,66 @@ SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
    static_assert(sizeof(ConvColumnsRun) == 144, "the assembler knows where its members are");
    const float *w, *x, *added;
    Size k, at;
-   if constexpr (Packs == 3)
-      SOFIE_COLUMNS_RUN(3);
-   else if constexpr (Packs == 2)
-      SOFIE_COLUMNS_RUN(2);
-   else
-      SOFIE_COLUMNS_RUN(1);
+   // For each panel, for each tile.
+   // clang-format off
+   asm volatile(
+      "kmovw 108(%[of]), %%k1\n\t"
+      "vbroadcastss 104(%[of]), %%zmm31\n"
+      "20:\n\t"
+      "mov 72(%[of]), %[k]\n\t"
+      "mov %[k], 112(%[of])\n\t"
+      "mov 32(%[of]), %[x]\n\t"
+      "mov (%[of]), %[at]\n\t"
+      "mov %[at], 128(%[of])\n\t"
+      "mov 8(%[of]), %[at]\n\t"
+      "mov %[at], 136(%[of])\n"
+      "22:\n\t"
+      "mov %[x], 120(%[of])\n\t"
+      "mov 24(%[of]), %[w]\n\t"
+      "mov 40(%[of]), %[at]\n\t"
+      "mov 48(%[of]), %[k]\n\t"
+      SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
+      ".p2align 5\n"
+      "1:\n\t"
+      SOFIE_DENSE_MOVES(SOFIE_COLUMNS_LOAD, SOFIE_DENSE_SOME "%{z%}", 24, 25, 26)
+      SOFIE_CONV_PRODUCTS
+      "prefetcht0 2048(%[w])\n\t"
+      "add $32, %[w]\n\t"
+      "add %[at], %[x]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n\t"
+      "mov 16(%[of]), %[w]\n\t"
+      "mov 128(%[of]), %[x]\n\t"
+      "mov 136(%[of]), %[offsets]\n\t"
+      "mov 64(%[of]), %[k]\n\t"
+      "mov 56(%[of]), %[at]\n\t"
+      SOFIE_CONV_RESULTS
+      "6:\n\t"
+      "addq $64*%c[packs], 128(%[of])\n\t"
+      "cmpq $0, 8(%[of])\n\t"
+      "je 7f\n\t"
+      "addq $64*%c[packs], 136(%[of])\n"
+      "7:\n\t"
+      "mov 120(%[of]), %[x]\n\t"
+      "add $64*%c[packs], %[x]\n\t"
+      "decq 112(%[of])\n\t"
+      "jnz 22b\n\t"
+      "mov 80(%[of]), %[k]\n\t"
+      "add %[k], 24(%[of])\n\t"
+      "mov 88(%[of]), %[k]\n\t"
+      "add %[k], 16(%[of])\n\t"
+      "mov 96(%[of]), %[k]\n\t"
+      "add %[k], (%[of])\n\t"
+      "cmpq $0, 8(%[of])\n\t"
+      "je 8f\n\t"
+      "add %[k], 8(%[of])\n"
+      "8:\n\t"
+      "subq $8, 56(%[of])\n\t"
+      "jg 20b\n\t"
+      : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)
+      : [of] "r"(&run), [packs] "i"(Packs)
+      : "memory", "cc", "k1", SOFIE_ALL_PACKS);
+   // clang-format on
 }
 
 /// For `columns` columns: tiles of three packs, and one for what is left.

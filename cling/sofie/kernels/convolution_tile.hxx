@@ -79,9 +79,10 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 
 // clang-format off
 // The packs of x, where a row of `SOFIE_DENSE_ROW` wants them.
-#define SOFIE_CONV_LOAD_1 "vmovups (%[x],%[at],4), %%zmm24\n\t"
-#define SOFIE_CONV_LOAD_2 SOFIE_CONV_LOAD_1 "vmovups 64(%[x],%[at],4), %%zmm25\n\t"
-#define SOFIE_CONV_LOAD_3 SOFIE_CONV_LOAD_2 "vmovups 128(%[x],%[at],4), %%zmm26\n\t"
+#define SOFIE_CONV_LOAD                                       \
+   "vmovups (%[x],%[at],4), %%zmm24\n\t"                      \
+   SOFIE_DENSE_IF_2("vmovups 64(%[x],%[at],4), %%zmm25\n\t")  \
+   SOFIE_DENSE_IF_3("vmovups 128(%[x],%[at],4), %%zmm26\n\t")
 
 #define SOFIE_CONV_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
 #define SOFIE_CONV_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
@@ -91,105 +92,89 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 #define SOFIE_CONV_FLOOR(a) "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"
 #define SOFIE_CONV_ADDED(place, a, mask) "vaddps " #place "(%[offsets]), %%zmm" #a ", %%zmm" #a mask "\n\t"
 #define SOFIE_CONV_RESULT(place, a, mask) "vmovups %%zmm" #a ", " #place "(%[x])" mask "\n\t"
-#define SOFIE_CONV_SOME "%{%%k1%}"
-#define SOFIE_CONV_BIASES_1(row, a, b, c) SOFIE_CONV_BIAS(row, a)
-#define SOFIE_CONV_BIASES_2(row, a, b, c) SOFIE_CONV_BIASES_1(row, a, b, c) SOFIE_CONV_BIAS(row, b)
-#define SOFIE_CONV_BIASES_3(row, a, b, c) SOFIE_CONV_BIASES_2(row, a, b, c) SOFIE_CONV_BIAS(row, c)
-#define SOFIE_CONV_FLOORS_1(a, b, c) SOFIE_CONV_FLOOR(a)
-#define SOFIE_CONV_FLOORS_2(a, b, c) SOFIE_CONV_FLOORS_1(a, b, c) SOFIE_CONV_FLOOR(b)
-#define SOFIE_CONV_FLOORS_3(a, b, c) SOFIE_CONV_FLOORS_2(a, b, c) SOFIE_CONV_FLOOR(c)
-#define SOFIE_CONV_MOVES_1(move, a, b, c) move(0, a, SOFIE_CONV_SOME)
-#define SOFIE_CONV_MOVES_2(move, a, b, c) move(0, a, "") move(64, b, SOFIE_CONV_SOME)
-#define SOFIE_CONV_MOVES_3(move, a, b, c) move(0, a, "") move(64, b, "") move(128, c, SOFIE_CONV_SOME)
-#define SOFIE_CONV_FINISH(packs, row, a, b, c)              \
-   SOFIE_CONV_BIASES_##packs(row, a, b, c)                  \
-   "test %[offsets], %[offsets]\n\t"                        \
-   "jz 5f\n\t"                                              \
-   SOFIE_CONV_MOVES_##packs(SOFIE_CONV_ADDED, a, b, c)      \
-   "add %[k], %[offsets]\n\t"                               \
-   "5:\n\t"                                                 \
-   SOFIE_CONV_FLOORS_##packs(a, b, c)                       \
-   SOFIE_CONV_MOVES_##packs(SOFIE_CONV_RESULT, a, b, c)     \
-   "add %[k], %[x]\n\t"                                     \
-   "dec %[at]\n\t"                                          \
+#define SOFIE_CONV_FINISH(row, a, b, c)                                                                         \
+   SOFIE_CONV_BIAS(row, a) SOFIE_DENSE_IF_2(SOFIE_CONV_BIAS(row, b)) SOFIE_DENSE_IF_3(SOFIE_CONV_BIAS(row, c))  \
+   "test %[offsets], %[offsets]\n\t"                                                                            \
+   "jz 5f\n\t"                                                                                                  \
+   SOFIE_DENSE_MOVES(SOFIE_CONV_ADDED, SOFIE_DENSE_SOME, a, b, c)                                               \
+   "add %[k], %[offsets]\n\t"                                                                                   \
+   "5:\n\t"                                                                                                     \
+   SOFIE_CONV_FLOOR(a) SOFIE_DENSE_IF_2(SOFIE_CONV_FLOOR(b)) SOFIE_DENSE_IF_3(SOFIE_CONV_FLOOR(c))              \
+   SOFIE_DENSE_MOVES(SOFIE_CONV_RESULT, SOFIE_DENSE_SOME, a, b, c)                                              \
+   "add %[k], %[x]\n\t"                                                                                         \
+   "dec %[at]\n\t"                                                                                              \
    "jz 6f\n\t"
 
 // The products of a step with 8 weights, and what becomes of the sums of 8 rows.
-#define SOFIE_CONV_PRODUCTS(packs)                                                  \
-   SOFIE_DENSE_ROW_##packs("0(%[w])", 27, 0, 1, 2)                                  \
-   SOFIE_DENSE_ROW_##packs("4(%[w])", 28, 3, 4, 5)                                  \
-   SOFIE_DENSE_ROW_##packs("8(%[w])", 29, 6, 7, 8)                                  \
-   SOFIE_DENSE_ROW_##packs("12(%[w])", 30, 9, 10, 11)                               \
-   SOFIE_DENSE_ROW_##packs("16(%[w])", 27, 12, 13, 14)                              \
-   SOFIE_DENSE_ROW_##packs("20(%[w])", 28, 15, 16, 17)                              \
-   SOFIE_DENSE_ROW_##packs("24(%[w])", 29, 18, 19, 20)                              \
-   SOFIE_DENSE_ROW_##packs("28(%[w])", 30, 21, 22, 23)
-#define SOFIE_CONV_RESULTS(packs)                                                   \
-   SOFIE_CONV_FINISH(packs, 0, 0, 1, 2)                                             \
-   SOFIE_CONV_FINISH(packs, 1, 3, 4, 5)                                             \
-   SOFIE_CONV_FINISH(packs, 2, 6, 7, 8)                                             \
-   SOFIE_CONV_FINISH(packs, 3, 9, 10, 11)                                           \
-   SOFIE_CONV_FINISH(packs, 4, 12, 13, 14)                                          \
-   SOFIE_CONV_FINISH(packs, 5, 15, 16, 17)                                          \
-   SOFIE_CONV_FINISH(packs, 6, 18, 19, 20)                                          \
-   SOFIE_CONV_FINISH(packs, 7, 21, 22, 23)
-
-// sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16]. Weights are read once in a long time: without
-// asking for them ahead a layer with many of them waits for memory half of its time.
-#define SOFIE_CONV_TILE(packs)                                                      \
-   asm volatile(                                                                    \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
-      "test %[k], %[k]\n\t"                                                         \
-      "jle 2f\n\t"                                                                  \
-      ".p2align 5\n"                                                                \
-      "1:\n\t"                                                                      \
-      "movslq (%[offsets]), %[at]\n\t"                                              \
-      SOFIE_CONV_LOAD_##packs                                                       \
-      SOFIE_CONV_PRODUCTS(packs)                                                    \
-      "prefetcht0 2048(%[w])\n\t"                                                   \
-      "add $32, %[w]\n\t"                                                           \
-      "add $4, %[offsets]\n\t"                                                      \
-      "dec %[k]\n\t"                                                                \
-      "jnz 1b\n"                                                                    \
-      "2:\n\t"                                                                      \
-      "cmpl $0, 56(%[end])\n\t"                                                     \
-      "je 3f\n\t"                                                                   \
-      "mov (%[end]), %[at]\n\t"                                                     \
-      SOFIE_DENSE_EACH_##packs(SOFIE_CONV_ADD)                                       \
-      "3:\n\t"                                                                      \
-      "mov 8(%[end]), %[x]\n\t"                                                     \
-      "test %[x], %[x]\n\t"                                                         \
-      "jnz 4f\n\t"                                                                  \
-      "mov (%[end]), %[at]\n\t"                                                     \
-      SOFIE_DENSE_EACH_##packs(SOFIE_CONV_STORE)                                     \
-      "jmp 6f\n"                                                                    \
-      "4:\n\t"                                                                      \
-      "mov 16(%[end]), %[w]\n\t"                                                    \
-      "mov 24(%[end]), %[offsets]\n\t"                                              \
-      "mov 32(%[end]), %[k]\n\t"                                                    \
-      "mov 40(%[end]), %[at]\n\t"                                                   \
-      "kmovw 48(%[end]), %%k1\n\t"                                                  \
-      "vbroadcastss 60(%[end]), %%zmm31\n\t"                                        \
-      SOFIE_CONV_RESULTS(packs)                                                     \
-      "6:\n\t"                                                                      \
-      : [w] "+&r"(w), [x] "+&r"(x), [offsets] "+&r"(offsets), [k] "+&r"(depth), [at] "=&r"(at)                             \
-      : [end] "r"(&end)                                                             \
-      : "memory", "cc", "k1", SOFIE_ALL_PACKS)
+#define SOFIE_CONV_PRODUCTS                                                                                     \
+   SOFIE_DENSE_ROW("0(%[w])", 27, 0, 1, 2)                                                                      \
+   SOFIE_DENSE_ROW("4(%[w])", 28, 3, 4, 5)                                                                      \
+   SOFIE_DENSE_ROW("8(%[w])", 29, 6, 7, 8)                                                                      \
+   SOFIE_DENSE_ROW("12(%[w])", 30, 9, 10, 11)                                                                   \
+   SOFIE_DENSE_ROW("16(%[w])", 27, 12, 13, 14)                                                                  \
+   SOFIE_DENSE_ROW("20(%[w])", 28, 15, 16, 17)                                                                  \
+   SOFIE_DENSE_ROW("24(%[w])", 29, 18, 19, 20)                                                                  \
+   SOFIE_DENSE_ROW("28(%[w])", 30, 21, 22, 23)
+#define SOFIE_CONV_RESULTS                                                                                      \
+   SOFIE_CONV_FINISH(0, 0, 1, 2)                                                                                \
+   SOFIE_CONV_FINISH(1, 3, 4, 5)                                                                                \
+   SOFIE_CONV_FINISH(2, 6, 7, 8)                                                                                \
+   SOFIE_CONV_FINISH(3, 9, 10, 11)                                                                              \
+   SOFIE_CONV_FINISH(4, 12, 13, 14)                                                                             \
+   SOFIE_CONV_FINISH(5, 15, 16, 17)                                                                             \
+   SOFIE_CONV_FINISH(6, 18, 19, 20)                                                                             \
+   SOFIE_CONV_FINISH(7, 21, 22, 23)
 // clang-format on
 
-/// The same for 8 rows of floats and registers of 64 bytes.
+/// sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16], for 8 rows of floats and registers of 64 bytes.
 template <int Packs>
 SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std::int32_t *offsets, Size depth,
                                       const ConvTileEnd<float> &end)
 {
    static_assert(sizeof(ConvTileEnd<float>) == 64, "the assembler knows where its members are");
    Size at;
-   if constexpr (Packs == 3)
-      SOFIE_CONV_TILE(3);
-   else if constexpr (Packs == 2)
-      SOFIE_CONV_TILE(2);
-   else
-      SOFIE_CONV_TILE(1);
+   // Weights are read once in a long time: without asking for them ahead a layer with many of them waits for memory half
+   // of its time.
+   // clang-format off
+   asm volatile(
+      SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
+      "test %[k], %[k]\n\t"
+      "jle 2f\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      "movslq (%[offsets]), %[at]\n\t"
+      SOFIE_CONV_LOAD
+      SOFIE_CONV_PRODUCTS
+      "prefetcht0 2048(%[w])\n\t"
+      "add $32, %[w]\n\t"
+      "add $4, %[offsets]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n"
+      "2:\n\t"
+      "cmpl $0, 56(%[end])\n\t"
+      "je 3f\n\t"
+      "mov (%[end]), %[at]\n\t"
+      SOFIE_DENSE_EACH(SOFIE_CONV_ADD)
+      "3:\n\t"
+      "mov 8(%[end]), %[x]\n\t"
+      "test %[x], %[x]\n\t"
+      "jnz 4f\n\t"
+      "mov (%[end]), %[at]\n\t"
+      SOFIE_DENSE_EACH(SOFIE_CONV_STORE)
+      "jmp 6f\n"
+      "4:\n\t"
+      "mov 16(%[end]), %[w]\n\t"
+      "mov 24(%[end]), %[offsets]\n\t"
+      "mov 32(%[end]), %[k]\n\t"
+      "mov 40(%[end]), %[at]\n\t"
+      "kmovw 48(%[end]), %%k1\n\t"
+      "vbroadcastss 60(%[end]), %%zmm31\n\t"
+      SOFIE_CONV_RESULTS
+      "6:\n\t"
+      : [w] "+&r"(w), [x] "+&r"(x), [offsets] "+&r"(offsets), [k] "+&r"(depth), [at] "=&r"(at)
+      : [end] "r"(&end), [packs] "i"(Packs)
+      : "memory", "cc", "k1", SOFIE_ALL_PACKS);
+   // clang-format on
 }
 #endif
 

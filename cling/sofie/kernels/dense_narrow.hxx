@@ -131,72 +131,49 @@ template <class Q, Size K, Size N>
 struct LayerCost<NarrowWeights<Q, K, N>> : LayerCost<DenseWeights<float, K, N>> {};
 
 // clang-format off
-// A pack of columns, or two: zmm30 has the upper halves of lanes, zmm31 a number of x.
-#define SOFIE_NARROW_PAIR(at, a, b)                            \
-   "vmovups " #at "*64(%[w]), %%zmm14\n\t"                     \
-   "vpslld $16, %%zmm14, %%zmm15\n\t"                          \
+// Two packs of columns, or the last one: zmm30 has the upper halves of lanes, zmm31 a number of x.
+#define SOFIE_NARROW_PAIRS                                     \
+   ".if \\a & 1\n\t"                                           \
    "vpandd %%zmm14, %%zmm30, %%zmm14\n\t"                      \
-   "vfmadd231ps %%zmm15, %%zmm31, %%zmm" #a "\n\t"             \
-   "vfmadd231ps %%zmm14, %%zmm31, %%zmm" #b "\n\t"
-#define SOFIE_NARROW_SINGLE(at, a)                             \
-   "vpmovzxwd " #at "*64(%[w]), %%zmm14\n\t"                   \
+   "vfmadd231ps %%zmm14, %%zmm31, %%zmm\\a\n\t"                \
+   ".elseif \\a+1 < %c[packs]\n\t"                             \
+   "vmovups (\\a/2)*64(%[w]), %%zmm14\n\t"                     \
+   "vpslld $16, %%zmm14, %%zmm15\n\t"                          \
+   "vfmadd231ps %%zmm15, %%zmm31, %%zmm\\a\n\t"                \
+   ".else\n\t"                                                 \
+   "vpmovzxwd (\\a/2)*64(%[w]), %%zmm14\n\t"                   \
    "vpslld $16, %%zmm14, %%zmm14\n\t"                          \
-   "vfmadd231ps %%zmm14, %%zmm31, %%zmm" #a "\n\t"
-#define SOFIE_NARROW_HALF(a)                                   \
-   "vcvtph2ps " #a "*32(%[w]), %%zmm14\n\t"                    \
-   "vfmadd231ps %%zmm14, %%zmm31, %%zmm" #a "\n\t"
-#define SOFIE_NARROW_BYTE(a)                                   \
-   "vpmovsxbd " #a "*16(%[w]), %%zmm14\n\t"                    \
+   "vfmadd231ps %%zmm14, %%zmm31, %%zmm\\a\n\t"                \
+   ".endif\n\t"
+#define SOFIE_NARROW_HALVES                                    \
+   "vcvtph2ps \\a*32(%[w]), %%zmm14\n\t"                       \
+   "vfmadd231ps %%zmm14, %%zmm31, %%zmm\\a\n\t"
+#define SOFIE_NARROW_BYTES                                     \
+   "vpmovsxbd \\a*16(%[w]), %%zmm14\n\t"                       \
    "vcvtdq2ps %%zmm14, %%zmm14\n\t"                            \
-   "vmulps " #a "*64(%[scales]), %%zmm14, %%zmm14\n\t"         \
-   "vfmadd231ps %%zmm14, %%zmm31, %%zmm" #a "\n\t"
+   "vmulps \\a*64(%[scales]), %%zmm14, %%zmm14\n\t"            \
+   "vfmadd231ps %%zmm14, %%zmm31, %%zmm\\a\n\t"
 
-#define SOFIE_NARROW_PAIRS_6 SOFIE_NARROW_PAIR(0, 0, 1) SOFIE_NARROW_PAIR(1, 2, 3) SOFIE_NARROW_PAIR(2, 4, 5)
-#define SOFIE_NARROW_PAIRS_7 SOFIE_NARROW_PAIRS_6 SOFIE_NARROW_SINGLE(3, 6)
-#define SOFIE_NARROW_PAIRS_8 SOFIE_NARROW_PAIRS_6 SOFIE_NARROW_PAIR(3, 6, 7)
-#define SOFIE_NARROW_PAIRS_9 SOFIE_NARROW_PAIRS_8 SOFIE_NARROW_SINGLE(4, 8)
-#define SOFIE_NARROW_PAIRS_10 SOFIE_NARROW_PAIRS_8 SOFIE_NARROW_PAIR(4, 8, 9)
-#define SOFIE_NARROW_PAIRS_11 SOFIE_NARROW_PAIRS_10 SOFIE_NARROW_SINGLE(5, 10)
-#define SOFIE_NARROW_PAIRS_12 SOFIE_NARROW_PAIRS_10 SOFIE_NARROW_PAIR(5, 10, 11)
-#define SOFIE_NARROW_PAIRS_13 SOFIE_NARROW_PAIRS_12 SOFIE_NARROW_SINGLE(6, 12)
-#define SOFIE_NARROW_PAIRS_14 SOFIE_NARROW_PAIRS_12 SOFIE_NARROW_PAIR(6, 12, 13)
-
-// `products` of a number of x and a row of w, which has so many bytes for each pack; stored as `SOFIE_ROW` does.
-#define SOFIE_NARROW_ROW(packs, bytes, products, stores)                            \
+// `products` of a number of x and a row of w.
+#define SOFIE_NARROW_ROW(products)                                                  \
    asm volatile(                                                                    \
-      SOFIE_ROW_EACH_##packs(SOFIE_ROW_ZERO)                                        \
+      SOFIE_ROW_ZERO("%c[packs]")                                                   \
       "vpternlogd $255, %%zmm30, %%zmm30, %%zmm30\n\t"                              \
       "vpslld $16, %%zmm30, %%zmm30\n\t"                                            \
       ".p2align 5\n"                                                                \
       "1:\n\t"                                                                      \
       "vbroadcastss (%[x]), %%zmm31\n\t"                                            \
-      products                                                                      \
+      SOFIE_ROW_EACH("%c[packs]", products)                                         \
       "add $4, %[x]\n\t"                                                            \
-      "add $" #packs "*" #bytes ", %[w]\n\t"                                        \
+      "add %[next], %[w]\n\t"                                                       \
       "dec %[k]\n\t"                                                                \
       "jnz 1b\n\t"                                                                  \
       "mov 8(%[end]), %[x]\n\t"                                                     \
-      "mov 24(%[end]), %[w]\n\t"                                                    \
-      SOFIE_ROW_EACH_##packs(SOFIE_ROW_BIAS)                                        \
-      "cmpl $0, 44(%[end])\n\t"                                                     \
-      "je 5f\n\t"                                                                   \
-      SOFIE_DENSE_ZERO(0, 27)                                                       \
-      SOFIE_ROW_EACH_##packs(SOFIE_ROW_RELU)                                        \
-      "5:\n\t"                                                                      \
-      "kmovw 32(%[end]), %%k1\n\t"                                                  \
-      SOFIE_ROW_EACH_##stores(SOFIE_ROW_SUMS)                                       \
-      "vmovups %%zmm" #stores ", " #stores "*64(%[x])%{%%k1%}\n\t"                   \
+      SOFIE_ROW_END                                                                 \
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth)                                \
-      : [scales] "r"(scales), [end] "r"(&end)                                       \
+      : [scales] "r"(scales), [end] "r"(&end), [packs] "i"(Packs), [next] "i"(Packs * 16 * sizeof(Q)) \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm27", "xmm30", "xmm31")
-#define SOFIE_NARROW_ROWS(packs, stores)                                            \
-   if constexpr (std::is_same_v<Q, BFloat16>)                                       \
-      SOFIE_NARROW_ROW(packs, 32, SOFIE_NARROW_PAIRS_##packs, stores);              \
-   else if constexpr (std::is_same_v<Q, Float16>)                                   \
-      SOFIE_NARROW_ROW(packs, 32, SOFIE_ROW_EACH_##packs(SOFIE_NARROW_HALF), stores); \
-   else                                                                             \
-      SOFIE_NARROW_ROW(packs, 16, SOFIE_ROW_EACH_##packs(SOFIE_NARROW_BYTE), stores)
 // clang-format on
 
 /// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns and at least one k.
@@ -204,25 +181,12 @@ template <int Packs, class Q>
 SOFIE_KERNEL void narrow_row(const float *x, const Q *w, const float *scales, Size depth, const DenseTileEnd &end)
 {
    static_assert(Packs >= 6 && Packs <= 14, "what is narrower has several chains");
-   if constexpr (Packs == 6) {
-      SOFIE_NARROW_ROWS(6, 5);
-   } else if constexpr (Packs == 7) {
-      SOFIE_NARROW_ROWS(7, 6);
-   } else if constexpr (Packs == 8) {
-      SOFIE_NARROW_ROWS(8, 7);
-   } else if constexpr (Packs == 9) {
-      SOFIE_NARROW_ROWS(9, 8);
-   } else if constexpr (Packs == 10) {
-      SOFIE_NARROW_ROWS(10, 9);
-   } else if constexpr (Packs == 11) {
-      SOFIE_NARROW_ROWS(11, 10);
-   } else if constexpr (Packs == 12) {
-      SOFIE_NARROW_ROWS(12, 11);
-   } else if constexpr (Packs == 13) {
-      SOFIE_NARROW_ROWS(13, 12);
-   } else {
-      SOFIE_NARROW_ROWS(14, 13);
-   }
+   if constexpr (std::is_same_v<Q, BFloat16>)
+      SOFIE_NARROW_ROW(SOFIE_NARROW_PAIRS);
+   else if constexpr (std::is_same_v<Q, Float16>)
+      SOFIE_NARROW_ROW(SOFIE_NARROW_HALVES);
+   else
+      SOFIE_NARROW_ROW(SOFIE_NARROW_BYTES);
 }
 
 /// One row of y, for a panel.

@@ -21,186 +21,45 @@ inline constexpr int dense_tile_rows = 8, dense_tile_half = 4;
 inline constexpr int dense_tile_width = 48;
 
 // clang-format off
-// A row: its number of x times the packs of w, which are in zmm24, zmm25 and zmm26.
-#define SOFIE_DENSE_ROW_1(x, number, a, b, c)                  \
-   "vbroadcastss " x ", %%zmm" #number "\n\t"                  \
-   "vfmadd231ps %%zmm24, %%zmm" #number ", %%zmm" #a "\n\t"
-#define SOFIE_DENSE_ROW_2(x, number, a, b, c)                  \
-   SOFIE_DENSE_ROW_1(x, number, a, b, c)                       \
-   "vfmadd231ps %%zmm25, %%zmm" #number ", %%zmm" #b "\n\t"
-#define SOFIE_DENSE_ROW_3(x, number, a, b, c)                  \
-   SOFIE_DENSE_ROW_2(x, number, a, b, c)                       \
-   "vfmadd231ps %%zmm26, %%zmm" #number ", %%zmm" #c "\n\t"
+// The assembler leaves out what is for a second and a third pack where there is none. (A text for each number of packs
+// takes three times as long to read.)
+#define SOFIE_DENSE_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
+#define SOFIE_DENSE_IF_3(text) ".if %c[packs] > 2\n\t" text ".endif\n\t"
 
-#define SOFIE_DENSE_LOAD_1 "vmovups (%[w]), %%zmm24\n\t"
-#define SOFIE_DENSE_LOAD_2 SOFIE_DENSE_LOAD_1 "vmovups 64(%[w]), %%zmm25\n\t"
-#define SOFIE_DENSE_LOAD_3 SOFIE_DENSE_LOAD_2 "vmovups 128(%[w]), %%zmm26\n\t"
+// A row: its number of x times the packs of w, which are in zmm24, zmm25 and zmm26.
+#define SOFIE_DENSE_ROW(x, number, a, b, c)                                                                    \
+   "vbroadcastss " x ", %%zmm" #number "\n\t"                                                                  \
+   "vfmadd231ps %%zmm24, %%zmm" #number ", %%zmm" #a "\n\t"                                                    \
+   SOFIE_DENSE_IF_2("vfmadd231ps %%zmm25, %%zmm" #number ", %%zmm" #b "\n\t")                                  \
+   SOFIE_DENSE_IF_3("vfmadd231ps %%zmm26, %%zmm" #number ", %%zmm" #c "\n\t")
+#define SOFIE_DENSE_LOAD                                                                                       \
+   "vmovups (%[w]), %%zmm24\n\t"                                                                               \
+   SOFIE_DENSE_IF_2("vmovups 64(%[w]), %%zmm25\n\t") SOFIE_DENSE_IF_3("vmovups 128(%[w]), %%zmm26\n\t")
 
 #define SOFIE_DENSE_ZERO(at, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_DENSE_STORE(at, a) "vmovups %%zmm" #a ", " #at "(%[sums])\n\t"
 #define SOFIE_DENSE_ADD(at, a) "vaddps " #at "(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
 
 // `each` of the accumulators and its place in the sums, whose rows are 192 bytes long.
-#define SOFIE_DENSE_EACH_1(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
-#define SOFIE_DENSE_SECONDS(each) each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22)
-#define SOFIE_DENSE_THIRDS(each) each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23)
-#define SOFIE_DENSE_EACH_2(each) SOFIE_DENSE_EACH_1(each) SOFIE_DENSE_SECONDS(each)
-#define SOFIE_DENSE_EACH_3(each) SOFIE_DENSE_EACH_2(each) SOFIE_DENSE_THIRDS(each)
+#define SOFIE_DENSE_FIRSTS(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
+#define SOFIE_DENSE_SECONDS(each) SOFIE_DENSE_IF_2(each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22))
+#define SOFIE_DENSE_THIRDS(each) SOFIE_DENSE_IF_3(each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23))
+#define SOFIE_DENSE_EACH(each) SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_SECONDS(each) SOFIE_DENSE_THIRDS(each)
 
-#define SOFIE_DENSE_BIAS_1(at, a) "vaddps %%zmm24, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_DENSE_BIAS_2(at, a) "vaddps %%zmm25, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_DENSE_BIAS_3(at, a) "vaddps %%zmm26, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_DENSE_FIRST_BIAS(at, a) "vaddps %%zmm24, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_DENSE_SECOND_BIAS(at, a) "vaddps %%zmm25, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_DENSE_THIRD_BIAS(at, a) "vaddps %%zmm26, %%zmm" #a ", %%zmm" #a "\n\t"
 // max(0, a), which is a where that is NaN or -0.
 #define SOFIE_DENSE_RELU(at, a) "vmaxps %%zmm" #a ", %%zmm27, %%zmm" #a "\n\t"
-// A row of y: the mask has the columns of its last pack that exist.
-#define SOFIE_DENSE_RESULT_1(a, b, c) "vmovups %%zmm" #a ", (%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
-#define SOFIE_DENSE_RESULT_2(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
-#define SOFIE_DENSE_RESULT_3(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])\n\tvmovups %%zmm" #c ", 128(%[x3])%{%%k1%}\n\tadd %[x0], %[x3]\n\t"
-
-// Three rows of x are reached from each of three pointers, behind the loop free. `half` says whether there are 4 rows
-// only. The loops over tiles and passes are here because Cling's code between two tiles costs as much as some steps.
-#define SOFIE_DENSE_TILES(packs)                                                    \
-   asm volatile(                                                                    \
-      "mov 24(%[of]), %[stride]\n\t"                                                \
-      "mov 32(%[of]), %[step]\n\t"                                                  \
-      "mov 48(%[of]), %[next]\n"                                                    \
-      /* A tile; if there are too few rows left it begins before them. */           \
-      "20:\n\t"                                                                     \
-      "mov 16(%[of]), %[k]\n\t"                                                     \
-      "mov 128(%[of]), %[half]\n\t"                                                 \
-      "mov $1, %k[x3]\n\t"                                                          \
-      "cmp $4, %[k]\n\t"                                                            \
-      "cmovle %[x3], %[half]\n\t"                                                   \
-      "mov $8, %k[x6]\n\t"                                                          \
-      "mov $4, %k[x3]\n\t"                                                          \
-      "test %[half], %[half]\n\t"                                                   \
-      "cmovnz %[x3], %[x6]\n\t"                                                     \
-      "sub %[k], %[x6]\n\t"                                                         \
-      "jle 21f\n\t"                                                                 \
-      "mov %[x6], %[x3]\n\t"                                                        \
-      "imul %[stride], %[x3]\n\t"                                                   \
-      "sub %[x3], (%[of])\n\t"                                                      \
-      "imul 56(%[of]), %[x6]\n\t"                                                   \
-      "sub %[x6], 8(%[of])\n"                                                       \
-      "21:\n\t"                                                                     \
-      "mov (%[of]), %[x0]\n\t"                                                      \
-      "mov 40(%[of]), %[w]\n\t"                                                     \
-      "movq $0, 152(%[of])\n"                                                       \
-      /* A pass. */                                                                 \
-      "22:\n\t"                                                                     \
-      "mov %[x0], 160(%[of])\n\t"                                                   \
-      "mov %[w], 168(%[of])\n\t"                                                    \
-      "lea (%[x0],%[stride],2), %[x3]\n\t"                                          \
-      "add %[stride], %[x3]\n\t"                                                    \
-      "lea (%[x3],%[stride],2), %[x6]\n\t"                                          \
-      "add %[stride], %[x6]\n\t"                                                    \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
-      "mov 80(%[of]), %[k]\n\t"                                                     \
-      "mov 88(%[of]), %[sums]\n\t"                                                  \
-      "cmp %[sums], 152(%[of])\n\t"                                                 \
-      "jge 23f\n\t"                                                                 \
-      "inc %[k]\n"                                                                  \
-      "23:\n\t"                                                                     \
-      "mov 104(%[of]), %[sums]\n\t"                                                 \
-      "dec %[sums]\n\t"                                                             \
-      "cmp 152(%[of]), %[sums]\n\t"                                                 \
-      "cmove 96(%[of]), %[k]\n\t"                                                   \
-      "test %[k], %[k]\n\t"                                                         \
-      "jle 2f\n\t"                                                                  \
-      ".p2align 5\n"                                                                \
-      "1:\n\t"                                                                      \
-      SOFIE_DENSE_LOAD_##packs                                                      \
-      SOFIE_DENSE_ROW_##packs("(%[x0])", 27, 0, 1, 2)                               \
-      SOFIE_DENSE_ROW_##packs("(%[x0],%[stride])", 28, 3, 4, 5)                     \
-      SOFIE_DENSE_ROW_##packs("(%[x0],%[stride],2)", 29, 6, 7, 8)                   \
-      SOFIE_DENSE_ROW_##packs("(%[x3])", 30, 9, 10, 11)                             \
-      "test %[half], %[half]\n\t"                                                   \
-      "jnz 9f\n\t"                                                                  \
-      SOFIE_DENSE_ROW_##packs("(%[x3],%[stride])", 27, 12, 13, 14)                  \
-      SOFIE_DENSE_ROW_##packs("(%[x3],%[stride],2)", 28, 15, 16, 17)                \
-      SOFIE_DENSE_ROW_##packs("(%[x6])", 29, 18, 19, 20)                            \
-      SOFIE_DENSE_ROW_##packs("(%[x6],%[stride])", 30, 21, 22, 23)                  \
-      "9:\n\t"                                                                      \
-      "add %[step], %[x0]\n\t"                                                      \
-      "add %[step], %[x3]\n\t"                                                      \
-      "add %[step], %[x6]\n\t"                                                      \
-      "add %[next], %[w]\n\t"                                                       \
-      "dec %[k]\n\t"                                                                \
-      "jnz 1b\n"                                                                    \
-      "2:\n\t"                                                                      \
-      "mov 144(%[of]), %[sums]\n\t"                                                 \
-      "mov 136(%[of]), %[k]\n\t"                                                    \
-      "or 152(%[of]), %[k]\n\t"                                                     \
-      "jz 3f\n\t"                                                                   \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ADD)                                     \
-      "3:\n\t"                                                                      \
-      "mov 152(%[of]), %[k]\n\t"                                                    \
-      "inc %[k]\n\t"                                                                \
-      "cmp 104(%[of]), %[k]\n\t"                                                    \
-      "jge 4f\n\t"                                                                  \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_STORE)                                   \
-      "mov %[k], 152(%[of])\n\t"                                                    \
-      "mov 160(%[of]), %[x0]\n\t"                                                   \
-      "add 112(%[of]), %[x0]\n\t"                                                   \
-      "mov 168(%[of]), %[w]\n\t"                                                    \
-      "add 120(%[of]), %[w]\n\t"                                                    \
-      "jmp 22b\n"                                                                   \
-      "4:\n\t"                                                                      \
-      "mov 8(%[of]), %[x3]\n\t"                                                     \
-      "test %[x3], %[x3]\n\t"                                                       \
-      "jnz 5f\n\t"                                                                  \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_STORE)                                   \
-      "jmp 8f\n"                                                                    \
-      "5:\n\t"                                                                      \
-      "mov 64(%[of]), %[w]\n\t"                                                     \
-      "test %[w], %[w]\n\t"                                                         \
-      "jz 6f\n\t"                                                                   \
-      SOFIE_DENSE_LOAD_##packs                                                      \
-      SOFIE_DENSE_EACH_1(SOFIE_DENSE_BIAS_1)                                        \
-      SOFIE_DENSE_SECOND_BIAS_##packs                                               \
-      SOFIE_DENSE_THIRD_BIAS_##packs                                                \
-      "cmpl $0, 76(%[of])\n\t"                                                      \
-      "je 6f\n\t"                                                                   \
-      SOFIE_DENSE_ZERO(0, 27)                                                       \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_RELU)                                    \
-      "6:\n\t"                                                                      \
-      "mov 56(%[of]), %[x0]\n\t"                                                    \
-      "kmovw 72(%[of]), %%k1\n\t"                                                   \
-      SOFIE_DENSE_RESULT_##packs(0, 1, 2)                                           \
-      SOFIE_DENSE_RESULT_##packs(3, 4, 5)                                           \
-      SOFIE_DENSE_RESULT_##packs(6, 7, 8)                                           \
-      SOFIE_DENSE_RESULT_##packs(9, 10, 11)                                         \
-      "test %[half], %[half]\n\t"                                                   \
-      "jnz 7f\n\t"                                                                  \
-      SOFIE_DENSE_RESULT_##packs(12, 13, 14)                                        \
-      SOFIE_DENSE_RESULT_##packs(15, 16, 17)                                        \
-      SOFIE_DENSE_RESULT_##packs(18, 19, 20)                                        \
-      SOFIE_DENSE_RESULT_##packs(21, 22, 23)                                        \
-      "7:\n\t"                                                                      \
-      "mov %[x3], 8(%[of])\n\t"                                                     \
-      "lea (,%[stride],4), %[x6]\n\t"                                               \
-      "mov $4, %k[k]\n\t"                                                           \
-      "test %[half], %[half]\n\t"                                                   \
-      "jnz 10f\n\t"                                                                 \
-      "add %[x6], %[x6]\n\t"                                                        \
-      "add %[k], %[k]\n"                                                            \
-      "10:\n\t"                                                                     \
-      "add %[x6], (%[of])\n\t"                                                      \
-      "sub %[k], 16(%[of])\n\t"                                                     \
-      "jg 20b\n"                                                                    \
-      "8:\n\t"                                                                      \
-      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half),  \
-        [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)              \
-      : [of] "r"(&of)                                                               \
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",    \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
-#define SOFIE_DENSE_SECOND_BIAS_1
-#define SOFIE_DENSE_SECOND_BIAS_2 SOFIE_DENSE_SECONDS(SOFIE_DENSE_BIAS_2)
-#define SOFIE_DENSE_SECOND_BIAS_3 SOFIE_DENSE_SECONDS(SOFIE_DENSE_BIAS_2)
-#define SOFIE_DENSE_THIRD_BIAS_1
-#define SOFIE_DENSE_THIRD_BIAS_2
-#define SOFIE_DENSE_THIRD_BIAS_3 SOFIE_DENSE_THIRDS(SOFIE_DENSE_BIAS_3)
+// `move` of all packs, of the last one with the mask of the columns that exist.
+#define SOFIE_DENSE_SOME "%{%%k1%}"
+#define SOFIE_DENSE_MOVES(move, some, a, b, c)                                                                 \
+   ".if %c[packs] == 1\n\t" move(0, a, some) ".else\n\t" move(0, a, "")                                        \
+   ".if %c[packs] == 2\n\t" move(64, b, some) ".else\n\t" move(64, b, "") move(128, c, some) ".endif\n\t.endif\n\t"
+// A row of y.
+#define SOFIE_DENSE_MOVE(place, a, mask) "vmovups %%zmm" #a ", " #place "(%[x3])" mask "\n\t"
+#define SOFIE_DENSE_RESULT(a, b, c) \
+   SOFIE_DENSE_MOVES(SOFIE_DENSE_MOVE, SOFIE_DENSE_SOME, a, b, c) "add %[x0], %[x3]\n\t"
 // clang-format on
 
 /// y[r][j] = sum_k x[r][k] * w[k][j] for at least 4 rows, or, if there is no y, sums of one tile of them: the assembler
@@ -241,12 +100,146 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
    const float *x, *x3, *x6, *w;
    float *sums;
    Size k, half, stride, step, next;
-   if constexpr (Packs == 3)
-      SOFIE_DENSE_TILES(3);
-   else if constexpr (Packs == 2)
-      SOFIE_DENSE_TILES(2);
-   else
-      SOFIE_DENSE_TILES(1);
+   // Three rows of x are reached from each of three pointers, behind the loop free. `half` says whether there are 4
+   // rows only. The loops over tiles and passes are here because Cling's code between two tiles costs as much as some
+   // steps.
+   // clang-format off
+   asm volatile(
+      "mov 24(%[of]), %[stride]\n\t"
+      "mov 32(%[of]), %[step]\n\t"
+      "mov 48(%[of]), %[next]\n"
+      // A tile; if there are too few rows left it begins before them.
+      "20:\n\t"
+      "mov 16(%[of]), %[k]\n\t"
+      "mov 128(%[of]), %[half]\n\t"
+      "mov $1, %k[x3]\n\t"
+      "cmp $4, %[k]\n\t"
+      "cmovle %[x3], %[half]\n\t"
+      "mov $8, %k[x6]\n\t"
+      "mov $4, %k[x3]\n\t"
+      "test %[half], %[half]\n\t"
+      "cmovnz %[x3], %[x6]\n\t"
+      "sub %[k], %[x6]\n\t"
+      "jle 21f\n\t"
+      "mov %[x6], %[x3]\n\t"
+      "imul %[stride], %[x3]\n\t"
+      "sub %[x3], (%[of])\n\t"
+      "imul 56(%[of]), %[x6]\n\t"
+      "sub %[x6], 8(%[of])\n"
+      "21:\n\t"
+      "mov (%[of]), %[x0]\n\t"
+      "mov 40(%[of]), %[w]\n\t"
+      "movq $0, 152(%[of])\n"
+      // A pass.
+      "22:\n\t"
+      "mov %[x0], 160(%[of])\n\t"
+      "mov %[w], 168(%[of])\n\t"
+      "lea (%[x0],%[stride],2), %[x3]\n\t"
+      "add %[stride], %[x3]\n\t"
+      "lea (%[x3],%[stride],2), %[x6]\n\t"
+      "add %[stride], %[x6]\n\t"
+      SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
+      "mov 80(%[of]), %[k]\n\t"
+      "mov 88(%[of]), %[sums]\n\t"
+      "cmp %[sums], 152(%[of])\n\t"
+      "jge 23f\n\t"
+      "inc %[k]\n"
+      "23:\n\t"
+      "mov 104(%[of]), %[sums]\n\t"
+      "dec %[sums]\n\t"
+      "cmp 152(%[of]), %[sums]\n\t"
+      "cmove 96(%[of]), %[k]\n\t"
+      "test %[k], %[k]\n\t"
+      "jle 2f\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      SOFIE_DENSE_LOAD
+      SOFIE_DENSE_ROW("(%[x0])", 27, 0, 1, 2)
+      SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)
+      SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)
+      SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)
+      "test %[half], %[half]\n\t"
+      "jnz 9f\n\t"
+      SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)
+      SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)
+      SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)
+      SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)
+      "9:\n\t"
+      "add %[step], %[x0]\n\t"
+      "add %[step], %[x3]\n\t"
+      "add %[step], %[x6]\n\t"
+      "add %[next], %[w]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n"
+      "2:\n\t"
+      "mov 144(%[of]), %[sums]\n\t"
+      "mov 136(%[of]), %[k]\n\t"
+      "or 152(%[of]), %[k]\n\t"
+      "jz 3f\n\t"
+      SOFIE_DENSE_EACH(SOFIE_DENSE_ADD)
+      "3:\n\t"
+      "mov 152(%[of]), %[k]\n\t"
+      "inc %[k]\n\t"
+      "cmp 104(%[of]), %[k]\n\t"
+      "jge 4f\n\t"
+      SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
+      "mov %[k], 152(%[of])\n\t"
+      "mov 160(%[of]), %[x0]\n\t"
+      "add 112(%[of]), %[x0]\n\t"
+      "mov 168(%[of]), %[w]\n\t"
+      "add 120(%[of]), %[w]\n\t"
+      "jmp 22b\n"
+      "4:\n\t"
+      "mov 8(%[of]), %[x3]\n\t"
+      "test %[x3], %[x3]\n\t"
+      "jnz 5f\n\t"
+      SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
+      "jmp 8f\n"
+      "5:\n\t"
+      "mov 64(%[of]), %[w]\n\t"
+      "test %[w], %[w]\n\t"
+      "jz 6f\n\t"
+      SOFIE_DENSE_LOAD
+      SOFIE_DENSE_FIRSTS(SOFIE_DENSE_FIRST_BIAS)
+      SOFIE_DENSE_SECONDS(SOFIE_DENSE_SECOND_BIAS)
+      SOFIE_DENSE_THIRDS(SOFIE_DENSE_THIRD_BIAS)
+      "cmpl $0, 76(%[of])\n\t"
+      "je 6f\n\t"
+      SOFIE_DENSE_ZERO(0, 27)
+      SOFIE_DENSE_EACH(SOFIE_DENSE_RELU)
+      "6:\n\t"
+      "mov 56(%[of]), %[x0]\n\t"
+      "kmovw 72(%[of]), %%k1\n\t"
+      SOFIE_DENSE_RESULT(0, 1, 2)
+      SOFIE_DENSE_RESULT(3, 4, 5)
+      SOFIE_DENSE_RESULT(6, 7, 8)
+      SOFIE_DENSE_RESULT(9, 10, 11)
+      "test %[half], %[half]\n\t"
+      "jnz 7f\n\t"
+      SOFIE_DENSE_RESULT(12, 13, 14)
+      SOFIE_DENSE_RESULT(15, 16, 17)
+      SOFIE_DENSE_RESULT(18, 19, 20)
+      SOFIE_DENSE_RESULT(21, 22, 23)
+      "7:\n\t"
+      "mov %[x3], 8(%[of])\n\t"
+      "lea (,%[stride],4), %[x6]\n\t"
+      "mov $4, %k[k]\n\t"
+      "test %[half], %[half]\n\t"
+      "jnz 10f\n\t"
+      "add %[x6], %[x6]\n\t"
+      "add %[k], %[k]\n"
+      "10:\n\t"
+      "add %[x6], (%[of])\n\t"
+      "sub %[k], 16(%[of])\n\t"
+      "jg 20b\n"
+      "8:\n\t"
+      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half),
+        [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)
+      : [of] "r"(&of), [packs] "i"(Packs)
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30");
+   // clang-format on
 }
 
 /// What becomes of the sums of a tile: they go to `sums`, or with the bias to y, if there is one.
@@ -305,154 +298,96 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 // One row ------------------------------------------------------------------------------------------
 
 // clang-format off
-#define SOFIE_ROW_PRODUCT(pack, a) "vfmadd231ps " #pack "*64(%[w]), %%zmm31, %%zmm" #a "\n\t"
-// A step, which goes on to the next number and row.
-#define SOFIE_ROW_STEP(products) "vbroadcastss (%[x]), %%zmm31\n\t" products "add %[next], %[w]\n\tadd %[step], %[x]\n\t"
+// A text for each of the first so many registers, or those from one on, written by the assembler: written by macros for
+// each number of packs, they would take longer to read than all other code of such a layer.
+#define SOFIE_ROW_EACH(count, text) ".irp a,0,1,2,3,4,5,6,7,8,9,10,11,12,13\n\t.if \\a < " count "\n\t" text ".endif\n\t.endr\n\t"
+#define SOFIE_ROW_FROM(first, text) ".if \\a >= " first "\n\t" text ".endif\n\t"
+// A step for the sums from register `first` on, which goes on to the next number and row.
+#define SOFIE_ROW_STEP(first)                                                                                      \
+   "vbroadcastss (%[x]), %%zmm31\n\t"                                                                              \
+   SOFIE_ROW_EACH(first "+%c[packs]",                                                                              \
+                  SOFIE_ROW_FROM(first, "vfmadd231ps (\\a-" first ")*64(%[w]), %%zmm31, %%zmm\\a\n\t"))            \
+   "add %[next], %[w]\n\tadd %[step], %[x]\n\t"
 // In a round the code of each step is the same, begins at multiples of 2^align bytes, and crosses no page. Zen 5 has a
 // prefetcher that learns how far an instruction's addresses are apart. In a round of 2 kB or more, or one that goes
 // backwards, that costs a third of the rate of the second cache. It takes the same instructions of all steps that are
 // so aligned for one, and learns nothing; then both directions read as fast as is possible.
-#define SOFIE_ROW_ALIGNED(align, products) ".p2align " #align "\n\t" SOFIE_ROW_STEP(products)
-
-// A pack of columns each, and where that takes too few registers, another chain of sums for the next k.
-#define SOFIE_ROW_2(a, b) SOFIE_ROW_PRODUCT(0, a) SOFIE_ROW_PRODUCT(1, b)
-#define SOFIE_ROW_3(a, b, c) SOFIE_ROW_2(a, b) SOFIE_ROW_PRODUCT(2, c)
-#define SOFIE_ROW_4(a, b, c, d) SOFIE_ROW_3(a, b, c) SOFIE_ROW_PRODUCT(3, d)
-#define SOFIE_ROW_5(a, b, c, d, e) SOFIE_ROW_4(a, b, c, d) SOFIE_ROW_PRODUCT(4, e)
-#define SOFIE_ROW_6 SOFIE_ROW_5(0, 1, 2, 3, 4) SOFIE_ROW_PRODUCT(5, 5)
-#define SOFIE_ROW_7 SOFIE_ROW_6 SOFIE_ROW_PRODUCT(6, 6)
-#define SOFIE_ROW_8 SOFIE_ROW_7 SOFIE_ROW_PRODUCT(7, 7)
-#define SOFIE_ROW_9 SOFIE_ROW_8 SOFIE_ROW_PRODUCT(8, 8)
-#define SOFIE_ROW_10 SOFIE_ROW_9 SOFIE_ROW_PRODUCT(9, 9)
-#define SOFIE_ROW_11 SOFIE_ROW_10 SOFIE_ROW_PRODUCT(10, 10)
-#define SOFIE_ROW_12 SOFIE_ROW_11 SOFIE_ROW_PRODUCT(11, 11)
-#define SOFIE_ROW_13 SOFIE_ROW_12 SOFIE_ROW_PRODUCT(12, 12)
-#define SOFIE_ROW_14 SOFIE_ROW_13 SOFIE_ROW_PRODUCT(13, 13)
-
-#define SOFIE_ROW_EACH_2(each) each(0) each(1)
-#define SOFIE_ROW_EACH_3(each) SOFIE_ROW_EACH_2(each) each(2)
-#define SOFIE_ROW_EACH_4(each) SOFIE_ROW_EACH_3(each) each(3)
-#define SOFIE_ROW_EACH_5(each) SOFIE_ROW_EACH_4(each) each(4)
-#define SOFIE_ROW_EACH_6(each) SOFIE_ROW_EACH_5(each) each(5)
-#define SOFIE_ROW_EACH_7(each) SOFIE_ROW_EACH_6(each) each(6)
-#define SOFIE_ROW_EACH_8(each) SOFIE_ROW_EACH_7(each) each(7)
-#define SOFIE_ROW_EACH_9(each) SOFIE_ROW_EACH_8(each) each(8)
-#define SOFIE_ROW_EACH_10(each) SOFIE_ROW_EACH_9(each) each(9)
-#define SOFIE_ROW_EACH_11(each) SOFIE_ROW_EACH_10(each) each(10)
-#define SOFIE_ROW_EACH_12(each) SOFIE_ROW_EACH_11(each) each(11)
-#define SOFIE_ROW_EACH_13(each) SOFIE_ROW_EACH_12(each) each(12)
-#define SOFIE_ROW_EACH_14(each) SOFIE_ROW_EACH_13(each) each(13)
-
-#define SOFIE_ROW_ZERO(a) SOFIE_DENSE_ZERO(0, a)
-#define SOFIE_ROW_JOIN(a, b) "vaddps %%zmm" #b ", %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_ROW_SUMS(a) "vmovups %%zmm" #a ", " #a "*64(%[x])\n\t"
-#define SOFIE_ROW_BIAS(a) "vaddps " #a "*64(%[w]), %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_ROW_RELU(a) SOFIE_DENSE_RELU(0, a)
-
-// Four steps, each with its sums; then the sums are joined. The last pack is stored with a mask.
-#define SOFIE_ROW(align, packs, registers, first, second, third, fourth, join, stores, last) \
-   asm volatile(                                                                    \
-      SOFIE_ROW_EACH_##registers(SOFIE_ROW_ZERO)                                    \
-      "test %[k], %[k]\n\t"                                                         \
-      "jle 2f\n\t"                                                                  \
-      "jmp 1f\n\t"                                                                  \
-      ".p2align 9\n"                                                                \
-      "1:\n\t"                                                                      \
-      SOFIE_ROW_ALIGNED(align, first)                                               \
-      SOFIE_ROW_ALIGNED(align, second)                                              \
-      SOFIE_ROW_ALIGNED(align, third)                                               \
-      SOFIE_ROW_ALIGNED(align, fourth)                                              \
-      "dec %[k]\n\t"                                                                \
-      "jnz 1b\n"                                                                    \
-      "2:\n\t"                                                                      \
-      "cmp $1, %[rest]\n\t"                                                         \
-      "jl 3f\n\t"                                                                   \
-      SOFIE_ROW_STEP(first)                                                         \
-      "cmp $2, %[rest]\n\t"                                                         \
-      "jl 3f\n\t"                                                                   \
-      SOFIE_ROW_STEP(second)                                                        \
-      "cmp $3, %[rest]\n\t"                                                         \
-      "jl 3f\n\t"                                                                   \
-      SOFIE_ROW_STEP(third)                                                         \
-      "3:\n\t"                                                                      \
-      join                                                                          \
-      "mov 8(%[end]), %[x]\n\t"                                                     \
-      "test %[x], %[x]\n\t"                                                         \
-      "jnz 4f\n\t"                                                                  \
-      "mov (%[end]), %[x]\n\t"                                                      \
-      SOFIE_ROW_EACH_##packs(SOFIE_ROW_SUMS)                                        \
-      "jmp 6f\n"                                                                    \
-      "4:\n\t"                                                                      \
-      "mov 24(%[end]), %[w]\n\t"                                                    \
-      SOFIE_ROW_EACH_##packs(SOFIE_ROW_BIAS)                                        \
-      "cmpl $0, 44(%[end])\n\t"                                                     \
-      "je 5f\n\t"                                                                   \
-      SOFIE_DENSE_ZERO(0, 27)                                                       \
-      SOFIE_ROW_EACH_##packs(SOFIE_ROW_RELU)                                        \
-      "5:\n\t"                                                                      \
-      "kmovw 32(%[end]), %%k1\n\t"                                                  \
-      SOFIE_ROW_EACH_##stores(SOFIE_ROW_SUMS)                                       \
-      "vmovups %%zmm" #last ", " #last "*64(%[x])%{%%k1%}\n\t"                       \
-      "6:\n\t"                                                                      \
-      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)                                  \
-      : [rest] "r"(rest), [end] "r"(&end), [step] "r"(step), [next] "r"(next)       \
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
-        "xmm11", "xmm12", "xmm13", "xmm27", "xmm31")
-#define SOFIE_ROW_EACH_1(each) each(0)
-// With so many packs one chain is enough.
-#define SOFIE_ROW_WIDE(align, packs, stores) \
-   SOFIE_ROW(align, packs, packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, SOFIE_ROW_##packs, "", stores, stores)
+#define SOFIE_ROW_ALIGNED(first) ".p2align %c[align]\n\t" SOFIE_ROW_STEP(first)
+// The sums from register `first` on join the first ones; only up to five packs have a second chain.
+#define SOFIE_ROW_JOIN(first)                                                                                      \
+   ".irp b,0,1,2,3,4\n\t.if \\b < %c[packs]\n\t.irp a,2,3,4,5,6,7,8,9\n\t.if \\a == \\b+" first                       \
+   "\n\tvaddps %%zmm\\a, %%zmm\\b, %%zmm\\b\n\t.endif\n\t.endr\n\t.endif\n\t.endr\n\t"
+#define SOFIE_ROW_ZERO(count) SOFIE_ROW_EACH(count, "vpxord %%zmm\\a, %%zmm\\a, %%zmm\\a\n\t")
+#define SOFIE_ROW_STORE(count) SOFIE_ROW_EACH(count, "vmovups %%zmm\\a, \\a*64(%[x])\n\t")
+// The end of a row whose sums are complete, as `end` says. The last pack is stored with a mask.
+#define SOFIE_ROW_END                                                                                              \
+   "mov 24(%[end]), %[w]\n\t"                                                                                      \
+   SOFIE_ROW_EACH("%c[packs]", "vaddps \\a*64(%[w]), %%zmm\\a, %%zmm\\a\n\t")                                      \
+   "cmpl $0, 44(%[end])\n\t"                                                                                       \
+   "je 5f\n\t"                                                                                                     \
+   SOFIE_DENSE_ZERO(0, 27)                                                                                         \
+   SOFIE_ROW_EACH("%c[packs]", "vmaxps %%zmm\\a, %%zmm27, %%zmm\\a\n\t")                                           \
+   "5:\n\t"                                                                                                        \
+   "kmovw 32(%[end]), %%k1\n\t"                                                                                    \
+   SOFIE_ROW_STORE("%c[packs]-1")                                                                                  \
+   SOFIE_ROW_EACH("%c[packs]", SOFIE_ROW_FROM("%c[packs]-1", "vmovups %%zmm\\a, \\a*64(%[x])%{%%k1%}\n\t"))
 // clang-format on
 
 /// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`, from the first k on or from
-/// the last one back.
+/// the last one back. A register for each pack, and where that takes too few of them, another chain of sums for the
+/// next k: four steps, each with its sums, then the sums are joined.
 template <int Packs>
 SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseTileEnd &end,
                                       bool backwards = false)
 {
    static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
+   constexpr int chains = Packs == 2 ? 4 : Packs <= 5 ? 2 : 1, align = Packs <= 7 ? 6 : 7;
    // Without a branch: Cling would keep everything in memory across it.
    const Size rest = depth & 3, back = -static_cast<Size>(backwards), ahead = 1 + 2 * back;
    const Size step = 4 * ahead, next = 64 * Packs * ahead, last = (depth - 1) & back;
    Size rounds = depth >> 2;
    x += last;
    w += last * 16 * Packs;
-   if constexpr (Packs == 2)
-      SOFIE_ROW(6, 2, 8, SOFIE_ROW_2(0, 1), SOFIE_ROW_2(2, 3), SOFIE_ROW_2(4, 5), SOFIE_ROW_2(6, 7),
-                SOFIE_ROW_JOIN(0, 2) SOFIE_ROW_JOIN(0, 4) SOFIE_ROW_JOIN(0, 6) SOFIE_ROW_JOIN(1, 3) SOFIE_ROW_JOIN(1, 5)
-                   SOFIE_ROW_JOIN(1, 7),
-                1, 1);
-   else if constexpr (Packs == 3)
-      SOFIE_ROW(6, 3, 6, SOFIE_ROW_3(0, 1, 2), SOFIE_ROW_3(3, 4, 5), SOFIE_ROW_3(0, 1, 2), SOFIE_ROW_3(3, 4, 5),
-                SOFIE_ROW_JOIN(0, 3) SOFIE_ROW_JOIN(1, 4) SOFIE_ROW_JOIN(2, 5), 2, 2);
-   else if constexpr (Packs == 4)
-      SOFIE_ROW(6, 4, 8, SOFIE_ROW_4(0, 1, 2, 3), SOFIE_ROW_4(4, 5, 6, 7), SOFIE_ROW_4(0, 1, 2, 3),
-                SOFIE_ROW_4(4, 5, 6, 7),
-                SOFIE_ROW_JOIN(0, 4) SOFIE_ROW_JOIN(1, 5) SOFIE_ROW_JOIN(2, 6) SOFIE_ROW_JOIN(3, 7), 3, 3);
-   else if constexpr (Packs == 5)
-      SOFIE_ROW(6, 5, 10, SOFIE_ROW_5(0, 1, 2, 3, 4), SOFIE_ROW_5(5, 6, 7, 8, 9), SOFIE_ROW_5(0, 1, 2, 3, 4),
-                SOFIE_ROW_5(5, 6, 7, 8, 9),
-                SOFIE_ROW_JOIN(0, 5) SOFIE_ROW_JOIN(1, 6) SOFIE_ROW_JOIN(2, 7) SOFIE_ROW_JOIN(3, 8)
-                   SOFIE_ROW_JOIN(4, 9),
-                4, 4);
-   else if constexpr (Packs == 6)
-      SOFIE_ROW_WIDE(6, 6, 5);
-   else if constexpr (Packs == 7)
-      SOFIE_ROW_WIDE(6, 7, 6);
-   else if constexpr (Packs == 8)
-      SOFIE_ROW_WIDE(7, 8, 7);
-   else if constexpr (Packs == 9)
-      SOFIE_ROW_WIDE(7, 9, 8);
-   else if constexpr (Packs == 10)
-      SOFIE_ROW_WIDE(7, 10, 9);
-   else if constexpr (Packs == 11)
-      SOFIE_ROW_WIDE(7, 11, 10);
-   else if constexpr (Packs == 12)
-      SOFIE_ROW_WIDE(7, 12, 11);
-   else if constexpr (Packs == 13)
-      SOFIE_ROW_WIDE(7, 13, 12);
-   else
-      SOFIE_ROW_WIDE(7, 14, 13);
+   // clang-format off
+   asm volatile(
+      SOFIE_ROW_ZERO("%c[registers]")
+      "test %[k], %[k]\n\t"
+      "jle 2f\n\t"
+      "jmp 1f\n\t"
+      ".p2align 9\n"
+      "1:\n\t"
+      SOFIE_ROW_ALIGNED("0") SOFIE_ROW_ALIGNED("%c[second]") SOFIE_ROW_ALIGNED("%c[third]") SOFIE_ROW_ALIGNED("%c[fourth]")
+      "dec %[k]\n\t"
+      "jnz 1b\n"
+      "2:\n\t"
+      "cmp $1, %[rest]\n\t"
+      "jl 3f\n\t"
+      SOFIE_ROW_STEP("0")
+      "cmp $2, %[rest]\n\t"
+      "jl 3f\n\t"
+      SOFIE_ROW_STEP("%c[second]")
+      "cmp $3, %[rest]\n\t"
+      "jl 3f\n\t"
+      SOFIE_ROW_STEP("%c[third]")
+      "3:\n\t"
+      ".if %c[chains] > 1\n\t" SOFIE_ROW_JOIN("%c[packs]") ".endif\n\t"
+      ".if %c[chains] > 2\n\t" SOFIE_ROW_JOIN("2*%c[packs]") SOFIE_ROW_JOIN("3*%c[packs]") ".endif\n\t"
+      "mov 8(%[end]), %[x]\n\t"
+      "test %[x], %[x]\n\t"
+      "jnz 4f\n\t"
+      "mov (%[end]), %[x]\n\t"
+      SOFIE_ROW_STORE("%c[packs]")
+      "jmp 6f\n"
+      "4:\n\t"
+      SOFIE_ROW_END
+      "6:\n\t"
+      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)
+      : [rest] "r"(rest), [end] "r"(&end), [step] "r"(step), [next] "r"(next), [packs] "i"(Packs), [chains] "i"(chains),
+        [registers] "i"(chains * Packs), [second] "i"(1 % chains * Packs), [third] "i"(2 % chains * Packs),
+        [fourth] "i"(3 % chains * Packs), [align] "i"(align)
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm27", "xmm31");
+   // clang-format on
 }
 
 } // namespace sofie

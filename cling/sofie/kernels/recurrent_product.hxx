@@ -130,12 +130,12 @@ struct RecurrentTileEnd {
 
 // clang-format off
 // A row of memory, which is added to registers, or which they are stored in; then the next one.
-#define SOFIE_RECURRENT_ADD_1(a, b, c) "vaddps (%[x3]), %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_RECURRENT_ADD_2(a, b, c) SOFIE_RECURRENT_ADD_1(a, b, c) "vaddps 64(%[x3]), %%zmm" #b ", %%zmm" #b "\n\t"
-#define SOFIE_RECURRENT_ADD_3(a, b, c) SOFIE_RECURRENT_ADD_2(a, b, c) "vaddps 128(%[x3]), %%zmm" #c ", %%zmm" #c "\n\t"
-#define SOFIE_RECURRENT_STORE_1(a, b, c) "vmovups %%zmm" #a ", (%[x3])\n\t"
-#define SOFIE_RECURRENT_STORE_2(a, b, c) SOFIE_RECURRENT_STORE_1(a, b, c) "vmovups %%zmm" #b ", 64(%[x3])\n\t"
-#define SOFIE_RECURRENT_STORE_3(a, b, c) SOFIE_RECURRENT_STORE_2(a, b, c) "vmovups %%zmm" #c ", 128(%[x3])\n\t"
+#define SOFIE_RECURRENT_ADD(a, b, c)                                                                                \
+   "vaddps (%[x3]), %%zmm" #a ", %%zmm" #a "\n\tvaddps 64(%[x3]), %%zmm" #b ", %%zmm" #b "\n\t"                      \
+   SOFIE_DENSE_IF_3("vaddps 128(%[x3]), %%zmm" #c ", %%zmm" #c "\n\t")
+#define SOFIE_RECURRENT_STORE(a, b, c)                                                                              \
+   "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])\n\t"                                              \
+   SOFIE_DENSE_IF_3("vmovups %%zmm" #c ", 128(%[x3])\n\t")
 #define SOFIE_RECURRENT_NEXT "add %[x0], %[x3]\n\t"
 // Of 8 rows, or of 4 if `half`.
 #define SOFIE_RECURRENT_ROWS(each)                                                                                  \
@@ -146,52 +146,6 @@ struct RecurrentTileEnd {
    SOFIE_RECURRENT_NEXT each(12, 13, 14) SOFIE_RECURRENT_NEXT each(15, 16, 17) SOFIE_RECURRENT_NEXT                 \
    each(18, 19, 20) SOFIE_RECURRENT_NEXT each(21, 22, 23)                                                           \
    "8:\n\t"
-#define SOFIE_RECURRENT_TILE(packs)                                                 \
-   asm volatile(                                                                    \
-      SOFIE_DENSE_EACH_##packs(SOFIE_DENSE_ZERO)                                    \
-      "test %[k], %[k]\n\t"                                                         \
-      "jle 2f\n\t"                                                                  \
-      ".p2align 5\n"                                                                \
-      "1:\n\t"                                                                      \
-      SOFIE_DENSE_LOAD_##packs                                                      \
-      SOFIE_DENSE_ROW_##packs("(%[x0])", 27, 0, 1, 2)                               \
-      SOFIE_DENSE_ROW_##packs("(%[x0],%[stride])", 28, 3, 4, 5)                     \
-      SOFIE_DENSE_ROW_##packs("(%[x0],%[stride],2)", 29, 6, 7, 8)                   \
-      SOFIE_DENSE_ROW_##packs("(%[x3])", 30, 9, 10, 11)                             \
-      "test %[half], %[half]\n\t"                                                   \
-      "jnz 9f\n\t"                                                                  \
-      SOFIE_DENSE_ROW_##packs("(%[x3],%[stride])", 27, 12, 13, 14)                  \
-      SOFIE_DENSE_ROW_##packs("(%[x3],%[stride],2)", 28, 15, 16, 17)                \
-      SOFIE_DENSE_ROW_##packs("(%[x6])", 29, 18, 19, 20)                            \
-      SOFIE_DENSE_ROW_##packs("(%[x6],%[stride])", 30, 21, 22, 23)                  \
-      "9:\n\t"                                                                      \
-      "add %[step], %[x0]\n\t"                                                      \
-      "add %[step], %[x3]\n\t"                                                      \
-      "add %[step], %[x6]\n\t"                                                      \
-      "add %[next], %[w]\n\t"                                                       \
-      "dec %[k]\n\t"                                                                \
-      "jnz 1b\n"                                                                    \
-      "2:\n\t"                                                                      \
-      "cmpl $0, 32(%[end])\n\t"                                                     \
-      "je 3f\n\t"                                                                   \
-      "mov (%[end]), %[x3]\n\t"                                                     \
-      "mov 8(%[end]), %[x0]\n\t"                                                    \
-      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD_##packs)                             \
-      "3:\n\t"                                                                      \
-      "mov 16(%[end]), %[x3]\n\t"                                                   \
-      "test %[x3], %[x3]\n\t"                                                       \
-      "jz 4f\n\t"                                                                   \
-      "mov 24(%[end]), %[x0]\n\t"                                                   \
-      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD_##packs)                             \
-      "4:\n\t"                                                                      \
-      "mov (%[end]), %[x3]\n\t"                                                     \
-      "mov 8(%[end]), %[x0]\n\t"                                                    \
-      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_STORE_##packs)                           \
-      : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth) \
-      : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end), [half] "r"(half) \
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",     \
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",  \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
 // clang-format on
 
 /// The tile of `dense_tile_assembler` with such an end; of its first 4 rows only if `half`.
@@ -204,10 +158,54 @@ SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const float *x3 = x + 3 * x_stride, *x6 = x + 6 * x_stride;
    const Size stride = x_stride * bytes, step = x_step * bytes, next = w_stride * bytes;
-   if constexpr (Packs == 3)
-      SOFIE_RECURRENT_TILE(3);
-   else
-      SOFIE_RECURRENT_TILE(2);
+   // clang-format off
+   asm volatile(
+      SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
+      "test %[k], %[k]\n\t"
+      "jle 2f\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      SOFIE_DENSE_LOAD
+      SOFIE_DENSE_ROW("(%[x0])", 27, 0, 1, 2)
+      SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)
+      SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)
+      SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)
+      "test %[half], %[half]\n\t"
+      "jnz 9f\n\t"
+      SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)
+      SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)
+      SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)
+      SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)
+      "9:\n\t"
+      "add %[step], %[x0]\n\t"
+      "add %[step], %[x3]\n\t"
+      "add %[step], %[x6]\n\t"
+      "add %[next], %[w]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n"
+      "2:\n\t"
+      "cmpl $0, 32(%[end])\n\t"
+      "je 3f\n\t"
+      "mov (%[end]), %[x3]\n\t"
+      "mov 8(%[end]), %[x0]\n\t"
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD)
+      "3:\n\t"
+      "mov 16(%[end]), %[x3]\n\t"
+      "test %[x3], %[x3]\n\t"
+      "jz 4f\n\t"
+      "mov 24(%[end]), %[x0]\n\t"
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD)
+      "4:\n\t"
+      "mov (%[end]), %[x3]\n\t"
+      "mov 8(%[end]), %[x0]\n\t"
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_STORE)
+      : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth)
+      : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end), [half] "r"(half),
+        [packs] "i"(Packs)
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30");
+   // clang-format on
 }
 
 /// `Packs` packs of columns of a panel for all rows, at least 8: 8 at a time, at the end 4 where that is enough.
