@@ -2,7 +2,7 @@
 /// Sines, cosines and tangents of packs of float, computed as double: so they are rounded almost always correctly, and
 /// no digits are lost in front of that. Their inverses of packs of float, which lose none there.
 ///
-/// The polynomials were fitted as those in `math.hxx`, which includes this file.
+/// The polynomials were fitted as those in `math.hxx`.
 #ifndef SOFIE_CIRCULAR_HXX
 #define SOFIE_CIRCULAR_HXX
 
@@ -34,6 +34,29 @@ struct Circular {
    static constexpr float atan[] = {-3.3333302e-01f, 1.9998638e-01f,  -1.4265245e-01f, 1.0957573e-01f, -8.4194444e-02f,
                                     5.8234237e-02f,  -3.1455338e-02f, 1.1064227e-02f,  -1.8271618e-03f};
 };
+
+// They are too rare in networks for code of its own for double: there it is one element after the other, as
+// accurate as the C library. Of float it is here and in `powers.hxx`.
+
+#define SOFIE_EACH(name)                                                        \
+   struct Each_##name {                                                         \
+      SOFIE_INLINE float operator()(float x) { return __builtin_##name##f(x); } \
+      SOFIE_INLINE double operator()(double x) { return __builtin_##name(x); }  \
+   };
+
+SOFIE_EACH(sin)
+SOFIE_EACH(cos)
+SOFIE_EACH(tan)
+SOFIE_EACH(asin)
+SOFIE_EACH(acos)
+SOFIE_EACH(atan)
+SOFIE_EACH(sinh)
+SOFIE_EACH(cosh)
+SOFIE_EACH(asinh)
+SOFIE_EACH(acosh)
+SOFIE_EACH(atanh)
+
+#undef SOFIE_EACH
 
 /// Whether any lane of a mask is true.
 template <class V>
@@ -244,7 +267,5 @@ SOFIE_INLINE V acos(V x)
 } // namespace sofie
 
 SOFIE_END
-
-#include "sofie/powers.hxx"
 
 #endif

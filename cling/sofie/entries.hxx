@@ -9,8 +9,7 @@ namespace sofie {
 
 /// The functions of `EntryPoints`. Python reads this table, so what is new comes last.
 struct Entries {
-   void *(*load)(const void *bytes, std::size_t size);
-   void *(*open)(const char *path, char *message, std::size_t size);
+   void *(*load)(const void *bytes, std::size_t size, const char *name, char *message, std::size_t length);
    void *(*share)(void *weights);
    void (*unload)(void *weights);
    void *(*create)(void *weights);

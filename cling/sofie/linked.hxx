@@ -6,9 +6,39 @@
 
 #include "sofie/entries.hxx"
 
+#if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
+#include <fstream>
+#endif
+
 SOFIE_BEGIN
 
 namespace sofie {
+
+/// The weights in the bytes of the file `name`; std::runtime_error if they are not this code's.
+inline void *loaded(const Entries &entries, const void *bytes, std::size_t size, const char *name = "weights in memory")
+{
+   char message[512] = {};
+   if (void *weights = entries.load(bytes, size, name, message, sizeof message))
+      return weights;
+   throw std::runtime_error(message);
+}
+
+/// The same, from the file.
+inline void *opened(const Entries &entries, const std::string &path)
+{
+   std::ifstream file(path, std::ios::binary);
+   if (!file)
+      throw std::runtime_error(path + ": cannot be opened. Give the Session the path of the weight file that was "
+                                      "written with its header");
+   std::vector<char> bytes;
+   while (file) {
+      const std::size_t done = bytes.size();
+      bytes.resize(done + (std::size_t{1} << 20));
+      file.read(bytes.data() + done, std::streamsize{1} << 20);
+      bytes.resize(done + static_cast<std::size_t>(file.gcount()));
+   }
+   return loaded(entries, bytes.data(), bytes.size(), path.c_str());
+}
 
 /// Weights and a Session behind such functions. A copy shares the weights, as a Session's does.
 class Linked {
@@ -21,20 +51,6 @@ class Linked {
    {
    }
 
-   static void *opened(const Entries &entries, const std::string &path)
-   {
-      char message[512] = {};
-      if (void *weights = entries.open(path.c_str(), message, sizeof message))
-         return weights;
-      throw std::runtime_error(message);
-   }
-   static void *loaded(const Entries &entries, const std::vector<char> &bytes)
-   {
-      if (void *weights = entries.load(bytes.data(), bytes.size()))
-         return weights;
-      throw std::runtime_error("the weights are damaged, or do not belong to this header");
-   }
-
 public:
    /// With the weights of a file.
    Linked(const Entries &entries, const std::string &path)
@@ -43,7 +59,7 @@ public:
    }
    /// With the weights in the bytes of a file.
    Linked(const Entries &entries, const std::vector<char> &bytes)
-      : Linked(entries, std::shared_ptr<void>(loaded(entries, bytes), entries.unload))
+      : Linked(entries, std::shared_ptr<void>(loaded(entries, bytes.data(), bytes.size()), entries.unload))
    {
    }
    /// With weights that `load` has given; they are shared.

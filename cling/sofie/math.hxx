@@ -11,9 +11,7 @@
 #ifndef SOFIE_MATH_HXX
 #define SOFIE_MATH_HXX
 
-#include "sofie/erf.hxx"
-#include "sofie/gelu.hxx"
-#include "sofie/simd.hxx"
+#include "sofie/rounding.hxx"
 
 SOFIE_BEGIN
 
@@ -25,15 +23,15 @@ struct MathOf;
 
 template <>
 struct MathOf<float> {
-   static constexpr int mantissa = 23, bias = 127;
+   static constexpr int mantissa = mantissa_bits<float>, bias = 127;
    static constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
    static constexpr float smallest = 0x1p-126f, sqrt_half = 0x1.6a09e6p-1f;
 
    // ln 2 in two parts; the first has 16 bits, so that its product with an exponent is exact.
    static constexpr float log2_e = 1.44269504f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
 
-   // From here on, in the element type: e^x is 0, is infinite; e^x - 1 is -1; tanh x is 1; erf x is 1.
-   static constexpr float exp_low = -104, exp_high = 89, expm1_low = -20, tanh_high = 10, erf_high = 4;
+   // From here on, in the element type: e^x is 0, is infinite; e^x - 1 is -1; tanh x is 1.
+   static constexpr float exp_low = -104, exp_high = 89, expm1_low = -20, tanh_high = 10;
 
    // (e^r - 1 - r) / r^2, |r| <= 1.001 ln(2) / 2: degree 5, e^r - 1 within 2.4e-10 of itself.
    static constexpr float exp[] = {0.5f, 0.166666657f, 0.0416663587f, 0.00833338965f, 0.00139407197f, 0.00019845886f};
@@ -42,31 +40,18 @@ struct MathOf<float> {
    static constexpr float log[] = {0.666667759f, 0.399774969f, 0.298730731f};
    // |s| <= 1/3: degree 4, 1.1e-10.
    static constexpr float softplus[] = {0.666666746f, 0.39998877f, 0.286168844f, 0.214276582f, 0.243009329f};
-   // erf(x) / x - 1 in x^2, |x| <= 1: degree 6, erf within 1.2e-9 of itself.
-   static constexpr float erf_small[] = {0.128379166f,   -0.37612626f,     0.112835854f,  -0.0268538129f,
-                                         0.00518832775f, -0.000801019429f, 7.85386437e-5f};
-   // log(1 - erf x) in x - 1, 1 <= x <= 4: degree 6, erf within 1.1e-9 of itself.
-   static constexpr float erf_large[] = {-1.84960556f,   -2.6389668f,     -0.843117595f,  -0.0415034965f,
-                                         0.00989545789f, -0.00182938133f, 0.000186378675f};
-
-   // The tail Q of the normal distribution is 0 from here on; between layers,
-   // from shortly before results are denormal numbers; the centre and the pole of its fit.
-   static constexpr float tail_high = 14.5f, tail_inner = 13.0f, tail_centre = 1.25f, tail_pole = 3.25f;
-   // Q(a) e^(a^2 / 2) (a + pole) in (a - centre) / (a + pole), 0 <= a <= 14.5: degree 9, within 7.6e-9 of itself.
-   static constexpr float tail[] = {1.0384214f,   -1.1990391f,  0.7846611f,    -0.19866633f,   -0.07601195f,
-                                    0.043813393f, 0.017807871f, -0.008590766f, -0.0069482457f, 0.0034907858f};
 };
 
 template <>
 struct MathOf<double> {
-   static constexpr int mantissa = 52, bias = 1023;
+   static constexpr int mantissa = mantissa_bits<double>, bias = 1023;
    static constexpr double infinity = __builtin_inf(), nan = __builtin_nan("");
    static constexpr double smallest = 0x1p-1022, sqrt_half = 0x1.6a09e667f3bcdp-1;
 
    // As for float; the first part has 42 bits.
    static constexpr double log2_e = 1.4426950408889634, ln2_high = 0x1.62e42fefa38p-1, ln2_low = 0x1.ef35793c7673p-45;
 
-   static constexpr double exp_low = -746, exp_high = 710, expm1_low = -40, tanh_high = 20, erf_high = 6;
+   static constexpr double exp_low = -746, exp_high = 710, expm1_low = -40, tanh_high = 20;
 
    // Degree 10, 2.6e-19.
    static constexpr double exp[] = {0.5,
@@ -88,28 +73,6 @@ struct MathOf<double> {
                                          0.22222222125472227, 0.18181823202853634, 0.1538445193378547,
                                          0.13336805795010703, 0.11715950883692029, 0.10972565664299107,
                                          0.06994250362940072, 0.16467630650144732};
-   // Degree 11, 7.3e-18.
-   static constexpr double erf_small[] = {0.12837916709551256,     -0.3761263890318352,     0.11283791670944185,
-                                          -0.026866170643111503,   0.005223977606118712,    -0.0008548325929323979,
-                                          0.00012055293577135585,  -1.4924712305740118e-05, 1.644713160924535e-06,
-                                          -1.6206313997772758e-07, 1.3710981246788567e-08,  -7.779469781253706e-10};
-   // 1 <= x <= 6: degree 18, 1.2e-18.
-   static constexpr double erf_large[] = {
-      -1.8496055099332482,     -2.6389675142347886,     -0.843107256358659,     -0.04156109804218322,
-      0.010033825378469962,    -0.0019779025941230534,  0.00023732259113017784, 2.62775608939992e-05,
-      -2.7158473023461163e-05, 9.607954030221962e-06,   -2.05873654808285e-06,  1.4203113923628028e-07,
-      9.806068615707455e-08,   -5.226903899185102e-08,  1.4987290869199188e-08, -2.8816166936169582e-09,
-      3.709691512412545e-10,   -2.9067586311938584e-11, 1.0496428575103155e-12};
-
-   static constexpr double tail_high = 38.5, tail_inner = 37.5, tail_centre = 3.0, tail_pole = 6.0;
-   // 0 <= a <= 38.5: degree 22, 3.5e-18.
-   static constexpr double tail[] = {
-      1.0936255352000595,     -1.692809726914381,      2.1957131480286445,     -2.3999346835435285,
-      2.2049005160942943,     -1.682806260905107,      1.0392687817965445,     -0.4904235871387638,
-      0.15094315525261942,    -0.008800628978966753,   -0.018101486903955875,  0.008053311454906077,
-      0.0004176822952817241,  -0.001490070990796522,   0.00024947918103509397, 0.00023421922430218926,
-      -8.009803687897498e-05, -3.885036595367234e-05,  1.986778187990711e-05,  6.5428874390281e-06,
-      -4.779353222158195e-06, -1.8362866678058918e-07, 3.9802620681973453e-07};
 };
 
 /// The MathOf of a pack's elements.
@@ -125,111 +88,6 @@ SOFIE_INLINE V polynomial(V x)
       return splat<V>(here);
    else
       return multiply_add(x, polynomial<Coefficients, First + 1>(x), splat<V>(here));
-}
-
-/// The smaller of the two; NaN where `a` is.
-template <class V>
-SOFIE_INLINE V at_most(V a, ElementOf<V> b)
-{
-   return select<V>(a > splat<V>(b), splat<V>(b), a);
-}
-
-/// The larger of the two; NaN where `a` is.
-template <class V>
-SOFIE_INLINE V at_least(V a, ElementOf<V> b)
-{
-   return select<V>(a < splat<V>(b), splat<V>(b), a);
-}
-
-/// `|x|`: exact.
-template <class V>
-SOFIE_INLINE V abs(V x)
-{
-   return bits<V>(bits<MaskOf<V>>(x) & ~bits<MaskOf<V>>(splat<V>(-0.0f)));
-}
-
-/// `magnitude` with the sign bit of `sign`: exact.
-template <class V>
-SOFIE_INLINE V copysign(V magnitude, V sign)
-{
-   const MaskOf<V> sign_bit = bits<MaskOf<V>>(splat<V>(-0.0f));
-   return bits<V>((bits<MaskOf<V>>(magnitude) & ~sign_bit) | (bits<MaskOf<V>>(sign) & sign_bit));
-}
-
-/// The nearest integer, the even one of two: exact.
-template <class V>
-SOFIE_INLINE V round_even(V x)
-{
-   // From here on all numbers are integers: adding it rounds.
-   constexpr auto whole = static_cast<ElementOf<V>>(1ll << MathFor<V>::mantissa);
-   const V size = abs(x);
-   const V rounded = (size + splat<V>(whole)) - splat<V>(whole);
-   return select<V>(size < splat<V>(whole), copysign(rounded, x), x);
-}
-
-/// The largest integer `<= x`: exact.
-template <class V>
-SOFIE_INLINE V floor(V x)
-{
-   const V rounded = round_even(x);
-   return rounded - select<V>(rounded > x, splat<V>(1), V{});
-}
-
-/// The smallest integer `>= x`: exact.
-template <class V>
-SOFIE_INLINE V ceil(V x)
-{
-   return -floor(-x);
-}
-
-/// `x` without its fraction: exact.
-template <class V>
-SOFIE_INLINE V trunc(V x)
-{
-   return copysign(floor(abs(x)), x);
-}
-
-/// sqrt(x): rounded correctly.
-///
-/// A loop would call the C library for errno's sake, so the instruction is asked for by name.
-template <class V>
-SOFIE_INLINE V sqrt(V x)
-{
-#if __has_builtin(__builtin_elementwise_sqrt)
-   return __builtin_elementwise_sqrt(x);
-#else
-   using T = ElementOf<V>;
-#if defined(__AVX512F__) && !defined(__clang__)
-   if constexpr (std::is_same_v<V, PackN<float, 16>>)
-      return __builtin_ia32_sqrtps512_mask(x, x, -1, 4); // all elements; round as the mode says
-   if constexpr (std::is_same_v<V, PackN<double, 8>>)
-      return __builtin_ia32_sqrtpd512_mask(x, x, -1, 4);
-#endif
-#if defined(__AVX__) && !defined(__clang__)
-   if constexpr (std::is_same_v<V, PackN<float, 8>>)
-      return __builtin_ia32_sqrtps256(x);
-   if constexpr (std::is_same_v<V, PackN<double, 4>>)
-      return __builtin_ia32_sqrtpd256(x);
-#endif
-#if defined(__SSE2__) && !defined(__clang__)
-   if constexpr (std::is_same_v<V, PackN<float, 4>>)
-      return __builtin_ia32_sqrtps(x);
-   if constexpr (std::is_same_v<V, PackN<double, 2>>)
-      return __builtin_ia32_sqrtpd(x);
-#endif
-   if constexpr (width<V> > 1) {
-      PackN<T, width<V> / 2> halves[2];
-      __builtin_memcpy(halves, &x, sizeof(V));
-      halves[0] = sqrt(halves[0]);
-      halves[1] = sqrt(halves[1]);
-      __builtin_memcpy(&x, halves, sizeof(V));
-   } else if constexpr (std::is_same_v<T, float>) {
-      x[0] = __builtin_sqrtf(x[0]);
-   } else {
-      x[0] = __builtin_sqrt(x[0]);
-   }
-   return x;
-#endif
 }
 
 /// `x = n ln 2 + rest`, |rest| <= ln(2) / 2; the low bits of `power` are n + 2 bias.
@@ -353,68 +211,6 @@ SOFIE_INLINE V softplus(V x)
    return at_least(x, 0) + multiply_add(-s, excess, power);
 }
 
-/// `erf x`, for |x| >= 1 as `1 - e^log(1 - erf x)`: 1.5 ULP / 1.5 ULP.
-template <class V>
-SOFIE_INLINE V erf(V x)
-{
-#ifdef SOFIE_ERF_ASSEMBLER
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return erf_of_pack(x);
-#endif
-   using Of = MathFor<V>;
-   const V size = at_most(abs(x), Of::erf_high);
-   const V small = multiply_add(size, polynomial<Of::erf_small>(size * size), size);
-   const Reduced<V> reduced = reduce_by_ln2(polynomial<Of::erf_large>(size - splat<V>(1)));
-   const V power = power_of_two<V>(reduced.power - Of::bias);
-   const V large = splat<V>(1) - multiply_add(power, expm1_of_rest(reduced.rest), power);
-   return copysign(select<V>(size < splat<V>(1), small, large), x);
-}
-
-/// `x P(x)`, which is max(x, 0) where |x| is larger than `high`.
-template <class V>
-SOFIE_INLINE V gelu_up_to(V x, ElementOf<V> high)
-{
-   using Of = MathFor<V>;
-   const MaskOf<V> far = abs(x) > splat<V>(high), positive = x > V{};
-   const V a = select(far, V{}, abs(x));
-   // a^2 = first^2 + low; the square is exact, since `first` has half of the bits.
-   constexpr auto low_bits = static_cast<ElementOf<MaskOf<V>>>((1ll << (Of::mantissa / 2 + 1)) - 1);
-   const V first = bits<V>(bits<MaskOf<V>>(a) & ~low_bits);
-   const V minus_half = splat<V>(-0.5f);
-   const V low = (a - first) * (a + first) * minus_half;
-   const Reduced<V> reduced = reduce_by_ln2(first * first * minus_half, a * a * minus_half);
-   const V inverse = splat<V>(1) / (a + splat<V>(Of::tail_pole));
-   const V factor = select<V>(positive, -a, x);
-   const V slow = factor * inverse * polynomial<Of::tail>((a - splat<V>(Of::tail_centre)) * inverse);
-   const V product = multiply_add(slow, expm1_of_rest(reduced.rest + low), slow);
-   return select(far, factor * V{}, times_power(product, reduced)) + select<V>(positive, x, splat<V>(-0.0f));
-}
-
-/// `x P(x) = max(x, 0) - |x| Q(|x|)`, with the normal distribution P and its tail `Q(a) = erfc(a / sqrt 2) / 2`, which
-/// is `e^(-a^2 / 2)` times what varies slowly: 5 ULP / 6 ULP, also where x P(x) is small. NaN for -inf, as 0 times that
-/// is.
-template <class V>
-SOFIE_INLINE V gelu(V x)
-{
-#ifdef SOFIE_GELU_ASSEMBLER
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return gelu_of_pack<false>(x);
-#endif
-   return gelu_up_to(x, MathFor<V>::tail_high);
-}
-
-/// The same, but -0 below -13 / -37.5, where results are near to denormal numbers, which are slow in all that reads
-/// them.
-template <class V>
-SOFIE_INLINE V inner_gelu(V x)
-{
-#ifdef SOFIE_GELU_ASSEMBLER
-   if constexpr (std::is_same_v<ElementOf<V>, float>)
-      return gelu_of_pack<true>(x);
-#endif
-   return gelu_up_to(x, MathFor<V>::tail_inner);
-}
-
 /// `x = 2^n (1 + rest)`, sqrt(1/2) <= 1 + rest < sqrt(2).
 template <class V>
 struct Octave {
@@ -487,33 +283,8 @@ SOFIE_INLINE V log1p(V x)
    return copysign(log_limits(log_of_octave(rest, parts.n), sum), x);
 }
 
-// The rest is too rare in networks for code of its own for double: there it is one element after the other, as
-// accurate as the C library. Of float it is in `circular.hxx` and `powers.hxx`.
-
-#define SOFIE_EACH(name)                                                        \
-   struct Each_##name {                                                         \
-      SOFIE_INLINE float operator()(float x) { return __builtin_##name##f(x); } \
-      SOFIE_INLINE double operator()(double x) { return __builtin_##name(x); }  \
-   };
-
-SOFIE_EACH(sin)
-SOFIE_EACH(cos)
-SOFIE_EACH(tan)
-SOFIE_EACH(asin)
-SOFIE_EACH(acos)
-SOFIE_EACH(atan)
-SOFIE_EACH(sinh)
-SOFIE_EACH(cosh)
-SOFIE_EACH(asinh)
-SOFIE_EACH(acosh)
-SOFIE_EACH(atanh)
-
-#undef SOFIE_EACH
-
 } // namespace sofie
 
 SOFIE_END
-
-#include "sofie/circular.hxx"
 
 #endif

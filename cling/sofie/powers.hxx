@@ -2,7 +2,7 @@
 /// Powers, remainders, and hyperbolic functions and their inverses, of packs of float: computed as double, so that they
 /// are rounded almost always correctly, and no digits are lost in front of that.
 ///
-/// The polynomials were fitted as those in `math.hxx`. `circular.hxx` includes this file.
+/// The polynomials were fitted as those in `math.hxx`.
 #ifndef SOFIE_POWERS_HXX
 #define SOFIE_POWERS_HXX
 

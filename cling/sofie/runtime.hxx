@@ -23,32 +23,24 @@ struct EntryPoints {
       explicit Handle(const Shared &weights) : session(weights) {}
    };
 
-   /// A shared pointer to the weights in these bytes, or null if they are not this model's.
-   static void *load(const void *bytes, std::size_t size)
+   /// A shared pointer to the weights in the bytes of the file `name`; null with a message, which ends within `length`
+   /// bytes, if they are not this model's.
+   SOFIE_ONCE static void *load(const void *bytes, std::size_t size, const char *name, char *message, std::size_t length)
    {
       try {
-         return new Shared(Shared::made(WeightFile(bytes, size)));
-      } catch (...) {
-         return nullptr;
-      }
-   }
-   /// The same for a file; null with a message that ends within `size` bytes.
-   static void *open(const char *path, char *message, std::size_t size)
-   {
-      try {
-         return new Shared(Shared::made(WeightFile(path)));
+         return new Shared(Shared::made(WeightFile(bytes, size, name)));
       } catch (const std::bad_alloc &) {
-         std::snprintf(message, size, "not enough memory");
+         std::snprintf(message, length, "not enough memory");
       } catch (const std::exception &error) {
-         std::snprintf(message, size, "%s", error.what());
+         std::snprintf(message, length, "%s", error.what());
       }
       return nullptr;
    }
    /// Another owner of the same weights.
-   static void *share(void *weights) { return new Shared(*static_cast<Shared *>(weights)); }
-   static void unload(void *weights) { delete static_cast<Shared *>(weights); }
-   static void *create(void *weights) { return new Handle(*static_cast<Shared *>(weights)); }
-   static void destroy(void *handle) { delete static_cast<Handle *>(handle); }
+   SOFIE_ONCE static void *share(void *weights) { return new Shared(*static_cast<Shared *>(weights)); }
+   SOFIE_ONCE static void unload(void *weights) { delete static_cast<Shared *>(weights); }
+   SOFIE_ONCE static void *create(void *weights) { return new Handle(*static_cast<Shared *>(weights)); }
+   SOFIE_ONCE static void destroy(void *handle) { delete static_cast<Handle *>(handle); }
 
    /// Null, or what went wrong.
    static const char *call(void *handle, const std::size_t *sizes, const void *const *in, void *const *out)
@@ -74,15 +66,15 @@ struct EntryPoints {
    }
 
    /// How many elements each input must have and each output will have; 0 where the data decide.
-   static void elements(const std::size_t *sizes, std::size_t *in, std::size_t *out)
+   SOFIE_ONCE static void elements(const std::size_t *sizes, std::size_t *in, std::size_t *out)
    {
       Infer::elements(sizes, in, out);
    }
 
    /// All of them, for as long as the code is there.
-   static const Entries *table()
+   SOFIE_ONCE static const Entries *table()
    {
-      static const Entries entries = {&load, &open, &share, &unload, &create, &destroy, &call, &result, &elements};
+      static const Entries entries = {&load, &share, &unload, &create, &destroy, &call, &result, &elements};
       return &entries;
    }
 };

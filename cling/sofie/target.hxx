@@ -104,6 +104,13 @@
 // Kernels are functions of their own: an infer() with all of them inlined takes long to compile.
 #define SOFIE_KERNEL __attribute__((noinline))
 
+// What runs once for a model: the compiler should not take longer for it than it takes.
+#ifdef SOFIE_CLANG
+#define SOFIE_ONCE __attribute__((noinline, optnone))
+#else
+#define SOFIE_ONCE __attribute__((noinline, cold))
+#endif
+
 // Entry points stay out of line in Cling, which otherwise compiles them again in each caller.
 #ifdef SOFIE_CLING
 #define SOFIE_ENTRY __attribute__((noinline))

@@ -15,6 +15,15 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+/// Memory that is zero, aligned to cache lines. Out of line, as all that fills weights: it is compiled once, not for
+/// each.
+SOFIE_ONCE inline void *zeros(std::size_t bytes)
+{
+   void *const memory = ::operator new(bytes ? bytes : 1, std::align_val_t(64));
+   __builtin_memset(memory, 0, bytes);
+   return memory;
+}
+
 /// Memory for `size` elements, aligned to cache lines, zero at first. A value: copying copies.
 template <class T>
 class Buffer {
@@ -35,11 +44,8 @@ class Buffer {
 
 public:
    Buffer() = default;
-   explicit Buffer(Size size) : size_(size)
+   explicit Buffer(Size size) : size_(size), data_(static_cast<T *>(zeros(static_cast<std::size_t>(size) * sizeof(T))))
    {
-      const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T);
-      data_ = static_cast<T *>(::operator new(bytes ? bytes : 1, std::align_val_t(64)));
-      __builtin_memset(static_cast<void *>(data_), 0, bytes);
    }
    Buffer(const Buffer &other) : Buffer(other.size_)
    {
@@ -65,7 +71,7 @@ class WeightFile {
    std::size_t size_ = 0;
    const char *name_;
 
-   [[noreturn]] void fail(const char *why, unsigned long tensor = 0) const
+   [[noreturn]] SOFIE_ONCE void fail(const char *why, unsigned long tensor = 0) const
    {
       // Not std::string: what a start of ROOT's interpreter does with it takes 10 ms.
       char text[1024];
@@ -84,19 +90,31 @@ class WeightFile {
 
    static constexpr std::size_t head = 32;
 
-   void check() const
+   SOFIE_KERNEL void check() const
    {
       if (size_ < head || __builtin_memcmp(bytes_, "SOFIEDAT", 8) != 0)
          fail("is no weight file of sofie_rdf");
       if (number(8) != 1)
          fail("has a format that this header does not know");
       std::uint64_t sum = 0, factor = 1;
+      SOFIE_UNROLL(2
+      ) // More takes longer to compile than it saves.
       for (std::size_t i = head; i + 8 <= size_; i += 8, factor += 2)
          sum += factor * number(i);
       if (size_ % 8 != 0 || sum != number(24))
          fail("is truncated or damaged");
       if (number(16) > (size_ - head) / 16)
          fail("has a table that does not fit in it");
+   }
+
+   /// The bytes of tensor number `index`, if it has as many as are wanted.
+   SOFIE_ONCE const char *at(std::size_t index, std::size_t wanted) const
+   {
+      const std::size_t entry = head + 16 * index;
+      if (index >= number(16) || number(entry + 8) != wanted || number(entry) > size_ ||
+          wanted > size_ - number(entry) || number(entry) % 64 != 0)
+         fail("does not belong to this header: tensor %lu differs", index);
+      return bytes_ + number(entry);
    }
 
 public:
@@ -116,9 +134,9 @@ public:
       check();
    }
 
-   /// Uses the bytes of a file that are in memory, for as long as they are.
-   WeightFile(const void *bytes, std::size_t size)
-      : bytes_(static_cast<const char *>(bytes)), size_(size), name_("weights in memory")
+   /// Uses the bytes of a file that are in memory, for as long as they and its name are.
+   WeightFile(const void *bytes, std::size_t size, const char *name = "weights in memory")
+      : bytes_(static_cast<const char *>(bytes)), size_(size), name_(name)
    {
       check();
    }
@@ -131,13 +149,8 @@ public:
    {
       static_assert(V::is_static, "constants have sizes that are known");
       using T = typename V::Element;
-      const std::size_t wanted = static_cast<std::size_t>(V(nullptr).size()) * sizeof(T);
-      const std::size_t entry = head + 16 * index;
-      if (index >= number(16) || number(entry + 8) != wanted || number(entry) > size_ ||
-          wanted > size_ - number(entry) || number(entry) % 64 != 0)
-         fail("does not belong to this header: tensor %lu differs", index);
       // The caller copies or packs it; the bytes themselves may stand anywhere in the user's memory.
-      return V(reinterpret_cast<T *>(bytes_ + number(entry)));
+      return V(reinterpret_cast<T *>(at(index, static_cast<std::size_t>(V(nullptr).size()) * sizeof(T))));
    }
 };
 

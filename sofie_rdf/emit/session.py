@@ -505,7 +505,7 @@ class Emitter:
         unused = "" if starts else "[[maybe_unused]] "
         listed = ",\n      ".join(starts)
         begin = f" :\n      {listed}" if starts else ""
-        yield f"   explicit Weights({unused}const sofie::WeightFile &file){begin}"
+        yield f"   SOFIE_ONCE explicit Weights({unused}const sofie::WeightFile &file){begin}"
         yield "   {"
         if self._is_narrow:
             # Which has another length for each type, so that no file is read as another one.

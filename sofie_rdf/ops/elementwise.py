@@ -1,4 +1,4 @@
-"""Element-wise operators: each is a formula, its function object is in elementwise.hxx."""
+"""Element-wise operators: each is a formula, its function object is in the C++ header it names."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ INTEGERS = frozenset(d for d in DType if d.is_integer)
 UNSIGNED = frozenset(d for d in INTEGERS if d.value.startswith("u"))
 NUMBERS = FLOATS | INTEGERS
 SIGNED = NUMBERS - UNSIGNED
+
+# Function objects that need more than arithmetic are where only models that have them read them.
+ACTIVATIONS = "sofie/kernels/activations.hxx"
+NORMAL_DISTRIBUTION = "sofie/kernels/normal_distribution.hxx"
+FUNCTIONS = "sofie/kernels/functions.hxx"
 
 
 class Elementwise(Operator):
@@ -223,7 +228,7 @@ class TrueLike(Unary):
         return np.ones(x.shape, np.bool_)
 
 
-@operator(since=13, ulp=2)
+@operator(since=13, ulp=2, header=ACTIVATIONS)
 class Exp(Unary):
     """e^x"""
 
@@ -231,7 +236,7 @@ class Exp(Unary):
         return np.exp(x)
 
 
-@operator(since=13, ulp=2)
+@operator(since=13, ulp=2, header=ACTIVATIONS)
 class Log(Unary):
     """ln x; -inf at 0, NaN below"""
 
@@ -255,7 +260,7 @@ class Reciprocal(Unary):
         return np.reciprocal(x)
 
 
-@operator(since=13, ulp=4)
+@operator(since=13, ulp=4, header=NORMAL_DISTRIBUTION)
 class Erf(Unary):
     """(2 / sqrt(pi)) * integral of e^(-t^2) from 0 to x"""
 
@@ -263,7 +268,7 @@ class Erf(Unary):
         return np.asarray(_floating(math.erf)(x))
 
 
-@operator(since=13, ulp=4)
+@operator(since=13, ulp=4, header=ACTIVATIONS)
 class Tanh(Unary):
     """(e^x - e^-x) / (e^x + e^-x)"""
 
@@ -271,7 +276,7 @@ class Tanh(Unary):
         return np.tanh(x)
 
 
-@operator(since=13, ulp=4)
+@operator(since=13, ulp=4, header=ACTIVATIONS)
 class Sigmoid(Unary):
     """1 / (1 + e^-x)"""
 
@@ -280,7 +285,7 @@ class Sigmoid(Unary):
         return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=ACTIVATIONS)
 class Softplus(Unary):
     """ln(1 + e^x)"""
 
@@ -288,7 +293,7 @@ class Softplus(Unary):
         return np.asarray(np.logaddexp(x, _typed(0, x)))
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Sin(Unary):
     """sin x, x in radians"""
 
@@ -296,7 +301,7 @@ class Sin(Unary):
         return np.sin(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Cos(Unary):
     """cos x, x in radians"""
 
@@ -304,7 +309,7 @@ class Cos(Unary):
         return np.cos(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Tan(Unary):
     """tan x, x in radians"""
 
@@ -312,7 +317,7 @@ class Tan(Unary):
         return np.tan(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Asin(Unary):
     """the angle in [-pi/2, pi/2] whose sine is x; NaN outside [-1, 1]"""
 
@@ -320,7 +325,7 @@ class Asin(Unary):
         return np.arcsin(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Acos(Unary):
     """the angle in [0, pi] whose cosine is x; NaN outside [-1, 1]"""
 
@@ -328,7 +333,7 @@ class Acos(Unary):
         return np.arccos(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Atan(Unary):
     """the angle in [-pi/2, pi/2] whose tangent is x"""
 
@@ -336,7 +341,7 @@ class Atan(Unary):
         return np.arctan(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Sinh(Unary):
     """(e^x - e^-x) / 2"""
 
@@ -344,7 +349,7 @@ class Sinh(Unary):
         return np.sinh(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Cosh(Unary):
     """(e^x + e^-x) / 2"""
 
@@ -352,7 +357,7 @@ class Cosh(Unary):
         return np.cosh(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Asinh(Unary):
     """the x of which sinh is taken"""
 
@@ -360,7 +365,7 @@ class Asinh(Unary):
         return np.arcsinh(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Acosh(Unary):
     """the x >= 0 of which cosh is taken; NaN below 1"""
 
@@ -368,7 +373,7 @@ class Acosh(Unary):
         return np.arccosh(x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=FUNCTIONS)
 class Atanh(Unary):
     """the x of which tanh is taken; NaN outside [-1, 1]"""
 
@@ -430,7 +435,7 @@ class ThresholdedRelu(Unary):
         return np.where(x <= _typed(self.alpha, x), _typed(0, x), x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=ACTIVATIONS)
 class Elu(Unary):
     """x if x >= 0 else alpha * (e^x - 1)"""
 
@@ -440,7 +445,7 @@ class Elu(Unary):
         return np.where(x < 0, _typed(self.alpha, x) * np.expm1(x), x)
 
 
-@operator(since=12, ulp=4)
+@operator(since=12, ulp=4, header=ACTIVATIONS)
 class Celu(Unary):
     """x if x >= 0 else alpha * (e^(x / alpha) - 1)"""
 
@@ -451,7 +456,7 @@ class Celu(Unary):
         return np.where(x < 0, alpha * np.expm1(x / alpha), x)
 
 
-@operator(since=22, ulp=4)
+@operator(since=22, ulp=4, header=ACTIVATIONS)
 class Selu(Unary):
     """gamma * (x if x >= 0 else alpha * (e^x - 1))"""
 
@@ -483,7 +488,7 @@ class HardSwish(Unary):
         return np.asarray(x * HardSigmoid(1 / 6, 0.5).reference(x))
 
 
-@operator(since=24, ulp=4)
+@operator(since=24, ulp=4, header=ACTIVATIONS)
 class Swish(Unary):
     """x / (1 + e^(-alpha * x))"""
 
@@ -493,7 +498,7 @@ class Swish(Unary):
         return np.asarray(x * Sigmoid().reference(_typed(self.alpha, x) * x))
 
 
-@operator(since=22, ulp=8)
+@operator(since=22, ulp=8, header=ACTIVATIONS)
 class Mish(Unary):
     """x * tanh(ln(1 + e^x))"""
 
@@ -501,7 +506,7 @@ class Mish(Unary):
         return np.asarray(x * np.tanh(Softplus().reference(x)))
 
 
-@operator(since=20, ulp=8)
+@operator(since=20, ulp=8, header=NORMAL_DISTRIBUTION)
 class Gelu(Unary):
     """x * (1 + erf(x / sqrt 2)) / 2
 
@@ -606,7 +611,7 @@ class Div(Binary):
         return np.divide(a, b) if a.dtype.kind == "f" else _truncated(a, b)
 
 
-@operator(since=13)
+@operator(since=13, header=FUNCTIONS)
 class Mod(Binary):
     """a - b * floor(a / b); a - b * trunc(a / b) with fmod=1; of integers 0 for b = 0"""
 
@@ -622,7 +627,7 @@ class Mod(Binary):
         return np.where(b == 0, 0, rest).astype(a.dtype)
 
 
-@operator(since=15, ulp=4)
+@operator(since=15, ulp=4, header=FUNCTIONS)
 class Pow(Binary):
     """a to the power b, in the element type of a"""
 

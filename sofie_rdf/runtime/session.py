@@ -31,8 +31,7 @@ _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 
 # The table `sofie::Entries` of cling/sofie/entries.hxx, in its order.
 _ENTRIES = {
-    "load": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE),
-    "open": ctypes.CFUNCTYPE(_POINTER, ctypes.c_char_p, _POINTER, _SIZE),
+    "load": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE, ctypes.c_char_p, _POINTER, _SIZE),
     "share": ctypes.CFUNCTYPE(_POINTER, _POINTER),
     "unload": ctypes.CFUNCTYPE(None, _POINTER),
     "create": ctypes.CFUNCTYPE(_POINTER, _POINTER),
@@ -242,7 +241,7 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     addresses = ctypes.cast(table, ctypes.POINTER(_POINTER))
     entries = {name: kind(addresses[i]) for i, (name, kind) in enumerate(_ENTRIES.items())}
     data = np.frombuffer(program.weights(), np.uint8)
-    weights = entries["load"](data.ctypes.data, data.size)
+    weights = entries["load"](data.ctypes.data, data.size, b"", None, 0)
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))

@@ -10,6 +10,7 @@
 #include "sofie/rdf/native.hxx"
 #else
 #include "sofie/arena.hxx"
+#include "sofie/kernels/activations.hxx"
 #include "sofie/kernels/dense_layers.hxx"
 #include "sofie/kernels/elementwise.hxx"
 #endif
@@ -33,7 +34,7 @@ struct Weights {
    sofie::DenseWeights<float, 64, 64> dense4_weight;
    sofie::DenseWeights<float, 64, 1> dense5_weight;
 
-   explicit Weights(const sofie::WeightFile &file) :
+   SOFIE_ONCE explicit Weights(const sofie::WeightFile &file) :
       dense1_weight(file.tensor<sofie::View<const float, 7, 64>>(0), file.tensor<sofie::View<const float, 64>>(1)),
       dense2_weight(file.tensor<sofie::View<const float, 64, 64>>(2), file.tensor<sofie::View<const float, 64>>(3)),
       dense3_weight(file.tensor<sofie::View<const float, 64, 64>>(4), file.tensor<sofie::View<const float, 64>>(5)),

@@ -13,6 +13,7 @@
 #include "sofie/rdf/native.hxx"
 #else
 #include "sofie/arena.hxx"
+#include "sofie/kernels/activations.hxx"
 #include "sofie/kernels/elementwise.hxx"
 #include "sofie/kernels/layout.hxx"
 #include "sofie/kernels/linear.hxx"
@@ -36,7 +37,7 @@ struct Weights {
    sofie::Constant<sofie::View<const float>> constant;
    sofie::Constant<sofie::View<const float>> half;
 
-   explicit Weights(const sofie::WeightFile &file) :
+   SOFIE_ONCE explicit Weights(const sofie::WeightFile &file) :
       w_0(file.tensor<sofie::View<const float, 6, 4>>(0), file.tensor<sofie::View<const float, 4>>(1)),
       constant(file.tensor<sofie::View<const float>>(2)),
       half(file.tensor<sofie::View<const float>>(3))

@@ -4,7 +4,7 @@
 #define SOFIE_KERNELS_CONVOLUTION_DEFORMED_HXX
 
 #include "sofie/kernels/convolution.hxx"
-#include "sofie/math.hxx"
+#include "sofie/simd.hxx"
 
 SOFIE_BEGIN
 

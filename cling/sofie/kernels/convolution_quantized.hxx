@@ -4,7 +4,7 @@
 #define SOFIE_KERNELS_CONVOLUTION_QUANTIZED_HXX
 
 #include "sofie/kernels/convolution.hxx"
-#include "sofie/math.hxx"
+#include "sofie/rounding.hxx"
 
 SOFIE_BEGIN
 

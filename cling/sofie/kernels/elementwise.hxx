@@ -3,9 +3,8 @@
 #ifndef SOFIE_KERNELS_ELEMENTWISE_HXX
 #define SOFIE_KERNELS_ELEMENTWISE_HXX
 
-#include "sofie/exponentials.hxx"
 #include "sofie/kernels/map.hxx"
-#include "sofie/math.hxx"
+#include "sofie/rounding.hxx"
 
 SOFIE_BEGIN
 
@@ -171,24 +170,10 @@ struct IsInf {
       template <class V>                                                \
       SOFIE_INLINE V operator()(V x) const { return function(x); }      \
    };
-SOFIE_MATH_FUNCTOR(Log, log)
 SOFIE_MATH_FUNCTOR(Sqrt, sqrt)
-SOFIE_MATH_FUNCTOR(Softplus, softplus)
-SOFIE_MATH_FUNCTOR(Sin, sin)
-SOFIE_MATH_FUNCTOR(Cos, cos)
-SOFIE_MATH_FUNCTOR(Tan, tan)
-SOFIE_MATH_FUNCTOR(Asin, asin)
-SOFIE_MATH_FUNCTOR(Acos, acos)
-SOFIE_MATH_FUNCTOR(Atan, atan)
-SOFIE_MATH_FUNCTOR(Sinh, sinh)
-SOFIE_MATH_FUNCTOR(Cosh, cosh)
-SOFIE_MATH_FUNCTOR(Asinh, asinh)
-SOFIE_MATH_FUNCTOR(Acosh, acosh)
-SOFIE_MATH_FUNCTOR(Atanh, atanh)
 SOFIE_MATH_FUNCTOR(Floor, floor)
 SOFIE_MATH_FUNCTOR(Ceil, ceil)
 SOFIE_MATH_FUNCTOR(Round, round_even)
-#undef SOFIE_MATH_FUNCTOR
 // clang-format on
 
 struct Reciprocal {
@@ -225,35 +210,6 @@ struct ThresholdedRelu {
    }
 };
 
-struct Elu {
-   double alpha = 1;
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return select(x < V{}, constant<V>(alpha) * expm1(x), x);
-   }
-};
-
-struct Celu {
-   double alpha = 1;
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      const V a = constant<V>(alpha);
-      return select(x < V{}, a * expm1(x / a), x);
-   }
-};
-
-struct Selu {
-   double alpha = 0;
-   double gamma = 0;
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return constant<V>(gamma) * select(x < V{}, constant<V>(alpha) * expm1(x), x);
-   }
-};
-
 struct HardSigmoid {
    double alpha = 0.2;
    double beta = 0.5;
@@ -270,108 +226,6 @@ struct HardSwish {
    SOFIE_INLINE V operator()(V x) const
    {
       return x * HardSigmoid{1.0 / 6.0, 0.5}(x);
-   }
-};
-
-// What is faster in arrays has the same bits there.
-struct Erf {
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return erf(x);
-   }
-#ifdef SOFIE_ERF_ASSEMBLER
-   SOFIE_INLINE static void array(float *y, const float *x, Size count) { erf_array(y, x, count); }
-#endif
-};
-#ifdef SOFIE_ERF_ASSEMBLER
-template <>
-inline constexpr bool has_array_form<Erf, float> = true;
-#endif
-
-#ifdef SOFIE_EXPONENTIALS_ASSEMBLER
-#define SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)                    \
-   SOFIE_INLINE void array(float *y, const float *x, Size count) const \
-   {                                                                   \
-      exponential_array<Exponential::name>(y, x, count, factor);       \
-   }
-#define SOFIE_HAS_ARRAY(Name) \
-   template <>                \
-   inline constexpr bool has_array_form<Name, float> = true;
-#else
-#define SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)
-#define SOFIE_HAS_ARRAY(Name)
-#endif
-#define SOFIE_EXPONENTIAL_FUNCTOR(Name, name, factor) \
-   struct Name {                                      \
-      template <class V>                              \
-      SOFIE_INLINE V operator()(V x) const            \
-      {                                               \
-         return sofie::name(x);                       \
-      }                                               \
-      SOFIE_EXPONENTIAL_ARRAY(Name, name, factor)     \
-   };                                                 \
-   SOFIE_HAS_ARRAY(Name)
-SOFIE_EXPONENTIAL_FUNCTOR(Exp, exp, MathOf<float>::exp_high)
-SOFIE_EXPONENTIAL_FUNCTOR(Tanh, tanh, MathOf<float>::tanh_high)
-SOFIE_EXPONENTIAL_FUNCTOR(Sigmoid, sigmoid, 0)
-
-struct Swish {
-   double alpha = 1;
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return times_sigmoid(x, constant<V>(alpha) * x);
-   }
-   SOFIE_EXPONENTIAL_ARRAY(Swish, swish, static_cast<float>(alpha))
-};
-SOFIE_HAS_ARRAY(Swish)
-
-struct Mish {
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return x * tanh(softplus(x));
-   }
-};
-
-struct Gelu {
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return gelu(x);
-   }
-#ifdef SOFIE_GELU_ASSEMBLER
-   SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array<false>(y, x, count); }
-#endif
-};
-
-/// Of what a layer of a run gives to the next one.
-struct InnerGelu {
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      return inner_gelu(x);
-   }
-#ifdef SOFIE_GELU_ASSEMBLER
-   SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array<true>(y, x, count); }
-#endif
-};
-#ifdef SOFIE_GELU_ASSEMBLER
-template <>
-inline constexpr bool has_array_form<Gelu, float> = true;
-template <>
-inline constexpr bool has_array_form<InnerGelu, float> = true;
-#endif
-
-struct GeluTanh {
-   template <class V>
-   SOFIE_INLINE V operator()(V x) const
-   {
-      // 0.5 (1 + tanh u) = sigmoid(2u), which does not cancel.
-      const V cubic = x * x * x;
-      const V u = constant<V>(0.79788456080286535588) * multiply_add(constant<V>(0.044715), cubic, x);
-      return x * sigmoid(u + u);
    }
 };
 
@@ -445,64 +299,6 @@ struct Div {
          return a / b;
       else
          return divide_integers(a, b);
-   }
-};
-
-/// Remainder with the sign of the divisor (as in Python), or of the dividend (as in C).
-struct Mod {
-   bool fmod = false;
-   template <class V>
-   SOFIE_INLINE V operator()(V a, V b) const
-   {
-      if constexpr (is_floating<V>) {
-         const V rest = sofie::fmod(a, b);
-         if (fmod)
-            return rest;
-         return select(rest == V{}, copysign(V{}, b), select((rest < V{}) != (b < V{}), rest + b, rest));
-      } else {
-         const V rest = select(b == V{}, V{}, minus(a, times(divide_integers(a, b), b)));
-         if (fmod)
-            return rest;
-         return select((rest != V{}) & ((rest < V{}) != (b < V{})), plus(rest, b), rest);
-      }
-   }
-};
-
-/// a to the power b, in the type of a.
-struct Pow {
-   template <class T, class E>
-   static T power(T base, E exponent)
-   {
-      if constexpr (std::is_signed_v<E>) {
-         if (exponent < 0)
-            return base == T(1) ? T(1) : std::is_signed_v<T> && base == T(-1) ? (exponent % 2 ? base : T(1)) : T(0);
-      }
-      // In 64 bits, so that nothing overflows that is signed: the bits kept are those of the result.
-      std::uint64_t result = 1, factor = static_cast<std::uint64_t>(base);
-      for (; exponent; exponent = static_cast<E>(exponent / 2)) {
-         if (exponent % 2)
-            result *= factor;
-         factor *= factor;
-      }
-      return static_cast<T>(result);
-   }
-   template <class V, class W>
-   SOFIE_INLINE V operator()(V a, W b) const
-   {
-      using T = ElementOf<V>;
-      using E = ElementOf<W>;
-      if constexpr (std::is_same_v<T, E> && is_floating<V>) {
-         return pow(a, b);
-      } else {
-         for (int i = 0; i < width<V>; ++i) {
-            if constexpr (std::is_integral_v<T> && std::is_integral_v<E>)
-               a[i] = power(static_cast<T>(a[i]), b[i]);
-            else
-               a[i] =
-                  convert<T>(PackN<double, 1>{__builtin_pow(static_cast<double>(a[i]), static_cast<double>(b[i]))})[0];
-         }
-         return a;
-      }
    }
 };
 

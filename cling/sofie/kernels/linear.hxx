@@ -132,6 +132,17 @@ template <Size K, Size N>
 inline constexpr bool is_streamed<float, K, N> = K *N >= streams_weights && N >= streams_wide * lanes<float>;
 #endif
 
+/// W[K, N] as panels of so many columns, in which so many rows lie one after the other: one function for all layers.
+template <class T>
+SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Size columns)
+{
+   for (Size first = 0; first < N; first += columns, panels += rows * columns) {
+      const Size count = N - first < columns ? N - first : columns;
+      for (Size k = 0; k < K; ++k)
+         __builtin_memcpy(panels + k * columns, w + k * N + first, static_cast<std::size_t>(count) * sizeof(T));
+   }
+}
+
 /// W[K, N] and b[N], packed for `dense`.
 template <class T, Size K, Size N>
 class DenseWeights {
@@ -148,13 +159,10 @@ public:
    DenseWeights(View<const T, K, N> w, View<const T, N> b)
       : panels_(panels * rows * columns + lanes<T>), bias_(panels * columns)
    {
-      for (Size k = 0; k < K; ++k)
-         for (Size j = 0; j < N; ++j)
-            panels_.data()[place(k, j)] = w.data()[k * N + j];
-      for (Size j = 0; j < N; ++j)
-         bias_.data()[j] = b.data()[j];
+      dense_pack(panels_.data(), w.data(), K, N, rows, columns);
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(N) * sizeof(T));
    }
-   /// Where w[k, j] is in the panels.
+   /// Where w[k, j] is in the panels, as `dense_pack` has it.
    SOFIE_INLINE static Size place(Size k, Size j) { return (j / columns * rows + k) * columns + j % columns; }
    SOFIE_INLINE T weight(Size k, Size j) const { return panels_.data()[place(k, j)]; }
    SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * rows * columns; }

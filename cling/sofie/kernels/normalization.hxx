@@ -8,7 +8,7 @@
 
 #include "sofie/kernels/map.hxx"
 #include "sofie/kernels/normalization_rows.hxx"
-#include "sofie/math.hxx"
+#include "sofie/rounding.hxx"
 
 SOFIE_BEGIN
 

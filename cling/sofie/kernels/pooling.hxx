@@ -4,7 +4,7 @@
 #define SOFIE_KERNELS_POOLING_HXX
 
 #include "sofie/kernels/pooling_rows.hxx"
-#include "sofie/math.hxx"
+#include "sofie/rounding.hxx"
 #include "sofie/owned.hxx"
 
 SOFIE_BEGIN

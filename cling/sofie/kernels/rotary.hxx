@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_ROTARY_HXX
 #define SOFIE_KERNELS_ROTARY_HXX
 
-#include "sofie/math.hxx"
+#include "sofie/simd.hxx"
 
 SOFIE_BEGIN
 

@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_SWIGLU_HXX
 #define SOFIE_KERNELS_SWIGLU_HXX
 
-#include "sofie/kernels/elementwise.hxx"
+#include "sofie/kernels/activations.hxx"
 
 SOFIE_BEGIN
 

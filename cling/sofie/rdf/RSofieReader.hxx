@@ -340,9 +340,7 @@ public:
             sizes_.push_back(size.text());
          entries_ = &StoredCode::entries(model);
          const std::vector<std::uint64_t> file = weight_file(model);
-         weights_ = std::shared_ptr<void>(entries_->load(file.data(), 8 * file.size()), entries_->unload);
-         if (!weights_)
-            throw std::runtime_error("its weights are not those of its header");
+         weights_ = std::shared_ptr<void>(loaded(*entries_, file.data(), 8 * file.size()), entries_->unload);
          code_.reset(new Linked(*entries_, weights_.get()));
          try_out(model);
       } catch (const std::runtime_error &error) {

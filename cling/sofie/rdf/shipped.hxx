@@ -105,9 +105,8 @@ inline Linked shipped(const Parcel &parcel)
    if (!model.weights) {
       const std::string bytes = received(parcel);
       const Entries &entries = compiled(parcel, bytes.substr(0, parcel.weights));
-      void *const weights = entries.load(bytes.data() + parcel.weights, parcel.numbers - parcel.weights);
-      if (!weights)
-         throw std::runtime_error(std::string("the weights of model '") + parcel.model + "' do not load");
+      void *const weights =
+         loaded(entries, bytes.data() + parcel.weights, parcel.numbers - parcel.weights, parcel.model);
       Linked session(entries, weights);
       const char *const wrong = parcel.try_out ? parcel.try_out(session, bytes.data() + parcel.numbers) : nullptr;
       if (wrong) {
