@@ -6,10 +6,6 @@
 
 #include "sofie/entries.hxx"
 
-#if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
-#include <fstream>
-#endif
-
 SOFIE_BEGIN
 
 namespace sofie {
@@ -26,17 +22,19 @@ inline void *loaded(const Entries &entries, const void *bytes, std::size_t size,
 /// The same, from the file.
 inline void *opened(const Entries &entries, const std::string &path)
 {
-   std::ifstream file(path, std::ios::binary);
+   std::FILE *const file = std::fopen(path.c_str(), "rb");
    if (!file)
       throw std::runtime_error(path + ": cannot be opened. Give the Session the path of the weight file that was "
                                       "written with its header");
+   constexpr std::size_t piece = std::size_t{1} << 20;
    std::vector<char> bytes;
-   while (file) {
+   for (std::size_t got = piece; got == piece;) {
       const std::size_t done = bytes.size();
-      bytes.resize(done + (std::size_t{1} << 20));
-      file.read(bytes.data() + done, std::streamsize{1} << 20);
-      bytes.resize(done + static_cast<std::size_t>(file.gcount()));
+      bytes.resize(done + piece);
+      got = std::fread(bytes.data() + done, 1, piece, file);
+      bytes.resize(done + got);
    }
+   std::fclose(file);
    return loaded(entries, bytes.data(), bytes.size(), path.c_str());
 }
 

@@ -25,7 +25,8 @@ struct EntryPoints {
 
    /// A shared pointer to the weights in the bytes of the file `name`; null with a message, which ends within `length`
    /// bytes, if they are not this model's.
-   SOFIE_ONCE static void *load(const void *bytes, std::size_t size, const char *name, char *message, std::size_t length)
+   SOFIE_ONCE static void *load(const void *bytes, std::size_t size, const char *name, char *message,
+                                std::size_t length)
    {
       try {
          return new Shared(Shared::made(WeightFile(bytes, size, name)));

@@ -56,7 +56,10 @@ def linking_text(namespace: str) -> str:
     """C++ behind the emitted code: whether it has been linked, and where its entry points are."""
     return (
         f"namespace {namespace} {{\n"
-        f"int linked() {{ return {LINKED}; }}\n"
-        "std::uintptr_t table() { return reinterpret_cast<std::uintptr_t>(entries()); }\n"
+        "int linked(std::uintptr_t *table)\n"
+        "{\n"
+        "   *table = reinterpret_cast<std::uintptr_t>(entries());\n"
+        f"   return {LINKED};\n"
+        "}\n"
         "}\n"
     )

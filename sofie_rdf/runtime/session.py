@@ -262,10 +262,11 @@ def _with_macros(lines: Sequence[str], text: str) -> str:
 def _linked(namespace: str) -> int:
     """The address of the entry points; `JitError` where what they call is not there."""
     scope = getattr(import_root(), namespace)
-    answer, message = quietly(lambda: scope.linked())
+    table = ctypes.c_ulong()
+    answer, message = quietly(lambda: scope.linked(table))
     if answer != LINKED:
         raise JitError(
             f"ROOT's interpreter could not link the emitted code:\n{message.strip()}",
             remedy="A library that your own operator needs is not loaded, or this is a bug",
         )
-    return int(scope.table())
+    return table.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -115,13 +116,18 @@ def test_code_that_does_not_compile_names_the_reason(functor_text: dict[str, str
 
 def test_weights_of_another_model_are_refused() -> None:
     model = sofie.load(HIGGS)
-    entries = model.compiled.entries
     data = model.emission.weights
-    assert not entries["load"](data[:-64], len(data) - 64)
     damaged = bytearray(data)
     damaged[len(data) // 2] ^= 1
-    assert not entries["load"](bytes(damaged), len(damaged))
-    assert not entries["load"](b"", 0)
+    for weights, reason in (
+        (data[:-64], b"is truncated or damaged"),
+        (bytes(damaged), b"is truncated or damaged"),
+        (b"", b"is no weight file of sofie_rdf"),
+    ):
+        message = ctypes.create_string_buffer(100)
+        given = (weights, len(weights), b"mine.dat", message, len(message))
+        assert not model.compiled.entries["load"](*given)
+        assert message.value == b"mine.dat: " + reason
 
 
 def test_the_instruction_set_is_the_cpus() -> None:

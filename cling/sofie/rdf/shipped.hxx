@@ -85,15 +85,16 @@ inline const Entries &compiled(const Parcel &parcel, const std::string &code)
    const std::string space = parcel.space;
    TInterpreter &cling = *TInterpreter::Instance();
    TInterpreter::EErrorCode failed = TInterpreter::kNoError;
-   Longptr_t address = 0;
+   std::uintptr_t table = 0;
    // A symbol that is missing is no error in Cling: then `linked` returns something else.
    constexpr Longptr_t is_linked = 50310;
-   if (cling.Declare(text.c_str()) && cling.Calc((space + "::linked()").c_str(), &failed) == is_linked)
-      address = cling.Calc(("static_cast<long>(" + space + "::table())").c_str(), &failed);
-   if (!address || failed != TInterpreter::kNoError)
+   const std::string where = std::to_string(reinterpret_cast<std::uintptr_t>(&table));
+   const std::string link = space + "::linked(reinterpret_cast<std::uintptr_t *>(" + where + "))";
+   const bool linked = cling.Declare(text.c_str()) && cling.Calc(link.c_str(), &failed) == is_linked;
+   if (!linked || failed != TInterpreter::kNoError)
       throw std::runtime_error(std::string("ROOT's interpreter refused the code of model '") + parcel.model +
                                "' on this worker; its message says why");
-   return *reinterpret_cast<const Entries *>(address);
+   return *reinterpret_cast<const Entries *>(table);
 }
 
 /// A Session of the model, which is compiled, loaded and tried out if no other has been here.
