@@ -157,9 +157,14 @@ def family(cls: O) -> O:
     """Class decorator for what several operators have in common.
 
     The class is a frozen dataclass whose base `Operator` initializes, compares and prints for all:
-    that a method is written for each of hundreds of classes is what makes dataclasses slow.
+    that a method is written for each of hundreds of classes is what makes dataclasses slow. A class
+    without fields of its own has those of its base as it is.
     """
-    dataclass(init=False, eq=False, repr=False)(cls)
+    own = (
+        not str(annotation).startswith("ClassVar[") for annotation in cls.__annotations__.values()
+    )
+    if any(own) or not dataclasses.is_dataclass(cls):
+        dataclass(init=False, eq=False, repr=False)(cls)
     return cls
 
 

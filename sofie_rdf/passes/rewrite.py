@@ -103,11 +103,16 @@ def _kind(name: str, domain: str | None = None) -> type[Operator]:
     for known in ("", "sofie") if domain is None else (domain,):
         if (known, name) in REGISTRY:
             return REGISTRY[known, name]
-    families = {kind.__name__: kind for kind in _descendants(Operator)} if domain is None else {}
-    if name in families:
-        return families[name]
-    remedy = nearest(name, [*families, *(n for _, n in REGISTRY)])
+    if domain is None:
+        if name not in _families:  # Somebody's own may have come since.
+            _families.update((kind.__name__, kind) for kind in _descendants(Operator))
+        if name in _families:
+            return _families[name]
+    remedy = nearest(name, [*_families, *(n for _, n in REGISTRY)])
     raise UnsupportedOperator(f"no operator or family is called {name}", remedy=remedy)
+
+
+_families: dict[str, type[Operator]] = {}
 
 
 def _descendants(kind: type[Operator]) -> Iterator[type[Operator]]:
