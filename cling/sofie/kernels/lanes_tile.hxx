@@ -22,13 +22,12 @@ namespace sofie {
    "vfmadd231ps %%zmm26, %%zmm" #number ", %%zmm" #a "\n\t"                        \
    "vfmadd231ps %%zmm27, %%zmm" #number ", %%zmm" #b "\n\t"
 
-// `each` of the columns, with a register for its number and its accumulators.
-#define SOFIE_LANES_EACH_8(each)                                                                                \
+// `each` of the columns, with a register for its number and its accumulators: 8, 10 or 13.
+#define SOFIE_LANES_EACH(each)                                                                                  \
    each(0, 28, 0, 1) each(1, 29, 2, 3) each(2, 30, 4, 5) each(3, 31, 6, 7) each(4, 28, 8, 9)                    \
-   each(5, 29, 10, 11) each(6, 30, 12, 13) each(7, 31, 14, 15)
-#define SOFIE_LANES_EACH_10(each) SOFIE_LANES_EACH_8(each) each(8, 28, 16, 17) each(9, 29, 18, 19)
-#define SOFIE_LANES_EACH_13(each)                                                                               \
-   SOFIE_LANES_EACH_10(each) each(10, 30, 20, 21) each(11, 31, 22, 23) each(12, 28, 24, 25)
+   each(5, 29, 10, 11) each(6, 30, 12, 13) each(7, 31, 14, 15)                                                  \
+   ".if %c[columns] > 8\n\t" each(8, 28, 16, 17) each(9, 29, 18, 19) ".endif\n\t"                               \
+   ".if %c[columns] > 10\n\t" each(10, 30, 20, 21) each(11, 31, 22, 23) each(12, 28, 24, 25) ".endif\n\t"
 
 #define SOFIE_LANES_ZERO(column, number, a, b) SOFIE_DENSE_ZERO(0, a) SOFIE_DENSE_ZERO(0, b)
 #define SOFIE_LANES_ADD(column, number, a, b)                                      \
@@ -40,39 +39,6 @@ namespace sofie {
 #define SOFIE_LANES_RELU(column, number, a, b) SOFIE_DENSE_RELU(0, a) SOFIE_DENSE_RELU(0, b)
 #define SOFIE_LANES_STORE(column, number, a, b)                                    \
    "vmovups %%zmm" #a ", " #column "*128(%[y])\n\tvmovups %%zmm" #b ", " #column "*128+64(%[y])\n\t"
-
-#define SOFIE_LANES_TILE(columns)                                                   \
-   asm volatile(                                                                    \
-      SOFIE_LANES_EACH_##columns(SOFIE_LANES_ZERO)                                  \
-      "test %[k], %[k]\n\t"                                                         \
-      "jle 2f\n\t"                                                                  \
-      ".p2align 5\n"                                                                \
-      "1:\n\t"                                                                      \
-      "vmovups (%[x]), %%zmm26\n\t"                                                 \
-      "vmovups 64(%[x]), %%zmm27\n\t"                                               \
-      SOFIE_LANES_EACH_##columns(SOFIE_LANES_PRODUCT)                               \
-      "add %[step], %[x]\n\t"                                                       \
-      "add %[next], %[w]\n\t"                                                       \
-      "dec %[k]\n\t"                                                                \
-      "jnz 1b\n"                                                                    \
-      "2:\n\t"                                                                      \
-      "cmpl $0, 16(%[end])\n\t"                                                     \
-      "je 3f\n\t"                                                                   \
-      SOFIE_LANES_EACH_##columns(SOFIE_LANES_ADD)                                   \
-      "3:\n\t"                                                                      \
-      "mov 8(%[end]), %[bias]\n\t"                                                  \
-      "test %[bias], %[bias]\n\t"                                                   \
-      "jz 4f\n\t"                                                                   \
-      SOFIE_LANES_EACH_##columns(SOFIE_LANES_BIAS)                                  \
-      "cmpl $0, 20(%[end])\n\t"                                                     \
-      "je 4f\n\t"                                                                   \
-      SOFIE_DENSE_ZERO(0, 27)                                                       \
-      SOFIE_LANES_EACH_##columns(SOFIE_LANES_RELU)                                  \
-      "4:\n\t"                                                                      \
-      SOFIE_LANES_EACH_##columns(SOFIE_LANES_STORE)                                 \
-      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth), [bias] "=&r"(bias)            \
-      : [step] "r"(step), [next] "r"(next), [y] "r"(end.y), [end] "r"(&end)         \
-      : "memory", "cc", SOFIE_ALL_PACKS)
 // clang-format on
 
 /// What becomes of the sums: they go to y, with the bias and the function if there is a bias.
@@ -87,16 +53,44 @@ struct LanesEnd {
 template <int Columns>
 SOFIE_KERNEL void lanes_tile(const float *x, Size x_step, const float *w, Size w_step, Size depth, const LanesEnd &end)
 {
+   static_assert(Columns == 8 || Columns == 10 || Columns == 13, "the columns that `SOFIE_LANES_EACH` has");
    static_assert(sizeof(LanesEnd) == 24, "the assembler knows where its members are");
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size step = x_step * bytes, next = w_step * bytes;
    const float *bias;
-   if constexpr (Columns == 8)
-      SOFIE_LANES_TILE(8);
-   else if constexpr (Columns == 10)
-      SOFIE_LANES_TILE(10);
-   else
-      SOFIE_LANES_TILE(13);
+   // clang-format off
+   asm volatile(
+      SOFIE_LANES_EACH(SOFIE_LANES_ZERO)
+      "test %[k], %[k]\n\t"
+      "jle 2f\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      "vmovups (%[x]), %%zmm26\n\t"
+      "vmovups 64(%[x]), %%zmm27\n\t"
+      SOFIE_LANES_EACH(SOFIE_LANES_PRODUCT)
+      "add %[step], %[x]\n\t"
+      "add %[next], %[w]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n"
+      "2:\n\t"
+      "cmpl $0, 16(%[end])\n\t"
+      "je 3f\n\t"
+      SOFIE_LANES_EACH(SOFIE_LANES_ADD)
+      "3:\n\t"
+      "mov 8(%[end]), %[bias]\n\t"
+      "test %[bias], %[bias]\n\t"
+      "jz 4f\n\t"
+      SOFIE_LANES_EACH(SOFIE_LANES_BIAS)
+      "cmpl $0, 20(%[end])\n\t"
+      "je 4f\n\t"
+      SOFIE_DENSE_ZERO(0, 27)
+      SOFIE_LANES_EACH(SOFIE_LANES_RELU)
+      "4:\n\t"
+      SOFIE_LANES_EACH(SOFIE_LANES_STORE)
+      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth), [bias] "=&r"(bias)
+      : [step] "r"(step), [next] "r"(next), [y] "r"(end.y), [end] "r"(&end), [columns] "i"(Columns)
+      : "memory", "cc", SOFIE_ALL_PACKS);
+   // clang-format on
 }
 
 /// How many columns a tile has that computes the fewest in vain of a layer in panels of `width` columns.
