@@ -132,6 +132,14 @@ template <Size K, Size N>
 inline constexpr bool is_streamed<float, K, N> = K *N >= streams_weights && N >= streams_wide * lanes<float>;
 #endif
 
+/// Whether three rows and more take all chains of their few columns side by side.
+template <class T, Size K, Size N>
+inline constexpr bool is_thin = false;
+#ifdef SOFIE_DENSE_ASSEMBLER
+template <Size K, Size N>
+inline constexpr bool is_thin<float, K, N> = K >= thin_depth && N <= lanes<float>;
+#endif
+
 /// W[K, N] and b[N], packed for `dense`.
 template <class T, Size K, Size N>
 class DenseWeights {
@@ -432,18 +440,26 @@ SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, c
    }
 }
 
-/// From 3 to 7 rows of y, which has up to 16 columns.
+/// At least 3 rows of y, which has up to 16 columns.
 template <class F>
 SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
-   alignas(64) float sums[dense_tile_rows * n];
-   for (Size next = 0; next < m; next += thin_rows) {
+   alignas(64) float chains[thin_turn * thin_chains * n], sums[thin_turn * n];
+   for (Size next = 0; next < m; next += thin_turn) {
       // The last rows: once more with rows that are done already.
-      const Size row = next + thin_rows <= m ? next : m - thin_rows;
-      thin_tile(x + row * layer.depth, layer.depth * bytes, layer.weights, layer.depth, sums + row * n);
+      const Size begin = next + thin_rows <= m ? next : m - thin_rows;
+      const Size rows = m - begin < thin_turn ? m - begin : thin_turn;
+      for (Size k = 0; k < layer.depth; k += thin_steps) {
+         const Size left = layer.depth - k, steps = left < thin_steps ? left : thin_steps;
+         for (Size i = 0; i < rows; i += thin_rows) {
+            const Size row = i + thin_rows <= rows ? i : rows - thin_rows;
+            thin_tile(x + (begin + row) * layer.depth + k, layer.depth * bytes, layer.weights + k * n, steps,
+                      chains + i * thin_chains * n, k > 0, left <= thin_steps ? sums + row * n : nullptr);
+         }
+      }
+      dense_rows(f, y + begin * layer.columns, layer.columns, sums, n, layer.bias, rows, layer.columns);
    }
-   dense_rows(f, y, layer.columns, sums, n, layer.bias, m, layer.columns);
 }
 
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
@@ -529,22 +545,22 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 {
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
+   constexpr bool thin = is_thin<T, K, N>;
 #ifdef SOFIE_DENSE_ASSEMBLER
-   // Eight rows, or four, fill tiles of their own.
-   if constexpr (M != 1 && std::is_same_v<T, float> && K >= thin_depth && N <= lanes<T>)
-      if (m >= thin_rows && m < dense_tile_rows && m != dense_tile_half)
+   if constexpr (M != 1 && thin)
+      if (m >= thin_rows)
          return dense_thin(f, dense_layer<F>(w), y.data(), x.data(), m);
 #endif
    if constexpr (is_streamed<T, K, N>) {
       dense_streamed(f, y.data(), x.data(), m, w);
       return;
-   } else if (M == 1 || m < dense_together<T, K, N>) {
+   } else if (M == 1 || thin || m < dense_together<T, K, N>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
-   if constexpr (M != 1 && !is_streamed<T, K, N>) {
+   if constexpr (M != 1 && !thin && !is_streamed<T, K, N>) {
 #ifdef SOFIE_DENSE_ASSEMBLER
       if constexpr (std::is_same_v<T, float>)
          dense_many(f, y.data(), x.data(), m, w);
