@@ -260,7 +260,7 @@ def _dense(dtype: DType, full: bool) -> Iterator[Case]:
         yield case((2, N, 3), 3, 70, Relu())
         yield case((N, 9), 9, 230, NoActivation())
         yield case((1, 64), 64, 64, Relu())
-        # All chains side by side: rows that are computed twice, turns of rows, and parts of long ones.
+        # All chains side by side: rows that are computed twice, turns of rows, parts of long ones.
         yield case((N, 131), 131, 10, Relu())
         yield case((26, 300), 300, 3, Tanh())
         yield case((4, 768), 768, 16, NoActivation())
