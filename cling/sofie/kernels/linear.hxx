@@ -440,25 +440,26 @@ SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, c
    }
 }
 
-/// At least 3 rows of y, which has up to 16 columns.
-template <class F>
+/// At least 3 rows of y, whose columns are `Packs` packs.
+template <int Packs, class F>
 SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
 {
-   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
-   alignas(64) float chains[thin_turn * thin_chains * n], sums[thin_turn * n];
+   constexpr Size n = lanes<float>, width = Packs * n, most = thin_steps / Packs;
+   constexpr Size bytes = static_cast<Size>(sizeof(float)), tile = thin_registers * n;
+   alignas(64) float chains[thin_turn / thin_rows * tile], sums[thin_turn * width];
    for (Size next = 0; next < m; next += thin_turn) {
       // The last rows: once more with rows that are done already.
       const Size begin = next + thin_rows <= m ? next : m - thin_rows;
       const Size rows = m - begin < thin_turn ? m - begin : thin_turn;
-      for (Size k = 0; k < layer.depth; k += thin_steps) {
-         const Size left = layer.depth - k, steps = left < thin_steps ? left : thin_steps;
+      for (Size k = 0; k < layer.depth; k += most) {
+         const Size left = layer.depth - k, steps = left < most ? left : most;
          for (Size i = 0; i < rows; i += thin_rows) {
             const Size row = i + thin_rows <= rows ? i : rows - thin_rows;
-            thin_tile(x + (begin + row) * layer.depth + k, layer.depth * bytes, layer.weights + k * n, steps,
-                      chains + i * thin_chains * n, k > 0, left <= thin_steps ? sums + row * n : nullptr);
+            thin_tile<Packs>(x + (begin + row) * layer.depth + k, layer.depth * bytes, layer.weights + k * width, steps,
+                             chains + i / thin_rows * tile, k > 0, left <= most ? sums + row * width : nullptr);
          }
       }
-      dense_rows(f, y + begin * layer.columns, layer.columns, sums, n, layer.bias, rows, layer.columns);
+      dense_rows(f, y + begin * layer.columns, layer.columns, sums, width, layer.bias, rows, layer.columns);
    }
 }
 
@@ -549,7 +550,11 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 #ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (M != 1 && thin)
       if (m >= thin_rows)
-         return dense_thin(f, dense_layer<F>(w), y.data(), x.data(), m);
+         return dense_thin<1>(f, dense_layer<F>(w), y.data(), x.data(), m);
+   // Four rows fill a tile of their own.
+   if constexpr (M != 1 && std::is_same_v<T, float> && S::packs == 2 && K >= thin_wide_depth)
+      if (m >= thin_rows && m <= thin_wide_rows && m != dense_tile_half)
+         return dense_thin<2>(f, dense_layer<F>(w), y.data(), x.data(), m);
 #endif
    if constexpr (is_streamed<T, K, N>) {
       dense_streamed(f, y.data(), x.data(), m, w);
