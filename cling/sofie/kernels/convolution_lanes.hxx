@@ -174,10 +174,13 @@ template <int Half, bool Short, class R>
 SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, const R &result,
                              float *sums, const std::int32_t *offsets, const float *panels, const float *from)
 {
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
    const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)),
               together = ceil_div(halves, ceil_div(halves, lanes_most));
    const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
+   // About how many outputs a tile has in a row.
+   const Size along = 2 * s.out[2] / planes.across;
    std::int32_t at[lanes_most];
    for (Size first = 0; first < halves; first += together) {
       const Size count = halves - first < together ? halves - first : together;
@@ -187,10 +190,13 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, cons
       }
       for (Size m = 0; m < s.features; m += lanes_features) {
          const Size panel = lanes_panel(s.features - m);
-         for (Size k = 0; k < depth; k += part)
-            lanes_products<Half, Short>(panel, sums, panels + m * depth + k * panel, from, at, count,
-                                        step * static_cast<Size>(sizeof(float)), offsets + k,
-                                        depth - k < part ? depth - k : part, k > 0);
+         // Rows that are not in one piece are asked for by nobody.
+         const Size exist = s.features - m < panel ? s.features - m : panel, rows = s.out_row == s.out[2] ? exist : 0;
+         LanesWanted wanted{reinterpret_cast<const char *>(result.y + y + first / 2 * along + m * s.out_channel),
+                            along * bytes, rows, s.out_channel * bytes};
+         for (Size k = 0; k < depth; k += part, wanted.rows = 0)
+            lanes_products<Half, Short>(panel, sums, panels + m * depth + k * panel, from, at, count, step * bytes,
+                                        offsets + k, depth - k < part ? depth - k : part, k > 0, wanted);
          lanes_finish<Half>(s, result, sums, m, first, count, planes.across, y);
       }
    }

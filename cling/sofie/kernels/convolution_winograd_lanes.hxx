@@ -369,7 +369,8 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
                const Size steps = depth - k < part ? depth - k : part;
                lanes_products<Half, Short>(panel, plan.products + point * plan.sums, w,
                                            plan.inputs + point * plan.point, begins, halves,
-                                           plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0);
+                                           plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0,
+                                           LanesWanted{nullptr, 0, 0, 0});
                w += steps * panel;
             }
          winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, at);

@@ -71,7 +71,8 @@ inline constexpr Size lanes_features = 32;
 #define SOFIE_FEATURES_STEP_1(half, fma) SOFIE_FEATURES_FIRST_##half(fma)
 #define SOFIE_FEATURES_STEP_2(half, fma) SOFIE_FEATURES_FIRST_##half(fma) SOFIE_FEATURES_SECOND_##half(fma)
 
-// Weights that are wanted next are asked for some at each step: they come from far away.
+// Weights that are wanted next are asked for some at each step: they come from far away. So do lines of results, if
+// there are some to ask for: a store would wait for each.
 #define SOFIE_FEATURES_PRODUCT(halves, half, packs)                                          \
    asm volatile(                                                                       \
       SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ZERO)     \
@@ -86,6 +87,15 @@ inline constexpr Size lanes_features = 32;
       SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs)                         \
       "prefetcht1 (%[next])\n\t"                                                       \
       "add %[some], %[next]\n\t"                                                       \
+      "test %[k], 16(%[end])\n\t"                                                      \
+      "jnz 4f\n\t"                                                                     \
+      "cmp 24(%[end]), %[k]\n\t"                                                       \
+      "jle 4f\n\t"                                                                     \
+      "mov 32(%[end]), %[at]\n\t"                                                      \
+      "prefetchw (%[at])\n\t"                                                          \
+      "add 40(%[end]), %[at]\n\t"                                                      \
+      "mov %[at], 32(%[end])\n"                                                        \
+      "4:\n\t"                                                                         \
       "add $4, %[offsets]\n\t"                                                         \
       "dec %[k]\n\t"                                                                   \
       "jnz 1b\n"                                                                       \
@@ -102,10 +112,21 @@ inline constexpr Size lanes_features = 32;
       : "memory", "cc", SOFIE_ALL_PACKS)
 // clang-format on
 
-/// Where the sums of a tile go, and whether what is there comes first.
+/// Where the sums of a tile go, and whether what is there comes first; and which lines of results are asked for while
+/// it is computed: at each step k, which counts down to 1, that has no bit of `seldom` and is above `last`.
 struct FeaturesEnd {
    float *sums;
-   std::int32_t add;
+   Size add;
+   Size seldom, last;
+   const char *line;
+   Size apart;
+};
+
+/// Results of some tiles, which will be written to rows of y: where those of the first one begin, how far the next one
+/// is along a row, how many rows there are, and how far apart, in bytes.
+struct LanesWanted {
+   const char *y;
+   Size along, rows, apart;
 };
 
 /// sums[i * Half + j][m] (+)= sum_k w[k][m] * from[i][offsets[k] + j * step] for `Half` numbers j, for
@@ -113,9 +134,9 @@ struct FeaturesEnd {
 /// asked for at each step.
 template <int Half, int Halves, int Packs>
 SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
-                                const std::int32_t *offsets, Size depth, const char *next, Size some,
-                                const FeaturesEnd &end)
+                                const std::int32_t *offsets, Size depth, const char *next, Size some, FeaturesEnd &end)
 {
+   static_assert(sizeof(FeaturesEnd) == 48, "the assembler knows where its members are");
    static_assert(Half >= 4 && Half <= 7 && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
    if constexpr (Packs == 2) {
@@ -157,21 +178,32 @@ SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float 
 
 /// The same for `count` halves, which begin at x + at[i]: a few of them from 64.
 inline constexpr Size lanes_most = 64;
+/// Lines of results are asked for at each eighth step at least.
+inline constexpr Size lanes_seldom = 8;
 
 template <int Half, int Packs>
 SOFIE_KERNEL void lanes_products_of(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
-                                    Size step, const std::int32_t *offsets, Size depth, bool add)
+                                    Size step, const std::int32_t *offsets, Size depth, bool add,
+                                    const LanesWanted &wanted)
 {
    // The weights behind these come next.
    const char *next = reinterpret_cast<const char *>(w + depth * Packs * lanes<float>);
    const Size tiles = (count + 1) / 2, some = ceil_div(Size{64 * Packs}, tiles);
+   Size often = 1;
+   while (2 * often * wanted.rows <= depth && often < lanes_seldom)
+      often *= 2;
+   FeaturesEnd end{sums, add, often - 1, depth - often * wanted.rows, wanted.y, wanted.apart};
    Size i = 0;
-   for (; i + 1 < count; i += 2, next += depth * some)
-      lanes_product<Half, 2, Packs>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some,
-                                    FeaturesEnd{sums + i * Half * lanes_features, add});
-   if (i < count)
-      lanes_product<Half, 1, Packs>(w, x + at[i], x + at[i], step, offsets, depth, next, some,
-                                    FeaturesEnd{sums + i * Half * lanes_features, add});
+   for (; i + 1 < count; i += 2, next += depth * some) {
+      end.sums = sums + i * Half * lanes_features;
+      end.line = wanted.y + i / 2 * wanted.along;
+      lanes_product<Half, 2, Packs>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some, end);
+   }
+   if (i < count) {
+      end.sums = sums + i * Half * lanes_features;
+      end.line = wanted.y + i / 2 * wanted.along;
+      lanes_product<Half, 1, Packs>(w, x + at[i], x + at[i], step, offsets, depth, next, some, end);
+   }
 }
 
 /// How many features a panel of weights has: 16 if no more are left.
@@ -183,12 +215,13 @@ SOFIE_INLINE Size lanes_panel(Size left)
 /// For a panel of so many features; of 16 only if there is such a one.
 template <int Half, bool Short>
 SOFIE_INLINE void lanes_products(Size panel, float *sums, const float *w, const float *x, const std::int32_t *at,
-                                 Size count, Size step, const std::int32_t *offsets, Size depth, bool add)
+                                 Size count, Size step, const std::int32_t *offsets, Size depth, bool add,
+                                 const LanesWanted &wanted)
 {
    if constexpr (Short)
       if (panel == lanes<float>)
-         return lanes_products_of<Half, 1>(sums, w, x, at, count, step, offsets, depth, add);
-   lanes_products_of<Half, 2>(sums, w, x, at, count, step, offsets, depth, add);
+         return lanes_products_of<Half, 1>(sums, w, x, at, count, step, offsets, depth, add, wanted);
+   lanes_products_of<Half, 2>(sums, w, x, at, count, step, offsets, depth, add, wanted);
 }
 
 // Rows and columns change places -------------------------------------------------------------------

@@ -143,6 +143,14 @@ SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Siz
    }
 }
 
+/// Whether three rows and more take all chains of their few columns side by side.
+template <class T, Size K, Size N>
+inline constexpr bool is_thin = false;
+#ifdef SOFIE_DENSE_ASSEMBLER
+template <Size K, Size N>
+inline constexpr bool is_thin<float, K, N> = K >= thin_depth && N <= lanes<float>;
+#endif
+
 /// W[K, N] and b[N], packed for `dense`.
 template <class T, Size K, Size N>
 class DenseWeights {
@@ -440,18 +448,27 @@ SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, c
    }
 }
 
-/// From 3 to 7 rows of y, which has up to 16 columns.
-template <class F>
+/// At least 3 rows of y, whose columns are `Packs` packs.
+template <int Packs, class F>
 SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
 {
-   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
-   alignas(64) float sums[dense_tile_rows * n];
-   for (Size next = 0; next < m; next += thin_rows) {
+   constexpr Size n = lanes<float>, width = Packs * n, most = thin_steps / Packs;
+   constexpr Size bytes = static_cast<Size>(sizeof(float)), tile = thin_registers * n;
+   alignas(64) float chains[thin_turn / thin_rows * tile], sums[thin_turn * width];
+   for (Size next = 0; next < m; next += thin_turn) {
       // The last rows: once more with rows that are done already.
-      const Size row = next + thin_rows <= m ? next : m - thin_rows;
-      thin_tile(x + row * layer.depth, layer.depth * bytes, layer.weights, layer.depth, sums + row * n);
+      const Size begin = next + thin_rows <= m ? next : m - thin_rows;
+      const Size rows = m - begin < thin_turn ? m - begin : thin_turn;
+      for (Size k = 0; k < layer.depth; k += most) {
+         const Size left = layer.depth - k, steps = left < most ? left : most;
+         for (Size i = 0; i < rows; i += thin_rows) {
+            const Size row = i + thin_rows <= rows ? i : rows - thin_rows;
+            thin_tile<Packs>(x + (begin + row) * layer.depth + k, layer.depth * bytes, layer.weights + k * width, steps,
+                             chains + i / thin_rows * tile, k > 0, left <= most ? sums + row * width : nullptr);
+         }
+      }
+      dense_rows(f, y + begin * layer.columns, layer.columns, sums, width, layer.bias, rows, layer.columns);
    }
-   dense_rows(f, y, layer.columns, sums, n, layer.bias, m, layer.columns);
 }
 
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
@@ -537,22 +554,26 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
 {
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
+   constexpr bool thin = is_thin<T, K, N>;
 #ifdef SOFIE_DENSE_ASSEMBLER
-   // Eight rows, or four, fill tiles of their own.
-   if constexpr (M != 1 && std::is_same_v<T, float> && K >= thin_depth && N <= lanes<T>)
-      if (m >= thin_rows && m < dense_tile_rows && m != dense_tile_half)
-         return dense_thin(f, dense_layer<F>(w), y.data(), x.data(), m);
+   if constexpr (M != 1 && thin)
+      if (m >= thin_rows)
+         return dense_thin<1>(f, dense_layer<F>(w), y.data(), x.data(), m);
+   // Four rows fill a tile of their own.
+   if constexpr (M != 1 && std::is_same_v<T, float> && S::packs == 2 && K >= thin_wide_depth)
+      if (m >= thin_rows && m <= thin_wide_rows && m != dense_tile_half)
+         return dense_thin<2>(f, dense_layer<F>(w), y.data(), x.data(), m);
 #endif
    if constexpr (is_streamed<T, K, N>) {
       dense_streamed(f, y.data(), x.data(), m, w);
       return;
-   } else if (M == 1 || m < dense_together<T, K, N>) {
+   } else if (M == 1 || thin || m < dense_together<T, K, N>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
-   if constexpr (M != 1 && !is_streamed<T, K, N>) {
+   if constexpr (M != 1 && !thin && !is_streamed<T, K, N>) {
 #ifdef SOFIE_DENSE_ASSEMBLER
       if constexpr (std::is_same_v<T, float>)
          dense_many(f, y.data(), x.data(), m, w);

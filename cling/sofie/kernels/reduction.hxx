@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_REDUCTION_HXX
 #define SOFIE_KERNELS_REDUCTION_HXX
 
+#include "sofie/kernels/reduction_axes.hxx"
 #include "sofie/kernels/reduction_strided.hxx"
 #include "sofie/kernels/softmax_rows.hxx"
 #include "sofie/math.hxx"
@@ -16,102 +17,6 @@
 SOFIE_BEGIN
 
 namespace sofie {
-
-// Which axes ---------------------------------------------------------------------------------------
-
-/// Some axes of a tensor, and how far apart neighbours along each are.
-struct WalkedAxes {
-   static constexpr int most = 32;
-   int count = 0;
-   Size sizes[most];
-   Size strides[most];
-
-   SOFIE_INLINE Size positions() const
-   {
-      Size product = 1;
-      for (int a = 0; a < count; ++a)
-         product *= sizes[a];
-      return product;
-   }
-};
-
-/// A walk through all positions of some axes, the last one fastest.
-class Odometer {
-   const WalkedAxes &axes_;
-   Size index_[WalkedAxes::most];
-
-public:
-   Size offset = 0;
-
-   SOFIE_INLINE explicit Odometer(const WalkedAxes &axes) : axes_(axes)
-   {
-      for (int a = 0; a < axes.count; ++a)
-         index_[a] = 0;
-   }
-   SOFIE_INLINE void next()
-   {
-      for (int a = axes_.count - 1; a >= 0; --a) {
-         offset += axes_.strides[a];
-         if (++index_[a] < axes_.sizes[a])
-            return;
-         offset -= axes_.sizes[a] * axes_.strides[a];
-         index_[a] = 0;
-      }
-   }
-};
-
-/// What a reduction does with the axes of its input.
-struct Reduction {
-   WalkedAxes kept;    ///< but for the inner one
-   WalkedAxes reduced; ///< but for the one before the inner one, which is `run`
-   Size run = 1;
-   Size inner = 1;
-   Size inputs = 1;
-   Size count = 1;       ///< how many elements make one result
-   bool is_fixed = true; ///< the inner size is the same for all batches
-
-   /// Bit a of `mask`: axis a is reduced; of `dynamic`: its size is known only at run time. An axis
-   /// of size 1 vanishes only if it always has that size.
-   SOFIE_INLINE Reduction(const Size *shape, int rank, Size mask, Size dynamic)
-   {
-      WalkedAxes groups;
-      bool is_reduced[WalkedAxes::most];
-      if (rank > WalkedAxes::most)
-         throw std::invalid_argument("a reduction of a tensor with more than 32 axes");
-      for (int a = 0; a < rank; ++a) {
-         const bool reduce = (mask >> a) & 1;
-         inputs *= shape[a];
-         if (reduce)
-            count *= shape[a];
-         if (shape[a] == 1 && !((dynamic >> a) & 1))
-            continue;
-         const int last = groups.count - 1;
-         if (last >= 0 && is_reduced[last] == reduce) {
-            groups.sizes[last] *= shape[a];
-         } else {
-            groups.sizes[groups.count] = shape[a];
-            is_reduced[groups.count++] = reduce;
-         }
-      }
-      for (int a = rank - 1; a >= 0 && !((mask >> a) & 1); --a)
-         if ((dynamic >> a) & 1)
-            is_fixed = false;
-      if (groups.count && !is_reduced[groups.count - 1])
-         inner = groups.sizes[--groups.count];
-      if (groups.count && is_reduced[groups.count - 1])
-         run = groups.sizes[--groups.count];
-      Size stride = run * inner;
-      for (int g = groups.count - 1; g >= 0; --g) {
-         groups.strides[g] = stride;
-         stride *= groups.sizes[g];
-      }
-      for (int g = 0; g < groups.count; ++g) {
-         WalkedAxes &axes = is_reduced[g] ? reduced : kept;
-         axes.sizes[axes.count] = groups.sizes[g];
-         axes.strides[axes.count++] = groups.strides[g];
-      }
-   }
-};
 
 // How two values become one ------------------------------------------------------------------------
 
@@ -684,6 +589,32 @@ SOFIE_KERNEL void reduce_special_rows(float *y, const float *x, const Reduction 
    }
 }
 
+/// The same for rows in pieces, which are copied one behind the other, if they are such; whether they are.
+template <class R>
+SOFIE_KERNEL bool reduce_joined_pieces(float *y, const float *x, const Reduction &s)
+{
+   constexpr Size n = lanes<float>;
+   if (s.inner != 1 || !s.is_fixed || s.reduced.count != 1 || s.kept.count > 2 || s.run > n || s.count <= 0 ||
+       s.count > reduced_row)
+      return false;
+   alignas(64) float joined[reduced_row + n];
+   Reduction whole = s;
+   whole.run = s.count;
+   whole.reduced.count = 0;
+   const int last = s.kept.count - 1;
+   const Size lines = s.kept.sizes[last], line = s.kept.strides[last], fit = reduced_row / s.count, rows = fit < n ? fit : n;
+   for (Size i = 0, outer = last > 0 ? s.kept.sizes[0] : 1; i < outer; ++i)
+      for (Size row = 0; row < lines; row += rows) {
+         const Size some = lines - row < rows ? lines - row : rows;
+         const float *const from = x + (last > 0 ? i * s.kept.strides[0] : 0) + row * line;
+         join_pieces(joined, from, {some, line, s.count, s.reduced.sizes[0], s.reduced.strides[0], s.run});
+         whole.inputs = some * s.count;
+         reduce_special_rows<R>(y, joined, whole, some);
+         y += some;
+      }
+   return true;
+}
+
 /// The same for columns side by side, as many as are done together; how many that are.
 template <class R>
 SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction &shape)
@@ -804,6 +735,9 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
          return;
    if constexpr (std::is_same_v<T, float> && std::is_same_v<R, ReduceL2>)
       if (float_pieces_norm(y, x, shape))
+         return;
+   if constexpr (std::is_same_v<T, float> && std::is_same_v<R, ReduceLogSumExp>)
+      if (reduce_joined_pieces<R>(y, x, shape))
          return;
 #endif
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};

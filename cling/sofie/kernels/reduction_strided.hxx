@@ -105,6 +105,18 @@ SOFIE_KERNEL void reduce_pieces(float *y, const float *x, const StridedPieces &o
 #undef SOFIE_REDUCE_PIECES
 }
 
+/// to[l * out] and what follows = the pieces of line l, one after the other. The memory has a pack more.
+SOFIE_KERNEL inline void join_pieces(float *to, const float *x, const StridedPieces &of)
+{
+   constexpr int n = lanes<float>;
+   for (Size l = 0; l < of.lines; ++l) {
+      const float *from = x + l * of.line;
+      float *at = to + l * of.out;
+      for (Size i = 0; i < of.pieces; ++i, from += of.step, at += of.width)
+         store(at, load_some<n>(from, of.width));
+   }
+}
+
 /// y[l, j] = all x[l, :, j] as one.
 template <RowRule Rule>
 SOFIE_INLINE void reduce_few_columns(float *y, const float *x, Size lines, Size run, Size inner, float neutral)

@@ -260,6 +260,11 @@ def _dense(dtype: DType, full: bool) -> Iterator[Case]:
         yield case((2, N, 3), 3, 70, Relu())
         yield case((N, 9), 9, 230, NoActivation())
         yield case((1, 64), 64, 64, Relu())
+        # All chains side by side: rows that are computed twice, turns of rows, parts of long ones.
+        yield case((N, 131), 131, 10, Relu())
+        yield case((26, 300), 300, 3, Tanh())
+        yield case((4, 768), 768, 16, NoActivation())
+        yield case((5, 514), 514, 21, Relu())
         # Weights in streams, the last columns of which are computed twice.
         yield case((N, 1205), 1205, 203, Elu(0.5))
         wide = Sigmoid(), Elu(0.5), Selu(), Softplus(), LeakyRelu(), HardSigmoid()

@@ -49,6 +49,10 @@ KNOWN: tuple[tuple[Axes | None, Shape], ...] = (
     ((0, 2), (N, 3, 37)),
     ((1, 3), (N, 3, 4, 19)),
     ((1, 3, 5), (2, 3, N, 2, 3, 18)),
+    # Rows in pieces, which are copied: more than sixteen, of several events, fewer at a time.
+    ((0, 2), (5, 35, 3)),
+    ((1, 3), (3, 4, 17, 16)),
+    ((0, 2), (300, 3, 11)),
 )
 RUNTIME: tuple[tuple[int, Shape], ...] = ((1, (N, 7)), (2, (2, N, 5)), (0, (N, 3)), (1, (5,)))
 
