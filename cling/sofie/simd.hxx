@@ -392,7 +392,7 @@ SOFIE_INLINE PackN<std::remove_const_t<T>, N> load_some(T *from, Size count)
    return v;
 }
 
-/// The same for fewer than `N`, as at the end of a row: without a branch, where the CPU has masks.
+/// The same for what is seldom a whole pack, as at the end of a row: without a branch, where the CPU has masks.
 template <int N, class T>
 SOFIE_INLINE PackN<std::remove_const_t<T>, N> load_rest(T *from, Size count)
 {
@@ -427,7 +427,7 @@ SOFIE_INLINE void store_some(T *to, V v, Size count)
    copy_tail<sizeof(V) / 2>(reinterpret_cast<char *>(to), buffer, count * static_cast<Size>(sizeof(T)));
 }
 
-/// The same for fewer than all.
+/// The same for what is seldom all of it.
 template <class T, class V>
 SOFIE_INLINE void store_rest(T *to, V v, Size count)
 {

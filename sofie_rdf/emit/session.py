@@ -613,6 +613,7 @@ class Emitter:
         if self.members:
             yield "   const Weights &w = *weights_;"
         yield body
+        yield "   SOFIE_LEAVE_PACKS;"
         yield "}"
 
     def _scratch(self) -> Iterable[str]:

@@ -167,6 +167,7 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *sc
       w.dense4_weight,
       sofie::Sigmoid{},
       w.dense5_weight);
+   SOFIE_LEAVE_PACKS;
 }
 #endif
 

@@ -205,6 +205,7 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
       sofie::Cast<std::int64_t>{},
       sofie::View<std::int64_t, sofie::dyn>(whole, 8 * N),
       sofie::View<const float, sofie::dyn>(transpose, 8 * N));
+   SOFIE_LEAVE_PACKS;
 }
 #endif
 

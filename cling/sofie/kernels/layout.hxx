@@ -207,26 +207,18 @@ SOFIE_KERNEL void move_tiles(char *to, const char *from, const MoveAxis &across,
 }
 
 #ifdef SOFIE_TURN_ASSEMBLER
-/// The same for 4 bytes, by blocks in registers; how many lines and elements are worth that.
-inline constexpr Size turned_side = 16, turned_lines = 8, turned_least = 64;
+/// The same for 4 bytes, by blocks in registers; how many lines are worth that.
+inline constexpr Size turned_side = 16, turned_lines = 3;
 SOFIE_KERNEL inline void turn_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
 {
-   constexpr Size side = turned_side, bytes = 4;
-   alignas(64) float turned[side * side];
-   for (Size p = 0; p < across.extent; p += side) {
-      const Size lines = across.extent - p < side ? across.extent - p : side;
-      for (Size q = 0; q < along.extent; q += side) {
-         const Size columns = along.extent - q < side ? along.extent - q : side;
+   for (Size p = 0; p < across.extent; p += turned_side) {
+      const Size lines = across.extent - p, of_lines = mask_of_pack(lines);
+      for (Size q = 0; q < along.extent; q += turned_side) {
+         const Size columns = along.extent - q;
          char *const line = to + p * across.to + q * along.to;
          const char *const column = from + p * across.from + q * along.from;
-         const TurnedRows source{reinterpret_cast<const float *>(column), along.from, columns, (Size{1} << lines) - 1};
-         if (lines == side) {
-            turn_block({reinterpret_cast<const float *>(line), across.to, side, (Size{1} << columns) - 1}, source);
-            continue;
-         }
-         turn_block({turned, side * bytes, side, 0xffff}, source);
-         for (Size i = 0; i < lines; ++i)
-            copy_run(line + i * across.to, reinterpret_cast<const char *>(turned + i * side), columns * bytes);
+         turn_block({reinterpret_cast<const float *>(line), across.to, lines, mask_of_pack(columns)},
+                    {reinterpret_cast<const float *>(column), along.from, columns, of_lines});
       }
    }
 }
@@ -255,7 +247,7 @@ SOFIE_INLINE void move_tiles(char *to, const char *from, const MoveAxis &across,
    if (bytes == 4 && move_turns(to, from, across, along))
       return;
 #ifdef SOFIE_TURN_ASSEMBLER
-   if (bytes == 4 && across.extent >= turned_lines && across.extent * along.extent >= turned_least)
+   if (bytes == 4 && across.extent >= turned_lines)
       return turn_tiles(to, from, across, along);
 #endif
    switch (bytes) {

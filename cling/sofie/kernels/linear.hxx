@@ -789,7 +789,9 @@ SOFIE_KERNEL void gemm(const GemmScale &scale, View<T, M, N> y, A a, B b, C... c
             sum = accumulate(sum, factor, row);
          }
          store_some(y.data() + i * columns + j,
-                    scale(sum, argument_tail<n, C::template static_extent<1>>(c.data() + i * c.template stride<0>(), j, count)...),
+                    scale(sum, Source<n, C::template static_extent<1>, typename C::Element>(
+                                  c.data() + i * c.template stride<0>())
+                                  .some(j, count)...),
                     count);
       }
 }

@@ -13,10 +13,44 @@ namespace sofie {
 template <class F, class T>
 inline constexpr bool has_array_form = false;
 
-/// Whether a function is so short that what is around it takes as long: a loop has four of them, as Cling writes
-/// to memory what is in registers when a block ends.
+/// Whether a function is so short that what is around it takes as long: packs are done together, as Cling writes to
+/// memory what is in registers when a block ends.
 template <class F>
 inline constexpr bool is_short = false;
+
+#define SOFIE_SHORT_FUNCTION(Name) \
+   struct Name;                    \
+   template <>                     \
+   inline constexpr bool is_short<Name> = true;
+SOFIE_SHORT_FUNCTION(Abs)
+SOFIE_SHORT_FUNCTION(HardSigmoid)
+SOFIE_SHORT_FUNCTION(HardSwish)
+SOFIE_SHORT_FUNCTION(ThresholdedRelu)
+SOFIE_SHORT_FUNCTION(Reciprocal)
+SOFIE_SHORT_FUNCTION(Sqrt)
+SOFIE_SHORT_FUNCTION(Floor)
+SOFIE_SHORT_FUNCTION(Ceil)
+SOFIE_SHORT_FUNCTION(Round)
+SOFIE_SHORT_FUNCTION(Sign)
+SOFIE_SHORT_FUNCTION(PRelu)
+SOFIE_SHORT_FUNCTION(Max)
+SOFIE_SHORT_FUNCTION(Min)
+SOFIE_SHORT_FUNCTION(Where)
+SOFIE_SHORT_FUNCTION(Clip)
+SOFIE_SHORT_FUNCTION(Equal)
+SOFIE_SHORT_FUNCTION(Less)
+SOFIE_SHORT_FUNCTION(LessOrEqual)
+SOFIE_SHORT_FUNCTION(Greater)
+SOFIE_SHORT_FUNCTION(GreaterOrEqual)
+SOFIE_SHORT_FUNCTION(BatchNormalization)
+#undef SOFIE_SHORT_FUNCTION
+
+/// The same of results of type `T`: integers have no division of packs.
+template <class F, class T>
+inline constexpr bool is_short_of = is_short<F>;
+struct Div;
+template <class T>
+inline constexpr bool is_short_of<Div, T> = std::is_floating_point_v<T>;
 
 /// y = x
 struct Identity {
@@ -37,25 +71,23 @@ SOFIE_INLINE PackN<T, width<V>> storable(V v)
       return v;
 }
 
-/// The next `N` elements of an input whose last axis has this extent: one element, or many.
+/// What a row reads of an input, `N` elements at a time: those that stand there, or the only one again and again.
 template <int N, Size Extent, class T>
-SOFIE_INLINE auto argument(T *from, Size i)
-{
-   using V = PackN<std::remove_const_t<T>, N>;
-   if constexpr (Extent == 1)
-      return splat<V>(load<1>(from)[0]);
-   else
-      return load<N>(from + i);
-}
+struct Source {
+   T *from;
 
-template <int N, Size Extent, class T>
-SOFIE_INLINE auto argument_tail(T *from, Size i, Size count)
-{
-   if constexpr (Extent == 1)
-      return argument<N, Extent>(from, i);
-   else
-      return load_rest<N>(from + i, count);
-}
+   SOFIE_INLINE explicit Source(T *first) : from(first) {}
+   SOFIE_INLINE auto pack(Size i) const { return load<N>(from + i); }
+   SOFIE_INLINE auto some(Size i, Size count) const { return load_rest<N>(from + i, count); }
+};
+template <int N, class T>
+struct Source<N, 1, T> {
+   PackN<std::remove_const_t<T>, N> only;
+
+   SOFIE_INLINE explicit Source(T *first) : only(splat<PackN<std::remove_const_t<T>, N>>(load<1>(first)[0])) {}
+   SOFIE_INLINE auto pack(Size) const { return only; }
+   SOFIE_INLINE auto some(Size, Size) const { return only; }
+};
 
 /// How many elements a register holds of the widest of these types.
 template <class T, class... More>
@@ -66,12 +98,59 @@ constexpr int common_lanes()
    return fewest;
 }
 
-/// A whole pack of a row.
-template <int N, class F, class Y, class... X>
-SOFIE_INLINE void map_pack(const F &f, const Y &y, Size i, const X &...x)
+/// `Packs` packs of a row. All are read before one is written: a load waits for the stores before it whose addresses
+/// are the same but for a multiple of 4096, which can make a loop four times as slow.
+template <int Packs, int N, class F, class T, class... Sources>
+SOFIE_INLINE void map_packs(const F &f, T *y, Size i, const Sources &...x)
 {
-   using T = typename Y::Element;
-   store(y.data() + i, storable<T>(f(argument<N, X::template static_extent<Y::rank - 1>>(x.data(), i)...)));
+   PackN<T, N> results[std::size_t{Packs}];
+   SOFIE_UNROLL_ALL
+   for (int p = 0; p < Packs; ++p)
+      results[p] = storable<T>(f(x.pack(i + p * N)...));
+   SOFIE_UNROLL_ALL
+   for (int p = 0; p < Packs; ++p)
+      store(y + i + p * N, results[p]);
+}
+
+/// How many packs of a short function are done together, of a row that has so many: if possible, so that none is left.
+constexpr int packs_together(Size packs)
+{
+   for (int some = 8; some >= 4; --some)
+      if (packs > 0 && packs % some == 0)
+         return some;
+   return 8;
+}
+
+/// Up to a whole pack of a row.
+template <int N, class F, class T, class... Sources>
+SOFIE_INLINE void map_some(const F &f, T *y, Size i, Size count, const Sources &...x)
+{
+   store_rest(y + i, storable<T>(f(x.some(i, count)...)), count);
+}
+
+/// From how many elements on it pays that packs are stored where packs begin in memory: arrays of others begin anywhere.
+inline constexpr Size long_row = 1024;
+
+/// A row of `Extent` elements, or of any number.
+template <int N, Size Extent, class F, class T, class... Sources>
+SOFIE_INLINE void map_sources(const F &f, T *y, Size count, const Sources &...x)
+{
+   Size i = 0;
+   if constexpr (is_short_of<F, T>) {
+      constexpr bool may_be_long = sizeof(PackN<T, N>) == SOFIE_SIMD_BYTES && (Extent == dyn || Extent >= long_row);
+      constexpr int together = may_be_long ? 8 : packs_together(Extent / N);
+      if constexpr (may_be_long)
+         if (count >= long_row) {
+            i = N - static_cast<Size>(reinterpret_cast<std::uintptr_t>(y) / sizeof(T) % N);
+            map_some<N>(f, y, 0, i, x...);
+         }
+      for (; i + together * N <= count; i += together * N)
+         map_packs<together, N>(f, y, i, x...);
+   }
+   for (; i + N <= count; i += N)
+      store(y + i, storable<T>(f(x.pack(i)...)));
+   if (i < count)
+      map_some<N>(f, y, i, count - i, x...);
 }
 
 template <class F, class Y, class... X>
@@ -81,24 +160,13 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    constexpr int axis = Y::rank - 1;
    constexpr int n = common_lanes<T, typename X::Element...>();
    const Size count = y.template extent<axis>();
-   T *const to = y.data();
    if constexpr (has_array_form<F, T> && sizeof...(X) == 1 && ((X::template static_extent<axis> != 1) && ...)) {
-      f.array(to, x.data()..., count);
-      return;
-   }
-   Size i = 0;
-   if constexpr (is_short<F>) {
-      const F mine = f; // Its members stay what they are, whatever is written.
-   SOFIE_UNROLL(4)
-      for (; i + n <= count; i += n)
-         map_pack<n>(mine, y, i, x...);
+      f.array(y.data(), x.data()..., count);
    } else {
-      for (; i + n <= count; i += n)
-         map_pack<n>(f, y, i, x...);
+      const F mine = f; // Its members stay what they are, whatever is written.
+      map_sources<n, Y::template static_extent<axis>>(mine, y.data(), count,
+                     Source<n, X::template static_extent<axis>, typename X::Element>(x.data())...);
    }
-   if (i < count)
-      store_rest(to + i, storable<T>(f(argument_tail<n, X::template static_extent<axis>>(x.data(), i, count - i)...)),
-                 count - i);
 }
 
 template <int Axis, class F, class Y, class... X>

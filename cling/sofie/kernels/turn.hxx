@@ -17,10 +17,21 @@ namespace sofie {
 #define SOFIE_TURN_EACH(each)                                                                                   \
    each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)   \
    each(13) each(14) each(15)
+#define SOFIE_TURN_EACH_BACKWARDS(each)                                                                         \
+   each(15) each(14) each(13) each(12) each(11) each(10) each(9) each(8) each(7) each(6) each(5) each(4) each(3) \
+   each(2) each(1) each(0)
 // The next row, as long as there is one.
-#define SOFIE_TURN_NEXT "dec %[left]\n\tcmovle %[nothing], %[step]\n\tadd %[step], %[at]\n\t"
-#define SOFIE_TURN_LOAD(a) "vmovups (%[at]), %%zmm" #a "%{%%k1%}%{z%}\n\t" SOFIE_TURN_NEXT
-#define SOFIE_TURN_STORE(a) "vmovups %%zmm" #a ", (%[at])%{%%k1%}\n\t" SOFIE_TURN_NEXT
+#define SOFIE_TURN_LOAD(a)                                                                                      \
+   "vmovups (%[at]), %%zmm" #a "%{%%k1%}%{z%}\n\t"                                                              \
+   "dec %[left]\n\tcmovle %[now], %[step]\n\tadd %[step], %[at]\n\t"
+// The last row, until it is the turn of its own numbers, and then those before it.
+#define SOFIE_TURN_STORE(a)                                                                                     \
+   "vmovups %%zmm" #a ", (%[at])%{%%k1%}\n\t"                                                                   \
+   "dec %[left]\n\tcmovl %[step], %[now]\n\tadd %[now], %[at]\n\t"
+#define SOFIE_TURN_LAST                                                                                         \
+   "mov 8(%[to]), %[step]\n\tmov $16, %[left]\n\tmov 16(%[to]), %[at]\n\t"                                     \
+   "cmp %[left], %[at]\n\tcmovg %[left], %[at]\n\tsub %[at], %[left]\n\t"                                     \
+   "dec %[at]\n\timul %[step], %[at]\n\tadd (%[to]), %[at]\n\tneg %[step]\n\t"
 #define SOFIE_TURN_PAIR(kind, low, high, a, b)                                                                  \
    "vunpckl" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\tvunpckh" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
 #define SOFIE_TURN_QUARTERS(low, high, a, b)                                                                    \
@@ -34,8 +45,8 @@ namespace sofie {
    SOFIE_TURN_QUARTERS(a, c, e, g) SOFIE_TURN_QUARTERS(b, d, f, h)
 // clang-format on
 
-/// Up to 16 rows in memory, `step` bytes apart; `mask` has the numbers of each that exist. Where there are
-/// fewer than 16, the last one stands for those behind it.
+/// 16 rows in memory, or fewer where there are fewer, `step` bytes apart; `mask` has the numbers of each that exist.
+/// What is read behind the last one is the last one, and what would be written there is left out.
 struct TurnedRows {
    const float *first;
    Size step;
@@ -48,7 +59,7 @@ SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from
 {
    static_assert(sizeof(TurnedRows) == 32, "the assembler knows where its members are");
    const float *at;
-   Size step, left;
+   Size step, left, now = 0;
    asm volatile("mov (%[from]), %[at]\n\t"
                 "mov 8(%[from]), %[step]\n\t"
                 "mov 16(%[from]), %[left]\n\t"
@@ -57,13 +68,10 @@ SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from
                       SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
                          SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
                             SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
-                               SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27,
-                                                 31) "mov (%[to]), %[at]\n\t"
-                                                     "mov 8(%[to]), %[step]\n\t"
-                                                     "mov 16(%[to]), %[left]\n\t"
-                                                     "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_STORE)
-                : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left)
-                : [from] "r"(&from), [to] "r"(&to), [nothing] "r"(Size{0})
+                               SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27, 31) SOFIE_TURN_LAST
+                "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH_BACKWARDS(SOFIE_TURN_STORE)
+                : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left), [now] "+&r"(now)
+                : [from] "r"(&from), [to] "r"(&to)
                 : "memory", "cc", "k1", SOFIE_ALL_PACKS);
 }
 

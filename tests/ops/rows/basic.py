@@ -178,6 +178,7 @@ _TRANSPOSE = layout(
     # By blocks of 16 by 16, of which some are parts.
     (Transpose((0, 2, 1)), ((N, 4, 40),)),
     (Transpose((0, 2, 1)), ((N, 40, 8),)),
+    (Transpose((0, 2, 1)), ((N, 37, 5),)),
     (Transpose(), ((33, 50),)),
     (Transpose((2, 1, 0)), ((17, N, 21),)),
     (Transpose(), ((),)),
