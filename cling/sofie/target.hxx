@@ -101,6 +101,7 @@
 
 // Behind infer() comes code that may know of 16 bytes of a register only. Intel's CPUs take 100 to 200 ns to keep the
 // others for each change between the two, unless they are zero. Assembler leaves them as they are.
+#undef SOFIE_LEAVE_PACKS
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES > 16
 #define SOFIE_LEAVE_PACKS __builtin_ia32_vzeroupper()
 #else

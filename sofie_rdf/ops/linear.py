@@ -41,7 +41,7 @@ def require_equal_inner(a: Dim, b: Dim) -> None:
     require_equal(a, b, f"the inner sizes {a} and {b} differ")
 
 
-@operator(since=13, terms=2)
+@operator(since=13, header="sofie/kernels/products.hxx", terms=2)
 class MatMul(Linear):
     """y[..., m, n] = sum_k a[..., m, k] * b[..., k, n], as numpy.matmul"""
 
@@ -81,7 +81,7 @@ def _as_matrices(a: Shape, b: Shape) -> tuple[Shape, Shape]:
     return (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
 
 
-@operator(since=13, terms=2)
+@operator(since=13, header="sofie/kernels/products.hxx", terms=2)
 class Gemm(Linear):
     """y = alpha * op(a) @ op(b) + beta * c, where op transposes if transA, transB"""
 

@@ -17,6 +17,7 @@
 #include "sofie/kernels/elementwise.hxx"
 #include "sofie/kernels/layout.hxx"
 #include "sofie/kernels/linear.hxx"
+#include "sofie/kernels/products.hxx"
 #include "sofie/kernels/softmax.hxx"
 #endif
 #ifdef SOFIE_ENTRIES

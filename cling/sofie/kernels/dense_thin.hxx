@@ -71,10 +71,10 @@ static_assert(thin_turn % thin_rows == 0, "all tiles of a turn but the last one 
 // A round is a step of each chain, which are so many.
 #define SOFIE_THIN_TILE(packs, count)                                                              \
    asm volatile(                                                                                   \
-      SOFIE_DENSE_EACH_3(SOFIE_DENSE_ZERO)                                                         \
+      SOFIE_DENSE_ALL(SOFIE_DENSE_ZERO)                                                         \
       "test %[begun], %[begun]\n\t"                                                                \
       "jz 5f\n\t"                                                                                  \
-      SOFIE_DENSE_EACH_3(SOFIE_THIN_LOAD)                                                          \
+      SOFIE_DENSE_ALL(SOFIE_THIN_LOAD)                                                          \
       "5:\n\t"                                                                                     \
       "test %[rounds], %[rounds]\n\t"                                                              \
       "jz 2f\n\t"                                                                                  \
@@ -93,7 +93,7 @@ static_assert(thin_turn % thin_rows == 0, "all tiles of a turn but the last one 
       "3:\n\t"                                                                                     \
       "test %[sums], %[sums]\n\t"                                                                  \
       "jnz 4f\n\t"                                                                                 \
-      SOFIE_DENSE_EACH_3(SOFIE_THIN_STORE)                                                         \
+      SOFIE_DENSE_ALL(SOFIE_THIN_STORE)                                                         \
       "jmp 6f\n"                                                                                   \
       "4:\n\t"                                                                                     \
       SOFIE_THIN_MIDDLE_##packs(SOFIE_THIN_JOIN_##packs)                                           \

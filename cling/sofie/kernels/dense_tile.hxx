@@ -42,9 +42,11 @@ inline constexpr int dense_tile_width = 48;
 
 // `each` of the accumulators and its place in the sums, whose rows are 192 bytes long.
 #define SOFIE_DENSE_FIRSTS(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
-#define SOFIE_DENSE_SECONDS(each) SOFIE_DENSE_IF_2(each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22))
-#define SOFIE_DENSE_THIRDS(each) SOFIE_DENSE_IF_3(each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23))
-#define SOFIE_DENSE_EACH(each) SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_SECONDS(each) SOFIE_DENSE_THIRDS(each)
+#define SOFIE_DENSE_SECONDS(each) each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22)
+#define SOFIE_DENSE_THIRDS(each) each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23)
+#define SOFIE_DENSE_ALL(each) SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_SECONDS(each) SOFIE_DENSE_THIRDS(each)
+#define SOFIE_DENSE_EACH(each) \
+   SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(each)) SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(each))
 
 #define SOFIE_DENSE_FIRST_BIAS(at, a) "vaddps %%zmm24, %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_DENSE_SECOND_BIAS(at, a) "vaddps %%zmm25, %%zmm" #a ", %%zmm" #a "\n\t"
@@ -201,8 +203,8 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       "jz 6f\n\t"
       SOFIE_DENSE_LOAD
       SOFIE_DENSE_FIRSTS(SOFIE_DENSE_FIRST_BIAS)
-      SOFIE_DENSE_SECONDS(SOFIE_DENSE_SECOND_BIAS)
-      SOFIE_DENSE_THIRDS(SOFIE_DENSE_THIRD_BIAS)
+      SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(SOFIE_DENSE_SECOND_BIAS))
+      SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(SOFIE_DENSE_THIRD_BIAS))
       "cmpl $0, 76(%[of])\n\t"
       "je 6f\n\t"
       SOFIE_DENSE_ZERO(0, 27)

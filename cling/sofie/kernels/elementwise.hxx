@@ -419,7 +419,30 @@ SOFIE_SHORT(Add)
 SOFIE_SHORT(Sub)
 SOFIE_SHORT(Mul)
 SOFIE_SHORT(Between)
+SOFIE_SHORT(Abs)
+SOFIE_SHORT(HardSigmoid)
+SOFIE_SHORT(HardSwish)
+SOFIE_SHORT(ThresholdedRelu)
+SOFIE_SHORT(Reciprocal)
+SOFIE_SHORT(Sqrt)
+SOFIE_SHORT(Floor)
+SOFIE_SHORT(Ceil)
+SOFIE_SHORT(Round)
+SOFIE_SHORT(Sign)
+SOFIE_SHORT(PRelu)
+SOFIE_SHORT(Max)
+SOFIE_SHORT(Min)
+SOFIE_SHORT(Where)
+SOFIE_SHORT(Clip)
+SOFIE_SHORT(Equal)
+SOFIE_SHORT(Less)
+SOFIE_SHORT(LessOrEqual)
+SOFIE_SHORT(Greater)
+SOFIE_SHORT(GreaterOrEqual)
+SOFIE_SHORT(BatchNormalization)
 #undef SOFIE_SHORT
+template <class T>
+inline constexpr bool is_short_of<Div, T> = std::is_floating_point_v<T>;
 
 } // namespace sofie
 

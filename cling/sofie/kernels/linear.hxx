@@ -1,7 +1,7 @@
 /// \file
-/// Matrix products.
+/// Products with weights, which are packed for them.
 ///
-/// All of them are made of one register tile: Rows x Packs accumulators that stay in registers
+/// They are made of one register tile: Rows x Packs accumulators that stay in registers
 /// while k runs, one broadcast of x and Packs loads of w for each k. Every element of the result
 /// is summed in an order that depends on the shape of w alone, so it is the same to the last bit
 /// whether a row is computed by itself or in a batch.
@@ -313,11 +313,10 @@ SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
    return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>};
 }
 
-/// The columns `first`, `first + 1`, ... of a panel, `Packs` packs of them, for all rows of y, 8 or 4 at a
+/// The columns `first`, `first + 1`, ... of a panel, up to 3 packs of them, for all rows of y, 8 or 4 at a
 /// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
 /// same order.
-template <int Packs>
-SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x, Size m, Size panel, Size first)
+SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const float *x, Size m, Size panel, Size first, Size packs)
 {
    constexpr Size n = lanes<float>;
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
@@ -325,7 +324,7 @@ SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x
    DenseTiles of = dense_tiles_of(x, layer.depth, chains, layer.weights + panel * layer.depth + first,
                                   chains * layer.width, layer.depth / chains, y + panel + first, layer.columns, m);
    of.bias = layer.bias + panel + first;
-   of.mask = left < Packs * n ? (1 << (left - (Packs - 1) * n)) - 1 : 0xffff;
+   of.mask = left < packs * n ? (1 << (left - (packs - 1) * n)) - 1 : 0xffff;
    of.relu = layer.relu;
    of.depth = layer.depth / chains;
    of.longer = layer.depth % chains;
@@ -333,7 +332,12 @@ SOFIE_KERNEL void dense_stripe(const DenseLayer &layer, float *y, const float *x
    of.x_pass = Size{sizeof(float)};
    of.w_pass = layer.width * Size{sizeof(float)};
    of.sums = sums;
-   dense_tiles<Packs>(of);
+   if (packs == 3)
+      dense_tiles<3>(of);
+   else if (packs == 2)
+      dense_tiles<2>(of);
+   else
+      dense_tiles<1>(of);
 }
 
 /// The same for 4 packs of columns, whose tiles have 2 to 6 rows.
@@ -386,12 +390,8 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
       }
       for (Size first = 0, together; first < packs; first += together) {
          together = dense_stripe_packs(packs - first, m);
-         if (together == 1)
-            dense_stripe<1>(layer, y, x, m, panel, first * n);
-         else if (together == 2)
-            dense_stripe<2>(layer, y, x, m, panel, first * n);
-         else if (together == 3)
-            dense_stripe<3>(layer, y, x, m, panel, first * n);
+         if (together <= 3)
+            dense_stripe(layer, y, x, m, panel, first * n, together);
          else
             dense_stripe_of_quads(layer, y, x, m, panel, first * n);
       }
@@ -591,209 +591,6 @@ SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, cons
       dense_dots(f, y, x, w);
    else
       dense_panels(f, y, x, w);
-}
-
-#ifdef SOFIE_DENSE_ASSEMBLER
-/// How many columns `matrix_stripe` has at most.
-inline constexpr Size matrix_stripe_columns = 3 * lanes<float>;
-
-/// Up to `Packs` packs of columns of `matrix_product`, from column j on: 8 or 4 rows at a time, or each alone.
-template <int Packs>
-SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
-{
-   constexpr int n = lanes<float>;
-   constexpr Size width = Packs * n, copied_rows = 64, bytes = Size{sizeof(float)};
-   const Size depth = sizes[1], columns = sizes[2], left = columns - j < width ? columns - j : width;
-   alignas(64) float sums[dense_tile_rows * dense_tile_width], copy[copied_rows * n];
-   DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, sizes[0]);
-   of.sums = sums;
-   if (left < width) {
-      // Behind the columns come those of the next rows, as long as there are some: the last rows of b are copied, and
-      // all of them where they are few. Copied rows may reach over each other where those of b do.
-      const Size behind = depth * columns - j - width, last = behind < 0 ? 0 : behind / columns + 1;
-      const Size whole = depth * Packs <= copied_rows ? 0 : last, rest = depth - whole;
-      const Size apart = whole > 0 ? columns : width;
-      for (Size k = 0; k < rest; ++k)
-         for (Size c = 0; c < width; c += n) {
-            const Size count = left - c < n ? left - c : n;
-            store(copy + k * apart + c, load_some<n>(b + (whole + k) * columns + j + c, count < 0 ? 0 : count));
-         }
-      of.mask = (1 << (left - width + n)) - 1;
-      of.last = rest;
-      if (whole == 0) {
-         of.w = copy;
-         of.w_step = width * bytes;
-      } else if (rest > 0) {
-         of.depth = whole;
-         of.passes = 2;
-         of.x_pass = whole * bytes;
-         of.w_pass = (copy - of.w) * bytes;
-      } else {
-         of.last = whole;
-      }
-   }
-   if (sizes[0] >= dense_tile_half)
-      return dense_tiles<Packs>(of);
-   // One row four times.
-   of.x_stride = of.y_stride = 0;
-   for (Size i = 0; i < sizes[0]; ++i) {
-      of.x = a + i * depth;
-      of.y = y + i * columns + j;
-      of.rows = dense_tile_half;
-      of.pass = 0;
-      dense_tiles<Packs>(of);
-   }
-}
-
-/// The columns j to `end` of `matrix_product`.
-SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j, Size end)
-{
-   constexpr int n = lanes<float>;
-   for (; j < end; j += matrix_stripe_columns) {
-      const Size left = end - j;
-      if (left > 2 * n)
-         matrix_stripe<3>(y, a, b, sizes, j);
-      else if (left > n)
-         matrix_stripe<2>(y, a, b, sizes, j);
-      else
-         matrix_stripe<1>(y, a, b, sizes, j);
-   }
-}
-#endif
-
-/// sum_k a[k] * b[k]
-template <class T>
-SOFIE_INLINE T dot_of(const T *__restrict a, const T *__restrict b, Size depth)
-{
-   constexpr int n = lanes<T>;
-   constexpr int chains = 4;
-   using V = Pack<T>;
-   V sum[chains] = {};
-   Size k = 0;
-   for (; k + chains * n <= depth; k += chains * n)
-      SOFIE_UNROLL_ALL
-      for (int c = 0; c < chains; ++c)
-         sum[c] = multiply_add(load<n>(a + k + c * n), load<n>(b + k + c * n), sum[c]);
-   SOFIE_UNROLL_ALL
-   for (int c = 0; c < chains; ++c) {
-      const Size left = depth - k - c * n;
-      if (left >= n)
-         sum[c] = multiply_add(load<n>(a + k + c * n), load<n>(b + k + c * n), sum[c]);
-      else if (left > 0)
-         sum[c] = multiply_add(load_some<n>(a + k + c * n, left), load_some<n>(b + k + c * n, left), sum[c]);
-   }
-   return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
-/// y[m, n] = sum_k a[m, k] * b[k, n] for matrices that are both computed: nothing is packed.
-template <class T>
-SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T *__restrict b, Size rows, Size depth, Size columns)
-{
-   if constexpr (std::is_floating_point_v<T>)
-      if (columns == 1) {
-         for (Size i = 0; i < rows; ++i)
-            y[i] = dot_of(a + i * depth, b, depth);
-         return;
-      }
-   constexpr int n = lanes<T>;
-   constexpr int packs = 4;
-   Size end = columns;
-#ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>) {
-      // Columns behind the last whole pack are in the same piece however many rows there are.
-      const Size whole = columns % n ? columns / matrix_stripe_columns * matrix_stripe_columns : columns;
-      const Sizes<3> sizes{{rows, depth, columns}};
-      end = rows >= dense_tile_half ? 0 : whole / (packs * n) * (packs * n);
-      matrix_stripes(y, a, b, sizes, end, whole);
-      matrix_stripes(y, a, b, sizes, whole, columns);
-   }
-#endif
-   alignas(64) T sums[packs * n];
-   for (Size i = 0; i < rows && end > 0; ++i) {
-      Size j = 0;
-      for (; j + packs * n <= end; j += packs * n)
-         tile<1, packs, 1, dyn>(a + i * depth, depth, b + j, columns, depth, y + i * columns + j);
-      for (; j < end; j += n) {
-         const Size count = end - j < n ? end - j : n;
-         Pack<T> sum{};
-         for (Size k = 0; k < depth; ++k)
-            sum = accumulate(sum, a[i * depth + k], load_some<n>(b + k * columns + j, count));
-         store(sums, sum);
-         __builtin_memcpy(y + i * columns + j, sums, static_cast<std::size_t>(count) * sizeof(T));
-      }
-   }
-}
-
-template <int Axis, class Y, class A, class B>
-SOFIE_INLINE void matmul_axis(const Y &y, const A &a, const B &b)
-{
-   if constexpr (Axis == Y::rank - 2) {
-      matrix_product(y.data(), a.data(), b.data(), y.template extent<Axis>(), b.template extent<Axis>(),
-                     y.template extent<Axis + 1>());
-   } else {
-      for (Size i = 0; i < y.template extent<Axis>(); ++i)
-         matmul_axis<Axis + 1>(y.shifted(i * y.template stride<Axis>()), a.shifted(i * a.template stride<Axis>()),
-                               b.shifted(i * b.template stride<Axis>()));
-   }
-}
-
-/// y[..., m, n] = sum_k a[..., m, k] * b[..., k, n], the axes before broadcast as in `map`.
-template <class Y, class A, class B>
-SOFIE_KERNEL void matmul(Y y, A a, B b)
-{
-   static_assert(Y::rank == A::rank && Y::rank == B::rank, "broadcast shapes are aligned before the call");
-   matmul_axis<0>(y, a, b);
-}
-
-/// alpha * product + beta * c
-struct GemmScale {
-   double alpha = 1;
-   double beta = 1;
-
-   template <class V>
-   SOFIE_INLINE static V scaled(double factor, V v)
-   {
-      using T = ElementOf<V>;
-      if constexpr (std::is_floating_point_v<T>)
-         return splat<V>(static_cast<T>(factor)) * v;
-      // The product of an integer with a fraction loses its fraction; times 1 it must stay exact.
-      for (int i = 0; factor != 1 && i < width<V>; ++i)
-         v[i] = static_cast<T>(factor * static_cast<double>(v[i]));
-      return v;
-   }
-   template <class V>
-   SOFIE_INLINE V operator()(V product) const { return scaled(alpha, product); }
-   template <class V>
-   SOFIE_INLINE V operator()(V product, V c) const { return plus(scaled(alpha, product), scaled(beta, c)); }
-};
-
-/// y = scale(op(a) @ op(b)[, c]) where op transposes if asked to and c[1 or m, 1 or n] is broadcast.
-template <bool TransA, bool TransB, class T, Size M, Size N, class A, class B, class... C>
-SOFIE_KERNEL void gemm(const GemmScale &scale, View<T, M, N> y, A a, B b, C... c)
-{
-   constexpr int n = lanes<T>;
-   const Size rows = y.template extent<0>(), columns = y.template extent<1>();
-   const Size depth = b.template extent<TransB ? 1 : 0>();
-   for (Size i = 0; i < rows; ++i)
-      for (Size j = 0; j < columns; j += n) {
-         const Size count = columns - j < n ? columns - j : n;
-         Pack<T> sum{};
-         for (Size k = 0; k < depth; ++k) {
-            const T factor = a.data()[TransA ? k * rows + i : i * depth + k];
-            Pack<T> row{};
-            if constexpr (TransB)
-               for (Size l = 0; l < count; ++l)
-                  row[l] = b.data()[(j + l) * depth + k];
-            else
-               row = load_some<n>(b.data() + k * columns + j, count);
-            sum = accumulate(sum, factor, row);
-         }
-         store_some(y.data() + i * columns + j,
-                    scale(sum, Source<n, C::template static_extent<1>, typename C::Element>(
-                                  c.data() + i * c.template stride<0>())
-                                  .some(j, count)...),
-                    count);
-      }
 }
 
 } // namespace sofie

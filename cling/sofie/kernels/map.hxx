@@ -18,39 +18,9 @@ inline constexpr bool has_array_form = false;
 template <class F>
 inline constexpr bool is_short = false;
 
-#define SOFIE_SHORT_FUNCTION(Name) \
-   struct Name;                    \
-   template <>                     \
-   inline constexpr bool is_short<Name> = true;
-SOFIE_SHORT_FUNCTION(Abs)
-SOFIE_SHORT_FUNCTION(HardSigmoid)
-SOFIE_SHORT_FUNCTION(HardSwish)
-SOFIE_SHORT_FUNCTION(ThresholdedRelu)
-SOFIE_SHORT_FUNCTION(Reciprocal)
-SOFIE_SHORT_FUNCTION(Sqrt)
-SOFIE_SHORT_FUNCTION(Floor)
-SOFIE_SHORT_FUNCTION(Ceil)
-SOFIE_SHORT_FUNCTION(Round)
-SOFIE_SHORT_FUNCTION(Sign)
-SOFIE_SHORT_FUNCTION(PRelu)
-SOFIE_SHORT_FUNCTION(Max)
-SOFIE_SHORT_FUNCTION(Min)
-SOFIE_SHORT_FUNCTION(Where)
-SOFIE_SHORT_FUNCTION(Clip)
-SOFIE_SHORT_FUNCTION(Equal)
-SOFIE_SHORT_FUNCTION(Less)
-SOFIE_SHORT_FUNCTION(LessOrEqual)
-SOFIE_SHORT_FUNCTION(Greater)
-SOFIE_SHORT_FUNCTION(GreaterOrEqual)
-SOFIE_SHORT_FUNCTION(BatchNormalization)
-#undef SOFIE_SHORT_FUNCTION
-
 /// The same of results of type `T`: integers have no division of packs.
 template <class F, class T>
 inline constexpr bool is_short_of = is_short<F>;
-struct Div;
-template <class T>
-inline constexpr bool is_short_of<Div, T> = std::is_floating_point_v<T>;
 
 /// y = x
 struct Identity {
