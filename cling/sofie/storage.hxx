@@ -29,7 +29,7 @@ enum class SpecialCodes {
 using Code = std::uint32_t;
 
 /// 2^n as a constant.
-constexpr float power_of_two(int n)
+constexpr float two_to_the(int n)
 {
    float value = 1;
    for (; n > 0; --n)
@@ -66,7 +66,7 @@ struct FloatFormat {
       if constexpr (Bias != 127) {
          constexpr Code least = 1u << Mantissa;
          constexpr Code offset = static_cast<Code>(127 - Bias) << 23;
-         const V denormal = convert<float>(code) * splat<V>(power_of_two(1 - Bias - Mantissa));
+         const V denormal = convert<float>(code) * splat<V>(two_to_the(1 - Bias - Mantissa));
          found = select(code < splat<U>(least), bits<U>(denormal), found + offset);
       }
       if constexpr (special == SpecialCodes::ieee)
@@ -92,7 +92,7 @@ struct FloatFormat {
       U code = ((size + below_half + ((size >> shift) & 1u)) >> shift) - offset;
       if constexpr (Bias != 127) {
          // The sum's lowest bit is the least number of the format: adding rounds to its multiples.
-         constexpr float grid = power_of_two(1 - Bias - Mantissa + 23);
+         constexpr float grid = two_to_the(1 - Bias - Mantissa + 23);
          const U denormal = bits<U>(bits<V>(size) + splat<V>(grid)) - bits<U>(splat<V>(grid));
          code = select(size < splat<U>(static_cast<Code>(128 - Bias) << 23), denormal, code);
       }

@@ -8,6 +8,7 @@
 #define SOFIE_KERNELS_ATTENTION_HXX
 
 #include "sofie/kernels/attention_block.hxx"
+#include "sofie/math.hxx"
 
 SOFIE_BEGIN
 

@@ -10,6 +10,7 @@
 #include "sofie/kernels/attention_data.hxx"
 #include "sofie/kernels/lanes_tile.hxx"
 #include "sofie/kernels/softmax_lanes.hxx"
+#include "sofie/math.hxx"
 
 SOFIE_BEGIN
 

@@ -4,6 +4,7 @@
 #define SOFIE_KERNELS_LINEAR_ATTENTION_HXX
 
 #include "sofie/kernels/normalization.hxx"
+#include "sofie/math.hxx"
 
 SOFIE_BEGIN
 
