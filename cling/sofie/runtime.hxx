@@ -34,6 +34,8 @@ struct EntryPoints {
          std::snprintf(message, length, "not enough memory");
       } catch (const std::exception &error) {
          std::snprintf(message, length, "%s", error.what());
+      } catch (...) {
+         std::snprintf(message, length, "the emitted code threw an exception");
       }
       return nullptr;
    }

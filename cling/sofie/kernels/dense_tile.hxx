@@ -36,6 +36,30 @@ inline constexpr int dense_tile_width = 48;
    "vmovups (%[w]), %%zmm24\n\t"                                                                               \
    SOFIE_DENSE_IF_2("vmovups 64(%[w]), %%zmm25\n\t") SOFIE_DENSE_IF_3("vmovups 128(%[w]), %%zmm26\n\t")
 
+// The steps of a tile of 8 rows, or of 4 if `half`: numbers of three rows each are reached from x0, x3 and x6.
+#define SOFIE_DENSE_STEPS                                                                                         \
+   ".p2align 5\n"                                                                                                 \
+   "1:\n\t"                                                                                                       \
+   SOFIE_DENSE_LOAD                                                                                               \
+   SOFIE_DENSE_ROW("(%[x0])", 27, 0, 1, 2)                                                                        \
+   SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)                                                              \
+   SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)                                                            \
+   SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)                                                                      \
+   "test %[half], %[half]\n\t"                                                                                    \
+   "jnz 9f\n\t"                                                                                                   \
+   SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)                                                           \
+   SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)                                                         \
+   SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)                                                                     \
+   SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)                                                           \
+   "9:\n\t"                                                                                                       \
+   "add %[step], %[x0]\n\t"                                                                                       \
+   "add %[step], %[x3]\n\t"                                                                                       \
+   "add %[step], %[x6]\n\t"                                                                                       \
+   "add %[next], %[w]\n\t"                                                                                        \
+   "dec %[k]\n\t"                                                                                                 \
+   "jnz 1b\n"                                                                                                     \
+   "2:\n\t"
+
 #define SOFIE_DENSE_ZERO(at, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_DENSE_STORE(at, a) "vmovups %%zmm" #a ", " #at "(%[sums])\n\t"
 #define SOFIE_DENSE_ADD(at, a) "vaddps " #at "(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
@@ -153,27 +177,7 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       "cmove 96(%[of]), %[k]\n\t"
       "test %[k], %[k]\n\t"
       "jle 2f\n\t"
-      ".p2align 5\n"
-      "1:\n\t"
-      SOFIE_DENSE_LOAD
-      SOFIE_DENSE_ROW("(%[x0])", 27, 0, 1, 2)
-      SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)
-      SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)
-      SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)
-      "test %[half], %[half]\n\t"
-      "jnz 9f\n\t"
-      SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)
-      SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)
-      SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)
-      SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)
-      "9:\n\t"
-      "add %[step], %[x0]\n\t"
-      "add %[step], %[x3]\n\t"
-      "add %[step], %[x6]\n\t"
-      "add %[next], %[w]\n\t"
-      "dec %[k]\n\t"
-      "jnz 1b\n"
-      "2:\n\t"
+      SOFIE_DENSE_STEPS
       "mov 144(%[of]), %[sums]\n\t"
       "mov 136(%[of]), %[k]\n\t"
       "or 152(%[of]), %[k]\n\t"

@@ -163,27 +163,7 @@ SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
       "test %[k], %[k]\n\t"
       "jle 2f\n\t"
-      ".p2align 5\n"
-      "1:\n\t"
-      SOFIE_DENSE_LOAD
-      SOFIE_DENSE_ROW("(%[x0])", 27, 0, 1, 2)
-      SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)
-      SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)
-      SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)
-      "test %[half], %[half]\n\t"
-      "jnz 9f\n\t"
-      SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)
-      SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)
-      SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)
-      SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)
-      "9:\n\t"
-      "add %[step], %[x0]\n\t"
-      "add %[step], %[x3]\n\t"
-      "add %[step], %[x6]\n\t"
-      "add %[next], %[w]\n\t"
-      "dec %[k]\n\t"
-      "jnz 1b\n"
-      "2:\n\t"
+      SOFIE_DENSE_STEPS
       "cmpl $0, 32(%[end])\n\t"
       "je 3f\n\t"
       "mov (%[end]), %[x3]\n\t"
