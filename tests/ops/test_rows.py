@@ -11,6 +11,7 @@ from sofie_rdf.ops.attention import SoftmaxAttention
 from sofie_rdf.ops.elementwise import Gelu, Relu
 from sofie_rdf.ops.linear import Dense
 from sofie_rdf.ops.normalization import LayerNormalization, RMSNormalization
+from sofie_rdf.ops.recurrent import GRU, LSTM, RNN, Recurrent
 from sofie_rdf.reference import evaluate
 from tests.passes.graphs import N, Net, floats
 
@@ -29,12 +30,14 @@ LAYERS = [
     (3, 260),
     (1, 49),
     (4, 100),
+    # Many columns of few steps: no weights to be read from afar, but results.
+    (15, 16500),
     # The last of many panels has a pack or three.
     (3, 2928),
     (4, 2497),
     # Weights that are far away, in blocks of which the last one is short.
-    (1000, 250),
-    (129, 1900),
+    (1000, 530),
+    (257, 1980),
     # Long rows, and few columns.
     (530, 16),
     (1023, 3),
@@ -78,7 +81,7 @@ def test_dense(activation: Relu | Gelu | None) -> None:
 
 
 def test_more_rows_than_go_together_through_far_weights() -> None:
-    for columns in (370, 9):
+    for columns in (730, 9):
         b = _net([700])
         w, c = RNG.normal(size=(700, columns)), RNG.normal(size=columns)
         graph = b.graph(b.op(Dense(Relu()), "x0", b.c("w", w), b.c("c", c), name="y"))
@@ -111,6 +114,39 @@ def test_a_row_with_an_infinity_is_that_of_the_reference() -> None:
     with np.errstate(invalid="ignore"):
         exact = evaluate(graph, {"x0": x}, wide=True)["y"]
     np.testing.assert_allclose(Model(graph)(x), exact, rtol=1e-5, atol=1e-6)
+
+
+# With weights that rows read together: of the state, of the inputs, and of both.
+@pytest.mark.parametrize(
+    ("layer", "inputs", "hidden"),
+    [
+        (RNN(layout=True), 3, 130),
+        (RNN(layout=True, direction="reverse"), 200, 64),
+        (GRU(layout=True), 90, 118),
+        (GRU(layout=True, linear_before_reset=True), 3, 100),
+        (LSTM(layout=True, direction="bidirectional"), 70, 90),
+    ],
+    ids=str,
+)
+def test_recurrent(layer: Recurrent, inputs: int, hidden: int) -> None:
+    b = Net()
+    b.input("x0", floats(N, 4, inputs))
+    # Small enough that no rounding grows from step to step.
+    weights = [
+        b.c(name, RNG.normal(size=(layer.directions, *shape)) / np.sqrt(hidden) / 2)
+        for name, shape in [
+            ("w", (layer.gates * hidden, inputs)),
+            ("r", (layer.gates * hidden, hidden)),
+            ("b", (2 * layer.gates * hidden,)),
+        ]
+    ]
+    graph = b.graph(b.op(layer, "x0", *weights, name="y"))
+    model = Model(graph)
+    x = RNG.normal(size=(26, 4, inputs)).astype("f4")
+    whole, exact = model(x), evaluate(graph, {"x0": x}, wide=True)["y"]
+    np.testing.assert_allclose(whole, exact, rtol=0, atol=4e-6)
+    for rows in range(1, 26):
+        np.testing.assert_array_equal(model(x[-rows:]), whole[-rows:], str(rows))
 
 
 @pytest.mark.parametrize("masked", [False, True])

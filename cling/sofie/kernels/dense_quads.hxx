@@ -43,11 +43,13 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
    SOFIE_DENSE_ZERO(0, 23)
 #define SOFIE_QUADS_STORE(a) "vmovups %%zmm" #a ", " #a "*64(%[sums])\n\t"
 #define SOFIE_QUADS_ADD(a) "vaddps " #a "*64(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
-// A row of y. zmm31 is 0 or, where there is no function, -infinity: max(that, a), which is a where that is NaN.
-#define SOFIE_QUADS_END(number, a)                                                        \
-   "vaddps %%zmm" #number ", %%zmm" #a ", %%zmm" #a "\n\tvmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"
+// A row of y, whose biases are at w. zmm31 is 0 or, where there is no function, -infinity: max(that, a), which is a where
+// that is NaN.
+#define SOFIE_QUADS_END(place, a)                                                         \
+   "vaddps " place "(%[w]), %%zmm" #a ", %%zmm" #a "\n\tvmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"
 #define SOFIE_QUADS_RESULT(a, b, c, d)                                                    \
-   SOFIE_QUADS_END(24, a) SOFIE_QUADS_END(25, b) SOFIE_QUADS_END(26, c) SOFIE_QUADS_END(27, d)                   \
+   SOFIE_QUADS_END("", a) SOFIE_QUADS_END("64", b) SOFIE_QUADS_END("128", c) SOFIE_QUADS_END("192", d)           \
+   "add %[next], %[w]\n\t"                                                                \
    "vmovups %%zmm" #a ", (%[sums])\n\tvmovups %%zmm" #b ", 64(%[sums])\n\t"               \
    "vmovups %%zmm" #c ", 128(%[sums])\n\tvmovups %%zmm" #d ", 192(%[sums])%{%%k1%}\n\t"   \
    "add %[x0], %[sums]\n\t"
@@ -63,7 +65,7 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
    "add %[stride], %[x3]\n\t"
 
 /// Tiles of y = f(x @ w + bias), below each other: the assembler knows where its members are. Steps and strides are in
-/// bytes. Pass p begins at the number p of x and at the row p of w.
+/// bytes. Pass p begins at the number p of x and at the row p of w. Rows have one bias, or one of their own each.
 struct DenseQuads {
    const float *x;
    float *y;
@@ -74,6 +76,7 @@ struct DenseQuads {
    Size w_row, w_step;
    Size y_stride;
    const float *bias;
+   Size bias_stride;
    Size mask;   // The columns of the last pack that y has.
    Size depth;  // How many steps a pass takes,
    Size longer; // but the first few of them one more.
@@ -85,7 +88,7 @@ struct DenseQuads {
 /// What `of` says: at least one tile.
 SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
 {
-   static_assert(sizeof(DenseQuads) == 136, "the assembler knows where its members are");
+   static_assert(sizeof(DenseQuads) == 144, "the assembler knows where its members are");
    const float *x, *x3, *w;
    float *sums;
    Size k, rows, stride, step, next;
@@ -94,8 +97,8 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov 32(%[of]), %[stride]\n\t"
       "mov 40(%[of]), %[step]\n\t"
       "mov 64(%[of]), %[next]\n\t"
-      "kmovw 88(%[of]), %%k1\n\t"
-      "vbroadcastss 128(%[of]), %%zmm31\n"
+      "kmovw 96(%[of]), %%k1\n\t"
+      "vbroadcastss 136(%[of]), %%zmm31\n"
       // A tile; k is the number of the pass.
       "20:\n\t"
       "xor %k[k], %k[k]\n\t"
@@ -108,9 +111,9 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       // While it goes on, its number is in `sums`, and k is how many steps are left.
       "23:\n\t"
       "mov %[k], %[sums]\n\t"
-      "mov 96(%[of]), %[k]\n\t"
+      "mov 104(%[of]), %[k]\n\t"
       SOFIE_QUADS_ZEROS
-      "cmp 104(%[of]), %[sums]\n\t"
+      "cmp 112(%[of]), %[sums]\n\t"
       "jge 24f\n\t"
       "inc %[k]\n"
       "24:\n\t"
@@ -139,16 +142,16 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "jnz 1b\n"
       "2:\n\t"
       "mov %[sums], %[k]\n\t"
-      "mov 120(%[of]), %[sums]\n\t"
+      "mov 128(%[of]), %[sums]\n\t"
       "test %[k], %[k]\n\t"
       "jz 3f\n\t"
       SOFIE_QUADS_EACH(SOFIE_QUADS_ADD)
       "3:\n\t"
       "inc %[k]\n\t"
-      "cmp 112(%[of]), %[k]\n\t"
+      "cmp 120(%[of]), %[k]\n\t"
       "jl 22b\n\t"
       "mov 80(%[of]), %[w]\n\t"
-      SOFIE_QUADS_LOAD
+      "mov 88(%[of]), %[next]\n\t"
       "mov 72(%[of]), %[x0]\n\t"
       "mov 8(%[of]), %[sums]\n\t"
       SOFIE_QUADS_RESULT(0, 1, 2, 3)
@@ -167,9 +170,11 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       SOFIE_QUADS_RESULT(20, 21, 22, 23)
       "7:\n\t"
       "mov %[sums], 8(%[of])\n\t"
+      "mov %[w], 80(%[of])\n\t"
       "mov %[rows], %[k]\n\t"
       "imul %[stride], %[k]\n\t"
       "add %[k], (%[of])\n\t"
+      "mov 64(%[of]), %[next]\n\t"
       "decq 16(%[of])\n\t"
       "jnz 20b\n\t"
       : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [k] "=&r"(k), [sums] "=&r"(sums), [rows] "=&r"(rows),

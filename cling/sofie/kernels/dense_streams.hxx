@@ -26,8 +26,9 @@ constexpr Size stream_pitch(Size depth)
 /// How many streams and rows the tile of few rows has, and that of more. Both have registers for 24 sums.
 inline constexpr Size streams_wide = 8, streams_wide_rows = 3, streams_tall = 4, streams_tall_rows = 6;
 
-/// From how many weights on they are stored in streams: then they fill the second cache of some CPUs.
-inline constexpr Size streams_weights = 240000;
+/// From how many weights on they are stored in streams: then they fill the second cache. And from how many steps on:
+/// shorter streams end before a prefetcher knows them, and leave as much between them.
+inline constexpr Size streams_weights = 500000, streams_depth = 256;
 
 /// How many steps many rows take together: four streams of so many fill two thirds of the first cache.
 inline constexpr Size streams_block = 128;

@@ -129,7 +129,8 @@ template <class T, Size K, Size N>
 inline constexpr bool is_streamed = false;
 #ifdef SOFIE_DENSE_ASSEMBLER
 template <Size K, Size N>
-inline constexpr bool is_streamed<float, K, N> = K *N >= streams_weights && N >= streams_wide * lanes<float>;
+inline constexpr bool is_streamed<float, K, N> =
+   K >= streams_depth && K *N >= streams_weights && N >= streams_wide * lanes<float>;
 #endif
 
 /// W[K, N] as panels of so many columns, in which so many rows lie one after the other: one function for all layers.

@@ -6,7 +6,7 @@
 #ifndef SOFIE_KERNELS_RECURRENT_PRODUCT_HXX
 #define SOFIE_KERNELS_RECURRENT_PRODUCT_HXX
 
-#include "sofie/kernels/dense_tile.hxx"
+#include "sofie/kernels/dense_quads.hxx"
 #include "sofie/view.hxx"
 
 SOFIE_BEGIN
@@ -210,6 +210,43 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
    }
 }
 
+/// From how many weights of a panel on two rows and more read them together: less are in the first cache.
+inline constexpr Size recurrent_far = 8192;
+
+/// A panel of `Width` packs for 2 to 7 rows, in the order of `dense_row_assembler`, which is a single chain if it goes
+/// backwards.
+template <int Width>
+SOFIE_KERNEL void recurrent_quads_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
+                                            RecurrentRows<const float> x, const float *w, Size depth, Size rows,
+                                            Size chains, bool backwards)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), panel = Width * n;
+   alignas(64) float sums[dense_quads_rows * dense_quads_packs * n];
+   for (Size next = 0; next < Width; next += dense_quads_packs) {
+      // The last columns: once more with columns that are done already.
+      const Size first = (next + dense_quads_packs <= Width ? next : Width - dense_quads_packs) * n;
+      const Size k = backwards ? depth - 1 : 0, step = backwards ? -1 : 1;
+      DenseQuads of{};
+      of.x = x.data + k;
+      of.y = y.data + first;
+      of.x_stride = x.stride * bytes;
+      of.x_step = step * chains * bytes;
+      of.w = w + k * panel + first;
+      of.w_row = step * panel * bytes;
+      of.w_step = chains * of.w_row;
+      of.y_stride = y.stride * bytes;
+      of.bias = start.data + first;
+      of.bias_stride = start.stride * bytes;
+      of.mask = 0xffff;
+      of.depth = depth / chains;
+      of.longer = depth % chains;
+      of.passes = chains;
+      of.sums = sums;
+      of.least = -0x800000; // The bits of -infinity.
+      dense_quads(of, rows);
+   }
+}
+
 /// y = start + x w for a panel of `Width` packs.
 template <int Width>
 SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
@@ -220,6 +257,9 @@ SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRow
    constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
    constexpr Size panel = Width * n;
    if (rows < dense_tile_rows) {
+      if constexpr (Width >= dense_quads_packs)
+         if (rows >= dense_quads_least && depth * panel >= recurrent_far && (chains == 1 || !backwards))
+            return recurrent_quads_assembler<Width>(y, start, x, w, depth, rows, chains, backwards);
       for (Size r = 0; r < rows; ++r)
          dense_row_assembler<Width>(
             x.data + r * x.stride, w, depth,
