@@ -376,27 +376,42 @@ constexpr Size dense_stripe_packs(Size packs, Size rows)
    return rows % dense_tile_rows == 0 || packs == 5 || (packs % 3 == 0 && packs % 4 > 0) ? 3 : 4;
 }
 
+/// All rows, at least 4, or 2 where panels have 4 packs, of the columns of one panel.
+SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, const float *x, Size m, Size panel)
+{
+   constexpr Size n = lanes<float>;
+   const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
+   if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
+      // No other tile has so few rows. The last columns once more with columns that are done already.
+      for (Size first = 0; first < packs; first += dense_quads_packs)
+         dense_stripe_of_quads(layer, y, x, m, panel,
+                               (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
+      return;
+   }
+   for (Size first = 0, together; first < packs; first += together) {
+      together = dense_stripe_packs(packs - first, m);
+      if (together <= 3)
+         dense_stripe(layer, y, x, m, panel, first * n, together);
+      else
+         dense_stripe_of_quads(layer, y, x, m, panel, first * n);
+   }
+}
+
+/// A panel of at most so many weights is read from the first cache; from so many results on they go to memory.
+inline constexpr Size dense_near_weights = 6144, dense_far_results = Size{1} << 18;
+
 /// All rows, at least 4, or 2 where panels have 4 packs, of all columns of y.
 SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
-   constexpr Size n = lanes<float>;
-   for (Size panel = 0; panel < layer.columns; panel += layer.width) {
-      const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
-      if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
-         // No other tile has so few rows. The last columns once more with columns that are done already.
-         for (Size first = 0; first < packs; first += dense_quads_packs)
-            dense_stripe_of_quads(layer, y, x, m, panel,
-                                  (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
-         continue;
+   // Memory takes long pieces of rows faster than short ones of many rows.
+   const bool few = layer.depth * layer.width <= dense_near_weights && m * layer.columns >= dense_far_results;
+   const Size most = few ? dense_tile_rows : m;
+   for (Size panel = 0; panel < layer.columns; panel += layer.width)
+      for (Size i = 0, rows; i < m; i += rows) {
+         // The last ones are enough for a tile.
+         rows = m - i < 2 * most ? m - i : most;
+         dense_panel_stripes(layer, y + i * layer.columns, x + i * layer.depth, rows, panel);
       }
-      for (Size first = 0, together; first < packs; first += together) {
-         together = dense_stripe_packs(packs - first, m);
-         if (together <= 3)
-            dense_stripe(layer, y, x, m, panel, first * n, together);
-         else
-            dense_stripe_of_quads(layer, y, x, m, panel, first * n);
-      }
-   }
 }
 
 /// Up to `dense_many_rows` rows of y, where weights are in streams.
