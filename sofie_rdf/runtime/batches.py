@@ -19,7 +19,6 @@ from sofie_rdf.errors import ColumnError, SofieError
 from sofie_rdf.ir.dims import Dim, name_of
 from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.runtime.columns import Column, Filled, Options, Plan, Shown, rows
-from sofie_rdf.runtime.pieces import rows_that_fit
 from sofie_rdf.runtime.session import Compiled
 
 __all__ = ["Flat", "Result", "evaluated"]
@@ -290,8 +289,10 @@ class _Run:
         feeder = self.feeder
         if self._batches():
             for group in feeder.groups:
-                elements = sum(a.size for a in self._feeds(group[:1])[0].values())
-                step = rows_that_fit(elements) * (_PIECES if self.compiled.rows else 1)
+                feeds, sizes = self._feeds(group[:1])
+                elements = sum(a.size for a in feeds.values())
+                fit = self.compiled.rows_at_once(self.made.batch, elements, sizes)
+                step = fit * (_PIECES if self.compiled.rows else 1)
                 yield from (group[i : i + step] for i in range(0, len(group), step))
         elif feeder.counts is None:
             yield from np.arange(feeder.units)[:, None]

@@ -7,16 +7,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from sofie_rdf.errors import InputError
-from sofie_rdf.ir.types import Array
 
-__all__ = ["in_pieces", "rows_at_once", "rows_that_fit", "threads"]
+__all__ = ["in_pieces", "rows_that_fit", "threads"]
 
-# The most rows of a piece, and elements of its inputs: more scratch memory than that of so many
-# would not be in a cache.
-_ROWS, _ELEMENTS = 4096, 1 << 16
+# The most rows of a piece, elements of its inputs, and bytes of scratch memory: no cache would hold
+# more.
+_ROWS, _ELEMENTS, _SCRATCH = 4096, 1 << 16, 1 << 20
 # A piece should take so long that a call from Python does not count, and more threads than one
 # should save more than it takes to start them. Seconds.
 _LONG, _WORTH_IT = 2e-4, 1e-3
@@ -24,15 +23,9 @@ _LONG, _WORTH_IT = 2e-4, 1e-3
 _SHARE = 4
 
 
-def rows_that_fit(elements: int) -> int:
-    """How many rows of so many elements each are a piece."""
-    return max(1, min(_ROWS, _ELEMENTS // max(elements, 1)))
-
-
-def rows_at_once(inputs: Sequence[Array], rows: int) -> int:
-    """How many rows of these inputs are a piece; 0 if they are one."""
-    step = rows_that_fit(sum(a.size for a in inputs) // max(rows, 1))
-    return step if step < rows else 0
+def rows_that_fit(elements: int, scratch: int) -> int:
+    """How many rows of so many elements, and bytes of scratch memory each, are a piece."""
+    return max(1, min(_ROWS, _ELEMENTS // max(elements, 1), _SCRATCH // max(scratch, 1)))
 
 
 def in_pieces(call: Callable[[int, int], None], rows: int, step: int) -> None:

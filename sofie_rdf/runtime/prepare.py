@@ -23,13 +23,15 @@ __all__ = ["program_of"]
 def program_of(graph: Graph) -> Program:
     """The program of an optimized graph, with all work done that is not the compiler's."""
     graph = widen_halves(graph)
-    emission = emit(graph, plan_memory(graph), unique=True)
+    plan = plan_memory(graph)
+    emission = emit(graph, plan, unique=True)
     foreign = filter(None, os.environ.get("ROOT_INCLUDE_PATH", "").split(":"))
     folders = (*include_directories(graph), *map(Path, foreign))
     return Program(
         face_of(graph),
         tuple(p.value for p in Interface(graph, "").outputs if p.owned),
         rows_of(graph),
+        plan.nbytes,
         emission.code,
         inlined(emission.header, folders),
         partial(_find_headers, graph),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sofie_rdf.emit.code import Code
+from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import KEYS
 from sofie_rdf.runtime.trial import Infer, Trial, try_out
@@ -26,6 +27,8 @@ class Program:
     owned: tuple[str, ...]
     # The named size of the batch, if its rows keep apart; else "".
     rows: str
+    # The bytes of scratch memory of a Session.
+    scratch: Dim
     code: Code
     # The header with all headers in it, and how to find them for who wants them one by one.
     whole: str

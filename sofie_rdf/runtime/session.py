@@ -13,11 +13,12 @@ import numpy as np
 
 from sofie_rdf.emit.code import Code
 from sofie_rdf.errors import InputError, JitError
+from sofie_rdf.ir.dims import Dim, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler, in_batch_job
-from sofie_rdf.runtime.pieces import in_pieces, rows_at_once
+from sofie_rdf.runtime.pieces import in_pieces, rows_that_fit
 from sofie_rdf.runtime.program import LINKED, Program, linking_text
 
 __all__ = ["Compiled", "DamagedWeights", "compile_graph", "compile_program", "pointers"]
@@ -60,6 +61,8 @@ class Compiled:
     owned: tuple[str, ...] = ()
     # The named size of the batch, if its rows keep apart; else "".
     rows: str = ""
+    # The bytes of scratch memory of a Session.
+    scratch: Dim = 0
     idle: list[int] = field(default_factory=list)
 
     def infer(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -70,7 +73,8 @@ class Compiled:
         inputs = [np.ascontiguousarray(feeds[name]) for name in self.graph.inputs]
         known = self.buffers(sizes)
         outputs = [known.get(name) for name in self.graph.outputs]
-        step = rows_at_once(inputs, sizes[self.rows]) if self.rows else 0
+        rows, elements = sizes[self.rows] if self.rows else 0, sum(a.size for a in inputs)
+        step = self.rows_at_once(self.rows, elements // rows, sizes) if rows else 0
 
         def call(begin: int, end: int) -> None:
             piece = {**sizes, self.rows: end - begin}
@@ -80,11 +84,16 @@ class Compiled:
                 piece,
             )
 
-        if step:
-            in_pieces(call, sizes[self.rows], step)
+        if step < rows:
+            in_pieces(call, rows, step)
         else:
             known.update(self._call(inputs, outputs, sizes))
         return {name: known[name] for name in self.graph.outputs}
+
+    def rows_at_once(self, axis: str, elements: int, sizes: Mapping[str, int]) -> int:
+        """How many rows are a piece, which are the axis of this name and have so many elements."""
+        one, two = (evaluate(self.scratch, {**sizes, axis: count}) for count in (1, 2))
+        return rows_that_fit(elements, two - one)
 
     def _call(
         self,
@@ -245,7 +254,7 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))
-    compiled = Compiled(*known, program.owned, program.rows)
+    compiled = Compiled(*known, program.owned, program.rows, program.scratch)
     # Not at exit, when the interpreter may be gone.
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     return compiled

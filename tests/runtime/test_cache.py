@@ -204,6 +204,7 @@ def test_the_first_result_is_compared_with_what_was_kept(monkeypatch: pytest.Mon
     key = records.key_of_file(HIGGS, "", [])
     record = records.find(key, lambda: iter(()))
     assert record is not None
+    assert record.program.scratch == sofie.load(HIGGS).plan.nbytes
     (kept,) = record.program.trials()
     with pytest.raises(sofie.JitError, match="differs from the reference"):
         kept.check("higgs", {"score": kept.expected["score"] + 1})

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from sofie_rdf.errors import InputError
 from sofie_rdf.model import Model
 from sofie_rdf.runtime import pieces
-from sofie_rdf.runtime.pieces import in_pieces, rows_at_once, threads
+from sofie_rdf.runtime.pieces import in_pieces, rows_that_fit, threads
 from tests.passes.test_places import Edges, flattened
 from tests.runtime.test_objects import linear, network
 
@@ -146,8 +146,18 @@ def test_an_error_in_one_piece_is_raised_and_the_model_stays() -> None:
 
 
 def test_pieces_fit_into_a_cache() -> None:
-    small, large = np.zeros((100_000, 7), "f4"), np.zeros((8, 3, 224, 224), "f4")
-    assert rows_at_once([small], len(small)) == 4096
-    assert rows_at_once([large], len(large)) == 1
-    assert rows_at_once([small[:4096]], 4096) == 0
-    assert rows_at_once([np.zeros((0, 7), "f4")], 0) == 0
+    assert rows_that_fit(7, 0) == rows_that_fit(0, 0) == 4096
+    assert rows_that_fit(3 * 224 * 224, 0) == rows_that_fit(7, 1 << 30) == 1
+    assert rows_that_fit(7, 100_000) == 10
+
+
+def test_scratch_memory_is_that_of_a_piece() -> None:
+    # From 4 numbers 40,000, of which the last node makes one again.
+    wide = np.ones((4, 40_000), np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Exp", ["a"], ["b"])]
+    nodes += [helper.make_node("ReduceMean", ["b"], ["y"], axes=[1])]
+    model = network(nodes, {"x": ["N", 4]}, {"y": ["N", 1]}, w=wide)
+    x = np.random.default_rng(1).normal(size=(3000, 4)).astype("f4")
+    np.testing.assert_allclose(model(x)[:, 0], np.exp(x.sum(axis=1, dtype="f8")), rtol=1e-4)
+    # All of them would be 480 MB.
+    assert 1 <= model.compiled.rows_at_once("N", 4, {"N": len(x)}) <= 6
