@@ -13,17 +13,27 @@ namespace sofie {
 /// How many columns `matrix_stripe` has at most.
 inline constexpr Size matrix_stripe_columns = 3 * lanes<float>;
 
+/// From how many rows of a on it copies rows of b that compete for few places of the first cache, as they are a
+/// multiple of so many numbers long.
+inline constexpr Size matrix_many_rows = 32, matrix_apart = 512;
+
 /// Up to `Packs` packs of columns of `matrix_product`, from column j on: 8 or 4 rows at a time, or each alone.
 template <int Packs>
 SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
 {
    constexpr int n = lanes<float>;
-   constexpr Size width = Packs * n, copied_rows = 64, bytes = Size{sizeof(float)};
+   constexpr Size width = Packs * n, copied_rows = 64, near_rows = 256, bytes = Size{sizeof(float)};
    const Size depth = sizes[1], columns = sizes[2], left = columns - j < width ? columns - j : width;
-   alignas(64) float sums[dense_tile_rows * dense_tile_width], copy[copied_rows * n];
+   alignas(64) float sums[dense_tile_rows * dense_tile_width], copy[near_rows * width];
    DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, sizes[0]);
    of.sums = sums;
-   if (left < width) {
+   if (left == width && sizes[0] >= matrix_many_rows && depth <= near_rows && columns % matrix_apart == 0) {
+      for (Size k = 0; k < depth; ++k)
+         for (Size c = 0; c < width; c += n)
+            store(copy + k * width + c, load<n>(b + k * columns + j + c));
+      of.w = copy;
+      of.w_step = width * bytes;
+   } else if (left < width) {
       // Behind the columns come those of the next rows, as long as there are some: the last rows of b are copied, and
       // all of them where they are few. Copied rows may reach over each other where those of b do.
       const Size behind = depth * columns - j - width, last = behind < 0 ? 0 : behind / columns + 1;

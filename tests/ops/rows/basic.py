@@ -210,6 +210,8 @@ def _matmul(dtype: DType, full: bool) -> Iterator[Case]:
             ((N, M), (M, N)),
             ((1, 1), (1, 1)),
             ((2, 130), (130, 130)),
+            ((N, 9), (9, 512)),
+            ((37, 11), (11, 1024)),
         ]
     for a, b in shapes:
         yield Case(
