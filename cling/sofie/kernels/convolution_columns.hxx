@@ -199,8 +199,9 @@ SOFIE_KERNEL void conv_columns_apply(const F &f, const ConvShape &s, float *y, S
    }
 }
 
-/// How many products are summed in registers at a time.
-inline constexpr Size conv_columns_depth = 256;
+/// How many products are summed in registers at a time; where channels are so long that each is in another page of
+/// memory, no more than a CPU knows pages.
+inline constexpr Size conv_columns_depth = 256, conv_columns_pages = 64, conv_columns_far = 512;
 
 /// The products of a part with the matrix at x, whose rows are `pitch` elements apart.
 template <class F>
@@ -210,7 +211,8 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const float zeros[8] = {}, lowest = -__builtin_inff();
    const Size depth = s.depth(), stride = s.out_channel * bytes;
-   const Size part = ceil_div(depth, ceil_div(depth, conv_columns_depth));
+   const bool far = s.is_pointwise() && pitch >= conv_columns_far;
+   const Size part = ceil_div(depth, ceil_div(depth, far ? conv_columns_pages : conv_columns_depth));
    for (Size k = 0; k < depth; k += part) {
       // What is summed so far is added to the rest.
       const bool last = k + part >= depth, biased = last && bias;

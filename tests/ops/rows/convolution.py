@@ -42,6 +42,7 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 3, 4, 3, 5), (17, 3, 1, 1, 1), {}),
     ((1, 40, 30, 30), (11, 40, 2, 2), {}),
     ((2, 150, 3, 7), (9, 150, 1, 1), {}),
+    ((2, 150, 24, 23), (12, 150, 1, 1), {}),
     ((N, 8, 3, 3), (24, 1, 3, 3), {"group": 8, "pads": (1, 1, 1, 1), "strides": (2, 2)}),
     # Of one channel each: rows of packs and in one piece, strides, and channels that are not 4.
     ((2, 5, 9, 19), (5, 1, 5, 3), {"group": 5, "pads": (2, 1, 2, 1)}),
