@@ -7,8 +7,8 @@
 #define SOFIE_KERNELS_LAYOUT_HXX
 
 #include "sofie/kernels/interleave.hxx"
+#include "sofie/kernels/turn_picked.hxx"
 #include "sofie/kernels/turn_pieces.hxx"
-#include "sofie/kernels/turn_small.hxx"
 #include "sofie/kernels/turn_units.hxx"
 #include "sofie/owned.hxx"
 
@@ -214,15 +214,18 @@ SOFIE_KERNEL void move_planes(const TurnedPlanes &all)
    if (turn_small_planes<Bytes>(all))
       return;
 #endif
-   if constexpr (Bytes == 4) {
+   if constexpr (Bytes == 4)
       if (move_turns(all))
          return;
 #ifdef SOFIE_TURN_ASSEMBLER
+   if (turn_by_turns<Bytes>(all))
+      return;
+   if constexpr (Bytes == 4) {
       constexpr Size many = 16, few = 4;
       if ((all.rows >= many && all.columns >= few) || (all.rows >= few && all.columns >= many))
          return turn_by_units(all);
-#endif
    }
+#endif
    if (turn_by_pieces<Bytes, side>(all))
       return;
    for (Size p = 0; p < all.planes; ++p)
