@@ -7,7 +7,9 @@
 #define SOFIE_KERNELS_LAYOUT_HXX
 
 #include "sofie/kernels/interleave.hxx"
-#include "sofie/kernels/turn.hxx"
+#include "sofie/kernels/turn_picked.hxx"
+#include "sofie/kernels/turn_pieces.hxx"
+#include "sofie/kernels/turn_units.hxx"
 #include "sofie/owned.hxx"
 
 SOFIE_BEGIN
@@ -183,80 +185,57 @@ struct MovePosition {
    }
 };
 
-/// Elements of `Bytes` bytes in two axes: `across` is dense in what is read, `along` in what is
-/// written. Square tiles, so that all of a cache line is used while it is there.
-template <int Bytes>
-SOFIE_KERNEL void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
-{
-   constexpr Size tile = 16;
-   const Size apart = along.from;
-   for (Size q = 0; q < along.extent; q += tile) {
-      const Size columns = along.extent - q < tile ? along.extent - q : tile;
-      for (Size p = 0; p < across.extent; ++p) {
-         char *const line = to + p * across.to + q * along.to;
-         const char *const column = from + p * across.from + q * apart;
-         if (columns == tile) {
-            SOFIE_UNROLL_ALL
-            for (Size i = 0; i < tile; ++i)
-               __builtin_memcpy(line + i * Bytes, column + i * apart, Bytes);
-         } else {
-            copy_units<Bytes>(line, Bytes, column, apart, columns);
-         }
-      }
-   }
-}
-
-#ifdef SOFIE_TURN_ASSEMBLER
-/// The same for 4 bytes, by blocks in registers; how many lines are worth that.
-inline constexpr Size turned_side = 16, turned_lines = 3;
-SOFIE_KERNEL inline void turn_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
-{
-   for (Size p = 0; p < across.extent; p += turned_side) {
-      const Size lines = across.extent - p, of_lines = mask_of_pack(lines);
-      for (Size q = 0; q < along.extent; q += turned_side) {
-         const Size columns = along.extent - q;
-         char *const line = to + p * across.to + q * along.to;
-         const char *const column = from + p * across.from + q * along.from;
-         turn_block({reinterpret_cast<const float *>(line), across.to, lines, mask_of_pack(columns)},
-                    {reinterpret_cast<const float *>(column), along.from, columns, of_lines});
-      }
-   }
-}
-#endif
-
-/// The same where two or three elements of 4 bytes take turns; whether they do.
-inline bool move_turns(char *to, const char *from, const MoveAxis &across, const MoveAxis &along)
+/// Planes of elements of 4 bytes of which two or three take turns; whether they do.
+inline bool move_turns(const TurnedPlanes &all)
 {
    constexpr Size bytes = 4, least = lanes<float>;
-   float *const y = reinterpret_cast<float *>(to);
-   const float *const x = reinterpret_cast<const float *>(from);
-   const bool two = across.extent == 2 || along.extent == 2;
-   if (across.extent == (two ? 2 : 3) && along.from == across.extent * bytes && along.extent >= least) {
-      (two ? take_turns<2, true> : take_turns<3, true>)(y, x, across.to / bytes, along.extent);
-      return true;
-   }
-   if (along.extent == (two ? 2 : 3) && across.to == along.extent * bytes && across.extent >= least) {
-      (two ? take_turns<2, false> : take_turns<3, false>)(y, x, along.from / bytes, across.extent);
-      return true;
-   }
-   return false;
+   const Size rows = all.rows, columns = all.columns;
+   const bool two = columns == 2 || rows == 2;
+   const bool apart = columns == (two ? 2 : 3) && all.from_step == columns * bytes && rows >= least;
+   const bool joined = rows == (two ? 2 : 3) && all.to_step == rows * bytes && columns >= least;
+   if (!apart && !joined)
+      return false;
+   const auto take = apart ? two ? take_turns<2, true> : take_turns<3, true>
+                           : two ? take_turns<2, false> : take_turns<3, false>;
+   for (Size p = 0; p < all.planes; ++p)
+      take(reinterpret_cast<float *>(all.to + p * all.to_plane),
+           reinterpret_cast<const float *>(all.from + p * all.from_plane),
+           (apart ? all.to_step : all.from_step) / bytes, apart ? rows : columns);
+   return true;
 }
 
-SOFIE_INLINE void move_tiles(char *to, const char *from, const MoveAxis &across, const MoveAxis &along, Size bytes)
+/// Planes of elements of `Bytes` bytes whose rows become columns.
+template <int Bytes>
+SOFIE_KERNEL void move_planes(const TurnedPlanes &all)
 {
-   if (bytes == 4 && move_turns(to, from, across, along))
-      return;
+   // More than 8 rows of bytes side by side would be more code for no more speed.
+   constexpr int side = Bytes == 1 ? 8 : 16 / Bytes;
 #ifdef SOFIE_TURN_ASSEMBLER
-   if (bytes == 4 && across.extent >= turned_lines)
-      return turn_tiles(to, from, across, along);
+   if (turn_small_planes<Bytes>(all))
+      return;
 #endif
-   switch (bytes) {
-   case 1: return move_tiles<1>(to, from, across, along);
-   case 2: return move_tiles<2>(to, from, across, along);
-   case 4: return move_tiles<4>(to, from, across, along);
-   default: return move_tiles<8>(to, from, across, along);
+   if constexpr (Bytes == 4)
+      if (move_turns(all))
+         return;
+#ifdef SOFIE_TURN_ASSEMBLER
+   if (turn_by_turns<Bytes>(all))
+      return;
+   if constexpr (Bytes == 4) {
+      constexpr Size many = 16, few = 4;
+      if ((all.rows >= many && all.columns >= few) || (all.rows >= few && all.columns >= many))
+         return turn_by_units(all);
    }
+#endif
+   if (turn_by_pieces<Bytes, side>(all))
+      return;
+   for (Size p = 0; p < all.planes; ++p)
+      for (Size j = 0; j < all.columns; ++j)
+         copy_rows(all.to + p * all.to_plane + j * all.to_step, Bytes, all.from + p * all.from_plane + j * Bytes,
+                   all.from_step, Bytes, all.rows);
 }
+
+/// What moves elements that are dense in one axis of what is read and in another one of what is written.
+using PlanesMover = void (*)(const TurnedPlanes &);
 
 /// The axis along which what is read is dense, if it is not the last one and worth the tiles; or -1.
 inline int dense_axis(const MoveAxes &axes, Size bytes)
@@ -278,8 +257,10 @@ inline int longer_axis(const MoveAxes &axes)
    return is_little && axes.axis[last - 1].extent > axes.axis[last].extent ? last - 1 : last;
 }
 
-/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say, which are used up.
-SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axes, Size bytes)
+/// Copies elements of `bytes` (1, 2, 4 or 8) bytes from place to place as the axes say, which are used up. Without
+/// `turn`, row by row.
+SOFIE_KERNEL inline void
+move_elements(char *to, const char *from, MoveAxes &axes, Size bytes, PlanesMover turn = nullptr)
 {
    for (int i = 0; i < axes.count; ++i)
       if (axes.axis[i].extent <= 0)
@@ -292,23 +273,26 @@ SOFIE_KERNEL inline void move_elements(char *to, const char *from, MoveAxes &axe
    }
    if (axes.count == 0)
       return copy_bytes(to, from, run);
-   const int dense = run == bytes ? dense_axis(axes, bytes) : -1;
+   const int dense = turn && run == bytes ? dense_axis(axes, bytes) : -1;
    const MoveAxis across = dense < 0 ? MoveAxis{} : axes.take(dense);
    const MoveAxis along = axes.take(dense < 0 ? longer_axis(axes) : axes.count - 1);
    if (dense < 0 && axes.count == 0)
       return copy_rows(to, along.to, from, along.from, run, along.extent);
+   const bool several = dense >= 0 && axes.count > 0;
+   const MoveAxis planes = several ? axes.take(axes.count - 1) : MoveAxis{1, 0, 0};
    MovePosition here;
    do {
       if (dense < 0)
          copy_rows(to + here.to, along.to, from + here.from, along.from, run, along.extent);
       else
-         move_tiles(to + here.to, from + here.from, across, along, bytes);
+         turn({to + here.to, from + here.from, along.extent, across.extent, across.to, along.from, planes.extent, planes.to,
+               planes.from});
    } while (here.step(axes));
 }
 
 /// The elements of a dense tensor of `n` axes, each read from where steps say.
 SOFIE_KERNEL inline void move_strided(char *to, const char *from, const Size *extents, const Size *steps, int n,
-                                      Size bytes)
+                                      Size bytes, PlanesMover turn)
 {
    MoveAxes axes;
    Size dense = bytes;
@@ -329,7 +313,7 @@ SOFIE_KERNEL inline void move_strided(char *to, const char *from, const Size *ex
    for (int i = first; i < MoveAxes::most; ++i)
       axes.axis[axes.count++] = axes.axis[i];
    if (dense != 0)
-      move_elements(to, from, axes, bytes);
+      move_elements(to, from, axes, bytes, turn);
 }
 
 /// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y.
@@ -337,7 +321,7 @@ template <int N, class Y, class X>
 SOFIE_INLINE void read_strided(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y &&y, const X &x)
 {
    constexpr Size bytes = bytes_of<X>;
-   move_strided(written(y), read(x) + start * bytes, extents.values, steps.values, N, bytes);
+   move_strided(written(y), read(x) + start * bytes, extents.values, steps.values, N, bytes, move_planes<bytes>);
 }
 
 // Joined and taken apart ------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ SOFIE_INLINE void pair_terms(Size second, Size rows, Size size, const Y &y, cons
 
 /// Matrices of which the places below the diagonal are the next elements, and those above it the same.
 SOFIE_KERNEL inline void fill_symmetric(Size matrices, Size size, char *to, const char *from, const char *diagonal,
-                                        Size bytes)
+                                        Size bytes, PlanesMover turn)
 {
    constexpr Size together = 16;
    const Size row = size * bytes;
@@ -67,8 +67,9 @@ SOFIE_KERNEL inline void fill_symmetric(Size matrices, Size size, char *to, cons
          const Size next = first + together < size ? first + together : size;
          for (Size i = first; i + 1 < next; ++i)
             copy_rows(to + i * row + (i + 1) * bytes, bytes, to + (i + 1) * row + i * bytes, row, bytes, next - 1 - i);
-         const MoveAxis across{next - first, row, bytes}, along{size - next, bytes, row};
-         move_tiles(to + first * row + next * bytes, to + next * row + first * bytes, across, along, bytes);
+         if (next < size)
+            turn({to + first * row + next * bytes, to + next * row + first * bytes, size - next, next - first, row, row,
+                  1, 0, 0});
       }
    }
 }
@@ -77,7 +78,7 @@ SOFIE_KERNEL inline void fill_symmetric(Size matrices, Size size, char *to, cons
 template <class Y, class X, class D>
 SOFIE_INLINE void symmetric(Size matrices, Size size, const Y &y, const X &x, const D &diagonal)
 {
-   fill_symmetric(matrices, size, written(y), read(x), read(diagonal), bytes_of<X>);
+   fill_symmetric(matrices, size, written(y), read(x), read(diagonal), bytes_of<X>, move_planes<bytes_of<X>>);
 }
 
 } // namespace sofie

@@ -462,9 +462,9 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
 /// Up to so many elements side by side are resized together in lanes, and up to so many numbers of 4 bytes.
 inline constexpr Size most_resized_unit = 4, most_resized_numbers = 8;
 
-/// Each element twice, in whole packs; how many are written.
+/// Each element twice, in whole packs, in y and in a second row, which may be y; how many are written in a row.
 template <class T>
-SOFIE_INLINE Size twice_each(T *y, const T *x, Size count)
+SOFIE_INLINE Size twice_each(T *y, T *second, const T *x, Size count)
 {
    constexpr Size n = 16 / static_cast<Size>(sizeof(T));
    Size i = 0;
@@ -473,8 +473,11 @@ SOFIE_INLINE Size twice_each(T *y, const T *x, Size count)
       // The last ones once more where they do not fill a pack.
       i = i + n > whole ? whole - n : i;
       const auto v = load<n>(x + i);
-      store(y + 2 * i, in_turn<0>(v, v));
-      store(y + 2 * i + n, in_turn<n / 2>(v, v));
+      const auto low = in_turn<0>(v, v), high = in_turn<n / 2>(v, v);
+      store(y + 2 * i, low);
+      store(y + 2 * i + n, high);
+      store(second + 2 * i, low);
+      store(second + 2 * i + n, high);
    }
    return 2 * i;
 }
@@ -495,10 +498,15 @@ SOFIE_KERNEL void pick_rows(T *y, const T *x, const std::int64_t *along, const s
       if (source == before) {
          copy_run(reinterpret_cast<char *>(y), reinterpret_cast<const char *>(y - row), row * static_cast<Size>(sizeof(T)));
       } else if (inner == 1) {
-         const Size twice = doubled ? twice_each(y, from, count) : 0;
+         const bool again = doubled && order && r + 1 < sizes[0] && order[r + 1] == order[r];
+         const Size twice = doubled ? twice_each(y, again ? y + row : y, from, count) : 0;
          SOFIE_UNROLL(8)
          for (Size j = twice; j < count; ++j)
             y[j] = from[along[j]];
+         if (again && twice == count) {
+            ++r;
+            y += row;
+         }
       } else {
          for (Size j = 0; j < count; ++j)
             copy_run(reinterpret_cast<char *>(y + j * inner), reinterpret_cast<const char *>(from + along[j] * inner),

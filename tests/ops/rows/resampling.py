@@ -16,6 +16,14 @@ from sofie_rdf.ops.resampling import Resize, RuntimeResize
 from tests.ops.cases import Case, Fill, M, N, Random, Row, anything, layout, sparse, usual
 
 _IMAGE: Shape = (N, 2, 4, 5)
+
+
+def _twice(scales: tuple[float, float]) -> Resize:
+    """Whose elements are at multiples of what they become."""
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return Resize(scales=(1.0, *scales), **how)
+
+
 _NEAREST: tuple[tuple[Resize, Shape], ...] = (
     (Resize(scales=(1.0, 1.0, 2.0, 2.0)), _IMAGE),
     (Resize(scales=(1.0, 1.0, 0.6, 1.7)), _IMAGE),
@@ -68,6 +76,12 @@ _NEAREST: tuple[tuple[Resize, Shape], ...] = (
     (Resize(axes=(1, 2), sizes=(5, 33)), (N, 9, 77)),
     (Resize(axes=(1,), sizes=(21,)), (N, 100)),
     (Resize(axes=(1, 2), sizes=(4, 9)), (N, 2, 6, 3)),
+    # Elements and rows twice: of whole packs, the last within others, and of fewer.
+    (_twice((2.0, 2.0)), (N, 3, 16)),
+    (_twice((2.0, 2.0)), (2, N, 37)),
+    (_twice((2.0, 2.0)), (2, 4, 7)),
+    (_twice((3.0, 2.0)), (N, 2, 20)),
+    (_twice((1.0, 2.0)), (N, 3, 33)),
     (
         Resize(
             axes=(2,),
