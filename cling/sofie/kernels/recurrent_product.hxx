@@ -213,7 +213,16 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
 /// From how many weights of a panel on two rows and more read them together: less are in the first cache.
 inline constexpr Size recurrent_far = 8192;
 
-/// A panel of `Width` packs for 2 to 7 rows, in the order of `dense_row_assembler`, which is a single chain if it goes
+/// Whether tiles of 4 packs and of as many rows as there are compute less in vain than those of 4 and 8 rows; where there
+/// are less than 8, whether they take less time than row after row.
+SOFIE_INLINE bool recurrent_takes_quads(Size rows, Size packs, Size weights)
+{
+   if (rows < dense_tile_rows)
+      return rows >= dense_quads_least && weights >= recurrent_far;
+   return rows * ((packs + 3) / 4) < (rows + 3) / 4 * packs;
+}
+
+/// A panel of `Width` packs for 2 rows and more, in the order of `dense_row_assembler`, which is a single chain if it goes
 /// backwards.
 template <int Width>
 SOFIE_KERNEL void recurrent_quads_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
@@ -256,10 +265,10 @@ SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRow
    constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
    constexpr Size panel = Width * n;
+   if constexpr (Width >= dense_quads_packs)
+      if (recurrent_takes_quads(rows, Width, depth * panel) && (chains == 1 || !backwards))
+         return recurrent_quads_assembler<Width>(y, start, x, w, depth, rows, chains, backwards);
    if (rows < dense_tile_rows) {
-      if constexpr (Width >= dense_quads_packs)
-         if (rows >= dense_quads_least && depth * panel >= recurrent_far && (chains == 1 || !backwards))
-            return recurrent_quads_assembler<Width>(y, start, x, w, depth, rows, chains, backwards);
       for (Size r = 0; r < rows; ++r)
          dense_row_assembler<Width>(
             x.data + r * x.stride, w, depth,
