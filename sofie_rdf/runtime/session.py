@@ -73,8 +73,9 @@ class Compiled:
         inputs = [np.ascontiguousarray(feeds[name]) for name in self.graph.inputs]
         known = self.buffers(sizes)
         outputs = [known.get(name) for name in self.graph.outputs]
-        rows, elements = sizes[self.rows] if self.rows else 0, sum(a.size for a in inputs)
-        step = self.rows_at_once(self.rows, elements // rows, sizes) if rows else 0
+        rows = step = sizes[self.rows] if self.rows else 1
+        if rows > 1:
+            step = self.rows_at_once(self.rows, sum(a.size for a in inputs) // rows, sizes)
 
         def call(begin: int, end: int) -> None:
             piece = {**sizes, self.rows: end - begin}

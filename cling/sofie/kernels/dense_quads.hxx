@@ -85,6 +85,18 @@ struct DenseQuads {
    std::int32_t least; // The bits of what f does not go below: 0 or -infinity.
 };
 
+/// y[r * y_stride + j] = bias[r * bias_stride + j] + sum_k x[r * x_stride + k * step] * w[k * w_stride + j], where a row
+/// is summed in so many chains. What is summed so far is kept in `sums`.
+SOFIE_INLINE DenseQuads dense_quads_of(const float *x, Size x_stride, Size step, const float *w, Size w_stride, Size depth,
+                                       Size chains, float *y, Size y_stride, const float *bias, Size bias_stride,
+                                       float *sums)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   constexpr std::int32_t lowest = -0x800000; // The bits of -infinity.
+   return {x, y, 0, 0, x_stride * bytes, chains * step * bytes, w, w_stride * bytes, chains * w_stride * bytes,
+           y_stride * bytes, bias, bias_stride * bytes, 0xffff, depth / chains, depth % chains, chains, sums, lowest};
+}
+
 /// What `of` says: at least one tile.
 SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
 {
@@ -96,11 +108,11 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov 24(%[of]), %[rows]\n\t"
       "mov 32(%[of]), %[stride]\n\t"
       "mov 40(%[of]), %[step]\n\t"
-      "mov 64(%[of]), %[next]\n\t"
       "kmovw 96(%[of]), %%k1\n\t"
       "vbroadcastss 136(%[of]), %%zmm31\n"
       // A tile; k is the number of the pass.
       "20:\n\t"
+      "mov 64(%[of]), %[next]\n\t"
       "xor %k[k], %k[k]\n\t"
       SOFIE_QUADS_PLACES
       "jmp 23f\n"
@@ -174,7 +186,6 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov %[rows], %[k]\n\t"
       "imul %[stride], %[k]\n\t"
       "add %[k], (%[of])\n\t"
-      "mov 64(%[of]), %[next]\n\t"
       "decq 16(%[of])\n\t"
       "jnz 20b\n\t"
       : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [k] "=&r"(k), [sums] "=&r"(sums), [rows] "=&r"(rows),

@@ -220,11 +220,9 @@ SOFIE_KERNEL void move_planes(const TurnedPlanes &all)
 #ifdef SOFIE_TURN_ASSEMBLER
    if (turn_by_turns<Bytes>(all))
       return;
-   if constexpr (Bytes == 4) {
-      constexpr Size many = 16, few = 4;
-      if ((all.rows >= many && all.columns >= few) || (all.rows >= few && all.columns >= many))
-         return turn_by_units(all);
-   }
+   if constexpr (Bytes == 4)
+      if (turn_by_units(all))
+         return;
 #endif
    if (turn_by_pieces<Bytes, side>(all))
       return;

@@ -345,25 +345,15 @@ SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const f
 SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y, const float *x, Size m, Size panel,
                                                Size first)
 {
-   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), columns = dense_quads_packs * n;
+   constexpr Size n = lanes<float>, columns = dense_quads_packs * n;
    alignas(64) float sums[dense_quads_rows * columns];
-   const Size chains = layer.chains, left = layer.columns - panel - first;
-   DenseQuads of{};
-   of.x = x;
-   of.y = y + panel + first;
-   of.x_stride = layer.depth * bytes;
-   of.x_step = chains * bytes;
-   of.w = layer.weights + panel * layer.depth + first;
-   of.w_row = layer.width * bytes;
-   of.w_step = chains * of.w_row;
-   of.y_stride = layer.columns * bytes;
-   of.bias = layer.bias + panel + first;
-   of.mask = left < columns ? (Size{1} << (left - columns + n)) - 1 : 0xffff;
-   of.depth = layer.depth / chains;
-   of.longer = layer.depth % chains;
-   of.passes = chains;
-   of.sums = sums;
-   of.least = layer.relu ? 0 : -0x800000; // The bits of -infinity.
+   const Size left = layer.columns - panel - first;
+   DenseQuads of = dense_quads_of(x, layer.depth, 1, layer.weights + panel * layer.depth + first, layer.width, layer.depth,
+                                  layer.chains, y + panel + first, layer.columns, layer.bias + panel + first, 0, sums);
+   if (left < columns)
+      of.mask = (Size{1} << (left - columns + n)) - 1;
+   if (layer.relu)
+      of.least = 0;
    dense_quads(of, m);
 }
 

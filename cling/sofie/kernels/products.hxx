@@ -27,17 +27,12 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
    alignas(64) float sums[dense_tile_rows * dense_tile_width], copy[near_rows * width];
    DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, sizes[0]);
    of.sums = sums;
-   if (left == width && sizes[0] >= matrix_many_rows && depth <= near_rows && columns % matrix_apart == 0) {
-      for (Size k = 0; k < depth; ++k)
-         for (Size c = 0; c < width; c += n)
-            store(copy + k * width + c, load<n>(b + k * columns + j + c));
-      of.w = copy;
-      of.w_step = width * bytes;
-   } else if (left < width) {
+   const bool all = left == width && sizes[0] >= matrix_many_rows && depth <= near_rows && columns % matrix_apart == 0;
+   if (all || left < width) {
       // Behind the columns come those of the next rows, as long as there are some: the last rows of b are copied, and
       // all of them where they are few. Copied rows may reach over each other where those of b do.
       const Size behind = depth * columns - j - width, last = behind < 0 ? 0 : behind / columns + 1;
-      const Size whole = depth * Packs <= copied_rows ? 0 : last, rest = depth - whole;
+      const Size whole = all || depth * Packs <= copied_rows ? 0 : last, rest = depth - whole;
       const Size apart = whole > 0 ? columns : width;
       for (Size k = 0; k < rest; ++k)
          for (Size c = 0; c < width; c += n) {

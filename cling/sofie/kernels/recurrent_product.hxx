@@ -229,29 +229,14 @@ SOFIE_KERNEL void recurrent_quads_assembler(RecurrentRows<float> y, RecurrentRow
                                             RecurrentRows<const float> x, const float *w, Size depth, Size rows,
                                             Size chains, bool backwards)
 {
-   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), panel = Width * n;
+   constexpr Size n = lanes<float>, panel = Width * n;
    alignas(64) float sums[dense_quads_rows * dense_quads_packs * n];
+   const Size k = backwards ? depth - 1 : 0, step = backwards ? -1 : 1;
    for (Size next = 0; next < Width; next += dense_quads_packs) {
       // The last columns: once more with columns that are done already.
       const Size first = (next + dense_quads_packs <= Width ? next : Width - dense_quads_packs) * n;
-      const Size k = backwards ? depth - 1 : 0, step = backwards ? -1 : 1;
-      DenseQuads of{};
-      of.x = x.data + k;
-      of.y = y.data + first;
-      of.x_stride = x.stride * bytes;
-      of.x_step = step * chains * bytes;
-      of.w = w + k * panel + first;
-      of.w_row = step * panel * bytes;
-      of.w_step = chains * of.w_row;
-      of.y_stride = y.stride * bytes;
-      of.bias = start.data + first;
-      of.bias_stride = start.stride * bytes;
-      of.mask = 0xffff;
-      of.depth = depth / chains;
-      of.longer = depth % chains;
-      of.passes = chains;
-      of.sums = sums;
-      of.least = -0x800000; // The bits of -infinity.
+      DenseQuads of = dense_quads_of(x.data + k, x.stride, step, w + k * panel + first, step * panel, depth, chains,
+                                     y.data + first, y.stride, start.data + first, start.stride, sums);
       dense_quads(of, rows);
    }
 }

@@ -21,25 +21,9 @@ struct TurnedPlanes {
 
 /// An integer of so many bytes, for what is moved and not computed with.
 template <int Bytes>
-struct MovedOf;
-template <>
-struct MovedOf<1> {
-   using type = std::uint8_t;
-};
-template <>
-struct MovedOf<2> {
-   using type = std::uint16_t;
-};
-template <>
-struct MovedOf<4> {
-   using type = std::uint32_t;
-};
-template <>
-struct MovedOf<8> {
-   using type = std::uint64_t;
-};
-template <int Bytes>
-using Moved = typename MovedOf<Bytes>::type;
+using Moved = std::conditional_t<
+   Bytes == 8, std::uint64_t,
+   std::conditional_t<Bytes == 4, std::uint32_t, std::conditional_t<Bytes == 2, std::uint16_t, std::uint8_t>>>;
 
 /// 16 bytes of such integers.
 template <int Bytes>

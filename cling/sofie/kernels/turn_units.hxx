@@ -1,6 +1,6 @@
 /// \file
-/// Numbers of 4 bytes whose rows become columns, a unit of 16 by 4 or of 4 by 16 at a time: for planes that have few
-/// columns or few rows, of which blocks of 16 by 16 would be mostly empty.
+/// Numbers of 4 bytes whose rows become columns, a unit of 16 by 4 or of 4 by 16 at a time: where there are few columns
+/// or few rows, blocks of 16 by 16 would be mostly empty.
 #ifndef SOFIE_KERNELS_TURN_UNITS_HXX
 #define SOFIE_KERNELS_TURN_UNITS_HXX
 
@@ -95,10 +95,14 @@ struct UnitAxis {
    Size extent, unit, from, to;
 };
 
-/// Planes of numbers of 4 bytes with 16 rows and 4 columns, or 4 rows and 16 columns, at least.
-SOFIE_KERNEL inline void turn_by_units(const TurnedPlanes &all)
+/// Turns planes of numbers of 4 bytes with 16 rows and 4 columns, or 4 rows and 16 columns, at least; whether they are
+/// such.
+SOFIE_KERNEL inline bool turn_by_units(const TurnedPlanes &all)
 {
    constexpr Size many = 16, few = 4, bytes = 4;
+   const Size less = all.rows < all.columns ? all.rows : all.columns;
+   if (less < few || (all.rows < many && all.columns < many))
+      return false;
    const bool tall = all.rows >= many, is_narrow = tall && all.columns < many;
    const UnitAxis axes[] = {{all.rows, tall ? many : few, all.from_step, bytes},
                             {all.columns, tall ? few : many, bytes, all.to_step}};
@@ -122,6 +126,7 @@ SOFIE_KERNEL inline void turn_by_units(const TurnedPlanes &all)
          else
             turn_wide_units(units);
       }
+   return true;
 }
 
 } // namespace sofie
