@@ -182,21 +182,36 @@ class _Roofline:
 
     def label(self) -> None:
         """Numbers and names, when the place of the axes in the picture is known."""
-        low, high = self._axes.get_xlim()
+        _, high = self._axes.get_xlim()
         peak = self._machine.flops / 1e9
         named = {"textcoords": "offset points", "fontsize": 8, "color": _GREY}
         text = f"{peak:.0f} GFLOP/s"
         self._axes.annotate(text, (high / 1.1, peak), xytext=(0, 4), ha="right", **named)
+        self._name_levels(named)
+        self._number_points()
+
+    def _name_levels(self, named: dict[str, Any]) -> None:
+        """The name and rate of each level along its line, where no other name stands."""
+        low, bottom = self._axes.get_xlim()[0], self._axes.get_ylim()[0]
+        per_point = self._axes.figure.dpi / 72
+        taken: list[tuple[float, float, float]] = []
         for level in self._machine.levels[:4]:
             rate = level.bandwidth / 1e9
-            # Where the line enters the picture.
-            start = max(low, self._axes.get_ylim()[0] / rate) * 1.25
-            ends = self._axes.transData.transform([(x, x * rate) for x in (start, 2 * start)])
-            angle = np.degrees(np.arctan2(*(ends[1] - ends[0])[::-1]))
-            named |= {"rotation": angle, "rotation_mode": "anchor"}
             text = f"{level.name} {rate:.0f} GB/s"
-            self._axes.annotate(text, (start, rate * start), xytext=(-3, 2), **named)
-        self._number_points()
+            # Where the line enters the picture.
+            start = max(low, bottom / rate) * 1.25
+            ends = [(x, x * rate) for x in (start, 2 * start)]
+            place, ahead = self._axes.transData.transform(ends)
+            direction = (ahead - place) / np.hypot(*(ahead - place))
+            along = float(place @ direction) / per_point
+            across = float(place @ (-direction[1], direction[0])) / per_point
+            length = len(text) * _LETTER_WIDTH
+            shift = _free_place(taken, along, across, length)
+            taken.append((along + shift, across, length))
+            angle = np.degrees(np.arctan2(direction[1], direction[0]))
+            at = self._axes.transData.inverted().transform(place + direction * shift * per_point)
+            turned = {"rotation": angle, "rotation_mode": "anchor"}
+            self._axes.annotate(text, at, xytext=(-3, 2), **named, **turned)
 
     def _number_points(self) -> None:
         """Each number where it hides no other one and no point, if there is such a place."""
@@ -217,6 +232,20 @@ class _Roofline:
             self._axes.annotate(label, point, xytext=place, **named)
 
 
+def _free_place(
+    taken: Sequence[tuple[float, float, float]], along: float, across: float, length: float
+) -> float:
+    """How far a text moves along its line until no other text touches it, in points of a font."""
+    near = [(a, n) for a, c, n in taken if abs(c - across) < _LINE_HEIGHT]
+    shift = 0.0
+    for start, size in sorted(near):
+        if start < along + shift + length and along + shift < start + size:
+            shift = start + size - along
+    return shift
+
+
+# The size of a text of eight points: the width of a letter, and from line to line.
+_LETTER_WIDTH, _LINE_HEIGHT = 5.2, 12.0
 # From a point to its number, in points of a font; and how large a number is.
 _LABEL_PLACES = ((5, 3), (5, -10), (-13, 3), (-13, -10), (-4, 8), (-4, -16), (13, -3), (-21, -3))
 _LABEL_SIZE = (13, 10)

@@ -6,9 +6,11 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sofie_rdf import bench
@@ -17,6 +19,7 @@ from sofie_rdf.bench import first as first_module
 from sofie_rdf.bench.first import First, Start, measure_first
 from sofie_rdf.bench.models import Candidate, candidate, task_for
 from sofie_rdf.bench.results import Results
+from sofie_rdf.bench.roofline import Level, Roofline
 from sofie_rdf.errors import InputError, MissingDependency, ModelError
 from tests.bench.test_command import ALONE, TINY, parse
 from tests.bench.test_models import _relu
@@ -163,6 +166,33 @@ def test_the_picture(file: Path, tmp_path: Path, suffix: str, magic: bytes) -> N
         for text in ("higgs, batch 64", "pretender", "L2 100 GB/s", "GFLOP/s", "flop/byte"):
             assert text in found.decode()
         assert "somebody" not in found.decode()
+
+
+def test_names_of_caches_of_almost_one_speed_do_not_touch(file: Path) -> None:
+    pyplot = plot._pyplot()
+    results = Results.read(str(file))
+    levels = [Level(f"L{i}", 2**20, rate) for i, rate in enumerate((91e9, 90e9, 84e9, 10e9), 1)]
+    results = replace(results, roofline=Roofline(1.2e11, tuple(levels)))
+    figure = pyplot.figure(figsize=(8, 6.5))
+    axes = figure.add_subplot()
+    roofline_axes = plot._Roofline(axes, results, {})
+    roofline_axes.label()
+    figure.draw_without_rendering()
+    corners = []
+    for text in (t for t in axes.texts if "GB/s" in t.get_text()):
+        base = text.axes.transData.transform(text.xy)
+        angle, size = text.get_rotation(), text.get_fontsize() * figure.dpi / 72
+        text.set_rotation(0)
+        wide = text.get_window_extent().width
+        turned = np.exp(-1j * np.radians(angle))
+        start = complex(*base) * turned
+        corners.append((start.real, start.imag, wide, size))
+    assert len(corners) == 4
+    for i, (x, y, wide, size) in enumerate(corners):
+        for x2, y2, wide2, _ in corners[:i]:
+            apart = abs(y - y2) >= size or x + wide <= x2 or x2 + wide2 <= x
+            assert apart
+    pyplot.close(figure)
 
 
 def test_a_picture_of_an_unknown_kind(file: Path, tmp_path: Path) -> None:
