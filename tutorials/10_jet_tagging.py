@@ -23,7 +23,6 @@ parser.add_argument("--out", default="out", type=Path, help="folder of the pictu
 options = parser.parse_args()
 options.out.mkdir(parents=True, exist_ok=True)
 model = sofie.load(Path(__file__).resolve().parents[1] / "data/jet_tagger.onnx")
-
 ROOT.EnableImplicitMT()
 ROOT.gROOT.SetBatch()
 df = ROOT.RDataFrame("Events", options.file or write(f"{options.out}/10_events.root"))
@@ -40,20 +39,21 @@ for jet in "01":  # The same model twice; it runs only where there is such a jet
     df = df.Define(f"truth{jet}", f"FatJet_nBHadrons.at({jet}, 0) == 2")
 # One event loop gives all that is plotted: scores, and what a leading H -> bb looks like.
 jets = [(df.Take["float"](f"hbb{jet}"), df.Take["bool"](f"truth{jet}")) for jet in "01"]
-plane = ("image", ";#Delta#eta;#Delta#phi", *(40, -0.8, 0.8) * 2)
-image = df.Filter("truth0").Histo2D(plane, "x0", "y0", "pt0")
+plane = ("image", ";#Delta#eta;#Delta#phi", *(40, -0.8, 0.8) * 2), "x0", "y0", "pt0"
+image = df.Filter("truth0").Histo2D(*plane)
 left, right = (figure := Figure((9, 4), layout="constrained")).subplots(1, 2)
 for jet, columns in enumerate(jets):
     score, truth = (np.array(list(c.GetValue())) for c in columns)
     signal, other = np.sort(score[truth]), np.sort(score[~truth & (score >= 0)])
     left.hist([signal, other], 25, histtype="step", label=[f"H, jet {jet}", f"other, jet {jet}"])
     passed = [1 - np.searchsorted(s, other) / (len(s) or np.nan) for s in (signal, other)]
-    right.plot(*passed)
+    right.plot(*passed, label=f"jet {jet}: AUC {passed[0].mean():.3f}")
     print(f"jet {jet}: {len(signal)} H -> bb, {len(other)} others, AUC {passed[0].mean():.4f}")
     print(f"jet {jet}: mean score {score[score >= 0].mean():.6f}")
-left.legend()
 left.set(xlabel="score", ylabel="jets", yscale="log")
 right.set(xlabel="efficiency for H -> bb", ylabel="efficiency for others", yscale="log")
+_ = [axes.legend() for axes in (left, right)]
 figure.savefig(options.out / "10_jet_tagging.png", dpi=120)
+image.SetStats(False)  # The box would lie over the palette.
 image.Draw("colz")
 ROOT.gPad.SaveAs(f"{options.out}/10_jet_image.png")
