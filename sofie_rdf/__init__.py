@@ -6,6 +6,7 @@
 The package, from the bottom up; imports only point upwards in this list:
 
     errors       everything that is raised
+    limits       what the reading of a file may cost
     ir           what a network is: types, operators, graphs, text, .root files
     ops          which operators exist, by family
     frontends    how foreign files become a graph
@@ -27,6 +28,7 @@ from sofie_rdf.errors import (
     GraphError,
     InputError,
     JitError,
+    LimitExceeded,
     MissingDependency,
     ModelError,
     ShapeError,
@@ -37,6 +39,7 @@ from sofie_rdf.errors import (
 )
 from sofie_rdf.ir.operator import Call, Functor, Operator, Sizes, Tensor, operator
 from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.limits import Limits
 from sofie_rdf.model import (
     EmittedFiles,
     Model,
@@ -66,6 +69,8 @@ __all__ = [
     "GraphError",
     "InputError",
     "JitError",
+    "LimitExceeded",
+    "Limits",
     "MissingDependency",
     "Model",
     "ModelError",

@@ -10,6 +10,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "JitError",
+    "LimitExceeded",
     "MissingDependency",
     "ModelError",
     "ShapeError",
@@ -83,6 +84,10 @@ class ColumnError(SofieError):
 
 class JitError(SofieError):
     """The emitted C++ was not compiled, not linked, or gave a wrong first result."""
+
+
+class LimitExceeded(SofieError):
+    """A file that takes more memory, nodes or time than files may: see `sofie_rdf.limits`."""
 
 
 class MissingDependency(SofieError, ImportError):

@@ -21,7 +21,9 @@ assert _ops
 
 # A module may import from its own part of the package and from parts of a lower rank.
 RANKS = {
-    "errors": 0,
+    "errors": -2,
+    "limits": -1,
+    "isolation": 0,
     "ir": 1,
     "ops": 2,
     "reference": 3,
