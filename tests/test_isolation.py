@@ -1,0 +1,392 @@
+"""Work in another process: what it does there ends there, and its answer can run nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sofie_rdf import isolation, limits
+from sofie_rdf.errors import CorruptFile, LimitExceeded, SofieError, UnsupportedFormat
+from sofie_rdf.ir.types import DType
+from sofie_rdf.isolation import wire
+
+PROJECT = Path(isolation.__file__).parents[2]
+_VERSION = ctypes.c_size_t(0), 1
+HAS_LANDLOCK = sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, *_VERSION) > 0
+
+# What the other process is asked to do.
+WORK = """
+import ctypes, os, socket, sys, time
+import numpy as np
+from sofie_rdf.errors import UnsupportedFormat
+
+def same(value): return value
+def crash(): os.kill(os.getpid(), 11)
+def segfault(): ctypes.string_at(1)
+def leave(): os._exit(3)
+def closed():
+    os.closerange(3, 100)
+    time.sleep(1000)
+def loop():
+    while True: pass
+def loop_in_c(): ctypes.CDLL(None).pause()
+def hoard():
+    kept = []
+    while True: kept.append(np.ones(2**24))
+def hoard_shared():
+    import mmap
+    kept = []
+    while True:
+        kept.append(mmap.mmap(-1, 2**26))
+        kept[-1].write(bytes(2**26))
+def recurse(): return recurse()
+def refuse(): raise UnsupportedFormat("is nothing", place="there", remedy="Do that")
+def refuse_all(): return [UnsupportedFormat("one", place="a"), (UnsupportedFormat("two"), None)]
+def fail(): raise KeyError("x")
+def unsendable(): return object()
+def print_much():
+    os.write(1, b"x" * 10**6); os.write(2, b"y" * 10**6); print("hello", flush=True)
+    return sys.stdin.read()
+def tree(): return {"a": (1, [2.5, None, True], b"bytes"), 7: np.arange(3)}
+def zeros(n): return np.zeros(n, np.float32)
+def pid(): return os.getpid()
+def world(): return [os.getcwd(), sys.path, sys.flags.isolated, os.environ.get("PYTHONHASHSEED")]
+def write(path):
+    try:
+        with open(path, "wb") as file: file.write(b"x")
+    except OSError as error: return type(error).__name__
+    return "written"
+def change(path):
+    import shutil
+    said = []
+    for act in (os.remove, lambda p: os.rename(p, p + "x"), lambda p: os.symlink("x", p + "y"),
+                lambda p: os.truncate(p, 0), lambda p: os.mkdir(p + "z")):
+        try: act(path); said.append("done")
+        except OSError as error: said.append(type(error).__name__)
+    return said
+def connect(kind):
+    try: socket.socket(kind)
+    except OSError as error: return type(error).__name__
+    return "connected"
+def start():
+    import subprocess
+    try: subprocess.run(["/bin/true"])
+    except OSError as error: return type(error).__name__
+    return "started"
+def own_folder():
+    import tempfile
+    with tempfile.NamedTemporaryFile() as file: file.write(b"x")
+    return tempfile.gettempdir()
+def spend():
+    from sofie_rdf import limits
+    limits.spend(bytes=100, nodes=7)
+"""
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "isolated_work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+
+
+def ask(function: str, *args: Any, **options: Any) -> Any:
+    return isolation.call(f"isolated_work:{function}", *args, place="m.pt2", **options)
+
+
+# What comes back ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", sorted(d.value for d in DType if d.value != "string"))
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3)])
+def test_arrays_of_all_types_and_shapes_arrive_as_they_are(
+    dtype: str, shape: tuple[int, ...]
+) -> None:
+    array = np.arange(math.prod(shape)).reshape(shape).astype(DType(dtype).numpy)
+    assert_same(_round_trip(array), array)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", "c8", "S3"])
+def test_other_arrays_arrive_too(dtype: str) -> None:
+    array = np.array([1, 2, 3]).astype(dtype)
+    assert_same(_round_trip(array), array)
+    assert_same(_round_trip(array[::2]), array[::2])
+    assert _round_trip(array).flags.writeable
+
+
+def test_values_arrive_as_they_are() -> None:
+    values = (None, True, 0, -(2**70), 0.1, "ä\x00", b"", b"\x00", [], (), {}, [(1, {"a": []})])
+    for value in values:
+        assert _round_trip(value) == value
+    assert math.isnan(_round_trip(math.nan))
+    assert _round_trip(-math.inf) == -math.inf
+    assert_same(_round_trip(np.float32(2)), np.array(2, np.float32))
+
+
+def test_a_result_comes_from_the_other_process() -> None:
+    found = ask("tree")
+    assert_same(found.pop(7), np.arange(3))
+    assert found == {"a": (1, [2.5, None, True], b"bytes")}
+    assert ask("pid") != os.getpid()
+    array = np.float16([1, 2])
+    assert_same(ask("same", array), array)
+
+
+def test_large_results_arrive() -> None:
+    assert ask("zeros", 2**26).nbytes == 2**28
+    assert_same(ask("same", np.arange(2**22)), np.arange(2**22))
+
+
+def _round_trip(value: Any) -> Any:
+    content = memoryview(b"".join(wire.parts(value)))
+    reading = wire.reader()
+    wanted = next(reading)
+    while True:
+        wanted[:] = content[: len(wanted)]
+        content = content[len(wanted) :]
+        try:
+            wanted = next(reading)
+        except StopIteration as end:
+            assert not content
+            return end.value
+
+
+def assert_same(found: Any, wanted: Any) -> None:
+    assert found.dtype == wanted.dtype
+    assert found.shape == wanted.shape
+    assert found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        '["what"]',
+        '["array","O",[1]]',
+        '["array","<f4",[-1]]',
+        '["array","<f4",["x"]]',
+        '["array","V8",[1]]',
+        '["array",5,[1]]',
+        '["array","<f4"]',
+        '["array","<f4,<f4",[1]]',
+        '["error","SystemExit","","",""]',
+        '["error","nearest","","",""]',
+        '["dict",["list"],1]',
+        '["dict",1]',
+        '["float","x"]',
+        '["bytes","x"]',
+        "[" * 100_000,
+    ],
+)
+def test_answers_that_cannot_be_true_are_refused(text: str) -> None:
+    reading = wire.reader()
+    next(reading)[:] = len(text).to_bytes(8, "little")
+    next(reading)[:] = text.encode()
+    with pytest.raises(wire.Malformed):
+        next(reading)
+
+
+def test_answers_that_are_too_large_are_refused() -> None:
+    reading = wire.reader(most=1000)
+    text = b'["array","<f4",[1000000000000]]'
+    next(reading)[:] = len(text).to_bytes(8, "little")
+    next(reading)[:] = text
+    with pytest.raises(MemoryError):
+        next(reading)
+    with limits.budget("bytes=1M"), pytest.raises(LimitExceeded, match="memory"):
+        ask("zeros", 2**20)
+
+
+def test_bools_that_are_none_are_refused() -> None:
+    text = b'["array","|b1",[1]]'
+    reading = wire.reader()
+    next(reading)[:] = len(text).to_bytes(8, "little")
+    next(reading)[:] = text
+    next(reading)[:] = b"\x02"
+    with pytest.raises(wire.Malformed, match="bool"):
+        next(reading)
+
+
+# What goes wrong ----------------------------------------------------------------------------------
+
+
+def test_errors_of_ours_are_passed_through() -> None:
+    with pytest.raises(UnsupportedFormat, match=r"there: is nothing\. Do that") as caught:
+        ask("refuse")
+    assert caught.value.remedy == "Do that"
+    one, (two, none) = ask("refuse_all")
+    assert (str(one), str(two), none) == ("a: one", "two", None)
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        ("crash", "SIGSEGV"),
+        ("segfault", "SIGSEGV"),
+        ("leave", "status 3"),
+        ("fail", "KeyError: 'x'"),
+        ("recurse", "RecursionError"),
+        ("unsendable", "a object cannot be sent"),
+        ("absent", "AttributeError"),
+    ],
+)
+def test_what_crashes_there_is_an_error_here(function: str, match: str) -> None:
+    with pytest.raises(CorruptFile, match=match) as caught:
+        ask(function)
+    assert caught.value.place == "m.pt2"
+
+
+def test_a_process_that_answers_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_SECONDS_TO_END", 0.1)
+    with pytest.raises(CorruptFile, match="SIGKILL"):
+        ask("closed")
+
+
+@pytest.mark.parametrize("function", ["loop", "loop_in_c"])
+def test_loops_end_with_the_budget(function: str) -> None:
+    with (
+        limits.budget("seconds=1.5"),
+        pytest.raises(LimitExceeded, match=r"m.pt2: reading it takes longer.*seconds="),
+    ):
+        ask(function)
+
+
+@pytest.mark.parametrize("function", ["hoard", "hoard_shared"])
+def test_memory_ends_with_the_budget(function: str) -> None:
+    with limits.budget("bytes=300M"), pytest.raises(LimitExceeded, match=r"memory.*bytes="):
+        ask(function, memory=2**29)
+
+
+def test_what_is_spent_there_is_spent_here() -> None:
+    with limits.budget("bytes=1M,nodes=1000"):
+        ask("spend")
+        left = limits.remaining()
+    assert (left.bytes, left.nodes) == (2**20 - 100, 993)
+
+
+# What it sees and may do --------------------------------------------------------------------------
+
+
+def test_nothing_is_printed_and_there_is_no_input(capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask("print_much") == ""
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_does_not_see_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "pickle", "numpy", "sofie_rdf", "sitecustomize", "ctypes", "torch"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(77)")
+    (tmp_path / "walls.py").write_text("import os; os._exit(77)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", str(tmp_path), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "json.py"))
+    folder, path, isolated, _ = ask("world")
+    assert str(tmp_path) not in path
+    assert not {"", "."} & set(path)
+    assert folder not in (str(tmp_path), str(PROJECT))
+    assert isolated == 1
+
+
+def test_it_works_where_the_current_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert ask("same", 1) == 1
+
+
+def test_it_has_a_folder_of_its_own_that_is_gone_afterwards() -> None:
+    folder = Path(ask("own_folder"))
+    assert folder.name.startswith("sofie_rdf-")
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(not HAS_LANDLOCK, reason="needs Landlock, which Linux has since 5.13")
+def test_it_cannot_write(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    assert ask("write", str(tmp_path / "new")) == "PermissionError"
+    assert ask("write", str(kept)) == "PermissionError"
+    assert ask("write", os.devnull) == "written"
+    assert set(ask("change", str(kept))) == {"PermissionError"}
+    assert kept.read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept", "modules"]
+    assert ask("start") == "PermissionError"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters system calls")
+@pytest.mark.parametrize("kind", [1, 2, 10])  # UNIX, INET, INET6
+def test_it_has_no_network(kind: int) -> None:
+    assert ask("connect", kind) == "PermissionError"
+
+
+# When it ends -------------------------------------------------------------------------------------
+
+
+def test_no_process_is_left() -> None:
+    before = _children(os.getpid())
+    assert ask("same", 1) == 1
+    for function in ("crash", "refuse"):
+        with pytest.raises(SofieError):
+            ask(function)
+    assert _children(os.getpid()) == before
+
+
+WAITING = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from sofie_rdf import isolation
+print("waiting", flush=True)
+isolation.call("isolated_work:loop", place="m")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_it_ends_with_the_process_that_waits(number: int) -> None:
+    command = [sys.executable, "-c", WAITING, json.dumps(sys.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"waiting\n"
+        child = _until(lambda: _children(waiting.pid))[0]
+        _until(lambda: b"child.py" in _command_of(child))
+        waiting.send_signal(number)
+        waiting.communicate(timeout=60)
+    assert waiting.returncode in (-number, 1)
+    _until(lambda: not _command_of(child))
+
+
+def _until(condition: Any) -> Any:
+    for _ in range(600):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it never became true")
+
+
+def _children(parent: int) -> list[int]:
+    if sys.platform != "linux":
+        pytest.skip("needs /proc")
+    return [int(n) for n in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def _command_of(process: int) -> bytes:
+    """Its command line, empty when it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
