@@ -23,7 +23,7 @@ assert _ops
 RANKS = {
     "errors": -2,
     "limits": -1,
-    "isolation": 0,
+    "isolation": 2,
     "ir": 1,
     "ops": 2,
     "reference": 3,
