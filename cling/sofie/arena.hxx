@@ -33,11 +33,31 @@ SOFIE_INLINE Size larger(Size a, Size b)
    return a < b ? b : a;
 }
 
-/// std::invalid_argument where sizes do not fit together that only the run could tell.
+/// An error of a network that runs, whose message names the model and the node.
+struct NodeError : std::runtime_error {
+   using std::runtime_error::runtime_error;
+};
+
+/// The exception that is being caught, as a NodeError: it comes from this node. One that names its node already stays
+/// as it is, and so does one that says that there is no memory.
+[[noreturn]] SOFIE_ONCE inline void throw_at(const char *model, const char *node)
+{
+   try {
+      throw;
+   } catch (const NodeError &) {
+      throw;
+   } catch (const std::bad_alloc &) {
+      throw;
+   } catch (const std::exception &error) {
+      throw NodeError(std::string(model) + ": " + node + (*node ? ": " : "") + error.what());
+   }
+}
+
+/// NodeError where sizes do not fit together that only the run could tell.
 inline void require(bool holds, const char *what)
 {
    if (!holds)
-      throw std::invalid_argument(what);
+      throw NodeError(what);
 }
 
 /// Aligned scratch memory that grows when more is needed and never shrinks. Its contents mean

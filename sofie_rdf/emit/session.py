@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 
@@ -318,7 +319,9 @@ class Emitter:
 
     def statements(self, step: _Step, known: set[str]) -> Iterable[str]:
         """The lines of one step; ``known`` are the sizes that have been bound before."""
-        if step.call or step.requirements:
+        if step.call:
+            yield f"   at_ = {string(step.label)};"
+        elif step.requirements:
             yield f"   // {comment(step.label)}"
         for left, right in step.requirements:
             what = f"{self.name}: {step.label} needs {left} = {right}"
@@ -588,6 +591,20 @@ class Emitter:
             yield f"   {emitter.struct} {emitter.member};"
 
     def _body(self) -> Iterable[str]:
+        """The statements of `infer`. Whatever they throw says at which node they were."""
+        steps = any(step.call for step in self.steps)
+        if not steps:
+            yield from self._statements()
+            return
+        # In memory: Cling's register allocator loses what changes just before a call that throws.
+        yield '   const char *volatile at_ = "";'
+        yield "   try {"
+        yield from (indent(text, "   ") for text in self._statements())
+        yield "   } catch (...) {"
+        yield f"      sofie::throw_at({string(self.name)}, at_);"
+        yield "   }"
+
+    def _statements(self) -> Iterable[str]:
         yield from self._scratch()
         for member, value in self.grown.items():
             yield f"   {self._owned_type(value)} &{self.interface.names[value]} = {member};"

@@ -48,7 +48,7 @@ def define(
     _refuse_threads(df)
     _send(df, parcel)
     _declare(call.headers, call.text)
-    arguments = []
+    arguments = ["rdfentry_"]
     for name in functor.arguments:
         if not _PLAIN.fullmatch(name):
             df, name = _alias(df, name)

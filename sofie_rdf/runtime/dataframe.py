@@ -77,10 +77,10 @@ def define(
     functor = _functor(scope, compiled, text, int(df.GetNSlots()), *known)
     way = "Redefine" if redefine else "Define"
     if len(shown) == 1:
-        return _new(df, f"{way}Slot", shown[0].column, functor, text.arguments)
+        return _new(df, f"{way}SlotEntry", shown[0].column, functor, text.arguments)
     # Several columns: one hidden one with all results, and what takes each out of them.
     hidden = frame.free_name()
-    df = df.DefineSlot(hidden, functor, text.arguments)
+    df = df.DefineSlotEntry(hidden, functor, text.arguments)
     for i, one in enumerate(shown):
         df = _new(df, way, one.column, getattr(scope, f"Get{i}")(), [hidden])
     return df
@@ -91,7 +91,7 @@ def _record(frame: _Frame, scope: Any, compiled: Compiled, text: FunctorText, ba
     df, hidden = frame.df, frame.free_name()
     arguments = compiled.table, compiled.weights, int(df.GetNSlots()), text.numbers, text.names
     recorder = scope.record(*arguments, batch)
-    _new(df, "DefineSlot", hidden, recorder, text.arguments).Sum(hidden).GetValue()
+    _new(df, "DefineSlotEntry", hidden, recorder, text.arguments).Sum(hidden).GetValue()
     return recorder
 
 
@@ -283,7 +283,7 @@ def make_functor(
     if types and len(types) != taken:
         raise InputError(f"types= names {len(types)} column types; the model takes {taken}")
     made = plan(graph, features, shown, Options(per="event"), {}, {})
-    text = FunctorText(made, Options(), compiled.session)
+    text = FunctorText(made, Options(), compiled.session, knows_entry=False)
     functor = _functor(_declared(compiled, text), compiled, text, nslots)
     return _variable(name, functor) if name else functor
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from sofie_rdf.emit.literals import size
+from sofie_rdf.emit.literals import size, string
 from sofie_rdf.ir.dims import Dim, evaluate, name_of, symbols_of
 from sofie_rdf.ir.types import DType
 from sofie_rdf.runtime.columns import Column, Filled, Options, Plan, Shown, rows
@@ -41,6 +41,8 @@ class FunctorText:
     options: Options
     session: str
     where: str = ""
+    # Whether the entry is told, which ROOT's DefineSlot does not do.
+    knows_entry: bool = True
     header: ClassVar[str] = "columns.hxx"
 
     # Parameters ----------------------------------------------------------------------------------
@@ -82,23 +84,16 @@ class FunctorText:
     def _name(self, column: Column) -> str:
         return f"work.told.names[{self._c(column)[1:]}]"
 
-    @cached_property
-    def needs_entry(self) -> bool:
-        """Whether a message may have to name the entry."""
-        return self.options.nan == "error" or any(c.is_vector for c in self.columns)
-
     @property
     def arguments(self) -> list[str]:
-        """The columns that the function object is called with."""
+        """The columns that the function object is called with, behind the entry."""
         first = [self.where] if self.where else []
-        entry = ["rdfentry_"] if self.needs_entry else []
-        return [*first, *entry, *(c.name for c in self.columns)]
+        return [*first, *(c.name for c in self.columns)]
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
         """Their types and names in C++."""
         found = [("bool", "where")] if self.where else []
-        found += [("ULong64_t", "entry")] if self.needs_entry else []
         for i, column in enumerate(self.columns):
             kind = f"const {column.cxx} &" if column.is_vector else column.cxx
             found.append((kind, f"c{i}"))
@@ -139,22 +134,31 @@ class FunctorText:
     # The text ------------------------------------------------------------------------------------
 
     def text(self) -> str:
-        types = ", ".join(["Work", "Score", *(t for t, _ in self.parameters)])
         return "\n".join(
             [
                 *self.structs(),
-                f"using Functor = sofie::SlotFunctor<{types}>;",
+                f"using Functor = {self.functor('Work', 'Score')};",
                 *self.getters(),
                 "SOFIE_ENTRY Functor make([[maybe_unused]] std::uintptr_t table,",
                 "                         [[maybe_unused]] std::uintptr_t weights, unsigned count,",
                 "                         const std::vector<double> &numbers,",
                 "                         const std::vector<std::string> &names)",
                 "{",
-                f"   return Functor(Work({self.session}, {{numbers, names}}), count);",
+                f"   return Functor(Work({self.session}, {self.told}), count);",
                 "}",
                 "",
             ]
         )
+
+    def functor(self, work: str, score: str) -> str:
+        """The type of the function object that calls ``score`` with the ``work`` of a slot."""
+        kind = "EntryFunctor" if self.knows_entry else "SlotFunctor"
+        return f"sofie::{kind}<{', '.join([work, score, *(t for t, _ in self.parameters)])}>"
+
+    @property
+    def told(self) -> str:
+        """A `sofie::Told` of the arguments of `make`."""
+        return f"{{numbers, names, {string(self.plan.graph.name)}}}"
 
     def structs(self) -> Iterator[str]:
         """Work and Score alone, which need a class Session before them."""
@@ -190,7 +194,8 @@ class FunctorText:
 
     def run_of(self, name: str, work: str, default: str, body: Iterable[str]) -> Iterator[str]:
         """A struct with the function for an event: ``body`` finds the inputs filled."""
-        parameters = [f"{work} &work", *(f"{kind} {name}" for kind, name in self.parameters)]
+        entry = ["[[maybe_unused]] ULong64_t entry"] if self.knows_entry else []
+        parameters = [f"{work} &work", *entry, *(f"{t} {c}" for t, c in self.parameters)]
         yield f"struct {name} {{"
         yield f"   static auto run({', '.join(parameters)})"
         yield "   {"
@@ -252,7 +257,7 @@ class FunctorText:
     def _same_length(self, column: Column, first: Column) -> Iterator[str]:
         if column.name != first.name:
             yield (
-                f"      sofie::require_length(entry, {self._name(column)}, "
+                f"      sofie::require_length({self._name(column)}, "
                 f"{self._c(column)}.size(), {self._name(first)}, {self._c(first)}.size());"
             )
 
@@ -269,7 +274,7 @@ class FunctorText:
         open_ends = not isinstance(filled.type.shape[filled.axis], int)
         truncates = "true" if self.options.truncate or open_ends else "false"
         yield (
-            f"      const std::size_t count{i} = sofie::kept_objects(entry, {self._name(first)}, "
+            f"      const std::size_t count{i} = sofie::kept_objects({self._name(first)}, "
             f"{self._c(first)}.size(), {most}, {truncates});"
         )
         yield (
@@ -308,7 +313,7 @@ class FunctorText:
         if wanted == "propagate" or not any(w in kind.lower() for w in ("float", "double")):
             return "sofie::KeepNan{}"
         if wanted == "error":
-            return f"sofie::RefuseNan{{entry, {self._name(column)}}}"
+            return f"sofie::RefuseNan{{{self._name(column)}}}"
         return f"sofie::ReplaceNan{{{self._number('nan')}}}"
 
     def _value(self, i: int, k: int) -> str:
@@ -411,7 +416,9 @@ class FunctorText:
         if len(self.plan.shown) == 1:
             return
         yield "using Results = decltype(std::declval<Functor &>()("
-        yield "   0u" + "".join(f", std::declval<{t}>()" for t, _ in self.parameters) + "));"
+        entry = ", ULong64_t()" if self.knows_entry else ""
+        given = "".join(f", std::declval<{t}>()" for t, _ in self.parameters)
+        yield f"   0u{entry}{given}));"
         for i in range(len(self.plan.shown)):
             yield f"struct Get{i} {{"
             yield f"   auto operator()(const Results &all) {{ return std::get<{i}>(all); }}"

@@ -49,28 +49,27 @@ class RecordedText(FunctorText):
     header: ClassVar[str] = "recorded.hxx"
 
     def text(self) -> str:
-        types = ", ".join(t for t, _ in self.parameters)
         told = "const std::vector<double> &numbers, const std::vector<std::string> &names"
         given = "[[maybe_unused]] std::uintptr_t table, [[maybe_unused]] std::uintptr_t weights"
         return "\n".join(
             [
                 *self._taken(),
                 *self.run_of("Take", "Taken", "0", self._take()),
-                f"using Recorder = sofie::SlotFunctor<Taken, Take, {types}>;",
+                f"using Recorder = {self.functor('Taken', 'Take')};",
                 *self._work(),
                 *self.run_of("Score", "Work", self.results(self.default), self._look_up()),
-                f"using Functor = sofie::SlotFunctor<Work, Score, {types}>;",
+                f"using Functor = {self.functor('Work', 'Score')};",
                 *self.getters(),
                 f"SOFIE_ENTRY Recorder record({given}, unsigned count,",
                 f"                            {told}, std::size_t batch)",
                 "{",
-                f"   return Recorder(Taken({self.session}, {{numbers, names}}, batch), count);",
+                f"   return Recorder(Taken({self.session}, {self.told}, batch), count);",
                 "}",
                 f"SOFIE_ENTRY Functor make({given}, unsigned count,",
                 f"                         {told}, Recorder &recorder)",
                 "{",
                 "   const auto found = sofie::recorded_in(recorder.slots());",
-                f"   Work work({self.session}, {{numbers, names}}, recorder.slots(), found);",
+                f"   Work work({self.session}, {self.told}, recorder.slots(), found);",
                 "   return Functor(work, count);",
                 "}",
                 "",
@@ -116,10 +115,15 @@ class RecordedText(FunctorText):
         for name, kind, count in self._outs():
             yield f"      {name}_rows.resize((done + waiting) * {count});"
             arguments.append(f"reinterpret_cast<{kind} *>({name}_rows.data() + done * {count})")
-        yield f"      session.infer({', '.join(arguments)});"
+        yield "      try {"
+        yield f"         session.infer({', '.join(arguments)});"
+        yield "         done += waiting;"
+        yield "      } catch (const std::exception &) {"
+        yield "         // The column comes to these events one by one, and names the one."
+        yield "         sofie::forget_events(events, done);"
+        yield "      }"
         for name, _, _ in self._ins():
             yield f"      {name}_rows.clear();"
-        yield "      done += waiting;"
         yield "      waiting = 0;"
         yield "   }"
         yield "};"

@@ -194,7 +194,8 @@ class CallText:
         places = f"{parcel.weights}, {parcel.numbers}, {len(parcel.content)}"
         space, trial = string(parcel.space), "&try_out" if parcel.expected else "nullptr"
         numbers = ", ".join(map(number, self.functor.numbers))
-        told = f"{{{{{numbers}}}, {{{', '.join(map(string, self.functor.names))}}}}}"
+        names = ", ".join(map(string, self.functor.names))
+        told = f"{{{{{numbers}}}, {{{names}}}, {string(parcel.graph.name)}}}"
         yield "using Crew = sofie::Crew<Work>;"
         yield "inline Crew &crew()"
         yield "{"
@@ -250,15 +251,20 @@ class CallText:
 
     def _functions(self) -> Iterator[str]:
         name, functor = self.name, self.functor
-        parameters = ", ".join(f"{kind} {c}" for kind, c in functor.parameters)
-        given = "".join(f", {c}" for _, c in functor.parameters)
+        known = [("ULong64_t", "entry"), *functor.parameters]
+        parameters = ", ".join(f"{kind} {c}" for kind, c in known)
+        given = "".join(f", {c}" for _, c in known)
         yield f"inline auto {name}({parameters})"
         yield "{"
         yield f"   const {name}_space::Crew::Borrowed work({name}_space::crew());"
-        yield f"   return {name}_space::Score::run(*work{given});"
+        yield "   try {"
+        yield f"      return {name}_space::Score::run(*work{given});"
+        yield "   } catch (...) {"
+        yield f"      {self._common[0]}::throw_of_event((*work).told, entry);"
+        yield "   }"
         yield "}"
         if self.results > 1:
-            types = ", ".join(f"std::declval<{kind}>()" for kind, _ in functor.parameters)
+            types = ", ".join(f"std::declval<{kind}>()" for kind, _ in known)
             yield f"using {name}_results = decltype({name}({types}));"
             for i in range(self.results):
                 yield f"inline auto {name}_{i}(const {name}_results &all)"

@@ -149,24 +149,29 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, const float *features, float *sc
 {
    const sofie::Size N = static_cast<sofie::Size>(N_);
    const Weights &w = *weights_;
-   scratch_.require(32768);
-   char *const slot0_ = scratch_.at(0);
-   float *const score_work0 = reinterpret_cast<float *>(slot0_);
-   // dense5
-   sofie::dense_layers(
-      sofie::View<float, sofie::dyn, 1>(score, N),
-      sofie::View<float, 8192>(score_work0),
-      sofie::View<const float, sofie::dyn, 7>(features, N),
-      sofie::Relu{},
-      w.dense1_weight,
-      sofie::Relu{},
-      w.dense2_weight,
-      sofie::Relu{},
-      w.dense3_weight,
-      sofie::Relu{},
-      w.dense4_weight,
-      sofie::Sigmoid{},
-      w.dense5_weight);
+   const char *volatile at_ = "";
+   try {
+      scratch_.require(32768);
+      char *const slot0_ = scratch_.at(0);
+      float *const score_work0 = reinterpret_cast<float *>(slot0_);
+      at_ = "dense5";
+      sofie::dense_layers(
+         sofie::View<float, sofie::dyn, 1>(score, N),
+         sofie::View<float, 8192>(score_work0),
+         sofie::View<const float, sofie::dyn, 7>(features, N),
+         sofie::Relu{},
+         w.dense1_weight,
+         sofie::Relu{},
+         w.dense2_weight,
+         sofie::Relu{},
+         w.dense3_weight,
+         sofie::Relu{},
+         w.dense4_weight,
+         sofie::Sigmoid{},
+         w.dense5_weight);
+   } catch (...) {
+      sofie::throw_at("higgs", at_);
+   }
    SOFIE_LEAVE_PACKS;
 }
 #endif

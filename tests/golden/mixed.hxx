@@ -129,83 +129,88 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
    const sofie::Size N = static_cast<sofie::Size>(N_);
    const sofie::Size n_pf = static_cast<sofie::Size>(n_pf_);
    const Weights &w = *weights_;
-   const sofie::Size begin1_ = 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64);
-   const sofie::Size begin2_ = begin1_ + 64 * sofie::floor_div(32 * N + 63, 64);
-   const sofie::Size begin3_ = begin2_ + 64 * sofie::floor_div(16 * N + 63, 64);
-   scratch_.require(begin3_);
-   char *const slot0_ = scratch_.at(begin1_);
-   char *const slot1_ = scratch_.at(0);
-   char *const slot2_ = scratch_.at(begin2_);
-   float *const dense = reinterpret_cast<float *>(slot0_);
-   float *const matmul = reinterpret_cast<float *>(slot1_);
-   float *const matmul_2 = reinterpret_cast<float *>(slot2_);
-   float *const concat = reinterpret_cast<float *>(slot1_);
-   float *const mul = reinterpret_cast<float *>(slot0_);
-   float *const transpose = reinterpret_cast<float *>(slot0_);
-   // dense
-   sofie::dense(
-      sofie::Tanh{},
-      sofie::View<float, sofie::dyn, 4>(dense, N),
-      sofie::View<const float, sofie::dyn, 6>(x, N),
-      w.w_0);
-   // matmul
-   sofie::matmul(
-      sofie::View<float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf),
-      sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf),
-      sofie::View<const float, sofie::dyn, 4, 1>(dense, N));
-   // weights
-   sofie::softmax(
-      sofie::View<float, sofie::dyn, sofie::dyn, 1>(weights_2, N, n_pf),
-      sofie::View<const float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf));
-   // matmul_2
-   sofie::matmul(
-      sofie::View<float, sofie::dyn, 1, 4>(matmul_2, N),
-      sofie::View<const float, sofie::dyn, 1, sofie::dyn>(weights_2, N, n_pf),
-      sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf));
-   // concat
-   sofie::concat(
-      N,
-      sofie::Sizes<2>{{4, 4}},
-      sofie::View<float>(concat),
-      sofie::View<const float>(matmul_2),
-      sofie::View<const float>(dense));
-   // positive
-   sofie::map(
-      sofie::Greater{},
-      sofie::View<bool, sofie::dyn>(positive, 8 * N),
-      sofie::View<const float, sofie::dyn>(concat, 8 * N),
-      sofie::View<const float, 1>(w.constant.data()));
-   // mul
-   sofie::map(
-      sofie::Mul{},
-      sofie::View<float, sofie::dyn>(mul, 8 * N),
-      sofie::View<const float, sofie::dyn>(concat, 8 * N),
-      sofie::View<const float, 1>(w.half.data()));
-   // where
-   sofie::map(
-      sofie::Where{},
-      sofie::View<float, sofie::dyn>(concat, 8 * N),
-      sofie::View<const bool, sofie::dyn>(positive, 8 * N),
-      sofie::View<const float, sofie::dyn>(concat, 8 * N),
-      sofie::View<const float, sofie::dyn>(mul, 8 * N));
-   // add
-   sofie::map(
-      sofie::Add{},
-      sofie::View<float, sofie::dyn>(concat, 8 * N),
-      sofie::View<const float, sofie::dyn>(concat, 8 * N),
-      sofie::View<const float, sofie::dyn>(concat, 8 * N));
-   // transpose
-   sofie::read_strided(
-      sofie::Sizes<2>{{8, N}},
-      sofie::Sizes<2>{{1, 8}},
-      0,
-      sofie::View<float>(transpose),
-      sofie::View<const float>(concat));
-   // whole
-   sofie::map(
-      sofie::Cast<std::int64_t>{},
-      sofie::View<std::int64_t, sofie::dyn>(whole, 8 * N),
-      sofie::View<const float, sofie::dyn>(transpose, 8 * N));
+   const char *volatile at_ = "";
+   try {
+      const sofie::Size begin1_ = 64 * sofie::floor_div(sofie::larger(32 * N, 4 * N * n_pf) + 63, 64);
+      const sofie::Size begin2_ = begin1_ + 64 * sofie::floor_div(32 * N + 63, 64);
+      const sofie::Size begin3_ = begin2_ + 64 * sofie::floor_div(16 * N + 63, 64);
+      scratch_.require(begin3_);
+      char *const slot0_ = scratch_.at(begin1_);
+      char *const slot1_ = scratch_.at(0);
+      char *const slot2_ = scratch_.at(begin2_);
+      float *const dense = reinterpret_cast<float *>(slot0_);
+      float *const matmul = reinterpret_cast<float *>(slot1_);
+      float *const matmul_2 = reinterpret_cast<float *>(slot2_);
+      float *const concat = reinterpret_cast<float *>(slot1_);
+      float *const mul = reinterpret_cast<float *>(slot0_);
+      float *const transpose = reinterpret_cast<float *>(slot0_);
+      at_ = "dense";
+      sofie::dense(
+         sofie::Tanh{},
+         sofie::View<float, sofie::dyn, 4>(dense, N),
+         sofie::View<const float, sofie::dyn, 6>(x, N),
+         w.w_0);
+      at_ = "matmul";
+      sofie::matmul(
+         sofie::View<float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf),
+         sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf),
+         sofie::View<const float, sofie::dyn, 4, 1>(dense, N));
+      at_ = "weights";
+      sofie::softmax(
+         sofie::View<float, sofie::dyn, sofie::dyn, 1>(weights_2, N, n_pf),
+         sofie::View<const float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf));
+      at_ = "matmul_2";
+      sofie::matmul(
+         sofie::View<float, sofie::dyn, 1, 4>(matmul_2, N),
+         sofie::View<const float, sofie::dyn, 1, sofie::dyn>(weights_2, N, n_pf),
+         sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf));
+      at_ = "concat";
+      sofie::concat(
+         N,
+         sofie::Sizes<2>{{4, 4}},
+         sofie::View<float>(concat),
+         sofie::View<const float>(matmul_2),
+         sofie::View<const float>(dense));
+      at_ = "positive";
+      sofie::map(
+         sofie::Greater{},
+         sofie::View<bool, sofie::dyn>(positive, 8 * N),
+         sofie::View<const float, sofie::dyn>(concat, 8 * N),
+         sofie::View<const float, 1>(w.constant.data()));
+      at_ = "mul";
+      sofie::map(
+         sofie::Mul{},
+         sofie::View<float, sofie::dyn>(mul, 8 * N),
+         sofie::View<const float, sofie::dyn>(concat, 8 * N),
+         sofie::View<const float, 1>(w.half.data()));
+      at_ = "where";
+      sofie::map(
+         sofie::Where{},
+         sofie::View<float, sofie::dyn>(concat, 8 * N),
+         sofie::View<const bool, sofie::dyn>(positive, 8 * N),
+         sofie::View<const float, sofie::dyn>(concat, 8 * N),
+         sofie::View<const float, sofie::dyn>(mul, 8 * N));
+      at_ = "add";
+      sofie::map(
+         sofie::Add{},
+         sofie::View<float, sofie::dyn>(concat, 8 * N),
+         sofie::View<const float, sofie::dyn>(concat, 8 * N),
+         sofie::View<const float, sofie::dyn>(concat, 8 * N));
+      at_ = "transpose";
+      sofie::read_strided(
+         sofie::Sizes<2>{{8, N}},
+         sofie::Sizes<2>{{1, 8}},
+         0,
+         sofie::View<float>(transpose),
+         sofie::View<const float>(concat));
+      at_ = "whole";
+      sofie::map(
+         sofie::Cast<std::int64_t>{},
+         sofie::View<std::int64_t, sofie::dyn>(whole, 8 * N),
+         sofie::View<const float, sofie::dyn>(transpose, 8 * N));
+   } catch (...) {
+      sofie::throw_at("mixed model", at_);
+   }
    SOFIE_LEAVE_PACKS;
 }
 #endif

@@ -12,7 +12,7 @@
 #define SOFIE_RDF_RSOFIEREADER_HXX
 
 #include "sofie/linked.hxx"
-#include "sofie/rdf/functor.hxx"
+#include "sofie/rdf/columns.hxx"
 #include "sofie/rdf/native.hxx"
 #include "sofie/rdf/stored.hxx"
 
@@ -450,9 +450,14 @@ inline std::string RSofieReader::functor(ROOT::RDF::RNode &df, const std::vector
       outs += name + ", ";
    }
    const std::string result = "out" + std::to_string(output);
-   return "struct Functor {\n   sofie::Slots<sofie::Linked> slots;\n   auto operator()(unsigned slot" + parameters +
-          ")\n   {\n" + arrays + "      const std::size_t sizes[] = {1};\n      const void *const in[] = {" + ins +
-          "nullptr};\n      void *const out[] = {" + outs + "nullptr};\n      slots[slot].call(sizes, in, out);\n" +
+   return "struct Functor {\n   sofie::Slots<sofie::Linked> slots;\n   sofie::Told told;\n"
+          "   auto operator()(unsigned slot, ULong64_t entry" +
+          parameters + ")\n   {\n" + arrays +
+          "      const std::size_t sizes[] = {1};\n      const void *const in[] = {" + ins +
+          "nullptr};\n      void *const out[] = {" + outs +
+          "nullptr};\n      sofie::Linked &code = slots[slot];\n"
+          "      try {\n         code.call(sizes, in, out);\n      } catch (...) {\n"
+          "         sofie::throw_of_event(told, entry);\n      }\n" +
           (out[output] == 1 ? "      return " + result + "[0];\n"
                             : "      return ROOT::RVec<" + std::string(outputs_[output].type->cxx) + ">(" + result +
                                  ", " + result + " + " + std::to_string(out[output]) + ");\n") +
@@ -473,20 +478,22 @@ inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::str
    const std::string here = __FILE__;
    TInterpreter &cling = *TInterpreter::Instance();
    cling.AddIncludePath(here.substr(0, here.size() - std::string("sofie/rdf/RSofieReader.hxx").size()).c_str());
-   const std::string text = "#include \"sofie/rdf/functor.hxx\"\n#include \"sofie/linked.hxx\"\n#ifndef IS_" + space +
+   const std::string text = "#include \"sofie/rdf/columns.hxx\"\n#include \"sofie/linked.hxx\"\n#ifndef IS_" + space +
                             "\n#define IS_" + space + "\nnamespace " + space + " {\n" + code +
                             "void define(ROOT::RDF::RNode &df, const std::string &column, "
-                            "const std::vector<std::string> &columns, const sofie::Linked &code)\n{\n"
-                            "   df = df.DefineSlot(column, Functor{sofie::Slots<sofie::Linked>(code, df.GetNSlots())}, "
-                            "columns);\n}\n}\n#endif\n";
+                            "const std::vector<std::string> &columns, const sofie::Linked &code, const std::string "
+                            "&model)\n{\n   sofie::Slots<sofie::Linked> slots(code, df.GetNSlots());\n"
+                            "   df = df.DefineSlotEntry(column, Functor{slots, {{}, columns, model}}, columns);\n"
+                            "}\n}\n#endif\n";
    TInterpreter::EErrorCode failed = TInterpreter::kNoError;
    Longptr_t address = 0;
    if (cling.Declare(text.c_str()))
       address = cling.Calc(("reinterpret_cast<long>(&" + space + "::define)").c_str(), &failed);
    if (!address || failed != TInterpreter::kNoError)
       fail("ROOT's interpreter refused the column '" + column + "'; its message says why");
-   using Define = void (*)(ROOT::RDF::RNode &, const std::string &, const std::vector<std::string> &, const Linked &);
-   reinterpret_cast<Define>(address)(df, column, columns, *code_);
+   using Define = void (*)(ROOT::RDF::RNode &, const std::string &, const std::vector<std::string> &, const Linked &,
+                           const std::string &);
+   reinterpret_cast<Define>(address)(df, column, columns, *code_, place_);
    return df;
 }
 

@@ -14,10 +14,80 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// What is no part of the code, so that it can be compiled once: numbers, and the names of columns for messages.
+/// What is no part of the code, so that it can be compiled once: numbers, and, for messages, the names of columns and
+/// of the model.
 struct Told {
    std::vector<double> numbers;
    std::vector<std::string> names;
+   std::string model;
+};
+
+/// An error whose message says itself which columns are wrong.
+struct ColumnError : std::runtime_error {
+   using std::runtime_error::runtime_error;
+};
+
+/// The exception that is being caught, with what an event loop knows: the model, the entry and the columns.
+[[noreturn]] SOFIE_ONCE inline void throw_of_event(const Told &told, const std::string &entry)
+{
+   const std::string model = told.model + ": ";
+   try {
+      throw;
+   } catch (const ColumnError &error) {
+      throw std::runtime_error(model + entry + error.what());
+   } catch (const std::bad_alloc &) {
+      throw std::runtime_error(model + entry + "not enough memory");
+   } catch (const std::exception &error) {
+      std::string what = error.what(), columns;
+      if (what.compare(0, model.size(), model) == 0)
+         what.erase(0, model.size());
+      for (const std::string &name : told.names)
+         columns += (columns.empty() ? " (columns: '" : ", '") + name + "'";
+      throw std::runtime_error(model + entry + what + (columns.empty() ? "" : columns + ")"));
+   }
+}
+
+[[noreturn]] SOFIE_ONCE inline void throw_of_event(const Told &told, unsigned long long entry)
+{
+   throw_of_event(told, "entry " + std::to_string(entry) + ": ");
+}
+
+/// A functor with exactly one signature, which is what DefineSlotEntry accepts from Python:
+/// `Score::run(work, entry, columns...)` with the slot's own Work.
+template <class Work, class Score, class... Columns>
+class EntryFunctor {
+   Slots<Work> slots_;
+
+public:
+   EntryFunctor(const Work &work, unsigned count) : slots_(work, count) {}
+   auto operator()(unsigned slot, ULong64_t entry, Columns... columns)
+   {
+      Work &work = slots_[slot];
+      try {
+         return Score::run(work, entry, columns...);
+      } catch (...) {
+         throw_of_event(work.told, entry);
+      }
+   }
+   Slots<Work> &slots() { return slots_; }
+};
+
+/// The same for DefineSlot, which does not tell the entry.
+template <class Work, class Score, class... Columns>
+class SlotFunctor {
+   Slots<Work> slots_;
+
+public:
+   SlotFunctor(const Work &work, unsigned count) : slots_(work, count) {}
+   auto operator()(unsigned slot, Columns... columns)
+   {
+      Work &work = slots_[slot];
+      try {
+         return Score::run(work, columns...);
+      } catch (...) {
+         throw_of_event(work.told, std::string());
+      }
+   }
 };
 
 /// What becomes of NaN in a column: it stays,
@@ -39,14 +109,12 @@ struct ReplaceNan {
 };
 /// or ends the event loop.
 struct RefuseNan {
-   unsigned long long entry;
    const std::string &column;
    template <class T>
    SOFIE_INLINE T operator()(T x) const
    {
       if (x != x)
-         throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column +
-                                  "' is NaN, and nan=\"error\" was asked for");
+         throw ColumnError("column '" + column + "' is NaN, and nan=\"error\" was asked for");
       return x;
    }
 };
@@ -89,25 +157,22 @@ SOFIE_INLINE void fill_number(To *to, std::size_t step, From number, std::size_t
       to[i * step] = static_cast<To>(number);
 }
 
-/// std::runtime_error if two columns of an event have different lengths.
-inline void require_length(unsigned long long entry, const std::string &column, std::size_t length,
-                           const std::string &first, std::size_t wanted)
+/// ColumnError if two columns of an event have different lengths.
+inline void require_length(const std::string &column, std::size_t length, const std::string &first, std::size_t wanted)
 {
    if (length != wanted)
-      throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column + "' has " +
-                               std::to_string(length) + " elements, and '" + first + "' has " + std::to_string(wanted));
+      throw ColumnError("column '" + column + "' has " + std::to_string(length) + " elements, and '" + first +
+                        "' has " + std::to_string(wanted));
 }
 
-/// How many of `count` objects are kept; std::runtime_error if they are more, and none may go.
-inline std::size_t kept_objects(unsigned long long entry, const std::string &column, std::size_t count,
-                                std::size_t most, bool truncates)
+/// How many of `count` objects are kept; ColumnError if they are more, and none may go.
+inline std::size_t kept_objects(const std::string &column, std::size_t count, std::size_t most, bool truncates)
 {
    if (count <= most)
       return count;
    if (!truncates)
-      throw std::runtime_error("entry " + std::to_string(entry) + ": column '" + column + "' has " +
-                               std::to_string(count) + " elements; the model takes " + std::to_string(most) +
-                               ", and truncate=True was not given");
+      throw ColumnError("column '" + column + "' has " + std::to_string(count) + " elements; the model takes " +
+                        std::to_string(most) + ", and truncate=True was not given");
    return most;
 }
 

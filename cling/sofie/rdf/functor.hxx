@@ -15,18 +15,6 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// A functor with exactly one signature, which is what DefineSlot accepts from Python:
-/// `Score::run(session, columns...)` in the slot's own Session.
-template <class Session, class Score, class... Columns>
-class SlotFunctor {
-   Slots<Session> slots_;
-
-public:
-   SlotFunctor(const Session &session, unsigned count) : slots_(session, count) {}
-   auto operator()(unsigned slot, Columns... columns) { return Score::run(slots_[slot], columns...); }
-   Slots<Session> &slots() { return slots_; }
-};
-
 /// What stands for an element where only the numbers of C++ are known: itself, or the float that it is.
 template <class T>
 using NumberOf = std::conditional_t<std::is_arithmetic<T>::value, T, float>;

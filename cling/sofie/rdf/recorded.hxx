@@ -53,6 +53,13 @@ struct RecordedAt {
    bool there = false;
 };
 
+/// Without the events whose results begin at this row or later.
+inline void forget_events(std::vector<RecordedAt> &events, std::size_t row)
+{
+   while (!events.empty() && events.back().row >= row)
+      events.pop_back();
+}
+
 /// Where the results of all events are: a hash table of keys, which are as good as random numbers.
 class Recorded {
    std::vector<RecordedAt> places_;
