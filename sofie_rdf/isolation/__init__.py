@@ -256,10 +256,13 @@ def _interpreter(place: str) -> str:
 
 def _search_path() -> list[str]:
     """Where modules are found here, but not in the current folder, nor beside a script."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None) or ""
-    left_out = {os.path.dirname(os.path.realpath(script))}  # noqa: PTH120
-    with suppress(OSError):  # The folder may be gone.
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    left_out = set()
+    with suppress(OSError):  # The current folder may be gone, to which both may be relative.
         left_out.add(os.path.realpath(os.getcwd()))  # noqa: PTH109
+    with suppress(OSError):
+        if script:
+            left_out.add(os.path.dirname(os.path.realpath(script)))  # noqa: PTH120
     return [p for p in sys.path if os.path.isabs(p) and os.path.realpath(p) not in left_out]  # noqa: PTH117
 
 
