@@ -28,7 +28,18 @@ from typing import IO
 
 from sofie_rdf.errors import CorruptFile, InputError, LimitExceeded
 
-__all__ = ["VARIABLE", "Limits", "archive", "budget", "remaining", "require", "spend", "unpacked"]
+__all__ = [
+    "VARIABLE",
+    "Budget",
+    "Limits",
+    "archive",
+    "budget",
+    "enlarge",
+    "remaining",
+    "require",
+    "spend",
+    "unpacked",
+]
 
 # The environment variable with the user's own limits.
 VARIABLE = "SOFIE_RDF_LIMITS"
@@ -57,7 +68,7 @@ class Limits:
 
         Raises `InputError` for a text that is none of ``"bytes=8G,nodes=1e6,terms=..."``.
         """
-        ours = cls(2**30 + 64 * size, 100_000 + size // 4, 4096, 300 + size / 1e6)
+        ours = cls(2**30 + 64 * size, 100_000 + size / 4, 4096, 300 + size / 1e6)
         chosen = (cls.parse(given), cls.parse(os.environ.get(VARIABLE, "")), ours)
         return cls(
             *(
@@ -100,17 +111,23 @@ def _no_limits(given: object) -> InputError:
     )
 
 
-class _Budget:
-    """What is left of the limits of one file."""
+class Budget:
+    """What is left of the limits of one file of ``size`` bytes."""
 
-    def __init__(self, allowed: Limits, place: str) -> None:
+    def __init__(self, given: Limits | str | None, size: float, place: str) -> None:
+        self.given, self.size, self.place = given, size, place
+        self.allowed = _as_dict(Limits.for_size(size, given))
+        self.left = dict(self.allowed)
+        self.end = time.monotonic() + self.allowed["seconds"]
+
+    def enlarge(self, size: float) -> None:
+        """The file has parts elsewhere, of so many bytes."""
+        self.size += size
+        allowed = _as_dict(Limits.for_size(self.size, self.given))
+        for kind, more in allowed.items():
+            self.left[kind] += _difference(more, self.allowed[kind])
+        self.end += _difference(allowed["seconds"], self.allowed["seconds"])
         self.allowed = allowed
-        self.place = place
-        self.left: dict[str, float] = {
-            field.name: value if (value := getattr(allowed, field.name)) is not None else math.inf
-            for field in fields(allowed)
-        }
-        self.end = time.monotonic() + self.left["seconds"]
 
     def take(self, kind: str, amount: float, what: str) -> None:
         """Spend that much."""
@@ -121,33 +138,46 @@ class _Budget:
         """Raise `LimitExceeded` unless there is so much left."""
         if amount > self.left[kind]:
             wanted = f"{what or 'it'} would take {_text(kind, amount)}"
-            raise self.exceeded(kind, wanted)
+            raise self.exceeded(kind, wanted, amount)
 
     def in_time(self, what: str) -> None:
         """Raise `LimitExceeded` if the time is over."""
         if time.monotonic() > self.end:
-            raise self.exceeded("seconds", f"{what or 'it'} takes too long")
+            wanted = f"{what or 'it'} takes too long"
+            raise self.exceeded("seconds", wanted, self.allowed["seconds"])
 
-    def exceeded(self, kind: str, wanted: str) -> LimitExceeded:
-        allowed = getattr(self.allowed, kind)
-        left = self.left[kind]
-        rest = "" if left == allowed or kind == "seconds" else f", {_text(kind, left)} of it left"
+    def exceeded(self, kind: str, wanted: str, amount: float) -> LimitExceeded:
+        allowed, left = self.allowed[kind], self.left[kind]
+        enough = allowed - left + min(amount, 1e300)
+        rest = (
+            "" if left > 0.9 * allowed or kind == "seconds" else f", {_text(kind, left)} of it left"
+        )
         return LimitExceeded(
             f"{wanted}, and the limit for this file is {_text(kind, allowed)}{rest}",
             place=self.place,
-            remedy=f"If you trust the file, raise the limit: limits={_remedy(kind, allowed)!r} "
+            remedy=f"If you trust the file, raise the limit: limits={_remedy(kind, enough)!r} "
             f"where it is loaded, --limits, or {VARIABLE} in the environment",
         )
 
 
-def _remedy(kind: str, allowed: float) -> str:
-    more = 4 * allowed
+def _as_dict(limits: Limits) -> dict[str, float]:
+    values = ((field.name, getattr(limits, field.name)) for field in fields(limits))
+    return {name: math.inf if value is None else value for name, value in values}
+
+
+def _difference(more: float, less: float) -> float:
+    return 0.0 if math.isinf(less) else more - less
+
+
+def _remedy(kind: str, enough: float) -> str:
+    """A limit that lets this pass, and some of what comes behind it."""
     if kind == "bytes":
-        return f"bytes={math.ceil(more / 2**30)}G"
-    return f"{kind}={math.ceil(more)}"
+        return f"bytes={math.ceil(2 * enough / 2**30):.4g}G"
+    return f"{kind}={math.ceil(2 * enough):.6g}"
 
 
 def _text(kind: str, amount: float) -> str:
+    amount = min(amount, 1e300)  # Sizes may be integers that no float can be.
     if kind != "bytes":
         return f"{amount:.6g} {kind}"
     units = ["TiB", "GiB", "MiB", "KiB", "bytes"]
@@ -157,25 +187,44 @@ def _text(kind: str, amount: float) -> str:
     return f"{amount:.4g} {units[-1]}"
 
 
-_current: ContextVar[_Budget | None] = ContextVar("sofie_rdf.limits", default=None)
+_current: ContextVar[Budget | None] = ContextVar("sofie_rdf.limits", default=None)
 
 
 @contextmanager
 def budget(
     given: Limits | str | None = None, *, size: float = 0, place: str = ""
-) -> Iterator[None]:
+) -> Iterator[Budget]:
     """A budget for a file of ``size`` bytes while this context lasts.
 
     Within another one the outer one stays in charge, unless there are limits ``given``.
     """
-    if given is None and _current.get() is not None:
-        yield
+    outer = _current.get()
+    if given is None and outer is not None:
+        yield outer
         return
-    token = _current.set(_Budget(Limits.for_size(size, given), place))
+    made = Budget(given, size, place)
+    token = _current.set(made)
     try:
-        yield
+        yield made
+    except MemoryError as error:
+        raise _out_of_memory(error, place) from error
     finally:
         _current.reset(token)
+
+
+def _out_of_memory(error: MemoryError, place: str) -> LimitExceeded:
+    return LimitExceeded(
+        f"takes more memory than there is: {error}".rstrip(": "),
+        place=place,
+        remedy="Load it on a machine with more memory, if you trust the file",
+    )
+
+
+def enlarge(size: float) -> None:
+    """The file that is read has parts in other files, of so many bytes."""
+    current = _current.get()
+    if current is not None:
+        current.enlarge(size)
 
 
 def spend(bytes: float = 0, nodes: float = 0, what: str = "") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -18,11 +18,12 @@ from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
 from sofie_rdf.ir.types import PRECISIONS, TensorType
+from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
 from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, each_array, with_sequences
 from sofie_rdf.runtime.columns import Options
 from sofie_rdf.runtime.jagged import is_jagged
-from sofie_rdf.runtime.program import Program, face_of
+from sofie_rdf.runtime.program import Program
 from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from sofie_rdf.frontends.shapes import Shapes
     from sofie_rdf.frontends.torch_inputs import Dynamic
     from sofie_rdf.ir.record import StoredModel
+    from sofie_rdf.limits import Limits
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.passes.precision import Weights
     from sofie_rdf.runtime.accuracy import PrecisionLoss
     from sofie_rdf.runtime.dataframe import Columns
     from sofie_rdf.runtime.shipped import Parcel
-    from sofie_rdf.runtime.trial import Trial
 
 __all__ = [
     "EmittedFiles",
@@ -88,15 +89,21 @@ class Model:
     def __init__(
         self, graph: Graph, extras: Mapping[str, str] | None = None, compiler: str = ""
     ) -> None:
-        self._file = _File(lambda: (graph, extras or {}))
+        self._file = File(lambda: (graph, extras or {}), Allowed())
         self.compiler = compiler
 
     @classmethod
-    def _of(cls, file: _File, compiler: str) -> Model:
+    def _of(cls, file: File, compiler: str) -> Model:
         """The model of a file, which has been read if no record of it is in the cache."""
         made = cls.__new__(cls)
         made._file, made.compiler = file, compiler
         return made
+
+    def _changed(self, change: Callable[[], Graph]) -> Model:
+        """The model of another graph that is made of this one; both may cost the same."""
+        with self._file.allowed.budget():
+            content = change(), self.extras
+        return Model._of(File(lambda: content, self._file.allowed), self.compiler)
 
     @property
     def graph(self) -> Graph:
@@ -135,25 +142,32 @@ class Model:
     @cached_property
     def optimized(self) -> Graph:
         """The graph after all passes: what is emitted and run."""
-        return _optimized(self.graph)
+        with self._file.allowed.budget():
+            return optimized(self.graph)
 
     @cached_property
     def plan(self) -> MemoryPlan:
         """Where the values of the optimized graph live."""
         from sofie_rdf.passes.memory import plan_memory
 
-        return plan_memory(self.optimized)
+        with self._file.allowed.budget():
+            return plan_memory(self.optimized)
 
     @cached_property
     def emission(self) -> Emission:
         """The emitted header and weight file, as text and bytes."""
         from sofie_rdf.emit.session import emit
 
-        return emit(self.optimized, self.plan)
+        with self._file.allowed.budget():
+            return emit(self.optimized, self.plan)
 
     @cached_property
     def compiled(self) -> Compiled:
         """The model as code that runs; compiled when it is first needed."""
+        with self._file.allowed.budget():
+            return self._compiled()
+
+    def _compiled(self) -> Compiled:
         record = self._file.record
         if record:
             try:
@@ -170,7 +184,7 @@ class Model:
         from sofie_rdf.runtime.prepare import program_of
 
         # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
-        return program_of(self.__dict__.get("optimized") or _optimized(self.graph))
+        return program_of(self.__dict__.get("optimized") or optimized(self.graph))
 
     @cached_property
     def parcel(self) -> Parcel:
@@ -179,9 +193,10 @@ class Model:
         from sofie_rdf.runtime.trial import try_out
 
         record = self._file.record
-        program = record.program if record else self._made()
-        trial = try_out(self.name, self.compiled.infer, program.trials())
-        return parcel_of(program, trial)
+        with self._file.allowed.budget():
+            program = record.program if record else self._made()
+            trial = try_out(self.name, self.compiled.infer, program.trials())
+            return parcel_of(program, trial)
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The outputs for these inputs, computed by the compiled Session.
@@ -259,7 +274,7 @@ class Model:
                 place=self.name,
                 remedy="First model.normalized(...), then .with_precision(...)",
             )
-        return Model(normalization.normalized(self.graph, source), self.extras, self.compiler)
+        return self._changed(lambda: normalization.normalized(self.graph, source))
 
     def with_precision(self, precision: str) -> Model:
         """The model whose layers have their weights in fewer bits; activations and sums do not.
@@ -279,7 +294,7 @@ class Model:
         """
         from sofie_rdf.passes import precision as precisions
 
-        return Model(precisions.with_precision(self.graph, precision), self.extras, self.compiler)
+        return self._changed(lambda: precisions.with_precision(self.graph, precision))
 
     @property
     def precision(self) -> str:
@@ -329,8 +344,7 @@ class Model:
 
         Of several inputs or outputs, as a mapping. `define` then takes columns by name.
         """
-        graph = with_names(self.graph, features=features, labels=labels)
-        return Model(graph, self.extras, self.compiler)
+        return self._changed(lambda: with_names(self.graph, features=features, labels=labels))
 
     def save(
         self,
@@ -354,7 +368,7 @@ class Model:
         from sofie_rdf.runtime import trust
         from sofie_rdf.runtime.macro import macro_of
 
-        named = Model(replace(self.graph, name=name or self.name), self.extras)
+        named = self._changed(lambda: replace(self.graph, name=name or self.name))
         macro = macro_of(named.optimized, named.emission)
         if ntuple and via != "uproot":
             raise InputError("ntuple=True is for via='uproot'")
@@ -400,46 +414,7 @@ class Model:
         return summary(self.graph, self.optimized, self.plan, self.emission)
 
 
-def _optimized(graph: Graph) -> Graph:
-    from sofie_rdf.passes.halves import widen_halves
-    from sofie_rdf.passes.pipeline import run
-
-    return widen_halves(run(graph))
-
-
 # Ways in ------------------------------------------------------------------------------------------
-
-
-class _File:
-    """What a model is read from: now, or when the record in the cache does not suffice."""
-
-    def __init__(self, read: Callable[[], tuple[Graph, Mapping[str, str]]], key: str = "") -> None:
-        self.key, self._read = key, read
-        self.record = records.find(key, self._trials)
-        if self.record is None:
-            _ = self._held
-
-    @cached_property
-    def _held(self) -> tuple[Graph, Mapping[str, str]]:
-        return self._read()
-
-    @property
-    def graph(self) -> Graph:
-        return self._held[0]
-
-    @property
-    def extras(self) -> Mapping[str, str]:
-        return self.record.extras if self.record else self._held[1]
-
-    @cached_property
-    def face(self) -> Graph:
-        """The inputs and outputs alone."""
-        return self.record.program.face if self.record else face_of(self.graph)
-
-    def _trials(self) -> Iterator[Trial]:
-        from sofie_rdf.runtime.trial import trials
-
-        return trials(_optimized(self.graph))
 
 
 def load(
@@ -454,6 +429,7 @@ def load(
     dynamic: Dynamic | None = None,
     precision: str = "",
     compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
@@ -462,6 +438,11 @@ def load(
     has), ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
     ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic`` are for PyTorch, see
     `from_torch`.
+
+    ``limits`` is what the file may cost: `sofie_rdf.Limits`, or a text as ``"bytes=8G,nodes=1e6"``.
+    By default that is much more than what such a file needs (see `Limits.for_size`), or what the
+    environment variable SOFIE_RDF_LIMITS says. It holds for whatever is done with the model, but
+    for its evaluation; what exceeds it is `LimitExceeded`.
     """
     file = Path(path)
     kind = frontends.recognise(file)
@@ -476,46 +457,54 @@ def load(
     )
     if kind == "root":
         read = partial(_read_root, file, name)
-        return Model._of(_file(read, precision, file, name, {}), compiler)
-    return _from(kind, file, name, compiler, precision, **options)
+        return Model._of(_file(read, precision, file, name, {}, limits), compiler)
+    return _from(kind, file, name, compiler, limits, precision, **options)
 
 
 def _from(
-    kind: str, source: Any, name: str, compiler: str, precision: str = "", **options: Any
+    kind: str,
+    source: Any,
+    name: str,
+    compiler: str,
+    limits: Limits | str | None,
+    precision: str = "",
+    **options: Any,
 ) -> Model:
     """The model of a file, of bytes, or of an object in memory."""
-    found = _source(source)
+    found = path_or_object(source)
     given = {option: value for option, value in options.items() if value is not None}
 
-    def read() -> tuple[Graph, Mapping[str, str]]:
+    def read() -> Content:
         return frontends.frontend(kind).read(found, name=name, **given), {}
 
-    return Model._of(_file(read, precision, found, name, given), compiler)
+    return Model._of(_file(read, precision, found, name, given, limits), compiler)
+
+
+def _in_memory(read: Callable[[], Graph], compiler: str, limits: Limits | str | None) -> Model:
+    """The model of an object of the user's own, which may cost what it costs."""
+    return Model._of(File(lambda: (read(), {}), Allowed(limits)), compiler)
 
 
 def _file(
-    read: Callable[[], tuple[Graph, Mapping[str, str]]],
+    read: Callable[[], Content],
     precision: str,
     source: Any,
     name: str,
     options: Mapping[str, Any],
-) -> _File:
+    limits: Limits | str | None,
+) -> File:
     """What is read from there, with its weights in that precision."""
+    allowed = Allowed(limits, source)
     if not precision:
-        return _File(read, _key(source, name, options))
+        return File(read, allowed, _key(source, name, options))
 
-    def rounded() -> tuple[Graph, Mapping[str, str]]:
+    def rounded() -> Content:
         from sofie_rdf.passes.precision import with_precision
 
         graph, extras = read()
         return with_precision(graph, precision), extras
 
-    return _File(rounded, _key(source, name, {**options, "precision": precision}))
-
-
-def _source(source: Any) -> Any:
-    """Whatever names a file as a Path; bytes and ModelProtos as they are."""
-    return Path(source) if isinstance(source, (str, PathLike)) else source
+    return File(rounded, allowed, _key(source, name, {**options, "precision": precision}))
 
 
 def _key(source: Any, name: str, options: Mapping[str, Any]) -> str:
@@ -525,7 +514,7 @@ def _key(source: Any, name: str, options: Mapping[str, Any]) -> str:
     return records.key_of_file(source, name, sorted(options.items()))
 
 
-def _read_root(file: Path, name: str) -> tuple[Graph, Mapping[str, str]]:
+def _read_root(file: Path, name: str) -> Content:
     stored = _stored(file, name)
     return stored.graph, stored.extras
 
@@ -544,14 +533,15 @@ def from_onnx(
     name: str = "",
     shapes: Shapes | None = None,
     compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model of an ONNX file, of its bytes, or of a ModelProto.
 
     ``shapes`` gives axes of inputs another size: ``{"features": ("N", 7)}``; a number fixes an
-    axis, a name makes it dynamic, ``None`` keeps what the file says. ``compiler`` as in `Model`.
-    Raises the first thing that is wrong; `check` lists all.
+    axis, a name makes it dynamic, ``None`` keeps what the file says. ``compiler`` as in `Model`,
+    ``limits`` as in `load`. Raises the first thing that is wrong; `check` lists all.
     """
-    return _from("onnx", source, name, compiler, shapes=shapes)
+    return _from("onnx", source, name, compiler, limits, shapes=shapes)
 
 
 def from_torch(
@@ -562,6 +552,7 @@ def from_torch(
     name: str = "",
     shapes: Shapes | None = None,
     compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model of a torch.nn.Module, a TorchScript module, or an ExportedProgram.
 
@@ -581,8 +572,8 @@ def from_torch(
     from sofie_rdf.frontends import torch as torch_frontend
 
     options = {"example_inputs": example_inputs, "dynamic": dynamic}
-    graph = torch_frontend.read(module, name=name, shapes=shapes, **options)
-    return Model(graph, compiler=compiler)
+    read = partial(torch_frontend.read, module, name=name, shapes=shapes, **options)
+    return _in_memory(read, compiler, limits)
 
 
 def from_keras(
@@ -592,6 +583,7 @@ def from_keras(
     shapes: Shapes | None = None,
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
     compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model of a keras.Model in memory, or of a .keras or .h5 file.
 
@@ -602,14 +594,15 @@ def from_keras(
     rule gives the names of the layer's outputs.
 
     A model with a ``call`` of its own is called with symbolic values; the shapes of its inputs are
-    those it was built with, or ``shapes``, by the names of the call's parameters. ``shapes`` and
-    ``compiler`` as in `from_onnx`.
+    those it was built with, or ``shapes``, by the names of the call's parameters. ``shapes``,
+    ``compiler`` and ``limits`` as in `from_onnx`.
     """
     return _from(
         "keras",
         model,
         name,
         compiler,
+        limits,
         shapes=shapes or None,
         custom_objects=custom_objects or None,
     )
@@ -622,30 +615,36 @@ def from_xgboost(
     missing: float | None = None,
     iteration_range: tuple[int, int] | None = None,
     compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model of an XGBoost file (.json, .ubj), its bytes, a Booster, or an XGBClassifier etc.
 
     ``missing`` is a number that is missing, besides NaN; an XGBClassifier says its own.
     ``iteration_range`` as in ``Booster.predict``: (0, 0) for all rounds. By default these are all
     of a Booster's, and those up to the best one of an XGBClassifier that was stopped early, also
-    where it has written the file. ``compiler`` as in `Model`. The output is what
-    ``Booster.predict`` gives.
+    where it has written the file. ``compiler`` as in `Model`, ``limits`` as in `load`. The output
+    is what ``Booster.predict`` gives.
     """
     return _from(
-        "xgboost", source, name, compiler, missing=missing, iteration_range=iteration_range
+        "xgboost", source, name, compiler, limits, missing=missing, iteration_range=iteration_range
     )
 
 
 def from_lightgbm(
-    source: Any, *, name: str = "", dtype: str = "float32", compiler: str = ""
+    source: Any,
+    *,
+    name: str = "",
+    dtype: str = "float32",
+    compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model of a LightGBM text file, its bytes, a Booster, or an LGBMClassifier etc.
 
     ``dtype`` is that of the features: "float32", or "float64" as LightGBM has them; a feature
-    that is rounded may be on the other side of a threshold. ``compiler`` as in `Model`. The output
-    is what ``Booster.predict`` gives.
+    that is rounded may be on the other side of a threshold. ``compiler`` as in `Model`, ``limits``
+    as in `load`. The output is what ``Booster.predict`` gives.
     """
-    return _from("lightgbm", source, name, compiler, dtype=dtype)
+    return _from("lightgbm", source, name, compiler, limits, dtype=dtype)
 
 
 def from_sklearn(
@@ -655,23 +654,27 @@ def from_sklearn(
     initial_types: Any = None,
     options: Mapping[str, Any] | None = None,
     compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model of a fitted scikit-learn estimator or pipeline, by skl2onnx.
 
     Its input is ``features`` float32[N, F], unless ``initial_types`` says otherwise, which is
     skl2onnx's, like ``options``. XGBoost's and LightGBM's models may stand at the end of a
-    pipeline. ``compiler`` as in `Model`.
+    pipeline. ``compiler`` as in `Model`, ``limits`` as in `load`.
     """
     from sofie_rdf.frontends import sklearn
 
-    return Model(
-        sklearn.read(estimator, name=name, initial_types=initial_types, options=options),
-        compiler=compiler,
-    )
+    read = partial(sklearn.read, estimator, name=name, initial_types=initial_types, options=options)
+    return _in_memory(read, compiler, limits)
 
 
 def from_graph_nets(
-    module: Any, example_graph: Any, *arguments: Any, name: str = "", compiler: str = ""
+    module: Any,
+    example_graph: Any,
+    *arguments: Any,
+    name: str = "",
+    compiler: str = "",
+    limits: Limits | str | None = None,
 ) -> Model:
     """The model ``module(graph, *arguments)`` of Graph Nets, for graphs of any size.
 
@@ -681,42 +684,48 @@ def from_graph_nets(
     [n_edges], as far as they are not None; the outputs those that it computes, as ``nodes_out``
     etc. (``nodes_out_0`` etc. of a list). Numbers of nodes and edges are open, and may be 0.
     Of an example of several graphs, n_node and n_edge [n_graphs] are inputs, too.
-    ``compiler`` as in `Model`. Raises `UnsupportedOperator` with the place of an operation that is
-    not there, and `ModelError` if the results are not TensorFlow's.
+    ``compiler`` as in `Model`, ``limits`` as in `load`. Raises `UnsupportedOperator` with the place
+    of an operation that is not there, and `ModelError` if the results are not TensorFlow's.
     """
     from sofie_rdf.frontends import graph_nets
 
-    return Model(graph_nets.read(module, example_graph, *arguments, name=name), compiler=compiler)
+    read = partial(graph_nets.read, module, example_graph, *arguments, name=name)
+    return _in_memory(read, compiler, limits)
 
 
 # What is in a file --------------------------------------------------------------------------------
 
 
 def check(
-    source: FilePath | bytes | onnx.ModelProto, *, shapes: Shapes | None = None, **options: Any
+    source: FilePath | bytes | onnx.ModelProto,
+    *,
+    shapes: Shapes | None = None,
+    limits: Limits | str | None = None,
+    **options: Any,
 ) -> Problems:
     """Every reason why a model cannot run, at once, without raising; empty if there is none.
 
-    Of a .root file, the reasons of all models. ``options`` as in `load`.
+    Of a .root file, the reasons of all models. ``limits`` and ``options`` as in `load`.
     """
     from sofie_rdf.frontends.problems import Problems
     from sofie_rdf.ir import rootfile
 
     problems = Problems()
-    found = _source(source)
+    found = path_or_object(source)
     try:
         kind = frontends.recognise(found) if isinstance(found, Path) else frontends.owner(found)
         given = frontends.options_for(kind, shapes=shapes or None, **options)
         if kind == "root":
             for name in rootfile.names(found):
-                problems += _trouble(partial(load, found, name))
+                problems += _trouble(partial(load, found, name, limits=limits))
             return problems
-        problems += frontends.frontend(kind).check(found, **given)
+        with Allowed(limits, found).budget():
+            problems += frontends.frontend(kind).check(found, **given)
     except SofieError as error:
         return Problems([error])
     ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
     way = load if isinstance(found, Path) else ways[kind]
-    return problems or _trouble(partial(way, found, **given))
+    return problems or _trouble(partial(way, found, limits=limits, **given))
 
 
 def _trouble(read: Callable[[], Model]) -> Problems:

@@ -32,13 +32,14 @@ RANKS = {
     "emit": 5,
     "runtime": 6,
     "summary": 6,
-    "model": 7,
-    "__init__": 8,
-    "compat": 9,
-    "tmva": 10,
-    "pythonization": 10,
-    "bench": 9,
-    "cli": 10,
+    "reading": 7,
+    "model": 8,
+    "__init__": 9,
+    "compat": 10,
+    "tmva": 11,
+    "pythonization": 11,
+    "bench": 10,
+    "cli": 11,
 }
 # Who may import what is not needed everywhere.
 OWNERS = {

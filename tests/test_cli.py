@@ -765,3 +765,11 @@ def test_entry_point_is_main() -> None:
     text = (REPOSITORY / "pyproject.toml").read_text()
     assert 'sofie-rdf = "sofie_rdf.cli:main"' in text
     assert callable(main)
+
+
+def test_limits_of_a_file(run: Run, tmp_path: Path) -> None:
+    refused = run("check", HIGGS, "--limits", "bytes=100")
+    assert refused.code == 1
+    assert "the limit for this file is 100 bytes" in " ".join(refused.out.split())
+    assert run("check", HIGGS, "--limits", "bytes=1G,seconds=600").code == 0
+    assert "are no limits" in run("emit", HIGGS, "-o", tmp_path, "--limits", "8G").err

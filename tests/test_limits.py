@@ -29,7 +29,7 @@ def test_what_is_spent_is_gone_and_what_is_required_is_not() -> None:
         assert (left.bytes, left.nodes, left.terms) == (40, 6, 5)
         with pytest.raises(LimitExceeded, match=r"^model.onnx: 'w' would take 41 bytes, .* 100"):
             limits.spend(bytes=41, what="'w'")
-        with pytest.raises(LimitExceeded, match=r"limits='nodes=40'.*SOFIE_RDF_LIMITS"):
+        with pytest.raises(LimitExceeded, match=r"limits='nodes=22'.*SOFIE_RDF_LIMITS"):
             limits.spend(nodes=7)
         with pytest.raises(LimitExceeded, match="6 terms"):
             limits.require(terms=6)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sofie_rdf.cli import texts
+from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import PRECISIONS
+from sofie_rdf.limits import Limits
 
 __all__ = ["Shapes", "parser"]
 
@@ -103,6 +105,7 @@ def _check(command: argparse.ArgumentParser) -> None:
     )
     _shape(command)
     _input_shape(command)
+    _limits_option(command)
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -241,6 +244,7 @@ def _model(command: argparse.ArgumentParser) -> None:
     )
     _shape(command)
     _input_shape(command)
+    _limits_option(command)
     command.add_argument(
         "--normalization",
         metavar="JSON",
@@ -251,6 +255,16 @@ def _model(command: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         default="",
         help="the weights of layers in fewer bits; `sofie-rdf precision` measures what that costs",
+    )
+
+
+def _limits_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--limits",
+        metavar="NAME=VALUE,...",
+        type=_limits,
+        help="what the file may cost, e.g. bytes=8G,nodes=1e6,terms=10000,seconds=600 (default: "
+        "much more than what a file of its size needs, or what SOFIE_RDF_LIMITS says)",
     )
 
 
@@ -299,6 +313,13 @@ def _regular_expression(text: str) -> str:
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
     return text
+
+
+def _limits(text: str) -> Limits:
+    try:
+        return Limits.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _names(text: str) -> tuple[str, ...]:

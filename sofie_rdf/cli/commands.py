@@ -73,8 +73,12 @@ def _loaded(arguments: Namespace, name: str) -> Model:
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:
-    """What the command line says about the inputs, as `load` takes it."""
-    return {"shapes": arguments.shapes, "input_shapes": arguments.input_shapes}
+    """What the command line says about the inputs and limits, as `load` takes it."""
+    return {
+        "shapes": arguments.shapes,
+        "input_shapes": arguments.input_shapes,
+        "limits": arguments.limits,
+    }
 
 
 def check(arguments: Namespace) -> int:

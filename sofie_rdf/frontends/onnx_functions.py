@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sofie_rdf.errors import CorruptFile
+from sofie_rdf import limits
+from sofie_rdf.errors import CorruptFile, LimitExceeded
 from sofie_rdf.frontends.onnx_control import CONTROL
 from sofie_rdf.frontends.onnx_rules import has_rule
 from sofie_rdf.ir.operator import REGISTRY
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["with_functions_inlined"]
+
+# Domain and name.
+_Key: TypeAlias = tuple[str, str]
 
 # A function may use another one; deeper than this none of ONNX's does.
 _DEEPEST = 8
@@ -31,9 +36,12 @@ def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProt
         if not wanted:
             return model
         try:
+            _spend(model, wanted)
             model = inliner.inline_selected_functions(
                 model, sorted(wanted), inline_schema_functions=True
             )
+        except LimitExceeded:
+            raise
         except Exception as error:
             raise CorruptFile(
                 f"calls functions that cannot be written out: {error}", place=place
@@ -41,15 +49,68 @@ def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProt
     return model
 
 
-def _used(graph: onnx.GraphProto) -> Iterator[tuple[str, str]]:
-    for node in graph.node:
-        yield node.domain, node.op_type
+def _spend(model: onnx.ModelProto, wanted: AbstractSet[_Key]) -> None:
+    """Count what is written out before it is: functions of functions grow like powers."""
+    nodes, nbytes = _Costs(model, wanted).of(model.graph.node)
+    limits.require(bytes=nbytes, nodes=nodes, what="the calls of functions, written out,")
+
+
+# What a function of ONNX that is no operator of ours is made of, about.
+_SCHEMA_NODES, _SCHEMA_BYTES = 30, 4096
+
+
+class _Costs:
+    """How many nodes and bytes calls become at most."""
+
+    def __init__(self, model: onnx.ModelProto, wanted: AbstractSet[_Key]) -> None:
+        self.wanted = wanted
+        # There may be several of one name.
+        self.functions: dict[_Key, list[onnx.FunctionProto]] = {}
+        for function in model.functions:
+            self.functions.setdefault((function.domain, function.name), []).append(function)
+        # What a call hands over may be written out wherever the function reads an attribute.
+        nodes = (model.graph, *model.functions)
+        calls = (n for part in nodes for n in _all_nodes(part.node) if self._is_call(n))
+        handed = (a.ByteSize() for call in calls for a in call.attribute)
+        defaults = (a.ByteSize() for f in model.functions for a in f.attribute_proto)
+        self.largest = max((*handed, *defaults), default=0)
+        self.known: dict[_Key, tuple[int, int]] = {}
+
+    def _is_call(self, node: onnx.NodeProto) -> bool:
+        return (node.domain, node.op_type) in self.wanted
+
+    def of(self, nodes: Iterable[onnx.NodeProto]) -> tuple[int, int]:
+        """What these nodes become, and what is in graphs in their attributes."""
+        count = nbytes = 0
+        for node in _all_nodes(nodes):
+            more = self._of_call(node) if self._is_call(node) else (1, node.ByteSize())
+            read = sum(bool(a.ref_attr_name) for a in node.attribute)
+            count, nbytes = count + more[0], nbytes + more[1] + read * self.largest
+        return count, nbytes
+
+    def _of_call(self, node: onnx.NodeProto) -> tuple[int, int]:
+        key = (node.domain, node.op_type)
+        if key not in self.functions:
+            return _SCHEMA_NODES, _SCHEMA_BYTES
+        if key not in self.known:
+            self.known[key] = 0, 0  # Of one that calls itself the inliner says that it does.
+            self.known[key] = max(self.of(function.node) for function in self.functions[key])
+        return self.known[key]
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _used(inner)
+                yield from _all_nodes(inner.node)
 
 
-def _is_function_for_us(key: tuple[str, str], model: onnx.ModelProto) -> bool:
+def _used(graph: onnx.GraphProto) -> Iterator[_Key]:
+    return ((node.domain, node.op_type) for node in _all_nodes(graph.node))
+
+
+def _is_function_for_us(key: _Key, model: onnx.ModelProto) -> bool:
     """Whether it is no operator of ours, but ONNX says what it is in terms of others."""
     from onnx import defs
 

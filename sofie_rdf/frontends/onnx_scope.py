@@ -299,6 +299,8 @@ class Scope:
             self._convert(node, origin)
         except SofieError as error:
             raise error.at(str(origin)) from None
+        except MemoryError:
+            raise
         except Exception as error:
             # What no exporter writes, in some combination that no rule has thought of.
             raise GraphError(f"makes no sense: {error}", place=str(origin)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, GraphError, UnsupportedOperator, nearest
 from sofie_rdf.ir.dims import Size
 from sofie_rdf.ir.operator import Operator
@@ -83,6 +85,9 @@ def _dense(sparse: onnx.SparseTensorProto) -> Array:
         raise wrong
     if indices.shape not in (values.shape, (*values.shape, len(shape))):
         raise wrong
+    limits.require(
+        bytes=math.prod(shape) * values.itemsize, what=f"the sparse weight {sparse.values.name!r}"
+    )
     try:
         found = np.zeros(shape, values.dtype)
         places = np.ravel_multi_index(tuple(indices.T), shape) if indices.ndim == 2 else indices

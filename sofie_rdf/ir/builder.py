@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import GraphError, ShapeError, SofieError, TypeMismatch
 from sofie_rdf.ir.dims import (
     UNKNOWN,
     Dim,
     Size,
     SizesDiffer,
-    Undecided,
     name_of,
     substitute,
     symbol,
@@ -42,7 +42,20 @@ def infer_node(op: Operator, inputs: Sequence[TensorType | None]) -> tuple[Tenso
     except (ShapeError, TypeMismatch) as error:
         given = ", ".join("-" if t is None else str(t) for t in inputs)
         raise error.rewritten(f"{op.name}({given}): {error.thing}", "") from None
-    return inferred if isinstance(inferred, tuple) else (inferred,)
+    found = inferred if isinstance(inferred, tuple) else (inferred,)
+    for type_ in found:
+        require_few_axes(type_)
+    return found
+
+
+# As many as NumPy's arrays may have.
+_MOST_AXES = 64
+
+
+def require_few_axes(type_: TensorType) -> None:
+    """`ShapeError` for a tensor with more axes than any array has."""
+    if type_.rank > _MOST_AXES:
+        raise ShapeError(f"has {type_.rank} axes; {_MOST_AXES} is the most that there may be")
 
 
 # The most elements of a tensor whose elements are followed while a graph grows.
@@ -55,9 +68,26 @@ def _object_array(sizes: Shape | Dim) -> Array:
     return array
 
 
+# What shape arithmetic with strange numbers may raise. Undecided is an ArithmeticError.
+_UNKNOWABLE = (
+    ArithmeticError,
+    TypeError,
+    ValueError,
+    ShapeError,
+    NotImplementedError,
+    IndexError,
+    MemoryError,
+)
+
+
 def _as_objects(array: Array | None) -> Array | None:
     """Whole numbers as Python's, so that they can be added to sizes."""
     return array if array is None or array.dtype.kind == "f" else array.astype(object)
+
+
+def _is_index(number: object) -> bool:
+    """Whether it is an integer that an int64 can be: what ONNX computes has no other ones."""
+    return isinstance(number, (int, np.integer)) and -(2**63) <= int(number) < 2**63
 
 
 def known_results(
@@ -86,7 +116,7 @@ def known_results(
                 found: Any = op.on_sizes(*(_as_objects(v) for v in values))
             else:
                 found = op.reference(*values)
-    except (Undecided, TypeError, ValueError, ShapeError, NotImplementedError, IndexError):
+    except _UNKNOWABLE:
         return ()
     return tuple(map(np.asarray, found if isinstance(found, tuple) else (found,)))
 
@@ -110,15 +140,17 @@ class Builder:
 
     def input(self, name: str, type: TensorType) -> str:
         """Declare an input of the network."""
+        require_few_axes(type)
         self._define(name, type)
         self.inputs.append(name)
         return name
 
     def constant(self, array: Array, name: str = "") -> str:
         """Add a constant; it is copied, made contiguous and read-only."""
+        name = name or self.fresh("constant")
+        limits.spend(bytes=array.nbytes, what=f"the constant {name!r}")
         own = np.array(array, order="C", copy=True)
         own.setflags(write=False)
-        name = name or self.fresh("constant")
         try:
             dtype = DType.of(own)
         except ValueError:
@@ -135,6 +167,7 @@ class Builder:
         origin: Origin = Origin(),  # noqa: B008
     ) -> str:
         """Apply ``op``; the name of its first output. Errors name the node's origin."""
+        limits.spend(nodes=1, what="the graph")
         try:
             op, inputs, types = self._inferred(op, inputs, origin)
             names = list(outputs) or [""] * len(types)
@@ -267,7 +300,7 @@ class Builder:
         if array.shape != type_.shape:
             return
         if array.dtype == object:
-            if not all(isinstance(d, (int, np.integer, Size)) for d in array.flat):
+            if not all(isinstance(d, Size) or _is_index(d) for d in array.flat):
                 return
             if not any(isinstance(d, Size) for d in array.flat):
                 array = array.astype(type_.dtype.numpy)

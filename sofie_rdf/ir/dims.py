@@ -11,10 +11,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import TypeAlias, Union
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError
 
 __all__ = [
@@ -61,6 +62,30 @@ _FUNCTIONS: Mapping[str, Callable[[int, int], int]] = {
 }
 
 
+# What is not longer than this is not looked at: no file is needed to write it.
+_LIGHT = 64
+
+
+def _require_light(weight: int) -> None:
+    """`LimitExceeded` for a size that would be longer than sizes may be."""
+    if weight > _LIGHT:
+        limits.require(terms=weight, what="a symbolic size")
+
+
+def _weight_of(monomial: Monomial, factor: int) -> int:
+    """As `Size.weight`; numbers of many digits count as several."""
+    atoms = sum(1 if isinstance(atom, str) else atom.weight for atom in monomial)
+    return max(atoms, 1) + _digits(factor)
+
+
+def _weight(dim: Dim) -> int:
+    return dim.weight if isinstance(dim, Size) else 1 + _digits(dim)
+
+
+def _digits(number: object) -> int:
+    return number.bit_length() >> 6 if isinstance(number, int) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """``left name right`` for what is no polynomial: ``//``, ``%`` (as in Python), min, max."""
@@ -68,6 +93,11 @@ class Function:
     name: str
     left: Dim
     right: Dim
+    # As `Size.weight`.
+    weight: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", 1 + _weight(self.left) + _weight(self.right))
 
     def __str__(self) -> str:
         if self.name in ("min", "max"):
@@ -101,6 +131,13 @@ class Size:
     """A sum of integer multiples of products of named sizes; never a plain number (see `_make`)."""
 
     terms: tuple[tuple[Monomial, int], ...]
+    # How many names and numbers it takes to write it down, which is what work on it costs.
+    weight: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        weight = sum(_weight_of(monomial, factor) for monomial, factor in self.terms)
+        _require_light(weight)
+        object.__setattr__(self, "weight", weight)
 
     def __add__(self, other: Dim) -> Dim:
         return _sum(self, other, 1)
@@ -117,9 +154,12 @@ class Size:
         return -1 * self
 
     def __mul__(self, other: Dim) -> Dim:
+        if not isinstance(other, Size):
+            return _scaled(self, other)
+        _require_light(self.weight * len(other.terms) + other.weight * len(self.terms))
         found: dict[Monomial, int] = {}
-        for left, a in _terms(self):
-            for right, b in _terms(other):
+        for left, a in self.terms:
+            for right, b in other.terms:
                 key = tuple(sorted(left + right, key=_order))
                 found[key] = found.get(key, 0) + a * b
         return _make(found)
@@ -189,6 +229,11 @@ def require_equal(left: Dim, right: Dim, thing: str = "") -> Dim:
     if left != right:
         raise SizesDiffer(thing or f"the sizes {left} and {right} differ", pair=(left, right))
     return left
+
+
+def _scaled(dim: Size, factor: int) -> Dim:
+    """The product with a number: the terms stay in their order."""
+    return Size(tuple((m, c * factor) for m, c in dim.terms)) if factor else 0
 
 
 def _terms(dim: Dim) -> tuple[tuple[Monomial, int], ...]:

@@ -28,7 +28,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union
 
 import numpy as np
 
-from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedOperator
+from sofie_rdf.errors import CorruptFile, LimitExceeded, SofieError, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, Size, parse_dim, quoted, symbols_of
 from sofie_rdf.ir.graph import Graph, Node, Origin
 from sofie_rdf.ir.operator import Operator, lookup
@@ -340,6 +340,8 @@ def _operator(line: _Line, depth: int = 0) -> Operator:
     line.listed(attribute, ")")
     try:
         return found(**values)
+    except LimitExceeded:
+        raise
     except Exception as error:
         # An operator refuses values in its own way, which may be any exception.
         line.fail(f"{found.name} refuses its attributes: {error}")
@@ -490,6 +492,8 @@ class _Reader:
         ]
         try:
             verify(dataclasses.replace(graph, nodes=tuple(placed)))
+        except LimitExceeded:
+            raise
         except SofieError as error:
             raise CorruptFile(error.thing, place=error.place or end) from None
         except Exception as error:

@@ -11,6 +11,7 @@ from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import UNKNOWN, Dim, number_of, require_equal
 from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -105,6 +106,7 @@ class Col2Im(Operator):
         channels = x.shape[1] // taps_of(slides)
         columns: Any = x.reshape(x.shape[0], channels, *kernel, *counts)
         sizes = [number_of(s.size) + number_of(s.begin) + number_of(s.end) for s in slides]
+        require_room("the image with its pads", (x.shape[0], channels, *sizes), x)
         padded: Any = np.zeros((x.shape[0], channels, *sizes), x.dtype)
         for tap, where in slices_of(slides):
             padded[index_of(..., *where)] += columns[index_of(_ALL, _ALL, *tap)]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import (
     UNKNOWN,
@@ -205,6 +206,7 @@ class Loop(ControlFlow):
         stacked: list[list[Array]] = [[] for _ in self.body.outputs[1 + self.carried :]]
         condition, number = np.asarray(go).reshape(()), 0
         while number < int(np.asarray(trips).item()) and bool(condition):
+            limits.spend(nodes=1 + len(self.body.nodes), what="a Loop in all of its rounds")
             given = [np.array(number, np.int64), condition, *carried, *captured]
             condition, *results = evaluate(self.body, given)
             condition = np.asarray(condition).reshape(())

@@ -42,6 +42,7 @@ from sofie_rdf.ops._depthwise import (
 )
 from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -164,6 +165,8 @@ def _whole(operand: Operand) -> Tensor:
 
 def _padded(x: Array, slides: Sequence[Window]) -> Array:
     pads = [(0, 0), (0, 0), *((number_of(s.begin), number_of(s.end)) for s in slides)]
+    sizes = (n + b + e for n, (b, e) in zip(x.shape, pads, strict=True))
+    require_room("what is convolved, with its pads,", sizes, x)
     return np.pad(x, pads)
 
 

@@ -12,6 +12,7 @@ from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of, product, require_equal
 from sofie_rdf.ir.operator import Call, Operand, Sizes, family, operator, require_same_dtype
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._spread import FewSpread, Spread
 from sofie_rdf.ops._windows import Window, index_of, require_count, slices_of
 from sofie_rdf.ops.convolution import (
@@ -106,6 +107,7 @@ class _Transposed(Convolution):
         sizes = [(n - 1) * s.stride + s.extent for n, s in zip(x.shape[2:], spread, strict=True)]
         ends = [number_of(s.size) + f for s, f in zip(spread, begins, strict=True)]
         room = [max(0, *pair) for pair in zip(sizes, ends, strict=True)]
+        require_room("the result before it is cut", (events, groups * features, *room), x)
         full: Any = np.zeros((events, groups * features, *room), x.dtype)
         inputs = x.reshape(events, groups, channels, int(np.prod(x.shape[2:])))
         weights: Any = w.reshape(groups, channels, features, *w.shape[2:])

@@ -22,6 +22,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import ALL, NUMBERS
 from sofie_rdf.ops.layout import memory
 
@@ -95,7 +96,10 @@ def _arange(start: Any, limit: Any, delta: Any, dtype: np.dtype[Any]) -> Array:
         wide = np.promote_types(dtype, np.float64)
         first, last, step = (wide.type(v) for v in (start, limit, delta))
         count = max(int(np.ceil((last - first) / step)), 0)
+        require_room("a range", (2 * count,))
         return np.asarray(first + np.arange(count).astype(wide) * step, dtype)
+    count = max(-((int(start) - int(limit)) // int(delta)), 0)
+    require_room("a range", (count,))
     return np.array(range(int(start), int(limit), int(delta)), dtype)
 
 
@@ -295,6 +299,7 @@ class _OneHot(_Creation):
     def hot(self, indices: Array, depth: int, values: Array) -> Array:
         """Negative indices count from the end; those that do not exist are off everywhere."""
         axis = normal_axis(self.axis, indices.ndim + 1)
+        require_room("one-hot rows", (indices.size, depth))
         near = np.where(np.abs(indices) <= depth, indices, depth).astype(np.int64)
         place = np.expand_dims(np.where(near < 0, near + depth, near), axis)
         wanted = np.arange(depth).reshape((-1,) + (1,) * (indices.ndim - axis))

@@ -21,6 +21,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 from sofie_rdf.ops.resampling import as_type
 
@@ -155,6 +156,7 @@ class _AffineGrid(Operator):
     def positions(self, theta: Array, size: Sequence[int]) -> Array:
         if len(theta) != size[0]:
             raise ValueError(f"{len(theta)} matrices for {size[0]} images")
+        require_room("a grid", (len(theta), *size[2:], 2 * theta.shape[1]))
         axes = []
         for count in size[2:]:
             steps = np.arange(count, dtype=theta.dtype)

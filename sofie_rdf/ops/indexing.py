@@ -29,6 +29,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import NUMBERS
 from sofie_rdf.ops.layout import (
     listed_length,
@@ -256,6 +257,8 @@ def _padded(x: Array, pads: Sequence[tuple[int, int]], mode: str, value: Any) ->
     cut = tuple(slice(max(-b, 0), n - max(-e, 0)) for n, (b, e) in zip(x.shape, pads, strict=True))
     added = [(max(b, 0), max(e, 0)) for b, e in pads]
     kept = x[cut]
+    sizes = (n + b + e for n, (b, e) in zip(kept.shape, added, strict=True))
+    require_room("what is padded", sizes, x)
     if mode == "constant":
         filled = np.empty(
             tuple(n + b + e for n, (b, e) in zip(kept.shape, added, strict=True)), x.dtype

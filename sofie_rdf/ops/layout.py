@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import (
     UNKNOWN,
@@ -17,6 +18,7 @@ from sofie_rdf.ir.dims import (
     maximum,
     minimum,
     name_of,
+    number_of,
     product,
     require_equal,
 )
@@ -32,6 +34,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import INTEGERS
 
 HEADER = "sofie/kernels/layout.hxx"
@@ -423,6 +426,7 @@ class Split(_Layout):
         if self.num_outputs is None or self.num_outputs < 1:
             raise ShapeError("says neither into how many parts nor into which")
         number = self.num_outputs
+        limits.require(nodes=number, what=f"a Split into {number} parts")
         if whole % number == 0:
             return (whole // number,) * number
         part = ceil_div(whole, number)
@@ -531,6 +535,7 @@ class Expand(_Layout):
 
     def reference(self, x: Array) -> Array:
         shape = np.broadcast_shapes(x.shape, self.shape)  # type: ignore[arg-type]
+        require_room("what is repeated", shape, x)
         return np.array(np.broadcast_to(x, shape))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
@@ -553,7 +558,7 @@ class RuntimeTile(Reshaped):
         return unknown(x, x.rank)
 
     def reference(self, x: Array, repeats: Array) -> Array:
-        return np.asarray(np.tile(x, repeats.ravel().tolist()))
+        return Tile(tuple(repeats.ravel().tolist())).reference(x)
 
 
 def _one_for_each_axis(number: int, x: TensorType) -> None:
@@ -576,6 +581,7 @@ class Tile(_Layout):
         return TensorType(x.dtype, tuple(d * r for d, r in zip(x.shape, self.repeats, strict=True)))
 
     def reference(self, x: Array) -> Array:
+        require_room("what is repeated", (*x.shape, *map(number_of, self.repeats)), x)
         return np.asarray(np.tile(x, self.repeats))  # type: ignore[arg-type]
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:

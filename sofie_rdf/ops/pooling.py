@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import (
     UNKNOWN,
@@ -31,6 +32,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._windows import Window, require_count, windows
 from sofie_rdf.ops.elementwise import FLOATS
 
@@ -120,9 +122,12 @@ class _Pool(_Planes):
         ends = [_end(w) for w in along]
         needed = [max(0, end - w.size) for w, end in zip(along, ends, strict=True)]
         pads = [(number_of(w.begin), n) for w, n in zip(along, needed, strict=True)]
+        sizes = (n + sum(p) for n, p in zip(x.shape[2:], pads, strict=True))
+        require_room("what is pooled, with its pads,", (*x.shape[:2], *sizes), x)
         padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=filler)
         for at in combinations(*(range(w.kernel) for w in along)):
             index: tuple[Any, ...] = (..., *(_every(w, t) for w, t in zip(along, at, strict=True)))
+            limits.spend(what="pooling")
             yield padded[index]
 
 
@@ -241,6 +246,7 @@ class AveragePool(_Pool):
     def _members(self, window: Window) -> Array:
         """How many elements, and pads where they count, each window has along one axis."""
         size, begin, end = map(number_of, (window.size, window.begin, window.end))
+        require_room("the windows of a pooling", (number_of(window.count), window.kernel))
         starts = np.arange(number_of(window.count)) * window.stride - begin
         positions = starts[:, np.newaxis] + np.arange(window.kernel) * window.dilation
         before, behind = (begin, end) if self.count_include_pad else (0, 0)
@@ -431,9 +437,10 @@ class LRN(_Planes):
     def reference(self, x: Array) -> Array:
         squares = x * x
         total = np.zeros_like(x)
-        before = (self.size - 1) // 2
-        for shift in range(-before, self.size - before):
-            count = max(0, x.shape[1] - abs(shift))
+        before, channels = (self.size - 1) // 2, x.shape[1]
+        # Neighbours farther away than there are channels do not exist.
+        for shift in range(max(-before, -channels), min(self.size - before, channels)):
+            count = max(0, channels - abs(shift))
             low, high = max(0, shift), max(0, -shift)
             total[:, high : high + count] += squares[:, low : low + count]
         alpha, bias = x.dtype.type(self.alpha / self.size), x.dtype.type(self.bias)
@@ -481,6 +488,8 @@ class _Unpool(_Planes):
     def scattered(self, x: Array, index: Array, shape: tuple[int, ...]) -> Array:
         """x at its indices in the smallest tensor, which is a corner of one of this shape."""
         before = tuple(map(number_of, self._before(x.shape)))
+        for sizes in (before, shape):
+            require_room("what was pooled", sizes, x)
         corner = np.zeros(int(np.prod(before, dtype=np.int64)), x.dtype)
         if np.any((index < 0) | (index >= corner.size)):
             raise ValueError("an index is not one of the tensor that was pooled")

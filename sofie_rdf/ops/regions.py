@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import require_equal
 from sofie_rdf.ir.operator import (
@@ -19,6 +20,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._windows import require_count
 from sofie_rdf.ops.elementwise import FLOATS
 
@@ -68,6 +70,7 @@ class MaxRoiPool(_Regions):
     def reference(self, x: Array, rois: Array) -> Array:
         y = np.zeros((len(rois), x.shape[1], *self.pooled_shape), x.dtype)
         for region, (number, *corners) in enumerate(rois):
+            limits.spend(what="pooling regions")
             scaled = np.asarray(corners) * self.spatial_scale
             x1, y1, x2, y2 = (int(c) for c in np.copysign(np.floor(np.abs(scaled) + 0.5), scaled))
             rows = _parts(y1, max(y2 - y1 + 1, 1), self.pooled_shape[0], x.shape[2])
@@ -147,6 +150,7 @@ class RoiAlign(_Regions):
         extent = end - begin if self._half_pixel else max(end - begin, begin.dtype.type(1))
         part = extent / parts
         points = self.sampling_ratio if self.sampling_ratio > 0 else max(0, int(np.ceil(part)))
+        require_room("the points of a region", (parts, points))
         within = (np.arange(points) + begin.dtype.type(0.5)) * part / max(points, 1)
         at = (begin + np.arange(parts) * part)[:, np.newaxis] + within
         inside = (at >= -1) & (at <= size)
@@ -155,6 +159,7 @@ class RoiAlign(_Regions):
         return low, np.minimum(low + 1, size - 1), at - low, inside
 
     def _pooled(self, image: Array, down: tuple[Array, ...], across: tuple[Array, ...]) -> Array:
+        require_room("the points of a region", (len(image), down[3].size, across[3].size))
         inside = np.multiply.outer(down[3], across[3])
         corners = []
         for row, height in ((down[0], 1 - down[2]), (down[1], down[2])):

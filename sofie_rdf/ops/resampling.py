@@ -24,6 +24,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 
 # In the order of the enumerators in the kernel's header.
@@ -400,6 +401,7 @@ class Resize(_Resize):
             )
         shrink = min(scale, 1.0) if self.antialias else 1.0
         most = math.ceil(self.reach / shrink) + 1
+        require_room("the weights of a Resize", (len(at), 2 * most + 1))
         places = np.floor(at).astype(np.int64)[:, np.newaxis] + np.arange(-most, most + 1)
         weights = self._kernel((places - at[:, np.newaxis]) * shrink)
         if self.exclude_outside:
@@ -427,6 +429,7 @@ class Resize(_Resize):
         size, count = number_of(axis.size), number_of(axis.count)
         # The new size before it was rounded.
         width = float(count) if axis.scale is None and self._by_size else scale * size
+        require_room("the axis of a Resize", (count,))
         j, last = np.arange(count, dtype=np.float64), size - 1
         mode = self.coordinate_transformation_mode
         if mode == "align_corners":

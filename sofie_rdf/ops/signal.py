@@ -20,6 +20,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import FLOATS, INTEGERS, NUMBERS
 
 # A number that ONNX passes as a scalar; some exporters write a list of one.
@@ -98,6 +99,8 @@ class _Fourier(_Signal):
         if 0 in values.shape:
             shape: Any = self.transformed(x.shape, n, axis)
             return np.zeros(shape, x.dtype)
+        lines = (s for i, s in enumerate(values.shape) if i != axis)
+        require_room("a Fourier transform", (*lines, 8 * n))
         if self.makes_real:
             return np.asarray(np.fft.irfft(values, n, axis)[..., None], x.dtype)
         found = np.fft.ifft(values, n, axis) if self.inverse else np.fft.fft(values, n, axis)
@@ -210,6 +213,7 @@ class _ShortTime(_Fourier):
         if n > x.shape[1] or step < 1 or n < 1:
             raise ShapeError(f"cannot cut {x.shape[1]} into frames of {n} in steps of {step}")
         count = (x.shape[1] - n) // step + 1
+        require_room("all frames", (x.shape[0], count, n))
         places = np.arange(count)[:, None] * step + np.arange(n)
         cut = x[:, places]
         weighted = cut if window is None else cut * window[:, None]
@@ -326,6 +330,7 @@ class _Window(_Signal):
 
     def values(self, n: int) -> Array:
         last = n if self.periodic else n - 1
+        require_room("a window", (2 * n,))
         t = np.arange(n) / last if last else np.ones(n) / 2
         return np.asarray(self.at(t)).astype(self.output_datatype.numpy)
 
@@ -469,6 +474,7 @@ class _MelFilters(_Signal):
 
     def triangles(self, filters: int, length: int, rate: int, low: float, high: float) -> Array:
         self.check(filters, length, rate, low, high)
+        require_room("a matrix of filters", (filters + 2, length // 2 + 1, 4))
         ends = 2595 * np.log10(1 + np.array([low, high]) / 700)
         mels = ends[0] + np.arange(filters + 2) * (ends[1] - ends[0]) / (filters + 2)
         hertz = 700 * (10 ** (mels / 2595) - 1)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import TypeAlias
 
-from sofie_rdf.errors import GraphError, SofieError
+from sofie_rdf import limits
+from sofie_rdf.errors import GraphError, LimitExceeded, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.passes import (
@@ -115,10 +116,13 @@ def explain(graph: Graph, passes: Iterable[Pass] = DEFAULT) -> tuple[Graph, Repo
     refused: dict[tuple[str, str], tuple[Refusal, ...]] = {}
     for one in passes:
         before, name = graph, _name(one)
+        limits.spend(what=f"the pass {name!r}")
         try:
             graph, added = _result(one, before)
             if graph is not before:
                 verify(graph, before)
+        except (LimitExceeded, MemoryError):
+            raise
         except Exception as error:
             # Whatever it is: the graph was legal before, so the pass is wrong.
             raise _broken(name, error) from error

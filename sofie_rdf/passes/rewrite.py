@@ -24,7 +24,7 @@ from typing import NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
-from sofie_rdf.errors import GraphError, SofieError, UnsupportedOperator, nearest
+from sofie_rdf.errors import GraphError, LimitExceeded, SofieError, UnsupportedOperator, nearest
 from sofie_rdf.ir.builder import infer_node
 from sofie_rdf.ir.graph import Graph, Node, Origin
 from sofie_rdf.ir.operator import REGISTRY, Operator
@@ -485,6 +485,8 @@ class Canvas:
 
         try:
             found = infer_node(node.op, [self.types[i] if i else None for i in node.inputs])
+        except LimitExceeded:
+            raise
         except SofieError as error:
             fail(error)
         wanted = tuple(self.types[o] for o in node.outputs)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.builder import infer_node, known_results
 from sofie_rdf.ir.dims import Dim, name_of, never_negative, substitute
@@ -217,6 +218,8 @@ def fold_constants(graph: Graph) -> Graph:
     for node in graph.nodes:
         if _is_foldable(graph, node, constants):
             results = evaluate_node(node, constants)
+            folded = sum(array.nbytes for array in results)
+            limits.spend(bytes=folded, what=f"what {node.outputs[0]!r} is folded to")
             constants.update(zip(node.outputs, map(_frozen, results), strict=False))
             if node.op.decides_sizes:
                 for name, array in zip(node.outputs, results, strict=False):

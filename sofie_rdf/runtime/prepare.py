@@ -6,12 +6,14 @@ import os
 from functools import partial
 from pathlib import Path
 
+from sofie_rdf import limits
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.session import emit, include_directories, inlined, operators_in
 from sofie_rdf.errors import JitError
+from sofie_rdf.ir.dims import evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.passes.halves import widen_halves
-from sofie_rdf.passes.memory import plan_memory
+from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.rows import rows_of
 from sofie_rdf.runtime.interpreter import has_header, include_from
 from sofie_rdf.runtime.program import Program, face_of
@@ -24,6 +26,7 @@ def program_of(graph: Graph) -> Program:
     """The program of an optimized graph, with all work done that is not the compiler's."""
     graph = widen_halves(graph)
     plan = plan_memory(graph)
+    limits.require(bytes=_of_a_call(graph, plan), what="the memory for one call")
     emission = emit(graph, plan, unique=True)
     foreign = filter(None, os.environ.get("ROOT_INCLUDE_PATH", "").split(":"))
     folders = (*include_directories(graph), *map(Path, foreign))
@@ -39,6 +42,13 @@ def program_of(graph: Graph) -> Program:
         partial(trials, graph),
         is_foreign=any(operator.source() for operator in operators_in(graph)),
     )
+
+
+def _of_a_call(graph: Graph, plan: MemoryPlan) -> int:
+    """The bytes that a call needs at least: all of them, where no size is open."""
+    ports = (graph.types[name].nbytes for name in (*graph.inputs, *graph.outputs))
+    one = dict.fromkeys((*graph.symbols, *graph.data_symbols), 1)
+    return sum(evaluate(nbytes, one) for nbytes in (plan.nbytes, *ports))
 
 
 def _find_headers(graph: Graph) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.errors import InputError, JitError, ShapeError
+from sofie_rdf import limits
+from sofie_rdf.errors import InputError, JitError, LimitExceeded, ShapeError
 from sofie_rdf.ir.dims import evaluate as evaluate_dim
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.types import Array, DType, concrete
@@ -62,17 +63,29 @@ def trials(graph: Graph, most: int = _MOST) -> Iterator[Trial]:
         all_sizes = {**dict.fromkeys(graph.data_symbols, 2), **sizes}
         if evaluate_dim(graph.multiply_adds, all_sizes) > most:
             continue
-        feeds = {name: _example(graph, name, sizes, random) for name in graph.inputs}
-        try:
-            exact = evaluate(graph, feeds, wide=True)
-            expected = evaluate(graph, feeds)
-        except _MEANINGLESS:
-            continue
-        yield Trial(sizes, feeds, expected, _doubted(graph, feeds, expected, exact))
+        # What a trial costs is not missing later.
+        with limits.budget(limits.remaining()):
+            try:
+                trial = _trial(graph, sizes, all_sizes, random)
+            except _MEANINGLESS:
+                continue
+        yield trial
 
 
-# These sizes mean nothing to the model; which ones do is not known here.
-_MEANINGLESS = (ValueError, ShapeError, InputError, ArithmeticError, IndexError)
+# These sizes mean nothing to the model; which ones do is not known here. Or they cost too much.
+_MEANINGLESS = (ValueError, ShapeError, InputError, ArithmeticError, IndexError, LimitExceeded)
+
+
+def _trial(
+    graph: Graph, sizes: Mapping[str, int], all_sizes: Mapping[str, int], random: Any
+) -> Trial:
+    # The reference keeps all values, and those of float32 a second time in float64.
+    values = sum(max(evaluate_dim(t.nbytes, all_sizes), 0) for t in graph.types.values())
+    limits.require(bytes=3 * values, what="a trial")
+    feeds = {name: _example(graph, name, sizes, random) for name in graph.inputs}
+    exact = evaluate(graph, feeds, wide=True)
+    expected = evaluate(graph, feeds)
+    return Trial(sizes, feeds, expected, _doubted(graph, feeds, expected, exact))
 
 
 def _doubted(

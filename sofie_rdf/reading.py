@@ -1,0 +1,103 @@
+"""What a model is read from: now, or when the record in the cache does not suffice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sofie_rdf import limits
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.runtime import records
+from sofie_rdf.runtime.program import face_of
+
+if TYPE_CHECKING:
+    from sofie_rdf.limits import Budget, Limits
+    from sofie_rdf.runtime.records import Record
+    from sofie_rdf.runtime.trial import Trial
+
+__all__ = ["Allowed", "Content", "File", "optimized", "path_or_object"]
+
+# A graph, and what else a .root file says about it.
+Content = tuple[Graph, Mapping[str, str]]
+
+
+class Allowed:
+    """What whatever is done with a file may cost: one budget for each step of it."""
+
+    def __init__(self, given: Limits | str | None = None, source: Any = None) -> None:
+        self.given = given
+        self.size = _size(source)
+        self.place = source.name if isinstance(source, Path) else ""
+
+    def budget(self) -> AbstractContextManager[Budget]:
+        """A new budget for the next step."""
+        return limits.budget(self.given, size=self.size, place=self.place)
+
+    def spent_by(self, read: Callable[[], Content]) -> Content:
+        """What is read; the budgets of later steps know how large the file has turned out to be."""
+        with self.budget() as budget:
+            found = read()
+        self.size = max(self.size, budget.size)
+        return found
+
+
+def _size(source: Any) -> float:
+    """How many bytes a source has; infinitely many where it is an object of the user's own."""
+    if isinstance(source, Path):
+        try:
+            return source.stat().st_size
+        except (OSError, ValueError):
+            return 0  # Whoever reads it says what is wrong.
+    if isinstance(source, (bytes, bytearray)):
+        return len(source)
+    return float(source.ByteSize()) if hasattr(source, "ByteSize") else math.inf
+
+
+class File:
+    """What a model is read from, the record of it in the cache, and what it may cost."""
+
+    def __init__(self, read: Callable[[], Content], allowed: Allowed, key: str = "") -> None:
+        self.key, self.allowed, self._read = key, allowed, read
+        self.record: Record | None = records.find(key, self._trials)
+        if self.record is None:
+            _ = self._held
+
+    @cached_property
+    def _held(self) -> Content:
+        return self.allowed.spent_by(self._read)
+
+    @property
+    def graph(self) -> Graph:
+        return self._held[0]
+
+    @property
+    def extras(self) -> Mapping[str, str]:
+        return self.record.extras if self.record else self._held[1]
+
+    @cached_property
+    def face(self) -> Graph:
+        """The inputs and outputs alone."""
+        return self.record.program.face if self.record else face_of(self.graph)
+
+    def _trials(self) -> Iterator[Trial]:
+        from sofie_rdf.runtime.trial import trials
+
+        return trials(optimized(self.graph))
+
+
+def optimized(graph: Graph) -> Graph:
+    """The graph after all passes: what is emitted and run."""
+    from sofie_rdf.passes.halves import widen_halves
+    from sofie_rdf.passes.pipeline import run
+
+    return widen_halves(run(graph))
+
+
+def path_or_object(source: Any) -> Any:
+    """Whatever names a file as a Path; bytes and ModelProtos as they are."""
+    return Path(source) if isinstance(source, (str, PathLike)) else source

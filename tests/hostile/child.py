@@ -1,0 +1,52 @@
+"""Files are opened in child processes, which may take so much memory and time and no more."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Address space: what bombs want is far more. Cling is not loaded in these.
+MEMORY = 3 * 2**30
+SECONDS = 60
+
+_OPEN = """
+import sys
+import sofie_rdf
+from sofie_rdf.errors import SofieError
+try:
+    model = sofie_rdf.load(sys.argv[1], limits=sys.argv[2] or None)
+    model.emission
+except SofieError as error:
+    print(type(error).__name__, error)
+else:
+    print("emitted")
+"""
+
+
+def opened(path: Path, limits: str = "", *, code: str = _OPEN, seconds: float = SECONDS) -> str:
+    """What becomes of a file: the name and text of our error, or ``emitted``.
+
+    AssertionError for any other end: another exception, a crash, too much time.
+    """
+    done = run(code, str(path), limits, seconds=seconds)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def run(code: str, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "SOFIE_RDF_LIMITS"}
+    environment |= {"PYTHONPATH": str(PROJECT), "SOFIE_RDF_CACHE": "off", "OMP_NUM_THREADS": "1"}
+    environment |= {"OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env=environment,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+    )
