@@ -1,169 +1,306 @@
-""".pt2 files, looked through before torch loads them.
+""".pt2 files, read by us; torch gets an archive that is written anew from what was understood.
 
 ``torch.export.load`` promises nothing for files of others: it unpickles, evaluates expressions over
-sizes as Python, finds functions by their dotted names below ``torch``, and writes names into Python
-code. So the file must say nothing but what exported programs say: plain pickles, arithmetic,
-operators, and names that are names.
+sizes as Python, finds functions by their dotted names, and loads libraries that lie in the archive.
+So only members that programs have are read: the program (`torch_schema`), weights, which are bytes,
+and pickles of tensors (`torch_objects`). Everything else is refused by its name.
 """
 
 from __future__ import annotations
 
-import ast
 import io
 import json
+import math
 import re
-import zipfile
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedFormat
-from sofie_rdf.frontends.torch_pickles import beyond_tensors
-
-__all__ = ["refuse_hostile"]
-
-# Operators below torch.ops that have no effect but their result.
-_OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prim|prims|torchvision|quantized_decomposed)\.(\w+)\.\w+"
-    r"|torch\.ops\.higher_order\.(cond|while_loop|scan|map_impl|wrap_with_set_grad_enabled)"
-    r"|_operator\.(\w+)|math\.\w+|torch\._?sym_\w+|torch\._check(_is_size)?"
+from sofie_rdf import limits
+from sofie_rdf.errors import CorruptFile, UnsupportedFormat
+from sofie_rdf.frontends import torch_objects
+from sofie_rdf.frontends.torch_objects import ITEM_BYTES, StorageOf, TensorOf
+from sofie_rdf.frontends.torch_schema import (
+    TENSOR_META,
+    Wrong,
+    mapped,
+    program,
+    record,
+    refusal,
+    truth,
+    words,
 )
-_SPECIAL = frozenset(f"__{n}__" for n in ("and", "or", "xor", "lshift", "rshift"))
-_EFFECTS = frozenset(("from_file", "save", "call", "attrgetter", "methodcaller", "setitem"))
-_WORD = re.compile(r"[\w.:#<>*/ \-]*")
-# Functions of sizes, as torch writes them.
-_FUNCTIONS = frozenset(
-    """Abs Add And CeilDiv CeilToInt CleanDiv Eq Equality Float FloatPow FloatTrueDiv FloorDiv
-    FloorToInt Ge Gt Identity IntTrueDiv Integer IsNonOverlappingAndDenseIndicator LShift Le Lt Max
-    Min Mod ModularIndexing Mul Ne Not Or Pow PowByNatural PythonMod RShift Rational RoundDecimal
-    RoundToInt Symbol ToFloat TruncToFloat TruncToInt Where ceiling floor isinstance len sqrt
-    abs max min GreaterThan LessThan StrictGreaterThan StrictLessThan Unequality""".split()
-)
-_METHODS = frozenset(("size", "stride", "storage_offset", "dim", "numel", "floor", "ceil", "trunc"))
-_ATTRIBUTES = _METHODS | {"shape", "ndim", "dtype", "device", "layout"}
-_SYNTAX = (
-    *(ast.Expression, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.Call, ast.Subscript),
-    *(ast.Attribute, ast.Name, ast.Constant, ast.Load, ast.keyword),
-    *(ast.boolop, ast.unaryop, ast.operator, ast.cmpop),
-)
+from sofie_rdf.frontends.torch_zip import IGNORED, byte_order, members
 
+__all__ = ["Archive", "Objects", "read", "read_objects"]
 
-def refuse_hostile(path: Path) -> None:
-    """`UnsupportedFormat` for a .pt2 file that says more than a network does."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            twice = [n for n, times in Counter(archive.namelist()).items() if times > 1]
-            if twice:
-                raise CorruptFile(f"holds {twice[0]!r} twice", place=path.name)
-            for member in archive.namelist():
-                _member(member, archive.read(member), path.name)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"is damaged: {error}", place=path.name) from error
-
-
-def _refusal(place: str, what: str) -> SofieError:
-    return UnsupportedFormat(
-        f"says {what[:80]!r}, which could run anything when torch loads it", place=place
+# torch's numbers of element types.
+_TYPES = dict(
+    enumerate(
+        """uint8 int8 int16 int32 int64 float16 float32 float64 complex32 complex64 complex128 bool
+        bfloat16""".split(),
+        1,
     )
+)
+_TYPES |= dict(
+    enumerate(
+        """uint16 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu uint32
+        uint64""".split(),
+        28,
+    )
+)
+_STRIDED = 7
 
 
-def _member(member: str, content: bytes, place: str) -> None:
-    folders = member.split("/")
-    if member.endswith(".json"):
-        config = json.loads(content)
-        if "data" in folders:
-            _payload(config, place)
-        else:
-            _program(config, place)
-    elif "constants" in folders and not folders[-1].startswith("tensor_"):
-        raise _refusal(place, member)
-    elif member.endswith(".pt") or content.startswith(b"PK"):
-        # The examples, or all of a file of torch 2.7 and before; weights are bytes.
-        _pickles(content, member, place)
+@dataclass(frozen=True)
+class Objects:
+    """A tree of tensors, and the bytes of their storages."""
+
+    tree: Any
+    storages: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def _payload(config: Any, place: str) -> None:
-    """Which files hold weights: none as a pickle."""
-    for part in _dicts(config):
-        if part.get("use_pickle"):
-            raise _refusal(place, f"use_pickle for {part.get('path_name')}")
+@dataclass(frozen=True)
+class Archive:
+    """What a .pt2 file says: members as they are written anew, and pickles as what is in them.
+
+    ``weights`` are the tensors that the program must have when it is loaded, by name, and the bytes
+    in which they are.
+    """
+
+    members: dict[str, bytes]
+    pickles: dict[str, Objects]
+    weights: dict[str, tuple[TensorOf, bytes]]
+    root: str
 
 
-def _pickles(content: bytes, member: str, place: str) -> None:
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise _refusal(place, member)
-    with zipfile.ZipFile(io.BytesIO(content)) as inner:
-        for name in inner.namelist():
-            if name.endswith(".pkl"):
-                found = beyond_tensors(inner.read(name))
-                if found:
-                    raise _refusal(place, found)
+def read(path: Path) -> Archive:
+    """What the file says; `UnsupportedFormat` or `CorruptFile` if that is not a program alone."""
+    place = path.name
+    with limits.archive(path, place=place) as archive:
+        is_old = _PROGRAM in archive.namelist()
+    return _old(path, place) if is_old else _new(path, place)
 
 
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _dicts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _dicts(inner)
+# As torch 2.8 and later write it ------------------------------------------------------------------
+
+_NEW = re.compile(
+    r"models/model\.json|data/weights/(model_weights_config\.json|weight_\d+|model\.pt)"
+    r"|data/constants/(model_constants_config\.json|tensor_\d+|model\.pt)"
+    r"|data/sample_inputs/model\.pt|archive_format|archive_version|byteorder|version"
+    r"|\.data/version"
+)
+_NUMBER = re.compile(rb"\d{1,4}(\.\d{1,4})*\n?")
 
 
-# The program --------------------------------------------------------------------------------------
+def _chosen_of_new(name: str) -> bool | None:
+    if name.startswith("extra/") or IGNORED.fullmatch(name):
+        return False
+    return True if _NEW.fullmatch(name) else None
 
 
-def _program(value: Any, place: str, key: str = "") -> None:
-    """Every text in the program is what its key says."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if not _WORD.fullmatch(name):
-                raise _refusal(place, name)
-            if name not in (
-                "metadata",
-                "as_string",
-                "torch_version",
-            ):  # These are never more than texts.
-                _program(inner, place, name)
-    elif isinstance(value, list):
-        for inner in value:
-            _program(inner, place, key)
-    elif isinstance(value, str):
-        _text(value, place, key)
+def _new(path: Path, place: str) -> Archive:
+    found = members(path, place, _chosen_of_new, rooted=True)
+    byte_order(found.get("byteorder"), place)
+    if found.get("archive_format") != b"pt2":
+        raise CorruptFile("does not say that it is a .pt2 archive", place=place)
+    made: dict[str, bytes] = {}
+    for name in ("archive_version", ".data/version", "version"):
+        if name in found:
+            made[name] = _version(found[name], place)
+    made |= {"archive_format": b"pt2", "byteorder": b"little"}
+    pickles: dict[str, Objects] = {}
+    weights: dict[str, tuple[TensorOf, bytes]] = {}
+    for kind, prefix in (("weights", "weight_"), ("constants", "tensor_")):
+        folder = f"data/{kind}/"
+        if folder + "model.pt" in found:
+            objects = read_objects(found[folder + "model.pt"], place)
+            pickles[folder + "model.pt"] = objects
+            weights |= _tensors(objects, place)
+            continue
+        config = folder + f"model_{kind}_config.json"
+        payload = _Payload(found, folder, prefix, place)
+        made[config] = payload.written(_json(found, config, place))
+        made |= payload.used
+        weights |= payload.weights
+    made[_NEW_PROGRAM] = _program(found, _NEW_PROGRAM, place)
+    examples = found.get("data/sample_inputs/model.pt", b"")
+    pickles["data/sample_inputs/model.pt"] = read_objects(examples, place)
+    return Archive(made, pickles, weights, "model")
 
 
-def _text(text: str, place: str, key: str) -> None:
-    if key in ("expr_str", "guards_code"):
-        _expression(text, place)
-    elif key == "target":
-        parts = {p for p in text.split(".") if p.startswith("__")} - _SPECIAL
-        if not _OPERATOR.fullmatch(text) or parts or _EFFECTS.intersection(text.split(".")):
-            raise _refusal(place, text)
-    elif key in ("in_spec", "out_spec", "treespec") and text:
-        _program(json.loads(text), place)
-    elif text[:1] in ("[", "{", '"') and key == "context":
-        _program(json.loads(text), place, key)
-    elif not _WORD.fullmatch(text):
-        raise _refusal(place, text)
+_NEW_PROGRAM = "models/model.json"
 
 
-def _expression(text: str, place: str) -> None:
-    """Arithmetic over sizes, and nothing else."""
+def _version(content: bytes, place: str) -> bytes:
+    if not _NUMBER.fullmatch(content):
+        raise CorruptFile(f"has the version {content[:20]!r}", place=place)
+    return content
+
+
+def _json(found: Mapping[str, bytes], name: str, place: str) -> Any:
+    if name not in found:
+        raise CorruptFile(f"has no member {name!r}", place=place)
+    limits.require(nodes=len(found[name]) // 64, what=f"the text in {name!r}")
     try:
-        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except SyntaxError:
-        raise _refusal(place, text) from None
-    for node in nodes:
-        good = isinstance(node, _SYNTAX)
-        if isinstance(node, ast.Attribute):
-            good = node.attr in _ATTRIBUTES
-        elif isinstance(node, ast.Call):
-            function = node.func
-            good = (isinstance(function, ast.Name) and function.id in _FUNCTIONS) or (
-                isinstance(function, ast.Attribute) and function.attr in _METHODS
+        return json.loads(found[name])
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{name!r} in it is no JSON: {error}", place=place) from error
+
+
+def _program(found: Mapping[str, bytes], name: str, place: str) -> bytes:
+    value = _json(found, name, place)
+    try:
+        return json.dumps(program(value)).encode()
+    except Wrong as wrong:
+        raise refusal(wrong, place) from None
+    except RecursionError:
+        raise CorruptFile("has a program that is too deep", place=place) from None
+
+
+def _no_pickle(value: Any) -> bool:
+    if value is not False:
+        raise Wrong("use_pickle")
+    return False
+
+
+_CONFIG = record(
+    config=mapped(
+        words,
+        record(
+            path_name=words,
+            is_param=truth,
+            use_pickle=_no_pickle,
+            tensor_meta=TENSOR_META,
+        ),
+    )
+)
+
+
+class _Payload:
+    """Weights, or constants: the table of them, and the members that it names."""
+
+    def __init__(self, found: Mapping[str, bytes], folder: str, prefix: str, place: str) -> None:
+        self.found, self.folder, self.place = found, folder, place
+        self.name = re.compile(rf"{prefix}\d+", re.ASCII)
+        self.used: dict[str, bytes] = {}
+        self.types: dict[str, str] = {}
+        self.weights: dict[str, tuple[TensorOf, bytes]] = {}
+
+    def written(self, config: Any) -> bytes:
+        """The table as it is written anew."""
+        try:
+            table = _CONFIG(config)
+            for name, row in table.get("config", {}).items():
+                self._take(name, row)
+        except Wrong as wrong:
+            raise refusal(wrong, self.place) from None
+        return json.dumps(table).encode()
+
+    def _take(self, name: str, row: dict[str, Any]) -> None:
+        file, meta = row.get("path_name", ""), row.get("tensor_meta", {})
+        if not self.name.fullmatch(file) or self.folder + file not in self.found:
+            raise CorruptFile(f"has no {file[:80]!r} for {name[:80]!r}", place=self.place)
+        content = self.found[self.folder + file]
+        dtype = _TYPES.get(meta.get("dtype", 0), "")
+        sizes, strides = (_numbers(meta.get(key, [])) for key in ("sizes", "strides"))
+        (offset,) = _numbers([meta.get("storage_offset", {})])
+        wrong = ""
+        if not dtype or meta.get("layout") != _STRIDED or self.types.get(file, dtype) != dtype:
+            wrong = "an element type or layout that cannot be true"
+        elif len(content) % ITEM_BYTES[dtype] or len(sizes) != len(strides):
+            wrong = "a size that cannot be true"
+        else:
+            count = len(content) // ITEM_BYTES[dtype]
+            last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
+            if math.prod(sizes) and last >= count:
+                wrong = f"more numbers than the {count} in {file!r}"
+            if not math.prod(sizes) and content and offset > count:
+                wrong = "an offset that cannot be true"
+        if wrong:
+            raise CorruptFile(f"says that {name[:80]!r} has {wrong}", place=self.place)
+        self.types[file] = dtype
+        self.used[self.folder + file] = content
+        tensor = TensorOf(StorageOf(file, dtype, count), offset, sizes, strides)
+        limits.require(bytes=tensor.nbytes, what=f"the weight {name[:80]!r}")
+        self.weights[name] = tensor, content
+
+
+def _numbers(sizes: list[dict[str, Any]]) -> tuple[int, ...]:
+    found = [size.get("as_int", -1) for size in sizes]
+    for size, number in zip(sizes, found, strict=True):
+        if not 0 <= number < 2**48 or len(found) > 64:
+            raise Wrong(size)
+    return tuple(found)
+
+
+# As torch 2.7 and before write it -----------------------------------------------------------------
+
+_PROGRAM = "serialized_exported_program.json"
+_OLD = re.compile(r"version|serialized_(state_dict|constants|example_inputs)\.pt|" + _PROGRAM)
+
+
+def _chosen_of_old(name: str) -> bool | None:
+    if name.startswith("extra_files/"):
+        return False
+    return True if _OLD.fullmatch(name) else None
+
+
+def _old(path: Path, place: str) -> Archive:
+    found = members(path, place, _chosen_of_old, rooted=False)
+    made = {"version": _version(found.get("version", b""), place)}
+    made[_PROGRAM] = _program(found, _PROGRAM, place)
+    pickles = {
+        name: read_objects(found.get(name, b""), place)
+        for name in (f"serialized_{n}.pt" for n in ("state_dict", "constants", "example_inputs"))
+    }
+    weights = _tensors(pickles["serialized_state_dict.pt"], place)
+    weights |= _tensors(pickles["serialized_constants.pt"], place)
+    return Archive(made, pickles, weights, "")
+
+
+# What torch.save has written ----------------------------------------------------------------------
+
+_SAVED = re.compile(r"data\.pkl|data/\d+|byteorder|version|\.data/version")
+
+
+def _chosen_of_saved(name: str) -> bool | None:
+    if IGNORED.fullmatch(name):
+        return False
+    return True if _SAVED.fullmatch(name) else None
+
+
+def read_objects(content: bytes, place: str) -> Objects:
+    """What torch.save has written, if it is tensors, numbers and texts alone."""
+    if not content:
+        return Objects({})
+    if not content.startswith(b"PK"):
+        raise UnsupportedFormat(
+            "has a pickle in it, which could run anything when torch loads it", place=place
+        )
+    found = members(io.BytesIO(content), place, _chosen_of_saved, rooted=True)
+    byte_order(found.get("byteorder"), place)
+
+    def size_of(key: str) -> int:
+        if f"data/{key}" not in found:
+            raise CorruptFile(f"has no storage {key[:20]!r}", place=place)
+        return len(found[f"data/{key}"])
+
+    tree, _ = torch_objects.read(found.get("data.pkl", b""), size_of, place)
+    storages = {n.removeprefix("data/"): c for n, c in found.items() if n.startswith("data/")}
+    return Objects(tree, storages)
+
+
+def _tensors(objects: Objects, place: str) -> dict[str, tuple[TensorOf, bytes]]:
+    """The tensors of a dict by name."""
+    if type(objects.tree) is not dict:
+        raise CorruptFile("has weights without names", place=place)
+    found = {}
+    for name, tensor in objects.tree.items():
+        if not isinstance(tensor, TensorOf) or not isinstance(name, str):
+            raise UnsupportedFormat(
+                f"has {name!r:.80} among its weights, which is no tensor", place=place
             )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            good = bool(re.fullmatch(r"\w*", node.value))
-        if not good:
-            raise _refusal(place, text)
+        found[name] = tensor, objects.storages[tensor.storage.key]
+    return found

@@ -6,12 +6,12 @@ Nothing is unpickled unless ``weights_only=False`` asks for it. A .pt2 file is l
 
 from __future__ import annotations
 
-import zipfile
+import io
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedFormat
 from sofie_rdf.frontends import recognise
 from sofie_rdf.frontends.torch_export import quiet, reason, require
@@ -27,6 +27,7 @@ _SAVE = (
     '"m.pt2") or torch.jit.script(module).save("m.pt"); or build it, load the weights into it and '
     "call sofie_rdf.from_torch(module, example_inputs)"
 )
+_OTHER_VERSION = "of another version of torch: export the model again"
 # Which packages' objects a pickle may hold, and how to go on with them.
 _OTHERS = {
     "sklearn": (
@@ -50,48 +51,55 @@ def opened(path: Path, weights_only: bool | None) -> tuple[Any, str]:
             raise _refusal(path, found)
         require()
         return _unpickled(path), "torch"
-    _refuse_damage(path)
     require()
     return (_program(path), kind) if kind == "pt2" else (_script(path), kind)
 
 
-def _refuse_damage(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
-        raise CorruptFile(f"is damaged: {error}", place=path.name) from error
-    if wrong:
-        raise CorruptFile(
-            f"is damaged: {wrong!r} is not what was written",
-            place=path.name,
-            remedy="Copy or download it again",
-        )
+def _pickle_of(path: Path) -> bytes:
+    """The pickle in a file of torch.save, all of whose members are what was written."""
+    with limits.archive(path, place=path.name) as archive:
+        for member in archive.infolist():
+            content = limits.unpacked(archive, member)
+            if member.filename.endswith("data.pkl"):
+                found = content
+    return found
 
 
 def _script(path: Path) -> Any:
     import torch
 
-    load = partial(torch.jit.load, map_location="cpu")
-    return _loaded(path, load, "of a newer torch")
+    from sofie_rdf.frontends import torch_script_archive
+    from sofie_rdf.frontends.torch_rebuilt import compare_weights
+    from sofie_rdf.frontends.torch_zip import written
+
+    script = torch_script_archive.read(path)
+    remade = io.BytesIO(written(script.members, "model"))
+    module = _loaded(path, lambda: torch.jit.load(remade, map_location="cpu"), "of a newer torch")
+    compare_weights(dict(module.state_dict(keep_vars=True)), script.weights, path.name)
+    return module
 
 
 def _program(path: Path) -> torch.export.ExportedProgram:
     import torch
 
-    from sofie_rdf.frontends.torch_archive import refuse_hostile
+    from sofie_rdf.frontends import torch_archive
+    from sofie_rdf.frontends.torch_rebuilt import archive_for_torch, compare_weights
 
-    refuse_hostile(path)
-    return _loaded(path, torch.export.load, "of another version of torch: export the model again")
+    archive = torch_archive.read(path)
+    remade = _loaded(path, lambda: archive_for_torch(archive), _OTHER_VERSION)
+    program = _loaded(path, lambda: torch.export.load(remade), _OTHER_VERSION)
+    found = {**program.state_dict, **program.constants}
+    compare_weights(found, archive.weights, path.name)
+    return program
 
 
-def _loaded(path: Path, load: Callable[[str], Any], otherwise: str) -> Any:
+def _loaded(path: Path, load: Callable[[], Any], otherwise: str) -> Any:
     """What torch loads; `CorruptFile` where it does not: the file is damaged, or ``otherwise``."""
     import torch
 
     try:
         with quiet():
-            return load(str(path))
+            return load()
     except Exception as error:
         raise CorruptFile(
             f"cannot be loaded by torch {torch.__version__}: {reason(error)}",
@@ -124,10 +132,7 @@ def _unpickled(path: Path) -> torch.nn.Module:
 
 def _pickle_in(path: Path, kind: str) -> Pickle:
     if kind == "torch":
-        _refuse_damage(path)
-        with zipfile.ZipFile(path) as archive:
-            members = [m for m in archive.namelist() if m.endswith("data.pkl")]
-            found, whole = names_in(archive.read(members[0]))
+        found, whole = names_in(_pickle_of(path))
         return Pickle(found, True, whole)
     content = path.read_bytes()
     legacy = is_legacy(content)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pickletools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Pickle", "beyond_tensors", "is_legacy", "names_in", "parts"]
+__all__ = ["Pickle", "is_legacy", "names_in", "parts"]
 
 # What the pickles of torch.save name that hold weights, numbers and texts alone.
 _PLAIN = (
@@ -60,20 +59,23 @@ def names_in(content: bytes) -> tuple[tuple[str, ...], bool]:
     found: dict[str, None] = {}
     texts: list[str] = []
     memo: dict[int, str] = {}
+    last, kept = "", 0
     try:
         for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name == "GLOBAL":
+            if opcode.name in ("GLOBAL", "INST"):
                 found[str(argument).replace(" ", ".")] = None
             elif opcode.name == "STACK_GLOBAL":
                 found[".".join(texts[-2:])] = None
-            elif opcode.name == "INST":
-                found[str(argument).replace(" ", ".")] = None
-            elif isinstance(argument, str):
-                texts.append(argument)
-            elif opcode.name == "MEMOIZE" and texts:
-                memo[len(memo)] = texts[-1]
-            elif opcode.name in ("BINGET", "LONG_BINGET") and argument in memo:
-                texts.append(memo[argument])
+            elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[int(argument or 0)] = last
+            elif opcode.name == "MEMOIZE":
+                memo[kept] = last
+            if opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+                argument = memo.get(int(argument or 0), "")
+            kept += opcode.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
+            if not opcode.name.endswith(("PUT", "MEMOIZE")):
+                last = argument if isinstance(argument, str) else ""
+                texts += [last] if last else []
     except Exception:
         return tuple(found), False
     return tuple(found), True
@@ -101,30 +103,3 @@ def parts(content: bytes) -> Iterator[bytes]:
             return
         yield content[start : start + end + 1]
         start += end + 1
-
-
-# What a pickle of torch.save with nothing but tensors names: all of it has no effect.
-_TENSORS = re.compile(
-    r"collections\.OrderedDict"
-    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|qtensor)"
-    r"|torch\._tensor\._rebuild_from_type_v2|(__builtin__|builtins)\.set"
-    r"|torch\.(Size|device|Tensor|serialization\._get_layout)"
-    r"|torch\.(Float|Double|Half|BFloat16|Byte|Char|Short|Int|Long|Bool)Storage"
-    r"|torch\.storage\.(Typed|Untyped)Storage"
-    r"|torch\.(b?float\d+|u?int\d+|bool|complex\d+)"
-)
-_CODE = frozenset(("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"))
-
-
-def beyond_tensors(content: bytes) -> str:
-    """What a pickle names or does that tensors do not need; empty if there is nothing."""
-    try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in _CODE:
-                return opcode.name
-            name = str(argument).replace(" ", ".")
-            if opcode.name == "GLOBAL" and not _TENSORS.fullmatch(name):
-                return name
-    except Exception:
-        return "a pickle that is damaged"
-    return ""
