@@ -1,4 +1,8 @@
-"""Identifiers: the model's own names where C++ allows them, and never two the same."""
+"""Identifiers: the model's own names where C++ allows them, and never two the same.
+
+Where emitted code is compiled nobody knows which headers came before it, and a name that is a
+macro there would be other text. So names that look like macros get a letter in front.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,15 @@ _KEYWORDS = frozenset(
     stdin stdout stderr NAN INFINITY main std sofie""".split()
 )
 
+# Macros are in capitals, as those of this package are; N, NJ and the like are sizes, and stay.
+_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{2,}|I|HZ")
+# Those of the standard headers and of ROOT's that are not.
+_MACRO = re.compile(
+    r"(PRI|SCN)[dioux]\w+|M_[A-Z0-9]\w*|L_(ctermid|cuserid|tmpnam)|P_tmpdir|[AP]F_DECnet|ROOT_\w+"
+    r"|g(Directory|File|Interpreter|Pad|ROOT)|s[ai]_\w+|s6_\w+|st_[acm]time|sigev_\w+"
+    r"|sched_priority|h_(addr|errno)|d_fileno|math_errhandling"
+)
+
 
 def identifier(name: str) -> str:
     """The C++ identifier nearest to ``name``; different names may give the same one."""
@@ -29,14 +42,21 @@ def identifier(name: str) -> str:
     return f"{text}_" if text in _KEYWORDS else text
 
 
+def _no_macro(text: str) -> str:
+    return f"v{text}" if _CAPITALS.fullmatch(text) or _MACRO.fullmatch(text) else text
+
+
 def identifiers(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """An identifier for each name: all different, none of ``taken``, the same at every run."""
+    """An identifier for each name: all different, none of ``taken``, the same at every run.
+
+    None of them is a keyword, or a macro of the standard headers, of ROOT's or of ours.
+    """
     used = set(taken)
     found: dict[str, str] = {}
     for name in names:
         if name in found:
             continue
-        stem = wanted = identifier(name)
+        stem = wanted = _no_macro(identifier(name))
         number = 2
         while wanted in used:
             wanted = f"{stem}_{number}"

@@ -17,7 +17,7 @@ from typing import Any
 from sofie_rdf.errors import ModelError, nearest
 from sofie_rdf.ir.graph import Graph
 
-__all__ = ["KEYS", "Filling", "features_of", "fillings_of", "labels_of", "with_names"]
+__all__ = ["KEYS", "Filling", "features_of", "fillings_of", "labels_of", "names_in", "with_names"]
 
 # What of the provenance says how a model is to be called, and not where it is from.
 KEYS = ("features", "labels", "sets")
@@ -44,6 +44,13 @@ def features_of(graph: Graph) -> dict[str, tuple[str, ...]]:
 def labels_of(graph: Graph) -> dict[str, tuple[str, ...]]:
     """The names of the numbers in a row of each output that has them, in order."""
     return _names(graph, "labels", graph.outputs)
+
+
+def names_in(graph: Graph) -> frozenset[str]:
+    """Every name that the model brings, of whatever it is."""
+    own = (*graph.inputs, *graph.outputs, *graph.symbols)
+    lists = (*features_of(graph).values(), *labels_of(graph).values())
+    return frozenset((*own, *(name for names in lists for name in names)))
 
 
 def fillings_of(graph: Graph) -> dict[str, Filling]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import names_in
 from sofie_rdf.runtime import cluster
 from sofie_rdf.runtime.columns import (
     Column,
@@ -60,7 +61,7 @@ def define(
     shown = _shown(compiled.graph, column, output)
     for one in shown:
         _there(df, one.column) if redefine else _free(df, one.column)
-    frame = _Frame(df, shown[0].column)
+    frame = _Frame(df, shown[0].column, names_in(compiled.graph))
     made = _plan(frame, compiled.graph, columns, shown, options)
     where = frame.hidden(options.where, "bool") if options.where else ""
     if batch:
@@ -149,6 +150,8 @@ def _there(df: Any, column: str, said: str = "") -> None:
 # Columns of the data frame ------------------------------------------------------------------------
 
 
+# What can only be a name.
+_NAME = re.compile(r"[\w.]*")
 # What the compiler says about an expression.
 _REASON = re.compile(r"error: (.+)")
 _UNKNOWN = re.compile(r"error: use of undeclared identifier '(\w+)'")
@@ -158,12 +161,13 @@ class _Frame:
     """A data frame, to which expressions are added as hidden columns when they are first used.
 
     They are used for one new column only, ``owner``: later, what they are made of may have been
-    redefined or varied.
+    redefined or varied. Texts that ``foreign`` has are from the model, and no expressions.
     """
 
-    def __init__(self, df: Any, owner: str) -> None:
+    def __init__(self, df: Any, owner: str, foreign: Collection[str]) -> None:
         self.df = df
         self._owner = owner
+        self._foreign = foreign
         self._known: dict[str, Column] = {}
 
     def column(self, said: Any) -> Column:
@@ -177,7 +181,7 @@ class _Frame:
     def _found(self, said: str) -> Column:
         name = said
         if not self._local.HasColumn(said):
-            if re.fullmatch(r"[\w.]*", said):
+            if _NAME.fullmatch(said):
                 _there(self.df, said)
             name = self.hidden(said)
         type_ = str(self._local.GetColumnType(name))
@@ -189,7 +193,18 @@ class _Frame:
         return Column(name, said, type_)
 
     def hidden(self, expression: str, as_type: str = "") -> str:
-        """The name of a new hidden column; `ColumnError` with what the compiler says."""
+        """The name of a new hidden column; `ColumnError` with what the compiler says.
+
+        What a model calls its features is no expression: its author may be a stranger, and an
+        expression is code that runs.
+        """
+        if expression in self._foreign and not _NAME.fullmatch(expression):
+            raise ColumnError(
+                f"the data frame has no column {expression!r}, which is a name in the model and "
+                "never taken as an expression",
+                remedy="Say which column or expression it is: columns={'FEATURE': 'COLUMN', ...}. "
+                "If it should be computed as it stands, write it in parentheses",
+            )
         name = self.free_name()
         text = f"static_cast<{as_type}>({expression})" if as_type else expression
         (made, error), message = quietly(lambda: _attempt(lambda: self._defined(name, text)))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +18,7 @@ from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.ir.dims import evaluate, maximum, minimum, symbol
 
 LEGAL = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+PROJECT = Path(__file__).resolve().parents[2]
 # Names as models have them, many of which become the same identifier.
 NAMES = st.lists(st.text(alphabet="ab.1_/ é:", min_size=1, max_size=6) | st.text(min_size=1))
 
@@ -40,6 +44,31 @@ def test_no_identifier_is_reserved(name: str) -> None:
     assert LEGAL.match(found)
     assert "__" not in found
     assert found not in ("int", "class", "std", "sofie", "NULL")
+
+
+HEADERS = "algorithm cmath cinttypes csignal cstdio limits.h sys/stat.h unistd.h".split()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_no_identifier_is_a_macro() -> None:
+    """Neither of the standard headers, nor of ours."""
+    text = "".join(f"#include <{header}>\n" for header in HEADERS)
+    command = ["g++", "-std=c++17", "-E", "-dM", "-x", "c++", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+    macros = set(re.findall(r"^#define (\w+)(?= )", done.stdout, re.MULTILINE))
+    for header in (PROJECT / "cling").rglob("*.hxx"):
+        macros |= set(re.findall(r"^\s*#\s*define (\w+)", header.read_text(), re.MULTILINE))
+    macros |= {"SOFIE_ENTRIES", "I", "gROOT", "gDirectory", "gPad", "ROOT_TFile"}
+    assert len(macros) > 500
+    assert {"SOFIE_SIMD_BYTES", "EOF", "M_PI"} <= macros
+    found = identifiers(sorted(macros))
+    assert {i for i in found.values() if i in macros} == set()
+    assert len(set(found.values())) == len(macros)
+
+
+def test_sizes_and_scores_keep_their_names() -> None:
+    names = ["N", "T", "NJ", "n_pf", "p_b", "Jet_pt", "L1_x", "res_2", "MEt"]
+    assert identifiers(names) == {name: name for name in names}
 
 
 @given(st.floats(allow_nan=False))
