@@ -746,16 +746,18 @@ def trust(path: FilePath, name: str = "") -> str:
     """Let macros run a model in a .root file: its checksum, which is now in the user's list.
 
     The header in such a file is code. Here it is compared with what this version of sofie_rdf emits
-    for the stored network, and `ModelError` is raised if it is anything else.
+    for the stored network, as all else that a macro reads; `ModelError` if anything differs, or if
+    there is no such model.
     """
     from sofie_rdf.runtime import trust as trusted
-    from sofie_rdf.runtime.macro import is_same_code, macro_of
+    from sofie_rdf.runtime.macro import difference, macro_of
 
     stored = _stored(path, name)
     model = Model(stored.graph)
-    if not is_same_code(stored.macro, macro_of(model.optimized, model.emission, reference=False)):
+    changed = difference(stored.macro, macro_of(model.optimized, model.emission))
+    if changed:
         raise ModelError(
-            f"the code of model {model.name!r} is not what this version of sofie_rdf writes",
+            f"{changed} of model {model.name!r} is not what this version of sofie_rdf writes",
             place=str(path),
             remedy="Store the model again: `sofie-rdf convert`, or load it in Python and save it",
         )

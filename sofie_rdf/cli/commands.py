@@ -104,7 +104,9 @@ def convert(arguments: Namespace) -> int:
 
 def trust(arguments: Namespace) -> int:
     """The checksums of the models, one a line, once they are trusted."""
-    for name in [arguments.name] if arguments.name else rootfile.names(arguments.file):
+    # Of a file without models that is an error.
+    names = [arguments.name] if arguments.name else rootfile.names(arguments.file) or [""]
+    for name in names:
         sys.stdout.write(f"{vouch_for(arguments.file, name)}\n")
         tables.message(f"macros may run model {name!r} of {arguments.file}")
     return 0

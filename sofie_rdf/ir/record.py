@@ -1,11 +1,12 @@
 """A model as a .root file holds it: description, weights, header. `rootfile` has the files.
 
-* ``model``: JSON, with ``format``, ``writer``, ``date``, ``name``, ``extras``, ``graph`` (see
-  `sofie_rdf.ir.text`); the table ``tensors`` (constants) of ``name, dtype, shape, offset`` each; of
-  ``weights`` and ``header`` the number of ``bytes`` and the ``sha256``. For macros ``interface``
-  (what the code takes and gives), ``program`` (``[offset, bytes]`` of the tensors of its weight
-  file) and ``reference`` (inputs, the outputs for them, how far results may be from these). Last
-  comes ``sha256``, of all text before it: it stands for the whole model.
+* ``model``: JSON (see `sofie_rdf.ir.canonical`), with ``format``, ``writer``, ``date``, ``name``,
+  ``extras``, ``graph`` (see `sofie_rdf.ir.text`); the table ``tensors`` (constants) of ``name,
+  dtype, shape, offset`` each; of ``weights`` and ``header`` the number of ``bytes`` and the
+  ``sha256``. For macros ``interface`` (what the code takes and gives), ``program`` (``[offset,
+  bytes]`` of the tensors of its weight file) and ``reference`` (inputs, the outputs for them, how
+  far results may be from these). Last comes ``sha256``, of all text before it: it stands for the
+  whole model.
 * ``weights``: the little-endian bytes of all tensors, each at a multiple of 64; equal ones once.
 * ``header``: the emitted C++, with all kernels in it.
 """
@@ -27,6 +28,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import (
     CorruptFile,
     ModelError,
@@ -34,6 +36,7 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
+from sofie_rdf.ir.canonical import canonical, parsed
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text, operator_text, parse_graph, parse_operator
@@ -121,8 +124,8 @@ def directory_name(name: str) -> str:
 
 def true_name(directory: str, text: str) -> str:
     """The name of the model in this directory; that of the directory, if it was renamed."""
-    with suppress(ValueError, RecursionError, ModelError):
-        name = json.loads(text).get("name")
+    with suppress(ModelError):
+        name = _any_document(text).get("name")
         if isinstance(name, str) and directory_name(name) == directory:
             return name
     return directory
@@ -130,11 +133,17 @@ def true_name(directory: str, text: str) -> str:
 
 def is_description(text: object) -> bool:
     """Whether this is the JSON of a model, of whatever version."""
+    return isinstance(text, str) and isinstance(_any_document(text).get("format"), int)
+
+
+def _any_document(text: str) -> dict[str, Any]:
+    """The JSON object of a text that another version may have written; {} if it is none."""
+    limits.require(bytes=40 * len(text), what="its description")
     try:
-        found = json.loads(text) if isinstance(text, str) else None
+        found = json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and isinstance(found.get("format"), int)
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 # ---------------------------------------------------------------- writing
@@ -213,12 +222,13 @@ def _described(data: bytes) -> dict[str, Any]:
 
 
 def _sealed(document: Mapping[str, Any]) -> str:
-    """The JSON of the document, which ends in the checksum of what stands before that."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))[:-1]
+    """The text of the document, which ends in the checksum of what stands before that."""
+    text = canonical(document)[:-1]
     return f'{text},"sha256":"{_sha256(text.encode())}"}}'
 
 
-_SEAL = re.compile(r',"sha256":"([0-9a-f]{64})"\}$')
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SEAL = re.compile(r',"sha256":"([0-9a-f]{64})"\}\Z')
 
 
 def sha256_of(text: str) -> str:
@@ -280,26 +290,31 @@ class _Document:
 
     def __init__(self, text: str, place: str) -> None:
         self.place = place
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            self.fail("its description is no JSON")
+        body = _SEAL.sub("", text)
+        found = parsed(body + "}")
+        if found is None or found.get("format") != FORMAT:
+            self._require_format(text)
+        if found is None:
+            self.fail("its description is not as sofie_rdf writes it, or was changed by hand")
         self.items: dict[str, Any] = found
-        written = self.get("format", int)
+        self.sha256 = sha256_of(text)
+        self.sound = bool(self.sha256) and self.sha256 == _sha256(body.encode())
+
+    def _require_format(self, text: str) -> None:
+        """Nothing, for the format that this version writes."""
+        found = _any_document(text)
+        if not found:
+            self.fail("its description is no JSON")
+        written = self.part(found, "format", int)
         if written > FORMAT:
             thing = f"was written by a newer sofie_rdf (format {written}; this one reads {FORMAT})"
-            raise UnsupportedFormat(f"{thing}: upgrade", place=place)
+            raise UnsupportedFormat(f"{thing}: upgrade", place=self.place)
         if written < FORMAT:
             raise UnsupportedFormat(
                 f"has the format {written}, which no release has written",
-                place=place,
+                place=self.place,
                 remedy="Convert the model again",
             )
-        self.sha256 = sha256_of(text)
-        sealed = _SEAL.sub("", text)
-        self.sound = bool(self.sha256) and self.sha256 == _sha256(sealed.encode())
 
     def fail(self, thing: str) -> NoReturn:
         raise CorruptFile(thing, place=self.place)
@@ -363,6 +378,13 @@ class _Document:
         if offset % _ALIGNMENT or offset + size > len(weights):
             self.fail("its description names weights that are not there")
 
+    def interface(self) -> Mapping[str, Any]:
+        """How the code is called; its namespace is a name and no other code."""
+        found = self.get("interface", dict, {})
+        if not _NAME.fullmatch(self.part(found, "namespace", str, "_")):
+            self.fail("its namespace is no name")
+        return MappingProxyType(found)
+
     def program(self, weights: bytes) -> tuple[Array, ...]:
         """The tensors of the weight file, as bytes."""
         found = []
@@ -411,11 +433,10 @@ def from_record(record: Record, place: str) -> StoredModel:
         document.arrays(document.part(known, key, list, []), weights, key)
         for key in ("inputs", "outputs", "bounds")
     )
-    interface = MappingProxyType(document.get("interface", dict, {}))
     reference = Reference(document.sizes(), *tables)
     return StoredModel(
         graph=graph,
         extras=document.strings("extras"),
-        macro=Macro(record.header, document.program(weights), interface, reference),
+        macro=Macro(record.header, document.program(weights), document.interface(), reference),
         sha256=document.sha256,
     )

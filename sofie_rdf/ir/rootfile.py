@@ -19,7 +19,7 @@ import secrets
 import shutil
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, ModelError, SofieError, UnsupportedFormat, nearest
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.record import (
@@ -42,6 +43,8 @@ from sofie_rdf.ir.record import (
     weight_bytes,
 )
 from sofie_rdf.ir.record import about as about_record
+from sofie_rdf.ir.rootkeys import DIRECTORIES, NTUPLE, STRING, Key, KeyFile, reading
+from sofie_rdf.ir.rootntuple import bytes_in
 
 __all__ = [
     "CHUNK",
@@ -51,9 +54,11 @@ __all__ = [
     "chunk_names",
     "columns",
     "contents",
-    "descriptions",
+    "extending",
+    "is_empty",
     "is_ours",
     "load",
+    "may_write",
     "names",
     "refuse",
     "replacing",
@@ -62,13 +67,9 @@ __all__ = [
 ]
 
 _MODEL, _WEIGHTS, _HEADER = "model", "weights", "header"
-_STRING, _NTUPLE = "TObjString", "ROOT::RNTuple"
-DIRECTORIES = ("TDirectory", "TDirectoryFile")
 # Above this version of a file's header its positions have 8 bytes.
 _BIG_FILE = 1_000_000
 CHUNK = 2**29
-# A bit of a TObject, which then has two more bytes.
-_IS_REFERENCED = 1 << 4
 
 # ---------------------------------------------------------------- files, whoever writes them
 
@@ -175,148 +176,88 @@ def in_file(path: str | os.PathLike[str], name: str) -> str:
 
 
 @contextmanager
-def reading(place: str) -> Iterator[None]:
-    """Whatever a reader raises on a damaged file becomes CorruptFile."""
-    try:
-        yield
-    except (SofieError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        # A panic in the decompression library is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise CorruptFile(f"cannot be read: {reason}", place=place) from error
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The file as uproot reads it. A file object, as ``:``, ``#`` and ``?`` mean nothing there."""
-    import uproot
-
+def _opened(path: str | os.PathLike[str]) -> Iterator[KeyFile]:
+    """The file as our own reader reads it, within a budget."""
     place = os.fspath(path)
     check_header(path, place)
-    with reading(place), Path(path).open("rb") as file, uproot.open(file) as found:
-        yield found
+    with reading(place), Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        with limits.budget(size=size, place=place):
+            yield KeyFile(file, place)
 
 
-def _classes(directory: Any) -> dict[str, str]:
-    """The names there, each with the class of its newest cycle."""
-    found: dict[str, tuple[int, str]] = {}
-    for key, class_ in directory.iterclassnames(recursive=False):
-        name, cycle = key.rsplit(";", 1)
-        found[name] = max(found.get(name, (0, "")), (int(cycle), class_))
-    return {name: class_ for name, (_, class_) in found.items()}
-
-
-def _description(file: Any, directory: str) -> str | None:
+def _description(file: KeyFile, directory: Key) -> str | None:
     """The text of ``model`` in this directory, if it holds a model."""
-    inside = _classes(file[directory])
-    if inside.get(_MODEL) != _STRING:
+    inside = file.inside(directory)
+    if _MODEL not in inside or inside[_MODEL].type != STRING:
         return None
-    text = _content(file[directory], _MODEL).decode("utf-8", "replace")
-    is_model = is_description(text) or inside.get(_WEIGHTS) in (_STRING, _NTUPLE)
-    return text if is_model else None
+    text = file.string(inside, _MODEL).decode("utf-8", "replace")
+    has_weights = _WEIGHTS in inside and inside[_WEIGHTS].type in (STRING, NTUPLE)
+    return text if has_weights or is_description(text) else None
 
 
-def descriptions(
-    classes: Mapping[str, str], describe: Callable[[str], str | None]
-) -> dict[str, str]:
-    """The directories of the models in a file of these objects, with their texts."""
-    directories = (n for n, class_ in classes.items() if class_ in DIRECTORIES)
-    texts = {directory: describe(directory) for directory in directories}
-    return {directory: text for directory, text in texts.items() if text is not None}
-
-
-def _models(file: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """The directories of the models with their texts; the classes of everything in the file."""
-    classes = _classes(file)
-    return descriptions(classes, lambda directory: _description(file, directory)), classes
+def _descriptions(file: KeyFile, top: Mapping[str, Key]) -> dict[str, str]:
+    """The directories of all models there, with their texts."""
+    texts = {name: _description(file, key) for name, key in top.items()}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def names(path: str | os.PathLike[str]) -> list[str]:
     """The names of the models in a file, sorted; none for a ROOT file without any."""
     with _opened(path) as file:
-        texts, _ = _models(file)
+        texts = _descriptions(file, file.top())
     return sorted(true_name(directory, text) for directory, text in texts.items())
 
 
-def _found(file: Any, name: str | None, path: str | os.PathLike[str]) -> tuple[str, str, str]:
-    """The directory of the model, its description, and its place for messages."""
-    texts, classes = _models(file)
-    known = {true_name(d, text): d for d, text in texts.items()}
-    directory = choose(name, known, classes, os.fspath(path))
-    text = texts[directory]
-    return directory, text, in_file(path, true_name(directory, text))
+def _found(file: KeyFile, name: str | None) -> tuple[Key, str, str]:
+    """The directory of the model, its description, and its place for messages.
+
+    cling/sofie/rdf/stored.hxx chooses in the same way.
+    """
+    top = file.top()
+    for directory in () if name is None else (directory_name(name), name):
+        text = _description(file, top[directory]) if directory in top else None
+        if text is not None:
+            return top[directory], text, in_file(file.place, true_name(directory, text))
+    texts = _descriptions(file, top)
+    known = {true_name(directory, text): directory for directory, text in texts.items()}
+    directory = choose(name, known, top, file.place)
+    return top[directory], texts[directory], in_file(file.place, next(iter(known)))
 
 
 def about(path: str | os.PathLike[str], name: str | None = None) -> Mapping[str, str]:
     """``date``, ``writer`` and ``sha256`` of a model; its weights are not read."""
     with _opened(path) as file:
-        _, text, within = _found(file, name, path)
-    return about_record(text, within)
+        _, text, within = _found(file, name)
+        return about_record(text, within)
 
 
 def load(path: str | os.PathLike[str], name: str | None = None) -> StoredModel:
     """The model of that name, or the only one; its operators must be registered.
 
     CorruptFile, UnsupportedFormat or UnsupportedOperator for a file that cannot be read,
-    ModelError for a name that it does not have.
+    ModelError for a name that it does not have, LimitExceeded for one that takes too much.
     """
     with _opened(path) as file:
-        directory, text, within = _found(file, name, path)
+        directory, text, within = _found(file, name)
         size = weight_bytes(text, within)
-        with reading(within):
-            inside = file[directory]
-            if not {_WEIGHTS, _HEADER} <= set(_classes(inside)):
-                raise CorruptFile("its weights or its header are missing", place=within)
-            weights = _weights(inside, size, within)
-            header = _content(inside, _HEADER).decode("utf-8", "surrogateescape")
-    return from_record(Record(text, weights, header), within)
+        file.place = within
+        inside = file.inside(directory)
+        weights = _weights(file, inside, size)
+        header = file.string(inside, _HEADER).decode("utf-8", "surrogateescape")
+        return from_record(Record(text, weights, header), within)
 
 
-def _weights(directory: Any, size: int, place: str) -> bytes:
-    if _classes(directory)[_WEIGHTS] != _NTUPLE:
-        return b"".join(_content(directory, part) for part in chunk_names(size))
-    import awkward
-
-    ntuple = directory[_WEIGHTS]
-    parts: list[bytes] = []
-    for entry in range(ntuple.num_entries):
-        read = ntuple.arrays(["bytes"], entry_start=entry, entry_stop=entry + 1)
-        parts.append(awkward.to_numpy(read["bytes"][0]).tobytes())
-        if sum(map(len, parts)) > size:
-            raise CorruptFile("its weights are not those of its description", place=place)
-    return b"".join(parts)
+def _weights(file: KeyFile, inside: Mapping[str, Key], size: int) -> bytes:
+    if _WEIGHTS in inside and inside[_WEIGHTS].type == NTUPLE:
+        return bytes_in(file, inside[_WEIGHTS], size)
+    return file.strings(inside, chunk_names(size))
 
 
 def chunk_names(size: int) -> list[str]:
     """The objects that weights of so many bytes are in: ROOT refuses buffers above 1 GiB."""
     count = max(-(-size // CHUNK), 1)
     return [_WEIGHTS, *(f"{_WEIGHTS}_{i}" for i in range(1, count))]
-
-
-def _content(directory: Any, name: str) -> bytes:
-    """The bytes of the newest TObjString of that name.
-
-    They are taken from the object as ROOT writes it: a version, a TObject, and a TString, whose
-    length has one byte, or four after a byte 255. uproot would make a text of them.
-    """
-    key = directory.key(name)
-    if key.fClassName != _STRING:
-        raise CorruptFile(f"{name!r} is a {key.fClassName}", place=directory.object_path)
-    chunk, _ = key.get_uncompressed_chunk_cursor()
-    data: Any = np.ascontiguousarray(chunk.raw_data).view(np.uint8).data
-    (bits,) = struct.unpack_from(">i", data, 12)
-    begin = 18 if bits & _IS_REFERENCED else 16
-    length = data[begin]
-    begin += 1
-    if length == 255:
-        (length,) = struct.unpack_from(">i", data, begin)
-        begin += 4
-    if length < 0 or begin + length != len(data):
-        raise CorruptFile(f"{name!r} is no TObjString", place=directory.object_path)
-    return bytes(data[begin:])
 
 
 def save(
@@ -339,7 +280,7 @@ def save(
     record = to_record(graph, name=stored, extras=extras, macro=macro)
     directory = directory_name(stored)
     with replacing(path) as copy:
-        alone = not copy.exists() or _may_write(copy, path, stored, overwrite=overwrite)
+        alone = not copy.exists() or may_write(copy, path, stored, overwrite=overwrite)
         with writing(path):
             packed = record.weights if ntuple else None
             _write(copy, directory, contents(record), anew=alone, ntuple=packed)
@@ -352,26 +293,39 @@ def save_bytes(data: bytes, path: str | os.PathLike[str], directory: str) -> Non
         alone = not copy.exists()
         if not alone:
             with _opened(copy) as file:
-                there = _classes(file).get(directory)
-                ours = there in DIRECTORIES and _MODEL not in _classes(file[directory])
-            refuse(path, directory, there, model=ours, overwrite=True)
+                found = file.top().get(directory)
+                ours = found is not None and found.type in DIRECTORIES
+                if found is not None:
+                    ours &= _MODEL not in file.inside(found)
+            refuse(path, directory, found.type if found else None, model=ours, overwrite=True)
         with writing(path):
             _write(copy, directory, _chunks(data), anew=alone)
 
 
-def _may_write(copy: Path, path: str | os.PathLike[str], name: str, *, overwrite: bool) -> bool:
-    """Whether nothing else is there than this model; ModelError if what is there must stay."""
-    directory = directory_name(name)
+@contextmanager
+def extending(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What is wrong with a file that is there already becomes ModelError."""
     try:
-        with _opened(copy) as file:
-            classes = _classes(file)
-            there = classes.get(directory)
-            model = there in DIRECTORIES and _description(file, directory) is not None
-            alone = model and len(classes) == 1 and all(map(is_ours, _classes(file[directory])))
+        yield
     except SofieError as error:
         thing = f"cannot be extended: {error.thing}"
         raise ModelError(thing, place=os.fspath(path), remedy="Choose another file") from error
-    refuse(path, name, there, model=model, overwrite=overwrite)
+
+
+def is_empty(path: str | os.PathLike[str]) -> bool:
+    """Whether no object is at the top of the file."""
+    with _opened(path) as file:
+        return not file.top()
+
+
+def may_write(copy: Path, path: str | os.PathLike[str], name: str, *, overwrite: bool) -> bool:
+    """Whether nothing else is in the copy than this model; ModelError for what must stay."""
+    with extending(path), _opened(copy) as file:
+        top = file.top()
+        found = top.get(directory_name(name))
+        model = found is not None and _description(file, found) is not None
+        alone = model and len(top) == 1 and all(map(is_ours, file.inside(top.popitem()[1])))
+    refuse(path, name, found.type if found else None, model=model, overwrite=overwrite)
     return alone
 
 

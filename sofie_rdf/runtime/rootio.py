@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sofie_rdf.errors import CorruptFile, MissingDependency, ModelError, SofieError
+from sofie_rdf.errors import CorruptFile, MissingDependency, ModelError
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.record import (
@@ -145,7 +145,12 @@ def save(
     with rootfile.replacing(path) as copy, _quiet(root):
         alone = True
         if copy.exists():
-            alone = _may_write(root, copy, place, stored, overwrite=overwrite)
+            alone = rootfile.may_write(copy, place, stored, overwrite=overwrite)
+            if rootfile.is_empty(copy):
+                # In an emptied file ROOT loses track of where the file ends: begin a new one,
+                # unless ROOT finds something there that can be saved.
+                with rootfile.extending(place), _opened(root, copy, place, "READ"):
+                    alone = True
         mode = "RECREATE" if alone else "UPDATE"
         with rootfile.writing(path), _opened(root, copy, place, mode) as file:
             _write(root, file, directory_name(stored), record, place)
@@ -184,26 +189,6 @@ def save_here(
         # Others may read it while the file is open.
         file.GetDirectory(directory).SaveSelf(True)
     return sha256_of(record.json)
-
-
-def _may_write(root: Any, copy: Path, place: str, name: str, *, overwrite: bool) -> bool:
-    """Whether nothing else is there than this model; ModelError if what is there must stay."""
-    directory = directory_name(name)
-    try:
-        with _opened(root, copy, place, "READ") as file:
-            classes = _classes(file)
-            there = classes.get(directory)
-            model = there in rootfile.DIRECTORIES and _description(file, directory) is not None
-            # In an emptied file ROOT loses track of where the file ends: begin a new one.
-            alone = not classes or (model and len(classes) == 1)
-            if alone and model:
-                inside = _object(file, directory, rootfile.DIRECTORIES)
-                alone = all(map(rootfile.is_ours, _classes(inside)))
-    except SofieError as error:
-        thing = f"cannot be extended: {error.thing}"
-        raise ModelError(thing, place=place, remedy="Choose another file") from error
-    rootfile.refuse(place, name, there, model=model, overwrite=overwrite)
-    return alone
 
 
 def _write(root: Any, file: Any, directory: str, record: Record, place: str) -> None:

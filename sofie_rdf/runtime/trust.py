@@ -9,6 +9,7 @@ it writes; `sofie-rdf trust` what it has compared with its own emission.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,21 +24,29 @@ def file() -> Path:
 
 def is_trusted(sha256: str) -> bool:
     """Whether a macro would run the model of this checksum."""
-    known = os.environ.get("SOFIE_RDF_TRUSTED", "")
+    known = re.split("[^0-9a-f]", os.environ.get("SOFIE_RDF_TRUSTED", ""))
+    # Behind a checksum stands a name, which may be anything: another checksum, for example.
+    known += [line.split(b" ")[0].decode("latin-1") for line in _listed().split(b"\n")]
+    return sha256 != "" and sha256 in known
+
+
+def _listed() -> bytes:
     with suppress(OSError):
-        known += file().read_text()
-    return sha256 in known
+        return file().read_bytes()
+    return b""
 
 
 def trust(sha256: str, name: str) -> bool:
     """Put a model into the list; whether it could be written."""
     if is_trusted(sha256):
         return True
-    words = " ".join(name.split())
+    words = " ".join(name.encode("utf-8", "replace").decode().split())
+    # The last line of what a killed process has written has no end.
+    start = "" if (_listed() or b"\n").endswith(b"\n") else "\n"
     try:
         file().parent.mkdir(parents=True, exist_ok=True)
-        with file().open("a") as listed:
-            listed.write(f"{sha256} {words}\n")
+        with file().open("a", encoding="utf-8") as listed:
+            listed.write(f"{start}{sha256} {words}\n")
     except OSError:
         return False
     return True

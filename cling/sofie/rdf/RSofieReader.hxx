@@ -66,6 +66,17 @@ class StoredCode {
       return text + "#endif\n";
    }
 
+   /// The text, which becomes code, if it is a name.
+   static const std::string &identifier(const std::string &text)
+   {
+      bool is_name = !text.empty() && (text[0] < '0' || text[0] > '9');
+      for (const char c : text)
+         is_name = is_name && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_');
+      if (!is_name)
+         throw std::runtime_error("its namespace is no name");
+      return text;
+   }
+
 public:
    static const Entries &entries(const StoredModel &model)
    {
@@ -73,7 +84,7 @@ public:
       const Entries *&found = known[model.sha256];
       if (found)
          return *found;
-      const std::string space = model.about["interface"]["namespace"].text();
+      const std::string space = identifier(model.about["interface"]["namespace"].text());
       const std::string key = model.sha256.substr(0, 16);
       TInterpreter &cling = *TInterpreter::Instance();
       TInterpreter::EErrorCode failed = TInterpreter::kNoError;
@@ -275,9 +286,13 @@ class RSofieReader {
       const StoredType &type = StoredType::of(row["dtype"].text());
       std::size_t elements = 1;
       for (const Json &extent : row["shape"].items())
-         elements *= extent.size();
+         if (__builtin_mul_overflow(elements, extent.size(), &elements))
+            throw std::runtime_error("its description names weights that are not there");
+      if (elements > model.weights.size())
+         throw std::runtime_error("its description names weights that are not there");
+      const char *const data = stored_at(model, row["offset"].size(), elements * type.bytes);
       std::vector<double> numbers(elements);
-      type.to_doubles(stored_at(model, row["offset"].size(), elements * type.bytes), elements, numbers.data());
+      type.to_doubles(data, elements, numbers.data());
       return numbers;
    }
 

@@ -1,5 +1,7 @@
 /// \file
-/// The JSON (RFC 8259) that describes a stored model.
+/// The JSON that describes a stored model, in the form of which there is one text for each value: texts, whole numbers
+/// of at most 18 digits, lists, and objects with sorted keys, without blanks, in ASCII. sofie_rdf.ir.canonical reads
+/// the same and no more: Python decides what a macro may run, so a macro must not find anything else in a text.
 #ifndef SOFIE_RDF_JSON_HXX
 #define SOFIE_RDF_JSON_HXX
 
@@ -7,28 +9,29 @@
 
 namespace sofie {
 
-/// A value: a text, a whole number, a list or an object. Others (fractions, true, null) are there, but say nothing.
+/// A value: a text, a whole number, a list or an object.
 class Json {
-   enum class Kind { other, text, number, list, object };
-   Kind kind_ = Kind::other;
+   enum class Kind { none, text, number, list, object };
+   Kind kind_ = Kind::none;
    std::string text_;
-   std::int64_t number_ = 0;
+   std::uint64_t number_ = 0;
    std::vector<Json> items_;
    std::vector<std::string> keys_;
 
-   /// Where the text is being read.
+   static constexpr int deepest = 16;
+
+   /// Where the text is being read, how many levels are below it, and how many values there may be.
    struct Place {
       const char *at, *end;
       int depth;
+      std::size_t left;
    };
 
-   [[noreturn]] static void fail() { throw std::runtime_error("its description is no JSON, or lacks something"); }
-
-   static void skip_blanks(Place &place)
+   [[noreturn]] static void fail()
    {
-      while (place.at < place.end && (*place.at == ' ' || *place.at == '\n' || *place.at == '\t' || *place.at == '\r'))
-         ++place.at;
+      throw std::runtime_error("its description is not as sofie_rdf writes it, or was changed by hand");
    }
+
    static char next(Place &place)
    {
       if (place.at >= place.end)
@@ -37,12 +40,14 @@ class Json {
    }
    static bool take(Place &place, char wanted)
    {
-      skip_blanks(place);
-      if (place.at < place.end && *place.at == wanted) {
-         ++place.at;
-         return true;
-      }
-      return false;
+      const bool found = place.at < place.end && *place.at == wanted;
+      place.at += found;
+      return found;
+   }
+   static void require(bool is_right)
+   {
+      if (!is_right)
+         fail();
    }
 
    static unsigned hexadecimal(Place &place)
@@ -50,12 +55,8 @@ class Json {
       unsigned value = 0;
       for (int i = 0; i < 4; ++i) {
          const char c = next(place);
-         const int digit = c >= '0' && c <= '9'   ? c - '0'
-                           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                                  : -1;
-         if (digit < 0)
-            fail();
+         const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+         require(digit >= 0);
          value = 16 * value + static_cast<unsigned>(digit);
       }
       return value;
@@ -73,93 +74,96 @@ class Json {
       else
          (((text += static_cast<char>(0xf0 | code >> 18)) += tail(code >> 12)) += tail(code >> 6)) += tail(code);
    }
+   /// The character whose number follows; two numbers are one character beyond 65535.
+   static unsigned character(Place &place)
+   {
+      const unsigned code = hexadecimal(place);
+      // What ASCII has is not written as a number, but for those that have no other form.
+      require(code >= 0x7f ||
+              (code < 0x20 && code != '\n' && code != '\t' && code != '\r' && code != '\b' && code != '\f'));
+      const bool is_half = code >= 0xd800 && code < 0xdc00;
+      if (!is_half || place.end - place.at < 6 || place.at[0] != '\\' || place.at[1] != 'u')
+         return code;
+      Place other = place;
+      other.at += 2;
+      const unsigned second = hexadecimal(other);
+      if (second < 0xdc00 || second >= 0xe000)
+         return code;
+      place.at = other.at;
+      return 0x10000 + ((code & 0x3ff) << 10) + (second & 0x3ff);
+   }
    static std::string read_text(Place &place)
    {
       std::string text;
       for (char c = next(place); c != '"'; c = next(place)) {
+         require(c >= ' ' && c <= '~');
          if (c != '\\') {
             text += c;
             continue;
          }
          c = next(place);
-         if (c == 'u') {
-            unsigned code = hexadecimal(place);
-            if (code >= 0xd800 && code < 0xdc00 && place.end - place.at >= 6 && place.at[0] == '\\' &&
-                place.at[1] == 'u') {
-               place.at += 2;
-               code = 0x10000 + ((code & 0x3ff) << 10) + (hexadecimal(place) & 0x3ff);
-            }
-            append(text, code);
-         } else {
-            text += c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c == 'b' ? '\b' : c == 'f' ? '\f' : c;
-         }
+         const char known[] = "\"\\ntrbf", meant[] = "\"\\\n\t\r\b\f";
+         int i = 0;
+         while (i < 7 && known[i] != c)
+            ++i;
+         if (i < 7)
+            text += meant[i];
+         else if (c == 'u')
+            append(text, character(place));
+         else
+            fail();
       }
       return text;
    }
-   void read_number(Place &place)
+   static std::uint64_t read_number(Place &place)
    {
-      const bool negative = *place.at == '-';
-      place.at += negative;
-      int digits = 0;
-      for (; place.at < place.end && *place.at >= '0' && *place.at <= '9'; ++place.at, ++digits)
-         number_ = digits < 18 ? 10 * number_ + (*place.at - '0') : number_;
-      kind_ = digits && digits <= 18 ? Kind::number : Kind::other;
-      number_ = negative ? -number_ : number_;
-      while (place.at < place.end && std::string("0123456789+-.eE").find(*place.at) != std::string::npos) {
-         kind_ = Kind::other; // A fraction.
-         ++place.at;
+      const char *const begin = place.at;
+      std::uint64_t number = 0;
+      for (; place.at < place.end && *place.at >= '0' && *place.at <= '9'; ++place.at) {
+         require(place.at - begin < 18);
+         number = 10 * number + static_cast<std::uint64_t>(*place.at - '0');
       }
+      require(place.at > begin && (*begin != '0' || place.at == begin + 1));
+      return number;
    }
 
    explicit Json(Place &place)
    {
-      if (--place.depth < 0)
-         fail();
-      skip_blanks(place);
-      const char first = place.at < place.end ? *place.at : '\0';
+      require(--place.depth >= 0 && place.left-- > 0);
       if (take(place, '{')) {
          kind_ = Kind::object;
          for (bool more = !take(place, '}'); more; more = !take(place, '}')) {
-            if (!keys_.empty() && !take(place, ','))
-               fail();
-            if (!take(place, '"'))
-               fail();
-            keys_.push_back(read_text(place));
-            if (!take(place, ':'))
-               fail();
+            require((keys_.empty() || take(place, ',')) && take(place, '"'));
+            std::string key = read_text(place);
+            // Sorted, so none is there twice.
+            require((keys_.empty() || keys_.back() < key) && take(place, ':'));
+            keys_.push_back(std::move(key));
             items_.push_back(Json(place));
          }
       } else if (take(place, '[')) {
          kind_ = Kind::list;
          for (bool more = !take(place, ']'); more; more = !take(place, ']')) {
-            if (!items_.empty() && !take(place, ','))
-               fail();
+            require(items_.empty() || take(place, ','));
             items_.push_back(Json(place));
          }
       } else if (take(place, '"')) {
          kind_ = Kind::text;
          text_ = read_text(place);
-      } else if (first == '-' || (first >= '0' && first <= '9')) {
-         read_number(place);
-      } else if (first >= 'a' && first <= 'z') {
-         while (place.at < place.end && *place.at >= 'a' && *place.at <= 'z')
-            ++place.at;
       } else {
-         fail();
+         kind_ = Kind::number;
+         number_ = read_number(place);
       }
       ++place.depth;
    }
 
 public:
    Json() = default;
-   /// std::runtime_error for what is no JSON.
-   explicit Json(const std::string &text)
+   /// A document of at most so many values; std::runtime_error for any text that is not the only one of a document.
+   explicit Json(const std::string &text, std::size_t most = std::size_t{1} << 22)
    {
-      Place place{text.data(), text.data() + text.size(), 60};
+      Place place{text.data(), text.data() + text.size(), deepest, most};
       *this = Json(place);
-      skip_blanks(place);
-      if (place.at != place.end)
-         fail();
+      require(place.at == place.end && kind_ == Kind::object);
    }
 
    /// What stands under a key; std::runtime_error if nothing does.
@@ -168,20 +172,13 @@ public:
       for (std::size_t i = 0; i < keys_.size(); ++i)
          if (keys_[i] == key)
             return items_[i];
-      fail();
+      throw std::runtime_error("its description lacks '" + key + "'");
    }
    const Json &operator[](std::size_t index) const
    {
       if (index >= items_.size())
-         fail();
+         throw std::runtime_error("its description lacks something");
       return items_[index];
-   }
-   bool has(const std::string &key) const
-   {
-      for (const std::string &known : keys_)
-         if (known == key)
-            return true;
-      return false;
    }
    /// The items of a list or an object.
    const std::vector<Json> &items() const { return items_; }
@@ -189,15 +186,14 @@ public:
    const std::string &text() const
    {
       if (kind_ != Kind::text)
-         fail();
+         throw std::runtime_error("its description lacks a text");
       return text_;
    }
-   /// A number that is no size is none.
    std::size_t size() const
    {
-      if (kind_ != Kind::number || number_ < 0)
-         fail();
-      return static_cast<std::size_t>(number_);
+      if (kind_ != Kind::number)
+         throw std::runtime_error("its description lacks a number");
+      return number_;
    }
 };
 
