@@ -11,6 +11,7 @@ from sofie_rdf.emit.sources import Source
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir import record, rootfile
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.replacing import replacing
 from sofie_rdf.passes.memory import MemoryPlan
 
 __all__ = ["emission_for", "weights_path", "write"]
@@ -44,20 +45,22 @@ def write(
     """Write the header and its weights; the path of these, None if they are in the header.
 
     A header that is ``standalone`` has what it includes from these folders in it. With ``append``
-    it comes behind what is in the file. A .root file keeps what else is in it.
+    it comes behind what is in the file. A .root file keeps what else is in it. ModelError for
+    files that cannot be written, which then are as they were.
     """
     text = inlined(emission.header, standalone) if standalone else emission.header
     path = weights_path(header, kind)
     try:
         header.parent.mkdir(parents=True, exist_ok=True)
-        with header.open("a" if append else "w") as file:
+    except OSError as error:
+        thing = f"cannot be written: {error.strerror or error}"
+        raise ModelError(thing, place=str(header.parent)) from error
+    with replacing(header, keep=append) as copy:
+        with copy.open("a" if append else "w", encoding="utf-8") as file:
             file.write(text)
         if path and kind == "file":
-            path.write_bytes(emission.weights)
-    except OSError as error:
-        raise ModelError(
-            f"cannot be written: {error.strerror}", place=str(header.parent)
-        ) from error
-    if path and kind == "root":
-        rootfile.save_bytes(emission.weights, path, emission.source.directory)
+            with replacing(path, keep=False) as weights:
+                weights.write_bytes(emission.weights)
+        if path and kind == "root":
+            rootfile.save_bytes(emission.weights, path, emission.source.directory)
     return path

@@ -12,15 +12,11 @@ cling/sofie/rdf/RSofieReader.hxx.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
-import shutil
-import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -43,6 +39,7 @@ from sofie_rdf.ir.record import (
     weight_bytes,
 )
 from sofie_rdf.ir.record import about as about_record
+from sofie_rdf.ir.replacing import replacing
 from sofie_rdf.ir.rootkeys import DIRECTORIES, NTUPLE, STRING, Key, KeyFile, reading
 from sofie_rdf.ir.rootntuple import bytes_in
 
@@ -72,62 +69,6 @@ _BIG_FILE = 1_000_000
 CHUNK = 2**29
 
 # ---------------------------------------------------------------- files, whoever writes them
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        raise ModelError("is no regular file", place=str(path))
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _sync(path: Path, flags: int = 0) -> None:
-    descriptor = os.open(path, os.O_RDONLY | flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A copy of the file (none, where there is none) that takes its place in the end, or never.
-
-    Written to the disk before it is renamed, with the permissions of the old file; links are
-    followed. Whatever is raised meanwhile leaves the old file as it was and removes the copy;
-    an OSError becomes a ModelError.
-    """
-    target = Path(os.path.realpath(path))
-    copy = target.with_name(f".sofie_rdf-{secrets.token_hex(6)}.tmp")
-    try:
-        before = _state(target)
-        if before is not None:
-            if not os.access(target, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            shutil.copyfile(target, copy)
-        yield copy
-        if before is not None:
-            shutil.copymode(target, copy)
-        _sync(copy)
-        if _state(target) != before:
-            raise ModelError(
-                "was changed by someone else while a model was being saved",
-                place=str(path),
-                remedy="Save again",
-            )
-        copy.replace(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ModelError(f"cannot be written: {reason}", place=str(path)) from error
-    finally:
-        with suppress(OSError):
-            copy.unlink(missing_ok=True)
-    with suppress(OSError):
-        _sync(target.parent, getattr(os, "O_DIRECTORY", 0))
 
 
 def check_header(path: str | os.PathLike[str], place: str) -> None:

@@ -546,9 +546,12 @@ def test_a_killed_writer_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
-    # What it left does not disturb the next one.
-    rootfile.save(model(), path)
+    # What it left does not disturb the next one, which removes it.
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.warns(RuntimeWarning, match="has been killed"):
+        rootfile.save(model(), path)
     assert_analysis_unharmed(path)
+    only_files(tmp_path, "a.root")
 
 
 def test_a_file_that_changes_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
