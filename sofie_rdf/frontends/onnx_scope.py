@@ -23,6 +23,7 @@ from sofie_rdf.frontends import onnx_control, onnx_sequences
 from sofie_rdf.frontends.builders import BodyBuilder, FrontendBuilder
 from sofie_rdf.frontends.onnx_rules import OnnxNode, lists_of, rule_for
 from sofie_rdf.frontends.onnx_rules.oldest import with_newer_attributes
+from sofie_rdf.frontends.onnx_rules.recurrent import with_whole_lengths
 from sofie_rdf.frontends.onnx_sequences import SequenceValue
 from sofie_rdf.frontends.onnx_values import (
     array_of,
@@ -326,6 +327,7 @@ class Scope:
             return
         assert operator is not None
         op, inputs = self._operator(operator, node)
+        inputs = with_whole_lengths(op, inputs, self.build)
         outputs = list(node.outputs)
         while outputs and not outputs[-1]:
             outputs.pop()

@@ -136,9 +136,14 @@ class Recurrent(Operator):
     def __post_init__(self) -> None:
         if self.direction not in ("forward", "reverse", "bidirectional"):
             raise UnsupportedOperator(f"{self.name} has no direction {self.direction!r}")
-        if self.clip is not None and not self.clip > 0:
+        if self.clip is not None and not self.clip >= 0:
             raise UnsupportedOperator(f"{self.name} cannot clip at {self.clip}")
         self.functions()
+
+    @property
+    def limit(self) -> float | None:
+        """Where the gates' inputs are clipped; 0 is no limit, as in ONNX's evaluator and SOFIE."""
+        return self.clip or None
 
     @property
     def directions(self) -> int:
@@ -236,10 +241,10 @@ class Recurrent(Operator):
 
     def cell_of(self, name: str, gates: Gates, *flags: bool) -> tuple[str, tuple[float, ...]]:
         """A C++ class with these flags; its fields are alpha and beta of each gate, and clip."""
-        words = ("true" if flag else "false" for flag in (self.clip is not None, *flags))
+        words = ("true" if flag else "false" for flag in (self.limit is not None, *flags))
         arguments = ", ".join((*(gate.cxx for gate in gates), *words))
         pairs = [number for gate in gates for number in (gate.alpha, gate.beta)]
-        return f"sofie::{name}<{arguments}>", (*pairs, self.clip or 0.0)
+        return f"sofie::{name}<{arguments}>", (*pairs, self.limit or 0.0)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, r, b, lengths, h, c, p = (*inputs, *(None,) * 8)[:8]
@@ -320,7 +325,7 @@ class Recurrent(Operator):
             r_bias,
             None if p is None else p[d].reshape(3, hidden),
             gates,
-            self.clip,
+            self.limit,
         )
 
     def advance(self, layer: _Layer, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
