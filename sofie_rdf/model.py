@@ -12,9 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from sofie_rdf import frontends
+from sofie_rdf import arguments, frontends
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
+from sofie_rdf.frontends.shapes import check_shapes
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
 from sofie_rdf.ir.types import PRECISIONS, TensorType
@@ -23,6 +24,7 @@ from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, each_array, with_sequences
 from sofie_rdf.runtime.columns import Options
 from sofie_rdf.runtime.jagged import is_jagged
+from sofie_rdf.runtime.library import check_compiler
 from sofie_rdf.runtime.program import Program
 from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
 
@@ -89,12 +91,16 @@ class Model:
     def __init__(
         self, graph: Graph, extras: Mapping[str, str] | None = None, compiler: str = ""
     ) -> None:
+        if not isinstance(graph, Graph):
+            raise arguments.refused("Model", "a Graph", graph)
+        check_compiler(compiler)
         self._file = File(lambda: (graph, extras or {}), Allowed())
         self.compiler = compiler
 
     @classmethod
     def _of(cls, file: File, compiler: str) -> Model:
         """The model of a file, which has been read if no record of it is in the cache."""
+        check_compiler(compiler)
         made = cls.__new__(cls)
         made._file, made.compiler = file, compiler
         return made
@@ -252,6 +258,7 @@ class Model:
 
         None is an error, unless ``where`` leaves it out. Raises `ColumnError` and `InputError`.
         """
+        arguments.require_events(events, columns)
         options = Options(per, lengths or {}, pad, truncate, mask, order_by, "", default, nan)
         return jagged.score(self.compiled, events, columns, output, options, where)
 
@@ -368,6 +375,7 @@ class Model:
         from sofie_rdf.runtime import trust
         from sofie_rdf.runtime.macro import macro_of
 
+        arguments.require_file("save", path)
         named = self._changed(lambda: replace(self.graph, name=name or self.name))
         macro = macro_of(named.optimized, named.emission)
         if ntuple and via != "uproot":
@@ -397,6 +405,7 @@ class Model:
         from sofie_rdf.emit import files
         from sofie_rdf.emit.session import include_directories
 
+        arguments.require_file("emit", directory, "the path of a folder")
         header = Path(directory) / f"{identifier(self.name)}.hxx"
         include = include_directories(self.optimized)
         if weights == "file" and session:
@@ -444,6 +453,7 @@ def load(
     environment variable SOFIE_RDF_LIMITS says. It holds for whatever is done with the model, but
     for its evaluation; what exceeds it is `LimitExceeded`.
     """
+    arguments.require_file("load", path)
     file = Path(path)
     kind = frontends.recognise(file)
     options = frontends.options_for(
@@ -471,13 +481,16 @@ def _from(
     **options: Any,
 ) -> Model:
     """The model of a file, of bytes, or of an object in memory."""
-    found = path_or_object(source)
+    found = frontends.accepted(kind, path_or_object(source))
     given = {option: value for option, value in options.items() if value is not None}
+    check_shapes(given.get("shapes"))
 
     def read() -> Content:
         return frontends.frontend(kind).read(found, name=name, **given), {}
 
-    return Model._of(_file(read, precision, found, name, given, limits), compiler)
+    # What is no other file may be an ONNX file, or whatever it has been said to be.
+    key = given if frontends.is_of(kind, found) else {**given, "kind": kind}
+    return Model._of(_file(read, precision, found, name, key, limits), compiler)
 
 
 def _in_memory(read: Callable[[], Graph], compiler: str, limits: Limits | str | None) -> Model:
@@ -571,6 +584,8 @@ def from_torch(
     """
     from sofie_rdf.frontends import torch as torch_frontend
 
+    arguments.require_torch(module, example_inputs)
+    check_shapes(shapes)
     options = {"example_inputs": example_inputs, "dynamic": dynamic}
     read = partial(torch_frontend.read, module, name=name, shapes=shapes, **options)
     return _in_memory(read, compiler, limits)
@@ -664,6 +679,7 @@ def from_sklearn(
     """
     from sofie_rdf.frontends import sklearn
 
+    arguments.require_estimator(estimator)
     read = partial(sklearn.read, estimator, name=name, initial_types=initial_types, options=options)
     return _in_memory(read, compiler, limits)
 
@@ -714,6 +730,8 @@ def check(
     found = path_or_object(source)
     try:
         kind = frontends.recognise(found) if isinstance(found, Path) else frontends.owner(found)
+        if kind == "onnx":
+            found = frontends.accepted(kind, found, "check")
         given = frontends.options_for(kind, shapes=shapes or None, **options)
         if kind == "root":
             for name in rootfile.names(found):
@@ -752,6 +770,7 @@ def trust(path: FilePath, name: str = "") -> str:
     from sofie_rdf.runtime import trust as trusted
     from sofie_rdf.runtime.macro import difference, macro_of
 
+    arguments.require_file("trust", path)
     stored = _stored(path, name)
     model = Model(stored.graph)
     changed = difference(stored.macro, macro_of(model.optimized, model.emission))
@@ -829,6 +848,11 @@ def define(
     """
     from sofie_rdf.runtime import dataframe
 
+    way = "define(df, column, model, columns), or model.define(df, column, columns)"
+    arguments.require_model(way, model, Model, df, column, columns)
+    arguments.require_data_frame(way, df, column, columns)
+    arguments.require_new_column(column)
+    arguments.require_columns("define", columns)
     options = dataframe.Options(
         per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
     )
@@ -858,6 +882,7 @@ def SofieFunctor(
     """
     from sofie_rdf.runtime import dataframe
 
+    arguments.require_model("SofieFunctor(model, nslots)", model, Model, nslots)
     return dataframe.make_functor(model.compiled, nslots, output=output, types=types, name=name)
 
 

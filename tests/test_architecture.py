@@ -23,6 +23,7 @@ assert _ops
 RANKS = {
     "errors": -2,
     "limits": -1,
+    "arguments": -1,
     "isolation": 2,
     "ir": 1,
     "ops": 2,

@@ -13,9 +13,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sofie_rdf.arguments import require_source
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedFormat
 
-__all__ = ["FORMATS", "Format", "frontend", "options_for", "owner", "recognise"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "accepted",
+    "frontend",
+    "is_of",
+    "options_for",
+    "owner",
+    "recognise",
+]
 
 
 class Format(NamedTuple):
@@ -103,6 +113,44 @@ def owner(source: object) -> str:
     """The key in `FORMATS` of an object that is no file."""
     packages = (cls.__module__.split(".")[0] for cls in type(source).__mro__)
     return next((_OBJECTS[p] for p in packages if p in _OBJECTS), "onnx")
+
+
+# What each `from_...` takes beside objects of a package: paths, and of some the file's bytes.
+_SOURCES: Mapping[str, tuple[str, str, bool]] = {
+    "onnx": ("onnx", "the path of an ONNX file, its bytes, or an onnx.ModelProto", True),
+    "keras": ("keras", "the path of a .keras or .h5 file, or a keras.Model", False),
+    "xgboost": ("xgboost", "the path of an XGBoost file, its bytes, or a booster", True),
+    "lightgbm": ("lightgbm", "the path of a LightGBM file, its bytes, or a booster", True),
+}
+
+
+def is_of(kind: str, source: Any) -> bool:
+    """Whether it is no file, or one that the module of this kind reads, by its content."""
+    same = FORMATS[kind].module
+    return not isinstance(source, Path) or FORMATS[recognise(source)].module == same
+
+
+def accepted(kind: str, source: Any, function: str = "") -> Any:
+    """What the module of this kind reads; `InputError` for what another function takes."""
+    module = FORMATS[kind].module
+    function = function or f"from_{module}"
+    if isinstance(source, Path):
+        found = recognise(source)
+        if FORMATS[found].module != module and found != "onnx":
+            raise InputError(
+                f"{source.name} is {FORMATS[found].about}, which {function} does not read",
+                remedy="sofie_rdf.load(path) reads files of all kinds",
+            )
+        return source
+    if module not in _SOURCES:
+        return source
+    package, wanted, has_bytes = _SOURCES[module]
+    if has_bytes and isinstance(source, (bytearray, memoryview)):
+        return bytes(source)
+    is_proto = type(source).__name__ == "ModelProto"
+    packages = [package] if is_proto or module != "onnx" else []
+    require_source(function, source, packages, wanted, takes=(bytes,) if has_bytes else ())
+    return source
 
 
 def _archive(path: Path) -> str:

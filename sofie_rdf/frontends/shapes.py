@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from sofie_rdf.arguments import described
 from sofie_rdf.errors import InputError
 
-__all__ = ["Shapes", "check_shape"]
+__all__ = ["Shapes", "check_shape", "check_shapes"]
 
 # The axes of inputs, by name: a number, a name, or None for what the file says.
 Shapes: TypeAlias = Mapping[str, Sequence["int | str | None"]]
+
+
+def check_shapes(shapes: Any) -> None:
+    """`InputError` for what is no mapping from inputs to shapes."""
+    if shapes is not None and not isinstance(shapes, Mapping):
+        raise InputError(
+            f"shapes= is {described(shapes)}; a mapping from inputs to their shapes is needed",
+            remedy="shapes={'features': ('N', 7)}",
+        )
 
 
 def check_shape(name: str, shape: Any) -> None:

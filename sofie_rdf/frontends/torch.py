@@ -84,7 +84,7 @@ class _Conversion:
     """One model from torch to a graph; a context, in which the module is in evaluation mode."""
 
     def __init__(self, source: Any, name: str, options: dict[str, Any]) -> None:
-        self.options = Options(**options)
+        self.options, self.source = Options(**options), source
         self.provenance: dict[str, str] = {}
         if isinstance(source, Path):
             module, self.kind = torch_files.opened(source, self.options.weights_only)
@@ -142,8 +142,7 @@ class _Conversion:
             raise InputError(
                 f"a {_ABOUT[self.kind]} does not say what its inputs are "
                 f"({', '.join(signature.names)})",
-                remedy='Give input_shapes=[("N", 7)] (a name leaves an axis open), one for each '
-                "input, or example_inputs=",
+                remedy=_ASK[isinstance(self.source, Path)],
             )
         floats = (p.dtype for p in module.parameters() if p.is_floating_point())
         default = next(floats, torch.get_default_dtype())
@@ -190,6 +189,13 @@ _ABOUT = {
     "torch": "PyTorch module",
     "torchscript": "TorchScript file",
 }
+
+
+# What says which inputs there are, of a module in memory and of a file.
+_ASK = (
+    "Give example_inputs: the arguments of forward, as tensors",
+    'Give input_shapes=[("N", 7)] (a name leaves an axis open), or example_inputs=',
+)
 
 
 def _as_in(graph: Graph, exported: Exported) -> Inputs:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sofie_rdf.arguments import described, way_of
 from sofie_rdf.errors import InputError, TypeMismatch, nearest
 from sofie_rdf.ir.dims import Size, evaluate, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
@@ -114,6 +115,11 @@ def _as_input(name: str, type_: TensorType, array: Any) -> Array:
         raise InputError(f"input {name!r} is no array: {error}") from None
     # Numbers in lists have no type of their own; an array's is a decision that we do not change.
     listed = not isinstance(array, np.ndarray) and np.can_cast(found.dtype, dtype, "same_kind")
+    if found.dtype.kind in "OSUV" and not isinstance(array, (list, tuple, np.ndarray)):
+        raise InputError(
+            f"input {name!r} is {described(array)}; an array of {type_} is needed",
+            remedy=way_of(array),
+        )
     if not listed and not np.can_cast(found.dtype, dtype, "safe"):
         raise InputError(
             f"input {name!r} has the element type {found.dtype}; {dtype} is needed",

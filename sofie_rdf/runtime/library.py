@@ -26,6 +26,7 @@ __all__ = [
     "Compiler",
     "Library",
     "build_source",
+    "check_compiler",
     "chosen_compiler",
     "find_compiler",
     "in_batch_job",
@@ -50,14 +51,19 @@ def chosen_compiler(wanted: str) -> str:
 
     Where ROOT is not installed, somebody asks for a compiler of the system.
     """
+    check_compiler(wanted)
+    return wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or _without_root()
+
+
+def check_compiler(wanted: str) -> None:
+    """`JitError` for a compiler, asked for here or by SOFIE_RDF_COMPILER, that is none of ours."""
     origin = "compiler=" if wanted else "SOFIE_RDF_COMPILER="
-    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "") or _without_root()
+    wanted = wanted or os.environ.get("SOFIE_RDF_COMPILER", "")
     if wanted and wanted not in COMPILERS:
         raise JitError(
             f"{origin}{wanted!r} is no compiler that we know",
             remedy=f"Use one of {', '.join(COMPILERS)}",
         )
-    return wanted
 
 
 def _without_root() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.emit.code import Code
-from sofie_rdf.errors import InputError, JitError
+from sofie_rdf.errors import InputError, JitError, MissingDependency
 from sofie_rdf.ir.dims import Dim, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
@@ -237,6 +237,14 @@ def _in_library(program: Program, library: Library, table: int) -> Compiled:
 
 
 def _in_cling(program: Program) -> Compiled:
+    try:
+        import_root()
+    except MissingDependency as error:
+        raise MissingDependency(
+            f"model {program.face.name!r} must be compiled, and there is no ROOT, whose "
+            "interpreter would do so",
+            remedy='Install g++ (compiler="g++", which needs no ROOT), or ROOT: pip install root',
+        ) from error
     program.find_headers()
     namespace = program.code.namespace
     declare(_with_macros(["#undef SOFIE_LINKED", "#define SOFIE_ENTRIES"], program.code.header))

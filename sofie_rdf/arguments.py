@@ -1,0 +1,200 @@
+"""What somebody has given in the place of something else, and which function takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from sofie_rdf.errors import InputError
+
+__all__ = [
+    "described",
+    "refused",
+    "require_columns",
+    "require_data_frame",
+    "require_estimator",
+    "require_events",
+    "require_file",
+    "require_model",
+    "require_new_column",
+    "require_source",
+    "require_torch",
+    "way_of",
+]
+
+_FILE = "sofie_rdf.load(path) reads a file"
+# Objects are told by the first of their classes that a package here has defined.
+_OBJECTS: Mapping[str, tuple[str, str]] = {
+    "torch": ("PyTorch", "sofie_rdf.from_torch(module, example_inputs) reads a torch.nn.Module"),
+    "keras": ("Keras", "sofie_rdf.from_keras(model) reads a keras.Model"),
+    "sklearn": ("scikit-learn", "sofie_rdf.from_sklearn(estimator) reads a fitted estimator"),
+    "xgboost": ("XGBoost", "sofie_rdf.from_xgboost(booster) reads a trained booster"),
+    "lightgbm": ("LightGBM", "sofie_rdf.from_lightgbm(booster) reads a trained booster"),
+    "onnx": ("ONNX", "sofie_rdf.from_onnx(model) reads an onnx.ModelProto"),
+    "sofie_rdf": ("sofie_rdf", "It has been read already"),
+}
+_ALIASES = {"tf_keras": "keras", "tensorflow": "keras"}
+# Classes whose __module__ does not say that they are of the package of their instances.
+_PROTOBUF = {"ModelProto": "onnx", "GraphProto": "onnx", "NodeProto": "onnx"}
+_DATA_FRAME = "model.define(df, 'score', columns) adds a column to a data frame"
+
+
+def _package(value: object) -> str:
+    """The package in `_OBJECTS` that knows what it is, or an empty string."""
+    cls = value if isinstance(value, type) else type(value)
+    for one in cls.__mro__:
+        name = one.__module__.split(".")[0]
+        name = _ALIASES.get(name, name)
+        if name in _OBJECTS:
+            return name
+    return _PROTOBUF.get(cls.__name__, "")
+
+
+def _is_data_frame(value: object) -> bool:
+    """Whether it is an RDataFrame of ROOT, here or distributed."""
+    return hasattr(value, "HasColumn") or hasattr(value, "proxied_node")
+
+
+def described(value: object) -> str:
+    """What it is, in a few words."""
+    if value is None:
+        return "None"
+    if isinstance(value, (str, PathLike)):
+        text = str(value)
+        return f"the text {text if len(text) <= 60 else text[:60] + '...'!r}"
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"{len(value)} bytes"
+    if _is_data_frame(value):
+        return "an RDataFrame"
+    if isinstance(value, type):
+        return f"the class {value.__name__}, of which there is no object yet"
+    kind, package = type(value).__name__, _package(value)
+    if package:
+        return f"{'an' if package in ('onnx', 'xgboost') else 'a'} {_OBJECTS[package][0]} {kind}"
+    if isinstance(value, (bool, int, float, list, tuple, dict)):
+        return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    return f"an object of the class {type(value).__module__}.{kind}"
+
+
+def way_of(value: object) -> str:
+    """Which function takes it; an empty string where none does."""
+    if isinstance(value, type):
+        return f"Give an object of it, {value.__name__}(...)"
+    if isinstance(value, (str, PathLike)):
+        return _FILE
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "sofie_rdf.from_onnx(content) reads the bytes of an ONNX file"
+    if _is_data_frame(value):
+        return _DATA_FRAME
+    if isinstance(value, Mapping) and any(_package(v) == "torch" for v in value.values()):
+        return "A state_dict has numbers only: load it into its module, and give that"
+    if hasattr(value, "model_proto"):
+        return "sofie_rdf.from_onnx(program.model_proto) reads what torch.onnx.export has made"
+    if type(value).__name__ == "GraphProto":
+        return "sofie_rdf.from_onnx(onnx.helper.make_model(graph)) reads a graph"
+    if callable(getattr(value, "read", None)) and not _package(value):
+        return "Give the path of an open file, or its bytes: file.read()"
+    package = _package(value)
+    return _OBJECTS[package][1] if package else ""
+
+
+def refused(function: str, wanted: str, value: object, remedy: str = "") -> InputError:
+    """``function takes wanted, not value``; without a remedy, which function takes the value."""
+    remedy = remedy or way_of(value)
+    return InputError(f"{function} takes {wanted}, not {described(value)}", remedy=remedy)
+
+
+def require_file(function: str, value: object, wanted: str = "the path of a file") -> None:
+    """`InputError` for what cannot be a path."""
+    if not isinstance(value, (str, PathLike)) or isinstance(value, type):
+        raise refused(function, wanted, value)
+
+
+def require_model(function: str, value: object, model: type, *others: object) -> None:
+    """`InputError` if it is no Model; ``others`` are arguments beside it, with which it may have
+    been swapped.
+    """
+    if isinstance(value, model):
+        return
+    remedy = ""
+    if any(isinstance(other, model) for other in others):
+        remedy = f"The arguments stand in another order: {function}"
+    raise refused(function.split("(")[0], "a Model", value, remedy)
+
+
+def require_source(
+    function: str,
+    value: object,
+    packages: Sequence[str],
+    wanted: str,
+    *,
+    takes: tuple[type, ...] = (str, PathLike, bytes),
+    strictly: bool = True,
+) -> None:
+    """`InputError` for what is no object of these packages, nor one of the types ``takes``.
+
+    Not ``strictly``, what no package here knows may be such an object all the same.
+    """
+    if isinstance(value, takes) and not isinstance(value, type):
+        return
+    others = (type, str, PathLike, bytes, bytearray, memoryview, Mapping, int, float, type(None))
+    package = _package(value)
+    is_known = package in packages or not (strictly or package or _is_data_frame(value))
+    if isinstance(value, others) or not is_known:
+        raise refused(function, wanted, value)
+
+
+def require_columns(function: str, columns: Any) -> None:
+    """`InputError` for what cannot name columns."""
+    if columns is None or isinstance(columns, (str, Mapping)):
+        return
+    is_listed = hasattr(columns, "__len__") and hasattr(columns, "__getitem__")
+    if not is_listed or _is_data_frame(columns) or _package(columns):
+        wanted = "columns= as a list of names, or as a mapping from inputs to such lists"
+        raise refused(function, wanted, columns, f"{function}(..., columns=['pt', 'eta'])")
+
+
+def require_new_column(column: object) -> None:
+    """`InputError` for what is neither the name of a new column nor a mapping with such names."""
+    if not isinstance(column, (str, Mapping)):
+        wanted = "column= as the name of the new column, or as a mapping from names to outputs"
+        raise refused("define", wanted, column, "define(df, 'score', model, ['pt', 'eta'])")
+
+
+def require_data_frame(function: str, value: object, *others: object) -> None:
+    """`InputError` if it is no RDataFrame; ``others`` are arguments beside it."""
+    if _is_data_frame(value):
+        return
+    remedy = "model.score(events, columns) takes awkward arrays, NumPy arrays and mappings of them"
+    if any(map(_is_data_frame, others)):
+        remedy = f"The arguments stand in another order: {function}"
+    raise refused(function.split("(")[0], "an RDataFrame", value, remedy)
+
+
+def require_torch(module: object, example_inputs: object) -> None:
+    """`InputError` for what cannot be a model of PyTorch."""
+    wanted = "a torch.nn.Module, a TorchScript module or a torch.export.ExportedProgram"
+    if hasattr(example_inputs, "forward") and not hasattr(module, "forward"):
+        swapped = "The arguments stand in another order: from_torch(module, example_inputs)"
+        raise refused("from_torch", wanted, module, swapped)
+    require_source("from_torch", module, ["torch"], wanted, takes=(), strictly=False)
+
+
+def require_estimator(estimator: object) -> None:
+    """`InputError` for what cannot be an estimator of scikit-learn."""
+    packages, wanted = ["sklearn", "xgboost", "lightgbm"], "a fitted estimator or pipeline"
+    require_source("from_sklearn", estimator, packages, wanted, takes=(), strictly=False)
+
+
+def require_events(events: object, columns: object) -> None:
+    """`InputError` for what are no arrays of events, as `Model.score` takes them."""
+    wanted = "events as an array of records, or as a mapping from names to arrays"
+    if isinstance(events, (str, PathLike, bytes)):
+        raise refused("score", wanted, events, 'uproot.open(path)["tree"].arrays() reads a file')
+    if _is_data_frame(events) or _package(events) not in ("", "torch"):
+        raise refused("score", wanted, events)
+    if events is None and columns is None:
+        raise refused("score", wanted, events, "Give events, or columns= as arrays")
+    if columns is not None and not isinstance(columns, (str, Mapping)):
+        require_columns("score", columns)
