@@ -17,7 +17,8 @@ _PROGRAM = "inputs_TestCustomModelsFromONNX.cxx.txt"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # std::vector<float> x({1, 2}), = {1, 2}, (9, 0.), (9); float x[] = {1}; float x = 1.;
 _VECTOR = re.compile(
-    r"std::vector<\s*(?:std::vector<)?[\w ]+>+\s+(\w+)\s*(?:=\s*\{(.*?)\}\s*;|\{(.*?)\}\s*;|\((.*?)\)\s*;)",
+    r"std::vector<\s*(?:std::vector<)?[\w ]+>+\s+(\w+)\s*"
+    r"(?:=\s*\{(.*?)\}\s*;|\{(.*?)\}\s*;|\((.*?)\)\s*;)",
     re.S,
 )
 _ARRAY = re.compile(r"\b(?:float|double|bool|int|int64_t)\s+(\w+)\s*\[\]\s*=\s*\{(.*?)\}", re.S)
