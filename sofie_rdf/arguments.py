@@ -149,7 +149,8 @@ def require_columns(function: str, columns: Any) -> None:
     """`InputError` for what cannot name columns."""
     if columns is None or isinstance(columns, (str, Mapping)):
         return
-    is_listed = hasattr(columns, "__len__") and hasattr(columns, "__getitem__")
+    # Whether it has an order is looked at where it is read.
+    is_listed = hasattr(columns, "__iter__") and not isinstance(columns, (bytes, bytearray))
     if not is_listed or _is_data_frame(columns) or _package(columns):
         wanted = "columns= as a list of names, or as a mapping from inputs to such lists"
         raise refused(function, wanted, columns, f"{function}(..., columns=['pt', 'eta'])")

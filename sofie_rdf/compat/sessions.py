@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.errors import InputError
+from sofie_rdf.ir.given import as_array
 from sofie_rdf.ir.types import Array
 
 __all__ = ["guard"]
@@ -90,7 +91,7 @@ def _vector(root: Any, value: Any, type_: str, name: str) -> Any:
     """An array as a std::vector of its elements in row-major order; all else as it is."""
     if not _is_array(value):
         return value
-    elements, wanted = np.asarray(value), _dtype(type_)
+    elements, wanted = as_array(value, f"the array for {name}"), _dtype(type_)
     if elements.dtype != wanted:
         raise InputError(
             f"infer takes {name} as an array of {wanted}, not of {elements.dtype}",

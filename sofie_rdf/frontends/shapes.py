@@ -25,7 +25,7 @@ def check_shapes(shapes: Any) -> None:
 
 def check_shape(name: str, shape: Any) -> None:
     """`InputError` for what cannot be a shape."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
+    if not isinstance(shape, Sequence) or isinstance(shape, (str, bytes)):
         raise InputError(f"shapes= gives input {name!r} {shape!r}, which is no list of sizes")
     for size in shape:
         number = isinstance(size, int) and not isinstance(size, bool) and size >= 0

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sofie_rdf.errors import ModelError, nearest
+from sofie_rdf.ir.given import in_order
 from sofie_rdf.ir.graph import Graph
 
 __all__ = ["KEYS", "Filling", "features_of", "fillings_of", "labels_of", "names_in", "with_names"]
@@ -89,7 +90,8 @@ def _by_port(
 ) -> dict[str, tuple[str, ...]]:
     """The names by input or output, each of which has an axis of so many numbers."""
     if not isinstance(given, Mapping):
-        count = len(list(given))
+        given = in_order(given, f"{kind} names")
+        count = len(given)
         fitting = [p for p in ports if count in _counts(graph, p)]
         if len(fitting) != 1:
             listed = ", ".join(f"{p!r} {graph.types[p]}" for p in ports)
@@ -105,7 +107,7 @@ def _by_port(
             raise ModelError(
                 f"model {graph.name!r} has no {kind} {port!r}", remedy=nearest(port, ports)
             )
-        listed_names = () if isinstance(names, str) else tuple(names)
+        listed_names = tuple(in_order(names, f"what {kind} {port!r} is called"))
         if not listed_names or not all(type(n) is str and n for n in listed_names):
             raise ModelError(f"names of {kind} {port!r} must be a list of texts, not {names!r}")
         twice = next((n for n in listed_names if listed_names.count(n) > 1), "")

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sofie_rdf.errors import InputError, ModelError
+from sofie_rdf.ir.given import as_array, in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.arrays import bind_inputs, each_array
 from sofie_rdf.runtime.clock import InferLoop
+from sofie_rdf.runtime.columns import constant
 from sofie_rdf.runtime.jagged import is_jagged
 from sofie_rdf.runtime.session import Compiled
 
@@ -278,6 +280,7 @@ def precision_loss(
     model: Model, events: Events, precisions: Sequence[str], cuts: Sequence[float], labels: Any
 ) -> PrecisionLoss:
     """See `Model.precision_loss`."""
+    cuts = [constant(cut, "cuts=") for cut in in_order(cuts, "cuts=")]
     feeds = events.feeds(model.compiled.graph)
     exact = _Candidate(model.precision, model, _loop(model.compiled, feeds))
     wanted = {o: a for o, a in events.outputs(model).items() if a.dtype.kind in "fiub" and a.ndim}
@@ -286,10 +289,10 @@ def precision_loss(
     count = len(next(iter(wanted.values())))
     if not count:
         raise InputError("there are no events to compare the weights on")
-    known = None if labels is None else np.asarray(labels).reshape(-1)
+    known = None if labels is None else as_array(labels, "labels=").reshape(-1)
     if known is not None and any(len(known) != len(a) for a in wanted.values()):
         raise InputError(f"there are {len(known)} labels for {count} events")
-    made = [_made(model, precision, feeds) for precision in precisions]
+    made = [_made(model, one, feeds) for one in in_order(precisions, "precisions=")]
     running = [exact, *(one for one in made if isinstance(one, _Candidate))]
     times = _times(running, events, count)
     found = []

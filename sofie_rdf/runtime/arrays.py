@@ -10,7 +10,9 @@ import numpy as np
 from sofie_rdf.arguments import described, way_of
 from sofie_rdf.errors import InputError, TypeMismatch, nearest
 from sofie_rdf.ir.dims import Size, evaluate, name_of, symbols_of
+from sofie_rdf.ir.given import as_array, in_order
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import features_of
 from sofie_rdf.ir.sequences import SEQUENCE_PARTS, pack, unpack
 from sofie_rdf.ir.types import Array, TensorType, concrete
 
@@ -25,6 +27,7 @@ def bind_inputs(
     sizes: dict[str, int] = {}
     feeds = {}
     for name in graph.inputs:
+        _refuse_other_order(graph, name, given[name])
         feeds[name] = _as_input(name, graph.types[name], given[name])
         _bind(name, graph.types[name], feeds[name].shape, sizes)
     for name in graph.inputs:
@@ -35,6 +38,21 @@ def bind_inputs(
                 f"other inputs {list(wanted)} is needed"
             )
     return feeds, sizes
+
+
+def _refuse_other_order(graph: Graph, name: str, table: Any) -> None:
+    """`InputError` for a table whose columns are the model's features, but elsewhere."""
+    columns = getattr(table, "columns", None)
+    names = features_of(graph).get(name, ())
+    if columns is None or not names or callable(columns):
+        return
+    listed = [str(column) for column in columns]
+    if listed != list(names) and sorted(listed) == sorted(names):
+        raise InputError(
+            f"input {name!r} of model {graph.name!r} gets a table whose columns are its features "
+            "in another order",
+            remedy=f"table[list(model.features[{name!r}])], or model.score(table)",
+        )
 
 
 def each_array(arrays: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Any]:
@@ -82,7 +100,7 @@ def _without_sequences(graph: Graph, named: Mapping[str, Any]) -> dict[str, Any]
             found[name] = value
             continue
         single = isinstance(value, np.ndarray)
-        items = [] if value is None else [value] if single else [np.asarray(v) for v in value]
+        items = _items(name, [value] if single else value)
         dtype, axes = graph.types[elements].dtype.numpy, graph.types[shapes].shape[1]
         try:
             found[elements], rows = pack(items, dtype)
@@ -92,6 +110,12 @@ def _without_sequences(graph: Graph, named: Mapping[str, Any]) -> dict[str, Any]
         if present in graph.inputs:
             found[present] = np.array(value is not None)
     return found
+
+
+def _items(name: str, value: Any) -> list[Array]:
+    """The tensors of a sequence; none of an optional value that is not there."""
+    given = [] if value is None else in_order(value, f"input {name!r}, a sequence,")
+    return [as_array(one, f"input {name!r}") for one in given]
 
 
 def with_sequences(outputs: Mapping[str, Array]) -> dict[str, Any]:
@@ -109,12 +133,12 @@ def with_sequences(outputs: Mapping[str, Array]) -> dict[str, Any]:
 
 def _as_input(name: str, type_: TensorType, array: Any) -> Array:
     dtype = type_.dtype.numpy
-    try:
-        found = np.asarray(array)
-    except ValueError as error:
-        raise InputError(f"input {name!r} is no array: {error}") from None
+    found = as_array(array, f"input {name!r}")
     # Numbers in lists have no type of their own; an array's is a decision that we do not change.
-    listed = not isinstance(array, np.ndarray) and np.can_cast(found.dtype, dtype, "same_kind")
+    whole = found.dtype.kind in "iu" and dtype.kind in "iu"
+    listed = not isinstance(array, np.ndarray) and (
+        whole or np.can_cast(found.dtype, dtype, "same_kind")
+    )
     if found.dtype.kind in "OSUV" and not isinstance(array, (list, tuple, np.ndarray)):
         raise InputError(
             f"input {name!r} is {described(array)}; an array of {type_} is needed",
@@ -131,7 +155,30 @@ def _as_input(name: str, type_: TensorType, array: Any) -> Array:
             f"input {name!r} has the shape {list(found.shape)}; {type_} is needed",
             remedy="One event needs a batch axis: x[np.newaxis]" if lacks_batch else "",
         )
-    return found.astype(dtype, copy=False)
+    return _converted(name, found, dtype) if listed else found.astype(dtype, copy=False)
+
+
+def _converted(name: str, numbers: Array, dtype: np.dtype[Any]) -> Array:
+    """The numbers of lists in another type; `InputError` for those that it does not have.
+
+    Fractions are rounded, as they are in every list of them.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = numbers.astype(dtype)
+        if numbers.dtype.kind in "iu":
+            # Both: floats round numbers of 64 bits, and back the sign may become what it was.
+            back, wide = found.astype(numbers.dtype), found.astype(np.float64)
+            changed = (back != numbers) | (wide != numbers.astype(np.float64))
+        elif numbers.dtype.kind == "f":
+            changed = np.isinf(found.astype(np.float64)) & ~np.isinf(numbers)
+        else:
+            return found
+    if changed.any():
+        raise InputError(
+            f"input {name!r} is {dtype}, which does not have the number {numbers[changed][0]}",
+            remedy=f"Convert it, if it may be changed: numpy.array(x, {dtype.name!r})",
+        )
+    return found
 
 
 def _bind(name: str, type_: TensorType, shape: Sequence[int], sizes: dict[str, int]) -> None:

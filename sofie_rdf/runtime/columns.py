@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
+from sofie_rdf.ir.given import in_order, short
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, fillings_of
 from sofie_rdf.ir.types import DType, TensorType
@@ -34,6 +36,7 @@ __all__ = [
     "by_input",
     "check_single",
     "completed",
+    "constant",
     "is_vector_type",
     "masks_of",
     "plan",
@@ -92,6 +95,9 @@ class Options:
             raise InputError(f"per={self.per!r} is none of {', '.join(map(repr, _PER))}")
         if isinstance(self.nan, str) and self.nan not in _NAN:
             raise InputError(f'nan={self.nan!r} is neither a number nor "propagate" nor "error"')
+        if not isinstance(self.nan, str):
+            constant(self.nan, "nan=")
+        constant(self.default, "default=")
         for name, wanted in self.lengths.items():
             least, most = self.bounds(name)
             if least < 0 or not (most is None or least <= most):
@@ -100,8 +106,16 @@ class Options:
     def bounds(self, name: str) -> tuple[int, int | None]:
         """The least and the largest number of objects of an axis of that name."""
         wanted = self.lengths.get(name, (None, None))
-        least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
-        return least or 0, most
+        ends = (
+            [wanted, wanted] if isinstance(wanted, int) else in_order(wanted, f"lengths={name!r}")
+        )
+        known = (e is None or (isinstance(e, int) and not isinstance(e, bool)) for e in ends)
+        if len(ends) != 2 or not all(known):
+            raise InputError(
+                f"lengths= gives {name!r} {wanted!r}",
+                remedy="A number, or two: the least and the largest; None where there is no bound",
+            )
+        return ends[0] or 0, ends[1]
 
 
 @dataclass(frozen=True)
@@ -185,8 +199,6 @@ def is_vector_type(kind: str) -> bool:
 
 def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, list[Feature]]:
     """The features of each input, of which masks have none."""
-    if isinstance(columns, str):
-        columns = [columns]
     open_inputs = [i for i in graph.inputs if i not in masks]
     columns = by_feature(graph, columns, open_inputs)
     if not isinstance(columns, Mapping):
@@ -356,14 +368,23 @@ def _set(graph: Graph, filled: Filled, options: Options, orders: Mapping[str, Co
 def _pads(filled: Filled, options: Options) -> tuple[float, ...]:
     """What stands for objects that an event lacks, for each feature."""
     pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
-    if not isinstance(pad, Sequence):
-        return (float(pad or 0.0),) * len(filled.features)
-    if len(pad) != len(filled.features):
+    single = pad is None or isinstance(pad, (int, float, np.number))
+    pads = [pad or 0.0] * len(filled.features) if single else in_order(pad, "pad=")
+    if len(pads) != len(filled.features):
         raise ColumnError(
-            f"pad= has {len(pad)} numbers for the {len(filled.features)} features of input "
+            f"pad= has {len(pads)} numbers for the {len(filled.features)} features of input "
             f"{filled.name!r}"
         )
-    return tuple(map(float, pad))
+    return tuple(constant(one, "pad=") for one in pads)
+
+
+def constant(number: Any, what: str) -> float:
+    """The number as a double; `InputError` for what is none."""
+    known = isinstance(number, (int, float, np.integer, np.floating))
+    with suppress(OverflowError):
+        if known and not isinstance(number, bool):
+            return float(number)
+    raise InputError(f"{what} needs a number that a double has, not {short(number)}")
 
 
 def completed(graph: Graph, options: Options, columns: Columns) -> Options:

@@ -10,8 +10,11 @@ from functools import cache
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
+from sofie_rdf.ir.given import in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import names_in
 from sofie_rdf.runtime import cluster
@@ -24,6 +27,7 @@ from sofie_rdf.runtime.columns import (
     by_input,
     check_single,
     completed,
+    constant,
     is_vector_type,
     masks_of,
     plan,
@@ -265,8 +269,8 @@ def _plan(
 
 def _feature(frame: _Frame, said: Any) -> Column | float:
     """A column, or a number that is the same for all events."""
-    is_number = isinstance(said, (int, float)) and not isinstance(said, bool)
-    return float(said) if is_number else frame.column(said)
+    is_number = isinstance(said, (int, float, np.number)) and not isinstance(said, bool)
+    return constant(said, "columns=") if is_number else frame.column(said)
 
 
 # The C++ functor ----------------------------------------------------------------------------------
@@ -280,8 +284,9 @@ def make_functor(
     _refuse_decided(compiled)
     if type(nslots) is not int or nslots < 1:
         raise InputError(f"nslots must be a positive number, not {nslots!r}")
+    types = in_order(types, "types=")
     for kind in types:
-        if not scalar_type(kind):
+        if not (isinstance(kind, str) and scalar_type(kind)):
             raise InputError(f"types= names {kind!r}, which is no arithmetic type of C++")
     shown = [shown_as(graph, "y", output)]
     features: dict[str, list[Column | float]] = {}

@@ -15,6 +15,7 @@ import numpy as np
 
 from sofie_rdf.errors import ColumnError, InputError, MissingDependency, nearest
 from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.given import as_array, in_order, is_unordered, short
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of
 from sofie_rdf.ir.types import Array
@@ -173,7 +174,7 @@ class _Table:
     def _levels(self, array: Any, said: str) -> _Levels:
         ak = self.ak
         try:
-            array = array if isinstance(array, ak.Array) else ak.Array(np.asarray(array))
+            array = _awkward_array(ak, array, f"column {said!r}")
             array = array[self._chosen(len(array))]
             counts: list[Array] = []
             while True:
@@ -209,7 +210,7 @@ class _Table:
         if self.where is None:
             return slice(None)
         wanted = self._field(self.where) if isinstance(self.where, str) else self.where
-        mask = np.asarray(wanted)
+        mask = as_array(wanted, "where=")
         if mask.dtype != bool or mask.ndim != 1:
             raise ColumnError(
                 f"where= is {mask.dtype}{list(mask.shape)}; one bool for each event is needed"
@@ -305,6 +306,19 @@ class _Table:
         return _nested(self.ak, result, outer)
 
 
+def _awkward_array(ak: Any, given: Any, what: str) -> Any:
+    """What is given as an awkward array, with None for elements that are masked."""
+    if isinstance(given, ak.Array):
+        return given
+    masked = isinstance(given, np.ma.MaskedArray)
+    array: Any = given if masked else as_array(given, what)
+    if array.dtype.kind == "O" or not array.ndim:
+        raise ColumnError(f"{what} is no array of numbers: it is {short(given)}")
+    # Awkward arrays have the byte order of the machine.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return ak.from_numpy(array) if masked else ak.Array(array)
+
+
 def _fields(array: Any) -> list[str]:
     if isinstance(array, Mapping):
         return [str(k) for k in array]
@@ -324,7 +338,8 @@ def _columns(graph: Graph, table: _Table, columns: Any) -> Any:
             else _placed(table, given)
             for name, given in columns.items()
         }
-    return [_placed(table, one) for one in ([columns] if isinstance(columns, str) else columns)]
+    listed = [columns] if isinstance(columns, str) else in_order(columns, "columns=")
+    return [_placed(table, one) for one in listed]
 
 
 def _columns_of(graph: Graph, table: _Table) -> Any:
@@ -351,13 +366,13 @@ def _of_input(graph: Graph, table: _Table, name: str, given: Any) -> Any:
         return [_placed(table, given)]
     if isinstance(given, Mapping):
         return {feature: _placed(table, one) for feature, one in given.items()}
-    if isinstance(given, (list, tuple)):
-        return [_placed(table, one) for one in given]
+    if isinstance(given, (list, tuple)) or is_unordered(given):
+        return [_placed(table, one) for one in in_order(given, f"what input {name!r} gets")]
     fields, names = _fields(given), features_of(graph).get(name, ())
     if fields:
         chosen = names if names and set(names) <= set(fields) else fields
         return [table.given(given[f]) for f in chosen]
-    array = given if isinstance(given, table.ak.Array) else table.ak.Array(np.asarray(given))
+    array = _awkward_array(table.ak, given, f"input {name!r}")
     count = _last_axis(table.ak, array, graph.types[name].shape[1:])
     if count is None:
         return [table.given(array)]

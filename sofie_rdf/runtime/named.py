@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from sofie_rdf.errors import ColumnError, InputError, nearest
+from sofie_rdf.ir.given import in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of
 
@@ -20,6 +23,8 @@ def by_feature(graph: Graph, columns: Any, inputs: Sequence[str]) -> Any:
     """
     known = {i: names for i, names in features_of(graph).items() if i in inputs}
     every = {name for names in known.values() for name in names}
+    if columns is not None and not isinstance(columns, Mapping):
+        columns = [columns] if isinstance(columns, str) else in_order(columns, "columns=")
     if columns is None:
         return {i: list(_known(graph, known, i)) for i in inputs}
     if isinstance(columns, Mapping):
@@ -56,7 +61,9 @@ def _known(graph: Graph, known: Mapping[str, Sequence[str]], name: str) -> Seque
 def _of_input(graph: Graph, known: Mapping[str, Sequence[str]], name: str, given: Any) -> Any:
     """The columns of one input, which may be by feature, too."""
     if not isinstance(given, Mapping):
-        return _in_order(graph, name, [given] if isinstance(given, (int, float)) else given)
+        single = isinstance(given, (str, int, float, np.number))
+        listed = [given] if single else in_order(given, f"what input {name!r} gets")
+        return _in_order(graph, name, listed)
     names = _known(graph, known, name)
     for wanted in names:
         if wanted not in given:
@@ -69,12 +76,11 @@ def _of_input(graph: Graph, known: Mapping[str, Sequence[str]], name: str, given
     return [given[wanted] for wanted in names]
 
 
-def _in_order(graph: Graph, name: str, given: Iterable[Any] | str) -> list[Any]:
+def _in_order(graph: Graph, name: str, listed: list[Any]) -> list[Any]:
     """Columns with the names of the input's features, in the order of these.
 
     `ColumnError` where some of them have such names and stand at other places.
     """
-    listed = [given] if isinstance(given, str) else list(given)
     names = features_of(graph).get(name, ())
     if len(set(names)) != len(names):
         return listed
