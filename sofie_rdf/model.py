@@ -439,6 +439,7 @@ def load(
     precision: str = "",
     compiler: str = "",
     limits: Limits | str | None = None,
+    isolated: bool | None = None,
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
@@ -452,6 +453,10 @@ def load(
     By default that is much more than what such a file needs (see `Limits.for_size`), or what the
     environment variable SOFIE_RDF_LIMITS says. It holds for whatever is done with the model, but
     for its evaluation; what exceeds it is `LimitExceeded`.
+
+    .pt2 and TorchScript files are read in a process of their own, as a stranger's file may crash
+    torch; it can neither write files nor use the network where the system is Linux.
+    ``isolated=False`` reads them in this one, which saves loading torch again where it is loaded.
     """
     arguments.require_file("load", path)
     file = Path(path)
@@ -464,6 +469,7 @@ def load(
         input_shapes=input_shapes,
         weights_only=weights_only,
         dynamic=dynamic,
+        isolated=isolated,
     )
     if kind == "root":
         read = partial(_read_root, file, name)
@@ -509,7 +515,7 @@ def _file(
     """What is read from there, with its weights in that precision."""
     allowed = Allowed(limits, source)
     if not precision:
-        return File(read, allowed, _key(source, name, options))
+        return File(read, allowed, records.key_of(source, name, options))
 
     def rounded() -> Content:
         from sofie_rdf.passes.precision import with_precision
@@ -517,14 +523,7 @@ def _file(
         graph, extras = read()
         return with_precision(graph, precision), extras
 
-    return File(rounded, allowed, _key(source, name, {**options, "precision": precision}))
-
-
-def _key(source: Any, name: str, options: Mapping[str, Any]) -> str:
-    """The key of the record of a file; "" where a record could not be found by what is given."""
-    if not isinstance(source, Path) or options.keys() & {"custom_objects", "example_inputs"}:
-        return ""  # No file, or functions and tensors, of which there is no text.
-    return records.key_of_file(source, name, sorted(options.items()))
+    return File(rounded, allowed, records.key_of(source, name, {**options, "precision": precision}))
 
 
 def _read_root(file: Path, name: str) -> Content:

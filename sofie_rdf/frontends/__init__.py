@@ -38,14 +38,14 @@ class Format(NamedTuple):
 
 
 _KERAS = ("shapes", "custom_objects")
-_TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only", "dynamic")
+_TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only", "dynamic", "isolated")
 FORMATS: Mapping[str, Format] = {
     "root": Format("a .root file"),
     "onnx": Format("an ONNX file", "onnx", ("shapes",)),
     "keras": Format("a .keras file", "keras", _KERAS),
     "h5": Format("a Keras .h5 file", "keras", _KERAS),
     "torchscript": Format("a TorchScript file", "torch", _TORCH),
-    "pt2": Format("a torch.export .pt2 file", "torch", ("shapes",)),
+    "pt2": Format("a torch.export .pt2 file", "torch", ("shapes", "isolated")),
     "torch": Format("a torch.save file", "torch", _TORCH),
     "pickle": Format("a pickle", "torch", _TORCH),
     "xgboost": Format("an XGBoost model", "xgboost"),

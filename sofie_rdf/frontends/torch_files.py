@@ -51,7 +51,7 @@ def opened(path: Path, weights_only: bool | None) -> tuple[Any, str]:
             raise _refusal(path, found)
         require()
         return _unpickled(path), "torch"
-    require()
+    # What is hostile is refused before torch is loaded, which takes seconds.
     return (_program(path), kind) if kind == "pt2" else (_script(path), kind)
 
 
@@ -66,26 +66,28 @@ def _pickle_of(path: Path) -> bytes:
 
 
 def _script(path: Path) -> Any:
-    import torch
-
     from sofie_rdf.frontends import torch_script_archive
     from sofie_rdf.frontends.torch_rebuilt import compare_weights
     from sofie_rdf.frontends.torch_zip import written
 
     script = torch_script_archive.read(path)
     remade = io.BytesIO(written(script.members, "model"))
+    require()
+    import torch
+
     module = _loaded(path, lambda: torch.jit.load(remade, map_location="cpu"), "of a newer torch")
     compare_weights(dict(module.state_dict(keep_vars=True)), script.weights, path.name)
     return module
 
 
 def _program(path: Path) -> torch.export.ExportedProgram:
-    import torch
-
     from sofie_rdf.frontends import torch_archive
     from sofie_rdf.frontends.torch_rebuilt import archive_for_torch, compare_weights
 
     archive = torch_archive.read(path)
+    require()
+    import torch
+
     remade = _loaded(path, lambda: archive_for_torch(archive), _OTHER_VERSION)
     program = _loaded(path, lambda: torch.export.load(remade), _OTHER_VERSION)
     found = {**program.state_dict, **program.constants}

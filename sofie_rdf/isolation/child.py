@@ -48,11 +48,18 @@ def _main() -> None:
 def _answer(told: dict[str, Any]) -> Any:
     """``("result", value)``, or what went wrong."""
     from sofie_rdf import limits
-    from sofie_rdf.errors import SofieError
+    from sofie_rdf.errors import InputError, SofieError
 
     try:
         with os.fdopen(told["question"], "rb") as question:
-            args = pickle.load(question)
+            try:
+                args = pickle.load(question)
+            except Exception as error:  # Of classes that only the other process knows.
+                raise InputError(
+                    f"what is given with the file cannot be sent to another process: {error}",
+                    place=told["place"],
+                    remedy="Read the file in this process: isolated=False",
+                ) from error
         allowed = limits.Limits(**told["limits"])
         with limits.budget(allowed, place=told["place"]):
             function = importlib.import_module(told["module"])

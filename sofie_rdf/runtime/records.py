@@ -26,10 +26,19 @@ from sofie_rdf.runtime.cpu import instruction_set
 from sofie_rdf.runtime.program import Program
 from sofie_rdf.runtime.trial import Trial
 
-__all__ = ["Record", "find", "forget", "keep", "key_of_file"]
+__all__ = ["Record", "find", "forget", "keep", "key_of", "key_of_file"]
 
 # Larger files are .root files that hold other things as well.
 _LARGEST = 2**30
+
+
+def key_of(source: object, name: str, options: Mapping[str, Any]) -> str:
+    """The key of the record of a file; "" where a record could not be found by what is given."""
+    if not isinstance(source, Path) or options.keys() & {"custom_objects", "example_inputs"}:
+        return ""  # No file, or functions and tensors, of which there is no text.
+    # Where it is read changes nothing of what is read.
+    told = sorted((key, value) for key, value in options.items() if key != "isolated")
+    return key_of_file(source, name, told)
 
 
 def key_of_file(path: Path, *settings: object) -> str:

@@ -121,7 +121,8 @@ def _from_file(case: modules.Case, make: Callable[[], Any]) -> Graph:
             make().save(str(path))
         except Exception as error:
             raise SofieError(f"torch itself does not: {str(error)[:80]}") from None
-        return frontend.read(path, example_inputs=case.example, dynamic=case.dynamic)
+        options = {"example_inputs": case.example, "dynamic": case.dynamic}
+        return frontend.read(path, isolated=False, **options)
 
 
 # Layers -------------------------------------------------------------------------------------------

@@ -17,9 +17,15 @@ from torch import Tensor, nn
 import sofie_rdf as sofie
 from sofie_rdf import frontends
 from sofie_rdf.cli import main
-from sofie_rdf.frontends import torch_pickles
+from sofie_rdf.frontends import torch_isolated, torch_pickles
 from tests.frontends.torch import modules
 from tests.frontends.torch.oracle import assert_same
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading torch anew takes seconds; `test_isolated` is about that."""
+    monkeypatch.setattr(torch_isolated, "DEFAULT", frozenset())
 
 
 def small() -> nn.Module:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import sofie_rdf as sofie
 from sofie_rdf import limits
 from sofie_rdf.cli import main
-from sofie_rdf.frontends import torch_archive, torch_files, torch_script_archive
+from sofie_rdf.frontends import torch_archive, torch_files, torch_isolated, torch_script_archive
 from sofie_rdf.frontends.torch_code import checked
 from sofie_rdf.frontends.torch_schema import Wrong, expression, tree
 
@@ -53,6 +53,12 @@ class Traps:
     def assert_nothing_happened(self) -> None:
         assert not self.mark.exists()
         assert self.victim.read_bytes() == bytes(range(16))
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else would hold it back: what is hostile is refused before torch sees it."""
+    monkeypatch.setattr(torch_isolated, "DEFAULT", frozenset())
 
 
 @pytest.fixture

@@ -1,0 +1,182 @@
+"""Files of torch in a process of their own: the same graphs, and crashes that are errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sofie_rdf as sofie
+from sofie_rdf import isolation
+from sofie_rdf.cli import main
+from sofie_rdf.frontends import torch_isolated
+from sofie_rdf.ir.graph import Graph
+from tests.frontends.torch import modules
+
+
+class Nested(nn.Module):
+    """Arguments of several kinds, numbers of several types, and a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("halves", torch.ones(2, dtype=torch.float16))
+        self.register_buffer("nothing", torch.ones(0, 2))
+        self.register_buffer("one", torch.tensor(2.5))
+
+    def forward(self, x: Tensor, more: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        found = self.linear(x) * self.one
+        if bool(found.sum() > 0):
+            found = -found
+        return {"y": found + self.halves, "k": torch.cat([more[0] + more[1], self.nothing])}
+
+
+def assert_same_graph(found: Graph, wanted: Graph) -> None:
+    assert str(found) == str(wanted)
+    assert dict(found.provenance) == dict(wanted.provenance)
+    assert list(found.constants) == list(wanted.constants)
+    for name, array in wanted.constants.items():
+        assert found.constants[name].dtype == array.dtype
+        assert found.constants[name].shape == array.shape
+        assert found.constants[name].tobytes() == array.tobytes()
+        assert not found.constants[name].flags.writeable
+
+
+def test_scripts_with_nested_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Nested().eval()).save(str(path))
+    x = torch.randn(4, 3, requires_grad=True) * 2  # What no process may copy as it is.
+    given = {
+        "example_inputs": (x, (np.ones((4, 2), np.float32), torch.ones(4, 2))),
+        "dynamic": [{0: "N"}, ({0: "K"}, {0: "K"})],
+    }
+    found = sofie.load(path, **given).graph
+    assert_same_graph(found, sofie.load(path, isolated=False, **given).graph)
+    assert {str(d) for d in found.types[found.inputs[0]].shape} == {"N", "3"}
+
+
+def test_programs(tmp_path: Path) -> None:
+    case = modules.mlp()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(case.module.eval(), (case.example,), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    found = sofie.load(tmp_path / "m.pt2", "other", shapes={"input": ("events", None)}).graph
+    wanted = sofie.load(
+        tmp_path / "m.pt2", "other", shapes={"input": ("events", None)}, isolated=False
+    ).graph
+    assert_same_graph(found, wanted)
+
+
+def test_what_is_hostile_is_refused_there_too(tmp_path: Path) -> None:
+    path = _script(tmp_path / "m.pt")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("m/bytecode.pkl", b"x")
+    with pytest.raises(sofie.UnsupportedFormat, match=r"bytecode\.pkl.*could run anything"):
+        sofie.load(path, input_shapes=["N,7"])
+    (problem,) = sofie.check(path, input_shapes=["N,7"])
+    assert "bytecode.pkl" in str(problem)
+    assert main(["inspect", str(path), "--input-shape", "N,7"]) == 1
+
+
+FRESH = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+import sofie_rdf
+model = sofie_rdf.load(sys.argv[2], input_shapes=["N,7"])
+assert "torch" not in sys.modules and "onnxscript" not in sys.modules
+print(model.inputs["input"])
+"""
+
+
+def _script(path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(nn.Sequential(nn.Linear(7, 2)).eval()).save(str(path))
+    return path
+
+
+def test_torch_is_loaded_there_alone(tmp_path: Path) -> None:
+    path = _script(tmp_path / "m.pt")
+    command = [sys.executable, "-c", FRESH, json.dumps(sys.path), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("float32[N, 7]\n", "")
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _script(tmp_path / "m.pt")
+    (tmp_path / "torch.py").write_text("import os; os._exit(77)")
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", "m.pt", "--input-shape", "N,7"]) == 0
+    (problem,) = sofie.check("m.pt", input_shapes=["N,8"])
+    assert "does not run with random inputs" in str(problem)
+    with pytest.raises(sofie.InputError, match="does not say what its inputs are"):
+        sofie.load("m.pt")
+
+
+class Own:
+    """A class that the other process does not know."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("no copies")
+
+
+def test_arguments_that_cannot_be_sent(tmp_path: Path) -> None:
+    path = _script(tmp_path / "m.pt")
+    for given in (Own(), (lambda: 1,), {"input": Own()}):
+        with pytest.raises(sofie.InputError, match=r"cannot be sent.*isolated=False"):
+            sofie.load(path, example_inputs=given)  # type: ignore[arg-type]
+
+
+def test_isolated_means_nothing_for_other_files(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text('{"learner": {}}')
+    with pytest.raises(sofie.InputError, match="isolated= means nothing"):
+        sofie.load(tmp_path / "m.json", isolated=True)
+
+
+@pytest.mark.parametrize("way", ["load", "check", "inspect"])
+def test_a_crash_of_torch_is_an_error(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _script(tmp_path / "m.pt")
+    call = isolation.call
+
+    def crashing(function: str, *args: Any, **options: Any) -> Any:
+        assert function.startswith("sofie_rdf.frontends.torch_isolated:")
+        return call("os:abort", place=options["place"]) if args else None
+
+    monkeypatch.setattr(torch_isolated.isolation, "call", crashing)
+    if way == "load":
+        with pytest.raises(sofie.CorruptFile, match=r"m\.pt: .*SIGABRT"):
+            sofie.load(path, input_shapes=["N,7"])
+    elif way == "check":
+        (problem,) = sofie.check(path, input_shapes=["N,7"])
+        assert "SIGABRT" in str(problem)
+    else:
+        assert main(["inspect", str(path), "--input-shape", "N,7"]) == 1
+
+
+def _corpus() -> list[Path]:
+    """Damaged files that once crashed torch, where they are at hand."""
+    models = os.environ.get("SOFIE_RDF_MODELS", "")
+    return sorted(Path(models).parent.glob("corpus/torch*.pt")) if models else []
+
+
+@pytest.mark.parametrize("path", _corpus(), ids=lambda p: p.name)
+def test_files_that_crashed_torch(path: Path) -> None:
+    given: Mapping[str, Any] = {"input_shapes": ["N,7"]}
+    for isolated in (True, False):
+        with pytest.raises(sofie.CorruptFile):
+            sofie.load(path, isolated=isolated, **given)
