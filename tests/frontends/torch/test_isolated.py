@@ -168,15 +168,14 @@ def test_a_crash_of_torch_is_an_error(
         assert main(["inspect", str(path), "--input-shape", "N,7"]) == 1
 
 
-def _corpus() -> list[Path]:
-    """Damaged files that once crashed torch, where they are at hand."""
+def test_files_that_crashed_torch() -> None:
+    """Storages that are shorter than the file says; torch read behind their ends."""
     models = os.environ.get("SOFIE_RDF_MODELS", "")
-    return sorted(Path(models).parent.glob("corpus/torch*.pt")) if models else []
-
-
-@pytest.mark.parametrize("path", _corpus(), ids=lambda p: p.name)
-def test_files_that_crashed_torch(path: Path) -> None:
+    paths = sorted(Path(models).parent.glob("corpus/torch*.pt")) if models else []
+    if not paths:
+        pytest.skip("needs the damaged files beside SOFIE_RDF_MODELS")
     given: Mapping[str, Any] = {"input_shapes": ["N,7"]}
-    for isolated in (True, False):
-        with pytest.raises(sofie.CorruptFile):
-            sofie.load(path, isolated=isolated, **given)
+    for path in paths:
+        for isolated in (True, False):
+            with pytest.raises(sofie.CorruptFile):
+                sofie.load(path, isolated=isolated, **given)
