@@ -6,6 +6,8 @@
 #   add_executable(analysis analysis.cpp)
 #   sofie_rdf_add_model(analysis higgs.onnx)     # higgs.hxx and higgs.dat, made anew when the model changes
 #
+# find_package(sofie_rdf 0.1) accepts 0.1 and its later patches.
+#
 # Targets:
 #   sofie_rdf::headers   the folder of the kernels, and C++17: all that an emitted header needs
 #   sofie_rdf::root      the same with ROOT, for sofie/rdf/functor.hxx and RSofieReader.hxx: after find_package(ROOT
@@ -13,6 +15,10 @@
 #                        package, as in its wheel: FOLDER="$(python -c 'import ROOT, os; print(os.path.dirname(ROOT.__file__))')"
 #
 # Code for the CPU on which it is built needs its flag, -march=native, as in any program.
+
+if(POLICY CMP0116)
+   cmake_policy(SET CMP0116 NEW) # Depfiles have whole paths.
+endif()
 
 get_filename_component(_sofie_rdf_include "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 
@@ -43,23 +49,74 @@ endif()
 
 find_program(SOFIE_RDF_EXECUTABLE sofie-rdf DOC "The command of the Python package, which emits models")
 
-# The headers and weight files of models, for a target: NAME.hxx is found by #include, NAME.dat lies in
-# SOFIE_RDF_WEIGHTS, a string that the target's code has as a macro.
+# sofie_rdf_add_model(TARGET MODEL... [NAME name] [SHAPES input=N,7 ...] [PRECISION bfloat16] [WEIGHTS file|header|root])
+#
+# The headers and weight files of models, for a target: NAME.hxx is found by #include; NAME.dat (or NAME.root) lies in
+# SOFIE_RDF_WEIGHTS, a string that the target's code has as a macro. NAME is by default the file's name without its
+# ending, with _ for what no identifier may have; it is for one model, and chooses one of a .root file. SHAPES, PRECISION
+# and WEIGHTS are those of `sofie-rdf emit`. A model is emitted anew when its file, files that hold its weights, headers
+# of operators or the package change: from CMake 3.20 on, and with Ninja, which read what the emission has read.
 function(sofie_rdf_add_model target)
+   cmake_parse_arguments(PARSE_ARGV 1 given "" "NAME;PRECISION;WEIGHTS" "SHAPES")
    if(NOT SOFIE_RDF_EXECUTABLE)
       message(FATAL_ERROR "sofie_rdf_add_model needs the command sofie-rdf: pip install sofie_rdf, or set SOFIE_RDF_EXECUTABLE")
    endif()
+   list(LENGTH given_UNPARSED_ARGUMENTS count)
+   if(count EQUAL 0 OR (given_NAME AND count GREATER 1))
+      message(FATAL_ERROR "sofie_rdf_add_model takes a target and the files of models; NAME is for one of them")
+   endif()
+   set(options "")
+   foreach(shape IN LISTS given_SHAPES)
+      list(APPEND options --shape "${shape}")
+   endforeach()
+   if(given_PRECISION)
+      list(APPEND options --precision "${given_PRECISION}")
+   endif()
+   if(given_WEIGHTS)
+      list(APPEND options --weights "${given_WEIGHTS}")
+   endif()
+   set(endings_file .hxx .dat)
+   set(endings_header .hxx)
+   set(endings_root .hxx .root)
+   set(weights "file")
+   if(given_WEIGHTS)
+      set(weights "${given_WEIGHTS}")
+   endif()
+   if(NOT DEFINED endings_${weights})
+      message(FATAL_ERROR "sofie_rdf_add_model: WEIGHTS is file, header or root, not ${weights}")
+   endif()
    set(folder "${CMAKE_CURRENT_BINARY_DIR}/${target}_models")
-   foreach(model IN LISTS ARGN)
+   foreach(model IN LISTS given_UNPARSED_ARGUMENTS)
       get_filename_component(source "${model}" ABSOLUTE)
-      get_filename_component(name "${model}" NAME_WE)
+      get_filename_component(name "${model}" NAME_WLE)
+      set(named "")
+      if(given_NAME)
+         set(name "${given_NAME}")
+      endif()
+      if(given_NAME OR NOT model MATCHES "\\.root$")
+         set(named --name "${name}")
+      endif()
+      string(MAKE_C_IDENTIFIER "${name}" identifier)
+      if(named AND NOT model MATCHES "\\.root$")
+         set(named --name "${identifier}")
+      endif()
+      set(outputs "")
+      foreach(ending IN LISTS endings_${weights})
+         list(APPEND outputs "${folder}/${identifier}${ending}")
+      endforeach()
+      set(depfile "")
+      if(CMAKE_GENERATOR MATCHES "Ninja" OR NOT CMAKE_VERSION VERSION_LESS 3.20)
+         set(depfile DEPFILE "${folder}/${identifier}.d")
+         list(APPEND named --depfile "${folder}/${identifier}.d")
+      endif()
       add_custom_command(
-         OUTPUT "${folder}/${name}.hxx" "${folder}/${name}.dat"
-         COMMAND "${SOFIE_RDF_EXECUTABLE}" emit "${source}" -o "${folder}"
+         OUTPUT ${outputs}
+         COMMAND "${SOFIE_RDF_EXECUTABLE}" emit "${source}" -o "${folder}" ${options} ${named}
          DEPENDS "${source}"
-         COMMENT "Emitting ${name}.hxx"
+         ${depfile}
+         COMMENT "Emitting ${identifier}.hxx"
          VERBATIM)
-      target_sources(${target} PRIVATE "${folder}/${name}.hxx")
+      target_sources(${target} PRIVATE ${outputs})
    endforeach()
    target_include_directories(${target} PRIVATE "${folder}")
    target_compile_definitions(${target} PRIVATE "SOFIE_RDF_WEIGHTS=\"${folder}\"")

@@ -149,6 +149,11 @@ def _emit(command: argparse.ArgumentParser) -> None:
         default="file",
         help="where the weights go: NAME.dat, NAME.root, or the header (default: %(default)s)",
     )
+    command.add_argument(
+        "--depfile",
+        metavar="FILE",
+        help="write there, for Make and Ninja, which files the header depends on",
+    )
 
 
 def _precision(command: argparse.ArgumentParser) -> None:

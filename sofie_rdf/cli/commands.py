@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sofie_rdf import frontends
-from sofie_rdf.cli import operators, tables
+from sofie_rdf.cli import depfile, operators, tables
 from sofie_rdf.cli import precision as narrow
 from sofie_rdf.frontends.onnx_catalogue import catalogue
 from sofie_rdf.ir import rootfile
@@ -116,6 +116,10 @@ def emit(arguments: Namespace) -> int:
     """The header and the weight file, whose paths are printed."""
     model = _loaded(arguments, arguments.name)
     files = model.emit(arguments.output, standalone=arguments.standalone, weights=arguments.weights)
+    if arguments.depfile:
+        others = [arguments.normalization or ""]
+        needed = depfile.dependencies(Path(arguments.file), model.graph, others)
+        depfile.write(Path(arguments.depfile), files.header, needed)
     written = (files.header, files.weights)
     sys.stdout.write("".join(f"{path}\n" for path in written if path))
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))

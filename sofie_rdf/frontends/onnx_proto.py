@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +13,7 @@ from sofie_rdf.errors import CorruptFile, ModelError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ProtoFile", "Source", "open_model"]
+__all__ = ["ProtoFile", "Source", "data_files", "open_model"]
 
 Source: TypeAlias = "str | Path | bytes | onnx.ModelProto"
 
@@ -83,6 +83,22 @@ def _refuse_undecodable(message: Any, place: str) -> None:
 
 def _is_repeated(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def data_files(path: Path) -> list[str]:
+    """The names of the files beside a model that hold weights of it, as the model has them."""
+    proto = _parse(path.read_bytes(), path.name)
+    return sorted(dict.fromkeys(_locations(proto)))
+
+
+def _locations(message: Any) -> Iterator[str]:
+    """Where tensors anywhere in a message say that their numbers are."""
+    if getattr(message, "data_location", 0) == 1 and hasattr(message, "external_data"):
+        yield from (e.value for e in message.external_data if e.key == "location")
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for inner in value if _is_repeated(value) else (value,):
+                yield from _locations(inner)
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
