@@ -19,6 +19,7 @@ from sofie_rdf.frontends.shapes import check_shapes
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, with_names
 from sofie_rdf.ir.types import PRECISIONS, TensorType
+from sofie_rdf.pickling import Portable
 from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
 from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, each_array, with_sequences
@@ -77,7 +78,7 @@ class EmittedFiles:
     include: tuple[Path, ...] = ()
 
 
-class Model:
+class Model(Portable):
     """A trained network: evaluate it, define it as a column, save it, emit it as C++.
 
     ``compiler`` is who compiles it where it is evaluated here: ``"cling"`` (ROOT's interpreter),

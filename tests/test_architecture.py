@@ -34,13 +34,14 @@ RANKS = {
     "runtime": 6,
     "summary": 6,
     "reading": 7,
-    "model": 8,
-    "__init__": 9,
-    "compat": 10,
-    "tmva": 11,
-    "pythonization": 11,
-    "bench": 10,
-    "cli": 11,
+    "pickling": 8,
+    "model": 9,
+    "__init__": 10,
+    "compat": 11,
+    "tmva": 12,
+    "pythonization": 12,
+    "bench": 11,
+    "cli": 12,
 }
 # Who may import what is not needed everywhere.
 OWNERS = {

@@ -29,6 +29,10 @@ __all__ = [
 T = TypeVar("T")
 
 _lock = threading.Lock()
+# No process is forked while another thread of it is in the interpreter.
+os.register_at_fork(
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+)
 _declared: set[str] = set()
 _folders: set[Path] = set()
 

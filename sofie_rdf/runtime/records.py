@@ -26,7 +26,7 @@ from sofie_rdf.runtime.cpu import instruction_set
 from sofie_rdf.runtime.program import Program
 from sofie_rdf.runtime.trial import Trial
 
-__all__ = ["Record", "find", "forget", "keep", "key_of", "key_of_file"]
+__all__ = ["Record", "find", "forget", "keep", "key_of", "key_of_content", "key_of_file"]
 
 # Larger files are .root files that hold other things as well.
 _LARGEST = 2**30
@@ -55,11 +55,17 @@ def key_of_file(path: Path, *settings: object) -> str:
             content = hashlib.sha256(whole).digest()
     except (OSError, ValueError):
         return ""
+    return key_of_content(content, path.name, repr(settings))
+
+
+def key_of_content(*parts: str | bytes) -> str:
+    """What the program of such a content depends on, as a hash; "" where it is not kept."""
+    if disk.folder() is None:
+        return ""
     # Not above: who imports sofie_rdf does not import passes.
     from sofie_rdf.passes import switches
 
-    chosen = (repr(settings), *switches.settings())
-    return disk.key_of((content, path.name, *chosen, *_ourselves()))
+    return disk.key_of((*parts, *switches.settings(), *_ourselves()))
 
 
 @cache
