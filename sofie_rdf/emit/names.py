@@ -53,14 +53,17 @@ def identifiers(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, 
     """
     used = set(taken)
     found: dict[str, str] = {}
+    # Where to look on among names that give the same identifier.
+    numbers: dict[str, int] = {}
     for name in names:
         if name in found:
             continue
         stem = wanted = _no_macro(identifier(name))
-        number = 2
+        number = numbers.get(stem, 2)
         while wanted in used:
             wanted = f"{stem}_{number}"
             number += 1
+        numbers[stem] = number
         used.add(wanted)
         found[name] = wanted
     return found

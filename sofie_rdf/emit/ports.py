@@ -86,7 +86,11 @@ class Interface:
 
     def _output_key(self, value: str) -> str:
         # An input that is an output too is two parameters.
-        return f"{value}\0output" if value in self.graph.inputs else value
+        return f"{value}\0output" if value in self._taken else value
+
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        return frozenset(self.graph.inputs)
 
     def output_name(self, value: str) -> str:
         """The name of the parameter that an output is written to."""
@@ -128,9 +132,9 @@ class Interface:
     def outputs(self) -> list[Port]:
         return [p for p in self.ports if p.output]
 
-    def signature(self, scope: str = "") -> str:
-        """``void infer(std::size_t N, const float *x, float *y)``"""
-        sizes = [f"std::size_t {s}" for s in self.sizes.values()]
+    def signature(self, scope: str = "", suffix: str = "") -> str:
+        """``void infer(std::size_t N, const float *x, float *y)``; sizes end in ``suffix``."""
+        sizes = [f"std::size_t {s}{suffix}" for s in self.sizes.values()]
         return f"void {scope}infer({', '.join([*sizes, *(p.pointer for p in self.ports)])})"
 
     # One event -----------------------------------------------------------------------------------
@@ -213,10 +217,13 @@ class Interface:
     def _call(self, vectors: Sequence[Port]) -> str:
         return ", ".join([*self.sizes.values(), *(p.data for p in vectors)])
 
+    @cached_property
+    def _signed(self) -> Mapping[str, str]:
+        return {s: f"static_cast<sofie::Size>({v})" for s, v in self.sizes.items()}
+
     def elements(self, port: Port) -> str:
         """The C++ expression for how many elements it has."""
-        names = {s: f"static_cast<sofie::Size>({v})" for s, v in self.sizes.items()}
-        elements = size(port.type.size, names)
+        elements = size(port.type.size, self._signed)
         return elements if elements.isdigit() else f"static_cast<std::size_t>({elements})"
 
     def _into_vectors(self) -> Iterable[str]:

@@ -217,9 +217,12 @@ class Emitter:
             elif isinstance(argument, Tensor) and (name := self._constant(argument.operand)):
                 found.setdefault(name, name)
         # A constant that is used in two forms is two members.
-        labels: list[str] = []
+        labels: dict[str, None] = {}
         for name in found.values():
-            labels.append(f"{name} {len(labels)}" if name in labels else name)
+            label = f"{name} {len(labels)}" if name in labels else name
+            while label in labels:
+                label += "_"
+            labels[label] = None
         return dict(zip(found, identifiers(labels).values(), strict=True))
 
     @cached_property
@@ -276,7 +279,11 @@ class Emitter:
     # How it is said ------------------------------------------------------------------------------
 
     def size(self, dim: Dim) -> str:
-        return size(dim, {**self.interface.sizes, **self.interface.data_sizes})
+        return size(dim, self._sizes)
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, str]:
+        return {**self.interface.sizes, **self.interface.data_sizes}
 
     def view_type(self, dtype: DType, shape: Shape, *, const: bool) -> str:
         extents = "".join(f", {d if isinstance(d, int) else 'sofie::dyn'}" for d in shape)
@@ -290,7 +297,7 @@ class Emitter:
 
     def pointer(self, operand: Operand, const: bool) -> str:
         # What is copied to an output is read where it lives and written where the caller wants it.
-        if not const and operand.name in self.graph.outputs:
+        if not const and operand.name in self.graph.given_names:
             owned = ".data()" if self.interface.is_owned(operand.name) else ""
             return f"{self.interface.output_name(operand.name)}{owned}"
         match self.plan.places[operand.name]:
@@ -301,7 +308,7 @@ class Emitter:
             case Grown(root):
                 return f"{self.interface.names[root]}.data()"
             case Parameter(name):
-                is_owned = name in self.graph.outputs and self.interface.is_owned(name)
+                is_owned = name in self.graph.given_names and self.interface.is_owned(name)
                 return f"{self.interface.names[name]}{'.data()' if is_owned else ''}"
 
     def argument(self, argument: Argument, *, const: bool) -> str:
@@ -367,7 +374,7 @@ class Emitter:
 
     def _owned(self, value: str) -> str:
         """The `sofie::Owned` that holds a value."""
-        if value in self.graph.outputs:
+        if value in self.graph.given_names:
             return self.interface.output_name(value)
         return self.interface.names[value]
 
@@ -375,7 +382,7 @@ class Emitter:
         for output in step.written:
             if step.decides_sizes and output in step.outputs:
                 continue
-            is_output = output in self.graph.outputs
+            is_output = output in self.graph.given_names
             grown = not is_output and isinstance(self.plan.places[output], Grown)
             if grown or (is_output and self.interface.is_owned(output)):
                 extents = ", ".join(map(self.size, self.types[output].shape))
@@ -613,19 +620,17 @@ class Emitter:
             yield from self.statements(step, known)
 
     def _infer(self) -> Iterable[str]:
-        lines = list(self._body())
+        body = "\n".join(self._body())
+        words = set(re.findall(r"\w+", body))
         # Inside, sizes are signed, so that arithmetic on them means what it says.
-        signature = self.interface.signature("Session::")
-        for name in self.interface.sizes.values():
-            signature = signature.replace(f"std::size_t {name},", f"std::size_t {name}_,", 1)
-        body = "\n".join(lines)
+        signature = self.interface.signature("Session::", "_")
         yield f"SOFIE_ENTRY {signature}"
         yield "{"
         for name in self.interface.sizes.values():
-            unused = "" if _mentions(body, name) else "[[maybe_unused]] "
+            unused = "" if name in words else "[[maybe_unused]] "
             yield f"   {unused}const sofie::Size {name} = static_cast<sofie::Size>({name}_);"
         for port in self.interface.inputs:
-            if not _mentions(body, port.name):
+            if port.name not in words:
                 yield f"   static_cast<void>({port.name}); // No kernel reads it."
         if self.members:
             yield "   const Weights &w = *weights_;"
@@ -681,7 +686,3 @@ def _if(macro: str, then: Iterable[str], otherwise: Iterable[str] = ()) -> list[
 
 def _if_not(macro: str, then: Iterable[str]) -> list[str]:
     return [f"#ifndef {macro}", *then, "#endif"]
-
-
-def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"\b{name}\b", text) is not None

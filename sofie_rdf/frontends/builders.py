@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import Dim, symbols_of
+from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.assumptions import Assume
@@ -26,7 +26,7 @@ class FrontendBuilder(Builder):
 
     def names_a_size(self, name: str) -> bool:
         """Whether a size of this name is known here."""
-        return any(name in symbols_of(d) for t in self.types.values() for d in t.shape)
+        return bool(self._sizes.values.get(name))
 
     def _assuming(
         self, inputs: tuple[str, ...], pair: tuple[Dim, Dim], origin: Origin
@@ -76,6 +76,7 @@ class BodyBuilder(FrontendBuilder):
         known = self.outer.value_of(outside)
         if known is not None:
             self.known[name] = known
+            self._sizes.of_known(name, known)
             if outside in self.outer.constants:
                 # Rules look here for what is known; `graph` forgets it.
                 self.constants[name] = known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,11 +215,15 @@ class _Reader:
 
     def _unnamed(self, wanted: str, axis: int) -> str:
         """A name for an axis that has none: not one that the file uses for another axis."""
-        shapes = [v.type.tensor_type.shape.dim for v in self.proto.input]
-        used = {d.dim_param for dims in shapes for d in (dims[1:] if axis == 0 else dims)}
-        while wanted in used:
+        while wanted in self._used_names[axis == 0]:
             wanted += "_"
         return wanted
+
+    @cached_property
+    def _used_names(self) -> tuple[set[str], set[str]]:
+        """The names of all axes in the file, and of those that are not the first of an input."""
+        shapes = [v.type.tensor_type.shape.dim for v in self.proto.input]
+        return tuple({d.dim_param for dims in shapes for d in dims[n:]} for n in (0, 1))  # type: ignore[return-value]
 
     def _output(self, output: onnx.ValueInfoProto, scope: Scope) -> tuple[str, ...]:
         """The tensors that an output of the file is: more than one for a sequence."""

@@ -7,6 +7,7 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -158,7 +159,7 @@ class Scope:
             build,
             self.problems,
             set(broken),
-            {*self.outside, *self.build.types, *self._names(), *self.sequences},
+            {*self.outside, *self.build.types, *self._names, *self.sequences},
             self.sequences.new_child(dict(sequences)),
             self.branches,
         )
@@ -177,8 +178,9 @@ class Scope:
         parts = onnx_sequences.packed(self.build, value, axes)
         return onnx_sequences.of_parts(self.build, value, parts), parts
 
-    def _names(self) -> Iterator[str]:
-        yield from (o for n in self.proto.node for o in n.output)
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(o for n in self.proto.node for o in n.output)
 
     def attempt(self, step: Any, *arguments: Any, names: Sequence[str] = ()) -> None:
         """Run one step; when problems are collected, note its error and go on without `names`."""
@@ -233,7 +235,7 @@ class Scope:
     def _sorted(self) -> Iterable[OnnxNode]:
         """The nodes in an order that can run, the file's if it can; others are reported."""
         known = {"", *(v.name for v in self.proto.input), *dict(weights_of(self.proto))}
-        known |= self.outside - set(self._names())
+        known |= self.outside - self._names
         waiting: list[OnnxNode] = []
         for proto in self.proto.node:
             self.attempt(lambda p=proto: waiting.append(self._onnx_node(p)), names=proto.output)

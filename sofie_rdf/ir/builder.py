@@ -121,6 +121,64 @@ def known_results(
     return tuple(map(np.asarray, found if isinstance(found, tuple) else (found,)))
 
 
+def _followed(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """The size in other names, which may themselves be said in others."""
+    while any(name in values for name in symbols_of(dim)):
+        dim = substitute(dim, values)
+    return dim
+
+
+class _SizeIndex:
+    """Where each named size is, so that it need not be looked for in the whole graph."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, None]] = {}
+        self.nodes: dict[str, set[int]] = {}
+        self.known: dict[str, dict[str, None]] = {}
+        # Nodes with graphs in their attributes, in which any size may be.
+        self.bodies: set[int] = set()
+        # The number of the first axis of an input that depends on a size.
+        self.first: dict[str, int] = {}
+        self._axes = self._nodes = 0
+
+    def of_input(self, type_: TensorType) -> None:
+        for dim in type_.shape:
+            for name in symbols_of(dim):
+                self.first.setdefault(name, self._axes)
+            self._axes += 1
+
+    def of_value(self, value: str, type_: TensorType) -> None:
+        for dim in type_.shape:
+            if isinstance(dim, Size):
+                for name in symbols_of(dim):
+                    self.values.setdefault(name, {})[value] = None
+
+    def look_at(self, nodes: Sequence[Node]) -> None:
+        """Nodes that have come since."""
+        for number in range(self._nodes, len(nodes)):
+            self.of_node(number, nodes[number])
+        self._nodes = len(nodes)
+
+    def of_node(self, number: int, node: Node) -> None:
+        if node.op.bodies:
+            self.bodies.add(number)
+        for name in symbols_in(node.op):
+            self.nodes.setdefault(name, set()).add(number)
+
+    def of_known(self, value: str, array: Array) -> None:
+        if array.dtype == object:
+            for name in {s for d in array.flat for s in symbols_of(d)}:
+                self.known.setdefault(name, {})[value] = None
+
+    def rename(self, values: Mapping[str, Dim]) -> None:
+        """Others are known now where these were."""
+        for name, dim in values.items():
+            place = self.first.pop(name, None)
+            for other in symbols_of(dim) if place is not None else ():
+                assert place is not None
+                self.first[other] = min(place, self.first.get(other, place))
+
+
 class Builder:
     """Grows a graph node by node; `build(op, *inputs)` returns the name of the output."""
 
@@ -133,8 +191,9 @@ class Builder:
         self.constants: dict[str, Array] = {}
         # What is known of the elements of small tensors: numbers, or symbolic sizes (dtype object).
         self.known: dict[str, Array] = {}
-        # The named sizes that the data decide, in the order in which they become known.
-        self.decided: list[str] = []
+        # The named sizes that the data decide, and which of them they are: 0 is the first.
+        self.decided: dict[str, int] = {}
+        self._sizes = _SizeIndex()
         # Where `fresh` looks first, so that a large graph of unnamed nodes is not searched again.
         self._numbers: dict[str, int] = {}
 
@@ -142,6 +201,7 @@ class Builder:
         """Declare an input of the network."""
         require_few_axes(type)
         self._define(name, type)
+        self._sizes.of_input(type)
         self.inputs.append(name)
         return name
 
@@ -212,8 +272,9 @@ class Builder:
         shape = list(type_.shape)
         for axis, dim in enumerate(shape):
             if dim == UNKNOWN:
-                self.decided.append(f"{value}.{axis}")
-                shape[axis] = symbol(self.decided[-1])
+                named = f"{value}.{axis}"
+                self.decided[named] = len(self.decided)
+                shape[axis] = symbol(named)
         return TensorType(type_.dtype, tuple(shape))
 
     # Sizes that turn out to be equal -------------------------------------------------------------
@@ -222,17 +283,38 @@ class Builder:
         self, op: Operator, inputs: tuple[str, ...], origin: Origin
     ) -> tuple[Operator, tuple[str, ...], tuple[TensorType, ...]]:
         """The output types. Where two sizes must be equal, one of them gets the other's name."""
-        try:
-            return op, inputs, infer_node(op, [self.type_of(i) if i else None for i in inputs])
-        except SizesDiffer as error:
-            values = self._equation(*error.pair)
-            if not values:
+        while True:
+            try:
+                return op, inputs, infer_node(op, [self.type_of(i) if i else None for i in inputs])
+            except SizesDiffer as error:  # noqa: PERF203
+                changed = self._equated(op, error)
+                if changed is not None:
+                    op = changed
+                    continue
                 assumed = self._assuming(inputs, error.pair, origin)
                 if assumed == inputs:
                     raise
-                return self._inferred(op, assumed, origin)
-        self._replace_sizes(values)
-        return self._inferred(with_sizes(op, values), inputs, origin)
+                inputs = assumed
+
+    def _equated(self, op: Operator, error: SizesDiffer) -> Operator | None:
+        """The operator where all these sizes are equal, as far as names can make them so.
+
+        None if the first two cannot be. Each pair is what it is after those before it.
+        """
+        found: dict[str, Dim] = {}
+        for number, pair in enumerate((error.pair, *error.more)):
+            left, right = (_followed(d, found) for d in pair)
+            if left == right:
+                continue
+            # What is 1 by now may be repeated, and need not be equal to anything.
+            values = {} if number and 1 in (left, right) else self._equation(left, right)
+            if not values and not number:
+                return None
+            if not values:
+                break
+            self._replace_sizes(values)
+            found.update(values)
+        return with_sizes(op, {name: _followed(dim, found) for name, dim in found.items()})
 
     def _assuming(
         self,
@@ -256,28 +338,35 @@ class Builder:
     def _order(self, name: str) -> tuple[bool, int]:
         """When a named size becomes known: before the run by an input, or by the data."""
         if name in self.decided:
-            return True, self.decided.index(name)
-        dims = (d for i in self.inputs for d in self.types[i].shape)
-        return False, next((n for n, d in enumerate(dims) if name in symbols_of(d)), -1)
+            return True, self.decided[name]
+        return False, self._sizes.first.get(name, -1)
 
     def _may_become(self, name: str, dim: Dim) -> bool:
         if isinstance(dim, int):
             return dim >= 0
         if name not in self.decided:
-            return name_of(dim) not in ("", *self.decided)
-        before = self.decided[: self.decided.index(name)]
-        return all(s not in self.decided or s in before for s in symbols_of(dim))
+            return name_of(dim) != "" and name_of(dim) not in self.decided
+        own = self.decided[name]
+        return all(self.decided.get(s, -1) < own for s in symbols_of(dim))
 
     def _replace_sizes(self, values: Mapping[str, Dim]) -> None:
-        self.types = {
-            name: TensorType(t.dtype, tuple(substitute(d, values) for d in t.shape))
-            for name, t in self.types.items()
-        }
-        self.nodes = [replace(n, op=with_sizes(n.op, values)) for n in self.nodes]
-        for name, array in self.known.items():
-            if array.dtype == object:
-                changed = np.frompyfunc(lambda d: substitute(d, values), 1, 1)(array)
-                self.known[name] = np.asarray(changed, dtype=object)
+        """Other sizes for named ones, wherever these are."""
+        index = self._sizes
+        index.look_at(self.nodes)
+        for name in dict.fromkeys(n for v in values for n in index.values.pop(v, ())):
+            shape = tuple(substitute(d, values) for d in self.types[name].shape)
+            self.types[name] = self.types[name].reshaped(shape)
+            index.of_value(name, self.types[name])
+        for number in sorted({n for v in values for n in index.nodes.pop(v, ())} | index.bodies):
+            self.nodes[number] = replace(
+                self.nodes[number], op=with_sizes(self.nodes[number].op, values)
+            )
+            index.of_node(number, self.nodes[number])
+        for name in dict.fromkeys(n for v in values for n in index.known.pop(v, ())):
+            changed = np.frompyfunc(lambda d: substitute(d, values), 1, 1)(self.known[name])
+            self.known[name] = np.asarray(changed, dtype=object)
+            index.of_known(name, self.known[name])
+        index.rename(values)
 
     # Shape arithmetic ----------------------------------------------------------------------------
 
@@ -305,6 +394,7 @@ class Builder:
             if not any(isinstance(d, Size) for d in array.flat):
                 array = array.astype(type_.dtype.numpy)
         self.known[name] = array
+        self._sizes.of_known(name, array)
 
     def has(self, name: str) -> bool:
         """Whether there is such a value."""
@@ -322,3 +412,4 @@ class Builder:
         if name in self.types:
             raise GraphError(f"value {name!r} is defined twice")
         self.types[name] = type_
+        self._sizes.of_value(name, type_)

@@ -46,6 +46,7 @@ __all__ = [
     "require_equal",
     "symbol",
     "symbols_of",
+    "total",
 ]
 
 Dim: TypeAlias = Union[int, "Size"]
@@ -74,8 +75,10 @@ def _require_light(weight: int) -> None:
 
 def _weight_of(monomial: Monomial, factor: int) -> int:
     """As `Size.weight`; numbers of many digits count as several."""
-    atoms = sum(1 if isinstance(atom, str) else atom.weight for atom in monomial)
-    return max(atoms, 1) + _digits(factor)
+    atoms = 0
+    for atom in monomial:
+        atoms += 1 if isinstance(atom, str) else atom.weight
+    return (atoms or 1) + _digits(factor)
 
 
 def _weight(dim: Dim) -> int:
@@ -135,7 +138,10 @@ class Size:
     weight: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        weight = sum(_weight_of(monomial, factor) for monomial, factor in self.terms)
+        if len(self.terms) == 1 and len(self.terms[0][0]) == 1:
+            weight = _weight_of(*self.terms[0])
+        else:
+            weight = sum([_weight_of(monomial, factor) for monomial, factor in self.terms])
         _require_light(weight)
         object.__setattr__(self, "weight", weight)
 
@@ -212,16 +218,25 @@ UNKNOWN = symbol("\0decided by the data")
 
 
 class SizesDiffer(ShapeError):
-    """Two sizes must be equal and are not, as far as is known: one may be a name for the other."""
+    """Two sizes must be equal and are not, as far as is known: one may be a name for the other.
+
+    ``more`` are pairs that must be equal besides, if the first one is.
+    """
 
     def __init__(
-        self, thing: str, *, place: str = "", remedy: str = "", pair: tuple[Dim, Dim]
+        self,
+        thing: str,
+        *,
+        place: str = "",
+        remedy: str = "",
+        pair: tuple[Dim, Dim],
+        more: tuple[tuple[Dim, Dim], ...] = (),
     ) -> None:
         super().__init__(thing, place=place, remedy=remedy)
-        self.pair = pair
+        self.pair, self.more = pair, more
 
     def rewritten(self, thing: str, place: str) -> SizesDiffer:
-        return SizesDiffer(thing, place=place, remedy=self.remedy, pair=self.pair)
+        return SizesDiffer(thing, place=place, remedy=self.remedy, pair=self.pair, more=self.more)
 
 
 def require_equal(left: Dim, right: Dim, thing: str = "") -> Dim:
@@ -406,6 +421,16 @@ def align(dim: Dim, to: int) -> Dim:
 def rounded_up(dim: Dim, to: int) -> Dim:
     """At least the size, with every factor a multiple of ``to``: so it can be compared."""
     return _make({monomial: -(-factor // to) * to for monomial, factor in _terms(dim)})
+
+
+def total(dims: Iterable[Dim]) -> Dim:
+    """The sum of all dims."""
+    found: dict[Monomial, int] = {}
+    for dim in dims:
+        for monomial, factor in _terms(dim):
+            found[monomial] = found.get(monomial, 0) + factor
+    _require_light(len(found))
+    return _make(found)
 
 
 def product(dims: Iterable[Dim]) -> Dim:

@@ -64,18 +64,28 @@ class Graph:
         return tuple(found)
 
     @cached_property
+    def given_names(self) -> frozenset[str]:
+        """The outputs, to look for one of them among many."""
+        return frozenset(self.outputs)
+
+    @cached_property
+    def known_symbols(self) -> frozenset[str]:
+        """The named sizes that are known before the run, to look for one of them among many."""
+        return frozenset(self.symbols)
+
+    @cached_property
     def data_symbols(self) -> tuple[str, ...]:
         """The named sizes that only the data decide, in the order in which they become known."""
         found: dict[str, None] = {}
         for node in self.nodes:
             if node.op.decides_sizes:
                 names = (name_of(d) for o in node.outputs for d in self.types[o].shape)
-                found.update(dict.fromkeys(n for n in names if n and n not in self.symbols))
+                found.update(dict.fromkeys(n for n in names if n and n not in self.known_symbols))
         return tuple(found)
 
     def is_decided_by_data(self, value: str) -> bool:
         """Whether the size of a value is known only when it, or one before it, is computed."""
-        return not _symbols(self.types[value].shape) <= set(self.symbols)
+        return not _symbols(self.types[value].shape) <= self.known_symbols
 
     @property
     def leading_symbol(self) -> str:

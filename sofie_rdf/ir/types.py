@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -151,29 +150,37 @@ def concrete(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(evaluate(d, sizes) for d in shape)
 
 
-def _broadcast_dim(a: Dim, b: Dim) -> Dim:
+def _broadcast_dim(a: Dim, b: Dim, differ: list[tuple[Dim, Dim]]) -> Dim:
     if a == b or b == 1:
         return a
     if a == 1:
         return b
-    raise SizesDiffer(f"the sizes {a} and {b} differ and neither is 1", pair=(a, b))
+    differ.append((a, b))
+    return a
 
 
-def _broadcast_two(a: Shape, b: Shape) -> Shape:
+def _broadcast_two(a: Shape, b: Shape, differ: list[tuple[Dim, Dim]]) -> Shape:
+    if a == b:
+        return a
     rank = max(len(a), len(b))
     a = (1,) * (rank - len(a)) + a
     b = (1,) * (rank - len(b)) + b
-    return tuple(_broadcast_dim(p, q) for p, q in zip(a, b, strict=True))
+    return tuple(_broadcast_dim(p, q, differ) for p, q in zip(a, b, strict=True))
 
 
 def broadcast(shapes: Iterable[Shape]) -> Shape:
     """NumPy's broadcasting: aligned at the last axis, sizes equal or 1; ShapeError otherwise."""
     listed = tuple(shapes)
-    try:
-        return reduce(_broadcast_two, listed, ())
-    except SizesDiffer as error:
-        text = " and ".join(f"[{', '.join(map(str, s))}]" for s in listed)
-        raise error.rewritten(f"cannot broadcast {text}: {error.thing}", "") from None
+    differ: list[tuple[Dim, Dim]] = []
+    found: Shape = ()
+    for shape in listed:
+        found = _broadcast_two(found, shape, differ)
+    if not differ:
+        return found
+    (a, b), *more = differ
+    text = " and ".join(f"[{', '.join(map(str, s))}]" for s in listed)
+    thing = f"cannot broadcast {text}: the sizes {a} and {b} differ and neither is 1"
+    raise SizesDiffer(thing, pair=(a, b), more=tuple(more))
 
 
 def normal_axis(axis: int, rank: int, *, end: bool = False) -> int:

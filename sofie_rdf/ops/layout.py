@@ -21,6 +21,7 @@ from sofie_rdf.ir.dims import (
     number_of,
     product,
     require_equal,
+    total,
 )
 from sofie_rdf.ir.operator import (
     Argument,
@@ -354,16 +355,18 @@ class Concat(_Layout):
         first = inputs[0]
         axis = normal_axis(self.axis, first.rank)
         message = f"joins tensors that differ along other axes than {self.axis}"
+        differ: list[tuple[Dim, Dim]] = []
         for other in inputs[1:]:
             if other.rank != first.rank:
-                raise ShapeError(message)
+                break
             pairs = zip(_without(other.shape, axis), _without(first.shape, axis), strict=True)
-            for a, b in pairs:
-                require_equal(a, b, message)
-        total: Dim = 0
-        for one in inputs:
-            total = total + one.shape[axis]
-        return TensorType(dtype, (*first.shape[:axis], total, *first.shape[axis + 1 :]))
+            differ += ((a, b) for a, b in pairs if a != b)
+        if differ:
+            raise SizesDiffer(message, pair=differ[0], more=tuple(differ[1:]))
+        if any(other.rank != first.rank for other in inputs):
+            raise ShapeError(message)
+        joined = total(one.shape[axis] for one in inputs)
+        return TensorType(dtype, (*first.shape[:axis], joined, *first.shape[axis + 1 :]))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         present = [i for i in inputs if i is not None]
@@ -439,10 +442,7 @@ class Split(_Layout):
             raise ShapeError(f"has parts of negative size: [{_listed(parts)}]")
         if self.split is not None:
             message = f"cannot cut {x.shape[axis]} into [{_listed(parts)}]"
-            total: Dim = 0
-            for part in parts:
-                total = total + part
-            require_equal(total, x.shape[axis], message)
+            require_equal(total(parts), x.shape[axis], message)
         before, behind = x.shape[:axis], x.shape[axis + 1 :]
         return tuple(TensorType(x.dtype, (*before, part, *behind)) for part in parts)
 

@@ -28,7 +28,7 @@ def join_layers(graph: Graph) -> Graph:
         before = runs.get(node.inputs[0])
         # Behind a single column another operator begins, as `DenseLayers` says.
         goes_on = before and graph.types[node.inputs[0]].shape[-1] != 1
-        alone = len(readers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        alone = len(readers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.given_names
         if before and goes_on and alone and _bytes(graph, [*before, node]) <= MOST_BYTES:
             runs[node.outputs[0]] = [*runs.pop(node.inputs[0]), node]
         else:

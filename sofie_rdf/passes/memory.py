@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from sofie_rdf.ir.dims import (
     Dim,
+    Size,
     align,
     evaluate,
     largest,
@@ -18,6 +19,7 @@ from sofie_rdf.ir.dims import (
 )
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ops.elementwise import Elementwise
+from sofie_rdf.passes.first_fit import first_fit
 
 __all__ = [
     "NOMINAL",
@@ -109,7 +111,7 @@ def plan_memory(graph: Graph, *, is_body: bool = False) -> MemoryPlan:
             if _is_grown(graph, node, name):
                 places.setdefault(roots[name], Grown(roots[name]))
         for name, type_ in graph.workspace(node).items():
-            if not symbols_of(type_.size) <= set(graph.symbols):
+            if not symbols_of(type_.size) <= graph.known_symbols:
                 places[name] = Grown(name)
     copied = {source for source, _ in copies}
     offsets, nbytes = _assign(list(_buffers(graph, roots, places, copied)))
@@ -160,7 +162,7 @@ def _overwritten(
     if not isinstance(node.op, Elementwise) or type(node.op).lower is not Elementwise.lower:
         return ""
     (output,) = node.outputs
-    if output in graph.outputs:
+    if output in graph.given_names:
         return ""
     type_ = graph.types[output]
     fits = (i for i in node.inputs if i and graph.types[i] == type_ and until[roots[i]] <= step)
@@ -187,13 +189,34 @@ def _buffers(
                 yield _Buffer(name, type_.nbytes, step, step)
 
 
+# So many buffers of sizes that can hardly be compared are not compared with each other.
+_MANY = 2000
+
+
 def _assign(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
     if all(isinstance(b.nbytes, int) for b in buffers):
         return _by_offset(buffers)
     # Sizes of several names can seldom be compared; then slots are better.
-    plans = _by_comparison(buffers), _by_slot(buffers, 0)
+    comparable = {b.root: size for b in buffers if (size := _padded(b.nbytes)) is not None}
+    unit = _common_unit(comparable.values())
+    if not comparable or (unit is None and len(comparable) > _MANY):
+        return _by_slot(buffers, 0)
+    plans = _by_comparison(buffers, comparable, unit), _by_slot(buffers, 0)
     # For one event, and for several.
     return min(plans, key=lambda plan: _nominal(plan[1], 1) * _nominal(plan[1]))
+
+
+def _common_unit(sizes: Iterable[Dim]) -> Dim | None:
+    """The product of names of which all these are multiples, where there is one."""
+    found: set[Dim] = set()
+    for size in sizes:
+        terms = size.terms if isinstance(size, Size) else ()
+        if len(terms) != 1:
+            return None
+        found.add(Size(((terms[0][0], 1),)))
+        if len(found) > 1:
+            return None
+    return found.pop() if found else None
 
 
 def _nominal(nbytes: Dim, size: int = NOMINAL) -> int:
@@ -210,33 +233,24 @@ def _largest_first(buffers: Iterable[_Buffer]) -> list[_Buffer]:
 
 def _by_offset(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
     """Known sizes: the largest first, each at the lowest offset that is free while it lives."""
-    offsets: dict[str, int] = {}
-    placed: list[tuple[_Buffer, int, int]] = []
-    for buffer in _largest_first(buffers):
-        size = _nominal(align(buffer.nbytes, ALIGNMENT))
-        offset = 0
-        for other, begin, end in sorted(placed, key=lambda p: p[1]):
-            if buffer.meets(other) and begin < offset + size and offset < end:
-                offset = end
-        offsets[buffer.root] = offset
-        placed.append((buffer, offset, offset + size))
-    return dict(offsets), max((end for _, _, end in placed), default=0)
+    ordered = _largest_first(buffers)
+    sizes = [_nominal(align(buffer.nbytes, ALIGNMENT)) for buffer in ordered]
+    begins = first_fit([(b.first, b.last) for b in ordered], sizes)
+    ends = (begin + size for begin, size in zip(begins, sizes, strict=True))
+    return {b.root: o for b, o in zip(ordered, begins, strict=True)}, max(ends, default=0)
 
 
 def _by_slot(buffers: list[_Buffer], end: Dim) -> tuple[dict[str, Dim], Dim]:
     """From ``end`` on: buffers that never meet share a slot, as large as the largest."""
-    slots: list[list[_Buffer]] = []
-    for buffer in _largest_first(buffers):
-        free = (s for s in slots if not any(buffer.meets(other) for other in s))
-        slot = next(free, None)
-        if slot is None:
-            slots.append([buffer])
-        else:
-            slot.append(buffer)
+    ordered = _largest_first(buffers)
+    numbers = first_fit([(b.first, b.last) for b in ordered], [1] * len(ordered))
+    slots: dict[int, list[_Buffer]] = {}
+    for buffer, number in zip(ordered, numbers, strict=True):
+        slots.setdefault(number, []).append(buffer)
     offsets: dict[str, Dim] = {}
-    for slot in slots:
-        offsets |= {buffer.root: end for buffer in slot}
-        sizes = dict.fromkeys(buffer.nbytes for buffer in slot)
+    for number in sorted(slots):
+        offsets |= {buffer.root: end for buffer in slots[number]}
+        sizes = dict.fromkeys(buffer.nbytes for buffer in slots[number])
         end = end + align(largest(sizes), ALIGNMENT)
     return offsets, end
 
@@ -252,14 +266,43 @@ class _Placed:
     high: int
 
 
-def _by_comparison(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
+def _by_comparison(
+    buffers: list[_Buffer], comparable: Mapping[str, Dim], unit: Dim | None
+) -> tuple[dict[str, Dim], Dim]:
     """Sizes known at run time: as `_by_offset`, with what holds whatever the sizes will be.
 
     A buffer begins where another one ends, if for all sizes nothing that it meets is there.
     """
+    ordered = _largest_first(b for b in buffers if b.root in comparable)
+    if unit is not None:
+        offsets, end = _in_units(ordered, comparable, unit)
+    else:
+        offsets, end = _in_order(ordered, comparable)
+    more, end = _by_slot([b for b in buffers if b.root not in comparable], end)
+    return offsets | more, end
+
+
+def _in_units(
+    ordered: Iterable[_Buffer], comparable: Mapping[str, Dim], unit: Dim
+) -> tuple[dict[str, Dim], Dim]:
+    """Multiples of one size are compared as numbers are."""
+    listed = list(ordered)
+    sizes = [_factor(comparable[b.root]) for b in listed]
+    begins = first_fit([(b.first, b.last) for b in listed], sizes)
+    end = max(begin + size for begin, size in zip(begins, sizes, strict=True))
+    return {b.root: n * unit for b, n in zip(listed, begins, strict=True)}, end * unit
+
+
+def _factor(size: Dim) -> int:
+    assert isinstance(size, Size)
+    return size.terms[0][1]
+
+
+def _in_order(
+    ordered: Iterable[_Buffer], comparable: Mapping[str, Dim]
+) -> tuple[dict[str, Dim], Dim]:
     placed: list[_Placed] = []
-    comparable = {b.root: size for b in buffers if (size := _padded(b.nbytes)) is not None}
-    for buffer in _largest_first(b for b in buffers if b.root in comparable):
+    for buffer in ordered:
         size = comparable[buffer.root]
         extent = _nominal(size)
         others = [p for p in placed if buffer.meets(p.buffer)]
@@ -270,10 +313,7 @@ def _by_comparison(buffers: list[_Buffer]) -> tuple[dict[str, Dim], Dim]:
             begin = sum((comparable[p.buffer.root] for p in placed), start=0)
         low = _nominal(begin)
         placed.append(_Placed(buffer, begin, begin + size, low, low + extent))
-    offsets = {p.buffer.root: p.begin for p in placed}
-    end = largest(dict.fromkeys(p.end for p in placed)) if placed else 0
-    more, end = _by_slot([b for b in buffers if b.root not in comparable], end)
-    return offsets | more, end
+    return {p.buffer.root: p.begin for p in placed}, largest(dict.fromkeys(p.end for p in placed))
 
 
 def _is_free(others: Iterable[_Placed], begin: Dim, end: Dim, low: int, high: int) -> bool:

@@ -200,7 +200,7 @@ class Match:
         Nodes of the match may use it more than once.
         """
         for value in node.outputs:
-            self.require(value not in self.graph.outputs, f"{value!r} is an output of the model")
+            self.require(value not in self.graph.given, f"{value!r} is an output of the model")
             uses = self.graph.uses[value]
             inside = sum(n.inputs.count(value) for n in self.nodes)
             wanted = max(1, inside) if value == node.outputs[0] else 0
@@ -412,7 +412,7 @@ class Canvas:
     """A graph while it is rewritten; the nodes are found by their first outputs, in order."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.outputs = graph, graph.outputs
+        self.graph, self.given = graph, graph.given_names
         self.nodes = {node.outputs[0]: node for node in graph.nodes}
         self.types = dict(graph.types)
         self.constants = dict(graph.constants)

@@ -162,7 +162,7 @@ def _names_for_outputs(graph: Graph, same: Mapping[str, str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for output in graph.outputs:
         source = same.get(output, output)
-        if source != output and source in graph.producers and source not in graph.outputs:
+        if source != output and source in graph.producers and source not in graph.given_names:
             names.setdefault(source, output)
     return names
 
@@ -172,7 +172,9 @@ def _renamed(
 ) -> Iterable[Node]:
     for node in nodes:
         output = node.outputs[0]
-        if output in same and (output not in graph.outputs or names.get(same[output]) == output):
+        if output in same and (
+            output not in graph.given_names or names.get(same[output]) == output
+        ):
             continue
         outputs = tuple(names.get(o, o) for o in node.outputs)
         yield replace(_reading(node, names), outputs=outputs)
@@ -324,7 +326,7 @@ def merge_equal(graph: Graph) -> Graph:
         for one, other in zip(first, node.outputs, strict=True):
             if node.op.decides_sizes:
                 sizes.update(_decided(graph.types[other], graph.types[one].shape))
-            if other in graph.outputs:
+            if other in graph.given_names:
                 nodes.append(Node(Identity(), (one,), (other,), node.origin))
     return with_known_sizes(graph, sizes, nodes)
 

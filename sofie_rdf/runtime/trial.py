@@ -61,7 +61,7 @@ def trials(graph: Graph, most: int = _MOST) -> Iterator[Trial]:
         sizes = {name: length if i else 2 for i, name in enumerate(graph.symbols)}
         random = np.random.default_rng(1)
         all_sizes = {**dict.fromkeys(graph.data_symbols, 2), **sizes}
-        if evaluate_dim(graph.multiply_adds, all_sizes) > most:
+        if _multiplications(graph, all_sizes) > most:
             continue
         # What a trial costs is not missing later.
         with limits.budget(limits.remaining()):
@@ -74,6 +74,14 @@ def trials(graph: Graph, most: int = _MOST) -> Iterator[Trial]:
 
 # These sizes mean nothing to the model; which ones do is not known here. Or they cost too much.
 _MEANINGLESS = (ValueError, ShapeError, InputError, ArithmeticError, IndexError, LimitExceeded)
+
+
+def _multiplications(graph: Graph, sizes: Mapping[str, int]) -> int:
+    """Those of one call, summed up as numbers: of many sizes the sum would be long."""
+    types = graph.types
+    inputs = ([types[i] if i else None for i in node.inputs] for node in graph.nodes)
+    each = (n.op.multiply_adds(i) for n, i in zip(graph.nodes, inputs, strict=True))
+    return sum(evaluate_dim(dim, sizes) for dim in each)
 
 
 def _trial(
