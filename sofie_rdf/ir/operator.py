@@ -399,14 +399,19 @@ def lookup(domain: str, name: str) -> type[Operator]:
     if (domain, name) in REGISTRY:
         return REGISTRY[domain, name]
     full = f"{domain}.{name}" if domain else name
-    remedy = nearest(name, (n for d, n in REGISTRY if d == domain)) or _registering(domain)
+    remedy = nearest(name, (n for d, n in REGISTRY if d == domain)) or _registering(domain, name)
     reasons = (*failed, remedy) if remedy else failed
     raise UnsupportedOperator(f"operator {full} is not supported", remedy=". ".join(reasons))
 
 
-def _registering(domain: str) -> str:
+def _registering(domain: str, name: str) -> str:
     """What to do about an operator that may be somebody's own."""
     if domain == "com.microsoft":
+        if name.startswith("Q"):
+            return (
+                "It is what onnxruntime's quantize_static writes as QOperator: quantize the model "
+                "with quant_format=QuantFormat.QDQ"
+            )
         return "It is onnxruntime's own: export the model without onnxruntime's optimizations"
     if domain in ("", "sofie") or domain.startswith("ai.onnx."):
         return ""

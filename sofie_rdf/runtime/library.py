@@ -68,9 +68,16 @@ def check_compiler(wanted: str) -> None:
 
 def _without_root() -> str:
     """The first compiler that is there, where ROOT is not; where it is, ""."""
-    if importlib.util.find_spec("ROOT") is not None:
+    if _has_root():
         return ""
     return next((name for name in _PROGRAMS if find_compiler(name)), CLING)
+
+
+def _has_root() -> bool:
+    """Whether ROOT can be imported, without importing it."""
+    if "ROOT" in sys.modules:  # Its module may have no __spec__, which find_spec() refuses.
+        return sys.modules["ROOT"] is not None
+    return importlib.util.find_spec("ROOT") is not None
 
 
 def in_batch_job() -> bool:

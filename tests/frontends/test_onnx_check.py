@@ -182,9 +182,12 @@ def test_operators_of_others_say_what_to_do() -> None:
     nodes = [
         node("FusedMatMul", "x x", "y", domain="com.microsoft"),
         node("Own", "x", "z", domain="physics"),
+        node("QLinearAdd", "x x x x x x x", "q", domain="com.microsoft"),
     ]
     proto = model(nodes, [X], "y", domains={"com.microsoft": 1, "physics": 1})
-    fused, own = found(proto)
+    fused, own, quantized = found(proto)
+    assert "quantize the model with quant_format=QuantFormat.QDQ" in quantized
+    assert "optimizations" not in quantized
     assert "export the model without onnxruntime's optimizations" in fused
     assert "@sofie_rdf.operator(domain='physics')" in own
     assert "'sofie_rdf.operators'" in own

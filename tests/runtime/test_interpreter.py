@@ -172,6 +172,25 @@ def test_without_root_the_error_says_what_to_install(tmp_path: Path) -> None:
     assert "pip install root" in found.stderr
 
 
+OTHER_ROOT = """
+import sys, importlib
+import ROOT
+# A ROOT that was found otherwise than by Python's finders, as older wheels and builds make it.
+ROOT.__spec__ = None
+ROOT.__dict__.pop('__file__', None)
+import sofie_rdf as s, numpy as np
+model = s.load({higgs!r})
+df = s.define(ROOT.RDataFrame(3).Define('x', '1.f'), 'y', model, ['x'] * 7)
+same = model(np.ones((1, 7), np.float32))[0, 0] == df.Take['float']('y').GetValue()[0]
+print(same, model.compiled.compiler)
+"""
+
+
+def test_a_root_without_a_spec() -> None:
+    found = run_python(OTHER_ROOT.format(higgs=str(HIGGS)))
+    assert found.stdout == "True cling\n", found.stderr
+
+
 def test_importing_is_quiet_and_light() -> None:
     found = run_python(
         "import sofie_rdf, sys;"
