@@ -23,6 +23,7 @@ The package, from the bottom up; imports only point upwards in this list:
 
 from __future__ import annotations
 
+from sofie_rdf.defining import SofieFunctor, define
 from sofie_rdf.errors import (
     ColumnError,
     CorruptFile,
@@ -44,9 +45,7 @@ from sofie_rdf.limits import Limits
 from sofie_rdf.model import (
     EmittedFiles,
     Model,
-    SofieFunctor,
     check,
-    define,
     from_graph_nets,
     from_keras,
     from_lightgbm,

@@ -17,7 +17,8 @@ from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends.shapes import check_shapes
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.naming import features_of, labels_of, with_names
+from sofie_rdf.ir.naming import features_of, labels_of, seed_of, with_names, with_seed
+from sofie_rdf.ir.rows import ROWS, check_entries, check_seed, rows_for
 from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.pickling import Portable
 from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
@@ -47,9 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EmittedFiles",
     "Model",
-    "SofieFunctor",
     "check",
-    "define",
     "from_graph_nets",
     "from_keras",
     "from_lightgbm",
@@ -97,20 +96,21 @@ class Model(Portable):
         check_compiler(compiler)
         self._file = File(lambda: (graph, extras or {}), Allowed())
         self.compiler = compiler
+        self._seed: int | None = None
 
     @classmethod
-    def _of(cls, file: File, compiler: str) -> Model:
+    def _of(cls, file: File, compiler: str, seed: int | None = None) -> Model:
         """The model of a file, which has been read if no record of it is in the cache."""
         check_compiler(compiler)
         made = cls.__new__(cls)
-        made._file, made.compiler = file, compiler
+        made._file, made.compiler, made._seed = file, compiler, seed
         return made
 
     def _changed(self, change: Callable[[], Graph]) -> Model:
         """The model of another graph that is made of this one; both may cost the same."""
         with self._file.allowed.budget():
             content = change(), self.extras
-        return Model._of(File(lambda: content, self._file.allowed), self.compiler)
+        return Model._of(File(lambda: content, self._file.allowed), self.compiler, self._seed)
 
     @property
     def graph(self) -> Graph:
@@ -125,6 +125,23 @@ class Model(Portable):
     @property
     def name(self) -> str:
         return self._file.face.name
+
+    @property
+    def seed(self) -> int:
+        """The seed of its random numbers: what was said when it was read, or its file says; or 0.
+
+        Each event has numbers of its own, which depend on the seed, the number of the event (its
+        entry), the object in it, and the operator alone. So they are the same in `define`, `score`
+        and calls, for every number of threads, batch and compiler, and in every repetition.
+        """
+        return seed_of(self._file.face) if self._seed is None else self._seed
+
+    def with_seed(self, seed: int | None) -> Model:
+        """The same model with other random numbers, or, for None, with those of its file.
+
+        `InputError` for what is no integer of 64 bits.
+        """
+        return Model._of(self._file, self.compiler, None if seed is None else check_seed(seed))
 
     @property
     def inputs(self) -> dict[str, TensorType]:
@@ -166,7 +183,7 @@ class Model(Portable):
         from sofie_rdf.emit.session import emit
 
         with self._file.allowed.budget():
-            return emit(self.optimized, self.plan)
+            return emit(with_seed(self.optimized, self.seed), self.plan)
 
     @cached_property
     def compiled(self) -> Compiled:
@@ -215,17 +232,34 @@ class Model(Portable):
 
         Awkward arrays may be jagged: records of features, or features along the last axis, of
         objects or of sets of them. Results are jagged alike; see `score`.
+
+        Of random numbers, row i of a batch has those of event ``entry`` + i, or of ``entry[i]``,
+        and they are those of ``seed``, or of `Model.seed`: two more keywords, unless the model has
+        inputs of these names. What a model draws once for all rows is the first one's.
         """
+        named, seed, entry = self._drawn(named)
         if any(map(is_jagged, each_array(arrays, named))):
-            return jagged.called(self.compiled, arrays, named)
+            return jagged.called(self.compiled, arrays, named, seed, entry)
         feeds, sizes = bind_inputs(self._file.face, arrays, named)
+        if self.compiled.drawn is not None:
+            entries = check_entries(entry, self.compiled.rows_drawn(sizes))
+            feeds = {**feeds, ROWS: rows_for(entries, seed)}
         outputs = with_sequences(self.compiled.infer(feeds, sizes))
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+    def _drawn(self, named: Mapping[str, Any]) -> tuple[dict[str, Any], int, Any]:
+        """The inputs among these keywords, the seed, and the entry."""
+        own = {key: named[key] for key in ("seed", "entry") if key in named}
+        own = {key: value for key, value in own.items() if key not in self._file.face.inputs}
+        inputs = {key: value for key, value in named.items() if key not in own}
+        return inputs, self.with_seed(own.get("seed", self._seed)).seed, own.get("entry", 0)
 
     def define(
         self, df: Any, column: str | Mapping[str, str], columns: Columns = None, **options: Any
     ) -> Any:
         """See `sofie_rdf.define`."""
+        from sofie_rdf.defining import define
+
         return define(df, column, self, columns, **options)
 
     def score(
@@ -243,6 +277,8 @@ class Model(Portable):
         where: Any = None,
         default: float = math.nan,
         nan: str | float = "propagate",
+        seed: int | None = None,
+        entry: int | str | Sequence[int] = 0,
     ) -> Any:
         """What `define` makes of an RDataFrame, of awkward arrays: the output as one. No ROOT.
 
@@ -257,11 +293,15 @@ class Model(Portable):
         particles, a model per set gives a number for each jet. ``output`` may be a mapping from
         fields of the result to texts. ``where`` is a bool for each event, or its field.
 
+        ``seed`` is that of random numbers. ``entry`` is what each event is to them: the number of
+        the first one, of which the others are the next, or an array or a field of numbers.
+
         None is an error, unless ``where`` leaves it out. Raises `ColumnError` and `InputError`.
         """
         arguments.require_events(events, columns)
         options = Options(per, lengths or {}, pad, truncate, mask, order_by, "", default, nan)
-        return jagged.score(self.compiled, events, columns, output, options, where)
+        drawn = (self if seed is None else self.with_seed(seed)).seed, entry
+        return jagged.score(self.compiled, events, columns, output, options, where, *drawn)
 
     def normalized(self, source: Any) -> Model:
         """The model behind the normalisation that ``source`` says, as operators in front of it.
@@ -377,7 +417,8 @@ class Model(Portable):
         from sofie_rdf.runtime.macro import macro_of
 
         arguments.require_file("save", path)
-        named = self._changed(lambda: replace(self.graph, name=name or self.name))
+        graph = with_seed(self.graph, self.seed)
+        named = self._changed(lambda: replace(graph, name=name or self.name))
         macro = macro_of(named.optimized, named.emission)
         if ntuple and via != "uproot":
             raise InputError("ntuple=True is for via='uproot'")
@@ -413,7 +454,7 @@ class Model(Portable):
             emission = self.emission
         else:
             emission = files.emission_for(
-                self.optimized, self.plan, header, weights, session=session
+                with_seed(self.optimized, self.seed), self.plan, header, weights, session=session
             )
         path = files.write(emission, header, weights, standalone=include if standalone else ())
         return EmittedFiles(header, path, emission.namespace, () if standalone else include)
@@ -421,7 +462,7 @@ class Model(Portable):
     def __str__(self) -> str:
         from sofie_rdf.summary import summary
 
-        return summary(self.graph, self.optimized, self.plan, self.emission)
+        return summary(with_seed(self.graph, self.seed), self.optimized, self.plan, self.emission)
 
 
 # Ways in ------------------------------------------------------------------------------------------
@@ -441,14 +482,15 @@ def load(
     compiler: str = "",
     limits: Limits | str | None = None,
     isolated: bool | None = None,
+    seed: int | None = None,
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
     ``name`` chooses a model of a .root file, or names that of another file. ``shapes`` as in
     `from_onnx`, ``precision`` as in `Model.with_precision` (by default weights are what the file
-    has), ``compiler`` as in `Model`. ``custom_objects`` is for Keras, see `from_keras`;
-    ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic`` are for PyTorch, see
-    `from_torch`.
+    has), ``compiler`` as in `Model`, ``seed`` as in `Model.seed`. ``custom_objects`` is for Keras,
+    see `from_keras`; ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic`` are for
+    PyTorch, see `from_torch`.
 
     ``limits`` is what the file may cost: `sofie_rdf.Limits`, or a text as ``"bytes=8G,nodes=1e6"``.
     By default that is much more than what such a file needs (see `Limits.for_size`), or what the
@@ -474,8 +516,10 @@ def load(
     )
     if kind == "root":
         read = partial(_read_root, file, name)
-        return Model._of(_file(read, precision, file, name, {}, limits), compiler)
-    return _from(kind, file, name, compiler, limits, precision, **options)
+        made = Model._of(_file(read, precision, file, name, {}, limits), compiler)
+    else:
+        made = _from(kind, file, name, compiler, limits, precision, **options)
+    return made.with_seed(seed)
 
 
 def _from(
@@ -547,14 +591,16 @@ def from_onnx(
     shapes: Shapes | None = None,
     compiler: str = "",
     limits: Limits | str | None = None,
+    seed: int | None = None,
 ) -> Model:
     """The model of an ONNX file, of its bytes, or of a ModelProto.
 
     ``shapes`` gives axes of inputs another size: ``{"features": ("N", 7)}``; a number fixes an
     axis, a name makes it dynamic, ``None`` keeps what the file says. ``compiler`` as in `Model`,
-    ``limits`` as in `load`. Raises the first thing that is wrong; `check` lists all.
+    ``limits`` as in `load`, ``seed`` as in `Model.seed`. Raises the first thing that is wrong;
+    `check` lists all.
     """
-    return _from("onnx", source, name, compiler, limits, shapes=shapes)
+    return _from("onnx", source, name, compiler, limits, shapes=shapes).with_seed(seed)
 
 
 def from_torch(
@@ -566,6 +612,7 @@ def from_torch(
     shapes: Shapes | None = None,
     compiler: str = "",
     limits: Limits | str | None = None,
+    seed: int | None = None,
 ) -> Model:
     """The model of a torch.nn.Module, a TorchScript module, or an ExportedProgram.
 
@@ -574,7 +621,8 @@ def from_torch(
     they are called, ``{"x": {0: "N", 1: "n_pf"}}`` or the same in the order of the inputs; by
     default the first of every input, ``{}`` for none. The module is exported in evaluation mode
     and left as it was. The result is compared with torch for other numbers and sizes: `ModelError`
-    where they differ.
+    where they differ. Random numbers that ``forward`` draws in evaluation mode (randn, bernoulli, a
+    dropout that is on) are drawn for each event, see `Model.seed`, which is ``seed``.
 
     `load` reads .pt2 files of ``torch.export.save``, which say what their inputs are, and
     TorchScript files of ``torch.jit.save``: with ``example_inputs``, or with ``input_shapes``, one
@@ -588,7 +636,7 @@ def from_torch(
     check_shapes(shapes)
     options = {"example_inputs": example_inputs, "dynamic": dynamic}
     read = partial(torch_frontend.read, module, name=name, shapes=shapes, **options)
-    return _in_memory(read, compiler, limits)
+    return _in_memory(read, compiler, limits).with_seed(seed)
 
 
 def from_keras(
@@ -599,6 +647,7 @@ def from_keras(
     custom_objects: Mapping[str, Callable[..., Any]] | None = None,
     compiler: str = "",
     limits: Limits | str | None = None,
+    seed: int | None = None,
 ) -> Model:
     """The model of a keras.Model in memory, or of a .keras or .h5 file.
 
@@ -610,17 +659,10 @@ def from_keras(
 
     A model with a ``call`` of its own is called with symbolic values; the shapes of its inputs are
     those it was built with, or ``shapes``, by the names of the call's parameters. ``shapes``,
-    ``compiler`` and ``limits`` as in `from_onnx`.
+    ``compiler``, ``limits`` and ``seed`` as in `from_onnx`.
     """
-    return _from(
-        "keras",
-        model,
-        name,
-        compiler,
-        limits,
-        shapes=shapes or None,
-        custom_objects=custom_objects or None,
-    )
+    own: dict[str, Any] = {"shapes": shapes or None, "custom_objects": custom_objects or None}
+    return _from("keras", model, name, compiler, limits, **own).with_seed(seed)
 
 
 def from_xgboost(
@@ -691,6 +733,7 @@ def from_graph_nets(
     name: str = "",
     compiler: str = "",
     limits: Limits | str | None = None,
+    seed: int | None = None,
 ) -> Model:
     """The model ``module(graph, *arguments)`` of Graph Nets, for graphs of any size.
 
@@ -700,13 +743,14 @@ def from_graph_nets(
     [n_edges], as far as they are not None; the outputs those that it computes, as ``nodes_out``
     etc. (``nodes_out_0`` etc. of a list). Numbers of nodes and edges are open, and may be 0.
     Of an example of several graphs, n_node and n_edge [n_graphs] are inputs, too.
-    ``compiler`` as in `Model`, ``limits`` as in `load`. Raises `UnsupportedOperator` with the place
-    of an operation that is not there, and `ModelError` if the results are not TensorFlow's.
+    ``compiler`` as in `Model`, ``limits`` as in `load`, ``seed`` as in `Model.seed`. Raises
+    `UnsupportedOperator` with the place of an operation that is not there, and `ModelError` if the
+    results are not TensorFlow's.
     """
     from sofie_rdf.frontends import graph_nets
 
     read = partial(graph_nets.read, module, example_graph, *arguments, name=name)
-    return _in_memory(read, compiler, limits)
+    return _in_memory(read, compiler, limits).with_seed(seed)
 
 
 # What is in a file --------------------------------------------------------------------------------
@@ -785,105 +829,7 @@ def trust(path: FilePath, name: str = "") -> str:
     return stored.sha256
 
 
-# Ways out -----------------------------------------------------------------------------------------
-
-
-def define(
-    df: Any,
-    column: str | Mapping[str, str],
-    model: Model,
-    columns: Columns = None,
-    *,
-    output: str = "",
-    per: str = "",
-    lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
-    pad: float | Mapping[str, float | Sequence[float]] | None = None,
-    truncate: bool = False,
-    mask: str | Sequence[str] | Mapping[str, str] = (),
-    order_by: str | Mapping[str, str] = "",
-    where: str = "",
-    default: float = math.nan,
-    nan: str | float = "propagate",
-    redefine: bool = False,
-    batch: int = 0,
-) -> Any:
-    """The data frame with the model's score as a new column, in all slots and on all threads.
-
-    ``columns`` are the features in the model's order, or a mapping from each input to its own:
-    names of columns with numbers of any arithmetic type or RVecs, vectors and arrays of them,
-    expressions of columns, and numbers, which are the same for all events. Where the model knows
-    the names of its features (`Model.features`), columns of these names may stand in any order, a
-    mapping may go by feature (``{"pt": "Jet_pt"}``, of all inputs), and without ``columns`` the
-    data frame has columns of these names. ``per`` says what they are, where that does not follow
-    from their types:
-
-    * ``"event"``: numbers, which make one row. The new column is a number, or an RVec.
-    * ``"object"``: RVecs of one length, with numbers for all objects among them. The model runs on
-      all objects of an event at once; the new column is an RVec with a number for each.
-    * ``"set"``: RVecs, which make one row with an axis of objects, wherever the input has it. If
-      that axis is open, there are as many objects as the event has; ``lengths={"n_pf": (24, 128)}``
-      bounds them, or fixes them. If it is not, ``pad`` is what stands for those that an event lacks
-      (of each input, as a mapping, and of each feature, as a list), and ``truncate=True`` leaves
-      out others. The inputs in ``mask`` get 1 for each object and 0 for padding;
-      ``{"mask": "input"}`` says of which input.
-      ``order_by`` is a column by which objects are sorted, the largest first. A model with weaver's
-      normalisation knows its lengths, pads and masks itself (`Model.normalized`).
-
-    ``output`` is one of several outputs, ``"name[2]"`` one of its numbers, ``"name[label]"`` or
-    ``"label"`` that of a class (`Model.labels`), ``"argmax(name)"`` the index of the largest;
-    ``column`` may be a mapping from several new columns to such texts, and the model runs once.
-    Where the expression ``where`` is not true the model does not run, and the new columns are
-    ``default`` (RVecs of objects are empty). ``nan`` is what becomes of NaN in a column:
-    ``"propagate"``, ``"error"``, or another number. With ``redefine=True`` the new columns take the
-    place of columns that are there, which the model may read.
-
-    ``batch=64`` has the model run for so many rows at once, which is faster where its weights do
-    not fit into the first cache. For that an event loop is run now, over the events that the data
-    frame lets through; it keeps what the model gives (and 60 bytes) for each different input. The
-    column looks up what belongs to its inputs, else the model runs for the event: the numbers are
-    the same to the last bit.
-
-    Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
-    the entry and the columns where the lengths of RVecs do not fit.
-    """
-    from sofie_rdf.runtime import dataframe
-
-    way = "define(df, column, model, columns), or model.define(df, column, columns)"
-    arguments.require_model(way, model, Model, df, column, columns)
-    arguments.require_data_frame(way, df, column, columns)
-    arguments.require_new_column(column)
-    arguments.require_columns("define", columns)
-    options = dataframe.Options(
-        per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
-    )
-    return dataframe.define(
-        df,
-        column,
-        model.compiled,
-        columns,
-        parcel=partial(getattr, model, "parcel"),
-        output=output,
-        options=options,
-        redefine=redefine,
-        batch=batch,
-    )
-
-
-def SofieFunctor(
-    model: Model, nslots: int, *, output: str = "", types: Sequence[str] = (), name: str = ""
-) -> Any:
-    """The C++ function object for ``df.DefineSlot(column, SofieFunctor(model, nslots), columns)``.
-
-    ``nslots`` is ``df.GetNSlots()``. Its arguments have the model's element type; ``types`` names
-    the C++ types of the columns where they are others. One functor belongs to one data frame.
-
-    With a ``name`` it is a variable in C++, for as long as the process runs, and expressions call
-    it with ROOT's number of the slot: ``df.Define("y", "name(rdfslot_, m_jj, m_jjj / 2)")``.
-    """
-    from sofie_rdf.runtime import dataframe
-
-    arguments.require_model("SofieFunctor(model, nslots)", model, Model, nslots)
-    return dataframe.make_functor(model.compiled, nslots, output=output, types=types, name=name)
+# Ways out ---------------------------------------------------------------------------------------
 
 
 def _backend(via: str) -> Any:

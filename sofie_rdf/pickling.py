@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sofie_rdf.errors import CorruptFile
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import with_seed
 from sofie_rdf.reading import Allowed, Content, File
 from sofie_rdf.runtime import records
 
@@ -42,6 +43,10 @@ class Portable:
         raise NotImplementedError
 
     @property
+    def seed(self) -> int:
+        raise NotImplementedError
+
+    @property
     def extras(self) -> Mapping[str, str]:
         raise NotImplementedError
 
@@ -52,7 +57,7 @@ class Portable:
     def __reduce__(self) -> tuple[Any, ...]:
         from sofie_rdf.ir.record import to_record
 
-        record = to_record(self.graph, extras=self.extras)
+        record = to_record(with_seed(self.graph, self.seed), extras=self.extras)
         return rebuilt, (type(self), record.json, record.weights, self.compiler)
 
     def __copy__(self: T) -> T:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from sofie_rdf.defining import define
 from sofie_rdf.errors import InputError
-from sofie_rdf.model import Model, define
+from sofie_rdf.model import Model
 from sofie_rdf.runtime.columns import Columns
 from sofie_rdf.runtime.interpreter import import_root
 

@@ -92,9 +92,11 @@ class File:
 
 def optimized(graph: Graph) -> Graph:
     """The graph after all passes: what is emitted and run."""
+    from sofie_rdf.ops.draws import check_names
     from sofie_rdf.passes.halves import widen_halves
     from sofie_rdf.passes.pipeline import run
 
+    check_names(graph)
     return widen_halves(run(graph))
 
 

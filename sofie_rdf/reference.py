@@ -12,7 +12,9 @@ from sofie_rdf.ir.builder import infer_node
 from sofie_rdf.ir.dims import name_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Operator, symbols_in, with_sizes
+from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
+from sofie_rdf.ops.draws import with_rows
 
 __all__ = ["evaluate", "evaluate_node"]
 
@@ -66,11 +68,15 @@ def evaluate(
     With ``wide`` all float32 numbers, constants included, are float64: the reference that tells
     how exact the float32 kernels are. ``disturb(node, value, array)`` may change what a node reads
     and what it gives: the reference that tells how errors grow.
+
+    Random numbers are those of seed 0 and of row i those of entry i, unless the feeds have others
+    under the name `sofie_rdf.ir.rows.ROWS`.
     """
 
     def widened(array: Array) -> Array:
         return array.astype(np.float64) if wide and array.dtype == np.float32 else array
 
+    graph, feeds = _with_rows(graph, feeds)
     sizes: dict[str, int] = {}
     values = {name: widened(array) for name, array in (*graph.constants.items(), *feeds.items())}
     for name in graph.inputs:
@@ -83,6 +89,18 @@ def evaluate(
             if node.op.decides_sizes:
                 _bind(graph.types[name], result, sizes)
     return {name: values[name] for name in graph.outputs}
+
+
+def _with_rows(graph: Graph, feeds: Mapping[str, Array]) -> tuple[Graph, Mapping[str, Array]]:
+    """A graph that draws random numbers, with an input that says for which rows."""
+    graph = with_rows(graph)
+    if ROWS not in graph.inputs or ROWS in feeds:
+        return graph, feeds
+    sizes: dict[str, int] = {}
+    for name in graph.inputs[:-1]:
+        _bind(graph.types[name], feeds[name], sizes)
+    (count, _) = concrete(graph.types[ROWS].shape, sizes)
+    return graph, {**feeds, ROWS: rows_for(np.arange(count))}
 
 
 def _outputs(

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from sofie_rdf.emit.session import Emission
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.naming import features_of, labels_of
+from sofie_rdf.ir.naming import features_of, labels_of, seed_of
 from sofie_rdf.passes import pipeline
 from sofie_rdf.passes.memory import MemoryPlan
 from sofie_rdf.passes.rewrite import Refusal, Rules
 
-__all__ = ["explanation", "summary"]
+__all__ = ["explanation", "random_operators", "summary"]
 
 
 def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission) -> str:
@@ -32,6 +32,9 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
         ("weights", _amount(len(emission.weights), " bytes, shared by all Sessions")),
         ("scratch", _amount(plan.nbytes, " bytes in each Session")),
     ]
+    if count := random_operators(optimized):
+        who = "1 operator draws" if count == 1 else f"{count} operators draw"
+        rows.append(("random", f"{who} numbers for each event, with the seed {seed_of(graph)}"))
     title = f"{graph.name} ({', '.join(source)})" if source else graph.name
     return "\n".join([title, *(f"  {label:14}{text}" for label, text in rows)])
 
@@ -48,6 +51,12 @@ def _listed(names: Mapping[str, Sequence[str]], ports: Sequence[str]) -> list[st
         text = ", ".join([*listed[:_NAMES], *more])
         found.append(text if len(ports) == 1 else f"{port}: {text}")
     return found
+
+
+def random_operators(graph: Graph) -> int:
+    """How many operators draw random numbers, those in bodies too."""
+    inner = (random_operators(body) for node in graph.nodes for body in node.op.bodies.values())
+    return sum(any(op.is_random for op in node.op.nested) for node in graph.nodes) + sum(inner)
 
 
 def explanation(graph: Graph) -> str:

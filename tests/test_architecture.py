@@ -35,13 +35,14 @@ RANKS = {
     "summary": 6,
     "reading": 7,
     "pickling": 8,
-    "model": 9,
-    "__init__": 10,
-    "compat": 11,
-    "tmva": 12,
-    "pythonization": 12,
-    "bench": 11,
-    "cli": 12,
+    "defining": 9,
+    "model": 10,
+    "__init__": 11,
+    "compat": 12,
+    "tmva": 13,
+    "pythonization": 13,
+    "bench": 12,
+    "cli": 13,
 }
 # Who may import what is not needed everywhere.
 OWNERS = {
@@ -211,12 +212,21 @@ def test_each_header_stands_alone(header: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def _lines(function: ast.FunctionDef) -> int:
+    """How many lines of code it has: what it promises is said in as many as that needs."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is None:
+        return lines
+    return lines - (first.end_lineno or 0) + first.lineno - 1
+
+
 def test_report_of_sizes() -> None:
     """The longest files and functions, shown with ``pytest -s``; the limits are far off."""
     files = {p.relative_to(PROJECT): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
     files |= {p.relative_to(PROJECT): len(p.read_text().splitlines()) for p in HEADERS}
     functions = {
-        f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        f"{name}.{node.name}": _lines(node)
         for name, tree in modules()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)

@@ -261,6 +261,12 @@ def _model(command: argparse.ArgumentParser) -> None:
         default="",
         help="the weights of layers in fewer bits; `sofie-rdf precision` measures what that costs",
     )
+    command.add_argument(
+        "--seed",
+        metavar="N",
+        type=int,
+        help="the seed of the model's random numbers (default: what the file says, else 0)",
+    )
 
 
 def _limits_option(command: argparse.ArgumentParser) -> None:

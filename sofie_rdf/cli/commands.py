@@ -69,6 +69,8 @@ def _loaded(arguments: Namespace, name: str) -> Model:
     model = load(arguments.file, name, **_options(arguments))
     if arguments.normalization:
         model = model.normalized(arguments.normalization)
+    if arguments.seed is not None:
+        model = model.with_seed(arguments.seed)
     return model.with_precision(arguments.precision) if arguments.precision else model
 
 

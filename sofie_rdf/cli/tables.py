@@ -22,6 +22,7 @@ from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.text import operator_text
 from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.model import Model
+from sofie_rdf.summary import random_operators
 
 __all__ = [
     "as_json",
@@ -115,7 +116,7 @@ def model_tables(model: Model) -> list[RenderableType]:
     """The name; inputs and outputs; sizes before and after the passes; the nodes that run."""
     graph = model.graph
     title = Text(_printable(graph.name), style="bold")
-    origin = {k: v for k, v in graph.provenance.items() if k != "sha256"}
+    origin = {k: v for k, v in graph.provenance.items() if k not in ("sha256", "seed")}
     if origin:
         words = (f"opset {v}" if k == "opset" else v for k, v in origin.items())
         title.append(f"  ({_printable(', '.join(words))})", style="dim")
@@ -175,6 +176,9 @@ def _costs(model: Model) -> RenderableType:
     table.add_row("multiply-adds", _number(read.multiply_adds), _number(run.multiply_adds))
     table.add_row("bytes of weights, shared", "", _number(len(model.emission.weights)))
     table.add_row("bytes of scratch, each Session", "", _number(model.plan.nbytes))
+    if count := random_operators(read):
+        seed = f"operators that draw random numbers, seed {model.seed}"
+        table.add_row(seed, f"{count:,}", f"{random_operators(run):,}")
     return _spaced(table)
 
 
@@ -288,6 +292,7 @@ def as_json(model: Model) -> dict[str, Any]:
         "precision": model.precision,
         "weights": [asdict(one) for one in model.weights],
         "scratch_bytes": _size(model.plan.nbytes),
+        "random": {"operators": random_operators(run), "seed": model.seed},
     }
 
 

@@ -18,6 +18,7 @@ from sofie_rdf.compat.rmodel import RModel, fixed
 from sofie_rdf.emit import files
 from sofie_rdf.emit.session import emit
 from sofie_rdf.errors import ModelError, SofieError
+from sofie_rdf.ir.rows import drawn_rows
 from sofie_rdf.ir.types import DType
 from sofie_rdf.model import check, load
 
@@ -146,6 +147,12 @@ def _reader(request: _Request) -> Answer:
     """Writes the code for RSofieReader, in a namespace of its own, and says how to call it."""
     model = fixed(request.model().model, 1)
     graph, place = model.graph, request.get("file")
+    if drawn_rows(model.optimized) is not None:
+        raise ModelError(
+            "draws random numbers, and this RSofieReader is told of no events to draw them for",
+            place=place,
+            remedy="Generate a Session, which has seed() and entry(); or take sofie::RSofieReader",
+        )
     for role, names in (("input", graph.inputs), ("output", graph.outputs)):
         for name in names:
             type_ = graph.types[name]

@@ -286,7 +286,8 @@ def fixed(model: Model, sizes: int | Mapping[str, int]) -> Model:
             known = ", ".join(map(repr, graph.symbols)) or "none"
             raise InputError(f"the model has no size {name!r}", remedy=f"It has {known}")
         wanted[name] = int(size)
-    return Model(graph.with_sizes(wanted), model.extras) if wanted else model
+    changed = Model(graph.with_sizes(wanted), model.extras).with_seed(model.seed)
+    return changed if wanted else model
 
 
 class _DataOfType(Mapping[str, Callable[[str], Array]]):

@@ -13,7 +13,8 @@ __all__ = ["entry_points", "free_functions", "linked_infer", "linked_session"]
 def entry_points(interface: Interface) -> Iterable[str]:
     """Functions of fixed C types around `Session::infer`, whose types are the model's."""
     arguments = [f"sizes[{i}]" for i in range(len(interface.sizes))]
-    for direction, listed in (("in", interface.inputs), ("out", interface.outputs)):
+    ins = [*interface.inputs, *([interface.rows] if interface.rows else [])]
+    for direction, listed in (("in", ins), ("out", interface.outputs)):
         for i, port in enumerate(listed):
             const = "" if port.output else "const "
             pointer = f"static_cast<{const}{port.type.dtype.cxx} *>({direction}[{i}])"
@@ -40,7 +41,7 @@ def entry_points(interface: Interface) -> Iterable[str]:
     yield "                                [[maybe_unused]] const void *const *in,"
     yield "                                [[maybe_unused]] void *const *out)"
     yield "   {"
-    yield f"      session.infer({', '.join(arguments)});"
+    yield f"      session.{interface.computing}({', '.join(arguments)});"
     yield "   }"
     yield from _elements(interface)
     yield "};"
@@ -57,7 +58,8 @@ def _elements(interface: Interface) -> Iterable[str]:
     yield "   {"
     for i, name in enumerate(interface.sizes.values()):
         yield f"      [[maybe_unused]] const std::size_t {name} = sizes_[{i}];"
-    for direction, listed in (("in_", interface.inputs), ("out_", interface.outputs)):
+    ins = [*interface.inputs, *([interface.rows] if interface.rows else [])]
+    for direction, listed in (("in_", ins), ("out_", interface.outputs)):
         for i, port in enumerate(listed):
             elements = "0" if port.owned else interface.elements(port)
             yield f"      {direction}[{i}] = {elements};"
@@ -86,7 +88,8 @@ def linked_session(namespace: str, source: Source) -> Iterable[str]:
 
 def linked_infer(interface: Interface) -> Iterable[str]:
     """The `infer` of such a Session."""
-    ins = ", ".join(p.name for p in interface.inputs)
+    rows = [interface.rows] if interface.rows else []
+    ins = ", ".join(p.name for p in (*interface.inputs, *rows))
     outs = ", ".join("nullptr" if p.owned else p.name for p in interface.outputs)
     yield f"inline {interface.signature('Session::')}"
     yield "{"
@@ -102,7 +105,9 @@ def linked_infer(interface: Interface) -> Iterable[str]:
 def free_functions(interface: Interface) -> Iterable[str]:
     """`infer` in every form without a Session of the caller's: all share one, in turns."""
     parameters = [*interface.sizes.values(), *(p.name for p in interface.ports)]
-    yield f"inline {interface.signature()}"
+    sizes = [f"std::size_t {s}" for s in interface.sizes.values()]
+    given = ", ".join([*sizes, *(p.pointer for p in interface.ports)])
+    yield f"inline void infer({given})"
     yield "{"
     yield "   static std::mutex mutex_;"
     yield "   static Session session_;"

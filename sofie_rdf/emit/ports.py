@@ -10,6 +10,7 @@ from sofie_rdf.emit.literals import size, string
 from sofie_rdf.emit.names import identifiers
 from sofie_rdf.ir.dims import substitute
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.rows import ROWS
 from sofie_rdf.ir.types import DType, TensorType
 
 __all__ = ["Interface", "Port"]
@@ -17,6 +18,7 @@ __all__ = ["Interface", "Port"]
 # Names that infer, its class, or its parameters use themselves.
 RESERVED = frozenset(
     """weights_ scratch_ code_ sizes_ in_ out_ mutex_ session_ lock_ w file weights infer entries
+    events_ infer_rows seed entry is_random
     embedded_weights Session Weights Input Output input_size output_size""".split()
 )
 
@@ -111,7 +113,8 @@ class Interface:
     @cached_property
     def ports(self) -> tuple[Port, ...]:
         graph, known = self.graph, self.names
-        ins = (Port(i, known[i], graph.types[i], False) for i in graph.inputs)
+        seen = (i for i in graph.inputs if self.is_body or i != ROWS)
+        ins = (Port(i, known[i], graph.types[i], False) for i in seen)
         outs = (
             Port(o, self.output_name(o), graph.types[o], True, self.is_owned(o))
             for o in graph.outputs
@@ -129,13 +132,30 @@ class Interface:
         return [p for p in self.ports if not p.output]
 
     @property
+    def rows(self) -> Port | None:
+        """What says which rows random numbers are for, which callers need not know of."""
+        if self.is_body or ROWS not in self.graph.inputs:
+            return None
+        return Port(ROWS, self.names[ROWS], self.graph.types[ROWS], False)
+
+    @property
+    def computing(self) -> str:
+        """The function that computes, of which `infer` is a form."""
+        return "infer_rows" if self.rows else "infer"
+
+    @property
     def outputs(self) -> list[Port]:
         return [p for p in self.ports if p.output]
 
     def signature(self, scope: str = "", suffix: str = "") -> str:
         """``void infer(std::size_t N, const float *x, float *y)``; sizes end in ``suffix``."""
         sizes = [f"std::size_t {s}{suffix}" for s in self.sizes.values()]
-        return f"void {scope}infer({', '.join([*sizes, *(p.pointer for p in self.ports)])})"
+        parameters = [*sizes, *(p.pointer for p in self._all_ports())]
+        return f"void {scope}{self.computing}({', '.join(parameters)})"
+
+    def _all_ports(self) -> list[Port]:
+        """What the function that computes takes behind the sizes."""
+        return [*self.inputs, *([self.rows] if self.rows else []), *self.outputs]
 
     # One event -----------------------------------------------------------------------------------
 
@@ -157,11 +177,30 @@ class Interface:
         """Every way to call `infer`: with or without the batch, into memory or vectors."""
         yield "   /// Evaluates into the caller's memory; input and output must not overlap."
         yield f"   {self.signature()};"
+        if self.rows:
+            yield from self._random_numbers()
         # Whoever wants the entry points calls that one, and std::vector costs ROOT's interpreter
         # 40 ms.
         yield "#ifndef SOFIE_ENTRIES"
         yield from self.variants()
         yield "#endif"
+
+    def _random_numbers(self) -> Iterable[str]:
+        """How a Session is told of events, and `infer` for the next ones."""
+        assert self.rows is not None
+        sizes = [f"std::size_t {s}" for s in self.sizes.values()]
+        given = ", ".join([*sizes, *(p.pointer for p in self.ports)])
+        names = {s: f"static_cast<sofie::Size>({v})" for s, v in self.sizes.items()}
+        count = f"static_cast<std::size_t>({size(self.rows.type.shape[0], names)})"
+        rows = f"events_.next({count})"
+        outs = [p.name for p in self.outputs]
+        passed = [*self.sizes.values(), *(p.name for p in self.inputs), rows, *outs]
+        yield "   /// Random numbers are of this seed, and of the events from this one on (0):"
+        yield "   /// each row of a call is the next one. A copy goes on with the same."
+        yield "   void seed(std::uint64_t seed) { events_.seed = seed; }"
+        yield "   void entry(std::uint64_t first) { events_.entry = first; }"
+        yield "   static constexpr bool is_random = true;"
+        yield f"   void infer({given}) {{ infer_rows({', '.join(passed)}); }}"
 
     def variants(self, prefix: str = "   ") -> Iterable[str]:
         """All overloads but the one that computes; ``prefix`` begins each declaration."""

@@ -25,6 +25,7 @@ from sofie_rdf.emit.sources import Source
 from sofie_rdf.emit.weights import weight_file
 from sofie_rdf.ir.dims import UNKNOWN, Dim, evaluate, name_of
 from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.naming import seed_of
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
@@ -449,6 +450,7 @@ class Emitter:
         ports = self.interface.ports
         stored = any(p.type.dtype.is_half or p.type.dtype.is_storage for p in ports)
         found = {"sofie/storage.hxx"} if stored else set[str]()
+        found |= {"sofie/events.hxx"} if self.interface.rows else set()
         return found | ({"sofie/owned.hxx"} if any(p.owned for p in ports) else set())
 
     def headers(self) -> set[str]:
@@ -567,6 +569,8 @@ class Emitter:
     def _session(self) -> Iterable[str]:
         yield "/// Evaluates the network. Each thread needs its own; copies share the weights."
         yield "class Session {"
+        if self.interface.rows:
+            yield f"   sofie::Events events_{{{seed_of(self.graph) % 2**64}u, 0, {{}}}};"
         yield from _if(
             "SOFIE_LINKED", linked_session(self.namespace, self.source), self._own_session()
         )
@@ -629,7 +633,8 @@ class Emitter:
         for name in self.interface.sizes.values():
             unused = "" if name in words else "[[maybe_unused]] "
             yield f"   {unused}const sofie::Size {name} = static_cast<sofie::Size>({name}_);"
-        for port in self.interface.inputs:
+        rows = [self.interface.rows] if self.interface.rows else []
+        for port in (*self.interface.inputs, *rows):
             if port.name not in words:
                 yield f"   static_cast<void>({port.name}); // No kernel reads it."
         if self.members:

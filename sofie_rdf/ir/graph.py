@@ -98,6 +98,15 @@ class Graph:
         return name if leads else ""
 
     @property
+    def batch_symbol(self) -> str:
+        """The named size of the batch: the first axis of all inputs, and no other axis of any."""
+        shapes = [self.types[i].shape for i in self.inputs if self.types[i].rank]
+        names = {name_of(shape[0]) for shape in shapes} - {""}
+        others = frozenset().union(*(_symbols(shape[1:]) for shape in shapes))
+        leading = names - others
+        return leading.pop() if len(leading) == 1 else ""
+
+    @property
     def parameters(self) -> int:
         """The number of constant elements."""
         return sum(int(np.size(c)) for c in self.constants.values())

@@ -2,6 +2,7 @@
 
 All of it is text in the provenance of a graph, as JSON, so that it is in every file that has the
 graph: ``features`` and ``labels`` are a list, where there is one input or output, or lists by name;
+``seed`` is that of random numbers;
 ``sets`` has for each input how many objects it takes and what stands for those that are missing.
 """
 
@@ -18,10 +19,20 @@ from sofie_rdf.errors import ModelError, nearest
 from sofie_rdf.ir.given import in_order
 from sofie_rdf.ir.graph import Graph
 
-__all__ = ["KEYS", "Filling", "features_of", "fillings_of", "labels_of", "names_in", "with_names"]
+__all__ = [
+    "KEYS",
+    "Filling",
+    "features_of",
+    "fillings_of",
+    "labels_of",
+    "names_in",
+    "seed_of",
+    "with_names",
+    "with_seed",
+]
 
 # What of the provenance says how a model is to be called, and not where it is from.
-KEYS = ("features", "labels", "sets")
+KEYS = ("features", "labels", "seed", "sets")
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,19 @@ def fillings_of(graph: Graph) -> dict[str, Filling]:
     if not isinstance(found, dict):
         return {}
     return {n: f for n in graph.inputs if (f := _filling(found.get(n))) is not None}
+
+
+def seed_of(graph: Graph) -> int:
+    """The seed of random numbers that the model says; else 0."""
+    found = _held(graph, "seed")
+    return found if type(found) is int and -(2**63) <= found < 2**64 else 0
+
+
+def with_seed(graph: Graph, seed: int) -> Graph:
+    """The graph that says this seed."""
+    known = {key: text for key, text in graph.provenance.items() if key != "seed"}
+    more = {"seed": json.dumps(seed)} if seed else {}
+    return replace(graph, provenance=MappingProxyType({**known, **more}))
 
 
 def with_names(

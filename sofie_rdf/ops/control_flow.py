@@ -174,8 +174,7 @@ class Loop(ControlFlow):
             raise TypeMismatch(f"needs an int64 and a bool, not {trips.dtype} and {go.dtype}")
         if len(body.outputs) < 1 + self.carried or len(values) < self.carried:
             raise GraphError(f"carries {self.carried} values, which its graph does not")
-        formal = [body.types[i] for i in body.inputs]
-        hidden = self._hidden(formal)
+        formal, hidden = [body.types[i] for i in body.inputs], self.growing
         sizes = bound_sizes(formal, (*first, *values))
         types = [body.types[o] for o in body.outputs]
         if types[0].dtype is not DType.BOOL or types[0].size != 1:
@@ -188,8 +187,10 @@ class Loop(ControlFlow):
             scans.append(one.reshaped((length, *one.shape)))
         return (*carried, *scans)
 
-    def _hidden(self, formal: Sequence[TensorType]) -> frozenset[str]:
+    @property
+    def growing(self) -> frozenset[str]:
         """The sizes that may be others in every round."""
+        formal = [self.body.types[i] for i in self.body.inputs]
         after = [self.body.types[o] for o in self.body.outputs[1 : 1 + self.carried]]
         pairs = zip(formal[2 : 2 + self.carried], after, strict=True)
         return frozenset(

@@ -1,24 +1,36 @@
-"""Random numbers that depend on a seed and a position alone.
+"""Random numbers that are those of an event, whatever else is computed with it.
 
 Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011)
-turns a counter and a key into four words of 32 bits. The key is the seed as a double, its low word
-first; the counter is the number i of the element in its tensor, in row-major order, in the first
-two words. So element i is the same in every call, on every thread and in tensors of any size; and
-two operators with the same seed draw the same numbers.
+turns a counter and a key into four words of 32 bits. Both come from a tensor ``rows``, uint64[N,
+3], which says of each row of the batch what it is: the seed, the number of the event (its entry),
+and the number of the object in the event. `sofie_rdf.ops.draws` puts it into a graph.
 
-The uniform number of element i is u = floor((2^32 w0 + w1) / 2^11) / 2^53, the second one, v, the
-same of w2 and w3. Everything is computed in float64 and then rounded.
+An operator draws the numbers 0, 1, 2, ... of a row, in row-major order, for all that is at the
+row's place along ``axis``. An axis of -1: there are no rows, and everything belongs to the first
+one. Of the number i in the row (s, e, o) the counter has the words (i mod 2^32, o mod 2^32, e mod
+2^32, e / 2^32). The key is mixed(s + stream), its low word first, where
+
+    stream = mixed(mixed(the seed attribute as a double's bits) + node + 1)
+
+and mixed is the finalizer of SplitMix64, which is a bijection. ``node`` is the operator's number
+among those of its model, so that no two of them have a key in common.
+
+The uniform number i is u = floor((2^32 w0 + w1) / 2^11) / 2^53, the second one, v, the same of w2
+and w3. Everything is computed in float64 and then rounded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch
+from sofie_rdf.ir.dims import Dim, equal, product
 from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, operator
+from sofie_rdf.ir.rows import COLUMNS
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS
 
@@ -28,77 +40,171 @@ __all__ = [
     "RandomDropout",
     "RandomNormal",
     "RandomNormalLike",
+    "RandomOperator",
     "RandomUniform",
     "RandomUniformLike",
+    "RowsOfRound",
     "philox",
 ]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
+_ALL = 2**64 - 1
+# 2^64 over the golden ratio: what SplitMix64 counts by.
+_STEP = 0x9E3779B97F4A7C15
 
 
-def philox(counter: Array, seed: float) -> tuple[Array, Array, Array, Array]:
-    """Four words of 32 bits, as uint64, for each counter."""
-    key = int(np.float64(seed).view(np.uint64))
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    counter = counter.astype(np.uint64)
-    a, b = counter & _LOW, counter >> _WORD
-    c = d = np.zeros_like(a)
+def philox(counter: Sequence[Array], key: Array) -> tuple[Array, Array, Array, Array]:
+    """Four words of 32 bits, as uint64, for each counter of four such words and key of 64 bits."""
+    a, b, c, d = (np.asarray(word, np.uint64) for word in counter)
+    k0, k1 = np.asarray(key & _LOW), np.asarray(key >> _WORD)
     for _ in range(10):
         left, right = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
-        a, c = (right >> _WORD) ^ b ^ np.uint64(k0), (left >> _WORD) ^ d ^ np.uint64(k1)
+        a, c = (right >> _WORD) ^ b ^ k0, (left >> _WORD) ^ d ^ k1
         b, d = right & _LOW, left & _LOW
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & _LOW, (k1 + np.uint64(0xBB67AE85)) & _LOW
     return a, b, c, d
+
+
+def _mixed(x: Array) -> Array:
+    """The finalizer of SplitMix64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def _words(*numbers: int) -> Array:
+    """Numbers modulo 2^64; as an array, since those wrap around without a warning."""
+    return np.array([number & _ALL for number in numbers], np.uint64)
 
 
 def _uniform(high: Array, low: Array) -> Array:
     return np.asarray(((high << _WORD | low) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
-def _uniforms(shape: Sequence[int], seed: float) -> tuple[Array, Array]:
-    """u and v of each element."""
-    size = int(np.prod(shape, dtype=np.int64))
-    a, b, c, d = philox(np.arange(size), seed)
-    return _uniform(a, b).reshape(shape), _uniform(c, d).reshape(shape)
+def _needed(rows: Any) -> Any:
+    if rows is None:
+        raise GraphError("does not know which rows it draws numbers for")
+    return rows
 
 
-class _Random(Operator):
+class RandomOperator(Operator):
+    """What all operators that draw numbers have in common; ``rows`` is their last input."""
+
     header: ClassVar[str] = "sofie/kernels/random.hxx"
     is_random: ClassVar[bool] = True
-    is_rowwise: ClassVar[bool] = False
     seed: float
+    # The number of the operator in its model; -1: nobody has counted.
+    node: int
+    # The axis of the rows in all that it reads and writes, which is as long as a multiple of their
+    # number; -1: everything is the first row's.
+    axis: int
+
+    @classmethod
+    def rows_at(cls) -> int:
+        """Which of the inputs the rows are."""
+        most = cls.arity()[1]
+        assert most is not None
+        return most - 1
+
+    def rows_in(self, inputs: Sequence[Operand | None]) -> Operand | None:
+        return inputs[self.rows_at()] if len(inputs) > self.rows_at() else None
+
+    def checked(self, y: TensorType, rows: TensorType | None) -> TensorType:
+        """The type of what is drawn, if it has the rows."""
+        if rows is None:
+            return y
+        if rows.dtype is not DType.UINT64 or rows.rank != 2 or rows.shape[1] != COLUMNS:
+            raise TypeMismatch(f"needs rows of uint64[N, {COLUMNS}], not {rows}")
+        if not -1 <= self.axis < y.rank:
+            raise ShapeError(f"has its rows along axis {self.axis} of {y}")
+        if self.axis >= 0 and not equal(
+            self._of_a_row(y.shape, rows.shape[0])[0], y.shape[self.axis]
+        ):
+            raise ShapeError(f"has {rows.shape[0]} rows along axis {self.axis} of {y}")
+        return y
+
+    def _of_a_row(self, shape: Shape, rows: Dim) -> tuple[Dim, Dim]:
+        """As much of the axis as is a multiple of the rows, and the multiple."""
+        times = shape[self.axis] // rows if rows != 0 else 0
+        return times * rows, times
+
+    def by_rows(self, y: Operand, rows: Operand) -> Tensor:
+        """What is drawn, as rows with what stands before and behind them."""
+        shape = y.type.shape
+        if self.axis < 0:
+            return Tensor(y, (1, 1, product(shape)))
+        count = rows.type.shape[0]
+        inner = self._of_a_row(shape, count)[1] * product(shape[self.axis + 1 :])
+        return Tensor(y, (product(shape[: self.axis]), count, inner))
+
+    @property
+    def stream(self) -> int:
+        """What distinguishes this operator from all others of its model."""
+        attribute = int(np.float64(self.seed).view(np.uint64))
+        return int(_mixed(_mixed(_words(attribute)) + _words(self.node + 1))[0])
+
+    def call(self, kernel: str, laws: Sequence[Functor], y: Operand, rest: Sequence[Any]) -> Call:
+        """The call of a kernel for these outputs and inputs, the last of which are the rows."""
+        *others, rows = rest
+        _needed(rows)
+        stream = Functor("sofie::Stream", (self.stream & 0xFFFFFFFF, self.stream >> 32))
+        views = [_flat(o) for o in others if o is not None]
+        drawn = self.by_rows(y, rows)
+        return Call(kernel, (stream, *laws, drawn, *views, Tensor(rows)))
+
+    def uniforms(self, shape: Sequence[int], rows: Array | None) -> tuple[Array, Array]:
+        """u and v of each element."""
+        rows = _needed(rows)
+        if self.axis < 0:
+            # Without any row it is one of zeros.
+            rows = np.concatenate([rows, np.zeros((1, COLUMNS), np.uint64)])[:1]
+        outer = 1 if self.axis < 0 else math.prod(shape[: self.axis])
+        inner = math.prod(shape) // max(1, outer * len(rows))
+        before, row, behind = np.indices((outer, len(rows), inner), np.uint64, sparse=True)
+        number = before * np.uint64(inner) + behind
+        seed, entry, thing = rows.T[:, None, :, None]
+        counter = np.broadcast_arrays(
+            number & _LOW, thing & _LOW, entry & _LOW, entry >> _WORD, seed + row * np.uint64(0)
+        )
+        *words, seeds = counter
+        a, b, c, d = philox(words, _mixed(seeds + _words(self.stream)))
+        return _uniform(a, b).reshape(shape), _uniform(c, d).reshape(shape)
 
 
 def _flat(operand: Operand) -> Tensor:
     return Tensor(operand, (operand.type.size,))
 
 
-class _Normal(_Random):
+class _Normal(RandomOperator):
     mean: float
     scale: float
 
-    def drawn(self, shape: Sequence[int]) -> Array:
-        u, v = _uniforms(shape, self.seed)
+    def drawn(self, shape: Sequence[int], rows: Array | None) -> Array:
+        u, v = self.uniforms(shape, rows)
         radius = np.sqrt(-2 * np.log1p(-u))
         return np.asarray(self.mean + self.scale * radius * np.cos(2 * np.pi * v))
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:  # noqa: ARG002
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         law = Functor("sofie::NormalLaw", (float(self.mean), float(self.scale)))
-        return Call("sofie::draw", (Functor("double", (float(self.seed),)), law, _flat(outputs[0])))
+        return self.call("sofie::draw", [law], outputs[0], [self.rows_in(inputs)])
 
 
-class _Uniform(_Random):
+class _Uniform(RandomOperator):
     low: float
     high: float
 
-    def drawn(self, shape: Sequence[int]) -> Array:
-        u, _ = _uniforms(shape, self.seed)
+    def drawn(self, shape: Sequence[int], rows: Array | None) -> Array:
+        u, _ = self.uniforms(shape, rows)
         return np.asarray(self.low + (self.high - self.low) * u)
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:  # noqa: ARG002
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         law = Functor("sofie::UniformLaw", (float(self.low), float(self.high)))
-        return Call("sofie::draw", (Functor("double", (float(self.seed),)), law, _flat(outputs[0])))
+        return self.call("sofie::draw", [law], outputs[0], [self.rows_in(inputs)])
+
+
+def _known(shape: Shape) -> list[int]:
+    return [d for d in shape if isinstance(d, int)]
 
 
 def _rounded(exact: Array, dtype: np.dtype[Any]) -> Array:
@@ -121,13 +227,14 @@ class RandomNormal(_Normal):
     mean: float = 0.0
     scale: float = 1.0
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
-    def infer(self) -> TensorType:
-        return TensorType(_accept_float(self.dtype), self.shape)
+    def infer(self, rows: TensorType | None = None) -> TensorType:
+        return self.checked(TensorType(_accept_float(self.dtype), self.shape), rows)
 
-    def reference(self) -> Array:
-        shape = [d for d in self.shape if isinstance(d, int)]
-        return _rounded(self.drawn(shape), self.dtype.numpy)
+    def reference(self, rows: Array | None = None) -> Array:
+        return _rounded(self.drawn(_known(self.shape), rows), self.dtype.numpy)
 
 
 @operator(since=22, ulp=4, terms=8)
@@ -138,12 +245,14 @@ class RandomNormalLike(_Normal):
     mean: float = 0.0
     scale: float = 1.0
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
-    def infer(self, x: TensorType) -> TensorType:
-        return TensorType(_accept_float(self.dtype or x.dtype), x.shape)
+    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
+        return self.checked(TensorType(_accept_float(self.dtype or x.dtype), x.shape), rows)
 
-    def reference(self, x: Array) -> Array:
-        return _rounded(self.drawn(x.shape), self.dtype.numpy if self.dtype else x.dtype)
+    def reference(self, x: Array, rows: Array | None = None) -> Array:
+        return _rounded(self.drawn(x.shape, rows), self.dtype.numpy if self.dtype else x.dtype)
 
 
 @operator(since=22, ulp=4, terms=4)
@@ -155,13 +264,14 @@ class RandomUniform(_Uniform):
     low: float = 0.0
     high: float = 1.0
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
-    def infer(self) -> TensorType:
-        return TensorType(_accept_float(self.dtype), self.shape)
+    def infer(self, rows: TensorType | None = None) -> TensorType:
+        return self.checked(TensorType(_accept_float(self.dtype), self.shape), rows)
 
-    def reference(self) -> Array:
-        shape = [d for d in self.shape if isinstance(d, int)]
-        return _rounded(self.drawn(shape), self.dtype.numpy)
+    def reference(self, rows: Array | None = None) -> Array:
+        return _rounded(self.drawn(_known(self.shape), rows), self.dtype.numpy)
 
 
 @operator(since=22, ulp=4, terms=4)
@@ -172,61 +282,66 @@ class RandomUniformLike(_Uniform):
     low: float = 0.0
     high: float = 1.0
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
-    def infer(self, x: TensorType) -> TensorType:
-        return TensorType(_accept_float(self.dtype or x.dtype), x.shape)
+    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
+        return self.checked(TensorType(_accept_float(self.dtype or x.dtype), x.shape), rows)
 
-    def reference(self, x: Array) -> Array:
-        return _rounded(self.drawn(x.shape), self.dtype.numpy if self.dtype else x.dtype)
+    def reference(self, x: Array, rows: Array | None = None) -> Array:
+        return _rounded(self.drawn(x.shape, rows), self.dtype.numpy if self.dtype else x.dtype)
 
 
 @operator(since=22)
-class Bernoulli(_Random):
+class Bernoulli(RandomOperator):
     """y[i] = 1 if u[i] < x[i], else 0: 1 with the probability x[i]"""
 
     dtype: DType | None = None
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
         result = self.dtype or x.dtype
         if x.dtype not in FLOATS or result not in NUMBERS | {DType.BOOL}:
             raise TypeMismatch(f"does not make {result} of {x.dtype}")
-        return TensorType(result, x.shape)
+        return self.checked(TensorType(result, x.shape), rows)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        seed = Functor("double", (float(self.seed),))
-        return Call("sofie::bernoulli", (seed, _flat(outputs[0]), _flat(x)))
+        x, rows = inputs[0], self.rows_in(inputs)
+        return self.call("sofie::bernoulli", [], outputs[0], [x, rows])
 
-    def reference(self, x: Array) -> Array:
-        u, _ = _uniforms(x.shape, self.seed)
+    def reference(self, x: Array, rows: Array | None = None) -> Array:
+        u, _ = self.uniforms(x.shape, rows)
         return np.asarray(u < x).astype(self.dtype.numpy if self.dtype else x.dtype)
 
 
 @operator(since=22)
-class Multinomial(_Random):
+class Multinomial(RandomOperator):
     """y[n, s] = the first class c where sum_k<=c e^x[n, k] > u[n, s] * sum_k e^x[n, k]"""
 
     dtype: DType = DType.INT32
     sample_size: int = 1
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
-    def infer(self, x: TensorType) -> TensorType:
+    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
         if x.dtype not in FLOATS or self.dtype not in (DType.INT32, DType.INT64):
             raise TypeMismatch(f"does not draw {self.dtype} from {x.dtype}")
         if x.rank != 2 or x.shape[1] == 0 or self.sample_size < 0:
             raise ShapeError("draws a number of samples from x[n, classes]")
-        return TensorType(self.dtype, (x.shape[0], self.sample_size))
+        return self.checked(TensorType(self.dtype, (x.shape[0], self.sample_size)), rows)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
+        x, rows = inputs[0], self.rows_in(inputs)
         assert x is not None
-        seed = Functor("double", (float(self.seed),))
-        return Call("sofie::multinomial", (seed, Tensor(outputs[0]), Tensor(x)))
+        found = self.call("sofie::multinomial", [], outputs[0], [None, rows])
+        stream, drawn, of_rows = found.arguments
+        return Call(found.kernel, (stream, drawn, Tensor(x), of_rows))
 
-    def reference(self, x: Array) -> Array:
-        u, _ = _uniforms((len(x), self.sample_size), self.seed)
+    def reference(self, x: Array, rows: Array | None = None) -> Array:
+        u, _ = self.uniforms((len(x), self.sample_size), rows)
         wide = x.astype(np.float64)
         grown = np.exp(wide - np.max(wide, axis=1, keepdims=True))
         below = np.cumsum(grown, axis=1)
@@ -236,31 +351,63 @@ class Multinomial(_Random):
 
 
 @operator(domain="sofie", ulp=2)
-class RandomDropout(_Random):
+class RandomDropout(RandomOperator):
     """y[i] = x[i] / (1 - ratio) where u[i] >= ratio, else 0; and where; x itself unless training"""
 
     seed: float = 0.0
+    node: int = -1
+    axis: int = -1
 
     def infer(
-        self, x: TensorType, ratio: TensorType, training: TensorType
+        self,
+        x: TensorType,
+        ratio: TensorType,
+        training: TensorType,
+        rows: TensorType | None = None,
     ) -> tuple[TensorType, TensorType]:
         if x.dtype not in FLOATS or ratio.dtype != DType.FLOAT64 or training.dtype != DType.BOOL:
             raise TypeMismatch("needs floating-point x, a ratio of float64, and training as a bool")
         if ratio.size != 1 or training.size != 1:
             raise ShapeError("needs one ratio, and one answer to whether to train")
-        return x, TensorType(DType.BOOL, x.shape)
+        return x, self.checked(TensorType(DType.BOOL, x.shape), rows)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        tensors = [_flat(o) for o in (*outputs, *inputs) if o is not None]
-        seed = Functor("double", (float(self.seed),))
-        return Call("sofie::random_dropout", (seed, *tensors), outputs=2)
+        others = [outputs[1], *inputs[:3], self.rows_in(inputs)]
+        found = self.call("sofie::random_dropout", [], outputs[0], others)
+        return Call(found.kernel, found.arguments, outputs=2)
 
-    def reference(self, x: Array, ratio: Array, training: Array) -> tuple[Array, Array]:
+    def reference(
+        self, x: Array, ratio: Array, training: Array, rows: Array | None = None
+    ) -> tuple[Array, Array]:
         share = ratio.reshape(()).astype(np.float64)
         if not training.reshape(()) or share == 0:
             return x, np.ones(x.shape, bool)
-        u, _ = _uniforms(x.shape, self.seed)
+        u, _ = self.uniforms(x.shape, rows)
         kept = np.asarray(u >= share)
         with np.errstate(divide="ignore"):
             scaled = x * x.dtype.type(1 / (1 - share))
         return np.where(kept, scaled, x.dtype.type(0)), kept
+
+
+@operator(domain="sofie", header="sofie/kernels/random.hxx")
+class RowsOfRound(Operator):
+    """The rows of a round of a loop: the seed s is mixed(s + (number + 1) * 0x9E3779B97F4A7C15)"""
+
+    def infer(self, rows: TensorType, number: TensorType) -> TensorType:
+        if rows.dtype is not DType.UINT64 or rows.rank != 2 or rows.shape[1] != COLUMNS:
+            raise TypeMismatch(f"needs rows of uint64[N, {COLUMNS}], not {rows}")
+        if number.dtype is not DType.INT64 or number.size != 1:
+            raise TypeMismatch(f"needs the number of the round as an int64, not {number}")
+        return rows
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        rows, number = inputs
+        assert rows is not None and number is not None
+        views = Tensor(outputs[0]), Tensor(rows), Tensor(number, (1,))
+        return Call("sofie::rows_of_round", views)
+
+    def reference(self, rows: Array, number: Array) -> Array:
+        found = np.array(rows)
+        step = _words(int(number.reshape(())) + 1) * _words(_STEP)
+        found[:, 0] = _mixed(found[:, 0] + step)
+        return found

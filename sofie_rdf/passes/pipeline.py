@@ -12,6 +12,7 @@ from sofie_rdf import limits
 from sofie_rdf.errors import GraphError, LimitExceeded, SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify
+from sofie_rdf.ops import draws
 from sofie_rdf.passes import (
     attention,
     chains,
@@ -37,6 +38,8 @@ logger = logging.getLogger("sofie_rdf")
 
 # What decides which constants are the weights of which layer.
 FUSED: tuple[Pass, ...] = (
+    # As they are counted now they are, whatever becomes of the graph.
+    draws.numbered,
     simplify.fold_sizes,
     simplify.fold_constants,
     simplify.remove_dead,
@@ -101,6 +104,7 @@ DEFAULT: tuple[Pass, ...] = (
     simplify.remove_identities,
     simplify.remove_dead,
     layers.join_layers,
+    draws.with_rows,
 )
 
 

@@ -41,6 +41,7 @@ from sofie_rdf.ops.layout import (
     Unsqueeze,
 )
 from sofie_rdf.ops.pairs import PairTerms, Symmetric
+from sofie_rdf.ops.random import RandomOperator
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
 from sofie_rdf.ops.scatter import ScatterAt
@@ -96,7 +97,9 @@ class _Proof:
             [self.elements.get(name) for name in node.inputs],
             [types[name] for name in node.outputs],
         )
-        require(not any(part.is_random or part.bodies for part in node.op.nested))
+        require(not any(part.bodies for part in node.op.nested))
+        # What is drawn once for all rows is that of another row in a piece of them.
+        require(not node.op.is_random or isinstance(node.op, RandomOperator))
         known = known_results(node.op, place.types, place.elements, place.results[0])
         if len(known) == len(node.outputs) and all(map(_are_sizes, known, place.results)):
             self.elements.update(zip(node.outputs, known, strict=True))
@@ -274,6 +277,20 @@ def _joined(place: Place) -> int:
     return place.axis(0)
 
 
+def _drawn(place: Place) -> Rows:
+    """Numbers of a row for that row, and for what another input has in it."""
+    op: RandomOperator = place.op
+    require(len(place.rows) > op.rows_at() and op.axis >= 0)
+    (axis,) = {place.wanted(i) for i in range(len(place.results))}
+    require(axis == op.axis)
+    inner = place.times(place.results[0].shape[op.axis])
+    for i, rows in enumerate(place.rows[: op.rows_at()]):
+        same = rows.axis == op.axis and rows.outer == 1 and rows.inner in (inner, None)
+        require(rows.axis is None or same)
+        require(place.numbers(i).stride == 0)
+    return Rows(op.axis, 1, inner)
+
+
 def _sliced(place: Place) -> int:
     require(place.first not in place.op.cut(place.type(0).rank))
     return place.first
@@ -404,5 +421,6 @@ _RULES: dict[type[Operator], _Rule] = {
     ScatterAt: _scattered,
     KnownRange: _counted,
     Recurrent: _recurrent,
+    RandomOperator: _drawn,
     SoftmaxAttention: _attended,
 }

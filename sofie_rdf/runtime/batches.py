@@ -17,17 +17,20 @@ import numpy as np
 
 from sofie_rdf.errors import ColumnError, SofieError
 from sofie_rdf.ir.dims import Dim, name_of
+from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.runtime.columns import Column, Filled, Options, Plan, Shown, rows
 from sofie_rdf.runtime.session import Compiled
 
-__all__ = ["Flat", "Result", "evaluated"]
+__all__ = ["Draws", "Flat", "Result", "evaluated"]
 
 # A call of rows that are known to keep apart has so many pieces, in which it is done.
 _PIECES = 64
 # How many rows a trial has, which takes eight times as long as they do, and how many there must be.
 _TRIAL = 128
 _WORTH_IT = 2048
+# As far apart are the numbers of objects of sets of one event.
+_OBJECTS = 2**20
 # Whether the rows of a network keep apart, as a trial has found.
 _tried: WeakKeyDictionary[Compiled, bool] = WeakKeyDictionary()
 
@@ -47,6 +50,14 @@ class Flat:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Whose random numbers are drawn: the seed, and the number of each event (None: its place)."""
+
+    seed: int = 0
+    entries: Array | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """What is shown of an output: all numbers, and the axes of each row: sizes, or one for each."""
 
@@ -61,10 +72,11 @@ def evaluated(
     options: Options,
     columns: Mapping[str, Flat],
     entries: Array,
+    draws: Draws | None = None,
 ) -> list[Result]:
     """What the model gives for these columns; ``entries`` are what rows are called in errors."""
     feeder = _Feeder(made, options, columns, entries)
-    run = _Run(compiled, made, feeder)
+    run = _Run(compiled, made, feeder, draws or Draws())
     for units in run.calls():
         run.add(units)
     return [run.result(i) for i in range(len(made.shown))]
@@ -277,8 +289,8 @@ def _cast(values: Any, dtype: DType) -> Array:
 class _Run:
     """The calls of a model, and the outputs that are shown, gathered."""
 
-    def __init__(self, compiled: Compiled, made: Plan, feeder: _Feeder) -> None:
-        self.compiled, self.made, self.feeder = compiled, made, feeder
+    def __init__(self, compiled: Compiled, made: Plan, feeder: _Feeder, draws: Draws) -> None:
+        self.compiled, self.made, self.feeder, self.draws = compiled, made, feeder, draws
         self.rests = [_rest(made, shown) for shown in made.shown]
         self.contents: list[list[Array]] = [[] for _ in made.shown]
         self.shapes: list[list[Array]] = [[] for _ in made.shown]
@@ -302,7 +314,34 @@ class _Run:
 
     def _feeds(self, units: Array) -> tuple[dict[str, Array], dict[str, int]]:
         sizes = self.feeder.sizes(units)
-        return self.feeder.feeds(units, sizes), sizes
+        feeds = self.feeder.feeds(units, sizes)
+        if self.compiled.drawn is not None:
+            feeds[ROWS] = self._rows(units, self.compiled.rows_drawn(sizes))
+        return feeds, sizes
+
+    @cached_property
+    def _events(self) -> tuple[Array, Array]:
+        """The event of each unit, and which of its objects the unit is."""
+        feeder = self.feeder
+        places = feeder.entries
+        if feeder.counts is not None:
+            places = np.repeat(places, feeder.counts)
+        begins = np.flatnonzero(np.diff(places, prepend=-1))
+        lengths = np.diff(begins, append=len(places))
+        objects = np.arange(len(places)) - np.repeat(begins, lengths)
+        events = places if self.draws.entries is None else self.draws.entries[places]
+        return events, objects
+
+    def _rows(self, units: Array, count: int) -> Array:
+        """The rows of these units; of objects of one event, if these are what the rows are."""
+        events, objects = self._events
+        if count == len(units) and (self.made.batch or count == 1):
+            return rows_for(events[units], self.draws.seed, objects[units])
+        # What one unit draws for each of its objects must not be what another one does.
+        first = int(objects[units[0]]) * _OBJECTS
+        return rows_for(
+            np.repeat(events[units[:1]], count), self.draws.seed, first + np.arange(count)
+        )
 
     def _batches(self) -> bool:
         """Whether rows go into one call: they have an axis of their own, and do not mix."""
@@ -314,6 +353,8 @@ class _Run:
             return False
         if self.compiled.rows == batch:
             return True
+        if self.compiled.drawn is not None:
+            return False  # What is tried out may be chance.
         if self.compiled not in _tried and self.feeder.units >= _WORTH_IT:
             _tried[self.compiled] = self._keep_apart(max(self.feeder.groups, key=len))
         return _tried.get(self.compiled, False)

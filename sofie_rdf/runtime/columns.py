@@ -27,6 +27,7 @@ from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.runtime.named import by_feature, label_of
 
 __all__ = [
+    "INTEGERS",
     "Column",
     "Columns",
     "Filled",
@@ -67,6 +68,8 @@ _SCALARS = frozenset(
 _SCALARS |= {"float", "double", "long double", "bool", "signed char", "size_t", "std::size_t"}
 _SCALARS |= {f"{t}_t" for t in ("Float", "Double", "Bool", "Float16", "Double32")}
 _SCALARS |= {f"{u}{t}_t" for u in ("", "U") for t in ("Char", "Short", "Int", "Long", "Long64")}
+# Those of whole numbers.
+INTEGERS = frozenset(s for s in _SCALARS if not re.search("float|double", s, re.IGNORECASE))
 _VECTOR = re.compile(
     r"(?:ROOT::VecOps::RVec|ROOT::RVec|(?:std::)?(?:vector|span))<\s*([\w: ]+?)\s*>"
     r"|(?:std::)?array<\s*([\w: ]+?)\s*,\s*\d+\s*>"
@@ -227,7 +230,7 @@ def plan(
     masks: Mapping[str, str],
 ) -> Plan:
     """The plan for these columns; `ColumnError` where they cannot fill the model's inputs."""
-    batch = _batch(graph)
+    batch = graph.batch_symbol
     per = options.per or _guess(graph, features)
     inputs = []
     for name in graph.inputs:
@@ -259,15 +262,6 @@ def plan(
     return made
 
 
-def _batch(graph: Graph) -> str:
-    """The named size of the first axis of all inputs."""
-    first = {name_of(graph.types[i].shape[0]) for i in graph.inputs if graph.types[i].rank}
-    names = {name for name in first if name}
-    others = {s for i in graph.inputs for d in graph.types[i].shape[1:] for s in symbols_of(d)}
-    leading = names - others
-    return leading.pop() if len(leading) == 1 else ""
-
-
 def _elements(dims: Sequence[Dim]) -> int:
     """Their product; 0 where one has a name."""
     return math.prod(d if isinstance(d, int) else 0 for d in dims)
@@ -277,7 +271,7 @@ def _rest(type_: TensorType, graph: Graph) -> tuple[Dim, ...]:
     """The axes behind that of the batch; all of them where there is none."""
     if not type_.rank:
         return ()
-    first, batch = type_.shape[0], _batch(graph)
+    first, batch = type_.shape[0], graph.batch_symbol
     if batch and name_of(first) == batch:
         return type_.shape[1:]
     if type_.rank == 1 or not isinstance(first, int):
@@ -302,7 +296,7 @@ def _guess(graph: Graph, features: Mapping[str, Sequence[Column | float]]) -> st
         _elements(_rest(graph.types[name], graph)) == len(listed)
         for name, listed in features.items()
     )
-    return "object" if _batch(graph) and all(rows) else "set"
+    return "object" if graph.batch_symbol and all(rows) else "set"
 
 
 def _row(graph: Graph, filled: Filled, per: str) -> None:
@@ -328,7 +322,7 @@ def _row(graph: Graph, filled: Filled, per: str) -> None:
             f"column {column.said!r} is {column.type}; one number for each event is needed",
             remedy=f"Define a scalar first: df.Define('first', '{column.said}[0]')",
         )
-    if per == "object" and not _batch(graph):
+    if per == "object" and not graph.batch_symbol:
         raise ColumnError(
             f"model {graph.name!r} takes one row only, and cannot be called per object",
             remedy="Free the first axis: sofie.from_onnx(file, shapes={'INPUT': ('N', ...)})",
@@ -437,7 +431,9 @@ def _bounds(graph: Graph, name: str, dim: Dim, options: Options) -> tuple[int, i
     if isinstance(dim, int):
         if options.pad is None:
             whole = _elements(_rest(graph.types[name], graph))
-            each = f". For a score of each object give {whole} columns" if _batch(graph) else ""
+            each = (
+                f". For a score of each object give {whole} columns" if graph.batch_symbol else ""
+            )
             raise ColumnError(
                 f"input {name!r} of model {graph.name!r} takes exactly {dim} objects",
                 remedy="Say what stands for those that an event lacks: pad=0.0; and truncate=True "

@@ -19,6 +19,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import names_in
 from sofie_rdf.runtime import cluster
 from sofie_rdf.runtime.columns import (
+    INTEGERS,
     Column,
     Columns,
     Options,
@@ -54,6 +55,8 @@ def define(
     options: Options = Options(),  # noqa: B008
     redefine: bool = False,
     batch: int = 0,
+    seed: int = 0,
+    entry: str = "",
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`.
 
@@ -71,7 +74,9 @@ def define(
     if batch:
         check_batch(batch, made, compiled.rows)
     kind = RecordedText if batch else FunctorText
-    text = kind(made, options, compiled.session, where)
+    event = _event(frame, compiled, entry)
+    told = compiled.drawn, seed, event
+    text = kind(made, options, compiled.session, where, True, *told)
     df = frame.df
     if cluster.is_distributed(df):
         if batch:
@@ -89,6 +94,46 @@ def define(
     for i, one in enumerate(shown):
         df = _new(df, way, one.column, getattr(scope, f"Get{i}")(), [hidden])
     return df
+
+
+# Of which ROOT numbers the entries in every event loop alike, on threads too.
+_NUMBERED = frozenset({"EmptyDS", "RVecDS", "RNumpyDS", "RNTupleDS"})
+
+
+def _event(frame: _Frame, compiled: Compiled, entry: str) -> str:
+    """The column that says for random numbers which event it is, "" for ROOT's own number of it.
+
+    `ColumnError` where that is not always the same one.
+    """
+    if entry:
+        return frame.event(entry)
+    if compiled.drawn is None:
+        return ""
+    distributed = cluster.is_distributed(frame.df)
+    source = _source(cluster.local(frame.df))
+    numbered = {"EmptyDS"} if distributed else _NUMBERED
+    if (distributed or _has_threads(frame.df)) and source not in numbered:
+        where = "the tasks of a cluster" if distributed else "several threads"
+        raise ColumnError(
+            f"model {compiled.graph.name!r} draws random numbers for each event, and ROOT numbers "
+            f"the entries of this source ({source}) anew in {where}, in another order each time",
+            remedy='Say what tells events apart: entry="event", or an expression of columns',
+        )
+    return ""
+
+
+def _has_threads(df: Any) -> bool:
+    """Whether the event loop may have threads; of one slot it may be the only one of a pool."""
+    root = import_root()
+    return int(df.GetNSlots()) > 1 or (
+        bool(root.IsImplicitMTEnabled()) and int(root.GetThreadPoolSize()) == 1
+    )
+
+
+def _source(df: Any) -> str:
+    """What kind of source a data frame has: ROOT's name for it."""
+    root = import_root()
+    return str(root.Internal.RDF.GetDataSourceLabel(root.RDF.AsRNode(df)))
 
 
 def _record(frame: _Frame, scope: Any, compiled: Compiled, text: FunctorText, batch: int) -> Any:
@@ -222,6 +267,15 @@ class _Frame:
         why = reason[1] if reason else str(error).strip().splitlines()[-1]
         raise ColumnError(f"{expression!r} is no column and no expression: {why}")
 
+    def event(self, said: str) -> str:
+        """A hidden column with the number of the event, which these columns say."""
+        column = self.column(said)
+        if column.is_vector or column.type not in INTEGERS:
+            raise ColumnError(
+                f"entry={said!r} is {column.type}; a whole number for each event is needed"
+            )
+        return self.hidden(said, "ULong64_t")
+
     def free_name(self) -> str:
         """A name of the kind that is ROOT's own: nobody sees it, and Snapshot leaves it out."""
         owner = re.sub(r"\W", "_", self._owner)
@@ -277,7 +331,13 @@ def _feature(frame: _Frame, said: Any) -> Column | float:
 
 
 def make_functor(
-    compiled: Compiled, nslots: int, *, output: str = "", types: Sequence[str] = (), name: str = ""
+    compiled: Compiled,
+    nslots: int,
+    *,
+    output: str = "",
+    types: Sequence[str] = (),
+    name: str = "",
+    seed: int = 0,
 ) -> Any:
     """The C++ object for ``df.DefineSlot``; see `sofie_rdf.SofieFunctor`."""
     graph = compiled.graph
@@ -303,7 +363,8 @@ def make_functor(
     if types and len(types) != taken:
         raise InputError(f"types= names {len(types)} column types; the model takes {taken}")
     made = plan(graph, features, shown, Options(per="event"), {}, {})
-    text = FunctorText(made, Options(), compiled.session, knows_entry=False)
+    told = compiled.drawn is not None
+    text = FunctorText(made, Options(), compiled.session, "", told, compiled.drawn, seed)
     functor = _functor(_declared(compiled, text), compiled, text, nslots)
     return _variable(name, functor) if name else functor
 

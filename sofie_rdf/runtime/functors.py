@@ -43,6 +43,11 @@ class FunctorText:
     where: str = ""
     # Whether the entry is told, which ROOT's DefineSlot does not do.
     knows_entry: bool = True
+    # The random numbers of an event: which rows the network is told of, the seed, and the column
+    # that says which event it is, if that is not the entry.
+    drawn: Dim | None = None
+    seed: int = 0
+    event: str = ""
     header: ClassVar[str] = "columns.hxx"
 
     # Parameters ----------------------------------------------------------------------------------
@@ -60,6 +65,10 @@ class FunctorText:
     def _constants(self) -> dict[str, float]:
         """The numbers that the user has given, by what they are."""
         found = {"default": self.options.default}
+        if self.drawn is not None:
+            # A double has no 64 bits.
+            seed = self.seed % 2**64
+            found |= {"seed_high": float(seed >> 32), "seed_low": float(seed & 0xFFFFFFFF)}
         if not isinstance(self.options.nan, str):
             found["nan"] = self.options.nan
         for i, filled in enumerate(self.plan.inputs):
@@ -88,12 +97,14 @@ class FunctorText:
     def arguments(self) -> list[str]:
         """The columns that the function object is called with, behind the entry."""
         first = [self.where] if self.where else []
-        return [*first, *(c.name for c in self.columns)]
+        event = [self.event] if self.event else []
+        return [*first, *event, *(c.name for c in self.columns)]
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
         """Their types and names in C++."""
         found = [("bool", "where")] if self.where else []
+        found += [("ULong64_t", "event")] if self.event else []
         for i, column in enumerate(self.columns):
             kind = f"const {column.cxx} &" if column.is_vector else column.cxx
             found.append((kind, f"c{i}"))
@@ -178,6 +189,8 @@ class FunctorText:
         for i, filled in enumerate(self.plan.inputs):
             if filled.order_by:
                 yield f"   std::vector<std::size_t> order{i};"
+        if self.drawn is not None:
+            yield "   std::vector<std::uint64_t> rows;"
 
     def _memory(self) -> Iterator[tuple[str, DType, Dim]]:
         for i, filled in enumerate(self.plan.inputs):
@@ -203,9 +216,24 @@ class FunctorText:
             yield "      if (!where)"
             yield f"         return {default};"
         yield from self._fill_all()
+        yield from self._rows_drawn()
         yield from body
         yield "   }"
         yield "};"
+
+    def _rows_drawn(self) -> Iterator[str]:
+        """What the network is told of the event, whose objects are its rows."""
+        if self.drawn is not None:
+            seed = f"sofie::seed_of({self._number('seed_high')}, {self._number('seed_low')})"
+            event = "event" if self.event else "entry"
+            yield f"      const std::size_t drawn_ = {self._elements(self.drawn)};"
+            yield "      const std::uint64_t *const rows_ ="
+            yield f"         sofie::rows_of_event(work.rows, {seed}, {event}, drawn_);"
+
+    @property
+    def computing(self) -> str:
+        """The function of the Session that computes."""
+        return "infer" if self.drawn is None else "infer_rows"
 
     def _score(self) -> Iterator[str]:
         yield from self.out_arrays()
@@ -221,8 +249,9 @@ class FunctorText:
         """The call of the network."""
         sizes = [f"static_cast<std::size_t>({self.sizes[s]})" for s in self.plan.graph.symbols]
         ins = [f"in{i}_" for i in range(len(self.plan.inputs))]
+        ins += [] if self.drawn is None else ["rows_"]
         outs = [f"out{i}_" for i in range(len(self.plan.graph.outputs))]
-        return f"work.session.infer({', '.join([*sizes, *ins, *outs])})"
+        return f"work.session.{self.computing}({', '.join([*sizes, *ins, *outs])})"
 
     def _array(self, name: str, dtype: DType, elements: Dim) -> Iterator[str]:
         if self._is_small(elements):

@@ -18,9 +18,10 @@ from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.given import as_array, in_order, is_unordered, short
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of
+from sofie_rdf.ir.rows import check_entries
 from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.arrays import matched
-from sofie_rdf.runtime.batches import Flat, Result, evaluated
+from sofie_rdf.runtime.batches import Draws, Flat, Result, evaluated
 from sofie_rdf.runtime.columns import (
     Column,
     Options,
@@ -59,12 +60,18 @@ def is_jagged(value: Any) -> bool:
     )
 
 
-def called(compiled: Compiled, arrays: Sequence[Any], named: Mapping[str, Any]) -> Any:
+def called(
+    compiled: Compiled,
+    arrays: Sequence[Any],
+    named: Mapping[str, Any],
+    seed: int = 0,
+    entry: Any = 0,
+) -> Any:
     """The outputs for inputs by order or name, some of which are awkward arrays."""
     graph = compiled.graph
     given = matched(graph, arrays, named)
     output: Any = "" if len(graph.outputs) == 1 else {name: name for name in graph.outputs}
-    found = score(compiled, given, None, output, Options(), None)
+    found = score(compiled, given, None, output, Options(), None, seed, entry)
     return found if len(graph.outputs) == 1 else {name: found[name] for name in graph.outputs}
 
 
@@ -75,6 +82,8 @@ def score(
     output: str | Mapping[str, str],
     options: Options,
     where: Any,
+    seed: int = 0,
+    entry: Any = 0,
 ) -> Any:
     """The model's outputs as an awkward array; see `sofie_rdf.Model.score`."""
     ak = _awkward()
@@ -93,7 +102,8 @@ def score(
     columns = _columns(graph, table, columns)
     options = completed(graph, options, columns)
     made = _plan(table, graph, columns, shown, options)
-    results = evaluated(compiled, made, options, table.flats(), table.entries())
+    draws = Draws(seed, table.numbers_of(entry))
+    results = evaluated(compiled, made, options, table.flats(), table.entries(), draws)
     found = [table.restored(_elsewhere(result, table, options.default)) for result in results]
     if not isinstance(output, Mapping):
         return found[0]
@@ -226,6 +236,14 @@ class _Table:
         if isinstance(self.where, np.ndarray):
             return np.flatnonzero(self.where)
         return range(2**62)
+
+    def numbers_of(self, entry: Any) -> Array:
+        """What random numbers are told of each event: these numbers, or from this one on."""
+        first = next(iter(self.known.values()))
+        mask = self.where
+        count = len(mask) if isinstance(mask, np.ndarray) else self._count(first)
+        wanted = self._field(entry) if isinstance(entry, str) else entry
+        return check_entries(wanted if isinstance(wanted, int) else np.asarray(wanted), count)
 
     # Rows ----------------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.session import Emission, include_directories, inlined
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.naming import seed_of
 from sofie_rdf.ir.record import Macro, Reference
+from sofie_rdf.ir.rows import drawn_rows
 from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.trial import Trial, bounds, trials
 
@@ -28,9 +30,12 @@ def macro_of(graph: Graph, emission: Emission) -> Macro:
     interface = {
         "namespace": emission.namespace,
         "sizes": list(ports.sizes),
-        "inputs": [_port(p.value, graph, owned=False) for p in ports.inputs],
+        # The rows of random numbers, too, which are the last input of the code.
+        "inputs": [_port(name, graph, owned=False) for name in graph.inputs],
         "outputs": [_port(p.value, graph, owned=p.owned) for p in ports.outputs],
     }
+    if drawn_rows(graph) is not None:
+        interface["seed"] = str(seed_of(graph) % 2**64)
     header = inlined(emission.header, include_directories(graph))
     trial = next(trials(graph, _MOST), None)
     return Macro(header, emission.tensors, interface, _reference(trial) if trial else Reference())

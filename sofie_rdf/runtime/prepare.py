@@ -12,6 +12,8 @@ from sofie_rdf.emit.session import emit, include_directories, inlined, operators
 from sofie_rdf.errors import JitError
 from sofie_rdf.ir.dims import evaluate
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.rows import drawn_rows
+from sofie_rdf.ops.draws import with_rows
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.rows import rows_of
@@ -24,7 +26,7 @@ __all__ = ["program_of"]
 
 def program_of(graph: Graph) -> Program:
     """The program of an optimized graph, with all work done that is not the compiler's."""
-    graph = widen_halves(graph)
+    graph = with_rows(widen_halves(graph))
     plan = plan_memory(graph)
     limits.require(bytes=_of_a_call(graph, plan), what="the memory for one call")
     emission = emit(graph, plan, unique=True)
@@ -40,6 +42,7 @@ def program_of(graph: Graph) -> Program:
         partial(_find_headers, graph),
         lambda: emission.weights,
         partial(trials, graph),
+        drawn_rows(graph),
         is_foreign=any(operator.source() for operator in operators_in(graph)),
     )
 

@@ -10,6 +10,7 @@ from sofie_rdf.emit.code import Code
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import KEYS
+from sofie_rdf.ir.rows import ROWS
 from sofie_rdf.runtime.trial import Infer, Trial, try_out
 
 __all__ = ["LINKED", "Program", "face_of", "linking_text"]
@@ -36,6 +37,8 @@ class Program:
     # The bytes of the weight file, anew at each call.
     weights: Callable[[], Any]
     trials: Callable[[], Iterator[Trial]]
+    # How many rows it wants to be told for its random numbers; None where it has none.
+    drawn: Dim | None = None
     # Whether operators of other packages are in it.
     is_foreign: bool = False
     # Whether it has been tried out, and the trial; there is none where it would take long.
@@ -49,10 +52,14 @@ class Program:
 
 
 def face_of(graph: Graph) -> Graph:
-    """The inputs and outputs of a graph alone, with the names of what is in them."""
-    types = {name: graph.types[name] for name in (*graph.inputs, *graph.outputs)}
+    """The inputs and outputs of a graph alone, with the names of what is in them.
+
+    What says which rows random numbers are for is no input of a user's.
+    """
+    inputs = tuple(name for name in graph.inputs if name != ROWS)
+    types = {name: graph.types[name] for name in (*inputs, *graph.outputs)}
     names = {key: graph.provenance[key] for key in KEYS if key in graph.provenance}
-    return Graph(graph.name, graph.inputs, graph.outputs, (), types, {}, names)
+    return Graph(graph.name, inputs, graph.outputs, (), types, {}, names)
 
 
 def linking_text(namespace: str) -> str:

@@ -3,7 +3,8 @@
 A first loop over the events keeps their inputs until there are enough rows for a call of the
 network, and its results under a key, which is a hash of the inputs. The column is what is found
 under the key of the event. Where there is nothing, as under variations of the inputs, the network
-runs for the event alone, which gives the same bits.
+runs for the event alone, which gives the same bits. Where it draws random numbers, the number of
+the event is one of the inputs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.dims import Dim, evaluate
+from sofie_rdf.ir.rows import COLUMNS
 from sofie_rdf.runtime.columns import Plan
 from sofie_rdf.runtime.functors import FunctorText
 
@@ -88,6 +90,8 @@ class RecordedText(FunctorText):
     def _ins(self) -> Iterator[tuple[str, str, int]]:
         for i, filled in enumerate(self.plan.inputs):
             yield f"in{i}", filled.type.dtype.cxx, self._of_a_row(filled.type.size)
+        if self.drawn is not None:
+            yield "rows", "std::uint64_t", COLUMNS
 
     def _outs(self) -> Iterator[tuple[str, str, int]]:
         for i, name in enumerate(self.plan.graph.outputs):
@@ -116,7 +120,7 @@ class RecordedText(FunctorText):
             yield f"      {name}_rows.resize((done + waiting) * {count});"
             arguments.append(f"reinterpret_cast<{kind} *>({name}_rows.data() + done * {count})")
         yield "      try {"
-        yield f"         session.infer({', '.join(arguments)});"
+        yield f"         session.{self.computing}({', '.join(arguments)});"
         yield "         done += waiting;"
         yield "      } catch (const std::exception &) {"
         yield "         // The column comes to these events one by one, and names the one."

@@ -20,6 +20,7 @@ import numpy as np
 from sofie_rdf.emit.code import Code, include_directory
 from sofie_rdf.ir.dims import Dim, parse_dim
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.rows import ROWS
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.runtime import cache as disk
 from sofie_rdf.runtime.cpu import instruction_set
@@ -114,7 +115,8 @@ def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
         for name, dtype, dims in (*held["inputs"], *held["outputs"])
     }
     inputs, outputs = (tuple(p[0] for p in held[kind]) for kind in ("inputs", "outputs"))
-    kept = {"kept": lambda: _trials(key, inputs, outputs, trials), "none": lambda: iter(())}
+    fed = inputs if held["drawn"] is None else (*inputs, ROWS)
+    kept = {"kept": lambda: _trials(key, fed, outputs, trials), "none": lambda: iter(())}
     program = Program(
         Graph(held["name"], inputs, outputs, (), types, {}, held["names"]),
         tuple(held["owned"]),
@@ -126,6 +128,7 @@ def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
         # It has a checksum of its own, which is looked at when it is loaded.
         lambda: disk.mapped(f"{key}.dat"),
         kept.get(held["trial"], trials),
+        None if held["drawn"] is None else parse_dim(held["drawn"]),
     )
     return Record(program, held["extras"])
 
@@ -150,6 +153,7 @@ def keep(key: str, program: Program, extras: Mapping[str, str]) -> None:
         "code": vars(program.code),
         "whole": program.whole,
         "extras": dict(extras),
+        "drawn": None if program.drawn is None else str(program.drawn),
         "trial": ("kept" if program.trial else "none") if program.tried else "unknown",
     }
     if program.trial:
@@ -187,7 +191,8 @@ def _described(face: Graph, names: Sequence[str]) -> list[tuple[str, str, list[A
 
 
 def _trial_bytes(trial: Trial, face: Graph) -> bytes:
-    arrays: dict[str, Array] = {f"feed{i}": trial.feeds[n] for i, n in enumerate(face.inputs)}
+    fed = [*face.inputs, *([ROWS] if ROWS in trial.feeds else [])]
+    arrays: dict[str, Array] = {f"feed{i}": trial.feeds[n] for i, n in enumerate(fed)}
     for i, name in enumerate(face.outputs):
         arrays[f"expected{i}"], arrays[f"exact{i}"] = trial.expected[name], trial.exact[name]
     # Names may be any text.

@@ -15,6 +15,7 @@ from sofie_rdf.emit.code import Code
 from sofie_rdf.errors import InputError, JitError, MissingDependency
 from sofie_rdf.ir.dims import Dim, evaluate
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler, in_batch_job
@@ -63,14 +64,21 @@ class Compiled:
     rows: str = ""
     # The bytes of scratch memory of a Session.
     scratch: Dim = 0
+    # How many rows it wants to be told for its random numbers; None where it has none.
+    drawn: Dim | None = None
     idle: list[int] = field(default_factory=list)
 
     def infer(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The outputs by name. Arrays must have the types of the graph; from any thread.
 
-        A large batch whose rows keep apart is computed in pieces, see `pieces`.
+        A large batch whose rows keep apart is computed in pieces, see `pieces`. Random numbers are
+        those of the rows that are fed under the name `ROWS`; without them, of seed 0, and of row i
+        those of entry i.
         """
         inputs = [np.ascontiguousarray(feeds[name]) for name in self.graph.inputs]
+        if self.drawn is not None:
+            fed = feeds[ROWS] if ROWS in feeds else rows_for(np.arange(self.rows_drawn(sizes)))
+            inputs.append(np.ascontiguousarray(fed))
         known = self.buffers(sizes)
         outputs = [known.get(name) for name in self.graph.outputs]
         rows = step = sizes[self.rows] if self.rows else 1
@@ -90,6 +98,10 @@ class Compiled:
         else:
             known.update(self._call(inputs, outputs, sizes))
         return {name: known[name] for name in self.graph.outputs}
+
+    def rows_drawn(self, sizes: Mapping[str, int]) -> int:
+        """How many rows it is told of for its random numbers."""
+        return 0 if self.drawn is None else evaluate(self.drawn, sizes)
 
     def rows_at_once(self, axis: str, elements: int, sizes: Mapping[str, int]) -> int:
         """How many rows are a piece, which are the axis of this name and have so many elements."""
@@ -264,7 +276,7 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))
-    compiled = Compiled(*known, program.owned, program.rows, program.scratch)
+    compiled = Compiled(*known, program.owned, program.rows, program.scratch, program.drawn)
     # Not at exit, when the interpreter may be gone.
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     return compiled

@@ -18,6 +18,7 @@ import numpy as np
 from sofie_rdf.emit.code import include_directory, inlined
 from sofie_rdf.emit.literals import number, string
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.rows import ROWS
 from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.functors import FunctorText
 from sofie_rdf.runtime.program import Program, linking_text
@@ -133,7 +134,8 @@ def parcel_of(program: Program, trial: Trial | None) -> Parcel:
     expected: list[Expected] = []
     if trial is not None:
         sizes = [trial.sizes[s] for s in graph.symbols]
-        feeds = [numbers.add_array(trial.feeds[name]) for name in graph.inputs]
+        rows = [] if program.drawn is None else [ROWS]
+        feeds = [numbers.add_array(trial.feeds[name]) for name in (*graph.inputs, *rows)]
         for name in graph.outputs:
             right = np.asarray(trial.expected[name])
             places = numbers.add_array(right), numbers.add_array(bounds(trial, name))
@@ -213,15 +215,17 @@ class CallText:
         count = len(graph.inputs)
         parameters = [f"std::size_t size{i}" for i in range(len(graph.symbols))]
         parameters += [f"const {t} *in{i}" for i, t in enumerate(cxx[:count])]
+        drawn = self.functor.drawn is not None
+        parameters += ["const std::uint64_t *rows"] if drawn else []
         parameters += [f"{t} *out{i}" for i, t in enumerate(cxx[count:])]
         sizes = [*(f"size{i}" for i in range(len(graph.symbols))), "0"]
-        ins = [*(f"in{i}" for i in range(count)), "nullptr"]
+        ins = [*(f"in{i}" for i in range(count)), *(["rows"] if drawn else []), "nullptr"]
         outs = [*(f"out{i}" for i in range(len(graph.outputs))), "nullptr"]
         yield "class Session {"
         yield "   sofie::Linked code_;"
         yield "public:"
         yield "   explicit Session(const sofie::Linked &code) : code_(code) {}"
-        yield f"   void infer({', '.join(parameters)})"
+        yield f"   void {self.functor.computing}({', '.join(parameters)})"
         yield "   {"
         yield from _call("code_", sizes, ins, outs)
         yield "   }"

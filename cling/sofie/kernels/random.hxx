@@ -1,5 +1,5 @@
 /// \file
-/// Random numbers that depend on a seed and a position alone: see sofie_rdf/ops/random.py.
+/// Random numbers that are those of an event: see sofie_rdf/ops/random.py.
 #ifndef SOFIE_KERNELS_RANDOM_HXX
 #define SOFIE_KERNELS_RANDOM_HXX
 
@@ -9,28 +9,86 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, 2011) for as many counters as a register holds of
-/// doubles. Words of 32 bits stand in the low halves of 64 bits.
-class Philox {
-public:
-   using Words = PackN<std::uint64_t, lanes<double>>;
+/// What distinguishes an operator from all others of its model, as two words of 32 bits.
+struct Stream {
+   std::uint64_t low, high;
+};
 
-   explicit Philox(double seed)
+/// The finalizer of SplitMix64.
+SOFIE_INLINE std::uint64_t mixed(std::uint64_t x)
+{
+   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+   x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+   return x ^ (x >> 31);
+}
+
+/// Two uniform numbers for each element of y[before, row, behind], in its order, as many at a time as a register holds
+/// of doubles. Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, 2011); words of 32 bits stand in the low halves of 64.
+class Draws {
+   static constexpr std::uint64_t low = 0xFFFFFFFFu;
+   static constexpr int count = lanes<double>;
+   static constexpr std::size_t many = static_cast<std::size_t>(count);
+   using Words = PackN<std::uint64_t, count>;
+
+   const std::uint64_t *rows_;
+   std::uint64_t stream_;
+   Size given_, extent_, inner_;
+   Size row_ = 0, behind_ = 0, before_ = 0;
+   std::uint64_t key_ = 0, entry_ = 0, object_ = 0;
+
+   /// What the row has for all its numbers; without any row it is one of zeros.
+   SOFIE_INLINE void begin_row()
    {
-      std::uint64_t key;
-      __builtin_memcpy(&key, &seed, sizeof key);
-      key_[0] = key & low;
-      key_[1] = key >> 32;
+      const std::uint64_t none[3] = {0, 0, 0};
+      const std::uint64_t *const row = given_ ? rows_ + 3 * row_ : none;
+      key_ = mixed(row[0] + stream_);
+      entry_ = row[1];
+      object_ = row[2] & low;
+   }
+   SOFIE_INLINE void step()
+   {
+      if (++behind_ < inner_)
+         return;
+      behind_ = 0;
+      if (++row_ == extent_) {
+         row_ = 0;
+         ++before_;
+      }
+      begin_row();
+   }
+   static SOFIE_INLINE Words words(const std::uint64_t *from)
+   {
+      Words pack;
+      __builtin_memcpy(&pack, from, sizeof pack);
+      return pack;
+   }
+   static SOFIE_INLINE Pack<double> uniform(Words high_word, Words low_word)
+   {
+      return __builtin_convertvector(((high_word << 32) | low_word) >> 11, Pack<double>) * splat<Pack<double>>(0x1p-53);
    }
 
-   /// The two uniform numbers of elements `first`, `first + 1`, ...
-   SOFIE_INLINE void uniforms(Size first, Pack<double> &u, Pack<double> &v) const
+public:
+   template <class Y, class Rows>
+   SOFIE_INLINE Draws(Stream stream, const Y &y, const Rows &rows)
+      : rows_(rows.data()), stream_(stream.high << 32 | stream.low), given_(rows.template extent<0>()),
+        extent_(y.template extent<1>()), inner_(y.template extent<2>())
    {
-      Words counter;
-      for (int i = 0; i < lanes<double>; ++i)
-         counter[i] = static_cast<std::uint64_t>(first + i);
-      Words a = counter & low, b = counter >> 32, c{}, d{};
-      std::uint64_t k0 = key_[0], k1 = key_[1];
+      begin_row();
+   }
+
+   SOFIE_INLINE void next(Pack<double> &u, Pack<double> &v)
+   {
+      std::uint64_t number[many], object[many], entry[many], key[many];
+      SOFIE_UNROLL_ALL
+      for (int i = 0; i < count; ++i) {
+         number[i] = static_cast<std::uint64_t>(before_ * inner_ + behind_);
+         object[i] = object_;
+         entry[i] = entry_;
+         key[i] = key_;
+         step();
+      }
+      Words a = words(number) & low, b = words(object), e = words(entry), c = e & low, d = e >> 32;
+      Words k = words(key), k0 = k & low, k1 = k >> 32;
       SOFIE_UNROLL_ALL
       for (int round = 0; round < 10; ++round) {
          const Words left = a * 0xD2511F53u, right = c * 0xCD9E8D57u;
@@ -43,15 +101,6 @@ public:
       }
       u = uniform(a, b);
       v = uniform(c, d);
-   }
-
-private:
-   static constexpr std::uint64_t low = 0xFFFFFFFFu;
-   std::uint64_t key_[2];
-
-   static SOFIE_INLINE Pack<double> uniform(Words high_word, Words low_word)
-   {
-      return __builtin_convertvector(((high_word << 32) | low_word) >> 11, Pack<double>) * splat<Pack<double>>(0x1p-53);
    }
 };
 
@@ -89,54 +138,66 @@ struct UniformLaw {
 };
 
 /// y[i] = law(u[i], v[i])
-template <class Law, class Y>
-SOFIE_KERNEL void draw(double seed, const Law &law, Y y)
+template <class Law, class Y, class Rows>
+SOFIE_KERNEL void draw(Stream stream, const Law &law, Y y, Rows rows)
 {
    using T = typename Y::Element;
    constexpr int n = lanes<double>;
-   const Philox philox(seed);
    const Size count = y.size();
+   if (!count)
+      return;
+   Draws draws(stream, y, rows);
    for (Size i = 0; i < count; i += n) {
       Pack<double> u, v;
-      philox.uniforms(i, u, v);
+      draws.next(u, v);
       store_some(y.data() + i, convert<T>(law.template operator()<T>(u, v)), count - i < n ? count - i : n);
    }
 }
 
-/// The uniform numbers of up to `lanes<double>` elements, for loops over single elements.
-struct Uniforms {
-   double values[static_cast<std::size_t>(lanes<double>)];
+/// The uniform numbers one by one.
+class Uniforms {
+   Draws draws_;
+   double values_[static_cast<std::size_t>(lanes<double>)];
+   int left_ = 0;
 
-   SOFIE_INLINE Uniforms(const Philox &philox, Size first)
+public:
+   SOFIE_INLINE explicit Uniforms(const Draws &draws) : draws_(draws) {}
+   SOFIE_INLINE double next()
    {
-      Pack<double> u, v;
-      philox.uniforms(first, u, v);
-      store(values, u);
+      if (!left_) {
+         Pack<double> u, v;
+         draws_.next(u, v);
+         store(values_, u);
+         left_ = lanes<double>;
+      }
+      return values_[lanes<double> - left_--];
    }
 };
 
 /// y[i] = u[i] < x[i]
-template <class Y, class X>
-SOFIE_KERNEL void bernoulli(double seed, Y y, X x)
+template <class Y, class X, class Rows>
+SOFIE_KERNEL void bernoulli(Stream stream, Y y, X x, Rows rows)
 {
    using T = typename Y::Element;
-   const Philox philox(seed);
    const Size count = y.size();
-   for (Size i = 0; i < count; i += lanes<double>) {
-      const Uniforms u(philox, i);
-      for (Size j = i; j < count && j < i + lanes<double>; ++j)
-         y.data()[j] = static_cast<T>(u.values[j - i] < static_cast<double>(x.data()[j]) ? 1 : 0);
-   }
+   if (!count)
+      return;
+   Uniforms u(Draws(stream, y, rows));
+   for (Size i = 0; i < count; ++i)
+      y.data()[i] = static_cast<T>(u.next() < static_cast<double>(x.data()[i]) ? 1 : 0);
 }
 
 /// One class for each uniform number, with probabilities in proportion to e^x.
-template <class Y, class X>
-SOFIE_KERNEL void multinomial(double seed, Y y, X x)
+template <class Y, class X, class Rows>
+SOFIE_KERNEL void multinomial(Stream stream, Y y, X x, Rows rows)
 {
    using T = typename Y::Element;
-   const Philox philox(seed);
-   const Size classes = x.template extent<1>(), samples = y.template extent<1>();
-   for (Size n = 0; n < y.template extent<0>(); ++n) {
+   const Size classes = x.template extent<1>(), count = y.size();
+   if (!count)
+      return;
+   const Size samples = count / x.template extent<0>();
+   Uniforms u(Draws(stream, y, rows));
+   for (Size n = 0; n < x.template extent<0>(); ++n) {
       const auto *const row = x.data() + n * classes;
       double most = static_cast<double>(row[0]), total = 0;
       for (Size c = 1; c < classes; ++c) {
@@ -146,7 +207,7 @@ SOFIE_KERNEL void multinomial(double seed, Y y, X x)
       for (Size c = 0; c < classes; ++c)
          total += __builtin_exp(static_cast<double>(row[c]) - most);
       for (Size s = 0; s < samples; ++s) {
-         const double limit = Uniforms(philox, n * samples + s).values[0] * total;
+         const double limit = u.next() * total;
          double below = 0;
          Size drawn = classes - 1;
          for (Size c = 0; c < classes; ++c) {
@@ -162,21 +223,32 @@ SOFIE_KERNEL void multinomial(double seed, Y y, X x)
 }
 
 /// y[i] = x[i] / (1 - ratio) where u[i] >= ratio, else 0; `kept` says where.
-template <class Y, class Kept, class X, class Ratio, class Training>
-SOFIE_KERNEL void random_dropout(double seed, Y y, Kept kept, X x, Ratio ratio, Training training)
+template <class Y, class Kept, class X, class Ratio, class Training, class Rows>
+SOFIE_KERNEL void random_dropout(Stream stream, Y y, Kept kept, X x, Ratio ratio, Training training, Rows rows)
 {
    using T = typename Y::Element;
-   const Philox philox(seed);
    const double share = *training.data() ? *ratio.data() : 0;
    const T scale = static_cast<T>(1 / (1 - share));
    const Size count = y.size();
-   for (Size i = 0; i < count; i += lanes<double>) {
-      const Uniforms u(philox, i);
-      for (Size j = i; j < count && j < i + lanes<double>; ++j) {
-         const bool stays = share == 0 || u.values[j - i] >= share;
-         kept.data()[j] = stays;
-         y.data()[j] = stays ? x.data()[j] * scale : T(0);
-      }
+   if (!count)
+      return;
+   Uniforms u(Draws(stream, y, rows));
+   for (Size i = 0; i < count; ++i) {
+      const bool stays = share == 0 || u.next() >= share;
+      kept.data()[i] = stays;
+      y.data()[i] = stays ? x.data()[i] * scale : T(0);
+   }
+}
+
+/// The rows of a round of a loop, which has other random numbers than the one before.
+template <class Y, class Rows, class Number>
+SOFIE_KERNEL void rows_of_round(Y y, Rows rows, Number number)
+{
+   const std::uint64_t step = (static_cast<std::uint64_t>(*number.data()) + 1) * 0x9E3779B97F4A7C15u;
+   for (Size i = 0; i < rows.size(); i += 3) {
+      y.data()[i] = mixed(rows.data()[i] + step);
+      y.data()[i + 1] = rows.data()[i + 1];
+      y.data()[i + 2] = rows.data()[i + 2];
    }
 }
 

@@ -11,6 +11,7 @@
 #ifndef SOFIE_RDF_RSOFIEREADER_HXX
 #define SOFIE_RDF_RSOFIEREADER_HXX
 
+#include "sofie/events.hxx"
 #include "sofie/linked.hxx"
 #include "sofie/rdf/columns.hxx"
 #include "sofie/rdf/native.hxx"
@@ -165,6 +166,9 @@ class RSofieReader {
    const Entries *entries_ = nullptr;
    std::shared_ptr<void> weights_;
    std::unique_ptr<Linked> code_;
+   // Of a model that draws random numbers: its last input, and which events are next.
+   bool draws_ = false;
+   Events events_;
 
    [[noreturn]] void fail(const std::string &why) const { throw std::invalid_argument(place_ + ": " + why); }
 
@@ -212,17 +216,31 @@ class RSofieReader {
       return file;
    }
 
+   /// A whole number of 64 bits, of which the description has the digits.
+   static std::uint64_t number_of(const std::string &digits)
+   {
+      std::uint64_t number = 0;
+      for (const char digit : digits) {
+         if (digit < '0' || digit > '9')
+            throw std::runtime_error("its description has a seed that is no number");
+         number = 10 * number + static_cast<std::uint64_t>(digit - '0');
+      }
+      return number;
+   }
+
    /// How many elements the inputs and outputs have for these sizes.
    void count(Counts sizes, Counts &in, Counts &out) const
    {
       sizes.push_back(0);
-      in.assign(inputs_.size() + 1, 0);
+      in.assign(inputs_.size() + 2, 0);
       out.assign(outputs_.size() + 1, 0);
       entries_->elements(sizes.data(), in.data(), out.data());
    }
 
-   /// All outputs for these inputs, of which there must be as many elements as the sizes say.
-   std::vector<std::vector<double>> run(const std::vector<std::vector<double>> &inputs, Counts sizes) const
+   /// All outputs for these inputs, of which there must be as many elements as the sizes say, and the rows of
+   /// random numbers.
+   std::vector<std::vector<double>> run(const std::vector<std::vector<double>> &inputs, Counts sizes,
+                                        const std::uint64_t *rows) const
    {
       Counts in_count, out_count;
       count(sizes, in_count, out_count);
@@ -237,6 +255,8 @@ class RSofieReader {
          inputs_[i].type->from_doubles(inputs[i].data(), in_count[i], memory.back().data());
          in.insert(in.end() - 1, memory.back().data());
       }
+      if (draws_)
+         in.insert(in.end() - 1, rows);
       for (std::size_t i = 0; i < outputs_.size(); ++i) {
          memory.emplace_back(out_count[i] * outputs_[i].type->bytes);
          out.insert(out.end() - 1, memory.back().data());
@@ -253,6 +273,14 @@ class RSofieReader {
          outputs_[i].type->to_doubles(data, out_count[i], results.back().data());
       }
       return results;
+   }
+
+   /// The same for the next events.
+   std::vector<std::vector<double>> run(const std::vector<std::vector<double>> &inputs, const Counts &sizes)
+   {
+      Counts in, out;
+      count(sizes, in, out);
+      return run(inputs, sizes, events_.next(draws_ ? in[inputs_.size()] / 3 : 0));
    }
 
    /// The sizes for which the first input has so many elements.
@@ -309,9 +337,19 @@ class RSofieReader {
       Counts sizes;
       for (const std::string &name : sizes_)
          sizes.push_back(reference["sizes"][name].size());
-      if (inputs.size() != inputs_.size())
+      if (inputs.size() != inputs_.size() + (draws_ ? 1 : 0))
          throw std::runtime_error("its reference is damaged");
-      const std::vector<std::vector<double>> found = run(inputs, sizes);
+      std::vector<std::uint64_t> rows;
+      if (draws_) {
+         Counts in, out;
+         count(sizes, in, out);
+         for (const double number : inputs.back())
+            rows.push_back(static_cast<std::uint64_t>(number));
+         if (rows.size() != in[inputs_.size()])
+            throw std::runtime_error("its reference is damaged");
+         inputs.pop_back();
+      }
+      const std::vector<std::vector<double>> found = run(inputs, sizes, rows.data());
       for (std::size_t i = 0; i < outputs_.size(); ++i) {
          const std::vector<double> wanted = tensor(model, reference["outputs"][i]);
          const std::vector<double> bound = tensor(model, reference["bounds"][i]);
@@ -350,6 +388,11 @@ public:
       try {
          const Json &interface = model.about["interface"];
          inputs_ = ports(interface["inputs"]);
+         draws_ = !inputs_.empty() && inputs_.back().name == "random.rows" && interface.has("seed");
+         if (draws_) {
+            inputs_.pop_back();
+            events_.seed = number_of(interface["seed"].text());
+         }
          outputs_ = ports(interface["outputs"]);
          for (const Json &size : interface["sizes"].items())
             sizes_.push_back(size.text());
@@ -364,7 +407,8 @@ public:
    }
    RSofieReader(const RSofieReader &other)
       : place_(other.place_), sha256_(other.sha256_), inputs_(other.inputs_), outputs_(other.outputs_),
-        sizes_(other.sizes_), entries_(other.entries_), weights_(other.weights_), code_(new Linked(*other.code_))
+        sizes_(other.sizes_), entries_(other.entries_), weights_(other.weights_), code_(new Linked(*other.code_)),
+        draws_(other.draws_), events_(other.events_)
    {
    }
    RSofieReader(RSofieReader &&) = default;
@@ -378,6 +422,8 @@ public:
       entries_ = other.entries_;
       weights_ = other.weights_;
       code_ = std::move(other.code_);
+      draws_ = other.draws_;
+      events_ = other.events_;
       return *this;
    }
 
@@ -402,10 +448,17 @@ public:
       return run(inputs, sizes.empty() && !inputs.empty() ? sizes_for(inputs[0].size()) : sizes);
    }
 
+   /// Random numbers are those of this seed (by default the file's), and, of Compute and ComputeAll, of the events from
+   /// this one on (0): each row of a call is the next event. A copy goes on with the same events.
+   void Seed(std::uint64_t seed) { events_.seed = seed; }
+   void Entry(std::uint64_t first) { events_.entry = first; }
+
    /// The data frame with an output (the first one: "") as a new column, in all slots and on all threads. `columns`
-   /// are numbers of any type: the features of all inputs, one after the other, in the model's order.
+   /// are numbers of any type: the features of all inputs, one after the other, in the model's order. Random numbers
+   /// are those of the event that the column `event` numbers, by default ROOT. On threads ROOT does not number those of
+   /// a TTree alike each time: std::invalid_argument.
    ROOT::RDF::RNode Define(ROOT::RDF::RNode df, const std::string &column, const std::vector<std::string> &columns,
-                           const std::string &output = "");
+                           const std::string &output = "", const std::string &event = "");
 
    /// The names of the inputs, of the outputs, and of the dynamic sizes, in the model's order.
    std::vector<std::string> Inputs() const { return names(inputs_); }
@@ -422,23 +475,29 @@ private:
          found.push_back(port.name);
       return found;
    }
-   std::string functor(ROOT::RDF::RNode &df, const std::vector<std::string> &columns, std::size_t output) const;
+   std::string functor(ROOT::RDF::RNode &df, const std::vector<std::string> &columns, std::size_t output,
+                       const std::string &event) const;
+   void require_numbered(const ROOT::RDF::RNode &df, const std::string &event) const;
 };
 
 /// The C++ of a function object for these columns.
 inline std::string RSofieReader::functor(ROOT::RDF::RNode &df, const std::vector<std::string> &columns,
-                                         std::size_t output) const
+                                         std::size_t output, const std::string &event) const
 {
    if (sizes_.size() > 1)
       fail("it has " + std::to_string(sizes_.size()) + " dynamic sizes, which columns of numbers cannot fill");
    Counts in, out;
    count(Counts(sizes_.size(), 1), in, out);
    std::size_t wanted = 0, next = 0;
-   for (const std::size_t elements : in)
-      wanted += elements;
+   for (std::size_t i = 0; i < inputs_.size(); ++i)
+      wanted += in[i];
    if (wanted != columns.size())
       fail("it takes " + std::to_string(wanted) + " columns, not " + std::to_string(columns.size()));
    std::string parameters, ins, outs, arrays;
+   if (draws_) {
+      require_numbered(df, event);
+      parameters = event.empty() ? "" : ", " + df.GetColumnType(event) + " event";
+   }
    for (const std::string &column : columns) {
       const std::vector<std::string> known = df.GetColumnNames();
       if (std::find(known.begin(), known.end(), column) == known.end())
@@ -456,6 +515,12 @@ inline std::string RSofieReader::functor(ROOT::RDF::RNode &df, const std::vector
          arrays += "static_cast<" + type + ">(c" + std::to_string(next++) + "), ";
       arrays += "};\n";
       ins += name + ", ";
+   }
+   if (draws_) {
+      const std::string seed = std::to_string(events_.seed);
+      arrays += "      const std::uint64_t rows[] = {" + seed + "u, static_cast<std::uint64_t>(" +
+                (event.empty() ? "entry" : "event") + "), 0};\n";
+      ins += "rows, ";
    }
    for (std::size_t i = 0; i < outputs_.size(); ++i) {
       if (outputs_[i].owned)
@@ -479,15 +544,38 @@ inline std::string RSofieReader::functor(ROOT::RDF::RNode &df, const std::vector
           "   }\n};\n";
 }
 
+/// Nothing, if this column tells events apart, and always in the same way; else std::invalid_argument.
+inline void RSofieReader::require_numbered(const ROOT::RDF::RNode &df, const std::string &event) const
+{
+   ROOT::RDF::RNode node = df;
+   const std::string source = ROOT::Internal::RDF::GetDataSourceLabel(node);
+   const bool numbered = source == "EmptyDS" || source == "RVecDS" || source == "RNumpyDS" || source == "RNTupleDS";
+   if (!event.empty()) {
+      const std::vector<std::string> known = node.GetColumnNames();
+      if (std::find(known.begin(), known.end(), event) == known.end())
+         fail("the data frame has no column '" + event + "'");
+      const std::string type = node.GetColumnType(event);
+      if (!gROOT->GetType(type.c_str()) || type.find("loat") != std::string::npos ||
+          type.find("ouble") != std::string::npos)
+         fail("column '" + event + "' is " + type + "; a whole number for each event is needed");
+   } else if (!numbered && node.GetNSlots() > 1)
+      fail("it draws random numbers for each event, and ROOT numbers the entries of this source (" + source +
+           ") anew on several threads, in another order each time: name a column that tells events apart");
+}
+
 inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::string &column,
-                                             const std::vector<std::string> &columns, const std::string &output)
+                                             const std::vector<std::string> &columns, const std::string &output,
+                                             const std::string &event)
 {
    const std::vector<std::string> known = Outputs();
    const std::size_t chosen =
       static_cast<std::size_t>(output.empty() ? 0 : std::find(known.begin(), known.end(), output) - known.begin());
    if (chosen >= known.size())
       fail("has no output '" + output + "'; it has " + joined(known));
-   const std::string code = functor(df, columns, chosen);
+   const std::string code = functor(df, columns, chosen, event);
+   std::vector<std::string> all = columns;
+   if (draws_ && !event.empty())
+      all.insert(all.begin(), event);
    // The same text makes the same functor, which is compiled once.
    const std::string space = "sofie_column_" + sha256(code).substr(0, 16);
    const std::string here = __FILE__;
@@ -508,7 +596,7 @@ inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::str
       fail("ROOT's interpreter refused the column '" + column + "'; its message says why");
    using Define = void (*)(ROOT::RDF::RNode &, const std::string &, const std::vector<std::string> &, const Linked &,
                            const std::string &);
-   reinterpret_cast<Define>(address)(df, column, columns, *code_, place_);
+   reinterpret_cast<Define>(address)(df, column, all, *code_, place_);
    return df;
 }
 

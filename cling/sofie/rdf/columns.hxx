@@ -3,6 +3,7 @@
 #ifndef SOFIE_RDF_COLUMNS_HXX
 #define SOFIE_RDF_COLUMNS_HXX
 
+#include "sofie/events.hxx"
 #include "sofie/rdf/functor.hxx"
 
 #if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
@@ -89,6 +90,12 @@ public:
       }
    }
 };
+
+/// The seed of random numbers, of two words of 32 bits.
+inline std::uint64_t seed_of(double high, double low)
+{
+   return static_cast<std::uint64_t>(high) << 32 | static_cast<std::uint64_t>(low);
+}
 
 /// What becomes of NaN in a column: it stays,
 struct KeepNan {

@@ -51,11 +51,17 @@ SOFIE_INLINE auto score_event(Session &session, const typename Session::Input *x
    }
 }
 
-template <class Session, class Numbers>
+/// Whether a Session draws random numbers, for events that it must be told of.
+template <class Session, class = void>
+struct DrawsNumbers : std::false_type {};
+template <class Session>
+struct DrawsNumbers<Session, std::enable_if_t<Session::is_random>> : std::true_type {};
+
+template <class Session, class Numbers, bool draws = DrawsNumbers<Session>::value>
 class SofieFunctorOf;
 
 template <class Session, std::size_t... I>
-class SofieFunctorOf<Session, std::index_sequence<I...>> {
+class SofieFunctorOf<Session, std::index_sequence<I...>, false> {
    static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
                  "SofieFunctor<N, Session>: the network has another number of inputs than N");
    template <std::size_t>
@@ -77,11 +83,50 @@ public:
    }
 };
 
+/// The same of a network that draws random numbers, for `DefineSlotEntry`: it is told of the event.
+template <class Session, std::size_t... I>
+class SofieFunctorOf<Session, std::index_sequence<I...>, true> {
+   static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
+                 "SofieFunctor<N, Session>: the network has another number of inputs than N");
+   template <std::size_t>
+   using Number = NumberOf<typename Session::Input>;
+   Slots<Session> slots_;
+
+   static Session seeded(Session session, std::uint64_t seed)
+   {
+      session.seed(seed);
+      return session;
+   }
+
+public:
+   /// With the Session's own seed, or this one.
+   explicit SofieFunctorOf(unsigned nslots, const std::string &weights)
+      : slots_(Session(weights), nslots                        ? nslots
+                                 : ROOT::IsImplicitMTEnabled() ? ROOT::GetThreadPoolSize()
+                                                               : 1)
+   {
+   }
+   SofieFunctorOf(unsigned nslots, const std::string &weights, std::uint64_t seed)
+      : slots_(seeded(Session(weights), seed), nslots                        ? nslots
+                                               : ROOT::IsImplicitMTEnabled() ? ROOT::GetThreadPoolSize()
+                                                                             : 1)
+   {
+   }
+   auto operator()(unsigned slot, unsigned long long entry, Number<I>... x)
+   {
+      const typename Session::Input features[] = {static_cast<typename Session::Input>(x)...};
+      Session &session = slots_[slot];
+      session.entry(entry);
+      return score_event(session, features);
+   }
+};
+
 /// df.DefineSlot("y", SofieFunctor<N, TMVA_SOFIE_model::Session>(nslots, "model.dat"), {N columns})
 /// or, of a variable `f` that the interpreter has been told of, df.Define("y", "f(rdfslot_, column, ...)"):
 /// gInterpreter->Declare("SofieFunctor<N, TMVA_SOFIE_model::Session> f(nslots, \"model.dat\");")
 /// (A global of a macro is one as well, but not of a compiled macro, whose globals are made before
 /// the interpreter knows its headers.)
+/// Of a network that draws random numbers: df.DefineSlotEntry, "f(rdfslot_, rdfentry_, column, ...)".
 template <std::size_t N, class Session>
 using SofieFunctor = SofieFunctorOf<Session, std::make_index_sequence<N>>;
 

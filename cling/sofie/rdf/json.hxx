@@ -174,6 +174,13 @@ public:
             return items_[i];
       throw std::runtime_error("its description lacks '" + key + "'");
    }
+   bool has(const std::string &key) const
+   {
+      for (const std::string &known : keys_)
+         if (known == key)
+            return true;
+      return false;
+   }
    const Json &operator[](std::size_t index) const
    {
       if (index >= items_.size())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,15 @@ from sofie_rdf.ops.random import (
 
 
 def _seed(node: OnnxNode) -> float:
-    """The node's seed. Without one it is the CRC-32 of the name of its first output, so that two
-    nodes draw different numbers, and a model the same ones whenever it is read.
+    """The node's seed, which ONNX has as a float, and other writers as an integer.
+
+    Without one it is 0: nodes draw different numbers all the same.
     """
-    given = node.attributes.get("seed")
-    return float(zlib.crc32(node.outputs[0].encode()) if given is None else given)
+    return float(node.attributes.get("seed", 0.0))
 
 
 def _drawn(operator: type[Operator], inputs: int, attributes: Mapping[str, type]) -> None:
-    @onnx_rule(operator.name, inputs=(inputs, inputs), attributes={**attributes, "seed": float})
+    @onnx_rule(operator.name, inputs=(inputs, inputs), attributes={**attributes, "seed": Real})
     def rule(node: OnnxNode, build: Builder, origin: Origin) -> None:
         values: dict[str, Any] = {**node.attributes, "seed": _seed(node)}
         build(construct(operator, values), *node.inputs, outputs=node.outputs, origin=origin)
@@ -55,7 +55,7 @@ _drawn(Multinomial, 1, {"dtype": int, "sample_size": int})
     "Dropout",
     inputs=(1, 3),
     outputs=2,
-    attributes={"ratio": float, "seed": int, "is_test": int},
+    attributes={"ratio": float, "seed": Real, "is_test": int},
 )
 def _dropout(node: OnnxNode, build: Builder, origin: Origin) -> None:
     """In inference x itself, and a mask of which every element is true."""

@@ -16,11 +16,40 @@ from sofie_rdf.ops.random import (
     RandomNormalLike,
     RandomUniform,
     RandomUniformLike,
+    RowsOfRound,
 )
-from tests.ops.cases import Case, N, Random, Row, anything, usual
+from tests.ops.cases import Case, M, N, Random, Row, anything, usual
 
-_SHAPES: tuple[Shape, ...] = ((5, 13), (), (1,), (3, 0, 2), (1000,))
-_LIKE: tuple[Shape, ...] = ((N, 7), (N,), (), (0, 3), (2, N, 3))
+# Shapes, and along which axis the rows are.
+_SHAPES: tuple[tuple[Shape, int], ...] = (
+    ((5, 13), -1),
+    ((N, 13), 0),
+    ((), -1),
+    ((1,), -1),
+    ((3, 0, 2), -1),
+    ((3, 5 * N, 2), 1),
+    ((1000,), -1),
+)
+_LIKE: tuple[tuple[Shape, int], ...] = (
+    ((N, 7), 0),
+    ((N, 1), 0),
+    ((N,), 0),
+    ((), -1),
+    ((0, 3), -1),
+    ((2, N, 3), 1),
+    ((5, 3 * N), 1),
+    ((N, M), 0),
+    ((M, 5), -1),
+)
+_ROWS = TensorType(DType.UINT64, (N, 3))
+_ONE = TensorType(DType.UINT64, (1, 3))
+
+
+def _numbers(random: Random, dtype: DType, shape: Sequence[int], extreme: bool) -> Array:
+    """Seeds, entries and objects of any size."""
+    if extreme:
+        return anything(random, dtype, shape, True)
+    return random.integers(0, 2**64 - 1, shape, np.uint64, endpoint=True)
 
 
 def _parameters(kind: type[Any], number: int) -> dict[str, float]:
@@ -33,18 +62,21 @@ def _parameters(kind: type[Any], number: int) -> dict[str, float]:
 
 def _alone(kind: type[Any]) -> Any:
     def make(dtype: DType, full: bool) -> Iterator[Case]:
-        for number, shape in enumerate(_SHAPES if full else _SHAPES[:3]):
-            yield Case(kind(shape, dtype=dtype, **_parameters(kind, number)), ())
+        for number, (shape, axis) in enumerate(_SHAPES if full else _SHAPES[:3]):
+            op = kind(shape, dtype=dtype, **_parameters(kind, number), node=number, axis=axis)
+            yield Case(op, (_ROWS if number else _ONE,), (_numbers,))
 
     return make
 
 
 def _like(kind: type[Any]) -> Any:
     def make(dtype: DType, full: bool) -> Iterator[Case]:
-        for number, shape in enumerate(_LIKE if full else _LIKE[:2]):
-            yield Case(kind(**_parameters(kind, number)), (TensorType(dtype, shape),), (usual,))
+        fills = usual, _numbers
+        for number, (shape, axis) in enumerate(_LIKE if full else _LIKE[:2]):
+            op = kind(**_parameters(kind, number), node=number, axis=axis)
+            yield Case(op, (TensorType(dtype, shape), _ROWS), fills)
         for to in (DType.FLOAT64, DType.FLOAT16):
-            yield Case(kind(dtype=to), (TensorType(dtype, (N, 3)),), (usual,))
+            yield Case(kind(dtype=to, axis=0), (TensorType(dtype, (N, 3)), _ROWS), fills)
 
     return make
 
@@ -65,30 +97,43 @@ def _probabilities(random: Random, dtype: DType, shape: Sequence[int], extreme: 
 
 
 def _bernoulli(dtype: DType, full: bool) -> Iterator[Case]:
-    for number, shape in enumerate(_LIKE if full else _LIKE[:1]):
+    fills = _probabilities, _numbers
+    for number, (shape, axis) in enumerate(_LIKE if full else _LIKE[:1]):
         x = TensorType(dtype, shape)
-        yield Case(Bernoulli(seed=float(number)), (x,), (_probabilities,))
+        yield Case(Bernoulli(seed=float(number), axis=axis), (x, _ROWS), fills)
     for to in (DType.BOOL, DType.FLOAT32, DType.UINT8, DType.INT64):
-        yield Case(Bernoulli(to), (TensorType(dtype, (N, 5)),), (_probabilities,))
+        yield Case(Bernoulli(to, axis=0), (TensorType(dtype, (N, 5)), _ROWS), fills)
 
 
 def _multinomial(dtype: DType, full: bool) -> Iterator[Case]:
-    yield Case(Multinomial(sample_size=5), (TensorType(dtype, (N, 4)),), (usual,))
+    fills = usual, _numbers
+    five = Multinomial(sample_size=5, axis=0)
+    yield Case(five, (TensorType(dtype, (N, 4)), _ROWS), fills)
     if full:
-        yield Case(Multinomial(DType.INT64, 3, 2.0), (TensorType(dtype, (N, 1)),), (usual,))
-        yield Case(Multinomial(sample_size=0), (TensorType(dtype, (N, 3)),), (usual,))
-        yield Case(Multinomial(), (TensorType(dtype, (0, 3)),), (usual,))
+        three = Multinomial(DType.INT64, 3, 2.0, axis=0)
+        yield Case(three, (TensorType(dtype, (2 * N, 1)), _ROWS), fills)
+        yield Case(Multinomial(sample_size=0), (TensorType(dtype, (N, 3)), _ROWS), fills)
+        yield Case(Multinomial(), (TensorType(dtype, (0, 3)), _ONE), fills)
 
 
 def _dropout(dtype: DType, full: bool) -> Iterator[Case]:
     yes, no = np.array(True), np.array([False])
-    for shape in _LIKE if full else _LIKE[:1]:
+    fills = anything, anything, anything, _numbers
+    for shape, axis in _LIKE if full else _LIKE[:1]:
         x = TensorType(dtype, shape)
         for ratio in (0.5, 0.0, 0.9, 1.0):
-            yield Case(RandomDropout(3.0), (x, np.array(ratio), yes), (anything,))
-        yield Case(RandomDropout(), (x, np.array([0.5]), no), (anything,))
+            yield Case(RandomDropout(3.0, axis=axis), (x, np.array(ratio), yes, _ROWS), fills)
+        yield Case(RandomDropout(axis=axis), (x, np.array([0.5]), no, _ROWS), fills)
     parameters = TensorType(DType.FLOAT64, ()), TensorType(DType.BOOL, ())
-    yield Case(RandomDropout(), (TensorType(dtype, (N,)), *parameters), (anything, _probabilities))
+    fills = anything, _probabilities, anything, _numbers
+    yield Case(RandomDropout(axis=0), (TensorType(dtype, (N,)), *parameters, _ROWS), fills)
+
+
+def _round(dtype: DType, full: bool) -> Iterator[Case]:  # noqa: ARG001
+    if dtype is DType.UINT64:
+        number = TensorType(DType.INT64, ())
+        yield Case(RowsOfRound(), (_ROWS, number), (_numbers, anything))
+        yield Case(RowsOfRound(), (_ONE, np.array(7)), (_numbers,))
 
 
 ROWS: dict[tuple[str, str], Row] = {
@@ -98,5 +143,6 @@ ROWS: dict[tuple[str, str], Row] = {
     ("", "RandomUniformLike"): Row(_like(RandomUniformLike), _size),
     ("", "Bernoulli"): Row(_bernoulli),
     ("", "Multinomial"): Row(_multinomial),
+    ("sofie", "RowsOfRound"): Row(_round),
     ("sofie", "RandomDropout"): Row(_dropout, signed_zeros=False),
 }

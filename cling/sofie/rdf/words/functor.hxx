@@ -22,6 +22,9 @@ template <std::size_t... I, class Session>
 class SofieFunctorHelper<std::index_sequence<I...>, Session> {
    static_assert(sizeof...(I) == static_cast<std::size_t>(Session::input_size),
                  "SofieFunctor<N, Session>: the network has another number of inputs than N");
+   static_assert(
+      !sofie::DrawsNumbers<Session>::value,
+      "this network draws random numbers, and SOFIE's SofieFunctor is told of no events: sofie::SofieFunctor");
    template <std::size_t>
    using Number = sofie::NumberOf<typename Session::Input>;
    sofie::Slots<Session> slots_;
