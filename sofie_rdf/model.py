@@ -825,7 +825,7 @@ def trust(path: FilePath, name: str = "") -> str:
             remedy="Store the model again: `sofie-rdf convert`, or load it in Python and save it",
         )
     if not trusted.trust(stored.sha256, model.name):
-        raise ModelError("cannot be written", place=str(trusted.file()))
+        raise ModelError("the list of trusted models cannot be written", place=str(path))
     return stored.sha256
 
 

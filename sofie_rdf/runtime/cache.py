@@ -3,6 +3,7 @@
 Names are hashes of all that a file depends on, so a file never changes: whoever finds one may use
 it, and two that make the same one do no harm. A file is written beside its place and renamed, and
 ends in its own hash, so that one that is damaged is seen and made again. There are no locks.
+Libraries in it are run, so there is no cache where others may write (`private`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from sofie_rdf.runtime import private
 
 __all__ = [
     "adopt",
@@ -49,17 +52,24 @@ _JOB = re.compile(r"[0-9a-f]{40}\.(job|cxx)")
 
 
 def folder() -> Path | None:
-    """Where the cache is, whether or not it exists; None if it is switched off."""
+    """Where the cache is, whether or not it exists; None if it is switched off.
+
+    None, too, with a warning, where other users may decide what is in it.
+    """
     chosen = os.environ.get("SOFIE_RDF_CACHE", "")
     if chosen.lower() == "off":
         return None
     if chosen:
-        return Path(chosen).expanduser().absolute()
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # There is no home.
-        return None
-    return Path(base, "sofie_rdf").absolute()
+        place = Path(chosen)
+        with suppress(RuntimeError):  # A user that there is not keeps his tilde, as in a shell.
+            place = place.expanduser()
+        place = place.absolute()
+    else:
+        base = private.below("XDG_CACHE_HOME", ".cache")
+        if base is None:
+            return None
+        place = base / "sofie_rdf"
+    return place if private.is_safe(place, "the cache of sofie_rdf") else None
 
 
 def key_of(parts: Iterable[str | bytes]) -> str:
@@ -109,11 +119,11 @@ def _whole(name: str) -> memoryview | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
+        with os.fdopen(private.opened(path), "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError:
+    except FileNotFoundError:
         return None
-    except ValueError:  # An empty file cannot be mapped.
+    except (OSError, ValueError):  # An empty file cannot be mapped, a folder not be read.
         remove(name)
         return None
 
@@ -137,6 +147,7 @@ def adopt(name: str, finished: Path) -> Path | None:
         return None
     try:
         with finished.open("r+b") as file:
+            os.fchmod(file.fileno(), 0o600)
             file.write(_trailer_of(file))
         finished.replace(path)
     except OSError:
@@ -262,4 +273,7 @@ def _trailer(data: bytes | memoryview) -> bytes:
 
 def _unlink(path: Path) -> None:
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

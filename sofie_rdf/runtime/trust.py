@@ -13,13 +13,22 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from sofie_rdf.runtime import private
+
 __all__ = ["file", "is_trusted", "trust"]
 
 
 def file() -> Path:
     """The list: a line ``SHA256 NAME`` for each model. cling/sofie/rdf/stored.hxx reads it too."""
-    config = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", ""), ".config")
-    return Path(config, "sofie_rdf", "trusted")
+    config = private.below("XDG_CONFIG_HOME", ".config") or Path("/")
+    return config / "sofie_rdf" / "trusted"
+
+
+def _usable() -> Path | None:
+    """The list; None, with a warning, where other users may write to it."""
+    path, what = file(), "the list of trusted models"
+    # Who may write to the folder may put another list there.
+    return path if private.is_safe(path.parent, what) and private.is_safe(path, what) else None
 
 
 def is_trusted(sha256: str) -> bool:
@@ -31,8 +40,9 @@ def is_trusted(sha256: str) -> bool:
 
 
 def _listed() -> bytes:
+    path = _usable()
     with suppress(OSError):
-        return file().read_bytes()
+        return path.read_bytes() if path else b""
     return b""
 
 
@@ -40,13 +50,20 @@ def trust(sha256: str, name: str) -> bool:
     """Put a model into the list; whether it could be written."""
     if is_trusted(sha256):
         return True
+    path = _usable()
+    if path is None:
+        return False
     words = " ".join(name.encode("utf-8", "replace").decode().split())
     # The last line of what a killed process has written has no end.
     start = "" if (_listed() or b"\n").endswith(b"\n") else "\n"
     try:
-        file().parent.mkdir(parents=True, exist_ok=True)
-        with file().open("a", encoding="utf-8") as listed:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8", opener=_for_this_user) as listed:
             listed.write(f"{start}{sha256} {words}\n")
     except OSError:
         return False
     return True
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

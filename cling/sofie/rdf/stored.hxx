@@ -4,6 +4,7 @@
 #define SOFIE_RDF_STORED_HXX
 
 #include "sofie/rdf/json.hxx"
+#include "sofie/rdf/private.hxx"
 #include "sofie/rdf/sha256.hxx"
 #include "sofie/rdf/stored_file.hxx"
 
@@ -190,9 +191,10 @@ inline bool is_trusted(const std::string &sha256, const std::string &given)
          return true;
       word = is_digit ? word + c : "";
    }
-   const char *const home = std::getenv("HOME"), *const config = std::getenv("XDG_CONFIG_HOME");
-   std::ifstream list((config && *config ? std::string(config) : std::string(home ? home : "") + "/.config") +
-                      "/sofie_rdf/trusted");
+   const std::string path = folder_below("XDG_CONFIG_HOME", ".config") + "/sofie_rdf/trusted";
+   if (!is_safe(path, "the list of trusted models"))
+      return false;
+   std::ifstream list(path);
    for (std::string line; std::getline(list, line);)
       if (line.substr(0, line.find(' ')) == sha256)
          return true;
