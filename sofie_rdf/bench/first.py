@@ -21,6 +21,7 @@ import numpy as np
 
 from sofie_rdf.bench.models import Task
 from sofie_rdf.errors import ModelError
+from sofie_rdf.runtime import fresh
 from sofie_rdf.runtime.library import CLING
 
 __all__ = ["First", "Start", "measure_first"]
@@ -100,11 +101,9 @@ def measure_first(task: Task, compiler: str = "") -> First:
 
 def _in_new_process(who: str, file: Path, inputs: Path, compiler: str = CLING) -> Start:
     """The cache is beside the inputs, so that the first one finds it empty."""
-    command = [sys.executable, "-W", "ignore", "-m", __name__, who, str(file), str(inputs)]
-    path = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    command = fresh.command(__name__, who, str(file), str(inputs))
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "SOFIE_RDF_CACHE": str(inputs.with_name("cache")),
         "SOFIE_RDF_COMPILER": compiler,
     }

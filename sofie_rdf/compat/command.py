@@ -1,4 +1,4 @@
-"""What the macros of cling/sofie/rdf/tmva.hxx ask for: ``python -m sofie_rdf.compat.command``.
+"""What the macros of cling/sofie/rdf/tmva.hxx ask for in a new process.
 
 The first argument is the file for the answer, the second what is asked, the others are KEY=VALUE.
 The answer is a list of keys and values, each written as its size in bytes, a space, and the bytes.

@@ -28,7 +28,7 @@ from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, ModelError, SofieError
 from sofie_rdf.isolation.wire import Malformed, reader
 
-__all__ = ["call"]
+__all__ = ["call", "search_path"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHILD = _PACKAGE / "isolation" / "child.py"
@@ -90,7 +90,7 @@ class _Child:
         given = {key: getattr(self.allowed, key) for key in ("bytes", "nodes", "terms", "seconds")}
         return {
             "package": str(_PACKAGE),
-            "path": _search_path(),
+            "path": search_path(),
             "module": module,
             "function": name,
             "place": self.place,
@@ -254,7 +254,7 @@ def _interpreter(place: str) -> str:
     )
 
 
-def _search_path() -> list[str]:
+def search_path() -> list[str]:
     """Where modules are found here, but not in the current folder, nor beside a script."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     left_out = set()

@@ -1,4 +1,4 @@
-"""``python -m sofie_rdf.runtime.background``: builds the libraries that its input names."""
+"""A process of its own (`fresh`): builds the libraries that its input names."""
 
 from __future__ import annotations
 

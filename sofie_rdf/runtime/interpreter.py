@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -104,12 +105,25 @@ def has_header(name: str) -> bool:
     """Whether the interpreter finds this header."""
     with _lock:
         _prepare()
-        return _declare_quietly(f'#if !__has_include("{name}")\n#error absent\n#endif\n')[0]
+        return _declare_quietly(f"#if !__has_include(<{name}>)\n#error absent\n#endif\n")[0]
 
 
 def _declare_quietly(text: str) -> tuple[bool, str]:
+    text = _INCLUDE.sub(_absolute, text)
     ok, message = quietly(lambda: import_root().gInterpreter.Declare(text))
     return bool(ok), message
+
+
+_INCLUDE = re.compile(r'^#include "([^"\n]+)"$', re.MULTILINE)
+
+
+def _absolute(line: re.Match[str]) -> str:
+    """The same header wherever the user stands: Cling looks in the current folder first."""
+    for folder in (include_directory(), *_folders):
+        path = folder / line[1]
+        if path.is_file() and not re.search(r'["\\\n]', str(path)):
+            return f'#include "{path}"'
+    return f"#include <{line[1]}>"
 
 
 def quietly(action: Callable[[], T]) -> tuple[T, str]:

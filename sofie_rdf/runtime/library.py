@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sofie_rdf.errors import JitError
 from sofie_rdf.runtime import cache as disk
+from sofie_rdf.runtime import fresh
 from sofie_rdf.runtime.cpu import cpu_description, instruction_set
 
 __all__ = [
@@ -93,11 +94,17 @@ class Compiler:
     version: str
 
 
+def _absolute_path() -> str:
+    """PATH without what the current folder decides."""
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in known if Path(folder).is_absolute())
+
+
 @cache
 def find_compiler(wanted: str = "auto") -> Compiler | None:
     """The compiler of that name, or the first that is there; None without one."""
     for name in _PROGRAMS if wanted == "auto" else (wanted,):
-        path = shutil.which(name)
+        path = shutil.which(name, path=_absolute_path())
         if path:
             with suppress(OSError, subprocess.SubprocessError):
                 done = subprocess.run(
@@ -199,14 +206,13 @@ _builders: list[subprocess.Popen[bytes]] = []
 def _hand_over(job: list[str]) -> None:
     """Let the process in the background build this as well; it ends when it is done and we are."""
     if not _builders or _builders[-1].poll() is not None:
-        path = (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", ""))
         _builders.append(
             subprocess.Popen(
-                [sys.executable, "-m", "sofie_rdf.runtime.background"],
+                fresh.command("sofie_rdf.runtime.background"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+                cwd="/",
                 start_new_session=True,  # It goes on when this process ends.
             )
         )

@@ -581,7 +581,7 @@ inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::str
    const std::string here = __FILE__;
    TInterpreter &cling = *TInterpreter::Instance();
    cling.AddIncludePath(here.substr(0, here.size() - std::string("sofie/rdf/RSofieReader.hxx").size()).c_str());
-   const std::string text = "#include \"sofie/rdf/columns.hxx\"\n#include \"sofie/linked.hxx\"\n#ifndef IS_" + space +
+   const std::string text = "#include <sofie/rdf/columns.hxx>\n#include <sofie/linked.hxx>\n#ifndef IS_" + space +
                             "\n#define IS_" + space + "\nnamespace " + space + " {\n" + code +
                             "void define(ROOT::RDF::RNode &df, const std::string &column, "
                             "const std::vector<std::string> &columns, const sofie::Linked &code, const std::string "

@@ -47,7 +47,7 @@ inline std::string package_folder()
 }
 
 /// The Python that has sofie_rdf: SOFIE_RDF_PYTHON, or the one in whose site-packages these headers or ROOT are, or
-/// the first python3 in PATH.
+/// the first python3 in PATH, where the current folder decides nothing.
 inline std::string python()
 {
    const char *const chosen = std::getenv("SOFIE_RDF_PYTHON");
@@ -61,7 +61,13 @@ inline std::string python()
             return candidate;
       }
    }
-   return "python3";
+   std::istringstream folders(std::getenv("PATH") ? std::getenv("PATH") : "/usr/bin:/bin");
+   for (std::string folder; std::getline(folders, folder, ':');) {
+      const std::string candidate = folder + "/python3";
+      if (!folder.empty() && folder[0] == '/' && !gSystem->AccessPathName(candidate.c_str(), kExecutePermission))
+         return candidate;
+   }
+   throw std::runtime_error("sofie_rdf: there is no python3 in PATH: set SOFIE_RDF_PYTHON to a Python that has it");
 }
 
 /// A file that nobody else has, removed in the end.
@@ -132,18 +138,24 @@ inline Answer parsed_answer(const std::string &text)
    return answer;
 }
 
-/// Asks `python -m sofie_rdf.compat.command`; its error text becomes an exception.
+/// What Python does for a question. It is told where the package is, which is looked for last, as in a checkout the
+/// folder is that of many files. `python -m` would look in the current folder first.
+inline const char *python_program()
+{
+   return "import os, site, sys; "
+          "sys.path += [p for p in os.environ.get('PYTHONPATH', '').split(os.pathsep) if os.path.isabs(p) "
+          "and os.path.realpath(p) != os.path.realpath(os.curdir)]; "
+          "sys.path += [site.getusersitepackages(), sys.argv.pop(1)]; "
+          "from sofie_rdf.compat.command import main; sys.exit(main(sys.argv[1:]))";
+}
+
+/// Asks `sofie_rdf.compat.command`; its error text becomes an exception.
 inline Answer ask(const std::string &action, const std::vector<std::string> &arguments)
 {
    const TemporaryFile answer, messages;
    const std::string folder = package_folder(), interpreter = python();
-   std::string command;
-   // In a checkout nobody has told Python where the package is.
-   if (!gSystem->AccessPathName((folder + "/pyproject.toml").c_str())) {
-      const char *const known = std::getenv("PYTHONPATH");
-      command = "PYTHONPATH=" + quoted(known && *known ? std::string(known) + ":" + folder : folder) + " ";
-   }
-   command += quoted(interpreter) + " -m sofie_rdf.compat.command " + quoted(answer.path()) + " " + quoted(action);
+   std::string command = quoted(interpreter) + " -I -c " + quoted(python_program()) + " " + quoted(folder) + " " +
+                         quoted(answer.path()) + " " + quoted(action);
    for (const std::string &argument : arguments)
       command += " " + quoted(argument);
    const int status = std::system((command + " 2> " + quoted(messages.path())).c_str());
