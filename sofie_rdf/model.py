@@ -497,9 +497,9 @@ def load(
     environment variable SOFIE_RDF_LIMITS says. It holds for whatever is done with the model, but
     for its evaluation; what exceeds it is `LimitExceeded`.
 
-    .pt2 and TorchScript files are read in a process of their own, as a stranger's file may crash
-    torch; it can neither write files nor use the network where the system is Linux.
-    ``isolated=False`` reads them in this one, which saves loading torch again where it is loaded.
+    .pt2, TorchScript, .keras and .h5 files are read in a process of their own, as a stranger's file
+    may crash torch or HDF5; it can neither write files nor use the network where the system is
+    Linux. ``isolated=False`` reads them in this one, which saves loading torch or h5py again.
     """
     arguments.require_file("load", path)
     file = Path(path)
@@ -648,6 +648,7 @@ def from_keras(
     compiler: str = "",
     limits: Limits | str | None = None,
     seed: int | None = None,
+    isolated: bool | None = None,
 ) -> Model:
     """The model of a keras.Model in memory, or of a .keras or .h5 file.
 
@@ -659,9 +660,10 @@ def from_keras(
 
     A model with a ``call`` of its own is called with symbolic values; the shapes of its inputs are
     those it was built with, or ``shapes``, by the names of the call's parameters. ``shapes``,
-    ``compiler``, ``limits`` and ``seed`` as in `from_onnx`.
+    ``compiler``, ``limits`` and ``seed`` as in `from_onnx`, ``isolated`` as in `load`.
     """
     own: dict[str, Any] = {"shapes": shapes or None, "custom_objects": custom_objects or None}
+    own["isolated"] = isolated
     return _from("keras", model, name, compiler, limits, **own).with_seed(seed)
 
 

@@ -37,7 +37,7 @@ class Format(NamedTuple):
     remedy: str = "Export the model to ONNX"
 
 
-_KERAS = ("shapes", "custom_objects")
+_KERAS = ("shapes", "custom_objects", "isolated")
 _TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only", "dynamic", "isolated")
 FORMATS: Mapping[str, Format] = {
     "root": Format("a .root file"),

@@ -37,13 +37,15 @@ def read(
     name: str = "",
     shapes: Shapes | None = None,
     custom_objects: CustomObjects | None = None,
+    isolated: bool = True,
 ) -> Graph:
     """The graph of a .keras or .h5 file (a Path), or of a model of Keras in memory.
 
     ``name`` is the model's, by default the file's. ``shapes`` as in `sofie_rdf.from_onnx`;
-    ``custom_objects`` as in `sofie_rdf.from_keras`. The first thing that is wrong is raised.
+    ``custom_objects`` and ``isolated`` as in `sofie_rdf.from_keras`. The first thing that is wrong
+    is raised.
     """
-    return _Reader(source, name, shapes or {}, custom_objects or {}, None).graph()
+    return _Reader(source, name, shapes or {}, custom_objects or {}, None, isolated).graph()
 
 
 def check(
@@ -52,11 +54,12 @@ def check(
     name: str = "",
     shapes: Shapes | None = None,
     custom_objects: CustomObjects | None = None,
+    isolated: bool = True,
 ) -> Problems:
     """Everything that is wrong with a model of Keras, at once; never raises for it."""
     problems = Problems()
     try:
-        _Reader(source, name, shapes or {}, custom_objects or {}, problems).graph()
+        _Reader(source, name, shapes or {}, custom_objects or {}, problems, isolated).graph()
     except Broken:
         pass
     except SofieError as error:
@@ -81,8 +84,9 @@ class _Reader:
         shapes: Shapes,
         custom: CustomObjects,
         problems: Problems | None,
+        isolated: bool,
     ) -> None:
-        self.model = _opened(source, shapes)
+        self.model = _opened(source, shapes, isolated)
         self.shapes, self.problems = shapes, problems
         stem = Path(source).stem if isinstance(source, Path) else self.model.layer.name
         self.build = FrontendBuilder(name or stem or "model", self.model.provenance)
@@ -270,9 +274,9 @@ def _is_size(size: Any) -> bool:
     return size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0)
 
 
-def _opened(source: Any, shapes: Shapes) -> KerasModel:
+def _opened(source: Any, shapes: Shapes, isolated: bool) -> KerasModel:
     if isinstance(source, Path):
-        return open_file(source)
+        return open_file(source, isolated=isolated)
     from sofie_rdf.frontends.keras_memory import open_model
 
     return open_model(source, shapes)

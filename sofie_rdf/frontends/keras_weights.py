@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedOperator
+from sofie_rdf.frontends.keras_hdf5 import Group
 from sofie_rdf.ir.types import Array
 
 if TYPE_CHECKING:
@@ -77,44 +78,27 @@ class NoWeights(Weights):
         return True
 
 
-def read_dataset(found: Any, place: str) -> Array:
-    """An array of an HDF5 file; `CorruptFile` for one that lies about its size or is elsewhere."""
-    shape = getattr(found, "shape", None)
-    if shape is None or not hasattr(found, "dtype"):
+def weight_of(found: Any, place: str) -> Array:
+    """A member of a file as a weight; `CorruptFile` for a group."""
+    if not isinstance(found, np.ndarray):
         raise CorruptFile("holds no array where a weight should be", place=place)
-    if found.external or found.is_virtual:
-        raise CorruptFile("keeps a weight in another file", place=place)
-    stored, wanted = (
-        found.id.get_storage_size(),
-        int(np.prod(shape, dtype=object)) * max(found.dtype.itemsize, 1),
-    )
-    # Deflate makes nothing smaller than a thousandth.
-    if wanted > 1100 * stored:
-        raise CorruptFile(f"says it has {wanted} bytes, and stores {stored}", place=place)
-    try:
-        array = np.asarray(found[()])
-    except Exception as error:  # HDF5's errors have many types.
-        raise CorruptFile(f"a weight cannot be read: {error}", place=place) from error
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
-        import ml_dtypes
-
-        array = array.view(ml_dtypes.bfloat16)
-    return array
+    return found
 
 
 @dataclass(frozen=True)
 class PathWeights(Weights):
     """A group of ``model.weights.h5``, the weights file in a .keras archive."""
 
-    file: Any
+    file: Group
     path: str = ""
 
-    def _group(self, path: str) -> Any:
-        return self.file.get(path) if path else self.file
+    def _group(self, path: str) -> Group | None:
+        found = self.file.get(path)
+        return found if isinstance(found, Group) else None
 
     def own(self, names: Sequence[str] | None) -> list[Array]:
         group = self._group(f"{self.path}/vars".lstrip("/"))
-        if group is None or not hasattr(group, "keys"):
+        if group is None:
             return []
         count = len(group)
         found = []
@@ -122,7 +106,7 @@ class PathWeights(Weights):
             place = f"{self.path}/vars/{number}"
             if str(number) not in group:
                 raise CorruptFile(f"has {count} weights in {self.path!r}, none of number {number}")
-            found.append(read_dataset(group[str(number)], place))
+            found.append(weight_of(group.get(str(number)), place))
         return found
 
     def child(self, attribute: str) -> Weights:
@@ -146,18 +130,18 @@ class PathWeights(Weights):
 
     def _check_name(self, path: str, name: str) -> None:
         """Newer files say the name of the layer beside its weights."""
-        group = self.file.get(f"{path}/vars")
-        said = group.attrs.get("name", name) if hasattr(group, "attrs") else name
+        group = self._group(f"{path}/vars")
+        said = group.attrs.get("name", name) if group is not None else name
         if said != name:
             raise CorruptFile(f"has weights of the layer {said!r} where those of {name!r} belong")
 
     @property
     def is_empty(self) -> bool:
         group = self._group(self.path)
-        if group is None or not hasattr(group, "keys"):
+        if group is None:
             return True
         # Keras 2 makes groups for layers whose weights are elsewhere.
-        return set(group) <= {"vars"} and not len(group.get("vars", ()))
+        return set(group) <= {"vars"} and not self._group(f"{self.path}/vars")
 
 
 def _trained_first(variables: Sequence[Variable]) -> list[Variable]:
