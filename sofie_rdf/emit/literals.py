@@ -40,8 +40,11 @@ def string(text: str) -> str:
 
 
 def comment(text: str) -> str:
-    """Text that is safe behind ``//``: one line, no backslash at its end."""
-    return "".join(c if c.isprintable() else " " for c in text).rstrip("\\ ")
+    """Text that is safe behind ``//``: one line, no backslash at its end, not even as ??/."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    while "??" in plain:
+        plain = plain.replace("??", "? ?")
+    return plain.rstrip("\\ ")
 
 
 def size(dim: Dim, names: Mapping[str, str]) -> str:

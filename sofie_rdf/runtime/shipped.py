@@ -35,7 +35,8 @@ _SWITCHES = frozenset(
 # Common to all versions in a process.
 _SHARED = frozenset({"SOFIE_RDF_SHARED_HXX"})
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", re.MULTILINE)
-_NAMESPACE = re.compile(r"\bnamespace\s+(\w+)[\w:\s]*\{")
+# Not in a comment or in a string, where a name of the model may say anything.
+_NAMESPACE = re.compile(r"^[ \t]*(?:inline[ \t]+)?namespace[ \t]+(\w+)[\w: \t]*\{", re.MULTILINE)
 _OTHERS = frozenset({"std", "ROOT", "sofie_rdf_shared"})
 # What the worker says about its CPU before it declares the code of a file.
 _FOR_THIS_CPU = (

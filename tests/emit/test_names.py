@@ -88,6 +88,23 @@ def test_other_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["a\\", "a??/", "a????/", "a???", "a\n#define x", "a\\ \\", "a\u2028b", "\ud800", "*/ int x;"],
+)
+def test_a_comment_ends_at_the_end_of_its_line(text: str, tmp_path: Path) -> None:
+    """Whatever a model is called; also where ??/ is a backslash, as in older C++."""
+    found = comment(text)
+    assert found.isprintable()
+    assert not found.endswith("\\")
+    assert "??" not in found
+    if shutil.which("g++"):
+        (tmp_path / "a.cxx").write_text(f"// {found}\nint wanted = 1;\n", encoding="utf-8")
+        command = ["g++", "-std=c++11", "-trigraphs", "-c", "a.cxx"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        assert b"wanted" in (tmp_path / "a.o").read_bytes()
+
+
+@pytest.mark.parametrize(
     "text", ['a"b', "back\\slash", "line\nbreak", "tab\t", "é☃", "??/", "\x01"]
 )
 def test_strings_are_safe(text: str) -> None:

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
 from sofie_rdf.runtime import cluster as sent
+from sofie_rdf.runtime import shipped
 from tests.runtime.test_objects import jets, linear, network, same
 
 ROOT = pytest.importorskip("ROOT")
@@ -325,3 +326,12 @@ def test_spark_gives_the_same(
     finally:
         context.stop()
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_name_in_the_model_is_no_namespace() -> None:
+    """What it says in a comment or in a string would become a macro for all code behind it."""
+    text = '// namespace float {\nconst char *name = "namespace double {";\nnamespace real {\n}\n'
+    found = shipped._isolated(text, "key", ())
+    assert "#define real real_key" in found
+    assert "#define float" not in found
+    assert "#define double" not in found

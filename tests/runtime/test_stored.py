@@ -348,3 +348,14 @@ def test_a_name_means_the_same_model_in_both(tmp_path: Path) -> None:
         path.write_bytes(root_file(things))
         python, macro = checksums(path, "a%20b")
         assert python == macro != ""
+
+
+@pytest.mark.parametrize("begin", [0, 63, 2**31])
+def test_both_refuse_a_header_that_cannot_be_true(tmp_path: Path, begin: int) -> None:
+    reader()
+    path = tmp_path / "m.root"
+    whole = bytearray(root_file([ONE]))
+    struct.pack_into(">I", whole, 8, begin)
+    struct.pack_into(">I", whole, 28, 160 - begin & 0xFFFFFFFF)
+    path.write_bytes(whole)
+    assert checksums(path) == ("", "")

@@ -286,6 +286,8 @@ public:
       StoredCursor cursor(head, 4);
       const std::size_t width = cursor.number(4) >= 1000000 ? 8 : 4;
       const std::size_t begin = cursor.number(4), end = cursor.number(width);
+      if (begin < 64 || begin >= end)
+         throw std::runtime_error("has a damaged header");
       if (end > size_)
          throw std::runtime_error("is truncated");
       cursor.skip(width + 8);
