@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,24 +127,66 @@ def _absolute(line: re.Match[str]) -> str:
 
 
 def quietly(action: Callable[[], T]) -> tuple[T, str]:
-    """The result of the action, and what it made C++ write to the error stream."""
-    with _stderr() as captured:
+    """The result of the action, and what it made C++ write to the error stream.
+
+    One thread at a time: all of them have one error stream, and who puts it back must have seen
+    the true one.
+    """
+    with _capturing, _stderr() as captured:
         result = action()
     return result, captured()
 
 
+_capturing = threading.RLock()
+
+
 @contextmanager
-def _stderr() -> Iterator[Any]:
+def _stderr() -> Iterator[Callable[[], str]]:
     """Catches what C++ writes to the error stream; on leaving, the result is callable."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        text = ""
+    text = ""
+    with ExitStack() as stack:
+        file = None
+        with suppress(OSError):  # Without it, messages go where they always go.
+            file = _caught(stack)
         try:
             yield lambda: text
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            file.seek(0)
-            text = file.read().decode(errors="replace")
+            if file is not None:
+                text = _content(file)
+
+
+def _caught(stack: ExitStack) -> int | None:
+    """The file to which C++ writes its messages from now on; None where it cannot be told to."""
+    # Python may have no error stream, one of a notebook, or one that is closed.
+    with suppress(AttributeError, ValueError, OSError):
+        sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:
+        saved = -1  # It is closed (2>&-), and is so again afterwards.
+    else:
+        stack.callback(os.close, saved)
+        if sys.__stderr__ is None:
+            return None  # It was closed when Python started: number 2 is somebody's file by now.
+    file = _nameless()
+    if file == 2:
+        stack.callback(os.close, file)
+        return file
+    stack.callback(os.close, file)
+    os.dup2(file, 2)
+    stack.callback(*((os.close, 2) if saved < 0 else (os.dup2, saved, 2)))
+    return file
+
+
+def _nameless() -> int:
+    """A file that has no name, and is gone when it is closed."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("sofie_rdf")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _content(file: int) -> str:
+    """All that has been written to a file."""
+    size = os.fstat(file).st_size
+    return os.pread(file, size, 0).decode(errors="replace")

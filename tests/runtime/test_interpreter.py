@@ -260,3 +260,93 @@ def test_a_model_after_one_that_failed() -> None:
         "print(m(np.zeros((1, 7), np.float32)).shape)\n"
     )
     assert found.stdout == "failed\n(1, 1)\n", found.stderr
+
+
+# The error stream ---------------------------------------------------------------------------------
+
+THREADS = """
+import os, sys, threading
+import ROOT, sofie_rdf as s
+model = s.load(sys.argv[1])
+before = os.stat(2)
+def work(k):
+    for n in range(4):
+        df = ROOT.RDataFrame(2)
+        model.define(df, f"y{k}", [f"0.{k}{n}{i} * rdfentry_" for i in range(7)])
+        try:
+            model.define(df, "z", [f"no_such_{k}_{n} + 1"] * 7)
+        except s.ColumnError as error:
+            assert f"no_such_{k}_{n}" in str(error), error
+        else:
+            raise SystemExit("no error")
+failed = []
+threading.excepthook = lambda args: failed.append(args.exc_value)
+threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+after = os.stat(2)
+assert not failed, failed
+assert (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino), "the error stream is lost"
+assert len(os.listdir("/proc/self/fd")) < 100
+os.write(2, b"still here")
+"""
+
+
+def test_threads_keep_the_error_stream(tmp_path: Path) -> None:
+    """Four threads that define expressions, right ones and wrong ones."""
+    script, errors = tmp_path / "threads.py", tmp_path / "errors"
+    script.write_text(THREADS)
+    with errors.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(script), str(HIGGS)],
+            stderr=file,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "SOFIE_RDF_CACHE": "off"},
+            check=False,
+        )
+    said = errors.read_text()
+    assert done.returncode == 0, said[-2000:]
+    assert said.endswith("still here")
+
+
+STREAMS = """
+import io, sys
+import numpy as np
+import ROOT, sofie_rdf as s
+kind, seen = sys.argv[2], sys.argv[3]
+if kind == "none":
+    sys.stderr = None
+elif kind == "notebook":
+    sys.stderr = io.StringIO()
+elif kind == "closed":
+    sys.stderr.close()
+model = s.load(sys.argv[1])
+df = ROOT.RDataFrame(2)
+words = []
+try:
+    model.define(df, "z", ["no_such + 1"] * 7)
+except s.ColumnError as error:
+    words.append(type(error).__name__)
+found = model.define(df, "y", ["0.5 * rdfentry_"] * 7).AsNumpy(["y"])["y"]
+same = np.allclose(found, model(np.float32([[0] * 7, [0.5] * 7])).ravel(), rtol=1e-5)
+open(seen, "w").write(" ".join([*words, str(bool(same))]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "closed"),
+    [
+        *(("as it is", c) for c in ("2>&-", "1>&-", "0<&- 1>&- 2>&-")),
+        *((k, "") for k in ("none", "notebook", "closed")),
+    ],
+)
+def test_any_streams_will_do(tmp_path: Path, kind: str, closed: str) -> None:
+    script, seen = tmp_path / "streams.py", tmp_path / "seen"
+    script.write_text(STREAMS)
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-W", "ignore"]
+    subprocess.run(
+        [*command, str(script), str(HIGGS), kind, str(seen)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "SOFIE_RDF_CACHE": "off"},
+        check=False,
+        capture_output=True,
+    )
+    assert seen.read_text() == "ColumnError True"
