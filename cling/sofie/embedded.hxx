@@ -18,22 +18,22 @@ inline int from_digit(char c)
                                  : -1;
 }
 
-/// The bytes that blocks of base64 stand for, each of whole groups of four digits; the last is null.
+/// The bytes that blocks of base64 stand for, each of whole groups of four digits; the last is null. Of a group that is
+/// cut off, or has anything else among its digits, there are fewer: the checksum of the file tells.
 inline std::vector<char> from_base64(const char *const *blocks)
 {
    std::vector<char> bytes;
    for (; *blocks; ++blocks)
-      for (const char *at = *blocks; *at; at += 4) {
+      for (const char *at = *blocks; *at;) {
          unsigned long group = 0;
+         int digits = 0;
          for (int i = 0; i < 4; ++i) {
-            const int digit = from_digit(at[i]);
+            const int digit = *at ? from_digit(*at++) : -1;
+            digits += digit >= 0;
             group = group << 6 | static_cast<unsigned long>(digit < 0 ? 0 : digit);
          }
-         bytes.push_back(static_cast<char>(group >> 16 & 255));
-         if (at[2] != '=')
-            bytes.push_back(static_cast<char>(group >> 8 & 255));
-         if (at[3] != '=')
-            bytes.push_back(static_cast<char>(group & 255));
+         for (int i = 1; i < digits; ++i)
+            bytes.push_back(static_cast<char>(group >> (24 - 8 * i) & 255));
       }
    return bytes;
 }

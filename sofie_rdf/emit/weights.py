@@ -11,7 +11,7 @@ from sofie_rdf.ir.types import Array
 __all__ = ["weight_file"]
 
 _MAGIC = b"SOFIEDAT"
-_FORMAT = 1
+_FORMAT = 2
 _ALIGNMENT = 64
 _HEAD = 32
 
@@ -26,11 +26,10 @@ def weight_file(tensors: Sequence[Array]) -> bytes:
     listed = np.array(table, "<u8").view(np.uint8)
     parts = [_padded(listed, before=_HEAD)]
     parts += [_padded(_little_endian(tensor)) for tensor in tensors]
-    total, word = 0, 0
-    for part in (p for ps in parts for p in ps):
-        total += _checksum(part, word)
-        word += part.size // 8
-    head = [int.from_bytes(_MAGIC, "little"), _FORMAT, len(tensors), total % 2**64]
+    head = [int.from_bytes(_MAGIC, "little"), _FORMAT, len(tensors)]
+    total = _checksum([np.array(head, "<u8").view(np.uint8)])
+    total += _checksum([p for ps in parts for p in ps])
+    head.append(total % 2**64)
     # The tensors may be many times what else there is in memory: this is their only copy.
     return b"".join([np.array(head, "<u8").tobytes(), *(p.data for ps in parts for p in ps)])
 
@@ -55,14 +54,19 @@ def _aligned(position: int) -> int:
 
 # Words of which the sum is taken at once: they need memory of their own.
 _BLOCK = 2**16
+_STEP, _FACTOR, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
 
 
-def _checksum(data: Array, first: int) -> int:
-    """Sum of (2 i + 1) * word i, for words of which the first has this number."""
-    words, total = data.view("<u8"), 0
-    for start in range(0, words.size, _BLOCK):
-        block = words[start : start + _BLOCK]
-        begin = 2 * (first + start) + 1
-        factors = np.arange(begin, begin + 2 * block.size, 2, dtype=np.uint64)
-        total += int(np.sum(block * factors, dtype=np.uint64))
+def _checksum(parts: Sequence[Array]) -> int:
+    """The sum of mixed words, as cling/sofie/checksum.hxx describes it, of parts of whole words."""
+    total = sum(part.size for part in parts)
+    place = 1
+    for part in parts:
+        words = part.view("<u8")
+        for start in range(0, words.size, _BLOCK):
+            block = words[start : start + _BLOCK]
+            mixed = block + np.arange(place, place + block.size, dtype=np.uint64) * _STEP
+            mixed = (mixed ^ (mixed >> _HALF)) * _FACTOR
+            total += int(np.sum(mixed ^ (mixed >> _HALF), dtype=np.uint64))
+            place += block.size
     return total

@@ -13,7 +13,7 @@ def test_the_layout_is_as_described() -> None:
     data = weight_file(tensors)
     words = np.frombuffer(data, "<u8")
     assert data[:8] == b"SOFIEDAT"
-    assert words[1] == 1
+    assert words[1] == 2
     assert words[2] == 3
     for i, tensor in enumerate(tensors):
         offset, nbytes = (int(w) for w in words[4 + 2 * i : 6 + 2 * i])
@@ -21,8 +21,30 @@ def test_the_layout_is_as_described() -> None:
         assert nbytes == tensor.nbytes
         found = np.frombuffer(data[offset : offset + nbytes], tensor.dtype)
         np.testing.assert_array_equal(found, tensor.ravel())
-    factors = np.arange(1, 2 * len(words[4:]), 2, dtype=np.uint64)
-    assert words[3] == np.sum(words[4:] * factors, dtype=np.uint64)
+    assert int(words[3]) == (checksum(words[:3]) + checksum(words[4:])) % 2**64
+
+
+def checksum(words: np.ndarray) -> int:
+    """As cling/sofie/checksum.hxx says, word for word."""
+    total = 8 * len(words)
+    for place, word in enumerate(map(int, words), start=1):
+        mixed = (word + place * 0x9E3779B97F4A7C15) % 2**64
+        mixed = (mixed ^ mixed >> 32) * 0xD6E8FEB86659FD93 % 2**64
+        total += mixed ^ mixed >> 32
+    return total
+
+
+def test_the_same_bit_that_is_wrong_in_several_words_is_seen() -> None:
+    """A sum of multiples of words would not see two wrong signs, and many pairs of exponents."""
+    tensor = np.random.default_rng(2).normal(size=64).astype(np.float32)
+    words = np.frombuffer(weight_file([tensor])[64:], np.uint64)
+    sound = checksum(words)
+    for bit in (63, 62, 61, 31, 0):
+        for first in range(8):
+            for second in range(first + 1, len(words)):
+                damaged = words.copy()
+                damaged[[first, second]] ^= np.uint64(1 << bit)
+                assert checksum(damaged) % 2**64 != sound % 2**64, (bit, first, second)
 
 
 def test_big_endian_and_strided_arrays_are_stored_alike() -> None:

@@ -11,6 +11,7 @@
 #ifndef SOFIE_RDF_RSOFIEREADER_HXX
 #define SOFIE_RDF_RSOFIEREADER_HXX
 
+#include "sofie/checksum.hxx"
 #include "sofie/events.hxx"
 #include "sofie/linked.hxx"
 #include "sofie/rdf/columns.hxx"
@@ -204,15 +205,14 @@ class RSofieReader {
       std::vector<std::uint64_t> file(position / 8);
       char *const bytes = reinterpret_cast<char *>(file.data());
       __builtin_memcpy(bytes, "SOFIEDAT", 8);
-      file[1] = 1;
+      file[1] = 2;
       file[2] = tensors.size();
       for (std::size_t i = 0; i < table.size(); ++i)
          file[4 + i] = table[i];
       for (std::size_t i = 0; i < tensors.size(); ++i)
          __builtin_memcpy(bytes + table[2 * i], stored_at(model, tensors[i][0].size(), table[2 * i + 1]),
                           table[2 * i + 1]);
-      for (std::size_t i = 4; i < file.size(); ++i)
-         file[3] += (2 * (i - 4) + 1) * file[i];
+      file[3] = checksum_of_file(bytes, 8 * file.size());
       return file;
    }
 
