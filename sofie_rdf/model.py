@@ -218,7 +218,7 @@ class Model(Portable):
 
         record = self._file.record
         with self._file.allowed.budget():
-            program = record.program if record and record.program.weights() else self._made()
+            program = record.program if record else self._made()
             trial = try_out(self.name, self.compiled.infer, program.trials())
             return parcel_of(program, trial)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -402,6 +402,8 @@ def _group(graph: Graph, name: str, held: Any, place: str) -> _Input:
     group = _Fields(held, where, _GROUP)
     _refuse_wrapping(group)
     variables = group.texts("var_names")
+    if not variables:
+        raise CorruptFile("has no names in 'var_names'", place=where)
     infos = _Fields(held.get("var_infos"), where)
     found = []
     for variable in variables:
@@ -448,7 +450,7 @@ def _filling(
         return None
     keys = ("var_length",) * 2 if "var_length" in group.held else ("min_length", "max_length")
     least, most = (int(group.number(key)) for key in keys)
-    if not 0 <= least <= most:
+    if not 0 <= least <= most < 2**31:
         raise CorruptFile(f"has lengths from {least} to {most}", place=group.place)
     others = list(type_.shape[1:])
     if count in others:
@@ -464,8 +466,8 @@ def _filling(
 
 def _lwtnn(graph: Graph, held: Mapping[str, Any], place: str) -> _Found:
     fields = _Fields(held, place)
-    plain = [_Fields(v, place) for v in fields.held.get("inputs") or ()]
-    sequences = [_Fields(v, place) for v in fields.held.get("input_sequences") or ()]
+    given = (fields.list(k) if held.get(k) else () for k in ("inputs", "input_sequences"))
+    plain, sequences = ([_Fields(v, place) for v in values] for values in given)
     if plain and not any("variables" in v.held for v in plain):
         # One network after the other has one input; its variables stand in the list themselves.
         whole = {"name": graph.inputs[0], "variables": [v.held for v in plain]}
@@ -534,7 +536,10 @@ def _plain(name: str, held: Mapping[str, Any], place: str) -> _Input:
     if ("mean" in held or "std" in held) == ("offset" in held or "scale" in held):
         raise InputError("needs either 'mean' and 'std' or 'offset' and 'scale'", place=where)
     given = {key: _numbers(held, key, where) for key in _PLAIN - {"names"} if key in held}
-    names = tuple(held.get("names", ()))
+    called = held.get("names", ())
+    if isinstance(called, (str, bytes, Mapping)) or not isinstance(called, Iterable):
+        raise InputError(f"needs a list in 'names', not {called!r:.60}", place=where)
+    names = tuple(called)
     counts = {len(v) for k, v in given.items() if np.ndim(held[k])}
     counts |= {len(names)} if names else set()
     if len(counts) > 1:

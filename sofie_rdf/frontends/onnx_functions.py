@@ -35,6 +35,7 @@ def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProt
         }
         if not wanted:
             return model
+        _refuse_untyped(model.graph, place)
         try:
             _spend(model, wanted)
             model = inliner.inline_selected_functions(
@@ -47,6 +48,13 @@ def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProt
                 f"calls functions that cannot be written out: {error}", place=place
             ) from error
     return model
+
+
+def _refuse_untyped(graph: onnx.GraphProto, place: str) -> None:
+    """`CorruptFile` for an input whose type says nothing: onnx's own code crashes on those."""
+    for value in (*graph.input, *graph.value_info):
+        if not value.type.WhichOneof("value"):
+            raise CorruptFile(f"says nothing about the type of {value.name!r}", place=place)
 
 
 def _spend(model: onnx.ModelProto, wanted: AbstractSet[_Key]) -> None:
@@ -118,7 +126,8 @@ def _is_function_for_us(key: _Key, model: onnx.ModelProto) -> bool:
     if (domain, name) in REGISTRY or has_rule(domain, name) or name in CONTROL:
         return False
     version = next((o.version for o in model.opset_import if o.domain in (key[0], domain)), 0)
-    if not version or not defs.has(name, version, domain):
+    # Larger numbers are none of onnx's.
+    if not 0 < version < 2**31 or not defs.has(name, version, domain):
         return False
     schema: Any = defs.get_schema(name, version, domain)
     return bool(schema.has_function or schema.has_context_dependent_function)

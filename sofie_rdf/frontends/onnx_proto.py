@@ -107,7 +107,8 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
 
     try:
         load_external_data_for_model(proto, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    # A RuntimeError is what onnx makes of a name that the file system refuses.
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         raise CorruptFile(
             f"keeps weights in other files, which cannot be read: {error}",
             place=path.name,

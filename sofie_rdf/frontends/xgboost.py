@@ -200,8 +200,8 @@ class _Reader:
         self.features = sizes.count("num_feature", most=MOST_FEATURES - 1)
         counts = (sizes.count(k, 0, MOST_OUTPUTS) for k in ("num_class", "num_target"))
         self.outputs = max(1, *counts)
-        self.version = ".".join(str(v) for v in document.get("version", []))
-        producer = f"XGBoost {self.version}".strip()
+        version = document.array("version", int) if "version" in document else ()
+        producer = f"XGBoost {'.'.join(map(str, version))}".strip()
         stem = Path(self.place).stem if isinstance(source, Path) else "model"
         self.build = Builder(name or stem, {**provenance, "producer": producer})
         self.origin = Origin(self.place)

@@ -152,10 +152,8 @@ def save(
                 with rootfile.extending(place), _opened(root, copy, place, "READ"):
                     alone = True
         mode = "RECREATE" if alone else "UPDATE"
-        directory = directory_name(stored)
-        unharmed = rootfile.unharmed(copy, path, record, directory)
-        with rootfile.writing(path), unharmed, _opened(root, copy, place, mode) as file:
-            _write(root, file, directory, record, place)
+        with rootfile.writing(path), _opened(root, copy, place, mode) as file:
+            _write(root, file, directory_name(stored), record, place)
     return sha256_of(record.json)
 
 

@@ -404,3 +404,21 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["inspect", plain, "--normalization", str(source), "--graph"]) == 0
     assert "Sub" in capsys.readouterr().out
     assert main(["emit", plain, "-o", str(tmp_path), "--normalization", "none.json"]) != 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"inputs": 5, "input_sequences": []},
+        {"inputs": [], "input_sequences": True},
+        {"mean": [1.0] * 4, "std": [1.0] * 4, "names": 5},
+        {"mean": [1.0] * 4, "std": [1.0] * 4, "names": "abcd"},
+        {"input_names": ["x"], "x": {"var_names": [], "var_infos": {}, "var_length": 3}},
+        weaver(pf_mask={"var_names": ["pf_mask"], "var_infos": {"pf_mask": info()}})
+        | {"pf_mask": {"var_names": ["m"], "var_infos": {"m": info()}, "var_length": 1e300}},
+    ],
+)
+def test_what_is_no_list_and_no_length_is_refused(source: dict[str, Any]) -> None:
+    model = network() if "jet" in source else same(x=(N, 4))
+    with pytest.raises(sofie.SofieError):
+        model.normalized(source)
