@@ -10,6 +10,11 @@
 #                   jets with real files of NanoAOD
 # make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
 #                   made small, printed, and written to out/fuzz/
+# make fuzz-files   files of each kind that somebody damaged, for SECONDS=60 of each; KIND=onnx (or
+#                   several, with commas) chooses, SEED=1 repeats, and WORKERS=2 are so many kinds at
+#                   a time. What does harm is made small, printed, and kept in out/fuzz-files/
+# make soak         models that are loaded, defined, called and dropped in threads, for MINUTES=60:
+#                   the same numbers, and no more memory
 # make graph-nets  Graph Nets against TensorFlow, which it installs (600 MB)
 # make clean        remove .venv and everything that was made
 #
@@ -20,7 +25,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test lint conformance fuzz graph-nets clean FORCE
+.PHONY: help demo test lint conformance fuzz fuzz-files soak graph-nets clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -51,6 +56,13 @@ conformance: $(VENV)/test-ready
 
 fuzz: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+fuzz-files: $(VENV)/test-ready
+	@$(BIN)/python -W ignore -m tests.fuzz_files $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	   $(if $(KIND),--kind $(KIND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(GUIDED),--guided)
+
+soak: $(VENV)/test-ready
+	@$(BIN)/python -W ignore -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 graph-nets: $(VENV)/graph-nets-ready
 	$(BIN)/python -m pytest -n auto tests/frontends/graph_nets

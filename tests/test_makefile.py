@@ -192,6 +192,8 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "lint",
         "conformance",
         "fuzz",
+        "fuzz-files",
+        "soak",
         "graph-nets",
         "clean",
     ]
@@ -221,6 +223,16 @@ def test_random_networks_for_as_long_as_is_wanted(clone: Clone) -> None:
     assert clone.done()[-1].endswith("-m tests.fuzz")
 
 
+def test_damaged_files_of_the_kinds_that_are_wanted(clone: Clone) -> None:
+    clone.make("fuzz-files", "SECONDS=5", "SEED=3", "KIND=onnx,root", "WORKERS=2")
+    wanted = "-m tests.fuzz_files --seconds 5 --seed 3 --kind onnx,root --workers 2"
+    assert clone.done()[-1].endswith(wanted)
+    clone.make("fuzz-files")
+    assert clone.done()[-1].endswith("-m tests.fuzz_files")
+    clone.make("soak", "MINUTES=5")
+    assert clone.done()[-1].endswith("-m tests.soak --minutes 5")
+
+
 def test_graph_nets_has_a_group_of_its_own(clone: Clone) -> None:
     clone.make("graph-nets")
     *_, install, run = clone.done()
@@ -238,7 +250,7 @@ def test_clean_keeps_what_is_ours(clone: Clone) -> None:
 
 def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> None:
     shutil.copytree(REPOSITORY / ".ci", clone.folder / ".ci")
-    (clone.folder / "Makefile").write_text("test:\n\t@pwd\n")
+    (clone.folder / "Makefile").write_text("test:\n\t@pwd\nfuzz-files:\n\t@echo $(SECONDS)\n")
     ran = subprocess.run(
         [clone.folder / ".ci/run"],
         cwd="/",
@@ -247,4 +259,9 @@ def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> No
         text=True,
         check=True,
     )
-    assert ran.stdout.strip().splitlines()[-1] == str(clone.folder.resolve())
+    assert ran.stdout.strip().splitlines() == [str(clone.folder.resolve()), "60"]
+    (clone.folder / "Makefile").write_text("test:\n\t@false\nfuzz-files:\n\t@true\n")
+    failed = subprocess.run(
+        [clone.folder / ".ci/run"], env=_environment(), capture_output=True, check=False
+    )
+    assert failed.returncode != 0

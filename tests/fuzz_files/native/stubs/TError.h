@@ -1,0 +1,5 @@
+#ifndef FUZZ_TERROR
+#define FUZZ_TERROR
+inline int gErrorIgnoreLevel = 0;
+constexpr int kFatal = 6000;
+#endif
