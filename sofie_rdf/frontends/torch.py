@@ -15,7 +15,7 @@ from typing import Any
 
 from sofie_rdf.errors import InputError, SofieError
 from sofie_rdf.frontends import onnx as onnx_frontend
-from sofie_rdf.frontends import recognise, torch_files, torch_isolated
+from sofie_rdf.frontends import torch_files
 from sofie_rdf.frontends.problems import Problems
 from sofie_rdf.frontends.shapes import Shapes
 from sofie_rdf.frontends.torch_compare import compare
@@ -43,22 +43,12 @@ from sofie_rdf.ir.graph import Graph
 __all__ = ["check", "read"]
 
 
-def read(
-    source: Any,
-    *,
-    name: str = "",
-    shapes: Shapes | None = None,
-    isolated: bool | None = None,
-    **options: Any,
-) -> Graph:
+def read(source: Any, *, name: str = "", shapes: Shapes | None = None, **options: Any) -> Graph:
     """The graph of a file, a module, a script or an exported program.
 
     ``options`` are ``example_inputs``, ``input_shapes``, ``weights_only`` and ``dynamic``: see
-    `sofie_rdf.from_torch` and `sofie_rdf.load`, also for ``isolated``. ``shapes`` as for ONNX, by
-    names of inputs.
+    `sofie_rdf.from_torch` and `sofie_rdf.load`. ``shapes`` as for ONNX, by names of inputs.
     """
-    if _is_isolated(source, isolated):
-        return torch_isolated.read(source, name, shapes, options)
     place = source.name if isinstance(source, Path) else type(source).__name__
     try:
         with _Conversion(source, name, options) as conversion:
@@ -67,19 +57,8 @@ def read(
         raise error.at(place) from error.__cause__
 
 
-def _is_isolated(source: Any, isolated: bool | None) -> bool:
-    """Whether another process is to read it, which only a file can be."""
-    if not isinstance(source, Path) or isolated is False:
-        return False
-    return bool(isolated) or recognise(source) in torch_isolated.DEFAULT
-
-
-def check(
-    source: Any, *, shapes: Shapes | None = None, isolated: bool | None = None, **options: Any
-) -> Problems:
+def check(source: Any, *, shapes: Shapes | None = None, **options: Any) -> Problems:
     """Everything that is wrong, at once: what torch refuses, or all that cannot be read of it."""
-    if _is_isolated(source, isolated):
-        return torch_isolated.check(source, shapes, options)
     place = source.name if isinstance(source, Path) else type(source).__name__
     try:
         with _Conversion(source, "", options) as conversion:

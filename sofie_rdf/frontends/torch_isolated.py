@@ -14,6 +14,7 @@ from typing import Any
 
 from sofie_rdf import isolation
 from sofie_rdf.errors import InputError, SofieError
+from sofie_rdf.frontends import recognise
 from sofie_rdf.frontends.problems import Problems
 from sofie_rdf.frontends.shapes import Shapes
 from sofie_rdf.ir.graph import Graph
@@ -27,21 +28,47 @@ DEFAULT = frozenset(("pt2", "torchscript"))
 _MEMORY = 4 * 2**30 + 2**25 * (os.cpu_count() or 1)
 
 
-def read(source: Path, name: str, shapes: Shapes | None, options: Mapping[str, Any]) -> Graph:
-    """The graph of a file; raises what the other process raises, and see `isolation.call`."""
-    import_module("sofie_rdf.ops")  # It registers the operators that the text names.
+def read(
+    source: Any,
+    *,
+    name: str = "",
+    shapes: Shapes | None = None,
+    isolated: bool | None = None,
+    **options: Any,
+) -> Graph:
+    """As `torch.read`, in the process that ``isolated`` says, which must be this one for objects.
+
+    Raises what the other process raises, and see `isolation.call`.
+    """
+    if not _is_isolated(source, isolated):
+        return _frontend().read(source, name=name, shapes=shapes, **options)  # type: ignore[no-any-return]
     text, constants = _call("read_there", source, name, shapes, options)
     for array in constants.values():
         array.setflags(write=False)
     return parse_graph(text, constants)
 
 
-def check(source: Path, shapes: Shapes | None, options: Mapping[str, Any]) -> Problems:
-    """Everything that is wrong with a file."""
+def check(
+    source: Any, *, shapes: Shapes | None = None, isolated: bool | None = None, **options: Any
+) -> Problems:
+    """As `torch.check`, in the process that ``isolated`` says."""
+    if not _is_isolated(source, isolated):
+        return _frontend().check(source, shapes=shapes, **options)  # type: ignore[no-any-return]
     try:
         return Problems(_call("check_there", source, "", shapes, options))
     except SofieError as error:
         return Problems([error])
+
+
+def _is_isolated(source: Any, isolated: bool | None) -> bool:
+    if not isinstance(source, Path) or isolated is False:
+        return False
+    return bool(isolated) or recognise(source) in DEFAULT
+
+
+def _frontend() -> Any:
+    """The frontend itself, which takes long to load."""
+    return import_module("sofie_rdf.frontends.torch")
 
 
 def _call(function: str, source: Path, *given: Any) -> Any:
@@ -57,7 +84,14 @@ def _call(function: str, source: Path, *given: Any) -> Any:
             "isolated=False",
         ) from None
     where = f"{__name__}:{function}"
-    return isolation.call(where, *arguments, place=source.name, memory=_MEMORY)
+    return isolation.call(
+        where,
+        *arguments,
+        place=source.name,
+        memory=_MEMORY,
+        # It registers the operators that the text names.
+        meanwhile=lambda: import_module("sofie_rdf.ops"),
+    )
 
 
 def _sendable(value: Any) -> Any:
@@ -78,14 +112,10 @@ def _sendable(value: Any) -> Any:
 
 def read_there(path: str, name: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
     """The text and the constants of a file's graph."""
-    from sofie_rdf.frontends import torch as frontend
-
-    graph = frontend.read(Path(path), name=name, shapes=shapes, isolated=False, **options)
+    graph = _frontend().read(Path(path), name=name, shapes=shapes, **options)
     return graph_text(graph), dict(graph.constants)
 
 
 def check_there(path: str, _: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
     """The errors in a file."""
-    from sofie_rdf.frontends import torch as frontend
-
-    return list(frontend.check(Path(path), shapes=shapes, isolated=False, **options))
+    return list(_frontend().check(Path(path), shapes=shapes, **options))

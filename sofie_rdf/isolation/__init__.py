@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,12 +42,19 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_END = 10
 
 
-def call(function: str, *args: Any, place: str, memory: float = _OVERHEAD) -> Any:
+def call(
+    function: str,
+    *args: Any,
+    place: str,
+    memory: float = _OVERHEAD,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Any:
     """What ``"package.module:function"`` gives for these arguments, computed in another process.
 
     Arguments are whatever pickle can write; the result is made of None, bools, numbers, texts,
     bytes, arrays, lists, tuples, dicts and `SofieError`. The process may take the seconds that are
-    left of the budget (`sofie_rdf.limits`), and its bytes besides ``memory``.
+    left of the budget (`sofie_rdf.limits`), and its bytes besides ``memory``. ``meanwhile`` is done
+    here while the process starts.
 
     Raises the `SofieError` that the function raises; `LimitExceeded` where time or memory were not
     enough; `CorruptFile` where the process crashed, or the function raised what is no SofieError.
@@ -57,6 +64,7 @@ def call(function: str, *args: Any, place: str, memory: float = _OVERHEAD) -> An
         tempfile.TemporaryDirectory(prefix="sofie_rdf-", ignore_cleanup_errors=True) as folder,
         _Child(function, folder, place, memory) as child,
     ):
+        meanwhile()
         return child.result(question)
 
 

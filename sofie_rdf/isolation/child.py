@@ -65,7 +65,11 @@ def _answer(told: dict[str, Any]) -> Any:
             function = importlib.import_module(told["module"])
             for part in told["function"].split("."):
                 function = getattr(function, part)
-            value = function(*args)  # type: ignore[operator]
+            try:
+                value = function(*args)  # type: ignore[operator]
+            except MemoryError:
+                # Here it is the limit of this process, not all that the machine has.
+                return ("memory",)
             left = limits.remaining()
             spent = [
                 float(before - after) if before and after and before < math.inf else 0.0

@@ -122,7 +122,7 @@ def _from_file(case: modules.Case, make: Callable[[], Any]) -> Graph:
         except Exception as error:
             raise SofieError(f"torch itself does not: {str(error)[:80]}") from None
         options = {"example_inputs": case.example, "dynamic": case.dynamic}
-        return frontend.read(path, isolated=False, **options)
+        return frontend.read(path, **options)
 
 
 # Layers -------------------------------------------------------------------------------------------
