@@ -25,6 +25,7 @@ from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
 from sofie_rdf.runtime import jagged, records
 from sofie_rdf.runtime.arrays import bind_inputs, each_array, with_sequences
 from sofie_rdf.runtime.columns import Options
+from sofie_rdf.runtime.interpreter import tell_of_headers
 from sofie_rdf.runtime.jagged import is_jagged
 from sofie_rdf.runtime.library import check_compiler
 from sofie_rdf.runtime.program import Program
@@ -439,10 +440,10 @@ class Model(Portable):
         """Write ``NAME.hxx`` and its weights; a ``standalone`` header includes nothing of ours.
 
         The header compiles with ``g++ -std=c++17`` (and ``-I`` of each folder in ``include`` of the
-        result, unless standalone). ``weights`` says where its Session finds its weights: in
-        ``"file"``, NAME.dat; in ``"root"``, NAME.root, which needs ROOT in C++; or in the
-        ``"header"``, for small models. Without a ``session`` there are functions ``infer`` besides,
-        for callers that keep none: one of them computes at a time.
+        result, unless standalone; Cling is told of them if ROOT was imported before). ``weights``
+        says where its Session finds its weights: in ``"file"``, NAME.dat; in ``"root"``, NAME.root,
+        which needs ROOT in C++; or in the ``"header"``, for small models. Without a ``session``
+        there are functions ``infer`` besides, which keep none: one of them computes at a time.
         """
         from sofie_rdf.emit import files
         from sofie_rdf.emit.session import include_directories
@@ -457,6 +458,7 @@ class Model(Portable):
                 with_seed(self.optimized, self.seed), self.plan, header, weights, session=session
             )
         path = files.write(emission, header, weights, standalone=include if standalone else ())
+        tell_of_headers(() if standalone else include)
         return EmittedFiles(header, path, emission.namespace, () if standalone else include)
 
     def __str__(self) -> str:

@@ -142,7 +142,9 @@ class Signature:
         self.schema = None
         if isinstance(module, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
             function: Any = getattr(module, "forward", module)
-            self.schema = [a for a in function.schema.arguments if a.name != "self"]
+            # The first one is the module, whatever its author calls it.
+            is_method = isinstance(module, torch.jit.ScriptModule)
+            self.schema = list(function.schema.arguments)[int(is_method) :]
             self.names = [a.name for a in self.schema]
             self.needed = [a.name for a in self.schema if not a.has_default_value()]
         else:
@@ -244,13 +246,16 @@ def inputs_of(
     """The arguments with names, and with the axes that are open.
 
     By default that is the first axis of every tensor: `BATCH` where it has the size of the first
-    one's, else with a name of its own.
+    one's, else with a name of its own. Of edges [2, n] as PyTorch Geometric has them it is the
+    second one, whose name other tensors with a row for each edge share.
     """
     from torch.utils import _pytree as pytree
 
     paths, _ = pytree.tree_flatten_with_path(dict(arguments))
     names = ["_".join(str(_step(key)) for key in path) for path, _ in paths]
-    values = [value for _, value in paths]
+    tensors = {
+        name: value for name, (_, value) in zip(names, paths, strict=True) if hasattr(value, "ndim")
+    }
     specs = _specifications(dynamic, arguments, signature)
     found: list[Leaf | None] = []
     for (path, value), name in zip(paths, names, strict=True):
@@ -258,7 +263,7 @@ def inputs_of(
             found.append(None)
             continue
         if specs is None:
-            axes = _batch(name, value, values)
+            axes = _batch(name, value, tensors)
         else:
             axes = _axes(name, value, _specification(specs, path))
         found.append(Leaf(name, value, axes))
@@ -272,11 +277,23 @@ def _step(key: Any) -> Any:
     return next(getattr(key, n) for n in ("idx", "key", "name") if hasattr(key, n))
 
 
-def _batch(name: str, value: torch.Tensor, values: Sequence[Any]) -> dict[int, str]:
+def _batch(name: str, value: torch.Tensor, tensors: Mapping[str, Any]) -> dict[int, str]:
     if not value.ndim:
         return {}
-    first = next(v for v in values if getattr(v, "ndim", 0))
+    first = next(v for v in tensors.values() if v.ndim)
+    if _are_edges(name, value, first):
+        return {1: f"{name}_1"}
+    for other, edges in tensors.items():
+        if _are_edges(other, edges, first) and edges.shape[1] == value.shape[0] != first.shape[0]:
+            return {0: f"{other}_1"}
     return {0: BATCH if value.shape[0] == first.shape[0] else f"{name}_0"}
+
+
+def _are_edges(name: str, value: torch.Tensor, first: torch.Tensor) -> bool:
+    """Whether it is the numbers of two nodes for each edge."""
+    if value.is_floating_point() or value.ndim != 2 or value.shape[0] != 2 or value is first:
+        return False
+    return name.endswith("edge_index") or first.shape[0] != 2
 
 
 def _specifications(

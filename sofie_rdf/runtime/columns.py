@@ -207,9 +207,12 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
     if not isinstance(columns, Mapping):
         if len(open_inputs) > 1:
             example = ", ".join(f"{i!r}: [...]" for i in open_inputs)
+            counts = (i for i in open_inputs if _could_be_mask(graph, i, Options()))
+            mask = next(counts, "")
             raise ColumnError(
                 f"model {graph.name!r} has {len(open_inputs)} inputs, so columns must say which",
-                remedy=f"Give a mapping: {{{example}}}",
+                remedy=f"Give a mapping: {{{example}}}"
+                + (f". If {mask!r} is a mask: mask={mask!r}" if mask else ""),
             )
         columns = dict.fromkeys(open_inputs, columns)
     for name in (*columns, *masks):
@@ -238,6 +241,7 @@ def plan(
         if name in masks:
             inputs.append(_mask(graph, name, masks[name], features, options))
             continue
+        _check_given(graph, name, features[name], options)
         filled = Filled(name, type_, tuple(features[name]))
         if per == "set" and filled.vectors:
             filled = _set(graph, filled, options, orders)
@@ -280,9 +284,62 @@ def _rest(type_: TensorType, graph: Graph) -> tuple[Dim, ...]:
         raise ColumnError(
             f"model {graph.name!r} has a fixed batch of {first}; an RDataFrame gives one event at "
             "a time",
-            remedy="Free it: sofie.from_onnx(file, shapes={'INPUT': ('N', ...)})",
+            remedy=_how_to_open(graph, type_),
         )
     return type_.shape[1:]
+
+
+def _how_to_open(graph: Graph, type_: TensorType) -> str:
+    """How to read the model with an open first axis of the inputs of this type.
+
+    torch.export writes down which axes are open, and nobody can change that later.
+    """
+    name = next((i for i in graph.inputs if graph.types[i] is type_), graph.inputs[0])
+    source = graph.provenance.get("source", "")
+    if source.endswith(".pt2") or source.startswith("ExportedProgram"):
+        return (
+            "Export it anew with an open first axis: torch.export.export(module, args, "
+            f'dynamic_shapes={{"{name}": {{0: torch.export.Dim("N")}}}})'
+        )
+    return f"Read the model with an open one: {_shapes(name, ('N', *type_.shape[1:]))}"
+
+
+def _fixed(graph: Graph, name: str) -> str:
+    """What fixes the open axes of an input, behind that of the batch, when the model is read."""
+    shape, batch = graph.types[name].shape, graph.batch_symbol
+    fixed = [d if isinstance(d, int) or name_of(d) == batch else 8 for d in shape]
+    return f"read the model with numbers for them, as in {_shapes(name, fixed)}"
+
+
+def _with_size(graph: Graph, size: str) -> str:
+    """The first input that has this named size."""
+    return next(i for i in graph.inputs if any(size in symbols_of(d) for d in graph.types[i].shape))
+
+
+def _shapes(name: str, shape: Sequence[Dim | str]) -> str:
+    said = ", ".join(str(d) if isinstance(d, int) else f"'{d}'" for d in shape)
+    return f"shapes={{'{name}': ({said}{',' if len(shape) == 1 else ''})}}"
+
+
+def _could_be_mask(graph: Graph, name: str, options: Options) -> str:
+    """The input whose objects it could count, if it could be a mask; else an empty string."""
+    masked = masks_of(graph, replace(options, mask=name))[name]
+    try:
+        rest = _rest(graph.types[name], graph)
+    except ColumnError:
+        return ""
+    return masked if [a for a in _axes_beside(rest, 1) if rest[a] != 1] else ""
+
+
+def _check_given(graph: Graph, name: str, features: Sequence[object], options: Options) -> None:
+    """`ColumnError` for an input without columns that could be a mask."""
+    other = "" if features else _could_be_mask(graph, name, options)
+    if other:
+        raise ColumnError(
+            f"no columns are given for input {name!r} of model {graph.name!r}, which is "
+            f"{graph.types[name]}",
+            remedy=f"If it is the mask of the objects of {other!r}, say so: mask={name!r}",
+        )
 
 
 def _guess(graph: Graph, features: Mapping[str, Sequence[Column | float]]) -> str:
@@ -308,7 +365,7 @@ def _row(graph: Graph, filled: Filled, per: str) -> None:
         raise ColumnError(
             f"{filled.name!r} of model {graph.name!r} has axes of varying size "
             f"({', '.join(missing)}), which columns of single numbers cannot fill",
-            remedy="Give columns of RVecs, or fix them: sofie.from_onnx(file, shapes={...})",
+            remedy=f"Give columns of RVecs, or fix them: {_fixed(graph, filled.name)}",
         )
     if wanted != given:
         listed = f": {[_said(f) for f in filled.features]}" if given else ""
@@ -325,7 +382,7 @@ def _row(graph: Graph, filled: Filled, per: str) -> None:
     if per == "object" and not graph.batch_symbol:
         raise ColumnError(
             f"model {graph.name!r} takes one row only, and cannot be called per object",
-            remedy="Free the first axis: sofie.from_onnx(file, shapes={'INPUT': ('N', ...)})",
+            remedy=_how_to_open(graph, filled.type),
         )
 
 
@@ -490,7 +547,7 @@ def _check_sizes(made: Plan) -> None:
     if missing:
         raise ColumnError(
             f"no column says what {', '.join(missing)} of model {graph.name!r} is",
-            remedy="Fix it when the model is read: sofie.from_onnx(file, shapes={...})",
+            remedy=f"Fix it: {_fixed(graph, _with_size(graph, missing[0]))}",
         )
     if made.per == "object":
         _check_objects(made)
@@ -552,7 +609,10 @@ def _check_objects(made: Plan) -> None:
     for shown in made.shown:
         type_ = made.graph.types[shown.output]
         if not type_.rank or name_of(type_.shape[0]) != made.batch:
-            raise ColumnError(f"output {shown.output!r} is {type_}, and has no row for each object")
+            raise ColumnError(
+                f"output {shown.output!r} is {type_}, and has no row for each object",
+                remedy='per="set" has all objects of an event as one input',
+            )
 
 
 def check_single(made: Plan) -> None:

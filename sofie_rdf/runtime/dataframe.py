@@ -237,7 +237,7 @@ class _Frame:
         if not (scalar_type(type_) or is_vector_type(type_)):
             raise ColumnError(
                 f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
-                remedy=f"An expression can make one of it, such as '{said}{_way_out(type_)}'",
+                remedy=_advice(said, type_),
             )
         return Column(name, said, type_)
 
@@ -293,8 +293,41 @@ class _Frame:
         return self.df.Define(name, expression)
 
 
+def _advice(said: str, type_: str) -> str:
+    """An expression that makes a number of such a column, if there is one."""
+    way = _way_out(type_)
+    # A name with points and nothing else would be that of a column.
+    text = f"{said}{way}" if re.search(r"\W", way.replace(".", "")) else f"({said}{way})"
+    return f"An expression can make one of it, such as '{text}'" if way else ""
+
+
+_COLLECTION = re.compile(
+    r"(?:ROOT::VecOps::RVec|ROOT::RVec|(?:std::)?(?:vector|span|array|deque|list))<\s*(.+)>\s*"
+)
+# What classes of numbers have, the most telling first.
+_NUMBERS = ("Pt", "pt", "E", "energy", "Mag", "R", "Px", "X", "x", "size")
+
+
 def _way_out(type_: str) -> str:
-    return ".value_or(-1)" if "optional<" in type_ else "[0]"
+    """What stands behind a value of this type in an expression with a number of it."""
+    if "optional<" in type_:
+        return ".value_or(-1)"
+    collection = _COLLECTION.fullmatch(type_)
+    if collection:
+        element = collection[1].strip().rstrip(",0123456789 ")
+        is_number = scalar_type(element) or is_vector_type(element)
+        behind = "[0]" if is_vector_type(element) else "" if is_number else _way_out(element)
+        return f"[0]{behind}"
+    known = import_root().TClass.GetClass(type_)
+    if not known:
+        return ""
+    for name in _NUMBERS:
+        if known.GetMethodWithPrototype(name, "", True):
+            return f".{name}()"
+    field = next(iter(known.GetListOfDataMembers() or ()), None)
+    if field is None or not field.Property() & import_root().kIsPublic:
+        return ""
+    return f".{field.GetName()}" if scalar_type(str(field.GetTypeName())) else ""
 
 
 def _attempt(action: Callable[[], Any]) -> tuple[Any, Exception | None]:

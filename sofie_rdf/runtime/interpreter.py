@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = [
     "include_from",
     "instruction_set",
     "quietly",
+    "tell_of_headers",
 ]
 
 T = TypeVar("T")
@@ -99,6 +100,13 @@ def include_from(folder: Path) -> None:
         if folder not in _folders:
             import_root().gInterpreter.AddIncludePath(str(folder))
             _folders.add(folder)
+
+
+def tell_of_headers(folders: Iterable[Path]) -> None:
+    """Let the interpreter look for headers there, if ROOT has been imported."""
+    if sys.modules.get("ROOT"):
+        for folder in folders:
+            import_root().gInterpreter.AddIncludePath(str(folder))
 
 
 def has_header(name: str) -> bool:

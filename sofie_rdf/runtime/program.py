@@ -52,13 +52,14 @@ class Program:
 
 
 def face_of(graph: Graph) -> Graph:
-    """The inputs and outputs of a graph alone, with the names of what is in them.
+    """The inputs and outputs of a graph alone, with the names of what is in them, and
+    where they are from.
 
     What says which rows random numbers are for is no input of a user's.
     """
     inputs = tuple(name for name in graph.inputs if name != ROWS)
     types = {name: graph.types[name] for name in (*inputs, *graph.outputs)}
-    names = {key: graph.provenance[key] for key in KEYS if key in graph.provenance}
+    names = {key: graph.provenance[key] for key in (*KEYS, "source") if key in graph.provenance}
     return Graph(graph.name, inputs, graph.outputs, (), types, {}, names)
 
 

@@ -331,3 +331,44 @@ def test_training_mode_in_an_exported_program() -> None:
 def test_wrong_arguments(source: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(sofie.InputError, match=words):
         sofie.from_torch(source, options.get("example_inputs"))
+
+
+class Edges(nn.Module):
+    """Sums over the edges of a graph, as PyTorch Geometric stores them: [2, number of edges]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x: Any, edge_index: Any, weight: Any) -> Any:
+        """The sum over what comes into each node."""
+        h = self.layer(x)
+        return torch.zeros_like(h).index_add(0, edge_index[1], h[edge_index[0]] * weight)
+
+
+@pytest.mark.parametrize("nodes", [5, 2])
+def test_edges_are_no_batch(nodes: int) -> None:
+    module, edges = Edges(), torch.tensor([[0, 1, 0, 1, 1, 0, 0], [1, 0, 1, 0, 0, 1, 1]])
+    model = sofie.from_torch(module, (torch.randn(nodes, 3), edges, torch.randn(7, 1)))
+    assert [str(t) for t in model.inputs.values()] == [
+        "float32[N, 3]",
+        "int64[2, edge_index_1]",
+        "float32[edge_index_1, 1]",
+    ]
+
+
+class Named(nn.Module):
+    """Whose author calls it something else than self."""
+
+    def __init__(s) -> None:  # noqa: N805
+        super().__init__()
+        s.layer = nn.Linear(3, 4)
+
+    def forward(s, x):  # type: ignore[no-untyped-def] # noqa: N805
+        return s.layer(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_script_whose_self_has_another_name() -> None:
+    model = sofie.from_torch(torch.jit.script(Named()), torch.zeros(2, 3))
+    assert list(model.inputs) == ["x"]
