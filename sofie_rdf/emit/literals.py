@@ -32,7 +32,7 @@ def string(text: str) -> str:
     encoded = "".join(
         plain.get(c, c)
         if c.isascii() and (c.isprintable() or c in plain)
-        else "".join(f"\\{b:03o}" for b in c.encode())
+        else "".join(f"\\{b:03o}" for b in c.encode("utf-8", "surrogatepass"))
         for c in text
     )
     # ?? begins a trigraph in older modes.

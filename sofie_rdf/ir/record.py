@@ -202,7 +202,11 @@ def _writer() -> str:
 def _date() -> str:
     """Now, or when SOURCE_DATE_EPOCH says, for files that must not differ."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    now = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdecimal() else None
+    try:
+        now = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdecimal() else None
+    except (ValueError, OverflowError, OSError):
+        thing = f"SOURCE_DATE_EPOCH={epoch[:40]} is no time that has a date"
+        raise ModelError(thing, remedy="Seconds since 1970, as 1700000000, or unset it") from None
     return (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
 
 

@@ -623,6 +623,16 @@ def test_a_graph_that_cannot_be_stored_is_refused_before_anything_is_written(
 # ---------------------------------------------------------------- what cannot be read
 
 
+@pytest.mark.parametrize("epoch", ["9" * 20, "253402300800", "9" * 5000])
+def test_a_time_without_a_date_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: str
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    with pytest.raises(ModelError, match="SOURCE_DATE_EPOCH=.* is no time"):
+        rootfile.save(model(), tmp_path / "a.root")
+    only_files(tmp_path)
+
+
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     path = tmp_path / "a.root"
     with pytest.raises(ModelError, match="No such file"):

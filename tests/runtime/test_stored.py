@@ -359,3 +359,13 @@ def test_both_refuse_a_header_that_cannot_be_true(tmp_path: Path, begin: int) ->
     struct.pack_into(">I", whole, 28, 160 - begin & 0xFFFFFFFF)
     path.write_bytes(whole)
     assert checksums(path) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a\ud800b", "\udcff", "\U0001f600"])
+def test_names_that_are_no_text_are_names(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "m.root"
+    sofie.load(DATA / "higgs.onnx").save(path, name=name)
+    assert rootfile.names(path) == [name]
+    assert sofie.load(path, name).name == name
+    assert sofie.trust(path, name) == rootfile.load(path).sha256
+    assert list(reader()(str(path)).Compute([1.0] * 7))
