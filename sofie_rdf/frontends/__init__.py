@@ -84,8 +84,9 @@ def recognise(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", place=str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a byte 0.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"cannot be read: {why}", place=str(path)) from error
     if not head:
         raise UnsupportedFormat("is empty", place=str(path))
     kinds = (kind for magic, kind in _MAGIC.items() if head.startswith(magic))

@@ -279,3 +279,11 @@ def test_limits_are_raised_by_argument_and_kept_by_the_model(tmp_path: Path) -> 
     # The loop is folded when the model is emitted, long after it was read.
     assert opened(path, "nodes=1e6") == "emitted"
     assert opened(path, "nodes=1e6,bytes=8").startswith("LimitExceeded loop.onnx")
+
+
+def test_a_file_name_that_cannot_be() -> None:
+    import sofie_rdf
+
+    for name in ("no\0file.onnx", "no\udcfffile.onnx", "~nobody/file.onnx"):
+        with pytest.raises(sofie_rdf.ModelError, match="cannot be read"):
+            sofie_rdf.load(name)
