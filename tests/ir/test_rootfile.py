@@ -628,7 +628,7 @@ def test_a_time_without_a_date_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: str
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-    with pytest.raises(ModelError, match="SOURCE_DATE_EPOCH=.* is no time"):
+    with pytest.raises(ModelError, match=r"SOURCE_DATE_EPOCH=.* is no time"):
         rootfile.save(model(), tmp_path / "a.root")
     only_files(tmp_path)
 
