@@ -31,10 +31,13 @@ __all__ = [
 T = TypeVar("T")
 
 _lock = threading.Lock()
-# No process is forked while another thread of it is in the interpreter.
-os.register_at_fork(
-    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-)
+_capturing = threading.RLock()
+# No process is forked while another thread of it is in the interpreter, or catches its messages.
+# What is registered last is acquired first, as everywhere else.
+for _each in (_capturing, _lock):
+    os.register_at_fork(
+        before=_each.acquire, after_in_parent=_each.release, after_in_child=_each.release
+    )
 _declared: set[str] = set()
 _folders: set[Path] = set()
 
@@ -143,9 +146,6 @@ def quietly(action: Callable[[], T]) -> tuple[T, str]:
     with _capturing, _stderr() as captured:
         result = action()
     return result, captured()
-
-
-_capturing = threading.RLock()
 
 
 @contextmanager

@@ -364,8 +364,10 @@ class Named(nn.Module):
         super().__init__()
         s.layer = nn.Linear(3, 4)
 
-    def forward(s, x):  # type: ignore[no-untyped-def] # noqa: N805
-        return s.layer(x)
+    def forward(s, x: Tensor) -> Tensor:  # noqa: N805
+        """One layer."""
+        y: Tensor = s.layer(x)
+        return y
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
