@@ -2,7 +2,8 @@
 
 Exporters may keep what was true for the example alone: the branch that Python took, a size, a
 number computed outside the graph. So the graph is compared with torch at the example, at other
-numbers, and at other sizes of every open axis.
+numbers, and at other sizes of every open axis. Where it draws random numbers that is done with
+known draws, see `torch_random`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from sofie_rdf.errors import ModelError
 from sofie_rdf.frontends.torch_inputs import BATCH, Inputs, array_of
+from sofie_rdf.frontends.torch_random import QUANTILES, draws, graph_at, require_as_many, run_at
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
@@ -55,10 +57,26 @@ def compare(graph: Graph, run: Run, inputs: Inputs, names: Sequence[str]) -> Non
     graph's outputs. ``names`` are the graph's inputs for these tensors.
     """
     examples = tuple(leaf.example for leaf in inputs.tensors)
+    if not draws(graph):
+        _refuse_random(run(examples), run(examples))
+        _compare_all(graph, run, inputs, names)
+        return
+
+    def evaluated(known: Graph) -> None:
+        evaluate(known, _given(known, names, _Trial("the example inputs", examples)))
+
+    for q in QUANTILES:
+        _compare_all(graph_at(graph, q), run_at(run, q), inputs, names)
+    require_as_many(graph, run, examples, evaluated)
+    _require_numbers(graph, names, _Trial("the example inputs", examples), run(examples))
+
+
+def _compare_all(graph: Graph, run: Run, inputs: Inputs, names: Sequence[str]) -> None:
+    """At the example, at other numbers, and at other sizes."""
+    examples = tuple(leaf.example for leaf in inputs.tensors)
     start = time.monotonic()
     first = run(examples)
     slow = time.monotonic() - start > SLOW
-    _refuse_random(first, run(examples))
     _judge(graph, names, _Trial("the example inputs", examples), first)
     for trial in _other_numbers(examples):
         if not (slow and inputs.sizes):
@@ -91,9 +109,9 @@ def _refuse_random(one: Sequence[Array], other: Sequence[Array]) -> None:
             first, second, equal_nan=first.dtype.kind == "f"
         ):
             raise ModelError(
-                "torch gives other numbers each time",
-                remedy="A dropout that is on, or random numbers: call eval() before it is "
-                "exported or traced",
+                "torch gives other numbers each time, and the exported network does not",
+                remedy="What Python keeps or draws between calls was fixed while it was exported: "
+                "draw random numbers with torch.randn and its like",
             )
 
 
@@ -157,8 +175,7 @@ def _runs(run: Run, tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def _judge(graph: Graph, names: Sequence[str], trial: _Trial, wanted: Sequence[Array]) -> None:
-    arrays = (array_of(t) for t in trial.tensors)
-    given = {n: a for n, a in zip(names, arrays, strict=True) if n in graph.inputs}
+    given = _given(graph, names, trial)
     try:
         outputs = evaluate(graph, given)
     except Exception as error:
@@ -187,6 +204,22 @@ def _judge(graph: Graph, names: Sequence[str], trial: _Trial, wanted: Sequence[A
                 f"with {trial.label}; rounding explains {allowed:.1g}",
                 remedy=_REMEDY,
             )
+
+
+def _given(graph: Graph, names: Sequence[str], trial: _Trial) -> dict[str, Array]:
+    """What the graph is fed with."""
+    arrays = (array_of(t) for t in trial.tensors)
+    return {n: a for n, a in zip(names, arrays, strict=True) if n in graph.inputs}
+
+
+def _require_numbers(
+    graph: Graph, names: Sequence[str], trial: _Trial, wanted: Sequence[Array]
+) -> None:
+    """`ModelError` where real draws give NaN, and those of torch do not."""
+    found = evaluate(graph, _given(graph, names, trial))
+    for name, expected in zip(graph.outputs, wanted, strict=True):
+        if _is_float(expected) and np.isnan(found[name]).any() and not np.isnan(expected).any():
+            raise ModelError(f"output {name!r} is NaN with {trial.label}; that of torch is not")
 
 
 _REMEDY = (

@@ -21,6 +21,9 @@ def decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     """The same program without the functions that are written in terms of others here."""
     table = _table()
     targets = [node.target for node in program.graph.nodes]
+    aten = _aten()
+    # Decompositions see functions that write to no argument.
+    targets += [aten.uniform.default] if aten.uniform_.default in targets else []
     _refuse_projections(program)
     found: Mapping[Any, Any] = {op: make for op, make in table.items() if op in targets}
     return program.run_decompositions(dict(found)) if found else program
@@ -45,7 +48,25 @@ def _table() -> Mapping[Any, Callable[..., Any]]:
         aten.hypot.default: _hypotenuse,
         aten.cdist.default: _distances,
         aten.scaled_dot_product_attention.default: _attention,
+        aten.uniform.default: _uniform,
     }
+
+
+def _aten() -> Any:
+    import torch
+
+    return torch.ops.aten
+
+
+def _uniform(
+    x: torch.Tensor,
+    low: float = 0.0,
+    high: float = 1.0,
+    generator: Any = None,  # noqa: ARG001
+) -> torch.Tensor:
+    import torch
+
+    return low + (high - low) * torch.rand_like(x)
 
 
 def _searchsorted(
