@@ -219,7 +219,8 @@ class Model(Portable):
 
         record = self._file.record
         with self._file.allowed.budget():
-            program = record.program if record else self._made()
+            is_kept = record is not None and records.is_whole(self._file.key)
+            program = record.program if record and is_kept else self._made()
             trial = try_out(self.name, self.compiled.infer, program.trials())
             return parcel_of(program, trial)
 

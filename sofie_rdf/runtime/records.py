@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import platform
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.emit.code import Code, include_directory
+from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.dims import Dim, parse_dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.rows import ROWS
@@ -27,10 +29,21 @@ from sofie_rdf.runtime.cpu import instruction_set
 from sofie_rdf.runtime.program import Program
 from sofie_rdf.runtime.trial import Trial
 
-__all__ = ["Record", "find", "forget", "keep", "key_of", "key_of_content", "key_of_file"]
+__all__ = [
+    "Record",
+    "find",
+    "forget",
+    "is_whole",
+    "keep",
+    "key_of",
+    "key_of_content",
+    "key_of_file",
+]
 
 # Larger files are .root files that hold other things as well.
 _LARGEST = 2**30
+# How weight files begin: cling/sofie/weights.hxx.
+_WEIGHTS = b"SOFIEDAT"
 
 
 def key_of(source: object, name: str, options: Mapping[str, Any]) -> str:
@@ -108,7 +121,21 @@ def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
     weights = disk.path_of(f"{key}.dat")
     if text is None or weights is None or not weights.exists():
         return None
-    held = json.loads(bytes(text))
+    try:
+        return _record(key, json.loads(bytes(text)), trials)
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError, SofieError):
+        forget(key)  # It is of another form than we write.
+        return None
+
+
+def is_whole(key: str) -> bool:
+    """Whether the weights of the record are as they were kept."""
+    data = disk.find(f"{key}.dat")
+    return data is not None and bytes(data[: len(_WEIGHTS)]) == _WEIGHTS
+
+
+def _record(key: str, held: Any, trials: Callable[[], Iterator[Trial]]) -> Record:
+    """What is held as JSON."""
     types = {
         name: TensorType(
             DType(dtype), tuple(d if isinstance(d, int) else parse_dim(d) for d in dims)
@@ -211,13 +238,19 @@ def _trials(
 ) -> Iterator[Trial]:
     """The trial that is kept, or others where it is gone."""
     data = disk.find(f"{key}.npz")
-    if data is None:
-        yield from others()
-        return
-    with np.load(io.BytesIO(data), allow_pickle=False) as held:
-        yield Trial(
-            json.loads(held["sizes"].tobytes()),
-            {name: held[f"feed{i}"] for i, name in enumerate(inputs)},
-            {name: held[f"expected{i}"] for i, name in enumerate(outputs)},
-            {name: held[f"exact{i}"] for i, name in enumerate(outputs)},
-        )
+    kept = None if data is None else _kept_trial(data, inputs, outputs)
+    yield from others() if kept is None else (kept,)
+
+
+def _kept_trial(data: memoryview, inputs: Sequence[str], outputs: Sequence[str]) -> Trial | None:
+    """The trial in these bytes; None where they are of another form than we write."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
+            return Trial(
+                json.loads(held["sizes"].tobytes()),
+                {name: held[f"feed{i}"] for i, name in enumerate(inputs)},
+                {name: held[f"expected{i}"] for i, name in enumerate(outputs)},
+                {name: held[f"exact{i}"] for i, name in enumerate(outputs)},
+            )
+    except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile):
+        return None

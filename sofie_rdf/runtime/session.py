@@ -270,7 +270,8 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     """The compiled program with its weights."""
     addresses = ctypes.cast(table, ctypes.POINTER(_POINTER))
     entries = {name: kind(addresses[i]) for i, (name, kind) in enumerate(_ENTRIES.items())}
-    data = np.frombuffer(program.weights(), np.uint8)
+    # What was kept of a file may have been removed since, and then does not load.
+    data = np.frombuffer(program.weights() or b"", np.uint8)
     weights = entries["load"](data.ctypes.data, data.size, b"", None, 0)
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")

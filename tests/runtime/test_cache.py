@@ -272,3 +272,63 @@ def test_a_file_that_is_no_model_stays_an_error(tmp_path: Path) -> None:
             sofie.load(tmp_path / "damaged.onnx")
     with pytest.raises(sofie.ModelError):
         sofie.load(tmp_path / "absent.onnx")
+
+
+def spoil(path: Path, damage: str) -> None:
+    """Do that to a file of the cache."""
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    elif damage == "folder":
+        path.mkdir()
+    elif damage == "link":
+        path.symlink_to("/dev/zero")
+    elif damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "another form":
+        # With a trailer that is right, as another version may have written it.
+        cache.store(path.name, b'{"another": ["form"]}')
+
+
+@pytest.mark.parametrize("suffix", ["json", "dat", "npz"])
+@pytest.mark.parametrize(
+    "damage",
+    ["removed", "empty", "truncated", "flipped", "folder", "link", "pipe", "another form"],
+)
+@pytest.mark.parametrize("step", ["load", "call", "parcel"])
+def test_whatever_happens_to_a_kept_file(folder: Path, suffix: str, damage: str, step: str) -> None:
+    """Before it is loaded, between that and the first call, and before workers need it."""
+    pytest.importorskip("ROOT")
+    x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
+    wanted = sofie.load(HIGGS)(x)
+    (file,) = folder.glob(f"*.{suffix}")
+    model = sofie.load(HIGGS)
+    if step == "parcel":
+        _ = model.compiled
+    spoil(file, damage)
+    if step == "load":
+        model = sofie.load(HIGGS)
+    np.testing.assert_array_equal(model(x), wanted)
+    if step == "parcel":
+        assert model.parcel.content == sofie.load(HIGGS).parcel.content
+    again = sofie.load(HIGGS)
+    np.testing.assert_array_equal(again(x), wanted)
+
+
+@pytest.mark.usefixtures("folder")
+def test_clearing_between_loading_and_calling() -> None:
+    pytest.importorskip("ROOT")
+    x = np.zeros((1, 7), np.float32)
+    wanted = sofie.load(HIGGS)(x)
+    one, other = sofie.load(HIGGS), sofie.load(HIGGS)
+    cache.clear()
+    np.testing.assert_array_equal(one(x), wanted)
+    cache.clear()
+    np.testing.assert_array_equal(other(x), wanted)
+    cache.clear()
+    assert one.parcel.content == other.parcel.content
