@@ -53,6 +53,14 @@ def test_what_contradicts_itself_is_refused(model: str) -> None:
         sofie.load(models() / f"{model}.onnx")
 
 
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_numbers_have_the_shape_of_sofies(name: str) -> None:
+    (case,) = (c for c in cases(models()) if c.model == name)
+    found = sofie.load(models() / f"{name}.onnx")()
+    assert np.isfinite(found).all()
+    assert [found.size] == [expected.size for _, expected in case.expected]
+
+
 def differences(case: Case) -> Iterator[str]:
     """What one model gives otherwise, computed three times by one Session."""
     model = sofie.load(models() / f"{case.model}.onnx")
