@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, ModelError
 
 if TYPE_CHECKING:
@@ -88,23 +90,44 @@ def _is_repeated(value: Any) -> bool:
 def data_files(path: Path) -> list[str]:
     """The names of the files beside a model that hold weights of it, as the model has them."""
     proto = _parse(path.read_bytes(), path.name)
-    return sorted(dict.fromkeys(_locations(proto)))
+    return sorted(dict.fromkeys(place.name for place in _places(proto)))
 
 
-def _locations(message: Any) -> Iterator[str]:
-    """Where tensors anywhere in a message say that their numbers are."""
+class _Place(NamedTuple):
+    """Where a tensor says that its numbers are; a length of 0 is all of the file."""
+
+    name: str
+    length: int
+
+
+def _places(message: Any) -> Iterator[_Place]:
+    """Of all tensors, anywhere in a message, that have their numbers in other files."""
     if getattr(message, "data_location", 0) == 1 and hasattr(message, "external_data"):
-        yield from (e.value for e in message.external_data if e.key == "location")
+        said = {entry.key: entry.value for entry in message.external_data}
+        length = said.get("length", "")
+        yield _Place(said.get("location", ""), int(length[:20]) if length.isdecimal() else 0)
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for inner in value if _is_repeated(value) else (value,):
-                yield from _locations(inner)
+                yield from _places(inner)
+
+
+def _pay_for(places: Sequence[_Place], folder: Path) -> None:
+    """The other files enlarge the budget of the model's; what is read of them must fit into it."""
+    sizes = {}
+    for name in {place.name for place in places}:
+        with suppress(OSError, ValueError):
+            sizes[name] = (folder / name).stat().st_size
+    limits.enlarge(sum(sizes.values()))
+    read = sum(place.length or sizes.get(place.name, 0) for place in places)
+    limits.require(bytes=read, what="weights in other files")
 
 
 def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
     import onnx
     from onnx.external_data_helper import load_external_data_for_model
 
+    _pay_for(list(_places(proto)), path.parent)
     try:
         load_external_data_for_model(proto, str(path.parent))
     # A RuntimeError is what onnx makes of a name that the file system refuses.

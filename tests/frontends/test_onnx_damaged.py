@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+import sofie_rdf as sofie
 from sofie_rdf.errors import (
     CorruptFile,
+    LimitExceeded,
     ModelError,
     SofieError,
     UnsupportedOperator,
@@ -343,3 +345,25 @@ def test_what_is_left_of_a_damaged_file_can_be_evaluated() -> None:
     assert 100 < loaded < 300
     assert refusals
     assert not [r for r in refusals if "makes no sense" in r], "accidents, not refusals"
+
+
+def test_files_with_weights_enlarge_what_a_model_may_cost(tmp_path: Path) -> None:
+    """A model of a gigabyte may be a file of a kilobyte with another one beside it."""
+    path, wide = tmp_path / "m.onnx", np.zeros((1000, 1000), np.float32)
+    proto = model([node("MatMul", "x w", "y")], {"x": ["N", 1000]}, "y", {"w": wide})
+    onnx.save_model(proto, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert sofie.load(path)._file.allowed.size >= wide.nbytes
+
+
+def test_weights_that_all_are_the_same_bytes_of_a_file_are_paid_for(tmp_path: Path) -> None:
+    path, wide = tmp_path / "m.onnx", np.zeros((1000, 1000), np.float32)
+    proto = model([node("Identity", "x", "y")], {"x": ["N", 1000]}, "y", {"w": wide})
+    onnx.save_model(proto, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    proto = onnx.load(path, load_external_data=False)
+    for number in range(100):
+        again = proto.graph.initializer.add()
+        again.CopyFrom(proto.graph.initializer[0])
+        again.name = f"w{number}"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(LimitExceeded, match="weights in other files would take"):
+        sofie.load(path, limits="bytes=100M")
