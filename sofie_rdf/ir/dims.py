@@ -65,6 +65,8 @@ _FUNCTIONS: Mapping[str, Callable[[int, int], int]] = {
 
 # What is not longer than this is not looked at: no file is needed to write it.
 _LIGHT = 64
+# Functions of functions: what reads and writes sizes calls itself for each of them.
+_DEEPEST = 100
 
 
 def _require_light(weight: int) -> None:
@@ -85,6 +87,10 @@ def _weight(dim: Dim) -> int:
     return dim.weight if isinstance(dim, Size) else 1 + _digits(dim)
 
 
+def _depth(dim: Dim) -> int:
+    return dim.depth if isinstance(dim, Size) else 0
+
+
 def _digits(number: object) -> int:
     return number.bit_length() >> 6 if isinstance(number, int) else 0
 
@@ -96,11 +102,19 @@ class Function:
     name: str
     left: Dim
     right: Dim
-    # As `Size.weight`.
+    # As `Size.weight` and `Size.depth`.
     weight: int = field(init=False, compare=False, repr=False)
+    depth: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        depth = 1 + max(_depth(self.left), _depth(self.right))
+        if depth > _DEEPEST:
+            raise ShapeError(
+                f"a symbolic size is more than {_DEEPEST} functions of each other",
+                remedy="give the inputs known sizes, with shapes=",
+            )
         object.__setattr__(self, "weight", 1 + _weight(self.left) + _weight(self.right))
+        object.__setattr__(self, "depth", depth)
 
     def __str__(self) -> str:
         if self.name in ("min", "max"):
@@ -136,12 +150,20 @@ class Size:
     terms: tuple[tuple[Monomial, int], ...]
     # How many names and numbers it takes to write it down, which is what work on it costs.
     weight: int = field(init=False, compare=False, repr=False)
+    # How many functions (//, %, min and max) are in each other.
+    depth: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.terms) == 1 and len(self.terms[0][0]) == 1:
             weight = _weight_of(*self.terms[0])
         else:
             weight = sum([_weight_of(monomial, factor) for monomial, factor in self.terms])
+        depth = 0
+        for monomial, _ in self.terms:
+            for atom in monomial:
+                if isinstance(atom, Function) and atom.depth > depth:
+                    depth = atom.depth
+        object.__setattr__(self, "depth", depth)
         _require_light(weight)
         object.__setattr__(self, "weight", weight)
 
@@ -309,10 +331,15 @@ def _function(name: str, left: Dim, right: Dim) -> Dim:
         if exact is not None:
             return exact if name == "//" else 0
         if isinstance(right, int) and right > 0:
-            whole = _make({m: c // right for m, c in left.terms if c % right == 0})
+            # Of a number what is left is not negative, so that one can see that of the quotient.
+            parts = {m: c // right for m, c in left.terms if not m or c % right == 0}
+            whole = _make(parts)
             if whole != 0:
                 rest = _function(name, left - whole * right, right)
                 return whole + rest if name == "//" else rest
+            inner = _quotient_in(left) if name == "//" else None
+            if inner is not None:
+                return _function(name, inner[0], inner[1] * right)
     if name in ("//", "%") and left == 0:
         return 0
     if name in ("min", "max"):
@@ -324,9 +351,38 @@ def _function(name: str, left: Dim, right: Dim) -> Dim:
     return Size((((Function(name, left, right),), 1),))
 
 
+def _quotient_in(dim: Size) -> tuple[Dim, int] | None:
+    """Of a//b + c, with numbers b > 0 and c, the same as one fraction: a + b*c and b."""
+    terms = {m: c for m, c in dim.terms if m}
+    if len(terms) != 1:
+        return None
+    ((monomial, factor),) = terms.items()
+    atom = monomial[0]
+    if factor != 1 or len(monomial) != 1 or isinstance(atom, str) or atom.name != "//":
+        return None
+    if not isinstance(atom.right, int) or atom.right <= 0:
+        return None
+    number = sum(c for m, c in dim.terms if not m)
+    return atom.left + atom.right * number, atom.right
+
+
 def never_negative(dim: Dim) -> bool:
     """Whether that is certain, given that no named size is negative."""
-    return all(c > 0 and all(isinstance(a, str) for a in m) for m, c in _terms(dim) if c)
+    return all(c > 0 and all(map(_is_never_negative, m)) for m, c in _terms(dim) if c)
+
+
+def _is_never_negative(atom: Atom) -> bool:
+    if isinstance(atom, str):
+        return True
+    left, right = atom.left, atom.right
+    match atom.name:
+        case "//":
+            return never_negative(left) and never_negative(right)
+        case "%":
+            return never_negative(right)
+        case "max":
+            return never_negative(left) or never_negative(right)
+    return never_negative(left) and never_negative(right)
 
 
 def maximum(left: Dim, right: Dim) -> Dim:
@@ -341,7 +397,10 @@ def largest(dims: Iterable[Dim]) -> Dim:
         if not any(never_negative(other - dim) for other in found):
             found = [other for other in found if not never_negative(dim - other)]
             found.append(dim)
-    return reduce(maximum, found)
+    # In pairs, so that functions are not deep in each other.
+    while len(found) > 1:
+        found = [reduce(maximum, found[i : i + 2]) for i in range(0, len(found), 2)]
+    return found[0]
 
 
 def minimum(left: Dim, right: Dim) -> Dim:
@@ -492,7 +551,7 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
 
 
 _TOKEN = re.compile(rf'\s*([0-9]+|{_NAME.pattern}|"(?:[^"\\]|\\.)*"|//|[-+*%(),])')
-_MOST_FUNCTIONS = 100
+_MOST_FUNCTIONS = 1000
 _MOST_TERMS = 1000
 
 
@@ -500,7 +559,7 @@ def parse_dim(text: str) -> Dim:
     """The inverse of ``str``: ``parse_dim("2*N + 1")``; ValueError for anything else."""
     try:
         return _Parser(text).whole()
-    except (ValueError, RecursionError, ZeroDivisionError) as error:
+    except (ValueError, RecursionError, ZeroDivisionError, ShapeError) as error:
         raise ValueError(f"{text!r} is no size") from error
 
 
@@ -577,5 +636,5 @@ class _Parser:
             return left * right
         self.functions += 1
         if self.functions > _MOST_FUNCTIONS:
-            raise ValueError("too deep")
+            raise ValueError("too many functions")
         return _function(name, left, right)

@@ -108,8 +108,9 @@ def plan_memory(graph: Graph, *, is_body: bool = False) -> MemoryPlan:
             places[root] = Argument(name)
     for node in graph.nodes:
         for name in node.outputs:
-            if _is_grown(graph, node, name):
-                places.setdefault(roots[name], Grown(roots[name]))
+            # Another form of a value has as many bytes, however its size is written.
+            if roots[name] == name and _is_grown(graph, node, name):
+                places.setdefault(name, Grown(name))
         for name, type_ in graph.workspace(node).items():
             if not symbols_of(type_.size) <= graph.known_symbols:
                 places[name] = Grown(name)
@@ -147,9 +148,9 @@ def _roots(graph: Graph) -> dict[str, str]:
             over = "" if node.op.is_alias else _overwritten(graph, node, step, roots, until)
             if over:
                 roots[output] = roots[over]
-            stays = output in kept or _is_grown(graph, node, output)
-            end = math.inf if stays else last.get(output, step)
             root = roots[output]
+            stays = output in kept or (root == output and _is_grown(graph, node, output))
+            end = math.inf if stays else last.get(output, step)
             until[root] = end if over else max(until.get(root, 0), end)
     return roots
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import (
     Dim,
     align,
@@ -17,6 +18,7 @@ from sofie_rdf.ir.dims import (
     largest,
     maximum,
     minimum,
+    never_negative,
     parse_dim,
     product,
     substitute,
@@ -98,7 +100,7 @@ def test_substituting_all_symbols_evaluates(pair: Pair, sizes: Mapping[str, int]
         (2 * (N // 3), "2*(N//3)"),
         (-1 * (N // 3), "-(N//3)"),
         (M - N // 3, "M - N//3"),
-        ((N - 3) // 2 + 1, "(N - 3)//2 + 1"),
+        ((N - 3) // 2 + 1, "(N + 1)//2 - 1"),
         ((N // 2) // M % 7, "((N//2)//M)%7"),
         (minimum(N, 2 * M) * 2, "2*min(2*M, N)"),
         (symbol("odd name") * N, 'N*"odd name"'),
@@ -161,6 +163,40 @@ def test_helpers() -> None:
 def test_other_text_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is no size"):
         parse_dim(text)
+
+
+def test_what_is_never_negative_is_seen() -> None:
+    """Sizes of layers with strides, which plans of memory compare."""
+    halves, quarters = (N - 1) // 2 + 1, (M - 1) // 4 + 1
+    certain = [N // 2, halves * quarters - 0, N % 3, maximum(N - 5, 2), minimum(N, M // 3), 0]
+    assert all(map(never_negative, certain))
+    assert not any(map(never_negative, [N - 1, (N - 1) // 2, N % (M - 1), minimum(N, M - 1)]))
+
+
+def test_quotients_of_quotients_are_one() -> None:
+    size: Dim = N
+    for _ in range(5):
+        size = (size - 1) // 2 + 1
+    assert str(size) == "(N + 31)//32"
+    assert str((N // 2 - 3) // 5) == "(N + 4)//10 - 1"
+    assert str((N // M) // 2) == "(N//M)//2"
+
+
+def test_the_largest_of_many_sizes_is_not_deep() -> None:
+    many = [symbol(f"a{i}") for i in range(500)]
+    found = largest(many)
+    assert evaluate(found, {f"a{i}": i % 77 for i in range(500)}) == 76
+    assert parse_dim(str(found)) == found
+
+
+def test_functions_of_functions_end() -> None:
+    """What reads and writes sizes calls itself for each of them."""
+    size: Dim = N
+    for step in range(100):
+        size = (size + M) % (1000 + step)
+    with pytest.raises(ShapeError, match="more than 100 functions of each other"):
+        size % 7
+    assert parse_dim(str(size)) == size
 
 
 def test_a_text_cannot_make_a_size_explode() -> None:

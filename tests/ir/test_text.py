@@ -176,7 +176,7 @@ def test_spaces_empty_lines_and_line_ends_do_not_matter() -> None:
         (Everything(0, axes=()), "test.Everything(axis=0, axes=())"),
         (
             Everything(0, shape=((N - 3) // 2, (N // 2) * 3, 4)),
-            "test.Everything(axis=0, shape=((N - 3)//2, 3*(N//2), 4))",
+            "test.Everything(axis=0, shape=((N + 1)//2 - 2, 3*(N//2), 4))",
         ),
         (
             Everything(0, shape=(symbol("inf"), symbol("a b") + 1)),

@@ -248,3 +248,15 @@ def test_what_grows_is_not_written_over() -> None:
     build(Abs(), build(Neg(), places, outputs=["a"]), outputs=["y"])
     plan = plan_memory(build.graph("y"))
     assert {v: plan.places[v] for v in ("places", "a")} == {v: Grown(v) for v in ("places", "a")}
+
+
+def test_a_known_size_that_must_be_one_that_the_data_decide_stays_in_scratch() -> None:
+    """Written over or not: the memory is that of the value, whatever its size is called."""
+    build = builder(N)
+    count = build.types[build(NonZero(), "x", outputs=["places"])].shape[1]
+    build(Transpose(), "x", outputs=["a"])
+    build(Exp(), "a", outputs=["b"])
+    build(Assume((count,)), "b", outputs=["c"])
+    build(Concat(0), "c", "c", outputs=["y"])
+    plan = plan_memory(build.graph("y", "places"))
+    assert {plan.places[v] for v in "abc"} == {Scratch("a", 0)}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import sofie_rdf as sofie
+from sofie_rdf.ir.dims import Dim
 from sofie_rdf.passes import switches
 from sofie_rdf.runtime import cache, records
 from sofie_rdf.runtime import trial as trial_module
@@ -208,6 +209,21 @@ def test_the_first_result_is_compared_with_what_was_kept(monkeypatch: pytest.Mon
     (kept,) = record.program.trials()
     with pytest.raises(sofie.JitError, match="differs from the reference"):
         kept.check("higgs", {"score": kept.expected["score"] + 1})
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_record_whose_sizes_cannot_be_read_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of a size may be longer than what is read of one."""
+    pytest.importorskip("ROOT")
+    x = np.zeros((1, 7), np.float32)
+    expected = sofie.load(HIGGS)(x)
+
+    def refused(text: str) -> Dim:
+        raise ValueError(f"{text} is no size")
+
+    monkeypatch.setattr(records, "parse_dim", refused)
+    assert records.find(records.key_of_file(HIGGS, "", []), lambda: iter(())) is None
+    np.testing.assert_array_equal(sofie.load(HIGGS)(x), expected)
 
 
 @pytest.mark.usefixtures("folder")

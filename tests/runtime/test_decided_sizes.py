@@ -102,6 +102,37 @@ def test_outputs_that_are_other_forms_of_one_value() -> None:
     agree(selected(nodes, " ".join(order), given), *[{"x": x} for x in SETS])
 
 
+@pytest.mark.parametrize("first", ["e1", "left"])
+def test_sizes_that_are_inputs_beside_sums_of_sizes(first: str) -> None:
+    """As detectors of objects have them: what is known must be what other inputs say.
+
+    Names decide which of two sizes gives way to the other.
+    """
+    half = {"kernel_shape": [2], "strides": [2]}
+    nodes = [
+        node("MaxPool", "x", "a", **half),
+        node("MaxPool", "a", "b", **half),
+        node("Concat", "x a b", "c", axis=2),
+        node("Sigmoid", "c", "s"),
+        node("Concat", "planes k", "few", axis=0),
+        node("Concat", "planes j", "more", axis=0),
+        node("Expand", "one few", first),
+        node("Expand", "one more", "right"),
+        node("Concat", f"{first} right", "e", axis=2),
+        node("Concat", "e s", "y", axis=1),
+    ]
+    inputs = [value("x", [1, 3, "H"]), value("k", [1], INT64), value("j", [1], INT64)]
+    weights = {"planes": vector(1, 4), "one": np.ones((1, 1, 1), np.float32)}
+    proto = model(nodes, inputs, "y", weights, opset=17)
+    calls = []
+    for high, some in ((16, 5), (8, 0), (17, 20), (9, 15)):
+        rest = high + high // 2 + high // 4 - some
+        calls.append({"x": numbers(1, 3, high), "k": vector(some), "j": vector(rest)})
+    compiled = agree(proto, *calls)
+    with pytest.raises(InputError, match="y"):
+        compiled({**calls[0], "k": vector(6)})
+
+
 def test_the_places_themselves_are_an_output() -> None:
     """The vector of places shares its elements with the matrix that NonZero makes."""
     outputs = [value("rows", None, INT64)]
