@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sofie_rdf.errors import ModelError
 
-__all__ = ["Lock", "locked"]
+__all__ = ["Lock", "locked", "removed"]
 
 _PREFIX = ".sofie_rdf-"
 # How many seconds one waits for others.
@@ -34,6 +34,10 @@ _PATIENCE = 120.0
 _ABANDONED = 86_400
 # What file systems without links say.
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+
+
+# The locks of this process, and those that it waits for.
+_held: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class _Holder:
         """Whether there is no such process any more; False where nobody here can know."""
         if self.machine != _machine() or not 0 < self.pid < 2**31:
             return False
+        if self.pid == os.getpid() and self.born in ("", _born(self.pid)):
+            return self.token not in _held
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -137,8 +143,7 @@ class Lock:
                 time.sleep(random.uniform(pause / 2, pause))
                 pause = min(2 * pause, 0.1)
         finally:
-            with suppress(OSError):
-                self._mine.unlink()
+            removed(self._mine)
 
     def _say(self, found: _Holder) -> None:
         warnings.warn(
@@ -163,9 +168,8 @@ class Lock:
 
     def release(self) -> None:
         """Let others have it."""
-        if self.is_held:
-            with suppress(OSError):
-                self.path.unlink()
+        if any(self.is_held for _ in range(2)):  # It may not be readable for once.
+            removed(self.path)
 
     def sweep(self) -> None:
         """Remove what killed processes have left beside the file; nobody else is writing it."""
@@ -177,8 +181,16 @@ class Lock:
                     found = _holder_of(path)
                     ours = found is not None and found.is_gone
                 if name.endswith((".tmp", ".lock")) and (ours or _is_old(path)):
-                    with suppress(OSError):
-                        path.unlink()
+                    removed(path)
+
+
+def removed(path: Path) -> None:
+    """Remove a file, if that is possible; where it fails for once, the second time."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _is_old(path: Path) -> bool:
@@ -256,9 +268,11 @@ def locked(target: Path) -> Iterator[Lock]:
     What killed processes have left beside the file is removed.
     """
     lock = Lock(target, _Holder.me())
-    lock.acquire()
+    _held.add(lock.holder.token)
     try:
+        lock.acquire()
         lock.sweep()
         yield lock
     finally:
         lock.release()
+        _held.discard(lock.holder.token)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sofie_rdf.errors import ModelError
-from sofie_rdf.ir.locks import locked
+from sofie_rdf.ir.locks import locked, removed
 
 __all__ = ["replacing"]
 
@@ -68,8 +68,7 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Pa
                     )
                 copy.replace(target)
             finally:
-                with suppress(OSError):
-                    copy.unlink(missing_ok=True)
+                removed(copy)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelError(f"cannot be written: {reason}", place=str(path)) from error

@@ -61,12 +61,15 @@ __all__ = [
     "replacing",
     "save",
     "save_bytes",
+    "unharmed",
 ]
 
 _MODEL, _WEIGHTS, _HEADER = "model", "weights", "header"
 # Above this version of a file's header its positions have 8 bytes.
 _BIG_FILE = 1_000_000
 CHUNK = 2**29
+# A header may be of another encoding.
+_TEXT = ("utf-8", "surrogateescape")
 
 # ---------------------------------------------------------------- files, whoever writes them
 
@@ -185,7 +188,7 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> StoredModel:
         file.place = within
         inside = file.inside(directory)
         weights = _weights(file, inside, size)
-        header = file.string(inside, _HEADER).decode("utf-8", "surrogateescape")
+        header = file.string(inside, _HEADER).decode(*_TEXT)
         return from_record(Record(text, weights, header), within)
 
 
@@ -222,10 +225,44 @@ def save(
     directory = directory_name(stored)
     with replacing(path) as copy:
         alone = not copy.exists() or may_write(copy, path, stored, overwrite=overwrite)
-        with writing(path):
+        with writing(path), unharmed(copy, path, record, directory):
             packed = record.weights if ntuple else None
             _write(copy, directory, contents(record), anew=alone, ntuple=packed)
     return sha256_of(record.json)
+
+
+@contextmanager
+def unharmed(
+    copy: Path, path: str | os.PathLike[str], record: Record, directory: str
+) -> Iterator[None]:
+    """ModelError, unless what is written meanwhile is the model, and all else is still there.
+
+    Not every writer sees that it could not read what it extends, or could not write.
+    """
+
+    def others() -> dict[str, Key]:
+        if not copy.exists():
+            return {}
+        with _opened(copy) as file:
+            return {name: key for name, key in file.top().items() if name != directory}
+
+    before = others()
+    yield
+    try:
+        is_whole = others() == before and _holds(copy, record, directory)
+    except SofieError:
+        is_whole = False
+    if not is_whole:
+        thing = "cannot be written: what was written is not what can be read"
+        raise ModelError(thing, place=os.fspath(path), remedy="Save again, or into another file")
+
+
+def _holds(copy: Path, record: Record, directory: str) -> bool:
+    with _opened(copy) as file:
+        inside = file.inside(file.top()[directory])
+        texts = (file.string(inside, key).decode(*_TEXT) for key in (_MODEL, _HEADER))
+        weights = _weights(file, inside, len(record.weights))
+        return (*texts, weights) == (record.json, record.header, record.weights)
 
 
 def save_bytes(data: bytes, path: str | os.PathLike[str], directory: str) -> None:
@@ -278,7 +315,7 @@ def is_ours(name: str) -> bool:
 def contents(record: Record) -> Iterator[tuple[str, bytes]]:
     """The objects of a model, each a TObjString."""
     yield _MODEL, record.json.encode()
-    yield _HEADER, record.header.encode("utf-8", "surrogateescape")
+    yield _HEADER, record.header.encode(*_TEXT)
     yield from _chunks(record.weights)
 
 

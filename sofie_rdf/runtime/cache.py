@@ -29,6 +29,7 @@ __all__ = [
     "entries",
     "find",
     "folder",
+    "is_there",
     "key_of",
     "mapped",
     "path_of",
@@ -46,6 +47,8 @@ _WORKSHOP = ".making-"
 _LARGEST = 4 * 2**30
 # The cache may be a folder that holds other files as well.
 _NAME = re.compile(r"[0-9a-f]{40}\.[a-z]+")
+# That a library is being built, and its source: see `runtime.library`.
+_JOB = re.compile(r"[0-9a-f]{40}\.(job|cxx)")
 
 
 def folder() -> Path | None:
@@ -97,6 +100,14 @@ def find(name: str) -> memoryview | None:
     return None
 
 
+def is_there(name: str) -> bool:
+    """Whether there is such a file, damaged or not."""
+    path = path_of(name)
+    with suppress(OSError):
+        return path is not None and path.stat().st_size > 0
+    return False
+
+
 def mapped(name: str) -> memoryview | None:
     """The same for who checks the contents himself."""
     whole = _whole(name)
@@ -146,7 +157,12 @@ def adopt(name: str, finished: Path) -> Path | None:
 
 
 def _shrink() -> None:
-    """Remove the oldest files where there is more than a home directory should have to hold."""
+    """Remove what killed processes have left, and the oldest files where there is more than a home
+    directory should have to hold.
+    """
+    for path in _listed():
+        if path.name.startswith(_WORKSHOP) or _JOB.fullmatch(path.name):
+            _unlink_abandoned(path)
     files = entries()
     excess = sum(size for _, size in files) - _LARGEST
     if excess > 0:
@@ -171,11 +187,7 @@ def claim(name: str) -> bool:
         path = path_of(name)
         if place is None or path is None:
             return False
-        try:
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
-        except OSError:
-            pass  # It is not there.
+        _unlink_abandoned(path)
         try:
             path.touch(exist_ok=False)
         except OSError:
@@ -205,7 +217,7 @@ def workshop() -> Iterator[Path | None]:
         yield made
     finally:
         if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+            _unlink_tree(made)
 
 
 def entries() -> list[tuple[Path, int]]:
@@ -224,9 +236,19 @@ def clear() -> None:
         if _NAME.fullmatch(path.name):
             _unlink(path)
         elif path.name.startswith(_WORKSHOP):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _ABANDONED:
-                    shutil.rmtree(path, ignore_errors=True)
+            _unlink_abandoned(path)
+
+
+def _unlink_abandoned(path: Path) -> None:
+    """Remove a file or folder that nobody can still be writing."""
+    if _age(path) > _ABANDONED:
+        _unlink_tree(path) if path.is_dir() else _unlink(path)
+
+
+def _unlink_tree(path: Path) -> None:
+    for _ in range(2):  # What fails for once does not fail the second time.
+        with suppress(OSError):  # Python 3.11 ignores not all of them.
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _listed() -> list[Path]:

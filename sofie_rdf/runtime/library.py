@@ -175,12 +175,15 @@ class Library:
     def built(self) -> int:
         """The same for a library that is built now, and kept; `JitError` with the reason."""
         disk.remove(f"{self.key}.trusted")  # That was said of another one.
-        with disk.workshop() as place:
+        with disk.workshop() as place, suppress(OSError):  # The cache may be full.
             if place is not None:
                 finished = _build(place, self._source, self.compiler, self._flags)
                 return _opened(disk.adopt(self.name, finished) or finished)
-        with tempfile.TemporaryDirectory(prefix="sofie_rdf-") as temporary:
-            return _opened(_build(Path(temporary), self._source, self.compiler, self._flags))
+        try:
+            with tempfile.TemporaryDirectory(prefix="sofie_rdf-") as temporary:
+                return _opened(_build(Path(temporary), self._source, self.compiler, self._flags))
+        except OSError as error:
+            raise JitError(f"the emitted code cannot be written: {error.strerror}") from error
 
     def build_later(self) -> None:
         """Have it built by a process of lowest priority, for processes to come."""
@@ -226,19 +229,20 @@ def build_source(key: str, compiler: str, *flags: str) -> None:
     with disk.workshop() as place:
         if place is not None and source is not None:
             # Where it fails, the job stays claimed, so that nobody tries again.
-            finished = _build(place, bytes(source).decode(), Compiler(compiler, ""), [*flags])
-            disk.remove(f"{key}.trusted")
-            disk.adopt(f"{key}.so", finished)
-            disk.remove(f"{key}.job")
+            with suppress(OSError):
+                finished = _build(place, bytes(source).decode(), Compiler(compiler, ""), [*flags])
+                disk.remove(f"{key}.trusted")
+                disk.adopt(f"{key}.so", finished)
+                disk.remove(f"{key}.job")
     disk.remove(f"{key}.cxx")
 
 
 def _build(place: Path, source: str, compiler: Compiler, flags: list[str]) -> Path:
-    """The library, made in this folder."""
+    """The library, made in this folder; OSError where that cannot be written."""
     written, finished = place / "model.cxx", place / "model.so"
     command = [compiler.path, *flags, written.name, "-o", finished.name]
+    written.write_text(source)
     try:
-        written.write_text(source)
         done = subprocess.run(
             command, cwd=place, capture_output=True, text=True, errors="replace", check=False
         )

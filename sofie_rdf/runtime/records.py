@@ -118,8 +118,7 @@ class Record:
 def find(key: str, trials: Callable[[], Iterator[Trial]]) -> Record | None:
     """The record of that key, if it is there; ``trials`` makes them where none is kept."""
     text = disk.find(f"{key}.json") if key else None
-    weights = disk.path_of(f"{key}.dat")
-    if text is None or weights is None or not weights.exists():
+    if text is None or not disk.is_there(f"{key}.dat"):
         return None
     try:
         return _record(key, json.loads(bytes(text)), trials)

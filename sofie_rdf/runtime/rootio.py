@@ -152,8 +152,10 @@ def save(
                 with rootfile.extending(place), _opened(root, copy, place, "READ"):
                     alone = True
         mode = "RECREATE" if alone else "UPDATE"
-        with rootfile.writing(path), _opened(root, copy, place, mode) as file:
-            _write(root, file, directory_name(stored), record, place)
+        directory = directory_name(stored)
+        unharmed = rootfile.unharmed(copy, path, record, directory)
+        with rootfile.writing(path), unharmed, _opened(root, copy, place, mode) as file:
+            _write(root, file, directory, record, place)
     return sha256_of(record.json)
 
 

@@ -94,6 +94,22 @@ def test_clearing_leaves_what_is_being_made(folder: Path) -> None:
     assert not abandoned.exists()
 
 
+def test_what_killed_processes_have_left_is_removed_by_whoever_keeps_something(
+    folder: Path,
+) -> None:
+    cache.store(NAME, b"x")
+    left = [folder / ".making-1" / "file", folder / f"{'1' * 40}.job", folder / f"{'1' * 40}.cxx"]
+    stays = [folder / ".making-2" / "file", folder / f"{'2' * 40}.job", folder / "mine.job"]
+    for path in (*left, *stays):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    for path in (*left, left[0].parent, stays[2]):
+        os.utime(path, (0, 0))
+    cache.store(NAME, b"y")
+    assert not any(path.exists() for path in (*left, left[0].parent))
+    assert all(path.exists() for path in stays)
+
+
 def test_the_oldest_files_go_when_there_are_too_many(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

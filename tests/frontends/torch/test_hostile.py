@@ -661,6 +661,18 @@ def test_damaged_archives_are_errors_of_ours(
             reading(out)
 
 
+def test_any_damaged_archive_is_recognised_as_one(script: Path, tmp_path: Path) -> None:
+    """A version that nobody reads, and names that are no texts."""
+    content = script.read_bytes()
+    with zipfile.ZipFile(script) as archive:
+        place = archive.start_dir
+    for at, to in ((place + 6, b"\xff\x00"), (place + 46, b"\xff\xfe"), (place + 30, b"\xff\xff")):
+        changed = content[:at] + to + content[at + 2 :]
+        (tmp_path / "x.pt").write_bytes(changed)
+        with pytest.raises(sofie.SofieError):
+            sofie.load(tmp_path / "x.pt", input_shapes=["N,7"])
+
+
 def _mutants(content: bytes, made: random.Random, count: int) -> Iterator[bytes]:
     for _ in range(count):
         changed = bytearray(content)
