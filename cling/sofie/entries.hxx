@@ -17,6 +17,9 @@ struct Entries {
    const char *(*call)(void *handle, const std::size_t *sizes, const void *const *in, void *const *out);
    const void *(*result)(void *handle, std::size_t index, std::size_t *shape);
    void (*elements)(const std::size_t *sizes, std::size_t *in, std::size_t *out);
+   void *(*watch)(void *weights);
+   void *(*found)(void *watcher);
+   void (*forget)(void *watcher);
 };
 
 } // namespace sofie

@@ -74,10 +74,19 @@ struct EntryPoints {
       Infer::elements(sizes, in, out);
    }
 
+   /// What finds the same weights for as long as somebody owns them: `found` gives another owner, or null.
+   SOFIE_ONCE static void *watch(void *weights)
+   {
+      return new typename Shared::Watcher(*static_cast<Shared *>(weights));
+   }
+   SOFIE_ONCE static void *found(void *watcher) { return static_cast<typename Shared::Watcher *>(watcher)->found(); }
+   SOFIE_ONCE static void forget(void *watcher) { delete static_cast<typename Shared::Watcher *>(watcher); }
+
    /// All of them, for as long as the code is there.
    SOFIE_ONCE static const Entries *table()
    {
-      static const Entries entries = {&load, &share, &unload, &create, &destroy, &call, &result, &elements};
+      static const Entries entries = {&load,   &share,    &unload, &create, &destroy, &call,
+                                      &result, &elements, &watch,  &found,  &forget};
       return &entries;
    }
 };

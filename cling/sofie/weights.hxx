@@ -153,11 +153,20 @@ public:
 template <class T>
 class Shared {
    struct Owned {
-      T value;
+      union {
+         T value;
+      };
       long owners = 1;
+      long watchers = 1; ///< All owners are one.
       template <class From>
       explicit Owned(const From &from) : value(from)
       {
+      }
+      ~Owned() {}
+      void leave() noexcept
+      {
+         if (__sync_sub_and_fetch(&watchers, 1L) == 0)
+            delete this;
       }
    };
    Owned *owned_;
@@ -190,10 +199,34 @@ public:
    }
    ~Shared()
    {
-      if (owned_ && __sync_sub_and_fetch(&owned_->owners, 1L) == 0)
-         delete owned_;
+      if (owned_ && __sync_sub_and_fetch(&owned_->owners, 1L) == 0) {
+         owned_->value.~T();
+         owned_->leave();
+      }
    }
    SOFIE_INLINE const T &operator*() const { return owned_->value; }
+
+   /// Finds the value as long as others own it.
+   class Watcher {
+      Owned *const watched_;
+
+   public:
+      explicit Watcher(const Shared &shared) : watched_(shared.owned_)
+      {
+         __sync_add_and_fetch(&watched_->watchers, 1L);
+      }
+      Watcher(const Watcher &) = delete;
+      Watcher &operator=(const Watcher &) = delete;
+      ~Watcher() { watched_->leave(); }
+      /// One more owner on the heap; null where there is none any more.
+      Shared *found() const
+      {
+         for (long owners = watched_->owners; owners > 0; owners = watched_->owners)
+            if (__sync_bool_compare_and_swap(&watched_->owners, owners, owners + 1))
+               return new Shared(watched_);
+         return nullptr;
+      }
+   };
 };
 
 /// A constant tensor of one's own, of the shape and element type of the view `V`.

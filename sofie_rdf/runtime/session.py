@@ -17,6 +17,7 @@ from sofie_rdf.ir.dims import Dim, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, concrete
+from sofie_rdf.runtime import loaded
 from sofie_rdf.runtime.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.library import CLING, Library, chosen_compiler, find_compiler, in_batch_job
 from sofie_rdf.runtime.pieces import in_pieces, rows_that_fit
@@ -40,6 +41,10 @@ _ENTRIES = {
     "destroy": ctypes.CFUNCTYPE(None, _POINTER),
     "call": ctypes.CFUNCTYPE(ctypes.c_char_p, _POINTER, _POINTER, _POINTER, _POINTER),
     "result": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE, ctypes.POINTER(_SIZE)),
+    "elements": ctypes.CFUNCTYPE(None, _POINTER, _POINTER, _POINTER),
+    "watch": ctypes.CFUNCTYPE(_POINTER, _POINTER),
+    "found": ctypes.CFUNCTYPE(_POINTER, _POINTER),
+    "forget": ctypes.CFUNCTYPE(None, _POINTER),
 }
 
 
@@ -272,7 +277,7 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     entries = {name: kind(addresses[i]) for i, (name, kind) in enumerate(_ENTRIES.items())}
     # What was kept of a file may have been removed since, and then does not load.
     data = np.frombuffer(program.weights() or b"", np.uint8)
-    weights = entries["load"](data.ctypes.data, data.size, b"", None, 0)
+    weights = loaded.weights(table, entries, data)
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))
