@@ -1,4 +1,4 @@
-"""Graphs with very many of one thing: what is read and emitted in a minute took an hour."""
+"""Graphs with very many of one thing are read and emitted in proportion to their number."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sums_of_sizes(count: int) -> ModelProto:
     return joined(count, "N{}", "Sum")
 
 
-# With so many the code before took more than two minutes; it is quadratic, or worse, in the number.
+# What is quadratic in the number takes minutes or hours with so many; a test is ended after three.
 LARGE: dict[str, Callable[[], ModelProto]] = {
     "inputs of one node": lambda: joined(20_000, "N", "Sum"),
     "inputs that are joined": lambda: joined(20_000, "N", "Concat", axis=0),
