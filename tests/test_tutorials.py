@@ -643,6 +643,24 @@ def test_15_ensemble(tmp_path: Path) -> None:
     assert found["ensemble"] > max(found["trees"], found["network"])
 
 
+def test_16_fast_simulation(tmp_path: Path) -> None:
+    """Drawn showers are as the toy's: responses and depths at both ends of the energies."""
+    pytest.importorskip("torch")
+    output = run_physics("16_fast_simulation.py", tmp_path, "16_fast_simulation.png")
+    assert "1 operator draws numbers for each event, with the seed 7" in output
+    number = r"(-?\d+\.\d+)"
+    line = rf"(\w+), (\d+) to \d+ GeV: (\d+) showers, response {number} \+- {number}, mean depth "
+    line += number
+    found = {(m[1], m[2]): tuple(map(float, m.groups()[2:])) for m in re.finditer(line, output)}
+    assert len(found) == 4
+    for energy in ("10", "80"):
+        truth, drawn = found["toy", energy], found["drawn", energy]
+        assert drawn[0] == truth[0] > 5000
+        assert drawn[1] == pytest.approx(truth[1], abs=0.015)
+        assert drawn[2] == pytest.approx(truth[2], rel=0.15)
+        assert drawn[3] == pytest.approx(truth[3], abs=0.06)
+
+
 def test_made_up_events_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     uproot = pytest.importorskip("uproot")
     write = runpy.run_path(str(TUTORIALS / "made_up_nanoaod.py"))["write"]

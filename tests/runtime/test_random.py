@@ -560,3 +560,23 @@ def test_a_reader_refuses_trees_on_threads(
 def test_inspect_says_so() -> None:
     assert "1 operator draws numbers for each event, with the seed 12" in str(model(seed=12))
     assert "3 operators draw numbers for each event, with the seed 0" in str(model(TWO))
+
+
+def test_seeds_of_operators_may_be_integers() -> None:
+    """As in the files of SOFIE's own tests; ONNX has a float."""
+    text = "m (float[N, 4] x) => (float[N, 4] y) {r = RandomUniformLike<seed = 2>(x) y = Mul(x, r)}"
+    found = model(text)(ones(3))
+    assert np.array_equal(found, model(text.replace("2>", "2.0>"))(ones(3)))
+    assert not np.isin(found, model(text.replace("2>", "3>"))(ones(3))).any()
+
+
+def test_sofies_reader_is_told_of_no_events(tmp_path: Path) -> None:
+    """It would give a random model no rows, which its code reads."""
+    from sofie_rdf.compat.command import main
+
+    path = tmp_path / "m.onnx"
+    proto = onnx.parser.parse_model(HEAD + PRODUCT)
+    onnx.save(proto, path)
+    answer, header = tmp_path / "answer", tmp_path / "m.hxx"
+    assert main([str(answer), "reader", f"file={path}", "name=", f"header={header}"]) == 1
+    assert not header.exists()
