@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -109,6 +110,12 @@ def require_file(function: str, value: object, wanted: str = "the path of a file
     """`InputError` for what cannot be a path."""
     if not isinstance(value, (str, PathLike)) or isinstance(value, type):
         raise refused(function, wanted, value)
+    try:
+        is_possible = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise InputError(f"{function} is given {str(value)!a}, which no file can be called")
 
 
 def require_model(function: str, value: object, model: type, *others: object) -> None:

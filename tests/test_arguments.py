@@ -148,3 +148,15 @@ def test_without_root_and_compiler_both_are_named(tmp_path: Path, compiler: str)
     assert done.stderr.splitlines()[-1].startswith("sofie_rdf.errors.MissingDependency: ")
     assert "g++" in done.stderr.splitlines()[-1]
     assert "pip install root" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["a\ud800", "a\0b"])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    """Half of a surrogate pair, and a byte 0."""
+    model, path = sofie.load(HIGGS), tmp_path / name
+    ways = [lambda: model.save(path), lambda: model.emit(path), lambda: model.normalized(path)]
+    for way in [*ways, lambda: sofie.load(path), lambda: sofie.trust(path)]:
+        with pytest.raises(sofie.SofieError):
+            way()
+    assert len(sofie.check(path)) == 1
+    assert list(tmp_path.iterdir()) == []

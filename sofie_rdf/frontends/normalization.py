@@ -281,8 +281,9 @@ def _source(source: Any) -> tuple[Any, str]:
     path = Path(fspath(source))
     try:
         text = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", place=str(path)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"cannot be read: {reason}", place=str(path)) from error
     try:
         held = json.loads(text)
     except (ValueError, RecursionError) as error:
