@@ -14,7 +14,6 @@ from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Operator, symbols_in, with_sizes
 from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
-from sofie_rdf.ops.draws import with_rows
 
 __all__ = ["evaluate", "evaluate_node"]
 
@@ -93,6 +92,9 @@ def evaluate(
 
 def _with_rows(graph: Graph, feeds: Mapping[str, Array]) -> tuple[Graph, Mapping[str, Array]]:
     """A graph that draws random numbers, with an input that says for which rows."""
+    # Not above: who imports sofie_rdf does not import operators.
+    from sofie_rdf.ops.draws import with_rows
+
     graph = with_rows(graph)
     if ROWS not in graph.inputs or ROWS in feeds:
         return graph, feeds
