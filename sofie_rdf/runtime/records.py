@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import platform
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -251,5 +250,5 @@ def _kept_trial(data: memoryview, inputs: Sequence[str], outputs: Sequence[str])
                 {name: held[f"expected{i}"] for i, name in enumerate(outputs)},
                 {name: held[f"exact{i}"] for i, name in enumerate(outputs)},
             )
-    except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile):
+    except Exception:  # NumPy and zipfile raise many types for what is damaged.
         return None

@@ -41,19 +41,23 @@ class Finding:
 
 @dataclass
 class Summary:
-    """What came of the mutants of one kind."""
+    """What came of the mutants of one kind; ``contained`` are those that ended a process which
+    a user has apart from his own, too.
+    """
 
     kind: str
     mutants: int = 0
     loaded: int = 0
+    contained: int = 0
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
 
     def line(self) -> str:
         rate = self.mutants / max(self.seconds, 1e-9)
+        ended = f"{self.contained} ended a process of their own, " if self.contained else ""
         return (
             f"{self.kind}: {self.mutants} mutants in {self.seconds:.0f} s ({rate:.0f}/s), "
-            f"{self.loaded} were read, {len(self.findings)} findings"
+            f"{self.loaded} were read, {ended}{len(self.findings)} findings"
         )
 
 
@@ -142,9 +146,11 @@ def campaign(kind: str, seed: int, seconds: float, most: int = 10**9) -> Summary
             findings = _reported(folder)
             if code and stage != TRYING:
                 raise RuntimeError(_errors(folder))
-            if code:
+            if code and KINDS[kind].is_isolated and not tried(kind, board.mutant)[0]:
+                summary.contained += 1
+            elif code:
                 findings.append(_fatal(kind, code, number, board.mutant, _errors(folder)))
-                number += 1
+            number += bool(code)
             summary.mutants = number
             summary.loaded += loaded
             new = [f for f in findings if f.found not in known]

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from sofie_rdf import limits
 from tests.fuzz_files import corpus
 from tests.fuzz_files.board import MAKING, NOTHING, TRYING, Board
 from tests.fuzz_files.damage import damaged
 
-__all__ = ["Judge", "main", "signature"]
+__all__ = ["Judge", "main", "prepare", "signature"]
 
 # More mutants than these are made by a fresh process: what leaks would be taken for a bomb.
 MOST = 50_000
@@ -64,7 +65,8 @@ class Judge:
         # Of its own time: how busy the machine is does not matter. Whoever needs more is killed.
         signal.setitimer(signal.ITIMER_PROF, self.kind.seconds)
         try:
-            self.is_new = bool(self.run(self.folder, data, number))
+            with limits.budget(size=len(data), place="mutant"):
+                self.is_new = bool(self.run(self.folder, data, number))
             self.was_read = True
             return ""
         except self.right as error:
@@ -169,7 +171,7 @@ class _Loop:
             file.write(json.dumps(line) + "\n")
 
 
-def _started(folder: Path, gigabytes: float) -> None:
+def prepare(folder: Path) -> None:
     """Nothing of the user's is read or written, and nothing is printed."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
@@ -187,7 +189,6 @@ def _started(folder: Path, gigabytes: float) -> None:
     import warnings
 
     warnings.simplefilter("ignore")
-    _limit(gigabytes)
 
 
 def _replay(judge: Judge, kind: str) -> None:
@@ -207,7 +208,8 @@ def main(arguments: list[str]) -> int:
     what, name, folder, *rest = arguments
     from tests.fuzz_files.kinds import KINDS
 
-    _started(Path(folder), KINDS[name].gigabytes)
+    prepare(Path(folder))
+    _limit(KINDS[name].gigabytes)
     if what == "try":
         judge = Judge(name, Path(folder))
         found = judge(Path(rest[0]).read_bytes(), int(rest[1]))

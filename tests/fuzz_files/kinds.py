@@ -11,6 +11,7 @@ from random import Random
 from tests.fuzz_files import (
     archives,
     hdf5,
+    kept,
     protos,
     rootfiles,
     samples,
@@ -33,7 +34,8 @@ class Kind:
 
     ``seconds`` of this process's own time are allowed for one mutant, and ``gigabytes`` of address
     space. ``target`` makes ready what it needs and gives what is done with each mutant.
-    ``is_native``: by C++, which needs a compiler.
+    ``is_native``: by C++, which needs a compiler. ``is_isolated``: `load` reads such files in
+    another process; what ends this one is a finding only if it ends that of a user, too.
     """
 
     samples: Callable[[], list[bytes]]
@@ -42,6 +44,7 @@ class Kind:
     seconds: float = 20.0
     gigabytes: float = 3.0
     is_native: bool = False
+    is_isolated: bool = False
 
 
 def _either(first: Mutator, second: Mutator, share: int = 3) -> Mutator:
@@ -93,8 +96,8 @@ def _xgboost_ubjson() -> list[bytes]:
 KINDS: dict[str, Kind] = {
     "onnx": Kind(samples.onnx_models, _either(protos.mutated, damaged), targets.onnx),
     "onnx-external": Kind(samples.onnx_beside, _either(_beside, damaged, 6), targets.onnx_beside),
-    "keras": Kind(samples.keras_files, _keras, targets.keras),
-    "h5": Kind(samples.h5_files, hdf5.mutated, targets.h5),
+    "keras": Kind(samples.keras_files, _keras, targets.keras, is_isolated=True),
+    "h5": Kind(samples.h5_files, hdf5.mutated, targets.h5, is_isolated=True),
     "torchscript": Kind(samples.scripts, archives.mutated, targets.torch_files),
     "pt2": Kind(samples.programs, archives.mutated, targets.torch_files),
     "pickle": Kind(
@@ -110,6 +113,7 @@ KINDS: dict[str, Kind] = {
         samples.normalizations, _either(values.mutated_json, damaged, 5), targets.normalization
     ),
     "reader": Kind(samples.root_readable, rootfiles.mutated, targets.reader, is_native=True),
+    "cache": Kind(kept.kept, kept.mutated, kept.target),
     "weights": Kind(samples.marked_weights, weightfiles.mutated, targets.weights, is_native=True),
     "embedded": Kind(
         samples.marked_texts, weightfiles.mutated_text, targets.embedded, is_native=True

@@ -92,16 +92,10 @@ def _hanging(folder: Path, data: bytes, number: int) -> None:
         pass
 
 
-def _eating(folder: Path, data: bytes, number: int) -> None:
-    if b"!" in data:
-        _ = bytearray(2**40)
-
-
 PLANTED = {
     "raising": (_raising, "KeyError in outside"),
     "crashing": (_crashing, "crashes: SIGSEGV"),
     "hanging": (_hanging, "hangs: it was still computing after its time"),
-    "eating": (_eating, "MemoryError in outside"),
 }
 
 
