@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sofie_rdf import limits
-from sofie_rdf.errors import CorruptFile, LimitExceeded
+from sofie_rdf import isolation, limits
+from sofie_rdf.errors import CorruptFile, SofieError
 from sofie_rdf.frontends.onnx_control import CONTROL
 from sofie_rdf.frontends.onnx_rules import has_rule
 from sofie_rdf.ir.operator import REGISTRY
@@ -26,8 +26,6 @@ _DEEPEST = 8
 
 def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
     """The model with nodes in place of calls of functions that are no operators of ours."""
-    from onnx import inliner
-
     own = {(f.domain, f.name) for f in model.functions}
     for _ in range(_DEEPEST):
         wanted = {
@@ -36,18 +34,45 @@ def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProt
         if not wanted:
             return model
         _refuse_untyped(model.graph, place)
-        try:
-            _spend(model, wanted)
-            model = inliner.inline_selected_functions(
-                model, sorted(wanted), inline_schema_functions=True
-            )
-        except LimitExceeded:
-            raise
-        except Exception as error:
-            raise CorruptFile(
-                f"calls functions that cannot be written out: {error}", place=place
-            ) from error
+        _spend(model, wanted)
+        model = _inlined(model, sorted(wanted), place, apart=not wanted <= own)
     return model
+
+
+def _inlined(
+    model: onnx.ModelProto, wanted: list[_Key], place: str, *, apart: bool
+) -> onnx.ModelProto:
+    """The model without calls of these functions; in another process where that is needed.
+
+    What ONNX's own functions become depends on the types of their inputs, and onnx's code crashes
+    where it does not know them.
+    """
+    try:
+        if not apart:
+            return inlined(model, wanted)
+        where = f"{__name__}:{inlined_bytes.__name__}"
+        content = isolation.call(where, model.SerializeToString(), wanted, place=place)
+        return type(model).FromString(content)
+    except SofieError:
+        raise
+    except Exception as error:
+        raise CorruptFile(
+            f"calls functions that cannot be written out: {error}", place=place
+        ) from error
+
+
+def inlined(model: onnx.ModelProto, wanted: list[_Key]) -> onnx.ModelProto:
+    """What onnx makes of it."""
+    from onnx import inliner
+
+    return inliner.inline_selected_functions(model, wanted, inline_schema_functions=True)
+
+
+def inlined_bytes(content: bytes, wanted: list[_Key]) -> bytes:
+    """The same of a model as bytes."""
+    import onnx
+
+    return bytes(inlined(onnx.ModelProto.FromString(content), wanted).SerializeToString())
 
 
 def _refuse_untyped(graph: onnx.GraphProto, place: str) -> None:
