@@ -52,7 +52,8 @@ def _inlined(
             return inlined(model, wanted)
         where = f"{__name__}:{inlined_bytes.__name__}"
         content = isolation.call(where, model.SerializeToString(), wanted, place=place)
-        return type(model).FromString(content)
+        made: onnx.ModelProto = type(model).FromString(content)
+        return made
     except SofieError:
         raise
     except Exception as error:
