@@ -715,6 +715,7 @@ def from_sklearn(
     name: str = "",
     initial_types: Any = None,
     options: Mapping[str, Any] | None = None,
+    rows: Any = None,
     compiler: str = "",
     limits: Limits | str | None = None,
 ) -> Model:
@@ -722,12 +723,22 @@ def from_sklearn(
 
     Its input is ``features`` float32[N, F], unless ``initial_types`` says otherwise, which is
     skl2onnx's, like ``options``. XGBoost's and LightGBM's models may stand at the end of a
-    pipeline. ``compiler`` as in `Model`, ``limits`` as in `load`.
+    pipeline. The results are compared with scikit-learn's at random rows, at the thresholds of
+    trees, and at ``rows``, and are computed in float64 where float32 is too narrow; raises
+    `ModelError`, with the name of the step, where they differ. Classes that are texts are the
+    labels of the output. ``compiler`` as in `Model`, ``limits`` as in `load`.
     """
     from sofie_rdf.frontends import sklearn
 
     arguments.require_estimator(estimator)
-    read = partial(sklearn.read, estimator, name=name, initial_types=initial_types, options=options)
+    read = partial(
+        sklearn.read,
+        estimator,
+        name=name,
+        initial_types=initial_types,
+        options=options,
+        rows=rows,
+    )
     return _in_memory(read, compiler, limits)
 
 

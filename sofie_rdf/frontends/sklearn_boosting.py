@@ -33,10 +33,11 @@ _LINKS: dict[str, Operator] = {
 }
 
 
-def read(estimator: Any, *, name: str = "") -> Graph:
+def read(estimator: Any, *, name: str = "", dtype: str = "float32") -> Graph:
     """``variable`` [N, 1] of a regressor; ``label`` [N], ``probabilities`` [N, K] of a classifier.
 
     These are the names that skl2onnx gives to outputs. Labels that are texts are their numbers.
+    With ``dtype`` "float64", x and the sums are of that type, as in scikit-learn.
     """
     kind = type(estimator).__name__
     name = name or kind
@@ -60,7 +61,7 @@ def read(estimator: Any, *, name: str = "") -> Graph:
     ]
     build, origin = Builder(name, {"source": f"{kind} in memory"}), Origin(name)
     names = [str(n) for n in getattr(estimator, "feature_names_in_", ())]
-    x = declared(build, count, names, DType.FLOAT32, name)
+    x = declared(build, count, names, DType(dtype), name)
     scores = evaluated(build, x, trees, base, origin)
     classes = getattr(estimator, "classes_", None)
     if classes is None:
@@ -74,10 +75,11 @@ def _classified(
     """The class of the largest score, and the probabilities."""
     probabilities = build(link, scores, origin=origin)
     if build.types[scores].shape[1] == 1:
-        one = build.constant(np.float32(1))
+        kind = build.types[scores].dtype.numpy
+        one = build.constant(np.ones((), kind))
         other = build(Sub(), one, probabilities, origin=origin)
         probabilities = build(Concat(1), other, probabilities, origin=origin)
-        positive = build(Greater(), scores, build.constant(np.float32(0)), origin=origin)
+        positive = build(Greater(), scores, build.constant(np.zeros((), kind)), origin=origin)
         flat = build(Reshape((build.types[scores].shape[0],)), positive, origin=origin)
         best = build(Cast(DType.INT64), flat, origin=origin)
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import inspect
 from typing import Any
 
 import numpy as np
@@ -156,3 +159,194 @@ def test_what_cannot_be_exported_is_refused() -> None:
 
     with pytest.raises(sofie.UnsupportedOperator, match="Mine cannot be exported"):
         sofie.from_sklearn(Mine())
+
+
+# Right, or refused by name ------------------------------------------------------------------------
+
+
+def wide_events() -> Array:
+    """Columns of different scales, as a scaler has them; float64 numbers that float32 holds."""
+    x = np.random.default_rng(3).normal(size=(500, 4)) * [1, 100, 1e-3, 5] + [0, 1000, 0, 3]
+    return x.astype(np.float32).astype(np.float64)
+
+
+def target(x: Array) -> Array:
+    noise = np.random.default_rng(4).normal(size=len(x))
+    return np.asarray(2 * x[:, 0] - np.sin(x[:, 1] / 50) + 0.1 * noise)
+
+
+@pytest.mark.parametrize(
+    "kind", ["HistGradientBoostingRegressor", "RandomForestRegressor", "ExtraTreesRegressor"]
+)
+def test_trees_behind_a_scaler_go_where_scikit_learn_goes(kind: str) -> None:
+    """It scales in float64; HistGradientBoosting compares that, others round it first."""
+    from sklearn import ensemble
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x = wide_events()
+    last = getattr(ensemble, kind)(random_state=1)
+    pipeline = make_pipeline(StandardScaler(), last).fit(x, target(x))
+    graph = sofie.from_sklearn(pipeline).graph
+    assert {str(graph.types[i]) for i in graph.inputs} == {"float32[N, 4]"}
+    found = evaluate(graph, {"features": x.astype(np.float32)})
+    assert found["variable"].dtype == np.float32
+    agree(found["variable"], pipeline.predict(x), 2e-6)
+
+
+def test_a_pipeline_of_two_outputs_is_computed_once() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = events()
+    pipeline = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=3))
+    graph = sofie.from_sklearn(pipeline.fit(x, y)).graph
+    assert graph.outputs == ("label", "probabilities")
+    assert [n.op.name for n in graph.nodes].count("Trees") == 1
+
+
+def test_a_gaussian_process_is_computed_in_float64() -> None:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
+    x = wide_events()
+    estimator = GaussianProcessRegressor().fit(x, target(x))
+    (found,) = evaluate(
+        sofie.from_sklearn(estimator).graph, {"features": x.astype(np.float32)}
+    ).values()
+    agree(found, estimator.predict(x), 2e-6)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_network_with_two_targets(scaled: bool) -> None:
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, _ = events()
+    network: Any = MLPRegressor(hidden_layer_sizes=(6,), max_iter=500, tol=1e-2, random_state=1)
+    network = make_pipeline(StandardScaler(), network) if scaled else network
+    network.fit(x.astype(np.float64), np.stack([target(x), x[:, 1]], axis=1))
+    model = sofie.from_sklearn(network)
+    assert [str(t) for t in model.outputs.values()] == ["float32[N, 2]"]
+    agree(computed(model.graph, x), network.predict(x.astype(np.float64)), 2e-6)
+
+
+@pytest.mark.parametrize("kind", ["LogisticRegression", "HistGradientBoostingClassifier"])
+def test_classes_that_are_texts_are_labels(kind: str) -> None:
+    from sklearn import ensemble, linear_model
+
+    x, _ = events()
+    names = np.array(["background", "signal", "top"])
+    y = names[np.digitize(x[:, 0], [-0.3, 0.4])]
+    makers = {**vars(linear_model), **vars(ensemble)}
+    estimator = makers[kind]().fit(x, y)
+    model = sofie.from_sklearn(estimator)
+    assert model.labels["probabilities"] == tuple(names)
+    found = evaluate(model.graph, {"features": x})
+    assert np.array_equal(names[found["label"]], estimator.predict(x))
+
+
+def test_a_difference_names_the_step() -> None:
+    """A converter that loses the scale of the second step."""
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    x, _ = events()
+    steps = [("first", StandardScaler()), ("second", MinMaxScaler()), ("fit", LinearRegression())]
+    pipeline = Pipeline(steps).fit(x, target(x))
+    sofie.from_sklearn(pipeline)
+    pipeline["second"].transform = lambda rows: 1.5 * np.asarray(rows)
+    with pytest.raises(sofie.ModelError, match=r"step 'second' \(MinMaxScaler\): output"):
+        sofie.from_sklearn(pipeline)
+
+
+def test_the_rows_of_the_user_are_compared() -> None:
+    """An estimator that gives at one row what random rows do not find."""
+    from sklearn.linear_model import LinearRegression
+
+    x, _ = events()
+    estimator = LinearRegression().fit(x, target(x))
+    line = estimator.predict
+    estimator.predict = lambda rows: line(rows) + 50 * (np.asarray(rows)[:, 0] == 100)
+    sofie.from_sklearn(estimator)
+    with pytest.raises(sofie.ModelError, match=r"LinearRegression.* by 50 at the given rows"):
+        sofie.from_sklearn(estimator, rows=np.full((3, 4), 100.0))
+
+
+def _made(kind: Any) -> Any:
+    """An estimator of this class, small and always the same."""
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    one: Any = LinearRegression() if _is_regressor(kind) else LogisticRegression()
+    known = {
+        "estimator": one,
+        "base_estimator": one,
+        "steps": [("last", one)],
+        "estimators": [("a", one), ("b", copy.copy(one))],
+        "novelty": True,
+        "radius": 9.0,
+        "param_grid": {"fit_intercept": [True]},
+        "n_iter": 1,
+        "nu": 0.2,
+        "random_state": 1,
+        "param_distributions": {"fit_intercept": [True]},
+        "n_estimators": 5,
+        "min_categories": 9,
+        "probability": False,
+    }
+    given = {name: known[name] for name in inspect.signature(kind).parameters if name in known}
+    if kind.__module__.startswith("sklearn.ensemble"):
+        given.pop("estimator", None)  # The default one is a tree.
+    return kind(**given)
+
+
+def _is_regressor(kind: Any) -> bool:
+    return "Regress" in kind.__name__ or getattr(kind, "_estimator_type", "") == "regressor"
+
+
+def _predictors() -> list[Any]:
+    from sklearn.utils import all_estimators
+
+    return [kind for _, kind in all_estimators() if hasattr(kind, "predict")]
+
+
+def _fitted(kind: Any) -> tuple[Any, Array]:
+    """The estimator, fitted to the first targets that it takes; and rows that it has not seen."""
+    x = np.random.default_rng(5).normal(size=(160, 4)).astype(np.float32).astype(np.float64)
+    classes = np.digitize(x[:, 0] + 0.3 * x[:, 1], [-0.5, 0.5])
+    numbers = np.exp(0.3 * x[:, 0]) + 0.2 * np.abs(x[:, 1])
+    targets: list[Array] = [classes, (classes > 0).astype(int), numbers]
+    targets += [np.stack([numbers, x[:, 2]], axis=1), np.stack([classes > 0, classes > 1], axis=1)]
+    for y in reversed(targets[:3]) if _is_regressor(kind) else targets:
+        for rows in (x, np.abs(x), np.rint(np.abs(x)).clip(0, 2), x[:, :1]):
+            with contextlib.suppress(Exception):
+                return _made(kind).fit(rows[:120], y[:120]), rows[120:]
+    for y in targets[3:]:
+        with contextlib.suppress(Exception):
+            return _made(kind).fit(x[:120], y[:120]), x[120:]
+    return None, x
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", _predictors(), ids=lambda kind: kind.__name__)
+def test_every_estimator_is_right_or_refused_by_name(kind: Any) -> None:
+    estimator, rows = _fitted(kind)
+    assert estimator is not None, "no target is one that it takes"
+    refused = ""
+    try:
+        model = sofie.from_sklearn(estimator)
+    except sofie.SofieError as error:
+        refused = str(error)
+    if refused:
+        assert kind.__name__ in refused
+        return
+    (name,) = model.graph.inputs
+    found = evaluate(model.graph, {name: rows.astype(np.float32)})
+    predicted = np.asarray(estimator.predict(rows))
+    first = next(iter(found.values())).reshape(predicted.shape)
+    if predicted.dtype.kind in "iub":
+        assert np.array_equal(first, predicted)
+    else:
+        agree(first, predicted, 2e-5)
