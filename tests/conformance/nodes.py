@@ -16,6 +16,7 @@ from sofie_rdf.frontends.onnx import read
 from sofie_rdf.ir.dims import Dim, name_of, substitute, symbol, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import with_sizes
+from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.sequences import pack, unpack
 from sofie_rdf.passes import pipeline
@@ -121,6 +122,10 @@ def feeds(cases: Cases, graphs: Mapping[str, Graph], number: int) -> dict[str, A
                 found[label] = as_array(array)
             else:
                 found |= _in_tensors(label, array, graph)
+        if f"{name}/{ROWS}" in graph.inputs:  # Of those that draw; nobody else feeds it.
+            (count, _) = graph.types[f"{name}/{ROWS}"].shape
+            assert isinstance(count, int), "the tests of ONNX have shapes"
+            found[f"{name}/{ROWS}"] = rows_for(np.arange(count))
     return found
 
 

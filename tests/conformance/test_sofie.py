@@ -17,7 +17,7 @@ from tests.conformance.sofie_program import Case, cases
 TOLERANCE = 1e-4
 # The numbers of ROOT's generator, which no other one gives.
 RANDOM = ("RandomNormal", "RandomUniform")
-REFUSED = {
+REFUSED = {  # `CONTRADICTORY` in real.py.
     # The initializer of initial_h is [2, 3, 4], and the graph's input of that name is [3, 2, 4],
     # as ONNX wants it for layout=1. SOFIE takes the bytes of one with the shape of the other.
     "RNNBidirectionalBatchwise": "the sizes 2 and 3 differ",
