@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, equal, product
+from sofie_rdf.ir.dims import Dim, Undecided, equal, product
 from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.rows import COLUMNS
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
@@ -118,11 +118,16 @@ class RandomOperator(Operator):
             raise TypeMismatch(f"needs rows of uint64[N, {COLUMNS}], not {rows}")
         if not -1 <= self.axis < y.rank:
             raise ShapeError(f"has its rows along axis {self.axis} of {y}")
-        if self.axis >= 0 and not equal(
-            self._of_a_row(y.shape, rows.shape[0])[0], y.shape[self.axis]
-        ):
+        if self.axis >= 0 and not self._fits(y.shape, rows.shape[0]):
             raise ShapeError(f"has {rows.shape[0]} rows along axis {self.axis} of {y}")
         return y
+
+    def _fits(self, shape: Shape, rows: Dim) -> bool:
+        """Whether the axis is a multiple of the rows, whatever the sizes will be."""
+        try:
+            return equal(self._of_a_row(shape, rows)[0], shape[self.axis])
+        except Undecided:
+            return False
 
     def _of_a_row(self, shape: Shape, rows: Dim) -> tuple[Dim, Dim]:
         """As much of the axis as is a multiple of the rows, and the multiple."""

@@ -52,7 +52,7 @@ def test_first_axes_of_other_sizes_have_names_of_their_own() -> None:
     given = (torch.ones(5, 3), torch.zeros(2, 9, dtype=torch.int64))
     assert axes(inputs(modules.Messages(), given)) == {
         "x": {0: "N"},
-        "edge_index": {0: "edge_index_0"},
+        "edge_index": {1: "edge_index_1"},
     }
     assert axes(inputs(modules.Loop(), (torch.ones(5, 3), torch.tensor(3)))) == {
         "x": {0: "N"},

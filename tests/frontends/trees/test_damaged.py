@@ -106,9 +106,9 @@ def test_files_of_older_versions() -> None:
 
 @pytest.mark.parametrize("source", [5, None, object(), [1, 2]])
 def test_what_is_no_model_at_all(source: Any) -> None:
-    with pytest.raises(sofie.InputError, match="takes a file, its bytes or a model, not"):
+    with pytest.raises(sofie.InputError, match="its bytes, or a booster, not"):
         sofie.from_xgboost(source)
-    with pytest.raises(sofie.InputError, match="takes a file, its bytes or a model, not"):
+    with pytest.raises(sofie.InputError, match="its bytes, or a booster, not"):
         sofie.from_lightgbm(source)
 
 
