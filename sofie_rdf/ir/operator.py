@@ -412,6 +412,11 @@ def _registering(domain: str, name: str) -> str:
                 "It is what onnxruntime's quantize_static writes as QOperator: quantize the model "
                 "with quant_format=QuantFormat.QDQ"
             )
+        if name.startswith("DynamicQuantize"):
+            return (
+                "It is what onnxruntime's quantize_dynamic writes: leave that layer as it was, "
+                "with op_types_to_quantize"
+            )
         return "It is onnxruntime's own: export the model without onnxruntime's optimizations"
     if domain in ("", "sofie") or domain.startswith("ai.onnx."):
         return ""

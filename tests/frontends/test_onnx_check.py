@@ -183,9 +183,11 @@ def test_operators_of_others_say_what_to_do() -> None:
         node("FusedMatMul", "x x", "y", domain="com.microsoft"),
         node("Own", "x", "z", domain="physics"),
         node("QLinearAdd", "x x x x x x x", "q", domain="com.microsoft"),
+        node("DynamicQuantizeLSTM", "x x x", "d", domain="com.microsoft"),
     ]
     proto = model(nodes, [X], "y", domains={"com.microsoft": 1, "physics": 1})
-    fused, own, quantized = found(proto)
+    fused, own, quantized, dynamic = found(proto)
+    assert "leave that layer as it was, with op_types_to_quantize" in dynamic
     assert "quantize the model with quant_format=QuantFormat.QDQ" in quantized
     assert "optimizations" not in quantized
     assert "export the model without onnxruntime's optimizations" in fused
