@@ -12,7 +12,7 @@ import numpy as np
 from sofie_rdf import limits
 from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.builder import infer_node, known_results
-from sofie_rdf.ir.dims import Dim, name_of, never_negative, substitute
+from sofie_rdf.ir.dims import Dim, name_of, never_negative, substitute, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import with_sizes
 from sofie_rdf.ir.types import Array, TensorType, normal_axis
@@ -80,15 +80,51 @@ def _reading(node: Node, names: Mapping[str, str]) -> Node:
 
 
 def remove_dead(graph: Graph) -> Graph:
-    """Only the nodes and constants that an output needs. Inputs stay: they are the signature."""
-    needed = set(graph.outputs)
+    """Only the nodes and constants that an output needs. Inputs stay: they are the signature.
+
+    What decides a size is needed, too, where the elements are not: those of NonZero, say, of which
+    only the number is asked for.
+    """
+    needed = list(graph.outputs)
+    kept, values = _needed(graph, needed)
+    while (more := _undecided(graph, kept)) and more not in needed:
+        needed.append(more)
+        kept, values = _needed(graph, needed)
+    constants = {name: array for name, array in graph.constants.items() if name in values}
+    return rebuilt(graph, kept, constants)
+
+
+def _needed(graph: Graph, wanted: Iterable[str]) -> tuple[list[Node], set[str]]:
+    """The nodes that these values need, and all that they read."""
+    needed = set(wanted)
     kept = []
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
             kept.append(node)
             needed.update(node.inputs)
-    constants = {name: array for name, array in graph.constants.items() if name in needed}
-    return rebuilt(graph, reversed(kept), constants)
+    return kept[::-1], needed
+
+
+def _undecided(graph: Graph, nodes: Iterable[Node]) -> str:
+    """A value whose size one of these nodes uses, and which none of them gives before."""
+    if not graph.data_symbols:
+        return ""
+    known = set(graph.symbols)
+    for node in nodes:
+        if node.op.decides_sizes:
+            known.update(_own_sizes(graph, node))
+        shapes = (graph.types[name].shape for name in node.outputs if name)
+        for size in (s for shape in shapes for dim in shape for s in symbols_of(dim)):
+            if size not in known:
+                deciding = (n for n in graph.nodes if n.op.decides_sizes)
+                makers = (n.outputs[0] for n in deciding if size in _own_sizes(graph, n))
+                return next(makers, "")
+    return ""
+
+
+def _own_sizes(graph: Graph, node: Node) -> set[str]:
+    """The names of the sizes of what a node gives."""
+    return {name_of(d) for o in node.outputs if o for d in graph.types[o].shape} - {""}
 
 
 # Identities ---------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ import hypothesis
 from hypothesis import strategies as st
 
 # Importing these fills the table of steps.
-from tests.fuzz import layout, linear, pointwise, reductions, sequences, windows
+from tests.fuzz import layout, linear, pointwise, pyramids, reductions, sequences, windows
 from tests.fuzz.network import Case, Choices, Net
 from tests.fuzz.steps import STEPS
 
 __all__ = ["generate", "networks"]
 
-FAMILIES = (layout, linear, pointwise, reductions, sequences, windows)
+FAMILIES = (layout, linear, pointwise, pyramids, reductions, sequences, windows)
 # Calls of different sizes; one more repeats the first.
 CALLS = 3
 LONGEST = 12
@@ -36,8 +36,15 @@ def _signal(net: Net) -> None:
 
 def _picture(net: Net) -> None:
     high, wide = (net.dim(net.choose.one((1, 4, 5, 8))) for _ in range(2))
-    wide = net.length if net.choose.chance(30) else wide
+    wide = net.length if net.choose.chance(50) else wide
+    high = net.height() if net.choose.chance(40) else high
     net.input(net.real, (net.batch, net.dim(net.choose.one((1, 3, 4))), high, wide), -3, 3)
+
+
+def _large_picture(net: Net) -> None:
+    """What strides leave something of, more than once."""
+    high, wide = net.height(), net.choose.one((net.length, net.dim(8)))
+    net.input(net.real, (net.batch, net.dim(net.choose.one((1, 3))), high, wide), -3, 3)
 
 
 def _volume(net: Net) -> None:
@@ -66,7 +73,10 @@ def _lengths_first(net: Net) -> None:
     net.input(net.real, (net.length, net.batch, net.dim(3)), -4, 4)
 
 
-FIRST = (_table, _table, _sequence, _sequence, _signal, _picture, _volume, _known, _lengths_first)
+FIRST = (
+    *(_table, _table, _sequence, _sequence, _signal, _picture, _large_picture, _volume, _known),
+    _lengths_first,
+)
 MORE = (*FIRST, _words, _truths, _vector)
 
 

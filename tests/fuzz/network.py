@@ -171,9 +171,13 @@ class Net:
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     feeds: list[dict[str, Any]] = field(default_factory=list)
+    heights: list[Dim] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     depth: int = 0
     decisions: int = 0
+    # What inputs say: sizes that only the run knows are never broadcast, though numbers that are
+    # inputs may make them 1. So a network has one or the other.
+    told_what: str = ""
 
     @classmethod
     def start(cls, choose: Choices, calls: int) -> Net:
@@ -212,6 +216,13 @@ class Net:
 
     def dims(self, sizes: Sequence[int]) -> tuple[Dim, ...]:
         return tuple(map(self.dim, sizes))
+
+    def height(self) -> Dim:
+        """An open size beside that of the batch and the length."""
+        if not self.heights:
+            sizes = tuple(self.choose.one((4, 6, 7, 8, 13, 16)) for _ in self.feeds)
+            self.heights.append(Dim("height", sizes))
+        return self.heights[0]
 
     def product(self, dims: Sequence[Dim]) -> Dim:
         if not dims:
@@ -282,16 +293,22 @@ class Net:
     def integers(self, numbers: Sequence[int]) -> Value:
         """Whole numbers, of which operators seldom are told only when the model runs."""
         array = np.array(numbers, np.int64)
-        if not self.depth and self.choose.chance(2):
+        if not self.depth and self.told_what != "sizes" and self.choose.chance(2):
+            self.told_what = "numbers"
             return self.fed(array)
         return self.constant(array)
 
     def fed(self, array: Any) -> Value:
         """An input that is the same in every call."""
-        shape = self.dims(array.shape)
-        value = Value(self.fresh(), array.dtype.name, shape, float(array.min()), float(array.max()))
+        return self.told([array] * self.calls)
+
+    def told(self, arrays: Sequence[Any]) -> Value:
+        """An input that is these arrays, which have one shape, call by call."""
+        every = np.stack(arrays)
+        low, high = (float(every.min()), float(every.max())) if every.size else (0.0, 0.0)
+        value = Value(self.fresh(), arrays[0].dtype.name, self.dims(arrays[0].shape), low, high)
         self.inputs.append(declared(value))
-        for feeds in self.feeds:
+        for feeds, array in zip(self.feeds, arrays, strict=True):
             feeds[value.name] = array
         return value
 

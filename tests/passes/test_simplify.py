@@ -89,6 +89,19 @@ def test_nodes_stay_in_order_and_outputs_may_be_inputs_or_constants() -> None:
     identical(before, after)
 
 
+def test_what_decides_a_size_that_is_used_stays() -> None:
+    """Of these places only the number matters; another size nobody asks for."""
+    b = Net(N)
+    places = b.op(NonZero(), "x", name="places")
+    b.op(NonZero(), b.op(Neg(), "x", name="a"), name="others")
+    b.op(Expand((b.types[places].shape[1],)), b.c("c", [2.0]), name="y")
+    before = b.graph("y")
+    after = remove_dead(before)
+    verify(after)
+    assert [n.op.name for n in after.nodes] == ["NonZero", "Expand"]
+    identical(before, after)
+
+
 # remove_identities --------------------------------------------------------------------------------
 
 

@@ -133,6 +133,11 @@ def test_sizes_that_are_inputs_beside_sums_of_sizes(first: str) -> None:
         compiled({**calls[0], "k": vector(6)})
 
 
+def test_of_what_is_selected_only_the_number_is_used() -> None:
+    nodes = [node("Shape", "taken", "shape"), node("Expand", "cut shape", "y")]
+    agree(selected(nodes, "y"), *[{"x": x} for x in SETS])
+
+
 def test_the_places_themselves_are_an_output() -> None:
     """The vector of places shares its elements with the matrix that NonZero makes."""
     outputs = [value("rows", None, INT64)]
