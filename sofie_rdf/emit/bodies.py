@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sofie_rdf.ir.dims import Dim, name_of
+from sofie_rdf.ir.dims import Dim, name_of, substitute, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops.control_flow import If, Loop, bound_sizes
@@ -83,7 +83,8 @@ def _loop(emitter: Emitter, node: Node, op: Loop, owned: list[str]) -> Iterable[
     stacks = []
     for output, item in zip(owned[op.carried :], stacked, strict=True):
         type_ = op.body.types[item]
-        known = (d if isinstance(d, int) else sizes.get(name_of(d), 0) for d in type_.shape)
+        # What the stack is without a round; 0 where only a round says how large its result is.
+        known = (substitute(d, sizes) if symbols_of(d) <= sizes.keys() else 0 for d in type_.shape)
         extents = ", ".join(map(emitter.size, (0, *known)))
         kind = f"sofie::Stack<{type_.dtype.cxx}, {type_.rank + 1}>"
         stacks.append(f"{kind}({output}, {{{{{extents}}}}})")

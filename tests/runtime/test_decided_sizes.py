@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import sofie_rdf as sofie
 from sofie_rdf.errors import InputError
@@ -236,3 +237,25 @@ def test_a_mask_from_outside() -> None:
     x = numbers(3, 5, 2)
     keeps = ([True] * 5, [False] * 5, [False, True, False, True, True])
     agree(model(nodes, inputs, "y z"), *[{"x": x, "keep": np.array(k)} for k in keeps])
+
+
+def test_a_loop_without_a_round_has_rows_of_known_sizes() -> None:
+    """Their sizes are computed from those of the inputs, and none of them is made."""
+    body = helper.make_graph(
+        [node("Tanh", "h", "g"), node("Identity", "g", "row"), node("Identity", "c", "on")],
+        "body",
+        [value("i", [], INT64), value("c", [], BOOL), value("h", None)],
+        [value("on", None, BOOL), value("g", None), value("row", None)],
+    )
+    nodes = [
+        node("Concat", "x x", "twice", axis=1),
+        node("Slice", "twice one far one", "h0"),
+        node("Loop", "rounds - h0", "last rows", body=body),
+    ]
+    inputs = [value("x", ["N", "L"]), value("rounds", [], INT64)]
+    weights = {"one": vector(1), "far": vector(10**9)}
+    proto = model(nodes, inputs, "last rows", weights, opset=17)
+    compiled = sofie.from_onnx(proto)
+    for rows, rounds in ((4, 0), (5, 2), (2, 0)):
+        feeds = {"x": numbers(rows, 3), "rounds": scalar(rounds, np.int64)}
+        assert outputs_of(compiled, feeds)["rows"].shape == (rounds, rows, 5)
