@@ -43,7 +43,7 @@ def _weights(source: Path) -> Iterator[Path]:
 
 def write(path: Path, target: Path, needed: Sequence[Path]) -> None:
     """``target: needed...``; `ModelError` where the file cannot be written."""
-    listed = " \\\n  ".join(_escaped(file) for file in (*needed,))
+    listed = " \\\n  ".join(_escaped(file) for file in needed)
     try:
         path.write_text(f"{_escaped(target.absolute())}: \\\n  {listed}\n")
     except OSError as error:

@@ -45,7 +45,8 @@ def open_model(source: Source) -> ProtoFile:
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", place=str(path)) from error
     proto = _parse(content, path.name)
-    _load_external_data(proto, path)
+    if b"location" in content:  # ONNX says with this word that weights are in other files.
+        _load_external_data(proto, path)
     return ProtoFile(proto, path.name, _provenance(content, path.name))
 
 

@@ -88,6 +88,11 @@ def _needed(rows: Any) -> Any:
     return rows
 
 
+def _require_rows(rows: TensorType) -> None:
+    if rows.dtype is not DType.UINT64 or rows.rank != 2 or rows.shape[1] != COLUMNS:
+        raise TypeMismatch(f"needs rows of uint64[N, {COLUMNS}], not {rows}")
+
+
 class RandomOperator(Operator):
     """What all operators that draw numbers have in common; ``rows`` is their last input."""
 
@@ -114,8 +119,7 @@ class RandomOperator(Operator):
         """The type of what is drawn, if it has the rows."""
         if rows is None:
             return y
-        if rows.dtype is not DType.UINT64 or rows.rank != 2 or rows.shape[1] != COLUMNS:
-            raise TypeMismatch(f"needs rows of uint64[N, {COLUMNS}], not {rows}")
+        _require_rows(rows)
         if not -1 <= self.axis < y.rank:
             raise ShapeError(f"has its rows along axis {self.axis} of {y}")
         if self.axis >= 0 and not self._fits(y.shape, rows.shape[0]):
@@ -150,11 +154,14 @@ class RandomOperator(Operator):
         return int(_mixed(_mixed(_words(attribute)) + _words(self.node + 1))[0])
 
     def call(self, kernel: str, laws: Sequence[Functor], y: Operand, rest: Sequence[Any]) -> Call:
-        """The call of a kernel for these outputs and inputs, the last of which are the rows."""
+        """The call of a kernel for these outputs and inputs, the last of which are the rows.
+
+        What is no view yet is read element by element.
+        """
         *others, rows = rest
         _needed(rows)
         stream = Functor("sofie::Stream", (self.stream & 0xFFFFFFFF, self.stream >> 32))
-        views = [_flat(o) for o in others if o is not None]
+        views = [o if isinstance(o, Tensor) else _flat(o) for o in others]
         drawn = self.by_rows(y, rows)
         return Call(kernel, (stream, *laws, drawn, *views, Tensor(rows)))
 
@@ -181,31 +188,72 @@ def _flat(operand: Operand) -> Tensor:
     return Tensor(operand, (operand.type.size,))
 
 
-class _Normal(RandomOperator):
+class _Independent(RandomOperator):
+    """Each element is drawn by itself, by one law."""
+
+    @property
+    def law(self) -> Functor:
+        """The function object that makes an element of u and v."""
+        raise NotImplementedError
+
+    def drawn(self, shape: Sequence[int], rows: Array | None) -> Array:
+        """The same with NumPy, of all elements."""
+        raise NotImplementedError
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        return self.call("sofie::draw", [self.law], outputs[0], [self.rows_in(inputs)])
+
+
+class _Normal(_Independent):
     mean: float
     scale: float
+
+    @property
+    def law(self) -> Functor:
+        return Functor("sofie::NormalLaw", (float(self.mean), float(self.scale)))
 
     def drawn(self, shape: Sequence[int], rows: Array | None) -> Array:
         u, v = self.uniforms(shape, rows)
         radius = np.sqrt(-2 * np.log1p(-u))
         return np.asarray(self.mean + self.scale * radius * np.cos(2 * np.pi * v))
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        law = Functor("sofie::NormalLaw", (float(self.mean), float(self.scale)))
-        return self.call("sofie::draw", [law], outputs[0], [self.rows_in(inputs)])
 
-
-class _Uniform(RandomOperator):
+class _Uniform(_Independent):
     low: float
     high: float
+
+    @property
+    def law(self) -> Functor:
+        return Functor("sofie::UniformLaw", (float(self.low), float(self.high)))
 
     def drawn(self, shape: Sequence[int], rows: Array | None) -> Array:
         u, _ = self.uniforms(shape, rows)
         return np.asarray(self.low + (self.high - self.low) * u)
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        law = Functor("sofie::UniformLaw", (float(self.low), float(self.high)))
-        return self.call("sofie::draw", [law], outputs[0], [self.rows_in(inputs)])
+
+class _OfShape(_Independent):
+    """The shape of what is drawn is an attribute."""
+
+    shape: Shape
+    dtype: DType
+
+    def infer(self, rows: TensorType | None = None) -> TensorType:
+        return self.checked(TensorType(_accept_float(self.dtype), self.shape), rows)
+
+    def reference(self, rows: Array | None = None) -> Array:
+        return _rounded(self.drawn(_known(self.shape), rows), self.dtype.numpy)
+
+
+class _Like(_Independent):
+    """The shape of what is drawn is that of an input."""
+
+    dtype: DType | None
+
+    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
+        return self.checked(TensorType(_accept_float(self.dtype or x.dtype), x.shape), rows)
+
+    def reference(self, x: Array, rows: Array | None = None) -> Array:
+        return _rounded(self.drawn(x.shape, rows), self.dtype.numpy if self.dtype else x.dtype)
 
 
 def _known(shape: Shape) -> list[int]:
@@ -224,7 +272,7 @@ def _accept_float(dtype: DType) -> DType:
 
 
 @operator(since=22, ulp=4, terms=8)
-class RandomNormal(_Normal):
+class RandomNormal(_OfShape, _Normal):
     """y[i] = mean + scale * sqrt(-2 ln(1 - u[i])) * cos(2 pi v[i])"""
 
     shape: Shape
@@ -235,15 +283,9 @@ class RandomNormal(_Normal):
     node: int = -1
     axis: int = -1
 
-    def infer(self, rows: TensorType | None = None) -> TensorType:
-        return self.checked(TensorType(_accept_float(self.dtype), self.shape), rows)
-
-    def reference(self, rows: Array | None = None) -> Array:
-        return _rounded(self.drawn(_known(self.shape), rows), self.dtype.numpy)
-
 
 @operator(since=22, ulp=4, terms=8)
-class RandomNormalLike(_Normal):
+class RandomNormalLike(_Like, _Normal):
     """y[i] = mean + scale * sqrt(-2 ln(1 - u[i])) * cos(2 pi v[i]), in the shape of x"""
 
     dtype: DType | None = None
@@ -253,15 +295,9 @@ class RandomNormalLike(_Normal):
     node: int = -1
     axis: int = -1
 
-    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
-        return self.checked(TensorType(_accept_float(self.dtype or x.dtype), x.shape), rows)
-
-    def reference(self, x: Array, rows: Array | None = None) -> Array:
-        return _rounded(self.drawn(x.shape, rows), self.dtype.numpy if self.dtype else x.dtype)
-
 
 @operator(since=22, ulp=4, terms=4)
-class RandomUniform(_Uniform):
+class RandomUniform(_OfShape, _Uniform):
     """y[i] = low + (high - low) * u[i], which is less than high"""
 
     shape: Shape
@@ -272,15 +308,9 @@ class RandomUniform(_Uniform):
     node: int = -1
     axis: int = -1
 
-    def infer(self, rows: TensorType | None = None) -> TensorType:
-        return self.checked(TensorType(_accept_float(self.dtype), self.shape), rows)
-
-    def reference(self, rows: Array | None = None) -> Array:
-        return _rounded(self.drawn(_known(self.shape), rows), self.dtype.numpy)
-
 
 @operator(since=22, ulp=4, terms=4)
-class RandomUniformLike(_Uniform):
+class RandomUniformLike(_Like, _Uniform):
     """y[i] = low + (high - low) * u[i], which is less than high, in the shape of x"""
 
     dtype: DType | None = None
@@ -289,12 +319,6 @@ class RandomUniformLike(_Uniform):
     seed: float = 0.0
     node: int = -1
     axis: int = -1
-
-    def infer(self, x: TensorType, rows: TensorType | None = None) -> TensorType:
-        return self.checked(TensorType(_accept_float(self.dtype or x.dtype), x.shape), rows)
-
-    def reference(self, x: Array, rows: Array | None = None) -> Array:
-        return _rounded(self.drawn(x.shape, rows), self.dtype.numpy if self.dtype else x.dtype)
 
 
 @operator(since=22)
@@ -341,9 +365,7 @@ class Multinomial(RandomOperator):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, rows = inputs[0], self.rows_in(inputs)
         assert x is not None
-        found = self.call("sofie::multinomial", [], outputs[0], [None, rows])
-        stream, drawn, of_rows = found.arguments
-        return Call(found.kernel, (stream, drawn, Tensor(x), of_rows))
+        return self.call("sofie::multinomial", [], outputs[0], [Tensor(x), rows])
 
     def reference(self, x: Array, rows: Array | None = None) -> Array:
         u, _ = self.uniforms((len(x), self.sample_size), rows)
@@ -399,8 +421,7 @@ class RowsOfRound(Operator):
     """The rows of a round of a loop: the seed s is mixed(s + (number + 1) * 0x9E3779B97F4A7C15)"""
 
     def infer(self, rows: TensorType, number: TensorType) -> TensorType:
-        if rows.dtype is not DType.UINT64 or rows.rank != 2 or rows.shape[1] != COLUMNS:
-            raise TypeMismatch(f"needs rows of uint64[N, {COLUMNS}], not {rows}")
+        _require_rows(rows)
         if number.dtype is not DType.INT64 or number.size != 1:
             raise TypeMismatch(f"needs the number of the round as an int64, not {number}")
         return rows
