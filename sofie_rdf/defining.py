@@ -12,7 +12,7 @@ from sofie_rdf.pickling import Portable
 
 if TYPE_CHECKING:
     from sofie_rdf.model import Model
-    from sofie_rdf.runtime.dataframe import Columns
+    from sofie_rdf.runtime.rdataframe.define import Columns
 
 __all__ = ["SofieFunctor", "define"]
 
@@ -83,7 +83,7 @@ def define(
     Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
     the entry and the columns where the lengths of RVecs do not fit.
     """
-    from sofie_rdf.runtime import dataframe
+    from sofie_rdf.runtime.rdataframe import define as dataframe
 
     way = "define(df, column, model, columns), or model.define(df, column, columns)"
     arguments.require_model(way, model, Portable, df, column, columns)
@@ -129,7 +129,7 @@ def SofieFunctor(
     behind that of the slot: ``df.DefineSlotEntry(column, functor, columns)``, or
     ``"name(rdfslot_, rdfentry_, m_jj, m_jjj / 2)"``. On threads these are no numbers of a TTree's.
     """
-    from sofie_rdf.runtime import dataframe
+    from sofie_rdf.runtime.rdataframe import define as dataframe
 
     arguments.require_model("SofieFunctor(model, nslots)", model, Portable, nslots)
     return dataframe.make_functor(

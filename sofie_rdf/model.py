@@ -15,36 +15,37 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from sofie_rdf import arguments, frontends
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
-from sofie_rdf.frontends.shapes import check_shapes
+from sofie_rdf.frontends.common.shapes import check_shapes
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, seed_of, with_names, with_seed
 from sofie_rdf.ir.rows import ROWS, check_entries, check_seed, rows_for
 from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.pickling import Portable
 from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
-from sofie_rdf.runtime import jagged, records
-from sofie_rdf.runtime.arrays import bind_inputs, each_array, with_sequences
-from sofie_rdf.runtime.columns import Options
-from sofie_rdf.runtime.interpreter import tell_of_headers
-from sofie_rdf.runtime.jagged import is_jagged
-from sofie_rdf.runtime.library import check_compiler
-from sofie_rdf.runtime.program import Program
-from sofie_rdf.runtime.session import Compiled, DamagedWeights, compile_program
+from sofie_rdf.runtime.arrays import jagged
+from sofie_rdf.runtime.arrays.inputs import bind_inputs, each_array, with_sequences
+from sofie_rdf.runtime.arrays.jagged import is_jagged
+from sofie_rdf.runtime.compile import records
+from sofie_rdf.runtime.compile.interpreter import tell_of_headers
+from sofie_rdf.runtime.compile.library import check_compiler
+from sofie_rdf.runtime.compile.program import Program
+from sofie_rdf.runtime.compile.session import Compiled, DamagedWeights, compile_program
+from sofie_rdf.runtime.rdataframe.columns import Options
 
 if TYPE_CHECKING:
     import onnx
 
     from sofie_rdf.emit.session import Emission
-    from sofie_rdf.frontends.problems import Problems
-    from sofie_rdf.frontends.shapes import Shapes
-    from sofie_rdf.frontends.torch_inputs import Dynamic
+    from sofie_rdf.frontends.common.problems import Problems
+    from sofie_rdf.frontends.common.shapes import Shapes
+    from sofie_rdf.frontends.torch.inputs import Dynamic
     from sofie_rdf.ir.record import StoredModel
     from sofie_rdf.limits import Limits
     from sofie_rdf.passes.memory import MemoryPlan
     from sofie_rdf.passes.precision import Weights
-    from sofie_rdf.runtime.accuracy import PrecisionLoss
-    from sofie_rdf.runtime.dataframe import Columns
-    from sofie_rdf.runtime.shipped import Parcel
+    from sofie_rdf.runtime.arrays.accuracy import PrecisionLoss
+    from sofie_rdf.runtime.rdataframe.define import Columns
+    from sofie_rdf.runtime.rdataframe.shipped import Parcel
 
 __all__ = [
     "EmittedFiles",
@@ -206,7 +207,7 @@ class Model(Portable):
 
     def _made(self) -> Program:
         """The program of the graph."""
-        from sofie_rdf.runtime.prepare import program_of
+        from sofie_rdf.runtime.compile.prepare import program_of
 
         # Not `self.optimized`: nobody may want to see it, and it is as large as the weights.
         return program_of(self.__dict__.get("optimized") or optimized(self.graph))
@@ -214,8 +215,8 @@ class Model(Portable):
     @cached_property
     def parcel(self) -> Parcel:
         """What the workers of a distributed data frame need of the model."""
-        from sofie_rdf.runtime.shipped import parcel_of
-        from sofie_rdf.runtime.trial import try_out
+        from sofie_rdf.runtime.compile.trial import try_out
+        from sofie_rdf.runtime.rdataframe.shipped import parcel_of
 
         record = self._file.record
         with self._file.allowed.budget():
@@ -311,12 +312,12 @@ class Model(Portable):
         ``source`` is a file of weaver (preprocess.json) or lwtnn (its variables), the same as a
         mapping, ``{"mean": [...], "std": [...]}`` or ``{"offset": [...], "scale": [...]}`` (by
         input where there are several), or a fitted scaler of scikit-learn.
-        `sofie_rdf.frontends.normalization` has the formulas. The model knows the names of its
-        features and classes then, and of weaver how many objects a set has and what pads it.
+        `sofie_rdf.frontends.common.normalization` has the formulas. The model knows the names of
+        its features and classes then, and of weaver how many objects a set has and what pads it.
         Raises `ModelError` where source and model do not fit, `UnsupportedFormat` for what is
         nothing of these, `CorruptFile` for a file that is damaged.
         """
-        from sofie_rdf.frontends import normalization
+        from sofie_rdf.frontends.common import normalization
 
         if self.precision != PRECISIONS[0]:
             raise ModelError(
@@ -372,7 +373,7 @@ class Model(Portable):
         several numbers, how often another one is the largest, and with ``labels`` (which one it
         should be) the accuracy. Raises `InputError` for wrong arrays or labels.
         """
-        from sofie_rdf.runtime import accuracy
+        from sofie_rdf.runtime.arrays import accuracy
 
         events = accuracy.Events(arrays, named, columns)
         return accuracy.precision_loss(self, events, precisions, cuts, labels)
@@ -413,10 +414,10 @@ class Model(Portable):
         cannot keep two of these apart that have the same name.
 
         The file has all that a macro needs, which has no Python; it is put into the list of what
-        macros may run (`sofie_rdf.runtime.trust`).
+        macros may run (`sofie_rdf.runtime.cache.trust`).
         """
-        from sofie_rdf.runtime import trust
-        from sofie_rdf.runtime.macro import macro_of
+        from sofie_rdf.runtime.cache import trust
+        from sofie_rdf.runtime.files.macro import macro_of
 
         arguments.require_file("save", path)
         graph = with_seed(self.graph, self.seed)
@@ -633,7 +634,7 @@ def from_torch(
     compiled by torch and run, but no Python in it. What torch.save writes is not opened:
     ``weights_only=False`` does so for a whole module and RUNS WHATEVER THE FILE SAYS.
     """
-    from sofie_rdf.frontends import torch as torch_frontend
+    from sofie_rdf.frontends.torch import reader as torch_frontend
 
     arguments.require_torch(module, example_inputs)
     check_shapes(shapes)
@@ -728,7 +729,7 @@ def from_sklearn(
     `ModelError`, with the name of the step, where they differ. Classes that are texts are the
     labels of the output. ``compiler`` as in `Model`, ``limits`` as in `load`.
     """
-    from sofie_rdf.frontends import sklearn
+    from sofie_rdf.frontends.sklearn import reader as sklearn
 
     arguments.require_estimator(estimator)
     read = partial(
@@ -763,7 +764,7 @@ def from_graph_nets(
     `UnsupportedOperator` with the place of an operation that is not there, and `ModelError` if the
     results are not TensorFlow's.
     """
-    from sofie_rdf.frontends import graph_nets
+    from sofie_rdf.frontends.tensorflow import graph_nets
 
     read = partial(graph_nets.read, module, example_graph, *arguments, name=name)
     return _in_memory(read, compiler, limits).with_seed(seed)
@@ -783,7 +784,7 @@ def check(
 
     Of a .root file, the reasons of all models. ``limits`` and ``options`` as in `load`.
     """
-    from sofie_rdf.frontends.problems import Problems
+    from sofie_rdf.frontends.common.problems import Problems
     from sofie_rdf.ir import rootfile
 
     problems = Problems()
@@ -808,7 +809,7 @@ def check(
 
 def _trouble(read: Callable[[], Model]) -> Problems:
     """What goes wrong when a model is read and compiled to C++."""
-    from sofie_rdf.frontends.problems import Problems
+    from sofie_rdf.frontends.common.problems import Problems
 
     try:
         _ = read().emission
@@ -827,8 +828,8 @@ def trust(path: FilePath, name: str = "") -> str:
     for the stored network, as all else that a macro reads; `ModelError` if anything differs, or if
     there is no such model.
     """
-    from sofie_rdf.runtime import trust as trusted
-    from sofie_rdf.runtime.macro import difference, macro_of
+    from sofie_rdf.runtime.cache import trust as trusted
+    from sofie_rdf.runtime.files.macro import difference, macro_of
 
     arguments.require_file("trust", path)
     stored = _stored(path, name)
@@ -854,7 +855,7 @@ def _backend(via: str) -> Any:
 
         return rootfile
     if via == "ROOT":
-        from sofie_rdf.runtime import rootio
+        from sofie_rdf.runtime.files import rootio
 
         return rootio
     raise InputError(f"via={via!r} is unknown", remedy='Use "uproot" or "ROOT"')

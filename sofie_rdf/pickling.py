@@ -12,7 +12,7 @@ from sofie_rdf.errors import CorruptFile
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import with_seed
 from sofie_rdf.reading import Allowed, Content, File
-from sofie_rdf.runtime import records
+from sofie_rdf.runtime.compile import records
 
 __all__ = ["Portable", "rebuilt"]
 

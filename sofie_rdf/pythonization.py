@@ -18,8 +18,8 @@ from typing import Any
 from sofie_rdf.defining import define
 from sofie_rdf.errors import InputError
 from sofie_rdf.model import Model
-from sofie_rdf.runtime.columns import Columns
-from sofie_rdf.runtime.interpreter import import_root
+from sofie_rdf.runtime.compile.interpreter import import_root
+from sofie_rdf.runtime.rdataframe.columns import Columns
 
 __all__ = ["DefineModel"]
 

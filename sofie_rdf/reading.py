@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from sofie_rdf import limits
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.runtime import records
-from sofie_rdf.runtime.program import face_of
+from sofie_rdf.runtime.compile import records
+from sofie_rdf.runtime.compile.program import face_of
 
 if TYPE_CHECKING:
     from sofie_rdf.limits import Budget, Limits
-    from sofie_rdf.runtime.records import Record
-    from sofie_rdf.runtime.trial import Trial
+    from sofie_rdf.runtime.compile.records import Record
+    from sofie_rdf.runtime.compile.trial import Trial
 
 __all__ = ["Allowed", "Content", "File", "optimized", "path_or_object"]
 
@@ -85,7 +85,7 @@ class File:
         return self.record.program.face if self.record else face_of(self.graph)
 
     def _trials(self) -> Iterator[Trial]:
-        from sofie_rdf.runtime.trial import trials
+        from sofie_rdf.runtime.compile.trial import trials
 
         return trials(optimized(self.graph))
 

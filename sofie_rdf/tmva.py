@@ -31,7 +31,7 @@ from sofie_rdf.compat.parsers import PyKeras, PyTorch, RModelParser_ONNX
 from sofie_rdf.compat.rmodel import RModel
 from sofie_rdf.compat.sessions import guard
 from sofie_rdf.errors import MissingDependency
-from sofie_rdf.runtime.interpreter import declare, import_root
+from sofie_rdf.runtime.compile.interpreter import declare, import_root
 
 __all__ = [
     "ETensorType",

@@ -52,7 +52,7 @@ OWNERS = {
     "google": ("frontends",),
     "onnxruntime": ("bench",),
     "uproot": ("ir.rootfile",),
-    "awkward": ("ir.rootfile", "runtime.jagged", "runtime.accuracy"),
+    "awkward": ("ir.rootfile", "runtime.arrays.jagged", "runtime.arrays.accuracy"),
     "rich": ("cli", "bench"),
     "torch": ("frontends", "bench"),
     "tensorflow": ("frontends",),

@@ -26,8 +26,8 @@ from sofie_rdf.cli import arguments, main, tables
 from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.types import PRECISIONS
-from sofie_rdf.runtime import cache as disk
-from sofie_rdf.runtime import rootio
+from sofie_rdf.runtime.cache import disk
+from sofie_rdf.runtime.files import rootio
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")

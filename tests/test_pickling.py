@@ -18,7 +18,7 @@ import pytest
 
 import sofie_rdf as sofie
 from sofie_rdf.ir.text import graph_text
-from sofie_rdf.runtime import interpreter
+from sofie_rdf.runtime.compile import interpreter
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODELS = ("higgs.onnx", "jet_tagger.onnx", "higgs_xgboost.ubj", "graph_network.root")

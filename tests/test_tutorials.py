@@ -19,7 +19,7 @@ import pytest
 
 import sofie_rdf as sofie
 from sofie_rdf.cli import main
-from sofie_rdf.frontends import keras as keras_frontend
+from sofie_rdf.frontends.keras import reader as keras_frontend
 from sofie_rdf.reference import evaluate
 from tests.conformance import real
 

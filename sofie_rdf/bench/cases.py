@@ -13,7 +13,7 @@ from sofie_rdf.bench.ours import OurPython
 from sofie_rdf.bench.peers import REFERENCE, Form, Peer, Ready, Rival, contestants, prepare
 from sofie_rdf.bench.roofline import Work, work_of
 from sofie_rdf.ir.types import PRECISIONS
-from sofie_rdf.runtime.clock import InferLoop
+from sofie_rdf.runtime.compile.clock import InferLoop
 
 __all__ = ["Case", "measure_case"]
 

@@ -31,7 +31,7 @@ from sofie_rdf.bench.peers import REFERENCE, Peer, all_peers
 from sofie_rdf.bench.progress import Bar
 from sofie_rdf.bench.results import Results
 from sofie_rdf.errors import InputError, ModelError, SofieError, nearest
-from sofie_rdf.runtime.interpreter import import_root
+from sofie_rdf.runtime.compile.interpreter import import_root
 
 __all__ = ["run"]
 

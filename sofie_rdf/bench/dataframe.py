@@ -30,7 +30,7 @@ from sofie_rdf.ir.dims import evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.model import Model
-from sofie_rdf.runtime.interpreter import import_root
+from sofie_rdf.runtime.compile.interpreter import import_root
 
 __all__ = ["Loop", "Run", "fits", "measure_loop"]
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from sofie_rdf.bench.models import Task
 from sofie_rdf.errors import ModelError
-from sofie_rdf.runtime import fresh
-from sofie_rdf.runtime.library import CLING
+from sofie_rdf.runtime.compile import fresh
+from sofie_rdf.runtime.compile.library import CLING
 
 __all__ = ["First", "Start", "measure_first"]
 
@@ -136,7 +136,7 @@ class _Steps:
 
 def _ours(file: Path, arrays: list[Any], *, in_steps: bool = True) -> Start:
     import sofie_rdf
-    from sofie_rdf.runtime.interpreter import declare
+    from sofie_rdf.runtime.compile.interpreter import declare
 
     steps = _Steps()
     # The first declaration reads ROOT's C++ modules.

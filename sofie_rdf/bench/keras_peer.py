@@ -19,7 +19,7 @@ from sofie_rdf.bench.measure import Contestant, python_seconds
 from sofie_rdf.bench.models import Task
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.types import Array
-from sofie_rdf.runtime.interpreter import quietly
+from sofie_rdf.runtime.compile.interpreter import quietly
 
 __all__ = ["Keras"]
 

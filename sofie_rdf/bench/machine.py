@@ -10,8 +10,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from sofie_rdf.runtime.cpu import instruction_set
-from sofie_rdf.runtime.interpreter import import_root
+from sofie_rdf.runtime.compile.cpu import instruction_set
+from sofie_rdf.runtime.compile.interpreter import import_root
 
 __all__ = ["cpu_name", "describe", "load"]
 

@@ -17,7 +17,7 @@ from sofie_rdf.ir.dims import Size, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, TensorType, concrete
 from sofie_rdf.model import Model, from_onnx
-from sofie_rdf.runtime.library import CLING, chosen_compiler
+from sofie_rdf.runtime.compile.library import CLING, chosen_compiler
 
 __all__ = [
     "BUILT_IN",

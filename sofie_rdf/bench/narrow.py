@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sofie_rdf.bench.measure import Contestant
 from sofie_rdf.bench.models import Task
-from sofie_rdf.runtime.clock import InferLoop
+from sofie_rdf.runtime.compile.clock import InferLoop
 
 __all__ = ["InPrecision"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from sofie_rdf.bench.measure import Contestant
 from sofie_rdf.bench.models import Task
-from sofie_rdf.runtime.clock import InferLoop
-from sofie_rdf.runtime.library import find_compiler
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.clock import InferLoop
+from sofie_rdf.runtime.compile.library import find_compiler
+from sofie_rdf.runtime.compile.session import compile_graph
 
 __all__ = ["BySystemCompiler"]
 

@@ -20,8 +20,8 @@ from sofie_rdf.bench.ort import import_onnxruntime
 from sofie_rdf.bench.ours import stopwatch
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import Array
-from sofie_rdf.runtime.interpreter import declare, import_root
-from sofie_rdf.runtime.session import pointers
+from sofie_rdf.runtime.compile.interpreter import declare, import_root
+from sofie_rdf.runtime.compile.session import pointers
 
 __all__ = ["OrtCall", "available"]
 

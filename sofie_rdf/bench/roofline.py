@@ -20,7 +20,7 @@ import numpy as np
 from sofie_rdf.ir.dims import Dim, evaluate
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.model import Model
-from sofie_rdf.runtime.interpreter import declare, import_root
+from sofie_rdf.runtime.compile.interpreter import declare, import_root
 
 __all__ = ["Bound", "Level", "Roofline", "Work", "cache_sizes", "header", "measure", "work_of"]
 

@@ -28,8 +28,8 @@ from sofie_rdf.bench.ort import results
 from sofie_rdf.bench.ours import stopwatch
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.types import Array, DType
-from sofie_rdf.runtime.library import find_compiler
-from sofie_rdf.runtime.session import pointers
+from sofie_rdf.runtime.compile.library import find_compiler
+from sofie_rdf.runtime.compile.session import pointers
 
 __all__ = ["SofiePackage"]
 

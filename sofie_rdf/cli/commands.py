@@ -11,13 +11,13 @@ from typing import Any
 from sofie_rdf import frontends
 from sofie_rdf.cli import depfile, operators, tables
 from sofie_rdf.cli import precision as narrow
-from sofie_rdf.frontends.onnx_catalogue import catalogue
+from sofie_rdf.frontends.onnx.catalogue import catalogue
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
 from sofie_rdf.model import check as problems_of
 from sofie_rdf.model import trust as vouch_for
-from sofie_rdf.runtime import cache as disk
-from sofie_rdf.runtime.trust import is_trusted
+from sofie_rdf.runtime.cache import disk
+from sofie_rdf.runtime.cache.trust import is_trusted
 from sofie_rdf.summary import explanation
 
 __all__ = ["cache", "check", "convert", "emit", "inspect", "ops", "precision", "trust"]

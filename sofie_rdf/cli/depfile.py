@@ -36,7 +36,7 @@ def dependencies(source: Path, graph: Graph, others: Sequence[str] = ()) -> list
 def _weights(source: Path) -> Iterator[Path]:
     """The files beside an ONNX file that hold weights of it."""
     if frontends.recognise(source) == "onnx":
-        from sofie_rdf.frontends.onnx_proto import data_files
+        from sofie_rdf.frontends.onnx.proto import data_files
 
         yield from (source.parent / name for name in data_files(source))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from sofie_rdf.frontends.onnx_catalogue import Entry
+from sofie_rdf.frontends.onnx.catalogue import Entry
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import DType
 

@@ -43,7 +43,7 @@ class RModelParser_ONNX:  # noqa: N801 (SOFIE's name)
 
     def GetRegisteredOperators(self) -> list[str]:
         """The operators of ONNX that there are; `sofie-rdf ops` says more about each."""
-        from sofie_rdf.frontends.onnx_catalogue import catalogue
+        from sofie_rdf.frontends.onnx.catalogue import catalogue
 
         return sorted({entry.name for entry in catalogue("")})
 

@@ -233,8 +233,9 @@ class RModel:
         ``file.Get(name)`` and ``sofie_rdf.load(path, name)`` give it back, also where
         there is no ROOT. ``option`` and ``bufsize`` mean nothing.
         """
-        from sofie_rdf.runtime import rootio, trust
-        from sofie_rdf.runtime.macro import macro_of
+        from sofie_rdf.runtime.cache import trust
+        from sofie_rdf.runtime.files import rootio
+        from sofie_rdf.runtime.files.macro import macro_of
 
         del option, bufsize
         named = Model(replace(self.model.graph, name=name or self.GetName()), self.model.extras)

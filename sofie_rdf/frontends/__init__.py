@@ -1,4 +1,4 @@
-"""How foreign files become a Graph: one module for each format, recognised by content.
+"""How foreign files become a Graph: one folder for each kind, recognised by content.
 
 Such a module has ``read(source, *, name="", **options)``, which gives the Graph or raises the first
 thing that is wrong, and ``check(source, **options)``, which gives all of it. ``source`` is a Path,
@@ -41,15 +41,15 @@ _KERAS = ("shapes", "custom_objects", "isolated")
 _TORCH = ("shapes", "example_inputs", "input_shapes", "weights_only", "dynamic", "isolated")
 FORMATS: Mapping[str, Format] = {
     "root": Format("a .root file"),
-    "onnx": Format("an ONNX file", "onnx", ("shapes",)),
-    "keras": Format("a .keras file", "keras", _KERAS),
-    "h5": Format("a Keras .h5 file", "keras", _KERAS),
-    "torchscript": Format("a TorchScript file", "torch_isolated", _TORCH),
-    "pt2": Format("a torch.export .pt2 file", "torch_isolated", ("shapes", "isolated")),
-    "torch": Format("a torch.save file", "torch_isolated", _TORCH),
-    "pickle": Format("a pickle", "torch_isolated", _TORCH),
-    "xgboost": Format("an XGBoost model", "xgboost"),
-    "lightgbm": Format("a LightGBM model", "lightgbm"),
+    "onnx": Format("an ONNX file", "onnx.reader", ("shapes",)),
+    "keras": Format("a .keras file", "keras.reader", _KERAS),
+    "h5": Format("a Keras .h5 file", "keras.reader", _KERAS),
+    "torchscript": Format("a TorchScript file", "torch.isolated", _TORCH),
+    "pt2": Format("a torch.export .pt2 file", "torch.isolated", ("shapes", "isolated")),
+    "torch": Format("a torch.save file", "torch.isolated", _TORCH),
+    "pickle": Format("a pickle", "torch.isolated", _TORCH),
+    "xgboost": Format("an XGBoost model", "trees.xgboost"),
+    "lightgbm": Format("a LightGBM model", "trees.lightgbm"),
     "compressed": Format(
         "a compressed file",
         remedy="Uncompress it; a compressed pickle of joblib: convert the model to ONNX",
@@ -133,23 +133,22 @@ def is_of(kind: str, source: Any) -> bool:
 
 def accepted(kind: str, source: Any, function: str = "") -> Any:
     """What the module of this kind reads; `InputError` for what another function takes."""
-    module = FORMATS[kind].module
-    function = function or f"from_{module}"
+    function = function or f"from_{kind}"
     if isinstance(source, Path):
         found = recognise(source)
-        if FORMATS[found].module != module and found != "onnx":
+        if FORMATS[found].module != FORMATS[kind].module and found != "onnx":
             raise InputError(
                 f"{source.name} is {FORMATS[found].about}, which {function} does not read",
                 remedy="sofie_rdf.load(path) reads files of all kinds",
             )
         return source
-    if module not in _SOURCES:
+    if kind not in _SOURCES:
         return source
-    package, wanted, has_bytes = _SOURCES[module]
+    package, wanted, has_bytes = _SOURCES[kind]
     if has_bytes and isinstance(source, (bytearray, memoryview)):
         return bytes(source)
     is_proto = type(source).__name__ == "ModelProto"
-    packages = [package] if is_proto or module != "onnx" else []
+    packages = [package] if is_proto or kind != "onnx" else []
     require_source(function, source, packages, wanted, takes=(bytes,) if has_bytes else ())
     return source
 

@@ -6,7 +6,7 @@ is long); see `sofie_rdf.ir.record`. Strings, because a damaged one leads no rea
 damaged tree does; and hadd of two files that both have a model of this name keeps both, as two
 cycles, where it would make one tree of two.
 
-`sofie_rdf.runtime.rootio` writes the same files through ROOT; a macro reads them with
+`sofie_rdf.runtime.files.rootio` writes the same files through ROOT; a macro reads them with
 cling/sofie/rdf/RSofieReader.hxx.
 """
 

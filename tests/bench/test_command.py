@@ -21,7 +21,7 @@ from sofie_rdf.bench.dataframe import fits, multithreading
 from sofie_rdf.bench.models import BUILT_IN, candidate, empty_task, task_for
 from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir.types import Array
-from sofie_rdf.runtime.clock import InferLoop
+from sofie_rdf.runtime.compile.clock import InferLoop
 from tests.bench.test_models import _relu
 from tests.frontends.models import model, node, value
 
@@ -317,7 +317,7 @@ def test_which_models_have_a_loop() -> None:
 
 
 def test_multithreading_is_left_as_it_was() -> None:
-    from sofie_rdf.runtime.interpreter import import_root
+    from sofie_rdf.runtime.compile.interpreter import import_root
 
     root = import_root()
     with multithreading(1):

@@ -20,7 +20,7 @@ from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.conformance.nodes import feeds, merged, optimized, prefixed, sizes
 from tests.conformance.suite import Case, excluded, suite
 

@@ -12,7 +12,7 @@ import onnx
 
 import sofie_rdf.ops  # noqa: F401 - registers all operators
 from sofie_rdf.errors import SofieError
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.dims import Dim, name_of, substitute, symbol, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import with_sizes
@@ -20,7 +20,7 @@ from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.sequences import pack, unpack
 from sofie_rdf.passes import pipeline
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.conformance.suite import Case, inputs_of
 
 __all__ = ["run_together"]

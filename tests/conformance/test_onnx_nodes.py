@@ -16,9 +16,9 @@ import onnx
 import pytest
 
 from sofie_rdf.errors import SofieError
-from sofie_rdf.frontends.onnx import check, read
+from sofie_rdf.frontends.onnx.reader import check, read
 from sofie_rdf.ir.types import Array
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.conformance import workers
 from tests.conformance.nodes import as_array, optimized, run_together
 from tests.conformance.suite import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sofie_rdf.errors import SofieError
-from sofie_rdf.frontends.onnx import check
+from sofie_rdf.frontends.onnx.reader import check
 from tests.conformance import real
 from tests.frontends.models import model, node
 

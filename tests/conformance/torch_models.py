@@ -26,8 +26,8 @@ import torch
 
 import sofie_rdf as sofie
 from sofie_rdf.errors import SofieError
-from sofie_rdf.frontends import torch as frontend
-from sofie_rdf.frontends.torch_compare import GROWTH, rounding
+from sofie_rdf.frontends.torch import reader as frontend
+from sofie_rdf.frontends.torch.compare import GROWTH, rounding
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 from tests.frontends.torch import layers, modules

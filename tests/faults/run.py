@@ -112,7 +112,7 @@ class SaveNtuple(Save):
 
 class SaveByRoot(Save):
     def save(self, model: Graph, path: Path) -> None:
-        from sofie_rdf.runtime import rootio
+        from sofie_rdf.runtime.files import rootio
 
         rootio.save(model, path)
 
@@ -195,7 +195,7 @@ class Trust(Convert):
         sofie.trust(folder / "higgs.root")
 
     def check(self, folder: Path, *, succeeded: bool) -> None:
-        from sofie_rdf.runtime.trust import is_trusted
+        from sofie_rdf.runtime.cache.trust import is_trusted
 
         assert is_trusted("0" * 64)
         if succeeded:
@@ -237,7 +237,7 @@ class Built(Cache):
 
     def __init__(self) -> None:
         super().__init__()
-        from sofie_rdf.runtime.library import Compiler, Library, find_compiler
+        from sofie_rdf.runtime.compile.library import Compiler, Library, find_compiler
 
         real = find_compiler("g++")
         assert real is not None

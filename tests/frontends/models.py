@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sofie_rdf.errors import SofieError
-from sofie_rdf.frontends.onnx import check, read
+from sofie_rdf.frontends.onnx.reader import check, read
 from sofie_rdf.ir.types import Array
 
 __all__ = ["FLOAT", "NEWEST", "initializer", "model", "node", "numbers", "refuse", "value"]

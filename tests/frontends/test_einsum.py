@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sofie_rdf
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.types import Shape
 from sofie_rdf.reference import evaluate
 from tests.frontends.models import model, node, numbers, value

@@ -25,8 +25,8 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends.onnx import check, read
-from sofie_rdf.frontends.onnx_values import construct
+from sofie_rdf.frontends.onnx.reader import check, read
+from sofie_rdf.frontends.onnx.values import construct
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import family
 from sofie_rdf.ir.types import Array

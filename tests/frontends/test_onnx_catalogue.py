@@ -9,9 +9,9 @@ import pytest
 from onnx import defs
 
 import sofie_rdf as sofie
-from sofie_rdf.frontends.onnx_catalogue import Entry, catalogue
-from sofie_rdf.frontends.onnx_rules import rules
-from sofie_rdf.frontends.onnx_values import dtype_of
+from sofie_rdf.frontends.onnx.catalogue import Entry, catalogue
+from sofie_rdf.frontends.onnx.rules import rules
+from sofie_rdf.frontends.onnx.values import dtype_of
 from sofie_rdf.ir.operator import REGISTRY
 from sofie_rdf.ir.types import DType
 from sofie_rdf.ops.elementwise import Elementwise

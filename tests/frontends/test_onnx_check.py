@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
 from sofie_rdf.errors import SofieError, UnsupportedOperator
-from sofie_rdf.frontends.onnx import check, read
+from sofie_rdf.frontends.onnx.reader import check, read
 from sofie_rdf.reference import evaluate
 from tests.frontends.models import initializer, model, node, value
 

@@ -20,7 +20,7 @@ from sofie_rdf.errors import (
     SofieError,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends.onnx import check, read
+from sofie_rdf.frontends.onnx.reader import check, read
 from sofie_rdf.ir.types import concrete
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.reference import evaluate

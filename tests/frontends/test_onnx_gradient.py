@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from sofie_rdf.errors import GraphError, UnsupportedOperator
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 

@@ -12,11 +12,11 @@ import pytest
 from onnx import helper
 
 from sofie_rdf.errors import SofieError, UnsupportedOperator
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.types import Array
 from sofie_rdf.passes import pipeline
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from sofie_rdf.errors import GraphError, ShapeError, SofieError, UnsupportedOperator
-from sofie_rdf.frontends.onnx import check, read
+from sofie_rdf.frontends.onnx.reader import check, read
 from sofie_rdf.ir.types import Array
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.reference import evaluate

@@ -9,7 +9,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.reference import evaluate
 from tests.frontends.models import initializer, model, node, numbers, refuse

@@ -11,7 +11,7 @@ import pytest
 
 import sofie_rdf
 from sofie_rdf.errors import InputError, SofieError
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.passes import pipeline
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'

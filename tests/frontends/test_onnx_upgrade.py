@@ -17,8 +17,8 @@ from sofie_rdf.errors import (
     TypeMismatch,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends.onnx import check, read
-from sofie_rdf.frontends.onnx_rules import OnnxNode, rule_for
+from sofie_rdf.frontends.onnx.reader import check, read
+from sofie_rdf.frontends.onnx.rules import OnnxNode, rule_for
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array
 from sofie_rdf.ir.verify import verify

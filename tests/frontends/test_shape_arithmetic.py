@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from sofie_rdf.errors import ShapeError
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.dims import Dim, evaluate, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.verify import verify

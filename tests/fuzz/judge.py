@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.errors import InputError, ShapeError, SofieError
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.text import graph_text, parse_graph
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.model import Model
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.arrays import bind_inputs
+from sofie_rdf.runtime.arrays.inputs import bind_inputs
 from tests.fuzz.network import Case, every_node
 from tests.ops.accuracy import identical
 

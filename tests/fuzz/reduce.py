@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from sofie_rdf.errors import SofieError
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.reference import evaluate
 from tests.fuzz.network import Case, every_node

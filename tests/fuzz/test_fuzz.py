@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ops.elementwise import Sigmoid, Tanh
 from sofie_rdf.passes.pipeline import run

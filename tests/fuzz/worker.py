@@ -140,7 +140,7 @@ def _actions(role: str, answers: IO[bytes]) -> Callable[[Any], Any]:
 
         return generate
 
-    from sofie_rdf.runtime.interpreter import import_root
+    from sofie_rdf.runtime.compile.interpreter import import_root
     from tests.fuzz.judge import judged
 
     import_root()

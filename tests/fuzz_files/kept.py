@@ -29,8 +29,8 @@ def _whole() -> dict[str, bytes]:
     import os
     import tempfile
 
-    from sofie_rdf.runtime import records
-    from sofie_rdf.runtime.prepare import program_of
+    from sofie_rdf.runtime.compile import records
+    from sofie_rdf.runtime.compile.prepare import program_of
 
     program = program_of(samples.small_model().optimized)
     program.trial, program.tried = next(program.trials()), True
@@ -51,7 +51,7 @@ def kept() -> list[bytes]:
 
 def mutated(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
     """Damage as it comes, or other contents with the right hash."""
-    from sofie_rdf.runtime import cache as disk
+    from sofie_rdf.runtime.cache import disk
 
     which, held = data[1:2], data[2:]
     if rng.randrange(3) == 0:
@@ -66,7 +66,7 @@ def target() -> Callable[[Path, bytes, int], object]:
     """What is found is what was kept, or nothing; with a right hash nothing but that it ends."""
     import os
 
-    from sofie_rdf.runtime import records
+    from sofie_rdf.runtime.compile import records
 
     def nothing() -> Iterator[Any]:
         return iter(())

@@ -20,7 +20,7 @@ def models() -> list[bytes]:
 
 
 def _operators() -> Iterator[bytes]:
-    from sofie_rdf.frontends.onnx_examples import examples, model_of
+    from sofie_rdf.frontends.onnx.examples import examples, model_of
 
     newest: dict[tuple[str, str], Any] = {}
     for schema in onnx.defs.get_all_schemas():

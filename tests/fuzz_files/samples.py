@@ -265,7 +265,7 @@ _TREE: dict[str, Any] = {
 @cache
 def xgboost_trees() -> list[Any]:
     """Boosters as trees of values: with numbers, with categories, linear, and with weights."""
-    from sofie_rdf.frontends import ubjson
+    from sofie_rdf.frontends.trees import ubjson
     from tests.fuzz_files.values import copied
 
     held = _plain(ubjson.parse((DATA / "higgs_xgboost.ubj").read_bytes()))
@@ -373,7 +373,7 @@ def saved_file(ntuple: bool, header: str = "") -> bytes:
     import tempfile
 
     from sofie_rdf.ir import rootfile
-    from sofie_rdf.runtime.macro import macro_of
+    from sofie_rdf.runtime.files.macro import macro_of
 
     model = small_model()
     macro = macro_of(model.optimized, model.emission)
@@ -389,7 +389,7 @@ def saved_file(ntuple: bool, header: str = "") -> bytes:
 def texts() -> list[bytes]:
     """Graphs as text, each with its constants: of operators, bodies, and symbolic sizes."""
     from sofie_rdf.errors import SofieError
-    from sofie_rdf.frontends.onnx import read
+    from sofie_rdf.frontends.onnx.reader import read
     from sofie_rdf.ir.text import graph_text
 
     found = []

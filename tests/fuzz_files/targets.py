@@ -71,9 +71,9 @@ def _loader(
 
 
 def onnx() -> Target:
-    import sofie_rdf.frontends.onnx
+    import sofie_rdf.frontends.onnx.reader
 
-    return _loader("onnx", ".onnx", sofie_rdf.frontends.onnx.read)
+    return _loader("onnx", ".onnx", sofie_rdf.frontends.onnx.reader.read)
 
 
 def keras() -> Target:
@@ -89,19 +89,19 @@ def h5() -> Target:
 
 
 def xgboost() -> Target:
-    import sofie_rdf.frontends.xgboost
+    import sofie_rdf.frontends.trees.xgboost
 
-    return _loader("xgboost", ".json", sofie_rdf.frontends.xgboost.read)
+    return _loader("xgboost", ".json", sofie_rdf.frontends.trees.xgboost.read)
 
 
 def lightgbm() -> Target:
-    import sofie_rdf.frontends.lightgbm
+    import sofie_rdf.frontends.trees.lightgbm
 
-    return _loader("lightgbm", ".txt", sofie_rdf.frontends.lightgbm.read)
+    return _loader("lightgbm", ".txt", sofie_rdf.frontends.trees.lightgbm.read)
 
 
 def onnx_beside() -> Target:
-    from sofie_rdf.frontends.onnx import read
+    from sofie_rdf.frontends.onnx.reader import read
 
     secret = os.urandom(64)
 
@@ -122,8 +122,11 @@ def onnx_beside() -> Target:
 
 def torch_files() -> Target:
     """What we do ourselves before torch is given what we have written anew."""
-    from sofie_rdf.frontends import recognise, torch_archive, torch_files, torch_script_archive
-    from sofie_rdf.frontends.torch_zip import written
+    from sofie_rdf.frontends import recognise
+    from sofie_rdf.frontends.torch import archive as torch_archive
+    from sofie_rdf.frontends.torch import files as torch_files
+    from sofie_rdf.frontends.torch import script_archive as torch_script_archive
+    from sofie_rdf.frontends.torch.zip import written
 
     def run(folder: Path, data: bytes, number: int) -> None:
         path = _file(folder, ".pt", data)
@@ -182,8 +185,8 @@ def trust() -> Target:
     """Who is trusted has what we write for its network: the code, the interface, the weights."""
     import sofie_rdf as sofie
     from sofie_rdf.ir import rootfile
-    from sofie_rdf.runtime import trust as trusted
-    from sofie_rdf.runtime.macro import macro_of
+    from sofie_rdf.runtime.cache import trust as trusted
+    from sofie_rdf.runtime.files.macro import macro_of
 
     def run(folder: Path, data: bytes, number: int) -> None:
         path = _file(folder, ".root", data)

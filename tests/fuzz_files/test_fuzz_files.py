@@ -50,7 +50,8 @@ def onnx_of(model: bytes) -> ModelProto:
 
 def test_samples_are_sound() -> None:
     """What is refused as it is tests nothing."""
-    from sofie_rdf.frontends import lightgbm, onnx, xgboost
+    from sofie_rdf.frontends.onnx import reader as onnx
+    from sofie_rdf.frontends.trees import lightgbm, xgboost
 
     for tree in KINDS["xgboost-json"].samples() + KINDS["xgboost-ubj"].samples():
         assert xgboost.read(tree).outputs

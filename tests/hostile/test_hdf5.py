@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sofie_rdf.errors import CorruptFile, LimitExceeded
-from sofie_rdf.frontends.keras_hdf5 import Group, contents
+from sofie_rdf.frontends.keras.hdf5 import Group, contents
 from tests.hostile.child import opened
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -34,7 +34,7 @@ from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.types import DType, TensorType
 if sys.argv[2] == "ROOT":
-    from sofie_rdf.runtime import rootio as rootfile
+    from sofie_rdf.runtime.files import rootio as rootfile
 
 def save(name, number):
     build = Builder(name)

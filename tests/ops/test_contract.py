@@ -14,7 +14,7 @@ import pytest
 
 import sofie_rdf.ops  # noqa: F401 - registers all operators
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator
-from sofie_rdf.frontends.onnx_values import construct
+from sofie_rdf.frontends.onnx.values import construct
 from sofie_rdf.ir.builder import Builder, infer_node
 from sofie_rdf.ir.dims import name_of
 from sofie_rdf.ir.graph import Graph, Node
@@ -23,7 +23,7 @@ from sofie_rdf.ir.text import graph_text, operator_text, parse_graph, parse_oper
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.reference import evaluate_node
-from sofie_rdf.runtime.session import Compiled, compile_graph
+from sofie_rdf.runtime.compile.session import Compiled, compile_graph
 from tests.ops.accuracy import (
     computed,
     difference,

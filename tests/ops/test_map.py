@@ -12,7 +12,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.ops.elementwise import Add, Max, Relu
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import Compiled, compile_graph, pointers
+from sofie_rdf.runtime.compile.session import Compiled, compile_graph, pointers
 from tests.passes.graphs import N, Net, floats
 
 pytest.importorskip("ROOT")

@@ -24,7 +24,7 @@ from sofie_rdf.ops.random import (
     philox,
 )
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import Compiled, compile_graph
+from sofie_rdf.runtime.compile.session import Compiled, compile_graph
 
 COUNT = 20_000
 X = TensorType(DType.FLOAT64, (symbol("N"), 4))

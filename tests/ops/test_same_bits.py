@@ -16,7 +16,7 @@ import pytest
 
 from sofie_rdf.ir.text import operator_text
 from sofie_rdf.ir.types import DType
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.ops.accuracy import identical
 from tests.ops.cases import Case
 from tests.ops.test_contract import OPERATORS, Key, accepted_cases, bench_of, sizes_of

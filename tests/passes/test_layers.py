@@ -14,7 +14,7 @@ from sofie_rdf.ops.elementwise import Elementwise, Relu, Sigmoid, Tanh
 from sofie_rdf.ops.linear import Dense, DenseLayers, NoActivation
 from sofie_rdf.passes import layers
 from sofie_rdf.passes.layers import join_layers
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.passes.graphs import N, Net, batch, floats, identical, operators
 
 RNG = np.random.default_rng(2)

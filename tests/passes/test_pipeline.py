@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sofie_rdf.errors import GraphError, SofieError
-from sofie_rdf.frontends.onnx import read
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text

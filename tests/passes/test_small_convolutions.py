@@ -16,7 +16,7 @@ from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLay
 from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.passes.small_convolutions import choose_matrices
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.passes.graphs import N, Net, operators
 
 RNG = np.random.default_rng(6)

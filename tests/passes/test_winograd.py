@@ -19,7 +19,7 @@ from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.passes import pipeline, switches
 from sofie_rdf.passes.winograd import choose_winograd
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 from tests.ops.accuracy import identical
 from tests.passes.graphs import N, Net, operators
 

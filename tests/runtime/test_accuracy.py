@@ -14,7 +14,7 @@ import sofie_rdf as sofie
 from sofie_rdf.ir.types import Array
 from sofie_rdf.ops.elementwise import Relu, Sigmoid
 from sofie_rdf.ops.linear import Dense
-from sofie_rdf.runtime.accuracy import Change, _auc, _change
+from sofie_rdf.runtime.arrays.accuracy import Change, _auc, _change
 from tests.passes.graphs import N, Net
 
 DATA = Path(__file__).resolve().parents[2] / "data"

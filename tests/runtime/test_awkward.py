@@ -14,7 +14,7 @@ import uproot
 from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
-from sofie_rdf.runtime.session import Compiled
+from sofie_rdf.runtime.compile.session import Compiled
 from tests.runtime.test_objects import DATA, linear, network, same
 
 ROOT = pytest.importorskip("ROOT")

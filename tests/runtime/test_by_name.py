@@ -12,7 +12,7 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.runtime.columns import by_input, shown_as
+from sofie_rdf.runtime.rdataframe.columns import by_input, shown_as
 from tests.frontends.test_normalization import SHAPES, as_cms, network, same, weaver
 
 ROOT = pytest.importorskip("ROOT")

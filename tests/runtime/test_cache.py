@@ -14,8 +14,9 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.passes import switches
-from sofie_rdf.runtime import cache, records
-from sofie_rdf.runtime import trial as trial_module
+from sofie_rdf.runtime.cache import disk as cache
+from sofie_rdf.runtime.compile import records
+from sofie_rdf.runtime.compile import trial as trial_module
 
 PROJECT = Path(__file__).resolve().parents[2]
 HIGGS = PROJECT / "data" / "higgs.onnx"
@@ -142,7 +143,7 @@ import os, sys, numpy as np, sofie_rdf as s
 m = s.load(sys.argv[1])
 x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
 print(m.name, *(v.hex() for v in m(x).ravel().astype(float)))
-print("read" if "sofie_rdf.frontends.onnx" in sys.modules else "kept")
+print("read" if "sofie_rdf.frontends.onnx.reader" in sys.modules else "kept")
 """
 
 

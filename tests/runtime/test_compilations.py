@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 
 import sofie_rdf as sofie
-from sofie_rdf.runtime import interpreter
+from sofie_rdf.runtime.compile import interpreter
 from tests.runtime.counted import Counting
 
 ROOT = pytest.importorskip("ROOT")

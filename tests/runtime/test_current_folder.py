@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sofie_rdf.runtime.library import find_compiler
+from sofie_rdf.runtime.compile.library import find_compiler
 
 pytest.importorskip("ROOT")
 

@@ -21,8 +21,8 @@ import uproot
 from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
-from sofie_rdf.runtime import cluster as sent
-from sofie_rdf.runtime import shipped
+from sofie_rdf.runtime.rdataframe import cluster as sent
+from sofie_rdf.runtime.rdataframe import shipped
 from tests.runtime.test_objects import jets, linear, network, same
 
 ROOT = pytest.importorskip("ROOT")

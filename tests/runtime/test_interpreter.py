@@ -18,9 +18,9 @@ import sofie_rdf as sofie
 from sofie_rdf.ir.operator import REGISTRY, Functor, operator
 from sofie_rdf.ir.types import Array
 from sofie_rdf.ops.elementwise import Unary
-from sofie_rdf.runtime import interpreter
-from sofie_rdf.runtime.interpreter import declare, instruction_set
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile import interpreter
+from sofie_rdf.runtime.compile.interpreter import declare, instruction_set
+from sofie_rdf.runtime.compile.session import compile_graph
 
 ROOT = pytest.importorskip("ROOT")
 
@@ -135,7 +135,7 @@ def test_the_instruction_set_is_the_cpus() -> None:
     assert chosen.simd_bytes in (16, 32, 64)
     found = run_python(
         "import sofie_rdf, numpy as np;"
-        "from sofie_rdf.runtime.interpreter import instruction_set as i;"
+        "from sofie_rdf.runtime.compile.interpreter import instruction_set as i;"
         "x = np.linspace(-2, 2, 35, dtype=np.float32).reshape(5, 7);"
         f"m = sofie_rdf.load({str(HIGGS)!r});"
         "print(i().simd_bytes, *m(x).ravel().tolist())",
@@ -151,7 +151,8 @@ def test_the_instruction_set_is_the_cpus() -> None:
 
 def test_an_unknown_instruction_set_is_refused() -> None:
     found = run_python(
-        "from sofie_rdf.runtime.interpreter import instruction_set as i; i()", SOFIE_RDF_SIMD="sse9"
+        "from sofie_rdf.runtime.compile.interpreter import instruction_set as i; i()",
+        SOFIE_RDF_SIMD="sse9",
     )
     assert "avx2" in found.stderr
     assert "JitError" in found.stderr
@@ -253,7 +254,7 @@ def test_a_model_after_one_that_failed() -> None:
     """What a failed declaration has instantiated must not be missing in the next one."""
     found = run_python(
         "import sofie_rdf as s, numpy as np\n"
-        "from sofie_rdf.runtime.interpreter import declare\n"
+        "from sofie_rdf.runtime.compile.interpreter import declare\n"
         f"m = s.load({str(HIGGS)!r})\n"
         "try: declare(m.emission.header + '\\nint broken() { return nothing; }')\n"
         "except s.JitError: print('failed')\n"

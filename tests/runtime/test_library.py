@@ -15,8 +15,9 @@ import pytest
 
 import sofie_rdf as sofie
 from sofie_rdf.ir.types import Array
-from sofie_rdf.runtime import cache, trial
-from sofie_rdf.runtime.library import find_compiler
+from sofie_rdf.runtime.cache import disk as cache
+from sofie_rdf.runtime.compile import trial
+from sofie_rdf.runtime.compile.library import find_compiler
 
 ROOT = pytest.importorskip("ROOT")
 
@@ -297,10 +298,13 @@ def test_who_asks_for_no_compiler_has_a_library_from_the_second_start_on(folder:
 
 def test_one_process_builds_all_libraries(folder: Path) -> None:
     """Each takes half a gigabyte while it is compiled, and an analysis may have many models."""
-    several = "import sofie_rdf as s, numpy as np, sofie_rdf.runtime.library as l\n" + "".join(
-        f"s.from_onnx({str(HIGGS)!r}, shapes={{'features': ({n}, 7)}}, compiler='auto')"
-        f"(np.zeros(({n}, 7), np.float32))\n"
-        for n in (2, 3)
+    several = (
+        "import sofie_rdf as s, numpy as np, sofie_rdf.runtime.compile.library as l\n"
+        + "".join(
+            f"s.from_onnx({str(HIGGS)!r}, shapes={{'features': ({n}, 7)}}, compiler='auto')"
+            f"(np.zeros(({n}, 7), np.float32))\n"
+            for n in (2, 3)
+        )
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", f"{several}print(len(l._builders))"],

@@ -18,7 +18,7 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.linear import MatMul
-from sofie_rdf.runtime import loaded
+from sofie_rdf.runtime.compile import loaded
 
 ROOT = pytest.importorskip("ROOT")
 PROJECT = Path(__file__).resolve().parents[2]

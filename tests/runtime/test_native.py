@@ -14,7 +14,7 @@ import pytest
 
 import sofie_rdf as sofie
 from sofie_rdf.emit.session import include_directory
-from sofie_rdf.runtime.cpu import instruction_set
+from sofie_rdf.runtime.compile.cpu import instruction_set
 
 pytest.importorskip("ROOT")
 

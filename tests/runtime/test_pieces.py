@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 
 from sofie_rdf.errors import InputError
 from sofie_rdf.model import Model
-from sofie_rdf.runtime import pieces
-from sofie_rdf.runtime.pieces import in_pieces, rows_that_fit, threads
+from sofie_rdf.runtime.compile import pieces
+from sofie_rdf.runtime.compile.pieces import in_pieces, rows_that_fit, threads
 from tests.passes.test_places import Edges, flattened
 from tests.runtime.test_objects import linear, network
 
@@ -91,7 +91,7 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_are_those_of_roots_pool() -> None:
     code = (
-        "import ROOT\nfrom sofie_rdf.runtime.pieces import threads\n"
+        "import ROOT\nfrom sofie_rdf.runtime.compile.pieces import threads\n"
         "ROOT.EnableImplicitMT(2)\nprint(threads())"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -24,7 +24,7 @@ from sofie_rdf.ops.convolution import Conv
 from sofie_rdf.ops.elementwise import Relu, Sigmoid, Tanh, Unary
 from sofie_rdf.ops.linear import Dense, NoActivation
 from sofie_rdf.ops.recurrent import LSTM
-from sofie_rdf.runtime.interpreter import declare
+from sofie_rdf.runtime.compile.interpreter import declare
 from tests.ops import test_sanitized as sanitized
 from tests.passes.graphs import N, Net
 

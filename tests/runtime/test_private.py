@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import sofie_rdf as sofie
-from sofie_rdf.runtime import cache, private, trust
+from sofie_rdf.runtime.cache import disk as cache
+from sofie_rdf.runtime.cache import private, trust
 from tests.frontends.test_normalization import same
 
 PROJECT = Path(__file__).resolve().parents[2]

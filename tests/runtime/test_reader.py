@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 import sofie_rdf as sofie
 from sofie_rdf.emit.code import include_directory
 from sofie_rdf.ir import record, rootfile
-from sofie_rdf.runtime import trust
-from sofie_rdf.runtime.interpreter import declare
+from sofie_rdf.runtime.cache import trust
+from sofie_rdf.runtime.compile.interpreter import declare
 
 ROOT = pytest.importorskip("ROOT")
 DATA = Path(__file__).resolve().parents[2] / "data"

@@ -25,8 +25,8 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import REGISTRY, Operator, operator
 from sofie_rdf.ir.record import Macro
 from sofie_rdf.ir.types import Array, DType, TensorType
-from sofie_rdf.runtime import rootio
-from sofie_rdf.runtime.interpreter import declare
+from sofie_rdf.runtime.compile.interpreter import declare
+from sofie_rdf.runtime.files import rootio
 
 ROOT = pytest.importorskip("ROOT")
 

@@ -10,7 +10,7 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.recurrent import GRU, LSTM
 from sofie_rdf.reference import evaluate
-from sofie_rdf.runtime.session import compile_graph
+from sofie_rdf.runtime.compile.session import compile_graph
 
 STEPS, HIDDEN = 4, 40
 

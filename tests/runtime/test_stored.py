@@ -17,8 +17,8 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.ir import record, rootfile
 from sofie_rdf.ir.record import Macro, Record, Reference
-from sofie_rdf.runtime import trust
-from sofie_rdf.runtime.interpreter import declare
+from sofie_rdf.runtime.cache import trust
+from sofie_rdf.runtime.compile.interpreter import declare
 from tests.rootfiles import Thing, blocks, model, root_file, text
 
 ROOT = pytest.importorskip("ROOT")

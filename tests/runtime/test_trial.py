@@ -15,8 +15,8 @@ from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.elementwise import Floor, Mul, Pow, Tanh
 from sofie_rdf.ops.selection import ArgMax
-from sofie_rdf.runtime import trial as trials_of
-from sofie_rdf.runtime.trial import Trial, bounds, trials
+from sofie_rdf.runtime.compile import trial as trials_of
+from sofie_rdf.runtime.compile.trial import Trial, bounds, trials
 from tests.passes.graphs import Net
 
 EVENTS = np.array([[9.5, 3.0, 12.0], [1.0, 20.0, 0.25]], np.float32)

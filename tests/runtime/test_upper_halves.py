@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sofie_rdf.ops.linear import Dense
-from sofie_rdf.runtime.cpu import cpu_description
-from sofie_rdf.runtime.interpreter import declare, import_root, instruction_set
-from sofie_rdf.runtime.session import compile_graph, pointers
+from sofie_rdf.runtime.compile.cpu import cpu_description
+from sofie_rdf.runtime.compile.interpreter import declare, import_root, instruction_set
+from sofie_rdf.runtime.compile.session import compile_graph, pointers
 from tests.passes.graphs import Net, floats
 
 pytest.importorskip("ROOT")

@@ -17,7 +17,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
-from sofie_rdf.runtime.interpreter import import_root
+from sofie_rdf.runtime.compile.interpreter import import_root
 
 __all__ = ["Soak", "resident"]
 

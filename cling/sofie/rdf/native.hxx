@@ -23,7 +23,7 @@ struct InstructionSet {
 };
 
 /// The best one of which /proc/cpuinfo has all flags, or the one that SOFIE_RDF_SIMD names: the
-/// same choice as that of sofie_rdf.runtime.interpreter.
+/// same choice as that of sofie_rdf.runtime.compile.interpreter.
 inline InstructionSet instruction_set()
 {
    static const InstructionSet known[] = {

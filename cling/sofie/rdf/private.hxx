@@ -1,5 +1,5 @@
 /// \file
-/// Files of the user's that decide what runs, as in sofie_rdf/runtime/private.py.
+/// Files of the user's that decide what runs, as in sofie_rdf/runtime/cache/private.py.
 #ifndef SOFIE_RDF_PRIVATE_HXX
 #define SOFIE_RDF_PRIVATE_HXX
 

@@ -2,7 +2,7 @@
 /// A model on a worker of a distributed RDataFrame: sent as a file beside a header, compiled for the CPU of the worker
 /// and loaded once in a process, and called by any number of threads.
 ///
-/// The worker needs ROOT and nothing else. `sofie_rdf.runtime.cluster` writes what includes this.
+/// The worker needs ROOT and nothing else. `sofie_rdf.runtime.rdataframe.cluster` writes what includes this.
 #ifndef SOFIE_RDF_SHIPPED_HXX
 #define SOFIE_RDF_SHIPPED_HXX
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sofie_rdf.frontends import keras as frontend
+from sofie_rdf.frontends.keras import reader as frontend
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 

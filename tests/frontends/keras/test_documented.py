@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sofie_rdf.frontends import keras as frontend
+from sofie_rdf.frontends.keras import reader as frontend
 from sofie_rdf.reference import evaluate
 from tests.frontends.keras.oracle import L, arrays, keras, quiet, randomized
 

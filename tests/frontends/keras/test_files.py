@@ -24,7 +24,7 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends import keras as frontend
+from sofie_rdf.frontends.keras import reader as frontend
 from sofie_rdf.ops.elementwise import Mul
 from sofie_rdf.reference import evaluate
 from tests.frontends.keras.oracle import (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sofie_rdf.frontends.keras_rules import rules
+from sofie_rdf.frontends.keras.rules import rules
 from tests.frontends.keras.oracle import ALL, L, assert_agrees, keras, quiet, rng
 
 Input, Model = keras.Input, keras.Model

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from sofie_rdf.frontends.torch_inputs import Signature, array_of, examples_of, inputs_of
+from sofie_rdf.frontends.torch.inputs import Signature, array_of, examples_of, inputs_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import sofie_rdf as sofie
 from sofie_rdf import frontends
 from sofie_rdf.cli import main
-from sofie_rdf.frontends import torch_isolated, torch_pickles
+from sofie_rdf.frontends.torch import isolated as torch_isolated
+from sofie_rdf.frontends.torch import pickles as torch_pickles
 from tests.frontends.torch import modules
 from tests.frontends.torch.oracle import assert_same
 

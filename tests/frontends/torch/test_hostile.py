@@ -21,9 +21,12 @@ from torch import Tensor, nn
 import sofie_rdf as sofie
 from sofie_rdf import limits
 from sofie_rdf.cli import main
-from sofie_rdf.frontends import torch_archive, torch_files, torch_isolated, torch_script_archive
-from sofie_rdf.frontends.torch_code import checked
-from sofie_rdf.frontends.torch_schema import Wrong, expression, tree
+from sofie_rdf.frontends.torch import archive as torch_archive
+from sofie_rdf.frontends.torch import files as torch_files
+from sofie_rdf.frontends.torch import isolated as torch_isolated
+from sofie_rdf.frontends.torch import script_archive as torch_script_archive
+from sofie_rdf.frontends.torch.code import checked
+from sofie_rdf.frontends.torch.schema import Wrong, expression, tree
 
 Change = Callable[[dict[str, bytes], "Traps"], dict[str, bytes]]
 

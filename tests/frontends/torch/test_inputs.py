@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import sofie_rdf as sofie
-from sofie_rdf.frontends import torch_export
-from sofie_rdf.frontends.torch_inputs import (
+from sofie_rdf.frontends.torch import export as torch_export
+from sofie_rdf.frontends.torch.inputs import (
     Inputs,
     Signature,
     array_of,

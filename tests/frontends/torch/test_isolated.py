@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import sofie_rdf as sofie
 from sofie_rdf import isolation
 from sofie_rdf.cli import main
-from sofie_rdf.frontends import torch_isolated
+from sofie_rdf.frontends.torch import isolated as torch_isolated
 from sofie_rdf.ir.graph import Graph
 from tests.frontends.torch import modules
 
@@ -154,7 +154,7 @@ def test_a_crash_of_torch_is_an_error(
     call = isolation.call
 
     def crashing(function: str, *args: Any, **options: Any) -> Any:
-        assert function.startswith("sofie_rdf.frontends.torch_isolated:")
+        assert function.startswith("sofie_rdf.frontends.torch.isolated:")
         return call("os:abort", place=options["place"]) if args else None
 
     monkeypatch.setattr(torch_isolated.isolation, "call", crashing)

@@ -14,9 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import sofie_rdf as sofie
-from sofie_rdf.frontends import torch as frontend
-from sofie_rdf.frontends.torch_decompositions import decomposed
-from sofie_rdf.frontends.torch_export import quiet
+from sofie_rdf.frontends.torch import reader as frontend
+from sofie_rdf.frontends.torch.decompositions import decomposed
+from sofie_rdf.frontends.torch.export import quiet
 from tests.conformance.torch_models import Row, compare
 from tests.frontends.torch import layers
 

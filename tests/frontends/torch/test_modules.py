@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import sofie_rdf as sofie
-from sofie_rdf.frontends import torch as frontend
-from sofie_rdf.frontends.torch_export import quiet
+from sofie_rdf.frontends.torch import reader as frontend
+from sofie_rdf.frontends.torch.export import quiet
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 from tests.frontends.torch import modules

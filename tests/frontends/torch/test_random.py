@@ -15,7 +15,7 @@ from sofie_rdf.errors import ModelError
 
 torch = pytest.importorskip("torch")
 
-from sofie_rdf.frontends.torch_random import require_as_many  # noqa: E402
+from sofie_rdf.frontends.torch.random import require_as_many  # noqa: E402
 from sofie_rdf.reference import evaluate  # noqa: E402
 
 F = torch.nn.functional
@@ -111,9 +111,9 @@ def test_wrong_parameters_are_seen() -> None:
     """What the exporter makes of a draw is compared: here a spread that it would have lost."""
     module = Drawing(lambda x: x * 2 * torch.randn_like(x))
     graph = sofie.from_torch(Drawing(DRAWS["randn_like"]), torch.randn(5, 4)).graph
-    from sofie_rdf.frontends.torch_compare import compare
-    from sofie_rdf.frontends.torch_export import run_of
-    from sofie_rdf.frontends.torch_inputs import Signature, examples_of, inputs_of
+    from sofie_rdf.frontends.torch.compare import compare
+    from sofie_rdf.frontends.torch.export import run_of
+    from sofie_rdf.frontends.torch.inputs import Signature, examples_of, inputs_of
 
     signature = Signature(module)
     inputs = inputs_of(examples_of((torch.randn(5, 4),), signature), None, signature)

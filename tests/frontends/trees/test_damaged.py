@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 import sofie_rdf as sofie
 from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedFormat, UnsupportedOperator
-from sofie_rdf.frontends import lightgbm as lightgbm_frontend
-from sofie_rdf.frontends import recognise, ubjson
-from sofie_rdf.frontends import xgboost as xgboost_frontend
-from sofie_rdf.frontends.xgboost import read
+from sofie_rdf.frontends import recognise
+from sofie_rdf.frontends.trees import lightgbm as lightgbm_frontend
+from sofie_rdf.frontends.trees import ubjson
+from sofie_rdf.frontends.trees import xgboost as xgboost_frontend
+from sofie_rdf.frontends.trees.xgboost import read
 
 # A tree: x0 < 1 ? (x1 is one of {2, 3} ? -2 : 4) : 8.
 TREE: dict[str, Any] = {

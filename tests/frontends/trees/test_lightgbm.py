@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import sofie_rdf as sofie
 from sofie_rdf.frontends import recognise
-from sofie_rdf.frontends.lightgbm import read
+from sofie_rdf.frontends.trees.lightgbm import read
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
 from tests.frontends.trees.events import agree, around, computed

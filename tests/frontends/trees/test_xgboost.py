@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import sofie_rdf as sofie
 from sofie_rdf.frontends import recognise
-from sofie_rdf.frontends.xgboost import read
+from sofie_rdf.frontends.trees.xgboost import read
 from sofie_rdf.ir.types import Array
 from tests.frontends.trees.events import agree, around, computed
 

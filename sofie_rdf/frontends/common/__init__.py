@@ -1,0 +1,1 @@
+"""What all frontends share: builders, shapes that the user gives, and where errors go."""

@@ -1,0 +1,1 @@
+"""ONNX: files, bytes and protos, and what older opsets and other domains mean."""

@@ -1,0 +1,1 @@
+"""scikit-learn: estimators and pipelines, converted and compared with the library."""

@@ -1,0 +1,1 @@
+"""TensorFlow's graphs, and the Graph Nets that are made of them."""

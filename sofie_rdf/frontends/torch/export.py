@@ -1,0 +1,374 @@
+"""torch's own exporters to ONNX, called quietly: what they were given stays as it was."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from sofie_rdf.errors import (
+    InputError,
+    MissingDependency,
+    ModelError,
+    SofieError,
+    UnsupportedFormat,
+    UnsupportedOperator,
+)
+from sofie_rdf.frontends.torch.compare import Run
+from sofie_rdf.frontends.torch.decompositions import decomposed
+from sofie_rdf.frontends.torch.inputs import Inputs, array_of
+from sofie_rdf.ir.types import Array
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+__all__ = [
+    "Exported",
+    "of_module",
+    "of_program",
+    "quiet",
+    "reason",
+    "require",
+    "run_of",
+]
+
+_LOCK = threading.RLock()
+_LOGGERS = ("torch", "torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo")
+_MORE_LOGGERS = ("onnxscript", "onnx_ir", "torch._subclasses", "torch.jit")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX model, and torch beside it."""
+
+    proto: onnx.ModelProto
+    inputs: Inputs
+    # The ONNX inputs for the tensors of `inputs`.
+    names: tuple[str, ...]
+    run: Run
+    route: str
+
+
+def require() -> None:
+    """`MissingDependency` where torch or onnxscript is not installed."""
+    missing = [name for name in ("torch", "onnxscript") if not find_spec(name)]
+    if missing:
+        raise MissingDependency(
+            f"PyTorch models need {' and '.join(missing)}",
+            remedy="pip install torch onnxscript (or sofie_rdf[torch])",
+        )
+
+
+# Around the exporters -----------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings and log lines of torch and onnxscript; one thread at a time."""
+    names = (*_LOGGERS, *_MORE_LOGGERS)
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = logging.Logger.manager.loggerDict
+        found = [n for n in known if n.split(".")[0] in {m.split(".")[0] for m in names}]
+        loggers = [logging.getLogger(n) for n in dict.fromkeys((*names, *found))]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            out, err = _WithoutThisThread(sys.stdout), _WithoutThisThread(sys.stderr)
+            with redirect_stdout(out), redirect_stderr(err):
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+class _WithoutThisThread(io.TextIOBase):
+    """A stream for all threads but this one: torch prints graphs when it fails."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() != self.thread and self.stream is not None:
+            self.stream.write(text)
+        return len(text)
+
+
+@contextmanager
+def as_in_evaluation(module: Any) -> Iterator[Any]:
+    """The module in evaluation mode, on the CPU. Modes, buffers and random numbers are restored."""
+    import torch
+
+    tensors = (*module.parameters(), *module.buffers())
+    if any(t.device.type != "cpu" for t in tensors):
+        module = copy.deepcopy(module).cpu()
+    modes = [(m, m.training) for m in module.modules()]
+    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            _evaluating(module)
+            yield module
+        finally:
+            for inner, mode in modes:
+                inner.training = mode
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def _evaluating(module: Any) -> None:
+    try:
+        module.eval()
+    except NotImplementedError:  # An exported program in it has no modes.
+        for inner in module.modules():
+            inner.training = False
+
+
+def run_of(module: Callable[..., Any], inputs: Inputs) -> Run:
+    """The module as a function of tensors that gives arrays."""
+    import torch
+
+    def run(tensors: Sequence[torch.Tensor]) -> list[Array]:
+        args, kwargs = inputs.with_tensors([t.clone() for t in tensors])
+        with torch.no_grad(), quiet():
+            return [array_of(t) for t in tensors_in(module(*args, **kwargs))]
+
+    return run
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def output_names(module: Callable[..., Any], inputs: Inputs) -> list[str]:
+    """``output``, ``output_0`` and so on, or the keys of a dict; none of an input's name."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    args, kwargs = inputs.with_tensors([leaf.example.clone() for leaf in inputs.tensors])
+    with torch.no_grad():
+        result = module(*args, **kwargs)
+    found = []
+    for path, leaf in pytree.tree_flatten_with_path(result)[0]:
+        if not isinstance(leaf, torch.Tensor):
+            if leaf is not None:
+                raise UnsupportedFormat(
+                    f"forward gives a {type(leaf).__name__}, which is no tensor",
+                    remedy="Return tensors, alone or in tuples, lists and dicts",
+                )
+            continue
+        if leaf.is_complex():
+            raise UnsupportedFormat(
+                "forward gives complex numbers", remedy="Return torch.view_as_real of them"
+            )
+        steps = [getattr(k, n) for k in path for n in ("key", "name", "idx") if hasattr(k, n)]
+        text = re.sub(r"\W", "_", "_".join(map(str, steps)))
+        found.append(f"output_{text}" if text[:1].isdecimal() else text or "output")
+    if not found:
+        raise InputError("forward gives no tensor")
+    taken = {leaf.name for leaf in inputs.tensors}
+    names: list[str] = []
+    for name in found:
+        while name in taken or name in names:
+            name += "_"
+        names.append(name)
+    return names
+
+
+def reason(error: BaseException) -> str:
+    """What torch says, in a line: that of the innermost error."""
+    while error.__cause__ is not None and str(error.__cause__).strip():
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:3]) or type(error).__name__
+    return f"{type(error).__name__}: {text[:400]}"
+
+
+# Modules and exported programs --------------------------------------------------------------------
+
+
+def of_module(module: torch.nn.Module, inputs: Inputs) -> Exported:
+    """The ONNX model of a module in evaluation mode, by torch.export.
+
+    A module whose flow depends on numbers is scripted instead, if that can be done.
+    """
+    import torch
+
+    inputs = _large_enough(inputs, module)
+    args, kwargs = inputs.with_tensors([leaf.example for leaf in inputs.tensors])
+    open_axes = inputs.arguments_with(
+        lambda leaf: dict.fromkeys(leaf.axes, torch.export.Dim.DYNAMIC) or None
+    )
+    try:
+        program = torch.export.export(module, args, kwargs, dynamic_shapes=open_axes, strict=False)
+        return of_program(program, inputs, module)
+    except SofieError:
+        raise
+    except Exception as error:
+        scripted = _scripted(module, inputs)
+        if scripted is not None:
+            return scripted
+        raise ModelError(
+            f"torch.export cannot export it: {reason(error)}", remedy=_advice(inputs, str(error))
+        ) from error
+
+
+def _advice(inputs: Inputs, text: str) -> str:
+    """What to do when an export has failed."""
+    named = ", ".join(f"{n!r}" for n in inputs.sizes)
+    if re.search(r"specializ|Constraints violated|marked .*dynamic|DYNAMIC", text):
+        return (
+            f"The module keeps a size that was to be open ({named}): say which axes may change, "
+            'dynamic={"x": {0: "N"}}, or none, dynamic={}'
+        )
+    return (
+        "Where Python decides by numbers, write torch.where or torch.cond, or script the module "
+        "(torch.jit.script); dynamic={} keeps all sizes as in the example"
+    )
+
+
+def _large_enough(inputs: Inputs, module: Callable[..., Any]) -> Inputs:
+    """The same with open axes of at least 2: torch.export takes 0 and 1 for constants."""
+    small = {name: 2 for name, size in inputs.sizes.items() if size < 2}
+    larger = inputs.at(small)
+    first_run(module, inputs)
+    if small:
+        try:
+            run_of(module, larger)([leaf.example for leaf in larger.tensors])
+        except Exception as error:
+            raise ModelError(
+                f"forward fails with {', '.join(f'{n} = 2' for n in small)}: {reason(error)}",
+                remedy="Say which axes may have any size, dynamic={...}, or that none may: "
+                "dynamic={}",
+            ) from error
+    return larger
+
+
+def first_run(module: Callable[..., Any], inputs: Inputs) -> None:
+    try:
+        run_of(module, inputs)([leaf.example for leaf in inputs.tensors])
+    except Exception as error:
+        raise InputError(
+            f"forward fails for the example inputs: {reason(error)}",
+            remedy="Give arguments with which the module can be called",
+        ) from error
+
+
+def _scripted(module: torch.nn.Module, inputs: Inputs) -> Exported | None:
+    """By way of TorchScript, which keeps the branches and loops of Python; None if it cannot."""
+    import torch
+
+    from sofie_rdf.frontends.torch.scripts import of_script
+
+    try:
+        return of_script(torch.jit.script(module), inputs, module)
+    except Exception:
+        return None
+
+
+def of_program(
+    program: torch.export.ExportedProgram, inputs: Inputs, module: Callable[..., Any]
+) -> Exported:
+    """The ONNX model of an exported program, whose tensors are those of ``inputs``."""
+    import torch
+
+    given = zip(program.graph_signature.user_inputs, inputs.leaves, strict=True)
+    placeholders = [str(name) for name, leaf in given if leaf]
+    names = tuple(leaf.name for leaf in inputs.tensors)
+    outputs = output_names(module, inputs)
+    try:
+        made = torch.onnx.export(
+            decomposed(program),
+            (),
+            dynamo=True,
+            verbose=False,
+            output_names=outputs,
+            external_data=False,
+        )
+    except SofieError:
+        raise
+    except Exception as error:
+        raise export_error(error) from error
+    assert made is not None
+    proto = made.model_proto
+    _rename_inputs(proto, placeholders, names)
+    return checked(proto, inputs, names, module, "torch.export")
+
+
+def _rename_inputs(
+    proto: onnx.ModelProto, placeholders: Sequence[str], names: Sequence[str]
+) -> None:
+    """Names as they are in `forward`: torch gives others to some, and to inputs that it returns."""
+    given = [i.name for i in proto.graph.input]
+    pairs = zip(given if len(given) == len(names) else placeholders, names, strict=True)
+    renamed = {old: new for old, new in pairs if old != new and old in given}
+    if not renamed:
+        return
+    # A value inside may have such a name, too.
+    values = {o for node in proto.graph.node for o in node.output}
+    for name in (values | {w.name for w in proto.graph.initializer}) & set(renamed.values()):
+        renamed[name] = f"{name}/value"
+    for listed in (proto.graph.input, proto.graph.initializer, proto.graph.value_info):
+        for value in listed:
+            value.name = renamed.get(value.name, value.name)
+    _rename_in_nodes(proto.graph, renamed)
+
+
+def _rename_in_nodes(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename_in_nodes(inner, renamed)
+
+
+def export_error(
+    error: Exception,
+    remedy: str = "Use a newer torch and onnxscript, or export it to ONNX yourself",
+) -> SofieError:
+    """What an exporter cannot write, in our words."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    operators = dict.fromkeys(re.findall(r"op='([\w.:]+)'", text))
+    operators |= dict.fromkeys(re.findall(r"operator '?(aten::\w+)'?", text))
+    if operators:
+        return UnsupportedOperator(
+            f"torch's exporter to ONNX has no {', '.join(operators)}",
+            remedy=f"Write it with other functions. {remedy}",
+        )
+    return UnsupportedFormat(f"torch's exporter to ONNX fails: {reason(error)}", remedy=remedy)
+
+
+def checked(
+    proto: onnx.ModelProto,
+    inputs: Inputs,
+    names: tuple[str, ...],
+    module: Callable[..., Any],
+    route: str,
+) -> Exported:
+    """The model, if what was to be open is open."""
+    known: Mapping[str, Any] = {i.name: i.type.tensor_type.shape.dim for i in proto.graph.input}
+    for leaf, name in zip(inputs.tensors, names, strict=True):
+        for axis, label in leaf.axes.items():
+            dims = known.get(name, ())
+            if axis < len(dims) and dims[axis].HasField("dim_value"):
+                raise ModelError(
+                    f"torch keeps axis {axis} ({label!r}) of input {name!r} at "
+                    f"{dims[axis].dim_value}",
+                    remedy=_advice(inputs, "specialized"),
+                )
+    return Exported(proto, inputs, names, run_of(module, inputs), route)

@@ -1,0 +1,121 @@
+"""Files of PyTorch, read in a process of their own: torch is loaded there, and may crash there.
+
+That process reads, exports and compares; its graph comes back as text and arrays.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sofie_rdf import isolation
+from sofie_rdf.errors import InputError, SofieError
+from sofie_rdf.frontends import recognise
+from sofie_rdf.frontends.common.problems import Problems
+from sofie_rdf.frontends.common.shapes import Shapes
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.text import graph_text, parse_graph
+
+__all__ = ["DEFAULT", "check", "check_there", "read", "read_there"]
+
+# Files of these kinds are read so if nobody says otherwise; a pickle needs the user's own classes.
+DEFAULT = frozenset(("pt2", "torchscript"))
+# What torch and its exporter take, and for each core the stacks of their threads.
+_MEMORY = 4 * 2**30 + 2**25 * (os.cpu_count() or 1)
+
+
+def read(
+    source: Any,
+    *,
+    name: str = "",
+    shapes: Shapes | None = None,
+    isolated: bool | None = None,
+    **options: Any,
+) -> Graph:
+    """As `torch.read`, in the process that ``isolated`` says, which must be this one for objects.
+
+    Raises what the other process raises, and see `isolation.call`.
+    """
+    if not _is_isolated(source, isolated):
+        return _frontend().read(source, name=name, shapes=shapes, **options)  # type: ignore[no-any-return]
+    text, constants = _call("read_there", source, name, shapes, options)
+    for array in constants.values():
+        array.setflags(write=False)
+    return parse_graph(text, constants)
+
+
+def check(
+    source: Any, *, shapes: Shapes | None = None, isolated: bool | None = None, **options: Any
+) -> Problems:
+    """As `torch.check`, in the process that ``isolated`` says."""
+    if not _is_isolated(source, isolated):
+        return _frontend().check(source, shapes=shapes, **options)  # type: ignore[no-any-return]
+    try:
+        return Problems(_call("check_there", source, "", shapes, options))
+    except SofieError as error:
+        return Problems([error])
+
+
+def _is_isolated(source: Any, isolated: bool | None) -> bool:
+    if not isinstance(source, Path) or isolated is False:
+        return False
+    return bool(isolated) or recognise(source) in DEFAULT
+
+
+def _frontend() -> Any:
+    """The frontend itself, which takes long to load."""
+    return import_module("sofie_rdf.frontends.torch.reader")
+
+
+def _call(function: str, source: Path, *given: Any) -> Any:
+    *others, options = given
+    arguments = (os.path.abspath(source), *others, _sendable(options))  # noqa: PTH100
+    try:
+        pickle.dumps(arguments)
+    except Exception as error:  # Of objects of the user's own: of any kind.
+        raise InputError(
+            f"what is given with the file cannot be sent to another process: {error}",
+            place=source.name,
+            remedy="Give tensors, arrays and numbers, or read the file in this process: "
+            "isolated=False",
+        ) from None
+    where = f"{__name__}:{function}"
+    return isolation.call(
+        where,
+        *arguments,
+        place=source.name,
+        memory=_MEMORY,
+        # It registers the operators that the text names.
+        meanwhile=lambda: import_module("sofie_rdf.ops"),
+    )
+
+
+def _sendable(value: Any) -> Any:
+    """Arguments as they are, with tensors on the CPU, and names in place of torch.export.Dim."""
+    if isinstance(value, Mapping):
+        return {key: _sendable(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_sendable(inner) for inner in value)
+    if type(value).__module__.partition(".")[0] == "torch":
+        if hasattr(value, "detach"):
+            return value.detach().cpu()
+        return getattr(value, "__name__", value)
+    return value.__name__ if isinstance(value, type) else value
+
+
+# There --------------------------------------------------------------------------------------------
+
+
+def read_there(path: str, name: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
+    """The text and the constants of a file's graph."""
+    graph = _frontend().read(Path(path), name=name, shapes=shapes, **options)
+    return graph_text(graph), dict(graph.constants)
+
+
+def check_there(path: str, _: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
+    """The errors in a file."""
+    return list(_frontend().check(Path(path), shapes=shapes, **options))

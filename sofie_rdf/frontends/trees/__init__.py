@@ -1,0 +1,1 @@
+"""Gradient boosting: the files of XGBoost and LightGBM, read without either."""

@@ -1,0 +1,1 @@
+"""A network that is called with NumPy and awkward arrays."""

@@ -1,0 +1,1 @@
+"""Files that are kept for later processes, and who may write them."""

@@ -1,0 +1,1 @@
+"""What is written to .root files beside the graph: by ROOT, and for macros."""
