@@ -94,7 +94,7 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     form.add_argument("--graph", action="store_true", help="the network as it was read, as text")
     form.add_argument("--ir", action="store_true", help="the network that is compiled, as text")
     form.add_argument("--why", action="store_true", help="what was fused, what was not, and why")
-    form.add_argument("--json", action="store_true", help="everything, for programs")
+    _json(form)
 
 
 def _check(command: argparse.ArgumentParser) -> None:
@@ -103,9 +103,8 @@ def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "files", metavar="FILE", nargs="+", help="files of ONNX or Keras, or .root files"
     )
-    _shape(command)
-    _input_shape(command)
-    _limits_option(command)
+    _reading_options(command)
+    _json(command, "files, and problems by kind, thing, place and remedy, for programs")
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
@@ -197,7 +196,7 @@ def _precision(command: argparse.ArgumentParser) -> None:
         default=PRECISIONS[1:],
         help="which are compared with the weights as they are (default: bfloat16,float16,int8)",
     )
-    command.add_argument("--json", action="store_true", help="everything, for programs")
+    _json(command)
 
 
 def _trust(command: argparse.ArgumentParser) -> None:
@@ -218,7 +217,9 @@ def _ops(command: argparse.ArgumentParser) -> None:
         type=_regular_expression,
         help="only operators in whose name this is found; upper and lower case are the same",
     )
-    command.add_argument("--markdown", action="store_true", help="a table in Markdown")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="a table in Markdown")
+    _json(form)
     command.add_argument(
         "--all",
         action="store_true",
@@ -247,9 +248,7 @@ def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--name", default="", help="which model of a .root file; of another file, its new name"
     )
-    _shape(command)
-    _input_shape(command)
-    _limits_option(command)
+    _reading_options(command)
     command.add_argument(
         "--normalization",
         metavar="JSON",
@@ -266,6 +265,25 @@ def _model(command: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         help="the seed of the model's random numbers (default: what the file says, else 0)",
+    )
+
+
+def _json(command: Any, about: str = "everything, for programs") -> None:
+    command.add_argument("--json", action="store_true", help=about)
+
+
+def _reading_options(command: argparse.ArgumentParser) -> None:
+    """What every command says to `load` about a file."""
+    _shape(command)
+    _input_shape(command)
+    _limits_option(command)
+    command.add_argument(
+        "--no-isolated",
+        dest="isolated",
+        action="store_const",
+        const=False,
+        help="read a file of PyTorch or Keras in this process, which is faster; only for files "
+        "that you trust, as a damaged one may crash torch or HDF5",
     )
 
 

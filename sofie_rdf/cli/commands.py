@@ -31,7 +31,7 @@ def inspect(arguments: Namespace) -> int:
             "file": arguments.file,
             "models": [tables.as_json(m) | _stored(arguments.file, m.name) for m in models],
         }
-        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+        _as_json(described)
     elif arguments.why:
         sys.stdout.write("\n\n".join(explanation(m.graph) for m in models) + "\n")
     elif arguments.graph or arguments.ir:
@@ -47,6 +47,10 @@ def inspect(arguments: Namespace) -> int:
         tables.show([tables.model_list(models)])
         tables.message(f"--name NAME shows one of these {len(models)} models", kind="note")
     return 0
+
+
+def _as_json(described: Any) -> None:
+    sys.stdout.write(json.dumps(described, indent=2) + "\n")
 
 
 def _stored(file: str, name: str) -> dict[str, Any]:
@@ -79,6 +83,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
     return {
         "shapes": arguments.shapes,
         "input_shapes": arguments.input_shapes,
+        "isolated": arguments.isolated,
         "limits": arguments.limits,
     }
 
@@ -86,7 +91,10 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 def check(arguments: Namespace) -> int:
     """All problems of all files; 1 if there is any."""
     found = [(file, problems_of(file, **_options(arguments))) for file in arguments.files]
-    tables.show((tables.verdict(file, problems) for file, problems in found), wrap=False)
+    if arguments.json:
+        _as_json({"files": [tables.verdict_as_json(*one) for one in found]})
+    else:
+        tables.show((tables.verdict(file, problems) for file, problems in found), wrap=False)
     return int(any(problems for _, problems in found))
 
 
@@ -136,7 +144,11 @@ def precision(arguments: Namespace) -> int:
 
 def ops(arguments: Namespace) -> int:
     """The table of operators; 1 if there is none of such a name."""
-    rows = [operators.row(e) for e in catalogue(arguments.pattern, own=arguments.all)]
+    entries = list(catalogue(arguments.pattern, own=arguments.all))
+    rows = [operators.row(e) for e in entries]
+    if arguments.json:
+        _as_json({"operators": [operators.as_json(e) for e in entries]})
+        return int(not rows)
     if not rows:
         tables.message(f"no operator is called {arguments.pattern!r}", kind="error")
         return 1

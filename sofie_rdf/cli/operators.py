@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sofie_rdf.frontends.onnx.catalogue import Entry
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import DType
 
-__all__ = ["COLUMNS", "LEGEND", "Row", "markdown", "row"]
+__all__ = ["COLUMNS", "LEGEND", "Row", "as_json", "markdown", "row"]
 
 COLUMNS = ("operator", "formula", "element types", "opsets", "accuracy", "notes")
 
@@ -44,6 +44,23 @@ def row(entry: Entry) -> Row:
         _accuracy(entry.operator) if entry.operator else "",
         "; ".join(_notes(entry.operator)) if entry.operator else "",
     )
+
+
+def as_json(entry: Entry) -> dict[str, Any]:
+    """The same for programs: element types one by one, and the numbers of the accuracy."""
+    own = entry.operator
+    accuracy = {"ulp": own.tolerance.ulp, "terms": own.tolerance.terms} if own else None
+    return {
+        "domain": entry.domain,
+        "name": entry.name,
+        "formula": entry.formula,
+        "types": {
+            name: [d.value for d in DType if d in found] for name, found in entry.types.items()
+        },
+        "opsets": entry.opsets,
+        "accuracy": accuracy,
+        "notes": list(_notes(own)) if own else [],
+    }
 
 
 def markdown(rows: Iterable[Row]) -> Iterable[str]:

@@ -34,6 +34,7 @@ __all__ = [
     "show",
     "storage",
     "verdict",
+    "verdict_as_json",
 ]
 
 _UNBOUNDED = 10_000
@@ -100,6 +101,7 @@ _SHELL_WORDS = (
     ("Name the columns: columns=", "Name the columns: --columns"),
     ("First model.normalized(...), then .with_precision(...)", "Convert it from the first file"),
     ("shapes= ", "--shape "),
+    ("isolated= ", "--no-isolated "),
     ("overwrite=True replaces it", "Without --no-overwrite it is replaced"),
 )
 
@@ -294,6 +296,20 @@ def as_json(model: Model) -> dict[str, Any]:
         "scratch_bytes": _size(model.plan.nbytes),
         "random": {"operators": random_operators(run), "seed": model.seed},
     }
+
+
+def verdict_as_json(file: str, problems: Sequence[SofieError]) -> dict[str, Any]:
+    """``file``, whether it is ``ok``, and each of its ``problems``."""
+    listed = [
+        {
+            "kind": type(problem).__name__,
+            "thing": problem.thing,
+            "place": problem.place,
+            "remedy": in_shell_words(problem.remedy),
+        }
+        for problem in problems
+    ]
+    return {"file": file, "ok": not listed, "problems": listed}
 
 
 def _counts(graph: Graph) -> dict[str, Any]:

@@ -42,7 +42,17 @@ examples:
   sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'
 
 The passes at work:
-  diff <(sofie-rdf inspect higgs.onnx --graph) <(sofie-rdf inspect higgs.onnx --ir)"""
+  diff <(sofie-rdf inspect higgs.onnx --graph) <(sofie-rdf inspect higgs.onnx --ir)
+
+keys of --json (a size is a number, or text where it depends on named sizes):
+  file
+  models: name, provenance, precision, weight_bytes, scratch_bytes
+    inputs, outputs: name, dtype, shape
+    as_read, to_run: node_count, parameters, multiply_adds
+    to_run.nodes: name, operator, inputs, outputs, parameters, multiply_adds
+    weights: name, operator, shape, precision, nbytes, reason
+    random: operators, seed
+    stored (of a .root file): what it says of itself, sha256, trusted"""
 
 CHECK = """\
 Say whether models can run, and if not, every reason at once: each operator that is not known,
@@ -52,7 +62,11 @@ if all are fine, 1 if any is not."""
 CHECK_EXAMPLES = """\
 examples:
   sofie-rdf check higgs.onnx
-  sofie-rdf check models/*.onnx || echo 'not all of them'"""
+  sofie-rdf check models/*.onnx || echo 'not all of them'
+  sofie-rdf check higgs.onnx --json | jq '.files[].problems[].thing'
+
+keys of --json:
+  files: file, ok, problems: kind (of the error), thing, place, remedy"""
 
 CONVERT = """\
 Store a model in a .root file. A file that exists keeps all that is in it: several models may
@@ -122,7 +136,12 @@ examples:
   sofie-rdf ops conv                          all that have conv in their names
   sofie-rdf ops ^reduce                       all whose names begin so
   sofie-rdf ops --markdown                    for a wiki
-  sofie-rdf ops --all dense"""
+  sofie-rdf ops --all dense
+  sofie-rdf ops --json | jq '.operators[].name'
+
+keys of --json:
+  operators: domain, name, formula, types (by type parameter), opsets, accuracy: ulp, terms (null
+  for what is made of others), notes"""
 
 CACHE = """\
 Show the folder where models are kept that have been read and compiled, and its size. It is
