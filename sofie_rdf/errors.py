@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "ColumnError",
@@ -37,6 +38,10 @@ class SofieError(Exception):
             text = f"{text.rstrip('.')}. {self.remedy}"
         return text
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it travels between processes: its arguments are named ones."""
+        return _made, (type(self), self.thing, self.place, self.remedy)
+
     def at(self, place: str) -> SofieError:
         """The same error with its place filled in, if it did not know it yet."""
         return self if self.place else self.rewritten(self.thing, place)
@@ -44,6 +49,10 @@ class SofieError(Exception):
     def rewritten(self, thing: str, place: str) -> SofieError:
         """The same error in other words."""
         return type(self)(thing, place=place, remedy=self.remedy)
+
+
+def _made(kind: type[SofieError], thing: str, place: str, remedy: str) -> SofieError:
+    return kind(thing, place=place, remedy=remedy)
 
 
 class GraphError(SofieError):

@@ -31,7 +31,7 @@ from sofie_rdf.runtime.files import rootio
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")
-COMMANDS = ("inspect", "check", "convert", "emit", "precision", "ops", "cache", "bench")
+COMMANDS = ("inspect", "check", "convert", "emit", "apply", "precision", "ops", "cache", "bench")
 COMMAND = [sys.executable, "-m", "sofie_rdf.cli"]
 
 

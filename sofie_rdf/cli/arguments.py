@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _check(_command(commands, "check", "every reason why a model cannot run, at once", texts.CHECK))
     _convert(_command(commands, "convert", "store a model in a .root file", texts.CONVERT))
     _emit(_command(commands, "emit", "write a model as C++: a header and its weights", texts.EMIT))
+    _apply(_command(commands, "apply", "the scores of all events, in a file", texts.APPLY))
     _precision(
         _command(
             commands, "precision", "what weights in fewer bits cost on events", texts.PRECISION
@@ -152,6 +153,103 @@ def _emit(command: argparse.ArgumentParser) -> None:
         "--depfile",
         metavar="FILE",
         help="write there, for Make and Ninja, which files the header depends on",
+    )
+
+
+def _apply(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.APPLY_EXAMPLES
+    command.set_defaults(run=_later("apply"))
+    _model(command)
+    command.add_argument(
+        "events",
+        metavar="EVENTS.root:TREE",
+        nargs="+",
+        help="the events: a TTree or an RNTuple, of files that may be patterns (*, ?); without "
+        ":TREE the only one of the file",
+    )
+    command.add_argument(
+        "-o", "--output", metavar="OUT.root", type=_root_file, required=True, help="a new file"
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace OUT.root if it is there, in the end"
+    )
+    command.add_argument(
+        "--columns",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        type=_columns,
+        help="the features, in the model's order: columns or expressions of them, as words or "
+        "with commas (default: the names that the model knows itself)",
+    )
+    _what_columns_are(command)
+    command.add_argument(
+        "--out-names",
+        metavar="NAME[=OUTPUT]",
+        nargs="+",
+        help="the new columns, one for each output or, as in best=argmax(score), one for what is "
+        "said of it (default: the names of the outputs)",
+    )
+    what = command.add_argument_group("what is written")
+    what.add_argument(
+        "--keep",
+        metavar="COLUMN",
+        nargs="*",
+        help="the columns that are written beside the scores, with patterns as Jet_* (default: "
+        "all; without a word behind it: none)",
+    )
+    what.add_argument(
+        "--friend",
+        action="store_true",
+        help="the scores alone, entry by entry as in the events, for AddFriend; one thread",
+    )
+    what.add_argument("--tree", metavar="NAME", default="", help="its name (default: that of TREE)")
+    what.add_argument(
+        "--format",
+        choices=("same", "ttree", "rntuple"),
+        default="same",
+        help="what is written (default: what is read)",
+    )
+    what.add_argument(
+        "--filter", metavar="EXPR", default="", help="only entries for which this is true"
+    )
+    command.add_argument(
+        "--threads", metavar="N", type=_count, help="how many threads (default: all cores)"
+    )
+
+
+def _what_columns_are(command: argparse.ArgumentParser) -> None:
+    """Options of `define` about the columns and the events."""
+    how = command.add_argument_group("what columns are, as for sofie_rdf.define")
+    how.add_argument("--per", default="", choices=("event", "object", "set"), help="what a row is")
+    how.add_argument("--pad", metavar="X", type=float, help="stands for objects that are absent")
+    how.add_argument("--truncate", action="store_true", help="leave out objects beyond the input")
+    how.add_argument(
+        "--mask", metavar="INPUT", action="append", default=[], help="an input that is 1 for each "
+        "object and 0 for padding"
+    )  # fmt: skip
+    how.add_argument("--order-by", metavar="EXPR", default="", help="sorts objects, largest first")
+    how.add_argument(
+        "--where", metavar="EXPR", default="", help="where it is false the score is --default"
+    )
+    how.add_argument(
+        "--default", metavar="X", type=float, default=float("nan"), help="by default NaN"
+    )
+    how.add_argument(
+        "--nan",
+        metavar="WHAT",
+        type=_nan,
+        default="propagate",
+        help="what becomes of NaN in a column: propagate, error, or a number",
+    )
+    how.add_argument(
+        "--batch", metavar="N", type=_count, default=0, help="rows of one call; reads events twice"
+    )
+    how.add_argument(
+        "--entry",
+        metavar="EXPR",
+        default="",
+        help="for random numbers: a whole number that tells events apart",
     )
 
 
@@ -354,6 +452,21 @@ def _limits(text: str) -> Limits:
 def _names(text: str) -> tuple[str, ...]:
     """``a,b`` as ("a", "b")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _columns(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a column has a name")
+    return text
+
+
+def _nan(text: str) -> str | float:
+    if text in ("propagate", "error"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, propagate or error") from None
 
 
 def _precisions(text: str) -> tuple[str, ...]:

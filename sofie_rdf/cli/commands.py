@@ -20,7 +20,7 @@ from sofie_rdf.runtime.cache import disk
 from sofie_rdf.runtime.cache.trust import is_trusted
 from sofie_rdf.summary import explanation
 
-__all__ = ["cache", "check", "convert", "emit", "inspect", "ops", "precision", "trust"]
+__all__ = ["apply", "cache", "check", "convert", "emit", "inspect", "ops", "precision", "trust"]
 
 
 def inspect(arguments: Namespace) -> int:
@@ -135,6 +135,14 @@ def emit(arguments: Namespace) -> int:
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
     tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
     return 0
+
+
+def apply(arguments: Namespace) -> int:
+    """The scores of all events of a tree, in a new file, whose path is printed."""
+    # ROOT's trees are needed here alone.
+    from sofie_rdf.cli.apply import score
+
+    return score(_loaded(arguments, arguments.name), arguments)
 
 
 def precision(arguments: Namespace) -> int:

@@ -98,9 +98,15 @@ _SHELL_WORDS = (
     ('input_shapes=[("N", 7)]', "--input-shape N,7"),
     (", or example_inputs=", ""),
     ("input_shapes=", "--input-shape"),
+    (
+        "Give a list of columns in its order, or model.named(features=[...])",
+        "Name the columns in its order: --columns",
+    ),
     ("Name the columns: columns=", "Name the columns: --columns"),
     ("First model.normalized(...), then .with_precision(...)", "Convert it from the first file"),
     ("shapes= ", "--shape "),
+    ("redefine=True puts the model's output in its place", "--out-names gives it another name"),
+    ("entry=", "--entry "),
     ("isolated= ", "--no-isolated "),
     ("overwrite=True replaces it", "Without --no-overwrite it is replaced"),
 )

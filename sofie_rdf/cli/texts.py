@@ -13,6 +13,7 @@ examples:
   sofie-rdf check models/*.onnx               which of them can run, and why the others cannot
   sofie-rdf convert higgs.onnx analysis.root  put the model beside the events
   sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
+  sofie-rdf apply higgs.onnx events.root:Events -o scored.root   the scores of all events
   sofie-rdf precision higgs.onnx --data events.root:Events   what weights in fewer bits change
   sofie-rdf trust analysis.root               let macros run the models of somebody else
   sofie-rdf ops                               which operators there are
@@ -98,6 +99,26 @@ In analysis.cpp:
   #include "higgs.hxx"
   TMVA_SOFIE_higgs::Session session("out/higgs.dat");
   std::vector<float> score = session.infer(features);"""
+
+APPLY = """\
+Score all events of a tree and write them to a new .root file: all columns (or those of --keep) and
+the scores, or with --friend a tree of the scores alone. The file takes its name when it is whole,
+so that a run that fails or is killed changes nothing; the events' own files are never written over.
+
+Several threads write entries in the order in which they are done with them, so that the order of
+the new file is another one; --threads 1 keeps it. A friend tree must have it, and is written by
+one thread."""
+
+APPLY_EXAMPLES = """\
+examples:
+  sofie-rdf apply higgs.onnx events.root:Events -o scored.root --columns m_jj m_jjj m_lv
+  sofie-rdf apply higgs.onnx 'run2/*.root:Events' -o scored.root --columns m_jj,m_jjj --keep event
+  sofie-rdf apply jets.onnx events.root -o jets.root --columns Jet_pt Jet_eta --per object
+  sofie-rdf apply higgs.onnx events.root:Events -o friend.root --friend --out-names dnn=score
+  sofie-rdf apply tagger.onnx events.root:Events -o out.root --out-names best=argmax(scores)
+
+In Python, with the friend tree:
+  tree = ROOT.TChain("Events"); tree.Add("events.root"); tree.AddFriend("Events", "friend.root")"""
 
 PRECISION = """\
 Measure on events of yours what weights in fewer bits change: how far the outputs are apart, how

@@ -23,7 +23,7 @@ from sofie_rdf.ir.record import (
     to_record,
 )
 
-__all__ = ["save", "save_here"]
+__all__ = ["plain", "save", "save_here"]
 
 # Algorithm 5 (zstd), level 3.
 _COMPRESSION = 503
@@ -53,7 +53,7 @@ def _quiet(root: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _plain(path: str | os.PathLike[str]) -> Iterator[str]:
+def plain(path: str | os.PathLike[str]) -> Iterator[str]:
     """The path as ROOT can open it: ``$``, ``#``, ``?``, ``:`` and ``~`` mean something there."""
     absolute = str(Path(path).absolute())
     if re.fullmatch(r"[A-Za-z0-9_./+-]+", absolute):
@@ -84,8 +84,8 @@ def _open(root: Any, path: str, place: str, mode: str) -> Any:
 def _opened(root: Any, path: str | os.PathLike[str], place: str, mode: str) -> Iterator[Any]:
     if mode != "RECREATE":
         rootfile.check_header(path, place)
-    with _plain(path) as plain:
-        file = _open(root, plain, place, mode)
+    with plain(path) as plain_path:
+        file = _open(root, plain_path, place, mode)
         try:
             if file.IsZombie() or file.TestBit(root.TFile.kRecovered):
                 raise CorruptFile("was not closed properly, or is damaged", place=place)
