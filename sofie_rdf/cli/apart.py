@@ -1,4 +1,4 @@
-"""A job in a copy of this process: if ROOT ends there, as it may on a full disk, this one goes on."""
+"""A job in a copy of this process: where ROOT ends it, as on a full disk, this one goes on."""
 
 from __future__ import annotations
 

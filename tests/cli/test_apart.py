@@ -1,4 +1,4 @@
-"""Jobs in a copy of the process: results, errors and crashes come back, and nothing stays behind."""
+"""Jobs in a copy of the process: results, errors and crashes come back; nothing stays."""
 
 from __future__ import annotations
 
