@@ -15,7 +15,6 @@ are in this module: ``from sofie_rdf.tmva import RModelParser_ONNX``.
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,6 +30,7 @@ from sofie_rdf.compat.parsers import PyKeras, PyTorch, RModelParser_ONNX
 from sofie_rdf.compat.rmodel import RModel
 from sofie_rdf.compat.sessions import guard
 from sofie_rdf.errors import MissingDependency
+from sofie_rdf.isolation.fresh import interpreter
 from sofie_rdf.runtime.compile.interpreter import declare, import_root
 
 __all__ = [
@@ -66,7 +66,7 @@ def _attach() -> None:
     sofie = root.TMVA.Experimental.SOFIE
     missing = {name: word for name, word in _WORDS.items() if not _has(sofie, name)}
     # Macros that C++ runs from here hand their models to this Python.
-    os.environ.setdefault("SOFIE_RDF_PYTHON", sys.executable)
+    os.environ.setdefault("SOFIE_RDF_PYTHON", interpreter())
     declare('#include "sofie/rdf/tmva.hxx"')
     for name, word in missing.items():
         setattr(sofie, name, word)

@@ -6,6 +6,7 @@ import ctypes
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from sofie_rdf import isolation, limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, SofieError, UnsupportedFormat
 from sofie_rdf.ir.types import DType
-from sofie_rdf.isolation import wire
+from sofie_rdf.isolation import fresh, wire
 
 PROJECT = Path(isolation.__file__).parents[2]
 _VERSION = ctypes.c_size_t(0), 1
@@ -390,3 +391,28 @@ def _command_of(process: int) -> bytes:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_a_new_process_has_this_copy_of_the_package(tmp_path: Path) -> None:
+    """Another one is installed as well: the one that runs the tests."""
+    copy = tmp_path / "here" / "sofie_rdf"
+    shutil.copytree(fresh.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "where.py").write_text("import sofie_rdf\nprint(sofie_rdf.__file__)\n")
+    code = (
+        f"import subprocess, sys; sys.path.insert(0, {str(copy.parent)!r})\n"
+        "from sofie_rdf.isolation.fresh import command\n"
+        "sys.exit(subprocess.run(command('sofie_rdf.where')).returncode)\n"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout.strip(), done.stderr) == (str(copy / "__init__.py"), "")
+
+
+def test_a_program_with_python_inside_starts_the_python_beside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/root.exe")
+    name = Path(fresh.interpreter()).name
+    assert name == f"python{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(sys, "exec_prefix", "/nowhere")
+    assert fresh.interpreter() == ""

@@ -21,7 +21,7 @@ import numpy as np
 
 from sofie_rdf.bench.models import Task
 from sofie_rdf.errors import ModelError
-from sofie_rdf.runtime.compile import fresh
+from sofie_rdf.isolation import fresh
 from sofie_rdf.runtime.compile.library import CLING
 
 __all__ = ["First", "Start", "measure_first"]

@@ -15,7 +15,6 @@ import pickle
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -26,12 +25,12 @@ from typing import Any, NoReturn
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, ModelError, SofieError
+from sofie_rdf.isolation.fresh import PACKAGE, interpreter, search_path
 from sofie_rdf.isolation.wire import Malformed, reader
 
-__all__ = ["call", "search_path"]
+__all__ = ["call"]
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-_CHILD = _PACKAGE / "isolation" / "child.py"
+_CHILD = PACKAGE / "isolation" / "child.py"
 # What Python and the largest of these libraries take before they have read anything.
 _OVERHEAD = 4 * 2**30
 # The largest limits that all systems take for what they are.
@@ -97,7 +96,7 @@ class _Child:
         seconds = 60 + (self.allowed.seconds or 0) * (os.cpu_count() or 1)
         given = {key: getattr(self.allowed, key) for key in ("bytes", "nodes", "terms", "seconds")}
         return {
-            "package": str(_PACKAGE),
+            "package": str(PACKAGE),
             "path": search_path(),
             "module": module,
             "function": name,
@@ -247,31 +246,14 @@ def _started(
 
 
 def _interpreter(place: str) -> str:
-    """The Python that runs here, also where a program like root.exe has it inside."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    given = Path(sys.executable or "/")
-    if given.name.startswith(("python", "pypy")):
-        return str(given)
-    found = Path(sys.exec_prefix) / "bin" / version
-    if found.is_file():
-        return str(found)
-    raise ModelError(
-        "no Python is known that could read it in a process of its own",
-        place=place,
-        remedy="isolated=False reads it in this one",
-    )
-
-
-def search_path() -> list[str]:
-    """Where modules are found here, but not in the current folder, nor beside a script."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    left_out = set()
-    with suppress(OSError):  # The current folder may be gone, to which both may be relative.
-        left_out.add(os.path.realpath(os.getcwd()))  # noqa: PTH109
-    with suppress(OSError):
-        if script:
-            left_out.add(os.path.dirname(os.path.realpath(script)))  # noqa: PTH120
-    return [p for p in sys.path if os.path.isabs(p) and os.path.realpath(p) not in left_out]  # noqa: PTH117
+    found = interpreter()
+    if not found:
+        raise ModelError(
+            "no Python is known that could read it in a process of its own",
+            place=place,
+            remedy="isolated=False reads it in this one",
+        )
+    return found
 
 
 def _pipe(stack: ExitStack) -> tuple[int, int]:

@@ -17,8 +17,8 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from sofie_rdf.errors import JitError
+from sofie_rdf.isolation import fresh
 from sofie_rdf.runtime.cache import disk
-from sofie_rdf.runtime.compile import fresh
 from sofie_rdf.runtime.compile.cpu import cpu_description, instruction_set
 
 __all__ = [
@@ -187,7 +187,7 @@ class Library:
 
     def build_later(self) -> None:
         """Have it built by a process of lowest priority, for processes to come."""
-        if os.environ.get("SOFIE_RDF_BACKGROUND", "").lower() == "off" or not sys.executable:
+        if os.environ.get("SOFIE_RDF_BACKGROUND", "").lower() == "off" or not fresh.interpreter():
             return
         if not disk.claim(f"{self.key}.job"):
             return  # Another process builds it, it cannot be built, or there is no cache.
