@@ -26,7 +26,7 @@ from sofie_rdf.bench.models import (
 )
 from sofie_rdf.bench.narrow import InPrecision
 from sofie_rdf.bench.native import BySystemCompiler
-from sofie_rdf.bench.ort import import_onnxruntime
+from sofie_rdf.bench.ort_package import import_onnxruntime
 from sofie_rdf.bench.peers import REFERENCE, Peer, all_peers
 from sofie_rdf.bench.progress import Bar
 from sofie_rdf.bench.results import Results

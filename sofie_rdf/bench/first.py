@@ -152,7 +152,8 @@ def _ours(file: Path, arrays: list[Any], *, in_steps: bool = True) -> Start:
 
 
 def _onnxruntime(file: Path, arrays: list[Any]) -> Start:
-    from sofie_rdf.bench.ort import import_onnxruntime, session
+    from sofie_rdf.bench.ort import session
+    from sofie_rdf.bench.ort_package import import_onnxruntime
 
     steps = _Steps()
     steps.time("start", import_onnxruntime)

@@ -10,31 +10,18 @@ import numpy as np
 
 from sofie_rdf.bench.measure import Contestant, python_seconds
 from sofie_rdf.bench.models import Task
-from sofie_rdf.errors import InputError, MissingDependency
+from sofie_rdf.bench.ort_package import import_onnxruntime
+from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import Array
 
 __all__ = [
     "Onnxruntime",
     "OrtBinding",
     "OrtRun",
-    "import_onnxruntime",
     "noise",
     "results",
     "session",
 ]
-
-
-def import_onnxruntime() -> Any:
-    """The onnxruntime module; `MissingDependency` without it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependency(
-            "bench compares with onnxruntime, which is not installed",
-            remedy="pip install onnxruntime",
-        ) from error
-    onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
 
 
 # Ways to call it ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.bench.ort import import_onnxruntime
+from sofie_rdf.bench.ort_package import import_onnxruntime
 from sofie_rdf.bench.ours import stopwatch
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import Array

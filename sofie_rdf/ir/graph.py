@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sofie_rdf.ir.dims import Dim, Size, name_of, substitute, symbols_of
+from sofie_rdf.ir.dims import Dim, Size, name_of, quoted, substitute, symbols_of
 from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, with_sizes
+from sofie_rdf.ir.printing import graph_text
 from sofie_rdf.ir.types import Array, TensorType
 
 __all__ = ["Graph", "Node", "Origin"]
@@ -175,9 +176,11 @@ class Graph:
         return iter(self.nodes)
 
     def __str__(self) -> str:
-        from sofie_rdf.ir.text import graph_text
-
         return graph_text(self)
+
+    def as_value(self) -> str:
+        """As the attribute of an operator; "" with constants, whose elements no text has."""
+        return "" if self.constants else f"graph({quoted(graph_text(self))})"
 
 
 def symbols_among(types: Iterable[TensorType]) -> frozenset[str]:

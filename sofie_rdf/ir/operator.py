@@ -21,6 +21,7 @@ import numpy as np
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator, nearest
 from sofie_rdf.ir.dims import Dim, Size, Undecided, substitute, symbols_of
 from sofie_rdf.ir.plugins import GROUP, load_plugins
+from sofie_rdf.ir.printing import operator_text
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 
 if TYPE_CHECKING:
@@ -328,8 +329,10 @@ class Operator:
         return f"{type(self).__name__}({', '.join(values)})"
 
     def __str__(self) -> str:
-        from sofie_rdf.ir.text import operator_text
+        return operator_text(self)
 
+    def as_value(self) -> str:
+        """As the attribute of another operator: its text."""
         return operator_text(self)
 
 

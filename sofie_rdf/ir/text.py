@@ -11,7 +11,8 @@
     end
 
 Names that are no plain identifiers are JSON strings, ``-`` is an absent optional input, sizes are
-those of `sofie_rdf.ir.dims`. What follows ``@`` on a node is its `Origin`.
+those of `sofie_rdf.ir.dims`. The words behind ``@`` of a node are its `Origin`. The text is written
+by `sofie_rdf.ir.printing`, and read here.
 """
 
 from __future__ import annotations
@@ -21,129 +22,36 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, TypeVar, Union
 
-import numpy as np
-
 from sofie_rdf.errors import CorruptFile, LimitExceeded, SofieError, UnsupportedOperator
-from sofie_rdf.ir.dims import Dim, Size, parse_dim, quoted, symbols_of
+from sofie_rdf.ir.dims import Dim, Size, parse_dim
 from sofie_rdf.ir.graph import Graph, Node, Origin
 from sofie_rdf.ir.operator import Operator, lookup
+from sofie_rdf.ir.printing import (
+    NAME,
+    PLAIN,
+    SECTIONS,
+    WORDS,
+    graph_text,
+    operator_text,
+    value_text,
+)
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ir.verify import verify
 
 __all__ = ["graph_text", "operator_text", "parse_graph", "parse_operator"]
 
-_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 _STRING = r'"(?:[^"\\]|\\.)*"'
-_TOKEN = re.compile(rf"[ \t\r]*({_NAME}|{_NUMBER}|{_STRING}|//|[-+*%(),.:=@\[\]])")
-_PLAIN = re.compile(_NAME)
+_TOKEN = re.compile(rf"[ \t\r]*({NAME}|{_NUMBER}|{_STRING}|//|[-+*%(),.:=@\[\]])")
 _FLOAT = re.compile(r"inf|nan|[0-9]+(\.[0-9]+|e[+-]?[0-9]+|\.[0-9]+e[+-]?[0-9]+)")
-
-_SECTIONS = ("model", "input", "const", "output", "end")
 _DTYPES = {d.value: d for d in DType}
-_WORDS: Mapping[str, Any] = {"True": True, "False": False, "None": None} | _DTYPES
-# In an attribute these names mean something else than a size.
-_RESERVED = frozenset({*_WORDS, "inf", "nan", "min", "max", "size"})
-# Longer names do not push the types of all others to the right.
-_ALIGNED = 24
 _DEEPEST = 40
 _DEEPEST_GRAPH = 8
-
-
-# ---------------------------------------------------------------- printing
-
-
-def _name(name: str, reserved: Iterable[str] = _SECTIONS) -> str:
-    return name if _PLAIN.fullmatch(name) and name not in reserved else quoted(name)
-
-
-def _size(size: Size) -> str:
-    plain = all(_PLAIN.fullmatch(s) and s not in _RESERVED for s in symbols_of(size))
-    return str(size) if plain else f"size({quoted(str(size))})"
-
-
-def _value(value: object) -> str:
-    match value:
-        case np.generic():
-            return _value(value.item())
-        case bool() | int() | float() | None:
-            return repr(value)
-        case str():
-            return quoted(value)
-        case DType():
-            return str(value)
-        case Size():
-            return _size(value)
-        case Operator():
-            return operator_text(value)
-        case Graph() if not value.constants:
-            return f"graph({quoted(graph_text(value))})"
-        case tuple():
-            return f"({', '.join(map(_value, value))}{',' if len(value) == 1 else ''})"
-    # Not readable back, but never in the way of an error message.
-    return f"<{type(value).__name__}>"
-
-
-def _differing(op: Operator) -> Mapping[str, object]:
-    """`Operator.attributes`, and -0.0 or True where the default is 0.0 or 1."""
-    values = {f.name: getattr(op, f.name) for f in dataclasses.fields(op)}
-    defaults = {f.name: f.default for f in dataclasses.fields(op)}
-    shown = op.attributes()
-    return {n: v for n, v in values.items() if n in shown or repr(v) != repr(defaults[n])}
-
-
-def operator_text(op: Operator) -> str:
-    """``Elu(alpha=0.5)``: its name, after its domain, and the fields that differ from defaults."""
-    domain = op.domain if re.fullmatch(rf"{_NAME}(\.{_NAME})*", op.domain) else quoted(op.domain)
-    fields = ", ".join(f"{name}={_value(value)}" for name, value in _differing(op).items())
-    return f"{domain}.{op.name}({fields})" if op.domain else f"{op.name}({fields})"
-
-
-def _origin(origin: Origin) -> str:
-    parts = [quoted(origin.name)] if origin.name else []
-    parts += [f"in {quoted(origin.file)}"] if origin.file else []
-    return f" @ {' '.join(parts)}" if parts else ""
-
-
-def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    """``name: rest``, the rests below each other."""
-    width = max((len(name) for name, _ in rows if len(name) <= _ALIGNED), default=0) + 1
-    return [f"{name + ':':<{width}} {rest}" for name, rest in rows]
-
-
-def _node_lines(graph: Graph) -> list[str]:
-    results = []
-    for node in graph.nodes:
-        first, *others = node.outputs
-        more = "".join(f", {_name(o)}: {graph.types[o]}" for o in others)
-        results.append((_name(first), f"{graph.types[first]}{more}"))
-    lines = []
-    for node, result in zip(graph.nodes, _columns(results), strict=True):
-        inputs = ", ".join(_name(i) if i else "-" for i in node.inputs)
-        lines.append(f"{result} = {operator_text(node.op)}({inputs}){_origin(node.origin)}")
-    return lines
-
-
-def graph_text(graph: Graph) -> str:
-    """The graph as text, one line for each input, constant, node and output."""
-    lines = [f"model {_name(graph.name, ())}"]
-    lines += [f"  @ {_name(key)} = {quoted(value)}" for key, value in graph.provenance.items()]
-    inputs = [(_name(i), str(graph.types[i])) for i in graph.inputs]
-    constants = [(_name(c), str(graph.types[c])) for c in graph.constants]
-    lines += [f"input  {row}" for row in _columns(inputs)]
-    lines += [f"const  {row}" for row in _columns(constants)]
-    lines += _node_lines(graph)
-    lines += [f"output {_name(o)}" for o in graph.outputs]
-    # Without it, a text that has lost its last outputs would be one of another graph.
-    return "\n".join([*lines, "end"]) + "\n"
-
-
-# ---------------------------------------------------------------- reading
 
 T = TypeVar("T")
 
@@ -211,7 +119,7 @@ class _Line:
             name = self.string()
         else:
             name = self.take()
-            if not _PLAIN.fullmatch(name):
+            if not PLAIN.fullmatch(name):
                 self.fail(f"expected a name, found {name!r}")
         return name or self.fail("a name is empty")
 
@@ -276,9 +184,9 @@ def _parsed_value(line: _Line, depth: int) -> Any:
     if token == "-" and _FLOAT.fullmatch(after):
         line.take()
         return -float(line.take())
-    if token in _WORDS:
+    if token in WORDS:
         line.take()
-        return _WORDS[token]
+        return WORDS[token]
     if token == "size" and after == "(":
         line.expect("size", "(")
         found = _quoted_size(line)
@@ -289,7 +197,7 @@ def _parsed_value(line: _Line, depth: int) -> Any:
         body = _inner_graph(line, depth)
         line.expect(")")
         return body
-    if after == "." or (after == "(" and token not in ("min", "max") and _PLAIN.match(token)):
+    if after == "." or (after == "(" and token not in ("min", "max") and PLAIN.match(token)):
         return _operator(line, depth + 1)
     return line.dim()
 
@@ -335,7 +243,7 @@ def _operator(line: _Line, depth: int = 0) -> Operator:
         line.expect("=")
         values[key] = _parsed_value(line, depth)
         if not _fits(values[key], hints.get(key, Any)):
-            line.fail(f"{found.name}: {_value(values[key])} is no value for {key!r}")
+            line.fail(f"{found.name}: {value_text(values[key])} is no value for {key!r}")
 
     line.listed(attribute, ")")
     try:
@@ -407,7 +315,7 @@ class _Reader:
             self.read_provenance(line)
         elif first == "end":
             self.ended = line.maybe("end")
-        elif first in _SECTIONS:
+        elif first in SECTIONS:
             line.take()
             name = line.name()
             if first == "model" and self.name:

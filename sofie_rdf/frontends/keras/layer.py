@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from sofie_rdf.errors import CorruptFile, GraphError, UnsupportedOperator
+from sofie_rdf.frontends.keras.registry import is_function, rule_for
 from sofie_rdf.frontends.keras.weights import NoWeights, Weights, snake_case
 from sofie_rdf.ir.types import Array, DType
 
@@ -135,8 +136,6 @@ class Layer:
     @property
     def is_operation(self) -> bool:
         """Whether it is a function of keras.ops; .h5 files do not say so, but have less of it."""
-        from sofie_rdf.frontends.keras.rules import is_function
-
         if self.module:
             return ".ops" in self.module
         is_layer = "trainable" in self.config or "layers" in self.config
@@ -155,15 +154,11 @@ class Layer:
 
     def variable_names(self) -> list[str] | None:
         """What its own weights are called, in Keras's order; None where Keras has no such layer."""
-        from sofie_rdf.frontends.keras.rules import rule_for
-
         rule = rule_for(self)
         return None if rule is None else rule.variables(self)
 
     def declared(self) -> Iterator[Variable]:
         """All weights, those of what is inside included, in the order in which Keras has them."""
-        from sofie_rdf.frontends.keras.rules import rule_for
-
         if self.is_model:
             for layer in self.model_layers():
                 for one in layer.declared():

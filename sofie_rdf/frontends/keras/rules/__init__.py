@@ -8,20 +8,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from sofie_rdf.frontends.keras.rules.engine import (
-    LayerBuilder,
-    Rule,
-    is_function,
-    keras_rule,
-    operation_rule,
-    rule_for,
-    rules,
-)
+from sofie_rdf.frontends.keras.registry import rule_for, rules
+from sofie_rdf.frontends.keras.rules.engine import LayerBuilder, Rule, keras_rule, operation_rule
 
 __all__ = [
     "LayerBuilder",
     "Rule",
-    "is_function",
     "keras_rule",
     "operation_rule",
     "rule_for",

@@ -11,13 +11,14 @@ import numpy as np
 from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.frontends.common.builders import FrontendBuilder
 from sofie_rdf.frontends.keras.layer import Inputs, Layer, Nested, Value
+from sofie_rdf.frontends.keras.registry import LAYERS, OPERATIONS
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.casts import Cast
 
-__all__ = ["LayerBuilder", "Rule", "keras_rule", "operation_rule", "rule_for", "rules"]
+__all__ = ["LayerBuilder", "Rule", "keras_rule", "operation_rule"]
 
 
 @dataclass
@@ -128,33 +129,6 @@ class Rule:
         return self.children(layer) if self.children else {}
 
 
-_LAYERS: dict[str, Rule] = {}
-_OPERATIONS: dict[str, Rule] = {}
-
-
-def rule_for(layer: Layer) -> Rule | None:
-    """The rule for a layer, or for a function of keras.ops; None for what Keras does not have."""
-    if layer.is_operation:
-        return _OPERATIONS.get(layer.class_name)
-    # A class of somebody else may have the name of one of Keras's.
-    theirs = layer.module and layer.module.partition(".")[0] not in ("keras", "tf_keras")
-    if theirs or "package>" in layer.registered:
-        return None
-    return _LAYERS.get(layer.class_name)
-
-
-def is_function(name: str, *, has_dtype: bool) -> bool:
-    """Whether a class, of which no more is known, is a function of keras.ops and not a layer."""
-    if name in _LAYERS or name == "InputLayer":
-        return name in _OPERATIONS and not has_dtype
-    return name in _OPERATIONS or not has_dtype
-
-
-def rules() -> Mapping[str, Rule]:
-    """All rules, those of keras.ops as ``ops.Name``."""
-    return {**_LAYERS, **{f"ops.{name}": rule for name, rule in _OPERATIONS.items()}}
-
-
 def keras_rule(
     *names: str,
     weights: str | Callable[[Layer], list[str]] = "",
@@ -172,10 +146,10 @@ def keras_rule(
 
     def register(function: RuleFunction) -> RuleFunction:
         for name in names:
-            if name in _LAYERS:
+            if name in LAYERS:
                 raise TypeError(f"there is a rule for {name} already")
             words = tuple(parameters.split())
-            _LAYERS[name] = Rule(function, weights, children, words, mask, casts, makes_mask)
+            LAYERS[name] = Rule(function, weights, children, words, mask, casts, makes_mask)
         return function
 
     return register
@@ -186,9 +160,9 @@ def operation_rule(*names: str, parameters: str = "x") -> Callable[[RuleFunction
 
     def register(function: RuleFunction) -> RuleFunction:
         for name in names:
-            if name in _OPERATIONS:
+            if name in OPERATIONS:
                 raise TypeError(f"there is a rule for ops.{name} already")
-            _OPERATIONS[name] = Rule(function, parameters=tuple(parameters.split()), casts=False)
+            OPERATIONS[name] = Rule(function, parameters=tuple(parameters.split()), casts=False)
         return function
 
     return register

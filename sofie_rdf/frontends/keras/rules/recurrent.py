@@ -15,10 +15,11 @@ import numpy as np
 
 from sofie_rdf.errors import GraphError, UnsupportedOperator
 from sofie_rdf.frontends.keras.layer import Inputs, Layer, Nested, Value, flatten
+from sofie_rdf.frontends.keras.registry import rule_for
 from sofie_rdf.frontends.keras.rules._loops import looped
 from sofie_rdf.frontends.keras.rules._tools import add, at, flip, part
 from sofie_rdf.frontends.keras.rules.activations import activated, function_name
-from sofie_rdf.frontends.keras.rules.engine import LayerBuilder, Rule, keras_rule, rule_for
+from sofie_rdf.frontends.keras.rules.engine import LayerBuilder, Rule, keras_rule
 from sofie_rdf.frontends.keras.rules.reshaping import reshaped
 from sofie_rdf.frontends.keras.weights import snake_case
 from sofie_rdf.ir.types import Array, DType
