@@ -62,7 +62,13 @@ def random_operators(graph: Graph) -> int:
 def explanation(graph: Graph) -> str:
     """What the passes did to a graph, and what they refused to do to the nodes that are left."""
     optimized, report = pipeline.explain(graph)
-    rules = (r for one in pipeline.DEFAULT if isinstance(one, Rules) for r in one.rules)
+    rules = (
+        r
+        for phase in pipeline.DEFAULT
+        for one in phase.passes
+        if isinstance(one, Rules)
+        for r in one.rules
+    )
     meanings = {r.name: r.meaning for r in rules}
     lines = [f"{graph.name}: {len(graph.nodes)} nodes as read, {len(optimized.nodes)} to run"]
     lines += ["", "done:"] if report.applied else []

@@ -66,16 +66,27 @@ _SOME = 64
 def rebuilt(
     graph: Graph, nodes: Iterable[Node], constants: Mapping[str, Array] | None = None
 ) -> Graph:
-    """The graph with other nodes and constants; types only of the values that are left."""
+    """The graph with other nodes and constants; types only of the values that are left.
+
+    It is the same object where nothing is different.
+    """
     nodes = tuple(nodes)
     constants = MappingProxyType(dict(graph.constants if constants is None else constants))
+    if nodes == graph.nodes and _same_arrays(constants, graph.constants):
+        return graph
     values = {*graph.inputs, *constants, *(o for node in nodes for o in node.outputs)}
     types = MappingProxyType({n: t for n, t in graph.types.items() if n in values})
     return replace(graph, nodes=nodes, types=types, constants=constants)
 
 
+def _same_arrays(these: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
+    return these.keys() == others.keys() and all(a is others[name] for name, a in these.items())
+
+
 def _reading(node: Node, names: Mapping[str, str]) -> Node:
     """The node with its inputs under other names."""
+    if names.keys().isdisjoint(node.inputs):
+        return node
     return replace(node, inputs=tuple(names.get(i, i) for i in node.inputs))
 
 
@@ -355,7 +366,8 @@ def merge_equal(graph: Graph) -> Graph:
         node = _reading(node, same)
         # The text, because 0.0 == -0.0 and 1 == True.
         first = known.setdefault((type(node.op), repr(node.op), node.inputs), node.outputs)
-        if node.op.is_random or first == node.outputs or len(first) != len(node.outputs):
+        is_name = isinstance(node.op, Identity)  # `remove_identities` leaves those that are needed.
+        if node.op.is_random or is_name or first == node.outputs or len(first) != len(node.outputs):
             nodes.append(node)
             continue
         same.update(zip(node.outputs, first, strict=True))

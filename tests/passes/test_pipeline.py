@@ -50,12 +50,13 @@ from sofie_rdf.ops.layout import (
 from sofie_rdf.ops.linear import Dense, Gemm, MatMul
 from sofie_rdf.ops.normalization import BatchNormalization, Softmax
 from sofie_rdf.passes.memory import plan_memory
-from sofie_rdf.passes.pipeline import DEFAULT, explain, run
+from sofie_rdf.passes.pipeline import DEFAULT, Phase, clean, explain, run, tidy
 from sofie_rdf.reference import evaluate
 from sofie_rdf.summary import explanation
 from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
 
-HIGGS = Path(__file__).resolve().parents[2] / "data" / "higgs.onnx"
+DATA = Path(__file__).resolve().parents[2] / "data"
+HIGGS = DATA / "higgs.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,8 @@ def test_what_each_pass_did_is_logged(higgs: Graph, caplog: pytest.LogCaptureFix
     assert {r.name for r in caplog.records} == {"sofie_rdf"}
     assert "fuse_layers: 16 nodes -> 7" in caplog.messages
     assert "fuse_normalizations: 7 nodes -> 5" in caplog.messages
-    assert len(caplog.messages) == len(DEFAULT)
+    # Each phase begins with `clean` and ends with `tidy`.
+    assert len(caplog.messages) == sum(len(phase.passes) + 2 for phase in DEFAULT)
 
 
 def without_types(graph: Graph) -> Graph:
@@ -250,7 +252,7 @@ def test_a_broken_pass_is_named(one: Callable[[Graph], Graph], says: str) -> Non
     b = Net(N)
     graph = b.graph(b.op(Relu(), "x", name="y"))
     with pytest.raises(GraphError, match="report it") as caught:
-        run(graph, (one,))
+        run(graph, (Phase("test", "", (one,)),))
     assert says in str(caught.value)
 
 
@@ -264,6 +266,27 @@ def test_a_broken_graph_is_not_blamed_on_a_pass() -> None:
 
 def test_no_passes_change_nothing(higgs: Graph) -> None:
     assert run(higgs, ()) is higgs
+
+
+def assert_done(graph: Graph) -> None:
+    """Behind each phase, none of its passes has anything left to do."""
+    for phase in DEFAULT:
+        graph = run(graph, (phase,))
+        for one in (*phase.passes, clean, tidy):
+            again = one(graph)
+            assert graph_text(again) == graph_text(graph), f"{phase.name}: {one}"
+
+
+@pytest.mark.parametrize("path", sorted(DATA.rglob("*.onnx")), ids=lambda p: p.stem)
+def test_each_phase_ends_what_it_does(path: Path) -> None:
+    assert_done(read(path))
+
+
+def test_two_outputs_of_one_value_are_tidy() -> None:
+    """Equal names of outputs were merged into each other, and never stayed."""
+    b = Net(N, 3)
+    ys = [b.op(Identity(), b.op(Relu(), "x"), name=f"y{i}") for i in range(4)]
+    assert_done(b.graph(*ys))
 
 
 # Any graph ----------------------------------------------------------------------------------------
@@ -381,6 +404,7 @@ def test_any_graph_keeps_its_meaning(data: st.DataObject) -> None:
     assert len(after.nodes) <= len(before.nodes)
     assert (after.inputs, after.outputs) == (before.inputs, before.outputs)
     assert graph_text(run(before)) == graph_text(after)
+    assert_done(before)
     feeds = batch(before, rows=5)
     old, new = evaluate(before, feeds), evaluate(after, feeds)
     for name in before.outputs:
