@@ -50,20 +50,21 @@ OWNERS = {
     "cppyy": ("runtime",),
     "onnx": ("frontends", "bench"),
     "google": ("frontends",),
-    "onnxruntime": ("bench",),
+    # Libraries that read a file of theirs themselves, in a process of its own.
+    "onnxruntime": ("bench", "cli.originals"),
     "uproot": ("ir.rootfile",),
-    "awkward": ("ir.rootfile", "runtime.arrays.jagged", "runtime.arrays.accuracy"),
+    "awkward": ("ir.rootfile", "runtime.arrays"),
     "rich": ("cli", "bench"),
-    "torch": ("frontends", "bench"),
+    "torch": ("frontends", "bench", "cli.originals"),
     "tensorflow": ("frontends",),
-    "keras": ("frontends", "bench"),
+    "keras": ("frontends", "bench", "cli.originals"),
     "h5py": ("frontends",),
     "sonnet": (),
     "graph_nets": ("compat.graphs",),
     "sklearn": ("frontends",),
     "skl2onnx": ("frontends",),
-    "xgboost": (),
-    "lightgbm": (),
+    "xgboost": ("cli.originals",),
+    "lightgbm": ("cli.originals",),
 }
 
 

@@ -31,7 +31,18 @@ from sofie_rdf.runtime.files import rootio
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")
-COMMANDS = ("inspect", "check", "convert", "emit", "apply", "precision", "ops", "cache", "bench")
+COMMANDS = (
+    "inspect",
+    "check",
+    "convert",
+    "emit",
+    "apply",
+    "precision",
+    "verify",
+    "ops",
+    "cache",
+    "bench",
+)
 COMMAND = [sys.executable, "-m", "sofie_rdf.cli"]
 
 
@@ -538,7 +549,7 @@ def test_precision_on_arrays(run: Run, tree: Path) -> None:
         ("events.root:Events", "", "Name the columns: --columns"),
         ("bad.root:Events", "v0", "cannot be read"),
         ("bad.npy", "", "is no array of NumPy"),
-        ("absent.npy", "", "No such file"),
+        ("absent.npy", "", "no such file"),
         ("x.npz", "", "has no input 'truth'"),
     ],
 )

@@ -28,7 +28,9 @@ __all__ = [
     "candidate",
     "candidates",
     "empty_task",
+    "feeds_for",
     "identity",
+    "sizes_for",
     "task_for",
 ]
 
@@ -68,7 +70,7 @@ class Candidate:
             return (next((s[0] for s in shapes if len(s) > 1 and isinstance(s[0], int)), 1),)
         if wanted:
             return tuple(wanted)
-        sizes = dict.fromkeys(graph.data_symbols, 1) | _sizes_for(graph, _MANY, free)
+        sizes = dict.fromkeys(graph.data_symbols, 1) | sizes_for(graph, _MANY, free)
         return (1, _MANY) if evaluate(graph.multiply_adds, sizes) < _BEARABLE else (1,)
 
 
@@ -170,8 +172,8 @@ class Task:
 def task_for(candidate: Candidate, batch: int, free: FreeSizes = FreeSizes()) -> Task:
     """First axes have the size of the batch; inputs are random, the same ones every time."""
     graph = candidate.model.graph
-    sizes = _sizes_for(graph, batch, free)
-    return Task(candidate, sizes, _feeds_for(graph, sizes))
+    sizes = sizes_for(graph, batch, free)
+    return Task(candidate, sizes, feeds_for(graph, sizes))
 
 
 def empty_task(task: Task) -> Task:
@@ -179,7 +181,8 @@ def empty_task(task: Task) -> Task:
     return Task(Candidate("identity", "", identity(task.feeds)), {}, task.feeds)
 
 
-def _sizes_for(graph: Graph, batch: int, free: FreeSizes) -> dict[str, int]:
+def sizes_for(graph: Graph, batch: int, free: FreeSizes) -> dict[str, int]:
+    """A size for each open axis of the inputs: first axes have that of the batch."""
     first = _batch_symbols(graph)
     return {
         name: free.named.get(name, batch if name in first else free.other) for name in graph.symbols
@@ -191,7 +194,7 @@ def _batch_symbols(graph: Graph) -> frozenset[str]:
     return frozenset(str(d) for shape in shapes for d in shape[:1] if isinstance(d, Size))
 
 
-def _feeds_for(graph: Graph, sizes: Mapping[str, int], seed: int = 2) -> dict[str, Array]:
+def feeds_for(graph: Graph, sizes: Mapping[str, int], seed: int = 2) -> dict[str, Array]:
     """Normal where they are floating-point, else 0 and 1."""
     random = np.random.default_rng(seed)
     return {name: _random(graph.types[name], name, sizes, random) for name in graph.inputs}

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
             commands, "precision", "what weights in fewer bits cost on events", texts.PRECISION
         )
     )
+    _verify(_command(commands, "verify", "compare with the library it is from", texts.VERIFY))
     _trust(_command(commands, "trust", "let macros run the models of a .root file", texts.TRUST))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
     _cache(_command(commands, "cache", "what is kept of models to save time", texts.CACHE))
@@ -297,6 +298,69 @@ def _precision(command: argparse.ArgumentParser) -> None:
     _json(command)
 
 
+def _verify(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.VERIFY_EXAMPLES
+    command.set_defaults(run=_later("verify"), labels="")
+    _model(command)
+    command.add_argument(
+        "data",
+        metavar="EVENTS",
+        nargs="?",
+        default="",
+        help="the events: events.root:TREE, an array in FILE.npy, or inputs by name in FILE.npz "
+        "(default: random inputs)",
+    )
+    command.add_argument(
+        "--random", metavar="N", type=_count, help="N random rows (default: 1000 without EVENTS)"
+    )
+    _free_sizes(command)
+    command.add_argument(
+        "--against",
+        choices=("onnxruntime", "torch", "keras", "xgboost", "lightgbm", "reference"),
+        default="",
+        help="reference is NumPy, node by node, on the network as it was read (default: the "
+        "library of the file's kind; of a .root file, reference)",
+    )
+    command.add_argument(
+        "--original",
+        metavar="FILE",
+        default="",
+        help="the file that the library reads (default: FILE)",
+    )
+    command.add_argument(
+        "--columns",
+        metavar="NAME,...",
+        type=_names,
+        help="the features in the tree, in the model's order (default: the names it knows itself)",
+    )
+    command.add_argument(
+        "--per", default="", choices=("event", "object", "set"), help="what columns are"
+    )
+    command.add_argument("--events", metavar="N", type=_count, help="no more than the first N")
+    command.add_argument(
+        "--rtol", metavar="X", type=_tolerance, default=1e-4, help="relative (default: %(default)s)"
+    )
+    command.add_argument(
+        "--atol", metavar="X", type=_tolerance, default=1e-5, help="absolute (default: %(default)s)"
+    )
+    command.add_argument(
+        "--show", metavar="N", type=_count, default=10, help="so many differences (default: 10)"
+    )
+    _json(command)
+
+
+def _free_sizes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--size",
+        dest="sizes",
+        metavar="NAME=N",
+        type=_size_by_name,
+        action=_Collect,
+        default={},
+        help="how large random inputs are along an open axis that is no batch (default: 32)",
+    )
+
+
 def _trust(command: argparse.ArgumentParser) -> None:
     command.epilog = texts.TRUST_EXAMPLES
     command.set_defaults(run=_later("trust"))
@@ -452,6 +516,23 @@ def _limits(text: str) -> Limits:
 def _names(text: str) -> tuple[str, ...]:
     """``a,b`` as ("a", "b")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _tolerance(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return found
+
+
+def _size_by_name(text: str) -> tuple[str, int]:
+    name, equals, size = text.rpartition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=N")
+    return name, _count(size)
 
 
 def _columns(text: str) -> str:

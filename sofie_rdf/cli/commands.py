@@ -20,7 +20,18 @@ from sofie_rdf.runtime.cache import disk
 from sofie_rdf.runtime.cache.trust import is_trusted
 from sofie_rdf.summary import explanation
 
-__all__ = ["apply", "cache", "check", "convert", "emit", "inspect", "ops", "precision", "trust"]
+__all__ = [
+    "apply",
+    "cache",
+    "check",
+    "convert",
+    "emit",
+    "inspect",
+    "ops",
+    "precision",
+    "trust",
+    "verify",
+]
 
 
 def inspect(arguments: Namespace) -> int:
@@ -148,6 +159,13 @@ def apply(arguments: Namespace) -> int:
 def precision(arguments: Namespace) -> int:
     """What weights in fewer bits change on the events that are given."""
     return narrow.measure(_loaded(arguments, arguments.name), arguments)
+
+
+def verify(arguments: Namespace) -> int:
+    """Whether the model gives what the library it is from gives; 1 if not."""
+    from sofie_rdf.cli.verify import comparison
+
+    return comparison(_loaded(arguments, arguments.name), arguments)
 
 
 def ops(arguments: Namespace) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "message",
     "model_list",
     "model_tables",
+    "printable",
     "show",
     "storage",
     "verdict",
@@ -59,7 +60,7 @@ def message(text: str, *, kind: str = "") -> None:
     line = Text("sofie-rdf: ")
     if kind:
         line.append(f"{kind}: ", style="bold red" if kind == "error" else "bold")
-    line.append(_printable(in_shell_words(text)))
+    line.append(printable(in_shell_words(text)))
     _console(sys.stderr).print(line, soft_wrap=True)
 
 
@@ -78,7 +79,7 @@ def _console(stream: Any) -> Console:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text without characters that steer a terminal: files say what they like."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
@@ -123,17 +124,17 @@ def _shape_option(match: re.Match[str]) -> str:
 def model_tables(model: Model) -> list[RenderableType]:
     """The name; inputs and outputs; sizes before and after the passes; the nodes that run."""
     graph = model.graph
-    title = Text(_printable(graph.name), style="bold")
+    title = Text(printable(graph.name), style="bold")
     origin = {k: v for k, v in graph.provenance.items() if k not in ("sha256", "seed")}
     if origin:
         words = (f"opset {v}" if k == "opset" else v for k, v in origin.items())
-        title.append(f"  ({_printable(', '.join(words))})", style="dim")
+        title.append(f"  ({printable(', '.join(words))})", style="dim")
     parts = [title, _ports(model), _costs(model)]
     parts += [_weights(model)] if model.precision != PRECISIONS[0] else []
     parts += [_nodes(model.optimized)]
     if graph.symbols:
         note = f"multiply-adds and scratch: where {' = '.join(graph.symbols)} = 1"
-        parts.append(Text(f"\n{_printable(note)}", style="dim"))
+        parts.append(Text(f"\n{printable(note)}", style="dim"))
     return parts
 
 
@@ -141,8 +142,8 @@ def storage(stored: Mapping[str, Any]) -> RenderableType:
     """When a model was stored in its file, and whether macros may run it."""
     may = "" if stored["trusted"] else ", not before `sofie-rdf trust`"
     table = _table("stored", "")
-    table.add_row("on", _printable(f"{stored['date']} by {stored['writer']}"))
-    table.add_row("checksum", _printable(stored["sha256"]))
+    table.add_row("on", printable(f"{stored['date']} by {stored['writer']}"))
+    table.add_row("checksum", printable(stored["sha256"]))
     table.add_row("macros", f"run it{may}")
     return _spaced(table)
 
@@ -172,7 +173,7 @@ def _ports(model: Model) -> RenderableType:
     table = _table("", "name", "type")
     for kind, ports in (("input", model.inputs), ("output", model.outputs)):
         for name, type_ in ports.items():
-            table.add_row(kind, _printable(name), _printable(str(type_)))
+            table.add_row(kind, printable(name), printable(str(type_)))
     return _spaced(table)
 
 
@@ -196,7 +197,7 @@ def _weights(model: Model) -> RenderableType:
     for one in model.weights:
         shape = ", ".join(map(str, one.shape))
         cells = one.name, one.operator, f"[{shape}]", one.precision
-        table.add_row(*map(_printable, cells), f"{one.nbytes:,}", _printable(one.reason))
+        table.add_row(*map(printable, cells), f"{one.nbytes:,}", printable(one.reason))
     return _spaced(table)
 
 
@@ -206,9 +207,9 @@ def _nodes(graph: Graph) -> RenderableType:
     for number, node in enumerate(graph.nodes, 1):
         table.add_row(
             str(number),
-            _printable(_label(node)),
-            _printable(operator_text(node.op)),
-            _printable(", ".join(str(graph.types[o]) for o in node.outputs)),
+            printable(_label(node)),
+            printable(operator_text(node.op)),
+            printable(", ".join(str(graph.types[o]) for o in node.outputs)),
             f"{_parameters(graph, node):,}",
             _number(_multiply_adds(graph, node)),
         )
@@ -243,7 +244,7 @@ def model_list(models: Sequence[Model]) -> RenderableType:
     )
     for model in models:
         table.add_row(
-            _printable(model.name),
+            printable(model.name),
             _listed(model.inputs),
             _listed(model.outputs),
             f"{len(model.graph.nodes):,}",
@@ -256,17 +257,17 @@ def listing(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Renderable
     """A table of text."""
     table = _table(*columns)
     for row in rows:
-        table.add_row(*map(_printable, row))
+        table.add_row(*map(printable, row))
     return table
 
 
 def _listed(ports: dict[str, TensorType]) -> str:
-    return _printable("\n".join(f"{name}: {type_}" for name, type_ in ports.items()))
+    return printable("\n".join(f"{name}: {type_}" for name, type_ in ports.items()))
 
 
 def verdict(file: str, problems: Sequence[SofieError]) -> Text:
     """``file: ok``, or how many problems and each of them."""
-    text = Text(f"{_printable(file)}: ")
+    text = Text(f"{printable(file)}: ")
     if not problems:
         return text.append("ok", style="green")
     count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
@@ -275,11 +276,11 @@ def verdict(file: str, problems: Sequence[SofieError]) -> Text:
     for problem in problems:
         same.setdefault((problem.thing, problem.remedy), []).append(problem)
     for first, *others in same.values():
-        text.append(f"\n  - {_printable(in_shell_words(str(first)))}")
+        text.append(f"\n  - {printable(in_shell_words(str(first)))}")
         if others:
             places = ", ".join(p.place.rpartition(": ")[2] for p in others[:_SHOWN])
             more = f" and {len(others) - _SHOWN} others" if len(others) > _SHOWN else ""
-            text.append(f"\n    The same at {_printable(places)}{more}")
+            text.append(f"\n    The same at {printable(places)}{more}")
     return text
 
 

@@ -15,6 +15,7 @@ examples:
   sofie-rdf emit higgs.onnx -o out            C++ for ROOT macros and for g++
   sofie-rdf apply higgs.onnx events.root:Events -o scored.root   the scores of all events
   sofie-rdf precision higgs.onnx --data events.root:Events   what weights in fewer bits change
+  sofie-rdf verify higgs.onnx events.root:Events   compare with the library it is from
   sofie-rdf trust analysis.root               let macros run the models of somebody else
   sofie-rdf ops                               which operators there are
   sofie-rdf cache                             where compiled models are kept, and how much there is
@@ -131,6 +132,26 @@ examples:
   sofie-rdf precision higgs.onnx --data events.root:Events --columns m_jj,m_jjj,m_lv
   sofie-rdf precision higgs.root --data events.root:Events --labels is_signal --cut 0.9
   sofie-rdf precision higgs.onnx --data features.npy --precisions int8"""
+
+VERIFY = """\
+Compare a model with the library it is from, on events of yours: onnxruntime, PyTorch, Keras,
+XGBoost or LightGBM reads the file and evaluates it in a process of its own, which can neither
+write files nor use the network where the system is Linux. The largest differences are listed with
+the entries at which they are, and their place in the entry. Exit code 1 if any number is further
+apart than --atol + --rtol * |theirs|; NaN and infinity must be the same, and integers too."""
+
+VERIFY_EXAMPLES = """\
+examples:
+  sofie-rdf verify higgs.onnx                 on 1000 random events
+  sofie-rdf verify higgs.onnx events.root:Events --columns m_jj,m_jjj,m_lv
+  sofie-rdf verify higgs.onnx inputs.npz --rtol 1e-6
+  sofie-rdf verify higgs.root inputs.npz --against onnxruntime --original higgs.onnx
+  sofie-rdf verify higgs.keras --random 200 --against reference
+
+keys of --json (numbers that are not finite are texts: nan, inf, -inf):
+  file, model, against, entries, rtol, atol, agree
+  outputs: name, numbers, largest, scale, beyond, odd (NaN or infinite in one of the two alone)
+  differences, the worst first: output, entry, index, ours, theirs, difference, allowed"""
 
 TRUST = """\
 Let ROOT macros run the models in a .root file. A macro compiles the header that is stored with a
