@@ -19,7 +19,7 @@ from sofie_rdf.frontends.common.shapes import check_shapes
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, seed_of, with_names, with_seed
 from sofie_rdf.ir.rows import ROWS, check_entries, check_seed, rows_for
-from sofie_rdf.ir.types import PRECISIONS, TensorType
+from sofie_rdf.ir.types import PRECISIONS, Ports
 from sofie_rdf.pickling import Portable
 from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
 from sofie_rdf.runtime.arrays import jagged
@@ -146,14 +146,14 @@ class Model(Portable):
         return Model._of(self._file, self.compiler, None if seed is None else check_seed(seed))
 
     @property
-    def inputs(self) -> dict[str, TensorType]:
-        """The name and type of each input, in the model's order."""
-        return {name: self._file.face.types[name] for name in self._file.face.inputs}
+    def inputs(self) -> Ports:
+        """The name and type of each input, in the model's order: ``features: float32[N, 7]``."""
+        return Ports((name, self._file.face.types[name]) for name in self._file.face.inputs)
 
     @property
-    def outputs(self) -> dict[str, TensorType]:
+    def outputs(self) -> Ports:
         """The name and type of each output, in the model's order."""
-        return {name: self._file.face.types[name] for name in self._file.face.outputs}
+        return Ports((name, self._file.face.types[name]) for name in self._file.face.outputs)
 
     @property
     def features(self) -> dict[str, tuple[str, ...]]:
@@ -462,6 +462,15 @@ class Model(Portable):
         path = files.write(emission, header, weights, standalone=include if standalone else ())
         tell_of_headers(() if standalone else include)
         return EmittedFiles(header, path, emission.namespace, () if standalone else include)
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(repr(p).split("\n")) for p in (self.inputs, self.outputs))
+        return f"<Model {self.name}: {inputs} -> {outputs}>"
+
+    def _repr_html_(self) -> str:
+        from sofie_rdf.summary import table
+
+        return table(self._file.face)
 
     def __str__(self) -> str:
         from sofie_rdf.summary import summary

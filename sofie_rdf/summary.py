@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from sofie_rdf.emit.session import Emission
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
@@ -13,7 +14,7 @@ from sofie_rdf.passes import pipeline
 from sofie_rdf.passes.memory import MemoryPlan
 from sofie_rdf.passes.rewrite import Refusal, Rules
 
-__all__ = ["explanation", "random_operators", "summary"]
+__all__ = ["explanation", "random_operators", "summary", "table"]
 
 
 def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission) -> str:
@@ -37,6 +38,20 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
         rows.append(("random", f"{who} numbers for each event, with the seed {seed_of(graph)}"))
     title = f"{graph.name} ({', '.join(source)})" if source else graph.name
     return "\n".join([title, *(f"  {label:14}{text}" for label, text in rows)])
+
+
+def table(face: Graph) -> str:
+    """Inputs and outputs in HTML, as a notebook shows a model."""
+    names = {**features_of(face), **labels_of(face)}
+    rows = []
+    for kind, ports in (("input", face.inputs), ("output", face.outputs)):
+        for port in ports:
+            listed = ", ".join(_listed({port: names[port]}, [port])) if port in names else ""
+            cells = (kind, port, str(face.types[port]), listed)
+            rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+    lines = "".join(f"<tr>{row}</tr>" for row in rows)
+    head = "".join(f"<th>{title}</th>" for title in ("", "name", "type", "features, labels"))
+    return f"<table><caption>{escape(face.name)}</caption><tr>{head}</tr>{lines}</table>"
 
 
 # How many names of columns are shown.

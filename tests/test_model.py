@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import zipfile
 from pathlib import Path
@@ -15,7 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sofie_rdf as sofie
 from sofie_rdf import frontends
-from sofie_rdf.ir.types import DType
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import symbol
+from sofie_rdf.ir.naming import with_names
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.reference import evaluate
 
 HIGGS = Path(__file__).resolve().parents[1] / "data" / "higgs.onnx"
@@ -410,3 +415,22 @@ def test_weights_are_released() -> None:
 
 def test_the_type_of_a_value_is_public(higgs: sofie.Model) -> None:
     assert higgs.inputs["features"].dtype is DType.FLOAT32
+
+
+def test_a_model_shows_its_inputs_and_outputs() -> None:
+    model = sofie.load(HIGGS)
+    assert repr(model) == "<Model higgs: features: float32[N, 7] -> score: float32[N, 1]>"
+    assert repr(model.inputs) == "features: float32[N, 7]"
+    assert model.inputs == {"features": TensorType(DType.FLOAT32, (symbol("N"), 7))}
+
+
+def test_a_notebook_shows_names_as_text() -> None:
+    """They are a stranger's, and no HTML."""
+    build = Builder("<script>m</script>")
+    x = build.input("<b>x</b>", TensorType(DType.FLOAT32, (3,)))
+    graph = with_names(build.graph(build(Relu(), x)), features=["<i>", "b", "c"])
+    shown = sofie.Model(graph)._repr_html_()
+    assert "float32[3]" in shown
+    assert "&lt;script&gt;m&lt;/script&gt;" in shown
+    assert "&lt;i&gt;, b, c" in shown
+    assert not re.search("<(script|b|i)>", shown)

@@ -17,6 +17,7 @@ __all__ = [
     "PRECISIONS",
     "Array",
     "DType",
+    "Ports",
     "Shape",
     "TensorType",
     "broadcast",
@@ -143,6 +144,13 @@ class TensorType:
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class Ports(dict[str, TensorType]):
+    """The inputs or outputs of a model by name; printed as ``features: float32[N, 7]``."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {type_}" for name, type_ in self.items())
 
 
 def concrete(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
