@@ -22,7 +22,18 @@ from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.compile.interpreter import declare, import_root
 
-__all__ = ["Bound", "Level", "Roofline", "Work", "cache_sizes", "header", "measure", "work_of"]
+__all__ = [
+    "Bound",
+    "Level",
+    "NodeWork",
+    "Roofline",
+    "Work",
+    "cache_sizes",
+    "header",
+    "measure",
+    "work_of",
+    "works_of",
+]
 
 
 @dataclass(frozen=True)
@@ -216,12 +227,40 @@ def work_of(model: Model, sizes: Mapping[str, int]) -> Work:
     decide, and what happens in the bodies of loops and branches, does not count.
     """
     graph = model.optimized
-    used = {*graph.outputs, *(name for node in graph.nodes for name in node.inputs)}
-    steps = tuple(_moved(graph, n, used, sizes) for n in graph.nodes if not n.op.is_alias)
-    flops = sum(_flops(graph, node, sizes) for node in graph.nodes)
-    weights = sum(_weight_bytes(graph, node, sizes) for node in graph.nodes)
+    every = [w for w, node in zip(works_of(graph, sizes), graph.nodes, strict=True)
+             if not node.op.is_alias]  # fmt: skip
+    steps = tuple(work.values for work in every)
+    flops = sum(work.flops for work in every)
+    weights = sum(work.weights for work in every)
     ports = _bytes_of(graph, (*graph.inputs, *graph.outputs), sizes)
     return Work(flops, weights, steps, weights + ports + _number(model.plan.nbytes, sizes))
+
+
+@dataclass(frozen=True)
+class NodeWork:
+    """What one node needs at least: operations, bytes of constants, bytes of values."""
+
+    flops: float
+    weights: int
+    values: int
+
+    def least(self, machine: Roofline, home: Level) -> float:
+        """The least seconds on this machine, where the weights come from ``home``."""
+        moved = self.values / machine.level_for(self.values).bandwidth
+        return max(self.flops / machine.flops, self.weights / home.bandwidth + moved)
+
+
+def works_of(graph: Graph, sizes: Mapping[str, int]) -> tuple[NodeWork, ...]:
+    """What each node needs, for these sizes; see `work_of`."""
+    used = {*graph.outputs, *(name for node in graph.nodes for name in node.inputs)}
+    return tuple(
+        NodeWork(
+            _flops(graph, node, sizes),
+            _weight_bytes(graph, node, sizes),
+            _moved(graph, node, used, sizes),
+        )
+        for node in graph.nodes
+    )
 
 
 def _flops(graph: Graph, node: Node, sizes: Mapping[str, int]) -> float:

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _verify(_command(commands, "verify", "compare with the library it is from", texts.VERIFY))
+    _profile(_command(commands, "profile", "the time of each node as it runs", texts.PROFILE))
     _trust(_command(commands, "trust", "let macros run the models of a .root file", texts.TRUST))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
     _cache(_command(commands, "cache", "what is kept of models to save time", texts.CACHE))
@@ -359,6 +360,29 @@ def _free_sizes(command: argparse.ArgumentParser) -> None:
         default={},
         help="how large random inputs are along an open axis that is no batch (default: 32)",
     )
+
+
+def _profile(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.PROFILE_EXAMPLES
+    command.set_defaults(run=_later("profile"))
+    _model(command)
+    command.add_argument(
+        "--batch", metavar="N", type=_count, default=1, help="rows of a call (default: 1)"
+    )
+    _free_sizes(command)
+    command.add_argument(
+        "--shapes", dest="types", action="store_true", help="the type of each result, too"
+    )
+    command.add_argument(
+        "--by",
+        choices=("order", "time"),
+        default="order",
+        help="which node is listed first: the first one or the slowest (default: %(default)s)",
+    )
+    command.add_argument(
+        "--plot", metavar="FILE", default="", help="a picture: .png, .svg or .pdf, by matplotlib"
+    )
+    _json(command)
 
 
 def _trust(command: argparse.ArgumentParser) -> None:

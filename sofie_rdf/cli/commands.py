@@ -29,6 +29,7 @@ __all__ = [
     "inspect",
     "ops",
     "precision",
+    "profile",
     "trust",
     "verify",
 ]
@@ -166,6 +167,13 @@ def verify(arguments: Namespace) -> int:
     from sofie_rdf.cli.verify import comparison
 
     return comparison(_loaded(arguments, arguments.name), arguments)
+
+
+def profile(arguments: Namespace) -> int:
+    """The time of each node as it runs."""
+    from sofie_rdf.cli.profile import show
+
+    return show(_loaded(arguments, arguments.name), arguments)
 
 
 def ops(arguments: Namespace) -> int:

@@ -16,6 +16,7 @@ examples:
   sofie-rdf apply higgs.onnx events.root:Events -o scored.root   the scores of all events
   sofie-rdf precision higgs.onnx --data events.root:Events   what weights in fewer bits change
   sofie-rdf verify higgs.onnx events.root:Events   compare with the library it is from
+  sofie-rdf profile higgs.onnx                the time of each node as it runs
   sofie-rdf trust analysis.root               let macros run the models of somebody else
   sofie-rdf ops                               which operators there are
   sofie-rdf cache                             where compiled models are kept, and how much there is
@@ -152,6 +153,28 @@ keys of --json (numbers that are not finite are texts: nan, inf, -inf):
   file, model, against, entries, rtol, atol, agree
   outputs: name, numbers, largest, scale, beyond, odd (NaN or infinite in one of the two alone)
   differences, the worst first: output, entry, index, ours, theirs, difference, allowed"""
+
+PROFILE = """\
+Measure each node of a network as it runs, on random inputs and one thread: its time, the operations
+and bytes that it needs at least, its kernel, and how much of its time the machine needs at least
+for that (of the roofline; more than 100 % where bytes are in a nearer cache than that is for). The
+code has a clock between its steps for that, and gives the same numbers. Nodes have the names that
+they have in the file: where several have become one, all of them. A Loop or an If is one node. The
+sum is compared with the time of a whole call of the code without clocks; the difference is printed
+as overhead."""
+
+PROFILE_EXAMPLES = """\
+examples:
+  sofie-rdf profile tagger.onnx
+  sofie-rdf profile tagger.onnx --batch 64 --by time
+  sofie-rdf profile tagger.onnx --size n_pf=50 --shapes
+  sofie-rdf profile tagger.onnx --plot times.png
+  sofie-rdf profile tagger.onnx --json | jq '.nodes[].seconds'
+
+keys of --json (times are seconds, roofline is null where it is not known):
+  file, model, compiler, sizes (by name), whole, sum, before, clock, overhead, calls
+  nodes: number, nodes (of the file), operator, kernel, result, seconds, share, flops, weight_bytes,
+    value_bytes, roofline"""
 
 TRUST = """\
 Let ROOT macros run the models in a .root file. A macro compiles the header that is stored with a

@@ -95,16 +95,18 @@ def emit(
     unique: bool = False,
     source: Source | None = None,
     session: bool = True,
+    kind: type[Emitter] | None = None,
 ) -> Emission:
     """The header and the weight file of a planned graph. The same graph gives the same text.
 
     A ``unique`` namespace ends in the hash of the text: different code, different namespaces.
     ``source`` is where a Session finds its weights: by default, a file of the model's name. Without
-    a ``session`` there are functions besides, for callers that keep none.
+    a ``session`` there are functions besides, for callers that keep none. ``kind`` writes it.
     """
     name = name or graph.name
     source = source or Source("file", f"{identifier(name)}.dat")
-    emitter = Emitter(graph, plan, name, _NAMESPACE, source=source, free=not session)
+    writer = kind or Emitter
+    emitter = writer(graph, plan, name, _NAMESPACE, source=source, free=not session)
     header, namespace = emitter.header(), namespace_of(name)
     if unique:
         namespace += f"_{hashlib.sha256(header.encode()).hexdigest()[:12]}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sofie_rdf import limits
 from sofie_rdf.emit.ports import Interface
-from sofie_rdf.emit.session import emit, include_directories, inlined, operators_in
+from sofie_rdf.emit.session import Emitter, emit, include_directories, inlined, operators_in
 from sofie_rdf.errors import JitError
 from sofie_rdf.ir.dims import evaluate
 from sofie_rdf.ir.graph import Graph
@@ -21,15 +21,15 @@ from sofie_rdf.runtime.compile.interpreter import has_header, include_from
 from sofie_rdf.runtime.compile.program import Program, face_of
 from sofie_rdf.runtime.compile.trial import trials
 
-__all__ = ["program_of"]
+__all__ = ["program_of", "runnable"]
 
 
-def program_of(graph: Graph) -> Program:
+def program_of(graph: Graph, kind: type[Emitter] = Emitter) -> Program:
     """The program of an optimized graph, with all work done that is not the compiler's."""
-    graph = with_rows(widen_halves(graph))
+    graph = runnable(graph)
     plan = plan_memory(graph)
     limits.require(bytes=_of_a_call(graph, plan), what="the memory for one call")
-    emission = emit(graph, plan, unique=True)
+    emission = emit(graph, plan, unique=True, kind=kind)
     foreign = filter(None, os.environ.get("ROOT_INCLUDE_PATH", "").split(":"))
     folders = (*include_directories(graph), *map(Path, foreign))
     return Program(
@@ -45,6 +45,11 @@ def program_of(graph: Graph) -> Program:
         drawn_rows(graph),
         is_foreign=any(operator.source() for operator in operators_in(graph)),
     )
+
+
+def runnable(graph: Graph) -> Graph:
+    """The graph as it is emitted, which is told of the rows of random numbers."""
+    return with_rows(widen_halves(graph))
 
 
 def _of_a_call(graph: Graph, plan: MemoryPlan) -> int:
