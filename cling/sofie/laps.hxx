@@ -9,14 +9,18 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// The counter of the CPU that runs at one speed whatever the CPU does.
+/// The counter of the CPU that runs at one speed whatever the CPU does, read when all before it is done, and before
+/// anything behind it begins: else a short step would have no time, and the next one that of both.
 SOFIE_INLINE std::uint64_t ticks()
 {
 #if defined(__x86_64__) || defined(__i386__)
-   return __builtin_ia32_rdtsc();
+   __builtin_ia32_lfence();
+   const std::uint64_t now = __builtin_ia32_rdtsc();
+   __builtin_ia32_lfence();
+   return now;
 #elif defined(__aarch64__)
    std::uint64_t now;
-   asm volatile("mrs %0, cntvct_el0" : "=r"(now));
+   asm volatile("isb\n\tmrs %0, cntvct_el0\n\tisb" : "=r"(now) : : "memory");
    return now;
 #else
 #error "sofie-rdf profile knows no counter of this CPU"

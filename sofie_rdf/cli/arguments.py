@@ -98,6 +98,15 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     form.add_argument("--ir", action="store_true", help="the network that is compiled, as text")
     form.add_argument("--why", action="store_true", help="what was fused, what was not, and why")
     _json(form)
+    form.add_argument(
+        "--plot",
+        metavar="FILE.svg",
+        type=_svg_file,
+        help="the graph as read and as run, with types, as a picture",
+    )
+    form.add_argument(
+        "--html", metavar="FILE.html", type=_html_file, help="everything, as one page"
+    )
 
 
 def _check(command: argparse.ArgumentParser) -> None:
@@ -382,6 +391,12 @@ def _profile(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--plot", metavar="FILE", default="", help="a picture: .png, .svg or .pdf, by matplotlib"
     )
+    command.add_argument(
+        "--html",
+        metavar="FILE.html",
+        type=_html_file,
+        help="the graphs and the times as one page, which needs no network",
+    )
     _json(command)
 
 
@@ -589,8 +604,20 @@ def _count(text: str) -> int:
 
 
 def _root_file(text: str) -> str:
-    if not text.endswith(".root"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .root")
+    return _ending(text, ".root")
+
+
+def _svg_file(text: str) -> str:
+    return _ending(text, ".svg")
+
+
+def _html_file(text: str) -> str:
+    return _ending(text, ".html")
+
+
+def _ending(text: str, ending: str) -> str:
+    if not text.endswith(ending):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {ending}")
     return text
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sofie_rdf import frontends
 from sofie_rdf.cli import depfile, operators, tables
 from sofie_rdf.cli import precision as narrow
+from sofie_rdf.errors import InputError
 from sofie_rdf.frontends.onnx.catalogue import catalogue
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model, load
@@ -44,6 +46,8 @@ def inspect(arguments: Namespace) -> int:
             "models": [tables.as_json(m) | _stored(arguments.file, m.name) for m in models],
         }
         _as_json(described)
+    elif arguments.plot or arguments.html:
+        return _drawn(models, arguments)
     elif arguments.why:
         sys.stdout.write("\n\n".join(explanation(m.graph) for m in models) + "\n")
     elif arguments.graph or arguments.ir:
@@ -63,6 +67,19 @@ def inspect(arguments: Namespace) -> int:
 
 def _as_json(described: Any) -> None:
     sys.stdout.write(json.dumps(described, indent=2) + "\n")
+
+
+def _drawn(models: Sequence[Model], arguments: Namespace) -> int:
+    """A picture or a page of one model, whose path is printed."""
+    from sofie_rdf.cli import page
+
+    if len(models) > 1:
+        listed = ", ".join(model.name for model in models)
+        raise InputError(f"there are several models: {listed}", remedy="Choose one: --name NAME")
+    path = arguments.plot or arguments.html
+    page.write(path, page.drawing(models[0]) if arguments.plot else page.page(models[0]))
+    sys.stdout.write(f"{path}\n")
+    return 0
 
 
 def _stored(file: str, name: str) -> dict[str, Any]:

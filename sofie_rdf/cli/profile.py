@@ -24,7 +24,7 @@ from sofie_rdf.ir.text import operator_text
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.compile.profiling import Timed, profile
 
-__all__ = ["NodeTime", "Profile", "measured", "show"]
+__all__ = ["NodeTime", "Profile", "measured", "show", "time_text"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Profile:
     """A call as a whole: ``whole`` is timed without clocks, ``sum`` is that of the nodes.
 
     ``before`` is what comes before the first node, which is in the sum. ``overhead`` is the
-    difference of the two: what is between the nodes, what calls them, and what clocks change.
+    difference of the two: what is between the nodes and what calls them. It is negative where nodes
+    overlap, which they do not with a clock in between.
     """
 
     model: str
@@ -77,6 +78,11 @@ def show(model: Model, arguments: Namespace) -> int:
     if arguments.plot:
         _draw(found, arguments.plot)
         tables.message(f"the picture is {arguments.plot}")
+    if arguments.html:
+        from sofie_rdf.cli import page
+
+        page.write(arguments.html, page.page(model, found))
+        tables.message(f"the page is {arguments.html}")
     if arguments.json:
         sys.stdout.write(json.dumps({"file": arguments.file, **asdict(found)}, indent=2) + "\n")
     else:

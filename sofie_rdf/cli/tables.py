@@ -26,6 +26,7 @@ from sofie_rdf.summary import random_operators
 
 __all__ = [
     "as_json",
+    "at_one",
     "in_shell_words",
     "listing",
     "message",
@@ -182,9 +183,9 @@ def _costs(model: Model) -> RenderableType:
     table = _table("", "as read", "to run", right=("as read", "to run"))
     table.add_row("nodes", f"{len(read.nodes):,}", f"{len(run.nodes):,}")
     table.add_row("parameters", f"{read.parameters:,}", f"{run.parameters:,}")
-    table.add_row("multiply-adds", _number(read.multiply_adds), _number(run.multiply_adds))
-    table.add_row("bytes of weights, shared", "", _number(len(model.emission.weights)))
-    table.add_row("bytes of scratch, each Session", "", _number(model.plan.nbytes))
+    table.add_row("multiply-adds", at_one(read.multiply_adds), at_one(run.multiply_adds))
+    table.add_row("bytes of weights, shared", "", at_one(len(model.emission.weights)))
+    table.add_row("bytes of scratch, each Session", "", at_one(model.plan.nbytes))
     if count := random_operators(read):
         seed = f"operators that draw random numbers, seed {model.seed}"
         table.add_row(seed, f"{count:,}", f"{random_operators(run):,}")
@@ -211,7 +212,7 @@ def _nodes(graph: Graph) -> RenderableType:
             printable(operator_text(node.op)),
             printable(", ".join(str(graph.types[o]) for o in node.outputs)),
             f"{_parameters(graph, node):,}",
-            _number(_multiply_adds(graph, node)),
+            at_one(_multiply_adds(graph, node)),
         )
     return _spaced(table)
 
@@ -229,7 +230,7 @@ def _multiply_adds(graph: Graph, node: Node) -> Dim:
     return node.op.multiply_adds([graph.types[i] if i else None for i in node.inputs])
 
 
-def _number(dim: Dim) -> str:
+def at_one(dim: Dim) -> str:
     """The size where all named sizes are 1."""
     return f"{evaluate(dim, dict.fromkeys(symbols_of(dim), 1)):,}"
 

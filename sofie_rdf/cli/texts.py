@@ -43,6 +43,8 @@ examples:
   sofie-rdf inspect higgs.onnx --ir           the network that is compiled, as text
   sofie-rdf inspect higgs.onnx --why          what was fused, what was not, and why
   sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'
+  sofie-rdf inspect higgs.onnx --plot graph.svg
+  sofie-rdf inspect higgs.onnx --html higgs.html   both graphs and all tables in one page
 
 The passes at work:
   diff <(sofie-rdf inspect higgs.onnx --graph) <(sofie-rdf inspect higgs.onnx --ir)
@@ -161,7 +163,7 @@ for that (of the roofline; more than 100 % where bytes are in a nearer cache tha
 code has a clock between its steps for that, and gives the same numbers. Nodes have the names that
 they have in the file: where several have become one, all of them. A Loop or an If is one node. The
 sum is compared with the time of a whole call of the code without clocks; the difference is printed
-as overhead."""
+as overhead. It is negative in networks so small that their nodes overlap in the CPU."""
 
 PROFILE_EXAMPLES = """\
 examples:
@@ -169,6 +171,7 @@ examples:
   sofie-rdf profile tagger.onnx --batch 64 --by time
   sofie-rdf profile tagger.onnx --size n_pf=50 --shapes
   sofie-rdf profile tagger.onnx --plot times.png
+  sofie-rdf profile tagger.onnx --html tagger.html   with the graphs as read and as run
   sofie-rdf profile tagger.onnx --json | jq '.nodes[].seconds'
 
 keys of --json (times are seconds, roofline is null where it is not known):
