@@ -32,17 +32,9 @@ from sofie_rdf.runtime.files import rootio
 REPOSITORY = Path(__file__).resolve().parents[1]
 HIGGS = str(REPOSITORY / "data" / "higgs.onnx")
 COMMANDS = (
-    "inspect",
-    "check",
-    "convert",
-    "emit",
-    "apply",
-    "precision",
-    "verify",
-    "ops",
-    "cache",
-    "bench",
-)
+    "inspect", "check", "convert", "emit", "apply", "precision", "verify", "profile", "trust",
+    "ops", "cache", "completion", "bench",
+)  # fmt: skip
 COMMAND = [sys.executable, "-m", "sofie_rdf.cli"]
 
 
@@ -149,7 +141,7 @@ def test_help_of_every_command_has_examples_that_are_understood(run: Run, comman
     text = result.out
     assert "examples:" in text
     lines = text.split("examples:")[1].splitlines()
-    lines = [re.split(r"\s{2,}|\|", line.strip())[0] for line in lines]
+    lines = [re.split(r"\s{2,}|\||>", line.strip())[0] for line in lines]
     examples = [x for x in lines if x.startswith("sofie-rdf ")]
     assert examples
     for line in examples:

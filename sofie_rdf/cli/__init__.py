@@ -1,4 +1,4 @@
-"""The shell command `sofie-rdf`: inspect, check, convert, emit, precision, ops, cache, bench."""
+"""The shell command `sofie-rdf`; `arguments` has its commands, and `texts` their help."""
 
 from __future__ import annotations
 

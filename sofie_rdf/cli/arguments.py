@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _trust(_command(commands, "trust", "let macros run the models of a .root file", texts.TRUST))
     _ops(_command(commands, "ops", "which operators there are, and how exact they are", texts.OPS))
     _cache(_command(commands, "cache", "what is kept of models to save time", texts.CACHE))
+    _completion(_command(commands, "completion", "complete words in a shell", texts.COMPLETION))
     bench = _command(commands, "bench", "measure the speed, beside other programs", texts.BENCH)
     bench.complete = _bench
     return whole
@@ -433,6 +434,19 @@ def _cache(command: argparse.ArgumentParser) -> None:
     command.epilog = texts.CACHE_EXAMPLES
     command.set_defaults(run=_later("cache"))
     command.add_argument("--clear", action="store_true", help="remove all that is kept")
+
+
+def _completion(command: argparse.ArgumentParser) -> None:
+    command.epilog = texts.COMPLETION_EXAMPLES
+    command.set_defaults(run=_completed)
+    command.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell is to read it")
+
+
+def _completed(arguments: argparse.Namespace) -> int:
+    from sofie_rdf.cli.completion import script
+
+    sys.stdout.write(script(arguments.shell, parser()))
+    return 0
 
 
 def _bench(command: argparse.ArgumentParser) -> None:

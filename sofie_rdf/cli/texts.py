@@ -221,6 +221,16 @@ examples:
   sofie-rdf cache
   sofie-rdf cache --clear                     remove everything in it"""
 
+COMPLETION = """\
+Print what a shell reads to complete commands, options and their choices. It is made of the same
+description as --help."""
+
+COMPLETION_EXAMPLES = """\
+examples:
+  sofie-rdf completion bash > ~/.local/share/bash-completion/completions/sofie-rdf
+  sofie-rdf completion zsh > ~/.zfunc/_sofie-rdf      where ~/.zfunc is in fpath
+  sofie-rdf completion fish > ~/.config/fish/completions/sofie-rdf.fish"""
+
 BENCH = """\
 Measure how fast models run on this machine: beside onnxruntime and, where they are installed,
 beside torch, Keras, SOFIE and our own code compiled by g++; how far from the limits of the machine;
