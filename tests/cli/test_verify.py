@@ -20,6 +20,7 @@ from sofie_rdf.errors import ModelError
 from sofie_rdf.runtime.arrays.agreement import Tolerances, compare
 from tests.cli.conftest import DATA, HIGGS, Run
 from tests.cli.test_json import keys, promised
+from tests.test_cli import shell
 
 FEATURES = [f"f{i}" for i in range(7)]
 
@@ -215,12 +216,36 @@ def test_the_library_is_asked_behind_walls(run: Run, monkeypatch: pytest.MonkeyP
     assert asked == ["sofie_rdf.cli.originals:there"]
 
 
-def test_random_numbers_are_not_compared(run: Run, tmp_path: Path) -> None:
-    node = helper.make_node("RandomNormalLike", ["x"], ["y"])
+@pytest.fixture
+def random_model(tmp_path: Path) -> Path:
+    """``y = w x + noise``"""
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["r"]),
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Add", ["r", "m"], ["y"]),
+    ]
     ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3]) for n in "xy"]
-    graph = helper.make_graph([node], "g", ports[:1], ports[1:])
+    known = [numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], known)
     opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "r.onnx")
-    done = run("verify", tmp_path / "r.onnx")
+    path = tmp_path / "random.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def test_random_numbers_are_not_compared(run: Run, random_model: Path) -> None:
+    done = run("verify", random_model)
     assert done.code == 1
     assert "draws random numbers" in done.err
+
+
+def test_the_loop_of_a_model_with_random_numbers(random_model: Path, tmp_path: Path) -> None:
+    """It was not told of the rows, and read them from wherever: the process crashed."""
+    pytest.importorskip("ROOT")
+    np.save(tmp_path / "rows.npy", np.ones((20, 3), np.float32))
+    more = ["--data", str(tmp_path / "rows.npy"), "--precisions", "float16"]
+    done = shell("precision", random_model, *more, "--json")
+    assert done.code == 0, done.err
+    # The same rows have the same noise.
+    (change,) = json.loads(done.out)["contenders"][1]["changes"]
+    assert change["largest"] < 1e-2

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.compile.interpreter import declare, import_root
 from sofie_rdf.runtime.compile.session import Compiled, pointers
@@ -30,7 +28,7 @@ class InferLoop:
     ) -> None:
         graph = compiled.graph
         compiled.infer(feeds, sizes)  # Raises what would end the process in the C++ loop.
-        self._in = [np.ascontiguousarray(feeds[name]) for name in graph.inputs]
+        self._in = compiled.inputs(feeds, sizes)
         self._out = compiled.buffers(sizes)
         self._sizes = (ctypes.c_size_t * max(1, len(sizes)))(*(sizes[s] for s in graph.symbols))
         written = [self._out.get(name) for name in graph.outputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -13,7 +14,6 @@ import numpy as np
 from sofie_rdf.emit.profiled import Part, ProfiledEmitter
 from sofie_rdf.errors import InputError, MissingDependency, ModelError
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.rows import rows_for
 from sofie_rdf.ir.types import Array
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.runtime.compile.clock import InferLoop
@@ -95,7 +95,7 @@ class _Laps:
     ) -> None:
         self.compiled, self.parts = compiled, parts
         self.out = compiled.buffers(sizes)
-        self._in = _inputs(compiled, feeds, sizes)
+        self._in = compiled.inputs(feeds, sizes)
         symbols = compiled.graph.symbols
         self._sizes = (ctypes.c_size_t * max(1, len(symbols)))(*(sizes[s] for s in symbols))
         self.laps = np.zeros(parts + 3, np.uint64)
@@ -133,24 +133,12 @@ class _Laps:
         return {**self.out, **self.compiled.results(self.session)}
 
 
-def _inputs(
-    compiled: Compiled, feeds: Mapping[str, Array], sizes: Mapping[str, int]
-) -> list[Array]:
-    found = [np.ascontiguousarray(feeds[name]) for name in compiled.graph.inputs]
-    if compiled.drawn is not None:
-        found.append(np.ascontiguousarray(rows_for(np.arange(compiled.rows_drawn(sizes)))))
-    return found
-
-
 def _whole(compiled: Compiled, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> Any:
     """Seconds of one of so many calls of the code as it is."""
-    if compiled.drawn is None:
-        try:
-            loop = InferLoop(compiled, feeds, sizes)
-            return lambda calls: loop.seconds(calls) / calls
-        except MissingDependency:  # The loop in C++ is compiled by ROOT's interpreter.
-            pass
-    own = _inputs(compiled, feeds, sizes)
+    with suppress(MissingDependency):  # The loop in C++ is compiled by ROOT's interpreter.
+        loop = InferLoop(compiled, feeds, sizes)
+        return lambda calls: loop.seconds(calls) / calls
+    own = compiled.inputs(feeds, sizes)
     buffers = compiled.buffers(sizes)
     out = [buffers.get(name) for name in compiled.graph.outputs]
 

@@ -86,10 +86,7 @@ class Compiled:
         those of the rows that are fed under the name `ROWS`; without them, of seed 0, and of row i
         those of entry i.
         """
-        inputs = [np.ascontiguousarray(feeds[name]) for name in self.graph.inputs]
-        if self.drawn is not None:
-            fed = feeds[ROWS] if ROWS in feeds else rows_for(np.arange(self.rows_drawn(sizes)))
-            inputs.append(np.ascontiguousarray(fed))
+        inputs = self.inputs(feeds, sizes)
         known = self.buffers(sizes)
         outputs = [known.get(name) for name in self.graph.outputs]
         rows = step = sizes[self.rows] if self.rows else 1
@@ -109,6 +106,14 @@ class Compiled:
         else:
             known.update(self._call(inputs, outputs, sizes))
         return {name: known[name] for name in self.graph.outputs}
+
+    def inputs(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> list[Array]:
+        """What a call is given, in its order: the inputs, and the rows of random numbers."""
+        found = [np.ascontiguousarray(feeds[name]) for name in self.graph.inputs]
+        if self.drawn is not None:
+            fed = feeds[ROWS] if ROWS in feeds else rows_for(np.arange(self.rows_drawn(sizes)))
+            found.append(np.ascontiguousarray(fed))
+        return found
 
     def rows_drawn(self, sizes: Mapping[str, int]) -> int:
         """How many rows it is told of for its random numbers."""
