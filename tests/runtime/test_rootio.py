@@ -154,6 +154,18 @@ def test_any_name_is_a_name(tmp_path: Path, writer: ModuleType, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["a:b.root", "a#b.root", "a?b=c.root", "$HOME.root", "~", "é.xml"])
+def test_a_model_of_such_a_path_is_replaced(tmp_path: Path, name: str) -> None:
+    """ROOT made a new file in the place of a link to the old one, which stayed as it was."""
+    path = tmp_path / "d e#f" / name
+    path.parent.mkdir()
+    for number in (1, 2):
+        rootio.save(model(np.array([number], np.int8)), path)
+        found = rootfile.load(path).graph.constants
+        assert [int(array[0]) for array in found.values() if array.dtype == np.int8] == [number]
+    assert [p.name for p in path.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a:b.root", "a#b.root", "a?b=c.root", "$HOME.root", "~", "é.xml"])
 def test_any_path_is_a_path(tmp_path: Path, name: str) -> None:
     path = tmp_path / "d e#f" / name
     path.parent.mkdir()

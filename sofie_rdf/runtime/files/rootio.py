@@ -84,6 +84,9 @@ def _open(root: Any, path: str, place: str, mode: str) -> Any:
 def _opened(root: Any, path: str | os.PathLike[str], place: str, mode: str) -> Iterator[Any]:
     if mode != "RECREATE":
         rootfile.check_header(path, place)
+    if mode == "RECREATE":
+        # In the place of a link ROOT would make a new file, and leave what the link means.
+        Path(path).unlink(missing_ok=True)
     with plain(path) as plain_path:
         file = _open(root, plain_path, place, mode)
         try:
