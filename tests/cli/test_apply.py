@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
 from sofie_rdf.runtime.files import trees
@@ -297,3 +299,36 @@ def test_a_directory_in_the_file(run: Run, tmp_path: Path) -> None:
     done = run("apply", HIGGS, source, "-o", out, "--columns", *FEATURES)
     assert done.code == 0, done.err
     assert len(columns(out, "score")["score"]) == 5
+
+
+def test_objects_and_random_numbers(run: Run, data: Path, tmp_path: Path) -> None:
+    """RVecs of scores, two outputs, and noise that is the same on any number of threads."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Add", ["x", "noise"], ["smeared"]),
+        helper.make_node("Mul", ["x", "x"], ["square"]),
+    ]
+    ports = [value(n, TensorProto.FLOAT, ["N", 1]) for n in ("x", "smeared", "square")]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    path = tmp_path / "g.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    given = ["apply", path, f"{data}:Events", "--columns", "jets * 2", "--per", "object"]
+    done = run(*given, "-o", tmp_path / "none.root", "--threads", "2")
+    assert done.code == 1
+    assert '--entry "event"' in done.err
+    found = []
+    for count in ("1", "2"):
+        out = tmp_path / f"{count}.root"
+        more = ["--keep", "number", "--entry", "number", "--threads", count]
+        done = run(*given, "-o", out, *more)
+        assert done.code == 0, done.err
+        assert "smeared, square" in done.err
+        read = columns(out, "number", "smeared", "square")
+        order = np.argsort(read["number"])
+        found.append(
+            {name: [list(read[name][i]) for i in order] for name in read if name[0] == "s"}
+        )
+    assert found[0] == found[1]
+    assert found[0]["square"] == [[4.0] * (i % 4) for i in range(COUNT)]
