@@ -15,7 +15,9 @@
 #                   a time. What does harm is made small, printed, and kept in out/fuzz-files/
 # make soak         models that are loaded, defined, called and dropped in threads, for MINUTES=60:
 #                   the same numbers, and no more memory
-# make graph-nets  Graph Nets against TensorFlow, which it installs (600 MB)
+# make test-roots   tests that need ROOT, with older versions of it: the wheels of 6.37 to 6.39 on PyPI
+#                   (200 MB each), or ROOTS='0.1a10'
+# make graph-nets   Graph Nets against TensorFlow, which it installs (600 MB)
 # make clean        remove .venv and everything that was made
 #
 # Each sets up what it needs in .venv, once. PYTHON=python3.12 chooses the interpreter.
@@ -25,7 +27,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test lint conformance fuzz fuzz-files soak graph-nets clean FORCE
+.PHONY: help demo test test-roots lint conformance fuzz fuzz-files soak graph-nets clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -63,6 +65,9 @@ fuzz-files: $(VENV)/test-ready
 
 soak: $(VENV)/test-ready
 	@$(BIN)/python -W ignore -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+test-roots: $(VENV)/test-ready
+	$(BIN)/python -m tests.roots $(ROOTS)
 
 graph-nets: $(VENV)/graph-nets-ready
 	$(BIN)/python -m pytest -n auto tests/frontends/graph_nets

@@ -31,7 +31,7 @@ from sofie_rdf.compat.rmodel import RModel
 from sofie_rdf.compat.sessions import guard
 from sofie_rdf.errors import MissingDependency
 from sofie_rdf.isolation.fresh import interpreter
-from sofie_rdf.runtime.compile.interpreter import declare, import_root
+from sofie_rdf.runtime.compile.interpreter import declare, import_cppyy, import_root
 
 __all__ = [
     "ETensorType",
@@ -74,7 +74,7 @@ def _attach() -> None:
         root.TDirectoryFile.Get = _getting_models(root)
     if not _has(root.TMVA.Experimental, "AsRTensor"):
         root.TMVA.Experimental.AsRTensor = partial(as_tensor, root)
-    root._cppyy.py.add_pythonization(_pythonize)
+    import_cppyy().py.add_pythonization(_pythonize)
 
 
 def _has(namespace: Any, name: str) -> bool:
@@ -102,7 +102,7 @@ def _getting_models(root: Any) -> Any:
 def _pythonize(klass: Any, name: str) -> None:
     """Arrays that are given to a Session are checked; NumPy sees the elements of an RTensor."""
     if name.startswith("TMVA::Experimental::RTensor<") and not _has(klass, "__array_interface__"):
-        klass.__array_interface__ = property(partial(array_interface, import_root()))
+        klass.__array_interface__ = property(array_interface)
     if name.startswith("TMVA_SOFIE_") and name.endswith("::Session"):
         guard(klass, import_root())
 

@@ -15,6 +15,7 @@ from sofie_rdf.errors import MissingDependency, ModelError
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.model import Model, from_graph_nets
+from sofie_rdf.runtime.compile.interpreter import import_cppyy
 
 __all__ = ["GraphModel", "RModel_GNN", "RModel_GraphIndependent", "array_interface", "as_tensor"]
 
@@ -182,25 +183,26 @@ def as_tensor(root: Any, array: Any) -> Any:
         raise ModelError(f"there is no RTensor of {elements.dtype}", remedy="array.astype(...)")
     made = root.TMVA.Experimental.RTensor[type_](root.std.vector["size_t"](elements.shape))
     if elements.size:
-        view = np.frombuffer(_memory(root, made, elements.nbytes), elements.dtype)
+        view = np.frombuffer(_memory(made, elements.nbytes), elements.dtype)
         view[:] = elements.reshape(-1)
     return made
 
 
-def _memory(root: Any, tensor: Any, nbytes: int) -> Any:
+def _memory(tensor: Any, nbytes: int) -> Any:
     import ctypes
 
-    address = root._cppyy.ll.addressof(tensor.GetData())
+    address = import_cppyy().ll.addressof(tensor.GetData())
     return (ctypes.c_char * nbytes).from_address(address)
 
 
-def array_interface(root: Any, tensor: Any) -> dict[str, Any]:
+def array_interface(tensor: Any) -> dict[str, Any]:
     """What NumPy wants to know of an RTensor, whose memory it then shares."""
     elements = str(type(tensor).__cpp_name__).split("RTensor<", 1)[1].split(",")[0]
     known = {"float": "<f4", "double": "<f8", "int": "<i4", "long": "<i8"}
+    address = int(import_cppyy().ll.addressof(tensor.GetData())) if tensor.GetSize() else 1
     return {
         "shape": tuple(int(n) for n in tensor.GetShape()),
         "typestr": known[elements],
         "version": 3,
-        "data": (int(root._cppyy.ll.addressof(tensor.GetData())) if tensor.GetSize() else 1, False),
+        "data": (address, False),
     }

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from sofie_rdf.runtime.compile.cpu import instruction_set
 __all__ = [
     "declare",
     "has_header",
+    "import_cppyy",
     "import_root",
     "include_from",
     "instruction_set",
@@ -52,6 +54,15 @@ def import_root() -> Any:
             remedy="pip install root   (or use the ROOT of conda-forge or of your experiment)",
         ) from error
     return ROOT
+
+
+def import_cppyy() -> Any:
+    """The module cppyy of PyROOT: since ROOT 6.40 an attribute of ROOT, before that a package."""
+    root = import_root()
+    try:
+        return root._cppyy
+    except AttributeError:
+        return import_module("cppyy")
 
 
 @cache

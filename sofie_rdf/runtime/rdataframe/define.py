@@ -17,7 +17,7 @@ from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
 from sofie_rdf.ir.given import in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import names_in
-from sofie_rdf.runtime.compile.interpreter import declare, import_root, quietly
+from sofie_rdf.runtime.compile.interpreter import declare, import_cppyy, import_root, quietly
 from sofie_rdf.runtime.compile.session import Compiled
 from sofie_rdf.runtime.rdataframe import cluster
 from sofie_rdf.runtime.rdataframe.columns import (
@@ -408,14 +408,14 @@ def _variable(name: str, functor: Any) -> Any:
         raise InputError(f"{name!r} cannot be the name of a function: it is no C++ identifier")
     if name in _variables:
         raise InputError(f"there is a SofieFunctor of the name {name!r} already")
-    kind, root = type(functor).__cpp_name__, import_root()
-    address = root._cppyy.ll.addressof(functor)
+    kind = type(functor).__cpp_name__
+    address = import_cppyy().ll.addressof(functor)
     try:
         declare(f"{kind} {name} = *reinterpret_cast<const {kind} *>({address}ul);\n")
     except JitError as error:
         raise InputError(f"C++ has something else of the name {name!r}") from error
     _variables.add(name)
-    return getattr(root, name)
+    return getattr(import_root(), name)
 
 
 # The functors that C++ knows by name.
