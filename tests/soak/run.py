@@ -89,8 +89,7 @@ class Soak:
     defined: int = 0
 
     def __call__(self) -> Soak:
-        # ROOT asks for this of whoever uses it in threads.
-        import_root().EnableThreadSafety()
+        # Nobody calls EnableThreadSafety here: that is done where there are threads.
         self.paths = written(self.folder, self.kinds)
         self.x = np.random.default_rng(9).normal(size=(BATCH, FEATURES)).astype(np.float32)
         self.wanted = [np.asarray(sofie.load(path)(self.x)) for path in self.paths]

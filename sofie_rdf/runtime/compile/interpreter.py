@@ -33,6 +33,7 @@ __all__ = [
 T = TypeVar("T")
 
 _lock = threading.Lock()
+_safe: list[bool] = []  # Whether ROOT knows that there are threads.
 _capturing = threading.RLock()
 # No process is forked while another thread of it is in the interpreter, or catches its messages.
 # What is registered last is acquired first, as everywhere else.
@@ -45,7 +46,11 @@ _folders: set[Path] = set()
 
 
 def import_root() -> Any:
-    """The ROOT module, imported when it is needed; `MissingDependency` without it."""
+    """The ROOT module, imported when it is needed; `MissingDependency` without it.
+
+    Where Python has several threads, ROOT is told so (``ROOT.EnableThreadSafety()``): an event loop
+    lets other threads run, and Cling crashes, or loops, where two of them compile at once.
+    """
     try:
         import ROOT
     except ImportError as error:
@@ -53,6 +58,9 @@ def import_root() -> Any:
             "this needs ROOT with its Python bindings",
             remedy="pip install root   (or use the ROOT of conda-forge or of your experiment)",
         ) from error
+    if threading.active_count() > 1 and not _safe:
+        ROOT.EnableThreadSafety()
+        _safe.append(True)
     return ROOT
 
 
