@@ -6,7 +6,7 @@ import ast
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -276,3 +276,56 @@ def test_sizes() -> None:
     assert _longest(of_cxx, "functions of C++") <= 60
     assert len(functions) > 3000
     assert len(of_cxx) > 1500
+
+
+def _imported(tree: ast.Module, known: Collection[str]) -> set[str]:
+    """Which modules of ours it imports when it is imported, or later."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sofie_rdf"):
+            module = (node.module or "").partition(".")[2] or "__init__"
+            inner = {f"{module}.{a.name}".removeprefix("__init__.") for a in node.names}
+            found |= (inner & set(known)) or {module}
+    return found
+
+
+def test_no_circles_of_imports() -> None:
+    """Neither between modules nor between folders; what only types need is left out."""
+    trees = {name: _without_types(tree) for name, tree in modules()}
+    edges = {name: _imported(tree, trees) & trees.keys() for name, tree in trees.items()}
+    assert list(_circles(edges)) == []
+    folders: dict[str, set[str]] = {}
+    for name, others in edges.items():
+        folders.setdefault(_folder(name), set()).update(map(_folder, others))
+    assert list(_circles({f: others - {f} for f, others in folders.items()})) == []
+
+
+def _folder(name: str) -> str:
+    """``frontends.onnx`` of all that is in there."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if len(rest) > 1 else first
+
+
+def _without_types(tree: ast.Module) -> ast.Module:
+    is_type = [ast.unparse(n.test) if isinstance(n, ast.If) else "" for n in tree.body]
+    body = [n for n, test in zip(tree.body, is_type, strict=True) if test != "TYPE_CHECKING"]
+    return ast.Module(body, [])
+
+
+def _circles(edges: Mapping[str, set[str]]) -> Iterator[set[str]]:
+    """Sets of names each of which reaches all others."""
+    reached = {name: _reached(edges, name) for name in edges}
+    for name, others in reached.items():
+        circle = {o for o in others if name in reached.get(o, ())}
+        if name in others and name == min(circle):
+            yield circle
+
+
+def _reached(edges: Mapping[str, set[str]], name: str) -> set[str]:
+    found: set[str] = set()
+    left = [name]
+    while left:
+        new = edges.get(left.pop(), set()) - found
+        found |= new
+        left += new
+    return found

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sofie_rdf.cli import tables
 from sofie_rdf.cli.origins import label, origins
 from sofie_rdf.cli.picture import Note, document, picture, text
-from sofie_rdf.cli.profile import Profile, time_text
+from sofie_rdf.cli.tables import time_text
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.replacing import replacing
 from sofie_rdf.ir.text import operator_text
 from sofie_rdf.model import Model
+
+if TYPE_CHECKING:
+    from sofie_rdf.cli.profile import Profile
 
 __all__ = ["drawing", "page", "write"]
 

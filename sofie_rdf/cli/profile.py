@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from sofie_rdf.ir.text import operator_text
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.compile.profiling import Timed, profile
 
-__all__ = ["NodeTime", "Profile", "measured", "show", "time_text"]
+__all__ = ["NodeTime", "Profile", "measured", "show"]
 
 
 @dataclass(frozen=True)
@@ -163,10 +162,10 @@ def _tables(found: Profile, *, shapes: bool, by_time: bool) -> Sequence[Renderab
     rows = [_row(one, shapes=shapes) for one in order]
     part = _percent(found.overhead / found.whole if found.whole else 0)
     total = [
-        ("sum of the nodes, and what is before them", time_text(found.sum)),
-        ("one call without clocks", time_text(found.whole)),
-        ("overhead: the difference", f"{time_text(found.overhead)}, {part}"),
-        ("reading the clock, left out of each node", time_text(found.clock)),
+        ("sum of the nodes, and what is before them", tables.time_text(found.sum)),
+        ("one call without clocks", tables.time_text(found.whole)),
+        ("overhead: the difference", f"{tables.time_text(found.overhead)}, {part}"),
+        ("reading the clock, left out of each node", tables.time_text(found.clock)),
     ]
     return [title, Text(""), tables.listing(names, rows), Text(""), tables.listing(("", ""), total)]
 
@@ -174,7 +173,7 @@ def _tables(found: Profile, *, shapes: bool, by_time: bool) -> Sequence[Renderab
 def _row(one: NodeTime, *, shapes: bool) -> list[str]:
     cells = [str(one.number + 1) if one.number >= 0 else "", _named(one.nodes), one.operator]
     cells += [one.kernel] + ([one.result] if shapes else [])
-    cells += [time_text(one.seconds), _percent(one.share), f"{one.flops:,.0f}"]
+    cells += [tables.time_text(one.seconds), _percent(one.share), f"{one.flops:,.0f}"]
     cells += [f"{one.weight_bytes + one.value_bytes:,}"]
     return [*cells, _percent(one.roofline) if one.roofline is not None else ""]
 
@@ -187,16 +186,6 @@ def _named(nodes: Sequence[str]) -> str:
     if len(nodes) <= _NAMED:
         return ", ".join(nodes)
     return f"{nodes[0]}, {nodes[1]}, ... {nodes[-1]} ({len(nodes)} nodes)"
-
-
-def time_text(seconds: float) -> str:
-    """``1.23 us``, with three digits."""
-    size = abs(seconds)
-    units = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-    name = next((name for name, unit in units.items() if size >= unit), "ns")
-    value = seconds / units[name]
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) >= 1 else 2
-    return f"{value:.{digits}f} {name}"
 
 
 def _percent(part: float) -> str:
@@ -221,7 +210,7 @@ def _draw(found: Profile, file: str) -> None:
     axes.set_yticks(range(len(nodes)), [name.replace("$", r"\$") for name in shown], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("microseconds of one call")
-    title = f"{found.model}: {time_text(found.whole)}".replace("$", r"\$")
+    title = f"{found.model}: {tables.time_text(found.whole)}".replace("$", r"\$")
     axes.set_title(tables.printable(title), fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     figure.tight_layout()

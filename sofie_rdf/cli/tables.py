@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -35,6 +36,7 @@ __all__ = [
     "printable",
     "show",
     "storage",
+    "time_text",
     "verdict",
     "verdict_as_json",
 ]
@@ -345,3 +347,13 @@ def _port(name: str, type_: TensorType) -> dict[str, Any]:
 
 def _size(dim: Dim) -> int | str:
     return dim if isinstance(dim, int) else str(dim)
+
+
+def time_text(seconds: float) -> str:
+    """``1.23 us``, with three digits."""
+    size = abs(seconds)
+    units = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+    name = next((name for name, unit in units.items() if size >= unit), "ns")
+    value = seconds / units[name]
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) >= 1 else 2
+    return f"{value:.{digits}f} {name}"

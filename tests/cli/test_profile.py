@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 import sofie_rdf as sofie
 from sofie_rdf.bench.models import FreeSizes, feeds_for, sizes_for
 from sofie_rdf.cli.origins import label, origins
-from sofie_rdf.cli.profile import measured, time_text
+from sofie_rdf.cli.profile import measured
+from sofie_rdf.cli.tables import time_text
 from sofie_rdf.errors import ModelError
 from sofie_rdf.runtime.compile import profiling
 from tests.cli.conftest import DATA, HIGGS, Run

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Exported",
-    "of_module",
+    "advice",
+    "first_run",
     "of_program",
     "quiet",
     "reason",
@@ -198,36 +199,10 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:400]}"
 
 
-# Modules and exported programs --------------------------------------------------------------------
+# Exported programs --------------------------------------------------------------------------------
 
 
-def of_module(module: torch.nn.Module, inputs: Inputs) -> Exported:
-    """The ONNX model of a module in evaluation mode, by torch.export.
-
-    A module whose flow depends on numbers is scripted instead, if that can be done.
-    """
-    import torch
-
-    inputs = _large_enough(inputs, module)
-    args, kwargs = inputs.with_tensors([leaf.example for leaf in inputs.tensors])
-    open_axes = inputs.arguments_with(
-        lambda leaf: dict.fromkeys(leaf.axes, torch.export.Dim.DYNAMIC) or None
-    )
-    try:
-        program = torch.export.export(module, args, kwargs, dynamic_shapes=open_axes, strict=False)
-        return of_program(program, inputs, module)
-    except SofieError:
-        raise
-    except Exception as error:
-        scripted = _scripted(module, inputs)
-        if scripted is not None:
-            return scripted
-        raise ModelError(
-            f"torch.export cannot export it: {reason(error)}", remedy=_advice(inputs, str(error))
-        ) from error
-
-
-def _advice(inputs: Inputs, text: str) -> str:
+def advice(inputs: Inputs, text: str) -> str:
     """What to do when an export has failed."""
     named = ", ".join(f"{n!r}" for n in inputs.sizes)
     if re.search(r"specializ|Constraints violated|marked .*dynamic|DYNAMIC", text):
@@ -241,23 +216,6 @@ def _advice(inputs: Inputs, text: str) -> str:
     )
 
 
-def _large_enough(inputs: Inputs, module: Callable[..., Any]) -> Inputs:
-    """The same with open axes of at least 2: torch.export takes 0 and 1 for constants."""
-    small = {name: 2 for name, size in inputs.sizes.items() if size < 2}
-    larger = inputs.at(small)
-    first_run(module, inputs)
-    if small:
-        try:
-            run_of(module, larger)([leaf.example for leaf in larger.tensors])
-        except Exception as error:
-            raise ModelError(
-                f"forward fails with {', '.join(f'{n} = 2' for n in small)}: {reason(error)}",
-                remedy="Say which axes may have any size, dynamic={...}, or that none may: "
-                "dynamic={}",
-            ) from error
-    return larger
-
-
 def first_run(module: Callable[..., Any], inputs: Inputs) -> None:
     try:
         run_of(module, inputs)([leaf.example for leaf in inputs.tensors])
@@ -266,18 +224,6 @@ def first_run(module: Callable[..., Any], inputs: Inputs) -> None:
             f"forward fails for the example inputs: {reason(error)}",
             remedy="Give arguments with which the module can be called",
         ) from error
-
-
-def _scripted(module: torch.nn.Module, inputs: Inputs) -> Exported | None:
-    """By way of TorchScript, which keeps the branches and loops of Python; None if it cannot."""
-    import torch
-
-    from sofie_rdf.frontends.torch.scripts import of_script
-
-    try:
-        return of_script(torch.jit.script(module), inputs, module)
-    except Exception:
-        return None
 
 
 def of_program(
@@ -369,6 +315,6 @@ def checked(
                 raise ModelError(
                     f"torch keeps axis {axis} ({label!r}) of input {name!r} at "
                     f"{dims[axis].dim_value}",
-                    remedy=_advice(inputs, "specialized"),
+                    remedy=advice(inputs, "specialized"),
                 )
     return Exported(proto, inputs, names, run_of(module, inputs), route)

@@ -22,7 +22,6 @@ from sofie_rdf.frontends.torch.compare import compare
 from sofie_rdf.frontends.torch.export import (
     Exported,
     as_in_evaluation,
-    of_module,
     of_program,
     quiet,
     require,
@@ -36,6 +35,7 @@ from sofie_rdf.frontends.torch.inputs import (
     inputs_of,
     random_arguments,
 )
+from sofie_rdf.frontends.torch.modules import of_module
 from sofie_rdf.frontends.torch.programs import inputs_of_program, module_of_program
 from sofie_rdf.frontends.torch.scripts import of_script
 from sofie_rdf.ir.graph import Graph
