@@ -194,6 +194,7 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "fuzz",
         "fuzz-files",
         "soak",
+        "test-roots",
         "graph-nets",
         "clean",
     ]
@@ -231,6 +232,13 @@ def test_damaged_files_of_the_kinds_that_are_wanted(clone: Clone) -> None:
     assert clone.done()[-1].endswith("-m tests.fuzz_files")
     clone.make("soak", "MINUTES=5")
     assert clone.done()[-1].endswith("-m tests.soak --minutes 5")
+
+
+def test_older_roots_that_are_wanted(clone: Clone) -> None:
+    clone.make("test-roots")
+    assert clone.done()[-1].endswith("-m tests.roots")
+    clone.make("test-roots", "ROOTS=0.1a8 0.1a9")
+    assert clone.done()[-1].endswith("-m tests.roots 0.1a8 0.1a9")
 
 
 def test_graph_nets_has_a_group_of_its_own(clone: Clone) -> None:
