@@ -1,5 +1,7 @@
 # make demo         a trained network scores the HIGGS events that ROOT ships
 # make test         all checks and all tests
+# make quick        the checks, and the tests of the graph, the passes and the emitted text
+# make test-op      the tests of the operators whose names begin with OP=Conv
 # make lint         the checks alone: ruff, mypy, clang-format
 # make conformance  all tests that ONNX has for its operators, and a table of what passes, which is
 #                   also in out/conformance.md; REGEX='test_conv.*' chooses some by name.
@@ -27,7 +29,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test test-roots lint conformance fuzz fuzz-files soak graph-nets clean FORCE
+.PHONY: help demo test quick test-op test-roots lint conformance fuzz fuzz-files soak graph-nets clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -41,6 +43,13 @@ demo: $(VENV)/demo-ready
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+quick: lint
+	$(BIN)/python -m pytest -q -n auto tests/passes tests/emit tests/test_architecture.py tests/test_model.py \
+	   tests/ir/test_dims.py tests/ir/test_text.py tests/ir/test_verify.py
+
+test-op: $(VENV)/test-ready
+	$(BIN)/python -m pytest -q -n auto tests/ops/test_contract.py tests/ops/test_reference.py -k '[$(OP)'
 
 lint: $(VENV)/test-ready
 	$(BIN)/python -m ruff check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -189,6 +190,8 @@ def test_help_names_the_targets(clone: Clone) -> None:
     assert [x.split()[1] for x in result.stdout.splitlines() if x.startswith("make")] == [
         "demo",
         "test",
+        "quick",
+        "test-op",
         "lint",
         "conformance",
         "fuzz",
@@ -232,6 +235,17 @@ def test_damaged_files_of_the_kinds_that_are_wanted(clone: Clone) -> None:
     assert clone.done()[-1].endswith("-m tests.fuzz_files")
     clone.make("soak", "MINUTES=5")
     assert clone.done()[-1].endswith("-m tests.soak --minutes 5")
+
+
+def test_some_of_the_tests(clone: Clone) -> None:
+    clone.make("test-op", "OP=Conv")
+    assert clone.done()[-1].endswith("tests/ops/test_reference.py -k [Conv")
+    checked = [f"tests/{name}" for name in ("passes", "emit", "test_architecture.py")]
+    files = re.search("^quick: lint\n((?:\t| ).*\n)+", (REPOSITORY / "Makefile").read_text(), re.M)
+    assert files is not None
+    named = re.findall(r"tests/[\w/.]+", files[0])
+    assert set(checked) < set(named)
+    assert all((REPOSITORY / name).exists() for name in named)
 
 
 def test_older_roots_that_are_wanted(clone: Clone) -> None:
