@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,10 @@ if str(ROOT) not in sys.path:
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000, database=None)
 settings.load_profile("search" if os.environ.get("SOFIE_RDF_SEARCH") else "same")
+
+# A shell that starts the tests in the background has them ignore interrupts, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing that a test sees may come from an earlier run, nor stay behind.
 os.environ["SOFIE_RDF_CACHE"] = "off"

@@ -351,9 +351,6 @@ def test_no_process_is_left() -> None:
 WAITING = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-import signal
-# A shell that starts the tests in the background has them ignore it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from sofie_rdf import isolation
 print("waiting", flush=True)
 isolation.call("isolated_work:loop", place="m")
