@@ -7,6 +7,8 @@ import json
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -82,9 +84,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("script") / "m.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(nn.Sequential(nn.Linear(7, 8), nn.ReLU()).eval()).save(str(path))
+    # In a process of its own: torch numbers the classes of all scripts that a process has made.
+    code = (
+        "import sys, torch\n"
+        "network = torch.nn.Sequential(torch.nn.Linear(7, 8), torch.nn.ReLU()).eval()\n"
+        "torch.jit.script(network).save(sys.argv[1])\n"
+    )
+    run = [sys.executable, "-W", "ignore", "-c", code, str(path)]
+    subprocess.run(run, check=True, timeout=300)
     return path
 
 
