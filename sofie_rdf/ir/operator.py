@@ -409,18 +409,8 @@ def lookup(domain: str, name: str) -> type[Operator]:
 
 def _registering(domain: str, name: str) -> str:
     """What to do about an operator that may be somebody's own."""
-    if domain == "com.microsoft":
-        if name.startswith("Q"):
-            return (
-                "It is what onnxruntime's quantize_static writes as QOperator: quantize the model "
-                "with quant_format=QuantFormat.QDQ"
-            )
-        if name.startswith("DynamicQuantize"):
-            return (
-                "It is what onnxruntime's quantize_dynamic writes: leave that layer as it was, "
-                "with op_types_to_quantize"
-            )
-        return "It is onnxruntime's own: export the model without onnxruntime's optimizations"
+    if domain.startswith(("com.microsoft", "com.ms.internal")):
+        return _of_onnxruntime(domain, name)
     if domain in ("", "sofie") or domain.startswith("ai.onnx."):
         return ""
     return (
@@ -428,6 +418,25 @@ def _registering(domain: str, name: str) -> str:
         f"@sofie_rdf.operator(domain={domain!r}), or install the package whose entry point "
         f"{GROUP!r} names that module"
     )
+
+
+def _of_onnxruntime(domain: str, name: str) -> str:
+    if domain != "com.microsoft":
+        return (
+            "onnxruntime writes it for one kind of processor: save the model with the "
+            "graph_optimization_level ORT_ENABLE_EXTENDED or a lower one"
+        )
+    if name.startswith("Q"):
+        return (
+            "It is what onnxruntime's quantize_static writes as QOperator: quantize the model "
+            "with quant_format=QuantFormat.QDQ"
+        )
+    if name.startswith("DynamicQuantize"):
+        return (
+            "It is what onnxruntime's quantize_dynamic writes: leave that layer as it was, "
+            "with op_types_to_quantize"
+        )
+    return "It is onnxruntime's own: export the model without onnxruntime's optimizations"
 
 
 def require_same_dtype(*types: TensorType) -> DType:

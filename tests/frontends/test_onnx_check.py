@@ -180,13 +180,15 @@ def test_values_that_nothing_computes() -> None:
 
 def test_operators_of_others_say_what_to_do() -> None:
     nodes = [
-        node("FusedMatMul", "x x", "y", domain="com.microsoft"),
+        node("Inverse", "x", "y", domain="com.microsoft"),
         node("Own", "x", "z", domain="physics"),
-        node("QLinearAdd", "x x x x x x x", "q", domain="com.microsoft"),
+        node("QLinearReduceMean", "x x x x x", "q", domain="com.microsoft"),
         node("DynamicQuantizeLSTM", "x x x", "d", domain="com.microsoft"),
+        node("Conv", "x x", "c", domain="com.microsoft.nchwc"),
     ]
-    proto = model(nodes, [X], "y", domains={"com.microsoft": 1, "physics": 1})
-    fused, own, quantized, dynamic = found(proto)
+    domains = {"com.microsoft": 1, "com.microsoft.nchwc": 1, "physics": 1}
+    fused, own, quantized, dynamic, blocked = found(model(nodes, [X], "y", domains=domains))
+    assert "ORT_ENABLE_EXTENDED" in blocked
     assert "leave that layer as it was, with op_types_to_quantize" in dynamic
     assert "quantize the model with quant_format=QuantFormat.QDQ" in quantized
     assert "optimizations" not in quantized

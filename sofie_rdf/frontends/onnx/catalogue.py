@@ -42,6 +42,7 @@ class Entry:
 
     ``types`` are the element types of each type variable in ONNX's definition; ``opsets`` the
     versions of its domain, such as ``7+``; ``operator`` the class of that name, if there is one.
+    Of rules for operators that ONNX does not define no types are known.
     """
 
     domain: str
@@ -65,7 +66,8 @@ def catalogue(pattern: str = "", *, own: bool = False) -> Iterator[Entry]:
             continue
         operator = REGISTRY.get(key)
         if key not in versions:
-            yield Entry(*key, said[key], _inferred(REGISTRY[key]), "", operator)
+            types = _inferred(operator) if operator else {}
+            yield Entry(*key, said[key], types, "" if operator else "1+", operator)
         elif found := _tried(versions[key]):
             yield Entry(*key, said[key], *found, operator)
 

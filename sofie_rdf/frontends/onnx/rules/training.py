@@ -8,44 +8,18 @@ the new memory, in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from sofie_rdf.errors import GraphError, UnsupportedOperator
+from sofie_rdf.frontends.onnx.rules._formula import Formula
 from sofie_rdf.frontends.onnx.rules.engine import OnnxNode, onnx_rule
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Origin
-from sofie_rdf.ir.types import DType
-from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.elementwise import Add, Div, Equal, Mul, Pow, Sqrt, Sub, Where
 from sofie_rdf.ops.layout import Identity
 
 _TRAINING = "ai.onnx.preview.training"
 _MOST = 10_000
-
-
-class _Formula:
-    """Element-wise arithmetic on values of one element type; numbers become constants."""
-
-    def __init__(self, build: Builder, dtype: DType, origin: Origin) -> None:
-        self.build, self.dtype, self.origin = build, dtype, origin
-
-    def constant(self, number: float) -> str:
-        return self.build.constant(np.array(number, self.dtype.numpy))
-
-    def cast(self, value: str) -> str:
-        if self.build.types[value].dtype is self.dtype:
-            return value
-        return self.build(Cast(self.dtype), value, origin=self.origin)
-
-    def __call__(self, op: Any, *values: str | float) -> str:
-        names = (v if isinstance(v, str) else self.constant(v) for v in values)
-        return self.build(op, *names, origin=self.origin)
-
-    def weighed(self, one: float, a: str, other: float, b: str) -> str:
-        """one * a + other * b"""
-        return self(Add(), self(Mul(), one, a), self(Mul(), other, b))
 
 
 # (formula, node, r, t, x, g, memory) -> (new x, new memory)
@@ -71,7 +45,7 @@ def _optimizer(name: str, memory: int, attributes: Mapping[str, type]) -> Callab
             rate, steps = node.inputs[:2]
             for number in range(count):
                 own = [node.inputs[2 + number + kind * count] for kind in range(each)]
-                formula = _Formula(build, build.types[own[0]].dtype, origin)
+                formula = Formula(build, build.types[own[0]].dtype, origin)
                 found = step(formula, node, formula.cast(rate), steps, *own)
                 for kind, value in enumerate(found):
                     place = number + kind * count
@@ -84,16 +58,14 @@ def _optimizer(name: str, memory: int, attributes: Mapping[str, type]) -> Callab
     return register
 
 
-def _regularized(f: _Formula, node: OnnxNode, x: str, g: str) -> str:
+def _regularized(f: Formula, node: OnnxNode, x: str, g: str) -> str:
     """The gradient of the loss with norm_coefficient / 2 * |x|^2 added."""
     factor = node.attributes.get("norm_coefficient", 0.0)
     return f(Add(), f(Mul(), factor, x), g) if factor else g
 
 
 @_optimizer("Adagrad", 1, dict.fromkeys(("decay_factor", "epsilon", "norm_coefficient"), float))
-def _adagrad(
-    f: _Formula, node: OnnxNode, r: str, t: str, x: str, g: str, h: str
-) -> tuple[str, ...]:
+def _adagrad(f: Formula, node: OnnxNode, r: str, t: str, x: str, g: str, h: str) -> tuple[str, ...]:
     """x - r / (1 + t * decay) * g / (sqrt(h) + epsilon) with h + g^2 for h"""
     decay = node.attributes.get("decay_factor", 0.0)
     g = _regularized(f, node, x, g)
@@ -109,7 +81,7 @@ def _adagrad(
     dict.fromkeys(("alpha", "beta", "epsilon", "norm_coefficient", "norm_coefficient_post"), float),
 )
 def _adam(
-    f: _Formula, node: OnnxNode, r: str, t: str, x: str, g: str, v: str, h: str
+    f: Formula, node: OnnxNode, r: str, t: str, x: str, g: str, v: str, h: str
 ) -> tuple[str, ...]:
     """(1 - post) * (x - rate * v / (sqrt(h) + epsilon)), v and h running means of g and g^2
 
@@ -136,7 +108,7 @@ def _adam(
     {**dict.fromkeys(("alpha", "beta", "norm_coefficient"), float), "mode": str},
 )
 def _momentum(
-    f: _Formula, node: OnnxNode, r: str, t: str, x: str, g: str, v: str
+    f: Formula, node: OnnxNode, r: str, t: str, x: str, g: str, v: str
 ) -> tuple[str, ...]:
     """x - r * v with alpha * v + beta * g for v (beta is 1 before the first step)
 

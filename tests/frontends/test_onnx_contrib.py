@@ -1,0 +1,387 @@
+"""com.microsoft: what onnxruntime's tools write, beside onnxruntime itself."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import sofie_rdf as sofie
+from sofie_rdf.errors import GraphError, ShapeError, UnsupportedOperator
+from sofie_rdf.ir.types import Array
+from tests.frontends.models import model, node, refuse, value
+
+ort = pytest.importorskip("onnxruntime")
+MICROSOFT = "com.microsoft"
+# The sizes of the open axes in the three calls.
+CALLS = ({"N": 3, "L": 4}, {"N": 1, "L": 7}, {"N": 5, "L": 2})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One node: open inputs by name and shape, and constants; ``-`` stands for an absent input."""
+
+    operator: str
+    inputs: Mapping[str, Sequence[int | str]]
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    order: str = ""
+    outputs: str = "y"
+    domain: str = MICROSOFT
+    # Of which element type inputs are that are no floats, and how large their elements may be.
+    integers: Mapping[str, tuple[type, int]] = field(default_factory=dict)
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.operator}-{'-'.join(map(str, self.attributes))}-{self.order or 'all'}"
+
+    def proto(self) -> onnx.ModelProto:
+        random = np.random.default_rng(self.seed)
+        weights = {
+            name: np.asarray(random.normal(size=w), np.float32) if isinstance(w, tuple) else w
+            for name, w in self.weights.items()
+        }
+        order = self.order or " ".join((*self.inputs, *self.weights))
+        made = node(self.operator, order, self.outputs, domain=self.domain, **self.attributes)
+        elements = {
+            n: onnx.helper.np_dtype_to_tensor_dtype(np.dtype(k))
+            for n, (k, _) in self.integers.items()
+        }
+        inputs = [
+            value(n, s, elements.get(n, onnx.TensorProto.FLOAT)) for n, s in self.inputs.items()
+        ]
+        outputs = [
+            value(n, None, onnx.TensorProto.INT32 if n == "k" else onnx.TensorProto.FLOAT)
+            for n in self.outputs.replace("- ", "").split()
+        ]
+        return model([made], inputs, outputs, weights, domains={MICROSOFT: 1})
+
+    def feeds(self, sizes: Mapping[str, int]) -> dict[str, Array]:
+        random = np.random.default_rng([self.seed, *sizes.values()])
+        found: dict[str, Array] = {}
+        for name, shape in self.inputs.items():
+            numbers = [sizes[s] if isinstance(s, str) else s for s in shape]
+            found[name] = np.asarray(random.normal(size=numbers) * 2, np.float32)
+            if name in self.integers:
+                dtype, limit = self.integers[name]
+                low = -limit if np.dtype(dtype).kind == "i" and limit > 100 else 0
+                found[name] = random.integers(low, limit, numbers).astype(dtype)
+        return found
+
+
+def session(proto: onnx.ModelProto | str) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = proto if isinstance(proto, str) else proto.SerializeToString()
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def compare(case: Case, rtol: float = 2e-5, atol: float = 2e-6) -> None:
+    proto = case.proto()
+    theirs, ours = session(proto), sofie.from_onnx(proto)
+    for sizes in CALLS:
+        feeds = case.feeds(sizes)
+        expected = theirs.run(None, feeds)
+        found = ours(feeds)
+        results = [*found.values()] if isinstance(found, dict) else [found]
+        for y, wanted in zip(results, expected, strict=True):
+            assert y.dtype == wanted.dtype and y.shape == wanted.shape
+            np.testing.assert_allclose(y, wanted, rtol=rtol, atol=atol)
+
+
+X = {"x": ("N", 5)}
+IMAGE = {"x": ("N", 3, 8, 7)}
+KERNEL = {"w": (4, 3, 3, 3), "b": (4,)}
+
+
+def conv(activation: str, *numbers: float, **attributes: Any) -> Case:
+    extra = {"activation_params": list(numbers)} if numbers else {}
+    return Case("FusedConv", IMAGE, KERNEL, {"activation": activation, **extra, **attributes})
+
+
+def gemm(activation: str, *numbers: float, **attributes: Any) -> Case:
+    names = ("activation_alpha", "activation_beta")
+    extra = dict(zip(names, numbers, strict=False))
+    return Case(
+        "FusedGemm", X, {"w": (5, 4), "c": (4,)}, {"activation": activation, **extra, **attributes}
+    )
+
+
+FUSED = [
+    conv("Relu"),
+    conv("Tanh", pads=[1, 0, 1, 2], strides=[2, 1]),
+    conv("Sigmoid", auto_pad="SAME_UPPER"),
+    conv("LeakyRelu", 0.3, dilations=[2, 1]),
+    conv("Clip", -0.5, 1.5),
+    conv("HardSigmoid", 0.3, 0.4),
+    Case("FusedConv", {**IMAGE, "z": ("N", 4, 6, 5)}, KERNEL, {"activation": "Relu"}, "x w b z"),
+    Case("FusedConv", {"x": ("N", 4, 9)}, {"w": (6, 2, 3)}, {"activation": "Relu", "group": 2}),
+    *map(gemm, ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign")),
+    gemm("LeakyRelu", 0.2, alpha=0.7, beta=1.3),
+    gemm("Elu", 0.7),
+    gemm("ThresholdedRelu", 0.7),
+    gemm("HardSigmoid", 0.3, 0.4),
+    Case("FusedGemm", X, {"w": (4, 5)}, {"activation": "Relu", "transB": 1}),
+    Case("FusedMatMul", X, {"w": (5, 4)}, {"alpha": 0.3}),
+    Case("FusedMatMul", {"x": ("N", 4, 5)}, {"w": (2, 4)}, {"transA": 1, "transB": 1}),
+    Case(
+        "FusedMatMul", {"x": ("N", 2, 4, 5), "w": ("N", 2, 3, 5)}, {}, {"transB": 1, "alpha": 2.0}
+    ),
+    Case("FusedMatMul", {"x": (3, "N", 2, 5), "w": ("N", 2, 5, 4)}, {}, {"transBatchA": 1}),
+    Case("FusedMatMul", {"x": ("N", 2, 3, 5), "w": (5, "N", 2, 4)}, {}, {"transBatchB": 1}),
+    Case(
+        "FusedMatMul",
+        {"x": (5, "N", 2, 3), "w": (4, "N", 2, 5)},
+        {},
+        {"transBatchA": 1, "transA": 1, "transBatchB": 1, "transB": 1},
+    ),
+    Case("FusedMatMul", {"x": ("N", 4, 5)}, {"w": (5,)}, {"transB": 1}),
+    Case("Gelu", X),
+    Case("QuickGelu", X),
+    Case("QuickGelu", X, {}, {"alpha": 0.8}),
+    Case("BiasGelu", {"x": ("N", "L", 5)}, {"b": (5,)}),
+    Case("FastGelu", {"x": ("N", "L", 5)}, {"b": (5,)}),
+    Case("FastGelu", X),
+]
+H = {"x": ("N", "L", 6)}
+NORMALIZED = [
+    Case("LayerNormalization", H, {"g": (6,), "b": (6,)}, {"epsilon": 1e-3}, domain=""),
+    Case("LayerNormalization", H, {"g": (6,)}, {"axis": 2}, domain="", outputs="y m d"),
+    Case("SimplifiedLayerNormalization", H, {"g": (6,)}, {"epsilon": 1e-3}, domain=""),
+    Case(
+        "SimplifiedLayerNormalization",
+        {"x": ("N", 3, 6)},
+        {"g": (3, 6)},
+        {"axis": 1, "stash_type": 1},
+        domain="",
+    ),
+    Case(
+        "SkipLayerNormalization",
+        {**H, "s": ("N", "L", 6)},
+        {"g": (6,), "b": (6,), "c": (6,)},
+        {"epsilon": 1e-3},
+        outputs="y - - t",
+    ),
+    Case("SkipLayerNormalization", {**H, "s": ("N", "L", 6)}, {"g": (6,)}),
+    Case("SkipLayerNormalization", {**H, "s": ("L", 6)}, {"g": (6,), "b": (6,)}),
+    Case(
+        "SkipLayerNormalization", {**H, "s": (1, "L", 6)}, {"g": (6,), "c": (6,)}, order="x s g - c"
+    ),
+    Case(
+        "SkipSimplifiedLayerNormalization",
+        {**H, "s": ("N", "L", 6)},
+        {"g": (6,), "c": (6,)},
+        {"epsilon": 1e-3},
+        outputs="y - - t",
+    ),
+    Case("SkipSimplifiedLayerNormalization", {**H, "s": ("N", "L", 6)}, {"g": (6,)}),
+]
+IDS: dict[str, Any] = {"i": ("N", "L"), "s": ("N", "L"), "m": ("N", "L"), "p": ("N", "L")}
+TABLES = {"w": (9, 6), "q": (8, 6), "t": (2, 6), "g": (6,), "b": (6,)}
+SMALL = {"i": (np.int32, 9), "s": (np.int32, 2), "m": (np.int32, 2), "p": (np.int32, 8)}
+
+
+def embed(order: str, outputs: str = "y k", **attributes: Any) -> Case:
+    used = order.split()
+    return Case(
+        "EmbedLayerNormalization",
+        {n: s for n, s in IDS.items() if n in used},
+        {n: s for n, s in TABLES.items() if n in used},
+        attributes,
+        order,
+        outputs,
+        integers={n: k for n, k in SMALL.items() if n in used},
+    )
+
+
+EMBEDDED = [
+    embed("i s w q t g b m"),
+    embed("i s w q t g b", epsilon=1e-3),
+    embed("i - w q - g b m"),
+    embed("i - w q - g b - p", "y k e"),
+]
+LENGTHS = {"m": (np.int32, 3)}
+MASK = {"m": (np.int32, 2)}
+QKV = {"w": (6, 24), "b": (24,)}
+
+
+def attention(order: str = "x w b", mask: Sequence[Any] = (), **attributes: Any) -> Case:
+    inputs: dict[str, Any] = {**H, "m": mask, "a": (1, 2, "L", "L")}
+    used = order.split()
+    return Case(
+        "Attention",
+        {n: s for n, s in inputs.items() if n in used},
+        QKV if "b" in used else {"w": (6, 24)},
+        {"num_heads": 2, **attributes},
+        order,
+        integers=(LENGTHS if len(mask) == 1 else MASK) if mask else {},
+    )
+
+
+def heads(order: str, keys: str = "L", mask: Sequence[Any] = (), **attributes: Any) -> Case:
+    inputs: dict[str, Any] = {"q": ("N", "L", 8), "k": ("N", keys, 8), "v": ("N", keys, 4)}
+    inputs |= {"m": mask, "a": ("N", 1, "L", keys)}
+    used = order.split()
+    return Case(
+        "MultiHeadAttention",
+        {n: s for n, s in inputs.items() if n in used},
+        {"b": (20,)} if "b" in used else {},
+        {"num_heads": 2, **attributes},
+        order,
+        integers=(LENGTHS if len(mask) == 1 else MASK) if mask else {},
+    )
+
+
+ATTENTIONS = [
+    attention(),
+    attention("x w"),
+    attention(scale=0.3),
+    attention(unidirectional=1),
+    attention(qkv_hidden_sizes=[4, 4, 16]),
+    attention("x w b m", ("N",)),
+    attention("x w b m", ("N", "L")),
+    attention("x w b m", ("N", "L", "L"), mask_filter_value=-500.0),
+    attention("x w b m", ("N", "L"), unidirectional=1),
+    attention("x w b - - a"),
+    attention("x w b m - a", ("N", "L")),
+    heads("q k v"),
+    heads("q k v b", scale=0.4),
+    heads("q k v", "N"),
+    heads("q k v", unidirectional=1),
+    heads("q k v - m", mask=("N",)),
+    heads("q k v b m", mask=("N", "L")),
+    heads("q k v - m", mask=("N", "L", "L")),
+    heads("q k v - - a", "N"),
+    heads("q k v b m a", mask=("N", "L")),
+]
+
+
+@pytest.mark.parametrize(
+    "case", [*FUSED, *NORMALIZED, *EMBEDDED, *ATTENTIONS], ids=lambda case: case.name
+)
+def test_float_operators_are_those_of_onnxruntime(case: Case) -> None:
+    compare(case)
+
+
+def changed(case: Case, **changes: Any) -> onnx.ModelProto:
+    return replace(case, **changes).proto()
+
+
+def test_what_is_not_supported_is_named() -> None:
+    past = attention("x w b m p", ("N", "L"))
+    inputs = {**past.inputs, "p": (2, "N", 2, 3, 4)}
+    wrong = "is not supported"
+    refuse(changed(past, inputs=inputs), UnsupportedOperator, "'past'", wrong, "without a cache")
+    refuse(changed(attention(), outputs="y p"), UnsupportedOperator, "'present'", "node 'y'")
+    refuse(attention(do_rotary=1).proto(), UnsupportedOperator, "'do_rotary'", wrong)
+    ends = attention("x w b m", ("M",))
+    refuse(ends.proto(), UnsupportedOperator, "mask int32[M]", "[batch, keys]", "0 and 1")
+    refuse(attention("x w b - - a", num_heads=0).proto(), GraphError, "number of heads")
+    refuse(attention(qkv_hidden_sizes=[8, 8, 9]).proto(), ShapeError, "24 columns")
+    packed = Case("MultiHeadAttention", {"q": ("N", "L", 2, 3, 4)}, {}, {"num_heads": 2})
+    refuse(packed.proto(), UnsupportedOperator, "packed", "[batch, sequence, hidden]")
+    cached = changed(heads("q k v"), outputs="y p")
+    refuse(cached, UnsupportedOperator, "'present_key'", "without a cache")
+    far = heads("q k v - - a")
+    refuse(changed(far, inputs={**far.inputs, "a": ("N", 1, "L", 9)}), ShapeError, "attention_bias")
+    refuse(conv("Gelu").proto(), UnsupportedOperator, "no activation 'Gelu'", "optimization_level")
+    refuse(conv("LeakyRelu").proto(), GraphError, "lacks", "LeakyRelu")
+    refuse(gemm("Softmax").proto(), UnsupportedOperator, "no activation 'Softmax'")
+    skip = Case("SkipLayerNormalization", {**H, "s": ("N", "L", 6)}, {"g": (6,)}, outputs="y m")
+    refuse(skip.proto(), UnsupportedOperator, "'mean'", "optimization_level")
+    one = changed(skip, outputs="y", inputs={"x": (1, "L", 6), "s": ("N", "L", 6)})
+    refuse(one, ShapeError, "which has other sizes")
+    refuse(changed(embed("i - w q t g b"), outputs="y"), GraphError, "together")
+    refuse(changed(embed("i - w q - g"), outputs="y"), GraphError, "lacks an input")
+
+
+# Whole networks -----------------------------------------------------------------------------------
+
+
+def exported(module: Any, x: Array, path: Path) -> Path:
+    """The file that PyTorch's exporter writes of a module, with an open batch."""
+    torch = pytest.importorskip("torch")
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # This exporter is an old one, and says so.
+        torch.onnx.export(
+            module.eval(),
+            (torch.from_numpy(x[:2]),),
+            path,
+            dynamo=False,
+            opset_version=17,
+            dynamic_axes={"x": {0: "N"}},
+            **names,
+        )
+    return path
+
+
+def network(name: str, folder: Path) -> tuple[Path, Array]:
+    """A file of a network, and events for it."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(1)
+    random = np.random.default_rng(2)
+    if name == "mlp":
+        module = nn.Sequential(
+            nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 3)
+        )
+        x = random.normal(size=(64, 9))
+    elif name == "cnn":
+        module = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+            nn.Conv2d(8, 8, 3), nn.LeakyReLU(0.1), nn.Conv2d(8, 4, 1), nn.Sigmoid(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2), nn.Softmax(-1),
+        )  # fmt: skip
+        x = random.normal(size=(64, 3, 12, 12))
+    else:
+        layer = nn.TransformerEncoderLayer(
+            16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        module = nn.Sequential(nn.Linear(5, 16), encoder, nn.LayerNorm(16), nn.Linear(16, 2))
+        x = random.normal(size=(64, 7, 5))
+    events = x.astype(np.float32)
+    return exported(module, events, folder / f"{name}.onnx"), events
+
+
+def optimized(path: Path, level: str) -> Path:
+    """The file that onnxruntime saves when it has optimised this one."""
+    result = path.with_name(f"{path.stem}-{level}.onnx")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(result)
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return result
+
+
+def operators_of(path: Path) -> set[str]:
+    return {n.op_type for n in onnx.load(path).graph.node if n.domain == MICROSOFT}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("mlp", {"FusedGemm", "Gelu"}),
+        ("cnn", {"FusedConv"}),
+        ("transformer", {"BiasGelu"}),
+    ],
+)
+def test_optimized_networks(name: str, written: set[str], tmp_path: Path) -> None:
+    path, x = network(name, tmp_path)
+    faster = optimized(path, "ORT_ENABLE_EXTENDED")
+    assert operators_of(faster) >= written
+    ours, theirs = sofie.load(faster), session(str(faster))
+    for rows in (x[:3], x[3:4], x[4:]):
+        (expected,) = theirs.run(None, {"x": rows})
+        np.testing.assert_allclose(ours(rows), expected, rtol=2e-5, atol=2e-6)
