@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import onnx
 import pytest
 
 import sofie_rdf as sofie
-from sofie_rdf.errors import GraphError, ShapeError, UnsupportedOperator
+from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.types import Array
 from tests.frontends.models import model, node, refuse, value
 
@@ -42,6 +43,14 @@ class Case:
     def name(self) -> str:
         return f"{self.operator}-{'-'.join(map(str, self.attributes))}-{self.order or 'all'}"
 
+    def element(self, name: str) -> int:
+        """The element type of an input or an output."""
+        quantized = self.operator.startswith("QLinear") or "u" in self.weights
+        if name == "y" and quantized:
+            name = "x"
+        kinds = {n: kind for n, (kind, _) in self.integers.items()} | {"n": np.int32}
+        return onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kinds.get(name, np.float32)))
+
     def proto(self) -> onnx.ModelProto:
         random = np.random.default_rng(self.seed)
         weights = {
@@ -50,17 +59,8 @@ class Case:
         }
         order = self.order or " ".join((*self.inputs, *self.weights))
         made = node(self.operator, order, self.outputs, domain=self.domain, **self.attributes)
-        elements = {
-            n: onnx.helper.np_dtype_to_tensor_dtype(np.dtype(k))
-            for n, (k, _) in self.integers.items()
-        }
-        inputs = [
-            value(n, s, elements.get(n, onnx.TensorProto.FLOAT)) for n, s in self.inputs.items()
-        ]
-        outputs = [
-            value(n, None, onnx.TensorProto.INT32 if n == "k" else onnx.TensorProto.FLOAT)
-            for n in self.outputs.replace("- ", "").split()
-        ]
+        inputs = [value(n, s, self.element(n)) for n, s in self.inputs.items()]
+        outputs = [value(n, None, self.element(n)) for n in self.outputs.split() if n != "-"]
         return model([made], inputs, outputs, weights, domains={MICROSOFT: 1})
 
     def feeds(self, sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -189,7 +189,7 @@ TABLES = {"w": (9, 6), "q": (8, 6), "t": (2, 6), "g": (6,), "b": (6,)}
 SMALL = {"i": (np.int32, 9), "s": (np.int32, 2), "m": (np.int32, 2), "p": (np.int32, 8)}
 
 
-def embed(order: str, outputs: str = "y k", **attributes: Any) -> Case:
+def embed(order: str, outputs: str = "y n", **attributes: Any) -> Case:
     used = order.split()
     return Case(
         "EmbedLayerNormalization",
@@ -206,7 +206,7 @@ EMBEDDED = [
     embed("i s w q t g b m"),
     embed("i s w q t g b", epsilon=1e-3),
     embed("i - w q - g b m"),
-    embed("i - w q - g b - p", "y k e"),
+    embed("i - w q - g b - p", "y n e"),
 ]
 LENGTHS = {"m": (np.int32, 3)}
 MASK = {"m": (np.int32, 2)}
@@ -271,6 +271,175 @@ def test_float_operators_are_those_of_onnxruntime(case: Case) -> None:
     compare(case)
 
 
+# Whole numbers ------------------------------------------------------------------------------------
+
+
+def one(number: float, dtype: Any = np.float32) -> Array:
+    return np.array(number, dtype)
+
+
+def wholes(shape: tuple[int, ...], dtype: Any, seed: int = 3) -> Array:
+    range_ = np.iinfo(dtype)
+    low, high = (-900, 900) if dtype is np.int32 else (range_.min, range_.max + 1)
+    return np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
+
+
+BYTES = {"x": (np.uint8, 256), "z": (np.uint8, 256)}
+SIGNED = {"x": (np.int8, 127), "z": (np.int8, 127)}
+
+
+def unary(operator: str, shape: Sequence[Any] = ("N", 5), **attributes: Any) -> list[Case]:
+    """On uint8 and on int8."""
+    weights = {"s": one(0.04), "o": one(131, np.uint8), "t": one(0.013), "p": one(7, np.uint8)}
+    signed = {**weights, "o": one(-3, np.int8), "p": one(-50, np.int8)}
+    made = Case(operator, {"x": shape}, weights, attributes, outputs="y", integers=BYTES)
+    return [made, replace(made, weights=signed, integers=SIGNED)]
+
+
+def softmax(shape: Sequence[Any], **attributes: Any) -> list[Case]:
+    """With scales of which 1 is a whole number of steps, and others."""
+    cases = unary("QLinearSoftmax", shape, **attributes)
+    found = list(cases)
+    for case, lowest in zip(cases, (0, -128), strict=True):
+        zero = np.asarray(lowest, case.weights["p"].dtype)
+        found += [
+            replace(case, weights={**case.weights, "t": one(scale), "p": zero})
+            for scale in (1 / 256, 0.0039215684, 0.0037)
+        ]
+    return found
+
+
+def binary(operator: str, other: Sequence[Any] = ("N", 5)) -> list[Case]:
+    scales = {"s": one(0.04), "t": one(0.03), "u": one(0.11)}
+    order = "x s o z t p u q"
+    found = []
+    for dtype, integers in ((np.uint8, BYTES), (np.int8, SIGNED)):
+        zeros = {"o": one(100, dtype), "p": one(70, dtype), "q": one(90, dtype)}
+        inputs = {"x": ("N", 5), "z": other}
+        found.append(Case(operator, inputs, {**scales, **zeros}, {}, order, integers=integers))
+    return found
+
+
+def qgemm(order: str = "x s o w t p c u q", columns: int = 1, **attributes: Any) -> Case:
+    used = order.split()
+    zero = one(7, np.int8) if columns == 1 else wholes((columns,), np.int8)
+    scale = one(0.01) if columns == 1 else np.linspace(0.01, 0.02, columns, dtype=np.float32)
+    shape = (4, 5) if attributes.get("transB") else (5, 4)
+    weights = {
+        "s": one(0.02), "o": one(120, np.uint8), "w": wholes(shape, np.int8), "t": scale,
+        "p": zero, "c": wholes((4,), np.int32), "u": one(0.13), "q": one(100, np.uint8),
+    }  # fmt: skip
+    inputs = {"x": (5, "N") if attributes.get("transA") else ("N", 5)}
+    used_weights = {n: w for n, w in weights.items() if n in used}
+    return Case("QGemm", inputs, used_weights, attributes, order, integers=BYTES)
+
+
+def to_float(order: str = "x w s t o p b", dtype: Any = np.int8, columns: int = 1) -> Case:
+    used = order.split()
+    zero = one(7, dtype) if columns == 1 else wholes((columns,), dtype)
+    scale = one(0.01) if columns == 1 else np.linspace(0.01, 0.02, columns, dtype=np.float32)
+    weights = {
+        "w": wholes((5, 4), dtype), "s": one(0.02), "t": scale, "o": one(120, np.uint8),
+        "p": zero, "b": (4,),
+    }  # fmt: skip
+    weights = {n: w for n, w in weights.items() if n in used}
+    inputs = {"x": ("N", 3, 5)}
+    return Case("MatMulIntegerToFloat", inputs, weights, {}, order, integers=BYTES)
+
+
+def dynamic(order: str = "x w t p b", dtype: Any = np.int8, columns: int = 1) -> Case:
+    made = to_float(order, dtype, columns)
+    return replace(made, operator="DynamicQuantizeMatMul", integers={})
+
+
+IMAGES = ("N", 3, 8, 7)
+QUANTIZED = [
+    *binary("QLinearAdd"),
+    *binary("QLinearMul"),
+    *binary("QLinearAdd", (5,)),
+    *unary("QLinearLeakyRelu", alpha=0.3),
+    *unary("QLinearLeakyRelu"),
+    *unary("QLinearSigmoid"),
+    *softmax(("N", 5), axis=-1, opset=13),
+    *softmax(("N", 3, 4), axis=1, opset=13),
+    *softmax(("N", 3, 4), axis=1, opset=11),
+    *unary("QLinearGlobalAveragePool", IMAGES),
+    *unary("QLinearGlobalAveragePool", IMAGES, channels_last=1),
+    *unary("QLinearAveragePool", IMAGES, kernel_shape=[3, 2], pads=[1, 0, 1, 1]),
+    *unary("QLinearAveragePool", IMAGES, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+    *unary("QLinearAveragePool", IMAGES, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1),
+    *unary("QLinearAveragePool", IMAGES, kernel_shape=[2, 2], channels_last=1),
+    Case(
+        "QLinearConcat",
+        {"x": ("N", 5), "z": ("N", 3)},
+        {"s": one(0.04), "o": one(120, np.uint8), "t": one(0.03), "p": one(90, np.uint8)},
+        {"axis": 1},
+        "s o x t p z s o",
+        integers=BYTES,
+    ),
+    Case(
+        "QLinearConcat",
+        {"x": (2, "N", 5)},
+        {"s": one(0.04), "o": one(120, np.uint8)},
+        {"axis": 0},
+        "s o x s o x s o",
+        integers=BYTES,
+    ),
+    Case(
+        "QLinearWhere",
+        {"c": ("N", 5), "x": ("N", 5), "z": ("N", 5)},
+        {"s": one(0.04), "o": one(120, np.uint8), "t": one(0.03), "p": one(90, np.uint8)},
+        {},
+        "c x s o z t p s o",
+        integers={**BYTES, "c": (np.bool_, 2)},
+    ),
+    qgemm(),
+    qgemm("x s o w t p - u q"),
+    qgemm("x s o w t p c"),
+    qgemm(alpha=0.7, transB=1),
+    qgemm(transA=1),
+    qgemm(columns=4),
+    qgemm(columns=4, transB=1),
+    to_float(),
+    to_float("x w s t"),
+    to_float("x w s t o - b"),
+    to_float(dtype=np.uint8),
+    to_float(columns=4),
+    dynamic(),
+    dynamic("x w t"),
+    dynamic("x w t - b"),
+    dynamic(dtype=np.uint8),
+    dynamic(columns=4),
+]
+
+
+@pytest.mark.parametrize("case", QUANTIZED, ids=lambda case: case.name)
+def test_quantized_operators_are_those_of_onnxruntime(case: Case) -> None:
+    compare(case, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "absent"),
+    [
+        (binary("QLinearAdd")[0], "opq"),
+        (binary("QLinearMul")[1], "q"),
+        (unary("QLinearSigmoid")[0], "o"),
+        (unary("QLinearLeakyRelu")[1], "p"),
+        (unary("QLinearGlobalAveragePool", IMAGES)[1], "op"),
+    ],
+    ids=lambda given: given.operator if isinstance(given, Case) else given,
+)
+def test_zero_points_that_are_absent_are_zero(case: Case, absent: str) -> None:
+    """onnxruntime, which has them optional, takes no such file: here they are zeros for it."""
+    order = (case.order or " ".join((*case.inputs, *case.weights))).split()
+    without = replace(case, order=" ".join("-" if n in absent else n for n in order))
+    zeros = {n: np.zeros_like(w) if n in absent else w for n, w in case.weights.items()}
+    theirs, ours = session(replace(case, weights=zeros).proto()), sofie.from_onnx(without.proto())
+    for sizes in CALLS:
+        feeds = case.feeds(sizes)
+        np.testing.assert_array_equal(ours(feeds), theirs.run(None, feeds)[0])
+
+
 def changed(case: Case, **changes: Any) -> onnx.ModelProto:
     return replace(case, **changes).proto()
 
@@ -301,6 +470,28 @@ def test_what_is_not_supported_is_named() -> None:
     refuse(one, ShapeError, "which has other sizes")
     refuse(changed(embed("i - w q t g b"), outputs="y"), GraphError, "together")
     refuse(changed(embed("i - w q - g"), outputs="y"), GraphError, "lacks an input")
+
+
+def test_quantized_operators_that_are_not_supported_are_named() -> None:
+    add = binary("QLinearAdd")[0]
+    many = {**add.weights, "s": np.ones(5, np.float32)}
+    refuse(changed(add, weights=many), ShapeError, "one scale", "node 'y'")
+    refuse(changed(add, order="x - o z t p u q"), GraphError, "lacks an input")
+    concat = next(c for c in QUANTIZED if c.operator == "QLinearConcat")
+    refuse(changed(concat, attributes={}), GraphError, "an axis")
+    refuse(changed(concat, order="s o x t p z s"), GraphError, "scale and zero point")
+    pool = unary("QLinearAveragePool", IMAGES)[0]
+    refuse(pool.proto(), GraphError, "'kernel_shape'")
+    refuse(unary("QLinearSoftmax")[0].proto(), GraphError, "'opset'")
+    product = qgemm()
+    floats = {**product.weights, "c": np.zeros(4, np.float32)}
+    refuse(changed(product, weights=floats), TypeMismatch, "int32 for c")
+    without = changed(product, order="x s o w t p c - q")
+    refuse(without, GraphError, "a zero point of y, but no scale")
+    layer = Case("DynamicQuantizeLSTM", {"x": ("N", 2, 5)}, {"w": (1, 5, 16), "r": (1, 4, 16)})
+    refuse(layer.proto(), UnsupportedOperator, "op_types_to_quantize", "node 'y'")
+    mean = Case("QLinearReduceMean", {"x": ("N", 5)}, {"s": (1,)})
+    refuse(mean.proto(), UnsupportedOperator, "quantize_static", "QuantFormat.QDQ")
 
 
 # Whole networks -----------------------------------------------------------------------------------
@@ -385,3 +576,70 @@ def test_optimized_networks(name: str, written: set[str], tmp_path: Path) -> Non
     for rows in (x[:3], x[3:4], x[4:]):
         (expected,) = theirs.run(None, {"x": rows})
         np.testing.assert_allclose(ours(rows), expected, rtol=2e-5, atol=2e-6)
+
+
+def quantized(path: Path, x: Array, how: str) -> Path:
+    """The file that onnxruntime's tools write of this one."""
+    tools = pytest.importorskip("onnxruntime.quantization")
+    out = path.with_name(f"{path.stem}-{how}.onnx")
+
+    class Calibration(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.given = iter([{"x": x[i : i + 8]} for i in range(0, len(x), 8)])
+
+        def get_next(self) -> Any:
+            return next(self.given, None)
+
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        if how in ("QInt8", "QUInt8"):
+            tools.quantize_dynamic(path, out, weight_type=tools.QuantType[how])
+        else:
+            options: dict[str, Any] = {
+                "quant_format": tools.QuantFormat[how.split("-")[0].removesuffix("16")]
+            }
+            if how == "QDQ16":
+                options["activation_type"] = tools.QuantType.QInt16
+                options["weight_type"] = tools.QuantType.QInt8
+                options["extra_options"] = {"UseQDQContribOps": True}
+            options["per_channel"] = how.endswith("each")
+            tools.quantize_static(path, out, Calibration(), **options)
+    finally:
+        logging.getLogger().setLevel(level)
+    return out
+
+
+QUANTIZERS = ["QInt8", "QUInt8", "QDQ", "QDQ16", "QOperator", "QOperator-each"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["", "ORT_ENABLE_EXTENDED"])
+@pytest.mark.parametrize("how", QUANTIZERS)
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_quantized_networks(name: str, how: str, level: str, tmp_path: Path) -> None:
+    """Static ones agree to the last bit: every number on the way is whole or rounded once."""
+    path, x = network(name, tmp_path)
+    path = quantized(path, x, how)
+    if level:
+        path = optimized(path, level)
+    used = operators_of(path)
+    expected_ones = {"QDQ16": {"QuantizeLinear", "DequantizeLinear"}, "QOperator": {"QGemm"}}
+    assert used >= expected_ones.get(how.removesuffix("-each"), set())
+    if level and "Int8" in how:
+        assert "DynamicQuantizeMatMul" in used
+    ours, theirs = sofie.load(path), session(str(path))
+    for rows in (x[:3], x[3:4], x[4:]):
+        (expected,) = theirs.run(None, {"x": rows})
+        atol = 1e-6 if "Int8" in how else 0
+        np.testing.assert_allclose(ours(rows), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.slow
+def test_an_optimized_quantized_transformer(tmp_path: Path) -> None:
+    """What onnxruntime makes of QDQ files has a softmax of whole steps, in which they agree."""
+    path, x = network("transformer", tmp_path)
+    path = optimized(quantized(path, x, "QDQ"), "ORT_ENABLE_EXTENDED")
+    assert "QLinearSoftmax" in operators_of(path)
+    (expected,) = session(str(path)).run(None, {"x": x})
+    np.testing.assert_allclose(sofie.load(path)(x), expected, rtol=0, atol=1e-6)
