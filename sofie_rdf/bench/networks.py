@@ -4,107 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from sofie_rdf.ir.types import Array
+from sofie_rdf.bench.mobile import mobilenet, shufflenet
+from sofie_rdf.bench.onnx_net import Net, serialized
 
-__all__ = ["NETWORKS", "dense", "serialized"]
-
-_OPSET, _IR = 17, 8
-
-
-class _Net:
-    """Nodes and weights, one after the other. Methods take and give names of values."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Array] = {}
-        self._random = np.random.default_rng(1)
-
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """A node; its output's name."""
-        from onnx import helper
-
-        name = f"{op.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], f"node_{name}", **attributes))
-        return name
-
-    def constant(self, array: Array) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants[name] = array
-        return name
-
-    def weights(self, *shape: int, fan_in: int | None = None) -> str:
-        """Normal, so wide that a ReLU layer keeps the scale of its inputs."""
-        scale = np.sqrt(2 / (fan_in or int(np.prod(shape[1:]))))
-        return self.constant((self._random.normal(size=shape) * scale).astype(np.float32))
-
-    def offsets(self, size: int) -> str:
-        return self.constant((self._random.normal(size=size) * 0.1).astype(np.float32))
-
-    def sizes(self, *sizes: int) -> str:
-        return self.constant(np.array(sizes, np.int64))
-
-    def linear(self, x: str, before: int, after: int) -> str:
-        return self.add("Gemm", x, self.weights(after, before), self.offsets(after), transB=1)
-
-    def projection(self, x: str, before: int, after: int) -> str:
-        """A linear layer on the last of several axes, as exporters write it."""
-        product = self.add("MatMul", x, self.weights(before, after, fan_in=before))
-        return self.add("Add", product, self.offsets(after))
-
-    def convolution(
-        self, x: str, channels: int, features: int, kernel: Sequence[int], **attributes: Any
-    ) -> str:
-        w = self.weights(features, channels, *kernel)
-        return self.add("Conv", x, w, self.offsets(features), kernel_shape=kernel, **attributes)
-
-    def normalization(self, x: str, channels: int) -> str:
-        """BatchNormalization."""
-        r = self._random
-        scale, mean = 1 + 0.1 * r.normal(size=channels), 0.1 * r.normal(size=channels)
-        variance = 1 + 0.2 * r.random(channels)
-        given = [self.constant(a.astype(np.float32)) for a in (scale, mean, mean, variance)]
-        return self.add("BatchNormalization", x, *given)
-
-    def finish(self, y: str, x: Sequence[Any], shape: Sequence[Any]) -> bytes:
-        """The model with input ``x`` and output ``y`` of these shapes."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node("Identity", [y], ["y"]))
-        return serialized(self.nodes, {"x": x}, {"y": shape}, self.constants)
-
-
-def serialized(
-    nodes: Sequence[Any],
-    inputs: Mapping[str, Sequence[Any]],
-    outputs: Mapping[str, Sequence[Any]],
-    constants: Mapping[str, Array],
-    *,
-    ml: bool = False,
-) -> bytes:
-    """An ONNX model of float32 inputs and outputs."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    def ports(shapes: Mapping[str, Sequence[Any]]) -> list[Any]:
-        return [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
-
-    weights = [numpy_helper.from_array(a, n) for n, a in constants.items()]
-    graph = helper.make_graph(nodes, "bench", ports(inputs), ports(outputs), weights)
-    opsets = [helper.make_opsetid("", _OPSET)]
-    if ml:
-        opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
-    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString())
-
+__all__ = ["NETWORKS", "dense"]
 
 # Dense --------------------------------------------------------------------------------------------
 
 
 def dense(widths: Sequence[int], *, last: str = "") -> bytes:
     """Layers of these widths with ReLU between them, and ``last`` behind them."""
-    net, value = _Net(), "x"
+    net, value = Net(), "x"
     for before, after in pairwise(widths[:-1]):
         value = net.add("Relu", net.linear(value, before, after))
     value = net.linear(value, *widths[-2:])
@@ -113,7 +26,7 @@ def dense(widths: Sequence[int], *, last: str = "") -> bytes:
 
 
 def _relu() -> bytes:
-    net = _Net()
+    net = Net()
     return net.finish(net.add("Relu", "x"), ("N", 1), ("N", 1))
 
 
@@ -122,7 +35,7 @@ def _relu() -> bytes:
 
 def _conv_2d(layers: int) -> bytes:
     """As ROOT's benchmark Conv_d100: 5 x 5 on 100 x 100, twice as many features in each layer."""
-    net, value, channels = _Net(), "x", 1
+    net, value, channels = Net(), "x", 1
     for layer in range(layers):
         last = layers > 1 and layer == layers - 1
         features = 1 if last else min(2 * channels, 64) if layer < layers - 2 else channels
@@ -133,7 +46,7 @@ def _conv_2d(layers: int) -> bytes:
 
 
 def _conv_3d() -> bytes:
-    net, value, channels, size = _Net(), "x", 1, 32
+    net, value, channels, size = Net(), "x", 1, 32
     for features in (32, 8, 8, 8):
         value = net.convolution(value, channels, features, (5, 5, 5), pads=(1,) * 6)
         value = net.add("Relu", value)
@@ -144,7 +57,7 @@ def _conv_3d() -> bytes:
 
 def _conv_transposed() -> bytes:
     """As ROOT's benchmark ConvTModel_G4: a shower of 50 x 45 cells in 18 layers."""
-    net = _Net()
+    net = Net()
     value = net.add("Relu", net.linear("x", 15, 180 * 12 * 11))
     value = net.add("Reshape", value, net.sizes(-1, 180, 12, 11))
     for features, kernel, stride in ((36, 3, 2), (18, 2, 2)):
@@ -157,7 +70,7 @@ def _conv_transposed() -> bytes:
 
 def _small_conv_transposed() -> bytes:
     """As ROOT's benchmark ConvTrans2dModel, on 4 x 4."""
-    net, value, channels = _Net(), "x", 1
+    net, value, channels = Net(), "x", 1
     for features, kernel, pads, stride in ((4, 2, 1, 1), (8, 3, 1, 1), (4, 3, 1, 1), (1, 2, 0, 2)):
         w = net.weights(channels, features, kernel, kernel, fan_in=channels * kernel)
         layout = {"pads": (pads,) * 4, "strides": (stride, stride)}
@@ -169,7 +82,7 @@ def _small_conv_transposed() -> bytes:
 
 def _resnet18() -> bytes:
     """He et al., arXiv:1512.03385, with two basic blocks of 64, 128, 256 and 512 features each."""
-    net = _Net()
+    net = Net()
 
     def layer(x: str, channels: int, features: int, kernel: int, stride: int) -> str:
         w = net.weights(features, channels, kernel, kernel)
@@ -197,7 +110,7 @@ def _resnet18() -> bytes:
 def _recurrent(kind: str, steps: int, inputs: int, hidden: int) -> bytes:
     """One layer over ``steps`` steps; the result is its last state."""
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind]
-    net = _Net()
+    net = Net()
     along = net.add("Transpose", "x", perm=(1, 0, 2))
     w = net.weights(1, gates * hidden, inputs, fan_in=inputs)
     r = net.weights(1, gates * hidden, hidden, fan_in=2 * hidden)
@@ -211,7 +124,7 @@ def _recurrent(kind: str, steps: int, inputs: int, hidden: int) -> bytes:
 
 def _deep_sets() -> bytes:
     """Zaheer et al., arXiv:1703.06114: a network of each particle, and one of their sum."""
-    net = _Net()
+    net = Net()
     value = net.add("Relu", net.projection("x", 4, 64))
     value = net.add("Relu", net.projection(value, 64, 64))
     value = net.add("ReduceSum", value, net.sizes(1), keepdims=0)
@@ -224,7 +137,7 @@ def _deep_sets() -> bytes:
 
 def _transformer() -> bytes:
     """A block of Vaswani et al., arXiv:1706.03762, normalised before its parts, with GELU."""
-    net, tokens, width, heads = _Net(), 20, 64, 4
+    net, tokens, width, heads = Net(), 20, 64, 4
     each = width // heads
 
     def normalized(x: str) -> str:
@@ -307,6 +220,12 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "deepsets": ("DeepSets: 30 particles, 4 -> 64 -> 64, sum, 64 -> 1", _deep_sets),
     "transformer": ("Transformer block: 20 tokens, width 64, 4 heads, GELU", _transformer),
     "resnet18": ("ResNet18 on 224 x 224", _resnet18),
+    "mobilenet_v3_small": ("MobileNetV3-Small on 64 x 64", lambda: mobilenet(64)),
+    "mobilenet_v3_small_open": (
+        "MobileNetV3-Small on images of any size",
+        lambda: mobilenet(("H", "W")),
+    ),
+    "shufflenet_v2": ("ShuffleNetV2 x 1.0 on 64 x 64", lambda: shufflenet(64)),
     "relu": ("one ReLU of one number: what is left is the call", _relu),
     "trees500": ("500 trees of depth 6, 30 features", lambda: _trees(500, 6, 30)),
 }

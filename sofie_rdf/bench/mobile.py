@@ -1,0 +1,98 @@
+"""Networks for images that are made of depthwise and pointwise convolutions, in few operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sofie_rdf.bench.onnx_net import Net
+
+__all__ = ["mobilenet", "shufflenet"]
+
+# Of each block of MobileNetV3-Small: the kernel, the features inside and behind it, whether
+# channels are weighted (squeeze and excite), whether HardSwish follows (else ReLU), the stride.
+_BLOCKS = (
+    (3, 16, 16, True, False, 2),
+    (3, 72, 24, False, False, 2),
+    (3, 88, 24, False, False, 1),
+    (5, 96, 40, True, True, 2),
+    (5, 240, 40, True, True, 1),
+    (5, 240, 40, True, True, 1),
+    (5, 120, 48, True, True, 1),
+    (5, 144, 48, True, True, 1),
+    (5, 288, 96, True, True, 2),
+    (5, 576, 96, True, True, 1),
+    (5, 576, 96, True, True, 1),
+)
+
+
+def _layer(
+    net: Net, x: str, channels: int, features: int, kernel: int, stride: int = 1, group: int = 1
+) -> str:
+    """A convolution that keeps the size, but for the stride."""
+    layout: dict[str, Any] = {"pads": (kernel // 2,) * 4, "strides": (stride, stride)}
+    return net.convolution(x, channels // group, features, (kernel, kernel), group=group, **layout)
+
+
+def _weighted(net: Net, x: str, channels: int) -> str:
+    """Each channel times a number between 0 and 1 that the means of all of them say."""
+    inner = max(8, (channels // 4 + 4) // 8 * 8)
+    means = net.add("GlobalAveragePool", x)
+    value = net.add("Relu", _layer(net, means, channels, inner, 1))
+    value = net.add("HardSigmoid", _layer(net, value, inner, channels, 1), alpha=1 / 6)
+    return net.add("Mul", x, value)
+
+
+def mobilenet(size: int | tuple[str, str]) -> bytes:
+    """MobileNetV3-Small, Howard et al., arXiv:1905.02244, on images of this size."""
+    height, width = (size, size) if isinstance(size, int) else size
+    net = Net()
+    value, channels = net.add("HardSwish", _layer(net, "x", 3, 16, 3, 2)), 16
+    for kernel, inside, features, weighted, hard, stride in _BLOCKS:
+        activation = "HardSwish" if hard else "Relu"
+        inner = value
+        if inside != channels:
+            inner = net.add(activation, _layer(net, value, channels, inside, 1))
+        inner = net.add(activation, _layer(net, inner, inside, inside, kernel, stride, inside))
+        inner = _weighted(net, inner, inside) if weighted else inner
+        inner = _layer(net, inner, inside, features, 1)
+        kept = stride == 1 and channels == features
+        value, channels = net.add("Add", inner, value) if kept else inner, features
+    value = net.add("HardSwish", _layer(net, value, channels, 576, 1))
+    value = net.add("Flatten", net.add("GlobalAveragePool", value))
+    value = net.add("HardSwish", net.linear(value, 576, 1024))
+    return net.finish(net.linear(value, 1024, 1000), ("N", 3, height, width), ("N", 1000))
+
+
+def _shuffled(net: Net, parts: Sequence[str], channels: int, size: int) -> str:
+    """The channels of two values in turn, as exporters write it."""
+    joined = net.add("Concat", *parts, axis=1)
+    half = net.add("Reshape", joined, net.sizes(-1, 2, channels // 2, size, size))
+    turned = net.add("Transpose", half, perm=(0, 2, 1, 3, 4))
+    return net.add("Reshape", turned, net.sizes(-1, channels, size, size))
+
+
+def _separable(net: Net, x: str, channels: int, features: int, stride: int) -> str:
+    """Pointwise, depthwise and pointwise, the branch of a block that changes its channels."""
+    value = net.add("Relu", _layer(net, x, channels, features, 1))
+    value = _layer(net, value, features, features, 3, stride, features)
+    return net.add("Relu", _layer(net, value, features, features, 1))
+
+
+def shufflenet(size: int) -> bytes:
+    """ShuffleNetV2 x 1.0, Ma et al., arXiv:1807.11164, on square images of this size."""
+    net, channels, side = Net(), 24, size // 4
+    value = net.add("Relu", _layer(net, "x", 3, channels, 3, 2))
+    value = net.add("MaxPool", value, kernel_shape=(3, 3), strides=(2, 2), pads=(1,) * 4)
+    for features, repeats in ((116, 4), (232, 8), (464, 4)):
+        side, half = side // 2, features // 2
+        near = _layer(net, value, channels, channels, 3, 2, channels)
+        near = net.add("Relu", _layer(net, near, channels, half, 1))
+        value = _shuffled(net, (near, _separable(net, value, channels, half, 2)), features, side)
+        for _ in range(repeats - 1):
+            kept, changed = net.split(value, half)
+            value = _shuffled(net, (kept, _separable(net, changed, half, half, 1)), features, side)
+        channels = features
+    value = net.add("Relu", _layer(net, value, channels, 1024, 1))
+    value = net.add("Flatten", net.add("GlobalAveragePool", value))
+    return net.finish(net.linear(value, 1024, 1000), ("N", 3, size, size), ("N", 1000))
