@@ -5,6 +5,7 @@ Constants are combined in float64 and then rounded, as for dense layers (`affine
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from sofie_rdf.ir.graph import Node
 from sofie_rdf.ir.types import Array, Shape
 from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
-from sofie_rdf.ops.elementwise import Relu, Unary
+from sofie_rdf.ops.elementwise import Add, Relu, Unary
 from sofie_rdf.ops.indexing import Pad
+from sofie_rdf.ops.layout import Transpose
 from sofie_rdf.ops.linear import Dense, NoActivation
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
 from sofie_rdf.passes.affine import Wide, rounded, step_at, steps_before, wide
@@ -30,6 +32,10 @@ __all__ = [
 ]
 
 CHANNELS = 1
+# Images of as many places fill a small part of a convolution's tile, while its weights are read as
+# often; a dense layer has the features in its lanes. With few channels that matters little.
+_FEW_PLACES, _LEAST_CHANNELS = 9, 16
+_POINTS_LAST = Transpose((0, 2, 1))
 
 
 def _layer(op: Conv | ConvTranspose) -> ConvLayer | ConvTransposeLayer:
@@ -198,6 +204,50 @@ def spread_point(m: Match) -> Rewrite:
     return m.becomes(back, m.made(Dense(op.activation), m.made(flat, "x"), weights, bias))
 
 
+@rule("sofie.ConvLayer(x, w, b)")
+def single_place(m: Match) -> Rewrite:
+    """A convolution whose kernel is as large as its image is a dense layer of the whole image"""
+    op, x, w = m.op(ConvLayer), m.type("x"), m.constant("w")
+    m.require(op.group == 1, "its channels are in groups")
+    slides = op.slides(x.shape, w.shape)
+    whole = all((s.size, s.count, s.begin) == (s.kernel, 1, 0) for s in slides)
+    m.require(whole and all(s.dilation == 1 for s in slides), "its image is larger than its kernel")
+    m.require(w.size > 0, "it has no weights")
+    flat = reshape(x, x.reshaped((x.shape[0], w[0].size)))
+    back = reshape(x.reshaped((x.shape[0], len(w))), m.type())
+    m.require(flat and back, "its shape is too complicated")
+    assert flat is not None and back is not None
+    weights = m.changed("w", w.reshape(len(w), -1).T)
+    return m.becomes(back, m.made(Dense(op.activation), m.made(flat, "x"), weights, "b"))
+
+
+@rule("sofie.ConvLayer(x, w, b)", "sofie.ConvLayer(x, w, b, added)")
+def few_places(m: Match) -> Rewrite:
+    """A convolution of single points with few places is a dense layer between two transposes"""
+    op, x, w = m.op(ConvLayer), m.type("x"), m.constant("w")
+    m.require(is_pointwise(op, x.shape, w.shape), "it is of more than single points")
+    sizes = [d for d in x.shape[2:] if isinstance(d, int)]
+    m.require(len(sizes) == x.rank - 2, "the size of its image is not known")
+    places = math.prod(sizes)
+    m.require(0 < places <= _FEW_PLACES, "its image is large, or empty")
+    m.require(min(w.shape[:2]) >= _LEAST_CHANNELS, "it has few channels")
+    flat = reshape(x, x.reshaped((*x.shape[:2], places)))
+    back = reshape(x.reshaped((x.shape[0], len(w), places)), m.type())
+    m.require(flat and back, "its shape is too complicated")
+    assert flat is not None and back is not None
+    added = "added" in m.values
+    points = m.made(_POINTS_LAST, m.made(flat, "x"))
+    weights = m.changed("w", w.reshape(len(w), -1).T)
+    layer = Dense(NoActivation() if added else op.activation)
+    image = (back, m.made(_POINTS_LAST, m.made(layer, points, weights, "b")))
+    if not added:
+        return m.becomes(*image)
+    total = Add(), m.made(*image), "added"
+    if op.activation == NoActivation():
+        return m.becomes(*total)
+    return m.becomes(op.activation, m.made(*total))
+
+
 # Borders ------------------------------------------------------------------------------------------
 
 
@@ -286,4 +336,4 @@ fuse_convolutions = Rules(
 # Later, for the reason that dense layers have.
 fuse_convolution_inputs = Rules("fuse_convolution_inputs", (convolution_of_scaled,))
 # When all that belongs to a layer is in it.
-spread_points = Rules("spread_points", (spread_point,))
+spread_points = Rules("spread_points", (spread_point, single_place, few_places))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType
@@ -15,7 +16,7 @@ from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.elementwise import Add, Div, LeakyRelu, Mul, Neg, Relu, Sigmoid, Sub, Tanh
 from sofie_rdf.ops.indexing import Pad
-from sofie_rdf.ops.layout import Reshape
+from sofie_rdf.ops.layout import Reshape, Transpose
 from sofie_rdf.ops.linear import Dense
 from sofie_rdf.ops.normalization import BatchNormalization
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
@@ -395,6 +396,60 @@ def test_more_than_points_are_no_dense_layer() -> None:
     b = Net(*IMAGE)
     before = fuse_convolutions(b.graph(conv(b, ConvTranspose())))
     assert reasons(before, spread_points) == ["spread_point: it is of more than single points"]
+
+
+@pytest.mark.parametrize("kernel", [(1,), (1, 1), (2, 3), (2, 1, 2)])
+def test_a_kernel_as_large_as_its_image_is_a_dense_layer(kernel: Any) -> None:
+    b = Net(N, 4, *kernel)
+    inputs = [b.c("w", weights(6, 4, *kernel)), b.c("b", weights(6))]
+    before = b.graph(b.op(Tanh(), b.op(Conv(), "x", *inputs), name="y"))
+    after = fused(before, fuse_convolutions, spread_points)
+    assert [type(n.op) for n in after.nodes] == [Reshape, Dense, Reshape]
+    assert after.nodes[1].op.attributes()["activation"] == Tanh()
+
+
+@pytest.mark.parametrize(
+    "op", [Conv(pads=(1, 0, 1, 0)), Conv(group=2), Conv(strides=(2, 2), pads=(0, 0, 1, 1))], ids=str
+)
+def test_a_kernel_as_large_as_its_image_stays_otherwise(op: Conv) -> None:
+    b = Net(N, 4, 2, 3)
+    inputs = [b.c("w", weights(6, 4 // op.group, 2, 3)), b.c("b", weights(6))]
+    after = fused(b.graph(b.op(op, "x", *inputs, name="y")), fuse_convolutions, spread_points)
+    assert [type(n.op) for n in after.nodes] in ([ConvLayer], [Reshape, Dense, Reshape])
+    if op.group > 1 or op.pads == (1, 0, 1, 0):
+        assert [type(n.op) for n in after.nodes] == [ConvLayer]
+
+
+def _pointwise(sizes: Any, *, added: bool = False, channels: int = 20) -> Graph:
+    b = Net(N, channels, *sizes)
+    inputs = [
+        b.c("w", weights(channels, channels, *(1,) * len(sizes))),
+        b.c("b", weights(channels)),
+    ]
+    y = b.op(Conv(), "x", *inputs)
+    return b.graph(b.op(Tanh(), b.op(Add(), y, "x") if added else y, name="y"))
+
+
+@pytest.mark.parametrize("sizes", [(2,), (9,), (2, 2), (3, 3), (2, 1, 2)])
+@pytest.mark.parametrize("added", [False, True])
+def test_few_places_are_rows_of_a_dense_layer(sizes: Any, added: bool) -> None:
+    after = fused(_pointwise(sizes, added=added), fuse_convolutions, spread_points)
+    kinds = [type(n.op) for n in after.nodes]
+    assert kinds.count(Dense) == 1 and kinds.count(Transpose) == 2 and ConvLayer not in kinds
+    assert any(isinstance(n.op, Tanh) for n in after.nodes) == added
+
+
+@pytest.mark.parametrize(
+    ("sizes", "channels", "reason"),
+    [
+        ((4, 4), 20, "its image is large, or empty"),
+        ((2, 2), 8, "it has few channels"),
+        ((symbol("H"), 2), 20, "the size of its image is not known"),
+    ],
+)
+def test_more_places_stay_a_convolution(sizes: Any, channels: int, reason: str) -> None:
+    before = fuse_convolutions(_pointwise(sizes, channels=channels))
+    assert f"few_places: {reason}" in reasons(before, spread_points)
 
 
 # In Cling -----------------------------------------------------------------------------------------
