@@ -30,11 +30,14 @@ from sofie_rdf.passes import (
 )
 from sofie_rdf.passes.rewrite import BUG, Refusal, Report, Rules
 
-__all__ = ["DEFAULT", "FUSED", "Pass", "Phase", "clean", "explain", "run", "tidy"]
+__all__ = ["DEFAULT", "FUSED", "Pass", "Phase", "clean", "explain", "repeated", "run", "tidy"]
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 logger = logging.getLogger("sofie_rdf")
+
+# Rounds of passes that are repeated until they find nothing; three is the most that was seen.
+ROUNDS = 50
 
 
 class Phase(NamedTuple):
@@ -162,7 +165,7 @@ def explain(graph: Graph, phases: Iterable[Phase] = DEFAULT) -> tuple[Graph, Rep
 
 def clean(graph: Graph) -> Graph:
     """Without identities, and without what no output needs; after each pass that did something."""
-    return _repeated(graph, simplify.remove_identities, simplify.remove_dead)
+    return repeated(graph, simplify.remove_identities, simplify.remove_dead)
 
 
 def tidy(graph: Graph) -> Graph:
@@ -170,17 +173,23 @@ def tidy(graph: Graph) -> Graph:
 
     Layers that share their weights are given a copy each by passes that fuse them.
     """
-    return _repeated(graph, simplify.merge_equal, simplify.remove_identities, simplify.remove_dead)
+    return repeated(graph, simplify.merge_equal, simplify.remove_identities, simplify.remove_dead)
 
 
-def _repeated(graph: Graph, *passes: Pass) -> Graph:
-    """These passes until none of them does anything."""
-    while True:
+def repeated(graph: Graph, *passes: Pass) -> Graph:
+    """These passes until none of them does anything.
+
+    Each of them makes the graph smaller or leaves it alone, so few rounds are enough. Two that undo
+    each other's work would go round for ever: the graph is right after each, so that one is taken.
+    """
+    for _ in range(ROUNDS):
         before = graph
         for one in passes:
             graph = one(graph)
         if graph is before:
             return graph
+    logger.warning("%d rounds of %s were not enough", ROUNDS, ", ".join(map(_name, passes)))
+    return graph
 
 
 def _checked(one: Pass, before: Graph) -> tuple[Graph, Report]:

@@ -151,7 +151,9 @@ def remove_identities(graph: Graph) -> Graph:
     makers: dict[str, Node] = {}
     nodes = []
     for node in graph.nodes:
-        node = _without_alias(graph, _reading(node, same), makers)
+        node = _reading(node, same)
+        if not _is_identity(graph, node):
+            node = _without_alias(graph, node, makers)
         if _is_identity(graph, node):
             same[node.outputs[0]] = node.inputs[0]
             node = replace(node, op=Identity(), inputs=node.inputs[:1])

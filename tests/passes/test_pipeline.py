@@ -28,6 +28,7 @@ from sofie_rdf.ops.elementwise import (
     Cast,
     Clip,
     Div,
+    Exp,
     Max,
     Mul,
     Neg,
@@ -50,7 +51,8 @@ from sofie_rdf.ops.layout import (
 from sofie_rdf.ops.linear import Dense, Gemm, MatMul
 from sofie_rdf.ops.normalization import BatchNormalization, Softmax
 from sofie_rdf.passes.memory import plan_memory
-from sofie_rdf.passes.pipeline import DEFAULT, Phase, clean, explain, run, tidy
+from sofie_rdf.passes.pipeline import DEFAULT, Phase, clean, explain, repeated, run, tidy
+from sofie_rdf.passes.simplify import rebuilt
 from sofie_rdf.reference import evaluate
 from sofie_rdf.summary import explanation
 from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
@@ -115,7 +117,7 @@ def test_a_keras_like_model() -> None:
     graph = run(before)
     assert operators(graph) == [
         "Transpose(perm=(0, 2, 1))",
-        "Reshape(shape=(0, 6))",
+        "Flatten()",
         "sofie.DenseLayers(activations=(LeakyRelu(alpha=0.25), Swish()))",
         "Softmax()",
     ]
@@ -287,6 +289,28 @@ def test_two_outputs_of_one_value_are_tidy() -> None:
     b = Net(N, 3)
     ys = [b.op(Identity(), b.op(Relu(), "x"), name=f"y{i}") for i in range(4)]
     assert_done(b.graph(*ys))
+
+
+def test_two_outputs_of_equal_reshapes_are_tidy() -> None:
+    """Equal reshapes became an identity and then a reshape again, without an end."""
+    b = Net(N, 3)
+    moved = b.op(Transpose((1, 0)), "x")
+    ys = [b.op(Reshape((-1,)), moved, name=f"y{i}") for i in range(2)]
+    assert_done(b.graph(b.op(Exp(), ys[0], name="z"), ys[1]))
+
+
+def test_passes_that_undo_each_other_end(caplog: pytest.LogCaptureFixture) -> None:
+    b = Net(N, 3)
+    before = b.graph(b.op(Relu(), "x", name="y"))
+
+    def there(graph: Graph) -> Graph:
+        return rebuilt(graph, [replace(n, op=Tanh()) for n in graph.nodes])
+
+    def back(graph: Graph) -> Graph:
+        return rebuilt(graph, [replace(n, op=Relu()) for n in graph.nodes])
+
+    assert summary(repeated(before, there, back)) == ["y = Relu()(x)"]
+    assert "50 rounds of there, back were not enough" in caplog.text
 
 
 # Any graph ----------------------------------------------------------------------------------------
