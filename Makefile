@@ -20,6 +20,7 @@
 # make test-roots   tests that need ROOT, with older versions of it: the wheels of 6.37 to 6.39 on PyPI
 #                   (200 MB each), or ROOTS='0.1a10'
 # make graph-nets   Graph Nets against TensorFlow, which it installs (600 MB)
+# make docs         the site of docs/, in out/site: tutorials run, links are checked, a warning is an error
 # make clean        remove .venv and everything that was made
 #
 # Each sets up what it needs in .venv, once. PYTHON=python3.12 chooses the interpreter.
@@ -29,7 +30,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test quick test-op test-roots lint conformance fuzz fuzz-files soak graph-nets clean FORCE
+.PHONY: help demo test quick test-op test-roots lint conformance fuzz fuzz-files soak graph-nets docs clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -81,6 +82,10 @@ test-roots: $(VENV)/test-ready
 graph-nets: $(VENV)/graph-nets-ready
 	$(BIN)/python -m pytest -n auto tests/frontends/graph_nets
 
+docs: $(VENV)/docs-ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore::UserWarning:ROOT -m mkdocs build --quiet --strict
+	@echo "the site is in out/site: open out/site/index.html"
+
 clean:
 	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -100,6 +105,11 @@ $(VENV)/test-ready: pyproject.toml $(VENV)/made
 $(VENV)/graph-nets-ready: $(VENV)/test-ready
 	@echo "installing TensorFlow and Graph Nets"
 	@$(INSTALL) --editable . --group graph-nets
+	@touch $@
+
+$(VENV)/docs-ready: $(VENV)/test-ready
+	@echo "installing what the site needs"
+	@$(INSTALL) --editable . --group docs
 	@touch $@
 
 # The interpreter is PYTHON, or the first that is new enough. A .venv of another one than PYTHON is

@@ -103,6 +103,16 @@ def test_tests_add_only_what_they_need(clone: Clone) -> None:
     assert not [x for x in clone.done() if "pip" in x]
 
 
+def test_the_site_adds_only_what_it_needs(clone: Clone) -> None:
+    clone.make("lint")
+    clone.done()
+    install, build = (clone.make("docs"), clone.done())[1]
+    assert "--group docs" in install
+    assert build.endswith("-m mkdocs build --quiet --strict")
+    clone.make("docs")
+    assert clone.done() == [build]
+
+
 def test_a_new_pyproject_is_installed_again(clone: Clone) -> None:
     clone.make("demo")
     clone.done()
@@ -199,6 +209,7 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "soak",
         "test-roots",
         "graph-nets",
+        "docs",
         "clean",
     ]
 
@@ -272,7 +283,9 @@ def test_clean_keeps_what_is_ours(clone: Clone) -> None:
 
 def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> None:
     shutil.copytree(REPOSITORY / ".ci", clone.folder / ".ci")
-    (clone.folder / "Makefile").write_text("test:\n\t@pwd\nfuzz-files:\n\t@echo $(SECONDS)\n")
+    (clone.folder / "Makefile").write_text(
+        "test:\n\t@pwd\ndocs:\n\t@echo site\nfuzz-files:\n\t@echo $(SECONDS)\n"
+    )
     ran = subprocess.run(
         [clone.folder / ".ci/run"],
         cwd="/",
@@ -281,8 +294,8 @@ def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> No
         text=True,
         check=True,
     )
-    assert ran.stdout.strip().splitlines() == [str(clone.folder.resolve()), "60"]
-    (clone.folder / "Makefile").write_text("test:\n\t@false\nfuzz-files:\n\t@true\n")
+    assert ran.stdout.strip().splitlines() == [str(clone.folder.resolve()), "site", "60"]
+    (clone.folder / "Makefile").write_text("test:\n\t@false\ndocs fuzz-files:\n\t@true\n")
     failed = subprocess.run(
         [clone.folder / ".ci/run"], env=_environment(), capture_output=True, check=False
     )

@@ -1,0 +1,63 @@
+"""Tables that are made from the code: operators, layers of Keras, and headers of C++."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+__all__ = ["headers", "keras_layers", "operators"]
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def operators() -> str:
+    """What `sofie-rdf ops --markdown` prints, and what its words mean. It takes half a minute."""
+    from sofie_rdf.cli.operators import LEGEND, markdown, row
+    from sofie_rdf.frontends.onnx.catalogue import catalogue
+
+    legend = "\n\n".join(LEGEND.splitlines())
+    return f"{legend}\n\n" + "\n".join(markdown(row(entry) for entry in catalogue()))
+
+
+def keras_layers() -> str:
+    """The layers of Keras, and the functions of keras.ops, for which there are rules."""
+    import_module("sofie_rdf.frontends.keras.rules")  # It fills the registry.
+    from sofie_rdf.frontends.keras.registry import LAYERS, OPERATIONS
+
+    layers = ", ".join(f"`{name}`" for name in sorted(LAYERS))
+    functions = ", ".join(f"`{name}`" for name in sorted(OPERATIONS))
+    return f"**{len(LAYERS)} layers**: {layers}.\n\n**{len(OPERATIONS)} functions**: {functions}."
+
+
+def headers() -> str:
+    """What each header of C++ is for, in the words of its first comment."""
+    sections = (
+        ("The foundation", "cling/sofie"),
+        ("Kernels", "cling/sofie/kernels"),
+        ("With ROOT", "cling/sofie/rdf"),
+        ("SOFIE's words", "cling/sofie/rdf/words"),
+    )
+    return "\n\n".join(f"### {title}\n\n{_table(_REPOSITORY / at)}" for title, at in sections)
+
+
+def _table(folder: Path) -> str:
+    rows = [f"| `{path.name}` | {_about(path)} |" for path in sorted(folder.glob("*.hxx"))]
+    return "\n".join(["| header | what it has |", "| --- | --- |", *rows])
+
+
+def _about(path: Path) -> str:
+    """The first paragraph behind \\file."""
+    text = " ".join(_first_paragraph(path.read_text().splitlines()))
+    for mark in "\\|*_<":
+        text = text.replace(mark, f"\\{mark}")
+    return re.sub(r"`([^`]*)`", lambda found: found[0].replace("\\", ""), text)
+
+
+def _first_paragraph(lines: list[str]) -> Iterator[str]:
+    for line in lines[1:]:
+        said = line.removeprefix("///").strip()
+        if not (line.startswith("///") and said):
+            return
+        yield said
