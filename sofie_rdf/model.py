@@ -16,6 +16,7 @@ from sofie_rdf import arguments, frontends
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends.common.shapes import check_shapes
+from sofie_rdf.gradients.methods import Differentiable
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, seed_of, with_names, with_seed
 from sofie_rdf.ir.rows import ROWS, check_entries, check_seed, rows_for
@@ -79,7 +80,7 @@ class EmittedFiles:
     include: tuple[Path, ...] = ()
 
 
-class Model(Portable):
+class Model(Portable, Differentiable):
     """A trained network: evaluate it, define it as a column, save it, emit it as C++.
 
     ``compiler`` is who compiles it where it is evaluated here: ``"cling"`` (ROOT's interpreter),
@@ -787,11 +788,13 @@ def check(
     *,
     shapes: Shapes | None = None,
     limits: Limits | str | None = None,
+    gradient: bool = False,
     **options: Any,
 ) -> Problems:
     """Every reason why a model cannot run, at once, without raising; empty if there is none.
 
-    Of a .root file, the reasons of all models. ``limits`` and ``options`` as in `load`.
+    Of a .root file, the reasons of all models. With ``gradient``, the reasons why its outputs
+    cannot be differentiated by its inputs, too. ``limits`` and ``options`` as in `load`.
     """
     from sofie_rdf.frontends.common.problems import Problems
     from sofie_rdf.ir import rootfile
@@ -805,7 +808,7 @@ def check(
         given = frontends.options_for(kind, shapes=shapes or None, **options)
         if kind == "root":
             for name in rootfile.names(found):
-                problems += _trouble(partial(load, found, name, limits=limits))
+                problems += _trouble(partial(load, found, name, limits=limits), gradient)
             return problems
         with Allowed(limits, found).budget():
             problems += frontends.frontend(kind).check(found, **given)
@@ -813,15 +816,21 @@ def check(
         return Problems([error])
     ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
     way = load if isinstance(found, Path) else ways[kind]
-    return problems or _trouble(partial(way, found, limits=limits, **given))
+    return problems or _trouble(partial(way, found, limits=limits, **given), gradient)
 
 
-def _trouble(read: Callable[[], Model]) -> Problems:
-    """What goes wrong when a model is read and compiled to C++."""
+def _trouble(read: Callable[[], Model], gradient: bool) -> Problems:
+    """What goes wrong when a model is read, compiled to C++ and, if wanted, differentiated."""
     from sofie_rdf.frontends.common.problems import Problems
 
     try:
-        _ = read().emission
+        model = read()
+        _ = model.emission
+        if gradient:
+            from sofie_rdf.gradients.reverse import problems
+
+            with model._file.allowed.budget():
+                return Problems(problems(model.graph))
     except SofieError as error:
         return Problems([error])
     except Exception as error:

@@ -28,6 +28,7 @@ RANKS = {
     "ir": 1,
     "ops": 2,
     "reference": 3,
+    "gradients": 3,
     "frontends": 4,
     "passes": 4,
     "emit": 5,

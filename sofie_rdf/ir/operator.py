@@ -26,6 +26,8 @@ from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
+
+    from sofie_rdf.gradients.values import Backward, Value
 else:  # For type checkers only; Python 3.10 lacks it.
 
     def dataclass_transform(**_: object) -> Any:
@@ -239,6 +241,17 @@ class Operator:
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         """The kernel call that computes the outputs."""
         raise NotImplementedError(f"{self.name}.lower")
+
+    def pullback(self, back: Backward) -> Value | tuple[Value | None, ...] | None:  # noqa: ARG002
+        """What each input adds to a derivative, from the derivatives by the outputs.
+
+        None stands for nothing. What is repeated by broadcasting is summed up by whoever asks.
+        """
+        raise UnsupportedOperator(
+            f"{type(self).full_name()} has no gradient here",
+            remedy="Differentiate outputs that are computed before it, or by inputs that do not "
+            "go through it; an operator of your own needs a method `pullback`",
+        )
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:  # noqa: ARG002
         """Scratch memory that the kernel needs: `lower` gets it behind the outputs."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.types import Array, Shape, TensorType
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 @operator(domain="sofie", header="sofie/kernels/layout.hxx")
@@ -43,3 +46,6 @@ class Assume(Operator):
         if any(wrong):
             raise ShapeError(f"{list(x.shape)} is not {list(self.shape)}")
         return x
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.apply("Assume", domain="sofie", shape=back.x.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from sofie_rdf.ir import dims
 from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ops._formats import converted
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 _ROUND_MODES = ("up", "down", "nearest")
 # How many bits an element has, where they do not fill its bytes.
@@ -71,6 +74,9 @@ class Cast(Operator):
 
     def reference(self, x: Array) -> Array:
         return converted(x, self.to, saturate=self.saturate, round_mode=self.round_mode)
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.apply("Cast", to=back.x.dtype)
 
 
 @operator(since=26, header="sofie/kernels/quantization.hxx")

@@ -1,566 +1,181 @@
-"""Element-wise operators: each is a formula, its function object is in the C++ header it names."""
+"""Element-wise operators: each is a formula, its function object is in the C++ header it names.
+
+Those of one argument are in `activations`, and all of them are known here.
+"""
 
 from __future__ import annotations
 
 import math
 import operator as operators
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import reduce
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir import dims
-from sofie_rdf.ir.operator import (
-    Call,
-    Functor,
-    Operand,
-    Operator,
-    Tensor,
-    Tolerance,
-    operator,
-    require_same_dtype,
-)
+from sofie_rdf.ir.operator import Call, Functor, Operand, Tolerance, operator
 from sofie_rdf.ir.types import Array, DType, TensorType, broadcast
-from sofie_rdf.ops._broadcast import collapse
-from sofie_rdf.ops.casts import Cast as Cast
-
-ALL = frozenset(d for d in DType if not d.is_storage)
-STORED = frozenset(DType)
-BOOL = frozenset({DType.BOOL})
-FLOATS = frozenset(d for d in ALL if d.is_float)
-INTEGERS = frozenset(d for d in DType if d.is_integer)
-UNSIGNED = frozenset(d for d in INTEGERS if d.value.startswith("u"))
-NUMBERS = FLOATS | INTEGERS
-SIGNED = NUMBERS - UNSIGNED
-
-# Function objects that need more than arithmetic are where only models that have them read them.
-ACTIVATIONS = "sofie/kernels/activations.hxx"
-NORMAL_DISTRIBUTION = "sofie/kernels/normal_distribution.hxx"
-FUNCTIONS = "sofie/kernels/functions.hxx"
-
-
-class Elementwise(Operator):
-    """y[i] = f(a[i], b[i], ...), with NumPy's broadcasting."""
-
-    header: ClassVar[str] = "sofie/kernels/elementwise.hxx"
-    # Rounded correctly, unless an operator says otherwise.
-    tolerance: ClassVar[Tolerance] = Tolerance(ulp=0.5)
-    dtypes: ClassVar[frozenset[DType]] = NUMBERS
-    result: ClassVar[DType | None] = None
-    # The same function of symbolic sizes, where shape arithmetic uses the operator.
-    on_size: ClassVar[Any] = None
-
-    def on_sizes(self, *inputs: Array) -> Array:
-        if self.on_size is None:
-            return super().on_sizes(*inputs)
-        return np.asarray(reduce_sizes(type(self).on_size, inputs, self), dtype=object)
-
-    def infer(self, *inputs: TensorType) -> TensorType:
-        dtype = self.accept(*inputs)
-        return TensorType(self.result or dtype, broadcast(t.shape for t in inputs))
-
-    def accept(self, *inputs: TensorType) -> DType:
-        """The element type of the inputs, if the operator is defined for it."""
-        dtype = require_same_dtype(*inputs)
-        if dtype not in self.dtypes:
-            known = ", ".join(d.value for d in DType if d in self.dtypes)
-            raise TypeMismatch(f"is not defined for {dtype}, only for {known}")
-        return dtype
-
-    def functor(self) -> Functor:
-        """The C++ function object of the same name, holding the attributes."""
-        values = (getattr(self, f.name) for f in fields(self))
-        namespace = self.domain.replace(".", "::") or "sofie"
-        return Functor(f"{namespace}::{self.name}", tuple(values))
-
-    def inner_functor(self) -> Functor:
-        """The same between two layers, where the next sum rounds more than it may."""
-        return self.functor()
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        present = [i for i in inputs if i is not None]
-        (y,) = outputs
-        shape, shapes = collapse(y.type.shape, [i.type.shape for i in present])
-        # Where the inner loop is of any length, known outer sizes would not make it faster.
-        loose = not isinstance(shape[-1], int)
-        views = (Tensor(i, s, loose) for i, s in zip(present, shapes, strict=True))
-        return Call("sofie::map", (self.functor(), Tensor(y, shape, loose), *views))
-
-
-def reduce_sizes(function: Any, inputs: Sequence[Array], op: Operator) -> Any:
-    """The function of sizes, element by element; of two after two where it takes any number."""
-    if isinstance(op, Variadic):
-        return reduce(np.frompyfunc(function, 2, 1), inputs)
-    return np.frompyfunc(function, len(inputs), 1)(*inputs)
-
-
-class Unary(Elementwise):
-    """y[i] = f(x[i])"""
-
-    dtypes: ClassVar[frozenset[DType]] = FLOATS
-
-    def infer(self, x: TensorType) -> TensorType:  # type: ignore[override]
-        return super().infer(x)
-
-
-class Binary(Elementwise):
-    """y[i] = f(a[i], b[i])"""
-
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:  # type: ignore[override]
-        return super().infer(a, b)
-
-
-class Comparison(Binary):
-    """y[i] = whether a[i] and b[i] compare so"""
-
-    result: ClassVar[DType | None] = DType.BOOL
-    tolerance: ClassVar[Tolerance] = Tolerance()
-
-
-class Variadic(Elementwise):
-    """y[i] = f(a[i], b[i], c[i], ...) of one or more tensors"""
-
-
-def _typed(value: float, x: Array) -> Any:
-    return x.dtype.type(value)
-
-
-def _floating(function: Any) -> Any:
-    """A function of Python floats as a function of arrays, in the dtype of its argument."""
-    elementwise = np.frompyfunc(function, 1, 1)
-    return lambda x: np.asarray(elementwise(x.astype(np.float64)), dtype=x.dtype)
-
-
-# One argument -------------------------------------------------------------------------------------
-
-
-@operator(since=13)
-class Abs(Unary):
-    """|x|"""
-
-    dtypes: ClassVar[frozenset[DType]] = NUMBERS
-
-    def reference(self, x: Array) -> Array:
-        return np.abs(x)
-
-
-@operator(since=13)
-class Neg(Unary):
-    """-x"""
-
-    on_size: ClassVar[Any] = operators.neg
-
-    dtypes: ClassVar[frozenset[DType]] = SIGNED
-
-    def reference(self, x: Array) -> Array:
-        return np.negative(x)
-
-
-@operator(since=13)
-class Sign(Unary):
-    """-1, 0 or 1 as x is negative, zero or positive; NaN for NaN"""
-
-    dtypes: ClassVar[frozenset[DType]] = NUMBERS
-
-    def reference(self, x: Array) -> Array:
-        return np.sign(x)
-
-
-@operator(since=1)
-class Not(Unary):
-    """not x"""
-
-    on_size: ClassVar[Any] = operators.not_
-
-    dtypes: ClassVar[frozenset[DType]] = BOOL
-
-    def reference(self, x: Array) -> Array:
-        return np.logical_not(x)
-
-
-@operator(since=18)
-class BitwiseNot(Unary):
-    """~x"""
-
-    dtypes: ClassVar[frozenset[DType]] = INTEGERS
-
-    def reference(self, x: Array) -> Array:
-        return np.bitwise_not(x)
-
-
-@operator(since=20)
-class IsNaN(Unary):
-    """whether x is not a number"""
-
-    result: ClassVar[DType | None] = DType.BOOL
-
-    def reference(self, x: Array) -> Array:
-        return np.isnan(x)
-
-
-@operator(since=20)
-class IsInf(Unary):
-    """whether x is infinite, of a sign that is asked for"""
-
-    detect_negative: bool = True
-    detect_positive: bool = True
-    result: ClassVar[DType | None] = DType.BOOL
-
-    def reference(self, x: Array) -> Array:
-        wanted = np.where(x > 0, self.detect_positive, self.detect_negative)
-        return np.asarray(np.isinf(x) & wanted)
-
-
-@operator(domain="sofie")
-class TrueLike(Unary):
-    """true, in the shape of x: the mask of a Dropout that drops nothing"""
-
-    dtypes: ClassVar[frozenset[DType]] = ALL
-    result: ClassVar[DType | None] = DType.BOOL
-
-    def functor(self) -> Functor:
-        return Functor("sofie::TrueLike")
-
-    def reference(self, x: Array) -> Array:
-        return np.ones(x.shape, np.bool_)
-
-
-@operator(since=13, ulp=2, header=ACTIVATIONS)
-class Exp(Unary):
-    """e^x"""
-
-    def reference(self, x: Array) -> Array:
-        return np.exp(x)
-
-
-@operator(since=13, ulp=2, header=ACTIVATIONS)
-class Log(Unary):
-    """ln x; -inf at 0, NaN below"""
-
-    def reference(self, x: Array) -> Array:
-        return np.log(x)
-
-
-@operator(since=13)
-class Sqrt(Unary):
-    """the square root of x; NaN below 0"""
-
-    def reference(self, x: Array) -> Array:
-        return np.sqrt(x)
-
-
-@operator(since=13)
-class Reciprocal(Unary):
-    """1 / x"""
-
-    def reference(self, x: Array) -> Array:
-        return np.reciprocal(x)
-
-
-@operator(since=13, ulp=4, header=NORMAL_DISTRIBUTION)
-class Erf(Unary):
-    """(2 / sqrt(pi)) * integral of e^(-t^2) from 0 to x"""
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(_floating(math.erf)(x))
-
-
-@operator(since=13, ulp=4, header=ACTIVATIONS)
-class Tanh(Unary):
-    """(e^x - e^-x) / (e^x + e^-x)"""
-
-    def reference(self, x: Array) -> Array:
-        return np.tanh(x)
-
-
-@operator(since=13, ulp=4, header=ACTIVATIONS)
-class Sigmoid(Unary):
-    """1 / (1 + e^-x)"""
-
-    def reference(self, x: Array) -> Array:
-        small = np.exp(-np.abs(x))
-        return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
-
-
-@operator(since=22, ulp=4, header=ACTIVATIONS)
-class Softplus(Unary):
-    """ln(1 + e^x)"""
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(np.logaddexp(x, _typed(0, x)))
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Sin(Unary):
-    """sin x, x in radians"""
-
-    def reference(self, x: Array) -> Array:
-        return np.sin(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Cos(Unary):
-    """cos x, x in radians"""
-
-    def reference(self, x: Array) -> Array:
-        return np.cos(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Tan(Unary):
-    """tan x, x in radians"""
-
-    def reference(self, x: Array) -> Array:
-        return np.tan(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Asin(Unary):
-    """the angle in [-pi/2, pi/2] whose sine is x; NaN outside [-1, 1]"""
-
-    def reference(self, x: Array) -> Array:
-        return np.arcsin(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Acos(Unary):
-    """the angle in [0, pi] whose cosine is x; NaN outside [-1, 1]"""
-
-    def reference(self, x: Array) -> Array:
-        return np.arccos(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Atan(Unary):
-    """the angle in [-pi/2, pi/2] whose tangent is x"""
-
-    def reference(self, x: Array) -> Array:
-        return np.arctan(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Sinh(Unary):
-    """(e^x - e^-x) / 2"""
-
-    def reference(self, x: Array) -> Array:
-        return np.sinh(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Cosh(Unary):
-    """(e^x + e^-x) / 2"""
-
-    def reference(self, x: Array) -> Array:
-        return np.cosh(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Asinh(Unary):
-    """the x of which sinh is taken"""
-
-    def reference(self, x: Array) -> Array:
-        return np.arcsinh(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Acosh(Unary):
-    """the x >= 0 of which cosh is taken; NaN below 1"""
-
-    def reference(self, x: Array) -> Array:
-        return np.arccosh(x)
-
-
-@operator(since=22, ulp=4, header=FUNCTIONS)
-class Atanh(Unary):
-    """the x of which tanh is taken; NaN outside [-1, 1]"""
-
-    def reference(self, x: Array) -> Array:
-        return np.arctanh(x)
-
-
-@operator(since=13)
-class Floor(Unary):
-    """the largest integer not above x"""
-
-    def reference(self, x: Array) -> Array:
-        return np.floor(x)
-
-
-@operator(since=13)
-class Ceil(Unary):
-    """the smallest integer not below x"""
-
-    def reference(self, x: Array) -> Array:
-        return np.ceil(x)
-
-
-@operator(since=22)
-class Round(Unary):
-    """the nearest integer; halves go to the even one"""
-
-    def reference(self, x: Array) -> Array:
-        return np.rint(x)
-
-
-@operator(since=14)
-class Relu(Unary):
-    """max(x, 0)"""
-
-    dtypes: ClassVar[frozenset[DType]] = SIGNED
-
-    def reference(self, x: Array) -> Array:
-        return np.where(x < 0, _typed(0, x), x)
-
-
-@operator(since=16, ulp=2)
-class LeakyRelu(Unary):
-    """x if x >= 0 else alpha * x"""
-
-    alpha: float = 0.01
-
-    def reference(self, x: Array) -> Array:
-        return np.where(x < 0, _typed(self.alpha, x) * x, x)
-
-
-@operator(since=22)
-class ThresholdedRelu(Unary):
-    """x if x > alpha else 0"""
-
-    alpha: float = 1.0
-
-    def reference(self, x: Array) -> Array:
-        return np.where(x <= _typed(self.alpha, x), _typed(0, x), x)
-
-
-@operator(since=22, ulp=4, header=ACTIVATIONS)
-class Elu(Unary):
-    """x if x >= 0 else alpha * (e^x - 1)"""
-
-    alpha: float = 1.0
-
-    def reference(self, x: Array) -> Array:
-        return np.where(x < 0, _typed(self.alpha, x) * np.expm1(x), x)
-
-
-@operator(since=12, ulp=4, header=ACTIVATIONS)
-class Celu(Unary):
-    """x if x >= 0 else alpha * (e^(x / alpha) - 1)"""
-
-    alpha: float = 1.0
-
-    def reference(self, x: Array) -> Array:
-        alpha = _typed(self.alpha, x)
-        return np.where(x < 0, alpha * np.expm1(x / alpha), x)
-
-
-@operator(since=22, ulp=4, header=ACTIVATIONS)
-class Selu(Unary):
-    """gamma * (x if x >= 0 else alpha * (e^x - 1))"""
-
-    alpha: float = 1.67326319217681884765625
-    gamma: float = 1.05070102214813232421875
-
-    def reference(self, x: Array) -> Array:
-        alpha, gamma = _typed(self.alpha, x), _typed(self.gamma, x)
-        return np.asarray(gamma * np.where(x < 0, alpha * np.expm1(x), x))
-
-
-@operator(since=22, terms=1)
-class HardSigmoid(Unary):
-    """max(0, min(1, alpha * x + beta))"""
-
-    alpha: float = 0.2
-    beta: float = 0.5
-
-    def reference(self, x: Array) -> Array:
-        line = _typed(self.alpha, x) * x + _typed(self.beta, x)
-        return np.asarray(np.clip(line, 0, 1).astype(x.dtype))
-
-
-@operator(since=22, ulp=1, terms=1)
-class HardSwish(Unary):
-    """x * max(0, min(1, x / 6 + 1/2))"""
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(x * HardSigmoid(1 / 6, 0.5).reference(x))
-
-
-@operator(since=24, ulp=4, header=ACTIVATIONS)
-class Swish(Unary):
-    """x / (1 + e^(-alpha * x))"""
-
-    alpha: float = 1.0
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(x * Sigmoid().reference(_typed(self.alpha, x) * x))
-
-
-@operator(since=22, ulp=8, header=ACTIVATIONS)
-class Mish(Unary):
-    """x * tanh(ln(1 + e^x))"""
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(x * np.tanh(Softplus().reference(x)))
-
-
-@operator(since=20, ulp=8, header=NORMAL_DISTRIBUTION)
-class Gelu(Unary):
-    """x * (1 + erf(x / sqrt 2)) / 2
-
-    With approximate="tanh": x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3))) / 2.
-    """
-
-    approximate: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.approximate not in ("none", "tanh"):
-            raise UnsupportedOperator(f"Gelu has no approximation {self.approximate!r}")
-
-    def functor(self) -> Functor:
-        return Functor("sofie::GeluTanh" if self.approximate == "tanh" else "sofie::Gelu")
-
-    def inner_functor(self) -> Functor:
-        # -0 where x < -13: the result would be -1e-37 or a denormal number, which is slow to read.
-        return Functor("sofie::InnerGelu") if self.approximate == "none" else self.functor()
-
-    def reference(self, x: Array) -> Array:
-        if self.approximate == "none":
-            erfc = _floating(math.erfc)(x * _typed(-math.sqrt(0.5), x))
-            return np.asarray(_typed(0.5, x) * x * erfc)
-        u = _typed(math.sqrt(2 / math.pi), x) * (x + _typed(0.044715, x) * (x * x * x))
-        return np.asarray(x * Sigmoid().reference(u + u))
-
-
-@operator(since=22, ulp=2)
-class Softsign(Unary):
-    """x / (1 + |x|)"""
-
-    def reference(self, x: Array) -> Array:
-        return np.asarray(x / (1 + np.abs(x)))
-
-
-@operator(since=9)
-class Shrink(Unary):
-    """x + bias if x < -lambd; x - bias if x > lambd; else 0"""
-
-    bias: float = 0.0
-    lambd: float = 0.5
-    dtypes: ClassVar[frozenset[DType]] = NUMBERS
-
-    def functor(self) -> Functor:
-        return Functor("sofie::Shrink", (self.lambd, self.bias))
-
-    def reference(self, x: Array) -> Array:
-        kind = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-        wide, bias, lambd = x.astype(kind), kind.type(self.bias), kind.type(self.lambd)
-        outside = np.where(wide < -lambd, wide + bias, np.where(wide > lambd, wide - bias, 0))
-        return np.where(np.isnan(wide), wide, outside).astype(x.dtype)
-
-
-# Two and more arguments ---------------------------------------------------------------------------
+from sofie_rdf.ops._elementwise import (
+    ACTIVATIONS,
+    ALL,
+    BOOL,
+    FLOATS,
+    FUNCTIONS,
+    INTEGERS,
+    NORMAL_DISTRIBUTION,
+    NUMBERS,
+    SIGNED,
+    STORED,
+    UNSIGNED,
+    Binary,
+    Comparison,
+    Elementwise,
+    Unary,
+    Variadic,
+    reduce_sizes,
+    typed,
+)
+from sofie_rdf.ops.activations import (
+    Abs,
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    BitwiseNot,
+    Ceil,
+    Celu,
+    Cos,
+    Cosh,
+    Elu,
+    Erf,
+    Exp,
+    Floor,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    IsInf,
+    IsNaN,
+    LeakyRelu,
+    Log,
+    Mish,
+    Neg,
+    Not,
+    Reciprocal,
+    Relu,
+    Round,
+    Selu,
+    Shrink,
+    Sigmoid,
+    Sign,
+    Sin,
+    Sinh,
+    Softplus,
+    Softsign,
+    Sqrt,
+    Swish,
+    Tan,
+    Tanh,
+    ThresholdedRelu,
+    TrueLike,
+)
+from sofie_rdf.ops.casts import Cast
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
+__all__ = [
+    "ACTIVATIONS",
+    "ALL",
+    "BOOL",
+    "FLOATS",
+    "FUNCTIONS",
+    "INTEGERS",
+    "NORMAL_DISTRIBUTION",
+    "NUMBERS",
+    "SIGNED",
+    "STORED",
+    "UNSIGNED",
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Add",
+    "And",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Between",
+    "Binary",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
+    "Cast",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Comparison",
+    "Cos",
+    "Cosh",
+    "Div",
+    "Elementwise",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "Greater",
+    "GreaterOrEqual",
+    "HardSigmoid",
+    "HardSwish",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "Max",
+    "Mean",
+    "Min",
+    "Mish",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+    "TrueLike",
+    "Unary",
+    "Variadic",
+    "Where",
+    "Xor",
+    "reduce_sizes",
+]
 
 
 @operator(since=14)
@@ -572,6 +187,9 @@ class Add(Binary):
     def reference(self, a: Array, b: Array) -> Array:
         return np.add(a, b)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.g, back.g
+
 
 @operator(since=14)
 class Sub(Binary):
@@ -581,6 +199,9 @@ class Sub(Binary):
 
     def reference(self, a: Array, b: Array) -> Array:
         return np.subtract(a, b)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.g, -back.g if back.needs(1) else None
 
 
 @operator(since=14)
@@ -592,10 +213,14 @@ class Mul(Binary):
     def reference(self, a: Array, b: Array) -> Array:
         return np.multiply(a, b)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        a, b = back.x, back.input(1)
+        return back.g * b if back.needs(0) else None, back.g * a if back.needs(1) else None
+
 
 def _truncated(a: Array, b: Array) -> Array:
     """Integer a / b towards zero; 0 for b = 0."""
-    safe = np.where(b == 0, _typed(1, b), b)
+    safe = np.where(b == 0, typed(1, b), b)
     quotient = np.asarray(np.floor_divide(a, safe))
     inexact = (quotient * safe != a) & ((a < 0) != (safe < 0))
     return np.where(b == 0, 0, quotient + inexact).astype(a.dtype)
@@ -610,6 +235,12 @@ class Div(Binary):
     def reference(self, a: Array, b: Array) -> Array:
         return np.divide(a, b) if a.dtype.kind == "f" else _truncated(a, b)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        b = back.input(1)
+        if not back.needs(1):
+            return back.g / b, None
+        return back.g / b, -back.g * (back.x / b / b)
+
 
 @operator(since=13, header=FUNCTIONS)
 class Mod(Binary):
@@ -622,9 +253,19 @@ class Mod(Binary):
     def reference(self, a: Array, b: Array) -> Array:
         if a.dtype.kind == "f":
             return np.asarray(np.fmod(a, b) if self.fmod else np.mod(a, b))
-        safe = np.where(b == 0, _typed(1, b), b)
+        safe = np.where(b == 0, typed(1, b), b)
         rest = np.fmod(a, safe) if self.fmod else np.mod(a, safe)
         return np.where(b == 0, 0, rest).astype(a.dtype)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        if not back.needs(1):
+            return back.g, None
+        ratio = back.x / back.input(1)
+        if not self.fmod:
+            return back.g, -back.g * ratio.apply("Floor")
+        # Towards zero.
+        whole = ratio.apply("Sign") * ratio.apply("Abs").apply("Floor")
+        return back.g, -back.g * whole
 
 
 @operator(since=15, ulp=4, header=FUNCTIONS)
@@ -642,11 +283,22 @@ class Pow(Binary):
         if a.dtype.kind == "f" or b.dtype.kind == "f":
             return np.power(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
         # Modulo 2^64, of which the lowest bits are the result modulo any smaller power of 2.
-        exponent = np.where(b < 0, _typed(0, b), b).astype(np.uint64)
+        exponent = np.where(b < 0, typed(0, b), b).astype(np.uint64)
         whole = np.power(a.astype(np.uint64), exponent).astype(a.dtype)
-        signs = np.where(b % _typed(2, b) != 0, a, _typed(1, a))
+        signs = np.where(b % typed(2, b) != 0, a, typed(1, a))
         units = (a == 1) | (a == -1)
-        return np.where(b < 0, np.where(units, signs, _typed(0, a)), whole)
+        return np.where(b < 0, np.where(units, signs, typed(0, a)), whole)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        a, b, g = back.x, back.input(1), back.g
+        if b.dtype is not a.dtype:
+            b = b.apply("Cast", to=a.dtype)
+        by_a = (b.equals(0)).choose(0, g * (b * a.apply("Pow", b - 1)))
+        if not back.needs(1):
+            return by_a, None
+        flat = a.equals(0) & (b >= 0)
+        by_b = flat.choose(0, g * (back.y * a.apply("Log")))
+        return by_a, by_b
 
 
 @operator(since=28)
@@ -664,12 +316,12 @@ class BitShift(Binary):
         return Functor("sofie::BitShift", (self.direction == "LEFT",))
 
     def reference(self, a: Array, b: Array) -> Array:
-        most = _typed(8 * a.dtype.itemsize - 1, b)
+        most = typed(8 * a.dtype.itemsize - 1, b)
         beyond = (b < 0) | (b > most)
         if self.direction == "RIGHT" and a.dtype.kind == "i":
             return np.asarray(np.right_shift(a, np.where(beyond, most, b)))
         shift = np.left_shift if self.direction == "LEFT" else np.right_shift
-        return np.where(beyond, _typed(0, a), shift(a, np.where(beyond, _typed(0, b), b)))
+        return np.where(beyond, typed(0, a), shift(a, np.where(beyond, typed(0, b), b)))
 
 
 @operator(since=18)
@@ -797,6 +449,12 @@ class PRelu(Binary):
     def reference(self, x: Array, slope: Array) -> Array:
         return np.where(x < 0, slope * x, x)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, slope, g = back.x, back.input(1), back.g
+        above = x > 0
+        by_slope = above.choose(0, g * x) if back.needs(1) else None
+        return above.choose(g, g * slope), by_slope
+
 
 @operator(since=16)
 class Where(Elementwise):
@@ -817,6 +475,11 @@ class Where(Elementwise):
 
     def reference(self, condition: Array, x: Array, y: Array) -> Array:
         return np.where(condition, x, y)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        condition, g = back.x, back.g
+        by_x = condition.choose(g, 0) if back.needs(1) else None
+        return None, by_x, condition.choose(0, g) if back.needs(2) else None
 
 
 @operator(since=13)
@@ -841,6 +504,23 @@ class Clip(Elementwise):
         y = x if low is None else np.maximum(x, low.reshape(()))
         return y if high is None else np.minimum(y, high.reshape(()))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, low, high = back.x, back.optional(1), back.optional(2)
+        by_x, by_low, by_high = back.g, None, None
+        if low is not None:
+            low = low.reshape(())
+            by_x = (x >= low).choose(by_x, 0)
+            if back.needs(1):
+                by_low = (x < low).choose(back.g, 0)
+                by_low = by_low if high is None else (low < high.reshape(())).choose(by_low, 0)
+        if high is not None:
+            high = high.reshape(())
+            by_x = (x <= high).choose(by_x, 0)
+            if back.needs(2):
+                above = x > high if low is None else (x > high) | (high < low)
+                by_high = above.choose(back.g, 0)
+        return by_x, by_low, by_high
+
 
 @operator(domain="sofie")
 class Between(Unary):
@@ -850,7 +530,27 @@ class Between(Unary):
     high: float = math.inf
 
     def reference(self, x: Array) -> Array:
-        return np.asarray(np.minimum(np.maximum(x, _typed(self.low, x)), _typed(self.high, x)))
+        return np.asarray(np.minimum(np.maximum(x, typed(self.low, x)), typed(self.high, x)))
+
+    def pullback(self, back: Backward) -> Value:
+        g = back.g if self.low == -math.inf else (back.x >= self.low).choose(back.g, 0)
+        return g if self.high == math.inf else (back.x <= self.high).choose(g, 0)
+
+
+def _of_the_chosen(back: Backward, name: str) -> tuple[Value | None, ...]:
+    """Two after two: to the one that was chosen, and to both by half where they are equal."""
+    xs = [back.input(number) for number in range(len(back.inputs))]
+    best = [xs[0]] if len(xs) > 1 else []
+    for x in xs[1:-1]:
+        best.append(best[-1].apply(name, x))
+    found: list[Value | None] = []
+    g = back.g
+    for a, b in zip(best[::-1], xs[:0:-1], strict=True):
+        tied = a.equals(b).choose(g * 0.5, g)
+        below, above = (a < b, a > b) if name == "Max" else (a > b, a < b)
+        found.append(above.choose(0, tied))
+        g = below.choose(0, tied)
+    return (g, *found[::-1])
 
 
 @operator(since=13)
@@ -862,6 +562,9 @@ class Max(Variadic):
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(reduce(np.maximum, inputs))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return _of_the_chosen(back, "Max")
+
 
 @operator(since=13)
 class Min(Variadic):
@@ -871,6 +574,9 @@ class Min(Variadic):
 
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(reduce(np.minimum, inputs))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return _of_the_chosen(back, "Min")
 
 
 @operator(since=13, terms=1)
@@ -882,6 +588,9 @@ class Sum(Variadic):
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(reduce(np.add, inputs))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return (back.g,) * len(back.inputs)
+
 
 @operator(since=13, ulp=0.5, terms=1)
 class Mean(Variadic):
@@ -892,3 +601,6 @@ class Mean(Variadic):
     def reference(self, *inputs: Array) -> Array:
         total = reduce(np.add, inputs)
         return np.asarray(total / total.dtype.type(len(inputs)))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return (back.g / len(back.inputs),) * len(back.inputs)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import (
     UNKNOWN,
     Dim,
     ceil_div,
     maximum,
     minimum,
+    number_of,
     product,
     require_equal,
 )
@@ -39,6 +40,10 @@ from sofie_rdf.ops.layout import (
     strides,
     unknown,
 )
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 HEADER = "sofie/kernels/indexing.hxx"
 
@@ -246,6 +251,22 @@ class Slice(_Indexing):
             steps[axis] = steps[axis] * step
         return read_strided(outputs[0], x, outputs[0].type.shape, steps, start)
 
+    def pullback(self, back: Backward) -> Value:
+        # Steps are places that were left out: zeros again, one axis after the other.
+        g = back.g
+        for axis, (first, count, step) in self._ranges(back.x.shape).items():
+            if step < 0:
+                g = g.slice(axis, -1, -_FAR, -1)
+                first = first + (count - 1) * step
+            wide = abs(step)
+            if wide > 1:
+                g = g.reshape((*g.shape[: axis + 1], 1, *g.shape[axis + 1 :]))
+                g = g.pad([(0, wide - 1 if a == axis + 1 else 0) for a in range(g.rank)])
+                g = g.reshape((*g.shape[:axis], count * wide, *g.shape[axis + 2 :]))
+            behind = back.x.shape[axis] - first - count * wide
+            g = g.pad([(first, behind) if a == axis else (0, 0) for a in range(g.rank)])
+        return g
+
 
 # Borders ------------------------------------------------------------------------------------------
 
@@ -366,6 +387,17 @@ class Pad(_Padding):
         views = map(memory, (outputs[0], x))
         return self.call("sofie::pad", (*map(Sizes, borders), *views), value)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        widths = self.widths(back.x.rank)
+        if self.mode != "constant":
+            return (_unfolded(back, self, widths),)
+        inner = back.g.pad([(0 - b, 0 - e) for b, e in widths])
+        value = back.optional(1)
+        if value is None or not back.needs(1):
+            return (inner,)
+        kept = back.x.like(1).pad(widths)
+        return inner, (back.g - back.g * kept).sum(range(back.g.rank)).reshape(value.shape)
+
 
 def _joined_axes(shape: Shape, widths: Sequence[tuple[Dim, Dim]]) -> tuple[Shape, Shape, Shape]:
     """Sizes and widths with as few axes as possible: neighbours without borders are one."""
@@ -380,6 +412,36 @@ def _joined_axes(shape: Shape, widths: Sequence[tuple[Dim, Dim]]) -> tuple[Shape
 
 
 # Indices that are data ----------------------------------------------------------------------------
+
+
+def _added(x: Value, axis: int, indices: Value, g: Value) -> Value:
+    """Zeros like x to which slices along an axis are added, at the indices of a list."""
+    known = indices.known
+    if known is not None and known.size == 1:
+        size, first = x.shape[axis], int(known.reshape(())[()])
+        before = first if first >= 0 else size + first
+        return g.pad([(before, size - before - 1) if a == axis else (0, 0) for a in range(g.rank)])
+    wide = indices.reshape((indices.type.size, *(1,) * (x.rank - axis - 1))).expand(g.shape)
+    return x.like().through(ScatterElements(axis, "add"), wide, g)
+
+
+def _unfolded(back: Backward, op: Pad, widths: Sequence[tuple[Dim, Dim]]) -> Value:
+    """What borders that repeat x add to it: axis after axis, in which each place is known."""
+    g, shape = back.g, list(back.g.shape)
+    for axis, (size, width) in enumerate(zip(back.x.shape, widths, strict=True)):
+        if width == (0, 0):
+            continue
+        if not all(isinstance(d, int) for d in (size, *width)):
+            raise UnsupportedOperator(
+                f"Pad with mode={op.mode!r} has no gradient along an axis of open size",
+                remedy="Fix that size when the model is read (shapes=), or pad with zeros",
+            )
+        known: Any = width
+        places = _padded(np.arange(number_of(size)), [known], op.mode, 0)
+        shape[axis] = size
+        target = back.tape.filled(0, TensorType(g.dtype, tuple(shape)))
+        g = _added(target, axis, back.tape.constant(places), g)
+    return g
 
 
 def _around(shape: Shape, axis: int) -> tuple[Dim, Dim]:
@@ -410,6 +472,13 @@ class Gather(_Indexing):
         outer, inner = _around(x.type.shape, axis)
         sizes = Sizes((outer, x.type.shape[axis], inner, indices.type.size))
         return Call("sofie::gather", (sizes, *map(memory, (*outputs, x, indices))))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        axis, x, indices = back.axis(self.axis), back.x, back.input(1)
+        behind = x.shape[axis + 1 :]
+        flat = indices.reshape((indices.type.size,))
+        g = back.g.reshape((*x.shape[:axis], indices.type.size, *behind))
+        return _added(x, axis, flat, g), None
 
 
 def _check_range(indices: Array, size: int) -> None:
@@ -444,6 +513,10 @@ class GatherElements(_Indexing):
         axis = normal_axis(self.axis, x.type.rank)
         sizes = Sizes(x.type.shape), Sizes(indices.type.shape)
         return Call("sofie::gather_elements", (axis, *sizes, *map(memory, (*outputs, x, indices))))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        add = ScatterElements(self.axis, "add")
+        return back.x.like().through(add, back.input(1), back.g), None
 
 
 def _check_inside(x: TensorType, indices: TensorType, axis: int) -> None:
@@ -500,6 +573,11 @@ class GatherND(_Indexing):
         sizes = Sizes((product(x.type.shape[:batch]), slices, inner))
         arguments = (sizes, Sizes(extents))
         return Call("sofie::gather_nd", (*arguments, *map(memory, (*outputs, x, indices))))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        if self.batch_dims:
+            super().pullback(back)
+        return back.x.like().through(ScatterND("add"), back.input(1), back.g), None
 
 
 def _index_depth(indices: TensorType, most: int) -> int:
@@ -591,6 +669,16 @@ class ScatterElements(_Scatter):
         sizes = (axis, Sizes(x.type.shape), Sizes(indices.type.shape))
         return self.call("sofie::scatter_elements", sizes, (*outputs, x, indices, updates))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        indices, updates = back.input(1), back.input(2)
+        by_updates = back.g.through(GatherElements(self.axis), indices)
+        if self.reduction == "add":
+            return back.g, None, by_updates
+        if self.reduction != "none":
+            super().pullback(back)
+        zeros = updates.like()
+        return back.g.through(ScatterElements(self.axis), indices, zeros), None, by_updates
+
 
 @operator(since=18, terms=1)
 class ScatterND(_Scatter):
@@ -631,6 +719,15 @@ class ScatterND(_Scatter):
         inner = product(x.type.shape[depth:])
         sizes = Sizes((product(indices.type.shape[:-1]), inner)), Sizes(x.type.shape[:depth])
         return self.call("sofie::scatter_nd", sizes, (*outputs, x, indices, updates))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        indices, updates = back.input(1), back.input(2)
+        by_updates = back.g.through(GatherND(), indices)
+        if self.reduction == "add":
+            return back.g, None, by_updates
+        if self.reduction != "none":
+            super().pullback(back)
+        return back.g.through(ScatterND(), indices, updates.like()), None, by_updates
 
 
 @operator(since=24)
@@ -720,6 +817,9 @@ class ReverseSequence(_Indexing):
         sizes = Sizes((shape[0], shape[1], product(shape[2:])))
         views = map(memory, (*outputs, x, lengths))
         return Call("sofie::reverse_sequence", (self.time_axis, sizes, *views))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.g.through(self, back.input(1)), None
 
 
 def _centred_pads(shape: Sequence[Dim], wanted: Sequence[Dim]) -> list[tuple[Dim, Dim]]:

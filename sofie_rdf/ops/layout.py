@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,10 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import INTEGERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 HEADER = "sofie/kernels/layout.hxx"
 
@@ -126,6 +130,9 @@ class _Alias(_Layout):
         size = (x.type.size,)
         return Call("sofie::copy", (Tensor(outputs[0], size), Tensor(x, size)))
 
+    def pullback(self, back: Backward) -> Value:
+        return back.g.reshape(back.x.shape)
+
 
 class Reshaped(_Layout):
     """The same elements with a shape that is computed: copied, as it is memory of its own."""
@@ -183,6 +190,9 @@ class RuntimeReshape(Reshaped):
 
     def arguments(self) -> tuple[Argument, ...]:
         return (int(self.allowzero),)
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.reshape(back.x.shape)
 
 
 @operator(since=21)
@@ -280,6 +290,9 @@ class RuntimeSqueeze(Reshaped):
     def reference(self, x: Array, axes: Array) -> Array:
         return np.squeeze(x, tuple(axes.ravel().tolist()))
 
+    def pullback(self, back: Backward) -> Value:
+        return back.g.reshape(back.x.shape)
+
 
 @operator(since=21)
 class Squeeze(_Alias):
@@ -314,6 +327,9 @@ class RuntimeUnsqueeze(Reshaped):
 
     def reference(self, x: Array, axes: Array) -> Array:
         return np.expand_dims(x, tuple(axes.ravel().tolist()))
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.reshape(back.x.shape)
 
 
 @operator(since=21)
@@ -377,6 +393,15 @@ class Concat(_Layout):
 
     def reference(self, *inputs: Array) -> Array:
         return np.concatenate(inputs, self.axis)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        axis, found = back.axis(self.axis), []
+        start: Dim = 0
+        for number in range(len(back.inputs)):
+            end = start + back.input(number).shape[axis]
+            found.append(back.g.slice(axis, start, end) if back.needs(number) else None)
+            start = end
+        return tuple(found)
 
 
 def _without(shape: Shape, axis: int) -> Shape:
@@ -464,6 +489,10 @@ class Split(_Layout):
         views = map(memory, (*outputs, x))
         return Call("sofie::split", (rows, Sizes(counts), *views), len(outputs))
 
+    def pullback(self, back: Backward) -> Value:
+        first, *others = map(back.slope, range(len(back.outputs)))
+        return first.concat(others, back.axis(self.axis))
+
 
 # Order --------------------------------------------------------------------------------------------
 
@@ -494,6 +523,10 @@ class Transpose(_Layout):
     def reference(self, x: Array) -> Array:
         # Not ascontiguousarray, which makes a vector of a scalar.
         return np.asarray(np.transpose(x, self.perm), order="C")
+
+    def pullback(self, back: Backward) -> Value:
+        perm = self.permutation(back.x.rank)
+        return back.g.transpose([perm.index(a) for a in range(len(perm))])
 
 
 # Repeated -----------------------------------------------------------------------------------------
@@ -546,6 +579,9 @@ class Expand(_Layout):
         steps = [0 if a != b else s for a, b, s in zip(old, y, strides(old), strict=True)]
         return read_strided(outputs[0], x, y, steps)
 
+    def pullback(self, back: Backward) -> Value:
+        return back.g
+
 
 @operator(domain="sofie")
 class RuntimeTile(Reshaped):
@@ -590,3 +626,8 @@ class Tile(_Layout):
         pairs = zip(self.repeats, x.type.shape, strict=True)
         steps = [s for step in strides(x.type.shape) for s in (0, step)]
         return read_strided(outputs[0], x, [d for pair in pairs for d in pair], steps)
+
+    def pullback(self, back: Backward) -> Value:
+        pairs = zip(self.repeats, back.x.shape, strict=True)
+        apart = back.g.reshape(tuple(d for pair in pairs for d in pair))
+        return apart.sum(range(0, apart.rank, 2), keep=False)

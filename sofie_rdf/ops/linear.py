@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 class Linear(Operator):
@@ -75,6 +79,23 @@ class MatMul(Linear):
         y = Tensor(outputs[0], (*outer, left[-2], right[-1]))
         operands = Tensor(a, (*p, *left[-2:])), Tensor(b, (*q, *right[-2:]))
         return Call("sofie::matmul", (y, *operands))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        a, b, g = back.x, back.input(1), back.g
+        left, right = _as_matrices(a.shape, b.shape)
+        rows, columns = left[-2:-1] if a.rank > 1 else (1,), right[-1:] if b.rank > 1 else (1,)
+        outer = g.shape[: g.rank - (a.rank > 1) - (b.rank > 1)]
+        g = g.reshape((*outer, *rows, *columns))
+        x, w = a.reshape(left), b.reshape(right)
+        by_a = g.matmul(w.turned) if back.needs(0) else None
+        if back.needs(1) and w.rank == 2 < x.rank:
+            # One product of tall matrices, and not the sum of many.
+            x, g = (v.reshape((product(v.shape[:-1]), v.shape[-1])) for v in (x, g))
+        by_b = x.turned.matmul(g) if back.needs(1) else None
+        return (
+            by_a and by_a.summed_to(left).reshape(a.shape),
+            by_b and by_b.summed_to(right).reshape(b.shape),
+        )
 
 
 def _as_matrices(a: Shape, b: Shape) -> tuple[Shape, Shape]:
@@ -130,6 +151,21 @@ class Gemm(Linear):
         arguments = Tensor(outputs[0]), Tensor(a), Tensor(b), Tensor(c, shape)
         return Call(f"sofie::gemm<{flags}>", (scale, *arguments))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        a, b, g = back.x, back.input(1), back.g
+        one, two = self.transA, self.transB
+        by_a, by_b, by_c = None, None, None
+        if back.needs(0):
+            by_a = self._product(b, g, two, True) if one else self._product(g, b, False, not two)
+        if back.needs(1):
+            by_b = self._product(g, a, True, one) if two else self._product(a, g, not one, False)
+        if back.needs(2):
+            by_c = g if self.beta == 1 else g * self.beta
+        return by_a, by_b, by_c
+
+    def _product(self, a: Value, b: Value, turn_a: bool, turn_b: bool) -> Value:
+        return a.through(Gemm(self.alpha, transA=turn_a, transB=turn_b), b)
+
 
 @operator(domain="sofie")
 class NoActivation(Elementwise):
@@ -145,6 +181,9 @@ class NoActivation(Elementwise):
 
     def reference(self, x: Array) -> Array:
         return x
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g
 
 
 @operator(domain="sofie", terms=2, ulp=8)
@@ -177,6 +216,17 @@ class Dense(Linear):
         rows = product(x.type.shape[:-1])
         operands = Tensor(outputs[0], (rows, n)), Tensor(x, (rows, k))
         return Call("sofie::dense", (self.activation.functor(), *operands, packed(w, b)))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, w, b = back.x, back.input(1), back.input(2)
+        bent = replace(back, inputs=(x.matmul(w) + b,), needed=(True,))
+        bent = replace(bent, node=replace(back.node, op=self.activation, inputs=("",)))
+        g = self.activation.pullback(bent)
+        assert not isinstance(g, tuple)
+        if g is None:
+            return None, None, None
+        by_product = replace(back, slopes=(g,), inputs=(x, w), needed=back.needed[:2])
+        return (*MatMul().pullback(by_product), g)
 
 
 def packed(w: Operand, b: Operand) -> Packed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, norma
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._floats import NOTHING, accept_floats
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 class _Distribution(Operator):
@@ -73,6 +76,11 @@ class _Softmax(_Distribution):
         grown = np.exp(_centred(x.reshape(self.view(x.shape))))
         return np.asarray((grown / np.sum(grown, axis=1, keepdims=True)).reshape(x.shape))
 
+    def pullback(self, back: Backward) -> Value:
+        y, g = (v.reshape(self.view(back.x.shape)) for v in (back.y, back.g))
+        product = g * y
+        return (product - y * product.sum((1,))).reshape(back.x.shape)
+
 
 class _LogSoftmax(_Distribution):
     kernel: ClassVar[str] = "sofie::log_softmax"
@@ -81,6 +89,10 @@ class _LogSoftmax(_Distribution):
         shifted = _centred(x.reshape(self.view(x.shape)))
         total = np.sum(np.exp(shifted), axis=1, keepdims=True)
         return np.asarray((shifted - np.log(total)).reshape(x.shape))
+
+    def pullback(self, back: Backward) -> Value:
+        y, g = (v.reshape(self.view(back.x.shape)) for v in (back.y, back.g))
+        return (g - y.apply("Exp") * g.sum((1,))).reshape(back.x.shape)
 
 
 @operator(since=13, ulp=8, terms=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops.elementwise import FLOATS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 SUMMED = FLOATS | {DType.INT32, DType.INT64, DType.UINT32, DType.UINT64}
 ORDERED = SUMMED | {DType.INT8, DType.UINT8, DType.BOOL}
@@ -99,6 +103,19 @@ class KnownReduction(_Reduction):
         shape = x.type.shape
         arguments = (*flat, Sizes(shape), mask, _dynamic(shape))
         return Call(f"sofie::reduce<sofie::{self.kernel}>", arguments)
+
+    def spread(self, back: Backward, value: Value) -> Value:
+        """What has the shape of the result, for each element of x."""
+        axes = self.reduced(self.axes, back.x.rank)
+        kept = tuple(1 if i in axes else d for i, d in enumerate(back.x.shape))
+        return value.reshape(kept).expand(back.x.shape)
+
+    def shared(self, back: Backward) -> Value:
+        """Of several largest elements all have the same share."""
+        axes = self.reduced(self.axes, back.x.rank)
+        is_one = back.x.equals(self.spread(back, back.y)).apply("Cast", to=back.x.dtype)
+        share = is_one / is_one.sum(axes)
+        return self.spread(back, back.g) * share
 
 
 @family
@@ -273,6 +290,19 @@ class _LogSumExp(_Reduction):
         return np.asarray(np.log(_sum(np.exp(x - shift), axes)) + shift)
 
 
+def _others(x: Value, axes: Axes) -> Value:
+    """The product of all other elements, for each: zeros among them are no trouble."""
+    if not axes:
+        return x.like(1)
+    order = (*(a for a in range(x.rank) if a not in axes), *axes)
+    turned = x.transpose(order)
+    flat = turned.reshape((*turned.shape[: -len(axes)], product(x.shape[a] for a in axes)))
+    before = flat.through(CumProd(-1, exclusive=True))
+    behind = flat.through(CumProd(-1, exclusive=True, reverse=True))
+    found = (before * behind).reshape(turned.shape)
+    return found.transpose([order.index(a) for a in range(x.rank)])
+
+
 # The operators ------------------------------------------------------------------------------------
 
 
@@ -287,6 +317,9 @@ class ReduceSum(_Sum, KnownReduction):
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceSum
 
+    def pullback(self, back: Backward) -> Value:
+        return self.spread(back, back.g)
+
 
 @operator(domain="sofie", ulp=1, terms=1)
 class RuntimeReduceMean(_Mean, _Runtime):
@@ -298,6 +331,15 @@ class ReduceMean(_Mean, KnownReduction):
     """sum_i x[i] / n over the n elements along the axes; of integers towards zero"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceMean
+
+    def pullback(self, back: Backward) -> Value:
+        axes, x = self.reduced(self.axes, back.x.rank), back.x
+        count = product(x.shape[a] for a in axes)
+        if isinstance(count, int):
+            return self.spread(back, back.g / count)
+        sizes = x.apply("Shape").apply("Gather", back.tape.constant(np.array(axes, np.int64)))
+        number = sizes.apply("ReduceProd", keepdims=False).apply("Cast", to=x.dtype)
+        return self.spread(back, back.g / number)
 
 
 @operator(domain="sofie")
@@ -311,6 +353,9 @@ class ReduceMax(_Max, KnownReduction):
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceMax
 
+    def pullback(self, back: Backward) -> Value:
+        return self.shared(back)
+
 
 @operator(domain="sofie")
 class RuntimeReduceMin(_Min, _Runtime):
@@ -322,6 +367,9 @@ class ReduceMin(_Min, KnownReduction):
     """min_i x[i] over the axes; NaN if any is, and the largest number of the type of nothing"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceMin
+
+    def pullback(self, back: Backward) -> Value:
+        return self.shared(back)
 
 
 @operator(domain="sofie", ulp=1, terms=1)
@@ -335,6 +383,9 @@ class ReduceProd(_Prod, KnownReduction):
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceProd
 
+    def pullback(self, back: Backward) -> Value:
+        return self.spread(back, back.g) * _others(back.x, self.reduced(self.axes, back.x.rank))
+
 
 @operator(domain="sofie", ulp=0.5, terms=1)
 class RuntimeReduceL1(_L1, _Runtime):
@@ -346,6 +397,10 @@ class ReduceL1(_L1, KnownReduction):
     """sum_i |x[i]| over the axes"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceL1
+
+    def pullback(self, back: Backward) -> Value:
+        x, g = back.x, self.spread(back, back.g)
+        return (x > 0).choose(g, (x < 0).choose(-g, 0))
 
 
 @operator(domain="sofie", ulp=2, terms=1)
@@ -359,6 +414,11 @@ class ReduceL2(_L2, KnownReduction):
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceL2
 
+    def pullback(self, back: Backward) -> Value:
+        norm = self.spread(back, back.y)
+        share = self.spread(back, back.g) * (back.x / norm)
+        return norm.equals(0).choose(0, share)
+
 
 @operator(domain="sofie", ulp=1, terms=1)
 class RuntimeReduceSumSquare(_SumSquare, _Runtime):
@@ -370,6 +430,9 @@ class ReduceSumSquare(_SumSquare, KnownReduction):
     """sum_i x[i]^2 over the axes"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceSumSquare
+
+    def pullback(self, back: Backward) -> Value:
+        return self.spread(back, back.g) * (2 * back.x)
 
 
 @operator(domain="sofie", ulp=4, terms=1)
@@ -383,6 +446,10 @@ class ReduceLogSum(_LogSum, KnownReduction):
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSum
 
+    def pullback(self, back: Backward) -> Value:
+        total = back.x.through(ReduceSum(self.axes, self.keepdims, self.noop_with_empty_axes))
+        return self.spread(back, back.g / total)
+
 
 @operator(domain="sofie", ulp=4, terms=2)
 class RuntimeReduceLogSumExp(_LogSumExp, _Runtime):
@@ -394,6 +461,9 @@ class ReduceLogSumExp(_LogSumExp, KnownReduction):
     """ln sum_i e^x[i] over the axes, as max x + ln sum_i e^(x[i] - max x)"""
 
     runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSumExp
+
+    def pullback(self, back: Backward) -> Value:
+        return self.spread(back, back.g) * (back.x - self.spread(back, back.y)).apply("Exp")
 
 
 # Along one axis -----------------------------------------------------------------------------------
@@ -492,6 +562,9 @@ class CumSum(_KnownScan):
     reverse: bool = False
     runtime: ClassVar[type[Operator] | None] = RuntimeCumSum
 
+    def pullback(self, back: Backward) -> Value:
+        return back.g.through(CumSum(self.axis, self.exclusive, not self.reverse))
+
 
 @operator(domain="sofie", ulp=1, terms=1)
 class RuntimeCumProd(_RuntimeScan):
@@ -561,3 +634,10 @@ class LpNormalization(Operator):
         tensors = Tensor(y, view), Tensor(norms), Tensor(x, view)
         kernel = f"sofie::normalize<sofie::{self.norm.kernel}>"
         return Call(kernel, (*tensors, _dynamic(view)), outputs=2)
+
+    def pullback(self, back: Backward) -> Value:
+        norm = back.x.through(self.norm)
+        y, axis = back.y, (back.axis(self.axis),)
+        along = back.x.apply("Sign") if self.p == 1 else y
+        by_x = (back.g - along * (back.g * y).sum(axis)) / norm
+        return norm.equals(0).choose(0, by_x)

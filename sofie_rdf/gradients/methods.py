@@ -1,0 +1,83 @@
+"""The methods of a model that give its derivatives as models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sofie_rdf.errors import ModelError
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import PRECISIONS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from sofie_rdf.gradients.derived import Cotangents, Names
+
+__all__ = ["Differentiable"]
+
+
+class Differentiable:
+    """A model with a graph, of which others can be made."""
+
+    graph: Any
+    name: Any
+    precision: Any
+    _changed: Any
+
+    def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
+        """The model that gives ``d_score/d_features`` besides its outputs, in the input's shape.
+
+        ``of`` are outputs and ``wrt`` inputs by name, one or a list; by default all that are
+        floating-point numbers. An output with one number for each event has its gradient in each
+        row: its sum over the batch is differentiated, in which rows do not meet. So what is by an
+        input without the batch, as of `parametrised`, is a sum over all events. ``vjp`` is for
+        outputs of more numbers: ``v_score`` is one more input then (or of the name that is given,
+        or by output as a mapping), and sum(v_score * score) is differentiated.
+
+        At kinks it is what torch gives. Raises `ModelError` for an output of several numbers for
+        an event without ``vjp``, and `UnsupportedOperator`, with the node, for an operator on the
+        way that has no derivative; see `check` with ``gradient=True``.
+        """
+        from sofie_rdf.gradients import derived
+
+        return self._derived(lambda: derived.gradient(self.graph, of, wrt, vjp))
+
+    def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
+        """The model that gives the derivatives of each element of outputs besides its outputs.
+
+        ``d_probabilities/d_features`` is [N, 3, 7] for probabilities [N, 3] and features [N, 7].
+        It costs as much as a gradient for each of the 3. Names and errors as for `gradient`.
+        """
+        from sofie_rdf.gradients import derived
+
+        return self._derived(lambda: derived.jacobian(self.graph, of, wrt))
+
+    def hessian(self, of: Names = None, wrt: Names = None) -> Self:
+        """The model that gives gradients and second derivatives ``d2_score/d_features/d_features``.
+
+        These are [N, 7, 7] for features [N, 7]. Names and errors as for `gradient`.
+        """
+        from sofie_rdf.gradients import derived
+
+        return self._derived(lambda: derived.hessian(self.graph, of, wrt))
+
+    def parametrised(self, names: str | Sequence[str]) -> Self:
+        """The model in which these initializers are inputs, behind those that it has.
+
+        Their values are given like those of other inputs then, and outputs can be differentiated
+        by them. Raises `ModelError` for what is no initializer.
+        """
+        from sofie_rdf.gradients import derived
+
+        return self._derived(lambda: derived.parametrised(self.graph, names))
+
+    def _derived(self, change: Callable[[], Graph]) -> Self:
+        if self.precision != PRECISIONS[0]:
+            raise ModelError(
+                f"has its weights in {self.precision}, which cannot be differentiated",
+                place=self.name,
+                remedy="First take the gradient, then .with_precision(...)",
+            )
+        changed: Self = self._changed(change)
+        return changed

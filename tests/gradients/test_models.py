@@ -1,0 +1,167 @@
+"""What a user asks a model for: gradients, Jacobians, Hessians, weights as inputs, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import sofie_rdf
+from sofie_rdf import Model
+from sofie_rdf.errors import ModelError, UnsupportedOperator
+from sofie_rdf.frontends.onnx.reader import read
+from sofie_rdf.ir.types import Array
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'
+WEIGHTS = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+
+
+def proto(body: str, face: str = "(float[N, 3] x) => (float[N, 1] y)") -> onnx.ModelProto:
+    return onnx.parser.parse_model(f"{HEAD} g {face} {{ {body} }}")
+
+
+def model(body: str, face: str = "(float[N, 3] x) => (float[N, 1] y)") -> Model:
+    return Model(read(proto(body, face)))
+
+
+def two_outputs() -> Model:
+    given = proto(
+        "a = MatMul (x, w) p = Softmax (a) t = Tanh (a) y = ReduceSum (t, axes)",
+        "(float[N, 3] x) => (float[N, 4] p, float[N, 1] y)",
+    )
+    given.graph.initializer.extend(
+        [
+            onnx.numpy_helper.from_array(WEIGHTS, "w"),
+            onnx.numpy_helper.from_array(np.array([1], np.int64), "axes"),
+        ]
+    )
+    return Model(read(given))
+
+
+def events(count: int = 5) -> Array:
+    return np.random.default_rng(2).normal(size=(count, 3)).astype(np.float32)
+
+
+def test_a_gradient_is_a_model_with_the_outputs_that_there_were() -> None:
+    plain, x = two_outputs(), events()
+    found = plain.gradient(of="y", wrt="x")
+    assert list(found.outputs) == ["p", "y", "d_y/d_x"]
+    assert str(found.outputs["d_y/d_x"]) == "float32[N, 3]"
+    outputs, own = found(x), plain(x)
+    for name in plain.outputs:
+        np.testing.assert_allclose(outputs[name], own[name], rtol=1e-6)
+    slopes = 1 - np.tanh(x.astype(np.float64) @ WEIGHTS) ** 2
+    np.testing.assert_allclose(outputs["d_y/d_x"], slopes @ WEIGHTS.T, rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_of_several_numbers_need_to_be_asked_otherwise() -> None:
+    with pytest.raises(ModelError, match=r"'p' is float32\[N, 4\].*jacobian.*vjp"):
+        two_outputs().gradient(of="p")
+    with pytest.raises(ModelError, match="'p'"):
+        two_outputs().gradient()
+
+
+def test_a_jacobian_has_a_row_for_each_element() -> None:
+    x = events()
+    found = two_outputs().jacobian(of="p", wrt="x")(x)
+    p = found["p"].astype(np.float64)
+    wanted = np.einsum("nc,kc->nck", p, WEIGHTS) - np.einsum("nc,nd,kd->nck", p, p, WEIGHTS)
+    assert found["d_p/d_x"].shape == (5, 4, 3)
+    np.testing.assert_allclose(found["d_p/d_x"], wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("vjp", [True, "weights", {"p": "weights"}])
+def test_cotangents_are_inputs(vjp: object) -> None:
+    x = events()
+    weights = np.random.default_rng(3).normal(size=(5, 4)).astype(np.float32)
+    derived = two_outputs().gradient("p", "x", vjp=vjp)  # type: ignore[arg-type]
+    assert list(derived.inputs) == ["x", "v_p" if vjp is True else "weights"]
+    found = derived(x, weights)["d_p/d_x"]
+    rows = two_outputs().jacobian("p", "x")(x)["d_p/d_x"]
+    np.testing.assert_allclose(found, np.einsum("nc,nck->nk", weights, rows), rtol=1e-4, atol=1e-6)
+
+
+def test_second_derivatives() -> None:
+    x = events()
+    found = two_outputs().hessian("y", "x")(x)
+    t = np.tanh(x.astype(np.float64) @ WEIGHTS)
+    wanted = np.einsum("nc,kc,lc->nkl", -2 * t * (1 - t * t), WEIGHTS, WEIGHTS)
+    np.testing.assert_allclose(found["d2_y/d_x/d_x"], wanted, rtol=1e-4, atol=1e-5)
+    again = two_outputs().gradient("y", "x").gradient("d_y/d_x", "x", vjp="v")
+    ones = np.ones((5, 3), np.float32)
+    np.testing.assert_allclose(again(x, ones)["d2_y/d_x/d_x"], wanted.sum(1), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_become_inputs_and_have_derivatives() -> None:
+    x = events()
+    free = two_outputs().parametrised(["w"])
+    assert list(free.inputs) == ["x", "w"]
+    np.testing.assert_allclose(free(x, WEIGHTS)["y"], two_outputs()(x)["y"], rtol=1e-5)
+    derived = free.gradient("y", ["x", "w"])
+    found = derived(x, WEIGHTS)
+    slopes = 1 - np.tanh(x.astype(np.float64) @ WEIGHTS) ** 2
+    np.testing.assert_allclose(found["d_y/d_w"], x.T @ slopes, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["d_y/d_x"], slopes @ WEIGHTS.T, rtol=1e-4, atol=1e-6)
+
+
+def test_wrong_names_are_told() -> None:
+    with pytest.raises(ModelError, match="of='z' is no output"):
+        two_outputs().gradient(of="z")
+    with pytest.raises(ModelError, match=r"wrt='w' is no input.*parametrised\(\['w'\]\)"):
+        two_outputs().gradient("y", wrt="w")
+    with pytest.raises(ModelError, match="no initializer 'v'"):
+        two_outputs().parametrised("v")
+    with pytest.raises(ModelError, match="vjp names 'y'"):
+        two_outputs().gradient("p", vjp={"y": "v"})
+    with pytest.raises(ModelError, match="name of a value of the model already"):
+        two_outputs().gradient("p", vjp="x")
+    whole = model("y = Cast <to: int = 7> (x)", "(float[N, 3] x) => (int64[N, 3] y)")
+    with pytest.raises(ModelError, match="no output of floating-point"):
+        whole.gradient()
+    with pytest.raises(ModelError, match="only floating-point numbers have derivatives"):
+        whole.gradient("y")
+
+
+def test_what_does_not_depend_has_zeros() -> None:
+    face = "(float[N, 1] x, float[N, 2] z) => (float[N, 1] y)"
+    free = model("a = ArgMax <axis = 1> (z) f = Cast <to: int = 1> (a) y = Add (x, f)", face)
+    found = free.gradient()(np.ones((4, 1), np.float32), np.ones((4, 2), np.float32))
+    np.testing.assert_array_equal(found["d_y/d_z"], np.zeros((4, 2)))
+    np.testing.assert_array_equal(found["d_y/d_x"], np.ones((4, 1)))
+
+
+def test_what_has_no_derivative_is_refused_by_name_with_a_way_out(tmp_path: Path) -> None:
+    refused = model(
+        "a = Det (z) y = Add (x, a)",
+        "(float[N] x, float[N, 2, 2] z) => (float[N] y)",
+    )
+    with pytest.raises(UnsupportedOperator, match=r"Det has no gradient here.*pullback"):
+        refused.gradient()
+    # By an input that does not go through it there is one.
+    assert "d_y/d_x" in refused.gradient(wrt="x").outputs
+    given = proto("a = Det (z) y = Add (x, a)", "(float[N] x, float[N, 2, 2] z) => (float[N] y)")
+    path = tmp_path / "det.onnx"
+    path.write_bytes(given.SerializeToString())
+    assert sofie_rdf.check(path) == []
+    (problem,) = sofie_rdf.check(path, gradient=True)
+    assert "Det has no gradient here" in str(problem)
+
+
+def test_derivatives_have_the_names_of_features() -> None:
+    named = two_outputs().named(features=["pt", "eta", "m_jj"], labels={"p": list("abcd")})
+    found = named.gradient("y", "x")
+    assert found.features == {"x": ("pt", "eta", "m_jj")}
+    assert found.labels == {"p": tuple("abcd"), "d_y/d_x": ("pt", "eta", "m_jj")}
+    assert named.parametrised("w").features == {"x": ("pt", "eta", "m_jj")}
+
+
+def test_a_gradient_is_stored_and_read_again(tmp_path: Path) -> None:
+    x = events()
+    derived = two_outputs().gradient("y", "x")
+    derived.save(tmp_path / "g.root")
+    again = sofie_rdf.load(tmp_path / "g.root")
+    np.testing.assert_array_equal(again(x)["d_y/d_x"], derived(x)["d_y/d_x"])
+    with pytest.raises(ModelError, match="First take the gradient"):
+        two_outputs().with_precision("bfloat16").gradient("y")

@@ -1,0 +1,81 @@
+"""The rule of every operator beside differences, at the cases of the operators' contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sofie_rdf.errors import UnsupportedOperator
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.operator import REGISTRY, Operator
+from sofie_rdf.ir.types import Array, DType
+from tests.gradients.differences import ROUNDING, compare
+from tests.ops.cases import Case
+from tests.ops.test_contract import OPERATORS, Key, accepted_cases, bench_of
+
+# Where functions are defined, away from their kinks and poles.
+_INSIDE = {
+    "Acosh": (1.1, 3.0),
+    "Acos": (-0.9, 0.9),
+    "Asin": (-0.9, 0.9),
+    "Atanh": (-0.9, 0.9),
+    "Log": (0.1, 3.0),
+    "Sqrt": (0.1, 3.0),
+    "Pow": (0.3, 2.0),
+    "Tan": (-1.3, 1.3),
+    "Div": (0.3, 2.0),
+    "Reciprocal": (0.3, 2.0),
+    "ReduceLogSum": (0.1, 3.0),
+    "BatchNormalization": (0.3, 2.0),
+}
+# What is refused for some attributes.
+IN_PART = {"GatherND", "ScatterElements", "ScatterND"}
+SIZES = {"N": 3, "M": 4}
+
+
+def has_rule(key: Key) -> bool:
+    return REGISTRY[key].pullback is not Operator.pullback
+
+
+@pytest.mark.parametrize("key", [k for k in OPERATORS if has_rule(k)], ids=".".join)
+def test_slopes_are_quotients_of_small_differences(key: Key) -> None:
+    cases = [c for d, c in accepted_cases(key) if d is DType.FLOAT64]
+    outcomes = [_outcome(key, case, number) for number, case in enumerate(cases)]
+    assert ("refused" in outcomes) == (key[1] in IN_PART), outcomes
+    assert "right" in outcomes, "no case has numbers"
+
+
+def _outcome(key: Key, case: Case, number: int) -> str:
+    try:
+        return "right" if _is_right(key, case, number) else "nothing to differentiate"
+    except UnsupportedOperator:
+        return "refused"
+
+
+def _is_right(key: Key, case: Case, number: int) -> bool:
+    bench = bench_of("case", [(DType.FLOAT64, case)])
+    feeds = _inside(bench.feeds(_sizes(bench.graph), number, extreme=False), key)
+    types = bench.graph.types
+    wrt = [i for i in bench.graph.inputs if types[i].dtype is DType.FLOAT64]
+    is_exact = all(d in ROUNDING or not d.is_float for d in (t.dtype for t in types.values()))
+    if not any(types[o].dtype.is_float for o in bench.graph.outputs):
+        return False  # Integers have no derivatives.
+    if not wrt or not is_exact or any(not np.size(feeds[i]) for i in wrt):
+        return False
+    compare(bench.graph, feeds, wrt, number)
+    return True
+
+
+def _sizes(graph: Graph) -> dict[str, int]:
+    return {name: SIZES.get(name, 5) for name in graph.symbols}
+
+
+def _inside(feeds: dict[str, Array], key: Key) -> dict[str, Array]:
+    random = np.random.default_rng(0)
+    found = {}
+    for name, array in feeds.items():
+        found[name] = array
+        if array.dtype == np.float64:
+            low, high = _INSIDE.get(key[1], (-2.0, 2.0))
+            found[name] = random.uniform(low, high, array.shape)
+    return found
