@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.building import cli, tables, tutorials
+import sofie_rdf
+from docs.building import cli, pictures, tables, tutorials
 from sofie_rdf.cli.arguments import parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -204,3 +205,23 @@ def test_a_tutorial_is_a_page_with_its_output(
     with pytest.raises(RuntimeError, match=r"01_short\.py ends with 3"):
         tutorials._page(script)
     assert list((tmp_path / "kept").iterdir())
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = "".join(p.read_text() for p in (DOCS / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: sofie_rdf\.(\w+)$", pages, re.MULTILINE))
+    assert shown == set(sofie_rdf.__all__)
+
+
+def test_the_picture_of_speeds_is_that_of_the_page() -> None:
+    found = pictures.speeds()
+    assert len(found) == 10
+    assert all(0.5 < ratio < 100 for ratio in found.values())
+
+
+def test_pictures_are_small_texts_with_the_command_that_draws_them() -> None:
+    for picture in (DOCS / "assets").glob("*.*"):
+        assert picture.suffix in (".svg", ".css")
+        assert picture.stat().st_size < 100_000
+        assert picture.read_text()
+    assert "python -m docs.building.pictures" in (DOCS / "index.md").read_text()

@@ -31,17 +31,15 @@ _PAGES = {
 }
 _LINK = re.compile(r"(\[[^\]]*\]\()([^)\s]+)(\))")
 _MADE = re.compile(r"<!-- generated: (\w+) -->")
-_MAKERS = {
-    "cli": cli.reference,
-    "headers": tables.headers,
-    "keras": tables.keras_layers,
-    "operators": tables.operators,
-}
+
+
+_tutorials: list[tutorials.Page] = []
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are no files of the folder docs."""
-    for page in tutorials.pages():
+    _tutorials[:] = tutorials.pages()
+    for page in _tutorials:
         files.append(_made(config, f"tutorials/{page.name}.md", page.text))
         for name, content in page.pictures.items():
             files.append(_made(config, f"tutorials/{name}", content))
@@ -53,6 +51,21 @@ def on_files(files: Any, config: Any) -> Any:
 
 def _made(config: Any, name: str, content: str | bytes) -> File:
     return File.generated(config, name, content=content)
+
+
+def _gallery() -> str:
+    """The pictures of all tutorials, each of which leads to its page."""
+    shown = [(page.name, picture) for page in _tutorials for picture in page.pictures]
+    return "\n".join(f"[![{name}]({picture})]({name}.md)" for name, picture in shown)
+
+
+_MAKERS = {
+    "cli": cli.reference,
+    "gallery": _gallery,
+    "headers": tables.headers,
+    "keras": tables.keras_layers,
+    "operators": tables.operators,
+}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import griffe
@@ -11,33 +13,41 @@ import sofie_rdf
 
 __all__ = ["Names"]
 
+_API = Path(__file__).resolve().parents[1] / "api"
 _NAME = re.compile(r"(?<![`\w\[])`([A-Za-z_][\w.]*)`(?!`)")
+_SHOWN = frozenset(
+    name
+    for page in _API.glob("*.md")
+    for name in re.findall(r"^::: sofie_rdf\.(\w+)", page.read_text(), re.MULTILINE)
+)
+# Those that mkdocs.yml leaves out.
+_HIDDEN = frozenset({"plan", "emission", "compiled", "parcel"})
 
 
 class Names(griffe.Extension):
     """Called for each object whose docstring is shown."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Link the public names in its docstring, and in the text of its members."""
+        """Link the names in its docstring that are on a page."""
         if obj.docstring:
-            obj.docstring.value = _NAME.sub(lambda found: _linked(found, obj), obj.docstring.value)
+            owner = obj.parent.name if obj.parent and obj.parent.is_class else ""
+            text = obj.docstring.value
+            obj.docstring.value = _NAME.sub(lambda found: _linked(found, owner), text)
 
 
-def _linked(found: re.Match[str], obj: griffe.Object) -> str:
+def _linked(found: re.Match[str], owner: str) -> str:
+    """The name as a link, if it is there, or is that of another member of the same class."""
     name = found[1].removeprefix("sofie_rdf.")
-    first, _, member = name.partition(".")
-    if obj.parent is not None and obj.parent.is_class and obj.parent.name in sofie_rdf.__all__:
-        inside = f"{obj.parent.name}.{name}"
-        if not member and name not in sofie_rdf.__all__ and _is_public(inside):
-            return f"[`{name}`][sofie_rdf.{inside}]"
-    return (
-        f"[`{name}`][sofie_rdf.{name}]"
-        if _is_public(name) and first in sofie_rdf.__all__
-        else found[0]
-    )
+    target = next((x for x in (f"{owner}.{name}", name) if _is_shown(x)), "")
+    return f"[`{name}`][sofie_rdf.{target}]" if target else found[0]
 
 
-def _is_public(name: str) -> bool:
+def _is_shown(name: str) -> bool:
     first, _, member = name.partition(".")
-    thing = getattr(sofie_rdf, first, None)
-    return thing is not None and (not member or hasattr(thing, member))
+    if first not in _SHOWN or not hasattr(sofie_rdf, first):
+        return False
+    if not member:
+        return True
+    found = inspect.getattr_static(getattr(sofie_rdf, first), member, None)
+    named = member.isidentifier() and not member.startswith("_") and member not in _HIDDEN
+    return first == "Model" and named and bool(getattr(found, "__doc__", ""))
