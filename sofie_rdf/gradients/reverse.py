@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from sofie_rdf import limits
-from sofie_rdf.errors import GraphError, SofieError
+from sofie_rdf.errors import GraphError, SofieError, UnsupportedOperator
 from sofie_rdf.gradients.values import Backward, Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
@@ -38,7 +38,7 @@ class Sweep:
     tape: Tape = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tape = Tape(_Growing(self.graph))
+        self.tape = Tape(_Growing(self.graph), self._walked)
 
     def pulled(self, seeds: Mapping[str, Value], wrt: Sequence[str]) -> list[Value]:
         """The derivatives by each of ``wrt``, where those by some values are the ``seeds``.
@@ -46,35 +46,46 @@ class Sweep:
         They are zeros where nothing depends on it. Raises `UnsupportedOperator`, with its node and
         a way out, for an operator on the way that has no derivative here.
         """
-        varying = self._varying(wrt)
+        return [
+            self.tape.value(name).like() if slope is None else slope
+            for name, slope in zip(wrt, self._walked(self.graph.nodes, seeds, wrt), strict=True)
+        ]
+
+    def _walked(
+        self, nodes: Sequence[Node], seeds: Mapping[str, Value], wrt: Sequence[str]
+    ) -> list[Value | None]:
+        """The derivatives through these nodes; None where nothing depends on it."""
+        varying, rounded = self._varying(nodes, wrt)
         slopes = {name: seed for name, seed in seeds.items() if name in varying}
-        for node in reversed(self.graph.nodes):
-            if any(slopes.get(o) is not None for o in node.outputs) and any(
-                i in varying for i in node.inputs
-            ):
-                self._through(node, slopes, varying)
-        found = []
-        for name in wrt:
-            slope = slopes.get(name)
-            found.append(self.tape.value(name).like() if slope is None else slope)
-        return found
+        for node in reversed(nodes):
+            if any(o in slopes for o in node.outputs) and not varying.isdisjoint(node.inputs):
+                self._through(node, slopes, varying, rounded)
+        return [slopes.get(name) for name in wrt]
 
-    def _varying(self, wrt: Sequence[str]) -> set[str]:
-        """What depends on these values in a way that has a derivative: floating-point numbers."""
-        types = self.graph.types
-        found = set(wrt)
-        for node in self.graph.nodes:
-            if not found.isdisjoint(node.inputs):
-                found.update(o for o in node.outputs if types[o].dtype.is_float)
-        return found
+    def _varying(self, nodes: Sequence[Node], wrt: Sequence[str]) -> tuple[set[str], set[str]]:
+        """What depends on these values: floating-point numbers, and what stands for such.
 
-    def _through(self, node: Node, slopes: dict[str, Value], varying: set[str]) -> None:
+        Numbers that are rounded to few bits, and what is computed with them, are the second set.
+        """
+        found, rounded = set(wrt), set[str]()
+        for node in nodes:
+            if found.isdisjoint(node.inputs):
+                continue
+            stands = node.op.quantizes or not rounded.isdisjoint(node.inputs)
+            if stands:
+                rounded.update(node.outputs)
+            build = self.tape.build
+            found.update(o for o in node.outputs if stands or build.type_of(o).dtype.is_float)
+        return found, rounded
+
+    def _through(
+        self, node: Node, slopes: dict[str, Value], varying: set[str], rounded: set[str]
+    ) -> None:
         """One node back: its rule, and what it adds to the derivatives by its inputs."""
         limits.spend(what="the gradient")
         self.tape.origin = node.origin
         value = self.tape.value
         back = Backward(
-            self.graph,
             node,
             tuple(value(i) if i else None for i in node.inputs),
             tuple(map(value, node.outputs)),
@@ -82,11 +93,13 @@ class Sweep:
             tuple(i in varying for i in node.inputs),
         )
         try:
+            if not rounded.isdisjoint(node.outputs):
+                raise _no_derivative_of_rounding(node)
             given = node.op.pullback(back)
             parts = given if isinstance(given, tuple) else (given,)
             for name, part in zip(node.inputs, parts, strict=False):
                 if name in varying and part is not None:
-                    own = part.summed_to(self.graph.types[name].shape)
+                    own = part.summed_to(self.tape.build.type_of(name).shape)
                     slopes[name] = slopes[name] + own if name in slopes else own
         except SofieError as error:
             located = error if error.place else error.at(str(node.origin))
@@ -94,7 +107,8 @@ class Sweep:
                 raise located from None
             self.refused.append(located)
             for name in varying.intersection(node.inputs):
-                slopes.setdefault(name, value(name).like())
+                if self.tape.build.type_of(name).dtype.is_float:
+                    slopes.setdefault(name, value(name).like())
 
     def finished(self, outputs: Mapping[str, Value]) -> Graph:
         """The graph, which gives these values besides its outputs, under these names."""
@@ -104,6 +118,14 @@ class Sweep:
                 raise GraphError(f"{name!r} is the name of a value of the model already")
             value.through_as(name)
         return grown(self.graph, build, tuple(outputs))
+
+
+def _no_derivative_of_rounding(node: Node) -> SofieError:
+    return UnsupportedOperator(
+        f"{type(node.op).full_name()} is of numbers that are rounded to few bits: their derivative "
+        "is zero or nothing",
+        remedy="Differentiate the network before it was quantized",
+    )
 
 
 def grown(graph: Graph, build: Builder, outputs: Sequence[str]) -> Graph:

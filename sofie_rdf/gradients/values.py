@@ -6,28 +6,34 @@ Both are made of `Value`, with Python's signs: ``back.g * (1 - back.y * back.y)`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
+from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim
-from sofie_rdf.ir.graph import Graph, Node, Origin
+from sofie_rdf.ir.graph import Node, Origin
 from sofie_rdf.ir.operator import Operator, lookup
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 
 __all__ = ["Backward", "Tape", "Value"]
 
 Number: TypeAlias = "int | float"
+Walk: TypeAlias = Callable[
+    [Sequence[Node], Mapping[str, "Value"], Sequence[str]], "list[Value | None]"
+]
 
 
 class Tape:
     """The graph that grows, and whose node it grows for."""
 
-    def __init__(self, build: Builder) -> None:
+    def __init__(self, build: Builder, walked: Walk) -> None:
         self.build = build
+        # Derivatives through some nodes of it.
+        self.walked = walked
         self.origin = Origin()
         self._numbers: dict[tuple[str, DType], str] = {}
 
@@ -257,7 +263,6 @@ class Backward:
     which of its inputs derivatives are wanted. Only floating-point values have derivatives.
     """
 
-    graph: Graph
     node: Node
     inputs: tuple[Value | None, ...]
     outputs: tuple[Value, ...]
@@ -301,6 +306,33 @@ class Backward:
     def needs(self, number: int) -> bool:
         """Whether the derivative by this input is wanted."""
         return number < len(self.needed) and self.needed[number]
+
+    def by_formula(
+        self, formula: Callable[..., Sequence[Value | None]]
+    ) -> tuple[Value | None, ...]:
+        """The derivatives of what gives the same outputs in terms of other operators."""
+        build = self.tape.build
+        begin = len(build.nodes)
+        made = formula(*self.inputs)
+        nodes = tuple(build.nodes[begin:])
+        pairs = zip(made, self.slopes, strict=False)
+        seeds = {y.name: g for y, g in pairs if y is not None and g is not None}
+        asked = zip(self.inputs, self.needed, strict=True)
+        names = [x.name if x is not None and n else "" for x, n in asked]
+        wanted = tuple(dict.fromkeys(filter(None, names)))
+        found = dict(zip(wanted, self.tape.walked(nodes, seeds, wanted), strict=True))
+        # An input that is there twice gets all of it once.
+        return tuple(found.pop(name, None) for name in names)
+
+    def only_first(self) -> None:
+        """`UnsupportedOperator` where a derivative by another output than the first is there."""
+        for name, slope in zip(self.node.outputs[1:], self.slopes[1:], strict=True):
+            if slope is not None:
+                raise UnsupportedOperator(
+                    f"{self.node.op.full_name()} has a gradient of its first output only, and not "
+                    f"of {name!r}",
+                    remedy="Differentiate outputs that do not depend on it",
+                )
 
     def axis(self, axis: int) -> int:
         """An axis of the first input, counted from the front."""

@@ -196,6 +196,9 @@ class Operator:
     # Equal nodes may give different results, and constant inputs give no constant.
     is_random: ClassVar[bool] = False
 
+    # Its integers stand for the numbers that it is given: a derivative of zero would say nothing.
+    quantizes: ClassVar[bool] = False
+
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dataclasses.fields(self)
         given = {f.name: value for f, value in zip(fields, values, strict=False)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
-from sofie_rdf.ir.dims import Dim, ceil_div, product, require_equal
+from sofie_rdf.ir.dims import Dim, ceil_div, number_of, product, require_equal
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
@@ -26,6 +26,9 @@ from sofie_rdf.ops.elementwise import FLOATS, Binary, Swish
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.normalization import Softmax
 
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 def _tensor(operand: Operand | None, shape: Shape | None = None) -> Argument:
     return NOTHING if operand is None else Tensor(operand, shape)
@@ -36,6 +39,23 @@ def _divided(size: Dim, heads: int, what: str) -> Dim:
     if heads < 1 or (isinstance(size, int) and size % heads):
         raise ShapeError(f"cannot make {heads} heads of {size} {what}")
     return size // heads
+
+
+def _shared(x: Value, heads: Dim) -> Value:
+    """[batch, heads, rows, size] of fewer heads, each of which is for several."""
+    batch, own, rows, size = x.shape
+    if own == heads:
+        return x
+    wide = x.reshape((batch, own, 1, rows, size)).expand((batch, own, heads // own, rows, size))
+    return wide.reshape((batch, heads, rows, size))
+
+
+def _masked_softmax(scores: Value, allowed: Value | None) -> Value:
+    """Along the last axis, of what is allowed; zeros where nothing is."""
+    if allowed is None:
+        return scores.apply("Softmax")
+    low = -3e4 if scores.dtype is DType.FLOAT16 else -1e30
+    return allowed.choose(allowed.choose(scores, low).apply("Softmax"), 0)
 
 
 @operator(since=25, header="sofie/kernels/attention.hxx", ulp=8, terms=8)
@@ -241,6 +261,72 @@ class Attention(Operator):
             given[..., mask.shape[-1] :] = -np.inf
         return np.where(allowed, given, scores.dtype.type(-np.inf))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(self._formula)
+
+    def _formula(
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        mask: Value | None = None,
+        past_key: Value | None = None,
+        past_value: Value | None = None,
+        valid: Value | None = None,
+    ) -> tuple[Value, ...]:
+        """The same in terms of other operators."""
+        queries = self._heads_of(q, self.q_num_heads)
+        keys, values = (self._heads_of(t, self.kv_num_heads) for t in (k, v))
+        past: Dim = 0
+        if past_key is not None and past_value is not None:
+            past = past_key.shape[2]
+            keys, values = past_key.concat([keys], 2), past_value.concat([values], 2)
+        scale = 1 / math.sqrt(number_of(queries.shape[3])) if self.scale is None else self.scale
+        each, seen = (_shared(t, queries.shape[1]) for t in (keys, values))
+        stages = [(queries * scale).matmul(each.turned)]
+        cap = self.softcap
+        stages.append((stages[0] / cap).apply("Tanh") * cap if cap > 0 else stages[0])
+        if valid is not None:
+            raise UnsupportedOperator("Attention with nonpad_kv_seqlen has no gradient here")
+        total, allowed = stages[1], self._allowed(stages[0], past)
+        if mask is not None:
+            if mask.shape[-1] != total.shape[-1]:
+                raise UnsupportedOperator(
+                    "Attention with a mask of fewer keys has no gradient here"
+                )
+            if mask.dtype is not DType.BOOL:
+                known = mask > -math.inf
+                total, mask = total + known.choose(mask, 0), known
+            allowed = mask if allowed is None else allowed & mask
+        weights = _masked_softmax(total, allowed)
+        hidden = total if allowed is None else allowed.choose(total, -math.inf)
+        y = weights.matmul(seen)
+        if q.rank == 3:
+            y = y.transpose((0, 2, 1, 3)).reshape((*q.shape[:2], y.shape[1] * y.shape[3]))
+        return y, keys, values, (*stages, hidden, weights)[self.qk_matmul_output_mode]
+
+    def _heads_of(self, x: Value, heads: int | None) -> Value:
+        split = x.reshape(self.split(x.shape, heads))
+        return split if x.rank == 4 else split.transpose((0, 2, 1, 3))
+
+    def _allowed(self, scores: Value, past: Dim) -> Value | None:
+        """Which keys are seen by where they stand; None for all."""
+        bounds = [(past, False)] if self.is_causal else []
+        if self.left_window_size >= 0:
+            bounds.append((past - self.left_window_size, True))
+        if self.right_window_size >= 0:
+            bounds.append((past + self.right_window_size, False))
+        if not bounds:
+            return None
+        if not isinstance(past, int):
+            raise UnsupportedOperator(
+                "Attention with past keys of open length has no gradient here"
+            )
+        kept = scores.tape.filled(1, TensorType(scores.dtype, scores.shape[2:]))
+        for k, upper in bounds:
+            kept = kept.apply("Trilu", k=number_of(k), upper=upper)
+        return kept > 0
+
 
 def _present(past: Shape, fresh: Shape) -> Shape:
     """The shape of keys or values with those of the past in front."""
@@ -444,6 +530,29 @@ class RotaryEmbedding(Operator):
         y[..., second] = a * sine + b * cosine
         return np.reshape(y, x.shape)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(self._formula)
+
+    def _formula(
+        self, x: Value, cosine: Value, sine: Value, places: Value | None = None
+    ) -> tuple[Value]:
+        """The same in terms of other operators."""
+        split = x.reshape(self.split(x.shape))
+        if places is not None:
+            cosine, sine = (c.apply("Gather", places) for c in (cosine, sine))
+        axis, half = 2 if x.rank == 3 else 1, cosine.shape[-1]
+        c, s = (v.reshape((*v.shape[:axis], 1, *v.shape[axis:])) for v in (cosine, sine))
+        if self.interleaved:
+            a, b = (split.slice(3, k, 2 * half, 2) for k in (0, 1))
+        else:
+            a, b = split.slice(3, 0, half), split.slice(3, half, 2 * half)
+        rest = split.slice(3, 2 * half, split.shape[3])
+        turned = [a * c - b * s, a * s + b * c]
+        if self.interleaved:
+            turned = [v.reshape((*v.shape, 1)) for v in turned]
+            turned = [turned[0].concat(turned[1:], 4).reshape((*split.shape[:3], 2 * half))]
+        return (turned[0].concat([*turned[1:], rest], 3).reshape(x.shape),)
+
 
 @operator(since=27, header="sofie/kernels/linear_attention.hxx", ulp=8, terms=8)
 class LinearAttention(Operator):
@@ -590,3 +699,6 @@ class SwiGLU(Binary):
 
     def reference(self, a: Array, b: Array) -> Array:
         return np.asarray(Swish(self.alpha).reference(a) * b)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(lambda a, b: (a * (a * self.alpha).apply("Sigmoid") * b,))

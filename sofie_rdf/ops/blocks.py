@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from sofie_rdf.ir.dims import Dim, number_of
 from sofie_rdf.ir.operator import Call, Operand, Operator, operator
 from sofie_rdf.ir.types import Array, Shape, TensorType
 from sofie_rdf.ops.layout import transposed
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 class _Blocks(Operator):
@@ -90,6 +93,9 @@ class SpaceToDepth(_Blocks):
         shape = (len(x), x.shape[1] * b * b, x.shape[2] // b, x.shape[3] // b)
         return self.moved(x).reshape(shape)
 
+    def pullback(self, back: Backward) -> Value:
+        return back.g.through(DepthToSpace(self.blocksize, self.mode))
+
 
 @operator(since=28)
 class DepthToSpace(_Blocks):
@@ -119,3 +125,6 @@ class DepthToSpace(_Blocks):
         b = self.blocksize
         shape = (len(x), x.shape[1] // (b * b), x.shape[2] * b, x.shape[3] * b)
         return self.moved(x).reshape(shape)
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.through(SpaceToDepth(self.blocksize, self.mode))

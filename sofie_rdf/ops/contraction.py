@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from string import ascii_letters
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 __all__ = ["Det", "Einsum", "Equation"]
 
@@ -144,6 +149,34 @@ class Einsum(Operator):
         y, *x_views = views
         kept = len(equation.output)
         return Call("sofie::einsum", (y, kept, dims, Sizes(tuple(strides)), *x_views))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        xs = [back.input(n) for n in range(len(back.inputs))]
+        equation = self._parsed([x.type for x in xs])
+        letters = dict(zip(equation.labels, ascii_letters, strict=False))
+        diagonal = any(len(set(n)) < len(n) for n in equation.inputs)
+        if diagonal or len(letters) < len(equation.labels):
+            super().pullback(back)
+        sizes = equation.sizes([x.shape for x in xs])
+
+        def term(labels: Sequence[str]) -> str:
+            return "".join(letters[n] for n in labels)
+
+        found: list[Value | None] = []
+        for number, own in enumerate(equation.inputs):
+            others = [x for n, x in enumerate(xs) if n != number]
+            terms = [term(n) for k, n in enumerate(equation.inputs) if k != number]
+            held = {n for k, ns in enumerate(equation.inputs) if k != number for n in ns}
+            there = [n for n in own if n in held or n in equation.output]
+            if not back.needs(number):
+                found.append(None)
+                continue
+            left = ",".join([term(equation.output), *terms])
+            part = back.g.through(Einsum(f"{left}->{term(there)}"), *others)
+            # Of what is summed up alone each element has the same derivative.
+            part = part.reshape(tuple(part.shape[there.index(n)] if n in there else 1 for n in own))
+            found.append(part.expand(tuple(sizes[n] for n in own)))
+        return tuple(found)
 
 
 def _strides(wanted: Sequence[str], labels: Sequence[str], shape: Shape) -> list[Dim]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product as combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import (
     Dim,
@@ -57,6 +58,10 @@ from sofie_rdf.ops._windows import (
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.linear import NoActivation
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 BYTES = frozenset({DType.INT8, DType.UINT8})
 
@@ -187,6 +192,42 @@ def _correlate(x: Array, w: Array, slides: Sequence[Window], groups: int) -> Arr
 def along_channels(b: Array, rank: int) -> Array:
     """A vector as one number for each channel of a tensor with ``rank`` axes."""
     return b.reshape(-1, *(1,) * (rank - 2))
+
+
+# The way back -------------------------------------------------------------------------------------
+
+
+def _spread_back(op: Convolution, g: Value, w: Value, slides: Sequence[Window]) -> Value:
+    """What each result adds to the elements of its window."""
+    whole = g.apply(
+        "ConvTranspose",
+        w,
+        strides=tuple(s.stride for s in slides),
+        dilations=tuple(s.dilation for s in slides),
+        group=op.group,
+    )
+    along = zip(whole.shape[2:], slides, strict=True)
+    return whole.pad([(0, 0), (0, 0), *((0 - s.begin, s.begin + s.size - n) for n, s in along)])
+
+
+def by_taps(small: Value, wide: Value, slides: Sequence[Window], groups: int) -> Value:
+    """The derivative by weights, [features, channels / groups, taps]: tap after tap.
+
+    ``small`` has a place for each window, ``wide`` what the windows lie on, with its pads.
+    """
+    limits.require(nodes=8 * taps_of(slides), what="the gradient of a kernel")
+    events, places = small.shape[0], positions_of(slides)
+    rows = small.reshape((events, groups, small.shape[1] // groups, places))
+    found = []
+    for tap in combinations(*(range(s.kernel) for s in slides)):
+        part = wide
+        for axis, (t, s) in enumerate(zip(tap, slides, strict=True), 2):
+            first = t * s.dilation
+            part = part.slice(axis, first, first + (s.count - 1) * s.stride + 1, s.stride)
+        columns = part.reshape((events, groups, wide.shape[1] // groups, places))
+        found.append(rows.matmul(columns.turned).sum((0,), keep=False))
+    listed = [v.reshape((*v.shape, 1)) for v in found]
+    return listed[0].concat(listed[1:], 3)
 
 
 # Conv ---------------------------------------------------------------------------------------------
@@ -433,6 +474,18 @@ def product_call(
 @operator(since=22, terms=2)
 class Conv(_FloatConvolution):
     """y[n, m, i] = sum_{c, k} w[m, c, k] * x[n, c, stride * i + dilation * k - pad] + b[m]"""
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, w, g = back.x, back.input(1), back.g
+        slides = self.slides(x.shape, w.shape)
+        by_x = _spread_back(self, g, w, slides) if back.needs(0) else None
+        by_w, by_b = None, None
+        if back.needs(1):
+            around = x.pad([(0, 0), (0, 0), *((s.begin, s.end) for s in slides)])
+            by_w = by_taps(g, around, slides, self.group).reshape(w.shape)
+        if back.needs(2):
+            by_b = g.sum([a for a in range(g.rank) if a != 1], keep=False)
+        return by_x, by_w, by_b
 
 
 @operator(domain="sofie", terms=2, ulp=8)

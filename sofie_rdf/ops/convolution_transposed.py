@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,14 +16,19 @@ from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._spread import FewSpread, Spread
 from sofie_rdf.ops._windows import Window, index_of, require_count, slices_of
 from sofie_rdf.ops.convolution import (
+    Conv,
     Convolution,
     along_channels,
+    by_taps,
     long_axes,
     product_call,
     shape_arguments,
 )
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.linear import NoActivation
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 @family
@@ -179,6 +184,22 @@ class _Transposed(Convolution):
 @operator(since=22, terms=2)
 class ConvTranspose(_Transposed):
     """y[n, m, stride * i + dilation * k - pad] += sum_c w[c, m, k] * x[n, c, i], and b[m] once"""
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, w, g = back.x, back.input(1), back.g
+        spread = self.spread(x.shape, w.shape)
+        ends = [(s.count - 1) * s.stride + s.extent - s.begin - s.size for s in spread]
+        around = g.pad([(0, 0), (0, 0), *((s.begin, e) for s, e in zip(spread, ends, strict=True))])
+        by_x, by_w, by_b = None, None, None
+        if back.needs(0):
+            strides, dilations = (s.stride for s in spread), (s.dilation for s in spread)
+            op = Conv(group=self.group, strides=tuple(strides), dilations=tuple(dilations))
+            by_x = around.through(op, w)
+        if back.needs(1):
+            by_w = by_taps(x, around, spread, self.group).reshape(w.shape)
+        if back.needs(2):
+            by_b = g.sum([a for a in range(g.rank) if a != 1], keep=False)
+        return by_x, by_w, by_b
 
 
 @operator(domain="sofie", terms=2, ulp=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import ALL, NUMBERS
 from sofie_rdf.ops.layout import memory
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 class _Creation(Operator):
@@ -206,6 +209,9 @@ class EyeLike(_Creation):
         sizes = Sizes((*outputs[0].type.shape, _clamped(self.k)))
         return Call("sofie::eye", (bits_of_one(outputs[0].type.dtype), sizes, memory(outputs[0])))
 
+    def pullback(self, back: Backward) -> None:
+        """Only the shape of x matters."""
+
 
 def _clamped(k: int) -> int:
     """A diagonal that far away is beyond every matrix."""
@@ -253,6 +259,9 @@ class RuntimeTrilu(_Triangle):
         assert x is not None
         return self.call(outputs[0], x, memory(k))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.g.through(self, back.input(1)), None
+
 
 @operator(since=14)
 class Trilu(_Triangle):
@@ -277,6 +286,9 @@ class Trilu(_Triangle):
         (x,) = inputs
         assert x is not None
         return self.call(outputs[0], x, _clamped(self._k()))
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.through(self)
 
 
 # One of many --------------------------------------------------------------------------------------

@@ -193,6 +193,20 @@ class BatchNormalization(Elementwise):
         s, b, m, v = _beside(x, scale, bias, mean, var)
         return np.asarray((x - m) * (s / np.sqrt(v + x.dtype.type(self.epsilon))) + b)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        scale, mean, var = (back.input(n) for n in (1, 3, 4))
+        shape = (1, mean.shape[0], *(1,) * (back.x.rank - 2)) if back.x.rank > 1 else mean.shape
+        root = (var + self.epsilon).apply("Sqrt")
+        factor, g = scale / root, back.g
+        by_x = g * factor.reshape(shape) if back.needs(0) else None
+        if not any(back.needed[1:]):
+            return by_x, None, None, None, None
+        axes = [a for a in range(g.rank) if a != 1 or g.rank == 1]
+        by_bias = g.sum(axes).reshape(mean.shape)
+        along = (g * (back.x - mean.reshape(shape))).sum(axes).reshape(mean.shape)
+        by_var = along * factor / (var + self.epsilon) * -0.5
+        return by_x, along / root, by_bias, -by_bias * factor, by_var
+
 
 # By the statistics of the data --------------------------------------------------------------------
 
@@ -211,6 +225,17 @@ def _mean(x: Array, axes: tuple[int, ...]) -> Array:
 
 def _variance(centred: Array, axes: tuple[int, ...]) -> Array:
     return _mean(centred * centred, axes)
+
+
+def _by_statistics(
+    x: Value, g: Value, axes: Sequence[int], epsilon: float, *, centred: bool = True
+) -> tuple[Value, Value]:
+    """The derivative by x, where ``g`` is that by what is normalised; and that itself."""
+    middle = x - x.mean(axes) if centred else x
+    scale = 1 / ((middle * middle).mean(axes) + epsilon).apply("Sqrt")
+    unit = middle * scale
+    straight = g - g.mean(axes) if centred else g
+    return (straight - unit * (g * unit).mean(axes)) * scale, unit
 
 
 class _RowNormalization(_ByItself):
@@ -252,6 +277,14 @@ class _RowNormalization(_ByItself):
         again = Tensor(outputs[0], shape)
         listed = (rule, y, *statistics, again, source, *views)
         return Call("sofie::normalize_broadcast", listed, len(outputs) + 1)
+
+    def back(self, back: Backward) -> tuple[Value, Value]:
+        """The derivatives by x and by the scale."""
+        axes = range(back.axis(self.axis), back.x.rank)
+        by_x, unit = _by_statistics(
+            back.x, back.g * back.input(1), axes, self.epsilon, centred=self.centred
+        )
+        return by_x, back.g * unit
 
 
 def _stripped(shape: Shape) -> Shape:
@@ -299,6 +332,11 @@ class LayerNormalization(_RowNormalization):
         assert x is not None and scale is not None
         return self.call(outputs, x, scale, bias)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        back.only_first()
+        by_x, by_scale = self.back(back)
+        return by_x, by_scale, back.g
+
 
 @operator(since=23, ulp=4, terms=2)
 class RMSNormalization(_RowNormalization):
@@ -322,6 +360,9 @@ class RMSNormalization(_RowNormalization):
         x, scale = inputs
         assert x is not None and scale is not None
         return self.call(outputs, x, scale, None)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return self.back(back)
 
 
 class _GroupNormalization(_ByItself):
@@ -366,6 +407,16 @@ class _GroupNormalization(_ByItself):
         tensors = Tensor(outputs[0], view), Tensor(x, view), Tensor(scale), Tensor(bias)
         rule = Functor("sofie::Epsilon", (self.epsilon,))
         return Call("sofie::group_normalization", (rule, *tensors))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, scale = back.x, back.input(1)
+        split, count = self.split(x.shape), self.places(x.shape)
+        shape = (x.shape[0], count, product(x.shape[1:]) // count)
+        g = back.g.reshape(shape)
+        scaled = (g * scale.reshape((count, 1))).reshape(split)
+        by_x, unit = _by_statistics(x.reshape(split), scaled, (1, 2), self.epsilon)
+        by_scale = (g * unit.reshape(shape)).sum((0, 2), keep=False)
+        return by_x.reshape(x.shape), by_scale, g.sum((0, 2), keep=False)
 
 
 def _in_groups(channels: Dim, groups: int) -> Dim:
@@ -464,6 +515,15 @@ class MeanVarianceNormalization(_ByItself):
         shape = Sizes(self.alternating(x.type.shape))
         return Call("sofie::mean_variance_normalization", (rule, *tensors, shape))
 
+    def pullback(self, back: Backward) -> Value:
+        x, axes = back.x, sorted(self.reduced(back.x.rank))
+        centred = x - x.mean(axes)
+        deviation = (centred * centred).mean(axes).apply("Sqrt")
+        g = back.g / (deviation + self.epsilon)
+        along = back.y * (g * (centred / deviation)).mean(axes)
+        by_centred = g - deviation.equals(0).choose(0, along)
+        return by_centred - by_centred.mean(axes)
+
 
 @operator(domain="sofie", ulp=4, terms=4)
 class TrainingBatchNormalization(_ByItself):
@@ -506,3 +566,12 @@ class TrainingBatchNormalization(_ByItself):
         tensors = Tensor(outputs[0], view), *map(Tensor, outputs[1:]), Tensor(x, view)
         kernel = "sofie::batch_normalization_training"
         return Call(kernel, (rule, *tensors, *map(Tensor, statistics)), len(outputs))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        back.only_first()
+        x, scale = back.x, back.input(1)
+        shape = (1, scale.shape[0], *(1,) * (x.rank - 2))
+        axes = [a for a in range(x.rank) if a != 1]
+        by_x, unit = _by_statistics(x, back.g * scale.reshape(shape), axes, self.epsilon)
+        by_scale = (back.g * unit).sum(axes, keep=False)
+        return by_x, by_scale, back.g.sum(axes, keep=False), None, None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,12 +29,17 @@ from sofie_rdf.ir.operator import (
     Sizes,
     Tensor,
     from_input,
+    lookup,
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._windows import Window, require_count, windows
 from sofie_rdf.ops.elementwise import FLOATS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 # What a kernel may read behind the last element of a row: a register of the smallest elements. The
 # rows that are pooled at a time where registers have 64 bytes, and the floats of such a register.
@@ -129,6 +134,14 @@ class _Pool(_Planes):
             index: tuple[Any, ...] = (..., *(_every(w, t) for w, t in zip(along, at, strict=True)))
             limits.spend(what="pooling")
             yield padded[index]
+
+    def onto(self, back: Backward, each: Value) -> Value:
+        """What each window adds to all of its elements."""
+        along, flat = self.windows(back.x.shape), (product(back.x.shape[:2]), 1)
+        whole = _through_ones("ConvTranspose", each.reshape((*flat, *each.shape[2:])), along)
+        cut = zip(whole.shape[2:], along, strict=True)
+        kept = whole.pad([(0, 0), (0, 0), *((0 - w.begin, w.begin + w.size - n) for n, w in cut)])
+        return kept.reshape(back.x.shape)
 
 
 def _is_pairs(window: Window) -> bool:
@@ -253,6 +266,15 @@ class AveragePool(_Pool):
         counted = (positions >= -before) & (positions < size + behind)
         return np.asarray(np.sum(counted, axis=1))
 
+    def pullback(self, back: Backward) -> Value:
+        along = self.windows(back.x.shape)
+        sizes = [w.begin + w.size + w.end if self.count_include_pad else w.size for w in along]
+        ones = back.tape.filled(1, TensorType(back.x.dtype, (1, 1, *sizes)))
+        widths = [(0 if self.count_include_pad else w.begin) for w in along]
+        ends = [_end(w) + w.begin - b - n for w, b, n in zip(along, widths, sizes, strict=True)]
+        members = ones.pad([(0, 0), (0, 0), *zip(widths, ends, strict=True)])
+        return self.onto(back, back.g / _through_ones("Conv", members, along))
+
 
 @operator(since=22)
 class MaxPool(_Pool):
@@ -314,6 +336,20 @@ class MaxPool(_Pool):
             most, best = np.where(better, value, most), np.where(better, where, best)
         return np.asarray(most), np.asarray(best, np.int64)
 
+    def pullback(self, back: Backward) -> Value:
+        along, x = self.windows(back.x.shape), back.x
+        attributes = {**self.attributes(), "storage_order": 0}
+        best = x.outputs(MaxPool(**attributes))[1]
+        g = back.g
+        if any((w.begin, w.end) != (0, 0) for w in along) or self.ceil_mode:
+            # Nothing is there of a window of pads alone.
+            g = (best >= 0).choose(g, 0)
+            best = (best >= 0).choose(best, 0)
+        size = (x.type.size,)
+        zeros = back.tape.filled(0, TensorType(x.dtype, size))
+        flat = (v.reshape((v.type.size,)) for v in (best, g))
+        return zeros.apply("ScatterElements", *flat, axis=0, reduction="add").reshape(x.shape)
+
 
 def _reversed(rank: int) -> list[int]:
     return list(range(2, rank))[::-1]
@@ -344,6 +380,31 @@ class LpPool(_Pool):
     def reference(self, x: Array) -> Array:
         total = sum(np.abs(v) ** self.p for v in self.covered(x, 0))
         return np.asarray(total ** (x.dtype.type(1) / self.p))
+
+    def pullback(self, back: Backward) -> Value:
+        share = (back.y.equals(0)).choose(0, back.g * _power(back.y, 1 - self.p))
+        return self.onto(back, share) * _signed_power(back.x, self.p - 1)
+
+
+# The way back -------------------------------------------------------------------------------------
+
+
+def _through_ones(name: str, x: Value, along: Sequence[Window]) -> Value:
+    """A convolution of one channel whose weights are ones, with these windows."""
+    kernel = tuple(w.kernel for w in along)
+    limits.spend(bytes=8 * math.prod(kernel), what="the gradient of a pooling")
+    ones = x.tape.constant(np.ones((1, 1, *kernel), x.dtype.numpy))
+    strides, dilations = (w.stride for w in along), (w.dilation for w in along)
+    return x.apply(name, ones, strides=tuple(strides), dilations=tuple(dilations))
+
+
+def _power(x: Value, exponent: float) -> Value:
+    return x.apply("Pow", x.tape.number(exponent, x.dtype))
+
+
+def _signed_power(x: Value, exponent: float) -> Value:
+    """|x|^exponent with the sign of x."""
+    return x.apply("Sign") * _power(x.apply("Abs"), exponent)
 
 
 # Whole planes -------------------------------------------------------------------------------------
@@ -378,6 +439,12 @@ class GlobalAveragePool(_Global):
         total = np.sum(x, _inner_axes(x), keepdims=True)
         return np.asarray(total / x.dtype.type(np.prod(x.shape[2:])), x.dtype)
 
+    def pullback(self, back: Backward) -> Value:
+        axes = tuple(range(2, back.x.rank))
+        found = lookup("", "ReduceMean")(axes=axes).pullback(back)
+        assert found is not None and not isinstance(found, tuple)
+        return found
+
 
 @operator(since=22)
 class GlobalMaxPool(_Global):
@@ -387,6 +454,13 @@ class GlobalMaxPool(_Global):
 
     def reference(self, x: Array) -> Array:
         return np.asarray(np.max(x, _inner_axes(x), keepdims=True, initial=-np.inf))
+
+    def pullback(self, back: Backward) -> Value:
+        x = back.x
+        flat = x.reshape((*x.shape[:2], product(x.shape[2:])))
+        best = flat.apply("ArgMax", axis=2)
+        g = back.g.reshape((*x.shape[:2], 1))
+        return flat.like().apply("ScatterElements", best, g, axis=2).reshape(x.shape)
 
 
 @operator(since=22, ulp=4, terms=1)
@@ -407,6 +481,10 @@ class GlobalLpPool(_Global):
     def reference(self, x: Array) -> Array:
         total = np.sum(np.abs(x) ** self.p, _inner_axes(x), keepdims=True)
         return np.asarray(total ** (x.dtype.type(1) / self.p))
+
+    def pullback(self, back: Backward) -> Value:
+        share = (back.y.equals(0)).choose(0, back.g * _power(back.y, 1 - self.p))
+        return share * _signed_power(back.x, self.p - 1)
 
 
 # Neighbouring channels ----------------------------------------------------------------------------
@@ -445,6 +523,22 @@ class LRN(_Planes):
             total[:, high : high + count] += squares[:, low : low + count]
         alpha, bias = x.dtype.type(self.alpha / self.size), x.dtype.type(self.bias)
         return np.asarray(x / (bias + alpha * total) ** x.dtype.type(self.beta))
+
+    def pullback(self, back: Backward) -> Value:
+        x, g = back.x, back.g
+        before, behind = (self.size - 1) // 2, self.size - 1 - (self.size - 1) // 2
+        size = self._near(x * x, before, behind) * (self.alpha / self.size) + self.bias
+        share = g * _power(size, -self.beta)
+        across = self._near(share * x / size, behind, before)
+        return share - x * across * (2 * self.alpha * self.beta / self.size)
+
+    @staticmethod
+    def _near(x: Value, before: int, behind: int) -> Value:
+        """The sum over channels near each."""
+        channels = x.shape[1]
+        wide = x.pad([(before, behind) if a == 1 else (0, 0) for a in range(x.rank)])
+        parts = [wide.slice(1, k, k + channels) for k in range(before + behind + 1)]
+        return parts[0].apply("Sum", *parts[1:])
 
 
 # The inverse --------------------------------------------------------------------------------------

@@ -110,6 +110,8 @@ class QuantizeLinear(_Scaled):
     The division is in the type of the scale, or in ``precision``.
     """
 
+    quantizes: ClassVar[bool] = True
+
     axis: int = 1
     saturate: bool = True
     block_size: int = 0
@@ -210,6 +212,8 @@ class DynamicQuantizeLinear(Operator):
 
     The outputs are y, the scale, and the zero point round(-min(x, 0) / scale).
     """
+
+    quantizes: ClassVar[bool] = True
 
     moves: ClassVar[bool] = True
     is_rowwise: ClassVar[bool] = False

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,10 @@ from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, oper
 from sofie_rdf.ir.rows import COLUMNS
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward
+
 
 __all__ = [
     "Bernoulli",
@@ -254,6 +258,9 @@ class _Like(_Independent):
 
     def reference(self, x: Array, rows: Array | None = None) -> Array:
         return _rounded(self.drawn(x.shape, rows), self.dtype.numpy if self.dtype else x.dtype)
+
+    def pullback(self, back: Backward) -> None:
+        """Only the shape of x matters."""
 
 
 def _known(shape: Shape) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._unrolled import Layer, unrolled
 from sofie_rdf.ops.elementwise import (
     FLOATS,
     Elu,
@@ -33,6 +34,10 @@ from sofie_rdf.ops.elementwise import (
     Softsign,
     Tanh,
 )
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 # How many rows of the batch the kernel computes together, and the columns that it adds at most to
 # fill up its panels.
@@ -122,6 +127,11 @@ class Recurrent(Operator):
     # The activation functions of a direction, where none are named.
     defaults: ClassVar[tuple[str, ...]]
     has_cell: ClassVar[bool] = False
+
+    @property
+    def apart(self) -> tuple[int, ...]:
+        """Gates whose offsets beside h are not added to the others."""
+        return ()
 
     activation_alpha: tuple[float, ...]
     activation_beta: tuple[float, ...]
@@ -332,6 +342,20 @@ class Recurrent(Operator):
         """h and c after one more step."""
         raise NotImplementedError
 
+    def advanced(
+        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
+    ) -> tuple[Value, Value]:
+        """`advance` in terms of other operators; ``sums`` are x W + b."""
+        raise NotImplementedError
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        def formula(*inputs: Value | None) -> Sequence[Value]:
+            x, w, r, *others = (*inputs, *(None,) * 8)[:8]
+            assert x is not None and w is not None and r is not None
+            return unrolled(self, x, w, r, *others)
+
+        return back.by_formula(formula)
+
 
 def _require(given: TensorType | None, wanted: Shape) -> None:
     if given is None:
@@ -402,6 +426,11 @@ class RNN(Recurrent):
         (total,) = _sums(layer, x, h)
         return layer.activated(0, total), c
 
+    def advanced(
+        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
+    ) -> tuple[Value, Value]:
+        return layer.activated(0, layer.sum(0, sums[0], h)), c
+
 
 @operator(since=22, ulp=8, terms=4)
 class GRU(Recurrent):
@@ -435,6 +464,10 @@ class GRU(Recurrent):
         return self.types(x, w, r, b, sequence_lens, initial_h)
 
     @property
+    def apart(self) -> tuple[int, ...]:
+        return (2,) if self.linear_before_reset else ()
+
+    @property
     def kind(self) -> str:
         return "sofie::LinearGruKind" if self.linear_before_reset else "sofie::GruKind"
 
@@ -461,6 +494,17 @@ class GRU(Recurrent):
             total = inputs + r * (h @ layer.r[2].T + layer.r_bias[2])
         else:
             total = inputs + (r * h) @ layer.r[2].T + layer.r_bias[2]
+        return (1 - z) * layer.activated(1, total) + z * h, c
+
+    def advanced(
+        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
+    ) -> tuple[Value, Value]:
+        z, r = (layer.activated(0, layer.sum(n, sums[n], h)) for n in (0, 1))
+        if self.linear_before_reset:
+            seen, offset = h.matmul(layer.r[2]), layer.r_bias[2]
+            total = sums[2] + r * (seen if offset is None else seen + offset)
+        else:
+            total = layer.sum(2, sums[2], r * h)
         return (1 - z) * layer.activated(1, total) + z * h, c
 
 
@@ -522,4 +566,14 @@ class LSTM(Recurrent):
         f = 1 - i if self.input_forget else layer.activated(0, sums[2] + layer.peephole(2, c))
         new = f * c + i * layer.activated(1, sums[3])
         o = layer.activated(0, sums[1] + layer.peephole(1, new))
+        return o * layer.activated(2, new), new
+
+    def advanced(
+        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
+    ) -> tuple[Value, Value]:
+        totals = [layer.sum(n, sums[n], h) for n in range(4)]
+        i = layer.activated(0, layer.peephole(0, totals[0], c))
+        f = 1 - i if self.input_forget else layer.activated(0, layer.peephole(2, totals[2], c))
+        new = f * c + i * layer.activated(1, totals[3])
+        o = layer.activated(0, layer.peephole(1, totals[1], new))
         return o * layer.activated(2, new), new

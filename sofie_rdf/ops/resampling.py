@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf import limits
+from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, number_of, product
 from sofie_rdf.ir.operator import (
     Call,
@@ -26,6 +27,10 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 # In the order of the enumerators in the kernel's header.
 MODES = ("nearest", "linear", "cubic")
@@ -470,6 +475,38 @@ class Resize(_Resize):
         near = (1 - d) * (1 + d - (a + 2) * d**2)
         far = a * (d - 1) * (d - 2) ** 2
         return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+    def pullback(self, back: Backward) -> Value:
+        x, g = back.x, back.g
+        for axis, matrix in self._matrices(x.type):
+            order = [*(a for a in range(x.rank) if a != axis), axis]
+            turned = g.transpose(order).matmul(back.tape.constant(matrix.astype(x.dtype.numpy)))
+            g = turned.transpose([order.index(a) for a in range(x.rank)])
+        return g
+
+    def _matrices(self, x: TensorType) -> Iterator[tuple[int, Array]]:
+        """What each axis that is resized is multiplied with: [count, size]."""
+        found = self.resized(x)
+        active = [i for i, a in enumerate(found) if not self._is_certainly_trivial(a)]
+        if self.coordinate_transformation_mode == "tf_crop_and_resize":
+            raise UnsupportedOperator("Resize of a part of its input has no gradient here")
+        for axis in active:
+            one = found[axis]
+            if not isinstance(one.size, int) or not isinstance(one.count, int):
+                raise UnsupportedOperator(
+                    "Resize has no gradient along an axis of open size",
+                    remedy="Fix that size when the model is read: shapes={...} of `load`",
+                )
+            limits.spend(bytes=8 * one.size * one.count, what="the gradient of Resize")
+            scale = one.scale if one.scale is not None else one.count / one.size
+            attributes = {**self.attributes(), "axes": (0,), "roi": None, "sizes": None}
+            if one.scale is None:
+                if self.keep_aspect_ratio_policy != "stretch":
+                    raise UnsupportedOperator("Resize that keeps the aspect ratio has no gradient")
+                attributes.update(scales=None, sizes=(one.count,))
+            else:
+                attributes.update(scales=(scale,))
+            yield axis, Resize(**attributes).reference(np.eye(one.size))
 
 
 def _divided_up(size: Dim, by: Dim) -> Dim:

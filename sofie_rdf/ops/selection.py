@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
+
 
 INT64 = DType.INT64
 
@@ -132,6 +136,9 @@ class Hardmax(_Selection):
         view = _split(x.type.shape, normal_axis(self.axis, x.type.rank))
         return Call("sofie::hardmax", (Tensor(outputs[0], view), Tensor(x, view)))
 
+    def pullback(self, back: Backward) -> None:
+        """It is constant between its steps."""
+
 
 # TopK ---------------------------------------------------------------------------------------------
 
@@ -180,6 +187,11 @@ class _TopK(_Selection):
     def most(self, x: TensorType) -> Dim:
         """Of how many elements there is a list at most: twice of all, if they are sorted."""
         return 2 * x.shape[normal_axis(self.axis, x.rank)]
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        best = back.x.outputs(self, *back.inputs[1:])[1]
+        zeros = back.x.like()
+        return zeros.apply("ScatterElements", best, back.g, axis=self.axis, reduction="add"), None
 
 
 @operator(domain="sofie")

@@ -149,6 +149,15 @@ def test_what_has_no_derivative_is_refused_by_name_with_a_way_out(tmp_path: Path
     assert "Det has no gradient here" in str(problem)
 
 
+def test_numbers_that_are_rounded_to_few_bits_are_refused() -> None:
+    rounded = model(
+        "q = QuantizeLinear (x, s) d = DequantizeLinear (q, s) y = ReduceSum <keepdims = 1> (d)",
+        "(float[N, 3] x, float s) => (float[A, B] y)",
+    )
+    with pytest.raises(UnsupportedOperator, match="rounded to few bits.*before it was quantized"):
+        rounded.gradient(wrt="x")
+
+
 def test_derivatives_have_the_names_of_features() -> None:
     named = two_outputs().named(features=["pt", "eta", "m_jj"], labels={"p": list("abcd")})
     found = named.gradient("y", "x")

@@ -150,6 +150,44 @@ def _parts(m: Any, x: Any) -> Any:
     return m.a(torch.cat([chosen, left.flip(1), x.repeat(1, 2)[:, 3:5]], 1))
 
 
+def _image(*between: Any, features: int = 4) -> Any:
+    first = nn.Conv2d(2, 4, 3, padding=1)
+    return nn.Sequential(
+        first, *between, nn.Flatten(), nn.LazyLinear(features), nn.Linear(features, 1)
+    )
+
+
+def _recurrent(m: Any, x: Any) -> Any:
+    every, _ = m.a(x)
+    return m.b(every[:, -1])
+
+
+def _topk(m: Any, x: Any) -> Any:
+    values, _ = torch.topk(m.a(x), 3)
+    return values.prod(-1, keepdim=True) + x.cumsum(-1).max(-1, keepdim=True)[0]
+
+
+def _einsum(m: Any, x: Any) -> Any:
+    scores = torch.einsum("nik,njk->nij", x, m.a(x))
+    return torch.einsum("nij,njk->n", scores.sigmoid(), x)[:, None]
+
+
+def _dot(m: Any, x: Any) -> Any:
+    q, k, v = m.a(x)[:, None].chunk(3, -1)
+    return m.b(f.scaled_dot_product_attention(q, k, v, is_causal=True)[:, 0].sum(1))
+
+
+def _knn(m: Any, x: Any) -> Any:
+    """As ParticleNet: the features of the nearest points."""
+    inner = -2 * torch.matmul(x, x.transpose(2, 1))
+    squares = (x**2).sum(-1, keepdim=True)
+    nearest = (-squares - inner - squares.transpose(2, 1)).topk(3, -1)[1]
+    index = nearest.flatten(1)[:, :, None].expand(-1, -1, x.shape[-1])
+    near = torch.gather(x, 1, index).unflatten(1, (x.shape[1], 3))
+    edges = torch.cat([x[:, :, None].expand_as(near), near - x[:, :, None]], -1)
+    return m.b(torch.relu(m.a(edges)).mean(2).mean(1))
+
+
 NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "relu": (lambda: _mlp(nn.ReLU()), (6,)),
     "gelu": (lambda: _mlp(nn.GELU()), (6,)),
@@ -173,6 +211,51 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         (3, 4),
     ),
     "pairs": (lambda: Function(_pairs, a=nn.Linear(2, 1)), (4, 3)),
+    "convolution": (lambda: _image(nn.ReLU(), nn.MaxPool2d(2)), (2, 6, 6)),
+    "strided": (lambda: _image(nn.Conv2d(4, 3, 3, 2, dilation=2), nn.ELU()), (2, 8, 7)),
+    "grouped": (lambda: _image(nn.Conv2d(4, 4, 3, groups=2, padding=1), nn.SiLU()), (2, 5, 5)),
+    "depthwise": (lambda: _image(nn.Conv2d(4, 4, 3, groups=4), nn.GELU()), (2, 5, 5)),
+    "transposed": (lambda: _image(nn.ConvTranspose2d(4, 3, 3, 2, 1, 1), nn.ReLU()), (2, 4, 4)),
+    "average": (lambda: _image(nn.AvgPool2d(3, 2, 1), nn.Tanh()), (2, 7, 7)),
+    "maximum": (lambda: _image(nn.MaxPool2d(3, 2, 1, ceil_mode=True)), (2, 6, 6)),
+    "adaptive": (lambda: _image(nn.AdaptiveAvgPool2d(1)), (2, 5, 5)),
+    "batchnorm": (lambda: _image(nn.BatchNorm2d(4), nn.ReLU()), (2, 4, 4)),
+    "groupnorm": (lambda: _image(nn.GroupNorm(2, 4), nn.ReLU()), (2, 4, 4)),
+    "instancenorm": (lambda: _image(nn.InstanceNorm2d(4, affine=True), nn.ReLU()), (2, 4, 4)),
+    "upsampled": (lambda: _image(nn.Upsample(scale_factor=2, mode="bilinear")), (2, 3, 3)),
+    "shuffled": (lambda: _image(nn.PixelShuffle(2), nn.Tanh()), (2, 3, 3)),
+    "layernorm": (lambda: _mlp(nn.LayerNorm(8), nn.ReLU()), (6,)),
+    "rmsnorm": (lambda: _mlp(nn.RMSNorm(8, eps=1e-5), nn.ReLU()), (6,)),
+    "signal": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 3, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(9, 1)
+        ),
+        (2, 8),
+    ),
+    "lstm": (
+        lambda: Function(
+            _recurrent, a=nn.LSTM(3, 4, bidirectional=True, batch_first=True), b=nn.Linear(8, 1)
+        ),
+        (5, 3),
+    ),
+    "gru": (
+        lambda: Function(_recurrent, a=nn.GRU(3, 4, 2, batch_first=True), b=nn.Linear(4, 1)),
+        (5, 3),
+    ),
+    "rnn": (
+        lambda: Function(_recurrent, a=nn.RNN(3, 4, batch_first=True), b=nn.Linear(4, 1)),
+        (5, 3),
+    ),
+    "topk": (lambda: Function(_topk, a=nn.Linear(6, 8)), (6,)),
+    "einsum": (lambda: Function(_einsum, a=nn.Linear(4, 4)), (3, 4)),
+    "causal": (lambda: Function(_dot, a=nn.Linear(4, 12), b=nn.Linear(4, 1)), (3, 4)),
+    "encoder": (
+        lambda: nn.Sequential(
+            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), nn.Flatten(), nn.Linear(12, 1)
+        ),
+        (3, 4),
+    ),
+    "nearest": (lambda: Function(_knn, a=nn.Linear(6, 5), b=nn.Linear(5, 1)), (7, 3)),
     "parts": (lambda: Function(_parts, a=nn.Linear(9, 1)), (6,)),
 }
 
@@ -182,6 +265,7 @@ def test_networks_have_torchs_gradients_in_every_batch(name: str) -> None:
     torch.manual_seed(5)
     make, shape = NETWORKS[name]
     net = make().eval()
+    net(torch.zeros(1, *shape))
     model = sofie_rdf.from_torch(net, torch.randn(2, *shape)).gradient()
     random = np.random.default_rng(3)
     slope = list(model.outputs)[-1]
