@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -81,7 +82,7 @@ def blocks(path: Path, language: str) -> Iterator[str]:
 def test_blocks_of_python_compile(path: Path) -> None:
     for block in blocks(path, "python"):
         # A row of a table of cases ends with a comma, and is an expression without it.
-        text = f"{{{block}}}" if block.startswith("(") else block
+        text = f"{{{block}}}" if block.startswith("(") else dedent(block)
         compile(text, name(path), "exec", flags=ast.PyCF_ONLY_AST)
 
 
@@ -93,7 +94,8 @@ def test_blocks_that_are_marked_run_and_print_what_stands_below(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ROOT")
-    shutil.copy(REPOSITORY / "data/higgs.onnx", tmp_path)
+    for model in (REPOSITORY / "data").glob("*.onnx"):
+        shutil.copy(model, tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block, expected in _RUN.findall(path.read_text()):
@@ -225,3 +227,19 @@ def test_pictures_are_small_texts_with_the_command_that_draws_them() -> None:
         assert picture.stat().st_size < 100_000
         assert picture.read_text()
     assert "python -m docs.building.pictures" in (DOCS / "index.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "develop").glob("add-*.md")), ids=name)
+def test_code_that_is_shown_is_that_of_the_repository(path: Path) -> None:
+    files = [*sources(".py", ".hxx"), *(p.read_text() for p in other_tests())]
+    known = {line.strip() for text in files for line in text.splitlines()}
+    for block in (*blocks(path, "python"), *blocks(path, "cpp")):
+        for line in block.splitlines():
+            assert line.strip() in known, f"{name(path)} shows {line!r}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name)
+def test_files_that_are_named_exist(path: Path) -> None:
+    folders = "sofie_rdf|cling|tests|tutorials|data|docs"
+    for said in re.findall(rf"`((?:{folders})/[\w./-]+)`", prose(path)):
+        assert (REPOSITORY / said).exists(), f"{name(path)} names {said}"
