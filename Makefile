@@ -82,8 +82,9 @@ test-roots: $(VENV)/test-ready
 graph-nets: $(VENV)/graph-nets-ready
 	$(BIN)/python -m pytest -n auto tests/frontends/graph_nets
 
+# Not --quiet: it hides warnings from --strict, too.
 docs: $(VENV)/docs-ready
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore::UserWarning:ROOT -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -W ignore::UserWarning:ROOT -m mkdocs build --strict
 	@echo "the site is in out/site: open out/site/index.html"
 
 clean:

@@ -108,7 +108,7 @@ def test_the_site_adds_only_what_it_needs(clone: Clone) -> None:
     clone.done()
     install, build = (clone.make("docs"), clone.done())[1]
     assert "--group docs" in install
-    assert build.endswith("-m mkdocs build --quiet --strict")
+    assert build.endswith("-m mkdocs build --strict")
     clone.make("docs")
     assert clone.done() == [build]
 
