@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import io
 import re
 import shutil
@@ -118,6 +119,34 @@ def test_every_tutorial_is_in_the_list() -> None:
     listed = (DOCS / "tutorials/index.md").read_text()
     for script in (REPOSITORY / "tutorials").glob("[0-9]*.py"):
         assert f"](../../tutorials/{script.name})" in listed
+
+
+def called(node: ast.Call) -> object:
+    """The function of ours that a call in a page is of, if it is one."""
+    match node.func:
+        case ast.Attribute(ast.Name("sofie"), attribute):
+            assert hasattr(sofie_rdf, attribute), f"there is no sofie_rdf.{attribute}"
+            return getattr(sofie_rdf, attribute)
+        case ast.Attribute(ast.Name("model" | "tagger" | "small" | "slopes"), attribute):
+            assert hasattr(sofie_rdf.Model, attribute), f"there is no Model.{attribute}"
+            return getattr(sofie_rdf.Model, attribute)
+    return None
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name)
+def test_functions_have_the_names_and_arguments_that_pages_use(path: Path) -> None:
+    for block in blocks(path, "python"):
+        if block.startswith("("):
+            continue
+        for node in ast.walk(ast.parse(dedent(block))):
+            function = called(node) if isinstance(node, ast.Call) else None
+            if not isinstance(node, ast.Call) or not callable(function):
+                continue
+            same = sofie_rdf.define if function is sofie_rdf.Model.define else function
+            parameters = inspect.signature(same).parameters
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+                given = {keyword.arg for keyword in node.keywords} - {None}
+                assert given <= parameters.keys(), f"{name(path)}: {ast.unparse(node)}"
 
 
 # What is said of the code ------------------------------------------------------------------------
