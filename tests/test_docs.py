@@ -21,6 +21,7 @@ import pytest
 import sofie_rdf
 from docs.building import cli, pictures, tables, tutorials
 from sofie_rdf.cli.arguments import parser
+from sofie_rdf.passes import pipeline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
@@ -213,6 +214,12 @@ def test_the_tables_are_made_of_the_code() -> None:
     layers = tables.keras_layers()
     assert "`Dense`" in layers
     assert "`LSTM`" in layers
+
+
+def test_the_phases_of_the_page_of_passes_are_those_of_the_code() -> None:
+    page = (DOCS / "develop/passes.md").read_text()
+    rows = [f"| {phase.name} | {phase.promise} |" for phase in pipeline.DEFAULT]
+    assert "\n".join(rows) in page
 
 
 def test_a_tutorial_is_a_page_with_its_output(
