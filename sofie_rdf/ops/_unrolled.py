@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sofie_rdf import limits
 from sofie_rdf.errors import UnsupportedOperator
+from sofie_rdf.ir.dims import Dim, number_of
+from sofie_rdf.ir.operator import lookup
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Value
     from sofie_rdf.ops.recurrent import Activation, Gates, Recurrent
 
-__all__ = ["Layer", "unrolled"]
+__all__ = ["Layer", "parts", "unrolled"]
 
 # About how many nodes a step has, there and back.
-_NODES = 80
+_NODES = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One direction of a layer: what x adds to the sums of all gates, and the other weights.
+    """One direction of a layer.
 
-    ``r`` and ``r_bias`` are of each gate, ``r`` turned; ``inner`` says that offsets are apart.
+    ``r`` is what h is multiplied with, for runs of gates that are summed up together, and
+    ``inner`` an offset that stays beside h.
     """
 
     r: Sequence[Value]
-    r_bias: Sequence[Value | None]
+    inner: Value | None
     peepholes: Sequence[Value] | None
     gates: Gates
     clip: float | None
@@ -37,10 +41,6 @@ class Layer:
         if self.clip is not None:
             x = x.apply("Between", domain="sofie", low=-self.clip, high=self.clip)
         return _function(self.gates[number], x)
-
-    def sum(self, gate: int, own: Value, h: Value) -> Value:
-        """x W + h R + b of a gate, of which x W + b is there."""
-        return own + h.matmul(self.r[gate])
 
     def peephole(self, number: int, total: Value, c: Value) -> Value:
         """A sum with what its gate sees of the cell."""
@@ -92,11 +92,10 @@ def unrolled(
         layer, own = _layer(op, d, gates, x, (w, r), b, p)
         found: list[Value] = [x] * steps
         for step in range(steps)[:: -1 if backward else 1]:
-            sums = [_part(s, 0, step) for s in own]
-            state = list(op.advanced(layer, sums, *state))
+            state = list(op.advanced(layer, own[step], *state))
             found[step] = state[0]
-        rows = [v.reshape((1, 1, *v.shape)) for v in found]
-        every.append(rows[0].concat(rows[1:], 0))
+        whole = found[0].concat(found[1:], 0)
+        every.append(whole.reshape((steps, 1, *found[0].shape)))
         for kept, final in zip(ends, state, strict=True):
             kept.append(final.reshape((1, *final.shape)))
     y = every[0].concat(every[1:], 1)
@@ -129,27 +128,32 @@ def _layer(
     weights: tuple[Value, Value],
     b: Value | None,
     p: Value | None,
-) -> tuple[Layer, list[Value]]:
-    """A direction, and x W + b of each of its gates for all steps."""
-    count, hidden = op.gates, weights[1].shape[2]
+) -> tuple[Layer, Sequence[Value]]:
+    """A direction, and x W + b of all of its gates, for each step."""
+    hidden, size = weights[1].shape[2], op.gates * weights[1].shape[2]
     w, r = (_part(v, 0, d) for v in weights)
-
-    def gate(value: Value, number: int) -> Value:
-        return value.slice(0, number * hidden, (number + 1) * hidden)
-
-    offsets: list[Value | None] = [None] * (2 * count)
+    total, inner = x.matmul(w.turned), None
     if b is not None:
         flat = _part(b, 0, d)
-        offsets = [gate(flat, n) for n in range(2 * count)]
-    own = []
-    for number in range(count):
-        total = x.matmul(gate(w, number).turned)
-        offset = offsets[number]
-        total = total if offset is None else total + offset
-        inner = offsets[count + number]
-        # What of a gate's sums stays apart is for the cell to add.
-        is_apart = number in op.apart
-        own.append(total if inner is None or is_apart else total + inner)
-    peepholes = None if p is None else [gate(_part(p, 0, d), n) for n in range(3)]
-    turned = [gate(r, n).turned for n in range(count)]
-    return Layer(turned, offsets[count:], peepholes, gates, op.limit), own
+        beside = flat.slice(0, size, 2 * size)
+        if op.apart:
+            # The last gate adds it to what it sees of h alone.
+            inner = beside.slice(0, size - hidden, size)
+            beside = beside.slice(0, 0, size - hidden).pad([(0, hidden)])
+        total = total + (flat.slice(0, 0, size) + beside)
+    peepholes = None
+    if p is not None:
+        peepholes = parts(_part(p, 0, d), 3, 0)
+    runs = [0, *op.runs, op.gates]
+    turned = [r.slice(0, first * hidden, last * hidden).turned for first, last in pairwise(runs)]
+    own = [v.reshape(v.shape[1:]) for v in parts(total, total.shape[0], 0)]
+    return Layer(turned, inner, peepholes, gates, op.limit), own
+
+
+def parts(value: Value, count: Dim, axis: int = -1) -> Sequence[Value]:
+    """So many equal parts along an axis."""
+    axis, count = axis % value.rank, number_of(count)
+    if count == 1:
+        return [value]
+    sizes = (value.shape[axis] // count,) * count
+    return value.outputs(lookup("", "Split")(axis=axis, split=sizes))

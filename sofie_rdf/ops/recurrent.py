@@ -22,7 +22,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops._unrolled import Layer, unrolled
+from sofie_rdf.ops._unrolled import Layer, parts, unrolled
 from sofie_rdf.ops.elementwise import (
     FLOATS,
     Elu,
@@ -128,10 +128,13 @@ class Recurrent(Operator):
     defaults: ClassVar[tuple[str, ...]]
     has_cell: ClassVar[bool] = False
 
+    # Where another run of gates begins, whose sums are made for themselves.
+    runs: ClassVar[tuple[int, ...]] = ()
+
     @property
-    def apart(self) -> tuple[int, ...]:
-        """Gates whose offsets beside h are not added to the others."""
-        return ()
+    def apart(self) -> bool:
+        """Whether the offset of the last gate beside h is not added to that beside x."""
+        return False
 
     activation_alpha: tuple[float, ...]
     activation_beta: tuple[float, ...]
@@ -342,10 +345,8 @@ class Recurrent(Operator):
         """h and c after one more step."""
         raise NotImplementedError
 
-    def advanced(
-        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
-    ) -> tuple[Value, Value]:
-        """`advance` in terms of other operators; ``sums`` are x W + b."""
+    def advanced(self, layer: Layer, own: Value, h: Value, c: Value) -> tuple[Value, Value]:
+        """`advance` in terms of other operators; ``own`` is x W + b of all gates."""
         raise NotImplementedError
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
@@ -426,10 +427,8 @@ class RNN(Recurrent):
         (total,) = _sums(layer, x, h)
         return layer.activated(0, total), c
 
-    def advanced(
-        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
-    ) -> tuple[Value, Value]:
-        return layer.activated(0, layer.sum(0, sums[0], h)), c
+    def advanced(self, layer: Layer, own: Value, h: Value, c: Value) -> tuple[Value, Value]:
+        return layer.activated(0, own + h.matmul(layer.r[0])), c
 
 
 @operator(since=22, ulp=8, terms=4)
@@ -451,6 +450,7 @@ class GRU(Recurrent):
 
     gates: ClassVar[int] = 3
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
+    runs: ClassVar[tuple[int, ...]] = (2,)
 
     def infer(
         self,
@@ -464,8 +464,8 @@ class GRU(Recurrent):
         return self.types(x, w, r, b, sequence_lens, initial_h)
 
     @property
-    def apart(self) -> tuple[int, ...]:
-        return (2,) if self.linear_before_reset else ()
+    def apart(self) -> bool:
+        return self.linear_before_reset
 
     @property
     def kind(self) -> str:
@@ -496,15 +496,15 @@ class GRU(Recurrent):
             total = inputs + (r * h) @ layer.r[2].T + layer.r_bias[2]
         return (1 - z) * layer.activated(1, total) + z * h, c
 
-    def advanced(
-        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
-    ) -> tuple[Value, Value]:
-        z, r = (layer.activated(0, layer.sum(n, sums[n], h)) for n in (0, 1))
+    def advanced(self, layer: Layer, own: Value, h: Value, c: Value) -> tuple[Value, Value]:
+        *_, hidden = h.shape
+        first, last = own.slice(1, 0, 2 * hidden), own.slice(1, 2 * hidden, 3 * hidden)
+        z, r = parts(layer.activated(0, first + h.matmul(layer.r[0])), 2)
         if self.linear_before_reset:
-            seen, offset = h.matmul(layer.r[2]), layer.r_bias[2]
-            total = sums[2] + r * (seen if offset is None else seen + offset)
+            seen = h.matmul(layer.r[1])
+            total = last + r * (seen if layer.inner is None else seen + layer.inner)
         else:
-            total = layer.sum(2, sums[2], r * h)
+            total = last + (r * h).matmul(layer.r[1])
         return (1 - z) * layer.activated(1, total) + z * h, c
 
 
@@ -568,10 +568,8 @@ class LSTM(Recurrent):
         o = layer.activated(0, sums[1] + layer.peephole(1, new))
         return o * layer.activated(2, new), new
 
-    def advanced(
-        self, layer: Layer, sums: Sequence[Value], h: Value, c: Value
-    ) -> tuple[Value, Value]:
-        totals = [layer.sum(n, sums[n], h) for n in range(4)]
+    def advanced(self, layer: Layer, own: Value, h: Value, c: Value) -> tuple[Value, Value]:
+        totals = parts(own + h.matmul(layer.r[0]), 4)
         i = layer.activated(0, layer.peephole(0, totals[0], c))
         f = 1 - i if self.input_forget else layer.activated(0, layer.peephole(2, totals[2], c))
         new = f * c + i * layer.activated(1, totals[3])

@@ -154,7 +154,7 @@ def test_numbers_that_are_rounded_to_few_bits_are_refused() -> None:
         "q = QuantizeLinear (x, s) d = DequantizeLinear (q, s) y = ReduceSum <keepdims = 1> (d)",
         "(float[N, 3] x, float s) => (float[A, B] y)",
     )
-    with pytest.raises(UnsupportedOperator, match="rounded to few bits.*before it was quantized"):
+    with pytest.raises(UnsupportedOperator, match=r"rounded to few bits.*before it was quantized"):
         rounded.gradient(wrt="x")
 
 
