@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from sofie_rdf.arguments import require_source
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedFormat
+from sofie_rdf.frontends.foreign import FOREIGN, foreign
 
 __all__ = [
     "FORMATS",
@@ -95,7 +96,7 @@ def recognise(path: Path) -> str:
     elif head.lstrip().startswith(b"{") and b"learner" in head:  # JSON, and UBJSON alike
         kind = "xgboost"
     else:
-        kind = next(kinds, "onnx")
+        kind = next(kinds, "") or _known(head, path)
     found = FORMATS[kind]
     if kind == "damaged":
         raise CorruptFile(f"is {found.about}", place=str(path), remedy=found.remedy)
@@ -104,6 +105,15 @@ def recognise(path: Path) -> str:
             f"is {found.about}, which is not read", place=str(path), remedy=found.remedy
         )
     return kind
+
+
+def _known(head: bytes, path: Path) -> str:
+    """ONNX, unless it is known to be something that is not read."""
+    other = foreign(head, path.name)
+    if other is None:
+        return "onnx"
+    about, remedy = FOREIGN[other]
+    raise UnsupportedFormat(f"is {about}, which is not read", place=str(path), remedy=remedy)
 
 
 # Objects are told by the package that one of their classes is from; bytes and the like are ONNX.
