@@ -20,7 +20,15 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, fillings_of, labels_of, with_names
 from sofie_rdf.ir.types import Shape
 
-__all__ = ["Cotangents", "Names", "gradient", "hessian", "jacobian", "parametrised"]
+__all__ = [
+    "Cotangents",
+    "Names",
+    "derivative_name",
+    "gradient",
+    "hessian",
+    "jacobian",
+    "parametrised",
+]
 
 Names: TypeAlias = str | Sequence[str] | None
 # Whether derivatives by outputs are inputs, and under which names: of the one output, or by output.
@@ -47,7 +55,7 @@ def gradient(graph: Graph, of: Names, wrt: Names, vjp: Cotangents) -> Graph:
             _require_single(graph, output)
             seed = sweep.tape.value(output).like(1)
         for name, value in zip(inputs, sweep.pulled({output: seed}, inputs), strict=True):
-            found[_name(output, name)] = value
+            found[derivative_name(output, name)] = value
     return _named(graph, sweep.finished(found), outputs, inputs)
 
 
@@ -64,7 +72,7 @@ def jacobian(graph: Graph, of: Names, wrt: Names) -> Graph:
         rows = [sweep.pulled({output: seed}, inputs) for seed in _units(sweep, output, batch, own)]
         for number, name in enumerate(inputs):
             parts = [row[number] for row in rows]
-            found[_name(output, name)] = _stacked(graph, name, parts, batch, own)
+            found[derivative_name(output, name)] = _stacked(graph, name, parts, batch, own)
     return _named(graph, sweep.finished(found), outputs, inputs)
 
 
@@ -72,7 +80,7 @@ def hessian(graph: Graph, of: Names, wrt: Names) -> Graph:
     """The graph with ``d_of/d_wrt`` and the derivatives of that by the same inputs."""
     outputs, inputs = _chosen(graph, of, wrt)
     first = gradient(graph, outputs, inputs, vjp=False)
-    slopes = [_name(output, name) for output in outputs for name in inputs]
+    slopes = [derivative_name(output, name) for output in outputs for name in inputs]
     return jacobian(first, slopes, inputs)
 
 
@@ -217,7 +225,7 @@ def _stacked(graph: Graph, wrt: str, parts: Sequence[Value], batch: bool, own: S
 _DERIVATIVE = re.compile(r"d(\d*)_(.*)\Z", re.DOTALL)
 
 
-def _name(output: str, wrt: str) -> str:
+def derivative_name(output: str, wrt: str) -> str:
     """``d_score/d_features``, and of that ``d2_score/d_features/d_features``."""
     found = _DERIVATIVE.match(output) if "/d_" in output else None
     if found is None:
@@ -229,10 +237,10 @@ def _named(graph: Graph, made: Graph, outputs: Sequence[str], inputs: Sequence[s
     """The graph whose derivatives have the names of the features that they are by."""
     features = features_of(graph)
     found = {
-        _name(o, i): features[i]
+        derivative_name(o, i): features[i]
         for o in outputs
         for i in inputs
-        if i in features and made.types[_name(o, i)].shape[-1:] == (len(features[i]),)
+        if i in features and made.types[derivative_name(o, i)].shape[-1:] == (len(features[i]),)
     }
     return _renamed(graph, made, found)
 

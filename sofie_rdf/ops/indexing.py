@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import (
     UNKNOWN,
@@ -436,6 +437,7 @@ def _unfolded(back: Backward, op: Pad, widths: Sequence[tuple[Dim, Dim]]) -> Val
                 f"Pad with mode={op.mode!r} has no gradient along an axis of open size",
                 remedy="Fix that size when the model is read (shapes=), or pad with zeros",
             )
+        limits.spend(bytes=8 * (number_of(shape[axis]) + number_of(size)), what="a border")
         known: Any = width
         places = _padded(np.arange(number_of(size)), [known], op.mode, 0)
         shape[axis] = size

@@ -351,6 +351,9 @@ class Bernoulli(RandomOperator):
         u, _ = self.uniforms(x.shape, rows)
         return np.asarray(u < x).astype(self.dtype.numpy if self.dtype else x.dtype)
 
+    def pullback(self, back: Backward) -> None:
+        """It is constant between its steps, as torch has it."""
+
 
 @operator(since=22)
 class Multinomial(RandomOperator):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, product
 from sofie_rdf.ir.operator import (
@@ -20,6 +21,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._unrolled import parts
 from sofie_rdf.ops.elementwise import FLOATS
 
 if TYPE_CHECKING:
@@ -585,6 +587,28 @@ class CumProd(_KnownScan):
     exclusive: bool = False
     reverse: bool = False
     runtime: ClassVar[type[Operator] | None] = RuntimeCumProd
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        size = back.x.shape[back.axis(self.axis)]
+        if not isinstance(size, int):
+            raise UnsupportedOperator(
+                "CumProd has no gradient along an axis of open size",
+                remedy="Fix that size when the model is read: shapes={...} of `load`",
+            )
+        limits.require(nodes=6 * size, what="the gradient of CumProd")
+        return back.by_formula(lambda x: (self._steps(x, size),))
+
+    def _steps(self, x: Value, size: int) -> Value:
+        """One product after the other: zeros are no trouble."""
+        if not size:
+            return x
+        each = parts(x, size, normal_axis(self.axis, x.rank))
+        each = each[::-1] if self.reverse else each
+        found = [each[0].like(1) if self.exclusive else each[0]]
+        for factor in each[: size - 1] if self.exclusive else each[1:]:
+            found.append(found[-1] * factor)
+        found = found[::-1] if self.reverse else found
+        return found[0].concat(found[1:], normal_axis(self.axis, x.rank))
 
 
 @operator(since=22, ulp=4, terms=1)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from sofie_rdf.errors import UnsupportedOperator
+from sofie_rdf.gradients.derived import gradient
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import REGISTRY, Operator
 from sofie_rdf.ir.types import Array, DType
+from sofie_rdf.reference import evaluate
 from tests.gradients.differences import ROUNDING, compare
 from tests.ops.cases import Case
 from tests.ops.test_contract import OPERATORS, Key, accepted_cases, bench_of
@@ -84,3 +86,30 @@ def _inside(feeds: dict[str, Array], key: Key) -> dict[str, Array]:
             low, high = _INSIDE.get(key[1], (-2.0, 2.0))
             found[name] = random.uniform(low, high, array.shape)
     return found
+
+
+@pytest.mark.parametrize("key", [k for k in OPERATORS if has_rule(k)], ids=".".join)
+def test_second_derivatives_are_quotients_too(key: Key) -> None:
+    """Rules are made of operators that have rules."""
+    cases = [c for d, c in accepted_cases(key) if d is DType.FLOAT64]
+    outcomes = [_outcome_of_second(key, case, number) for number, case in enumerate(cases[:12])]
+    assert "refused" not in outcomes or key[1] in IN_PART, outcomes
+
+
+def _outcome_of_second(key: Key, case: Case, number: int) -> str:
+    graph = bench_of("case", [(DType.FLOAT64, case)]).graph
+    graph = replace(graph, outputs=graph.outputs[:1])
+    is_double = graph.types[graph.outputs[0]].dtype is DType.FLOAT64
+    feeds = bench_of("case", [(DType.FLOAT64, case)]).feeds(_sizes(graph), number, extreme=False)
+    feeds = _inside(feeds, key)
+    wrt = [i for i in graph.inputs if graph.types[i].dtype is DType.FLOAT64]
+    if not wrt or not is_double or any(not np.size(feeds[i]) for i in wrt):
+        return "nothing to differentiate"
+    try:
+        first = gradient(graph, None, wrt[0], vjp="v")
+    except UnsupportedOperator:
+        return "refused"
+    shape = evaluate(graph, feeds)[graph.outputs[0]].shape
+    feeds["v"] = np.random.default_rng(1).normal(size=shape)
+    compare(replace(first, outputs=first.outputs[-1:]), feeds, wrt, number, curvature=5e3)
+    return "right"
