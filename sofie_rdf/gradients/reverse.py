@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from sofie_rdf import limits
@@ -12,7 +12,7 @@ from sofie_rdf.gradients.values import Backward, Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 
-__all__ = ["Sweep", "grown", "problems"]
+__all__ = ["Reverse", "Sweep", "grown", "problems"]
 
 
 class _Growing(Builder):
@@ -29,29 +29,17 @@ class _Growing(Builder):
         self.decided = {name: number for number, name in enumerate(graph.data_symbols)}
 
 
-@dataclass
-class Sweep:
-    """One graph on which several derivatives are taken; they share what they have in common."""
+class Reverse:
+    """Derivatives through nodes of a graph that grows by them.
 
-    graph: Graph
-    refused: list[SofieError] | None = None
-    tape: Tape = field(init=False)
+    What is refused is raised, or put into ``refused`` where all of it is wanted.
+    """
 
-    def __post_init__(self) -> None:
-        self.tape = Tape(_Growing(self.graph), self._walked)
+    def __init__(self, build: Builder, refused: list[SofieError] | None = None) -> None:
+        self.refused = refused
+        self.tape = Tape(build, self.walked)
 
-    def pulled(self, seeds: Mapping[str, Value], wrt: Sequence[str]) -> list[Value]:
-        """The derivatives by each of ``wrt``, where those by some values are the ``seeds``.
-
-        They are zeros where nothing depends on it. Raises `UnsupportedOperator`, with its node and
-        a way out, for an operator on the way that has no derivative here.
-        """
-        return [
-            self.tape.value(name).like() if slope is None else slope
-            for name, slope in zip(wrt, self._walked(self.graph.nodes, seeds, wrt), strict=True)
-        ]
-
-    def _walked(
+    def walked(
         self, nodes: Sequence[Node], seeds: Mapping[str, Value], wrt: Sequence[str]
     ) -> list[Value | None]:
         """The derivatives through these nodes; None where nothing depends on it."""
@@ -109,6 +97,25 @@ class Sweep:
             for name in varying.intersection(node.inputs):
                 if self.tape.build.type_of(name).dtype.is_float:
                     slopes.setdefault(name, value(name).like())
+
+
+class Sweep(Reverse):
+    """One graph on which several derivatives are taken; they share what they have in common."""
+
+    def __init__(self, graph: Graph, refused: list[SofieError] | None = None) -> None:
+        super().__init__(_Growing(graph), refused)
+        self.graph = graph
+
+    def pulled(self, seeds: Mapping[str, Value], wrt: Sequence[str]) -> list[Value]:
+        """The derivatives by each of ``wrt``, where those by some values are the ``seeds``.
+
+        They are zeros where nothing depends on it. Raises `UnsupportedOperator`, with its node and
+        a way out, for an operator on the way that has no derivative here.
+        """
+        return [
+            self.tape.value(name).like() if slope is None else slope
+            for name, slope in zip(wrt, self.walked(self.graph.nodes, seeds, wrt), strict=True)
+        ]
 
     def finished(self, outputs: Mapping[str, Value]) -> Graph:
         """The graph, which gives these values besides its outputs, under these names."""
