@@ -13,6 +13,7 @@ from sofie_rdf import Model
 from sofie_rdf.errors import ModelError, UnsupportedOperator
 from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.types import Array
+from sofie_rdf.passes.rows import rows_of
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'
 WEIGHTS = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
@@ -174,3 +175,21 @@ def test_a_gradient_is_stored_and_read_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again(x)["d_y/d_x"], derived(x)["d_y/d_x"])
     with pytest.raises(ModelError, match="First take the gradient"):
         two_outputs().with_precision("bfloat16").gradient("y")
+
+
+def test_columns_have_derivatives_by_the_names_of_features() -> None:
+    root = pytest.importorskip("ROOT")
+    derived = two_outputs().named(features=["pt", "eta", "m_jj"]).gradient("y", "x")
+    df = root.RDataFrame(4).Define("pt", "0.1f * rdfentry_")
+    df = df.Define("eta", "-0.5f").Define("m_jj", "0.3f")
+    columns = {"dnn": "y", "d_m_jj": "d_y/d_x[m_jj]"}
+    found = sofie_rdf.define(df, columns, derived).AsNumpy(["dnn", "d_m_jj"])
+    x = np.array([[np.float32(0.1) * i, -0.5, 0.3] for i in range(4)], np.float32)
+    np.testing.assert_array_equal(found["d_m_jj"], derived(x)["d_y/d_x"][:, 2])
+    np.testing.assert_array_equal(found["dnn"], derived(x)["y"][:, 0])
+
+
+def test_rows_of_a_gradient_keep_apart() -> None:
+    derived = two_outputs().gradient("y", "x")
+    assert rows_of(derived.graph) == "N"
+    assert rows_of(derived.optimized) == "N"
