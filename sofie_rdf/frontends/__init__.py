@@ -51,6 +51,7 @@ FORMATS: Mapping[str, Format] = {
     "pickle": Format("a pickle", "torch.isolated", _TORCH),
     "xgboost": Format("an XGBoost model", "trees.xgboost"),
     "lightgbm": Format("a LightGBM model", "trees.lightgbm"),
+    "tmva": Format("a weight file of TMVA", "tmva.reader"),
     "compressed": Format(
         "a compressed file",
         remedy="Uncompress it; a compressed pickle of joblib: convert the model to ONNX",
@@ -95,6 +96,8 @@ def recognise(path: Path) -> str:
         kind = _archive(path)
     elif head.lstrip().startswith(b"{") and b"learner" in head:  # JSON, and UBJSON alike
         kind = "xgboost"
+    elif head.lstrip().startswith(b"<") and b"<MethodSetup" in head:
+        kind = "tmva"
     else:
         kind = next(kinds, "") or _known(head, path)
     found = FORMATS[kind]

@@ -1,0 +1,1 @@
+"""TMVA's weight files."""
