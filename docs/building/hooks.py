@@ -62,6 +62,7 @@ def _gallery() -> str:
 _MAKERS = {
     "cli": cli.reference,
     "gallery": _gallery,
+    "gradients": tables.gradients,
     "headers": tables.headers,
     "keras": tables.keras_layers,
     "operators": tables.operators,

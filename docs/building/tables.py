@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["headers", "keras_layers", "operators"]
+__all__ = ["gradients", "headers", "keras_layers", "operators"]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,6 +29,19 @@ def keras_layers() -> str:
     layers = ", ".join(f"`{name}`" for name in sorted(LAYERS))
     functions = ", ".join(f"`{name}`" for name in sorted(OPERATIONS))
     return f"**{len(LAYERS)} layers**: {layers}.\n\n**{len(OPERATIONS)} functions**: {functions}."
+
+
+def gradients() -> str:
+    """ONNX's operators that have a gradient, and those that have none."""
+    import_module("sofie_rdf.ops")  # It fills the registry.
+    from sofie_rdf.ir.operator import REGISTRY, Operator
+
+    listed: tuple[list[str], list[str]] = [], []
+    for (domain, name), cls in sorted(REGISTRY.items()):
+        if not domain:
+            listed[cls.pullback is Operator.pullback].append(f"`{name}`")
+    having, lacking = (f"**{len(names)} operators**: {', '.join(names)}." for names in listed)
+    return f"With a gradient: {having}\n\nWithout one: {lacking}"
 
 
 def headers() -> str:

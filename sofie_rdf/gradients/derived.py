@@ -30,6 +30,9 @@ __all__ = [
     "parametrised",
 ]
 
+# Each element of an output has nodes of its own in a Jacobian.
+_MOST = 4096
+
 Names: TypeAlias = str | Sequence[str] | None
 # Whether derivatives by outputs are inputs, and under which names: of the one output, or by output.
 Cotangents: TypeAlias = bool | str | Mapping[str, str]
@@ -198,6 +201,12 @@ def _units(sweep: Sweep, output: str, batch: bool, own: Shape) -> list[Value]:
             f"output {output!r} is {type_}, whose number of elements is open: no Jacobian",
             place=sweep.graph.name,
             remedy="Fix that size when the model is read (shapes=), or use gradient(vjp=True)",
+        )
+    if count > _MOST:
+        raise ModelError(
+            f"output {output!r} is {type_}: a Jacobian takes at most {_MOST} elements for an event",
+            place=sweep.graph.name,
+            remedy="Use gradient(vjp=True), which adds them up by weights",
         )
     limits.require(nodes=count * len(sweep.graph.nodes), what=f"the Jacobian of {output!r}")
     if count == 1:

@@ -193,3 +193,17 @@ def test_rows_of_a_gradient_keep_apart() -> None:
     derived = two_outputs().gradient("y", "x")
     assert rows_of(derived.graph) == "N"
     assert rows_of(derived.optimized) == "N"
+
+
+def test_what_is_too_large_is_refused_before_it_is_made() -> None:
+    large = model("s = Shape (x) y = Expand (x, s)", "(float[N, 300000] x) => (float[N, 300000] y)")
+    with pytest.raises(ModelError, match="at most 4096 elements"):
+        large.jacobian()
+
+
+def test_numbers_of_elements_that_are_open_have_no_jacobian() -> None:
+    open_size = model("y = Tanh (x)", "(float[N, M] x) => (float[N, M] y)")
+    with pytest.raises(ModelError, match="number of elements is open"):
+        open_size.jacobian()
+    with pytest.raises(ModelError, match="no gradient but a Jacobian"):
+        open_size.gradient()
