@@ -46,6 +46,7 @@ def _table() -> Mapping[Any, Callable[..., Any]]:
         aten._embedding_bag.default: _embedding_bag,
         aten._embedding_bag_forward_only.default: _embedding_bag,
         aten.hypot.default: _hypotenuse,
+        aten.atan2.default: _angle,
         aten.cdist.default: _distances,
         aten.scaled_dot_product_attention.default: _attention,
         aten.uniform.default: _uniform,
@@ -214,6 +215,19 @@ def _hypotenuse(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     part = torch.where(large > 0, small / torch.where(large > 0, large, 1.0), small)
     found: torch.Tensor = torch.where(large.isinf(), large, large * (1 + part * part).sqrt())
     return found
+
+
+def _angle(y: torch.Tensor, x: torch.Tensor) -> Any:
+    """atan2 with zeros, their signs and infinities: the exporter's is -pi at (0, -1)."""
+    import torch
+
+    if not (y.is_floating_point() and x.is_floating_point()):
+        return NotImplemented
+    signs = torch.sign(y) / torch.sign(x)
+    slope = torch.where(y.isinf() & x.isinf(), signs, y / x)
+    found = torch.atan(torch.where((y == 0) & (x == x), y, slope))
+    below, left = (y < 0) | (1 / y < 0), (x < 0) | (1 / x < 0)
+    return torch.where(left, torch.where(below, found - math.pi, found + math.pi), found)
 
 
 def _distances(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from sofie_rdf.errors import SofieError
@@ -18,12 +16,11 @@ from sofie_rdf.frontends.torch.export import (
     tensors_in,
 )
 from sofie_rdf.frontends.torch.inputs import Inputs
+from sofie_rdf.frontends.torch.older import older_export
 from sofie_rdf.frontends.torch.programs import program_as_function
 
 __all__ = ["of_script"]
 
-# The newest opset that the exporter of TorchScript writes.
-_SCRIPT_OPSET = 20
 _NO_SCRIPT = (
     "Export the module itself (torch.export.save, or sofie_rdf.from_torch), or trace it "
     "(torch.jit.trace)"
@@ -32,28 +29,12 @@ _NO_SCRIPT = (
 
 def of_script(script: Any, inputs: Inputs, module: Callable[..., Any] | None = None) -> Exported:
     """The ONNX model of a traced or scripted module."""
-    import onnx
-    import torch
-
     module = module or script
     first_run(module, inputs)
-    tensors = [leaf.example for leaf in inputs.tensors]
-    args, _ = inputs.with_tensors(tensors)
-    names = [leaf.name for leaf in inputs.tensors]
-    buffer = io.BytesIO()
+    args, _ = inputs.with_tensors([leaf.example for leaf in inputs.tensors])
     try:
-        with _without_graphs():
-            torch.onnx.export(
-                _with_flat_outputs(script, args),
-                args,
-                buffer,  # type: ignore[arg-type, unused-ignore]
-                dynamo=False,
-                verbose=False,
-                input_names=names,
-                output_names=output_names(module, inputs),
-                dynamic_axes={n.name: dict(n.axes) for n in inputs.tensors if n.axes},
-                opset_version=_SCRIPT_OPSET,
-            )
+        outputs = output_names(module, inputs)
+        proto = older_export(_with_flat_outputs(script, args), args, inputs, outputs)
     except SofieError:
         raise
     except Exception as error:
@@ -61,24 +42,8 @@ def of_script(script: Any, inputs: Inputs, module: Callable[..., Any] | None = N
         if converted is not None:
             return converted
         raise export_error(error, _NO_SCRIPT) from error
-    proto = onnx.load_from_string(buffer.getvalue())
-    return checked(proto, inputs, tuple(names), module, "TorchScript")
-
-
-@contextmanager
-def _without_graphs() -> Iterator[None]:
-    """The exporter of TorchScript writes whole graphs to the terminal when it fails."""
-    import torch
-
-    write = getattr(torch._C, "_jit_onnx_log", None)
-    if write is None:
-        yield
-        return
-    torch._C._jit_onnx_log = lambda *_: None
-    try:
-        yield
-    finally:
-        torch._C._jit_onnx_log = write
+    names = tuple(leaf.name for leaf in inputs.tensors)
+    return checked(proto, inputs, names, module, "TorchScript")
 
 
 def _with_flat_outputs(script: Any, args: tuple[Any, ...]) -> Any:

@@ -365,3 +365,22 @@ class Named(nn.Module):
 def test_a_script_whose_self_has_another_name() -> None:
     model = sofie.from_torch(torch.jit.script(Named()), torch.zeros(2, 3))
     assert list(model.inputs) == ["x"]
+
+
+class Angle(nn.Module):
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        return torch.atan2(y, x)
+
+
+@pytest.mark.parametrize("write", [lambda m: m, torch.jit.script])
+def test_angles_on_the_axes(write: Any) -> None:
+    """Both exporters gave -pi at (0, -1); the older one gave NaN at (0, 0), as padded sets have."""
+    places = torch.tensor([0.0, -0.0, 1.0, -1.0, 3.0, np.inf, -np.inf])
+    y, x = places.repeat_interleave(len(places)), places.repeat(len(places))
+    with quiet():
+        module = write(Angle())
+    graph = frontend.read(module, example_inputs=(torch.randn(4), torch.randn(4)))
+    (found,) = evaluate(
+        graph, dict(zip(graph.inputs, (y.numpy(), x.numpy()), strict=True))
+    ).values()
+    np.testing.assert_allclose(found, torch.atan2(y, x).numpy(), rtol=1e-6, atol=0)
