@@ -9,8 +9,11 @@ import argparse
 import ast
 import inspect
 import io
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -105,6 +108,37 @@ def test_blocks_that_are_marked_run_and_print_what_stands_below(
             exec(compile(block, name(path), "exec"), names)
         if expected:
             assert printed.getvalue().strip() == expected.strip()
+
+
+def test_the_readme_is_one_page_of_short_lines() -> None:
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert not [x for x in lines if len(x) > WIDTH and not x.startswith("|")]
+
+
+def test_the_example_of_the_readme_runs_when_it_is_pasted(tmp_path: Path) -> None:
+    """As a user runs it: in a new process, in a folder that has data/higgs.onnx."""
+    pytest.importorskip("ROOT")
+    pytest.importorskip("matplotlib")
+    [(block, expected)] = _RUN.findall((REPOSITORY / "README.md").read_text())
+    (tmp_path / "data").symlink_to(REPOSITORY / "data")
+    (tmp_path / "example.py").write_text(block)
+    found = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == expected.strip()
+    assert (tmp_path / "scores.png").is_file()
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    text = (REPOSITORY / "CITATION.cff").read_text()
+    assert f'version: "{sofie_rdf.__version__}"' in text
 
 
 def test_the_site_has_every_page() -> None:
