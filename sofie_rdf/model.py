@@ -443,10 +443,11 @@ class Model(Portable, Differentiable):
         """Write ``NAME.hxx`` and its weights; a ``standalone`` header includes nothing of ours.
 
         The header compiles with ``g++ -std=c++17`` (and ``-I`` of each folder in ``include`` of the
-        result, unless standalone; Cling is told of them if ROOT was imported before). ``weights``
-        says where its Session finds its weights: in ``"file"``, NAME.dat; in ``"root"``, NAME.root,
-        which needs ROOT in C++; or in the ``"header"``, for small models. Without a ``session``
-        there are functions ``infer`` besides, which keep none: one of them computes at a time.
+        result, unless standalone; Cling is told of them, by ROOT_INCLUDE_PATH where ROOT is
+        imported later). ``weights`` says where its Session finds its weights: in ``"file"``,
+        NAME.dat; in ``"root"``, NAME.root, which needs ROOT in C++; or in the ``"header"``, for
+        small models. Without a ``session`` there are functions ``infer`` besides, which keep none:
+        one of them computes at a time.
         """
         from sofie_rdf.emit import files
         from sofie_rdf.emit.session import include_directories

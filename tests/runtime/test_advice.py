@@ -116,17 +116,20 @@ def test_an_open_axis_of_an_exported_program_can_be_fixed_as_the_error_says(
 
 
 DECLARED = """
-import ROOT, sofie_rdf, sys
+{before}
+import sofie_rdf
 emitted = sofie_rdf.load({model!r}, compiler="g++").emit({folder!r})
+import ROOT
 assert ROOT.gInterpreter.Declare(f'#include "{{emitted.header}}"')
 session = getattr(ROOT, emitted.namespace).Session(str(emitted.weights))
 print(session.infer(ROOT.std.vector["float"]([0.5] * 7))[0])
 """
 
 
-def test_cling_finds_the_headers_of_what_has_been_emitted(tmp_path: Path) -> None:
-    """Also where it has compiled nothing of ours before."""
-    text = DECLARED.format(model=str(HIGGS), folder=str(tmp_path))
+@pytest.mark.parametrize("before", ["import ROOT", ""])
+def test_cling_finds_the_headers_of_what_has_been_emitted(tmp_path: Path, before: str) -> None:
+    """Also where it has compiled nothing of ours before, and where ROOT is imported later."""
+    text = DECLARED.format(model=str(HIGGS), folder=str(tmp_path), before=before)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     expected = sofie.load(HIGGS)(np.full((1, 7), 0.5, np.float32))
     assert np.float32(done.stdout) == expected[0, 0]

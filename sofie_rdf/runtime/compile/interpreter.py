@@ -125,10 +125,20 @@ def include_from(folder: Path) -> None:
 
 
 def tell_of_headers(folders: Iterable[Path]) -> None:
-    """Let the interpreter look for headers there, if ROOT has been imported."""
+    """Let the interpreter look for headers there, also where ROOT is imported later."""
+    names = [str(folder) for folder in folders]
     if sys.modules.get("ROOT"):
-        for folder in folders:
-            import_root().gInterpreter.AddIncludePath(str(folder))
+        for name in names:
+            import_root().gInterpreter.AddIncludePath(name)
+        return
+    # An interpreter reads the variable when it starts.
+    known = [name for name in os.environ.get(_INCLUDE_PATH, "").split(os.pathsep) if name]
+    new = [name for name in dict.fromkeys(names) if name not in known]
+    if new:
+        os.environ[_INCLUDE_PATH] = os.pathsep.join([*known, *new])
+
+
+_INCLUDE_PATH = "ROOT_INCLUDE_PATH"
 
 
 def has_header(name: str) -> bool:
