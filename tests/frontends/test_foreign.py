@@ -24,6 +24,7 @@ FILES = {
     "coreml": ("m.mlmodel", b"\x08\x04\x12\x02\x0a\0"),
     "numpy": ("m.npy", b"\x93NUMPY\x01\0"),
     "onnxdata": ("m.onnx.data", bytes(range(64))),
+    "lwtnn": ("m.json", b'{"defaults": {}, "inputs": [], "layers": [], "outputs": []}'),
     "kerasjson": ("m.json", b'{"class_name": "Sequential", "config": {}}'),
     "page": ("m.onnx", b"\n<!DOCTYPE html><html></html>"),
     "lfs": ("m.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
