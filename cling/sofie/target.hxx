@@ -67,6 +67,15 @@
       "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24", "zmm25",      \
       "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31"
 
+// Kernels with a version in assembler for AVX2 and FMA, which those have who say SOFIE_TARGET and packs of 32 bytes.
+#undef SOFIE_AVX2_ASSEMBLER
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 32 && (defined(SOFIE_TARGET) || (defined(__AVX2__) && defined(__FMA__)))
+#define SOFIE_AVX2_ASSEMBLER
+#endif
+#define SOFIE_ALL_YMM                                                                                                  \
+   "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11", "ymm12", "ymm13", \
+      "ymm14", "ymm15"
+
 #define SOFIE_PRAGMA(text) _Pragma(#text)
 
 // A product and a sum are one rounding where a kernel says so (`multiply_add`), and nowhere else:

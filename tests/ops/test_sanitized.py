@@ -1,5 +1,6 @@
-"""Kernels in programs of g++: with warnings as errors, under its sanitizers; and for this CPU,
-where memory ends: sanitizers do not see what assembler reads and writes.
+"""Kernels in programs of g++: with warnings as errors, under its sanitizers; and where
+memory ends, for this CPU or for the instruction set that SOFIE_RDF_SIMD names: sanitizers do not
+see what assembler reads and writes.
 
 Some of every family; those of all operators, which take minutes to compile, with
 ``SOFIE_RDF_ALL_KERNELS=1 python -m pytest -n auto tests/ops/test_sanitized.py``.
@@ -27,6 +28,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
+from sofie_rdf.runtime.compile.cpu import cpu_description, target_flags
 from tests.ops.cases import Case
 from tests.ops.test_contract import OPERATORS, Bench, Key, accepted_cases, bench_of, differences
 
@@ -38,7 +40,7 @@ Sizes: TypeAlias = Mapping[str, int]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-Wno-psabi"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 CLEAN = ["-O0", *WARNINGS, *SANITIZERS]
-GUARDED = ["-O1", "-march=native", "-w", "-DGUARDED"]
+GUARDED = ["-O1", "-w", "-DGUARDED"]
 # Beside the first element type of an operator, these have a case each: half precision and what is
 # only stored differ in how they are moved and cast; unsigned, short and long integers in what
 # overflows.
@@ -312,4 +314,13 @@ def test_all_kernels_are_clean_and_right(number: int, tmp_path: Path) -> None:
 def test_kernels_stay_in_their_memory(number: int, tmp_path: Path) -> None:
     few = [key for key in OPERATORS if key[1] in IN_ASSEMBLER]
     keys = OPERATORS[number::PARTS] if ALL else few
-    check(benches(keys), tmp_path, GUARDED, {}, {"AT_THE_BEGINNING": "1"})
+    check(benches(keys), tmp_path, [*GUARDED, *target_flags()], {}, {"AT_THE_BEGINNING": "1"})
+
+
+@pytest.mark.slow
+@needs_gcc
+@pytest.mark.skipif("avx2" not in cpu_description(), reason="needs a CPU with AVX2")
+@pytest.mark.parametrize("simd", ["avx2", "generic"])
+def test_convolutions_without_avx512_stay_in_their_memory(simd: str, tmp_path: Path) -> None:
+    keys = [key for key in OPERATORS if key[1] == "Conv"]
+    check(benches(keys), tmp_path, [*GUARDED, *target_flags(simd)], {}, {"AT_THE_BEGINNING": "1"})

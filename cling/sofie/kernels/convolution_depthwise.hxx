@@ -169,6 +169,101 @@ SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, 
    else
       SOFIE_DEPTHWISE("");
 }
+#elif defined(SOFIE_AVX2_ASSEMBLER)
+// clang-format off
+// The lanes of a mask whose bits are set: `bits` has one bit for each of them.
+#define SOFIE_DEPTHWISE_MASK(bits, of, mask) \
+   "vpand %%ymm" #bits ", %%ymm" #of ", %%ymm" #mask "\n\tvpcmpeqd %%ymm" #bits ", %%ymm" #mask ", %%ymm" #mask "\n\t"
+#define SOFIE_DEPTHWISE_LOADS(behind, mask, a, b, c, d)                                                    \
+   "vmaskmovps " behind "(%[from]), %%ymm" #mask ", %%ymm" #a "\n\t"                                       \
+   "vmaskmovps " behind "(%[from],%[in]), %%ymm" #mask ", %%ymm" #b "\n\t"                                 \
+   "vmaskmovps " behind "(%[from],%[in],2), %%ymm" #mask ", %%ymm" #c "\n\t"                               \
+   "vmaskmovps " behind "(%[from],%[in3]), %%ymm" #mask ", %%ymm" #d "\n\t"
+#define SOFIE_DEPTHWISE_EVEN(a, b) \
+   "vshufps $0x88, %%ymm" #b ", %%ymm" #a ", %%ymm" #a "\n\tvpermpd $0xd8, %%ymm" #a ", %%ymm" #a "\n\t"
+// Every second of 16 inputs.
+#define SOFIE_DEPTHWISE_SECOND                                             \
+   SOFIE_DEPTHWISE_MASK(7, 4, 5)                                           \
+   SOFIE_DEPTHWISE_LOADS("32", 5, 12, 13, 14, 5)                           \
+   SOFIE_DEPTHWISE_EVEN(8, 12) SOFIE_DEPTHWISE_EVEN(9, 13)                 \
+   SOFIE_DEPTHWISE_EVEN(10, 14) SOFIE_DEPTHWISE_EVEN(11, 5)
+#define SOFIE_DEPTHWISE_ADD(place, x, a) \
+   "vbroadcastss " place ", %%ymm12\n\tvfmadd231ps %%ymm12, %%ymm" #x ", %%ymm" #a "\n\t"
+#define SOFIE_DEPTHWISE_FLOOR(a) "vmaxps %%ymm" #a ", %%ymm4, %%ymm" #a "\n\t"
+// A masked store takes tens of cycles on some CPUs: most packs are whole.
+#define SOFIE_DEPTHWISE_PUT(a, place) "vmovups %%ymm" #a ", " place "\n\t"
+#define SOFIE_DEPTHWISE_PUT_SOME(a, place) "vmaskmovps %%ymm" #a ", %%ymm15, " place "\n\t"
+#define SOFIE_DEPTHWISE_PUTS(put)                                          \
+   put(0, "(%[place])") put(1, "(%[place],%[at])") put(2, "(%[place],%[at],2)") put(3, "(%[place],%[from])")
+#define SOFIE_DEPTHWISE(second)                                            \
+   asm volatile(                                                           \
+      "vmovups (%[at]), %%ymm6\n\t"                                        \
+      "vmovups 32(%[at]), %%ymm7\n"                                        \
+      "1:\n\t"                                                             \
+      "vbroadcastss %c[start](%[run]), %%ymm0\n\t"                         \
+      "vbroadcastss %c[start]+4(%[run]), %%ymm1\n\t"                       \
+      "vbroadcastss %c[start]+8(%[run]), %%ymm2\n\t"                       \
+      "vbroadcastss %c[start]+12(%[run]), %%ymm3\n\t"                      \
+      "movslq (%[table]), %[end]\n\t"                                      \
+      "vpbroadcastd 4(%[table]), %%ymm15\n\t"                              \
+      SOFIE_DEPTHWISE_MASK(6, 15, 15)                                      \
+      "lea 12(%[table],%[end]), %[end]\n\t"                                \
+      "movslq 8(%[table]), %[place]\n\t"                                   \
+      "add $12, %[table]\n"                                                \
+      "2:\n\t"                                                             \
+      "movslq (%[table]), %[from]\n\t"                                     \
+      "vpbroadcastd 4(%[table]), %%ymm4\n\t"                               \
+      "movslq 8(%[table]), %[at]\n\t"                                      \
+      "add %[x], %[from]\n\t"                                              \
+      "add %[w], %[at]\n\t"                                                \
+      SOFIE_DEPTHWISE_MASK(6, 4, 13)                                       \
+      SOFIE_DEPTHWISE_LOADS("", 13, 8, 9, 10, 11)                          \
+      second                                                               \
+      SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                 \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                      \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                   \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                    \
+      "add $12, %[table]\n\t"                                              \
+      "cmp %[end], %[table]\n\t"                                           \
+      "jne 2b\n\t"                                                         \
+      "vbroadcastss %c[floor](%[run]), %%ymm4\n\t"                         \
+      SOFIE_DEPTHWISE_FLOOR(0) SOFIE_DEPTHWISE_FLOOR(1) SOFIE_DEPTHWISE_FLOOR(2) SOFIE_DEPTHWISE_FLOOR(3) \
+      "vmovmskps %%ymm15, %k[from]\n\t"                                    \
+      "mov %c[out](%[run]), %[at]\n\t"                                     \
+      "add %[y], %[place]\n\t"                                             \
+      "cmp $255, %k[from]\n\t"                                             \
+      "lea (%[at],%[at],2), %[from]\n\t"                                   \
+      "jne 3f\n\t"                                                         \
+      SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT)                            \
+      "jmp 4f\n"                                                           \
+      "3:\n\t"                                                             \
+      SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT_SOME)                       \
+      "4:\n\t"                                                             \
+      "decq %[packs]\n\t"                                                  \
+      "jnz 1b\n\t"                                                         \
+      : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),            \
+        [from] "=&r"(from)                                                                                             \
+      : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),                   \
+        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights),                                                   \
+        [start] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, start)),                                               \
+        [floor] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, floor)),                                               \
+        [out] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, out))                                                    \
+      : "memory", "cc", SOFIE_ALL_YMM)
+// clang-format on
+
+/// y = max(start + the sum of weights times inputs, floor) for four channels
+template <int Stride>
+SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, const ConvDepthwiseRun<float> &run)
+{
+   static const std::int32_t bit_of[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+   const std::int32_t *table = run.table, *end, *at = bit_of;
+   const float *from;
+   Size packs = run.packs, place;
+   if constexpr (Stride == 2)
+      SOFIE_DEPTHWISE(SOFIE_DEPTHWISE_SECOND);
+   else
+      SOFIE_DEPTHWISE("");
+}
 #endif
 
 /// The inputs of a tap that exist, and zeros; nothing else is read.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 from pathlib import Path
 
 from sofie_rdf.errors import JitError
 
-__all__ = ["InstructionSet", "cpu_description", "instruction_set"]
+__all__ = ["InstructionSet", "cpu_description", "instruction_set", "target_flags"]
 
 
 class InstructionSet:
@@ -33,17 +34,35 @@ def instruction_set() -> InstructionSet:
     """The best instruction set of this CPU, or the one that SOFIE_RDF_SIMD names."""
     wanted = os.environ.get("SOFIE_RDF_SIMD", "")
     if wanted:
-        named = [s for s in _KNOWN if s.name == wanted]
-        if not named:
-            known = ", ".join(s.name for s in _KNOWN)
-            raise JitError(f"SOFIE_RDF_SIMD={wanted} is no instruction set", remedy=f"Use {known}")
-        return named[0]
+        return _named(wanted)
     flags = _cpu_flags()
     for candidate in _KNOWN:
         needed = {_FLAG_NAMES.get(f, f) for f in candidate.target.split(",") if f}
         if needed <= flags:
             return candidate
     return _KNOWN[-1]
+
+
+def target_flags(wanted: str = "") -> list[str]:
+    """What tells g++ or clang++ the instruction set `wanted`; else that of `instruction_set`.
+
+    Where nobody has named one, that is all that this CPU has.
+    """
+    wanted = wanted or os.environ.get("SOFIE_RDF_SIMD", "")
+    chosen = _named(wanted) if wanted else instruction_set()
+    target = [f"-m{flag}" for flag in chosen.target.split(",") if flag]
+    is_old = platform.machine() == "x86_64" and not target  # What it has besides, Cling leaves.
+    if not wanted and not is_old:
+        target = ["-march=native"]
+    return [*target, f"-DSOFIE_SIMD_BYTES={chosen.simd_bytes}"]
+
+
+def _named(wanted: str) -> InstructionSet:
+    named = [s for s in _KNOWN if s.name == wanted]
+    if not named:
+        known = ", ".join(s.name for s in _KNOWN)
+        raise JitError(f"SOFIE_RDF_SIMD={wanted} is no instruction set", remedy=f"Use {known}")
+    return named[0]
 
 
 def _cpu_flags() -> frozenset[str]:

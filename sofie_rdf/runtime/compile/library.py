@@ -19,7 +19,7 @@ from pathlib import Path
 from sofie_rdf.errors import JitError
 from sofie_rdf.isolation import fresh
 from sofie_rdf.runtime.cache import disk
-from sofie_rdf.runtime.compile.cpu import cpu_description, instruction_set
+from sofie_rdf.runtime.compile.cpu import cpu_description, target_flags
 
 __all__ = [
     "CLING",
@@ -154,12 +154,7 @@ class Library:
 
     @property
     def _flags(self) -> list[str]:
-        chosen = instruction_set()
-        target = [f"-m{flag}" for flag in chosen.target.split(",") if flag]
-        is_old = platform.machine() == "x86_64" and not target  # What it has besides, Cling leaves.
-        if not os.environ.get("SOFIE_RDF_SIMD", "") and not is_old:
-            target = ["-march=native"]
-        return [*_FLAGS, *target, f"-DSOFIE_SIMD_BYTES={chosen.simd_bytes}"]
+        return [*_FLAGS, *target_flags()]
 
     def cached(self) -> int | None:
         """The address of the entry points of the library in the cache, if it is there."""
