@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from sofie_rdf.errors import InputError
+from sofie_rdf.errors import InputError, nearest
 
 __all__ = [
     "described",
@@ -19,6 +20,7 @@ __all__ = [
     "require_file",
     "require_model",
     "require_new_column",
+    "require_options",
     "require_source",
     "require_torch",
     "way_of",
@@ -161,6 +163,18 @@ def require_columns(function: str, columns: Any) -> None:
     if not is_listed or _is_data_frame(columns) or _package(columns):
         wanted = "columns= as a list of names, or as a mapping from inputs to such lists"
         raise refused(function, wanted, columns, f"{function}(..., columns=['pt', 'eta'])")
+
+
+def require_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """`InputError` for an option that the function does not have, or that is no option of it."""
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise InputError(
+                f"{function.__name__} has no option {name}=",
+                remedy=nearest(name, known) or f"It has {', '.join(f'{k}=' for k in known)}",
+            )
 
 
 def require_new_column(column: object) -> None:

@@ -264,6 +264,7 @@ class Model(Portable, Differentiable):
         """See `sofie_rdf.define`."""
         from sofie_rdf.defining import define
 
+        arguments.require_options(define, options)
         return define(df, column, self, columns, **options)
 
     def score(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from sofie_rdf import arguments
 from sofie_rdf.defining import define
 from sofie_rdf.errors import InputError
 from sofie_rdf.model import Model
@@ -37,6 +38,7 @@ def DefineModel(
             f"DefineModel takes a model of sofie_rdf, not {type(model).__name__}",
             remedy="df.DefineModel('dnn', sofie_rdf.load(file), columns)",
         )
+    arguments.require_options(define, options)
     return define(df, column, model, columns, **options)
 
 

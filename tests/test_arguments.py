@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,8 @@ CASES: tuple[Case, ...] = (
     ("define: no column", lambda g: g.model.define(g.df, X), "column= as the name.*not a list"),
     ("define: columns", lambda g: g.model.define(g.df, "y", g.df), "columns= as a list.*RDataF"),
     ("define: a number", lambda g: g.model.define(g.df, "y", 3), "columns= as a list.*an int"),
+    ("define: option", lambda g: g.model.define(g.df, "y", X, maks=""), "no option maks=.*'mask'"),
+    ("define: no option", lambda g: g.model.define(g.df, "y", X, zzzz=1), "zzzz=.*It has output="),
     ("functor: order", lambda g: sofie.SofieFunctor(1, g.model), r"SofieFunctor\(model, nslots\)"),
     ("functor: a path", lambda g: sofie.SofieFunctor(g.path, 1), LOAD),
     ("load: a module", lambda g: sofie.load(g.module), f"a PyTorch Linear.*{TORCH}"),
@@ -100,6 +103,17 @@ def test_a_wrong_argument(given: Any, call: Callable[[Any], Any], message: str) 
     with pytest.raises(SofieError, match=message) as caught:
         call(given)
     assert isinstance(caught.value, (sofie.InputError, sofie.JitError))
+
+
+def test_a_wrong_option_of_the_method_of_data_frames(given: Any) -> None:
+    from sofie_rdf.pythonization import DefineModel
+
+    with pytest.raises(sofie.InputError, match=r"define has no option dafault=.*'default'"):
+        DefineModel(given.df, "y", given.model, X, dafault=0)
+
+
+def test_the_help_of_define_fits_a_screen() -> None:
+    assert len(pydoc.plain(pydoc.render_doc(sofie.define)).splitlines()) <= 60
 
 
 def test_check_says_it_as_well(given: Any) -> None:
