@@ -244,11 +244,14 @@ def _kept_trial(data: memoryview, inputs: Sequence[str], outputs: Sequence[str])
     """The trial in these bytes; None where they are of another form than we write."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
-            return Trial(
-                json.loads(held["sizes"].tobytes()),
-                {name: held[f"feed{i}"] for i, name in enumerate(inputs)},
-                {name: held[f"expected{i}"] for i, name in enumerate(outputs)},
-                {name: held[f"exact{i}"] for i, name in enumerate(outputs)},
-            )
+            arrays = {name: held[name] for name in held.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            return None  # NumPy gives the bytes of a member that is no array.
+        return Trial(
+            json.loads(arrays["sizes"].tobytes()),
+            {name: arrays[f"feed{i}"] for i, name in enumerate(inputs)},
+            {name: arrays[f"expected{i}"] for i, name in enumerate(outputs)},
+            {name: arrays[f"exact{i}"] for i, name in enumerate(outputs)},
+        )
     except Exception:  # NumPy and zipfile raise many types for what is damaged.
         return None
