@@ -17,7 +17,7 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Node, Origin
 from sofie_rdf.ir.operator import Operator, lookup
-from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 
 __all__ = ["Backward", "Tape", "Value"]
 
@@ -131,13 +131,9 @@ class Value:
         other = self._with(other)
         for one, rest in ((self, other), (other, self)):
             # 1 * x is x, bit for bit.
-            if one.uniform == 1 and rest.type.shape == self.apply_shape(other):
+            if one.uniform == 1 and rest.shape == broadcast((self.shape, other.shape)):
                 return rest
         return self.apply("Mul", other)
-
-    def apply_shape(self, other: Value) -> Shape:
-        """The shape of both after broadcasting, where it is that of one of them."""
-        return self.shape if other.rank < self.rank or not other.rank else other.shape
 
     def __rmul__(self, other: Number) -> Value:
         return self._with(other) * self

@@ -143,6 +143,11 @@ def _pairs(m: Any, x: Any) -> Any:
     return torch.log(distance + 1).mean((1, 2), keepdim=False)[:, None] * m.a.weight.sum()
 
 
+def _by_first(m: Any, x: Any) -> Any:
+    """Ones that a sum spreads, times what is repeated along them."""
+    return (m.a(x) * x[:, :1]).sum(1, keepdim=True)
+
+
 def _parts(m: Any, x: Any) -> Any:
     left, right = x[:, ::2], x[:, 1::2]
     padded = f.pad(left * right, (1, 2))
@@ -210,6 +215,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         lambda: Function(_attention, a=nn.Linear(4, 12), b=nn.Linear(4, 1)),
         (3, 4),
     ),
+    "by_first": (lambda: Function(_by_first, a=nn.Linear(6, 6)), (6,)),
     "pairs": (lambda: Function(_pairs, a=nn.Linear(2, 1)), (4, 3)),
     "convolution": (lambda: _image(nn.ReLU(), nn.MaxPool2d(2)), (2, 6, 6)),
     "strided": (lambda: _image(nn.Conv2d(4, 3, 3, 2, dilation=2), nn.ELU()), (2, 8, 7)),
