@@ -151,9 +151,7 @@ def remove_identities(graph: Graph) -> Graph:
     makers: dict[str, Node] = {}
     nodes = []
     for node in graph.nodes:
-        node = _reading(node, same)
-        if not _is_identity(graph, node):
-            node = _without_alias(graph, node, makers)
+        node = _without_alias(graph, _reading(node, same), makers)
         if _is_identity(graph, node):
             same[node.outputs[0]] = node.inputs[0]
             node = replace(node, op=Identity(), inputs=node.inputs[:1])
@@ -182,9 +180,14 @@ def _is_identity(graph: Graph, node: Node) -> bool:
 
 
 def _without_alias(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Node:
-    """Reshape(Reshape(x)) = Reshape(x), for all operators that only change the shape."""
+    """Reshape(Reshape(x)) = Reshape(x), for all operators that only change the shape.
+
+    What changes nothing stays: it is taken away, and would come back as a Reshape.
+    """
     before = makers.get(node.inputs[0]) if node.inputs else None
     if before is None or not (node.op.is_alias and before.op.is_alias):
+        return node
+    if _is_identity(graph, node):
         return node
     source = before.inputs[0]
     op = reshape(graph.types[source], graph.types[node.outputs[0]])

@@ -32,6 +32,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+# Where an interpreter looks for headers, which it reads when it starts.
+_INCLUDE_PATH = "ROOT_INCLUDE_PATH"
+
 _lock = threading.Lock()
 _safe: list[bool] = []  # Whether ROOT knows that there are threads.
 _capturing = threading.RLock()
@@ -131,14 +134,10 @@ def tell_of_headers(folders: Iterable[Path]) -> None:
         for name in names:
             import_root().gInterpreter.AddIncludePath(name)
         return
-    # An interpreter reads the variable when it starts.
     known = [name for name in os.environ.get(_INCLUDE_PATH, "").split(os.pathsep) if name]
     new = [name for name in dict.fromkeys(names) if name not in known]
     if new:
         os.environ[_INCLUDE_PATH] = os.pathsep.join([*known, *new])
-
-
-_INCLUDE_PATH = "ROOT_INCLUDE_PATH"
 
 
 def has_header(name: str) -> bool:
