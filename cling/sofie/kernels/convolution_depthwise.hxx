@@ -85,6 +85,28 @@ struct ConvDepthwiseRun {
    T floor;
 };
 
+#if defined(SOFIE_DENSE_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
+// clang-format off
+// What both instruction sets have in common: a tap's products, the way to the next tap, and the operands.
+#define SOFIE_DEPTHWISE_ADDS                                               \
+   SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                    \
+   SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                         \
+   SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                      \
+   SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                       \
+   "add $12, %[table]\n\t"                                                 \
+   "cmp %[end], %[table]\n\t"                                              \
+   "jne 2b\n\t"
+#define SOFIE_DEPTHWISE_OPERANDS                                           \
+   : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),                \
+        [from] "=&r"(from)                                                 \
+   : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),                     \
+        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights),       \
+        [start] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, start)),   \
+        [floor] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, floor)),   \
+        [out] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, out))
+// clang-format on
+#endif
+
 #ifdef SOFIE_DENSE_ASSEMBLER
 // clang-format off
 #define SOFIE_DEPTHWISE_LOAD(place, a, mask) "vmovups " place ", %%zmm" #a "%{%%" mask "%}%{z%}\n\t"
@@ -104,11 +126,11 @@ struct ConvDepthwiseRun {
    "vpermt2ps %%zmm15, %%zmm21, %%zmm11\n\t"
 #define SOFIE_DEPTHWISE(second)                                            \
    asm volatile(                                                           \
-      "vbroadcastss 40(%[run]), %%zmm16\n\t"                               \
-      "vbroadcastss 44(%[run]), %%zmm17\n\t"                               \
-      "vbroadcastss 48(%[run]), %%zmm18\n\t"                               \
-      "vbroadcastss 52(%[run]), %%zmm19\n\t"                               \
-      "vbroadcastss 56(%[run]), %%zmm20\n\t"                               \
+      "vbroadcastss %c[start](%[run]), %%zmm16\n\t"                        \
+      "vbroadcastss %c[start]+4(%[run]), %%zmm17\n\t"                      \
+      "vbroadcastss %c[start]+8(%[run]), %%zmm18\n\t"                      \
+      "vbroadcastss %c[start]+12(%[run]), %%zmm19\n\t"                     \
+      "vbroadcastss %c[floor](%[run]), %%zmm20\n\t"                        \
       "vmovups (%[at]), %%zmm21\n"                                         \
       "1:\n\t"                                                             \
       "vmovaps %%zmm16, %%zmm0\n\t"                                        \
@@ -131,14 +153,8 @@ struct ConvDepthwiseRun {
       SOFIE_DEPTHWISE_LOAD("(%[from],%[in],2)", 10, "k1")                  \
       SOFIE_DEPTHWISE_LOAD("(%[from],%[in3])", 11, "k1")                   \
       second                                                               \
-      SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                 \
-      SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                      \
-      SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                   \
-      SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                    \
-      "add $12, %[table]\n\t"                                              \
-      "cmp %[end], %[table]\n\t"                                           \
-      "jne 2b\n\t"                                                         \
-      "mov 32(%[run]), %[at]\n\t"                                          \
+      SOFIE_DEPTHWISE_ADDS                                                 \
+      "mov %c[out](%[run]), %[at]\n\t"                                     \
       "lea (%[at],%[at],2), %[from]\n\t"                                   \
       "add %[y], %[place]\n\t"                                             \
       SOFIE_DEPTHWISE_PUT(0, "(%[place])")                                 \
@@ -147,10 +163,7 @@ struct ConvDepthwiseRun {
       SOFIE_DEPTHWISE_PUT(3, "(%[place],%[from])")                         \
       "decq %[packs]\n\t"                                                  \
       "jnz 1b\n\t"                                                         \
-      : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),            \
-        [from] "=&r"(from)                                                                                             \
-      : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),                   \
-        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights)                                                    \
+      SOFIE_DEPTHWISE_OPERANDS                                             \
       : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",    \
         "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21")
 // clang-format on
@@ -159,7 +172,6 @@ struct ConvDepthwiseRun {
 template <int Stride>
 SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, const ConvDepthwiseRun<float> &run)
 {
-   static_assert(sizeof(ConvDepthwiseRun<float>) == 64, "the assembler knows where its members are");
    static const std::int32_t order[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
    const std::int32_t *table = run.table, *end, *at = order;
    const float *from;
@@ -219,13 +231,7 @@ SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, 
       SOFIE_DEPTHWISE_MASK(6, 4, 13)                                       \
       SOFIE_DEPTHWISE_LOADS("", 13, 8, 9, 10, 11)                          \
       second                                                               \
-      SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                 \
-      SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                      \
-      SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                   \
-      SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                    \
-      "add $12, %[table]\n\t"                                              \
-      "cmp %[end], %[table]\n\t"                                           \
-      "jne 2b\n\t"                                                         \
+      SOFIE_DEPTHWISE_ADDS                                                 \
       "vbroadcastss %c[floor](%[run]), %%ymm4\n\t"                         \
       SOFIE_DEPTHWISE_FLOOR(0) SOFIE_DEPTHWISE_FLOOR(1) SOFIE_DEPTHWISE_FLOOR(2) SOFIE_DEPTHWISE_FLOOR(3) \
       "vmovmskps %%ymm15, %k[from]\n\t"                                    \
@@ -241,13 +247,7 @@ SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, 
       "4:\n\t"                                                             \
       "decq %[packs]\n\t"                                                  \
       "jnz 1b\n\t"                                                         \
-      : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),            \
-        [from] "=&r"(from)                                                                                             \
-      : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),                   \
-        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights),                                                   \
-        [start] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, start)),                                               \
-        [floor] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, floor)),                                               \
-        [out] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, out))                                                    \
+      SOFIE_DEPTHWISE_OPERANDS                                             \
       : "memory", "cc", SOFIE_ALL_YMM)
 // clang-format on
 
