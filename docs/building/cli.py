@@ -33,12 +33,11 @@ def _command(command: argparse.ArgumentParser) -> Iterator[str]:
     yield command.description or ""
     yield f"```\n{_usage(command)}\n```"
     for group in command._action_groups:
-        shown = [a for a in group._group_actions if a.help is not argparse.SUPPRESS]
-        if shown and shown[0].dest != "help":
-            shown = [a for a in shown if a.dest != "help"]
-        if [a for a in shown if a.dest != "help"]:
+        known = (a for a in group._group_actions if a.help is not argparse.SUPPRESS)
+        shown = [a for a in known if a.dest != "help"]
+        if shown:
             yield f"**{(group.title or '').capitalize()}**"
-            yield _table([a for a in shown if a.dest != "help"])
+            yield _table(shown)
     if command.epilog:
         yield f"```\n{command.epilog.strip()}\n```"
 

@@ -16,6 +16,7 @@ _log = logging.getLogger("mkdocs.hooks.docs")
 
 # Texts at the top of the repository that are pages of the site as well.
 _TEXTS = {
+    "ARCHITECTURE.md": "develop/map.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "develop/contributing.md",
     "PERFORMANCE.md": "develop/performance.md",
@@ -24,7 +25,6 @@ _TEXTS = {
 }
 _PAGES = {
     **_TEXTS,
-    "ARCHITECTURE.md": "develop/map.md",
     "README.md": "index.md",
     "tutorials": "tutorials/index.md",
     "tutorials/": "tutorials/index.md",
@@ -44,7 +44,7 @@ def on_files(files: Any, config: Any) -> Any:
         for name, content in page.pictures.items():
             files.append(_made(config, f"tutorials/{name}", content))
     root = Path(config["config_file_path"]).parent
-    for source, name in {**_TEXTS, "ARCHITECTURE.md": "develop/map.md"}.items():
+    for source, name in _TEXTS.items():
         files.append(_made(config, name, (root / source).read_text()))
     return files
 
