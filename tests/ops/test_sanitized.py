@@ -86,6 +86,18 @@ IN_ASSEMBLER = (
     "TopK",
     "Transpose",
 )
+# Those whose tiles AVX2 has in assembler as well.
+IN_TILES = (
+    "Attention",
+    "Conv",
+    "ConvTransposeLayer",
+    "Dense",
+    "DenseLayers",
+    "GRU",
+    "LSTM",
+    "MatMul",
+    "WinogradConv",
+)
 
 PROGRAM = """{includes}
 #include "sofie/owned.hxx"
@@ -321,6 +333,6 @@ def test_kernels_stay_in_their_memory(number: int, tmp_path: Path) -> None:
 @needs_gcc
 @pytest.mark.skipif("avx2" not in cpu_description(), reason="needs a CPU with AVX2")
 @pytest.mark.parametrize("simd", ["avx2", "generic"])
-def test_convolutions_without_avx512_stay_in_their_memory(simd: str, tmp_path: Path) -> None:
-    keys = [key for key in OPERATORS if key[1] == "Conv"]
+def test_tiles_without_avx512_stay_in_their_memory(simd: str, tmp_path: Path) -> None:
+    keys = [key for key in OPERATORS if key[1] in IN_TILES]
     check(benches(keys), tmp_path, [*GUARDED, *target_flags(simd)], {}, {"AT_THE_BEGINNING": "1"})

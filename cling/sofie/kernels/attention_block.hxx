@@ -122,7 +122,7 @@ template <int Packs, class T>
 SOFIE_KERNEL void many_rows(T *y, Size y_stride, const T *x, Size x_stride, Size x_step, const T *w, Size w_stride,
                             Size rows, Size depth, [[maybe_unused]] Size mask = 0xffff)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       if (rows < dense_tile_half) {
          for (Size r = 0; r < rows; ++r)
@@ -287,7 +287,7 @@ SOFIE_INLINE void take_from_values(const AttentionData<T, M> &of, const QueryBlo
    constexpr int n = lanes<T>;
    const T *const values = block.values + d;
    const Size last = of.value_size - d - (Packs - 1) * n;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (count >= dense_tile_half)
          return many_rows<Packs>(y + d, of.y.row_stride, weights, 1, block.width, values, block.value_stride, count,

@@ -363,7 +363,7 @@ SOFIE_INLINE void conv_any_tile(const T *w, const T *x, const std::int32_t *offs
 {
    using Tile = ConvTile<T, Rows>;
    constexpr int rows = Tile::rows, packs = Tile::packs, fewer = (packs + 1) / 2, n = lanes<T>;
-   if constexpr (conv_tile_finishes<T> && rows < 8)
+   if constexpr (conv_tile_is_few<T, rows>)
       conv_few_tile<rows>(w, x, offsets, depth, count, end);
    else if (count > fewer * n)
       conv_tile<rows, packs, Tile::width>(w, x, offsets, depth, end);
@@ -489,7 +489,7 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
    const Size features = s.group_features(), depth = s.depth();
    const Size together = depth > conv_depth ? conv_tiles : 1;
 #ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (conv_tile_finishes<T> && rows < 8)
+   if constexpr (conv_tile_is_few<T, rows>)
       if (conv_few_slab<rows>(s, work, slab, columns, group, panels, planes))
          return;
 #endif
@@ -507,7 +507,7 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
                ConvTileEnd<T> end{};
                end.sums = sums;
                end.add = k > 0;
-               if constexpr (conv_tile_finishes<T>)
+               if constexpr (conv_tile_finishes<T, rows>)
                   if (complete && work.target)
                      conv_aim(s, *work.target, place, zeros, end);
                conv_any_tile<Rows>(panels + m * depth + k * rows, planes + column - columns.from, work.offsets + k,

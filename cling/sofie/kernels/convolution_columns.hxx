@@ -35,7 +35,8 @@ struct ConvColumnsRun {
 };
 
 // clang-format off
-#define SOFIE_COLUMNS_LOAD(place, a, mask) "vmovups " #place "(%[x]), %%zmm" #a mask "\n\t"
+#define SOFIE_COLUMNS_LOAD(place, a) "vmovups " place "(%[x]), %%zmm" #a "\n\t"
+#define SOFIE_COLUMNS_LOAD_SOME(place, a) "vmovups " place "(%[x]), %%zmm" #a "%{%%k1%}%{z%}\n\t"
 // clang-format on
 
 /// For tiles of so many packs.
@@ -66,7 +67,7 @@ SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
       ".p2align 5\n"
       "1:\n\t"
-      SOFIE_DENSE_MOVES(SOFIE_COLUMNS_LOAD, SOFIE_DENSE_SOME "%{z%}", 24, 25, 26)
+      SOFIE_DENSE_MOVES(SOFIE_COLUMNS_LOAD, SOFIE_COLUMNS_LOAD_SOME, 24, 25, 26)
       SOFIE_CONV_PRODUCTS
       "prefetcht0 2048(%[w])\n\t"
       "add $32, %[w]\n\t"
@@ -78,7 +79,7 @@ SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
       "mov 136(%[of]), %[offsets]\n\t"
       "mov 64(%[of]), %[k]\n\t"
       "mov 56(%[of]), %[at]\n\t"
-      SOFIE_CONV_RESULTS
+      SOFIE_CONV_RESULTS(SOME)
       "6:\n\t"
       "addq $64*%c[packs], 128(%[of])\n\t"
       "cmpq $0, 8(%[of])\n\t"

@@ -75,63 +75,73 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 }
 
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
 // clang-format off
-// The packs of x, where a row of `SOFIE_DENSE_ROW` wants them.
-#define SOFIE_CONV_LOAD                                       \
-   "vmovups (%[x],%[at],4), %%zmm24\n\t"                      \
-   SOFIE_DENSE_IF_2("vmovups 64(%[x],%[at],4), %%zmm25\n\t")  \
-   SOFIE_DENSE_IF_3("vmovups 128(%[x],%[at],4), %%zmm26\n\t")
-
-#define SOFIE_CONV_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
-#define SOFIE_CONV_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_CONV_STORE(a) SOFIE_DENSE_STORE_AT(a, "(%[at])")
+#define SOFIE_CONV_ADD(a) SOFIE_DENSE_ADD_AT(a, "(%[at])")
 
 // A pack of a row of y: its bias, what is added, the floor. Of the last pack the mask says which columns exist.
+#ifdef SOFIE_DENSE_ASSEMBLER
 #define SOFIE_CONV_BIAS(row, a) "vaddps " #row "*4(%[w])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_CONV_FLOOR(a) "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"
-#define SOFIE_CONV_ADDED(place, a, mask) "vaddps " #place "(%[offsets]), %%zmm" #a ", %%zmm" #a mask "\n\t"
-#define SOFIE_CONV_RESULT(place, a, mask) "vmovups %%zmm" #a ", " #place "(%[x])" mask "\n\t"
-#define SOFIE_CONV_FINISH(row, a, b, c)                                                                         \
+#else
+#define SOFIE_CONV_BIAS(row, a) \
+   "vbroadcastss " #row "*4(%[w]), %%ymm13\n\tvaddps %%ymm13, %%ymm" #a ", %%ymm" #a "\n\t"
+#endif
+#define SOFIE_CONV_FLOOR(a) "vmaxps " SOFIE_PACK(a) ", " SOFIE_DENSE_X(31) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_CONV_ADDED_WHOLE(place, a) "vaddps " place "(%[offsets]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_CONV_ADDED_SOME(place, a) SOFIE_PACK_ADD_SOME(place "(%[offsets])", SOFIE_PACK(a))
+#define SOFIE_CONV_RESULT_WHOLE(place, a) "vmovups " SOFIE_PACK(a) ", " place "(%[x])\n\t"
+#define SOFIE_CONV_RESULT_SOME(place, a) SOFIE_PACK_STORE_SOME(SOFIE_PACK(a), place "(%[x])")
+#define SOFIE_CONV_FINISH(last, row, a, b, c)                                                                   \
    SOFIE_CONV_BIAS(row, a) SOFIE_DENSE_IF_2(SOFIE_CONV_BIAS(row, b)) SOFIE_DENSE_IF_3(SOFIE_CONV_BIAS(row, c))  \
    "test %[offsets], %[offsets]\n\t"                                                                            \
    "jz 5f\n\t"                                                                                                  \
-   SOFIE_DENSE_MOVES(SOFIE_CONV_ADDED, SOFIE_DENSE_SOME, a, b, c)                                               \
+   SOFIE_DENSE_MOVES(SOFIE_CONV_ADDED_WHOLE, SOFIE_CONV_ADDED_##last, a, b, c)                                  \
    "add %[k], %[offsets]\n\t"                                                                                   \
    "5:\n\t"                                                                                                     \
    SOFIE_CONV_FLOOR(a) SOFIE_DENSE_IF_2(SOFIE_CONV_FLOOR(b)) SOFIE_DENSE_IF_3(SOFIE_CONV_FLOOR(c))              \
-   SOFIE_DENSE_MOVES(SOFIE_CONV_RESULT, SOFIE_DENSE_SOME, a, b, c)                                              \
+   SOFIE_DENSE_MOVES(SOFIE_CONV_RESULT_WHOLE, SOFIE_CONV_RESULT_##last, a, b, c)                                \
    "add %[k], %[x]\n\t"                                                                                         \
    "dec %[at]\n\t"                                                                                              \
    "jz 6f\n\t"
 
-// The products of a step with 8 weights, and what becomes of the sums of 8 rows.
+// The products of a step with the weights of all rows, and what becomes of the sums of these.
 #define SOFIE_CONV_PRODUCTS                                                                                     \
    SOFIE_DENSE_ROW("0(%[w])", 27, 0, 1, 2)                                                                      \
    SOFIE_DENSE_ROW("4(%[w])", 28, 3, 4, 5)                                                                      \
    SOFIE_DENSE_ROW("8(%[w])", 29, 6, 7, 8)                                                                      \
    SOFIE_DENSE_ROW("12(%[w])", 30, 9, 10, 11)                                                                   \
-   SOFIE_DENSE_ROW("16(%[w])", 27, 12, 13, 14)                                                                  \
-   SOFIE_DENSE_ROW("20(%[w])", 28, 15, 16, 17)                                                                  \
-   SOFIE_DENSE_ROW("24(%[w])", 29, 18, 19, 20)                                                                  \
-   SOFIE_DENSE_ROW("28(%[w])", 30, 21, 22, 23)
-#define SOFIE_CONV_RESULTS                                                                                      \
-   SOFIE_CONV_FINISH(0, 0, 1, 2)                                                                                \
-   SOFIE_CONV_FINISH(1, 3, 4, 5)                                                                                \
-   SOFIE_CONV_FINISH(2, 6, 7, 8)                                                                                \
-   SOFIE_CONV_FINISH(3, 9, 10, 11)                                                                              \
-   SOFIE_CONV_FINISH(4, 12, 13, 14)                                                                             \
-   SOFIE_CONV_FINISH(5, 15, 16, 17)                                                                             \
-   SOFIE_CONV_FINISH(6, 18, 19, 20)                                                                             \
-   SOFIE_CONV_FINISH(7, 21, 22, 23)
+   SOFIE_DENSE_LOWER(                                                                                           \
+      SOFIE_DENSE_ROW("16(%[w])", 27, 12, 13, 14)                                                               \
+      SOFIE_DENSE_ROW("20(%[w])", 28, 15, 16, 17)                                                               \
+      SOFIE_DENSE_ROW("24(%[w])", 29, 18, 19, 20)                                                               \
+      SOFIE_DENSE_ROW("28(%[w])", 30, 21, 22, 23))
+#define SOFIE_CONV_RESULTS(last)                                                                                \
+   SOFIE_CONV_FINISH(last, 0, 0, 1, 2)                                                                          \
+   SOFIE_CONV_FINISH(last, 1, 3, 4, 5)                                                                          \
+   SOFIE_CONV_FINISH(last, 2, 6, 7, 8)                                                                          \
+   SOFIE_CONV_FINISH(last, 3, 9, 10, 11)                                                                        \
+   SOFIE_DENSE_LOWER(                                                                                           \
+      SOFIE_CONV_FINISH(last, 4, 12, 13, 14)                                                                    \
+      SOFIE_CONV_FINISH(last, 5, 15, 16, 17)                                                                    \
+      SOFIE_CONV_FINISH(last, 6, 18, 19, 20)                                                                    \
+      SOFIE_CONV_FINISH(last, 7, 21, 22, 23))
+#define SOFIE_CONV_END(last)                                                                                    \
+   "mov %c[bias](%[end]), %[w]\n\t"                                                                             \
+   "mov %c[added](%[end]), %[offsets]\n\t"                                                                      \
+   "mov %c[stride](%[end]), %[k]\n\t"                                                                           \
+   "mov %c[features](%[end]), %[at]\n\t"                                                                        \
+   "vbroadcastss %c[floor](%[end]), " SOFIE_DENSE_X(31) "\n\t"                                                  \
+   SOFIE_CONV_RESULTS(last)
 // clang-format on
 
-/// sums (+)= sum_k w[k][8] * x[offsets[k]][packs * 16], for 8 rows of floats and registers of 64 bytes.
+/// sums (+)= sum_k w[k][rows] * x[offsets[k]][columns] for the rows of a tile and some packs of columns.
 template <int Packs>
 SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std::int32_t *offsets, Size depth,
                                       const ConvTileEnd<float> &end)
 {
-   static_assert(sizeof(ConvTileEnd<float>) == 64, "the assembler knows where its members are");
+   using End = ConvTileEnd<float>;
    Size at;
    // Weights are read once in a long time: without asking for them ahead a layer with many of them waits for memory half
    // of its time.
@@ -143,46 +153,55 @@ SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std:
       ".p2align 5\n"
       "1:\n\t"
       "movslq (%[offsets]), %[at]\n\t"
-      SOFIE_CONV_LOAD
+      SOFIE_DENSE_LOADS("(%[x],%[at],4)")
       SOFIE_CONV_PRODUCTS
       "prefetcht0 2048(%[w])\n\t"
-      "add $32, %[w]\n\t"
+      "add $4*%c[rows], %[w]\n\t"
       "add $4, %[offsets]\n\t"
       "dec %[k]\n\t"
       "jnz 1b\n"
       "2:\n\t"
-      "cmpl $0, 56(%[end])\n\t"
+      "cmpl $0, %c[add](%[end])\n\t"
       "je 3f\n\t"
-      "mov (%[end]), %[at]\n\t"
+      "mov %c[sums](%[end]), %[at]\n\t"
       SOFIE_DENSE_EACH(SOFIE_CONV_ADD)
       "3:\n\t"
-      "mov 8(%[end]), %[x]\n\t"
+      "mov %c[y](%[end]), %[x]\n\t"
       "test %[x], %[x]\n\t"
       "jnz 4f\n\t"
-      "mov (%[end]), %[at]\n\t"
+      "mov %c[sums](%[end]), %[at]\n\t"
       SOFIE_DENSE_EACH(SOFIE_CONV_STORE)
       "jmp 6f\n"
       "4:\n\t"
-      "mov 16(%[end]), %[w]\n\t"
-      "mov 24(%[end]), %[offsets]\n\t"
-      "mov 32(%[end]), %[k]\n\t"
-      "mov 40(%[end]), %[at]\n\t"
-      "kmovw 48(%[end]), %%k1\n\t"
-      "vbroadcastss 60(%[end]), %%zmm31\n\t"
-      SOFIE_CONV_RESULTS
+      SOFIE_DENSE_WHOLE_OR_SOME("%c[mask](%[end])", SOFIE_CONV_END(WHOLE), SOFIE_CONV_END(SOME))
       "6:\n\t"
       : [w] "+&r"(w), [x] "+&r"(x), [offsets] "+&r"(offsets), [k] "+&r"(depth), [at] "=&r"(at)
-      : [end] "r"(&end), [packs] "i"(Packs)
-      : "memory", "cc", "k1", SOFIE_ALL_PACKS);
+      : [end] "r"(&end), [packs] "i"(Packs), [rows] "i"(dense_tile_rows), [sums] "i"(__builtin_offsetof(End, sums)),
+        [y] "i"(__builtin_offsetof(End, y)), [bias] "i"(__builtin_offsetof(End, bias)),
+        [added] "i"(__builtin_offsetof(End, added)), [stride] "i"(__builtin_offsetof(End, stride)),
+        [features] "i"(__builtin_offsetof(End, rows)), [mask] "i"(__builtin_offsetof(End, mask)),
+        [add] "i"(__builtin_offsetof(End, add)), [floor] "i"(__builtin_offsetof(End, floor))
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 #endif
 
-/// Whether tiles are in assembler, which can hand their sums to y.
-template <class T>
+/// Whether tiles of so many rows are in assembler, which can hand their sums to y.
+template <class T, int Rows>
 inline constexpr bool conv_tile_finishes =
-#ifdef SOFIE_DENSE_ASSEMBLER
+#if defined(SOFIE_DENSE_ASSEMBLER)
    std::is_same_v<T, float>;
+#elif defined(SOFIE_TILE_ASSEMBLER)
+   std::is_same_v<T, float> && Rows == dense_tile_rows;
+#else
+   false;
+#endif
+
+/// Whether they are those of `conv_few_tiles`.
+template <class T, int Rows>
+inline constexpr bool conv_tile_is_few =
+#ifdef SOFIE_DENSE_ASSEMBLER
+   conv_tile_finishes<T, Rows> && Rows < dense_tile_rows;
 #else
    false;
 #endif
@@ -191,9 +210,9 @@ inline constexpr bool conv_tile_finishes =
 template <int Rows, int Packs, int Width, class T>
 SOFIE_INLINE void conv_tile(const T *w, const T *x, const std::int32_t *offsets, Size depth, const ConvTileEnd<T> &end)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
-   if constexpr (conv_tile_finishes<T>) {
-      static_assert(Rows == 8 && Width == 48, "the assembler knows how long rows of sums are");
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (conv_tile_finishes<T, Rows>) {
+      static_assert(Rows == dense_tile_rows && Width == dense_tile_width, "the rows of sums that the assembler knows");
       return conv_tile_assembler<Packs>(w, x, offsets, depth, end);
    } else
 #endif

@@ -460,7 +460,7 @@ SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpr
          T *const z = work.products + m * slab.step + slab.column + column;
          ConvTileEnd<T> end{};
          end.sums = sums;
-         if constexpr (conv_tile_finishes<T>) {
+         if constexpr (conv_tile_finishes<T, rows>) {
             end.y = z;
             end.bias = zeros;
             end.stride = slab.step * static_cast<Size>(sizeof(T));
@@ -469,7 +469,7 @@ SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpr
             end.floor = static_cast<T>(-__builtin_inf());
          }
          conv_any_tile<8>(own + m * channels, x, work.steps, channels, count, end);
-         if constexpr (!conv_tile_finishes<T>)
+         if constexpr (!conv_tile_finishes<T, rows>)
             for (Size r = 0; r < rows; ++r)
                for (Size i = 0; i < count; i += n)
                   store_some(z + r * slab.step + i, load<n>(sums + r * width + i), count - i < n ? count - i : n);

@@ -29,18 +29,15 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
    "vfmadd231ps %%zmm25, %%zmm" #number ", %%zmm" #b "\n\t"                               \
    "vfmadd231ps %%zmm26, %%zmm" #number ", %%zmm" #c "\n\t"                               \
    "vfmadd231ps %%zmm27, %%zmm" #number ", %%zmm" #d "\n\t"
-#define SOFIE_QUADS_EACH(each)                                                            \
-   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)    \
-   each(13) each(14) each(15) each(16) each(17) each(18) each(19) each(20) each(21) each(22) each(23)
 // Registers below 16 have a way to be zero that takes no multiplier's time.
 #define SOFIE_QUADS_ZERO(a) "vpxor %%xmm" #a ", %%xmm" #a ", %%xmm" #a "\n\t"
 #define SOFIE_QUADS_ZEROS                                                                 \
    SOFIE_QUADS_ZERO(0) SOFIE_QUADS_ZERO(1) SOFIE_QUADS_ZERO(2) SOFIE_QUADS_ZERO(3) SOFIE_QUADS_ZERO(4)           \
    SOFIE_QUADS_ZERO(5) SOFIE_QUADS_ZERO(6) SOFIE_QUADS_ZERO(7) SOFIE_QUADS_ZERO(8) SOFIE_QUADS_ZERO(9)           \
    SOFIE_QUADS_ZERO(10) SOFIE_QUADS_ZERO(11) SOFIE_QUADS_ZERO(12) SOFIE_QUADS_ZERO(13) SOFIE_QUADS_ZERO(14)      \
-   SOFIE_QUADS_ZERO(15) SOFIE_DENSE_ZERO(0, 16) SOFIE_DENSE_ZERO(0, 17) SOFIE_DENSE_ZERO(0, 18)                  \
-   SOFIE_DENSE_ZERO(0, 19) SOFIE_DENSE_ZERO(0, 20) SOFIE_DENSE_ZERO(0, 21) SOFIE_DENSE_ZERO(0, 22)               \
-   SOFIE_DENSE_ZERO(0, 23)
+   SOFIE_QUADS_ZERO(15) SOFIE_DENSE_ZERO(16) SOFIE_DENSE_ZERO(17) SOFIE_DENSE_ZERO(18)                  \
+   SOFIE_DENSE_ZERO(19) SOFIE_DENSE_ZERO(20) SOFIE_DENSE_ZERO(21) SOFIE_DENSE_ZERO(22)               \
+   SOFIE_DENSE_ZERO(23)
 #define SOFIE_QUADS_STORE(a) "vmovups %%zmm" #a ", " #a "*64(%[sums])\n\t"
 #define SOFIE_QUADS_ADD(a) "vaddps " #a "*64(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
 // A row of y, whose biases are at w. zmm31 is 0 or, where there is no function, -infinity: max(that, a), which is a where
@@ -119,7 +116,7 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       // The next pass: where it begins must be known early.
       "22:\n\t"
       SOFIE_QUADS_PLACES
-      SOFIE_QUADS_EACH(SOFIE_QUADS_STORE)
+      SOFIE_DENSE_ALL(SOFIE_QUADS_STORE)
       // While it goes on, its number is in `sums`, and k is how many steps are left.
       "23:\n\t"
       "mov %[k], %[sums]\n\t"
@@ -157,7 +154,7 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "mov 128(%[of]), %[sums]\n\t"
       "test %[k], %[k]\n\t"
       "jz 3f\n\t"
-      SOFIE_QUADS_EACH(SOFIE_QUADS_ADD)
+      SOFIE_DENSE_ALL(SOFIE_QUADS_ADD)
       "3:\n\t"
       "inc %[k]\n\t"
       "cmp 120(%[of]), %[k]\n\t"

@@ -49,10 +49,6 @@ struct StreamsTile {
 // clang-format off
 #define SOFIE_STREAMS_STORE(a) "vmovups %%zmm" #a ", " #a "*64(%[sums])\n\t"
 #define SOFIE_STREAMS_ADD(a) "vmovups " #a "*64(%[sums]), %%zmm" #a "\n\t"
-#define SOFIE_STREAMS_ZERO(a) SOFIE_DENSE_ZERO(0, a)
-#define SOFIE_STREAMS_EACH(each)                                                                                 \
-   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)    \
-   each(13) each(14) each(15) each(16) each(17) each(18) each(19) each(20) each(21) each(22) each(23)
 #define SOFIE_STREAMS_BEGIN                                                                                      \
    "mov (%[of]), %[x]\n\t"                                                                                       \
    "mov 8(%[of]), %[stride]\n\t"                                                                                 \
@@ -63,10 +59,10 @@ struct StreamsTile {
    "lea (%[pitch],%[pitch],2), %[third]\n\t"                                                                     \
    "cmpq $0, 56(%[of])\n\t"                                                                                      \
    "jne 10f\n\t"                                                                                                 \
-   SOFIE_STREAMS_EACH(SOFIE_STREAMS_ZERO)                                                                        \
+   SOFIE_DENSE_ALL(SOFIE_DENSE_ZERO)                                                                        \
    "jmp 11f\n"                                                                                                   \
    "10:\n\t"                                                                                                     \
-   SOFIE_STREAMS_EACH(SOFIE_STREAMS_ADD)                                                                         \
+   SOFIE_DENSE_ALL(SOFIE_STREAMS_ADD)                                                                         \
    "11:\n\t"
 #define SOFIE_STREAMS_AHEAD "2048"
 
@@ -116,7 +112,7 @@ SOFIE_KERNEL inline void streams_wide_tile(const StreamsTile &of)
       "jmp 12f\n\t"
       SOFIE_STREAMS_WIDE(1)
       "12:\n\t"
-      SOFIE_STREAMS_EACH(SOFIE_STREAMS_STORE)
+      SOFIE_DENSE_ALL(SOFIE_STREAMS_STORE)
       : [w] "=&r"(w), [x] "=&r"(x), [other] "=&r"(other), [k] "=&r"(k), [sums] "=&r"(sums), [stride] "=&r"(stride),
         [pitch] "=&r"(pitch), [third] "=&r"(third)
       : [of] "r"(&of)
@@ -163,7 +159,7 @@ SOFIE_KERNEL inline void streams_tall_tile(const StreamsTile &of)
       "add $64, %[w]\n\t"
       "dec %[k]\n\t"
       "jnz 1b\n\t"
-      SOFIE_STREAMS_EACH(SOFIE_STREAMS_STORE)
+      SOFIE_DENSE_ALL(SOFIE_STREAMS_STORE)
       : [w] "=&r"(w), [x] "=&r"(x), [other] "=&r"(other), [k] "=&r"(k), [sums] "=&r"(sums), [stride] "=&r"(stride),
         [pitch] "=&r"(pitch), [third] "=&r"(third), [rows] "=&r"(rows)
       : [of] "r"(&of)

@@ -65,8 +65,8 @@ static_assert(thin_turn % thin_rows == 0, "all tiles of a turn but the last one 
    SOFIE_THIN_SUM(0, 0) SOFIE_THIN_SUM(1, 1) SOFIE_THIN_SUM(2, 2) SOFIE_THIN_SUM(3, 3)             \
    SOFIE_THIN_SUM(4, 4) SOFIE_THIN_SUM(5, 5)
 // Chains that go on.
-#define SOFIE_THIN_LOAD(at, a) "vmovups " #a "*64(%[chains]), %%zmm" #a "\n\t"
-#define SOFIE_THIN_STORE(at, a) "vmovups %%zmm" #a ", " #a "*64(%[chains])\n\t"
+#define SOFIE_THIN_LOAD(a) "vmovups " #a "*64(%[chains]), %%zmm" #a "\n\t"
+#define SOFIE_THIN_STORE(a) "vmovups %%zmm" #a ", " #a "*64(%[chains])\n\t"
 
 // A round is a step of each chain, which are so many.
 #define SOFIE_THIN_TILE(packs, count)                                                              \

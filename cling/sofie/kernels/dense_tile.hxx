@@ -3,22 +3,67 @@
 ///
 /// A loop over k with many accumulators is what Cling's register allocator is worst at: it writes all
 /// of them to memory at the end of each block, and long blocks do not fit into the cache of decoded
-/// instructions. Where most of the time is spent the loop is written in assembler.
+/// instructions. Where most of the time is spent the loop is written in assembler: one text for AVX-512
+/// and for AVX2, which has half as many registers and so the first 4 rows of a tile.
 #ifndef SOFIE_KERNELS_DENSE_TILE_HXX
 #define SOFIE_KERNELS_DENSE_TILE_HXX
 
 #include "sofie/simd.hxx"
 
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+// Kernels with a version in assembler for AVX-512.
 #define SOFIE_DENSE_ASSEMBLER
+#endif
+#if defined(SOFIE_DENSE_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
+// Those that both instruction sets have.
+#define SOFIE_TILE_ASSEMBLER
 
 SOFIE_BEGIN
 
 namespace sofie {
 
+// clang-format off
+// What differs: the registers; where a step's packs of w and its numbers of x are; and how a pack is stored of which some
+// columns exist, as the bits at `mask` say. AVX2 takes tens of cycles for that on some CPUs: most packs are whole.
+#ifdef SOFIE_DENSE_ASSEMBLER
+#define SOFIE_PACK_KIND "%%zmm"
+#define SOFIE_PACK_BYTES "64"
+#define SOFIE_PACK_ZERO "vpxord"
+#define SOFIE_DENSE_W0 "%%zmm24"
+#define SOFIE_DENSE_W1 "%%zmm25"
+#define SOFIE_DENSE_W2 "%%zmm26"
+#define SOFIE_DENSE_X(number) "%%zmm" #number
+#define SOFIE_DENSE_LOWER(...) __VA_ARGS__
+#define SOFIE_PACK_STORE_SOME(pack, place) "vmovups " pack ", " place "%{%%k1%}\n\t"
+#define SOFIE_PACK_ADD_SOME(place, pack) "vaddps " place ", " pack ", " pack "%{%%k1%}\n\t"
+#define SOFIE_DENSE_WHOLE_OR_SOME(mask, whole, some) "kmovw " mask ", %%k1\n\t" some
+#define SOFIE_DENSE_REGISTERS "k1", SOFIE_ALL_PACKS
+#else
+#define SOFIE_PACK_KIND "%%ymm"
+#define SOFIE_PACK_BYTES "32"
+#define SOFIE_PACK_ZERO "vpxor"
+#define SOFIE_DENSE_W0 "%%ymm12"
+#define SOFIE_DENSE_W1 "%%ymm13"
+#define SOFIE_DENSE_W2 "%%ymm14"
+#define SOFIE_DENSE_X(number) "%%ymm15"
+#define SOFIE_DENSE_LOWER(...)
+#define SOFIE_PACK_STORE_SOME(pack, place) "vmaskmovps " pack ", %%ymm14, " place "\n\t"
+#define SOFIE_PACK_ADD_SOME(place, pack) \
+   "vmaskmovps " place ", %%ymm14, %%ymm13\n\tvaddps %%ymm13, " pack ", " pack "\n\t"
+// The bit of each lane, and whether the mask has it.
+#define SOFIE_DENSE_WHOLE_OR_SOME(mask, whole, some)                                                           \
+   "cmpb $-1, " mask "\n\tjne 91f\n\t" whole "jmp 92f\n"                                                      \
+   "91:\n\tmovabs $0x8040201008040201, %[w]\n\tvmovq %[w], %%xmm14\n\tvpmovzxbd %%xmm14, %%ymm14\n\t"          \
+   "vpbroadcastd " mask ", %%ymm15\n\tvpand %%ymm14, %%ymm15, %%ymm15\n\t"                                    \
+   "vpcmpeqd %%ymm14, %%ymm15, %%ymm14\n\t" some "92:\n\t"
+#define SOFIE_DENSE_REGISTERS SOFIE_ALL_YMM
+#endif
+#define SOFIE_PACK(a) SOFIE_PACK_KIND #a
+// clang-format on
+
 /// How many rows of x such a tile has, or only half of them; and how long a row of its sums is.
-inline constexpr int dense_tile_rows = 8, dense_tile_half = 4;
-inline constexpr int dense_tile_width = 48;
+inline constexpr int dense_tile_rows = SOFIE_SIMD_BYTES == 64 ? 8 : 4, dense_tile_half = 4;
+inline constexpr int dense_tile_width = 3 * lanes<float>;
 
 // clang-format off
 // The assembler leaves out what is for a second and a third pack where there is none. (A text for each number of packs
@@ -26,15 +71,17 @@ inline constexpr int dense_tile_width = 48;
 #define SOFIE_DENSE_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
 #define SOFIE_DENSE_IF_3(text) ".if %c[packs] > 2\n\t" text ".endif\n\t"
 
-// A row: its number of x times the packs of w, which are in zmm24, zmm25 and zmm26.
+// A row: its number of x times the packs of w.
 #define SOFIE_DENSE_ROW(x, number, a, b, c)                                                                    \
-   "vbroadcastss " x ", %%zmm" #number "\n\t"                                                                  \
-   "vfmadd231ps %%zmm24, %%zmm" #number ", %%zmm" #a "\n\t"                                                    \
-   SOFIE_DENSE_IF_2("vfmadd231ps %%zmm25, %%zmm" #number ", %%zmm" #b "\n\t")                                  \
-   SOFIE_DENSE_IF_3("vfmadd231ps %%zmm26, %%zmm" #number ", %%zmm" #c "\n\t")
-#define SOFIE_DENSE_LOAD                                                                                       \
-   "vmovups (%[w]), %%zmm24\n\t"                                                                               \
-   SOFIE_DENSE_IF_2("vmovups 64(%[w]), %%zmm25\n\t") SOFIE_DENSE_IF_3("vmovups 128(%[w]), %%zmm26\n\t")
+   "vbroadcastss " x ", " SOFIE_DENSE_X(number) "\n\t"                                                         \
+   "vfmadd231ps " SOFIE_DENSE_W0 ", " SOFIE_DENSE_X(number) ", " SOFIE_PACK(a) "\n\t"                           \
+   SOFIE_DENSE_IF_2("vfmadd231ps " SOFIE_DENSE_W1 ", " SOFIE_DENSE_X(number) ", " SOFIE_PACK(b) "\n\t")         \
+   SOFIE_DENSE_IF_3("vfmadd231ps " SOFIE_DENSE_W2 ", " SOFIE_DENSE_X(number) ", " SOFIE_PACK(c) "\n\t")
+#define SOFIE_DENSE_LOADS(place)                                                                               \
+   "vmovups " place ", " SOFIE_DENSE_W0 "\n\t"                                                                 \
+   SOFIE_DENSE_IF_2("vmovups " SOFIE_PACK_BYTES place ", " SOFIE_DENSE_W1 "\n\t")                              \
+   SOFIE_DENSE_IF_3("vmovups 2*" SOFIE_PACK_BYTES place ", " SOFIE_DENSE_W2 "\n\t")
+#define SOFIE_DENSE_LOAD SOFIE_DENSE_LOADS("(%[w])")
 
 // The steps of a tile of 8 rows, or of 4 if `half`: numbers of three rows each are reached from x0, x3 and x6.
 #define SOFIE_DENSE_STEPS                                                                                         \
@@ -45,47 +92,62 @@ inline constexpr int dense_tile_width = 48;
    SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)                                                              \
    SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)                                                            \
    SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)                                                                      \
-   "test %[half], %[half]\n\t"                                                                                    \
-   "jnz 9f\n\t"                                                                                                   \
-   SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)                                                           \
-   SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)                                                         \
-   SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)                                                                     \
-   SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)                                                           \
-   "9:\n\t"                                                                                                       \
+   SOFIE_DENSE_LOWER(                                                                                             \
+      "test %[half], %[half]\n\t"                                                                                 \
+      "jnz 9f\n\t"                                                                                                \
+      SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)                                                        \
+      SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)                                                      \
+      SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)                                                                  \
+      SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)                                                        \
+      "9:\n\t")                                                                                                   \
    "add %[step], %[x0]\n\t"                                                                                       \
    "add %[step], %[x3]\n\t"                                                                                       \
-   "add %[step], %[x6]\n\t"                                                                                       \
+   SOFIE_DENSE_LOWER("add %[step], %[x6]\n\t")                                                                    \
    "add %[next], %[w]\n\t"                                                                                        \
    "dec %[k]\n\t"                                                                                                 \
    "jnz 1b\n"                                                                                                     \
    "2:\n\t"
 
-#define SOFIE_DENSE_ZERO(at, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_DENSE_STORE(at, a) "vmovups %%zmm" #a ", " #at "(%[sums])\n\t"
-#define SOFIE_DENSE_ADD(at, a) "vaddps " #at "(%[sums]), %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_DENSE_ZERO_OF(pack) SOFIE_PACK_ZERO " " pack ", " pack ", " pack "\n\t"
+#define SOFIE_DENSE_ZERO(a) SOFIE_DENSE_ZERO_OF(SOFIE_PACK(a))
+// The place of an accumulator: rows of sums have three packs.
+#define SOFIE_DENSE_STORE_AT(a, from) "vmovups " SOFIE_PACK(a) ", " #a "*" SOFIE_PACK_BYTES from "\n\t"
+#define SOFIE_DENSE_ADD_AT(a, from) "vaddps " #a "*" SOFIE_PACK_BYTES from ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_DENSE_STORE(a) SOFIE_DENSE_STORE_AT(a, "(%[sums])")
+#define SOFIE_DENSE_ADD(a) SOFIE_DENSE_ADD_AT(a, "(%[sums])")
 
-// `each` of the accumulators and its place in the sums, whose rows are 192 bytes long.
-#define SOFIE_DENSE_FIRSTS(each) each(0, 0) each(192, 3) each(384, 6) each(576, 9) each(768, 12) each(960, 15) each(1152, 18) each(1344, 21)
-#define SOFIE_DENSE_SECONDS(each) each(64, 1) each(256, 4) each(448, 7) each(640, 10) each(832, 13) each(1024, 16) each(1216, 19) each(1408, 22)
-#define SOFIE_DENSE_THIRDS(each) each(128, 2) each(320, 5) each(512, 8) each(704, 11) each(896, 14) each(1088, 17) each(1280, 20) each(1472, 23)
-#define SOFIE_DENSE_ALL(each) SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_SECONDS(each) SOFIE_DENSE_THIRDS(each)
+// `each` of the accumulators.
+#define SOFIE_DENSE_FIRSTS(each) each(0) each(3) each(6) each(9) SOFIE_DENSE_LOWER(each(12) each(15) each(18) each(21))
+#define SOFIE_DENSE_SECONDS(each) each(1) each(4) each(7) each(10) SOFIE_DENSE_LOWER(each(13) each(16) each(19) each(22))
+#define SOFIE_DENSE_THIRDS(each) each(2) each(5) each(8) each(11) SOFIE_DENSE_LOWER(each(14) each(17) each(20) each(23))
 #define SOFIE_DENSE_EACH(each) \
    SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(each)) SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(each))
+// Of 24, the most that tiles for AVX-512 have.
+#define SOFIE_DENSE_ALL(each)                                                                                  \
+   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)  \
+   each(13) each(14) each(15) each(16) each(17) each(18) each(19) each(20) each(21) each(22) each(23)
 
-#define SOFIE_DENSE_FIRST_BIAS(at, a) "vaddps %%zmm24, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_DENSE_SECOND_BIAS(at, a) "vaddps %%zmm25, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_DENSE_THIRD_BIAS(at, a) "vaddps %%zmm26, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_DENSE_PLUS(w, a) "vaddps " w ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_DENSE_FIRST_BIAS(a) SOFIE_DENSE_PLUS(SOFIE_DENSE_W0, a)
+#define SOFIE_DENSE_SECOND_BIAS(a) SOFIE_DENSE_PLUS(SOFIE_DENSE_W1, a)
+#define SOFIE_DENSE_THIRD_BIAS(a) SOFIE_DENSE_PLUS(SOFIE_DENSE_W2, a)
 // max(0, a), which is a where that is NaN or -0.
-#define SOFIE_DENSE_RELU(at, a) "vmaxps %%zmm" #a ", %%zmm27, %%zmm" #a "\n\t"
-// `move` of all packs, of the last one with the mask of the columns that exist.
-#define SOFIE_DENSE_SOME "%{%%k1%}"
-#define SOFIE_DENSE_MOVES(move, some, a, b, c)                                                                 \
-   ".if %c[packs] == 1\n\t" move(0, a, some) ".else\n\t" move(0, a, "")                                        \
-   ".if %c[packs] == 2\n\t" move(64, b, some) ".else\n\t" move(64, b, "") move(128, c, some) ".endif\n\t.endif\n\t"
+#define SOFIE_DENSE_RELU(a) "vmaxps " SOFIE_PACK(a) ", " SOFIE_DENSE_X(27) ", " SOFIE_PACK(a) "\n\t"
+// `whole` of all packs but the last one, whose columns may exist or not.
+#define SOFIE_DENSE_MOVES(whole, some, a, b, c)                                                                \
+   ".if %c[packs] == 1\n\t" some("", a) ".else\n\t" whole("", a) ".if %c[packs] == 2\n\t"                      \
+   some(SOFIE_PACK_BYTES, b) ".else\n\t" whole(SOFIE_PACK_BYTES, b) some("2*" SOFIE_PACK_BYTES, c) ".endif\n\t.endif\n\t"
 // A row of y.
-#define SOFIE_DENSE_MOVE(place, a, mask) "vmovups %%zmm" #a ", " #place "(%[x3])" mask "\n\t"
-#define SOFIE_DENSE_RESULT(a, b, c) \
-   SOFIE_DENSE_MOVES(SOFIE_DENSE_MOVE, SOFIE_DENSE_SOME, a, b, c) "add %[x0], %[x3]\n\t"
+#define SOFIE_DENSE_MOVE(place, a) "vmovups " SOFIE_PACK(a) ", " place "(%[x3])\n\t"
+#define SOFIE_DENSE_MOVE_SOME(place, a) SOFIE_PACK_STORE_SOME(SOFIE_PACK(a), place "(%[x3])")
+#define SOFIE_DENSE_RESULT(some, a, b, c) \
+   SOFIE_DENSE_MOVES(SOFIE_DENSE_MOVE, some, a, b, c) "add %[x0], %[x3]\n\t"
+#define SOFIE_DENSE_RESULTS(some)                                                                              \
+   SOFIE_DENSE_RESULT(some, 0, 1, 2) SOFIE_DENSE_RESULT(some, 3, 4, 5) SOFIE_DENSE_RESULT(some, 6, 7, 8)       \
+   SOFIE_DENSE_RESULT(some, 9, 10, 11)                                                                         \
+   SOFIE_DENSE_LOWER("test %[half], %[half]\n\tjnz 7f\n\t"                                                     \
+      SOFIE_DENSE_RESULT(some, 12, 13, 14) SOFIE_DENSE_RESULT(some, 15, 16, 17)                                \
+      SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
 // clang-format on
 
 /// y[r][j] = sum_k x[r][k] * w[k][j] for at least 4 rows, or, if there is no y, sums of one tile of them: the assembler
@@ -120,9 +182,9 @@ struct DenseTiles {
 template <int Packs>
 SOFIE_KERNEL void dense_tiles(DenseTiles &of)
 {
-   static_assert(Packs >= 1 && Packs <= 3, "8 rows have registers for 3 packs");
+   static_assert(Packs >= 1 && Packs <= 3, "there are registers for 3 packs");
    static_assert(sizeof(DenseTiles) == 176, "the assembler knows where its members are");
-   of.halves = of.rows < dense_tile_rows;
+   of.halves = dense_tile_rows == dense_tile_half || of.rows < dense_tile_rows;
    const float *x, *x3, *x6, *w;
    float *sums;
    Size k, half, stride, step, next;
@@ -211,21 +273,11 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(SOFIE_DENSE_THIRD_BIAS))
       "cmpl $0, 76(%[of])\n\t"
       "je 6f\n\t"
-      SOFIE_DENSE_ZERO(0, 27)
+      SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))
       SOFIE_DENSE_EACH(SOFIE_DENSE_RELU)
       "6:\n\t"
       "mov 56(%[of]), %[x0]\n\t"
-      "kmovw 72(%[of]), %%k1\n\t"
-      SOFIE_DENSE_RESULT(0, 1, 2)
-      SOFIE_DENSE_RESULT(3, 4, 5)
-      SOFIE_DENSE_RESULT(6, 7, 8)
-      SOFIE_DENSE_RESULT(9, 10, 11)
-      "test %[half], %[half]\n\t"
-      "jnz 7f\n\t"
-      SOFIE_DENSE_RESULT(12, 13, 14)
-      SOFIE_DENSE_RESULT(15, 16, 17)
-      SOFIE_DENSE_RESULT(18, 19, 20)
-      SOFIE_DENSE_RESULT(21, 22, 23)
+      SOFIE_DENSE_WHOLE_OR_SOME("72(%[of])", SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE), SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE_SOME))
       "7:\n\t"
       "mov %[x3], 8(%[of])\n\t"
       "lea (,%[stride],4), %[x6]\n\t"
@@ -242,9 +294,7 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half),
         [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)
       : [of] "r"(&of), [packs] "i"(Packs)
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30");
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 
@@ -286,7 +336,7 @@ struct DenseTileRows {
    }
 };
 
-/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for a tile of 8 rows and `Packs` packs of columns.
+/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for a whole tile with `Packs` packs of columns.
 template <int Packs>
 SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
                                        Size depth, const DenseTileEnd &end)
@@ -307,12 +357,14 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 // A text for each of the first so many registers, or those from one on, written by the assembler: written by macros for
 // each number of packs, they would take longer to read than all other code of such a layer.
 #define SOFIE_ROW_EACH(count, text) ".irp a,0,1,2,3,4,5,6,7,8,9,10,11,12,13\n\t.if \\a < " count "\n\t" text ".endif\n\t.endr\n\t"
+#define SOFIE_ROW_PACK SOFIE_PACK_KIND "\\a"
+#define SOFIE_ROW_PLACE "\\a*" SOFIE_PACK_BYTES
 #define SOFIE_ROW_FROM(first, text) ".if \\a >= " first "\n\t" text ".endif\n\t"
 // A step for the sums from register `first` on, which goes on to the next number and row.
 #define SOFIE_ROW_STEP(first)                                                                                      \
-   "vbroadcastss (%[x]), %%zmm31\n\t"                                                                              \
-   SOFIE_ROW_EACH(first "+%c[packs]",                                                                              \
-                  SOFIE_ROW_FROM(first, "vfmadd231ps (\\a-" first ")*64(%[w]), %%zmm31, %%zmm\\a\n\t"))            \
+   "vbroadcastss (%[x]), " SOFIE_DENSE_X(31) "\n\t"                                                                \
+   SOFIE_ROW_EACH(first "+%c[packs]", SOFIE_ROW_FROM(first, "vfmadd231ps (\\a-" first ")*" SOFIE_PACK_BYTES "(%[w]), " \
+                                                            SOFIE_DENSE_X(31) ", " SOFIE_ROW_PACK "\n\t"))         \
    "add %[next], %[w]\n\tadd %[step], %[x]\n\t"
 // In a round the code of each step is the same, begins at multiples of 2^align bytes, and crosses no page. Zen 5 has a
 // prefetcher that learns how far an instruction's addresses are apart. In a round of 2 kB or more, or one that goes
@@ -322,21 +374,22 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 // The sums from register `first` on join the first ones; only up to five packs have a second chain.
 #define SOFIE_ROW_JOIN(first)                                                                                      \
    ".irp b,0,1,2,3,4\n\t.if \\b < %c[packs]\n\t.irp a,2,3,4,5,6,7,8,9\n\t.if \\a == \\b+" first                       \
-   "\n\tvaddps %%zmm\\a, %%zmm\\b, %%zmm\\b\n\t.endif\n\t.endr\n\t.endif\n\t.endr\n\t"
-#define SOFIE_ROW_ZERO(count) SOFIE_ROW_EACH(count, "vpxord %%zmm\\a, %%zmm\\a, %%zmm\\a\n\t")
-#define SOFIE_ROW_STORE(count) SOFIE_ROW_EACH(count, "vmovups %%zmm\\a, \\a*64(%[x])\n\t")
+   "\n\tvaddps " SOFIE_ROW_PACK ", " SOFIE_PACK_KIND "\\b, " SOFIE_PACK_KIND "\\b\n\t.endif\n\t.endr\n\t.endif\n\t.endr\n\t"
+#define SOFIE_ROW_ZERO(count) SOFIE_ROW_EACH(count, SOFIE_DENSE_ZERO_OF(SOFIE_ROW_PACK))
+#define SOFIE_ROW_STORE(count) SOFIE_ROW_EACH(count, "vmovups " SOFIE_ROW_PACK ", " SOFIE_ROW_PLACE "(%[x])\n\t")
+#define SOFIE_ROW_LAST(text) SOFIE_ROW_EACH("%c[packs]", SOFIE_ROW_FROM("%c[packs]-1", text))
 // The end of a row whose sums are complete, as `end` says. The last pack is stored with a mask.
 #define SOFIE_ROW_END                                                                                              \
    "mov 24(%[end]), %[w]\n\t"                                                                                      \
-   SOFIE_ROW_EACH("%c[packs]", "vaddps \\a*64(%[w]), %%zmm\\a, %%zmm\\a\n\t")                                      \
+   SOFIE_ROW_EACH("%c[packs]", "vaddps " SOFIE_ROW_PLACE "(%[w]), " SOFIE_ROW_PACK ", " SOFIE_ROW_PACK "\n\t")     \
    "cmpl $0, 44(%[end])\n\t"                                                                                       \
    "je 5f\n\t"                                                                                                     \
-   SOFIE_DENSE_ZERO(0, 27)                                                                                         \
-   SOFIE_ROW_EACH("%c[packs]", "vmaxps %%zmm\\a, %%zmm27, %%zmm\\a\n\t")                                           \
+   SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))                                                                          \
+   SOFIE_ROW_EACH("%c[packs]", "vmaxps " SOFIE_ROW_PACK ", " SOFIE_DENSE_X(27) ", " SOFIE_ROW_PACK "\n\t")         \
    "5:\n\t"                                                                                                        \
-   "kmovw 32(%[end]), %%k1\n\t"                                                                                    \
-   SOFIE_ROW_STORE("%c[packs]-1")                                                                                  \
-   SOFIE_ROW_EACH("%c[packs]", SOFIE_ROW_FROM("%c[packs]-1", "vmovups %%zmm\\a, \\a*64(%[x])%{%%k1%}\n\t"))
+   SOFIE_DENSE_WHOLE_OR_SOME("32(%[end])", SOFIE_ROW_STORE("%c[packs]"),                                           \
+                             SOFIE_ROW_STORE("%c[packs]-1")                                                        \
+                             SOFIE_ROW_LAST(SOFIE_PACK_STORE_SOME(SOFIE_ROW_PACK, SOFIE_ROW_PLACE "(%[x])")))
 // clang-format on
 
 /// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`, from the first k on or from
@@ -350,10 +403,10 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
    constexpr int chains = Packs == 2 ? 4 : Packs <= 5 ? 2 : 1, align = Packs <= 7 ? 6 : 7;
    // Without a branch: Cling would keep everything in memory across it.
    const Size rest = depth & 3, back = -static_cast<Size>(backwards), ahead = 1 + 2 * back;
-   const Size step = 4 * ahead, next = 64 * Packs * ahead, last = (depth - 1) & back;
+   const Size step = 4 * ahead, next = Packs * SOFIE_SIMD_BYTES * ahead, last = (depth - 1) & back;
    Size rounds = depth >> 2;
    x += last;
-   w += last * 16 * Packs;
+   w += last * lanes<float> * Packs;
    // clang-format off
    asm volatile(
       SOFIE_ROW_ZERO("%c[registers]")
@@ -391,8 +444,7 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
       : [rest] "r"(rest), [end] "r"(&end), [step] "r"(step), [next] "r"(next), [packs] "i"(Packs), [chains] "i"(chains),
         [registers] "i"(chains * Packs), [second] "i"(1 % chains * Packs), [third] "i"(2 % chains * Packs),
         [fourth] "i"(3 % chains * Packs), [align] "i"(align)
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12", "xmm13", "xmm27", "xmm31");
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 

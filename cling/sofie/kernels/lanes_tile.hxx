@@ -29,14 +29,14 @@ namespace sofie {
    ".if %c[columns] > 8\n\t" each(8, 28, 16, 17) each(9, 29, 18, 19) ".endif\n\t"                               \
    ".if %c[columns] > 10\n\t" each(10, 30, 20, 21) each(11, 31, 22, 23) each(12, 28, 24, 25) ".endif\n\t"
 
-#define SOFIE_LANES_ZERO(column, number, a, b) SOFIE_DENSE_ZERO(0, a) SOFIE_DENSE_ZERO(0, b)
+#define SOFIE_LANES_ZERO(column, number, a, b) SOFIE_DENSE_ZERO(a) SOFIE_DENSE_ZERO(b)
 #define SOFIE_LANES_ADD(column, number, a, b)                                      \
    "vaddps " #column "*128(%[y]), %%zmm" #a ", %%zmm" #a "\n\t"                    \
    "vaddps " #column "*128+64(%[y]), %%zmm" #b ", %%zmm" #b "\n\t"
 #define SOFIE_LANES_BIAS(column, number, a, b)                                     \
    "vaddps " #column "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"          \
    "vaddps " #column "*4(%[bias])%{1to16%}, %%zmm" #b ", %%zmm" #b "\n\t"
-#define SOFIE_LANES_RELU(column, number, a, b) SOFIE_DENSE_RELU(0, a) SOFIE_DENSE_RELU(0, b)
+#define SOFIE_LANES_RELU(column, number, a, b) SOFIE_DENSE_RELU(a) SOFIE_DENSE_RELU(b)
 #define SOFIE_LANES_STORE(column, number, a, b)                                    \
    "vmovups %%zmm" #a ", " #column "*128(%[y])\n\tvmovups %%zmm" #b ", " #column "*128+64(%[y])\n\t"
 // clang-format on
@@ -83,7 +83,7 @@ SOFIE_KERNEL void lanes_tile(const float *x, Size x_step, const float *w, Size w
       SOFIE_LANES_EACH(SOFIE_LANES_BIAS)
       "cmpl $0, 20(%[end])\n\t"
       "je 4f\n\t"
-      SOFIE_DENSE_ZERO(0, 27)
+      SOFIE_DENSE_ZERO(27)
       SOFIE_LANES_EACH(SOFIE_LANES_RELU)
       "4:\n\t"
       SOFIE_LANES_EACH(SOFIE_LANES_STORE)

@@ -118,7 +118,11 @@ template <class T, Size N>
 struct DenseShape {
    static constexpr Size packs = ceil_div(N, lanes<T>);
    /// The most packs that one row of accumulators may have, out of 32 registers (16 with AVX2).
+#ifdef SOFIE_AVX2_ASSEMBLER
+   static constexpr Size most = std::is_same_v<T, float> ? 12 : 8;
+#else
    static constexpr Size most = SOFIE_SIMD_BYTES == 64 ? 14 : SOFIE_SIMD_BYTES == 32 ? 8 : 12;
+#endif
    static constexpr Size panels = ceil_div(packs, most);
    static constexpr Size width = ceil_div(packs, panels);
    static constexpr int chains = width >= 6 ? 1 : width >= 3 ? 2 : width == 2 ? 4 : 8;
@@ -289,7 +293,7 @@ SOFIE_INLINE void dense_dots(const F &f, View<T, M, 1> y, View<const T, M, K> x,
    }
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 /// A layer as the tiles in assembler see it, which know no other functions than max(0, x).
 struct DenseLayer {
    const float *weights;
@@ -314,7 +318,7 @@ SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
    return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>};
 }
 
-/// The columns `first`, `first + 1`, ... of a panel, up to 3 packs of them, for all rows of y, 8 or 4 at a
+/// The columns `first`, `first + 1`, ... of a panel, up to 3 packs of them, for all rows of y, a tile at a
 /// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
 /// same order.
 SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const float *x, Size m, Size panel, Size first, Size packs)
@@ -341,6 +345,7 @@ SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const f
       dense_tiles<1>(of);
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
 /// The same for 4 packs of columns, whose tiles have 2 to 6 rows.
 SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y, const float *x, Size m, Size panel,
                                                Size first)
@@ -356,14 +361,19 @@ SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y
       of.least = 0;
    dense_quads(of, m);
 }
+#endif
 
 /// How many of so many packs of columns go together for many rows, as far as that leaves no single one: 3 where 8 rows
-/// at a time leave none, which reads weights less often; else 4 or 3.
-constexpr Size dense_stripe_packs(Size packs, Size rows)
+/// at a time leave none, which reads weights less often; else 4 or 3. AVX2 has no registers for 4.
+constexpr Size dense_stripe_packs(Size packs, [[maybe_unused]] Size rows)
 {
+#ifndef SOFIE_DENSE_ASSEMBLER
+   return packs == 4 ? 2 : packs < 3 ? packs : 3;
+#else
    if (packs <= 4)
       return packs;
    return rows % dense_tile_rows == 0 || packs == 5 || (packs % 3 == 0 && packs % 4 > 0) ? 3 : 4;
+#endif
 }
 
 /// All rows, at least 4, or 2 where panels have 4 packs, of the columns of one panel.
@@ -371,6 +381,7 @@ SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, 
 {
    constexpr Size n = lanes<float>;
    const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
+#ifdef SOFIE_DENSE_ASSEMBLER
    if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
       // No other tile has so few rows. The last columns once more with columns that are done already.
       for (Size first = 0; first < packs; first += dense_quads_packs)
@@ -378,12 +389,15 @@ SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, 
                                (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
       return;
    }
+#endif
    for (Size first = 0, together; first < packs; first += together) {
       together = dense_stripe_packs(packs - first, m);
-      if (together <= 3)
-         dense_stripe(layer, y, x, m, panel, first * n, together);
-      else
+#ifdef SOFIE_DENSE_ASSEMBLER
+      if (together > 3)
          dense_stripe_of_quads(layer, y, x, m, panel, first * n);
+      else
+#endif
+         dense_stripe(layer, y, x, m, panel, first * n, together);
    }
 }
 
@@ -404,6 +418,7 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
       }
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
 /// Up to `dense_many_rows` rows of y, where weights are in streams.
 template <class F>
 SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
@@ -477,6 +492,8 @@ SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, cons
    }
 }
 
+#endif
+
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
 /// cache.
 template <class F, Size K, Size N>
@@ -502,7 +519,7 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T
 {
    using S = DenseShape<T, N>;
    constexpr int width = static_cast<int>(S::width);
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float> && width > 1) {
       constexpr Size n = lanes<T>, whole = (width - 1) * n;
       // Of the last panel there may be less than the tile computes.
@@ -552,6 +569,9 @@ inline constexpr Size dense_together_here =
                                                              : dense_tile_rows;
 template <Size K, Size N>
 inline constexpr Size dense_together<float, K, N> = dense_together_here<DenseShape<float, N>, (K * N > 8192)>;
+#elif defined(SOFIE_TILE_ASSEMBLER)
+template <Size K, Size N>
+inline constexpr Size dense_together<float, K, N> = dense_tile_half;
 #endif
 
 /// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
@@ -569,19 +589,20 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
    if constexpr (M != 1 && std::is_same_v<T, float> && S::packs == 2 && K >= thin_wide_depth)
       if (m >= thin_rows && m <= thin_wide_rows && m != dense_tile_half)
          return dense_thin<2>(f, dense_layer<F>(w), y.data(), x.data(), m);
-#endif
    if constexpr (is_streamed<T, K, N>) {
       dense_streamed(f, y.data(), x.data(), m, w);
       return;
-   } else if (M == 1 || thin || m < dense_together<T, K, N>) {
+   } else
+#endif
+   if (M == 1 || thin || m < dense_together<T, K, N>) {
       for (Size i = 0; i < m; ++i)
          for (Size p = 0; p < S::panels; ++p)
             dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
       return;
    }
    if constexpr (M != 1 && !thin && !is_streamed<T, K, N>) {
-#ifdef SOFIE_DENSE_ASSEMBLER
-      if constexpr (std::is_same_v<T, float>)
+#ifdef SOFIE_TILE_ASSEMBLER
+      if constexpr (std::is_same_v<T, float> && (dense_tile_rows > dense_tile_half || S::width > 1))
          dense_many(f, y.data(), x.data(), m, w);
       else
 #endif

@@ -86,7 +86,7 @@ struct RowsRule {
    "vmovshdup %%xmm" #a ", %%xmm" #b "\n\t"                                         \
    "vaddss %%xmm" #b ", %%xmm" #a ", %%xmm" #a "\n\t"
 
-#define SOFIE_ROWS_ZERO(a) SOFIE_DENSE_ZERO(0, a)
+#define SOFIE_ROWS_ZERO(a) SOFIE_DENSE_ZERO(a)
 #define SOFIE_ROWS_ZEROS SOFIE_ROWS_ZERO(0) SOFIE_ROWS_ZERO(1) SOFIE_ROWS_ZERO(2) SOFIE_ROWS_ZERO(3)
 
 #define SOFIE_ROWS_RESULTS                                                          \

@@ -132,23 +132,22 @@ SOFIE_KERNEL void pool_lanes_rows(PoolLanes &of)
 SOFIE_KERNEL inline bool all_lanes_finite(const float *x, Size count)
 {
    Size odd;
-   asm volatile(SOFIE_DENSE_ZERO(0, 0) SOFIE_DENSE_ZERO(0, 1)
-                   SOFIE_DENSE_ZERO(0, 2) "shr %[count]\n\t"
-                                          "jnc 1f\n\t"
-                                          "vfmadd231ps (%[x]), %%zmm2, %%zmm0\n\t"
-                                          "add $64, %[x]\n"
-                                          "1:\n\t"
-                                          "test %[count], %[count]\n\t"
-                                          "jz 3f\n"
-                                          "2:\n\t"
-                                          "vfmadd231ps (%[x]), %%zmm2, %%zmm0\n\t"
-                                          "vfmadd231ps 64(%[x]), %%zmm2, %%zmm1\n\t"
-                                          "add $128, %[x]\n\t"
-                                          "dec %[count]\n\t"
-                                          "jnz 2b\n"
-                                          "3:\n\t"
-                                          "vcmpps $3, %%zmm1, %%zmm0, %%k1\n\t"
-                                          "kmovw %%k1, %k[odd]\n\t"
+   asm volatile(SOFIE_DENSE_ZERO(0) SOFIE_DENSE_ZERO(1) SOFIE_DENSE_ZERO(2) "shr %[count]\n\t"
+                                                                            "jnc 1f\n\t"
+                                                                            "vfmadd231ps (%[x]), %%zmm2, %%zmm0\n\t"
+                                                                            "add $64, %[x]\n"
+                                                                            "1:\n\t"
+                                                                            "test %[count], %[count]\n\t"
+                                                                            "jz 3f\n"
+                                                                            "2:\n\t"
+                                                                            "vfmadd231ps (%[x]), %%zmm2, %%zmm0\n\t"
+                                                                            "vfmadd231ps 64(%[x]), %%zmm2, %%zmm1\n\t"
+                                                                            "add $128, %[x]\n\t"
+                                                                            "dec %[count]\n\t"
+                                                                            "jnz 2b\n"
+                                                                            "3:\n\t"
+                                                                            "vcmpps $3, %%zmm1, %%zmm0, %%k1\n\t"
+                                                                            "kmovw %%k1, %k[odd]\n\t"
                 : [x] "+&r"(x), [count] "+&r"(count), [odd] "=&r"(odd)
                 :
                 : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2");

@@ -9,7 +9,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 /// How many columns `matrix_stripe` has at most.
 inline constexpr Size matrix_stripe_columns = 3 * lanes<float>;
 
@@ -120,7 +120,7 @@ SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T
    constexpr int n = lanes<T>;
    constexpr int packs = 4;
    Size end = columns;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       // Columns behind the last whole pack are in the same piece however many rows there are.
       const Size whole = columns % n ? columns / matrix_stripe_columns * matrix_stripe_columns : columns;

@@ -23,7 +23,7 @@ struct RecurrentPanels {
    static constexpr int panels = known > most ? (known + most - 1) / most : 1;
    static constexpr int width = Gates == 0 ? 0 : Hidden <= 0 ? 4 : (known + panels - 1) / panels;
    static constexpr int left = known - (panels - 1) * width;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    static constexpr bool narrow = std::is_same_v<T, float> && Hidden > 0 && width >= 2;
 #else
    static constexpr bool narrow = false; // Another width would be more to compile.
@@ -117,7 +117,7 @@ SOFIE_INLINE void recurrent_stripe(RecurrentRows<T> y, RecurrentRows<const T> st
    }
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 /// What becomes of the sums of a tile: what is in y comes first if `add`, and `start` last if there is one; then they
 /// go to y. Strides are in bytes.
 struct RecurrentTileEnd {
@@ -130,22 +130,23 @@ struct RecurrentTileEnd {
 
 // clang-format off
 // A row of memory, which is added to registers, or which they are stored in; then the next one.
-#define SOFIE_RECURRENT_ADD(a, b, c)                                                                                \
-   "vaddps (%[x3]), %%zmm" #a ", %%zmm" #a "\n\tvaddps 64(%[x3]), %%zmm" #b ", %%zmm" #b "\n\t"                      \
-   SOFIE_DENSE_IF_3("vaddps 128(%[x3]), %%zmm" #c ", %%zmm" #c "\n\t")
-#define SOFIE_RECURRENT_STORE(a, b, c)                                                                              \
-   "vmovups %%zmm" #a ", (%[x3])\n\tvmovups %%zmm" #b ", 64(%[x3])\n\t"                                              \
-   SOFIE_DENSE_IF_3("vmovups %%zmm" #c ", 128(%[x3])\n\t")
+#define SOFIE_RECURRENT_ADD_PACK(a, place) "vaddps " place "(%[x3]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_RECURRENT_STORE_PACK(a, place) "vmovups " SOFIE_PACK(a) ", " place "(%[x3])\n\t"
+#define SOFIE_RECURRENT_PACKS(each, a, b, c)                                                                        \
+   each(a, "") each(b, SOFIE_PACK_BYTES) SOFIE_DENSE_IF_3(each(c, "2*" SOFIE_PACK_BYTES))
 #define SOFIE_RECURRENT_NEXT "add %[x0], %[x3]\n\t"
-// Of 8 rows, or of 4 if `half`.
+// Of all rows, or of 4 if `half`.
 #define SOFIE_RECURRENT_ROWS(each)                                                                                  \
-   each(0, 1, 2) SOFIE_RECURRENT_NEXT each(3, 4, 5) SOFIE_RECURRENT_NEXT each(6, 7, 8) SOFIE_RECURRENT_NEXT         \
-   each(9, 10, 11)                                                                                                  \
-   "test %[half], %[half]\n\t"                                                                                      \
-   "jnz 8f\n\t"                                                                                                     \
-   SOFIE_RECURRENT_NEXT each(12, 13, 14) SOFIE_RECURRENT_NEXT each(15, 16, 17) SOFIE_RECURRENT_NEXT                 \
-   each(18, 19, 20) SOFIE_RECURRENT_NEXT each(21, 22, 23)                                                           \
-   "8:\n\t"
+   SOFIE_RECURRENT_PACKS(each, 0, 1, 2) SOFIE_RECURRENT_NEXT SOFIE_RECURRENT_PACKS(each, 3, 4, 5)                   \
+   SOFIE_RECURRENT_NEXT SOFIE_RECURRENT_PACKS(each, 6, 7, 8) SOFIE_RECURRENT_NEXT                                   \
+   SOFIE_RECURRENT_PACKS(each, 9, 10, 11)                                                                           \
+   SOFIE_DENSE_LOWER(                                                                                               \
+      "test %[half], %[half]\n\t"                                                                                   \
+      "jnz 8f\n\t"                                                                                                  \
+      SOFIE_RECURRENT_NEXT SOFIE_RECURRENT_PACKS(each, 12, 13, 14) SOFIE_RECURRENT_NEXT                             \
+      SOFIE_RECURRENT_PACKS(each, 15, 16, 17) SOFIE_RECURRENT_NEXT SOFIE_RECURRENT_PACKS(each, 18, 19, 20)          \
+      SOFIE_RECURRENT_NEXT SOFIE_RECURRENT_PACKS(each, 21, 22, 23)                                                  \
+      "8:\n\t")
 // clang-format on
 
 /// The tile of `dense_tile_assembler` with such an end; of its first 4 rows only if `half`.
@@ -153,10 +154,10 @@ template <int Packs>
 SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
                                            Size depth, const RecurrentTileEnd &end, Size half)
 {
-   static_assert(Packs == 2 || Packs == 3, "8 rows have registers for 3 packs");
-   static_assert(sizeof(RecurrentTileEnd) == 40, "the assembler knows where its members are");
+   static_assert(Packs == 2 || Packs == 3, "there are registers for 3 packs");
+   using End = RecurrentTileEnd;
    constexpr Size bytes = static_cast<Size>(sizeof(float));
-   const float *x3 = x + 3 * x_stride, *x6 = x + 6 * x_stride;
+   const float *x3 = x + 3 * x_stride, *x6 = x + (dense_tile_rows - 2) * x_stride;
    const Size stride = x_stride * bytes, step = x_step * bytes, next = w_stride * bytes;
    // clang-format off
    asm volatile(
@@ -164,31 +165,31 @@ SOFIE_KERNEL void recurrent_tile_assembler(const float *x, Size x_stride, Size x
       "test %[k], %[k]\n\t"
       "jle 2f\n\t"
       SOFIE_DENSE_STEPS
-      "cmpl $0, 32(%[end])\n\t"
+      "cmpl $0, %c[add](%[end])\n\t"
       "je 3f\n\t"
-      "mov (%[end]), %[x3]\n\t"
-      "mov 8(%[end]), %[x0]\n\t"
-      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD)
+      "mov %c[y](%[end]), %[x3]\n\t"
+      "mov %c[y_stride](%[end]), %[x0]\n\t"
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD_PACK)
       "3:\n\t"
-      "mov 16(%[end]), %[x3]\n\t"
+      "mov %c[start](%[end]), %[x3]\n\t"
       "test %[x3], %[x3]\n\t"
       "jz 4f\n\t"
-      "mov 24(%[end]), %[x0]\n\t"
-      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD)
+      "mov %c[start_stride](%[end]), %[x0]\n\t"
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_ADD_PACK)
       "4:\n\t"
-      "mov (%[end]), %[x3]\n\t"
-      "mov 8(%[end]), %[x0]\n\t"
-      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_STORE)
+      "mov %c[y](%[end]), %[x3]\n\t"
+      "mov %c[y_stride](%[end]), %[x0]\n\t"
+      SOFIE_RECURRENT_ROWS(SOFIE_RECURRENT_STORE_PACK)
       : [w] "+&r"(w), [x0] "+&r"(x), [x3] "+&r"(x3), [x6] "+&r"(x6), [k] "+&r"(depth)
       : [stride] "r"(stride), [step] "r"(step), [next] "r"(next), [end] "r"(&end), [half] "r"(half),
-        [packs] "i"(Packs)
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30");
+        [packs] "i"(Packs), [y] "i"(__builtin_offsetof(End, y)), [y_stride] "i"(__builtin_offsetof(End, y_stride)),
+        [start] "i"(__builtin_offsetof(End, start)), [start_stride] "i"(__builtin_offsetof(End, start_stride)),
+        [add] "i"(__builtin_offsetof(End, add))
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 
-/// `Packs` packs of columns of a panel for all rows, at least 8: 8 at a time, at the end 4 where that is enough.
+/// `Packs` packs of columns of a panel for all rows, at least a tile: a tile at a time, at the end 4 where that is enough.
 template <int Packs, int Chains>
 SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
                                              RecurrentRows<const float> x, const float *w, Size w_stride, Size depth,
@@ -210,6 +211,7 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
    }
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
 /// From how many weights of a panel on two rows and more read them together: less are in the first cache.
 inline constexpr Size recurrent_far = 8192;
 
@@ -241,6 +243,8 @@ SOFIE_KERNEL void recurrent_quads_assembler(RecurrentRows<float> y, RecurrentRow
    }
 }
 
+#endif
+
 /// y = start + x w for a panel of `Width` packs.
 template <int Width>
 SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRows<const float> start,
@@ -250,9 +254,11 @@ SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRow
    constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
    constexpr Size panel = Width * n;
+#ifdef SOFIE_DENSE_ASSEMBLER
    if constexpr (Width >= dense_quads_packs)
       if (recurrent_takes_quads(rows, Width, depth * panel) && (chains == 1 || !backwards))
          return recurrent_quads_assembler<Width>(y, start, x, w, depth, rows, chains, backwards);
+#endif
    if (rows < dense_tile_rows) {
       for (Size r = 0; r < rows; ++r)
          dense_row_assembler<Width>(
@@ -333,7 +339,7 @@ template <class Panels, class T>
 SOFIE_INLINE void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x,
                                     const T *w, Size depth, Size columns, Size rows, [[maybe_unused]] bool backwards = false)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float> && Panels::width >= 2)
       recurrent_product_assembler<Panels::width, Panels::last>(y, start, x, w, depth, columns, rows, backwards);
    else

@@ -35,7 +35,7 @@ inline constexpr LanesExponential lanes_exponential{
 #define SOFIE_SOFTMAX_EACH_2(each) SOFIE_SOFTMAX_EACH_1(each) each(64, 29, 30, 4, 5, 4)
 
 #define SOFIE_SOFTMAX_START(at, most, sum, x, f, mask)                              \
-   "vbroadcastss 48(%[numbers]), %%zmm" #most "\n\t" SOFIE_DENSE_ZERO(0, sum)
+   "vbroadcastss 48(%[numbers]), %%zmm" #most "\n\t" SOFIE_DENSE_ZERO(sum)
 // NaN if any is.
 #define SOFIE_SOFTMAX_MOST(at, most, sum, x, f, mask)                               \
    "vmovups " #at "(%[at]), %%zmm" #x "\n\t"                                        \

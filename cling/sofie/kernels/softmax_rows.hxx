@@ -96,7 +96,7 @@ struct SoftmaxRows {
       "vbroadcastss %%xmm0, %%zmm16\n\t"                                            \
       "mov 56(%[of]), %[k]\n\t"                                                     \
       "vmovss %%xmm0, (%[k],%[row],4)\n\t"                                          \
-      SOFIE_DENSE_ZERO(0, 17)                                                       \
+      SOFIE_DENSE_ZERO(17)                                                       \
       "mov 24(%[of]), %[k]\n\t"                                                     \
       "shl $2, %[k]\n\t"                                                            \
       "add 32(%[of]), %[k]\n\t"                                                     \
