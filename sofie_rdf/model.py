@@ -440,6 +440,7 @@ class Model(Portable, Differentiable):
         standalone: bool = False,
         weights: str = "file",
         session: bool = True,
+        target: str = "cpu",
     ) -> EmittedFiles:
         """Write ``NAME.hxx`` and its weights; a ``standalone`` header includes nothing of ours.
 
@@ -449,11 +450,19 @@ class Model(Portable, Differentiable):
         NAME.dat; in ``"root"``, NAME.root, which needs ROOT in C++; or in the ``"header"``, for
         small models. Without a ``session`` there are functions ``infer`` besides, which keep none:
         one of them computes at a time.
+
+        ``target="alpaka"`` or ``"sycl"`` gives NAME_TARGET.hxx for devices (never run on a GPU).
         """
         from sofie_rdf.emit import files
         from sofie_rdf.emit.session import include_directories
 
         arguments.require_file("emit", directory, "the path of a folder")
+        if target != "cpu":
+            from sofie_rdf.devices.files import write_for_device
+
+            given = self.graph, Path(directory), target, weights if session else "", standalone
+            with self._file.allowed.budget():
+                return EmittedFiles(*write_for_device(*given))
         header = Path(directory) / f"{identifier(self.name)}.hxx"
         include = include_directories(self.optimized)
         if weights == "file" and session:
@@ -791,16 +800,21 @@ def check(
     shapes: Shapes | None = None,
     limits: Limits | str | None = None,
     gradient: bool = False,
+    target: str = "cpu",
     **options: Any,
 ) -> Problems:
     """Every reason why a model cannot run, at once, without raising; empty if there is none.
 
     Of a .root file, the reasons of all models. With ``gradient``, the reasons why its outputs
-    cannot be differentiated by its inputs, too. ``limits`` and ``options`` as in `load`.
+    cannot be differentiated by its inputs, too; with a ``target``, why it cannot be emitted for
+    that. ``limits`` and ``options`` as in `load`.
     """
+    from sofie_rdf.devices.targets import target_named
     from sofie_rdf.frontends.common.problems import Problems
     from sofie_rdf.ir import rootfile
 
+    if target != "cpu":
+        target_named(target)
     problems = Problems()
     found = path_or_object(source)
     try:
@@ -810,7 +824,7 @@ def check(
         given = frontends.options_for(kind, shapes=shapes or None, **options)
         if kind == "root":
             for name in rootfile.names(found):
-                problems += _trouble(partial(load, found, name, limits=limits), gradient)
+                problems += _trouble(partial(load, found, name, limits=limits), gradient, target)
             return problems
         with Allowed(limits, found).budget():
             problems += frontends.frontend(kind).check(found, **given)
@@ -818,15 +832,20 @@ def check(
         return Problems([error])
     ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
     way = load if isinstance(found, Path) else ways[kind]
-    return problems or _trouble(partial(way, found, limits=limits, **given), gradient)
+    return problems or _trouble(partial(way, found, limits=limits, **given), gradient, target)
 
 
-def _trouble(read: Callable[[], Model], gradient: bool) -> Problems:
+def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems:
     """What goes wrong when a model is read, compiled to C++ and, if wanted, differentiated."""
     from sofie_rdf.frontends.common.problems import Problems
 
     try:
         model = read()
+        if target != "cpu":
+            from sofie_rdf.devices.program import problems_on_device
+
+            with model._file.allowed.budget():
+                return Problems(problems_on_device(model.graph, target))
         _ = model.emission
         if gradient:
             from sofie_rdf.gradients.reverse import problems

@@ -142,7 +142,7 @@
 #ifdef SOFIE_CLANG
 #define SOFIE_UNROLL_ALL SOFIE_PRAGMA(clang loop unroll(full))
 #define SOFIE_UNROLL(n) SOFIE_PRAGMA(clang loop unroll_count(n))
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define SOFIE_UNROLL_ALL SOFIE_PRAGMA(GCC unroll 64)
 #define SOFIE_UNROLL(n) SOFIE_PRAGMA(GCC unroll n)
 #else

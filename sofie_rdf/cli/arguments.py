@@ -116,6 +116,7 @@ def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "files", metavar="FILE", nargs="+", help="files of ONNX or Keras, or .root files"
     )
+    _target(command)
     _reading_options(command)
     _json(command, "files, and problems by kind, thing, place and remedy, for programs")
 
@@ -143,6 +144,16 @@ def _convert(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _target(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--target",
+        choices=("cpu", "alpaka", "sycl"),
+        default="cpu",
+        help="what it computes on: a CPU, or a device through alpaka or SYCL, which was never run "
+        "on a GPU (default: %(default)s)",
+    )
+
+
 def _emit(command: argparse.ArgumentParser) -> None:
     command.epilog = texts.EMIT_EXAMPLES
     command.set_defaults(run=_later("emit"))
@@ -166,6 +177,7 @@ def _emit(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write there, for Make and Ninja, which files the header depends on",
     )
+    _target(command)
 
 
 def _apply(command: argparse.ArgumentParser) -> None:

@@ -119,7 +119,8 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 
 def check(arguments: Namespace) -> int:
     """All problems of all files; 1 if there is any."""
-    found = [(file, problems_of(file, **_options(arguments))) for file in arguments.files]
+    given = {**_options(arguments), "target": arguments.target}
+    found = [(file, problems_of(file, **given)) for file in arguments.files]
     if arguments.json:
         _as_json({"files": [tables.verdict_as_json(*one) for one in found]})
     else:
@@ -154,7 +155,12 @@ def trust(arguments: Namespace) -> int:
 def emit(arguments: Namespace) -> int:
     """The header and the weight file, whose paths are printed."""
     model = _loaded(arguments, arguments.name)
-    files = model.emit(arguments.output, standalone=arguments.standalone, weights=arguments.weights)
+    files = model.emit(
+        arguments.output,
+        standalone=arguments.standalone,
+        weights=arguments.weights,
+        target=arguments.target,
+    )
     if arguments.depfile:
         others = [arguments.normalization or ""]
         needed = depfile.dependencies(Path(arguments.file), model.graph, others)
@@ -162,7 +168,8 @@ def emit(arguments: Namespace) -> int:
     written = (files.header, files.weights)
     sys.stdout.write("".join(f"{path}\n" for path in written if path))
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
-    tables.message(f"{files.namespace}::Session; compile with g++ -std=c++17 {flags}")
+    standard = "c++17" if arguments.target == "cpu" else "c++20"
+    tables.message(f"{files.namespace}::Session; compile with g++ -std={standard} {flags}")
     return 0
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "Argument",
     "Call",
     "Functor",
+    "Launch",
     "Operand",
     "Operator",
     "Packed",
@@ -127,6 +128,27 @@ class Call:
     outputs: int = 1
     # Where it is, if the headers of the operator do not have it.
     header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One kernel that a device is given: so many items, or work-groups, as ``count`` says.
+
+    ``kernel`` is the C++ class of a function object, and ``parameters`` are what it is made of. Of
+    the tensors the first ``outputs`` are written, the others read. ``by`` says which function
+    enqueues it: ``items``, ``groups``, or ``gemm``, which is work-groups or a library.
+    """
+
+    kernel: str
+    parameters: tuple[Parameter, ...]
+    tensors: tuple[Operand, ...]
+    count: Dim
+    header: str
+    by: str = "items"
+    outputs: int = 1
+
+
+Parameter: TypeAlias = "Functor | Sizes | tuple[Sizes, ...] | Dim | float"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +266,22 @@ class Operator:
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         """The kernel call that computes the outputs."""
         raise NotImplementedError(f"{self.name}.lower")
+
+    def on_device(
+        self,
+        inputs: Sequence[Operand | None],  # noqa: ARG002
+        outputs: Sequence[Operand],  # noqa: ARG002
+    ) -> tuple[Launch, ...]:
+        """The kernels that compute the outputs on a device, one after the other."""
+        raise UnsupportedOperator(
+            f"{type(self).full_name()} has no kernel for devices",
+            remedy="Run the model on a CPU, or cut it: what is before and behind it may be a model "
+            "of its own",
+        )
+
+    def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:  # noqa: ARG002
+        """Scratch memory of these kernels: `on_device` gets it behind the outputs."""
+        return ()
 
     def pullback(self, back: Backward) -> Value | tuple[Value | None, ...] | None:  # noqa: ARG002
         """What each input adds to a derivative, from the derivatives by the outputs.

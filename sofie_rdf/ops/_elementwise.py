@@ -13,6 +13,7 @@ from sofie_rdf.errors import TypeMismatch
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
+    Launch,
     Operand,
     Operator,
     Tensor,
@@ -21,6 +22,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, TensorType, broadcast
 from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops._device import mapped
 
 ALL = frozenset(d for d in DType if not d.is_storage)
 STORED = frozenset(DType)
@@ -83,6 +85,13 @@ class Elementwise(Operator):
         loose = not isinstance(shape[-1], int)
         views = (Tensor(i, s, loose) for i, s in zip(present, shapes, strict=True))
         return Call("sofie::map", (self.functor(), Tensor(y, shape, loose), *views))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        if self.domain not in ("", "sofie"):
+            return super().on_device(inputs, outputs)
+        return mapped(self.lower(inputs, outputs))
 
 
 def reduce_sizes(function: Any, inputs: Sequence[Array], op: Operator) -> Any:

@@ -9,8 +9,9 @@ import numpy as np
 
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir import dims
-from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, operator
+from sofie_rdf.ir.operator import Call, Functor, Launch, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ops._device import mapped
 from sofie_rdf.ops._formats import converted
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class Cast(Operator):
         size = (x.type.size,)
         functor = self.functor(x.type.dtype)
         return Call("sofie::map", (functor, Tensor(y, size), Tensor(x, size)))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        return mapped(self.lower(inputs, outputs))
 
     def on_sizes(self, *inputs: Array) -> Array:
         (x,) = inputs

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
-from sofie_rdf.errors import ShapeError, TypeMismatch
+from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, largest, product, require_equal
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
     Functor,
+    Launch,
     Operand,
     Operator,
     Packed,
@@ -23,6 +24,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
 from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops._device import device_gemm, identity
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
 
 if TYPE_CHECKING:
@@ -79,6 +81,20 @@ class MatMul(Linear):
         y = Tensor(outputs[0], (*outer, left[-2], right[-1]))
         operands = Tensor(a, (*p, *left[-2:])), Tensor(b, (*q, *right[-2:]))
         return Call("sofie::matmul", (y, *operands))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        a, b = inputs
+        assert a is not None and b is not None
+        left, right = _as_matrices(a.type.shape, b.type.shape)
+        outer, (p, q) = collapse(broadcast((left[:-2], right[:-2])), (left[:-2], right[:-2]))
+        rows = left[-2]
+        if all(size == 1 for size in q):
+            # One matrix for all: the batch is more rows.
+            rows, outer, p, q = product((*p, rows)), (), (), ()
+        sizes = rows, right[-1], left[-1]
+        return device_gemm(identity(), outputs[0], (a, b), sizes, batch=(outer, p, q))
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         a, b, g = back.x, back.input(1), back.g
@@ -151,6 +167,26 @@ class Gemm(Linear):
         arguments = Tensor(outputs[0]), Tensor(a), Tensor(b), Tensor(c, shape)
         return Call(f"sofie::gemm<{flags}>", (scale, *arguments))
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        a, b, c = (*inputs, None)[:3]
+        assert a is not None and b is not None
+        scaled = self.alpha != 1 or (self.beta != 1 and c is not None)
+        if scaled and not a.type.dtype.is_float:
+            raise UnsupportedOperator("Gemm scales no integers on devices")
+        (m, k), (_, n) = self._oriented(a.type.shape, b.type.shape)
+        if self.beta == 0:
+            c = None
+        return device_gemm(
+            identity(),
+            outputs[0],
+            (a, b) if c is None else (a, b, c),
+            (m, n, k),
+            turned=(self.transA, self.transB),
+            scale=(self.alpha, self.beta),
+        )
+
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         a, b, g = back.x, back.input(1), back.g
         one, two = self.transA, self.transB
@@ -216,6 +252,15 @@ class Dense(Linear):
         rows = product(x.type.shape[:-1])
         operands = Tensor(outputs[0], (rows, n)), Tensor(x, (rows, k))
         return Call("sofie::dense", (self.activation.functor(), *operands, packed(w, b)))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, w, b = inputs
+        assert x is not None and w is not None and b is not None
+        k, n = w.type.shape
+        sizes = product(x.type.shape[:-1]), n, k
+        return device_gemm(self.activation.functor(), outputs[0], (x, w, b), sizes)
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         x, w, b = back.x, back.input(1), back.input(2)

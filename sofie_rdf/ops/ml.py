@@ -94,6 +94,9 @@ class Probit(Unary):
         quantile = np.frompyfunc(_quantile, 1, 1)
         return np.asarray(quantile(x.astype(np.float64)), dtype=x.dtype)
 
+    # There is no such function on devices.
+    on_device = Operator.on_device
+
 
 def _quantile(p: float) -> float:
     if 0 < p < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from sofie_rdf.ir.dims import (
     symbols_of,
 )
 from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops.elementwise import Elementwise
 from sofie_rdf.passes.first_fit import first_fit
 
@@ -89,11 +90,18 @@ class _Buffer:
         return self.first <= other.last and other.first <= self.last
 
 
-def plan_memory(graph: Graph, *, is_body: bool = False) -> MemoryPlan:
+Workspace: TypeAlias = Callable[[Node], Mapping[str, TensorType]]
+
+
+def plan_memory(
+    graph: Graph, *, is_body: bool = False, workspace: Workspace | None = None
+) -> MemoryPlan:
     """Places for all values, so that two values share memory only if no node needs both.
 
     The outputs of a body are tensors that bring memory of their own, as if the data decided them.
+    ``workspace`` says which scratch memory the kernels of a node need, if not those of a CPU.
     """
+    workspace = workspace or graph.workspace
     roots = _roots(graph)
     places: dict[str, Place] = {name: Argument(name) for name in graph.inputs}
     places |= {name: Weight(name) for name in graph.constants}
@@ -111,11 +119,11 @@ def plan_memory(graph: Graph, *, is_body: bool = False) -> MemoryPlan:
             # Another form of a value has as many bytes, however its size is written.
             if roots[name] == name and _is_grown(graph, node, name):
                 places.setdefault(name, Grown(name))
-        for name, type_ in graph.workspace(node).items():
+        for name, type_ in workspace(node).items():
             if not symbols_of(type_.size) <= graph.known_symbols:
                 places[name] = Grown(name)
     copied = {source for source, _ in copies}
-    offsets, nbytes = _assign(list(_buffers(graph, roots, places, copied)))
+    offsets, nbytes = _assign(list(_buffers(graph, roots, places, copied, workspace)))
     places |= {root: Scratch(root, offset) for root, offset in offsets.items()}
     # Workspaces are no values: nothing is another name for one.
     roots |= {name: name for name in places if name not in roots}
@@ -171,7 +179,11 @@ def _overwritten(
 
 
 def _buffers(
-    graph: Graph, roots: Mapping[str, str], places: Mapping[str, Place], copied: Set[str]
+    graph: Graph,
+    roots: Mapping[str, str],
+    places: Mapping[str, Place],
+    copied: Set[str],
+    workspace: Workspace,
 ) -> Iterable[_Buffer]:
     """What needs scratch memory; what is ``copied`` to an output is needed until the end."""
     first: dict[str, int] = {}
@@ -185,7 +197,7 @@ def _buffers(
         end = len(graph.nodes) if root in copied else last[root]
         yield _Buffer(root, graph.types[root].nbytes, step, end)
     for step, node in enumerate(graph.nodes):
-        for name, type_ in graph.workspace(node).items():
+        for name, type_ in workspace(node).items():
             if name not in places:
                 yield _Buffer(name, type_.nbytes, step, step)
 

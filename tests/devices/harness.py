@@ -1,0 +1,218 @@
+"""Programs around emitted headers for devices: compiled by g++, fed from files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sofie_rdf.devices.program import Program, program_for
+from sofie_rdf.devices.session import emit_program
+from sofie_rdf.devices.targets import TARGETS
+from sofie_rdf.emit.code import include_directory
+from sofie_rdf.ir.dims import evaluate
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import Array, concrete
+
+THIRD_PARTY = Path(__file__).resolve().parents[3] / "shared" / "third_party"
+ALPAKA = Path(os.environ.get("SOFIE_RDF_ALPAKA", THIRD_PARTY / "alpaka"))
+# A folder with include/ and lib/libsimsycl.a, as its build script makes it.
+SIMSYCL = Path(os.environ.get("SOFIE_RDF_SIMSYCL", "/usr/local"))
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One adapter, and how a program with it is compiled."""
+
+    name: str
+    target: str
+    # How the queue and the adapter are made.
+    start: str
+    flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+
+SERIAL_FLAGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+_ALPAKA = """   auto device = alpaka::onHost::makeHostDevice();
+   auto queue = device.makeQueue();
+   const sofie::device::Alpaka adapter(queue, alpaka::exec::{});
+"""
+_SYCL = """   sycl::queue queue(sycl::property::queue::in_order{{}});
+   const sofie::device::{} adapter(queue);
+"""
+WAYS = {
+    way.name: way
+    for way in (
+        Way(
+            "serial",
+            "serial",
+            "   sofie::device::Serial::Queue queue;\n"
+            "   const sofie::device::Serial adapter(queue, seed);\n",
+            SERIAL_FLAGS,
+        ),
+        Way("alpaka-serial", "alpaka", _ALPAKA.format("cpuSerial"), (f"-I{ALPAKA}/include",)),
+        Way(
+            "alpaka-omp",
+            "alpaka",
+            _ALPAKA.format("cpuOmpBlocks"),
+            (f"-I{ALPAKA}/include", "-fopenmp"),
+        ),
+        Way("sycl", "sycl", _SYCL.format("Sycl"), (f"-I{SIMSYCL}/include",)),
+        Way("sycl-buffers", "sycl", _SYCL.format("SyclBuffers"), (f"-I{SIMSYCL}/include",)),
+    )
+}
+
+
+def require(way: Way) -> None:
+    """Skips where the compiler or the library is not there."""
+    if not shutil.which("g++"):
+        pytest.skip("needs g++")
+    if way.target == "alpaka" and not (ALPAKA / "include" / "alpaka" / "alpaka.hpp").is_file():
+        pytest.skip("SOFIE_RDF_ALPAKA is not a folder with alpaka 3")
+    if way.target == "sycl" and not (SIMSYCL / "lib" / "libsimsycl.a").is_file():
+        pytest.skip("SOFIE_RDF_SIMSYCL is not a folder with SimSYCL")
+
+
+_MAIN = """
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+
+template <class T>
+std::vector<T> taken(std::FILE *file)
+{
+   std::uint64_t size = 0;
+   if (std::fread(&size, sizeof size, 1, file) != 1)
+      std::exit(3);
+   std::vector<T> found(static_cast<std::size_t>(size));
+   if (std::fread(found.data(), sizeof(T), found.size(), file) != found.size())
+      std::exit(3);
+   return found;
+}
+
+template <class T>
+void given(std::FILE *file, const std::vector<T> &values)
+{
+   std::fwrite(values.data(), sizeof(T), values.size(), file);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program that evaluates a network for one batch after another on one Session."""
+
+    program: Program
+    binary: Path
+    weights: Path
+
+    def run(
+        self, batches: Sequence[tuple[Sizes, Mapping[str, Array]]], seed: int = 0
+    ) -> list[dict[str, Array]]:
+        """The outputs of each batch."""
+        folder = self.binary.parent
+        graph = self.program.graph
+        with (folder / "in").open("wb") as file:
+            for sizes, feeds in batches:
+                file.write(np.array([sizes[s] for s in graph.symbols], "<i8").tobytes())
+                for name in graph.inputs:
+                    array = np.ascontiguousarray(feeds[name], graph.types[name].dtype.numpy)
+                    file.write(np.uint64(array.size).tobytes() + array.tobytes())
+        most = [str(max(1, *(sizes[s] for sizes, _ in batches))) for s in graph.symbols]
+        command = [str(self.binary), str(self.weights), str(len(batches)), str(seed), *most]
+        environment = {**os.environ, "SIMSYCL_SCHEDULE": f"shuffle:{seed}", "OMP_NUM_THREADS": "2"}
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return self._results((folder / "out").read_bytes(), batches)
+
+    def _results(
+        self, raw: bytes, batches: Sequence[tuple[Sizes, Mapping[str, Array]]]
+    ) -> list[dict[str, Array]]:
+        graph, found, begin = self.program.graph, [], 0
+        for sizes, _ in batches:
+            one = {}
+            for name in graph.outputs:
+                type_ = graph.types[name]
+                count = evaluate(type_.size, sizes)
+                array = np.frombuffer(raw, type_.dtype.numpy, count, begin)
+                one[name] = array.reshape(concrete(type_.shape, sizes))
+                begin += array.nbytes
+            found.append(one)
+        assert begin == len(raw)
+        return found
+
+
+def compiled(graph: Graph, way: Way, folder: Path, flags: Sequence[str] = ("-O1",)) -> Compiled:
+    """The program of a graph on one adapter, behind the passes."""
+    return compiled_program(program_for(graph), way, folder, flags)
+
+
+def compiled_program(
+    program: Program, way: Way, folder: Path, flags: Sequence[str] = ("-O1",)
+) -> Compiled:
+    """The same for a program as it is."""
+    require(way)
+    emission = emit_program(program, way.target, "model", "model.dat")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.hxx").write_text(emission.header)
+    (folder / "model.dat").write_bytes(emission.weights)
+    (folder / "main.cpp").write_text(_source(program, way, emission.namespace))
+    libraries = [f"{SIMSYCL}/lib/libsimsycl.a", "-lboost_context"] if way.target == "sycl" else []
+    standard = f"-std={TARGETS[way.target].standard}"
+    command = ["g++", standard, *flags, f"-I{include_directory()}", *way.flags, "main.cpp"]
+    command += ["-o", "program", *libraries]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[:6000]
+    return Compiled(program, folder / "program", folder / "model.dat")
+
+
+def _source(program: Program, way: Way, namespace: str) -> str:
+    graph = program.graph
+    sizes = [f"n{i}" for i in range(len(graph.symbols))]
+    lines = ['#include "model.hxx"', _MAIN, "int main(int, char **words)", "{"]
+    lines += ["   const int count = std::atoi(words[2]);"]
+    lines += [
+        "   [[maybe_unused]] const unsigned seed = static_cast<unsigned>(std::atoi(words[3]));"
+    ]
+    most = "".join(f", std::atoll(words[{4 + i}])" for i in range(len(sizes)))
+    lines += [way.start, f"   {namespace}::Session session(adapter, words[1]{most});"]
+    lines += ['   std::FILE *const in = std::fopen("in", "rb");']
+    lines += ['   std::FILE *const out = std::fopen("out", "wb");']
+    lines += ["   for (int i = 0; i < count; ++i) {"]
+    for s in sizes:
+        lines += [f"      std::int64_t {s};"]
+        lines += [f"      if (std::fread(&{s}, sizeof {s}, 1, in) != 1) std::exit(3);"]
+    arguments = ["queue"]
+    for i, name in enumerate(graph.inputs):
+        lines += [f"      const auto x{i} = taken<{_host(graph, name)}>(in);"]
+        arguments.append(f"x{i}")
+    for i, name in enumerate(graph.outputs):
+        lines += [f"      std::vector<{_host(graph, name)}> y{i};"]
+        arguments.append(f"y{i}")
+    lines += [f"      session.infer({', '.join([*arguments, *sizes])});"]
+    lines += [f"      given(out, y{i});" for i in range(len(graph.outputs))]
+    lines += ["   }", "   std::fclose(in);", "   std::fclose(out);", "}", ""]
+    return "\n".join(lines)
+
+
+def _host(graph: Graph, name: str) -> str:
+    cxx = graph.types[name].dtype.cxx
+    return "std::uint8_t" if cxx == "bool" else cxx

@@ -1,0 +1,97 @@
+"""The cases of all operators on the serial adapter: many in one program, against the reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from sofie_rdf.devices.program import problems, program_of
+from sofie_rdf.ir.types import DType
+from tests.devices.harness import WAYS, Compiled, compiled_program
+from tests.ops.cases import Case
+from tests.ops.rows import ROWS
+from tests.ops.test_contract import (
+    OPERATORS,
+    Bench,
+    Key,
+    accepted_cases,
+    bench_of,
+    differences,
+    sizes_of,
+)
+
+# With kernels for devices. What leaves this list is a loss, what joins it a line here.
+SUPPORTED = Path(__file__).with_name("supported.txt").read_text().split()
+PARTS = 8
+# Of element types other than the first two of an operator, so many cases each.
+FEW = 2
+ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
+
+
+def _chosen(key: Key) -> Iterator[tuple[DType, Case]]:
+    """Cases whose element types devices know."""
+    counts: dict[DType, int] = {}
+    for dtype, case in accepted_cases(key):
+        if dtype.is_half or dtype.is_storage:
+            continue
+        counts[dtype] = counts.get(dtype, 0) + 1
+        few = dtype is not DType.FLOAT32 and not ALL
+        if not few or counts[dtype] <= FEW:
+            yield dtype, case
+
+
+@cache
+def _pairs(key: Key) -> tuple[tuple[DType, Case], ...]:
+    """Of these, the cases that have kernels for devices."""
+    pairs = list(_chosen(key))
+    tested = bench_of("device", pairs)
+    places = {error.place for error in problems(tested.graph)}
+    nodes = tested.graph.nodes
+    kept = [f"node {n.outputs[0]!r}" not in places for n in nodes]
+    return tuple(pair for pair, is_kept in zip(pairs, kept, strict=True) if is_kept)
+
+
+def _name(key: Key) -> str:
+    return ".".join(filter(None, key))
+
+
+def test_the_list_of_supported_operators_is_true() -> None:
+    found = [_name(key) for key in OPERATORS if _pairs(key)]
+    assert found == SUPPORTED
+
+
+def _bench(keys: Sequence[Key]) -> Bench:
+    return bench_of("device", (pair for key in keys for pair in _pairs(key)))
+
+
+@pytest.fixture(scope="module", params=range(PARTS))
+def part(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Bench, Compiled]:
+    """Every so-many-th operator, in one program."""
+    names = SUPPORTED[request.param :: PARTS]
+    keys = [key for key in OPERATORS if _name(key) in names]
+    tested = _bench(keys)
+    folder = tmp_path_factory.mktemp(f"part{request.param}")
+    return tested, compiled_program(program_of(tested.graph), WAYS["serial"], folder, ("-O0",))
+
+
+def test_kernel_is_the_reference(part: tuple[Bench, Compiled]) -> None:
+    tested, program = part
+    batches = []
+    for seed, (batch, other, extreme) in enumerate(
+        [(3, 5, False), (1, 5, False), (17, 5, False), (0, 5, False), (70, 2, True), (2, 1, True)]
+    ):
+        sizes = sizes_of(tested.graph, batch, other)
+        batches.append((sizes, tested.feeds(sizes, seed, extreme=extreme)))
+    for seed in (0, 5):
+        for (sizes, feeds), found in zip(batches, program.run(batches, seed), strict=True):
+            wrong = differences(tested, feeds, found, sizes)
+            assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:8])
+
+
+assert ROWS

@@ -1,0 +1,116 @@
+"""Kernels that are wrong on purpose: the tests of kernels see what they are made to see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sofie_rdf.devices.targets import TARGETS
+from sofie_rdf.emit.code import include_directory
+from tests.devices.harness import SIMSYCL, WAYS, Way, require
+
+_KERNELS = """
+#include <cstdio>
+using namespace sofie::device;
+
+/// Turns 64 numbers around, through local memory.
+template <bool Barrier>
+struct Turn {
+   static constexpr int items = 64;
+   struct Local {
+      float values[items];
+   };
+   template <class Group>
+   SOFIE_DEVICE void operator()(Group &group, float *y, const float *x) const
+   {
+      auto &local = group.local();
+      const Index begin = group.index() * items;
+      if constexpr (Barrier) {
+         group.each([&](int item) { local.values[item] = x[begin + item]; });
+         group.last([&](int item) { y[begin + item] = local.values[items - 1 - item]; });
+      } else {
+         group.last([&](int item) {
+            local.values[item] = x[begin + item];
+            y[begin + item] = local.values[items - 1 - item];
+         });
+      }
+   }
+};
+
+struct Double {
+   Index shift;
+   template <class At>
+   SOFIE_DEVICE void operator()(At at, float *y, const float *x) const
+   {
+      y[at.index + shift] = 2 * x[at.index];
+   }
+};
+
+int main()
+{
+   [[maybe_unused]] constexpr unsigned seed = SEED;
+"""
+_TURN = """
+   std::vector<float> x(128), y(128);
+   for (int i = 0; i < 128; ++i)
+      x[static_cast<std::size_t>(i)] = static_cast<float>(i);
+   auto from = adapter.allocate(512), to = adapter.allocate(512);
+   adapter.upload(from, x.data(), 512);
+   const auto a = read(adapter.at<float>(from, 0));
+   groups(adapter, queue, 2, Turn<BARRIER>{}, adapter.at<float>(to, 0), a);
+   adapter.download(queue, y.data(), to, 512);
+   for (int i = 0; i < 128; ++i)
+      if (!(y[static_cast<std::size_t>(i)] == static_cast<float>(i / 64 * 64 + 63 - i % 64)))
+         return 7;
+}
+"""
+_DOUBLE = """
+   std::vector<float> x(300, 1), y(300);
+   auto to = adapter.allocate(1200), from = adapter.allocate(1200);
+   adapter.upload(from, x.data(), 1200);
+   const auto a = read(adapter.at<float>(from, 0));
+   items(adapter, queue, 300, Double{SHIFT}, adapter.at<float>(to, 0), a);
+   adapter.download(queue, y.data(), to, 1200);
+   return y[0] == 2 && y[299] == 2 ? 0 : 7;
+}
+"""
+
+
+def run(way: Way, body: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """What a program with these kernels does."""
+    require(way)
+    target = TARGETS[way.target]
+    source = f'#include "{target.header}"\n{_KERNELS}{way.start}{body}'
+    (folder / "main.cpp").write_text(source)
+    libraries = [f"{SIMSYCL}/lib/libsimsycl.a", "-lboost_context"] if way.target == "sycl" else []
+    command = ["g++", f"-std={target.standard}", "-O0", *flags, *way.flags]
+    command += [f"-I{include_directory()}", "main.cpp", "-o", "program", *libraries]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert made.returncode == 0, made.stderr[:4000]
+    environment = {**os.environ, "SIMSYCL_SCHEDULE": "shuffle:5"}
+    return subprocess.run(
+        ["./program"], cwd=folder, capture_output=True, text=True, timeout=120, env=environment
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_barrier_makes_it_right(way: str, tmp_path: Path) -> None:
+    assert run(WAYS[way], _TURN, tmp_path, "-DBARRIER=true", "-DSEED=3").returncode == 0
+
+
+@pytest.mark.parametrize("way", ["serial", "sycl"])
+def test_a_missing_barrier_is_seen(way: str, tmp_path: Path) -> None:
+    assert run(WAYS[way], _TURN, tmp_path, "-DBARRIER=false", "-DSEED=3").returncode == 7
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_an_index_that_is_out_of_range_is_seen(tmp_path: Path) -> None:
+    sanitized = ["-fsanitize=address", "-DSEED=3"]
+    right = run(WAYS["serial"], _DOUBLE, tmp_path, "-DSHIFT=0", *sanitized)
+    assert right.returncode == 0, right.stderr
+    wrong = run(WAYS["serial"], _DOUBLE, tmp_path, "-DSHIFT=1", *sanitized)
+    assert wrong.returncode != 0 and "heap-buffer-overflow" in wrong.stderr

@@ -1,0 +1,205 @@
+"""Networks on all adapters, beside the reference; and what is refused, before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sofie_rdf
+from sofie_rdf.cli import main
+from sofie_rdf.errors import InputError, UnsupportedOperator
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import symbol
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import Array, DType, TensorType, concrete
+from sofie_rdf.ops.elementwise import Add, Mul, Relu, Sigmoid, Tanh
+from sofie_rdf.ops.layout import Reshape
+from sofie_rdf.ops.linear import MatMul
+from sofie_rdf.reference import evaluate
+from tests.devices.harness import WAYS, Sizes, compiled, require
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+# One Session: up, down, none, one, a tile and what is beside it, the largest.
+HISTORY = (3, 1, 0, 100, 17, 64, 65, 128, 1, 129)
+
+
+def feeds_of(graph: Graph, sizes: Sizes, seed: int) -> dict[str, Array]:
+    random = np.random.default_rng(seed)
+    found = {}
+    for name in graph.inputs:
+        type_ = graph.types[name]
+        numbers = random.normal(size=concrete(type_.shape, sizes))
+        found[name] = np.asarray(numbers, type_.dtype.numpy)
+    return found
+
+
+def compare(graph: Graph, way: str, folder: Path, history: Sequence[Sizes]) -> None:
+    """Every batch on one Session, in two orders of work-items."""
+    program = compiled(graph, WAYS[way], folder)
+    batches = [(sizes, feeds_of(graph, sizes, i)) for i, sizes in enumerate(history)]
+    for seed in (0, 3):
+        for (sizes, feeds), found in zip(batches, program.run(batches, seed), strict=True):
+            wanted = evaluate(graph, feeds)
+            for name in graph.outputs:
+                np.testing.assert_allclose(
+                    found[name], wanted[name], rtol=1e-4, atol=2e-6, err_msg=f"{name} {sizes}"
+                )
+
+
+def mixed() -> Graph:
+    """Chains, broadcasting, products of batches, several inputs and outputs, and an alias."""
+    build, n, m = Builder("mixed"), symbol("N"), symbol("M")
+    a = build.input("a", TensorType(DType.FLOAT32, (n, 6, m)))
+    b = build.input("b", TensorType(DType.FLOAT32, (n, m, 5)))
+    c = build.constant(np.linspace(-1, 1, 5, dtype=np.float32), "c")
+    product = build(MatMul(), a, b)
+    bent = build(Tanh(), build(Add(), build(Mul(), product, c), c))
+    gate = build(Sigmoid(), build(Relu(), a))
+    flat = build(Reshape((n, 30)), bent)
+    w = np.random.default_rng(3).normal(size=(30, 7)).astype(np.float32)
+    dense = build(MatMul(), flat, build.constant(w, "w"))
+    return build.graph(dense, gate, flat)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_higgs(way: str, tmp_path: Path) -> None:
+    graph = sofie_rdf.load(DATA / "higgs.onnx").graph
+    compare(graph, way, tmp_path, [{"N": n} for n in HISTORY])
+
+
+@pytest.mark.parametrize("way", ["serial", "alpaka-serial", "sycl-buffers"])
+def test_products_of_batches_chains_and_several_outputs(way: str, tmp_path: Path) -> None:
+    sizes = [(3, 4), (0, 4), (2, 0), (1, 1), (9, 70), (2, 3)]
+    compare(mixed(), way, tmp_path, [{"N": n, "M": m} for n, m in sizes])
+
+
+@pytest.mark.parametrize("name", ["jet_energy.onnx", "higgs.keras"])
+def test_other_networks(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("h5py" if name.endswith("keras") else "onnx")
+    graph = sofie_rdf.load(DATA / name).graph
+    (size,) = graph.symbols
+    compare(graph, "serial", tmp_path, [{size: n} for n in HISTORY])
+
+
+_CALLS = """
+#include "higgs_serial.hxx"
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+
+using namespace sofie::device;
+
+template <class F>
+void refused(const char *what, F f)
+{
+   try {
+      f();
+      std::printf("%s was taken\\n", what);
+   } catch (const std::exception &error) {
+      std::printf("%s: %s\\n", what, error.what());
+   }
+}
+
+int main()
+{
+   Serial::Queue queue;
+   const Serial adapter(queue);
+   using Session = TMVA_SOFIE_higgs_serial::Session<Serial>;
+   Session session(adapter, "higgs_serial.dat", 4);
+   Session other(adapter, session.weights(), 2);
+   std::vector<float> x(7 * 4, 0.5F), y(4, -1), z;
+   session.infer(queue, x.data(), y.data(), 4);
+   other.infer(queue, std::vector<float>(7 * 2, 0.5F), z, 2);
+   std::printf("same %d\\n", y[0] == y[3] && z.size() == 2 && z[0] == y[0] && z[1] == y[0]);
+   const std::vector<float> before = y;
+   refused("more", [&] { session.infer(queue, x.data(), y.data(), 5); });
+   refused("fewer", [&] { session.infer(queue, x.data(), y.data(), -1); });
+   refused("size", [&] { session.infer(queue, std::vector<float>(6), y, 1); });
+   refused("none", [&] { Session(adapter, "higgs_serial.dat", 0); });
+   refused("huge", [&] { Session(adapter, "higgs_serial.dat", Index{1} << 50); });
+   refused("absent", [&] { Session(adapter, "absent.dat", 1); });
+   refused("foreign", [&] { Session(adapter, "foreign.dat", 1); });
+   std::printf("untouched %d\\n", y == before);
+}
+"""
+
+
+_ABSENT = (
+    "absent: absent.dat: cannot be opened. Give the Session the path of the weight file that was "
+    "written with its header"
+)
+
+
+def test_what_a_session_refuses_it_refuses_before_it_runs(tmp_path: Path) -> None:
+    require(WAYS["serial"])
+    files = sofie_rdf.load(DATA / "higgs.onnx").emit(tmp_path, target="serial")
+    sofie_rdf.load(DATA / "jet_energy.onnx").emit(tmp_path, target="serial")
+    (tmp_path / "jet_energy_serial.dat").rename(tmp_path / "foreign.dat")
+    (tmp_path / "main.cpp").write_text(_CALLS)
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Werror"]
+    includes = [f"-I{path}" for path in (tmp_path, *files.include)]
+    command = ["g++", "-std=c++17", "-O0", *flags, *includes, "main.cpp", "-o", "program"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    done = subprocess.run(["./program"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "same 1",
+        "more: higgs: N = 5 is not in 0 ... 4, for which this Session was made",
+        "fewer: higgs: N = -1 is not in 0 ... 4, for which this Session was made",
+        "size: higgs: input features has the wrong number of elements",
+        "none: higgs: N: a Session is made for sizes from 1 to 2^40, not 0",
+        f"huge: higgs: N: a Session is made for sizes from 1 to 2^40, not {2**50}",
+        _ABSENT,
+        "foreign: foreign.dat: does not belong to this header: tensor 0 differs",
+        "untouched 1",
+    ]
+
+
+def _unsupported() -> Graph:
+    build = Builder("half")
+    x = build.input("x", TensorType(DType.FLOAT16, (symbol("N"), 8)))
+    return build.graph(build(Tanh(), x))
+
+
+def test_what_has_no_kernel_is_refused_by_the_name_of_its_node(tmp_path: Path) -> None:
+    from sofie_rdf.devices.program import problems_on_device
+
+    with pytest.raises(UnsupportedOperator, match="has no kernel for devices"):
+        sofie_rdf.load(DATA / "particlenet.onnx").emit(tmp_path, target="alpaka")
+    assert list(tmp_path.iterdir()) == []
+    found = sofie_rdf.check(DATA / "particlenet.onnx", target="sycl")
+    assert any("topk_12" in str(p) and "TopK" in str(p) for p in found)
+    assert sofie_rdf.check(DATA / "higgs.onnx", target="alpaka") == []
+    texts = [str(p) for p in problems_on_device(_unsupported(), "alpaka")]
+    assert any("float16" in text for text in texts)
+
+
+def test_targets_that_are_unknown_are_refused(tmp_path: Path) -> None:
+    model = sofie_rdf.load(DATA / "higgs.onnx")
+    with pytest.raises(InputError, match="target='cuda' is unknown"):
+        model.emit(tmp_path, target="cuda")
+    with pytest.raises(InputError, match="weights='file'"):
+        model.emit(tmp_path, target="sycl", weights="header")
+    with pytest.raises(InputError, match="unknown"):
+        sofie_rdf.check(DATA / "higgs.onnx", target="cuda")
+
+
+def test_the_command_line_emits_for_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["emit", str(DATA / "higgs.onnx"), "-o", str(tmp_path), "--target", "sycl"]) == 0
+    out = capsys.readouterr()
+    assert out.out.split() == [str(tmp_path / f"higgs_sycl.{kind}") for kind in ("hxx", "dat")]
+    assert "c++20" in out.err
+    text = (tmp_path / "higgs_sycl.hxx").read_text()
+    assert "never run on a GPU" in text and "sofie/device/sycl.hxx" in text
+
+
+def test_the_same_graph_gives_the_same_text(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        sofie_rdf.load(DATA / "higgs.onnx").emit(tmp_path / folder, target="alpaka")
+    for name in ("higgs_alpaka.hxx", "higgs_alpaka.dat"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
