@@ -24,6 +24,11 @@ settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000, database=None)
 settings.load_profile("search" if os.environ.get("SOFIE_RDF_SEARCH") else "same")
 
+# One process for each core: threads of the libraries of linear algebra, which wait for each other
+# by counting, took most of the time of the tests of convolutions. NumPy and torch read this once.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 # A shell that starts the tests in the background has them ignore interrupts, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
