@@ -1,5 +1,6 @@
 # make demo         a trained network scores the HIGGS events that ROOT ships
-# make test         all checks and all tests
+# make test         all checks, and the tests that a change must pass
+# make test-all     the same, then what is exhaustive: more cases of each kind, tutorials, sanitizers
 # make quick        the checks, and the tests of the graph, the passes and the emitted text
 # make test-op      the tests of the operators whose names begin with OP=Conv
 # make lint         the checks alone: ruff, mypy, clang-format
@@ -30,7 +31,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
 
-.PHONY: help demo test quick test-op test-roots lint conformance fuzz fuzz-files soak graph-nets docs clean FORCE
+.PHONY: help demo test test-all test-exhaustive quick test-op test-roots lint conformance fuzz fuzz-files soak graph-nets docs clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -44,6 +45,11 @@ demo: $(VENV)/demo-ready
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-all: test test-exhaustive
+
+test-exhaustive: $(VENV)/test-ready
+	$(BIN)/python -m pytest -n auto --dist worksteal -m exhaustive
 
 quick: lint
 	$(BIN)/python -m pytest -q -n auto tests/passes tests/emit tests/test_architecture.py tests/test_model.py \

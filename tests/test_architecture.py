@@ -213,6 +213,7 @@ def test_headers_include_the_functions_that_their_templates_call() -> None:
                 assert not call.findall(text(header)), f"{header.name} does not include {name}.hxx"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 @pytest.mark.parametrize(
     "header",

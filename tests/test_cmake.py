@@ -18,7 +18,7 @@ import sofie_rdf as sofie
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TOOLS = shutil.which("cmake") and shutil.which("g++")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TOOLS, reason="needs CMake and g++")]
+pytestmark = pytest.mark.skipif(not TOOLS, reason="needs CMake and g++")
 
 PROJECT = """\
 cmake_minimum_required(VERSION 3.16)
@@ -83,6 +83,7 @@ def expected() -> float:
     return float(sofie.load(DATA / "higgs.onnx")(np.ones((1, 7), np.float32))[0, 0])
 
 
+@pytest.mark.exhaustive
 def test_a_program_without_root(tmp_path: Path) -> None:
     shutil.copy(DATA / "higgs.onnx", tmp_path)
     model = "sofie_rdf_add_model(analysis higgs.onnx)"
@@ -124,6 +125,7 @@ def scaled(path: Path, factor: float) -> None:
     onnx.save(model, path, save_as_external_data=True, location="other.bin", size_threshold=0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("generator", ["Unix Makefiles", "Ninja"])
 def test_weights_in_another_file_are_emitted_anew_when_they_change(
     tmp_path: Path, generator: str

@@ -200,6 +200,7 @@ def test_help_names_the_targets(clone: Clone) -> None:
     assert [x.split()[1] for x in result.stdout.splitlines() if x.startswith("make")] == [
         "demo",
         "test",
+        "test-all",
         "quick",
         "test-op",
         "lint",
@@ -284,7 +285,8 @@ def test_clean_keeps_what_is_ours(clone: Clone) -> None:
 def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> None:
     shutil.copytree(REPOSITORY / ".ci", clone.folder / ".ci")
     (clone.folder / "Makefile").write_text(
-        "test:\n\t@pwd\ndocs:\n\t@echo site\nfuzz-files:\n\t@echo $(SECONDS)\n"
+        "test:\n\t@pwd\ntest-exhaustive:\n\t@echo all\n"
+        "docs:\n\t@echo site\nfuzz-files:\n\t@echo $(SECONDS)\n"
     )
     ran = subprocess.run(
         [clone.folder / ".ci/run"],
@@ -294,8 +296,10 @@ def test_continuous_integration_runs_make_test_from_anywhere(clone: Clone) -> No
         text=True,
         check=True,
     )
-    assert ran.stdout.strip().splitlines() == [str(clone.folder.resolve()), "site", "60"]
-    (clone.folder / "Makefile").write_text("test:\n\t@false\ndocs fuzz-files:\n\t@true\n")
+    assert ran.stdout.strip().splitlines() == [str(clone.folder.resolve()), "all", "site", "60"]
+    (clone.folder / "Makefile").write_text(
+        "test:\n\t@false\ntest-exhaustive docs fuzz-files:\n\t@true\n"
+    )
     failed = subprocess.run(
         [clone.folder / ".ci/run"], env=_environment(), capture_output=True, check=False
     )

@@ -81,7 +81,6 @@ def test_a_file_without_its_operator_says_what_to_do(package: Path) -> None:
         assert word in from_onnx
 
 
-@pytest.mark.slow
 def test_an_installed_package_is_found(package: Path) -> None:
     """Nobody imports its module, and the header is found beside it."""
     pytest.importorskip("ROOT")
@@ -107,7 +106,6 @@ def test_a_broken_package_is_named_and_stops_no_other(package: Path) -> None:
     python(package, load)
 
 
-@pytest.mark.slow
 def test_a_header_that_is_not_there(package: Path) -> None:
     pytest.importorskip("ROOT")
     python(package, SAVE)

@@ -19,6 +19,7 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.ir.text import graph_text
 from sofie_rdf.runtime.compile import interpreter
+from tests.choice import some_of
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODELS = ("higgs.onnx", "jet_tagger.onnx", "higgs_xgboost.ubj", "graph_network.root")
@@ -127,7 +128,7 @@ def _score_held(x: Any) -> Any:
     return _HELD[0](x)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", some_of(["fork", "spawn", "forkserver"], ["spawn"]))
 def test_processes(method: str) -> None:
     model, x = load(), events()
     expected = model(x)
@@ -210,6 +211,7 @@ def test_no_process_is_forked_in_the_middle_of_a_declaration() -> None:
     thread.join()
 
 
+@pytest.mark.exhaustive
 def test_dask_sends_it_to_its_workers() -> None:
     distributed = pytest.importorskip("distributed")
     model, x = load(), events()

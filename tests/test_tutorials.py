@@ -73,7 +73,6 @@ def test_tutorials_are_short_and_begin_with_prose(path: Path) -> None:
     assert len(lines[0].split()) > 3
 
 
-@pytest.mark.slow
 def test_01_onnx_in_python(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
     output = run([sys.executable, str(TUTORIALS / "01_onnx.py")], tmp_path)
     assert means(output) == expected_means(scores)
@@ -83,7 +82,7 @@ def test_01_onnx_in_python(scores: dict[str, np.ndarray], tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_04_keras(tmp_path: Path) -> None:
     root, uproot = pytest.importorskip("ROOT"), pytest.importorskip("uproot")
     output = run([sys.executable, str(TUTORIALS / "04_keras.py")], tmp_path)
@@ -110,7 +109,7 @@ def z_score(p4: np.ndarray) -> np.ndarray:
     return np.exp(-np.abs(np.sqrt(e**2 - x**2 - y**2 - z**2) - 91.19) / 2.5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_02_own_operator(tmp_path: Path) -> None:
     pytest.importorskip("ROOT")
     output = run([sys.executable, str(TUTORIALS / "02_own_operator.py")], tmp_path)
@@ -162,7 +161,7 @@ def particle_networks() -> list[Path]:
     return [REPOSITORY / "data" / "particlenet.onnx", *cms]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("network", particle_networks(), ids=lambda p: p.stem)
 def test_03_particlenet(network: Path, tmp_path: Path) -> None:
     pytest.importorskip("ROOT")
@@ -181,7 +180,7 @@ def test_03_particlenet(network: Path, tmp_path: Path) -> None:
 # PyTorch ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_05_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("ROOT")
     pytest.importorskip("torch")
@@ -204,7 +203,7 @@ def test_the_stand_in_is_what_its_script_makes() -> None:
 # Trees --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_06_trees(tmp_path: Path) -> None:
     root = pytest.importorskip("ROOT")
     uproot = pytest.importorskip("uproot")
@@ -237,7 +236,7 @@ def test_06_trees(tmp_path: Path) -> None:
 # Graph networks -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_07_graph_nets(tmp_path: Path) -> None:
     pytest.importorskip("ROOT")
     output = run([sys.executable, str(TUTORIALS / "07_graph_nets.py")], tmp_path)
@@ -268,13 +267,13 @@ def run_root(folder: Path, *arguments: str) -> str:
     return run(command, folder, ROOT_INCLUDE_PATH=include)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_01_onnx_as_a_macro(scores: dict[str, np.ndarray], emitted: Path) -> None:
     output = run_root(emitted, "-q", '01_onnx.C("out")')
     assert means(output) == expected_means(scores)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
 def test_01_onnx_as_a_compiled_macro(scores: dict[str, np.ndarray], emitted: Path) -> None:
     output = run_root(emitted, "-e", ".L 01_onnx.C+", "-e", '_01_onnx("out")', "-e", ".q")
@@ -294,7 +293,6 @@ def area_under_curve(signal: np.ndarray, background: np.ndarray) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-@pytest.mark.slow
 def test_the_demo(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     output = run([sys.executable, str(TUTORIALS / "higgs_demo.py"), "--out", "pictures"], tmp_path)
@@ -337,7 +335,7 @@ def test_the_demo_without_events(tmp_path: Path) -> None:
 # Clusters -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_13_dask(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="pip install 'dask[distributed]'")
     output = run([sys.executable, str(TUTORIALS / "13_dask.py"), "0.01"], tmp_path)
@@ -347,7 +345,7 @@ def test_13_dask(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_14_batch(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
     output = run([sys.executable, str(TUTORIALS / "14_batch.py")], tmp_path)
     wanted = np.mean(scores["sig_tree"], dtype=np.float64)
@@ -371,7 +369,7 @@ def test_14_batch_submits_what_the_script_takes() -> None:
 # .root files --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_08_root_files_in_python_and_as_a_macro(tmp_path: Path) -> None:
     root = pytest.importorskip("ROOT")
     uproot = pytest.importorskip("uproot")
@@ -459,13 +457,13 @@ def check_systematics(output: str) -> None:
     assert "100000 rows of inputs to the network for 20000 events" in output
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_09_systematics(tmp_path: Path) -> None:
     pictures = ("09_systematics.png", "09_systematics.pdf")
     check_systematics(run_physics("09_systematics.py", tmp_path, *pictures))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_09_systematics_as_a_notebook(tmp_path: Path) -> None:
     for module in ("ROOT", "matplotlib"):
         pytest.importorskip(module)
@@ -525,7 +523,7 @@ def check_jets(output: str, path: Path) -> dict[str, np.ndarray]:
     return feeds
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_10_jet_tagging(tmp_path: Path) -> None:
     pictures = ("10_jet_tagging.png", "10_jet_image.png")
     output = run_physics("10_jet_tagging.py", tmp_path, *pictures)
@@ -576,7 +574,7 @@ def key(events: Any) -> Iterator[np.ndarray]:
         yield awkward.to_numpy(awkward.sum(column, axis=1))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_11_regression(tmp_path: Path) -> None:
     output = run_physics("11_regression.py", tmp_path, "11_regression.png")
     assert "jets in 4000 events" in output
@@ -584,7 +582,7 @@ def test_11_regression(tmp_path: Path) -> None:
     check_energies(output, folder / "11_events.root", folder / "11_corrected.root")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sample", ["pfnano", "nano_dy", "nano_tt_v12", "nano_tt_v15"])
 def test_10_and_11_with_real_files(sample: str, tmp_path: Path) -> None:
     archives = sorted((REPOSITORY / "out" / "pypi").glob("coffea-*.tar.gz"))
@@ -604,7 +602,7 @@ def test_10_and_11_with_real_files(sample: str, tmp_path: Path) -> None:
         check_energies(output, tmp_path / "real.root", tmp_path / "pictures" / "11_corrected.root")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_12_anomaly(tmp_path: Path) -> None:
     output = run_physics("12_anomaly.py", tmp_path, "12_anomaly.png")
     session = onnx_session("higgs_autoencoder.onnx")
@@ -622,7 +620,7 @@ def test_12_anomaly(tmp_path: Path) -> None:
         np.testing.assert_allclose([float(s) for s in shown.groups()], wanted, atol=2e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_15_ensemble(tmp_path: Path) -> None:
     xgboost = pytest.importorskip("xgboost", reason="XGBoost is an oracle here")
     output = run_physics("15_ensemble.py", tmp_path, "15_ensemble.png", "15_ensemble_scores.png")
@@ -643,6 +641,7 @@ def test_15_ensemble(tmp_path: Path) -> None:
     assert found["ensemble"] > max(found["trees"], found["network"])
 
 
+@pytest.mark.exhaustive
 def test_16_fast_simulation(tmp_path: Path) -> None:
     """Drawn showers are as the toy's: responses and depths at both ends of the energies."""
     pytest.importorskip("torch")

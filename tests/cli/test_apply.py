@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 import sofie_rdf as sofie
 from sofie_rdf.runtime.files import trees
+from tests.choice import some_of
 from tests.cli.conftest import HIGGS, Run
 from tests.test_cli import environment, terminal
 
@@ -203,6 +204,7 @@ def test_a_file_that_is_there_is_replaced_only_if_asked_and_when_all_is_done(
     assert len(columns(out, "score")["score"]) == COUNT
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_killed_changes_nothing(
     run: Run, data: Path, tmp_path: Path, kind: signal.Signals
@@ -246,7 +248,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("size", [300, 40_000])
+@pytest.mark.parametrize("size", some_of([300, 40_000], [40_000]))
 @pytest.mark.parametrize("more", [["--threads", "1"], ["--threads", "2"], ["--format", "rntuple"]])
 def test_a_file_that_cannot_be_written_is_an_error(
     data: Path, tmp_path: Path, size: int, more: list[str]

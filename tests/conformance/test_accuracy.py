@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.conformance.accuracy import errors_by_operator
 
 NAMES = (
@@ -11,7 +9,6 @@ NAMES = (
 )
 
 
-@pytest.mark.slow
 def test_errors_beside_those_of_onnxruntime() -> None:
     found = errors_by_operator(f"test_({NAMES})")
     assert len(found) >= 8

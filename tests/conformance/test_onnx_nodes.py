@@ -41,7 +41,7 @@ RANDOM, DFT, ATTENTION = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(PARTS))
 def test_part(part: int, record_property: Callable[[str, object], None]) -> None:
     """Frontend, passes, emission, Cling: within the suite's own tolerance."""
@@ -91,7 +91,7 @@ def with_random_weights(case: Case) -> onnx.ModelProto:
     return proto
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["test_resnet50", "test_shufflenet", "test_squeezenet"])
 def test_light_models_with_other_weights_agree_with_onnxruntime(name: str) -> None:
     """Their own weights make all outputs equal, whatever the layers do."""

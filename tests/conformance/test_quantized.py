@@ -19,7 +19,6 @@ import sofie_rdf as sofie
 from sofie_rdf.ir.types import Array
 
 ROWS = 16
-pytestmark = pytest.mark.slow
 
 
 def events(seed: int) -> Array:

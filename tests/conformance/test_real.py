@@ -36,7 +36,7 @@ def found(name: str) -> Path:
     return file
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", QUICK)
 def test_model(name: str) -> None:
     """As it is; sizes, masks and padding change; again in another order, and in two threads."""

@@ -38,7 +38,7 @@ def test_all_of_them_are_looked_at() -> None:
     assert len(found) == 115
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_numbers_are_those_of_sofie() -> None:
     wrong = []
     for case in cases(models()):

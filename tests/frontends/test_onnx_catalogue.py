@@ -44,7 +44,7 @@ def only(pattern: str) -> Entry:
     return entry
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_operators_are_there(entries: Mapping[tuple[str, str], Entry]) -> None:
     """Each has an example that is read: one that is not would be absent from the table."""
     schemas = {(s.domain, s.name) for s in defs.get_all_schemas()}
@@ -53,7 +53,7 @@ def test_all_operators_are_there(entries: Mapping[tuple[str, str], Entry]) -> No
     assert {key for key in known if not key[0].startswith("test")} <= entries.keys()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_is_said(entries: Mapping[tuple[str, str], Entry]) -> None:
     for entry in entries.values():
         assert 0 < len(entry.formula) <= 100, entry
@@ -63,7 +63,7 @@ def test_all_is_said(entries: Mapping[tuple[str, str], Entry]) -> None:
             assert entry.types or not is_defined or entry.name == "OptionalHasElement", entry
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_types_are_those_that_classes_declare(
     entries: Mapping[tuple[str, str], Entry],
 ) -> None:
@@ -121,6 +121,7 @@ def test_types_of_several_variables() -> None:
     assert norm["T"] == norm["T1"] == {d for d in DType if d.is_float}
 
 
+@pytest.mark.exhaustive
 def test_rules_and_functions_have_a_line_of_their_own() -> None:
     assert only("^ConstantOfShape$").operator is None
     assert only("LinearRegressor").formula.startswith("post_transform(x @ coefficients^T")

@@ -34,7 +34,6 @@ def without_casts(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_networks_of_cms_have_gradients(file: Path) -> None:
     graph = without_casts(read(file))

@@ -53,7 +53,7 @@ LARGE: dict[str, Callable[[], ModelProto]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LARGE)
 def test_very_many_of_one_thing(name: str, tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"

@@ -100,6 +100,7 @@ def test_no_other_text_is_a_description(kind: str) -> None:
     assert parsed(WRONG[kind]) is None
 
 
+@pytest.mark.exhaustive
 @given(st.dictionaries(st.text(), _values))
 def test_what_is_written_is_read(document: dict[str, Any]) -> None:
     assert parsed(canonical(document)) == document

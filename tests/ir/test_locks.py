@@ -113,6 +113,7 @@ def test_eight_processes_save_into_one_file_and_six_are_killed(tmp_path: Path) -
     only(tmp_path, "models.root")
 
 
+@pytest.mark.exhaustive
 def test_all_processes_find_the_same_abandoned_lock(tmp_path: Path) -> None:
     """Each sees that its holder is gone; none takes away the lock that another one has made."""
     path = tmp_path / "models.root"
@@ -129,6 +130,7 @@ def test_all_processes_find_the_same_abandoned_lock(tmp_path: Path) -> None:
     only(tmp_path, "models.root")
 
 
+@pytest.mark.exhaustive
 def test_root_waits_as_well(tmp_path: Path) -> None:
     pytest.importorskip("ROOT")
     path = tmp_path / "models.root"

@@ -313,14 +313,14 @@ def check(
 needs_gcc = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_gcc
 @pytest.mark.parametrize("number", CHOSEN)
 def test_all_kernels_are_clean_and_right(number: int, tmp_path: Path) -> None:
     check(benches(OPERATORS[number::PARTS]), tmp_path, CLEAN, {})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_gcc
 @pytest.mark.parametrize("number", range(PARTS if ALL else 1))
 def test_kernels_stay_in_their_memory(number: int, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_kernels_stay_in_their_memory(number: int, tmp_path: Path) -> None:
     check(benches(keys), tmp_path, [*GUARDED, *target_flags()], {}, {"AT_THE_BEGINNING": "1"})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_gcc
 @pytest.mark.skipif("avx2" not in cpu_description(), reason="needs a CPU with AVX2")
 @pytest.mark.parametrize("simd", ["avx2", "generic"])

@@ -17,6 +17,7 @@ from sofie_rdf.passes import switches
 from sofie_rdf.runtime.cache import disk as cache
 from sofie_rdf.runtime.compile import records
 from sofie_rdf.runtime.compile import trial as trial_module
+from tests.choice import some_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 HIGGS = PROJECT / "data" / "higgs.onnx"
@@ -190,7 +191,7 @@ def test_another_file_is_another_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["json", "dat", "npz"])
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
+@pytest.mark.parametrize("damage", some_of(["flipped", "truncated", "removed"], ["flipped"]))
 def test_damaged_records_are_not_used(folder: Path, suffix: str, damage: str) -> None:
     numbers, _ = score(HIGGS)
     (file,) = folder.glob(f"*.{suffix}")
@@ -331,7 +332,10 @@ def spoil(path: Path, damage: str) -> None:
 @pytest.mark.parametrize("suffix", ["json", "dat", "npz"])
 @pytest.mark.parametrize(
     "damage",
-    ["removed", "empty", "truncated", "flipped", "folder", "link", "pipe", "another form"],
+    some_of(
+        ["removed", "empty", "truncated", "flipped", "folder", "link", "pipe", "another form"],
+        ["removed", "flipped", "pipe"],
+    ),
 )
 @pytest.mark.parametrize("step", ["load", "call", "parcel"])
 def test_whatever_happens_to_a_kept_file(folder: Path, suffix: str, damage: str, step: str) -> None:

@@ -29,7 +29,6 @@ ROOT = pytest.importorskip("ROOT")
 distributed = pytest.importorskip("distributed", reason="pip install 'dask[distributed]'")
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -118,6 +117,7 @@ def test_every_kind_of_column_is_as_it_is_locally(
     assert not any(on_workers(client, "'sofie_rdf' in __import__('sys').modules"))
 
 
+@pytest.mark.exhaustive
 def test_a_network_over_rntuples(client: Any, tmp_path: Path) -> None:
     model = sofie.load(DATA / "higgs.onnx")
     names = [f"x{i}" for i in range(7)]
@@ -136,6 +136,7 @@ def test_a_network_over_rntuples(client: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.exhaustive
 def test_variations_of_inputs_and_outputs(client: Any, files: list[str], lin: sofie.Model) -> None:
     def sums(df: Any) -> list[float]:
         df = df.Vary("met", "ROOT::RVecD{met * 0.9, met * 1.1}", ["down", "up"])
@@ -201,6 +202,7 @@ def test_errors_come_before_the_loop_and_leave_the_data_frame_as_it_was(
     assert good.Sum("y").GetValue() == pytest.approx(local.Sum("y").GetValue())
 
 
+@pytest.mark.exhaustive
 def test_several_graphs_at_once(client: Any, files: list[str], lin: sofie.Model) -> None:
     frames = [ROOT.RDataFrame("Events", f, executor=client, npartitions=2) for f in files]
     sums = [sofie.define(df, "y", lin, ["met", "met", 1]).Sum("y") for df in frames]
@@ -210,6 +212,7 @@ def test_several_graphs_at_once(client: Any, files: list[str], lin: sofie.Model)
         assert found.GetValue() == pytest.approx(here.Sum("y").GetValue())
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_killed_loses_nothing(
     client: Any, files: list[str], lin: sofie.Model, tmp_path: Path
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert killed[0] not in on_workers(client, "__import__('os').getpid()")
 
 
+@pytest.mark.exhaustive
 def test_another_cpu_and_columns_that_no_expression_can_say(tmp_path: Path) -> None:
     """A worker that uses no AVX, and a column named with a minus."""
     model = linear()

@@ -21,6 +21,7 @@ from sofie_rdf.ops.elementwise import Unary
 from sofie_rdf.runtime.compile import interpreter
 from sofie_rdf.runtime.compile.interpreter import declare, instruction_set
 from sofie_rdf.runtime.compile.session import compile_graph
+from tests.choice import some_of
 
 ROOT = pytest.importorskip("ROOT")
 
@@ -338,10 +339,13 @@ open(seen, "w").write(" ".join([*words, str(bool(same))]))
 
 @pytest.mark.parametrize(
     ("kind", "closed"),
-    [
-        *(("as it is", c) for c in ("2>&-", "1>&-", "0<&- 1>&- 2>&-")),
-        *((k, "") for k in ("none", "notebook", "closed")),
-    ],
+    some_of(
+        [
+            *(("as it is", c) for c in ("2>&-", "1>&-", "0<&- 1>&- 2>&-")),
+            *((k, "") for k in ("none", "notebook", "closed")),
+        ],
+        [("as it is", "2>&-"), ("closed", "")],
+    ),
 )
 def test_any_streams_will_do(tmp_path: Path, kind: str, closed: str) -> None:
     script, seen = tmp_path / "streams.py", tmp_path / "seen"

@@ -189,6 +189,7 @@ def test_a_damaged_library_is_built_again(folder: Path, damage: str) -> None:
     assert trusted.stat().st_mtime > 0, "the new one must be tried out, too"
 
 
+@pytest.mark.exhaustive
 def test_processes_that_build_the_same_library_at_once(folder: Path) -> None:
     found: list[list[str]] = []
     workers = [
@@ -272,6 +273,7 @@ def wait_for(folder: Path, count: int) -> None:
     raise AssertionError(f"{len(libraries(folder))} libraries instead of {count}")
 
 
+@pytest.mark.exhaustive
 def test_auto_builds_for_later_processes(folder: Path) -> None:
     environment = {"SOFIE_RDF_COMPILER": "auto"}
     assert score(**environment, SOFIE_RDF_BACKGROUND="off")[0] == "cling"
@@ -285,6 +287,7 @@ def test_auto_builds_for_later_processes(folder: Path) -> None:
     assert second == first
 
 
+@pytest.mark.exhaustive
 def test_who_asks_for_no_compiler_has_a_library_from_the_second_start_on(folder: Path) -> None:
     """In a batch job nothing is built, but what is there is used."""
     nobody, job = {"SOFIE_RDF_COMPILER": ""}, {"SLURM_JOB_ID": "7"}
@@ -296,6 +299,7 @@ def test_who_asks_for_no_compiler_has_a_library_from_the_second_start_on(folder:
     assert score(**nobody) == ["g++", *first] == score(**nobody, **job)
 
 
+@pytest.mark.exhaustive
 def test_one_process_builds_all_libraries(folder: Path) -> None:
     """Each takes half a gigabyte while it is compiled, and an analysis may have many models."""
     several = (

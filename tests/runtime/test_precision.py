@@ -25,6 +25,7 @@ from sofie_rdf.ops.elementwise import Relu, Sigmoid, Tanh, Unary
 from sofie_rdf.ops.linear import Dense, NoActivation
 from sofie_rdf.ops.recurrent import LSTM
 from sofie_rdf.runtime.compile.interpreter import declare
+from tests.choice import some_of
 from tests.ops import test_sanitized as sanitized
 from tests.passes.graphs import N, Net
 
@@ -87,7 +88,7 @@ WIDTHS: Mapping[str, tuple[int, ...]] = {
 
 
 @narrow
-@pytest.mark.parametrize("widths", WIDTHS)
+@pytest.mark.parametrize("widths", some_of(WIDTHS, list(WIDTHS)[::4]))
 def test_layers_that_read_few_bits(
     widths: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +265,7 @@ def test_what_is_refused() -> None:
 # Under the sanitizers -----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 @pytest.mark.parametrize("flags", [sanitized.CLEAN, sanitized.GUARDED], ids=["generic", "native"])
 def test_nothing_is_read_beside_the_weights(

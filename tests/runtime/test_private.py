@@ -204,6 +204,7 @@ def test_a_list_that_others_may_write(which: str) -> None:
     assert in_cxx(sha256)[0] == "True True True"
 
 
+@pytest.mark.exhaustive
 def test_the_same_list_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In a folder with a list of its own, which nobody asks."""
     pytest.importorskip("ROOT")

@@ -18,7 +18,6 @@ pytest.importorskip("distributed", reason="pip install 'dask[distributed]'")
 from tests.runtime.test_distributed import client  # noqa: E402
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
 assert client
@@ -26,6 +25,7 @@ assert client
 SHOWN = {"first": "y[0]", "last": "y[3]"}
 
 
+@pytest.mark.exhaustive
 def test_an_empty_source_has_the_numbers_of_a_call(client: Any) -> None:
     network = model(seed=2**63 + 2)
     for parts in (2, 3):
@@ -35,6 +35,7 @@ def test_an_empty_source_has_the_numbers_of_a_call(client: Any) -> None:
             assert np.array_equal(by_entry(df, column), wanted)
 
 
+@pytest.mark.exhaustive
 def test_files_need_a_column_that_tells_events_apart(client: Any, tmp_path: Path) -> None:
     """ROOT's number of an entry is that in the task, so that two tasks have the same ones."""
     network: sofie.Model = model()

@@ -23,6 +23,7 @@ from sofie_rdf.emit.code import include_directory
 from sofie_rdf.ir import record, rootfile
 from sofie_rdf.runtime.cache import trust
 from sofie_rdf.runtime.compile.interpreter import declare
+from tests.choice import some_of
 
 ROOT = pytest.importorskip("ROOT")
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -386,8 +387,7 @@ def assert_expected(found: dict[str, str]) -> None:
     assert numbers == pytest.approx(expected(), rel=2e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("simd", ["", "generic"])
+@pytest.mark.parametrize("simd", some_of(["", "generic"], [""]))
 def test_as_a_macro(higgs: Path, tmp_path: Path, simd: str) -> None:
     (tmp_path / "score.C").write_text(MACRO)
     root = [str(Path(sys.executable).with_name("root")), "-l", "-b", "-q"]
@@ -397,7 +397,7 @@ def test_as_a_macro(higgs: Path, tmp_path: Path, simd: str) -> None:
 needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_gxx
 def test_as_a_compiled_macro(higgs: Path, tmp_path: Path) -> None:
     (tmp_path / "score.C").write_text(MACRO)
@@ -405,7 +405,7 @@ def test_as_a_compiled_macro(higgs: Path, tmp_path: Path) -> None:
     assert_expected(run([*root, f'score.C+("{higgs}")'], tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_gxx
 def test_in_a_program(higgs: Path, tmp_path: Path) -> None:
     main = "int main(int, char **arguments)\n{\n   score(arguments[1]);\n}\n"

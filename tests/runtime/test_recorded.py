@@ -133,11 +133,13 @@ def test_events() -> None:
     assert df.Count().GetValue() == 0 == df.Sum("a").GetValue()
 
 
+@pytest.mark.exhaustive
 def test_objects() -> None:
     alike(wide(333), linear(), ["v", "w", "z"])
     alike(wide(333), linear(), ["v", "w", "z"], where="z > 2")
 
 
+@pytest.mark.exhaustive
 def test_rows_of_several_numbers_and_inputs() -> None:
     nodes = [helper.make_node("Concat", ["a", "b"], ["c"], axis=1)]
     nodes += [helper.make_node("Greater", ["a", "b"], ["d"])]
@@ -152,6 +154,7 @@ def test_rows_of_several_numbers_and_inputs() -> None:
     assert found.Define("s", "Sum(c) + m + d1").Sum("s").GetValue() == wanted.GetValue()
 
 
+@pytest.mark.exhaustive
 def test_sets_of_a_fixed_length() -> None:
     model = same({"s": ["N", 3, 2], "m": ["N", 1, 3]})
     options = {"pad": -1, "truncate": True, "mask": "m", "order_by": "v"}

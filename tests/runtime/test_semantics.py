@@ -217,6 +217,7 @@ double aggregate_scores(ROOT::RDF::RNode df)
 """
 
 
+@pytest.mark.exhaustive
 def test_actions_and_ranges(counting: Counting) -> None:
     df = sofie.define(frame(10), "y", counting.model, ["x"])
     assert df.Range(2, 8, 2).Sum("y").GetValue() == 12

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_models_come_and_go_in_threads() -> None:
     """In a process of its own, whose memory nothing else changes."""
     words = "--threads 4 --models 120 --events 5e6 --frames 12 --minutes 8"

@@ -94,7 +94,7 @@ def macro(folder: Path, text: str, *, compiled: bool = False) -> str:
     return run(folder, command).stdout
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_models(folder: Path) -> None:
     output = macro(folder, MODEL)
     lines = iter(output[output.index("refused") :].splitlines())
@@ -165,7 +165,7 @@ void macro()
 )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("compiled", [False, True], ids=["interpreted", "compiled"])
 def test_reader(folder: Path, compiled: bool) -> None:
     if compiled and shutil.which("c++") is None:
@@ -180,7 +180,7 @@ def test_reader(folder: Path, compiled: bool) -> None:
     assert "same 1" in output
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_reader_as_a_column_of_two_threads(folder: Path) -> None:
     output = macro(folder, COLUMN)
     root, uproot = pytest.importorskip("ROOT"), pytest.importorskip("uproot")
@@ -223,7 +223,6 @@ void macro()
 )
 
 
-@pytest.mark.slow
 def test_files(folder: Path) -> None:
     output = macro(folder, FILES)
     assert "back other score" in output
@@ -238,7 +237,6 @@ def test_files(folder: Path) -> None:
         assert found == expected
 
 
-@pytest.mark.slow
 def test_a_python_without_the_package(folder: Path) -> None:
     text = (
         HEAD + 'void macro() { refused([] { SOFIE::RModelParser_ONNX().Parse("higgs.onnx"); }); }'

@@ -22,7 +22,6 @@ from sofie_rdf.ops.indexing import Gather
 from sofie_rdf.ops.linear import MatMul
 from tests.tmva.tutorials import PROJECT, every, needs, run, tutorial
 
-pytestmark = pytest.mark.slow
 HIGGS = PROJECT / "data" / "higgs.onnx"
 FEATURES = ["m_jj", "m_jjj", "m_lv", "m_jlv", "m_bb", "m_wbb", "m_wwbb"]
 
@@ -109,6 +108,7 @@ def agrees(bins: list[float], y: np.ndarray) -> None:
 # Each tutorial ------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_onnx_macro(tmp_path: Path) -> None:
     linear(tmp_path / "Linear_16.onnx")
     output = tutorial(tmp_path, "TMVA_SOFIE_ONNX.C", call='("Linear_16.onnx")')
@@ -130,6 +130,7 @@ def test_rdataframe_macro(tmp_path: Path) -> None:
         agrees(bins, expected[tree])
 
 
+@pytest.mark.exhaustive
 @every
 def test_rdataframe_jit_macro(tmp_path: Path) -> None:
     higgs_session(tmp_path)
@@ -140,6 +141,7 @@ def test_rdataframe_jit_macro(tmp_path: Path) -> None:
         agrees(histogram(output, name)[1], expected[tree])
 
 
+@pytest.mark.exhaustive
 @every
 def test_onnx_script(tmp_path: Path) -> None:
     needs("torch", "onnxscript")
@@ -200,6 +202,7 @@ for h in ({names}):
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "histograms"),
     [
@@ -219,6 +222,7 @@ def test_scripts_with_a_keras_file(
         agrees(histogram(output, histogram_name)[1], expected[tree])
 
 
+@pytest.mark.exhaustive
 def test_reader_macro(keras_file: Path, tmp_path: Path) -> None:
     shutil.copy(keras_file, tmp_path)
     output = tutorial(tmp_path, "TMVA_SOFIE_RSofieReader.C", then=contents("h_sig", "h_bkg"))
@@ -246,6 +250,7 @@ void keras()
 """
 
 
+@pytest.mark.exhaustive
 def test_keras_file_in_a_macro(keras_file: Path, tmp_path: Path) -> None:
     shutil.copy(keras_file, tmp_path)
     (tmp_path / "keras.C").write_text(PARSE)
@@ -254,6 +259,7 @@ def test_keras_file_in_a_macro(keras_file: Path, tmp_path: Path) -> None:
     assert "float32[3, 7]" in (tmp_path / "HiggsModel.hxx").read_text()
 
 
+@pytest.mark.exhaustive
 @every
 def test_keras_script(tmp_path: Path) -> None:
     """It trains with TensorFlow's Keras; here with Keras on torch."""
@@ -271,6 +277,7 @@ def test_keras_script(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 @every
 def test_keras_higgs_script(tmp_path: Path) -> None:
     needs("keras", "torch", "sklearn")
@@ -281,6 +288,7 @@ def test_keras_higgs_script(tmp_path: Path) -> None:
     assert output.rstrip().endswith("OK")
 
 
+@pytest.mark.exhaustive
 @every
 def test_models_script(tmp_path: Path) -> None:
     needs("keras", "torch", "sklearn")
@@ -304,6 +312,7 @@ for session, file in ((session1, model1), (session2, model2), (session3, model3)
 # From PyTorch -------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_pytorch_macro(tmp_path: Path) -> None:
     needs("torch")
     output = tutorial(tmp_path, "TMVA_SOFIE_PyTorch.C")
@@ -432,6 +441,7 @@ MEANS = (
 )
 
 
+@pytest.mark.exhaustive
 def test_graph_network_macro(networks: dict[str, sofie.Model], tmp_path: Path) -> None:
     """TMVA_SOFIE_GNN_Application.C, with small networks in place of those of graph_nets."""
     for name, model in networks.items():
@@ -453,6 +463,7 @@ def test_graph_network_macro(networks: dict[str, sofie.Model], tmp_path: Path) -
         assert np.std(means) > 1e-3
 
 
+@pytest.mark.exhaustive
 @every
 def test_graph_network_script(tmp_path: Path) -> None:
     needs("graph_nets", "sonnet", "tensorflow")
@@ -472,6 +483,7 @@ print("largest", max(np.abs(a).max() for a in (edgesG, nodesG, globG)))
     assert float(spread[1]) > 1e-5
 
 
+@pytest.mark.exhaustive
 @every
 def test_graph_network_parser(tmp_path: Path) -> None:
     """The networks of graph_nets in C++, and the same events by both."""

@@ -398,6 +398,7 @@ def test_nothing_is_attached_before_it_is_wanted(tmp_path: Path) -> None:
 # Parsers ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_check_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     parser = RModelParser_ONNX()
     assert parser.CheckModel(HIGGS, True)

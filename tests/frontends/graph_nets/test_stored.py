@@ -99,7 +99,6 @@ int main()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 def test_a_graph_in_cxx(model: sofie.Model, tmp_path: Path) -> None:
     feeds, wanted = list(graphs())[1]

@@ -231,6 +231,7 @@ def test_truncated_files(kind: str, tmp_path: Path) -> None:
         assert sofie.check(path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["keras", "h5"])
 def test_damaged_bytes_never_crash(kind: str, tmp_path: Path) -> None:
     """Most damage is found; where only a weight changes there may be nothing to find."""

@@ -1,0 +1,22 @@
+"""Which parameters of a test `make test` takes, and which only `make test-all` does."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from typing import Any
+
+import pytest
+
+__all__ = ["some_of"]
+
+
+def some_of(values: Iterable[Any], now: Container[Any]) -> list[Any]:
+    """All of the values as parameters; those that are not among `now` are marked as exhaustive.
+
+    A tuple has the values of several parameters.
+    """
+    return [v if v in now else _later(*(v if isinstance(v, tuple) else (v,))) for v in values]
+
+
+def _later(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.exhaustive)
