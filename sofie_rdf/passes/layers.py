@@ -21,7 +21,8 @@ def join_layers(graph: Graph) -> Graph:
     for node in graph.nodes:
         for value in node.inputs:
             readers.setdefault(value, []).append(node)
-    runs: dict[str, list[Node]] = {}  # By the output of the last layer so far.
+    # By the output of the last layer so far: the layers, and how many bytes their weights have.
+    runs: dict[str, tuple[list[Node], int]] = {}
     for node in graph.nodes:
         if not _is_layer(graph, node):
             continue
@@ -29,11 +30,14 @@ def join_layers(graph: Graph) -> Graph:
         # Behind a single column another operator begins, as `DenseLayers` says.
         goes_on = before and graph.types[node.inputs[0]].shape[-1] != 1
         alone = len(readers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.given_names
-        if before and goes_on and alone and _bytes(graph, [*before, node]) <= MOST_BYTES:
-            runs[node.outputs[0]] = [*runs.pop(node.inputs[0]), node]
+        size = graph.constants[node.inputs[1]].nbytes
+        if before and goes_on and alone and before[1] + size <= MOST_BYTES:
+            run, earlier = runs.pop(node.inputs[0])
+            run.append(node)
+            runs[node.outputs[0]] = run, earlier + size
         else:
-            runs[node.outputs[0]] = [node]
-    joined = {run[-1].outputs[0]: run for run in runs.values() if len(run) > 1}
+            runs[node.outputs[0]] = [node], size
+    joined = {run[-1].outputs[0]: run for run, _ in runs.values() if len(run) > 1}
     inner = {n.outputs[0] for run in joined.values() for n in run[:-1]}
     if not joined:
         return graph
@@ -52,10 +56,6 @@ def _is_layer(graph: Graph, node: Node) -> bool:
     known = graph.types[node.outputs[0]].dtype in DenseLayers.dtypes
     # Of matrices without rows or columns there is nothing to be read.
     return known and graph.constants[node.inputs[1]].size > 0
-
-
-def _bytes(graph: Graph, run: list[Node]) -> int:
-    return sum(graph.constants[node.inputs[1]].nbytes for node in run)
 
 
 def _joined(run: list[Node]) -> Node:

@@ -415,6 +415,9 @@ class Canvas:
         self.graph, self.given = graph, graph.given_names
         self.nodes = {node.outputs[0]: node for node in graph.nodes}
         self.types = dict(graph.types)
+        # Where `_free` looks first, so that many names of one stem are not looked for again.
+        self.numbers: dict[str, int] = {}
+        self.made: dict[str, tuple[str, int]] = {}
         self.constants = dict(graph.constants)
         self.uses = Counter([*graph.outputs, *(i for node in graph.nodes for i in node.inputs)])
 
@@ -455,11 +458,12 @@ class Canvas:
         for node in rewrite.nodes[1:]:
             del self.nodes[node.outputs[0]]
             for value in node.outputs:
-                del self.types[value]
+                self._forget(value)
         kept = set(_names(rewrite.inputs))
         for value in {i for node in rewrite.nodes for i in node.inputs}:
             if value in self.constants and not self.uses[value] and value not in kept:
-                del self.constants[value], self.types[value]
+                del self.constants[value]
+                self._forget(value)
 
     def _named(self, new: New) -> str:
         """The name under which the constant is now part of the graph."""
@@ -471,10 +475,21 @@ class Canvas:
 
     def _free(self, stem: str) -> str:
         """A name that nothing has."""
-        name, number = stem, 2
+        number = self.numbers.get(stem, 1)
+        name = stem if number == 1 else f"{stem}_{number}"
         while name in self.types:
-            name, number = f"{stem}_{number}", number + 1
+            number += 1
+            name = f"{stem}_{number}"
+        self.numbers[stem] = number
+        self.made[name] = stem, number
         return name
+
+    def _forget(self, value: str) -> None:
+        """A value is no more: its name is free."""
+        del self.types[value]
+        stem, number = self.made.pop(value, (value, 1))
+        if stem in self.numbers:
+            self.numbers[stem] = min(number, self.numbers[stem])
 
     def _check(self, one: Rule, node: Node) -> None:
         """The new node computes values of the types that were there."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
 from tests.hostile.child import opened
 from tests.hostile.test_bombs import model, node, value
@@ -35,6 +36,38 @@ def apart(count: int, size: str) -> ModelProto:
     return model(nodes, inputs=inputs, outputs=[value(f"y{i}", None) for i in range(count)])
 
 
+def branch(op: str, name: str) -> Any:
+    return helper.make_graph([node(op, [name], ["b"])], "branch", [], [value("b", None)])
+
+
+CONDITION = value("c", [], TensorProto.BOOL)
+
+
+def ifs(count: int, ops: tuple[str, str] = ("Relu", "Neg")) -> ModelProto:
+    """Each has two graphs, which read what is around them."""
+    graphs = [branch(op, "x") for op in ops]
+    given = dict(zip(("then_branch", "else_branch"), graphs, strict=True))
+    nodes = [node("If", ["c"], [f"v{i}"], **given) for i in range(count)]
+    nodes += [node("Sum", [f"v{i}" for i in range(count)], ["y"])]
+    return model(nodes, inputs=[value("x", ["N", 2]), CONDITION])
+
+
+def layers(count: int) -> ModelProto:
+    """Dense layers with the same weights, one behind the other."""
+    names = ["x", *(f"v{i}" for i in range(1, count)), "y"]
+    nodes = [node("MatMul", [one, "w"], [other]) for one, other in pairwise(names)]
+    weights = {"w": np.ones((2, 2), np.float32)}
+    return model(nodes, inputs=[value("x", ["N", 2])], constants=weights)
+
+
+def unknown(count: int) -> ModelProto:
+    """Operators that there are not, one behind the other, with what the file says of each."""
+    names = ["x", *(f"v{i}" for i in range(1, count)), "y"]
+    proto = model([node("Unknown", [one], [other]) for one, other in pairwise(names)])
+    proto.graph.value_info.extend(value(f"v{i}", [3]) for i in range(count))
+    return proto
+
+
 def sums_of_sizes(count: int) -> ModelProto:
     """One size for each of the inputs, which must all be equal."""
     return joined(count, "N{}", "Sum")
@@ -50,7 +83,19 @@ LARGE: dict[str, Callable[[], ModelProto]] = {
     "branches of known size": lambda: branches(8_000, 3),
     "inputs and outputs": lambda: apart(6_000, "N"),
     "inputs of sizes of their own": lambda: apart(4_000, "N{}"),
+    "conditions": lambda: ifs(20_000),
+    "layers": lambda: layers(20_000),
 }
+# Of these all problems are listed.
+WRONG: dict[str, Callable[[], ModelProto]] = {
+    "unknown operators": lambda: unknown(20_000),
+    "unknown operators in branches": lambda: ifs(10_000, ("Unknown", "Unknown")),
+}
+_CHECK = """
+import sys
+import sofie_rdf
+print(len(sofie_rdf.check(sys.argv[1])))
+"""
 
 
 @pytest.mark.exhaustive
@@ -59,3 +104,11 @@ def test_very_many_of_one_thing(name: str, tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     path.write_bytes(LARGE[name]().SerializeToString())
     assert opened(path, seconds=180) == "emitted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_very_many_problems(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.onnx"
+    path.write_bytes(WRONG[name]().SerializeToString())
+    assert opened(path, code=_CHECK, seconds=180) == "20000"

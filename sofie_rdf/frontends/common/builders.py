@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim
@@ -11,13 +11,29 @@ from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.types import Array, TensorType
 from sofie_rdf.ops.assumptions import Assume
 
-__all__ = ["BodyBuilder", "FrontendBuilder"]
+__all__ = ["BodyBuilder", "FrontendBuilder", "Layered"]
+
+
+class Layered:
+    """Names, and those that are elsewhere, which are not copied: a file may have 10^5 bodies."""
+
+    def __init__(self, own: Iterable[str] = (), around: Iterable[Container[str]] = ()) -> None:
+        self.own, self.around = set(own), tuple(around)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or any(name in names for names in self.around)
+
+    def update(self, names: Iterable[str]) -> None:
+        """Names of its own, too; what is around stays as it is."""
+        self.own.update(names)
 
 
 class FrontendBuilder(Builder):
     """A Builder whose fresh names are none that nodes further down the file have."""
 
-    taken: AbstractSet[str] = frozenset()
+    taken: Container[str] = frozenset()
+    # Values of its own that stand for values outside, in the order of the inputs.
+    captured: Mapping[str, str] = MappingProxyType({})
 
     def fresh(self, stem: str) -> str:
         while (name := super().fresh(stem)) in self.taken:
@@ -44,24 +60,34 @@ class FrontendBuilder(Builder):
             found.append(name)
         return tuple(found)
 
-    def depends_on_sizes(self, name: str) -> bool:
-        """Whether the sizes of the inputs decide what this value is."""
-        if self.value_of(name) is not None:
-            return True
-        maker = next((n for n in reversed(self.nodes) if name in n.outputs), None)
-        if maker is None or not maker.inputs:
-            return False
-        return all(self.depends_on_sizes(i) for i in maker.inputs if i)
+    def depends_on_sizes(self, *names: str) -> bool:
+        """Whether the sizes of the inputs decide what these values are."""
+        makers = {o: node for node in self.nodes for o in node.outputs}
+        waiting, seen, above = list(names), set(names), []
+        while waiting:
+            name = waiting.pop()
+            if name in self.captured:
+                above.append(self.captured[name])
+            elif self.value_of(name) is None:
+                maker = makers.get(name)
+                if maker is None or not maker.inputs:
+                    return False
+                further = {i for i in maker.inputs if i} - seen
+                seen |= further
+                waiting += further
+        return not above or self._outside_depends_on_sizes(*above)
+
+    def _outside_depends_on_sizes(self, *names: str) -> bool:
+        raise AssertionError(f"nothing is outside, and {names} are there")
 
 
 class BodyBuilder(FrontendBuilder):
     """A Builder of a graph inside another one: what it reads from outside becomes an input."""
 
-    def __init__(self, name: str, outer: FrontendBuilder, taken: AbstractSet[str]) -> None:
+    def __init__(self, name: str, outer: FrontendBuilder, taken: Iterable[str]) -> None:
         super().__init__(name)
         self.outer = outer
-        self.taken = {*taken, *outer.taken, *outer.types}
-        # Values of its own that stand for values outside, in the order of the inputs.
+        self.taken = Layered(taken, (outer.taken, outer.types))
         self.captured: dict[str, str] = {}
 
     def constant(self, array: Array, name: str = "") -> str:
@@ -87,10 +113,8 @@ class BodyBuilder(FrontendBuilder):
             self._capture(name, name)
         return super().type_of(name)
 
-    def depends_on_sizes(self, name: str) -> bool:
-        if name in self.captured:
-            return self.outer.depends_on_sizes(self.captured[name])
-        return super().depends_on_sizes(name)
+    def _outside_depends_on_sizes(self, *names: str) -> bool:
+        return self.outer.depends_on_sizes(*names)
 
     def has(self, name: str) -> bool:
         return super().has(name) or self.outer.has(name)

@@ -192,7 +192,7 @@ class Models:
             placed = error.at(str(origin))
             if self.problems is None:
                 raise placed from None
-            self.problems.append(placed)
+            self.problems.note(placed)
             return None
         except RecursionError:
             raise
@@ -201,7 +201,7 @@ class Models:
             strange = GraphError(f"makes no sense: {error}", place=str(origin))
             if self.problems is None:
                 raise strange from error
-            self.problems.append(strange)
+            self.problems.note(strange)
             return None
 
     def call(self, layer: Layer, call: NodeCall) -> Nested:

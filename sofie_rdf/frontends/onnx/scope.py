@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -20,7 +19,7 @@ from sofie_rdf.errors import (
     TypeMismatch,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends.common.builders import BodyBuilder, FrontendBuilder
+from sofie_rdf.frontends.common.builders import BodyBuilder, FrontendBuilder, Layered
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.onnx import control as onnx_control
 from sofie_rdf.frontends.onnx import sequences as onnx_sequences
@@ -36,7 +35,7 @@ from sofie_rdf.frontends.onnx.values import (
     listed,
     weights_of,
 )
-from sofie_rdf.ir.dims import symbol, symbols_of
+from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator, lookup
 from sofie_rdf.ir.types import TensorType
@@ -50,6 +49,17 @@ __all__ = ["Inner", "Scope"]
 
 class Broken(SofieError):
     """Something that it needs has a problem, which is noted already."""
+
+
+@dataclass(frozen=True)
+class _Without:
+    """Names that are among the first and not among the others."""
+
+    names: Container[str]
+    others: Container[str]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names and name not in self.others
 
 
 class Inner(NamedTuple):
@@ -72,9 +82,9 @@ class Scope:
     opsets: Mapping[str, int]
     build: FrontendBuilder
     problems: Problems | None = None
-    broken: set[str] = field(default_factory=set)
+    broken: Layered = field(default_factory=Layered)
     # What the graphs around this one compute.
-    outside: AbstractSet[str] = frozenset()
+    outside: Container[str] = frozenset()
     # Sequences and optionals, those of the graphs around this one included.
     sequences: ChainMap[str, SequenceValue] = field(default_factory=ChainMap)
     # Which branch was read of an If of which only one can be, by the place of the If.
@@ -106,16 +116,14 @@ class Scope:
         sequences are elsewhere.
         """
         build = self._builder(proto)
-        scope = self._around(proto, build, self.broken, sequences)
+        scope = self._around(proto, build, sequences)
         for name, type_ in inputs.items():
             build.input(name, type_)
         if begin is not None:
             begin(build)
         noted = len(self.problems or ())
         scope.run()
-        if len(self.problems or ()) > noted or scope.broken.intersection(
-            o.name for o in proto.output
-        ):
+        if len(self.problems or ()) > noted or any(o.name in scope.broken for o in proto.output):
             raise Broken(f"graph {proto.name!r} has a problem")
         results: list[SequenceValue | None] = []
         names = list(first)
@@ -142,15 +150,15 @@ class Scope:
         return found
 
     def _builder(self, proto: onnx.GraphProto) -> BodyBuilder:
-        taken = {*(i.name for i in proto.input), *(o for n in proto.node for o in n.output)}
+        taken = (*(i.name for i in proto.input), *(o for n in proto.node for o in n.output))
         return BodyBuilder(proto.name or "body", self.build, taken)
 
     def _around(
         self,
         proto: onnx.GraphProto,
         build: FrontendBuilder,
-        broken: AbstractSet[str],
         sequences: Mapping[str, SequenceValue] = MappingProxyType({}),
+        broken: Iterable[str] = (),
     ) -> Scope:
         """The scope of a graph in an attribute. What is broken in there may be fine elsewhere."""
         return Scope(
@@ -159,8 +167,8 @@ class Scope:
             self.opsets,
             build,
             self.problems,
-            set(broken),
-            {*self.outside, *self.build.types, *self._names, *self.sequences},
+            Layered(broken, (self.broken,)),
+            Layered((), (self.outside, self.build.types, self._names, self.sequences)),
             self.sequences.new_child(dict(sequences)),
             self.branches,
         )
@@ -192,18 +200,23 @@ class Scope:
             if self.problems is None:
                 raise placed from None
             if not isinstance(error, Broken):
-                self.problems.append(placed)
+                self.problems.note(placed)
             self.broken.update(n for n in names if not self._declared(n))
+
+    @cached_property
+    def _infos(self) -> Mapping[str, onnx.ValueInfoProto]:
+        """What the file says of values, the first where it says two things."""
+        infos = (*self.proto.value_info, *self.proto.output)
+        return {value.name: value for value in reversed(infos)}
 
     def _declared(self, name: str) -> bool:
         """Whether the file says what a value is that cannot be computed, so that one can go on."""
-        infos = (v for v in (*self.proto.value_info, *self.proto.output) if v.name == name)
-        value = next(infos, None)
+        value = self._infos.get(name)
         if value is None or not value.type.tensor_type.HasField("shape") or self.build.has(name):
             return False
-        known = {s for t in self.build.types.values() for d in t.shape for s in symbols_of(d)}
+        known = self.build.names_a_size
         dims = value.type.tensor_type.shape.dim
-        if not all(d.dim_param in known if d.dim_param else d.HasField("dim_value") for d in dims):
+        if not all(known(d.dim_param) if d.dim_param else d.HasField("dim_value") for d in dims):
             return False
         shape = tuple(symbol(d.dim_param) if d.dim_param else int(d.dim_value) for d in dims)
         try:
@@ -235,19 +248,21 @@ class Scope:
 
     def _sorted(self) -> Iterable[OnnxNode]:
         """The nodes in an order that can run, the file's if it can; others are reported."""
-        known = {"", *(v.name for v in self.proto.input), *dict(weights_of(self.proto))}
-        known |= self.outside - self._names
+        known = Layered(
+            ("", *(v.name for v in self.proto.input), *dict(weights_of(self.proto))),
+            (_Without(self.outside, self._names), *self.broken.around),
+        )
         waiting: list[OnnxNode] = []
         for proto in self.proto.node:
             self.attempt(lambda p=proto: waiting.append(self._onnx_node(p)), names=proto.output)
-        known |= self.broken
+        known.update(self.broken.own)
         computed = {o for n in waiting for o in n.outputs}
         for node in waiting:
             for value in dict.fromkeys(_read_by(node)):
                 if value not in known and value not in computed:
                     self.attempt(self._undefined, node, value, names=(value,))
-        known |= self.broken - computed
-        missing = [set(_read_by(n)) - known for n in waiting]
+        known.update(self.broken.own - computed)
+        missing = [{v for v in _read_by(n) if v not in known} for n in waiting]
         readers: dict[str, list[int]] = {}
         for number, values in enumerate(missing):
             for value in values:
@@ -314,7 +329,7 @@ class Scope:
         control = onnx_control.handler(node) or onnx_sequences.handler(node, self.sequences)
         rule = None if control else rule_for(node)
         operator = None if rule or control else _lookup(node)
-        if self.broken.intersection(_read_by(node)):
+        if any(name in self.broken for name in _read_by(node)):
             self._look_at(node, operator)
             raise Broken(f"{node.op_type} reads what has a problem")
         for name in filter(None, node.inputs):
@@ -345,8 +360,8 @@ class Scope:
             self._operator(operator, node)
         for graph in node.attributes.values():
             if hasattr(graph, "node") and hasattr(graph, "initializer"):
-                broken = {*self.broken, *(v.name for v in graph.input)}
-                self._around(graph, self._builder(graph), broken).run()
+                inputs = (v.name for v in graph.input)
+                self._around(graph, self._builder(graph), broken=inputs).run()
 
     def _operator(
         self, operator: type[Operator], node: OnnxNode

@@ -139,7 +139,7 @@ class Attempts:
         except SofieError as error:
             if self.problems is None:
                 raise
-            self.problems.append(error)
+            self.problems.note(error)
             return None
 
 
