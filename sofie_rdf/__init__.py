@@ -23,6 +23,7 @@ The package, from the bottom up; imports only point upwards in this list:
 
 from __future__ import annotations
 
+from sofie_rdf import fit
 from sofie_rdf.defining import SofieFunctor, define
 from sofie_rdf.errors import (
     ColumnError,
@@ -86,6 +87,7 @@ __all__ = [
     "UnsupportedOperator",
     "check",
     "define",
+    "fit",
     "from_graph_nets",
     "from_keras",
     "from_lightgbm",

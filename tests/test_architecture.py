@@ -38,6 +38,7 @@ RANKS = {
     "reading": 7,
     "pickling": 8,
     "defining": 9,
+    "fit": 9,
     "model": 10,
     "__init__": 11,
     "compat": 12,

@@ -16,7 +16,7 @@ from sofie_rdf.ir.naming import features_of
 from sofie_rdf.ir.sequences import SEQUENCE_PARTS, pack, unpack
 from sofie_rdf.ir.types import Array, TensorType, concrete
 
-__all__ = ["bind_inputs", "each_array", "matched", "with_sequences"]
+__all__ = ["bind_inputs", "converted", "each_array", "matched", "with_sequences"]
 
 
 def bind_inputs(
@@ -155,10 +155,10 @@ def _as_input(name: str, type_: TensorType, array: Any) -> Array:
             f"input {name!r} has the shape {list(found.shape)}; {type_} is needed",
             remedy="One event needs a batch axis: x[np.newaxis]" if lacks_batch else "",
         )
-    return _converted(name, found, dtype) if listed else found.astype(dtype, copy=False)
+    return converted(name, found, dtype) if listed else found.astype(dtype, copy=False)
 
 
-def _converted(name: str, numbers: Array, dtype: np.dtype[Any]) -> Array:
+def converted(name: str, numbers: Array, dtype: np.dtype[Any]) -> Array:
     """The numbers of lists in another type; `InputError` for those that it does not have.
 
     Fractions are rounded, as they are in every list of them.

@@ -1,0 +1,7 @@
+"""Models in fits: sums over events, with their gradients, for Minuit2, iminuit and RooFit."""
+
+from __future__ import annotations
+
+from sofie_rdf.fit.likelihood import Function, function
+
+__all__ = ["Function", "function"]
