@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from sofie_rdf.fit.likelihood import Function, function
+from sofie_rdf.fit.rooreal import roofit
 
-__all__ = ["Function", "function"]
+__all__ = ["Function", "function", "roofit"]

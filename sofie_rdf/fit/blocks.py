@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.compile.pieces import in_pieces
 from sofie_rdf.runtime.compile.session import Compiled
@@ -55,7 +57,9 @@ class Blocks:
         def call(first: int, last: int) -> None:
             for number in range(first, last):
                 piece = slice(number * step, min(rows, (number + 1) * step))
-                add(number, piece, feeds(piece))
+                # Each thread has such a state of its own.
+                with np.errstate(all="ignore"):
+                    add(number, piece, feeds(piece))
 
         in_pieces(call, self.count, 1)
 

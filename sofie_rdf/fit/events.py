@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf import arguments
 from sofie_rdf.errors import InputError
-from sofie_rdf.fit.places import Place, own_shape, place_of
+from sofie_rdf.fit.places import Place, called, own_shape, place_of
 from sofie_rdf.ir.dims import product
 from sofie_rdf.ir.given import as_array, in_order
 from sofie_rdf.ir.graph import Graph
@@ -27,7 +27,7 @@ def feeds_of(graph: Graph, observables: Any, parameters: Mapping[str, Place]) ->
     """The inputs of all events; `InputError` where they do not fit, or are not numbers."""
     taken = set(parameters.values())
     free = {name: _free(graph, name, taken) for name in graph.inputs}
-    whole, columns = _sorted(graph, _by_name(graph, observables, free), taken)
+    whole, columns = _sorted(graph, _by_name(graph, observables, free, parameters), taken)
     count = _count(graph, whole, columns)
     if count == 0:
         raise InputError("a fit needs events, and observables= has none")
@@ -40,7 +40,7 @@ def feeds_of(graph: Graph, observables: Any, parameters: Mapping[str, Place]) ->
         feeds[name] = _input(graph, name, given, mine, free[name], count)
         for place in taken:
             if place.input == name:
-                feeds[name][(..., *place.index)] = 0
+                feeds[name][place.key] = 0
         _require_numbers(graph, name, feeds[name])
     return bind_inputs(graph, (), feeds)
 
@@ -73,15 +73,19 @@ def _free(graph: Graph, name: str, taken: set[Place]) -> list[tuple[int, ...]] |
 
 
 def _by_name(
-    graph: Graph, observables: Any, free: Mapping[str, list[tuple[int, ...]] | None]
+    graph: Graph,
+    observables: Any,
+    free: Mapping[str, list[tuple[int, ...]] | None],
+    parameters: Collection[str],
 ) -> dict[str, Any]:
     """What is given, by the name of an input or of an element of one.
 
-    Of a table those columns alone that the model knows.
+    Of a table those columns alone that the model knows, and that are no parameters.
     """
     if isinstance(observables, Mapping):
         return dict(observables)
-    known = [*(n for names in features_of(graph).values() for n in names), *graph.inputs]
+    every = (*(n for names in features_of(graph).values() for n in names), *graph.inputs)
+    known = [name for name in every if name not in parameters]
     if hasattr(observables, "AsNumpy"):
         there = {str(c) for c in observables.GetColumnNames()}
         return dict(observables.AsNumpy([n for n in known if n in there]))
@@ -91,14 +95,14 @@ def _by_name(
     if observables is None or isinstance(observables, (str, bytes)):
         wanted = "observables= as an array, a table, or a mapping from names to arrays"
         raise arguments.refused("fit.function", wanted, observables)
-    open_ = [name for name, indices in free.items() if indices != []]
-    if len(open_) != 1:
-        listed = ", ".join(open_) or "none"
+    left = [name for name, indices in free.items() if indices != []]
+    if len(left) != 1:
+        listed = ", ".join(left) or "none"
         raise InputError(
             f"observables= is an array, and the inputs that are no parameters are: {listed}",
             remedy="Give a mapping from the names of inputs or features to arrays",
         )
-    return {open_[0]: observables}
+    return {left[0]: observables}
 
 
 def _columns(observables: Any) -> list[str]:
@@ -173,15 +177,15 @@ def _input(
     if free is None:
         if whole is None:
             raise InputError(f"observables= has nothing for input {name!r}, {graph.types[name]}")
-        return whole.copy()
-    made = np.zeros((*rows, *(int(d) for d in own if isinstance(d, int))))
+        return np.array(whole)
+    made: Array = np.zeros((*rows, *(int(d) for d in own if isinstance(d, int))))
     made = made.astype(graph.types[name].dtype.numpy)
-    if whole is not None and whole.ndim == 1 and len(free) == 1:
-        whole = whole[:, np.newaxis]
+    if whole is not None and batch and whole.ndim == 1 and len(free) == 1:
+        whole = whole.reshape(-1, 1)
     if whole is None:
         columns = _complete(graph, name, columns, free)
     elif whole.shape == made.shape:
-        return whole.copy()
+        return np.array(whole)
     elif whole.shape == (*rows, len(free)) and len(own) == 1:
         columns = {index: whole[..., i] for i, index in enumerate(free)}
     else:
@@ -190,10 +194,10 @@ def _input(
     for index, array in columns.items():
         if array.shape not in ((), rows):
             raise InputError(
-                f"observable {_called(graph, name, index)!r} has the shape {list(array.shape)}; a "
+                f"observable {called(graph, name, index)!r} has the shape {list(array.shape)}; a "
                 f"number for each of the {count} events is needed"
             )
-        made[(..., *index)] = array
+        made[Place(name, index).key] = array
     return made
 
 
@@ -206,20 +210,12 @@ def _complete(
     """The same columns; `InputError` where one is missing."""
     for index in free:
         if index not in columns:
-            called = _called(graph, name, index)
+            missing = called(graph, name, index)
             raise InputError(
-                f"observables= has nothing for {called!r} of input {name!r}",
-                remedy=f"Give an array or a number for it, or fit it: parameters=[{called!r}, ...]",
+                f"observables= has nothing for {missing!r} of input {name!r}",
+                remedy=f"Give an array or a number, or fit it: parameters=[{missing!r}, ...]",
             )
     return columns
-
-
-def _called(graph: Graph, name: str, index: tuple[int, ...]) -> str:
-    """The name of an element."""
-    names = features_of(graph).get(name, ())
-    if len(index) == 1 and own_shape(graph, name)[1] == (len(names),):
-        return names[index[0]]
-    return f"{name}[{','.join(map(str, index))}]" if index else name
 
 
 def _require_numbers(graph: Graph, name: str, array: Array) -> None:
@@ -228,9 +224,9 @@ def _require_numbers(graph: Graph, name: str, array: Array) -> None:
         return
     index = tuple(int(i) for i in np.argwhere(np.isnan(array))[0])
     batch = own_shape(graph, name)[0]
-    called = _called(graph, name, index[1:] if batch else index)
+    missing = called(graph, name, index[1:] if batch else index)
     where = f" for event {index[0]}" if batch else ""
     raise InputError(
-        f"observable {called!r} is NaN{where}",
+        f"observable {missing!r} is NaN{where}",
         remedy="A sum over all events would be NaN: leave such events out",
     )

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from sofie_rdf import arguments
-from sofie_rdf.errors import InputError, ModelError, nearest
-from sofie_rdf.fit.events import feeds_of, weights_of
+from sofie_rdf.errors import InputError, nearest
 from sofie_rdf.fit.blocks import Blocks, Feed
+from sofie_rdf.fit.events import feeds_of, weights_of
+from sofie_rdf.fit.models import chosen_output, prepared, require_apart
 from sofie_rdf.fit.places import own_shape, places_of
 from sofie_rdf.ir.dims import product
-from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.types import Array
+from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.pickling import Portable
-from sofie_rdf.runtime.rdataframe.columns import shown_as
 
 if TYPE_CHECKING:
     from sofie_rdf.model import Model
@@ -74,14 +72,8 @@ def function(
     arguments.require_model(way, model, Portable, observables, parameters)
     if precision not in get_args(Precision):
         raise InputError(f"precision={precision!r} is unknown", remedy='Use "float64" or "float32"')
-    wide = model if precision == "float32" else _in_float64(model)
-    return Function(wide, observables, parameters, output, reduce, weights, constraints or {})
-
-
-def _in_float64(model: Model) -> Model:
-    from sofie_rdf.passes.doubles import in_float64
-
-    return model._changed(lambda: in_float64(model.graph))
+    narrow = prepared(model, output, precision)
+    return Function(narrow, observables, parameters, output, reduce, weights, constraints or {})
 
 
 class Function:
@@ -111,8 +103,8 @@ class Function:
             raise InputError(f"reduce={reduce!r} is unknown", remedy=f"It is one of {known}")
         self._model, self._reduce = model, reduce
         self._places = places_of(graph, parameters)
-        self._output, self._element = _output(graph, output)
-        _require_apart(model, all(own_shape(graph, name)[0] for name in graph.inputs))
+        self._output, self._element = chosen_output(graph, output)
+        require_apart(model)
         self._feeds, self._sizes = feeds_of(graph, observables, self._places)
         self._batch = graph.batch_symbol
         self._weights = weights_of(weights, self.ndata)
@@ -127,6 +119,11 @@ class Function:
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters, in the order in which they are given."""
         return tuple(self._places)
+
+    @property
+    def _dtypes(self) -> list[DType]:
+        types = self._model.compiled.graph.types
+        return [types[place.input].dtype for place in self._places.values()]
 
     @property
     def ndata(self) -> int:
@@ -173,7 +170,9 @@ class Function:
         if theta.shape != (len(self._places),):
             listed = ", ".join(self.parameters)
             raise InputError(f"{len(self._places)} parameters are needed ({listed})")
-        if not np.isfinite(theta).all():
+        with np.errstate(over="ignore"):
+            known = [t.astype(d.numpy) for t, d in zip(theta, self._dtypes, strict=True)]
+        if not np.isfinite(known).all():
             raise InputError(f"no value at {self._at(theta)}, which is not finite")
         return theta
 
@@ -194,8 +193,8 @@ class Function:
             terms = _TERMS[self._reduce](y)
             sums[number] = np.sum(terms if self._weights is None else self._weights[rows] * terms)
 
-        with np.errstate(divide="ignore", invalid="ignore"):
-            blocks.run(self._filled(theta), add)
+        blocks.run(self._filled(theta), add)
+        with np.errstate(invalid="ignore"):
             total = sums.sum() + sum(p.value(theta) for p in self._penalties)
         if math.isnan(total):
             raise InputError(f"the value at {self._at(theta)} is NaN: a term is no number")
@@ -218,11 +217,11 @@ class Function:
                 factors = self._factors(theta, rows, outputs[self._output])
             for i, place in enumerate(self._places.values()):
                 name = derivative_name(self._output, place.input)
-                slope = outputs[name][(..., *place.index)].astype(np.float64)
+                slope = outputs[name][place.key].astype(np.float64)
                 sums[number, i] = np.sum(slope if factors is None else factors * slope)
 
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            blocks.run(self._filled(theta), add)
+        blocks.run(self._filled(theta), add)
+        with np.errstate(invalid="ignore"):
             total: Array = sums.sum(axis=0)
         for penalty in self._penalties:
             total[penalty.index] += penalty.slope(theta)
@@ -250,7 +249,7 @@ class Function:
             for name in {place.input for place in self._places.values()}:
                 found[name] = found[name].copy()
             for place, number in zip(self._places.values(), theta, strict=True):
-                found[place.input][(..., *place.index)] = number
+                found[place.input][place.key] = number
             return found
 
         return feeds
@@ -326,56 +325,3 @@ def _penalties(given: Any, parameters: Sequence[str]) -> list[_Penalty]:
             raise InputError(f"constraints= gives {name!r} {pair!r}: a mean and a width are needed")
         found.append(_Penalty(list(parameters).index(name), mean, width))
     return found
-
-
-# Which models have such sums -------------------------------------------------------------------
-
-
-def _output(graph: Graph, output: str) -> tuple[str, int]:
-    """The output and which of its numbers of an event."""
-    shown = shown_as(graph, "the fit", output)
-    type_ = graph.types[shown.output]
-    if shown.is_largest or not type_.dtype.is_float:
-        raise InputError(f"output={output!r} is a whole number, which has no derivative")
-    batch = bool(type_.shape) and str(type_.shape[0]) == graph.batch_symbol != ""
-    count = product(type_.shape[1:])
-    if not batch or not isinstance(count, int) or (count != 1 and shown.element < 0):
-        raise InputError(
-            f"output {shown.output!r} is {type_}; a fit needs one number for each event",
-            remedy=f"Say which: output='{shown.output}[0]'" if batch and count != 1 else "",
-        )
-    return shown.output, max(shown.element, 0)
-
-
-def _require_apart(model: Model, batched: bool) -> None:
-    """`ModelError` for a model in which events meet, or are not the same each time."""
-    compiled = model.compiled
-    if compiled.drawn is not None:
-        raise ModelError(
-            "draws random numbers: the sum over events would be another one for other events",
-            place=model.name,
-        )
-    if not (compiled.rows if batched else _rows_of_constants(model)):
-        raise ModelError(
-            "is not known to give each event a number that depends on that event alone",
-            place=model.name,
-            remedy="A likelihood is a product over events: take out of the model where they meet, "
-            "such as a mean or a softmax over the batch",
-        )
-
-
-def _rows_of_constants(model: Model) -> str:
-    """The batch whose rows keep apart where all inputs without it are constants."""
-    from sofie_rdf.passes.rows import rows_of
-    from sofie_rdf.reading import optimized
-
-    graph = model.graph
-    single = [name for name in graph.inputs if not own_shape(graph, name)[0]]
-    types = {name: graph.types[name] for name in single}
-    if any(not isinstance(d, int) for t in types.values() for d in t.shape):
-        return ""
-    # No neutral number, with which operators would go away.
-    made = {n: np.full([int(str(d)) for d in t.shape], 0.75, t.dtype.numpy) for n, t in types.items()}
-    inputs = tuple(name for name in graph.inputs if name not in single)
-    constants = MappingProxyType({**graph.constants, **made})
-    return rows_of(optimized(replace(graph, inputs=inputs, constants=constants)))

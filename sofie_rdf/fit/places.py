@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sofie_rdf.errors import InputError, nearest
 from sofie_rdf.ir.dims import product
@@ -13,7 +14,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of
 from sofie_rdf.ir.types import Shape
 
-__all__ = ["Place", "own_shape", "place_of", "places_of"]
+__all__ = ["Place", "called", "own_shape", "place_of", "places_of"]
 
 _ELEMENT = re.compile(r"(.+)\[([^\[\]]+)\]", re.DOTALL)
 
@@ -24,6 +25,11 @@ class Place:
 
     input: str
     index: tuple[int, ...]
+
+    @property
+    def key(self) -> Any:
+        """What it is in an array of the input, with a batch or without."""
+        return (..., *self.index)
 
 
 def own_shape(graph: Graph, name: str) -> tuple[bool, Shape]:
@@ -104,3 +110,11 @@ def _index(graph: Graph, port: str, text: str) -> tuple[int, ...]:
     if len(numbers) != len(parts) or len(numbers) != len(own) or not inside:
         raise InputError(f"input {port!r} is {graph.types[port]} and has no element [{text}]")
     return numbers
+
+
+def called(graph: Graph, name: str, index: tuple[int, ...]) -> str:
+    """The name of an element."""
+    names = features_of(graph).get(name, ())
+    if len(index) == 1 and own_shape(graph, name)[1] == (len(names),):
+        return names[index[0]]
+    return f"{name}[{','.join(map(str, index))}]" if index else name

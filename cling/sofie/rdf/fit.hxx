@@ -16,16 +16,10 @@ public:
    /// Fills what is not null; the text of an error, or null.
    using Call = const char *(*)(const double *theta, double *value, double *gradient);
 
-   FitFunction(unsigned int size, std::uintptr_t call) :
-      size_(size), call_(reinterpret_cast<Call>(call))
-   {
-   }
+   FitFunction(unsigned int size, std::uintptr_t call) : size_(size), call_(reinterpret_cast<Call>(call)) {}
    ROOT::Math::IMultiGenFunction *Clone() const override { return new FitFunction(*this); }
    unsigned int NDim() const override { return size_; }
-   void Gradient(const double *theta, double *gradient) const override
-   {
-      require(call_(theta, nullptr, gradient));
-   }
+   void Gradient(const double *theta, double *gradient) const override { require(call_(theta, nullptr, gradient)); }
    void FdF(const double *theta, double &value, double *gradient) const override
    {
       require(call_(theta, &value, gradient));
