@@ -15,6 +15,7 @@ The package, from the bottom up; imports only point upwards in this list:
     emit         how a graph becomes C++
     runtime      where it runs: ROOT's interpreter and RDataFrame
     reading      what a model is read from
+    fit          sums over events, for minimizers
     model        what a user holds
     compat, tmva SOFIE's words, around all of this
     pythonization  df.DefineModel, where it is imported

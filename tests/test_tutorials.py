@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -409,11 +409,12 @@ def higgs_events() -> dict[str, np.ndarray]:
     return {t: np.stack([x[f] for f in FEATURES], 1) for t, x in trees.items()}
 
 
-def run_physics(name: str, folder: Path, *pictures: str) -> str:
+def run_physics(name: str, folder: Path, *pictures: str, options: Sequence[str] = ()) -> str:
     """What a tutorial prints; it leaves these pictures in a folder, and nothing elsewhere."""
     for module in ("ROOT", "matplotlib", "uproot"):
         pytest.importorskip(module)
-    output = run([sys.executable, str(TUTORIALS / name), "--out", "new/pictures"], folder)
+    command = [sys.executable, str(TUTORIALS / name), "--out", "new/pictures", *options]
+    output = run(command, folder)
     assert [p.name for p in folder.iterdir()] == ["new"]
     check_pictures(folder / "new" / "pictures", *pictures)
     return output
@@ -658,6 +659,50 @@ def test_16_fast_simulation(tmp_path: Path) -> None:
         assert drawn[1] == pytest.approx(truth[1], abs=0.015)
         assert drawn[2] == pytest.approx(truth[2], rel=0.15)
         assert drawn[3] == pytest.approx(truth[3], abs=0.06)
+
+
+@pytest.mark.slow
+def test_17_likelihood_fit(tmp_path: Path) -> None:
+    """With and without gradients the pulls are the same, and are what pulls should be."""
+    pytest.importorskip("ROOT")
+    toys = 20
+    output = run_physics(
+        "17_likelihood_fit.py", tmp_path, "17_likelihood_fit.png", options=("--toys=20",)
+    )
+    calls = {m[1]: float(m[2]) for m in re.finditer(r"(with.*): (\S+) calls and", output)}
+    assert 5 < calls["with gradients"] < calls["without"]
+    line = r"(with.*): pull of (\w+) has mean (\S+) and width (\S+)"
+    pulls = {(m[1], m[2]): (float(m[3]), float(m[4])) for m in re.finditer(line, output)}
+    assert len(pulls) == 4
+    for name in ("mu", "sigma"):
+        mean, width = pulls["with gradients", name]
+        # Four standard deviations of either, for so many numbers with mean 0 and width 1.
+        assert abs(mean) < 4 / np.sqrt(toys)
+        assert 1 - 4 / np.sqrt(2 * toys) < width < 1 + 4 / np.sqrt(2 * toys)
+        assert pulls["without", name] == pytest.approx((mean, width), abs=0.01)
+
+
+def likelihood_model() -> sofie.Model:
+    model = sofie.load(REPOSITORY / "data" / "likelihood_ratio.onnx")
+    return model.named(features=["x1", "x2", "mu", "sigma"])
+
+
+def test_the_likelihood_ratio_is_that_of_the_densities() -> None:
+    """The network of tutorial 17, beside Gaussian densities, up to what does not depend on x."""
+    random = np.random.default_rng(3)
+    x = random.normal(0.1, 1, (2000, 1)) + random.normal(0, (0.5, 0.8), (2000, 2))
+
+    def exact(mu: float, sigma: float) -> np.ndarray:
+        covariance = sigma**2 + np.diag([0.25, 0.64])
+        inverse, distance = np.linalg.inv(covariance), x - mu
+        square = np.einsum("ni,ij,nj->n", distance, inverse, distance)
+        return -0.5 * (square + np.log(np.linalg.det(covariance)))
+
+    for mu, sigma in ((0.1, 1.0), (-0.3, 0.9), (0.4, 1.2)):
+        rows = np.c_[x, np.full((2000, 1), mu), np.full((2000, 1), sigma)].astype(np.float32)
+        found = likelihood_model()(rows)[:, 0]
+        wanted = exact(mu, sigma) - exact(0.0, 1.2)
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 def test_made_up_events_are_the_same_for_the_same_seed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 _FOLDER = _REPOSITORY / "tutorials"
 _KEPT = _REPOSITORY / "out" / "docs"
 # They take half a minute and more.
-_LONG = ("13_dask", "16_fast_simulation")
+_LONG = ("13_dask", "16_fast_simulation", "17_likelihood_fit")
 _LANGUAGES = {".py": "python", ".C": "cpp", ".hxx": "cpp", ".sub": "ini"}
 _PATIENCE = 600
 

@@ -14,7 +14,7 @@ from sofie_rdf import arguments
 from sofie_rdf.errors import InputError, nearest
 from sofie_rdf.fit.blocks import Blocks, Feed
 from sofie_rdf.fit.events import feeds_of, weights_of
-from sofie_rdf.fit.models import chosen_output, prepared, require_apart
+from sofie_rdf.fit.models import chosen_output, derived, prepared, require_apart
 from sofie_rdf.fit.places import own_shape, places_of
 from sofie_rdf.ir.dims import product
 from sofie_rdf.ir.types import Array, DType
@@ -234,8 +234,7 @@ class Function:
     def _derived(self) -> Model:
         """The model that gives the derivatives by the inputs with parameters."""
         wrt = list(dict.fromkeys(place.input for place in self._places.values()))
-        vjp = {self._output: self._cotangent} if self._cotangent else False
-        return self._model.gradient(self._output, wrt, vjp=vjp)
+        return derived(self._model, self._output, wrt, self._cotangent)
 
     def _blocks(self, compiled: Compiled) -> Blocks:
         return Blocks(compiled, self._batch, self._sizes)

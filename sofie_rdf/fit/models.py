@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from sofie_rdf.runtime.rdataframe.columns import shown_as
 if TYPE_CHECKING:
     from sofie_rdf.model import Model
 
-__all__ = ["chosen_output", "prepared", "require_apart"]
+__all__ = ["chosen_output", "derived", "prepared", "require_apart"]
 
 
 def prepared(model: Model, output: str, precision: str) -> Model:
@@ -33,7 +35,28 @@ def prepared(model: Model, output: str, precision: str) -> Model:
         narrow = replace(model.graph, outputs=(name,))
         return narrow if precision == "float32" else in_float64(narrow)
 
-    return model._changed(change)
+    return _kept(model, ("output", name, precision), lambda: model._changed(change))
+
+
+def derived(model: Model, output: str, wrt: Sequence[str], cotangent: str) -> Model:
+    """The model that gives the derivatives of an output by these inputs.
+
+    They are multiplied with the input ``cotangent``, if it has a name, before they are added up.
+    """
+    vjp = {output: cotangent} if cotangent else False
+    key = ("gradient", output, *wrt, cotangent)
+    return _kept(model, key, lambda: model.gradient(output, wrt, vjp=vjp))
+
+
+# Models that were made of others: a fit of the next events compiles nothing.
+_made: WeakKeyDictionary[Model, dict[tuple[str, ...], Model]] = WeakKeyDictionary()
+
+
+def _kept(model: Model, key: tuple[str, ...], make: Callable[[], Model]) -> Model:
+    known = _made.setdefault(model, {})
+    if key not in known:
+        known[key] = make()
+    return known[key]
 
 
 def chosen_output(graph: Graph, output: str) -> tuple[str, int]:

@@ -269,3 +269,12 @@ def test_what_cannot_be_differentiated_has_a_value_still() -> None:
     function = sofie.fit.function(made, {"x[0]": [1.0, 2.0]}, "x[1]")
     assert function(3.5) == 21
     np.testing.assert_allclose(function.grad(3.5), [6])
+
+
+def test_a_fit_of_other_events_compiles_nothing(normal: Model) -> None:
+    def parts() -> tuple[Model, Model]:
+        made = sofie.fit.function(normal, events(10), NAMES, output="density", reduce="-2log")
+        return made._model, made._derived
+
+    first = parts()
+    assert all(a is b for a, b in zip(first, parts(), strict=True))
