@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sofie_rdf.errors import InputError, nearest
 
 __all__ = [
+    "checked",
     "described",
     "refused",
     "require_columns",
@@ -20,10 +22,10 @@ __all__ = [
     "require_file",
     "require_model",
     "require_new_column",
-    "require_options",
     "require_source",
     "require_torch",
     "way_of",
+    "with_options",
 ]
 
 _FILE = "sofie_rdf.load(path) reads a file"
@@ -165,18 +167,6 @@ def require_columns(function: str, columns: Any) -> None:
         raise refused(function, wanted, columns, f"{function}(..., columns=['pt', 'eta'])")
 
 
-def require_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """`InputError` for an option that the function does not have, or that is no option of it."""
-    parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
-            raise InputError(
-                f"{function.__name__} has no option {name}=",
-                remedy=nearest(name, known) or f"It has {', '.join(f'{k}=' for k in known)}",
-            )
-
-
 def require_new_column(column: object) -> None:
     """`InputError` for what is neither the name of a new column nor a mapping with such names."""
     if not isinstance(column, (str, Mapping)):
@@ -220,3 +210,72 @@ def require_events(events: object, columns: object) -> None:
         raise refused("score", wanted, events, "Give events, or columns= as arrays")
     if columns is not None and not isinstance(columns, (str, Mapping)):
         require_columns("score", columns)
+
+
+# Names of arguments -------------------------------------------------------------------------------
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def checked(function: _Function) -> _Function:
+    """The function, which raises `InputError` where it is called with arguments that it lacks."""
+    return _checked(function, inspect.signature(function))
+
+
+def with_options(
+    options: type[Any], defaults: Mapping[str, Any]
+) -> Callable[[_Function], _Function]:
+    """`checked` for a function whose ``**options`` are those of a TypedDict, with these defaults.
+
+    Its signature, as `help` and editors show it, has each of them.
+    """
+
+    def decorated(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        types = {k: getattr(t, "__forward_arg__", t) for k, t in _fields(options).items()}
+        named = inspect.Parameter.KEYWORD_ONLY
+        added = [
+            inspect.Parameter(k, named, default=value, annotation=types[k])
+            for k, value in defaults.items()
+            if k in types
+        ]
+        own = list(signature.parameters.values())[:-1]
+        return _checked(function, signature.replace(parameters=[*own, *added]))
+
+    return decorated
+
+
+def _fields(options: type[Any]) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", options.__annotations__)
+
+
+def _checked(function: _Function, signature: inspect.Signature) -> _Function:
+    @functools.wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        try:
+            signature.bind(*arguments, **named)
+        except TypeError as error:
+            raise _mistaken(function, signature, named, str(error)) from None
+        return function(*arguments, **named)
+
+    called.__signature__ = signature  # type: ignore[attr-defined]
+    return cast("_Function", called)
+
+
+def _mistaken(
+    function: Callable[..., Any], signature: inspect.Signature, named: Mapping[str, Any], why: str
+) -> InputError:
+    """Which argument the function does not have, or which is missing."""
+    owner, _, name = function.__qualname__.rpartition(".")
+    name = owner if name == "__init__" else name
+    parameters = [p for p in signature.parameters.values() if p.name != "self"]
+    options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    known = [p.name for p in parameters]
+    for one in named:
+        if one not in known:
+            listed = ", ".join(f"{k}=" for k in options or known)
+            remedy = nearest(one, known) or (f"It has {listed}" if listed else "It has none")
+            return InputError(f"{name} has no option {one}=", remedy=remedy)
+    way = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    more = ["..."] if options else []
+    return InputError(f"{name}: {why}", remedy=f"{name}({', '.join([*way, *more])})")

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sofie_rdf import arguments
 from sofie_rdf.pickling import Portable
+from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from sofie_rdf.model import Model
     from sofie_rdf.runtime.rdataframe.define import Columns
 
 __all__ = ["SofieFunctor", "define"]
 
 
+@arguments.with_options(DefineOptions, DEFAULTS)
 def define(
     df: Any,
     column: str | Mapping[str, str],
     model: Model,
     columns: Columns = None,
-    *,
-    output: str = "",
-    per: str = "",
-    lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
-    pad: float | Mapping[str, float | Sequence[float]] | None = None,
-    truncate: bool = False,
-    mask: str | Sequence[str] | Mapping[str, str] = (),
-    order_by: str | Mapping[str, str] = "",
-    where: str = "",
-    default: float = math.nan,
-    nan: str | float = "propagate",
-    redefine: bool = False,
-    batch: int = 0,
-    seed: int | None = None,
-    entry: str = "",
+    **options: Unpack[DefineOptions],
 ) -> Any:
     """The data frame with the model's score as a new column, in all slots and on all threads.
 
@@ -90,24 +79,20 @@ def define(
     arguments.require_data_frame(way, df, column, columns)
     arguments.require_new_column(column)
     arguments.require_columns("define", columns)
-    options = dataframe.Options(
-        per, lengths or {}, pad, truncate, mask, order_by, where, default, nan
-    )
+    told: DefineOptions = {**DEFAULTS, **options}
+    seed = told["seed"]
     return dataframe.define(
         df,
         column,
         model.compiled,
         columns,
+        options=told,
         parcel=partial(getattr, model, "parcel"),
-        output=output,
-        options=options,
-        redefine=redefine,
-        batch=batch,
         seed=(model if seed is None else model.with_seed(seed)).seed,
-        entry=entry,
     )
 
 
+@arguments.checked
 def SofieFunctor(
     model: Model,
     nslots: int,

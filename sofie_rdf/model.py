@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -22,7 +21,15 @@ from sofie_rdf.ir.naming import features_of, labels_of, seed_of, with_names, wit
 from sofie_rdf.ir.rows import ROWS, check_entries, check_seed, rows_for
 from sofie_rdf.ir.types import PRECISIONS, Ports
 from sofie_rdf.pickling import Portable
-from sofie_rdf.reading import Allowed, Content, File, optimized, path_or_object
+from sofie_rdf.reading import (
+    NOT_SAID,
+    Allowed,
+    Content,
+    File,
+    FileOptions,
+    optimized,
+    path_or_object,
+)
 from sofie_rdf.runtime.arrays import jagged
 from sofie_rdf.runtime.arrays.inputs import bind_inputs, each_array, with_sequences
 from sofie_rdf.runtime.arrays.jagged import is_jagged
@@ -31,10 +38,16 @@ from sofie_rdf.runtime.compile.interpreter import tell_of_headers
 from sofie_rdf.runtime.compile.library import check_compiler
 from sofie_rdf.runtime.compile.program import Program
 from sofie_rdf.runtime.compile.session import Compiled, DamagedWeights, compile_program
-from sofie_rdf.runtime.rdataframe.columns import Options
+from sofie_rdf.runtime.rdataframe.options import (
+    DEFAULTS,
+    SCORE_DEFAULTS,
+    DefineOptions,
+    ScoreOptions,
+)
 
 if TYPE_CHECKING:
     import onnx
+    from typing_extensions import Unpack
 
     from sofie_rdf.emit.session import Emission
     from sofie_rdf.frontends.common.problems import Problems
@@ -91,6 +104,7 @@ class Model(Portable, Differentiable):
     does not know, and ``"auto"`` for one that is used again (outside of batch jobs).
     """
 
+    @arguments.checked
     def __init__(
         self, graph: Graph, extras: Mapping[str, str] | None = None, compiler: str = ""
     ) -> None:
@@ -139,6 +153,7 @@ class Model(Portable, Differentiable):
         """
         return seed_of(self._file.face) if self._seed is None else self._seed
 
+    @arguments.checked
     def with_seed(self, seed: int | None) -> Model:
         """The same model with other random numbers, or, for None, with those of its file.
 
@@ -258,32 +273,22 @@ class Model(Portable, Differentiable):
         inputs = {key: value for key, value in named.items() if key not in own}
         return inputs, self.with_seed(own.get("seed", self._seed)).seed, own.get("entry", 0)
 
+    @arguments.with_options(DefineOptions, DEFAULTS)
     def define(
-        self, df: Any, column: str | Mapping[str, str], columns: Columns = None, **options: Any
+        self,
+        df: Any,
+        column: str | Mapping[str, str],
+        columns: Columns = None,
+        **options: Unpack[DefineOptions],
     ) -> Any:
-        """See `sofie_rdf.define`."""
+        """The data frame with the model's score as a new column; see `sofie_rdf.define`."""
         from sofie_rdf.defining import define
 
-        arguments.require_options(define, options)
         return define(df, column, self, columns, **options)
 
+    @arguments.with_options(ScoreOptions, SCORE_DEFAULTS)
     def score(
-        self,
-        events: Any = None,
-        columns: Any = None,
-        *,
-        output: str | Mapping[str, str] = "",
-        per: str = "",
-        lengths: Mapping[str, int | tuple[int | None, int | None]] | None = None,
-        pad: float | Mapping[str, float | Sequence[float]] | None = None,
-        truncate: bool = False,
-        mask: str | Sequence[str] | Mapping[str, str] = (),
-        order_by: Any = "",
-        where: Any = None,
-        default: float = math.nan,
-        nan: str | float = "propagate",
-        seed: int | None = None,
-        entry: int | str | Sequence[int] = 0,
+        self, events: Any = None, columns: Any = None, **options: Unpack[ScoreOptions]
     ) -> Any:
         """What `define` makes of an RDataFrame, of awkward arrays: the output as one. No ROOT.
 
@@ -304,10 +309,12 @@ class Model(Portable, Differentiable):
         None is an error, unless ``where`` leaves it out. Raises `ColumnError` and `InputError`.
         """
         arguments.require_events(events, columns)
-        options = Options(per, lengths or {}, pad, truncate, mask, order_by, "", default, nan)
-        drawn = (self if seed is None else self.with_seed(seed)).seed, entry
-        return jagged.score(self.compiled, events, columns, output, options, where, *drawn)
+        told: ScoreOptions = {**SCORE_DEFAULTS, **options}
+        seed = told["seed"]
+        seed = (self if seed is None else self.with_seed(seed)).seed
+        return jagged.score(self.compiled, events, columns, told, seed)
 
+    @arguments.checked
     def normalized(self, source: Any) -> Model:
         """The model behind the normalisation that ``source`` says, as operators in front of it.
 
@@ -329,6 +336,7 @@ class Model(Portable, Differentiable):
             )
         return self._changed(lambda: normalization.normalized(self.graph, source))
 
+    @arguments.checked
     def with_precision(self, precision: str) -> Model:
         """The model whose layers have their weights in fewer bits; activations and sums do not.
 
@@ -356,6 +364,7 @@ class Model(Portable, Differentiable):
 
         return precision_of(self.graph)
 
+    @arguments.checked
     def precision_loss(
         self,
         *arrays: Any,
@@ -387,6 +396,7 @@ class Model(Portable, Differentiable):
 
         return weights_of(self.graph)
 
+    @arguments.checked
     def named(
         self,
         *,
@@ -399,6 +409,7 @@ class Model(Portable, Differentiable):
         """
         return self._changed(lambda: with_names(self.graph, features=features, labels=labels))
 
+    @arguments.checked
     def save(
         self,
         path: FilePath,
@@ -433,6 +444,7 @@ class Model(Portable, Differentiable):
         )
         trust.trust(sha256, named.name)
 
+    @arguments.checked
     def emit(
         self,
         directory: FilePath = ".",
@@ -493,21 +505,16 @@ class Model(Portable, Differentiable):
 # Ways in ------------------------------------------------------------------------------------------
 
 
+@arguments.with_options(FileOptions, NOT_SAID)
 def load(
     path: FilePath,
     name: str = "",
     *,
-    shapes: Shapes | None = None,
-    custom_objects: Mapping[str, Any] | None = None,
-    example_inputs: Sequence[Any] | None = None,
-    input_shapes: Sequence[Any] | None = None,
-    weights_only: bool | None = None,
-    dynamic: Dynamic | None = None,
     precision: str = "",
     compiler: str = "",
     limits: Limits | str | None = None,
-    isolated: bool | None = None,
     seed: int | None = None,
+    **options: Unpack[FileOptions],
 ) -> Model:
     """The model in a file, whose kind is told by its content: `sofie_rdf.frontends.FORMATS`.
 
@@ -529,21 +536,12 @@ def load(
     arguments.require_file("load", path)
     file = Path(path)
     kind = frontends.recognise(file)
-    options = frontends.options_for(
-        kind,
-        shapes=shapes or None,
-        custom_objects=custom_objects or None,
-        example_inputs=example_inputs,
-        input_shapes=input_shapes,
-        weights_only=weights_only,
-        dynamic=dynamic,
-        isolated=isolated,
-    )
+    given = frontends.options_for(kind, **options)
     if kind == "root":
         read = partial(_read_root, file, name)
         made = Model._of(_file(read, precision, file, name, {}, limits), compiler)
     else:
-        made = _from(kind, file, name, compiler, limits, precision, **options)
+        made = _from(kind, file, name, compiler, limits, precision, **given)
     return made.with_seed(seed)
 
 
@@ -609,6 +607,7 @@ def _stored(file: FilePath, name: str) -> StoredModel:
     return rootfile.load(file, name or None)
 
 
+@arguments.checked
 def from_onnx(
     source: FilePath | bytes | onnx.ModelProto,
     *,
@@ -628,6 +627,7 @@ def from_onnx(
     return _from("onnx", source, name, compiler, limits, shapes=shapes).with_seed(seed)
 
 
+@arguments.checked
 def from_torch(
     module: Any,
     example_inputs: Any = None,
@@ -664,6 +664,7 @@ def from_torch(
     return _in_memory(read, compiler, limits).with_seed(seed)
 
 
+@arguments.checked
 def from_keras(
     model: Any,
     *,
@@ -692,6 +693,7 @@ def from_keras(
     return _from("keras", model, name, compiler, limits, **own).with_seed(seed)
 
 
+@arguments.checked
 def from_xgboost(
     source: Any,
     *,
@@ -714,6 +716,7 @@ def from_xgboost(
     )
 
 
+@arguments.checked
 def from_lightgbm(
     source: Any,
     *,
@@ -731,6 +734,7 @@ def from_lightgbm(
     return _from("lightgbm", source, name, compiler, limits, dtype=dtype)
 
 
+@arguments.checked
 def from_sklearn(
     estimator: Any,
     *,
@@ -764,6 +768,7 @@ def from_sklearn(
     return _in_memory(read, compiler, limits)
 
 
+@arguments.checked
 def from_graph_nets(
     module: Any,
     example_graph: Any,
@@ -794,14 +799,14 @@ def from_graph_nets(
 # What is in a file --------------------------------------------------------------------------------
 
 
+@arguments.with_options(FileOptions, NOT_SAID)
 def check(
     source: FilePath | bytes | onnx.ModelProto,
     *,
-    shapes: Shapes | None = None,
     limits: Limits | str | None = None,
     gradient: bool = False,
     target: str = "cpu",
-    **options: Any,
+    **options: Unpack[FileOptions],
 ) -> Problems:
     """Every reason why a model cannot run, at once, without raising; empty if there is none.
 
@@ -821,7 +826,7 @@ def check(
         kind = frontends.recognise(found) if isinstance(found, Path) else frontends.owner(found)
         if kind == "onnx":
             found = frontends.accepted(kind, found, "check")
-        given = frontends.options_for(kind, shapes=shapes or None, **options)
+        given = frontends.options_for(kind, **options)
         if kind == "root":
             for name in rootfile.names(found):
                 problems += _trouble(partial(load, found, name, limits=limits), gradient, target)
@@ -860,6 +865,7 @@ def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems
     return Problems()
 
 
+@arguments.checked
 def trust(path: FilePath, name: str = "") -> str:
     """Let macros run a model in a .root file: its checksum, which is now in the user's list.
 

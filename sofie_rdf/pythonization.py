@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sofie_rdf import arguments
 from sofie_rdf.defining import define
@@ -21,16 +21,21 @@ from sofie_rdf.errors import InputError
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.compile.interpreter import import_root
 from sofie_rdf.runtime.rdataframe.columns import Columns
+from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["DefineModel"]
 
 
+@arguments.with_options(DefineOptions, DEFAULTS)
 def DefineModel(
     df: Any,
     column: str | Mapping[str, str],
     model: Model,
     columns: Columns = None,
-    **options: Any,
+    **options: Unpack[DefineOptions],
 ) -> Any:
     """The data frame with the model's score as a new column; see `sofie_rdf.define`."""
     if not isinstance(model, Model):
@@ -38,7 +43,6 @@ def DefineModel(
             f"DefineModel takes a model of sofie_rdf, not {type(model).__name__}",
             remedy="df.DefineModel('dnn', sofie_rdf.load(file), columns)",
         )
-    arguments.require_options(define, options)
     return define(df, column, model, columns, **options)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from sofie_rdf import limits
 from sofie_rdf.ir.graph import Graph
@@ -16,14 +16,32 @@ from sofie_rdf.runtime.compile import records
 from sofie_rdf.runtime.compile.program import face_of
 
 if TYPE_CHECKING:
+    from sofie_rdf.frontends.common.shapes import Shapes
+    from sofie_rdf.frontends.torch.inputs import Dynamic
     from sofie_rdf.limits import Budget, Limits
     from sofie_rdf.runtime.compile.records import Record
     from sofie_rdf.runtime.compile.trial import Trial
 
-__all__ = ["Allowed", "Content", "File", "optimized", "path_or_object"]
+__all__ = ["NOT_SAID", "Allowed", "Content", "File", "FileOptions", "optimized", "path_or_object"]
 
 # A graph, and what else a .root file says about it.
 Content = tuple[Graph, Mapping[str, str]]
+
+
+class FileOptions(TypedDict, total=False):
+    """What `sofie_rdf.load` and `sofie_rdf.check` can be told about files of some kinds."""
+
+    shapes: Shapes | None
+    custom_objects: Mapping[str, Any] | None
+    example_inputs: Sequence[Any] | None
+    input_shapes: Sequence[Any] | None
+    weights_only: bool | None
+    dynamic: Dynamic | None
+    isolated: bool | None
+
+
+# What they are by default.
+NOT_SAID: Final[Mapping[str, None]] = dict.fromkeys(FileOptions.__annotations__)
 
 
 class Allowed:

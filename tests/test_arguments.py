@@ -108,7 +108,7 @@ def test_a_wrong_argument(given: Any, call: Callable[[Any], Any], message: str) 
 def test_a_wrong_option_of_the_method_of_data_frames(given: Any) -> None:
     from sofie_rdf.pythonization import DefineModel
 
-    with pytest.raises(sofie.InputError, match=r"define has no option dafault=.*'default'"):
+    with pytest.raises(sofie.InputError, match=r"DefineModel has no option dafault=.*'default'"):
         DefineModel(given.df, "y", given.model, X, dafault=0)
 
 

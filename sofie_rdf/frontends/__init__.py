@@ -192,10 +192,18 @@ def frontend(kind: str) -> Any:
     return import_module(f"{__name__}.{FORMATS[kind].module}")
 
 
+# What says nothing where it is empty.
+_OF_SOME = ("shapes", "custom_objects")
+
+
 def options_for(kind: str, **given: Any) -> dict[str, Any]:
     """The options that were given; `InputError` for one that means nothing for such files."""
     found = FORMATS[kind]
-    options = {key: value for key, value in given.items() if value is not None}
+    options = {
+        key: value
+        for key, value in given.items()
+        if value is not None and (value or key not in _OF_SOME)
+    }
     for key in options:
         if key not in found.options:
             readers = sorted({f.about for f in FORMATS.values() if key in f.options})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sofie_rdf.arguments import checked
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import PRECISIONS
@@ -25,6 +26,7 @@ class Differentiable:
     precision: Any
     _changed: Any
 
+    @checked
     def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
         """The model that gives ``d_score/d_features`` besides its outputs, in the input's shape.
 
@@ -43,6 +45,7 @@ class Differentiable:
 
         return self._derived(lambda: derived.gradient(self.graph, of, wrt, vjp))
 
+    @checked
     def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
         """The model that gives the derivatives of each element of outputs besides its outputs.
 
@@ -53,6 +56,7 @@ class Differentiable:
 
         return self._derived(lambda: derived.jacobian(self.graph, of, wrt))
 
+    @checked
     def hessian(self, of: Names = None, wrt: Names = None) -> Self:
         """The model that gives gradients and second derivatives ``d2_score/d_features/d_features``.
 
@@ -62,6 +66,7 @@ class Differentiable:
 
         return self._derived(lambda: derived.hessian(self.graph, of, wrt))
 
+    @checked
     def parametrised(self, names: str | Sequence[str]) -> Self:
         """The model in which these initializers are inputs, behind those that it has.
 

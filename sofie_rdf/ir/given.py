@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import Array
 
-__all__ = ["as_array", "in_order", "is_masked", "is_unordered", "short"]
+__all__ = ["as_array", "constant", "in_order", "is_masked", "is_unordered", "short"]
 
 
 def is_unordered(given: Any) -> bool:
@@ -56,6 +57,15 @@ def as_array(given: Any, what: str) -> Array:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{what} is no array: {reason}") from None
+
+
+def constant(number: Any, what: str) -> float:
+    """The number as a double; `InputError` for what is none."""
+    known = isinstance(number, (int, float, np.integer, np.floating))
+    with suppress(OverflowError):
+        if known and not isinstance(number, bool):
+            return float(number)
+    raise InputError(f"{what} needs a number that a double has, not {short(number)}")
 
 
 def short(given: Any) -> str:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sofie_rdf.errors import InputError, ModelError
-from sofie_rdf.ir.given import as_array, in_order
+from sofie_rdf.ir.given import as_array, constant, in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
 from sofie_rdf.runtime.arrays.inputs import bind_inputs, each_array
 from sofie_rdf.runtime.arrays.jagged import is_jagged
 from sofie_rdf.runtime.compile.clock import InferLoop
 from sofie_rdf.runtime.compile.session import Compiled
-from sofie_rdf.runtime.rdataframe.columns import constant
 
 if TYPE_CHECKING:
     from sofie_rdf.model import Model

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.arrays import jagged
 from sofie_rdf.runtime.arrays.inputs import bind_inputs
 from sofie_rdf.runtime.compile.session import Compiled
-from sofie_rdf.runtime.rdataframe.columns import Options
+from sofie_rdf.runtime.rdataframe.options import SCORE_DEFAULTS, ScoreOptions
 
 __all__ = ["Agreement", "Difference", "Output", "Theirs", "Tolerances", "compare", "of_columns"]
 
@@ -102,13 +102,13 @@ def of_columns(
 ) -> Agreement:  # fmt: skip
     """Columns of events, as `Model.score` takes them."""
     texts = {name: name for name in compiled.graph.outputs}
-    how = Options(**{"per": "", "lengths": {}, "pad": None, **options})
+    how = cast("ScoreOptions", {**SCORE_DEFAULTS, **options, "output": texts})
     recorder = _Recorder(compiled)
-    ours = jagged.score(recorder, events, columns, texts, how, None)  # type: ignore[arg-type]
+    ours = jagged.score(recorder, events, columns, how)  # type: ignore[arg-type]
     others = theirs([feeds for feeds, _ in recorder.calls])
     others = [_fitting(one, own) for one, (_, own) in zip(others, recorder.calls, strict=True)]
     player = _Player(compiled, [feeds for feeds, _ in recorder.calls], others)
-    found = jagged.score(player, events, columns, texts, how, None)  # type: ignore[arg-type]
+    found = jagged.score(player, events, columns, how)  # type: ignore[arg-type]
     return _agreement(
         {name: (_lists(ours[name]), _lists(found[name])) for name in texts}, tolerances, shown
     )

@@ -20,7 +20,8 @@ from sofie_rdf.ir.dims import Dim, name_of
 from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, DType, concrete
 from sofie_rdf.runtime.compile.session import Compiled
-from sofie_rdf.runtime.rdataframe.columns import Column, Filled, Options, Plan, Shown, rows
+from sofie_rdf.runtime.rdataframe.columns import Column, Filled, Plan, Shown, rows
+from sofie_rdf.runtime.rdataframe.options import DefineOptions
 
 __all__ = ["Draws", "Flat", "Result", "evaluated"]
 
@@ -69,7 +70,7 @@ class Result:
 def evaluated(
     compiled: Compiled,
     made: Plan,
-    options: Options,
+    options: DefineOptions,
     columns: Mapping[str, Flat],
     entries: Array,
     draws: Draws | None = None,
@@ -89,7 +90,7 @@ class _Feeder:
     """The inputs for some of the units, which are rows, or objects of rows."""
 
     def __init__(
-        self, made: Plan, options: Options, columns: Mapping[str, Flat], entries: Array
+        self, made: Plan, options: DefineOptions, columns: Mapping[str, Flat], entries: Array
     ) -> None:
         self.made, self.options, self.columns, self.entries = made, options, columns, entries
         self.counts = self._objects() if made.per == "object" else None
@@ -133,7 +134,7 @@ class _Feeder:
 
     def clean(self, column: Column, values: Array, entry: Any) -> Array:
         """The values as ``nan=`` wants them; ``entry(i)`` is that of value i."""
-        wanted = self.options.nan
+        wanted = self.options["nan"]
         if wanted == "propagate" or values.dtype.kind != "f":
             return values
         bad = np.isnan(values)
@@ -217,7 +218,7 @@ class _Set:
         counts = feeder.same_lengths(filled.vectors)
         if filled.most >= 0:
             wrong = np.flatnonzero(counts > filled.most)
-            if len(wrong) and isinstance(dim, int) and not feeder.options.truncate:
+            if len(wrong) and isinstance(dim, int) and not feeder.options["truncate"]:
                 row = wrong[0]
                 raise ColumnError(
                     f"entry {feeder.entries[row]}: column {filled.vectors[0].said!r} has "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +25,6 @@ from sofie_rdf.runtime.arrays.inputs import matched
 from sofie_rdf.runtime.compile.session import Compiled
 from sofie_rdf.runtime.rdataframe.columns import (
     Column,
-    Options,
     Plan,
     Shown,
     by_input,
@@ -33,6 +32,13 @@ from sofie_rdf.runtime.rdataframe.columns import (
     masks_of,
     plan,
     shown_as,
+)
+from sofie_rdf.runtime.rdataframe.options import (
+    SCORE_DEFAULTS,
+    DefineOptions,
+    ScoreOptions,
+    check,
+    for_columns,
 )
 
 __all__ = ["called", "is_jagged", "score"]
@@ -71,7 +77,8 @@ def called(
     graph = compiled.graph
     given = matched(graph, arrays, named)
     output: Any = "" if len(graph.outputs) == 1 else {name: name for name in graph.outputs}
-    found = score(compiled, given, None, output, Options(), None, seed, entry)
+    told: ScoreOptions = {**SCORE_DEFAULTS, "output": output, "entry": entry}
+    found = score(compiled, given, None, told, seed)
     return found if len(graph.outputs) == 1 else {name: found[name] for name in graph.outputs}
 
 
@@ -79,16 +86,14 @@ def score(
     compiled: Compiled,
     events: Any,
     columns: Any,
-    output: str | Mapping[str, str],
-    options: Options,
-    where: Any,
+    told: ScoreOptions,
     seed: int = 0,
-    entry: Any = 0,
 ) -> Any:
     """The model's outputs as an awkward array; see `sofie_rdf.Model.score`."""
     ak = _awkward()
-    options.check()
-    graph = compiled.graph
+    options = for_columns(told)
+    check(options)
+    output, graph = told["output"], compiled.graph
     if compiled.owned:
         raise ColumnError(
             f"the data decide the size of output {compiled.owned[0]!r} of model {graph.name!r}",
@@ -98,13 +103,13 @@ def score(
     if not texts:
         raise InputError("output= names no output")
     shown = [shown_as(graph, name, said) for name, said in texts.items()]
-    table = _Table(ak, events, where)
+    table = _Table(ak, events, told["where"])
     columns = _columns(graph, table, columns)
     options = completed(graph, options, columns)
     made = _plan(table, graph, columns, shown, options)
-    draws = Draws(seed, table.numbers_of(entry))
+    draws = Draws(seed, table.numbers_of(told["entry"]))
     results = evaluated(compiled, made, options, table.flats(), table.entries(), draws)
-    found = [table.restored(_elsewhere(result, table, options.default)) for result in results]
+    found = [table.restored(_elsewhere(result, table, options["default"])) for result in results]
     if not isinstance(output, Mapping):
         return found[0]
     return ak.zip(dict(zip(texts, found, strict=True)), depth_limit=1)
@@ -417,11 +422,11 @@ def _last_axis(ak: Any, array: Any, rest: Sequence[Dim]) -> int | None:
 
 
 def _plan(
-    table: _Table, graph: Graph, columns: Any, shown: Sequence[Shown], options: Options
+    table: _Table, graph: Graph, columns: Any, shown: Sequence[Shown], options: DefineOptions
 ) -> Plan:
     masks = masks_of(graph, options)
     listed = by_input(graph, columns, list(masks))
-    order: Any = options.order_by
+    order: Any = options["order_by"]
     by_name = order if isinstance(order, Mapping) else {} if _is_nothing(order) else {"": order}
     placed = {name: _placed(table, said) for name, said in by_name.items()}
     for said in (*(f for features in listed.values() for f in features), *placed.values()):
@@ -435,8 +440,8 @@ def _plan(
     }
     orders = {name: _column(table, said) for name, said in placed.items()}
     # The texts of options are a data frame's: here only whether there are any counts.
-    said = replace(options, order_by="", where="" if table.where is None else "where")
-    return plan(graph, features, shown, said, orders, masks)
+    where = "" if table.where is None else "where"
+    return plan(graph, features, shown, {**options, "order_by": "", "where": where}, orders, masks)
 
 
 def _is_nothing(order: Any) -> bool:

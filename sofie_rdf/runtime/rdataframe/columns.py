@@ -12,32 +12,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
-from sofie_rdf.ir.given import in_order, short
+from sofie_rdf.ir.given import constant, in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, fillings_of
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.runtime.rdataframe.named import by_feature, label_of
+from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions, bounds
 
 __all__ = [
     "INTEGERS",
     "Column",
     "Columns",
     "Filled",
-    "Options",
     "Plan",
     "Shown",
     "by_input",
     "check_single",
     "completed",
-    "constant",
     "is_vector_type",
     "masks_of",
     "plan",
@@ -51,9 +49,6 @@ Feature: TypeAlias = "str | int | float"
 Features: TypeAlias = "Feature | Sequence[Feature] | Mapping[str, Feature]"
 # Of one input in its order; by input, or by feature; None: what the features are called.
 Columns: TypeAlias = "Sequence[Feature] | Mapping[str, Features] | None"
-
-_PER = ("event", "object", "set")
-_NAN = ("propagate", "error")
 
 _SCALARS = frozenset(
     f"{sign}{kind}"
@@ -76,49 +71,6 @@ _VECTOR = re.compile(
 )
 # ROOT's names for numbers that are shorter in files; templates of them are others than C++'s.
 _SHORTER = {"Float16_t": "float", "Double32_t": "double"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What else `sofie_rdf.define` can be told."""
-
-    per: str = ""
-    lengths: Mapping[str, int | tuple[int | None, int | None]] = field(default_factory=dict)
-    pad: float | Mapping[str, float | Sequence[float]] | None = None
-    truncate: bool = False
-    mask: str | Sequence[str] | Mapping[str, str] = ()
-    order_by: str | Mapping[str, str] = ""
-    where: str = ""
-    default: float = math.nan
-    nan: str | float = "propagate"
-
-    def check(self) -> None:
-        """`InputError` for what no option can be."""
-        if self.per and self.per not in _PER:
-            raise InputError(f"per={self.per!r} is none of {', '.join(map(repr, _PER))}")
-        if isinstance(self.nan, str) and self.nan not in _NAN:
-            raise InputError(f'nan={self.nan!r} is neither a number nor "propagate" nor "error"')
-        if not isinstance(self.nan, str):
-            constant(self.nan, "nan=")
-        constant(self.default, "default=")
-        for name, wanted in self.lengths.items():
-            least, most = self.bounds(name)
-            if least < 0 or not (most is None or least <= most):
-                raise InputError(f"lengths= gives {name!r} {wanted!r}, which is no range of sizes")
-
-    def bounds(self, name: str) -> tuple[int, int | None]:
-        """The least and the largest number of objects of an axis of that name."""
-        wanted = self.lengths.get(name, (None, None))
-        ends = (
-            [wanted, wanted] if isinstance(wanted, int) else in_order(wanted, f"lengths={name!r}")
-        )
-        known = (e is None or (isinstance(e, int) and not isinstance(e, bool)) for e in ends)
-        if len(ends) != 2 or not all(known):
-            raise InputError(
-                f"lengths= gives {name!r} {wanted!r}",
-                remedy="A number, or two: the least and the largest; None where there is no bound",
-            )
-        return ends[0] or 0, ends[1]
 
 
 @dataclass(frozen=True)
@@ -207,7 +159,7 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
     if not isinstance(columns, Mapping):
         if len(open_inputs) > 1:
             example = ", ".join(f"{i!r}: [...]" for i in open_inputs)
-            counts = (i for i in open_inputs if _could_be_mask(graph, i, Options()))
+            counts = (i for i in open_inputs if _could_be_mask(graph, i, DEFAULTS))
             mask = next(counts, "")
             raise ColumnError(
                 f"model {graph.name!r} has {len(open_inputs)} inputs, so columns must say which",
@@ -228,13 +180,13 @@ def plan(
     graph: Graph,
     features: Mapping[str, Sequence[Column | float]],
     shown: Sequence[Shown],
-    options: Options,
+    options: DefineOptions,
     orders: Mapping[str, Column],
     masks: Mapping[str, str],
 ) -> Plan:
     """The plan for these columns; `ColumnError` where they cannot fill the model's inputs."""
     batch = graph.batch_symbol
-    per = options.per or _guess(graph, features)
+    per = options["per"] or _guess(graph, features)
     inputs = []
     for name in graph.inputs:
         type_ = graph.types[name]
@@ -321,9 +273,9 @@ def _shapes(name: str, shape: Sequence[Dim | str]) -> str:
     return f"shapes={{'{name}': ({said}{',' if len(shape) == 1 else ''})}}"
 
 
-def _could_be_mask(graph: Graph, name: str, options: Options) -> str:
+def _could_be_mask(graph: Graph, name: str, options: DefineOptions) -> str:
     """The input whose objects it could count, if it could be a mask; else an empty string."""
-    masked = masks_of(graph, replace(options, mask=name))[name]
+    masked = masks_of(graph, {**options, "mask": name})[name]
     try:
         rest = _rest(graph.types[name], graph)
     except ColumnError:
@@ -331,7 +283,9 @@ def _could_be_mask(graph: Graph, name: str, options: Options) -> str:
     return masked if [a for a in _axes_beside(rest, 1) if rest[a] != 1] else ""
 
 
-def _check_given(graph: Graph, name: str, features: Sequence[object], options: Options) -> None:
+def _check_given(
+    graph: Graph, name: str, features: Sequence[object], options: DefineOptions
+) -> None:
     """`ColumnError` for an input without columns that could be a mask."""
     other = "" if features else _could_be_mask(graph, name, options)
     if other:
@@ -390,7 +344,9 @@ def _said(feature: Column | float) -> str:
     return feature.said if isinstance(feature, Column) else str(feature)
 
 
-def _set(graph: Graph, filled: Filled, options: Options, orders: Mapping[str, Column]) -> Filled:
+def _set(
+    graph: Graph, filled: Filled, options: DefineOptions, orders: Mapping[str, Column]
+) -> Filled:
     """The input with the axis of its objects, and how many there may be."""
     count = len(filled.features)
     axes: list[int] = []
@@ -416,9 +372,10 @@ def _set(graph: Graph, filled: Filled, options: Options, orders: Mapping[str, Co
     )
 
 
-def _pads(filled: Filled, options: Options) -> tuple[float, ...]:
+def _pads(filled: Filled, options: DefineOptions) -> tuple[float, ...]:
     """What stands for objects that an event lacks, for each feature."""
-    pad = options.pad.get(filled.name, 0.0) if isinstance(options.pad, Mapping) else options.pad
+    given = options["pad"]
+    pad = given.get(filled.name, 0.0) if isinstance(given, Mapping) else given
     single = pad is None or isinstance(pad, (int, float, np.number))
     pads = [pad or 0.0] * len(filled.features) if single else in_order(pad, "pad=")
     if len(pads) != len(filled.features):
@@ -429,16 +386,7 @@ def _pads(filled: Filled, options: Options) -> tuple[float, ...]:
     return tuple(constant(one, "pad=") for one in pads)
 
 
-def constant(number: Any, what: str) -> float:
-    """The number as a double; `InputError` for what is none."""
-    known = isinstance(number, (int, float, np.integer, np.floating))
-    with suppress(OverflowError):
-        if known and not isinstance(number, bool):
-            return float(number)
-    raise InputError(f"{what} needs a number that a double has, not {short(number)}")
-
-
-def completed(graph: Graph, options: Options, columns: Columns) -> Options:
+def completed(graph: Graph, options: DefineOptions, columns: Columns) -> DefineOptions:
     """The options with what the model says itself of its sets, where nothing else is asked for.
 
     These are the lengths of open axes, what pads each feature, and which inputs are masks (of the
@@ -454,27 +402,27 @@ def completed(graph: Graph, options: Options, columns: Columns) -> Options:
         for name, filling in known.items()
         if filling.is_mask and not {name, *named.get(name, ())} & by_name.keys()
     ]
-    chosen = dict.fromkeys(masks, "") if not options.mask else {}
+    chosen = dict.fromkeys(masks, "") if not options["mask"] else {}
     for mask in chosen:
         stem = mask.removesuffix("mask")
         sizes = set(graph.types[mask].shape[1:]) - {1}
         alike = (i for i in known if i.startswith(stem) and not known[i].is_mask)
         fitting = [i for i in alike if sizes & set(graph.types[i].shape[1:])]
-        chosen[mask] = fitting[0] if fitting else masks_of(graph, replace(options, mask=mask))[mask]
-    lengths = dict(options.lengths)
+        chosen[mask] = fitting[0] if fitting else masks_of(graph, {**options, "mask": mask})[mask]
+    lengths = dict(options["lengths"] or {})
     for name, filling in known.items():
         for dim in graph.types[name].shape[1:]:
             if name_of(dim) and filling.least <= filling.most:
                 lengths.setdefault(name_of(dim), (filling.least, filling.most))
     own = {name: f.pads for name, f in known.items() if not f.is_mask}
-    pad = {**own, **options.pad} if isinstance(options.pad, Mapping) else options.pad
-    return replace(
-        options,
-        lengths=lengths,
-        pad=own if pad is None else pad,
-        truncate=options.truncate or pad is None,
-        mask=chosen or options.mask,
-    )
+    pad = {**own, **options["pad"]} if isinstance(options["pad"], Mapping) else options["pad"]
+    return {
+        **options,
+        "lengths": lengths,
+        "pad": own if pad is None else pad,
+        "truncate": options["truncate"] or pad is None,
+        "mask": chosen or options["mask"],
+    }
 
 
 def _axes_beside(dims: Sequence[Dim], count: int) -> list[int]:
@@ -483,10 +431,10 @@ def _axes_beside(dims: Sequence[Dim], count: int) -> list[int]:
     return [a for a in axes if not isinstance(dims[a], int)] or axes
 
 
-def _bounds(graph: Graph, name: str, dim: Dim, options: Options) -> tuple[int, int]:
+def _bounds(graph: Graph, name: str, dim: Dim, options: DefineOptions) -> tuple[int, int]:
     """The least and the largest number of objects; -1 where there is none."""
     if isinstance(dim, int):
-        if options.pad is None:
+        if options["pad"] is None:
             whole = _elements(_rest(graph.types[name], graph))
             each = (
                 f". For a score of each object give {whole} columns" if graph.batch_symbol else ""
@@ -497,7 +445,7 @@ def _bounds(graph: Graph, name: str, dim: Dim, options: Options) -> tuple[int, i
                 f"if others may be left out{each}",
             )
         return dim, dim
-    least, most = options.bounds(name_of(dim))
+    least, most = bounds(options, name_of(dim))
     return least, -1 if most is None else most
 
 
@@ -506,7 +454,7 @@ def _mask(
     name: str,
     follows: str,
     features: Mapping[str, Sequence[Column | float]],
-    options: Options,
+    options: DefineOptions,
 ) -> Filled:
     """A mask: 1 for each object of the input that it follows, and 0 for what is padding."""
     type_ = graph.types[name]
@@ -523,9 +471,9 @@ def _mask(
     return Filled(name, type_, (), axis, least, most, (0.0,), follows=follows)
 
 
-def masks_of(graph: Graph, options: Options) -> dict[str, str]:
+def masks_of(graph: Graph, options: DefineOptions) -> dict[str, str]:
     """Each mask, and the input whose objects it counts: one whose axis has the same size."""
-    given = options.mask
+    given = options["mask"]
     if isinstance(given, Mapping):
         return dict(given)
     names = [given] if isinstance(given, str) else list(given)
@@ -572,13 +520,14 @@ def _check_constants(filled: Filled) -> None:
             raise ColumnError(f"input {filled.name!r} takes {dtype}, and {value!r} is none")
 
 
-def _check_default(made: Plan, options: Options) -> None:
+def _check_default(made: Plan, options: DefineOptions) -> None:
     """`ColumnError` for a default that a column of integers cannot have."""
-    for shown in made.shown if options.where and made.per != "object" else ():
+    default = options["default"]
+    for shown in made.shown if options["where"] and made.per != "object" else ():
         dtype = DType.INT32 if shown.is_largest else made.graph.types[shown.output].dtype
-        if not _has(dtype, options.default):
+        if not _has(dtype, default):
             raise ColumnError(
-                f"column {shown.column!r} is {dtype}, and {options.default!r} is none",
+                f"column {shown.column!r} is {dtype}, and {default!r} is none",
                 remedy="Say what it is where the model does not run: default=-1",
             )
 
@@ -651,17 +600,19 @@ def _check_sets(made: Plan) -> None:
             )
 
 
-def _check_options(made: Plan, options: Options, orders: Mapping[str, Column]) -> None:
+def _check_options(made: Plan, options: DefineOptions, orders: Mapping[str, Column]) -> None:
     """`ColumnError` for options that mean nothing here."""
     sets = [i for i in made.inputs if i.axis >= 0]
     sizes = {name_of(i.type.shape[i.axis]) for i in sets} - {""}
-    for name in options.lengths:
+    for name in options["lengths"] or ():
         if name not in sizes:
             listed = ", ".join(map(repr, sorted(sizes))) or "none"
             raise ColumnError(
                 f"lengths= names {name!r}, which is no open number of objects; these are {listed}"
             )
-    if not sets and (options.pad is not None or options.truncate or options.mask or orders):
+    if not sets and (
+        options["pad"] is not None or options["truncate"] or options["mask"] or orders
+    ):
         raise ColumnError("pad=, truncate=, mask= and order_by= are for models per set of objects")
 
 

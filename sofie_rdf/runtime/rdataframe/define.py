@@ -14,7 +14,7 @@ import numpy as np
 
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import ColumnError, InputError, JitError, nearest
-from sofie_rdf.ir.given import in_order
+from sofie_rdf.ir.given import constant, in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import names_in
 from sofie_rdf.runtime.compile.interpreter import declare, import_cppyy, import_root, quietly
@@ -24,13 +24,11 @@ from sofie_rdf.runtime.rdataframe.columns import (
     INTEGERS,
     Column,
     Columns,
-    Options,
     Plan,
     Shown,
     by_input,
     check_single,
     completed,
-    constant,
     is_vector_type,
     masks_of,
     plan,
@@ -38,10 +36,11 @@ from sofie_rdf.runtime.rdataframe.columns import (
     shown_as,
 )
 from sofie_rdf.runtime.rdataframe.functors import FunctorText, number_type
+from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions, check
 from sofie_rdf.runtime.rdataframe.recorded import RecordedText, check_batch
 from sofie_rdf.runtime.rdataframe.shipped import Parcel
 
-__all__ = ["Columns", "Options", "define", "make_functor"]
+__all__ = ["Columns", "define", "make_functor"]
 
 
 def define(
@@ -50,31 +49,28 @@ def define(
     compiled: Compiled,
     columns: Columns,
     *,
+    options: DefineOptions,
     parcel: Callable[[], Parcel],
-    output: str = "",
-    options: Options = Options(),  # noqa: B008
-    redefine: bool = False,
-    batch: int = 0,
-    seed: int = 0,
-    entry: str = "",
+    seed: int,
 ) -> Any:
     """The data frame with outputs of the model as new columns; see `sofie_rdf.define`.
 
     ``parcel`` makes what the workers of a distributed data frame need.
     """
-    options.check()
+    check(options)
+    redefine, batch = options["redefine"], options["batch"]
     options = completed(compiled.graph, options, columns)
     _refuse_decided(compiled)
-    shown = _shown(compiled.graph, column, output)
+    shown = _shown(compiled.graph, column, options["output"])
     for one in shown:
         _there(df, one.column) if redefine else _free(df, one.column)
     frame = _Frame(df, shown[0].column, names_in(compiled.graph))
     made = _plan(frame, compiled.graph, columns, shown, options)
-    where = frame.hidden(options.where, "bool") if options.where else ""
+    where = frame.hidden(options["where"], "bool") if options["where"] else ""
     if batch:
         check_batch(batch, made, compiled.rows)
     kind = RecordedText if batch else FunctorText
-    event = _event(frame, compiled, entry)
+    event = _event(frame, compiled, options["entry"])
     told = compiled.drawn, seed, event
     text = kind(made, options, compiled.session, where, True, *told)
     df = frame.df
@@ -339,14 +335,14 @@ def _attempt(action: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 
 def _plan(
-    frame: _Frame, graph: Graph, columns: Columns, shown: Sequence[Shown], options: Options
+    frame: _Frame, graph: Graph, columns: Columns, shown: Sequence[Shown], options: DefineOptions
 ) -> Plan:
     masks = masks_of(graph, options)
     features = {
         name: [_feature(frame, f) for f in listed]
         for name, listed in by_input(graph, columns, list(masks)).items()
     }
-    order_by = options.order_by
+    order_by = options["order_by"]
     by_name = order_by if isinstance(order_by, Mapping) else {"": order_by} if order_by else {}
     orders = {name: frame.column(said) for name, said in by_name.items()}
     made = plan(graph, features, shown, options, orders, masks)
@@ -395,9 +391,9 @@ def make_functor(
         taken += size
     if types and len(types) != taken:
         raise InputError(f"types= names {len(types)} column types; the model takes {taken}")
-    made = plan(graph, features, shown, Options(per="event"), {}, {})
+    made = plan(graph, features, shown, {**DEFAULTS, "per": "event"}, {}, {})
     told = compiled.drawn is not None
-    text = FunctorText(made, Options(), compiled.session, "", told, compiled.drawn, seed)
+    text = FunctorText(made, DEFAULTS, compiled.session, "", told, compiled.drawn, seed)
     functor = _functor(_declared(compiled, text), compiled, text, nslots)
     return _variable(name, functor) if name else functor
 

@@ -10,7 +10,8 @@ from typing import ClassVar
 from sofie_rdf.emit.literals import size, string
 from sofie_rdf.ir.dims import Dim, evaluate, name_of, symbols_of
 from sofie_rdf.ir.types import DType
-from sofie_rdf.runtime.rdataframe.columns import Column, Filled, Options, Plan, Shown, rows
+from sofie_rdf.runtime.rdataframe.columns import Column, Filled, Plan, Shown, rows
+from sofie_rdf.runtime.rdataframe.options import DefineOptions
 
 __all__ = ["FunctorText", "column_type", "number_type"]
 
@@ -38,7 +39,7 @@ class FunctorText:
     """
 
     plan: Plan
-    options: Options
+    options: DefineOptions
     session: str
     where: str = ""
     # Whether the entry is told, which ROOT's DefineSlot does not do.
@@ -64,13 +65,13 @@ class FunctorText:
     @cached_property
     def _constants(self) -> dict[str, float]:
         """The numbers that the user has given, by what they are."""
-        found = {"default": self.options.default}
+        found = {"default": self.options["default"]}
         if self.drawn is not None:
             # A double has no 64 bits.
             seed = self.seed % 2**64
             found |= {"seed_high": float(seed >> 32), "seed_low": float(seed & 0xFFFFFFFF)}
-        if not isinstance(self.options.nan, str):
-            found["nan"] = self.options.nan
+        if not isinstance(self.options["nan"], str):
+            found["nan"] = self.options["nan"]
         for i, filled in enumerate(self.plan.inputs):
             found |= {f"pad{i}_{k}": pad for k, pad in enumerate(filled.pads)}
             for k, feature in enumerate(filled.features):
@@ -301,7 +302,7 @@ class FunctorText:
             yield from self._same_length(first, other)
         most = "static_cast<std::size_t>(-1)" if filled.most < 0 else str(filled.most)
         open_ends = not isinstance(filled.type.shape[filled.axis], int)
-        truncates = "true" if self.options.truncate or open_ends else "false"
+        truncates = "true" if self.options["truncate"] or open_ends else "false"
         yield (
             f"      const std::size_t count{i} = sofie::kept_objects({self._name(first)}, "
             f"{self._c(first)}.size(), {most}, {truncates});"
@@ -337,7 +338,7 @@ class FunctorText:
         yield f"      const std::size_t length{i} = {length};"
 
     def _nan(self, column: Column) -> str:
-        wanted = self.options.nan
+        wanted = self.options["nan"]
         kind = column.type
         if wanted == "propagate" or not any(w in kind.lower() for w in ("float", "double")):
             return "sofie::KeepNan{}"
