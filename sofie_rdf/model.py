@@ -93,15 +93,22 @@ class EmittedFiles:
     include: tuple[Path, ...] = ()
 
 
-class Model(Portable, Differentiable):
-    """A trained network: evaluate it, define it as a column, save it, emit it as C++.
+class _Listed(type):
+    """Its classes list what users call, so that `help` shows that and none of the machinery."""
 
-    ``compiler`` is who compiles it where it is evaluated here: ``"cling"`` (ROOT's interpreter),
-    ``"g++"`` or ``"clang++"`` (into a library in the cache on disk), or ``"auto"``: such a library
-    if the cache has one, else Cling now, and a library in the background for later processes. All
-    of them give the same bits on one machine. By default the environment variable
-    SOFIE_RDF_COMPILER decides; where it says nothing it is ``"cling"`` for a model that the cache
-    does not know, and ``"auto"`` for one that is used again (outside of batch jobs).
+    def __dir__(cls) -> list[str]:
+        inner = {"optimized", "plan", "emission", "compiled", "parcel"}
+        names = [name for name in super().__dir__() if name not in inner]
+        return [name for name in names if name == "__call__" or not name.startswith("__")]
+
+
+class Model(Portable, Differentiable, metaclass=_Listed):
+    """A trained network: call it with arrays, define it as a column, save it, emit it as C++.
+
+    ``compiler`` is who compiles it: ``"cling"``, ``"g++"`` or ``"clang++"`` (a library in the
+    cache), or ``"auto"``: such a library if there is one, else Cling now and a library in the
+    background. By default SOFIE_RDF_COMPILER says it; else it is Cling for a new model, and
+    ``"auto"`` for one that is used again. All give the same bits.
     """
 
     @arguments.checked
@@ -141,24 +148,17 @@ class Model(Portable, Differentiable):
 
     @property
     def name(self) -> str:
+        """What it is called: in .root files, in headers, in errors."""
         return self._file.face.name
 
     @property
     def seed(self) -> int:
-        """The seed of its random numbers: what was said when it was read, or its file says; or 0.
-
-        Each event has numbers of its own, which depend on the seed, the number of the event (its
-        entry), the object in it, and the operator alone. So they are the same in `define`, `score`
-        and calls, for every number of threads, batch and compiler, and in every repetition.
-        """
+        """The seed of its random numbers; of one seed, an event has the same ones everywhere."""
         return seed_of(self._file.face) if self._seed is None else self._seed
 
     @arguments.checked
     def with_seed(self, seed: int | None) -> Model:
-        """The same model with other random numbers, or, for None, with those of its file.
-
-        `InputError` for what is no integer of 64 bits.
-        """
+        """The same model with the random numbers of this seed, or, for None, of its file's."""
         return Model._of(self._file, self.compiler, None if seed is None else check_seed(seed))
 
     @property
@@ -178,7 +178,7 @@ class Model(Portable, Differentiable):
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
-        """The names of the classes (the numbers in a row) of each output that has them."""
+        """The names of the classes of each output that has them, in the model's order."""
         return labels_of(self._file.face)
 
     @cached_property
@@ -242,19 +242,12 @@ class Model(Portable, Differentiable):
             return parcel_of(program, trial)
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
-        """The outputs for these inputs, computed by the compiled Session.
+        """The outputs for these inputs: arrays in the model's order, keywords, or a mapping.
 
-        Inputs are arrays in the model's order, keywords, or one mapping by name. A model with one
-        output gives one array, else a dict by output name. A sequence is a list of arrays, an
-        optional value may be None; such inputs are given by name. Raises `InputError` for wrong
-        names, shapes or element types. May be called from several threads.
-
-        Awkward arrays may be jagged: records of features, or features along the last axis, of
-        objects or of sets of them. Results are jagged alike; see `score`.
-
-        Of random numbers, row i of a batch has those of event ``entry`` + i, or of ``entry[i]``,
-        and they are those of ``seed``, or of `Model.seed`: two more keywords, unless the model has
-        inputs of these names. What a model draws once for all rows is the first one's.
+        One output is an array, several are a dict by name. Sequences are lists of arrays; optional
+        values may be None; awkward arrays may be jagged. ``seed`` and ``entry`` are for random
+        numbers: row i is event ``entry`` + i, or ``entry[i]``. Raises `InputError` for wrong names,
+        shapes or element types. May be called from several threads.
         """
         named, seed, entry = self._drawn(named)
         if any(map(is_jagged, each_array(arrays, named))):
@@ -290,23 +283,13 @@ class Model(Portable, Differentiable):
     def score(
         self, events: Any = None, columns: Any = None, **options: Unpack[ScoreOptions]
     ) -> Any:
-        """What `define` makes of an RDataFrame, of awkward arrays: the output as one. No ROOT.
+        """What `define` makes of a data frame, of arrays, without ROOT: an awkward array.
 
-        ``events`` is an array of records, or a mapping from names to arrays; ``columns`` are its
-        fields (``"Jet_pt"``, ``"Jet.pt"``), arrays, and numbers that are the same for all events,
-        listed as for `define`. Without ``columns`` they are the features by name, else all fields
-        in their order; an array without fields has the features along its last axis. All other
-        options are those of `define`, and so are the numbers that come out, to the last bit.
-
-        The result is as jagged as the columns are: a number for each event or object, or an axis
-        more where an output has more. Deeper arrays keep what is around: of events, jets and
-        particles, a model per set gives a number for each jet. ``output`` may be a mapping from
-        fields of the result to texts. ``where`` is a bool for each event, or its field.
-
-        ``seed`` is that of random numbers. ``entry`` is what each event is to them: the number of
-        the first one, of which the others are the next, or an array or a field of numbers.
-
-        None is an error, unless ``where`` leaves it out. Raises `ColumnError` and `InputError`.
+        ``events`` are records, or a mapping from names to arrays; ``columns`` are their fields,
+        arrays and numbers, by default the features by name, else all fields. Options and numbers
+        are those of `sofie_rdf.define`; but ``where`` is a bool for each event, ``entry`` the
+        number of the first event, or of each, and ``output`` may be a mapping from new fields to
+        texts. The result is as jagged as the columns. Raises `ColumnError`, `InputError`.
         """
         arguments.require_events(events, columns)
         told: ScoreOptions = {**SCORE_DEFAULTS, **options}
@@ -316,15 +299,11 @@ class Model(Portable, Differentiable):
 
     @arguments.checked
     def normalized(self, source: Any) -> Model:
-        """The model behind the normalisation that ``source`` says, as operators in front of it.
+        """The model behind a normalisation, which becomes operators in front of it.
 
-        ``source`` is a file of weaver (preprocess.json) or lwtnn (its variables), the same as a
-        mapping, ``{"mean": [...], "std": [...]}`` or ``{"offset": [...], "scale": [...]}`` (by
-        input where there are several), or a fitted scaler of scikit-learn.
-        `sofie_rdf.frontends.common.normalization` has the formulas. The model knows the names of
-        its features and classes then, and of weaver how many objects a set has and what pads it.
-        Raises `ModelError` where source and model do not fit, `UnsupportedFormat` for what is
-        nothing of these, `CorruptFile` for a file that is damaged.
+        ``source`` is a file of weaver or lwtnn, a mapping, ``{"mean": [...], "std": [...]}`` or
+        ``{"offset": [...], "scale": [...]}`` (by input where there are several), or a fitted scaler
+        of scikit-learn. Raises `ModelError`, `UnsupportedFormat`, `CorruptFile`.
         """
         from sofie_rdf.frontends.common import normalization
 
@@ -340,18 +319,10 @@ class Model(Portable, Differentiable):
     def with_precision(self, precision: str) -> Model:
         """The model whose layers have their weights in fewer bits; activations and sums do not.
 
-        ``precision`` is ``"bfloat16"``, ``"float16"``, ``"int8"``, or ``"float32"``, which is what
-        models have that nobody asks for another. Layers are fused, and their matrices of weights
-        rounded to the nearest number, from the middle to the even one: w' = bfloat16(w). Of int8
-        w' = s * round(w / s), where s is the largest weight of an output (of a column of a dense
-        layer, a feature of a convolution, a row of a recurrent gate) divided by 127. Offsets stay.
-        The result is that of the float32 network with the weights w', to the last bit, in whatever
-        way it is evaluated. Files are smaller by up to 2 or 4; `weights` says which layers have
-        which weights, and why some stay float32: those with weights that are not finite, that are
-        beyond what the type has, or of an output whose weights are all too small for it.
-
-        `precision_loss` measures on events of yours what that changes. Raises `ModelError` where no
-        weights can be rounded, `InputError` for another precision.
+        ``precision`` is ``"bfloat16"``, ``"float16"``, ``"int8"`` (with a scale for each output) or
+        ``"float32"``. The result is that of the float32 network with the rounded weights, to the
+        last bit. Raises `ModelError` where no weights can be rounded, `InputError` for another
+        precision.
         """
         from sofie_rdf.passes import precision as precisions
 
@@ -376,13 +347,9 @@ class Model(Portable, Differentiable):
     ) -> PrecisionLoss:
         """What weights in fewer bits change on these events, and what they save; it can be printed.
 
-        Events are given as for a call, or, with ``columns``, as for `score`. For each output and
-        precision: how far its numbers are from those with the model's own weights (largest, rms,
-        quantiles), bytes, and the time of an event. Of outputs with one number for each event, the
-        fraction of events that change sides at ``cuts`` (by default those that half, a tenth and a
-        hundredth of the events pass), and with ``labels`` (0 or 1) the area under the ROC curve; of
-        several numbers, how often another one is the largest, and with ``labels`` (which one it
-        should be) the accuracy. Raises `InputError` for wrong arrays or labels.
+        Events are given as for a call, or, with ``columns``, as for `score`. ``cuts`` are those at
+        which they may change sides; ``labels`` (0 or 1, or the number of the class) add the area
+        under the ROC curve, or the accuracy. Raises `InputError`.
         """
         from sofie_rdf.runtime.arrays import accuracy
 
@@ -403,10 +370,7 @@ class Model(Portable, Differentiable):
         features: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     ) -> Model:
-        """The same model, whose features (or classes) have these names in its order.
-
-        Of several inputs or outputs, as a mapping. `define` then takes columns by name.
-        """
+        """The same model with these names of its features or classes; see `sofie_rdf.define`."""
         return self._changed(lambda: with_names(self.graph, features=features, labels=labels))
 
     @arguments.checked
@@ -421,13 +385,11 @@ class Model(Portable, Differentiable):
     ) -> None:
         """Store the model in a new or existing .root file; what else is in it stays.
 
-        ``via`` chooses who writes: ``"uproot"`` (no ROOT needed) or ``"ROOT"``. Several models
-        may live in one file, by name. Interrupted writing leaves the old file as it was. ``ntuple``
-        stores the weights as an RNTuple, which uproot writes and ROOT 6.36 and newer read; hadd
-        cannot keep two of these apart that have the same name.
-
-        The file has all that a macro needs, which has no Python; it is put into the list of what
-        macros may run (`sofie_rdf.runtime.cache.trust`).
+        Several models may live in one file, by ``name``. Interrupted writing leaves it as it was.
+        ``via`` is who writes: ``"uproot"`` (no ROOT needed) or ``"ROOT"``. ``ntuple`` stores the
+        weights as an RNTuple, for ROOT 6.36 and newer. Your macros may run it: see
+        `sofie_rdf.trust`. Raises `ModelError` where it cannot be written, or is there and
+        ``overwrite`` is False.
         """
         from sofie_rdf.runtime.cache import trust
         from sofie_rdf.runtime.files.macro import macro_of
@@ -456,13 +418,9 @@ class Model(Portable, Differentiable):
     ) -> EmittedFiles:
         """Write ``NAME.hxx`` and its weights; a ``standalone`` header includes nothing of ours.
 
-        The header compiles with ``g++ -std=c++17`` (and ``-I`` of each folder in ``include`` of the
-        result, unless standalone; Cling is told of them, by ROOT_INCLUDE_PATH where ROOT is
-        imported later). ``weights`` says where its Session finds its weights: in ``"file"``,
-        NAME.dat; in ``"root"``, NAME.root, which needs ROOT in C++; or in the ``"header"``, for
-        small models. Without a ``session`` there are functions ``infer`` besides, which keep none:
-        one of them computes at a time.
-
+        It compiles with ``g++ -std=c++17``. ``weights`` are in a ``"file"``, NAME.dat; in
+        ``"root"``, NAME.root, which needs ROOT; or in the ``"header"``, for small models. Without a
+        ``session`` there are functions ``infer`` besides, which keep none: one computes at a time.
         ``target="alpaka"`` or ``"sycl"`` gives NAME_TARGET.hxx for devices (never run on a GPU).
         """
         from sofie_rdf.emit import files

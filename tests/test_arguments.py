@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pydoc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,10 +109,6 @@ def test_a_wrong_option_of_the_method_of_data_frames(given: Any) -> None:
 
     with pytest.raises(sofie.InputError, match=r"DefineModel has no option dafault=.*'default'"):
         DefineModel(given.df, "y", given.model, X, dafault=0)
-
-
-def test_the_help_of_define_fits_a_screen() -> None:
-    assert len(pydoc.plain(pydoc.render_doc(sofie.define)).splitlines()) <= 60
 
 
 def test_check_says_it_as_well(given: Any) -> None:

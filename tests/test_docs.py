@@ -285,7 +285,9 @@ def test_a_tutorial_is_a_page_with_its_output(
 def test_every_public_name_is_in_the_reference() -> None:
     pages = "".join(p.read_text() for p in (DOCS / "api").glob("*.md"))
     shown = set(re.findall(r"^::: sofie_rdf\.(\w+)$", pages, re.MULTILINE))
-    assert shown == set(sofie_rdf.__all__)
+    names = {name for name in vars(sofie_rdf) if not name.startswith("_")}
+    modules = {name for name in names if inspect.ismodule(getattr(sofie_rdf, name))}
+    assert shown - modules == names - modules
 
 
 def test_the_picture_of_speeds_is_that_of_the_page() -> None:

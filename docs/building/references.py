@@ -1,4 +1,7 @@
-"""Names in docstrings become links: `Model` is one to the page that has `sofie_rdf.Model`."""
+"""What the pages of the reference show of a function: links in its docstring, and its options.
+
+`Model` in a docstring is a link to the page that has `sofie_rdf.Model`.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,26 @@ class Names(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Link the names in its docstring that are on a page."""
+        owner = obj.parent.name if obj.parent and obj.parent.is_class else ""
         if obj.docstring:
-            owner = obj.parent.name if obj.parent and obj.parent.is_class else ""
             text = obj.docstring.value
             obj.docstring.value = _NAME.sub(lambda found: _linked(found, owner), text)
+        if isinstance(obj, griffe.Function) and any(p.name == "options" for p in obj.parameters):
+            _show_options(obj, getattr(sofie_rdf, owner, sofie_rdf))
+
+
+def _show_options(function: griffe.Function, owner: object) -> None:
+    """``**options`` of a TypedDict, one by one, with what they are by default."""
+    found = getattr(owner, function.name, None)
+    if not hasattr(found, "__signature__"):
+        return
+    del function.parameters["options"]
+    for name, parameter in inspect.signature(found).parameters.items():
+        if name not in function.parameters:
+            kind = griffe.ParameterKind.keyword_only
+            default, annotation = repr(parameter.default), parameter.annotation
+            shown = griffe.Parameter(name, annotation=annotation, kind=kind, default=default)
+            function.parameters.add(shown)
 
 
 def _linked(found: re.Match[str], owner: str) -> str:

@@ -30,16 +30,11 @@ class Differentiable:
     def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
         """The model that gives ``d_score/d_features`` besides its outputs, in the input's shape.
 
-        ``of`` are outputs and ``wrt`` inputs by name, one or a list; by default all that are
-        floating-point numbers. An output with one number for each event has its gradient in each
-        row: its sum over the batch is differentiated, in which rows do not meet. So what is by an
-        input without the batch, as of `parametrised`, is a sum over all events. ``vjp`` is for
-        outputs of more numbers: ``v_score`` is one more input then (or of the name that is given,
-        or by output as a mapping), and sum(v_score * score) is differentiated.
-
-        At kinks it is what torch gives. Raises `ModelError` for an output of several numbers for
-        an event without ``vjp``, and `UnsupportedOperator`, with the node, for an operator on the
-        way that has no derivative; see `check` with ``gradient=True``.
+        ``of`` are outputs and ``wrt`` inputs by name, one or a list; by default all floating-point
+        ones. Each row has its own gradient: the sum over the batch is differentiated. ``vjp=True``
+        is for outputs of several numbers: sum(v_score * score) is differentiated, and ``v_score``
+        (or the name that is given, or by output as a mapping) is one more input. At kinks it is
+        what torch gives. Raises `ModelError`; `UnsupportedOperator` for a node without derivative.
         """
         from sofie_rdf.gradients import derived
 
@@ -49,8 +44,7 @@ class Differentiable:
     def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
         """The model that gives the derivatives of each element of outputs besides its outputs.
 
-        ``d_probabilities/d_features`` is [N, 3, 7] for probabilities [N, 3] and features [N, 7].
-        It costs as much as a gradient for each of the 3. Names and errors as for `gradient`.
+        ``d_probabilities/d_features`` is [N, 3, 7], and costs 3 gradients. Else as `gradient`.
         """
         from sofie_rdf.gradients import derived
 
@@ -60,7 +54,7 @@ class Differentiable:
     def hessian(self, of: Names = None, wrt: Names = None) -> Self:
         """The model that gives gradients and second derivatives ``d2_score/d_features/d_features``.
 
-        These are [N, 7, 7] for features [N, 7]. Names and errors as for `gradient`.
+        These are [N, 7, 7] for features [N, 7]. Else as `gradient`.
         """
         from sofie_rdf.gradients import derived
 
@@ -70,8 +64,7 @@ class Differentiable:
     def parametrised(self, names: str | Sequence[str]) -> Self:
         """The model in which these initializers are inputs, behind those that it has.
 
-        Their values are given like those of other inputs then, and outputs can be differentiated
-        by them. Raises `ModelError` for what is no initializer.
+        Outputs can be differentiated by them. Raises `ModelError` for what is no initializer.
         """
         from sofie_rdf.gradients import derived
 

@@ -148,3 +148,15 @@ def test_a_macro_s_reader_names_entry_and_columns(tmp_path: Path) -> None:
     df = reader.Define(ROOT.RDF.AsRNode(events()), "y", ["i"])
     with pytest.raises(Exception, match=r"entry 4: .*the table: index 4.*\(columns: 'i'\)"):
         df.Define("s", "y[0]").Sum("s").GetValue()
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_traceback_of_a_call_ends_where_our_error_is_raised(compiler: str) -> None:
+    model = looked_up(compiler)
+    for wrong in (np.array([9]), "text", np.zeros(2, np.float32)):
+        with pytest.raises(sofie.InputError) as caught:
+            model(wrong)
+        paths = [str(entry.path) for entry in caught.traceback[1:]]
+        assert paths
+        assert all("sofie_rdf" in path for path in paths)
+        assert caught.value.__cause__ is None

@@ -19,7 +19,7 @@ import numpy as np
 
 from sofie_rdf.errors import ColumnError, InputError, nearest
 from sofie_rdf.ir.dims import Dim, name_of, symbols_of
-from sofie_rdf.ir.given import constant, in_order
+from sofie_rdf.ir.given import constant, in_order, short
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, fillings_of
 from sofie_rdf.ir.types import DType, TensorType
@@ -627,6 +627,8 @@ def shown_as(graph: Graph, column: str, output: str) -> Shown:
 
     "" is the only one.
     """
+    if not isinstance(output, str):
+        raise InputError(f"output= is {short(output)}", remedy="It is the name of an output")
     output = label_of(graph, output)
     if not output and len(graph.outputs) == 1:
         return Shown(column, graph.outputs[0])

@@ -36,7 +36,7 @@ from sofie_rdf.runtime.rdataframe.columns import (
     shown_as,
 )
 from sofie_rdf.runtime.rdataframe.functors import FunctorText, number_type
-from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions, check
+from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions, check, check_order
 from sofie_rdf.runtime.rdataframe.recorded import RecordedText, check_batch
 from sofie_rdf.runtime.rdataframe.shipped import Parcel
 
@@ -58,6 +58,7 @@ def define(
     ``parcel`` makes what the workers of a distributed data frame need.
     """
     check(options)
+    check_order(options["order_by"])
     redefine, batch = options["redefine"], options["batch"]
     options = completed(compiled.graph, options, columns)
     _refuse_decided(compiled)
@@ -162,7 +163,7 @@ def _refuse_decided(compiled: Compiled) -> None:
 
 def _shown(graph: Graph, column: str | Mapping[str, str], output: str) -> list[Shown]:
     if not isinstance(column, Mapping):
-        return [shown_as(graph, str(column), output)]
+        return [shown_as(graph, str(column), output or "")]
     if output or not column:
         raise InputError("columns by name say themselves which output each is")
     return [shown_as(graph, name, said) for name, said in column.items()]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
+
+import numpy as np
 
 from sofie_rdf.errors import InputError
-from sofie_rdf.ir.given import constant, in_order
+from sofie_rdf.ir.given import constant, in_order, short
 
 __all__ = [
     "DEFAULTS",
@@ -19,22 +21,19 @@ __all__ = [
     "ScoreOptions",
     "bounds",
     "check",
+    "check_order",
     "for_columns",
 ]
-
-Length: TypeAlias = "int | tuple[int | None, int | None]"
-Pad: TypeAlias = "float | Mapping[str, float | Sequence[float]]"
-Mask: TypeAlias = "str | Sequence[str] | Mapping[str, str]"
 
 
 class _Options(TypedDict, total=False):
     """What all of them can be told."""
 
     per: str
-    lengths: Mapping[str, Length] | None
-    pad: Pad | None
+    lengths: Mapping[str, int | tuple[int | None, int | None]] | None
+    pad: float | Mapping[str, float | Sequence[float]] | None
     truncate: bool
-    mask: Mask
+    mask: str | Sequence[str] | Mapping[str, str]
     default: float
     nan: str | float
     seed: int | None
@@ -84,15 +83,34 @@ SCORE_DEFAULTS: Final = cast(
 
 _PER = ("event", "object", "set")
 _NAN = ("propagate", "error")
+# What options may be where they are used as they are; None says nothing.
+_TEXT: tuple[tuple[type, ...], str] = (str, type(None)), "a text"
+_SWITCH: tuple[tuple[type, ...], str] = (bool, np.bool_, int, type(None)), "True or False"
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "output": _TEXT,
+    "per": _TEXT,
+    "where": _TEXT,
+    "entry": _TEXT,
+    "truncate": _SWITCH,
+    "redefine": _SWITCH,
+    "lengths": ((Mapping, type(None)), "a mapping: lengths={'n_pf': (24, 128)}"),
+}
 
 
 def for_columns(options: ScoreOptions) -> DefineOptions:
     """The same as options of columns; `order_by` may still be an array."""
-    return cast("DefineOptions", {**options, "output": "", "where": "", "entry": ""})
+    texts = dict.fromkeys(("output", "where", "entry"), "")
+    return cast("DefineOptions", {**DEFAULTS, **options, **texts})
 
 
 def check(options: DefineOptions) -> None:
     """`InputError` for what no option can be."""
+    for name, (kinds, wanted) in _KINDS.items():
+        _require(name, options.get(name), wanted, *kinds)
+    _require_texts("mask", options["mask"])
+    batch = options["batch"]
+    if type(batch) is not int or not 0 <= batch < 2**31:
+        raise InputError(f"batch={short(batch)} is no number of rows")
     per, nan = options["per"], options["nan"]
     if per and per not in _PER:
         raise InputError(f"{per=} is none of {', '.join(map(repr, _PER))}")
@@ -101,10 +119,31 @@ def check(options: DefineOptions) -> None:
     if not isinstance(nan, str):
         constant(nan, "nan=")
     constant(options["default"], "default=")
-    for name, wanted in (options["lengths"] or {}).items():
+    for name, length in (options["lengths"] or {}).items():
         least, most = bounds(options, name)
         if least < 0 or not (most is None or least <= most):
-            raise InputError(f"lengths= gives {name!r} {wanted!r}, which is no range of sizes")
+            raise InputError(f"lengths= gives {name!r} {length!r}, which is no range of sizes")
+
+
+def check_order(order_by: Any) -> None:
+    """`InputError` for what is no column, nor a mapping from inputs to columns."""
+    _require_texts("order_by", "" if order_by is None else order_by)
+
+
+def _require_texts(name: str, given: Any) -> None:
+    """`InputError` for what is neither a text nor has texts in it."""
+    texts = [given]
+    if isinstance(given, Mapping):
+        texts = [*given, *given.values()]
+    elif not isinstance(given, str):
+        texts = in_order(given, f"{name}=")
+    for text in texts:
+        _require(name, text, "a text, or several", str)
+
+
+def _require(name: str, given: Any, wanted: str, *kinds: type) -> None:
+    if not isinstance(given, kinds):
+        raise InputError(f"{name}= takes {wanted}, not {short(given)}")
 
 
 def bounds(options: DefineOptions, name: str) -> tuple[int, int | None]:

@@ -21,10 +21,8 @@ from sofie_rdf.runtime.rdataframe.functors import FunctorText
 __all__ = ["RecordedText", "check_batch"]
 
 
-def check_batch(batch: object, plan: Plan, rows: str) -> None:
+def check_batch(batch: int, plan: Plan, rows: str) -> None:
     """`InputError` where several events cannot be one call; ``rows`` as in `Compiled`."""
-    if type(batch) is not int or batch < 1:
-        raise InputError(f"batch={batch!r} is no number of rows")
     graph = plan.graph
     if not plan.batch:
         raise InputError(
