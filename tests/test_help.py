@@ -106,6 +106,8 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "with_seed": (lambda: MODEL.with_seed(sed=1), "with_seed.*sed=.*'seed'"),
     "Model": (lambda: sofie.Model(GRAPH, compilr=""), "Model has.*compilr=.*'compiler'"),
     "functor": (lambda: sofie.SofieFunctor(MODEL, 1, typ=()), "typ=.*'types'"),
+    "fit.function": (lambda: sofie.fit.function(MODEL, {}, [], outpt=""), "outpt=.*'output'"),
+    "fit.roofit": (lambda: sofie.fit.roofit(MODEL, nme=""), "roofit has no option nme="),
     "too few": (lambda: sofie.load(), r"load: missing.*'path'. load\(path, name, ...\)"),
     "too many": (lambda: MODEL.save("x", "y"), r"save: too many positional.*save\(path, ...\)"),
     "twice": (lambda: MODEL.gradient("a", of="b"), "gradient: multiple values.*'of'"),

@@ -30,6 +30,7 @@ Reduce: TypeAlias = Literal["sum", "-2sum", "-2log", "-2logit"]
 Precision: TypeAlias = Literal["float64", "float32"]
 
 
+@arguments.checked
 def function(
     model: Model,
     observables: Any,

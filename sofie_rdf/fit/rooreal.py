@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["roofit"]
 
 
+@arguments.checked
 def roofit(name: str, model: Model, variables: Any, *, output: str = "") -> Any:
     """A ``RooAbsReal`` whose value is that of an output, computed in float64.
 
