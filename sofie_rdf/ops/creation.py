@@ -14,6 +14,7 @@ from sofie_rdf.ir.operator import (
     Argument,
     Call,
     Functor,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -22,6 +23,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
+from sofie_rdf.ops._device_moves import written
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import ALL, NUMBERS
 from sofie_rdf.ops.layout import memory
@@ -68,6 +70,13 @@ class Shape(_Creation):
         assert x is not None
         return _write_sizes(self.sizes_of(x.type), outputs[0])
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        return written(outputs[0], self.sizes_of(x.type))
+
 
 @operator(since=25)
 class Size(_Creation):
@@ -86,6 +95,13 @@ class Size(_Creation):
         (x,) = inputs
         assert x is not None
         return _write_sizes((x.type.size,), outputs[0])
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        return written(outputs[0], (x.type.size,))
 
 
 # Numbers in a row ---------------------------------------------------------------------------------
@@ -172,6 +188,18 @@ class KnownRange(_Creation):
         else:
             numbers = (self.start, self.delta)  # type: ignore[assignment]
         return Call("sofie::fill_range", (count, *numbers, y))
+
+    def on_device(
+        self,
+        inputs: Sequence[Operand | None],  # noqa: ARG002
+        outputs: Sequence[Operand],
+    ) -> tuple[Launch, ...]:
+        number = "double" if self.dtype.is_float else "sofie::device::Index"
+        numbers: tuple[Any, ...] = (self.start, self.delta)
+        if self.dtype.is_float:
+            numbers = tuple(map(float, numbers))
+        kernel, y = f"sofie::device::Range<{number}>", outputs[0]
+        return (Launch(kernel, numbers, (y,), y.type.size, "sofie/device/copy.hxx"),)
 
 
 # Matrices of zeros and ones -----------------------------------------------------------------------

@@ -31,6 +31,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops import _device_indexing
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import NUMBERS
 from sofie_rdf.ops.layout import (
@@ -52,6 +53,7 @@ HEADER = "sofie/kernels/indexing.hxx"
 class _Indexing(Operator):
     header: ClassVar[str] = HEADER
     moves: ClassVar[bool] = True
+    on_device = _device_indexing.moved
 
 
 # Slices -------------------------------------------------------------------------------------------
@@ -357,6 +359,7 @@ class Pad(_Padding):
     pads: Shape = from_input(1)
     mode: str = "constant"
     axes: tuple[int, ...] | None = from_input(3, default=None)
+    on_device = _device_indexing.pad
     takes_sizes: ClassVar[bool] = True
     runtime: ClassVar[type[Operator] | None] = RuntimePad
 
@@ -456,6 +459,7 @@ class Gather(_Indexing):
     """y[..., i, ...] = x[..., indices[i], ...]: slices of x along one axis"""
 
     axis: int = 0
+    on_device = _device_indexing.slices
     takes_sizes: ClassVar[bool] = True
 
     def infer(self, x: TensorType, indices: TensorType) -> TensorType:
@@ -498,6 +502,7 @@ class GatherElements(_Indexing):
     """y[i, j, ...] = x[i, ..., indices[i, j, ...], ...]: indices along one axis"""
 
     axis: int = 0
+    on_device = _device_indexing.elements
 
     def infer(self, x: TensorType, indices: TensorType) -> TensorType:
         require_index_types(indices)

@@ -26,6 +26,7 @@ from sofie_rdf.ir.dims import (
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -35,6 +36,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
+from sofie_rdf.ops._device_moves import parts, strided
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import INTEGERS
 
@@ -113,6 +115,12 @@ def unknown(type_: TensorType, rank: int) -> TensorType:
 class _Layout(Operator):
     header: ClassVar[str] = HEADER
     moves: ClassVar[bool] = True
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        launches = strided(self.lower(inputs, outputs))
+        return super().on_device(inputs, outputs) if launches is None else launches
 
 
 class _Alias(_Layout):
@@ -391,6 +399,13 @@ class Concat(_Layout):
         views = map(memory, (outputs[0], *present))
         return Call("sofie::concat", (rows, Sizes(counts), *views))
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        present = [i for i in inputs if i is not None]
+        axis = normal_axis(self.axis, outputs[0].type.rank)
+        return parts(outputs[0], present, *_rows([i.type for i in present], axis), joined=True)
+
     def reference(self, *inputs: Array) -> Array:
         return np.concatenate(inputs, self.axis)
 
@@ -488,6 +503,14 @@ class Split(_Layout):
         assert len(outputs) == len(types)
         views = map(memory, (*outputs, x))
         return Call("sofie::split", (rows, Sizes(counts), *views), len(outputs))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        axis = normal_axis(self.axis, x.type.rank)
+        return parts(x, outputs, *_rows(self.infer(x.type), axis), joined=False)
 
     def pullback(self, back: Backward) -> Value:
         first, *others = map(back.slope, range(len(back.outputs)))

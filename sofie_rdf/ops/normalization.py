@@ -14,6 +14,7 @@ from sofie_rdf.ir.operator import (
     Argument,
     Call,
     Functor,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -23,6 +24,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops._device_rows import normalized, softmax
 from sofie_rdf.ops._floats import NOTHING, accept_floats
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 
@@ -54,6 +56,14 @@ class _Distribution(Operator):
         assert x is not None
         view = self.view(x.type.shape)
         return Call(self.kernel, (Tensor(outputs[0], view), Tensor(x, view)))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        log = self.kernel == "sofie::log_softmax"
+        return softmax(outputs[0], x, self.view(x.type.shape), log=log)
 
 
 class _OverTheRest(_Distribution):
@@ -278,6 +288,16 @@ class _RowNormalization(_ByItself):
         listed = (rule, y, *statistics, again, source, *views)
         return Call("sofie::normalize_broadcast", listed, len(outputs) + 1)
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, *factors = (i for i in inputs if i is not None)
+        shape = x.type.shape
+        before, inside = self.rows(shape)
+        given = [(f, f.type.shape) for f in factors]
+        rows = product(before), product(inside)
+        return normalized(outputs, x, rows, given, shape, self.epsilon, centred=self.centred)
+
     def back(self, back: Backward) -> tuple[Value, Value]:
         """The derivatives by x and by the scale."""
         axes = range(back.axis(self.axis), back.x.rank)
@@ -407,6 +427,20 @@ class _GroupNormalization(_ByItself):
         tensors = Tensor(outputs[0], view), Tensor(x, view), Tensor(scale), Tensor(bias)
         rule = Functor("sofie::Epsilon", (self.epsilon,))
         return Call("sofie::group_normalization", (rule, *tensors))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, *factors = (i for i in inputs if i is not None)
+        rows, runs, length = self.split(x.type.shape)
+        places = self.places(x.type.shape)
+        inside = product(x.type.shape[2:])
+        if places != x.type.shape[1]:
+            # There are as many as groups, of which there is one at least.
+            inside = product(x.type.shape[1:]) // places
+        shape = x.type.shape[0], places, inside
+        given = [(f, (1, places, 1)) for f in factors]
+        return normalized(outputs, x, (rows, runs * length), given, shape, self.epsilon)
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         x, scale = back.x, back.input(1)

@@ -12,6 +12,8 @@ from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, product
 from sofie_rdf.ir.operator import (
     Call,
+    Functor,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -21,6 +23,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._device_rows import reduced
 from sofie_rdf.ops._unrolled import parts
 from sofie_rdf.ops.elementwise import FLOATS
 
@@ -105,6 +108,13 @@ class KnownReduction(_Reduction):
         shape = x.type.shape
         arguments = (*flat, Sizes(shape), mask, _dynamic(shape))
         return Call(f"sofie::reduce<sofie::{self.kernel}>", arguments)
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        return reduced(outputs[0], x, self.kernel, self.reduced(self.axes, x.type.rank))
 
     def spread(self, back: Backward, value: Value) -> Value:
         """What has the shape of the result, for each element of x."""
@@ -519,6 +529,24 @@ class _KnownScan(_Scan):
         views = Tensor(outputs[0], view), Tensor(x, view)
         flags = int(self.exclusive), int(self.reverse)
         return Call(f"sofie::scan<sofie::{self.combine}>", (*views, *flags))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        shape, axis = x.type.shape, normal_axis(self.axis, x.type.rank)
+        inner = product(shape[axis + 1 :])
+        combine = "false" if self.combine == "Total" else "true"
+        kernel = f"sofie::device::Scan<{combine}>"
+        parameters = (
+            shape[axis],
+            inner,
+            Functor("bool", (self.exclusive,)),
+            Functor("bool", (self.reverse,)),
+        )
+        count = product(shape[:axis]) * inner
+        return (Launch(kernel, parameters, (outputs[0], x), count, "sofie/device/copy.hxx"),)
 
 
 @family

@@ -11,9 +11,8 @@ import pytest
 
 from sofie_rdf.devices.program import problems, program_of
 from sofie_rdf.ir.types import DType
-from tests.devices.harness import WAYS, Compiled, compiled_program
+from tests.devices.harness import WAYS, Compiled, compiled_program, require
 from tests.ops.cases import Case
-from tests.ops.rows import ROWS
 from tests.ops.test_contract import (
     OPERATORS,
     Bench,
@@ -94,4 +93,22 @@ def test_kernel_is_the_reference(part: tuple[Bench, Compiled]) -> None:
             assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:8])
 
 
-assert ROWS
+# Some of each operator, for compilers that are slower and adapters that are not ours.
+_SOME = 2
+
+
+@pytest.mark.parametrize("way", ["alpaka-serial", "alpaka-omp", "sycl"])
+def test_other_adapters_run_the_same_kernels(way: str, tmp_path: Path) -> None:
+    require(WAYS[way])
+    supported = [key for key in OPERATORS if _name(key) in SUPPORTED]
+    pairs = [pair for key in supported for pair in _pairs(key)[-_SOME:]]
+    tested = bench_of("some", pairs)
+    program = compiled_program(program_of(tested.graph), WAYS[way], tmp_path, ("-O0",))
+    batches = []
+    for seed, (batch, other) in enumerate([(3, 5), (1, 2), (0, 5), (70, 2)]):
+        sizes = sizes_of(tested.graph, batch, other)
+        batches.append((sizes, tested.feeds(sizes, seed, extreme=False)))
+    for seed in (1, 2):
+        for (sizes, feeds), found in zip(batches, program.run(batches, seed), strict=True):
+            wrong = differences(tested, feeds, found, sizes)
+            assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:8])

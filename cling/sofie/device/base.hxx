@@ -45,6 +45,18 @@ struct Sizes {
    SOFIE_DEVICE Index operator[](int i) const { return at[i]; }
 };
 
+/// Where element number `index` of a shape is in memory with these strides.
+template <int N>
+SOFIE_DEVICE Index offset_of(Index index, const Sizes<N> &shape, const Sizes<N> &strides)
+{
+   Index offset = 0;
+   for (int axis = N - 1; axis >= 0; --axis) {
+      offset += (axis ? index % shape[axis] : index) * strides[axis];
+      index = axis ? index / shape[axis] : 0;
+   }
+   return offset;
+}
+
 /// a / b of positive numbers, rounded up.
 SOFIE_DEVICE constexpr Index divided_up(Index a, Index b)
 {
