@@ -89,7 +89,12 @@ template <class T, int Rows>
 struct ConvTile {
    static constexpr bool many = SOFIE_SIMD_BYTES == 64;
    static constexpr int rows = many || Rows < 4 ? Rows : 4;
-   static constexpr int packs = rows == 8 ? 3 : rows == 4 ? (many ? 6 : 3) : rows == 2 && !many ? 4 : 8;
+#ifdef SOFIE_AVX2_ASSEMBLER
+   static constexpr int two = std::is_same_v<T, float> ? 6 : 4;
+#else
+   static constexpr int two = many ? 8 : 4;
+#endif
+   static constexpr int packs = rows == 8 ? 3 : rows == 4 ? (many ? 6 : 3) : rows == 2 ? two : 8;
    static constexpr int width = packs * lanes<T>;
 };
 
@@ -439,7 +444,7 @@ struct ConvColumns {
    Size from, to, row;
 };
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 /// Up to so many steps are worth a tile that has few sums.
 inline constexpr Size conv_few_steps = 32;
 
@@ -488,7 +493,7 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
    constexpr Size width = Tile::width, rows = Tile::rows;
    const Size features = s.group_features(), depth = s.depth();
    const Size together = depth > conv_depth ? conv_tiles : 1;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (conv_tile_is_few<T, rows>)
       if (conv_few_slab<rows>(s, work, slab, columns, group, panels, planes))
          return;
@@ -507,7 +512,7 @@ SOFIE_KERNEL void conv_slab(const ConvShape &s, const ConvWork<T> &work, const C
                ConvTileEnd<T> end{};
                end.sums = sums;
                end.add = k > 0;
-               if constexpr (conv_tile_finishes<T, rows>)
+               if constexpr (conv_tile_finishes<T>)
                   if (complete && work.target)
                      conv_aim(s, *work.target, place, zeros, end);
                conv_any_tile<Rows>(panels + m * depth + k * rows, planes + column - columns.from, work.offsets + k,

@@ -186,24 +186,17 @@ SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std:
 }
 #endif
 
-/// Whether tiles of so many rows are in assembler, which can hand their sums to y.
+/// Whether tiles are in assembler, which can hand their sums to y; and whether they are those of `conv_few_tiles`.
+#ifdef SOFIE_TILE_ASSEMBLER
+template <class T>
+inline constexpr bool conv_tile_finishes = std::is_same_v<T, float>;
 template <class T, int Rows>
-inline constexpr bool conv_tile_finishes =
-#if defined(SOFIE_DENSE_ASSEMBLER)
-   std::is_same_v<T, float>;
-#elif defined(SOFIE_TILE_ASSEMBLER)
-   std::is_same_v<T, float> && Rows == dense_tile_rows;
+inline constexpr bool conv_tile_is_few = conv_tile_finishes<T> && Rows < dense_tile_rows;
 #else
-   false;
-#endif
-
-/// Whether they are those of `conv_few_tiles`.
+template <class T>
+inline constexpr bool conv_tile_finishes = false;
 template <class T, int Rows>
-inline constexpr bool conv_tile_is_few =
-#ifdef SOFIE_DENSE_ASSEMBLER
-   conv_tile_finishes<T, Rows> && Rows < dense_tile_rows;
-#else
-   false;
+inline constexpr bool conv_tile_is_few = false;
 #endif
 
 /// sums[r][j] (+)= sum_k w[k][r] * x[offsets[k] + j], where rows of sums are `Width` long.
@@ -211,7 +204,7 @@ template <int Rows, int Packs, int Width, class T>
 SOFIE_INLINE void conv_tile(const T *w, const T *x, const std::int32_t *offsets, Size depth, const ConvTileEnd<T> &end)
 {
 #ifdef SOFIE_TILE_ASSEMBLER
-   if constexpr (conv_tile_finishes<T, Rows>) {
+   if constexpr (conv_tile_finishes<T>) {
       static_assert(Rows == dense_tile_rows && Width == dense_tile_width, "the rows of sums that the assembler knows");
       return conv_tile_assembler<Packs>(w, x, offsets, depth, end);
    } else

@@ -103,21 +103,75 @@ struct ConvSpreadRow {
    T floor;
 };
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 // clang-format off
+// What differs: masks 1, 2 and 3, which are registers of their own or have the lanes whose bits are set; what sums start
+// with; and how even and odd outputs of a feature become one row.
+#ifdef SOFIE_DENSE_ASSEMBLER
+#define SOFIE_SPREAD_BEGIN                                                 \
+   "vbroadcastss %c[start](%[row]), %%zmm16\n\t"                           \
+   "vbroadcastss %c[start]+4(%[row]), %%zmm17\n\t"                         \
+   "vbroadcastss %c[start]+8(%[row]), %%zmm18\n\t"                         \
+   "vbroadcastss %c[start]+12(%[row]), %%zmm19\n\t"                        \
+   "vbroadcastss %c[floor](%[row]), %%zmm20\n\t"                           \
+   "vmovups (%[place]), %%zmm21\n\t"                                       \
+   "vmovups 64(%[place]), %%zmm22\n"
+#define SOFIE_SPREAD_START(number, a) "vmovaps %%zmm1" #number ", %%zmm" #a "\n\t"
+#define SOFIE_SPREAD_MASK(number, place) "kmovw " place ", %%k" #number "\n\t"
+#define SOFIE_SPREAD_KEEP_MASK "kmovw %%k2, %%k3\n\t"
 #define SOFIE_SPREAD_ADD(place, a) "vaddps " place ", %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
-// The sums of a group for four features; the lanes of a pack that exist are in k2.
+#define SOFIE_SPREAD_PUT_SOME(mask, a, place) \
+   "vmaxps %%zmm" #a ", %%zmm20, %%zmm" #a "\n\tvmovups %%zmm" #a ", " place "%{%%k" #mask "%}\n\t"
+// Even and odd outputs of a feature in turn.
+#define SOFIE_SPREAD_TURN(put, a, b, place)                                \
+   "vmovaps %%zmm21, %%zmm8\n\t"                                           \
+   "vpermi2ps %%zmm" #b ", %%zmm" #a ", %%zmm8\n\t"                        \
+   "vpermt2ps %%zmm" #b ", %%zmm22, %%zmm" #a "\n\t"                       \
+   put(3, 8, place) put(2, a, "64" place)
+#define SOFIE_SPREAD_WHOLE_OR_SOME(puts) puts(SOFIE_SPREAD_PUT_SOME)
+#else
+#define SOFIE_SPREAD_BEGIN "vmovups (%[place]), %%ymm12\n\tvbroadcastss %c[floor](%[row]), %%ymm13\n"
+#define SOFIE_SPREAD_START(number, a) "vbroadcastss %c[start]+4*(" #number "-6)(%[row]), %%ymm" #a "\n\t"
+#define SOFIE_SPREAD_LANES_1 "%%ymm9"
+#define SOFIE_SPREAD_LANES_2 "%%ymm10"
+#define SOFIE_SPREAD_LANES_3 "%%ymm11"
+#define SOFIE_SPREAD_MASK_OF(lanes, place) \
+   "vpbroadcastd " place ", " lanes "\n\tvpand %%ymm12, " lanes ", " lanes "\n\tvpcmpeqd %%ymm12, " lanes ", " lanes "\n\t"
+#define SOFIE_SPREAD_MASK(number, place) SOFIE_SPREAD_MASK_OF(SOFIE_SPREAD_LANES_##number, place)
+#define SOFIE_SPREAD_KEEP_MASK "vmovaps %%ymm10, %%ymm11\n\t"
+#define SOFIE_SPREAD_ADD(place, a) \
+   "vmaskmovps " place ", %%ymm9, %%ymm8\n\tvaddps %%ymm8, %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_SPREAD_FLOOR(a) "vmaxps %%ymm" #a ", %%ymm13, %%ymm" #a "\n\t"
+#define SOFIE_SPREAD_PUT(mask, a, place) SOFIE_SPREAD_FLOOR(a) "vmovups %%ymm" #a ", " place "\n\t"
+#define SOFIE_SPREAD_PUT_SOME(mask, a, place) \
+   SOFIE_SPREAD_FLOOR(a) "vmaskmovps %%ymm" #a ", " SOFIE_SPREAD_LANES_##mask ", " place "\n\t"
+#define SOFIE_SPREAD_TURN(put, a, b, place)                                \
+   "vunpcklps %%ymm" #b ", %%ymm" #a ", %%ymm8\n\t"                        \
+   "vunpckhps %%ymm" #b ", %%ymm" #a ", %%ymm" #b "\n\t"                   \
+   "vperm2f128 $0x31, %%ymm" #b ", %%ymm8, %%ymm" #a "\n\t"                \
+   "vinsertf128 $1, %%xmm" #b ", %%ymm8, %%ymm8\n\t"                       \
+   put(3, 8, place) put(2, a, "32" place)
+// Where there is a third mask, it is that of all lanes or has more of them than the second one.
+#define SOFIE_SPREAD_WHOLE_OR_SOME(puts)                                   \
+   "vmovmskps %%ymm10, %k[line]\n\t"                                       \
+   "cmp $255, %k[line]\n\t"                                                \
+   "jne 5f\n\t"                                                            \
+   puts(SOFIE_SPREAD_PUT)                                                  \
+   "jmp 6f\n"                                                              \
+   "5:\n\t"                                                                \
+   puts(SOFIE_SPREAD_PUT_SOME)                                             \
+   "6:\n\t"
+#endif
+// The sums of a group for four features; the lanes of a pack that exist are in mask 2.
 #define SOFIE_SPREAD_SUM(a, b, c, d)                                       \
-   "vmovaps %%zmm16, %%zmm" #a "\n\t"                                      \
-   "vmovaps %%zmm17, %%zmm" #b "\n\t"                                      \
-   "vmovaps %%zmm18, %%zmm" #c "\n\t"                                      \
-   "vmovaps %%zmm19, %%zmm" #d "\n\t"                                      \
+   SOFIE_SPREAD_START(6, a) SOFIE_SPREAD_START(7, b)                       \
+   SOFIE_SPREAD_START(8, c) SOFIE_SPREAD_START(9, d)                       \
    "movslq (%[groups]), %[end]\n\t"                                        \
-   "kmovw 4(%[groups]), %%k2\n\t"                                          \
+   SOFIE_SPREAD_MASK(2, "4(%[groups])")                                    \
    "add $8, %[groups]\n\t"                                                 \
    "add %[groups], %[end]\n\t"                                             \
-   "mov (%[row]), %[line]\n\t"                                             \
-   "cmp 8(%[row]), %[line]\n\t"                                            \
+   "mov %c[lines](%[row]), %[line]\n\t"                                    \
+   "cmp %c[lines_end](%[row]), %[line]\n\t"                                \
    "je 4f\n\t"                                                             \
    "cmp %[end], %[groups]\n\t"                                             \
    "je 4f\n"                                                               \
@@ -127,7 +181,7 @@ struct ConvSpreadRow {
    "add %[z], %[at]\n"                                                     \
    "3:\n\t"                                                                \
    "movslq (%[each]), %[place]\n\t"                                        \
-   "kmovw 4(%[each]), %%k1\n\t"                                            \
+   SOFIE_SPREAD_MASK(1, "4(%[each])")                                      \
    "add %[at], %[place]\n\t"                                               \
    SOFIE_SPREAD_ADD("(%[place])", a)                                       \
    SOFIE_SPREAD_ADD("(%[place],%[one])", b)                                \
@@ -137,59 +191,50 @@ struct ConvSpreadRow {
    "cmp %[end], %[each]\n\t"                                               \
    "jne 3b\n\t"                                                            \
    "add $4, %[line]\n\t"                                                   \
-   "cmp 8(%[row]), %[line]\n\t"                                            \
+   "cmp %c[lines_end](%[row]), %[line]\n\t"                                \
    "jne 2b\n"                                                              \
    "4:\n\t"                                                                \
    "mov %[end], %[groups]\n\t"
 
-#define SOFIE_SPREAD_PUT(a, place, mask) \
-   "vmaxps %%zmm" #a ", %%zmm20, %%zmm" #a "\n\tvmovups %%zmm" #a ", " place "%{%%" mask "%}\n\t"
-// Even and odd outputs of a feature in turn.
-#define SOFIE_SPREAD_TURN(a, b, place)                                     \
-   "vmovaps %%zmm21, %%zmm8\n\t"                                           \
-   "vpermi2ps %%zmm" #b ", %%zmm" #a ", %%zmm8\n\t"                        \
-   "vpermt2ps %%zmm" #b ", %%zmm22, %%zmm" #a "\n\t"                       \
-   SOFIE_SPREAD_PUT(8, place, "k3")                                        \
-   SOFIE_SPREAD_PUT(a, "64" place, "k2")
+#define SOFIE_SPREAD_PUTS_1(put)                                           \
+   put(2, 0, "(%[to])") put(2, 1, "(%[to],%[at])") put(2, 2, "(%[to],%[at],2)") put(2, 3, "(%[to],%[each])")
+#define SOFIE_SPREAD_PUTS_2(put)                                           \
+   SOFIE_SPREAD_TURN(put, 0, 4, "(%[to])") SOFIE_SPREAD_TURN(put, 1, 5, "(%[to],%[at])")                               \
+   SOFIE_SPREAD_TURN(put, 2, 6, "(%[to],%[at],2)") SOFIE_SPREAD_TURN(put, 3, 7, "(%[to],%[each])")
 #define SOFIE_SPREAD_ONE                                                   \
    SOFIE_SPREAD_SUM(0, 1, 2, 3)                                            \
    SOFIE_SPREAD_NEXT                                                       \
-   SOFIE_SPREAD_PUT(0, "(%[to])", "k2")                                    \
-   SOFIE_SPREAD_PUT(1, "(%[to],%[at])", "k2")                              \
-   SOFIE_SPREAD_PUT(2, "(%[to],%[at],2)", "k2")                            \
-   SOFIE_SPREAD_PUT(3, "(%[to],%[each])", "k2")                            \
-   "add $64, %[to]\n\t"
+   SOFIE_SPREAD_WHOLE_OR_SOME(SOFIE_SPREAD_PUTS_1)                         \
+   "add $" SOFIE_PACK_BYTES ", %[to]\n\t"
 #define SOFIE_SPREAD_TWO                                                   \
    SOFIE_SPREAD_SUM(0, 1, 2, 3)                                            \
-   "kmovw %%k2, %%k3\n\t"                                                  \
+   SOFIE_SPREAD_KEEP_MASK                                                  \
    SOFIE_SPREAD_SUM(4, 5, 6, 7)                                            \
    SOFIE_SPREAD_NEXT                                                       \
-   SOFIE_SPREAD_TURN(0, 4, "(%[to])")                                      \
-   SOFIE_SPREAD_TURN(1, 5, "(%[to],%[at])")                                \
-   SOFIE_SPREAD_TURN(2, 6, "(%[to],%[at],2)")                              \
-   SOFIE_SPREAD_TURN(3, 7, "(%[to],%[each])")                              \
-   "add $128, %[to]\n\t"
+   SOFIE_SPREAD_WHOLE_OR_SOME(SOFIE_SPREAD_PUTS_2)                         \
+   "add $2*" SOFIE_PACK_BYTES ", %[to]\n\t"
 
 // Behind the sums `at` and `each` are free: they become one and three times the distance.
-#define SOFIE_SPREAD_NEXT "mov 48(%[row]), %[at]\n\tlea (%[at],%[at],2), %[each]\n\t"
+#define SOFIE_SPREAD_NEXT "mov %c[next](%[row]), %[at]\n\tlea (%[at],%[at],2), %[each]\n\t"
 #define SOFIE_SPREAD_ROW(sums)                                             \
    asm volatile(                                                           \
-      "vbroadcastss 56(%[row]), %%zmm16\n\t"                               \
-      "vbroadcastss 60(%[row]), %%zmm17\n\t"                               \
-      "vbroadcastss 64(%[row]), %%zmm18\n\t"                               \
-      "vbroadcastss 68(%[row]), %%zmm19\n\t"                               \
-      "vbroadcastss 88(%[row]), %%zmm20\n\t"                               \
-      "vmovups (%[place]), %%zmm21\n\t"                                    \
-      "vmovups 64(%[place]), %%zmm22\n"                                    \
+      SOFIE_SPREAD_BEGIN                                                   \
       "1:\n\t"                                                             \
       sums                                                                 \
       "dec %[count]\n\t"                                                   \
       "jnz 1b\n\t"                                                         \
       : [to] "+&r"(to), [groups] "+&r"(groups), [count] "+&r"(count), [line] "=&r"(line), [end] "=&r"(end),             \
         [each] "=&r"(each), [at] "=&r"(at), [place] "+&r"(place)                                                       \
-      : [z] "r"(z), [row] "r"(&row), [one] "r"(row.distance), [three] "r"(3 * row.distance)                             \
-      : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",       \
-        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22")
+      : [z] "r"(z), [row] "r"(&row), [one] "r"(row.distance), [three] "r"(3 * row.distance),                            \
+        [lines] "i"(__builtin_offsetof(Row, lines)), [lines_end] "i"(__builtin_offsetof(Row, lines_end)),              \
+        [next] "i"(__builtin_offsetof(Row, next)), [start] "i"(__builtin_offsetof(Row, start)),                        \
+        [floor] "i"(__builtin_offsetof(Row, floor))                                                                    \
+      : "memory", "cc", SOFIE_SPREAD_REGISTERS)
+#ifdef SOFIE_DENSE_ASSEMBLER
+#define SOFIE_SPREAD_REGISTERS "k2", "k3", SOFIE_DENSE_REGISTERS
+#else
+#define SOFIE_SPREAD_REGISTERS SOFIE_DENSE_REGISTERS
+#endif
 // clang-format on
 
 /// Four features: to[feature][group][lane] = max(start[feature] + the sum of products, floor), or with
@@ -197,9 +242,13 @@ struct ConvSpreadRow {
 template <int Stride>
 SOFIE_KERNEL void conv_spread_row(const float *z, const ConvSpreadRow<float> &row)
 {
-   static_assert(sizeof(ConvSpreadRow<float>) == 96, "the assembler knows where its members are");
+   using Row = ConvSpreadRow<float>;
+#ifdef SOFIE_DENSE_ASSEMBLER
    static const std::int32_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#else
+   static const std::int32_t order[8] = {1, 2, 4, 8, 16, 32, 64, 128}; // The bit of each lane.
+#endif
    const std::int32_t *groups = row.groups, *line, *end, *each, *place = order;
    float *to = row.to;
    Size count = row.count, at;
@@ -460,7 +509,7 @@ SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpr
          T *const z = work.products + m * slab.step + slab.column + column;
          ConvTileEnd<T> end{};
          end.sums = sums;
-         if constexpr (conv_tile_finishes<T, rows>) {
+         if constexpr (conv_tile_finishes<T>) {
             end.y = z;
             end.bias = zeros;
             end.stride = slab.step * static_cast<Size>(sizeof(T));
@@ -469,7 +518,7 @@ SOFIE_KERNEL void conv_spread_products(const ConvSpreadSlab &slab, const ConvSpr
             end.floor = static_cast<T>(-__builtin_inf());
          }
          conv_any_tile<8>(own + m * channels, x, work.steps, channels, count, end);
-         if constexpr (!conv_tile_finishes<T, rows>)
+         if constexpr (!conv_tile_finishes<T>)
             for (Size r = 0; r < rows; ++r)
                for (Size i = 0; i < count; i += n)
                   store_some(z + r * slab.step + i, load<n>(sums + r * width + i), count - i < n ? count - i : n);
