@@ -24,6 +24,7 @@ from sofie_rdf.ir.dims import (
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
+    Launch,
     Operand,
     Operator,
     Packed,
@@ -41,6 +42,7 @@ from sofie_rdf.ops._depthwise import (
     ChannelLanes,
     channel_lanes,
 )
+from sofie_rdf.ops._device_windows import convolved
 from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
 from sofie_rdf.ops._room import require_room
@@ -318,6 +320,15 @@ class _FloatConvolution(Convolution):
         if dtype not in FLOATS:
             raise TypeMismatch(f"is not defined for {dtype}")
         return TensorType(dtype, self.output_shape_of(x.shape, w.shape, b))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        slides = self.slides(x.type.shape, w.type.shape)
+        counts = self.counts(x.type.shape, w.type.shape)
+        return convolved(self.function.functor(), outputs[0], inputs, counts[1:], slides)
 
     def sums(self, x: Array, w: Array, b: Array | None = None) -> Array:
         """The results without the function."""

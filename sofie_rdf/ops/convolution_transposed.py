@@ -10,8 +10,9 @@ import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of, product, require_equal
-from sofie_rdf.ir.operator import Call, Operand, Sizes, family, operator, require_same_dtype
+from sofie_rdf.ir.operator import Call, Launch, Operand, Sizes, family, operator, require_same_dtype
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._device_windows import spread_out
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._spread import FewSpread, Spread
 from sofie_rdf.ops._windows import Window, index_of, require_count, slices_of
@@ -131,6 +132,15 @@ class _Transposed(Convolution):
         x, w = inputs[:2]
         assert x is not None and w is not None
         return x.size * product(w.shape[1:])
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        counts = x.type.shape[1], w.type.shape[1] * self.group, self.group
+        spread = self.spread(x.type.shape, w.type.shape)
+        return spread_out(self.function.functor(), outputs[0], inputs, counts, spread)
 
     def parts(self, x: TensorType, w: TensorType) -> Spread:
         """What the kernel does at a time, and the memory for it."""

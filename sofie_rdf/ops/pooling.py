@@ -24,6 +24,7 @@ from sofie_rdf.ir.dims import (
 from sofie_rdf.ir.operator import (
     Call,
     Functor,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -33,6 +34,8 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._device_rows import reduced
+from sofie_rdf.ops._device_windows import pooled
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._windows import Window, require_count, windows
 from sofie_rdf.ops.elementwise import FLOATS
@@ -249,6 +252,16 @@ class AveragePool(_Pool):
         tensors = _as_planes(y), Tensor(rows), Tensor(members), Tensor(table), _as_planes(x)
         return Call(f"sofie::{kernel}", (*tensors, self.numbers(x)), 4, header)
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        slides = self.windows(x.type.shape)
+        ends = Sizes(tuple(s.end for s in slides))
+        flag = Functor("bool", (self.count_include_pad,))
+        return pooled("AveragePool<{}>", outputs[:1], x, slides, ends, flag)
+
     def reference(self, x: Array) -> Array:
         total = np.asarray(sum(self.covered(x, 0)))
         members = np.ones((), x.dtype)
@@ -319,6 +332,15 @@ class MaxPool(_Pool):
         tensors = _as_planes(y), _as_planes(index[0]), _as_planes(x)
         return Call(kernel, (*tensors, self.numbers(x)), outputs=2)
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        turned = str(bool(self.storage_order)).lower()
+        kernel = f"MaxPool<{{}}, {turned}>"
+        return pooled(kernel, outputs, x, self.windows(x.type.shape))
+
     def reference(self, x: Array) -> tuple[Array, Array]:
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         index = np.arange(x.size, dtype=np.int64).reshape(x.shape)
@@ -377,6 +399,13 @@ class LpPool(_Pool):
         views = _as_planes(outputs[0]), _as_planes(x)
         return Call("sofie::lp_pool", (*views, self.numbers(x), self.p))
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        return pooled("LpPool<{}>", outputs, x, self.windows(x.type.shape), self.p)
+
     def reference(self, x: Array) -> Array:
         total = sum(np.abs(v) ** self.p for v in self.covered(x, 0))
         return np.asarray(total ** (x.dtype.type(1) / self.p))
@@ -410,6 +439,13 @@ def _signed_power(x: Value, exponent: float) -> Value:
 # Whole planes -------------------------------------------------------------------------------------
 
 
+# The rules of reductions on devices for the kernels of a CPU.
+_DEVICE_RULES = {
+    "sofie::global_pool<sofie::PoolSum>": "ReduceMean",
+    "sofie::global_pool<sofie::PoolMax>": "ReduceMax",
+}
+
+
 class _Global(_Planes):
     """An operator that makes one number of each plane."""
 
@@ -423,6 +459,16 @@ class _Global(_Planes):
         assert x is not None
         y = Tensor(outputs[0], (product(x.type.shape[:2]),))
         return Call(self.kernel, (y, _as_planes(x)))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        rule = _DEVICE_RULES.get(self.kernel)
+        if rule is None:
+            return super().on_device(inputs, outputs)
+        return reduced(outputs[0], x, rule, range(2, x.type.rank))
 
 
 def _inner_axes(x: Array) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from sofie_rdf.ir.operator import (
     Argument,
     Call,
     Functor,
+    Launch,
     Operand,
     Operator,
     Packed,
@@ -22,6 +23,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._device_recurrent import recurrent
 from sofie_rdf.ops._unrolled import Layer, parts, unrolled
 from sofie_rdf.ops.elementwise import (
     FLOATS,
@@ -278,6 +280,11 @@ class Recurrent(Operator):
         batchwise = "true" if self.layout else "false"
         count = sum(isinstance(a, Tensor) for a in written)
         return Call(f"sofie::{kernel}<{batchwise}>", (functor, *written, *read), outputs=count)
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        return recurrent(self, inputs, outputs)
 
     def _packed(self, weights: Sequence[Operand]) -> Packed:
         w, r = weights[:2]

@@ -12,6 +12,7 @@ from sofie_rdf.ir.dims import UNKNOWN, Dim, product, require_equal
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -21,6 +22,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._device_windows import selected
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 
 if TYPE_CHECKING:
@@ -90,6 +92,14 @@ class _ArgBest(_Selection):
         view = _split(x.type.shape, normal_axis(self.axis, x.type.rank))
         kernel = f"sofie::arg_best<{_flag(self.largest)}, {_flag(self.select_last_index)}>"
         return Call(kernel, (Tensor(outputs[0], (outputs[0].type.size,)), Tensor(x, view)))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x = _first(inputs)
+        view = _split(x.type.shape, normal_axis(self.axis, x.type.rank))
+        order = self.largest, True, self.select_last_index
+        return selected("SelectPlace", outputs, x, view, order)
 
 
 @operator(since=13)
@@ -260,6 +270,14 @@ class TopK(_TopK):
         *results, work = outputs
         tensors = (*(Tensor(o, shape) for o in results), Tensor(work), x)
         return Call(f"sofie::top_k<{largest}>", tensors, outputs=len(outputs))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x = _first(inputs)
+        view = _split(x.type.shape, normal_axis(self.axis, x.type.rank))
+        order = self.largest, self.largest, False
+        return selected("Select", outputs, x, view, order, self.count)
 
 
 # Elements that are not zero, wanted, or different -------------------------------------------------

@@ -1,0 +1,81 @@
+"""The kernel of devices for RNN, LSTM and GRU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sofie_rdf.errors import UnsupportedOperator
+from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.operator import Functor, Launch, Operand
+from sofie_rdf.ops._device import require_known
+
+if TYPE_CHECKING:
+    from sofie_rdf.ops.recurrent import Activation, Recurrent
+
+__all__ = ["recurrent"]
+
+# The local memory that every GPU has for a work-group, less some.
+_LOCAL_BYTES = 40960
+_KINDS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
+# Which numbers the function objects of a device have.
+_FIELDS = {"Affine": 2, "ScaledTanh": 2, "HardSigmoid": 2, "LeakyRelu": 1, "Elu": 1}
+_FIELDS["ThresholdedRelu"] = 1
+
+
+def recurrent(
+    op: Recurrent, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+) -> tuple[Launch, ...]:
+    """A kernel for each direction, which walks along the whole sequence."""
+    x, w, r, *others = (*inputs, *(None,) * 8)[:8]
+    assert x is not None and w is not None and r is not None
+    require_known(*outputs, *(i for i in inputs if i is not None))
+    hidden = r.type.shape[2]
+    size = (4 + op.gates) * x.type.dtype.nbytes
+    if not isinstance(hidden, int) or hidden * size > _LOCAL_BYTES:
+        raise UnsupportedOperator(
+            f"{op.name} with {hidden} states has no kernel for devices",
+            remedy=f"At most {_LOCAL_BYTES // size} fit into the local memory of a work-group",
+        )
+    kind = "linear_gru" if op.apart else _KINDS[op.name]
+    flags = ", ".join("false" if o is None else "true" for o in others)
+    form = f"sofie::device::RecurrentForm<sofie::device::Cell::{kind}, {flags}, {len(outputs)}>"
+    y = outputs[0]
+    tensors = *outputs, *(y,) * (3 - len(outputs)), x, w, r, *(o or x for o in others)
+    batch = x.type.shape[0] if op.layout else x.type.shape[1]
+    found = []
+    for number, gates in enumerate(op.functions()):
+        functors = [_functor(g) for g in (*gates, *(gates[-1],) * (3 - len(gates)))]
+        template = f"{x.type.dtype.cxx}, {form}, {hidden}, {', '.join(f.cxx for f in functors)}"
+        backward = op.direction == "reverse" or number == 1
+        parameters = (
+            *functors,
+            float(op.limit or 0.0),
+            *_sizes(op, x, hidden, number),
+            Functor("bool", (backward,)),
+            Functor("bool", (bool(getattr(op, "input_forget", False)),)),
+        )
+        kernel, header = f"sofie::device::Recurrent<{template}>", "sofie/device/recurrent.hxx"
+        found.append(Launch(kernel, parameters, tensors, batch, header, "groups", 3))
+    return tuple(found)
+
+
+def _functor(gate: Activation) -> Functor:
+    name = "GateThreshold" if gate.name == "ThresholdedRelu" else gate.name
+    numbers = (float(gate.alpha), float(gate.beta))[: _FIELDS.get(gate.name, 0)]
+    return Functor(f"sofie::device::{name}", numbers)
+
+
+def _sizes(op: Recurrent, x: Operand, hidden: int, number: int) -> tuple[Dim, ...]:
+    """Steps, batch, inputs, strides and beginnings, as the kernel has them."""
+    count = op.directions
+    if op.layout:
+        batch, steps, inputs = x.type.shape
+        each = count * hidden
+        strides: tuple[Dim, ...] = inputs, steps * inputs, each, steps * each, each
+        begins: tuple[Dim, Dim] = number * hidden, number * hidden
+    else:
+        steps, batch, inputs = x.type.shape
+        strides = batch * inputs, inputs, batch * (count * hidden), hidden, hidden
+        begins = batch * (number * hidden), batch * (number * hidden)
+    return (steps, batch, inputs, *strides, *begins, number)
