@@ -134,7 +134,9 @@ def _step(graph: Graph, node: Node) -> Step:
 
 
 def _placed(error: SofieError, node: Node) -> SofieError:
-    place = error.place or str(node.origin) or f"node {node.outputs[0]!r}"
+    file = f"{node.origin.file}: " if node.origin.file else ""
+    own = str(node.origin) if node.origin.name else f"{file}node {node.outputs[0]!r}"
+    place = error.place or own
     return type(error)(error.thing, place=place, remedy=error.remedy)
 
 
