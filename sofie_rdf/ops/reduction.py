@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -35,6 +36,33 @@ SUMMED = FLOATS | {DType.INT32, DType.INT64, DType.UINT32, DType.UINT64}
 ORDERED = SUMMED | {DType.INT8, DType.UINT8, DType.BOOL}
 
 Axes = tuple[int, ...]
+O = TypeVar("O", bound=type[Operator])  # noqa: E741
+
+
+def _twice(
+    runtime: type[Operator],
+    said: tuple[str, str],
+    same: Sequence[str],
+    *,
+    since: int,
+    ulp: float = 0.0,
+    terms: float = 0.0,
+) -> Callable[[O], O]:
+    """`operator` for an operator over known axes, and for its form whose axes are computed.
+
+    That is ``Runtime...``, of the class ``runtime``; these members are the ``same``, and ``said``
+    is how docstrings go on behind the formula.
+    """
+
+    def register(cls: O) -> O:
+        formula = (cls.__doc__ or "").partition(said[0])[0]
+        members = {name: getattr(cls, name) for name in same}
+        members |= {"__doc__": formula + said[1], "__module__": cls.__module__}
+        made = type(f"Runtime{cls.__name__}", (runtime,), members)
+        cls.runtime = operator(domain="sofie", ulp=ulp, terms=terms)(made)
+        return operator(since=since, ulp=ulp, terms=terms)(cls)
+
+    return register
 
 
 class _Reduction(Operator):
@@ -42,10 +70,13 @@ class _Reduction(Operator):
 
     header: ClassVar[str] = "sofie/kernels/reduction.hxx"
     dtypes: ClassVar[frozenset[DType]] = SUMMED
-    # The C++ class with the arithmetic.
-    kernel: ClassVar[str]
     keepdims: bool
     noop_with_empty_axes: bool
+
+    @property
+    def kernel(self) -> str:
+        """The C++ class with the arithmetic."""
+        return self.name.removeprefix("Runtime")
 
     def over(self, x: Array, axes: Axes) -> Array:
         """The meaning, with the axes that are reduced kept as axes of size 1."""
@@ -203,105 +234,6 @@ def _largest(dtype: np.dtype[Any]) -> Any:
     return True if dtype.kind == "b" else np.iinfo(dtype).max if dtype.kind in "iu" else None
 
 
-class _Sum(_Reduction):
-    kernel: ClassVar[str] = "ReduceSum"
-    takes_sizes: ClassVar[bool] = True
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        return _sum(x, axes)
-
-
-class _Mean(_Reduction):
-    kernel: ClassVar[str] = "ReduceMean"
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        total = _sum(x, axes)
-        count = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
-        if x.dtype.kind == "f":
-            return np.asarray(total / x.dtype.type(count))
-        if not count:
-            return np.zeros_like(total)
-        # Towards zero. The magnitude as a number without sign, which the least number has, too.
-        size = np.where(total < 0, np.negative(total), total).astype(f"u{x.dtype.itemsize}")
-        quotient: Array = (size.astype(np.uint64) // np.uint64(count)).astype(x.dtype)
-        return np.where(total < 0, np.negative(quotient), quotient).astype(x.dtype)
-
-
-class _Max(_Reduction):
-    kernel: ClassVar[str] = "ReduceMax"
-    takes_sizes: ClassVar[bool] = True
-    dtypes: ClassVar[frozenset[DType]] = ORDERED
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        return _extremum(x, axes, np.maximum, maximum, _least(x.dtype))
-
-
-class _Min(_Reduction):
-    kernel: ClassVar[str] = "ReduceMin"
-    takes_sizes: ClassVar[bool] = True
-    dtypes: ClassVar[frozenset[DType]] = ORDERED
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        return _extremum(x, axes, np.minimum, minimum, _largest(x.dtype))
-
-
-class _Prod(_Reduction):
-    kernel: ClassVar[str] = "ReduceProd"
-    takes_sizes: ClassVar[bool] = True
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        kind = None if x.dtype == object else x.dtype
-        return np.asarray(np.prod(x, axis=axes, keepdims=True, dtype=kind))
-
-
-class _L1(_Reduction):
-    kernel: ClassVar[str] = "ReduceL1"
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        return _sum(np.abs(x), axes)
-
-
-class _L2(_Reduction):
-    kernel: ClassVar[str] = "ReduceL2"
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        wide = x if x.dtype.kind == "f" else x.astype(np.float64)
-        most = np.max(np.abs(wide), axis=axes, keepdims=True, initial=0)
-        scale = np.where((most > 0) & np.isfinite(most), most, most.dtype.type(1))
-        norm = scale * np.sqrt(_sum(np.square(wide / scale), axes))
-        if x.dtype.kind == "f":
-            return np.asarray(norm)
-        # A square root that is whole is so only if it is of the sum itself.
-        norm = np.sqrt(_sum(np.square(wide), axes))
-        highest = np.nextafter(2.0 ** (8 * x.dtype.itemsize - (x.dtype.kind == "i")), 0)
-        return np.asarray(np.minimum(norm, highest)).astype(x.dtype)
-
-
-class _SumSquare(_Reduction):
-    kernel: ClassVar[str] = "ReduceSumSquare"
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        return _sum(np.square(x), axes)
-
-
-class _LogSum(_Reduction):
-    kernel: ClassVar[str] = "ReduceLogSum"
-    dtypes: ClassVar[frozenset[DType]] = FLOATS
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        return np.asarray(np.log(_sum(x, axes)))
-
-
-class _LogSumExp(_Reduction):
-    kernel: ClassVar[str] = "ReduceLogSumExp"
-    dtypes: ClassVar[frozenset[DType]] = FLOATS
-
-    def over(self, x: Array, axes: Axes) -> Array:
-        most = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
-        shift = np.where(np.isfinite(most), most, most.dtype.type(0))
-        return np.asarray(np.log(_sum(np.exp(x - shift), axes)) + shift)
-
-
 def _others(x: Value, axes: Axes) -> Value:
     """The product of all other elements, for each: zeros among them are no trouble."""
     if not axes:
@@ -317,32 +249,42 @@ def _others(x: Value, axes: Axes) -> Value:
 
 # The operators ------------------------------------------------------------------------------------
 
+_reduction = partial(
+    _twice,
+    _Runtime,
+    (" over the ", " over axes that are computed"),
+    ("dtypes", "takes_sizes", "over"),
+)
 
-@operator(domain="sofie", ulp=0.5, terms=1)
-class RuntimeReduceSum(_Sum, _Runtime):
-    """sum_i x[i] over axes that are computed"""
 
-
-@operator(since=13, ulp=0.5, terms=1)
-class ReduceSum(_Sum, KnownReduction):
+@_reduction(since=13, ulp=0.5, terms=1)
+class ReduceSum(KnownReduction):
     """sum_i x[i] over the axes; 0 of nothing"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceSum
+    takes_sizes: ClassVar[bool] = True
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _sum(x, axes)
 
     def pullback(self, back: Backward) -> Value:
         return self.spread(back, back.g)
 
 
-@operator(domain="sofie", ulp=1, terms=1)
-class RuntimeReduceMean(_Mean, _Runtime):
-    """sum_i x[i] / n over axes that are computed"""
-
-
-@operator(since=18, ulp=1, terms=1)
-class ReduceMean(_Mean, KnownReduction):
+@_reduction(since=18, ulp=1, terms=1)
+class ReduceMean(KnownReduction):
     """sum_i x[i] / n over the n elements along the axes; of integers towards zero"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceMean
+    def over(self, x: Array, axes: Axes) -> Array:
+        total = _sum(x, axes)
+        count = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+        if x.dtype.kind == "f":
+            return np.asarray(total / x.dtype.type(count))
+        if not count:
+            return np.zeros_like(total)
+        # Towards zero. The magnitude as a number without sign, which the least number has, too.
+        size = np.where(total < 0, np.negative(total), total).astype(f"u{x.dtype.itemsize}")
+        quotient: Array = (size.astype(np.uint64) // np.uint64(count)).astype(x.dtype)
+        return np.where(total < 0, np.negative(quotient), quotient).astype(x.dtype)
 
     def pullback(self, back: Backward) -> Value:
         axes, x = self.reduced(self.axes, back.x.rank), back.x
@@ -354,77 +296,75 @@ class ReduceMean(_Mean, KnownReduction):
         return self.spread(back, back.g / number)
 
 
-@operator(domain="sofie")
-class RuntimeReduceMax(_Max, _Runtime):
-    """max_i x[i] over axes that are computed"""
-
-
-@operator(since=20)
-class ReduceMax(_Max, KnownReduction):
+@_reduction(since=20)
+class ReduceMax(KnownReduction):
     """max_i x[i] over the axes; NaN if any is, and the least number of the type of nothing"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceMax
+    takes_sizes: ClassVar[bool] = True
+    dtypes: ClassVar[frozenset[DType]] = ORDERED
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _extremum(x, axes, np.maximum, maximum, _least(x.dtype))
 
     def pullback(self, back: Backward) -> Value:
         return self.shared(back)
 
 
-@operator(domain="sofie")
-class RuntimeReduceMin(_Min, _Runtime):
-    """min_i x[i] over axes that are computed"""
-
-
-@operator(since=20)
-class ReduceMin(_Min, KnownReduction):
+@_reduction(since=20)
+class ReduceMin(KnownReduction):
     """min_i x[i] over the axes; NaN if any is, and the largest number of the type of nothing"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceMin
+    takes_sizes: ClassVar[bool] = True
+    dtypes: ClassVar[frozenset[DType]] = ORDERED
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _extremum(x, axes, np.minimum, minimum, _largest(x.dtype))
 
     def pullback(self, back: Backward) -> Value:
         return self.shared(back)
 
 
-@operator(domain="sofie", ulp=1, terms=1)
-class RuntimeReduceProd(_Prod, _Runtime):
-    """prod_i x[i] over axes that are computed"""
-
-
-@operator(since=18, ulp=1, terms=1)
-class ReduceProd(_Prod, KnownReduction):
+@_reduction(since=18, ulp=1, terms=1)
+class ReduceProd(KnownReduction):
     """prod_i x[i] over the axes; 1 of nothing"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceProd
+    takes_sizes: ClassVar[bool] = True
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        kind = None if x.dtype == object else x.dtype
+        return np.asarray(np.prod(x, axis=axes, keepdims=True, dtype=kind))
 
     def pullback(self, back: Backward) -> Value:
         return self.spread(back, back.g) * _others(back.x, self.reduced(self.axes, back.x.rank))
 
 
-@operator(domain="sofie", ulp=0.5, terms=1)
-class RuntimeReduceL1(_L1, _Runtime):
-    """sum_i |x[i]| over axes that are computed"""
-
-
-@operator(since=18, ulp=0.5, terms=1)
-class ReduceL1(_L1, KnownReduction):
+@_reduction(since=18, ulp=0.5, terms=1)
+class ReduceL1(KnownReduction):
     """sum_i |x[i]| over the axes"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceL1
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _sum(np.abs(x), axes)
 
     def pullback(self, back: Backward) -> Value:
         x, g = back.x, self.spread(back, back.g)
         return (x > 0).choose(g, (x < 0).choose(-g, 0))
 
 
-@operator(domain="sofie", ulp=2, terms=1)
-class RuntimeReduceL2(_L2, _Runtime):
-    """sqrt(sum_i x[i]^2) over axes that are computed"""
-
-
-@operator(since=18, ulp=2, terms=1)
-class ReduceL2(_L2, KnownReduction):
+@_reduction(since=18, ulp=2, terms=1)
+class ReduceL2(KnownReduction):
     """sqrt(sum_i x[i]^2) over the axes; of integers towards zero"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceL2
+    def over(self, x: Array, axes: Axes) -> Array:
+        wide = x if x.dtype.kind == "f" else x.astype(np.float64)
+        most = np.max(np.abs(wide), axis=axes, keepdims=True, initial=0)
+        scale = np.where((most > 0) & np.isfinite(most), most, most.dtype.type(1))
+        norm = scale * np.sqrt(_sum(np.square(wide / scale), axes))
+        if x.dtype.kind == "f":
+            return np.asarray(norm)
+        # A square root that is whole is so only if it is of the sum itself.
+        norm = np.sqrt(_sum(np.square(wide), axes))
+        highest = np.nextafter(2.0 ** (8 * x.dtype.itemsize - (x.dtype.kind == "i")), 0)
+        return np.asarray(np.minimum(norm, highest)).astype(x.dtype)
 
     def pullback(self, back: Backward) -> Value:
         norm = self.spread(back, back.y)
@@ -432,47 +372,41 @@ class ReduceL2(_L2, KnownReduction):
         return norm.equals(0).choose(0, share)
 
 
-@operator(domain="sofie", ulp=1, terms=1)
-class RuntimeReduceSumSquare(_SumSquare, _Runtime):
-    """sum_i x[i]^2 over axes that are computed"""
-
-
-@operator(since=18, ulp=1, terms=1)
-class ReduceSumSquare(_SumSquare, KnownReduction):
+@_reduction(since=18, ulp=1, terms=1)
+class ReduceSumSquare(KnownReduction):
     """sum_i x[i]^2 over the axes"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceSumSquare
+    def over(self, x: Array, axes: Axes) -> Array:
+        return _sum(np.square(x), axes)
 
     def pullback(self, back: Backward) -> Value:
         return self.spread(back, back.g) * (2 * back.x)
 
 
-@operator(domain="sofie", ulp=4, terms=1)
-class RuntimeReduceLogSum(_LogSum, _Runtime):
-    """ln sum_i x[i] over axes that are computed"""
-
-
-@operator(since=28, ulp=4, terms=1)
-class ReduceLogSum(_LogSum, KnownReduction):
+@_reduction(since=28, ulp=4, terms=1)
+class ReduceLogSum(KnownReduction):
     """ln sum_i x[i] over the axes"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSum
+    dtypes: ClassVar[frozenset[DType]] = FLOATS
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        return np.asarray(np.log(_sum(x, axes)))
 
     def pullback(self, back: Backward) -> Value:
         total = back.x.through(ReduceSum(self.axes, self.keepdims, self.noop_with_empty_axes))
         return self.spread(back, back.g / total)
 
 
-@operator(domain="sofie", ulp=4, terms=2)
-class RuntimeReduceLogSumExp(_LogSumExp, _Runtime):
-    """ln sum_i e^x[i] over axes that are computed"""
-
-
-@operator(since=28, ulp=4, terms=2)
-class ReduceLogSumExp(_LogSumExp, KnownReduction):
+@_reduction(since=28, ulp=4, terms=2)
+class ReduceLogSumExp(KnownReduction):
     """ln sum_i e^x[i] over the axes, as max x + ln sum_i e^(x[i] - max x)"""
 
-    runtime: ClassVar[type[Operator] | None] = RuntimeReduceLogSumExp
+    dtypes: ClassVar[frozenset[DType]] = FLOATS
+
+    def over(self, x: Array, axes: Axes) -> Array:
+        most = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+        shift = np.where(np.isfinite(most), most, most.dtype.type(0))
+        return np.asarray(np.log(_sum(np.exp(x - shift), axes)) + shift)
 
     def pullback(self, back: Backward) -> Value:
         return self.spread(back, back.g) * (back.x - self.spread(back, back.y)).apply("Exp")
@@ -510,8 +444,11 @@ class _Scan(Operator):
         return np.asarray(np.flip(y, axis) if self.reverse else y, order="C")
 
 
+@family
 class _KnownScan(_Scan):
-    axis: int
+    axis: int = from_input(1)
+    exclusive: bool = False
+    reverse: bool = False
 
     def infer(self, x: TensorType) -> TensorType:
         self.accept(x)
@@ -551,7 +488,11 @@ class _KnownScan(_Scan):
 
 @family
 class _RuntimeScan(_Scan):
+    exclusive: bool = False
+    reverse: bool = False
     takes_sizes: ClassVar[bool] = False
+    # Its axis may be that of the batch.
+    is_rowwise: ClassVar[bool] = False
 
     def infer(self, x: TensorType, axis: TensorType) -> TensorType:
         self.accept(x)
@@ -571,50 +512,26 @@ class _RuntimeScan(_Scan):
         return Call(f"sofie::scan_runtime<sofie::{self.combine}>", arguments)
 
 
-@operator(domain="sofie", ulp=0.5, terms=1)
-class RuntimeCumSum(_RuntimeScan):
-    """y[i] = sum of x[j] for j <= i along an axis that is computed"""
-
-    combine: ClassVar[str] = "Total"
-    exclusive: bool = False
-    reverse: bool = False
-    # Its axis may be that of the batch.
-    is_rowwise: ClassVar[bool] = False
+_scan = partial(
+    _twice, _RuntimeScan, (" along one axis", " along an axis that is computed"), ("combine",)
+)
 
 
-@operator(since=14, ulp=0.5, terms=1)
+@_scan(since=14, ulp=0.5, terms=1)
 class CumSum(_KnownScan):
     """y[i] = sum of x[j] for j <= i along one axis; j < i if exclusive, j >= i if reverse"""
 
     combine: ClassVar[str] = "Total"
-    axis: int = from_input(1)
-    exclusive: bool = False
-    reverse: bool = False
-    runtime: ClassVar[type[Operator] | None] = RuntimeCumSum
 
     def pullback(self, back: Backward) -> Value:
         return back.g.through(CumSum(self.axis, self.exclusive, not self.reverse))
 
 
-@operator(domain="sofie", ulp=1, terms=1)
-class RuntimeCumProd(_RuntimeScan):
-    """y[i] = product of x[j] for j <= i along an axis that is computed"""
-
-    combine: ClassVar[str] = "Product"
-    exclusive: bool = False
-    reverse: bool = False
-    is_rowwise: ClassVar[bool] = False
-
-
-@operator(since=26, ulp=1, terms=1)
+@_scan(since=26, ulp=1, terms=1)
 class CumProd(_KnownScan):
     """y[i] = product of x[j] for j <= i along one axis; j < i if exclusive, j >= i if reverse"""
 
     combine: ClassVar[str] = "Product"
-    axis: int = from_input(1)
-    exclusive: bool = False
-    reverse: bool = False
-    runtime: ClassVar[type[Operator] | None] = RuntimeCumProd
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         size = back.x.shape[back.axis(self.axis)]
