@@ -19,6 +19,7 @@ from sofie_rdf.ir.operator import (
     Operator,
     Packed,
     Tensor,
+    family,
     operator,
     require_same_dtype,
 )
@@ -121,6 +122,7 @@ class _Layer:
         return 0.0 if self.peepholes is None else self.peepholes[number] * c
 
 
+@family
 class Recurrent(Operator):
     """What RNN, GRU and LSTM share: ONNX's attributes, shapes, and the walk along the sequence."""
 
@@ -130,6 +132,14 @@ class Recurrent(Operator):
     defaults: ClassVar[tuple[str, ...]]
     has_cell: ClassVar[bool] = False
 
+    activation_alpha: tuple[float, ...] = ()
+    activation_beta: tuple[float, ...] = ()
+    activations: tuple[str, ...] = ()
+    clip: float | None = None
+    direction: str = "forward"
+    hidden_size: int = 0
+    layout: bool = False
+
     # Where another run of gates begins, whose sums are made for themselves.
     runs: ClassVar[tuple[int, ...]] = ()
 
@@ -137,14 +147,6 @@ class Recurrent(Operator):
     def apart(self) -> bool:
         """Whether the offset of the last gate beside h is not added to that beside x."""
         return False
-
-    activation_alpha: tuple[float, ...]
-    activation_beta: tuple[float, ...]
-    activations: tuple[str, ...]
-    clip: float | None
-    direction: str
-    hidden_size: int
-    layout: bool
 
     # Attributes ----------------------------------------------------------------------------------
 
@@ -185,6 +187,17 @@ class Recurrent(Operator):
         return tuple(tuple(found[i * each : (i + 1) * each]) for i in range(count))
 
     # Types ---------------------------------------------------------------------------------------
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        r: TensorType,
+        b: TensorType | None = None,
+        sequence_lens: TensorType | None = None,
+        initial_h: TensorType | None = None,
+    ) -> tuple[TensorType, ...]:
+        return self.types(x, w, r, b, sequence_lens, initial_h)
 
     def types(
         self,
@@ -294,14 +307,14 @@ class Recurrent(Operator):
 
     # The meaning ---------------------------------------------------------------------------------
 
-    def evaluate(
+    def reference(
         self,
         x: Array,
         w: Array,
         r: Array,
-        b: Array | None,
-        lengths: Array | None,
-        h: Array | None,
+        b: Array | None = None,
+        lengths: Array | None = None,
+        h: Array | None = None,
         c: Array | None = None,
         p: Array | None = None,
     ) -> tuple[Array, ...]:
@@ -394,41 +407,11 @@ def _sums(layer: _Layer, x: Array, h: Array) -> list[Array]:
 class RNN(Recurrent):
     """h[t] = f(x[t] W + h[t-1] R + b) along a sequence, in one direction or in both"""
 
-    activation_alpha: tuple[float, ...] = ()
-    activation_beta: tuple[float, ...] = ()
-    activations: tuple[str, ...] = ()
-    clip: float | None = None
-    direction: str = "forward"
-    hidden_size: int = 0
-    layout: bool = False
-
     gates: ClassVar[int] = 1
     defaults: ClassVar[tuple[str, ...]] = ("Tanh",)
 
-    def infer(
-        self,
-        x: TensorType,
-        w: TensorType,
-        r: TensorType,
-        b: TensorType | None = None,
-        sequence_lens: TensorType | None = None,
-        initial_h: TensorType | None = None,
-    ) -> tuple[TensorType, ...]:
-        return self.types(x, w, r, b, sequence_lens, initial_h)
-
     def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:  # noqa: ARG002
         return self.cell_of("RnnCell", gates)
-
-    def reference(
-        self,
-        x: Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-    ) -> tuple[Array, ...]:
-        return self.evaluate(x, w, r, b, sequence_lens, initial_h)
 
     def advance(self, layer: _Layer, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
         (total,) = _sums(layer, x, h)
@@ -446,29 +429,11 @@ class GRU(Recurrent):
     m = g(x[t] W + (r * h[t-1]) R + b); with linear_before_reset m = g(x[t] W + r * (h[t-1] R + b)).
     """
 
-    activation_alpha: tuple[float, ...] = ()
-    activation_beta: tuple[float, ...] = ()
-    activations: tuple[str, ...] = ()
-    clip: float | None = None
-    direction: str = "forward"
-    hidden_size: int = 0
-    layout: bool = False
     linear_before_reset: bool = False
 
     gates: ClassVar[int] = 3
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
     runs: ClassVar[tuple[int, ...]] = (2,)
-
-    def infer(
-        self,
-        x: TensorType,
-        w: TensorType,
-        r: TensorType,
-        b: TensorType | None = None,
-        sequence_lens: TensorType | None = None,
-        initial_h: TensorType | None = None,
-    ) -> tuple[TensorType, ...]:
-        return self.types(x, w, r, b, sequence_lens, initial_h)
 
     @property
     def apart(self) -> bool:
@@ -481,17 +446,6 @@ class GRU(Recurrent):
     def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:  # noqa: ARG002
         name = "LinearGruCell" if self.linear_before_reset else "GruCell"
         return self.cell_of(name, gates)
-
-    def reference(
-        self,
-        x: Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-    ) -> tuple[Array, ...]:
-        return self.evaluate(x, w, r, b, sequence_lens, initial_h)
 
     def advance(self, layer: _Layer, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
         sums = _sums(layer, x, h)
@@ -522,14 +476,7 @@ class LSTM(Recurrent):
     i, o and f are f(x[t] W + h[t-1] R + p * c + b), each with weights of its own; o sees c[t].
     """
 
-    activation_alpha: tuple[float, ...] = ()
-    activation_beta: tuple[float, ...] = ()
-    activations: tuple[str, ...] = ()
-    clip: float | None = None
-    direction: str = "forward"
-    hidden_size: int = 0
     input_forget: bool = False
-    layout: bool = False
 
     gates: ClassVar[int] = 4
     defaults: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
@@ -553,19 +500,6 @@ class LSTM(Recurrent):
 
     def cell(self, gates: Gates, *, peepholes: bool) -> tuple[str, tuple[float, ...]]:
         return self.cell_of("LstmCell", gates, peepholes, self.input_forget)
-
-    def reference(
-        self,
-        x: Array,
-        w: Array,
-        r: Array,
-        b: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-        initial_c: Array | None = None,
-        p: Array | None = None,
-    ) -> tuple[Array, ...]:
-        return self.evaluate(x, w, r, b, sequence_lens, initial_h, initial_c, p)
 
     def advance(self, layer: _Layer, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
         sums = _sums(layer, x, h)
