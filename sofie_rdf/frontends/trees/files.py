@@ -10,13 +10,24 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from sofie_rdf.errors import CorruptFile, ModelError, SofieError
+from sofie_rdf.errors import CorruptFile, InputError, ModelError, SofieError
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
+from sofie_rdf.ir.graph import Origin
 from sofie_rdf.ir.types import Array, DType, TensorType
 
-__all__ = ["INPUT", "MOST_OUTPUTS", "Attempts", "Fields", "content_of", "declared", "gathered"]
+__all__ = [
+    "INPUT",
+    "MOST_OUTPUTS",
+    "Attempts",
+    "Fields",
+    "Reader",
+    "content_of",
+    "declared",
+    "gathered",
+    "written",
+]
 
 INPUT = "features"
 # More are believed of no file.
@@ -35,6 +46,17 @@ def content_of(source: Path | bytes) -> tuple[bytes, str, Mapping[str, str]]:
         except OSError as error:
             raise ModelError(f"cannot be read: {error.strerror}", place=str(source)) from error
     return content, place, {"source": origin, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def written(source: Any, library: str, is_model: bool, write: Callable[[], T]) -> T:
+    """What a library writes of a model in memory; `InputError` for what is no model of it."""
+    if not is_model:
+        kind, function = type(source).__name__, f"from_{library.lower()}"
+        raise InputError(f"{function} takes a file, its bytes or a model, not {kind}")
+    try:
+        return write()
+    except Exception as error:
+        raise ModelError(f"{library} cannot write the model: {error}") from error
 
 
 def declared(build: Builder, count: int, names: Sequence[str], dtype: DType, place: str) -> str:
@@ -124,6 +146,18 @@ class Fields:
             raise CorruptFile(f"has {len(given)} numbers in {key!r}, not {count}", place=self.place)
         with np.errstate(over="ignore"):
             return given.astype(dtype)
+
+
+class Reader:
+    """A file of trees, or its bytes, which becomes a graph."""
+
+    def opened(self, source: Path | bytes, name: str, problems: Problems | None) -> bytes:
+        """What the file holds; its place, the graph, and who notes errors are there from now on."""
+        content, self.place, provenance = content_of(source)
+        stem = Path(self.place).stem if isinstance(source, Path) else "model"
+        self.build, self.origin = Builder(name or stem, provenance), Origin(self.place)
+        self.attempt = Attempts(problems)
+        return content
 
 
 class Attempts:

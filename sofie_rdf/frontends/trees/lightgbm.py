@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedOperator, nearest
+from sofie_rdf.errors import CorruptFile, InputError, UnsupportedOperator, nearest
 from sofie_rdf.frontends.common.problems import Problems
-from sofie_rdf.frontends.trees.files import MOST_OUTPUTS, Attempts, content_of, declared, gathered
+from sofie_rdf.frontends.trees.files import MOST_OUTPUTS, Reader, declared, gathered, written
 from sofie_rdf.frontends.trees.table import (
     MOST_FEATURES,
     Ranges,
@@ -26,8 +26,7 @@ from sofie_rdf.frontends.trees.table import (
     checked,
     evaluated,
 )
-from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.graph import Graph, Origin
+from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.ops.casts import Cast
@@ -69,14 +68,12 @@ def _file_of(source: Any) -> Path | bytes:
     if isinstance(source, (Path, bytes)):
         return source
     wrapped = hasattr(type(source), "booster_")
-    if not wrapped and not hasattr(source, "model_to_string"):
-        kind = type(source).__name__
-        raise InputError(f"from_lightgbm takes a file, its bytes or a model, not {kind}")
-    try:
+
+    def write() -> bytes:
         booster = source.booster_ if wrapped else source
         return bytes(booster.model_to_string().encode())
-    except Exception as error:
-        raise ModelError(f"LightGBM cannot write the model: {error}") from error
+
+    return written(source, "LightGBM", wrapped or hasattr(source, "model_to_string"), write)
 
 
 # Objectives ---------------------------------------------------------------------------------------
@@ -155,11 +152,9 @@ def _parts(content: bytes, place: str) -> Iterator[_Lines]:
         yield _Lines(lines[start:end], place if number < 0 else f"{place}: tree {number}")
 
 
-class _Reader:
+class _Reader(Reader):
     def __init__(self, source: Path | bytes, name: str, problems: Problems | None) -> None:
-        content, self.place, provenance = content_of(source)
-        self.attempt = Attempts(problems)
-        self.header, *self.listed = _parts(content, self.place)
+        self.header, *self.listed = _parts(self.opened(source, name, problems), self.place)
         self.features = self.header.count("max_feature_idx", most=MOST_FEATURES - 2) + 1
         self.outputs = max(1, self.header.count("num_tree_per_iteration", most=MOST_OUTPUTS))
         if "tree_sizes" in self.header:
@@ -170,10 +165,8 @@ class _Reader:
             raise CorruptFile(
                 f"has {len(self.listed)} trees for {self.outputs} outputs", place=self.place
             )
-        producer = f"LightGBM, file format {self.header.text('version')}"
-        stem = Path(self.place).stem if isinstance(source, Path) else "model"
-        self.build = Builder(name or stem, {**provenance, "producer": producer})
-        self.origin = Origin(self.place)
+        version = self.header.text("version")
+        self.build.provenance["producer"] = f"LightGBM, file format {version}"
 
     def graph(self, dtype: DType) -> Graph:
         """The sum of the leaves, and its transform."""

@@ -18,7 +18,6 @@ import numpy as np
 from sofie_rdf.errors import (
     CorruptFile,
     InputError,
-    ModelError,
     UnsupportedFormat,
     UnsupportedOperator,
     nearest,
@@ -27,11 +26,11 @@ from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.trees import ubjson
 from sofie_rdf.frontends.trees.files import (
     MOST_OUTPUTS,
-    Attempts,
     Fields,
-    content_of,
+    Reader,
     declared,
     gathered,
+    written,
 )
 from sofie_rdf.frontends.trees.table import (
     MOST_FEATURES,
@@ -42,8 +41,7 @@ from sofie_rdf.frontends.trees.table import (
     checked,
     evaluated,
 )
-from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.graph import Graph, Origin
+from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import Array, DType
 from sofie_rdf.ops.casts import Cast
@@ -95,19 +93,16 @@ def _file_of(source: Any) -> tuple[Path | bytes, float, Rounds]:
     """A file, what is missing, and the rounds that count; an object in memory as a file."""
     if isinstance(source, (Path, bytes)):
         return source, float("nan"), None
-    if not hasattr(source, "get_booster") and not hasattr(source, "save_raw"):
-        kind = type(source).__name__
-        raise InputError(f"from_xgboost takes a file, its bytes or a model, not {kind}")
-    missing, rounds = float("nan"), None
-    try:
-        if hasattr(source, "get_booster"):
-            missing = float(source.missing)
-            source = source.get_booster()
-            best = source.attr("best_iteration")
-            rounds = (0, int(best) + 1) if best is not None else None
-        return bytes(source.save_raw("ubj")), missing, rounds
-    except Exception as error:
-        raise ModelError(f"XGBoost cannot write the model: {error}") from error
+    wrapped = hasattr(source, "get_booster")
+
+    def write() -> tuple[bytes, float, Rounds]:
+        booster = source.get_booster() if wrapped else source
+        best = booster.attr("best_iteration") if wrapped else None
+        rounds = (0, int(best) + 1) if best is not None else None
+        missing = float(source.missing) if wrapped else float("nan")
+        return bytes(booster.save_raw("ubj")), missing, rounds
+
+    return written(source, "XGBoost", wrapped or hasattr(source, "save_raw"), write)
 
 
 # Objectives ---------------------------------------------------------------------------------------
@@ -190,21 +185,16 @@ def _parsed(content: bytes, place: str) -> Fields:
     return Fields(found, place)
 
 
-class _Reader:
+class _Reader(Reader):
     def __init__(self, source: Path | bytes, name: str, problems: Problems | None) -> None:
-        content, self.place, provenance = content_of(source)
-        self.attempt = Attempts(problems)
-        document = _parsed(content, self.place)
+        document = _parsed(self.opened(source, name, problems), self.place)
         self.learner = document.fields("learner")
         sizes = self.learner.fields("learner_model_param")
         self.features = sizes.count("num_feature", most=MOST_FEATURES - 1)
         counts = (sizes.count(k, 0, MOST_OUTPUTS) for k in ("num_class", "num_target"))
         self.outputs = max(1, *counts)
         version = document.array("version", int) if "version" in document else ()
-        producer = f"XGBoost {'.'.join(map(str, version))}".strip()
-        stem = Path(self.place).stem if isinstance(source, Path) else "model"
-        self.build = Builder(name or stem, {**provenance, "producer": producer})
-        self.origin = Origin(self.place)
+        self.build.provenance["producer"] = f"XGBoost {'.'.join(map(str, version))}".strip()
 
     @property
     def is_linear(self) -> bool:

@@ -440,37 +440,39 @@ _NODES: Mapping[str, type] = {
 }
 
 
-def _listed_weights(node: OnnxNode, numbering: _Numbering, kind: str) -> _Weights:
-    """The weights of a regressor (kind target) or classifier (kind class)."""
+def _attributes(kind: str) -> dict[str, type]:
+    """Those of a regressor (kind target) or a classifier (kind class)."""
+    lists = (f"{kind}_{name}" for name in ("ids", "nodeids", "treeids", "weights"))
+    return {**_NODES, **dict.fromkeys(lists, Listed), f"{kind}_weights_as_tensor": np.ndarray}
+
+
+def _listed_ensemble(node: OnnxNode, kind: str) -> tuple[_Nodes, _Weights, str]:
+    """The nodes and weights of these attributes, and what becomes of the scores."""
+    nodes, numbering = _listed_nodes(node)
     trees = _integers(node, f"{kind}_treeids")
     numbers = _integers(node, f"{kind}_nodeids", len(trees))
     where = numbering.find(trees, numbers, "a weighed leaf")
-    return _Weights(
-        where, _integers(node, f"{kind}_ids", len(trees)), _reals(node, f"{kind}_weights")
-    )
+    targets, weights = _integers(node, f"{kind}_ids", len(trees)), _reals(node, f"{kind}_weights")
+    post = node.attributes.get("post_transform", "NONE")
+    return nodes, _Weights(where, targets, weights), post
 
 
 @onnx_rule(
     "TreeEnsembleRegressor",
     domain=_ML,
     attributes={
-        **_NODES,
-        **dict.fromkeys(("target_ids", "target_nodeids", "target_treeids"), Listed),
-        "target_weights": Listed,
-        "target_weights_as_tensor": np.ndarray,
+        **_attributes("target"),
         "n_targets": int,
         "aggregate_function": str,
     },
 )
 def _regressor(node: OnnxNode, build: Builder, origin: Origin) -> None:
     """The leaves that x reaches, over all trees: their sum, mean, least or largest."""
-    nodes, numbering = _listed_nodes(node)
-    weights = _listed_weights(node, numbering, "target")
+    nodes, weights, post = _listed_ensemble(node, "target")
     count = arity_one(node, "n_targets")
     arrays = _ensemble(nodes, weights, _base(node, count))
     aggregate = node.attributes.get("aggregate_function", "SUM")
     y = _evaluated(build, node.inputs[0], arrays, aggregate, DType.FLOAT32, origin)
-    post = node.attributes.get("post_transform", "NONE")
     post_transformed(build, y, post, node.outputs[0], origin)
 
 
@@ -529,10 +531,7 @@ def _named(node: OnnxNode, name: str, default: int, names: Iterable[str]) -> str
     domain=_ML,
     outputs=2,
     attributes={
-        **_NODES,
-        **dict.fromkeys(("class_ids", "class_nodeids", "class_treeids"), Listed),
-        "class_weights": Listed,
-        "class_weights_as_tensor": np.ndarray,
+        **_attributes("class"),
         "classlabels_int64s": tuple,
         "classlabels_strings": tuple,
     },
@@ -543,10 +542,8 @@ def _classifier(node: OnnxNode, build: Builder, origin: Origin) -> None:
     As onnxruntime where two classes have the weights of one: the score of the second class.
     """
     labels = class_labels(node, "classlabels_int64s")
-    nodes, numbering = _listed_nodes(node)
-    weights = _listed_weights(node, numbering, "class")
+    nodes, weights, post = _listed_ensemble(node, "class")
     given = _reals(node, "base_values")
-    post = node.attributes.get("post_transform", "NONE")
     used = set(np.unique(weights.targets).tolist())
     single = len(labels) == 2 and len(used) == 1
     one_column = single and used == {0} and len(given) < 2
