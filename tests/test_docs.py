@@ -98,16 +98,20 @@ RUNNABLE = [path for path in PAGES if _RUN.search(path.read_text())]
 def test_blocks_that_are_marked_run_and_print_what_stands_below(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ROOT")
+    root = pytest.importorskip("ROOT")
     for model in (REPOSITORY / "data").glob("*.onnx"):
         shutil.copy(model, tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for block, expected in _RUN.findall(path.read_text()):
-        with redirect_stdout(io.StringIO()) as printed:
-            exec(compile(block, name(path), "exec"), names)
-        if expected:
-            assert printed.getvalue().strip() == expected.strip()
+    try:
+        for block, expected in _RUN.findall(path.read_text()):
+            with redirect_stdout(io.StringIO()) as printed:
+                exec(compile(block, name(path), "exec"), names)
+            if expected:
+                assert printed.getvalue().strip() == expected.strip()
+    finally:
+        # Pages switch threads on, and other tests have none.
+        root.DisableImplicitMT()
 
 
 def test_the_readme_is_one_page_of_short_lines() -> None:

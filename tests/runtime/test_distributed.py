@@ -98,6 +98,8 @@ def test_every_kind_of_column_is_as_it_is_locally(
     kept = same({"x": ["N", 2, "P"], "m": ["N", 1, "P"]})
     softmax = helper.make_node("Softmax", ["x"], ["p"])
     soft = network([softmax], {"x": ["N", 3]}, {"p": ["N", 3]})
+    added = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    adding = network([added], {"x": ["N", "P"]}, {"y": ["N"]}, axes=np.int64([1]))
 
     def with_columns(df: Any) -> Any:
         df = sofie.define(df, "objects", lin, ["pt", "abs(eta)", "charge"])
@@ -106,10 +108,11 @@ def test_every_kind_of_column_is_as_it_is_locally(
         sets = {"of_x": "of_x", "of_m": "of_m"}
         bounds = {"lengths": {"P": (2, 4)}, "pad": {"x": -9}, "mask": "m", "order_by": "pt"}
         df = sofie.define(df, sets, kept, {"x": ["pt", "charge"]}, **bounds)
+        df = sofie.define(df, "each", adding, ["ROOT::RVec<ROOT::RVecF>{pt, 2 * pt}"])
         classes = {"first": "p[0]", "kind": "argmax(p)"}
         return sofie.define(df, classes, soft, ["event", "abs(eta)", 1])
 
-    columns = ["objects", "event", "of_x", "of_m", "first", "kind"]
+    columns = ["objects", "event", "of_x", "of_m", "each", "first", "kind"]
     here = with_columns(ROOT.RDataFrame("Events", files))
     there = with_columns(ROOT.RDataFrame("Events", files, executor=client, npartitions=3))
     assert not any("sofie" in str(c) for c in there.GetColumnNames())

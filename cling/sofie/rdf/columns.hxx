@@ -53,6 +53,19 @@ struct ColumnError : std::runtime_error {
    throw_of_event(told, "entry " + std::to_string(entry) + ": ");
 }
 
+/// Calls `run` with the number of each object of an event; an error names the object.
+template <class Run>
+inline void for_each_object(std::size_t count, Run run)
+{
+   std::size_t object = 0;
+   try {
+      for (; object < count; ++object)
+         run(object);
+   } catch (const ColumnError &error) {
+      throw ColumnError("object " + std::to_string(object) + ": " + error.what());
+   }
+}
+
 /// A functor with exactly one signature, which is what DefineSlotEntry accepts from Python:
 /// `Score::run(work, entry, columns...)` with the slot's own Work.
 template <class Work, class Score, class... Columns>

@@ -3,6 +3,7 @@
     per event    numbers                       -> one row
     per object   RVecs: jets, tracks, ...      -> a row for each object, in one call for each event
     per set      RVecs: the particles of a jet -> one row, with an axis of particles
+    sets of objects   RVecs of RVecs: the particles of each jet -> a set for each object
 
 All that can be wrong without looking at an event is found here.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,12 +37,16 @@ __all__ = [
     "by_input",
     "check_single",
     "completed",
+    "depth_of",
+    "is_row",
     "is_vector_type",
     "masks_of",
     "plan",
+    "plan_of_objects",
     "rows",
     "scalar_type",
     "shown_as",
+    "with_elements",
 ]
 
 # A column by name, an expression of columns, or a number that is the same for all events.
@@ -66,8 +71,8 @@ _SCALARS |= {f"{u}{t}_t" for u in ("", "U") for t in ("Char", "Short", "Int", "L
 # Those of whole numbers.
 INTEGERS = frozenset(s for s in _SCALARS if not re.search("float|double", s, re.IGNORECASE))
 _VECTOR = re.compile(
-    r"(?:ROOT::VecOps::RVec|ROOT::RVec|(?:std::)?(?:vector|span))<\s*([\w: ]+?)\s*>"
-    r"|(?:std::)?array<\s*([\w: ]+?)\s*,\s*\d+\s*>"
+    r"(?:ROOT::VecOps::RVec|ROOT::RVec|(?:std::)?(?:vector|span))<\s*(.+?)\s*>"
+    r"|(?:std::)?array<\s*(.+?)\s*,\s*(\d+)\s*>"
 )
 # ROOT's names for numbers that are shorter in files; templates of them are others than C++'s.
 _SHORTER = {"Float16_t": "float", "Double32_t": "double"}
@@ -75,15 +80,19 @@ _SHORTER = {"Float16_t": "float", "Double32_t": "double"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name in the data frame, what the user called it, and its C++ type."""
+    """A column: its name in the data frame, what the user called it, and its C++ type.
+
+    ``element`` is the one that is meant of a column of arrays.
+    """
 
     name: str
     said: str
     type: str
+    element: int = -1
 
     @property
     def is_vector(self) -> bool:
-        return self.type not in _SCALARS
+        return self.element < 0 and self.type not in _SCALARS
 
     @property
     def cxx(self) -> str:
@@ -136,6 +145,8 @@ class Plan:
     shown: tuple[Shown, ...]
     # The named size of the batch, "" where the network has none.
     batch: str
+    # The columns, by name, that have an element for each object, where each has a set of its own.
+    outer: Mapping[str, Column] = field(default_factory=dict)
 
 
 def scalar_type(kind: str) -> bool:
@@ -143,10 +154,24 @@ def scalar_type(kind: str) -> bool:
     return kind in _SCALARS
 
 
+def element_type(kind: str) -> str:
+    """The type of the elements of a vector or array, an empty string for other types."""
+    match = _VECTOR.fullmatch(kind)
+    return (match[1] or match[2]) if match else ""
+
+
+def depth_of(kind: str) -> int:
+    """0 for numbers, 1 for vectors of them, 2 for vectors of vectors; -1 for other types."""
+    if kind in _SCALARS:
+        return 0
+    element = element_type(kind)
+    below = depth_of(element) if element else -1
+    return below + 1 if below >= 0 else -1
+
+
 def is_vector_type(kind: str) -> bool:
     """Whether it is a vector of numbers."""
-    match = _VECTOR.fullmatch(kind)
-    return match is not None and (match[1] or match[2]) in _SCALARS
+    return depth_of(kind) == 1
 
 
 # Inputs -------------------------------------------------------------------------------------------
@@ -216,6 +241,85 @@ def plan(
                 f"{one.element}"
             )
     return made
+
+
+def plan_of_objects(
+    graph: Graph,
+    features: Mapping[str, Sequence[Column | float]],
+    shown: Sequence[Shown],
+    options: DefineOptions,
+    orders: Mapping[str, Column],
+    masks: Mapping[str, str],
+) -> Plan:
+    """The plan for one object of an event, which has a set of its own in vectors of vectors.
+
+    A column of vectors has a number for each object then.
+    """
+    if options["per"] not in ("", "object"):
+        nested = next(c for c in _columns_of(features, orders) if depth_of(c.type) > 1)
+        raise ColumnError(
+            f"column {nested.said!r} is {nested.type}: it has a set for each object of an event",
+            remedy='per="object", or no per=, gives a score for each object',
+        )
+    outer = {c.name: c for c in _columns_of(features, orders) if c.is_vector}
+    inner = {k: [_inside(f) for f in listed] for k, listed in features.items()}
+    sorting = {k: replace(c, type=element_type(c.type) or c.type) for k, c in orders.items()}
+    made = plan(graph, inner, shown, {**options, "per": "set"}, sorting, masks)
+    for one in shown:
+        single = one.element >= 0 or one.is_largest
+        if not single and _elements(rows(made, one)) != 1:
+            raise ColumnError(
+                f"output {one.output!r} has more than one number for each object",
+                remedy=f"Choose one, '{one.output}[0]', or 'argmax({one.output})'",
+            )
+    return replace(made, outer=outer)
+
+
+def _columns_of(
+    features: Mapping[str, Sequence[Column | float]], orders: Mapping[str, Column]
+) -> list[Column]:
+    found = [f for listed in features.values() for f in listed if isinstance(f, Column)]
+    return [*found, *orders.values()]
+
+
+def _inside(feature: Column | float) -> Column | float:
+    """What one object has of a column."""
+    if isinstance(feature, Column) and feature.is_vector:
+        return replace(feature, type=element_type(feature.type))
+    return feature
+
+
+def with_elements(
+    graph: Graph, name: str, features: Sequence[Column | float]
+) -> Sequence[Column | float]:
+    """The features of an input; the elements of arrays where the input has a number for each."""
+    sizes = [_array_size(f) for f in features]
+    if not any(sizes) or any(
+        isinstance(f, Column) and f.is_vector and not n
+        for f, n in zip(features, sizes, strict=True)
+    ):
+        return features
+    wanted = _elements(_rest(graph.types[name], graph))
+    if wanted == len(features) or wanted != sum(n or 1 for n in sizes):
+        return features
+    found: list[Column | float] = []
+    for feature, count in zip(features, sizes, strict=True):
+        if isinstance(feature, Column) and count:
+            found += [replace(feature, element=k) for k in range(count)]
+        else:
+            found.append(feature)
+    return found
+
+
+def is_row(graph: Graph, name: str, features: Sequence[Column | float]) -> bool:
+    """Whether an input has one number for each of the features, and no axis of objects."""
+    return _elements(_rest(graph.types[name], graph)) == len(features)
+
+
+def _array_size(feature: Column | float) -> int:
+    """The size of a column of arrays of numbers; 0 for other columns."""
+    match = _VECTOR.fullmatch(feature.type) if isinstance(feature, Column) else None
+    return int(match[3]) if match and match[3] and match[2] in _SCALARS else 0
 
 
 def _elements(dims: Sequence[Dim]) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -29,13 +29,17 @@ from sofie_rdf.runtime.rdataframe.columns import (
     by_input,
     check_single,
     completed,
+    depth_of,
+    is_row,
     is_vector_type,
     masks_of,
     plan,
+    plan_of_objects,
     scalar_type,
     shown_as,
+    with_elements,
 )
-from sofie_rdf.runtime.rdataframe.functors import FunctorText, number_type
+from sofie_rdf.runtime.rdataframe.functors import FunctorText, ObjectsText, number_type
 from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions, check, check_order
 from sofie_rdf.runtime.rdataframe.recorded import RecordedText, check_batch
 from sofie_rdf.runtime.rdataframe.shipped import Parcel
@@ -70,7 +74,13 @@ def define(
     where = frame.hidden(options["where"], "bool") if options["where"] else ""
     if batch:
         check_batch(batch, made, compiled.rows)
-    kind = RecordedText if batch else FunctorText
+    if made.outer and compiled.drawn is not None:
+        raise ColumnError(
+            f"model {compiled.graph.name!r} draws random numbers, which would be the same for all "
+            "objects of an event",
+            remedy="Give columns of vectors of numbers",
+        )
+    kind = RecordedText if batch else ObjectsText if made.outer else FunctorText
     event = _event(frame, compiled, options["entry"])
     told = compiled.drawn, seed, event
     text = kind(made, options, compiled.session, where, True, *told)
@@ -231,12 +241,10 @@ class _Frame:
                 _there(self.df, said)
             name = self.hidden(said)
         type_ = str(self._local.GetColumnType(name))
-        if not (scalar_type(type_) or is_vector_type(type_)):
-            raise ColumnError(
-                f"column {said!r} is {type_}; numbers or RVecs of numbers are needed",
-                remedy=_advice(said, type_),
-            )
-        return Column(name, said, type_)
+        column = Column(name, said, type_)
+        if depth_of(type_) not in (0, 1, 2):
+            _refuse_type(column)
+        return column
 
     def hidden(self, expression: str, as_type: str = "") -> str:
         """The name of a new hidden column; `ColumnError` with what the compiler says.
@@ -290,6 +298,13 @@ class _Frame:
         return self.df.Define(name, expression)
 
 
+def _refuse_type(column: Column) -> NoReturn:
+    raise ColumnError(
+        f"column {column.said!r} is {column.type}; numbers or RVecs of numbers are needed",
+        remedy=_advice(column.said, column.type),
+    )
+
+
 def _advice(said: str, type_: str) -> str:
     """An expression that makes a number of such a column, if there is one."""
     way = _way_out(type_)
@@ -340,15 +355,27 @@ def _plan(
 ) -> Plan:
     masks = masks_of(graph, options)
     features = {
-        name: [_feature(frame, f) for f in listed]
+        name: with_elements(graph, name, [_feature(frame, f) for f in listed])
         for name, listed in by_input(graph, columns, list(masks)).items()
     }
     order_by = options["order_by"]
     by_name = order_by if isinstance(order_by, Mapping) else {"": order_by} if order_by else {}
     orders = {name: frame.column(said) for name, said in by_name.items()}
-    made = plan(graph, features, shown, options, orders, masks)
+    told = graph, features, shown, options, orders, masks
+    nested = {name: _nested(listed) for name, listed in features.items()}
+    for name, found in nested.items():
+        if found and is_row(graph, name, features[name]):
+            _refuse_type(found[0])
+    if any(nested.values()) or _nested(list(orders.values())):
+        return plan_of_objects(*told)
+    made = plan(*told)
     check_single(made)
     return made
+
+
+def _nested(features: Sequence[Column | float]) -> list[Column]:
+    """The columns of vectors of vectors."""
+    return [f for f in features if isinstance(f, Column) and depth_of(f.type) > 1]
 
 
 def _feature(frame: _Frame, said: Any) -> Column | float:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import ClassVar
 
 from sofie_rdf.emit.literals import size, string
 from sofie_rdf.ir.dims import Dim, evaluate, name_of, symbols_of
 from sofie_rdf.ir.types import DType
-from sofie_rdf.runtime.rdataframe.columns import Column, Filled, Plan, Shown, rows
+from sofie_rdf.runtime.rdataframe.columns import (
+    Column,
+    Filled,
+    Plan,
+    Shown,
+    rows,
+    scalar_type,
+)
 from sofie_rdf.runtime.rdataframe.options import DefineOptions
 
-__all__ = ["FunctorText", "column_type", "number_type"]
+__all__ = ["FunctorText", "ObjectsText", "column_type", "number_type"]
 
 # Inputs and outputs of so many elements are arrays on the stack, if their size is known.
 _SMALL = 1024
@@ -27,6 +34,11 @@ def number_type(dtype: DType) -> str:
 def column_type(dtype: DType) -> str:
     """What a new column of such elements holds: `sofie::ColumnOf`."""
     return "short" if dtype is DType.INT8 else number_type(dtype)
+
+
+def _parameter(column: Column) -> str:
+    """The type in which a function takes an element of a column."""
+    return column.cxx if scalar_type(column.type) else f"const {column.cxx} &"
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class FunctorText:
         return f"work.told.numbers[{list(self._constants).index(name)}]"
 
     def _name(self, column: Column) -> str:
-        return f"work.told.names[{self._c(column)[1:]}]"
+        return f"work.told.names[{self._index(column)}]"
 
     @property
     def arguments(self) -> list[str]:
@@ -107,12 +119,15 @@ class FunctorText:
         found = [("bool", "where")] if self.where else []
         found += [("ULong64_t", "event")] if self.event else []
         for i, column in enumerate(self.columns):
-            kind = f"const {column.cxx} &" if column.is_vector else column.cxx
-            found.append((kind, f"c{i}"))
+            found.append((_parameter(column), f"c{i}"))
         return found
 
+    def _index(self, column: Column) -> int:
+        return [c.name for c in self.columns].index(column.name)
+
     def _c(self, column: Column) -> str:
-        return f"c{[c.name for c in self.columns].index(column.name)}"
+        element = f"[{column.element}]" if column.element >= 0 else ""
+        return f"c{self._index(column)}{element}"
 
     # Sizes ---------------------------------------------------------------------------------------
 
@@ -172,13 +187,13 @@ class FunctorText:
         """A `sofie::Told` of the arguments of `make`."""
         return f"{{numbers, names, {string(self.plan.graph.name)}}}"
 
-    def structs(self) -> Iterator[str]:
+    def structs(self, score: str = "Score") -> Iterator[str]:
         """Work and Score alone, which need a class Session before them."""
         yield "struct Work {"
         yield from self.members()
         yield "   Work(const Session &one, const sofie::Told &all) : session(one), told(all) {}"
         yield "};"
-        yield from self.run_of("Score", "Work", self.results(self.default), self._score())
+        yield from self.run_of(score, "Work", self.results(self.default), self._score())
 
     def members(self) -> Iterator[str]:
         """What each slot has to fill the inputs and to run."""
@@ -453,3 +468,60 @@ class FunctorText:
             yield f"struct Get{i} {{"
             yield f"   auto operator()(const Results &all) {{ return std::get<{i}>(all); }}"
             yield "};"
+
+
+class ObjectsText(FunctorText):
+    """The text for a plan of one object: the network runs for each object of an event.
+
+    The columns of `Plan.outer` have an element for each object, and results are RVecs of numbers.
+    """
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        outer = {f"c{i}": self.plan.outer.get(c.name) for i, c in enumerate(self.columns)}
+        found = []
+        for kind, name in super().parameters:
+            column = outer.get(name)
+            found.append((_parameter(column) if column else kind, name))
+        return found
+
+    def structs(self, score: str = "Score") -> Iterator[str]:
+        told = {f.name: getattr(self, f.name) for f in fields(self)} | {"where": ""}
+        yield from FunctorText(**told).structs("OfObject")
+        entry = ["[[maybe_unused]] ULong64_t entry"] if self.knows_entry else []
+        parameters = ["Work &work", *entry, *(f"{t} {c}" for t, c in self.parameters)]
+        yield f"struct {score} {{"
+        yield f"   static auto run({', '.join(parameters)})"
+        yield "   {"
+        yield from self._for_each_object()
+        yield "   }"
+        yield "};"
+
+    def _for_each_object(self) -> Iterator[str]:
+        vectors = [c for c in self.columns if c.name in self.plan.outer]
+        for i, shown in enumerate(self.plan.shown):
+            kind = "int" if shown.is_largest else column_type(self._dtype(shown))
+            yield f"      ROOT::RVec<{kind}> all{i};"
+        made = ", ".join(f"all{i}" for i in range(len(self.plan.shown)))
+        results = made if len(self.plan.shown) == 1 else f"std::make_tuple({made})"
+        if self.where:
+            yield "      if (!where)"
+            yield f"         return {results};"
+        yield f"      const std::size_t objects = {self._c(vectors[0])}.size();"
+        for column in vectors[1:]:
+            yield from self._same_length(column, vectors[0])
+        given = ["work", *(["entry"] if self.knows_entry else [])]
+        ends = ["[object]" if column in vectors else "" for column in self.columns]
+        given += [f"c{i}{end}" for i, end in enumerate(ends)]
+        for i in range(len(self.plan.shown)):
+            yield f"      all{i}.resize(objects);"
+        yield "      sofie::for_each_object(objects, [&](std::size_t object) {"
+        yield f"         const auto one = OfObject::run({', '.join(given)});"
+        for i in range(len(self.plan.shown)):
+            taken = "one" if len(self.plan.shown) == 1 else f"std::get<{i}>(one)"
+            yield f"         all{i}[object] = {taken};"
+        yield "      });"
+        yield f"      return {results};"
+
+    def _dtype(self, shown: Shown) -> DType:
+        return self.plan.graph.types[shown.output].dtype

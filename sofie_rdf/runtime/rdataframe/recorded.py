@@ -24,6 +24,11 @@ __all__ = ["RecordedText", "check_batch"]
 def check_batch(batch: int, plan: Plan, rows: str) -> None:
     """`InputError` where several events cannot be one call; ``rows`` as in `Compiled`."""
     graph = plan.graph
+    if plan.outer:
+        raise InputError(
+            f"batch={batch}: each object of an event has a set of its own, and is a call of model "
+            f"{graph.name!r}"
+        )
     if not plan.batch:
         raise InputError(
             f"batch={batch}: model {graph.name!r} takes one row at a time, by its inputs' shapes",
