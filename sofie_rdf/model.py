@@ -789,13 +789,18 @@ def check(
             for name in rootfile.names(found):
                 problems += _trouble(partial(load, found, name, limits=limits), gradient, target)
             return problems
-        with Allowed(limits, found).budget():
-            problems += frontends.frontend(kind).check(found, **given)
+        frontend, allowed, graph = frontends.frontend(kind), Allowed(limits, found), None
+        with allowed.budget():
+            if hasattr(frontend, "examine"):
+                problems, graph = frontend.examine(found, **given)
+            else:
+                problems = frontend.check(found, **given)
     except SofieError as error:
         return Problems([error])
-    ways: Mapping[str, Callable[..., Model]] = {"onnx": from_onnx, "torch": from_torch}
-    way = load if isinstance(found, Path) else ways[kind]
-    return problems or _trouble(partial(way, found, limits=limits, **given), gradient, target)
+    read = partial(load if isinstance(found, Path) else from_onnx, found, limits=limits, **given)
+    if graph is not None:
+        read = partial(Model._of, File(lambda: (graph, {}), allowed), "")
+    return problems or _trouble(read, gradient, target)
 
 
 def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems:

@@ -1,8 +1,9 @@
 """How foreign files become a Graph: one folder for each kind, recognised by content.
 
 Such a module has ``read(source, *, name="", **options)``, which gives the Graph or raises the first
-thing that is wrong, and ``check(source, **options)``, which gives all of it. ``source`` is a Path,
-or whatever the module's own ``from_...`` of `sofie_rdf.model` takes.
+thing that is wrong, and ``check(source, **options)``, which gives all of it. Where reading takes
+long, ``examine(source, **options)`` gives both: what is wrong, and the Graph or None. ``source`` is
+a Path, or whatever the module's own ``from_...`` of `sofie_rdf.model` takes.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from tests.fuzz_files import (
     targets,
     values,
     weightfiles,
+    xmls,
 )
 from tests.fuzz_files.damage import damaged, reworded
 
@@ -95,6 +96,7 @@ def _xgboost_ubjson() -> list[bytes]:
 
 KINDS: dict[str, Kind] = {
     "onnx": Kind(samples.onnx_models, _either(protos.mutated, damaged), targets.onnx),
+    "onnx-domains": Kind(samples.onnx_domains, _either(protos.mutated, damaged, 6), targets.onnx),
     "onnx-external": Kind(samples.onnx_beside, _either(_beside, damaged, 6), targets.onnx_beside),
     "keras": Kind(samples.keras_files, _keras, targets.keras, is_isolated=True),
     "h5": Kind(samples.h5_files, hdf5.mutated, targets.h5, is_isolated=True),
@@ -106,6 +108,7 @@ KINDS: dict[str, Kind] = {
     "xgboost-json": Kind(_xgboost_json, _either(values.mutated_json, _text), targets.xgboost),
     "xgboost-ubj": Kind(_xgboost_ubjson, _either(_ubjson, damaged), targets.xgboost),
     "lightgbm": Kind(samples.lightgbm_files, _either(_text, damaged), targets.lightgbm),
+    "tmva": Kind(xmls.samples, _either(_either(xmls.mutated, _text, 4), damaged, 8), targets.tmva),
     "root": Kind(samples.short_files, rootfiles.mutated, targets.root),
     "root-ntuple": Kind(samples.ntuple_files, damaged, targets.root),
     "trust": Kind(samples.root_files, rootfiles.mutated, targets.trust),

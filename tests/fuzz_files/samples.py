@@ -34,6 +34,38 @@ def onnx_models() -> list[bytes]:
 
 
 @cache
+def onnx_domains() -> list[bytes]:
+    """Models with operators that are not ONNX's own: onnxruntime's and QONNX's."""
+    from _pytest.outcomes import Skipped
+
+    from tests.frontends import test_qonnx
+
+    made = [
+        test_qonnx.proto(
+            "Quant",
+            {"scale": 0.25, "zero": 1.0, "bits": 4.0},
+            signed=1,
+            narrow=0,
+            rounding_mode="ROUND",
+        ),
+        test_qonnx.proto("BipolarQuant", {"scale": [0.25, 0.5, 2.0]}),
+        test_qonnx.proto(
+            "Trunc",
+            {"scale": 0.25, "zero": 0.0, "bits": 8.0, "scale_2": 1.0, "zero_2": 0.0, "bits_2": 4.0},
+            signed=1,
+            narrow=0,
+            rounding_mode="FLOOR",
+        ),
+    ]
+    try:
+        from tests.frontends import test_onnx_contrib as contrib
+    except Skipped:  # Without onnxruntime.
+        return [m.SerializeToString() for m in made]
+    cases = (*contrib.FUSED, *contrib.NORMALIZED, *contrib.EMBEDDED, *contrib.ATTENTIONS)
+    return [m.SerializeToString() for m in (*made, *(c.proto() for c in cases))]
+
+
+@cache
 def onnx_beside() -> list[bytes]:
     """Models whose weights are in another file: both, as `joined` puts them together."""
     import onnx

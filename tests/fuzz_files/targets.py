@@ -100,6 +100,12 @@ def lightgbm() -> Target:
     return _loader("lightgbm", ".txt", sofie_rdf.frontends.trees.lightgbm.read)
 
 
+def tmva() -> Target:
+    from sofie_rdf.frontends.tmva import reader
+
+    return _loader(reader.read, ".xml")
+
+
 def onnx_beside() -> Target:
     from sofie_rdf.frontends.onnx.reader import read
 

@@ -50,13 +50,17 @@ def onnx_of(model: bytes) -> ModelProto:
 def test_samples_are_sound() -> None:
     """What is refused as it is tests nothing."""
     from sofie_rdf.frontends.onnx import reader as onnx
+    from sofie_rdf.frontends.tmva import reader as tmva
     from sofie_rdf.frontends.trees import lightgbm, xgboost
 
     for tree in KINDS["xgboost-json"].samples() + KINDS["xgboost-ubj"].samples():
         assert xgboost.read(tree).outputs
     for text in samples.lightgbm_files():
         assert lightgbm.read(text).outputs
+    for weights in KINDS["tmva"].samples():
+        assert tmva.read(weights).outputs
     assert sum(not onnx.check(onnx_of(model)) for model in samples.onnx_models()) > 200
+    assert not [e for model in samples.onnx_domains() for e in onnx.check(onnx_of(model))]
 
 
 def test_the_corpus_has_kinds_that_there_are() -> None:

@@ -20,7 +20,7 @@ from sofie_rdf.frontends.common.shapes import Shapes
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.text import graph_text, parse_graph
 
-__all__ = ["DEFAULT", "check", "check_there", "read", "read_there"]
+__all__ = ["DEFAULT", "check", "examine", "examine_there", "read", "read_there"]
 
 # Files of these kinds are read so if nobody says otherwise; a pickle needs the user's own classes.
 DEFAULT = frozenset(("pt2", "torchscript"))
@@ -42,22 +42,34 @@ def read(
     """
     if not _is_isolated(source, isolated):
         return _frontend().read(source, name=name, shapes=shapes, **options)  # type: ignore[no-any-return]
-    text, constants = _call("read_there", source, name, shapes, options)
-    for array in constants.values():
-        array.setflags(write=False)
-    return parse_graph(text, constants)
+    return _graph(*_call("read_there", source, name, shapes, options))
 
 
 def check(
     source: Any, *, shapes: Shapes | None = None, isolated: bool | None = None, **options: Any
 ) -> Problems:
     """As `torch.check`, in the process that ``isolated`` says."""
+    return examine(source, shapes=shapes, isolated=isolated, **options)[0]
+
+
+def examine(
+    source: Any, *, shapes: Shapes | None = None, isolated: bool | None = None, **options: Any
+) -> tuple[Problems, Graph | None]:
+    """As `torch.examine`, in the process that ``isolated`` says."""
     if not _is_isolated(source, isolated):
-        return _frontend().check(source, shapes=shapes, **options)  # type: ignore[no-any-return]
+        return _frontend().examine(source, shapes=shapes, **options)  # type: ignore[no-any-return]
     try:
-        return Problems(_call("check_there", source, "", shapes, options))
+        errors, content = _call("examine_there", source, shapes, options)
     except SofieError as error:
-        return Problems([error])
+        return Problems([error]), None
+    return Problems(errors), None if content is None else _graph(*content)
+
+
+def _graph(text: str, constants: Mapping[str, Any]) -> Graph:
+    """What the other process has sent."""
+    for array in constants.values():
+        array.setflags(write=False)
+    return parse_graph(text, constants)
 
 
 def _is_isolated(source: Any, isolated: bool | None) -> bool:
@@ -116,6 +128,7 @@ def read_there(path: str, name: str, shapes: Shapes | None, options: dict[str, A
     return graph_text(graph), dict(graph.constants)
 
 
-def check_there(path: str, _: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
-    """The errors in a file."""
-    return list(_frontend().check(Path(path), shapes=shapes, **options))
+def examine_there(path: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
+    """The errors in a file, and the text and the constants of the graph where there are none."""
+    errors, graph = _frontend().examine(Path(path), shapes=shapes, **options)
+    return list(errors), graph and (graph_text(graph), dict(graph.constants))

@@ -40,7 +40,7 @@ from sofie_rdf.frontends.torch.programs import inputs_of_program, module_of_prog
 from sofie_rdf.frontends.torch.scripts import of_script
 from sofie_rdf.ir.graph import Graph
 
-__all__ = ["check", "read"]
+__all__ = ["check", "examine", "read"]
 
 
 def read(source: Any, *, name: str = "", shapes: Shapes | None = None, **options: Any) -> Graph:
@@ -59,15 +59,20 @@ def read(source: Any, *, name: str = "", shapes: Shapes | None = None, **options
 
 def check(source: Any, *, shapes: Shapes | None = None, **options: Any) -> Problems:
     """Everything that is wrong, at once: what torch refuses, or all that cannot be read of it."""
+    return examine(source, shapes=shapes, **options)[0]
+
+
+def examine(
+    source: Any, *, shapes: Shapes | None = None, **options: Any
+) -> tuple[Problems, Graph | None]:
+    """As `check`, with the graph where nothing is wrong: to ask torch for it again takes long."""
     place = source.name if isinstance(source, Path) else type(source).__name__
     try:
         with _Conversion(source, "", options) as conversion:
             problems = conversion.problems(shapes)
-            if not problems:
-                conversion.graph(shapes)
-            return problems
+            return problems, None if problems else conversion.graph(shapes)
     except SofieError as error:
-        return Problems([error.at(place)])
+        return Problems([error.at(place)]), None
 
 
 @dataclass(frozen=True)

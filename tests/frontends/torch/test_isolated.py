@@ -179,3 +179,29 @@ def test_files_that_crashed_torch() -> None:
         for isolated in (True, False):
             with pytest.raises(sofie.CorruptFile):
                 sofie.load(path, isolated=isolated, **given)
+
+
+class Singular(nn.Module):
+    """What ONNX has no operator for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.svdvals(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2), Singular()])
+def test_check_starts_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: nn.Module
+) -> None:
+    """Each of them loads torch, which takes seconds; the graph comes with the answer."""
+    path = tmp_path / "m.pt2"
+    torch.export.save(torch.export.export(layer.eval(), (torch.ones(4, 3),)), path)
+    asked: list[str] = []
+    call = isolation.call
+
+    def counting(function: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(function)
+        return call(function, *arguments, **options)
+
+    monkeypatch.setattr(torch_isolated.isolation, "call", counting)
+    assert bool(sofie.check(path)) == isinstance(layer, Singular)
+    assert asked == [f"{torch_isolated.__name__}:examine_there"]
