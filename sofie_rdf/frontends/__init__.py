@@ -203,7 +203,7 @@ def options_for(kind: str, **given: Any) -> dict[str, Any]:
     options = {
         key: value
         for key, value in given.items()
-        if value is not None and (value or key not in _OF_SOME)
+        if value is not None and (key not in _OF_SOME or value)
     }
     for key in options:
         if key not in found.options:

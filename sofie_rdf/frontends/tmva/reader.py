@@ -106,11 +106,14 @@ def _normalized(build: Builder, x: str, transform: Element, names: Sequence[str]
     indices = [r.count("Index", MOST_FEATURES) for r in ranges]
     if indices != list(range(len(names))):
         raise CorruptFile("has no range for each variable", place=last.place)
-    low = np.array([r.number("Min") for r in ranges]).astype(np.float32)
-    high = np.array([r.number("Max") for r in ranges]).astype(np.float32)
-    if np.any(high <= low):
-        raise CorruptFile("has a range that is empty", place=last.place)
-    scale = (1.0 / (high - low).astype(np.float64)).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        low = np.array([r.number("Min") for r in ranges]).astype(np.float32)
+        high = np.array([r.number("Max") for r in ranges]).astype(np.float32)
+        width = high - low
+        scale = 1 / width.astype(np.float64)
+    if not np.all((width > 0) & (width < np.inf) & (2 * scale < np.finfo(np.float32).max)):
+        raise CorruptFile("has a range that is empty, or no number", place=last.place)
+    scale = scale.astype(np.float32)
     origin = Origin(transform.place)
     shifted = build(Sub(), x, build.constant(low), origin=origin)
     scaled = build(Mul(), shifted, build.constant(2 * scale), origin=origin)

@@ -78,7 +78,7 @@ def forest(build: Builder, x: str, root: Element, setup: Setup) -> str:
     scale = np.array([t.number("boostWeight") for t in listed])
     base, outputs = 0.0, 1
     if setup.boost != "Grad":
-        scale = _shares(scale)
+        scale = _shares(scale, weights.place)
     else:
         # A regression by gradients begins with the first weight; all others are unused.
         base = float(scale[0]) if setup.analysis == "Regression" else 0.0
@@ -99,9 +99,12 @@ def forest(build: Builder, x: str, root: Element, setup: Setup) -> str:
     return build(_last(setup), y, outputs=["prediction"], origin=origin)
 
 
-def _shares(scale: Array) -> Array:
+def _shares(scale: Array, place: str) -> Array:
     """What each tree counts in the mean; 0 where nothing counts."""
-    total = float(scale.sum())
+    with np.errstate(over="ignore"):
+        total = float(scale.sum())
+    if not np.isfinite(total):
+        raise CorruptFile("has weights of trees whose sum is no number", place=place)
     counts = total > np.finfo(np.float64).eps
     return np.asarray(scale / total if counts else np.zeros(len(scale)))
 

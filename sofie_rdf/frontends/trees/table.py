@@ -253,8 +253,14 @@ class _Table:
 def evaluated(build: Builder, x: str, trees: Sequence[Tree], base: Array, origin: Origin) -> str:
     """y[N, len(base)]: base and what the leaves add that x[N, F] reaches; weights are of x's type.
 
-    The trees are `checked`. Raises `CorruptFile`, with the tree's place, for circles.
+    The trees are `checked`. Raises `CorruptFile`, with the tree's place, for circles, and for
+    numbers that would be infinite in that type.
     """
     dtype = build.types[x].dtype
+    for place, numbers in ((str(origin), base), *((t.place, t.weights) for t in trees)):
+        with np.errstate(over="ignore"):
+            narrow = np.asarray(numbers).astype(dtype.numpy)
+        if not np.all(np.isfinite(narrow)):
+            raise CorruptFile(f"adds a number that is none in {dtype}", place=place)
     arrays = _Table(trees, dtype).arrays(np.asarray(base, dtype.numpy))
     return build(Trees(), x, *map(build.constant, arrays), origin=origin)

@@ -18,6 +18,7 @@ from sofie_rdf.ops.elementwise import Add, Clip, Div, GreaterOrEqual, Mul, Sub, 
 
 _DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas")
 _ROUNDING: Mapping[str, Operator] = {"ROUND": Round(), "CEIL": Ceil(), "FLOOR": Floor()}
+_FLOAT32 = np.finfo(np.float32)
 _RANGE = {"signed": int, "narrow": int, "rounding_mode": str}
 
 
@@ -110,10 +111,14 @@ def _trunc(node: OnnxNode, build: Builder, origin: Origin) -> None:
     if any(np.any(~np.isfinite(s) | (s <= 0)) for s in scales):
         raise GraphError("Trunc has a scale that is not positive")
     f = _formula(node, build, origin)
-    power = build.constant((2 ** np.rint(np.log2(scales[1] / scales[0]))).astype(f.dtype.numpy))
+    with np.errstate(over="ignore"):
+        power = 2 ** np.rint(np.log2(scales[1]) - np.log2(scales[0]))
+    if np.any((power < _FLOAT32.tiny) | (power > _FLOAT32.max)):
+        raise GraphError("Trunc has scales of which one is nothing beside the other")
+    shift = build.constant(power.astype(f.dtype.numpy))
     y = f(Round(), f(Add(), f(Div(), x, scale), zero))
-    y = f(rounding, f(Clip(), f(Div(), y, power), *_bounds(node, bits)))
-    f.give(f(Mul(), f(Sub(), y, f(Div(), zero, power)), given), node)
+    y = f(rounding, f(Clip(), f(Div(), y, shift), *_bounds(node, bits)))
+    f.give(f(Mul(), f(Sub(), y, f(Div(), zero, shift)), given), node)
 
 
 for _domain in _DOMAINS:
