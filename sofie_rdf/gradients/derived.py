@@ -12,6 +12,7 @@ import numpy as np
 
 from sofie_rdf import limits
 from sofie_rdf.errors import ModelError, nearest
+from sofie_rdf.gradients.meeting import require_apart
 from sofie_rdf.gradients.reverse import Sweep
 from sofie_rdf.gradients.values import Value
 from sofie_rdf.ir.dims import product
@@ -42,7 +43,7 @@ def gradient(graph: Graph, of: Names, wrt: Names, vjp: Cotangents) -> Graph:
     """The graph with ``d_of/d_wrt`` for each output and input that is asked for.
 
     With ``vjp`` there is an input besides for each output, which is multiplied with its elements
-    before they are added up.
+    before they are added up. Without, `ModelError` where events meet.
     """
     outputs, inputs = _chosen(graph, of, wrt)
     wide = graph
@@ -56,6 +57,7 @@ def gradient(graph: Graph, of: Names, wrt: Names, vjp: Cotangents) -> Graph:
             seed = sweep.tape.value(named[output])
         else:
             _require_single(graph, output)
+            require_apart(graph, [output], inputs)
             seed = sweep.tape.value(output).like(1)
         for name, value in zip(inputs, sweep.pulled({output: seed}, inputs), strict=True):
             found[derivative_name(output, name)] = value
@@ -65,9 +67,10 @@ def gradient(graph: Graph, of: Names, wrt: Names, vjp: Cotangents) -> Graph:
 def jacobian(graph: Graph, of: Names, wrt: Names) -> Graph:
     """The graph with ``d_of/d_wrt``, with the axes of the output before those of the input.
 
-    The axis of the batch is there once: of rows that keep apart.
+    The axis of the batch is there once: `ModelError` where events meet.
     """
     outputs, inputs = _chosen(graph, of, wrt)
+    require_apart(graph, outputs, inputs)
     sweep = Sweep(graph)
     found: dict[str, Value] = {}
     for output in outputs:

@@ -31,10 +31,11 @@ class Differentiable:
         """The model that gives ``d_score/d_features`` besides its outputs, in the input's shape.
 
         ``of`` are outputs and ``wrt`` inputs by name, one or a list; by default all floating-point
-        ones. Each row has its own gradient: the sum over the batch is differentiated. ``vjp=True``
-        is for outputs of several numbers: sum(v_score * score) is differentiated, and ``v_score``
-        (or the name that is given, or by output as a mapping) is one more input. At kinks it is
-        what torch gives. Raises `ModelError`; `UnsupportedOperator` for a node without derivative.
+        ones. Each row has its own gradient; where rows meet, such as in a softmax over the batch,
+        there is none. ``vjp=True`` is for these, and for outputs of several numbers: the sum of
+        v_score * score over all rows is differentiated, and ``v_score`` (or the name that is given,
+        or by output as a mapping) is one more input. At kinks it is what torch gives. Raises
+        `ModelError`; `UnsupportedOperator` for a node without derivative.
         """
         from sofie_rdf.gradients import derived
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from sofie_rdf import limits
 from sofie_rdf.errors import GraphError, SofieError, UnsupportedOperator
+from sofie_rdf.gradients.meeting import require_apart
 from sofie_rdf.gradients.values import Backward, Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
@@ -154,4 +155,8 @@ def problems(graph: Graph) -> list[SofieError]:
     of = [name for name in graph.outputs if graph.types[name].dtype.is_float]
     sweep.pulled({name: sweep.tape.value(name).like(1) for name in of}, wrt)
     assert sweep.refused is not None
+    try:
+        require_apart(graph, of, wrt)
+    except SofieError as error:
+        return [*sweep.refused[::-1], error]
     return sweep.refused[::-1]

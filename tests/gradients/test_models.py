@@ -207,3 +207,57 @@ def test_numbers_of_elements_that_are_open_have_no_jacobian() -> None:
         open_size.jacobian()
     with pytest.raises(ModelError, match="no gradient but a Jacobian"):
         open_size.gradient()
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("y = Softmax <axis = 0> (x)", "Softmax"),
+        ("y = CumSum (x, zero)", "CumSum"),
+        ("m = ReduceMean (x, axes) y = Sub (x, m)", "ReduceMean"),
+        ("m = Gather (x, zero) y = Mul (x, m)", "Gather"),
+        ("t = Transpose <perm = [1, 0]> (x) p = MatMul (x, t) y = MatMul (p, x)", "MatMul"),
+        (
+            (
+                "i = Unsqueeze (x, front) t = Transpose <perm = [0, 2, 1]> (i) s = "
+                "InstanceNormalization (t, k, k) u = Transpose <perm = [0, 2, 1]> (s) "
+                "y = Squeeze (u, front)"
+            ),
+            "InstanceNormalization",
+        ),
+    ],
+)
+def test_events_that_meet_have_a_gradient_of_their_weighed_sum_alone(body: str, name: str) -> None:
+    given = proto(body, "(float[N, 1] x) => (float[N, 1] y)")
+    constants = {
+        "zero": np.array(0, np.int64),
+        "axes": np.array([0], np.int64),
+        "k": np.ones(1, np.float32),
+        "front": np.array([0], np.int64),
+    }
+    used = {i for node in given.graph.node for i in node.input}
+    given.graph.initializer.extend(
+        onnx.numpy_helper.from_array(a, n) for n, a in constants.items() if n in used
+    )
+    meeting = Model(read(given))
+    for ask in (meeting.gradient, meeting.jacobian, meeting.hessian):
+        with pytest.raises(ModelError, match=rf"events meet in {name}.*vjp=True"):
+            ask()
+    assert [str(p) for p in sofie_rdf.check(given, gradient=True)] != []
+    weighed, x = meeting.gradient(vjp="v"), events()[:, :1]
+    v = np.array([[1], [2], [4], [8], [16]], np.float32)
+    found = weighed(x=x, v=v)["d_y/d_x"].astype(np.float64)
+    step = np.float32(1e-2)
+    for number in range(5):
+        moved = [x.copy(), x.copy()]
+        moved[0][number] += step
+        moved[1][number] -= step
+        high, low = (meeting(m).astype(np.float64) for m in moved)
+        np.testing.assert_allclose(
+            found[number, 0], np.sum(v * (high - low)) / 0.02, rtol=1e-2, atol=1e-2
+        )
+
+
+def test_what_is_summed_over_events_is_differentiated_where_it_is_no_number_of_an_event() -> None:
+    total = model("y = ReduceSum <keepdims = 0> (x)", "(float[N, 3] x) => (float y)")
+    np.testing.assert_array_equal(total.gradient()(events())["d_y/d_x"], np.ones((5, 3)))
