@@ -251,7 +251,7 @@ def test_the_tables_are_made_of_the_code() -> None:
     assert "| `norms.hxx` | Vectors scaled to a norm. |" in tables.headers()
     having, _, lacking = tables.gradients().partition("Without one")
     assert "`Relu`" in having
-    assert "`Det`" in lacking
+    assert "`DeformConv`" in lacking
     layers = tables.keras_layers()
     assert "`Dense`" in layers
     assert "`LSTM`" in layers

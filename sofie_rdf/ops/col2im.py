@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import UNKNOWN, Dim, number_of, require_equal
 from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
@@ -23,6 +25,9 @@ from sofie_rdf.ops._windows import (
     windows,
 )
 from sofie_rdf.ops.elementwise import NUMBERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 _ALL = slice(None)
 
@@ -133,3 +138,20 @@ class Col2Im(Operator):
             Tensor(x, (x.type.size,)),
         )
         return Call("sofie::col2im", arguments)
+
+    def pullback(self, back: Backward) -> Value:
+        # A convolution with a feature for each element of a block, which is that element.
+        slides, x = self.slides, back.x
+        kernel = tuple(s.kernel for s in slides)
+        taps = math.prod(kernel)
+        limits.spend(bytes=8 * taps * taps, what="the gradient of Col2Im")
+        picks = np.eye(taps, dtype=x.dtype.numpy).reshape((taps, 1, *kernel))
+        images = back.g.reshape((x.shape[0] * back.g.shape[1], 1, *back.g.shape[2:]))
+        blocks = images.apply(
+            "Conv",
+            back.tape.constant(picks),
+            strides=tuple(s.stride for s in slides),
+            dilations=tuple(s.dilation for s in slides),
+            pads=(*(s.begin for s in slides), *(s.end for s in slides)),
+        )
+        return blocks.reshape(x.shape)

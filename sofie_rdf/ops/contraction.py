@@ -188,6 +188,10 @@ def _strides(wanted: Sequence[str], labels: Sequence[str], shape: Shape) -> list
     return [found.get(n, 0) for n in wanted]
 
 
+# A determinant for each element of a matrix is its derivative.
+_MOST_COFACTORS = 6
+
+
 @operator(since=22, ulp=1, terms=4)
 class Det(Operator):
     """det x[..., :, :]"""
@@ -229,3 +233,33 @@ class Det(Operator):
         count, sides = product(x.type.shape[:-2]), x.type.shape[-2:]
         tensors = Tensor(y, (count,)), Tensor(work), Tensor(x, (count, *sides))
         return Call("sofie::det", tensors, outputs=2)
+
+    def pullback(self, back: Backward) -> Value:
+        x, n = back.x, back.x.shape[-1]
+        if not isinstance(n, int) or n > _MOST_COFACTORS:
+            raise UnsupportedOperator(
+                f"Det has a gradient here of at most {_MOST_COFACTORS} rows, and not of {n}",
+                remedy="Differentiate outputs that do not depend on it",
+            )
+        g = back.g.reshape((*back.g.shape, 1, 1))
+        if n < 2:
+            return g.expand(x.shape)
+        rows = [
+            self._cofactor(x, i, 0).concat(
+                [self._cofactor(x, i, j) for j in range(1, n)], x.rank - 1
+            )
+            for i in range(n)
+        ]
+        return g * rows[0].concat(rows[1:], x.rank - 2)
+
+    @staticmethod
+    def _cofactor(x: Value, i: int, j: int) -> Value:
+        """The determinant without a row and a column, with its sign, as a matrix of one element."""
+        n, rank = x.shape[-1], x.rank
+        assert isinstance(n, int)
+        for axis, left_out in ((rank - 2, i), (rank - 1, j)):
+            kept = np.array([k for k in range(n) if k != left_out], np.int64)
+            x = x.apply("Gather", x.tape.constant(kept), axis=axis)
+        found = x.apply("Det")
+        found = found.reshape((*found.shape, 1, 1))
+        return -found if (i + j) % 2 else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,7 +32,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
-from sofie_rdf.ops import _device_indexing
+from sofie_rdf.ops import _device_indexing, _slopes_indexing
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import NUMBERS
 from sofie_rdf.ops.layout import (
@@ -583,7 +584,7 @@ class GatherND(_Indexing):
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         if self.batch_dims:
-            super().pullback(back)
+            return _slopes_indexing.within_batches(back, self.batch_dims), None
         return back.x.like().through(ScatterND("add"), back.input(1), back.g), None
 
 
@@ -677,14 +678,8 @@ class ScatterElements(_Scatter):
         return self.call("sofie::scatter_elements", sizes, (*outputs, x, indices, updates))
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        indices, updates = back.input(1), back.input(2)
-        by_updates = back.g.through(GatherElements(self.axis), indices)
-        if self.reduction == "add":
-            return back.g, None, by_updates
-        if self.reduction != "none":
-            super().pullback(back)
-        zeros = updates.like()
-        return back.g.through(ScatterElements(self.axis), indices, zeros), None, by_updates
+        put = partial(ScatterElements, self.axis)
+        return _slopes_indexing.scattered(back, put, GatherElements(self.axis), self.reduction)
 
 
 @operator(since=18, terms=1)
@@ -728,13 +723,7 @@ class ScatterND(_Scatter):
         return self.call("sofie::scatter_nd", sizes, (*outputs, x, indices, updates))
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        indices, updates = back.input(1), back.input(2)
-        by_updates = back.g.through(GatherND(), indices)
-        if self.reduction == "add":
-            return back.g, None, by_updates
-        if self.reduction != "none":
-            super().pullback(back)
-        return back.g.through(ScatterND(), indices, updates.like()), None, by_updates
+        return _slopes_indexing.scattered(back, ScatterND, GatherND(), self.reduction)
 
 
 @operator(since=24)
@@ -743,6 +732,7 @@ class TensorScatter(_Indexing):
 
     axis: int = -2
     mode: str = "linear"
+    pullback = _slopes_indexing.in_cache
 
     def infer(
         self, past_cache: TensorType, update: TensorType, write_indices: TensorType | None = None
@@ -895,3 +885,7 @@ class CenterCropPad(_Indexing):
         pads = _centred_pads(x.type.shape, self._wanted(x.type.shape))
         borders = map(Sizes, _joined_axes(x.type.shape, pads))
         return Call("sofie::pad", (0, *borders, *map(memory, (outputs[0], x))))
+
+    def pullback(self, back: Backward) -> Value:
+        pads = _centred_pads(back.x.shape, self._wanted(back.x.shape))
+        return back.g.pad([(0 - before, 0 - behind) for before, behind in pads])

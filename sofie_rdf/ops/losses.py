@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from sofie_rdf.ir.dims import product, require_equal
 from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator, require_same_dtype
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import FLOATS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 HEADER = "sofie/kernels/losses.hxx"
 
@@ -63,6 +66,35 @@ class _Loss(Operator):
         rule = _REDUCTIONS.index(self.reduction), int(ignored is not None), ignored or 0
         return Call(kernel, (*rule, *written, *read), outputs=len(written))
 
+    def through(self, back: Backward) -> tuple[Value | None, ...]:
+        """The derivatives by x and by the weights."""
+        x, target, weight = back.x, back.input(1), back.optional(2)
+        ones = back.tape.filled(1, TensorType(x.dtype, target.shape))
+        ignored = None
+        if self.ignore_index is not None:
+            ignored = target.equals(self.ignore_index)
+            target = ignored.choose(0, target)
+        factor = ones if weight is None else weight.apply("Gather", target, axis=0)
+        factor = factor if ignored is None else ignored.choose(0, factor)
+        share = back.g
+        if self.reduction == "mean":
+            share = share / factor.sum(range(factor.rank), keep=False)
+        place = target.reshape((target.shape[0], 1, *target.shape[1:]))
+        by_x = (-share * factor).reshape(place.shape)
+        found = x.like().apply("ScatterElements", place, by_x, axis=1)
+        if weight is None or not back.needs(2):
+            return found, None
+        if self.reduction == "mean":
+            raise UnsupportedOperator(
+                f"{self.name} has no gradient by the weights of the classes, as in torch",
+                remedy="Use reduction='sum', or differentiate by other inputs",
+            )
+        each = -share * x.apply("GatherElements", place, axis=1).reshape(target.shape)
+        each = each if ignored is None else ignored.choose(0, each)
+        flat = [v.reshape((v.type.size,)) for v in (target, each)]
+        add = weight.like().apply("ScatterElements", *flat, axis=0, reduction="add")
+        return found, None, add
+
     def reduced(self, log_p: Array, target: Array, weight: Array | None) -> Array:
         """The loss for these log-probabilities."""
         counts = np.ones(target.shape, np.bool_)
@@ -107,6 +139,9 @@ class NegativeLogLikelihoodLoss(_Loss):
     def reference(self, x: Array, target: Array, weight: Array | None = None) -> Array:
         return self.reduced(x, target, weight)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return self.through(back)
+
 
 @operator(since=13, header=HEADER, ulp=1, terms=4)
 class SoftmaxCrossEntropyLoss(_Loss):
@@ -133,3 +168,11 @@ class SoftmaxCrossEntropyLoss(_Loss):
         shifted = x - np.max(x, axis=1, keepdims=True, initial=-np.inf)
         log_p = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
         return self.reduced(log_p, target, weight), log_p
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(self._formula)
+
+    def _formula(self, x: Value, target: Value, weight: Value | None = None) -> tuple[Value, Value]:
+        log_p = x.apply("LogSoftmax", axis=1)
+        loss = NegativeLogLikelihoodLoss(self.ignore_index, self.reduction)
+        return log_p.through(loss, target, weight), log_p

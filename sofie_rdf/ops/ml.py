@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from sofie_rdf.ir.dims import Dim, product, require_equal
 from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import FLOATS, Unary
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 __all__ = [
     "Categories",
@@ -163,6 +166,7 @@ class Labels(_Ml):
 # Features -----------------------------------------------------------------------------------------
 
 _NORMS = ("MAX", "L1", "L2")
+_SIZES = {"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}
 
 
 @operator(domain="sofie", ulp=4, terms=2)
@@ -192,6 +196,14 @@ class Normalizer(_Ml):
         else:
             size = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
         return np.asarray(x / np.where(size == 0, x.dtype.type(1), size))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(self._formula)
+
+    def _formula(self, x: Value) -> tuple[Value]:
+        axes = (x.rank - 1,)
+        size = x.apply(_SIZES[self.norm], axes=axes)
+        return (x / size.equals(0).choose(1, size),)
 
 
 _KEYS = FLOATS | {DType.INT64, DType.INT32, DType.INT16}

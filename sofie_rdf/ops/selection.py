@@ -22,6 +22,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops import _slopes_indexing
 from sofie_rdf.ops._device_windows import selected
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 
@@ -317,6 +318,7 @@ class Compress(_Selection):
     moves: ClassVar[bool] = True
     dtypes: ClassVar[frozenset[DType]] = frozenset(DType)
     decides_sizes: ClassVar[bool] = True
+    pullback = _slopes_indexing.compressed
 
     def infer(self, x: TensorType, condition: TensorType) -> TensorType:
         if condition.dtype is not DType.BOOL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops import _slopes_signal
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import FLOATS, INTEGERS, NUMBERS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 # A number that ONNX passes as a scalar; some exporters write a list of one.
 Number = Dim | tuple[Dim, ...]
@@ -201,6 +205,10 @@ class DFT(_Fourier):
         n: Any = self._length(x.shape)
         return self.transform(x, n, self._along(x.ndim))
 
+    def pullback(self, back: Backward) -> Value:
+        axis, n = self._along(back.x.rank), self._length(back.x.shape)
+        return _slopes_signal.transformed(self, back.x, back.g, axis, n)
+
 
 def _around(shape: Shape, axis: int) -> Shape:
     return product(shape[:axis]), shape[axis], product(shape[axis + 1 : -1]), shape[-1]
@@ -312,6 +320,13 @@ class STFT(_ShortTime):
         n: Any = self._length(x.shape, window.shape if window is not None else None)
         step: Any = _number(self.frame_step)
         return self.frames(x, step, window, n)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(self._formula)
+
+    def _formula(self, x: Value, window: Value | None = None) -> tuple[Value]:
+        n = self._length(x.shape, window.shape if window else None)
+        return (_slopes_signal.frames(self, x, window, n, _number(self.frame_step)),)
 
 
 # Windows ------------------------------------------------------------------------------------------

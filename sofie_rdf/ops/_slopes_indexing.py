@@ -1,0 +1,103 @@
+"""Derivatives of what is scattered, gathered and cut, in terms of the same operators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sofie_rdf.ir.dims import Dim, product
+from sofie_rdf.ir.operator import lookup
+from sofie_rdf.ir.types import DType, TensorType, normal_axis
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Tape, Value
+
+__all__ = ["compressed", "in_cache", "scattered", "within_batches"]
+
+
+def scattered(back: Backward, put: Any, take: Any, reduction: str) -> tuple[Value | None, ...]:
+    """Of what is written, or put together with what is there.
+
+    ``put`` makes the operator with a reduction, and ``take`` reads at the same places.
+    """
+    if reduction == "mul":
+        return _of_products(back, put, take)
+    if reduction in ("max", "min"):
+        return _of_extrema(back, put, take)
+    by_updates = back.g.through(take, back.input(1))
+    if reduction == "add":
+        return back.g, None, by_updates
+    return back.g.through(put("none"), back.input(1), back.input(2).like()), None, by_updates
+
+
+def _of_extrema(back: Backward, put: Any, take: Any) -> tuple[Value | None, ...]:
+    """As in torch, all that are the extremum have equal shares."""
+    x, at, updates = (back.input(i) for i in range(3))
+    ones, none = updates.like(1), updates.like()
+    own = x.equals(back.y).choose(x.like(1), 0)
+    given = updates.equals(back.y.through(take, at)).choose(ones, none)
+    share = back.g / own.through(put("add"), at, given)
+    return own * share, None, given * share.through(take, at)
+
+
+def _of_products(back: Backward, put: Any, take: Any) -> tuple[Value | None, ...]:
+    """Without a division by zeros among the factors."""
+    x, at, updates = (back.input(i) for i in range(3))
+    by_x = back.g * x.like(1).through(put("mul"), at, updates)
+    if not back.needs(2):
+        return by_x, None, None
+    zero = updates.equals(0)
+    zeros = x.like().through(put("add"), at, zero.choose(updates.like(1), 0))
+    safe = zero.choose(1, updates)
+    others = (back.g * x.through(put("mul"), at, safe)).through(take, at) / safe
+    # Of one zero the product of all others, and of others nothing next to a zero.
+    wanted = zero.choose(updates.like(1), 0)
+    return by_x, None, zeros.through(take, at).equals(wanted).choose(others, 0)
+
+
+def _counted(tape: Tape, start: Dim, limit: Dim) -> Value:
+    """Whole numbers from one on, as a list."""
+    op = lookup("sofie", "KnownRange")(start=start, limit=limit, delta=1, dtype=DType.INT64)
+    tape.build(op, origin=tape.origin)
+    return tape.value(tape.build.nodes[-1].outputs[0])
+
+
+def within_batches(back: Backward, batch: int) -> Value:
+    """Of slices that are gathered within each batch: added to those of the flattened batches."""
+    x, at = back.x, back.input(1)
+    count = product(x.shape[:batch])
+    listed = at.shape[batch:-1]
+    flat = at.reshape((count, *listed, at.shape[-1]))
+    numbers = _counted(back.tape, 0, count).reshape((count, *(1,) * (len(listed) + 1)))
+    places = numbers.expand((count, *listed, 1)).concat([flat], len(listed) + 1)
+    zeros = back.tape.filled(0, TensorType(x.dtype, (count, *x.shape[batch:])))
+    g = back.g.reshape((count, *back.g.shape[batch:]))
+    return zeros.apply("ScatterND", places, g, reduction="add").reshape(x.shape)
+
+
+def in_cache(op: Any, back: Backward) -> tuple[Value | None, ...]:
+    """Of what is written into a cache, and of the cache around it."""
+    update, first = back.input(1), back.optional(2)
+    by_cache = back.g.through(op, update.like(), first)
+    axis, rank = normal_axis(op.axis, update.rank), update.rank
+    size, length = back.x.shape[axis], update.shape[axis]
+    at = _counted(back.tape, 0, length).reshape(
+        tuple(length if a == axis else 1 for a in range(rank))
+    )
+    if first is not None:
+        at = first.reshape((update.shape[0], *(1,) * (rank - 1))) + at
+        if op.mode == "circular":
+            at = at.apply("Mod", _counted(back.tape, size, size + 1))
+    by_update = back.g.apply("GatherElements", at.expand(update.shape), axis=axis)
+    return by_cache, by_update
+
+
+def compressed(op: Any, back: Backward) -> tuple[Value | None, ...]:
+    """Of slices that were chosen: the next one where the condition holds, zeros elsewhere."""
+    x, g, condition = back.x, back.g, back.input(1)
+    shape, axis = ((x.type.size,), 0) if op.axis is None else (x.shape, back.axis(op.axis))
+    held = condition.apply("Cast", to=DType.INT64)
+    held = held.pad([(0, shape[axis] - condition.shape[0])])
+    number = held.apply("CumSum", axis=0) * held
+    # The slice in front of them is that of what was not chosen.
+    wide = g.pad([(1, 0) if a == axis else (0, 0) for a in range(len(shape))])
+    return wide.apply("Gather", number, axis=axis).reshape(x.shape), None
