@@ -134,20 +134,21 @@ def test_what_does_not_depend_has_zeros() -> None:
 
 
 def test_what_has_no_derivative_is_refused_by_name_with_a_way_out(tmp_path: Path) -> None:
-    refused = model(
-        "a = Det (z) y = Add (x, a)",
-        "(float[N] x, float[N, 2, 2] z) => (float[N] y)",
+    body = "a = GridSample (z, q) y = Add (x, a)"
+    face = (
+        "(float[N, 1, 1, 1] x, float[N, 1, 2, 2] z, float[N, 1, 1, 2] q) => (float[N, 1, 1, 1] y)"
     )
-    with pytest.raises(UnsupportedOperator, match=r"Det has no gradient here.*pullback"):
+    refused = model(body, face)
+    with pytest.raises(UnsupportedOperator, match=r"GridSample has no gradient here.*pullback"):
         refused.gradient()
     # By an input that does not go through it there is one.
     assert "d_y/d_x" in refused.gradient(wrt="x").outputs
-    given = proto("a = Det (z) y = Add (x, a)", "(float[N] x, float[N, 2, 2] z) => (float[N] y)")
-    path = tmp_path / "det.onnx"
+    given = proto(body, face)
+    path = tmp_path / "grid.onnx"
     path.write_bytes(given.SerializeToString())
     assert sofie_rdf.check(path) == []
     (problem,) = sofie_rdf.check(path, gradient=True)
-    assert "Det has no gradient here" in str(problem)
+    assert "GridSample has no gradient here" in str(problem)
 
 
 def test_numbers_that_are_rounded_to_few_bits_are_refused() -> None:
