@@ -262,3 +262,42 @@ def test_the_longest_name_of_a_file_has_a_lock(tmp_path: Path) -> None:
     path = tmp_path / ("m" * 250 + ".root")
     rootfile.save(graph(), path)
     only(tmp_path, path.name)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_whose_locks_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """NFS without a lock manager: who is gone cannot be told, so the lock stays and is named."""
+    import fcntl
+
+    def flock(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.2)
+    path = tmp_path / "m.root"
+    rootfile.save(graph(), path)
+    before = path.read_bytes()
+    lock = _abandoned(path, pid=os.getpid(), born="1")
+    with pytest.raises(ModelError, match=f"process {os.getpid()} on ") as caught:
+        rootfile.save(graph("other"), path)
+    assert f"remove {lock.path}" in str(caught.value)
+    assert path.read_bytes() == before
+    only(tmp_path, "m.root", lock.path.name)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO, errno.ESTALE])
+def test_a_link_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    path = tmp_path / "m.root"
+    rootfile.save(graph(), path)
+    before = path.read_bytes()
+
+    def link(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(ModelError, match=r"m\.root"):
+        rootfile.save(graph("other"), path)
+    assert path.read_bytes() == before
+    only(tmp_path, "m.root")
