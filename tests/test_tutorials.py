@@ -661,7 +661,7 @@ def test_16_fast_simulation(tmp_path: Path) -> None:
         assert drawn[3] == pytest.approx(truth[3], abs=0.06)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_17_likelihood_fit(tmp_path: Path) -> None:
     """With and without gradients the pulls are the same, and are what pulls should be."""
     pytest.importorskip("ROOT")

@@ -106,7 +106,7 @@ def test_very_many_of_one_thing(name: str, tmp_path: Path) -> None:
     assert opened(path, seconds=180) == "emitted"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", WRONG)
 def test_very_many_problems(name: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong.onnx"
