@@ -26,6 +26,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO
 
+from sofie_rdf.arguments import checked
 from sofie_rdf.errors import CorruptFile, InputError, LimitExceeded
 
 __all__ = [
@@ -62,6 +63,13 @@ class Limits:
     terms: float | None = None
     seconds: float | None = None
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+                thing = f"Limits takes a number from 0 on as {field.name}=, not {value!r:.60}"
+                raise InputError(thing, remedy="A text may have units: limits='bytes=8G'")
+
     @classmethod
     def for_size(cls, size: float, given: Limits | str | None = None) -> Limits:
         """The limits for a file of ``size`` bytes: ``given``, else the environment's, else ours.
@@ -90,6 +98,10 @@ class Limits:
         if not found.keys() <= names:
             raise _no_limits(given)
         return cls(**found)
+
+
+# What all functions say of arguments that they do not have.
+Limits.__init__ = checked(Limits.__init__)  # type: ignore[method-assign]
 
 
 def _number(text: str, given: object) -> float:

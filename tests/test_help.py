@@ -106,6 +106,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "with_seed": (lambda: MODEL.with_seed(sed=1), "with_seed.*sed=.*'seed'"),
     "Model": (lambda: sofie.Model(GRAPH, compilr=""), "Model has.*compilr=.*'compiler'"),
     "functor": (lambda: sofie.SofieFunctor(MODEL, 1, typ=()), "typ=.*'types'"),
+    "Limits": (lambda: sofie.Limits(byte=1), "Limits has no option byte=.*'bytes'"),
     "fit.function": (lambda: sofie.fit.function(MODEL, {}, [], outpt=""), "outpt=.*'output'"),
     "fit.roofit": (lambda: sofie.fit.roofit(MODEL, nme=""), "roofit has no option nme="),
     "too few": (lambda: sofie.load(), r"load: missing.*'path'. load\(path, name, ...\)"),

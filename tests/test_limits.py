@@ -7,6 +7,7 @@ import math
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,10 @@ def test_each_changed_byte_of_an_archive_is_an_error_of_ours(tmp_path: Path) -> 
             except SofieError:
                 refused += 1
     assert refused > len(whole)
+
+
+@pytest.mark.parametrize("value", ["8G", -1, float("nan"), [1], object()])
+def test_limits_that_are_no_numbers(value: Any) -> None:
+    for name in ("bytes", "nodes", "terms", "seconds"):
+        with pytest.raises(InputError, match=f"number from 0 on as {name}="):
+            Limits(**{name: value})
