@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.ir.dims import symbol
 from tests.frontends.test_normalization import same
+from tests.frontends.tmva_files.test_trees import document
+from tests.hostile.test_bombs import model as onnx_model
+from tests.hostile.test_bombs import node, value
 
 ROOT = pytest.importorskip("ROOT")
 
@@ -83,6 +87,39 @@ def test_a_column_may_have_the_odd_name(mark: Path, tmp_path: Path) -> None:
         pytest.skip("this ROOT does not show a branch of such a name")
     found = model.define(df, "y").AsNumpy(["y"])["y"]
     np.testing.assert_array_equal([list(row) for row in found], [[1, 0], [1, 1.5], [1, 3]])
+    assert not mark.exists()
+
+
+def test_variables_of_tmva_are_no_expressions(mark: Path, tmp_path: Path) -> None:
+    """TMVA's variables are expressions; here they are those of the file's author."""
+    root = document()
+    for variable, name in zip(root.iter("Variable"), ("pt", code(mark), "eta"), strict=True):
+        variable.set("Expression", name)
+    path = tmp_path / "m.weights.xml"
+    path.write_bytes(Xml.tostring(root))
+    model = sofie.load(path)
+    for given in ({}, {"columns": {"features": list(model.features["features"])}}):
+        with pytest.raises(sofie.ColumnError, match="never taken as an expression"):
+            model.define(frame(), "y", **given)
+    assert not mark.exists()
+
+
+def test_names_of_derivatives_are_no_code(mark: Path) -> None:
+    """They are made of the names of outputs and inputs, which the file's author has chosen."""
+    x, y = f'x"); gSystem->Exec("touch {mark}"); //', "y*/ int a;\n#include <nothing>"
+    nodes = [node("Tanh", [x], ["t"]), node("ReduceSum", ["t", "axes"], [y], keepdims=0)]
+    proto = onnx_model(
+        nodes,
+        inputs=[value(x, ["N", 2])],
+        outputs=[value(y, None)],
+        constants={"axes": np.array([1])},
+    )
+    model = sofie.from_onnx(proto).gradient()
+    last = list(model.outputs)[-1]
+    assert last == f"d_{y}/d_{x}"
+    found = model.define(frame(), "g", ["eta", "pt"], output=last).AsNumpy(["g"])["g"]
+    want = [[1 - np.tanh(0.5 * k) ** 2, 1 - np.tanh(1.0 + k) ** 2] for k in range(3)]
+    np.testing.assert_allclose(np.stack([np.asarray(row) for row in found]), want, rtol=1e-5)
     assert not mark.exists()
 
 
