@@ -26,7 +26,7 @@ from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.convolution_small import SmallConv
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.creation import KnownRange
-from sofie_rdf.ops.indexing import Gather, GatherElements, GatherND, Pad, Slice
+from sofie_rdf.ops.indexing import Gather, GatherElements, GatherND, Pad, ScatterElements, Slice
 from sofie_rdf.ops.layout import (
     Concat,
     Dropout,
@@ -358,6 +358,15 @@ def _picked(place: Place) -> int:
     return axis
 
 
+def _put(place: Place) -> int:
+    """Numbers of a row into that row, at places that do not depend on which row it is."""
+    axis = place.axis(0)
+    require(all(other == axis for other in place.axes[:3]))
+    require(normal_axis(place.op.axis, place.type(0).rank) != axis)
+    require(place.numbers(1).stride == 0)
+    return axis
+
+
 def _recurrent(place: Place) -> list[int]:
     """Sequences side by side, which are the second axis unless ``layout`` is 1."""
     first = bool(place.op.layout)
@@ -418,6 +427,7 @@ _RULES: dict[type[Operator], _Rule] = {
     Gather: _gathered,
     GatherElements: _picked,
     GatherND: _gathered_slices,
+    ScatterElements: _put,
     ScatterAt: _scattered,
     KnownRange: _counted,
     Recurrent: _recurrent,

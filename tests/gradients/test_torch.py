@@ -15,6 +15,7 @@ from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops import elementwise as e
+from sofie_rdf.passes.rows import rows_of
 from sofie_rdf.reference import evaluate
 from tests.choice import some_of
 
@@ -285,3 +286,13 @@ def test_networks_have_torchs_gradients_in_every_batch(name: str) -> None:
         np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-6 * np.abs(wanted).max())
         rows = [model(array[i : i + 1])[slope] for i in range(count)]
         np.testing.assert_array_equal(np.concatenate(rows), found)
+
+
+@pytest.mark.parametrize("name", ["nearest", "topk", "causal", "encoder", "sets"])
+def test_rows_of_gradients_are_known_to_keep_apart(name: str) -> None:
+    """So that a batch is cut into pieces as that of the network itself."""
+    torch.manual_seed(5)
+    make, shape = NETWORKS[name]
+    model = sofie_rdf.from_torch(make().eval(), torch.randn(2, *shape)).gradient()
+    batch = str(next(iter(model.graph.types[i].shape[0] for i in model.graph.inputs)))
+    assert rows_of(model.optimized) == batch
