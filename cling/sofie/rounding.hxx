@@ -103,6 +103,12 @@ SOFIE_INLINE V sqrt(V x)
    if constexpr (std::is_same_v<V, PackN<double, 2>>)
       return __builtin_ia32_sqrtpd(x);
 #endif
+#if defined(__aarch64__) && !defined(__clang__)
+   if constexpr (std::is_same_v<V, PackN<float, 4>>)
+      return __builtin_aarch64_sqrtv4sf(x);
+   if constexpr (std::is_same_v<V, PackN<double, 2>>)
+      return __builtin_aarch64_sqrtv2df(x);
+#endif
    if constexpr (width<V> > 1) {
       PackN<T, width<V> / 2> halves[2];
       __builtin_memcpy(halves, &x, sizeof(V));

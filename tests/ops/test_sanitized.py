@@ -233,7 +233,13 @@ def size(type_: TensorType) -> str:
     return " * ".join(f"std::size_t({literals.size(d, names)})" for d in type_.shape) or "1"
 
 
-def build(graphs: Sequence[Graph], folder: Path, runs: int, flags: Sequence[str] = CLEAN) -> None:
+def build(
+    graphs: Sequence[Graph],
+    folder: Path,
+    runs: int,
+    flags: Sequence[str] = CLEAN,
+    compiler: str = "g++",
+) -> None:
     """The program, in the folder with its weights."""
     includes, functions, calls = [], [], []
     for graph in graphs:
@@ -246,7 +252,7 @@ def build(graphs: Sequence[Graph], folder: Path, runs: int, flags: Sequence[str]
         calls.append(f"   run_{name}(in, out);")
     text = PROGRAM.replace("{includes}", "\n".join(includes)).replace("{calls}", "\n".join(calls))
     (folder / "main.cxx").write_text(text.replace("{functions}", "".join(functions)))
-    command = ["g++", "-std=c++17", *flags, f"-I{include_directory()}"]
+    command = [compiler, "-std=c++17", *flags, f"-I{include_directory()}"]
     command += ["main.cxx", "-o", "kernels"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-6000:]
@@ -257,18 +263,24 @@ def run(
     folder: Path,
     batches: Sequence[Sequence[Batch]],
     sizes: list[Sizes],
+    emulator: Sequence[str] = (),
     **environment: str,
 ) -> list[list[Batch]]:
     """The outputs of each graph for each batch; fails with what the sanitizers say."""
     with (folder / "in").open("wb") as file:
         for graph, fed in zip(graphs, batches, strict=True):
             for feeds, known in zip(fed, sizes, strict=True):
-                file.write(np.array([known[s] for s in ("N", "M")], np.uint64).tobytes())
+                file.write(np.array([known.get(s, 1) for s in ("N", "M")], np.uint64).tobytes())
                 for name in graph.inputs:
                     file.write(np.ascontiguousarray(feeds[name]).tobytes())
     variables = {**os.environ, **environment}
     done = subprocess.run(
-        ["./kernels"], cwd=folder, env=variables, capture_output=True, text=True, check=False
+        [*emulator, "./kernels"],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-6000:]}"
     content = io.BytesIO((folder / "out").read_bytes())
@@ -295,15 +307,20 @@ SIZES: list[Sizes] = [{"N": n, "M": m} for n, m in [(3, 5), (0, 1), (37, 2), (1,
 
 
 def check(
-    tested: Sequence[Bench], folder: Path, flags: Sequence[str], *runs: dict[str, str]
+    tested: Sequence[Bench],
+    folder: Path,
+    flags: Sequence[str],
+    *runs: dict[str, str],
+    compiler: str = "g++",
+    emulator: Sequence[str] = (),
 ) -> None:
     """Run the program of these, in each environment; results are those of the reference."""
     graphs = [widen_halves(bench.graph) for bench in tested]
     batches = [[bench.feeds(s, i, extreme=i > 2) for i, s in enumerate(SIZES)] for bench in tested]
-    build(graphs, folder, len(SIZES), flags)
+    build(graphs, folder, len(SIZES), flags, compiler)
     wrong = []
     for environment in runs:
-        found = run(graphs, folder, batches, SIZES, **environment)
+        found = run(graphs, folder, batches, SIZES, emulator, **environment)
         for bench, fed, outputs in zip(tested, batches, found, strict=True):
             for feeds, given, known in zip(fed, outputs, SIZES, strict=True):
                 wrong += differences(bench, feeds, given, known)
