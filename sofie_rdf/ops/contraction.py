@@ -14,6 +14,7 @@ from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, product, require_equal
 from sofie_rdf.ir.operator import (
     Call,
+    Launch,
     Operand,
     Operator,
     Sizes,
@@ -22,6 +23,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._device import require_known
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS
 
 if TYPE_CHECKING:
@@ -149,6 +151,25 @@ class Einsum(Operator):
         y, *x_views = views
         kept = len(equation.output)
         return Call("sofie::einsum", (y, kept, dims, Sizes(tuple(strides)), *x_views))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        present = [i for i in inputs if i is not None]
+        require_known(*outputs, *present)
+        equation = self._parsed([i.type for i in present])
+        sizes = equation.sizes([i.type.shape for i in present])
+        kept, summed = equation.output, equation.summed
+        pairs = list(zip(equation.inputs, present, strict=True))
+        walks = (
+            tuple(Sizes(tuple(_strides(wanted, labels, x.type.shape))) for labels, x in pairs)
+            for wanted in (kept, summed)
+        )
+        extents = (Sizes(tuple(sizes[n] for n in names)) for names in (kept, summed))
+        kernel = f"sofie::device::Contract<{len(kept)}, {len(summed)}, {len(present)}>"
+        parameters = *extents, *walks, product(sizes[n] for n in summed)
+        tensors, count = (outputs[0], *present), outputs[0].type.size
+        return (Launch(kernel, parameters, tensors, count, "sofie/device/contract.hxx"),)
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         xs = [back.input(n) for n in range(len(back.inputs))]

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, maximum, minimum
-from sofie_rdf.ir.operator import Call, Operand, Packed, Tensor, operator
+from sofie_rdf.ir.operator import Call, Operand, Operator, Packed, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._lanes import HALVES, best_half, is_short
 from sofie_rdf.ops.convolution import ConvLayer
@@ -82,6 +82,8 @@ class WinogradConv(ConvLayer):
 
     # Half precision is computed as float32.
     dtypes: ClassVar[frozenset[DType]] = FLOATS - {DType.FLOAT64}
+    # It is a form for CPUs.
+    on_device = Operator.on_device
     # Of a tile along an axis; and the kernels for which there are tiles.
     outputs: ClassVar[int] = 4
     sizes: ClassVar[tuple[int, ...]] = (3, 5)

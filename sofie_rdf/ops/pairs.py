@@ -13,8 +13,17 @@ import numpy as np
 
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim, product, quotient, require_equal
-from sofie_rdf.ir.operator import Call, Operand, Operator, operator, require_same_dtype
+from sofie_rdf.ir.operator import (
+    Call,
+    Functor,
+    Launch,
+    Operand,
+    Operator,
+    operator,
+    require_same_dtype,
+)
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ops._device import require_known
 from sofie_rdf.ops.layout import memory
 
 __all__ = ["PairIndices", "PairTerms", "Symmetric", "pairs_of"]
@@ -29,6 +38,19 @@ def pairs_of(size: Dim) -> Dim:
 class _Pairs(Operator):
     header: ClassVar[str] = "sofie/kernels/pairs.hxx"
     moves: ClassVar[bool] = True
+
+
+def _bool(value: bool) -> Functor:
+    return Functor("bool", (value,))
+
+
+def _launch(
+    name: str, numbers: Sequence[Functor | Dim], tensors: Sequence[Operand]
+) -> tuple[Launch, ...]:
+    """The kernel of a device of this name, with an item for each element of the first tensor."""
+    require_known(*tensors)
+    header, count = "sofie/device/contract.hxx", tensors[0].type.size
+    return (Launch(f"sofie::device::{name}", tuple(numbers), tuple(tensors), count, header),)
 
 
 @operator(domain="sofie")
@@ -48,6 +70,12 @@ class PairIndices(_Pairs):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         assert not inputs
         return Call("sofie::pair_indices", (int(self.second), self.size, memory(outputs[0])))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        assert not inputs
+        return _launch("PairIndices", (_bool(self.second),), outputs)
 
 
 @operator(domain="sofie")
@@ -71,6 +99,15 @@ class PairTerms(_Pairs):
         *rows, size = x.type.shape
         numbers = int(self.second), product(rows), size
         return Call("sofie::pair_terms", (*numbers, memory(outputs[0]), memory(x)))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        size = x.type.shape[-1]
+        numbers = size, pairs_of(size), _bool(self.second)
+        return _launch("PairTerms", numbers, (outputs[0], x))
 
 
 @operator(domain="sofie")
@@ -101,3 +138,11 @@ class Symmetric(_Pairs):
         assert x is not None and diagonal is not None
         numbers = product(x.type.shape[:-1]), self.size
         return Call("sofie::symmetric", (*numbers, *map(memory, (outputs[0], x, diagonal))))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, diagonal = inputs
+        assert x is not None and diagonal is not None
+        numbers = self.size, pairs_of(self.size)
+        return _launch("Symmetric", numbers, (outputs[0], x, diagonal))
