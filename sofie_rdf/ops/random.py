@@ -35,7 +35,7 @@ from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS
 
 if TYPE_CHECKING:
-    from sofie_rdf.gradients.values import Backward
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 __all__ = [
@@ -424,6 +424,14 @@ class RandomDropout(RandomOperator):
         with np.errstate(divide="ignore"):
             scaled = x * x.dtype.type(1 / (1 - share))
         return np.where(kept, scaled, x.dtype.type(0)), kept
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        if len(back.outputs) < 2 or back.needs(1):
+            super().pullback(back)
+        # What is kept is all of x unless training.
+        ratio, training = (back.input(i).reshape(()) for i in (1, 2))
+        factor = training.choose(1 / (1 - ratio), 1).apply("Cast", to=back.x.dtype)
+        return (back.outputs[1].choose(back.g * factor, 0),)
 
 
 @operator(domain="sofie", header="sofie/kernels/random.hxx")

@@ -32,7 +32,15 @@ _INSIDE = {
     "BatchNormalization": (0.3, 2.0),
 }
 # What is refused for some attributes.
-IN_PART = {"Resize", "GRU", "LSTM", "RNN", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
+IN_PART = {
+    "Resize",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "NegativeLogLikelihoodLoss",
+    "RandomDropout",
+    "SoftmaxCrossEntropyLoss",
+}
 SIZES = {"N": 3, "M": 4}
 
 
