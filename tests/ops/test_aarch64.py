@@ -23,6 +23,7 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
 MISSING = [program for program in (COMPILER, EMULATOR) if not shutil.which(program)]
 
 pytestmark = [
+    pytest.mark.exhaustive,
     pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}"),
     pytest.mark.skipif(not shutil.which("g++"), reason="needs g++"),
 ]
