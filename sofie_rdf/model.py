@@ -16,7 +16,7 @@ from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends.common.shapes import check_shapes
 from sofie_rdf.gradients.methods import Differentiable
-from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.naming import features_of, labels_of, seed_of, with_names, with_seed
 from sofie_rdf.ir.rows import ROWS, check_entries, check_seed, rows_for
 from sofie_rdf.ir.types import PRECISIONS, Ports
@@ -135,6 +135,16 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         with self._file.allowed.budget():
             content = change(), self.extras
         return Model._of(File(lambda: content, self._file.allowed), self.compiler, self._seed)
+
+    @staticmethod
+    def _meeting(graph: Graph, output: str) -> Node | None:
+        """The node before an output in which events may meet; None if none is known."""
+        from sofie_rdf.passes.rows import meeting
+        from sofie_rdf.reading import optimized
+
+        found = meeting(graph, output)
+        # Passes write in other words what has no rule.
+        return found if found and meeting(optimized(graph), output) else None
 
     @property
     def graph(self) -> Graph:

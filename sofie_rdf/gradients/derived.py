@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
@@ -12,12 +12,12 @@ import numpy as np
 
 from sofie_rdf import limits
 from sofie_rdf.errors import ModelError, nearest
-from sofie_rdf.gradients.meeting import require_apart
+from sofie_rdf.gradients.meeting import meets, require_apart
 from sofie_rdf.gradients.reverse import Sweep
 from sofie_rdf.gradients.values import Value
 from sofie_rdf.ir.dims import product
 from sofie_rdf.ir.given import in_order
-from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.naming import features_of, fillings_of, labels_of, with_names
 from sofie_rdf.ir.types import Shape
 
@@ -37,9 +37,17 @@ _MOST = 4096
 Names: TypeAlias = str | Sequence[str] | None
 # Whether derivatives by outputs are inputs, and under which names: of the one output, or by output.
 Cotangents: TypeAlias = bool | str | Mapping[str, str]
+# The node before an output in which rows may meet, if there is one.
+Meeting: TypeAlias = Callable[[Graph, str], Node | None]
 
 
-def gradient(graph: Graph, of: Names, wrt: Names, vjp: Cotangents) -> Graph:
+def _nowhere(_graph: Graph, _output: str) -> None:
+    """No node: it is not asked where rows may meet."""
+
+
+def gradient(
+    graph: Graph, of: Names, wrt: Names, vjp: Cotangents, meeting: Meeting = _nowhere
+) -> Graph:
     """The graph with ``d_of/d_wrt`` for each output and input that is asked for.
 
     With ``vjp`` there is an input besides for each output, which is multiplied with its elements
@@ -57,20 +65,20 @@ def gradient(graph: Graph, of: Names, wrt: Names, vjp: Cotangents) -> Graph:
             seed = sweep.tape.value(named[output])
         else:
             _require_single(graph, output)
-            require_apart(graph, [output], inputs)
+            _require_apart(graph, [output], inputs, meeting)
             seed = sweep.tape.value(output).like(1)
         for name, value in zip(inputs, sweep.pulled({output: seed}, inputs), strict=True):
             found[derivative_name(output, name)] = value
     return _named(graph, sweep.finished(found), outputs, inputs)
 
 
-def jacobian(graph: Graph, of: Names, wrt: Names) -> Graph:
+def jacobian(graph: Graph, of: Names, wrt: Names, meeting: Meeting = _nowhere) -> Graph:
     """The graph with ``d_of/d_wrt``, with the axes of the output before those of the input.
 
     The axis of the batch is there once: `ModelError` where events meet.
     """
     outputs, inputs = _chosen(graph, of, wrt)
-    require_apart(graph, outputs, inputs)
+    _require_apart(graph, outputs, inputs, meeting)
     sweep = Sweep(graph)
     found: dict[str, Value] = {}
     for output in outputs:
@@ -82,11 +90,12 @@ def jacobian(graph: Graph, of: Names, wrt: Names) -> Graph:
     return _named(graph, sweep.finished(found), outputs, inputs)
 
 
-def hessian(graph: Graph, of: Names, wrt: Names) -> Graph:
+def hessian(graph: Graph, of: Names, wrt: Names, meeting: Meeting = _nowhere) -> Graph:
     """The graph with ``d_of/d_wrt`` and the derivatives of that by the same inputs."""
     outputs, inputs = _chosen(graph, of, wrt)
-    first = gradient(graph, outputs, inputs, vjp=False)
+    first = gradient(graph, outputs, inputs, False, meeting)
     slopes = [derivative_name(output, name) for output in outputs for name in inputs]
+    # Rows that keep apart do so in their derivatives.
     return jacobian(first, slopes, inputs)
 
 
@@ -182,6 +191,19 @@ def _require_single(graph: Graph, output: str) -> None:
         remedy="Use model.jacobian(of, wrt), or model.gradient(of, wrt, vjp=True), whose input "
         f"'v_{output}' says how its elements are added up",
     )
+
+
+def _require_apart(
+    graph: Graph, outputs: Sequence[str], inputs: Sequence[str], meeting: Meeting
+) -> None:
+    """`ModelError` where an event of an output may depend on another event of an input."""
+    require_apart(graph, outputs, inputs)
+    if not any(_elements(graph, name)[0] for name in inputs):
+        return
+    for output in outputs:
+        node = meeting(graph, output) if _elements(graph, output)[0] else None
+        if node is not None:
+            raise meets(graph, node, output, "may meet", "may depend")
 
 
 def _with_input(graph: Graph, name: str, output: str) -> Graph:

@@ -1,6 +1,7 @@
 """Whether events certainly meet in a graph: then the derivative of a sum is not that of an event.
 
 What is not known to keep events apart is not refused here: only operators that mix the batch.
+`passes.rows.meeting` finds the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from sofie_rdf.ir.dims import Dim, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.types import Shape, normal_axis
 
-__all__ = ["require_apart"]
+__all__ = ["meets", "require_apart"]
 
 # Operators whose attribute `axis` is what they go along, and those that take all axes from it on.
 _ALONG = frozenset(
@@ -50,13 +51,18 @@ def require_apart(graph: Graph, of: Sequence[str], wrt: Sequence[str]) -> None:
     for node in graph.nodes:
         outputs = [o for o in node.outputs if o in varying and o in needed]
         if outputs and _meet(graph, node, batch, outputs, varying):
-            raise ModelError(
-                f"events meet in {node.op.full_name()}: an event of {ends[0]!r} depends on other "
-                "events, so that the derivative of the sum is not that of each event",
-                place=str(node.origin) or graph.name,
-                remedy=f"Use model.gradient(of={ends[0]!r}, vjp=True), whose input 'v_{ends[0]}' "
-                "says how events are added up; ones give the derivative of the sum over the batch",
-            )
+            raise meets(graph, node, ends[0], "meet", "depends")
+
+
+def meets(graph: Graph, node: Node, output: str, meet: str, depends: str) -> ModelError:
+    """What says that events meet in a node, or may."""
+    return ModelError(
+        f"events {meet} in {node.op.full_name()}: an event of {output!r} {depends} on other "
+        "events, so that the derivative of the sum is not that of each event",
+        place=str(node.origin) or graph.name,
+        remedy=f"Use model.gradient(of={output!r}, vjp=True), whose input 'v_{output}' says how "
+        "events are added up; ones give the derivative of the sum over the batch",
+    )
 
 
 def _has(batch: str, shape: Iterable[Dim]) -> bool:

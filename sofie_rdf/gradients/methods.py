@@ -25,6 +25,8 @@ class Differentiable:
     name: Any
     precision: Any
     _changed: Any
+    # The node before an output in which events may meet, if there is one.
+    _meeting: Any
 
     @checked
     def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
@@ -39,7 +41,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._derived(lambda: derived.gradient(self.graph, of, wrt, vjp))
+        return self._derived(lambda: derived.gradient(self.graph, of, wrt, vjp, self._meeting))
 
     @checked
     def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
@@ -49,7 +51,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._derived(lambda: derived.jacobian(self.graph, of, wrt))
+        return self._derived(lambda: derived.jacobian(self.graph, of, wrt, self._meeting))
 
     @checked
     def hessian(self, of: Names = None, wrt: Names = None) -> Self:
@@ -59,7 +61,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._derived(lambda: derived.hessian(self.graph, of, wrt))
+        return self._derived(lambda: derived.hessian(self.graph, of, wrt, self._meeting))
 
     @checked
     def parametrised(self, names: str | Sequence[str]) -> Self:

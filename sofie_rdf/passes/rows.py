@@ -26,7 +26,15 @@ from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.convolution_small import SmallConv
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.creation import KnownRange
-from sofie_rdf.ops.indexing import Gather, GatherElements, GatherND, Pad, ScatterElements, Slice
+from sofie_rdf.ops.indexing import (
+    Gather,
+    GatherElements,
+    GatherND,
+    Pad,
+    ReverseSequence,
+    ScatterElements,
+    Slice,
+)
 from sofie_rdf.ops.layout import (
     Concat,
     Dropout,
@@ -48,7 +56,7 @@ from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.ops.selection import ArgMax, ArgMin, Hardmax, TopK
 from sofie_rdf.passes.places import SHARED, Place, Rows, Unproved, numbers_of, require
 
-__all__ = ["rows_of"]
+__all__ = ["meeting", "rows_of"]
 
 # Instead of an axis: where the rows are is not known.
 _NOWHERE = -1
@@ -75,6 +83,40 @@ def rows_of(graph: Graph) -> str:
     except Unproved:
         return ""
     return batch
+
+
+def meeting(graph: Graph, output: str) -> Node | None:
+    """The first node before an output in which rows of the batch may meet; None if there is none.
+
+    Inputs without the batch are the same for all rows. Where data decide sizes, and in bodies, that
+    is not known: None.
+    """
+    proof = _Proof(graph, graph.batch_symbol)
+    for name in graph.inputs:
+        first = name_of((*graph.types[name].shape, 0)[0])
+        proof.rows[name] = Rows(0) if first == graph.batch_symbol else SHARED
+    for node in _before(graph, output):
+        try:
+            found = proof.through(node)
+        except Unproved:
+            if proof.is_open(node):
+                return None
+            if not proof.is_rowwise(node):
+                return node
+            # An operator without a rule, which says of itself what it does to the first axis.
+            found = [Rows(0)] * len(node.outputs)
+        proof.rows.update(zip(node.outputs, found, strict=True))
+    return None
+
+
+def _before(graph: Graph, output: str) -> list[Node]:
+    """The nodes that an output depends on, in their order."""
+    needed, found = {output}, []
+    for node in reversed(graph.nodes):
+        if not needed.isdisjoint(node.outputs):
+            found.append(node)
+            needed.update(node.inputs)
+    return found[::-1]
 
 
 class _Proof:
@@ -105,6 +147,21 @@ class _Proof:
             self.elements.update(zip(node.outputs, known, strict=True))
             return [Rows(counts=self.batch in _names_in(array.flat)) for array in known]
         return _through(place)
+
+    def is_open(self, node: Node) -> bool:
+        """Whether data decide sizes here, or there are bodies."""
+        names = filter(None, (*node.inputs, *node.outputs))
+        sizes = _names_in(d for name in names for d in self.graph.types[name].shape)
+        bodies = any(part.bodies for part in node.op.nested)
+        return bodies or not sizes.isdisjoint(self.graph.data_symbols)
+
+    def is_rowwise(self, node: Node) -> bool:
+        """Whether an operator without a rule keeps rows apart, which are the first axis here."""
+        if not node.op.is_rowwise or any(cls in _RULES for cls in type(node.op).__mro__):
+            return False
+        shapes = [self.graph.types[name].shape for name in node.outputs]
+        first = all(name_of((*shape, 0)[0]) == self.batch for shape in shapes)
+        return first and all(self.rows[name].axis in (0, None) for name in node.inputs)
 
 
 def _names_in(dims: Iterable[Any]) -> frozenset[str]:
@@ -267,6 +324,20 @@ def _aliased(place: Place) -> Rows:
     return Rows(axis, outer, inner)
 
 
+def _standardized(place: Place) -> int:
+    """Over some axes, which all stay."""
+    rank = place.type(0).rank
+    axes = [normal_axis(axis, rank) for axis in place.op.axes]
+    require(bool(axes) and place.first not in axes)
+    return place.first
+
+
+def _reversed(place: Place) -> int:
+    """Each sequence for itself, with its own length."""
+    require(place.axis(0) == place.op.batch_axis and place.axes[1] in (0, None))
+    return place.axis(0)
+
+
 def _transposed(place: Place) -> int:
     return int(place.op.permutation(place.type(0).rank).index(place.first))
 
@@ -412,6 +483,7 @@ _RULES: dict[type[Operator], _Rule] = {
         (normalization.GroupNormalization, normalization.GroupwiseNormalization), _parameters
     ),
     normalization.InstanceNormalization: _parameters,
+    normalization.MeanVarianceNormalization: _standardized,
     **dict.fromkeys((normalization.LayerNormalization, normalization.RMSNormalization), _outside),
     **dict.fromkeys((normalization.FlatSoftmax, normalization.FlatLogSoftmax), _outside),
     **dict.fromkeys((normalization.Softmax, normalization.LogSoftmax), _not_along),
@@ -428,6 +500,7 @@ _RULES: dict[type[Operator], _Rule] = {
     GatherElements: _picked,
     GatherND: _gathered_slices,
     ScatterElements: _put,
+    ReverseSequence: _reversed,
     ScatterAt: _scattered,
     KnownRange: _counted,
     Recurrent: _recurrent,

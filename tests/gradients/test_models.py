@@ -259,6 +259,58 @@ def test_events_that_meet_have_a_gradient_of_their_weighed_sum_alone(body: str, 
         )
 
 
+ALONG = "s = Shape (x) n = Gather <axis = 0> (s, zero) v, i = TopK <axis = 0> (x, n)"
+TURNED = "t = Transpose <perm = [1, 0]> (x) s = Shape (x)"
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("a = Slice (x, zero, last, zero) p = Pad (a, pads) y = Sub (x, p)", "Slice"),
+        ("r = Slice (x, last, least, zero, last) y = Mul (x, r)", "Slice"),
+        ("p = Pad (x, pads) q = Slice (p, zero, last, zero) y = Mul (x, q)", "Pad"),
+        (f"{ALONG} f = Squeeze (i, one) r = Gather (x, f) y = Mul (x, r)", "TopK"),
+        (f"{ALONG} r = GatherElements <axis = 0> (x, i) y = Mul (x, r)", "TopK"),
+        (f"{ALONG} r = GatherND (x, i) y = Mul (x, r)", "TopK"),
+        ("y = MeanVarianceNormalization <axes = [0]> (x)", "MeanVarianceNormalization"),
+        ("i = Unsqueeze (x, zero) l = LRN <size = 3> (i) y = Squeeze (l, zero)", "LRN"),
+        (
+            (
+                "s = Shape (x) n = Gather <axis = 0> (s, zero) r = "
+                "ReverseSequence <time_axis = 0, batch_axis = 1> (x, n) y = Mul (x, r)"
+            ),
+            "ReverseSequence",
+        ),
+        (f"{TURNED} r = Reshape (t, s) q = Mul (x, r) y = ReduceSum (q, one)", "Reshape"),
+    ],
+)
+def test_events_that_are_put_into_others_have_no_gradient_of_their_own(
+    body: str, name: str
+) -> None:
+    width = 2 if "Reshape" in body else 1
+    given = proto(body, f"(float[N, {width}] x) => (float[N, 1] y)")
+    constants = {"zero": [0], "one": [1], "last": [-1], "least": [-(2**62)], "pads": [1, 0, 0, 0]}
+    used = {i for node in given.graph.node for i in node.input}
+    given.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(a, np.int64), n)
+        for n, a in constants.items()
+        if n in used
+    )
+    mixing = Model(read(given))
+    for ask in (mixing.gradient, mixing.jacobian, mixing.hessian):
+        with pytest.raises(ModelError, match=rf"events (may )?meet in {name}.*vjp=True"):
+            ask()
+    assert "d_y/d_x" in mixing.gradient(vjp=True).outputs
+
+
+def test_events_that_keep_apart_in_operators_without_a_rule_have_gradients() -> None:
+    body = "f = Unsqueeze (x, one) d = Det (f) r = Mul (d, d) y = Unsqueeze (r, one)"
+    given = proto(body, "(float[N, 1] x) => (float[N, 1] y)")
+    given.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "one"))
+    x = events()[:, :1]
+    np.testing.assert_allclose(Model(read(given)).gradient()(x)["d_y/d_x"], 2 * x, rtol=1e-5)
+
+
 def test_what_is_summed_over_events_is_differentiated_where_it_is_no_number_of_an_event() -> None:
     total = model("y = ReduceSum <keepdims = 0> (x)", "(float[N, 3] x) => (float y)")
     np.testing.assert_array_equal(total.gradient()(events())["d_y/d_x"], np.ones((5, 3)))
