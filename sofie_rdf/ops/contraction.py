@@ -160,6 +160,13 @@ class Einsum(Operator):
         equation = self._parsed([i.type for i in present])
         sizes = equation.sizes([i.type.shape for i in present])
         kept, summed = equation.output, equation.summed
+        alone = [n for n in summed if sum(n in own for own in equation.inputs) == 1]
+        if alone and len(present) > 1:
+            # The sum of one factor times that of the other has less to overflow than their products.
+            raise UnsupportedOperator(
+                f"devices know no Einsum that adds up an axis of one input alone: {self.equation}",
+                remedy="Add it up before, by a ReduceSum of that input",
+            )
         pairs = list(zip(equation.inputs, present, strict=True))
         walks = (
             tuple(Sizes(tuple(_strides(wanted, labels, x.type.shape))) for labels, x in pairs)
