@@ -40,7 +40,10 @@ class Abs(Unary):
 
     def pullback(self, back: Backward) -> Value:
         x, g = back.x, back.g
-        return (x > 0).choose(g, (x < 0).choose(-g, 0))
+        # Zero at 0, whatever comes back: a distance of 0 has no direction. Of NaN the sign is 0,
+        # and a NaN that comes back stays one.
+        still = x.equals(0).choose(0, g * 0)
+        return (x > 0).choose(g, (x < 0).choose(-g, still))
 
 
 @operator(since=13)

@@ -47,6 +47,9 @@ def _table() -> Mapping[Any, Callable[..., Any]]:
         aten._embedding_bag_forward_only.default: _embedding_bag,
         aten.hypot.default: _hypotenuse,
         aten.atan2.default: _angle,
+        aten.xlogy.Tensor: _times_log,
+        aten.special_xlogy.default: _times_log,
+        aten.logaddexp.default: _added_as_logarithms,
         aten.cdist.default: _distances,
         aten.scaled_dot_product_attention.default: _attention,
         aten.uniform.default: _uniform,
@@ -218,16 +221,45 @@ def _hypotenuse(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def _angle(y: torch.Tensor, x: torch.Tensor) -> Any:
-    """atan2 with zeros, their signs and infinities: the exporter's is -pi at (0, -1)."""
+    """atan2 with zeros, their signs and infinities: the exporter's is -pi at (0, -1).
+
+    The derivative of the exporter's by y is 1 at (0, x), which is 1 / x, and NaN at (y, 0).
+    """
     import torch
 
     if not (y.is_floating_point() and x.is_floating_point()):
         return NotImplemented
-    signs = torch.sign(y) / torch.sign(x)
-    slope = torch.where(y.isinf() & x.isinf(), signs, y / x)
-    found = torch.atan(torch.where((y == 0) & (x == x), y, slope))
+    both = y.isinf() & x.isinf()
+    up, ahead = torch.where(both, torch.sign(y), y), torch.where(both, torch.sign(x), x)
+    # The smaller one over the larger one: derivatives are finite on the axes, and zeros at (0, 0).
+    steep = up.abs() > ahead.abs()
+    base = torch.where(steep, up, torch.where(ahead == 0, math.inf, ahead))
+    found = torch.atan(torch.where(steep, -ahead, up) / base)
     below, left = (y < 0) | (1 / y < 0), (x < 0) | (1 / x < 0)
-    return torch.where(left, torch.where(below, found - math.pi, found + math.pi), found)
+    turn = torch.where(left, math.pi, torch.zeros_like(base))
+    turn = torch.where(steep, math.pi / 2, turn)
+    return torch.where(below, found - turn, found + turn)
+
+
+def _times_log(x: torch.Tensor, y: Any) -> Any:
+    """x * log(y), and 0 for x = 0: the exporter's has the derivative 1 there, which is log(y)."""
+    import torch
+
+    if not (isinstance(y, torch.Tensor) and x.is_floating_point() and y.is_floating_point()):
+        return NotImplemented
+    absent = (x == 0) & ((y <= 0) | y.isinf())
+    found = x * torch.log(torch.where(absent, 1.0, y))
+    return torch.where(absent, torch.zeros_like(found), found)
+
+
+def _added_as_logarithms(x: torch.Tensor, y: torch.Tensor) -> Any:
+    """log(e^x + e^y), which the exporter writes so: infinity above 88."""
+    import torch
+
+    if not (x.is_floating_point() and y.is_floating_point()):
+        return NotImplemented
+    apart = torch.where(x == y, torch.zeros_like(x + y), x - y).abs()
+    return torch.maximum(x, y) + torch.nn.functional.softplus(-apart)
 
 
 def _distances(

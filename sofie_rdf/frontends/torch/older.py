@@ -81,12 +81,14 @@ def _angle(g: Any, y: Any, x: Any) -> Any:
         inverse = g.op("Less", g.op("Div", number(1.0), value), zero)
         return g.op("Or", g.op("Less", value, zero), inverse)
 
-    zero, turn = number(0.0), number(math.pi)
+    def chosen(condition: Any, one: Any, other: Any) -> Any:
+        return g.op("Where", condition, one, other)
+
+    zero = number(0.0)
     both = g.op("And", g.op("IsInf", y), g.op("IsInf", x))
-    signs = g.op("Div", g.op("Sign", y), g.op("Sign", x))
-    on_axis = g.op("And", g.op("Equal", y, zero), g.op("Equal", x, x))
-    slope = g.op("Where", on_axis, y, g.op("Where", both, signs, g.op("Div", y, x)))
-    found = g.op("Atan", slope)
-    less, more = g.op("Sub", found, turn), g.op("Add", found, turn)
-    behind = g.op("Where", is_negative(y), less, more)
-    return g.op("Where", is_negative(x), behind, found)
+    up, ahead = chosen(both, g.op("Sign", y), y), chosen(both, g.op("Sign", x), x)
+    steep = g.op("Greater", g.op("Abs", up), g.op("Abs", ahead))
+    base = chosen(steep, up, chosen(g.op("Equal", ahead, zero), number(math.inf), ahead))
+    found = g.op("Atan", g.op("Div", chosen(steep, g.op("Neg", ahead), up), base))
+    turn = chosen(steep, number(math.pi / 2), chosen(is_negative(x), number(math.pi), zero))
+    return chosen(is_negative(y), g.op("Sub", found, turn), g.op("Add", found, turn))
