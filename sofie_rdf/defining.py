@@ -69,10 +69,17 @@ def define(
     cluster, of which ROOT numbers the entries in another order each time. All variations of an
     event (`Vary`) have the same random numbers; with ``per="object"`` each object has its own.
 
+    ``uncertainty`` is the covariance C of the features of an event: a matrix in the model's order,
+    or columns by feature, ``{"pt": "pt_error", ("pt", "eta"): "pt_eta_covariance"}``, which are
+    standard deviations of features and covariances of two; what is not named is 0. Beside each new
+    column there is another one, ``dnn_uncertainty``, that is sqrt(J C J^T) with the derivatives J
+    of the column by the features.
+
     Raises `ColumnError` before the event loop for whatever can be known then; the loop ends with
     the entry and the columns where the lengths of RVecs do not fit.
     """
     from sofie_rdf.runtime.rdataframe import define as dataframe
+    from sofie_rdf.uncertainty import with_uncertainty
 
     way = "define(df, column, model, columns), or model.define(df, column, columns)"
     arguments.require_model(way, model, Portable, df, column, columns)
@@ -81,6 +88,10 @@ def define(
     arguments.require_columns("define", columns)
     told: DefineOptions = {**DEFAULTS, **options}
     seed = told["seed"]
+    if told["uncertainty"] is not None:
+        made = with_uncertainty(model, column, told["output"], columns, told["uncertainty"])
+        model, column, columns = made.model, made.column, made.columns
+        told["output"] = ""
     return dataframe.define(
         df,
         column,

@@ -40,6 +40,7 @@ RANKS = {
     "pickling": 8,
     "defining": 9,
     "fit": 9,
+    "uncertainty": 8,
     "model": 10,
     "__init__": 11,
     "compat": 12,

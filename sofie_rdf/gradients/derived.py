@@ -29,6 +29,7 @@ __all__ = [
     "hessian",
     "jacobian",
     "parametrised",
+    "renamed",
 ]
 
 # Each element of an output has nodes of its own in a Jacobian.
@@ -114,7 +115,7 @@ def parametrised(graph: Graph, names: Sequence[str]) -> Graph:
         raise ModelError(f"names an initializer twice: {list(chosen)}", place=graph.name)
     kept = {name: array for name, array in graph.constants.items() if name not in chosen}
     made = replace(graph, inputs=(*graph.inputs, *chosen), constants=MappingProxyType(kept))
-    return _renamed(graph, made, {})
+    return renamed(graph, made, {})
 
 
 # What is asked for --------------------------------------------------------------------------------
@@ -276,10 +277,10 @@ def _named(graph: Graph, made: Graph, outputs: Sequence[str], inputs: Sequence[s
         for i in inputs
         if i in features and made.types[derivative_name(o, i)].shape[-1:] == (len(features[i]),)
     }
-    return _renamed(graph, made, found)
+    return renamed(graph, made, found)
 
 
-def _renamed(graph: Graph, made: Graph, labels: Mapping[str, Sequence[str]]) -> Graph:
+def renamed(graph: Graph, made: Graph, labels: Mapping[str, Sequence[str]]) -> Graph:
     """The names of features and classes, by input and output, as there are more of these now."""
     plain = {k: v for k, v in made.provenance.items() if k not in ("features", "labels")}
     made = replace(made, provenance=MappingProxyType(plain))

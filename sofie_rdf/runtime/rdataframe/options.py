@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypeAlias, TypedDict, cast
 
 import numpy as np
 
@@ -19,11 +19,16 @@ __all__ = [
     "SCORE_DEFAULTS",
     "DefineOptions",
     "ScoreOptions",
+    "Uncertainty",
     "bounds",
     "check",
     "check_order",
     "for_columns",
 ]
+
+
+# A matrix, or columns: standard deviations by feature, covariances by pairs of features.
+Uncertainty: TypeAlias = Sequence[Sequence[float]] | Mapping[str | tuple[str, str], str | float]
 
 
 class _Options(TypedDict, total=False):
@@ -48,6 +53,7 @@ class DefineOptions(_Options, total=False):
     entry: str
     redefine: bool
     batch: int
+    uncertainty: Uncertainty | None
 
 
 class ScoreOptions(_Options, total=False):
@@ -74,6 +80,7 @@ DEFAULTS: Final[DefineOptions] = {
     "batch": 0,
     "seed": None,
     "entry": "",
+    "uncertainty": None,
 }
 SCORE_DEFAULTS: Final = cast(
     "ScoreOptions",
