@@ -682,6 +682,40 @@ def test_17_likelihood_fit(tmp_path: Path) -> None:
         assert pulls["without", name] == pytest.approx((mean, width), abs=0.01)
 
 
+@pytest.mark.exhaustive
+def test_18_saliency(tmp_path: Path) -> None:
+    output = run_physics("18_saliency.py", tmp_path, "18_saliency.png")
+    model, events = sofie.load(HIGGS), higgs_events()
+    every = np.concatenate(list(events.values()))
+    low, high = np.percentile(every, (16, 84), axis=0)
+    x = every.astype(np.float64)
+    graph = model.gradient().graph
+    slopes = np.abs(evaluate(graph, {"features": x}, wide=True)["d_score/d_features"])
+    moved = {t: slopes[i : i + 10000].mean(axis=0) for t, i in (("sig", 0), ("bkg", 10000))}
+    line = r"(\w+): the score moves by sig_tree (\S+), bkg_tree (\S+);"
+    shown = re.findall(line, output)
+    assert sorted(name for name, *_ in shown) == sorted(FEATURES)
+    for name, *numbers in shown:
+        i = FEATURES.index(name)
+        wanted = [moved[t][i] * (high[i] - low[i]) / 2 for t in ("sig", "bkg")]
+        np.testing.assert_allclose([float(n) for n in numbers], wanted, atol=2e-4)
+
+
+@pytest.mark.exhaustive
+def test_19_uncertainty(tmp_path: Path) -> None:
+    """What is propagated to first order is what Vary gives, for a small variation."""
+    output = run_physics(
+        "19_uncertainty.py", tmp_path, "19_uncertainty.png", options=["--scale=0.001"]
+    )
+    line = r"_tree: mean uncertainty (\S+), by Vary (\S+)"
+    means = [(float(m[1]), float(m[2])) for m in re.finditer(line, output)]
+    assert len(means) == 2
+    assert all(one == pytest.approx(other, rel=0.01) for one, other in means)
+    shown = re.findall(r"correlation (\S+) over 10000 events", output)
+    assert len(shown) == 2
+    assert min(map(float, shown)) > 0.998
+
+
 def likelihood_model() -> sofie.Model:
     model = sofie.load(REPOSITORY / "data" / "likelihood_ratio.onnx")
     return model.named(features=["x1", "x2", "mu", "sigma"])

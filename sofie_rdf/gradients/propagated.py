@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -73,10 +74,26 @@ def _width(sweep: Sweep, slope: Value, covariance: Covariance) -> Value:
         parts.append((moved * moved).sum([1]))
     if double:
         one, other = ([covariance.terms[k][n] for k in double] for n in (0, 1))
-        both = _picked(slope, one) * _picked(slope, other) * _picked(given, double)
-        parts.append((both * 2).sum([1]))
-    total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-    return total.apply("Sqrt")
+        both = _picked(slope, one) * _picked(slope, other) * _picked(given, double) * 2
+        parts.append(both.sum([1]))
+        sizes = [*parts[:-1], both.apply("Abs").sum([1])]
+        return _not_rounded_below_zero(_added(parts), _added(sizes)).apply("Sqrt")
+    return parts[0].apply("Sqrt")
+
+
+def _added(parts: Sequence[Value]) -> Value:
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _not_rounded_below_zero(total: Value, size: Value) -> Value:
+    """The sum, or 0 where it is below by no more than its terms are rounded.
+
+    Features that move together may leave a score as it is. What is far below stays negative: it is
+    of no covariance.
+    """
+    numbers: Any = total.dtype.numpy
+    rounding = 64 * float(np.finfo(numbers).eps)
+    return ((total < 0) & (total >= size * -rounding)).choose(total.like(), total)
 
 
 def _picked(value: Value, columns: Sequence[int]) -> Value:

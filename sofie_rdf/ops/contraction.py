@@ -162,7 +162,7 @@ class Einsum(Operator):
         kept, summed = equation.output, equation.summed
         alone = [n for n in summed if sum(n in own for own in equation.inputs) == 1]
         if alone and len(present) > 1:
-            # The sum of one factor times that of the other has less to overflow than their products.
+            # Products of all elements overflow where the product of the sums does not.
             raise UnsupportedOperator(
                 f"devices know no Einsum that adds up an axis of one input alone: {self.equation}",
                 remedy="Add it up before, by a ReduceSum of that input",

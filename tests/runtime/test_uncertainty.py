@@ -86,6 +86,22 @@ def test_numbers_and_expressions_are_columns(network: Model, df: Any) -> None:
     np.testing.assert_allclose(found, width(slopes()["s"], c), rtol=1e-5)
 
 
+def test_features_that_move_together_may_cancel(df: Any) -> None:
+    made = model(
+        "s = MatMul (x, w)",
+        "(float[N, 3] x) => (float[N, 1] s)",
+        w=np.array([[0.1], [0.7], [-0.8]], np.float32),
+    ).named(features=NAMES)
+    given = dict.fromkeys(NAMES, "da") | dict.fromkeys(
+        (("a", "b"), ("a", "c"), ("b", "c")), "da * da"
+    )
+    found = sofie.define(df, "y", made, uncertainty=given).AsNumpy(["y_uncertainty"])
+    assert (found["y_uncertainty"] < 1e-3).all()
+    wrong = {"a": "da", "b": "da", ("a", "b"): "-9 * da * da"}
+    found = sofie.define(df, "y", made, uncertainty=wrong).AsNumpy(["y_uncertainty"])
+    assert np.isnan(found["y_uncertainty"]).all()
+
+
 def test_each_column_has_its_own(network: Model, df: Any) -> None:
     columns = {"p_signal": "signal", "s": "s", "other": "p[1]"}
     df = sofie.define(df, columns, network, NAMES, uncertainty=BY_COLUMN)
