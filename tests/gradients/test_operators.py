@@ -29,6 +29,7 @@ _INSIDE = {
     "Tan": (-1.3, 1.3),
     "Div": (0.3, 2.0),
     "Reciprocal": (0.3, 2.0),
+    "ReduceLogSum": (0.1, 3.0),
     "BatchNormalization": (0.3, 2.0),
 }
 # What is refused for some attributes.
