@@ -76,14 +76,18 @@ def unrolled(
     """All states, the last h, and the last c of a cell that has one."""
     x = x.transpose((1, 0, 2)) if op.layout else x
     steps, count = x.shape[0], op.directions
-    if not isinstance(steps, int) or lengths is not None:
-        what = "sequences of open length" if lengths is None else "sequence_lens"
+    if not isinstance(steps, int):
         raise UnsupportedOperator(
-            f"{op.name} has no gradient here for {what}",
+            f"{op.name} has no gradient here for sequences of open length",
             remedy="Fix the length when the model is read: shapes={...} of `load`",
         )
     limits.require(nodes=_NODES * steps * count, what=f"the gradient of {op.name}")
     hidden = r.shape[2]
+    there = _there(lengths, steps)
+    if there:
+        # What is behind the end of a sequence may be anything.
+        wide = there[0].concat(there[1:], 0).reshape((*x.shape[:2], 1))
+        x = wide.choose(x, 0)
     every: list[Value] = []
     ends: tuple[list[Value], list[Value]] = [], []
     for d, gates in enumerate(op.functions()):
@@ -92,8 +96,9 @@ def unrolled(
         layer, own = _layer(op, d, gates, x, (w, r), b, p)
         found: list[Value] = [x] * steps
         for step in range(steps)[:: -1 if backward else 1]:
-            state = list(op.advanced(layer, own[step], *state))
-            found[step] = state[0]
+            after = list(op.advanced(layer, own[step], *state))
+            state = _kept(there[step], after, state) if there else after
+            found[step] = there[step].choose(state[0], 0) if there else state[0]
         whole = found[0].concat(found[1:], 0)
         every.append(whole.reshape((steps, 1, *found[0].shape)))
         for kept, final in zip(ends, state, strict=True):
@@ -103,6 +108,19 @@ def unrolled(
     if op.layout:
         y, last = y.transpose((2, 0, 1, 3)), [s.transpose((1, 0, 2)) for s in last]
     return (y, *last)
+
+
+def _there(lengths: Value | None, steps: int) -> list[Value]:
+    """For each step, which sequences have it: [batch, 1]; nothing where all have all."""
+    if lengths is None:
+        return []
+    column = lengths.reshape((*lengths.shape, 1))
+    return [column > step for step in range(steps)]
+
+
+def _kept(there: Value, after: Sequence[Value], before: Sequence[Value]) -> list[Value]:
+    """The states after a step, of sequences that have it."""
+    return [there.choose(new, old) for new, old in zip(after, before, strict=False)]
 
 
 def _part(value: Value, axis: int, number: int) -> Value:

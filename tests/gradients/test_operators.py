@@ -35,9 +35,6 @@ _INSIDE = {
 # What is refused for some attributes.
 IN_PART = {
     "Resize",
-    "GRU",
-    "LSTM",
-    "RNN",
     "NegativeLogLikelihoodLoss",
     "RandomDropout",
     "SoftmaxCrossEntropyLoss",
