@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product as combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,8 +22,12 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_grid import sampled
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 from sofie_rdf.ops.resampling import as_type
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 _HEADER = "sofie/kernels/grids.hxx"
 # In the order of the enumerators in the header; opset 16 has other words for the same.
@@ -64,6 +68,12 @@ class GridSample(Operator):
         y = Tensor(outputs[0], (*shape[:2], product(shape[2:])))
         return Call(
             "sofie::grid_sample", (rule, y, Tensor(x), Tensor(grid), Sizes(x.type.shape[2:]))
+        )
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        mode, padding, corners = self._mode, self.padding_mode, self.align_corners
+        return back.by_formula(
+            lambda x, grid: (sampled(x, grid, mode=mode, padding=padding, corners=corners),)
         )
 
     def reference(self, x: Array, grid: Array) -> Array:

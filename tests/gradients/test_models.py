@@ -134,21 +134,19 @@ def test_what_does_not_depend_has_zeros() -> None:
 
 
 def test_what_has_no_derivative_is_refused_by_name_with_a_way_out(tmp_path: Path) -> None:
-    body = "a = GridSample (z, q) y = Add (x, a)"
-    face = (
-        "(float[N, 1, 1, 1] x, float[N, 1, 2, 2] z, float[N, 1, 1, 2] q) => (float[N, 1, 1, 1] y)"
-    )
+    body = "a = MaxRoiPool <pooled_shape = [1, 1]> (z, q) y = Add (x, a)"
+    face = "(float[N, 1, 1, 1] x, float[N, 1, 2, 2] z, float[N, 5] q) => (float[N, 1, 1, 1] y)"
     refused = model(body, face)
-    with pytest.raises(UnsupportedOperator, match=r"GridSample has no gradient here.*pullback"):
+    with pytest.raises(UnsupportedOperator, match=r"MaxRoiPool has no gradient here.*pullback"):
         refused.gradient()
     # By an input that does not go through it there is one.
     assert "d_y/d_x" in refused.gradient(wrt="x").outputs
     given = proto(body, face)
-    path = tmp_path / "grid.onnx"
+    path = tmp_path / "regions.onnx"
     path.write_bytes(given.SerializeToString())
     assert sofie_rdf.check(path) == []
     (problem,) = sofie_rdf.check(path, gradient=True)
-    assert "GridSample has no gradient here" in str(problem)
+    assert "MaxRoiPool has no gradient here" in str(problem)
 
 
 def test_numbers_that_are_rounded_to_few_bits_are_refused() -> None:

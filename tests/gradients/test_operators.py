@@ -34,6 +34,7 @@ _INSIDE = {
 }
 # What is refused for some attributes.
 IN_PART = {
+    "GridSample",
     "Resize",
     "NegativeLogLikelihoodLoss",
     "RandomDropout",
