@@ -249,7 +249,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("size", some_of([300, 40_000], [40_000]))
-@pytest.mark.parametrize("more", [["--threads", "1"], ["--threads", "2"], ["--format", "rntuple"]])
+@pytest.mark.parametrize(
+    "more",
+    some_of(
+        [["--threads", "1"], ["--threads", "2"], ["--format", "rntuple"]], [["--threads", "2"]]
+    ),
+)
 def test_a_file_that_cannot_be_written_is_an_error(
     data: Path, tmp_path: Path, size: int, more: list[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conformance.accuracy import errors_by_operator
 
 NAMES = (
@@ -9,6 +11,7 @@ NAMES = (
 )
 
 
+@pytest.mark.exhaustive
 def test_errors_beside_those_of_onnxruntime() -> None:
     found = errors_by_operator(f"test_({NAMES})")
     assert len(found) >= 8

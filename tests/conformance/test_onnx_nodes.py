@@ -52,6 +52,7 @@ def test_part(part: int, record_property: Callable[[str, object], None]) -> None
     assert not {name: message for name, message in found.items() if message}
 
 
+@pytest.mark.exhaustive
 def test_the_passes_come_to_an_end_on_every_model(caplog: pytest.LogCaptureFixture) -> None:
     """Two passes undid each other's work on one of these models, so that it was never loaded."""
     for name in included():

@@ -11,6 +11,7 @@ import pytest
 
 from sofie_rdf.devices.program import problems, program_of
 from sofie_rdf.ir.types import DType
+from tests.choice import some_of
 from tests.devices.harness import WAYS, Compiled, compiled_program, require
 from tests.ops.cases import Case
 from tests.ops.test_contract import (
@@ -67,7 +68,7 @@ def _bench(keys: Sequence[Key]) -> Bench:
     return bench_of("device", (pair for key in keys for pair in _pairs(key)))
 
 
-@pytest.fixture(scope="module", params=range(PARTS))
+@pytest.fixture(scope="module", params=some_of(range(PARTS), [0]))
 def part(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Bench, Compiled]:
@@ -97,6 +98,7 @@ def test_kernel_is_the_reference(part: tuple[Bench, Compiled]) -> None:
 _SOME = 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("way", ["alpaka-serial", "alpaka-omp", "sycl"])
 def test_other_adapters_run_the_same_kernels(way: str, tmp_path: Path) -> None:
     require(WAYS[way])

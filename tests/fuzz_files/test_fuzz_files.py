@@ -35,6 +35,7 @@ def test_what_did_harm_once_does_none(kind: str) -> None:
     assert replayed(kind) == ""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ALL)
 def test_a_few_mutants(kind: str) -> None:
     summary = campaign(kind, 1, 600, MUTANTS)

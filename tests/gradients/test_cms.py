@@ -34,6 +34,7 @@ def without_casts(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_networks_of_cms_have_gradients(file: Path) -> None:
     graph = without_casts(read(file))
