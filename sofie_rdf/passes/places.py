@@ -20,7 +20,7 @@ from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.creation import KnownRange
 from sofie_rdf.ops.elementwise import Add, Mod, Mul, Sub
-from sofie_rdf.ops.indexing import Gather, GatherND, Slice
+from sofie_rdf.ops.indexing import Gather, GatherND, ScatterElements, Slice
 from sofie_rdf.ops.layout import (
     Concat,
     Expand,
@@ -217,6 +217,12 @@ def _written(place: Place) -> list[Numbers]:
     return [Numbers()]
 
 
+def _added(place: Place) -> list[Numbers]:
+    """Elements of the first input and of the last one, at places that the rule of rows looks at."""
+    _own(place, (0, 2))
+    return [Numbers()]
+
+
 def _counted(place: Place) -> list[Numbers]:
     """start + i * delta, where a row has as many i as there are for each number of the batch."""
     op: KnownRange = place.op
@@ -267,6 +273,7 @@ _NUMBERS: dict[type[Operator], _Rule] = {
     **dict.fromkeys((Gather, GatherND), _taken),
     **dict.fromkeys((TopK, ArgMax, ArgMin), _positions),
     ScatterAt: _written,
+    ScatterElements: _added,
     KnownRange: _counted,
     Add: _sum,
     Sub: _difference,

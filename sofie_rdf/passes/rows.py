@@ -429,13 +429,20 @@ def _picked(place: Place) -> int:
     return axis
 
 
-def _put(place: Place) -> int:
-    """Numbers of a row into that row, at places that do not depend on which row it is."""
+def _put(place: Place) -> int | Rows:
+    """Numbers of a row into that row: at the same places of each, or at those of the own row."""
     axis = place.axis(0)
     require(all(other == axis for other in place.axes[:3]))
-    require(normal_axis(place.op.axis, place.type(0).rank) != axis)
-    require(place.numbers(1).stride == 0)
-    return axis
+    if normal_axis(place.op.axis, place.type(0).rank) != axis:
+        require(place.numbers(1).stride == 0)
+        return axis
+    table, indices, updates = place.rows[:3]
+    inner = place.times(place.type(0).shape[axis]) if table.inner is None else table.inner
+    owned = replace(table, inner=inner)
+    require(table.outer == indices.outer == updates.outer == 1)
+    require(updates.inner in (indices.inner, None) and indices.inner is not None)
+    replace(place, rows=[owned, *place.rows[1:]]).require_own_row(0, 1)
+    return Rows(axis, 1, inner)
 
 
 def _recurrent(place: Place) -> list[int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sofie_rdf.gradients.derived import gradient
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
@@ -20,6 +22,7 @@ from sofie_rdf.ops.layout import Concat, Expand, Reshape, Tile, Transpose
 from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.ops.selection import NonZero, TopK
 from sofie_rdf.passes.rows import rows_of
+from sofie_rdf.reading import optimized
 from sofie_rdf.reference import evaluate
 
 N, P, CHANNELS, K = symbol("rows"), symbol("points"), 3, 2
@@ -389,6 +392,22 @@ def test_indices_that_leave_their_row_are_not(build: Callable[[Edges], Graph], p
     graph = build(Edges(points))
     assert rows_meet(graph)
     assert rows_of(graph) == ""
+
+
+ADDED = [right, flattened, channels_first, around, around_with_base, themselves, in_steps]
+MIXED = [no_base, longer_stride, shorter_stride, backwards, beyond, before, next_row, other_order]
+
+
+@pytest.mark.parametrize("build", [*ADDED, *MIXED], ids=lambda f: f.__name__)
+def test_derivatives_are_added_at_indices_that_stay_in_their_row(
+    build: Callable[[Edges], Graph],
+) -> None:
+    """The way back of what is gathered is scattered to where it came from."""
+    graph = build(Edges(POINTS))
+    wide = optimized(gradient(graph, None, ["x"], vjp=True))
+    derived = replace(wide, outputs=wide.outputs[-1:])
+    assert rows_of(derived) == ("rows" if build in ADDED else "")
+    assert rows_meet(derived) == (build in MIXED)
 
 
 @pytest.mark.parametrize("change", ["", "next", "first", "merged"])
