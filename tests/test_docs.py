@@ -111,7 +111,8 @@ def test_blocks_that_are_marked_run_and_print_what_stands_below(
                 assert printed.getvalue().strip() == expected.strip()
     finally:
         # Pages switch threads on, and other tests have none.
-        root.DisableImplicitMT()
+        if root.IsImplicitMTEnabled():
+            root.DisableImplicitMT()
 
 
 def test_the_readme_is_one_page_of_short_lines() -> None:
