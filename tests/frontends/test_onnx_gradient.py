@@ -59,8 +59,8 @@ def test_what_does_not_vary_has_no_slope() -> None:
 
 
 def test_refusals() -> None:
+    inputs = "double[N, 1, 3, 3] x, double[1, 1, 1, 1] w"
     with pytest.raises(UnsupportedOperator, match="DeformConv has no gradient"):
-        inputs = "double[N, 1, 3, 3] x, double[1, 1, 1, 1] w"
         graph("o = Concat <axis = 1> (x, x) y = DeformConv (x, w, o)", inputs)
     with pytest.raises(UnsupportedOperator, match="at other values"):
         graph("y = Add (x, w)", call="(w, w)")
