@@ -266,12 +266,7 @@ def plan_of_objects(
     sorting = {k: replace(c, type=element_type(c.type) or c.type) for k, c in orders.items()}
     made = plan(graph, inner, shown, {**options, "per": "set"}, sorting, masks)
     for one in shown:
-        single = one.element >= 0 or one.is_largest
-        if not single and _elements(rows(made, one)) != 1:
-            raise ColumnError(
-                f"output {one.output!r} has more than one number for each object",
-                remedy=f"Choose one, '{one.output}[0]', or 'argmax({one.output})'",
-            )
+        _check_one_number(one, _elements(rows(made, one)), "more than one number")
     return replace(made, outer=outer)
 
 
@@ -670,14 +665,18 @@ def _check_objects(made: Plan) -> None:
 
 def check_single(made: Plan) -> None:
     """`ColumnError` for outputs with more than one number for each object, which no column has."""
-    for shown in made.shown:
+    for shown in made.shown if made.per == "object" else ():
         elements = _elements(_rest(made.graph.types[shown.output], made.graph))
-        chosen = shown.element >= 0 or shown.is_largest
-        if made.per == "object" and elements != 1 and not chosen:
-            raise ColumnError(
-                f"output {shown.output!r} has {elements} numbers for each object",
-                remedy=f"Choose one, '{shown.output}[0]', or 'argmax({shown.output})'",
-            )
+        _check_one_number(shown, elements, f"{elements} numbers")
+
+
+def _check_one_number(shown: Shown, elements: int, said: str) -> None:
+    """`ColumnError` where a column would have several numbers for each object."""
+    if elements != 1 and shown.element < 0 and not shown.is_largest:
+        raise ColumnError(
+            f"output {shown.output!r} has {said} for each object",
+            remedy=f"Choose one, '{shown.output}[0]', or 'argmax({shown.output})'",
+        )
 
 
 def _check_sets(made: Plan) -> None:
