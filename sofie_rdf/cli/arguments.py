@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sofie_rdf.cli import texts
+from sofie_rdf.devices.targets import OFFERED
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import PRECISIONS
 from sofie_rdf.limits import Limits
@@ -147,7 +148,7 @@ def _convert(command: argparse.ArgumentParser) -> None:
 def _target(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--target",
-        choices=("cpu", "alpaka", "sycl"),
+        choices=OFFERED,
         default="cpu",
         help="what it computes on: a CPU, or a device through alpaka or SYCL, which was never run "
         "on a GPU (default: %(default)s)",

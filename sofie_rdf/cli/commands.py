@@ -12,6 +12,7 @@ from typing import Any
 from sofie_rdf import frontends
 from sofie_rdf.cli import depfile, operators, tables
 from sofie_rdf.cli import precision as narrow
+from sofie_rdf.devices.targets import standard_of
 from sofie_rdf.errors import InputError
 from sofie_rdf.frontends.onnx.catalogue import catalogue
 from sofie_rdf.ir import rootfile
@@ -168,7 +169,7 @@ def emit(arguments: Namespace) -> int:
     written = (files.header, files.weights)
     sys.stdout.write("".join(f"{path}\n" for path in written if path))
     flags = " ".join(f"-I{path}" for path in (files.header.parent, *files.include))
-    standard = "c++17" if arguments.target == "cpu" else "c++20"
+    standard = standard_of(arguments.target)
     tables.message(f"{files.namespace}::Session; compile with g++ -std={standard} {flags}")
     return 0
 

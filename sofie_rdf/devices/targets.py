@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sofie_rdf.errors import InputError
 
-__all__ = ["TARGETS", "Target", "target_named"]
+__all__ = ["OFFERED", "TARGETS", "Target", "standard_of", "target_named"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,18 @@ TARGETS = {
 }
 
 
+# What users can ask for.
+OFFERED = ("cpu", "alpaka", "sycl")
+
+
+def standard_of(target: str) -> str:
+    """The standard of C++ that code for this target needs."""
+    return "c++17" if target == "cpu" else target_named(target).standard
+
+
 def target_named(name: str) -> Target:
     """The target of this name; InputError for others."""
     if name not in TARGETS:
-        listed = ", ".join(map(repr, ("cpu", "alpaka", "sycl")))
+        listed = ", ".join(map(repr, OFFERED))
         raise InputError(f"target={name!r} is unknown", remedy=f"Use one of {listed}")
     return TARGETS[name]
