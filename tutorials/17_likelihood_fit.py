@@ -54,6 +54,6 @@ for gradient, way in ((True, "with gradients"), (False, "without")):
     print(f"{way}: {calls.mean():.1f} calls and {np.median(times):.3f} s for a fit")
     for pull, name, axis in zip(pulls.T, TRUTH, axes, strict=True):
         print(f"{way}: pull of {name} has mean {pull.mean():.3f} and width {pull.std(ddof=1):.3f}")
-        axis.hist(pull, 24, (-4, 4), histtype="step", label=f"{name} {way}")
-        axis.legend()
+        axis.hist(pull, 24, (-4, 4), histtype="step", fill=gradient, label=way)
+        axis.legend(title=f"pull of {name}", loc="upper left")
 figure.savefig(options.out / "17_likelihood_fit.png", dpi=120)
