@@ -49,15 +49,21 @@ endif()
 
 find_program(SOFIE_RDF_EXECUTABLE sofie-rdf DOC "The command of the Python package, which emits models")
 
-# sofie_rdf_add_model(TARGET MODEL... [NAME name] [SHAPES input=N,7 ...] [PRECISION bfloat16] [WEIGHTS file|header|root])
+# sofie_rdf_add_model(TARGET MODEL... [NAME name] [SHAPES input=N,7 ...] [PRECISION bfloat16] [WEIGHTS file|header|root]
+#                     [TARGET alpaka|sycl] [GRADIENT] [OF output ...] [WRT input ...])
 #
 # The headers and weight files of models, for a target: NAME.hxx is found by #include; NAME.dat (or NAME.root) lies in
 # SOFIE_RDF_WEIGHTS, a string that the target's code has as a macro. NAME is by default the file's name without its
 # ending, with _ for what no identifier may have; it is for one model, and chooses one of a .root file. SHAPES, PRECISION
 # and WEIGHTS are those of `sofie-rdf emit`. A model is emitted anew when its file, files that hold its weights, headers
 # of operators or the package change: from CMake 3.20 on, and with Ninja, which read what the emission has read.
+#
+# TARGET is a kind of device: the files are NAME_alpaka.hxx and NAME_alpaka.dat, or NAME_sycl.hxx and NAME_sycl.dat, for
+# C++20. Link alpaka::alpaka, or the target of your SYCL, yourself.
+#
+# With GRADIENT the Session has session.gradient(x): outputs, and their derivatives, of OF by WRT (all: none is named).
 function(sofie_rdf_add_model target)
-   cmake_parse_arguments(PARSE_ARGV 1 given "" "NAME;PRECISION;WEIGHTS" "SHAPES")
+   cmake_parse_arguments(PARSE_ARGV 1 given "GRADIENT" "NAME;PRECISION;WEIGHTS;TARGET" "SHAPES;OF;WRT")
    if(NOT SOFIE_RDF_EXECUTABLE)
       message(FATAL_ERROR "sofie_rdf_add_model needs the command sofie-rdf: pip install sofie_rdf, or set SOFIE_RDF_EXECUTABLE")
    endif()
@@ -69,11 +75,29 @@ function(sofie_rdf_add_model target)
    foreach(shape IN LISTS given_SHAPES)
       list(APPEND options --shape "${shape}")
    endforeach()
+   if(given_GRADIENT)
+      list(APPEND options --gradient)
+   endif()
+   foreach(name IN LISTS given_OF)
+      list(APPEND options --of "${name}")
+   endforeach()
+   foreach(name IN LISTS given_WRT)
+      list(APPEND options --wrt "${name}")
+   endforeach()
    if(given_PRECISION)
       list(APPEND options --precision "${given_PRECISION}")
    endif()
    if(given_WEIGHTS)
       list(APPEND options --weights "${given_WEIGHTS}")
+   endif()
+   set(suffix "")
+   if(given_TARGET)
+      if(NOT given_TARGET MATCHES "^(alpaka|sycl)$")
+         message(FATAL_ERROR "sofie_rdf_add_model: TARGET is alpaka or sycl, not ${given_TARGET}")
+      endif()
+      list(APPEND options --target "${given_TARGET}")
+      set(suffix "_${given_TARGET}")
+      target_compile_features(${target} PRIVATE cxx_std_20)
    endif()
    set(endings_file .hxx .dat)
    set(endings_header .hxx)
@@ -102,7 +126,7 @@ function(sofie_rdf_add_model target)
       endif()
       set(outputs "")
       foreach(ending IN LISTS endings_${weights})
-         list(APPEND outputs "${folder}/${identifier}${ending}")
+         list(APPEND outputs "${folder}/${identifier}${suffix}${ending}")
       endforeach()
       set(depfile "")
       if(CMAKE_GENERATOR MATCHES "Ninja" OR NOT CMAKE_VERSION VERSION_LESS 3.20)
@@ -114,7 +138,7 @@ function(sofie_rdf_add_model target)
          COMMAND "${SOFIE_RDF_EXECUTABLE}" emit "${source}" -o "${folder}" ${options} ${named}
          DEPENDS "${source}"
          ${depfile}
-         COMMENT "Emitting ${identifier}.hxx"
+         COMMENT "Emitting ${identifier}${suffix}.hxx"
          VERBATIM)
       target_sources(${target} PRIVATE ${outputs})
    endforeach()

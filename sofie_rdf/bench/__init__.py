@@ -7,7 +7,9 @@
     cases       one network at one batch size
     dataframe   the loop of an RDataFrame
     first       the time to the first result, and memory, in a new process
+    slopes      value and gradient of one network, beside the value alone
     roofline    what the machine can do, what a network needs, the least time that follows
+    paper       what a network costs on a GPU by its data sheet; ptxas: its kernels, as nvcc says
     machine     where it was measured
     progress, report, markdown, plot, command
 
@@ -27,6 +29,7 @@ examples:
   sofie-rdf bench mine.onnx --json mine.json  a file, with random inputs
   sofie-rdf bench models/ --size n_pf=25      all files in a folder; axes named n_pf are 25
   sofie-rdf bench mlp200x5 --precision bfloat16,int8
+  sofie-rdf bench --gradient higgs transformer    derivatives, beside torch.autograd and JAX
   sofie-rdf bench all --json all.json --plot all.png
   sofie-rdf bench --from all.json --markdown  what was measured before, as a table for a document
   sofie-rdf bench --list                      what is built in
@@ -127,6 +130,11 @@ def _add_choices(parser: ArgumentParser) -> None:
         type=_precisions,
         default=(),
         help="our networks beside themselves with weights in bfloat16, float16, int8",
+    )
+    parser.add_argument(
+        "--gradient",
+        action="store_true",
+        help="value and gradient beside the value alone, torch.autograd and JAX, and nothing else",
     )
     parser.add_argument("--no-dataframe", action="store_true", help="no loops of RDataFrame")
     parser.add_argument(

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sofie_rdf.bench import machine, report, roofline
+from sofie_rdf.bench import machine, report, roofline, slopes
 from sofie_rdf.bench.cases import Case, measure_case
 from sofie_rdf.bench.dataframe import Loop, fits, measure_loop
 from sofie_rdf.bench.first import measure_first
@@ -98,6 +98,8 @@ def run(arguments: Namespace) -> int:
         return 0
     for file in (arguments.json, arguments.plot):
         _ensure_writable(file)
+    if arguments.gradient:
+        return _slopes(arguments)
     if arguments.plot:
         from sofie_rdf.bench import plot
 
@@ -107,6 +109,15 @@ def run(arguments: Namespace) -> int:
     for error in results.errors:
         report.complain(error)
     return int(bool(results.errors))
+
+
+def _slopes(arguments: Namespace) -> int:
+    """Value and gradient, which are a table of their own."""
+    for option in ("source", "plot", "markdown", "precision"):
+        if getattr(arguments, option):
+            name = "from" if option == "source" else option
+            raise InputError(f"--gradient has no --{name}", remedy="Leave one of them out")
+    return slopes.run(arguments)
 
 
 def _measure(arguments: Namespace) -> Results:

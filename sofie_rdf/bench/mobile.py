@@ -65,11 +65,17 @@ def mobilenet(size: int | tuple[str, str]) -> bytes:
 
 
 def _shuffled(net: Net, parts: Sequence[str], channels: int, size: int) -> str:
-    """The channels of two values in turn, as exporters write it."""
+    """The channels of two values in turn, as exporters write it; of an image of size 0 for any."""
     joined = net.add("Concat", *parts, axis=1)
-    half = net.add("Reshape", joined, net.sizes(-1, 2, channels // 2, size, size))
-    turned = net.add("Transpose", half, perm=(0, 2, 1, 3, 4))
-    return net.add("Reshape", turned, net.sizes(-1, channels, size, size))
+    if size:
+        halves = net.sizes(-1, 2, channels // 2, size, size)
+        whole = net.sizes(-1, channels, size, size)
+    else:
+        ends = net.add("Shape", joined, start=2), net.add("Shape", joined, start=0, end=1)
+        halves = net.add("Concat", ends[1], net.sizes(2, channels // 2), ends[0], axis=0)
+        whole = net.add("Concat", ends[1], net.sizes(channels), ends[0], axis=0)
+    turned = net.add("Transpose", net.add("Reshape", joined, halves), perm=(0, 2, 1, 3, 4))
+    return net.add("Reshape", turned, whole)
 
 
 def _separable(net: Net, x: str, channels: int, features: int, stride: int) -> str:
@@ -79,9 +85,10 @@ def _separable(net: Net, x: str, channels: int, features: int, stride: int) -> s
     return net.add("Relu", _layer(net, value, features, features, 1))
 
 
-def shufflenet(size: int) -> bytes:
-    """ShuffleNetV2 x 1.0, Ma et al., arXiv:1807.11164, on square images of this size."""
-    net, channels, side = Net(), 24, size // 4
+def shufflenet(size: int | tuple[str, str]) -> bytes:
+    """ShuffleNetV2 x 1.0, Ma et al., arXiv:1807.11164, on images of this size."""
+    height, width = (size, size) if isinstance(size, int) else size
+    net, channels, side = Net(), 24, size // 4 if isinstance(size, int) else 0
     value = net.add("Relu", _layer(net, "x", 3, channels, 3, 2))
     value = net.add("MaxPool", value, kernel_shape=(3, 3), strides=(2, 2), pads=(1,) * 4)
     for features, repeats in ((116, 4), (232, 8), (464, 4)):
@@ -95,4 +102,4 @@ def shufflenet(size: int) -> bytes:
         channels = features
     value = net.add("Relu", _layer(net, value, channels, 1024, 1))
     value = net.add("Flatten", net.add("GlobalAveragePool", value))
-    return net.finish(net.linear(value, 1024, 1000), ("N", 3, size, size), ("N", 1000))
+    return net.finish(net.linear(value, 1024, 1000), ("N", 3, height, width), ("N", 1000))

@@ -9,6 +9,7 @@ import numpy as np
 
 from sofie_rdf.bench.mobile import mobilenet, shufflenet
 from sofie_rdf.bench.onnx_net import Net, serialized
+from sofie_rdf.bench.quantized import quantized
 
 __all__ = ["NETWORKS", "dense"]
 
@@ -226,6 +227,18 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
         lambda: mobilenet(("H", "W")),
     ),
     "shufflenet_v2": ("ShuffleNetV2 x 1.0 on 64 x 64", lambda: shufflenet(64)),
+    "shufflenet_v2_open": (
+        "ShuffleNetV2 x 1.0 on images of any size",
+        lambda: shufflenet(("H", "W")),
+    ),
+    "mlp200x5_uint8": (
+        "mlp200x5, quantised dynamically, weights in uint8",
+        lambda: quantized([7, *[200] * 5, 1], signed=False),
+    ),
+    "mlp200x5_int8": (
+        "mlp200x5, quantised dynamically, weights in int8",
+        lambda: quantized([7, *[200] * 5, 1], signed=True),
+    ),
     "relu": ("one ReLU of one number: what is left is the call", _relu),
     "trees500": ("500 trees of depth 6, 30 features", lambda: _trees(500, 6, 30)),
 }

@@ -20,7 +20,7 @@ from sofie_rdf.bench.models import Task
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.types import Array
 
-__all__ = ["Torch"]
+__all__ = ["Torch", "torch_slopes"]
 
 
 class Torch:
@@ -66,6 +66,38 @@ class _Call:
 
         with torch.inference_mode(), _one_thread():
             return [np.asarray(t.numpy()) for t in self._function(*self._inputs)]
+
+
+class _Slopes:
+    """A function of tensors, and the derivatives of the sum of its results by all floats."""
+
+    def __init__(self, function: Callable[..., Any], arrays: Sequence[Array]) -> None:
+        import torch
+
+        self._function = function
+        self._inputs = [torch.from_numpy(np.array(a)) for a in arrays]
+        self._wrt = [t.requires_grad_() for t in self._inputs if t.is_floating_point()]
+
+    def _call(self) -> list[Any]:
+        import torch
+
+        found = self._function(*self._inputs)
+        total = sum(y.sum() for y in found if y.is_floating_point())
+        return [*found, *torch.autograd.grad(total, self._wrt)]
+
+    def seconds(self, calls: int) -> float:
+        with _one_thread():
+            return python_seconds(self._call, calls)
+
+    def outputs(self) -> list[Array]:
+        with _one_thread():
+            return [np.asarray(t.detach().numpy()) for t in self._call()]
+
+
+def torch_slopes(task: Task) -> Contestant:
+    """Value and gradient by torch.autograd; `ModelError` for what is not built in torch here."""
+    network = _Network(task.candidate.source)
+    return _Slopes(network, [task.feeds[name] for name in network.inputs])
 
 
 @contextmanager

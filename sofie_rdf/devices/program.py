@@ -66,6 +66,11 @@ class Program:
         return tuple(found)
 
     @cached_property
+    def launches(self) -> tuple[Launch, ...]:
+        """All kernels in their order."""
+        return tuple(launch for step in self.steps for launch in step.launches)
+
+    @cached_property
     def types(self) -> dict[str, TensorType]:
         """The types of all values and of all workspaces."""
         found = dict(self.graph.types)

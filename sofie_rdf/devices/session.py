@@ -6,29 +6,21 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
+from sofie_rdf.devices import one_kernel
 from sofie_rdf.devices.program import Program, Step, headers_of, program_for
+from sofie_rdf.devices.spelling import Spelling
 from sofie_rdf.devices.targets import Target, target_named
-from sofie_rdf.emit.literals import comment, number, size, string
-from sofie_rdf.emit.names import identifiers
+from sofie_rdf.emit.literals import comment, string
 from sofie_rdf.emit.ports import Port
 from sofie_rdf.emit.session import Emission, namespace_of
 from sofie_rdf.emit.sources import Source
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.operator import Functor, Launch, Operand, Sizes
+from sofie_rdf.ir.operator import Launch, Operand
 from sofie_rdf.ir.types import Array
-from sofie_rdf.passes.memory import Argument, Scratch, Weight
 
 __all__ = ["emit_for_device", "emit_program"]
-
-# Names that the class, its members and its functions use themselves.
-RESERVED = frozenset(
-    """adapter_ weights_ scratch_ bytes_ queue file path Session Queue Weights Array Adapter infer
-    weights loaded scratch_bytes sofie device""".split()
-)
-_ALIGNMENT = 256
 
 NEVER_RUN = "It was compiled for GPUs and run on CPUs. It was never run on a GPU."
 
@@ -41,9 +33,11 @@ def emit_for_device(graph: Graph, target: str, name: str, weights: str) -> Emiss
     return emit_program(program_for(graph), target, name, weights)
 
 
-def emit_program(program: Program, target: str, name: str, weights: str) -> Emission:
-    """The same for a program as it is."""
-    writer = _Writer(program, target_named(target), name, weights)
+def emit_program(
+    program: Program, target: str, name: str, weights: str, *, whole: bool = True
+) -> Emission:
+    """The same for a program as it is; ``whole=False`` gives each node kernels of its own."""
+    writer = _Writer(Spelling(program), target_named(target), name, weights, whole)
     namespace = f"{namespace_of(name)}_{target}"
     text = "\n".join(writer.header(namespace))
     return Emission(name, namespace, text, writer.tensors, Source("file", weights))
@@ -51,100 +45,54 @@ def emit_program(program: Program, target: str, name: str, weights: str) -> Emis
 
 @dataclass(frozen=True)
 class _Writer:
-    program: Program
+    spelling: Spelling
     target: Target
     name: str
     weights: str
+    # Whether a small network is one kernel.
+    whole: bool
 
-    # What there is to say ------------------------------------------------------------------------
-
-    @cached_property
+    @property
     def steps(self) -> tuple[Step, ...]:
         return self.program.steps
 
-    @cached_property
-    def launches(self) -> list[Launch]:
-        return [launch for step in self.steps for launch in step.launches]
+    @property
+    def program(self) -> Program:
+        return self.spelling.program
 
-    @cached_property
+    @property
     def sizes(self) -> Mapping[str, str]:
-        """A C++ name for every named size, in the order in which `infer` takes them."""
-        return identifiers(self.program.graph.symbols, RESERVED)
+        return self.spelling.sizes
 
-    @cached_property
-    def names(self) -> Mapping[str, str]:
-        """A C++ name for every input, output, and value in scratch memory."""
-        graph = self.program.graph
-        begins = {f"begin{i}_" for i in range(len(graph.types))}
-        most = {f"most_{s}" for s in self.sizes.values()}
-        members = {f"{m}_" for m in most}
-        roots = [v for v, p in self.program.plan.places.items() if isinstance(p, Scratch)]
-        keys = [*graph.inputs, *map(self._output, graph.outputs), *roots]
-        return identifiers(keys, {*RESERVED, *begins, *most, *members, *self.sizes.values()})
-
-    @cached_property
+    @property
     def ports(self) -> list[Port]:
-        graph, known = self.program.graph, self.names
-        return [
-            *(Port(i, known[i], graph.types[i], False) for i in graph.inputs),
-            *(Port(o, known[self._output(o)], graph.types[o], True) for o in graph.outputs),
-        ]
+        return self.spelling.ports
 
-    def _output(self, value: str) -> str:
-        """The key of an output among the names: an input that is one, too, is two parameters."""
-        return f"{value}\0output" if value in self.program.graph.inputs else value
-
-    @cached_property
-    def constants(self) -> Mapping[str, int]:
-        """Where each constant that a kernel reads begins on the device, in bytes."""
-        places = self.program.plan.places
-        read = (places[t.name] for one in self.launches for t in one.tensors[one.outputs :])
-        used = list(dict.fromkeys(p.name for p in read if isinstance(p, Weight)))
-        arrays = (self.program.graph.constants[name] for name in used)
-        ends = accumulate((-(-a.nbytes // _ALIGNMENT) * _ALIGNMENT for a in arrays), initial=0)
-        return dict(zip((*used, ""), ends, strict=True))
+    @property
+    def names(self) -> Mapping[str, str]:
+        return self.spelling.names
 
     @property
     def tensors(self) -> tuple[Array, ...]:
-        return tuple(self.program.graph.constants[name] for name in self.constants if name)
+        constants = self.program.graph.constants
+        return tuple(constants[name] for name in self.spelling.constants if name)
 
-    # How it is said ------------------------------------------------------------------------------
+    @cached_property
+    def events(self) -> int:
+        """How many events a work-group of the one kernel takes, or 0: there are several kernels."""
+        return one_kernel.events_of_a_group(self.program) if self.whole else 0
 
-    def size(self, dim: Dim) -> str:
-        return size(dim, self.sizes)
-
-    def most(self, dim: Dim) -> str:
-        """The same for the largest sizes."""
-        return size(dim, {name: f"most_{text}" for name, text in self.sizes.items()})
+    @property
+    def nbytes(self) -> Dim:
+        """The scratch memory on the device."""
+        return 0 if self.events else self.program.plan.nbytes
 
     def array(self, operand: Operand, *, written: bool) -> str:
-        graph, place = self.program.graph, self.program.plan.places[operand.name]
-        cxx = operand.type.dtype.cxx
-        if written and operand.name in graph.given_names:
-            return self.names[self._output(operand.name)]
-        match place:
-            case Weight(name):
-                begin = self.constants[name]
-                text = f"adapter_.template at<{cxx}>(weights_.memory(), {begin})"
-            case Scratch(root):
-                text = self.names[root]
-            case Argument(name):
-                text = self.names[name]
-            case _:
-                raise AssertionError("no device has memory that grows")
-        return text if written else f"sofie::device::read({text})"
-
-    def parameter(self, value: object) -> str:
-        match value:
-            case Functor() | float():
-                return number(value)
-            case Sizes(dims):
-                inner = f"{{{', '.join(map(self.size, dims))}}}" if dims else ""
-                return f"sofie::device::Sizes<{len(dims)}>{{{inner}}}"
-            case tuple():
-                return f"{{{', '.join(map(self.parameter, value))}}}"
-            case _:
-                return self.size(value)  # type: ignore[arg-type]
+        """An array of the adapter, as a kernel is given it."""
+        at = self.spelling.array(operand, written=written)
+        if isinstance(at, int):
+            at = f"adapter_.template at<{operand.type.dtype.cxx}>(weights_.memory(), {at})"
+        return at if written else f"sofie::device::read({at})"
 
     # Sections of the header ----------------------------------------------------------------------
 
@@ -158,6 +106,8 @@ class _Writer:
         yield from (f"#ifndef {guard}", f"#define {guard}", "")
         yield from (f'#include "{h}"' for h in (self.target.header, *headers_of(self.steps)))
         yield from ("", f"namespace {namespace} {{", "")
+        if self.events:
+            yield from (*one_kernel.kernel_class(self.program, self.events), "")
         yield from self._session()
         yield from ("", f"}} // namespace {namespace}", "", "#endif", "")
 
@@ -219,6 +169,9 @@ class _Writer:
 
     def _body(self) -> Iterator[str]:
         yield from self._checks()
+        if self.events:
+            yield one_kernel.launch(self.spelling, self.events)
+            return
         yield from self._scratch()
         for step in self.steps:
             if step.launches:
@@ -234,29 +187,25 @@ class _Writer:
         for step in self.steps:
             for left, right in step.requirements:
                 what = f"{self.name}: {step.label} needs {left} = {right}"
-                condition = f"{self.size(left)} == {self.size(right)}"
+                condition = f"{self.spelling.size(left)} == {self.spelling.size(right)}"
                 yield f"      sofie::device::require({condition}, {string(what)});"
-        nbytes = self.program.plan.nbytes
+        nbytes = self.nbytes
         if not isinstance(nbytes, int):
             what = string(f"{self.name}: these sizes need more memory than those it was made for")
-            yield f"      sofie::device::require({self.size(nbytes)} <= bytes_, {what});"
+            yield f"      sofie::device::require({self.spelling.size(nbytes)} <= bytes_, {what});"
 
     def _scratch(self) -> Iterator[str]:
         """An array for each buffer in scratch memory, under the value's name."""
-        read = {t.name for one in self.launches for t in one.tensors}
-        places = self.program.plan.places
-        roots = {p.root: p for v in read if isinstance(p := places[v], Scratch)}
-        for value, place in places.items():
-            if value in roots and isinstance(place, Scratch) and place.root == value:
-                cxx = self.program.types[value].dtype.cxx
-                begin = self.size(place.offset)
-                array = f"adapter_.template at<{cxx}>(scratch_, {begin})"
-                yield f"      const auto {self.names[value]} = {array};"
+        for value, place in self.spelling.buffers():
+            cxx = self.program.types[value].dtype.cxx
+            begin = self.spelling.size(place.offset)
+            array = f"adapter_.template at<{cxx}>(scratch_, {begin})"
+            yield f"      const auto {self.names[value]} = {array};"
 
     def _launch(self, launch: Launch) -> str:
-        parameters = ", ".join(map(self.parameter, launch.parameters))
+        parameters = ", ".join(map(self.spelling.parameter, launch.parameters))
         arrays = [self.array(t, written=i < launch.outputs) for i, t in enumerate(launch.tensors)]
-        start = f"adapter_, queue, {self.size(launch.count)}"
+        start = f"adapter_, queue, {self.spelling.size(launch.count)}"
         kernel = f"{launch.kernel}{{{parameters}}}"
         joined = ",\n         ".join([start, kernel, *arrays])
         return f"      sofie::device::{launch.by}({joined});"
@@ -272,22 +221,24 @@ class _Writer:
             what = string(f"{self.name}: {name}")
             yield f"      sofie::device::require_size({text}, most_{text}_, {what});"
         for port in self.ports:
-            elements = f"static_cast<std::size_t>({self.size(port.type.size)})"
+            elements = f"static_cast<std::size_t>({self.spelling.size(port.type.size)})"
             if port.output:
                 yield f"      {port.name}.resize({elements});"
             else:
                 what = string(f"{self.name}: input {port.value} has the wrong number of elements")
                 yield f"      sofie::device::require({port.name}.size() == {elements}, {what});"
-        for port in self.ports:
+        # No name of a model ends in this way.
+        staged = [(port, f"staged{i}_") for i, port in enumerate(self.ports)]
+        for port, name in staged:
             kind = f"sofie::device::Staged<Adapter, {port.type.dtype.cxx}>"
-            yield f"      {kind} on_{port.name}(adapter_, {port.name}.size());"
+            yield f"      {kind} {name}(adapter_, {port.name}.size());"
             if not port.output:
-                yield f"      on_{port.name}.from({port.name});"
-        arrays = [f"on_{p.name}.array()" for p in self.ports]
+                yield f"      {name}.from({port.name});"
+        arrays = [f"{name}.array()" for _, name in staged]
         yield f"      infer({', '.join(['queue', *arrays, *self.sizes.values()])});"
-        for port in self.ports:
+        for port, name in staged:
             if port.output:
-                yield f"      on_{port.name}.to(queue, {port.name});"
+                yield f"      {name}.to(queue, {port.name});"
         yield "   }"
 
     def _private(self, most: str) -> Iterator[str]:
@@ -295,8 +246,8 @@ class _Writer:
         yield "   static Weights loaded(const Adapter &adapter, const std::string &path)"
         yield "   {"
         yield "      const sofie::WeightFile file(path);"
-        yield f"      std::vector<char> bytes({self.constants['']});"
-        for index, (name, begin) in enumerate(list(self.constants.items())[:-1]):
+        yield f"      std::vector<char> bytes({self.spelling.constants['']});"
+        for index, (name, begin) in enumerate(list(self.spelling.constants.items())[:-1]):
             type_ = self.program.graph.types[name]
             extents = "".join(f", {d}" for d in type_.shape)
             view = f"sofie::View<const {type_.dtype.cxx}{extents}>"
@@ -307,7 +258,7 @@ class _Writer:
         unused = "".join(f"      static_cast<void>(most_{s});\n" for s in self.sizes.values())
         yield f"   static sofie::device::Index scratch_bytes({most})"
         yield "   {"
-        yield f"{unused}      return {self.most(self.program.plan.nbytes)};"
+        yield f"{unused}      return {self.spelling.most(self.nbytes)};"
         yield "   }"
         yield ""
         yield "   Adapter adapter_;"

@@ -73,8 +73,8 @@ def mapped_copy(y: Operand, x: Operand) -> tuple[Launch, ...]:
 
 
 # Rows and columns of a tile, its depth, and the rows and columns of an item: for products with
-# many columns, and with few.
-_WIDE, _NARROW = (64, 64, 16, 4, 4), (128, 8, 16, 4, 1)
+# many columns, and with few. What an item does alone are some rows of a column.
+_WIDE, _NARROW, _ALONE = (64, 64, 16, 4, 4), (128, 8, 16, 4, 1), (8, 1, 1, 8, 1)
 
 
 def device_gemm(
@@ -97,7 +97,6 @@ def device_gemm(
     outer, *each = batch
     named, dtype = device_functor(functor), y.type.dtype.cxx
     tile = _NARROW if isinstance(n, int) and n <= _NARROW[1] else _WIDE
-    of_tile = f"sofie::device::Tile<{', '.join(map(str, tile))}>"
     offset = Sizes((0, 0))
     if len(operands) == 3:
         shape = operands[2].type.shape
@@ -117,7 +116,12 @@ def device_gemm(
             for shape, size in zip(each, (m * k, k * n), strict=True)
         ),
     )
-    count = product(outer) * ceil_div(m, tile[0]) * ceil_div(n, tile[1])
-    kernel = f"sofie::device::Gemm<{dtype}, {named.cxx}, {of_tile}, {len(outer)}>"
-    tensors = y, *operands
-    return (Launch(kernel, parameters, tensors, count, "sofie/device/gemm.hxx", "gemm"),)
+
+    def cut(rows: int, columns: int, *rest: int) -> tuple[str, Dim]:
+        tile = f"sofie::device::Tile<{', '.join(map(str, (rows, columns, *rest)))}>"
+        kernel = f"sofie::device::Gemm<{dtype}, {named.cxx}, {tile}, {len(outer)}>"
+        return kernel, product(outer) * ceil_div(m, rows) * ceil_div(n, columns)
+
+    kernel, count = cut(*tile)
+    header, alone = "sofie/device/gemm.hxx", cut(*_ALONE)
+    return (Launch(kernel, parameters, (y, *operands), count, header, "gemm", alone=alone),)

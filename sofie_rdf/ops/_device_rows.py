@@ -29,14 +29,14 @@ def reduced(y: Operand, x: Operand, rule: str, axes: Collection[int]) -> tuple[L
     results = product(d for d, _ in kept)
     named, dtype = f"sofie::device::{rule}", x.type.dtype.cxx
     lists = [Sizes(tuple(values)) for pairs in (kept, over) for values in zip(*pairs, strict=True)]
-    by_item = isinstance(count, int) and count <= _FEW
-    sizes = f"{len(kept)}, {len(over)}"
-    kernel = f"sofie::device::ReduceByItem<{named}, {sizes}>"
-    if not by_item:
-        kernel = f"sofie::device::ReduceByGroup<{dtype}, {named}, {sizes}>"
-    parameters = (*lists, count)
-    by = "items" if by_item else "groups"
-    return (Launch(kernel, parameters, (y, x), results, "sofie/device/reduce.hxx", by),)
+    sizes, parameters = f"{len(kept)}, {len(over)}", (*lists, count)
+    by_item = f"sofie::device::ReduceByItem<{named}, {sizes}>"
+    header = "sofie/device/reduce.hxx"
+    if isinstance(count, int) and count <= _FEW:
+        return (Launch(by_item, parameters, (y, x), results, header),)
+    kernel = f"sofie::device::ReduceByGroup<{dtype}, {named}, {sizes}>"
+    alone = by_item, results
+    return (Launch(kernel, parameters, (y, x), results, header, "groups", alone=alone),)
 
 
 Walk = list[tuple[Dim, Dim]]
@@ -65,9 +65,13 @@ def softmax(y: Operand, x: Operand, view: tuple[Dim, Dim, Dim], *, log: bool) ->
     require_known(y, x)
     outer, size, inner = view
     flag = "true" if log else "false"
-    kernel = f"sofie::device::Softmax<{x.type.dtype.cxx}, {flag}, {_items(size)}>"
-    count = outer * inner
-    return (Launch(kernel, (size, inner), (y, x), count, "sofie/device/rows.hxx", "groups"),)
+    kernel, alone = (
+        f"sofie::device::Softmax<{x.type.dtype.cxx}, {flag}, {items}>"
+        for items in (_items(size), 1)
+    )
+    count, header = outer * inner, "sofie/device/rows.hxx"
+    parameters = size, inner
+    return (Launch(kernel, parameters, (y, x), count, header, "groups", alone=(alone, count)),)
 
 
 def normalized(
@@ -88,9 +92,11 @@ def normalized(
     listed += [Sizes((0,) * len(extents))] * (2 - len(listed))
     statistics = "".join(f", {o.type.dtype.cxx}" for o in outputs[1:])
     flag = "true" if centred else "false"
-    kind = f"{x.type.dtype.cxx}, {flag}, {len(extents)}, {_items(size)}{statistics}"
-    kernel = f"sofie::device::Normalize<{kind}>"
+    kind = f"{x.type.dtype.cxx}, {flag}, {len(extents)}"
+    kernel, alone = (
+        f"sofie::device::Normalize<{kind}, {items}{statistics}>" for items in (_items(size), 1)
+    )
     parameters = float(epsilon), size, Sizes(extents), *listed
     tensors = *outputs, x, *(f for f, _ in factors)
-    header = "sofie/device/rows.hxx"
-    return (Launch(kernel, parameters, tensors, count, header, "groups", len(outputs)),)
+    header, written = "sofie/device/rows.hxx", len(outputs)
+    return (Launch(kernel, parameters, tensors, count, header, "groups", written, (alone, count)),)

@@ -222,6 +222,7 @@ def test_the_first_result() -> None:
     assert First.from_json(found.to_json()) == found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 def test_the_first_result_with_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     compilers: list[str] = []

@@ -37,13 +37,18 @@ class Way:
     # How the queue and the adapter are made.
     start: str
     flags: tuple[str, ...] = ()
-    libraries: tuple[str, ...] = ()
+    compiler: str = "g++"
 
 
 SERIAL_FLAGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 _ALPAKA = """   auto device = alpaka::onHost::makeHostDevice();
    auto queue = device.makeQueue();
    const sofie::device::Alpaka adapter(queue, alpaka::exec::{});
+"""
+_CUDA = """   auto device = alpaka::onHost::makeDeviceSelector(
+      alpaka::onHost::DeviceSpec{alpaka::api::cuda, alpaka::deviceKind::nvidiaGpu}).makeDevice(0);
+   auto queue = device.makeQueue();
+   const sofie::device::Alpaka adapter(queue, alpaka::exec::gpuCuda);
 """
 _SYCL = """   sycl::queue queue(sycl::property::queue::in_order{{}});
    const sofie::device::{} adapter(queue);
@@ -69,12 +74,20 @@ WAYS = {
         Way("sycl-buffers", "sycl", _SYCL.format("SyclBuffers"), (f"-I{SIMSYCL}/include",)),
     )
 }
+# For whoever has a GPU: tests compile it, `gpu` runs it.
+CUDA = Way(
+    "cuda",
+    "alpaka",
+    _CUDA,
+    (f"-I{ALPAKA}/include", *"-x cu --expt-relaxed-constexpr --extended-lambda".split()),
+    "nvcc",
+)
 
 
 def require(way: Way) -> None:
     """Skips where the compiler or the library is not there."""
-    if not shutil.which("g++"):
-        pytest.skip("needs g++")
+    if not shutil.which(way.compiler):
+        pytest.skip(f"needs {way.compiler}")
     if way.target == "alpaka" and not (ALPAKA / "include" / "alpaka" / "alpaka.hpp").is_file():
         pytest.skip("SOFIE_RDF_ALPAKA is not a folder with alpaka 3")
     if way.target == "sycl" and not (SIMSYCL / "lib" / "libsimsycl.a").is_file():
@@ -93,7 +106,7 @@ std::vector<T> taken(std::FILE *file)
    if (std::fread(&size, sizeof size, 1, file) != 1)
       std::exit(3);
    std::vector<T> found(static_cast<std::size_t>(size));
-   if (std::fread(found.data(), sizeof(T), found.size(), file) != found.size())
+   if (size && std::fread(found.data(), sizeof(T), found.size(), file) != found.size())
       std::exit(3);
    return found;
 }
@@ -101,7 +114,8 @@ std::vector<T> taken(std::FILE *file)
 template <class T>
 void given(std::FILE *file, const std::vector<T> &values)
 {
-   std::fwrite(values.data(), sizeof(T), values.size(), file);
+   if (!values.empty())
+      std::fwrite(values.data(), sizeof(T), values.size(), file);
 }
 """
 
@@ -158,30 +172,42 @@ class Compiled:
         return found
 
 
-def compiled(graph: Graph, way: Way, folder: Path, flags: Sequence[str] = ("-O1",)) -> Compiled:
+def compiled(
+    graph: Graph, way: Way, folder: Path, flags: Sequence[str] = ("-O1",), *, whole: bool = True
+) -> Compiled:
     """The program of a graph on one adapter, behind the passes."""
-    return compiled_program(program_for(graph), way, folder, flags)
+    return compiled_program(program_for(graph), way, folder, flags, whole=whole)
 
 
 def compiled_program(
-    program: Program, way: Way, folder: Path, flags: Sequence[str] = ("-O1",)
+    program: Program,
+    way: Way,
+    folder: Path,
+    flags: Sequence[str] = ("-O1",),
+    *,
+    whole: bool = True,
 ) -> Compiled:
-    """The same for a program as it is."""
+    """The same for a program as it is; ``whole`` as in `emit_program`."""
     require(way)
-    emission = emit_program(program, way.target, "model", "model.dat")
+    emission = emit_program(program, way.target, "model", "model.dat", whole=whole)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.hxx").write_text(emission.header)
     (folder / "model.dat").write_bytes(emission.weights)
     (folder / "main.cpp").write_text(_source(program, way, emission.namespace))
+    compile_program(way, folder, flags)
+    return Compiled(program, folder / "program", folder / "model.dat")
+
+
+def compile_program(way: Way, folder: Path, flags: Sequence[str]) -> None:
+    """Make the program of main.cpp in a folder."""
     libraries = [f"{SIMSYCL}/lib/libsimsycl.a", "-lboost_context"] if way.target == "sycl" else []
     standard = f"-std={TARGETS[way.target].standard}"
-    command = ["g++", standard, *flags, f"-I{include_directory()}", *way.flags, "main.cpp"]
+    command = [way.compiler, standard, *flags, f"-I{include_directory()}", *way.flags, "main.cpp"]
     command += ["-o", "program", *libraries]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr[:6000]
-    return Compiled(program, folder / "program", folder / "model.dat")
 
 
 def _source(program: Program, way: Way, namespace: str) -> str:

@@ -26,7 +26,7 @@ from tests.ops.test_contract import (
 
 # With kernels for devices. What leaves this list is a loss, what joins it a line here.
 SUPPORTED = Path(__file__).with_name("supported.txt").read_text().split()
-PARTS = 8
+PARTS = 16
 # Of element types other than the first two of an operator, so many cases each.
 FEW = 2
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))

@@ -11,6 +11,7 @@ import pytest
 
 from sofie_rdf.devices.targets import TARGETS
 from sofie_rdf.emit.code import include_directory
+from tests.choice import some_of
 from tests.devices.harness import SIMSYCL, WAYS, Way, require
 
 _KERNELS = """
@@ -97,7 +98,7 @@ def run(way: Way, body: str, folder: Path, *flags: str) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some_of(WAYS, ["serial", "alpaka-serial", "sycl"]))
 def test_a_barrier_makes_it_right(way: str, tmp_path: Path) -> None:
     assert run(WAYS[way], _TURN, tmp_path, "-DBARRIER=true", "-DSEED=3").returncode == 0
 

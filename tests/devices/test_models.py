@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import sofie_rdf
@@ -20,6 +21,7 @@ from sofie_rdf.ops.elementwise import Add, Mul, Relu, Sigmoid, Tanh
 from sofie_rdf.ops.layout import Reshape
 from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.reference import evaluate
+from tests.choice import some_of
 from tests.devices.harness import WAYS, Sizes, compiled, require
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -37,9 +39,11 @@ def feeds_of(graph: Graph, sizes: Sizes, seed: int) -> dict[str, Array]:
     return found
 
 
-def compare(graph: Graph, way: str, folder: Path, history: Sequence[Sizes]) -> None:
+def compare(
+    graph: Graph, way: str, folder: Path, history: Sequence[Sizes], *, whole: bool = True
+) -> None:
     """Every batch on one Session, in two orders of work-items."""
-    program = compiled(graph, WAYS[way], folder)
+    program = compiled(graph, WAYS[way], folder, whole=whole)
     batches = [(sizes, feeds_of(graph, sizes, i)) for i, sizes in enumerate(history)]
     for seed in (0, 3):
         for (sizes, feeds), found in zip(batches, program.run(batches, seed), strict=True):
@@ -65,13 +69,16 @@ def mixed() -> Graph:
     return build.graph(dense, gate, flat)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_higgs(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["one-kernel", "kernels"])
+@pytest.mark.parametrize("way", some_of(WAYS, ["serial", "alpaka-serial", "sycl"]))
+def test_higgs(way: str, whole: bool, tmp_path: Path) -> None:
     graph = sofie_rdf.load(DATA / "higgs.onnx").graph
-    compare(graph, way, tmp_path, [{"N": n} for n in HISTORY])
+    compare(graph, way, tmp_path, [{"N": n} for n in HISTORY], whole=whole)
 
 
-@pytest.mark.parametrize("way", ["serial", "alpaka-serial", "sycl-buffers"])
+@pytest.mark.parametrize(
+    "way", some_of(["serial", "alpaka-serial", "sycl-buffers"], ["serial", "sycl-buffers"])
+)
 def test_products_of_batches_chains_and_several_outputs(way: str, tmp_path: Path) -> None:
     sizes = [(3, 4), (0, 4), (2, 0), (1, 1), (9, 70), (2, 3)]
     compare(mixed(), way, tmp_path, [{"N": n, "M": m} for n, m in sizes])
@@ -83,7 +90,7 @@ def test_taggers_and_autoencoders(name: str, tmp_path: Path) -> None:
     compare(graph, "serial", tmp_path, [dict.fromkeys(graph.symbols, n) for n in (3, 1, 0, 9)])
 
 
-@pytest.mark.parametrize("name", ["jet_energy.onnx", "higgs.keras"])
+@pytest.mark.parametrize("name", ["jet_energy.onnx", "higgs.keras", "higgs_xgboost.ubj"])
 def test_other_networks(name: str, tmp_path: Path) -> None:
     pytest.importorskip("h5py" if name.endswith("keras") else "onnx")
     graph = sofie_rdf.load(DATA / name).graph
@@ -164,6 +171,16 @@ def test_what_a_session_refuses_it_refuses_before_it_runs(tmp_path: Path) -> Non
     ]
 
 
+def _draws() -> onnx.ModelProto:
+    """x + normal numbers."""
+    parts = [onnx.helper.make_tensor_value_info(n, 1, ["N", 3]) for n in "xy"]
+    noise = onnx.helper.make_node("RandomNormalLike", ["x"], ["z"], name="noise")
+    graph = onnx.helper.make_graph(
+        [noise, onnx.helper.make_node("Add", ["x", "z"], ["y"])], "draws", parts[:1], parts[1:]
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+
+
 def _unsupported() -> Graph:
     build = Builder("half")
     x = build.input("x", TensorType(DType.FLOAT16, (symbol("N"), 8)))
@@ -173,11 +190,13 @@ def _unsupported() -> Graph:
 def test_what_has_no_kernel_is_refused_by_the_name_of_its_node(tmp_path: Path) -> None:
     from sofie_rdf.devices.program import problems_on_device
 
-    with pytest.raises(UnsupportedOperator, match="has no kernel for devices"):
-        sofie_rdf.load(DATA / "higgs_xgboost.ubj").emit(tmp_path, target="alpaka")
-    assert list(tmp_path.iterdir()) == []
-    (found,) = sofie_rdf.check(DATA / "higgs_xgboost.ubj", target="sycl")
-    assert "node" in str(found) and "sofie.Trees has no kernel for devices" in str(found)
+    file = tmp_path / "draws.onnx"
+    onnx.save(_draws(), file)
+    with pytest.raises(UnsupportedOperator, match="draws random numbers, which devices do not"):
+        sofie_rdf.load(file).emit(tmp_path / "out", target="alpaka")
+    assert not list(tmp_path.glob("out/*"))
+    (found,) = sofie_rdf.check(file, target="sycl")
+    assert "node 'noise'" in str(found) and "draws random numbers" in str(found)
     assert sofie_rdf.check(DATA / "higgs.onnx", target="alpaka") == []
     texts = [str(p) for p in problems_on_device(_unsupported(), "alpaka")]
     assert any("float16" in text for text in texts)

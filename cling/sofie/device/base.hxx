@@ -63,6 +63,26 @@ SOFIE_DEVICE constexpr Index divided_up(Index a, Index b)
    return (a + b - 1) / b;
 }
 
+// What expressions of sizes need in a kernel. Divisors are not 0 there.
+
+/// a / b, rounded down.
+SOFIE_DEVICE constexpr Index floor_div(Index a, Index b)
+{
+   return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
+}
+SOFIE_DEVICE constexpr Index modulo(Index a, Index b)
+{
+   return a - b * floor_div(a, b);
+}
+SOFIE_DEVICE constexpr Index smaller(Index a, Index b)
+{
+   return b < a ? b : a;
+}
+SOFIE_DEVICE constexpr Index larger(Index a, Index b)
+{
+   return a < b ? b : a;
+}
+
 /// Where a kernel by item is, and the mathematical functions of the device.
 template <class M>
 struct At {
@@ -159,6 +179,66 @@ struct ByItem {
       });
    }
 };
+
+/// A work-item as a work-group of its own, for kernels by work-group with one work-item.
+template <class M, class Kernel>
+class LoneGroup {
+   Index index_;
+   typename Kernel::Local local_;
+
+public:
+   using MathOfIt = M;
+
+   template <class T>
+   class Private {
+      T value_;
+
+   public:
+      SOFIE_DEVICE T &operator()(int) { return value_; }
+   };
+
+   SOFIE_DEVICE explicit LoneGroup(Index index) : index_(index) {}
+   SOFIE_DEVICE Index index() const { return index_; }
+   SOFIE_DEVICE typename Kernel::Local &local() { return local_; }
+
+   template <class F>
+   SOFIE_DEVICE void last(const F &f) const
+   {
+      f(0);
+   }
+   template <class F>
+   SOFIE_DEVICE void each(const F &f) const
+   {
+      f(0);
+   }
+};
+
+template <class M, class Kernel, class... T>
+SOFIE_DEVICE auto part_of(M math, const Kernel &kernel, Index part, T *...arrays)
+   -> decltype(static_cast<void>(Kernel::items))
+{
+   static_assert(Kernel::items == 1, "the form for one work-item");
+   static_cast<void>(math);
+   LoneGroup<M, Kernel> group(part);
+   kernel(group, arrays...);
+}
+template <class M, class Kernel, class... T>
+SOFIE_DEVICE auto part_of(M math, const Kernel &kernel, Index part, T *...arrays)
+   -> decltype(kernel(At<M>{part, math}, arrays...))
+{
+   kernel(At<M>{part, math}, arrays...);
+}
+
+/// All parts of a kernel, by item or with one work-item, shared among the work-items of a larger one; ends in a
+/// barrier.
+template <class Group, class Kernel, class... T>
+SOFIE_DEVICE void share(Group &group, Index count, const Kernel &kernel, T *...arrays)
+{
+   group.each([&](int item) {
+      for (Index part = item; part < count; part += items_of_a_group)
+         part_of(typename Group::MathOfIt{}, kernel, part, arrays...);
+   });
+}
 
 } // namespace device
 } // namespace sofie

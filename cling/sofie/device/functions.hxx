@@ -237,6 +237,15 @@ struct Shrink {
    }
 };
 
+/// What comes back through a ReLU whose result is y.
+struct Gate {
+   template <class M, class T>
+   SOFIE_DEVICE T operator()(M, T g, T y) const
+   {
+      return y <= T(0) ? T(0) : g;
+   }
+};
+
 /// Clip with bounds that are known.
 struct Between {
    double low = -HUGE_VAL, high = HUGE_VAL;

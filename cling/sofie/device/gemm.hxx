@@ -107,4 +107,9 @@ private:
 } // namespace device
 } // namespace sofie
 
+#if defined(SOFIE_DEVICE_CUBLAS) || defined(SOFIE_DEVICE_ROCBLAS) || defined(SOFIE_DEVICE_ONEMATH) || \
+   defined(SOFIE_DEVICE_CBLAS)
+#include "sofie/device/blas.hxx"
+#endif
+
 #endif

@@ -64,12 +64,19 @@ void groups(const Adapter &adapter, typename Adapter::Queue &queue, Index count,
       adapter.groups(queue, count, kernel, arrays...);
 }
 
-/// Enqueues a product of matrices; the place for a library of the vendor.
+/// Enqueues a product of matrices: blas.hxx has a form for libraries.
 template <class Adapter, class Kernel, class... Arrays>
 void gemm(const Adapter &adapter, typename Adapter::Queue &queue, Index count, const Kernel &kernel,
           const Arrays &...arrays)
 {
    groups(adapter, queue, count, kernel, arrays...);
+}
+
+/// How many events a work-group of a whole network takes, of `most` at most: as few as make `busy` work-groups.
+inline Index events_of_a_group(Index events, Index most, Index busy)
+{
+   const Index found = divided_up(events, busy);
+   return found < 1 ? 1 : found > most ? most : found;
 }
 
 /// Copies a constant to where it is among the weights on the device.

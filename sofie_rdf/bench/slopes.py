@@ -1,0 +1,206 @@
+"""``sofie-rdf bench --gradient``: value and gradient beside the value alone, torch and JAX.
+
+Times are of the CPU, not of the clock: what else runs on the machine stretches long calls only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import thread_time
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from sofie_rdf.bench import report
+from sofie_rdf.bench.measure import Contestant, Plan, Spread, alternate, compare
+from sofie_rdf.bench.models import Candidate, FreeSizes, Task, candidates, task_for
+from sofie_rdf.bench.torch_peer import torch_slopes
+from sofie_rdf.errors import ModelError, SofieError
+from sofie_rdf.ir.dims import evaluate
+from sofie_rdf.ir.types import Array
+from sofie_rdf.model import Model
+from sofie_rdf.runtime.compile.clock import InferLoop
+
+__all__ = ["USUAL", "Slope", "measure_slopes", "run"]
+
+# What is measured where nothing is named.
+USUAL = ("higgs", "linear50x10", "mlp200x5", "deepsets", "transformer")
+
+_NOTES = """\
+CPU times of one call with the whole batch, medians over rounds in which all take turns; one thread.
+value      the model alone      both   the model and the derivatives of the sum of all outputs
+ratio      both / value, the median of the ratios of the rounds
+torch      value and gradient by torch.autograd        JAX   by jit(value_and_grad)
+scratch    the memory of both, for one call
+A peer with a reason in place of a time did not take part."""
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Value, and value and gradient, of one network at one batch size; seconds of the CPU."""
+
+    model: str
+    batch: int
+    value: Spread
+    both: Spread
+    scratch: int
+    # Each peer's times, or why there are none.
+    peers: Mapping[str, Spread | str]
+
+    @property
+    def ratio(self) -> float:
+        pairs = zip(self.value.rounds, self.both.rounds, strict=True)
+        return float(np.median([both / value for value, both in pairs if value > 0]))
+
+    def to_json(self) -> dict[str, Any]:
+        peers = {
+            name: found if isinstance(found, str) else {"us": found.to_json(1e-6)}
+            for name, found in self.peers.items()
+        }
+        return {
+            "model": self.model,
+            "batch": self.batch,
+            "value_us": self.value.to_json(1e-6),
+            "value_and_gradient_us": self.both.to_json(1e-6),
+            "ratio": self.ratio,
+            "scratch_bytes": self.scratch,
+            "peers": peers,
+        }
+
+
+class _OfCpu:
+    """Another contestant, whose time is that of the CPU."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self._contestant = contestant
+
+    def seconds(self, calls: int) -> float:
+        start = thread_time()
+        self._contestant.seconds(calls)
+        return thread_time() - start
+
+    def outputs(self) -> list[Array]:
+        return self._contestant.outputs()
+
+
+def measure_slopes(
+    model: Model, derived: Model, task: Task, batch: int, plan: Plan, wanted: Sequence[str] | None
+) -> Slope:
+    """The times; `ModelError` if a derivative is not what a peer gives."""
+    both = InferLoop(derived.compiled, _with_ones(derived, task), task.sizes)
+    both.seconds(1)
+    every: dict[str, Contestant] = {
+        "value": InferLoop(model.compiled, task.feeds, task.sizes),
+        "both": both,
+    }
+    reasons: dict[str, str] = {}
+    for name, made in _PEERS.items():
+        if wanted is not None and name not in wanted:
+            continue
+        try:
+            every[name] = made(task)
+        except SofieError as error:
+            reasons[name] = str(error)
+            continue
+        _require_same(derived, both.outputs(), every[name].outputs(), name)
+    times = alternate({name: _OfCpu(c) for name, c in every.items()}, plan)
+    known = {name: times[name] for name in every if name in _PEERS}
+    return Slope(
+        task.candidate.name,
+        batch,
+        times["value"],
+        times["both"],
+        evaluate(derived.plan.nbytes, task.sizes),
+        {**known, **reasons},
+    )
+
+
+def _with_ones(derived: Model, task: Task) -> dict[str, Array]:
+    """The feeds, and ones for what outputs are multiplied with."""
+    types = derived.graph.types
+    more = (name for name in derived.graph.inputs if name not in task.feeds)
+    shapes = {n: [evaluate(d, task.sizes) for d in types[n].shape] for n in more}
+    ones = {n: np.ones(shape, types[n].dtype.numpy) for n, shape in shapes.items()}
+    return {**task.feeds, **ones}
+
+
+def _require_same(
+    derived: Model, ours: Sequence[Array], theirs: Sequence[Array], peer: str
+) -> None:
+    found = compare(ours, theirs)
+    if found.problem:
+        raise ModelError(f"is not what {peer} gives: {found.problem}", place=derived.name)
+
+
+# Peers --------------------------------------------------------------------------------------------
+
+
+def _torch(task: Task) -> Contestant:
+    if not find_spec("torch"):
+        raise ModelError("not installed")
+    return torch_slopes(task)
+
+
+def _jax(_task: Task) -> Contestant:
+    if not find_spec("jax"):
+        raise ModelError("not installed")
+    raise ModelError("networks are not built in JAX here")
+
+
+_PEERS: Mapping[str, Callable[[Task], Contestant]] = {"torch": _torch, "JAX": _jax}
+
+
+# The course ---------------------------------------------------------------------------------------
+
+
+def run(arguments: Namespace) -> int:
+    """Measure and report; 1 if a number is wrong or a network has no gradient."""
+    found: list[Slope] = []
+    wrong: list[str] = []
+    for one in candidates(arguments.models or USUAL):
+        _add(found, wrong, one, arguments)
+    text = json.dumps([slope.to_json() for slope in found], indent=1)
+    if arguments.json == "-":
+        sys.stdout.write(f"{text}\n")
+    else:
+        if arguments.json:
+            Path(arguments.json).write_text(text)
+        report.show([_table(found), _NOTES])
+    for text in wrong:
+        report.complain(text)
+    return int(bool(wrong))
+
+
+def _add(found: list[Slope], wrong: list[str], one: Candidate, arguments: Namespace) -> None:
+    """One network more, or why there is none: the others are still worth measuring."""
+    try:
+        found.extend(_slopes_of(one, arguments))
+    except SofieError as error:
+        wrong.append(str(error.at(one.name)))
+
+
+def _slopes_of(one: Candidate, arguments: Namespace) -> Iterator[Slope]:
+    free = FreeSizes(dict(arguments.size), arguments.free)
+    plan = Plan(arguments.rounds, arguments.seconds, arguments.limit)
+    derived = one.model.gradient(vjp=True)
+    for batch in one.batches(arguments.batch, free):
+        task = task_for(one, batch, free)
+        yield measure_slopes(one.model, derived, task, batch, plan, arguments.peers)
+
+
+def _table(slopes: Sequence[Slope]) -> Table:
+    table = Table("model", "batch", "value", "both", "ratio", *_PEERS, "scratch")
+    for slope in slopes:
+        peers = (slope.peers.get(name, "not asked") for name in _PEERS)
+        times = [p if isinstance(p, str) else report.microseconds(p.median) for p in peers]
+        own = (report.microseconds(s.median) for s in (slope.value, slope.both))
+        cells = [slope.model, str(slope.batch), *own, f"{slope.ratio:.2f}", *times]
+        table.add_row(*cells, f"{slope.scratch:,} B")
+    return table

@@ -1,0 +1,83 @@
+"""`sofie-rdf inspect --target`: kernels of a device, and what they cost on paper."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sofie_rdf.bench import ptxas
+from sofie_rdf.bench.models import candidate
+from sofie_rdf.bench.paper import GPUS, paper_of
+from sofie_rdf.cli import main
+from sofie_rdf.devices.program import program_for
+from sofie_rdf.ir.dims import evaluate
+from tests.devices.test_one_kernel import rows_and_means
+
+HIGGS = str(Path(__file__).resolve().parents[2] / "data" / "higgs.onnx")
+
+# Of the layers 7 x 64, three of 64 x 64, and 64 x 1: weights and offsets, in float32.
+WEIGHTS = 4 * (7 * 64 + 64 + 3 * (64 * 64 + 64) + 64 + 1)
+
+
+def test_a_small_network_is_one_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", HIGGS, "--target", "alpaka", "--batch", "4096", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    assert model["kernels"] == 1
+    assert model["bytes"] == model["needed_bytes"] == WEIGHTS + 4096 * 4 * (7 + 1)
+    assert model["flops"] == 4096 * 2 * (7 * 64 + 3 * 64 * 64 + 64)
+    assert model["least"]["H100"] == pytest.approx(model["flops"] / 66.9e12)
+    (node,) = model["nodes"]
+    assert node["groups"] == 512
+    assert main(["inspect", HIGGS, "--target", "sycl"]) == 0
+    assert "on paper, not measured" in capsys.readouterr().out
+
+
+def test_kernels_of_nodes_move_what_is_between_them() -> None:
+    program = program_for(rows_and_means(7))
+    whole, cut = (paper_of(program, {"N": 10}, whole=flag) for flag in (True, False))
+    assert whole.needed == cut.needed == whole.nbytes
+    assert cut.kernels == len(program.launches) > 1
+    assert cut.nbytes > 2 * cut.needed
+    assert all(cut.least(gpu) >= cut.nbytes / gpu.bandwidth * 0.999 for gpu in GPUS)
+
+
+def test_a_copy_reads_no_more_than_it_writes() -> None:
+    program = program_for(candidate("lstm64").model.graph)
+    first = paper_of(program, {"N": 1}).steps[0]
+    (copied,) = program.steps[0].launches
+    assert first.kernels == ("Copy",)
+    assert first.nbytes == 2 * 4 * evaluate(copied.tensors[0].type.size, {"N": 1})
+
+
+REPORT = """
+ptxas info    : Compiling entry function '_Z1fIN5sofie6device12AlpakaKernelIiEEE' for 'sm_80'
+ptxas info    : Function properties for it
+    0 bytes stack frame, 12 bytes spill stores, 8 bytes spill loads
+ptxas info    : Used 54 registers, used 1 barriers, 32768 bytes smem
+"""
+
+
+def test_what_nvcc_says_is_read() -> None:
+    (found,) = ptxas._found(REPORT)
+    assert (found.registers, found.local_bytes, found.spilled_bytes) == (54, 32768, 20)
+
+
+def test_a_missing_compiler_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ptxas.shutil, "which", lambda _: None)
+    assert main(["inspect", HIGGS, "--target", "alpaka", "--registers"]) == 1
+    assert "Install the CUDA toolkit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--registers"], "--target alpaka"), (["--target", "sycl", "--why"], "a table, or --json")],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", HIGGS, *options]) == 1
+    assert said in capsys.readouterr().err
