@@ -105,7 +105,7 @@ def _of_matrix(graph: Graph, given: Any) -> Covariance:
             f"uncertainty= has the shape {list(matrix.shape)} of {matrix.dtype}; a square matrix "
             "of numbers is needed"
         )
-    fitting = [name for name, count in _tables(graph).items() if count == len(matrix)]
+    fitting = [name for name, count in _tables(graph).items() if count == len(matrix) > 0]
     if len(fitting) != 1:
         listed = ", ".join(f"{name!r} {graph.types[name]}" for name in graph.inputs)
         raise InputError(
@@ -116,7 +116,8 @@ def _of_matrix(graph: Graph, given: Any) -> Covariance:
     largest = np.max(np.abs(matrix), initial=0)
     if not np.isfinite(largest) or np.max(np.abs(matrix - matrix.T)) > _ROUNDING * largest:
         raise InputError("uncertainty= is no covariance: it is not finite, or not symmetric")
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    # Halves first: the sum of two large numbers is none.
+    values, vectors = np.linalg.eigh(matrix / 2 + matrix.T / 2)
     if values[0] < -_ROUNDING * largest:
         raise InputError(
             f"uncertainty= is no covariance: it has the negative eigenvalue {values[0]:g}"

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sofie_rdf.arguments import require_source
+from sofie_rdf.arguments import require_plain, require_source
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedFormat
 from sofie_rdf.frontends.foreign import FOREIGN, foreign
 
@@ -53,6 +53,7 @@ FORMATS: Mapping[str, Format] = {
     "xgboost": Format("an XGBoost model", "trees.xgboost"),
     "lightgbm": Format("a LightGBM model", "trees.lightgbm"),
     "tmva": Format("a weight file of TMVA", "tmva.reader"),
+    "lwtnn": Format("a network of lwtnn", "lwtnn.reader"),
     "compressed": Format(
         "a compressed file",
         remedy="Uncompress it; a compressed pickle of joblib: convert the model to ONNX",
@@ -84,6 +85,7 @@ _HEAD = 4096
 
 def recognise(path: Path) -> str:
     """The key in `FORMATS` of what a file holds; `UnsupportedFormat` for what is not read."""
+    require_plain(path)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -99,6 +101,8 @@ def recognise(path: Path) -> str:
         kind = "xgboost"
     elif head.lstrip().startswith(b"<") and b"<MethodSetup" in head:
         kind = "tmva"
+    elif _is_lwtnn(head):
+        kind = "lwtnn"
     else:
         kind = next(kinds, "") or _known(head, path)
     found = FORMATS[kind]
@@ -109,6 +113,15 @@ def recognise(path: Path) -> str:
             f"is {found.about}, which is not read", place=str(path), remedy=found.remedy
         )
     return kind
+
+
+def _is_lwtnn(head: bytes) -> bool:
+    """Variables with offsets, in JSON that is none of Keras."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text.startswith(b"{") or text[1:].lstrip()[:1] != b'"' or b'"class_name"' in text:
+        return False
+    told = (b'"defaults"', b'"layers"', b'"offset"')
+    return b'"input_sequences"' in text or (b'"inputs"' in text and any(t in text for t in told))
 
 
 def _known(head: bytes, path: Path) -> str:

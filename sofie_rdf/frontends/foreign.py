@@ -46,9 +46,6 @@ FOREIGN: Mapping[str, Foreign] = {
         "the weights of an ONNX file, without its network",
         "Load the .onnx file beside it, which reads the weights from here",
     ),
-    "lwtnn": Foreign(
-        "a network of lwtnn", "Load the Keras model that it was converted from, or its ONNX file"
-    ),
     "kerasjson": Foreign(
         "the architecture of a Keras model, without its weights",
         'Save the whole model in Keras: model.save("m.keras")',
@@ -65,6 +62,8 @@ _MAGIC = {
     b"\x93NUMPY": "numpy",
     b"version https://git-lfs": "lfs",
 }
+# Tables of categories, which may be long, come first.
+_OF_CATBOOST = (b'"ctr_data"', b'"features_info"', b'"oblivious_trees"', b'"catboost_version')
 _SUFFIXES = {
     ".mlmodel": "coreml",
     ".onnx.data": "onnxdata",
@@ -109,13 +108,7 @@ def _of_markup(text: bytes) -> str:
 
 
 def _of_json(text: bytes) -> str:
-    if any(key in text for key in (b'"features_info"', b'"oblivious_trees"', b'"catboost_version')):
+    if any(key in text for key in _OF_CATBOOST):
         return "catboost"
-    if (
-        b'"inputs"' in text
-        and b'"class_name"' not in text
-        and (b'"defaults"' in text or b'"layers"' in text)
-    ):
-        return "lwtnn"
     is_keras = b'"class_name"' in text and b'"config"' in text
     return "kerasjson" if is_keras else "json"

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, ModelError, SofieError
 from sofie_rdf.isolation.fresh import PACKAGE, interpreter, search_path
+from sofie_rdf.isolation.warm import Copy, copy
 from sofie_rdf.isolation.wire import Malformed, reader
 
 __all__ = ["call"]
@@ -47,13 +48,15 @@ def call(
     place: str,
     memory: float = _OVERHEAD,
     meanwhile: Callable[[], object] = lambda: None,
+    prepared: str = "",
 ) -> Any:
     """What ``"package.module:function"`` gives for these arguments, computed in another process.
 
     Arguments are whatever pickle can write; the result is made of None, bools, numbers, texts,
     bytes, arrays, lists, tuples, dicts and `SofieError`. The process may take the seconds that are
     left of the budget (`sofie_rdf.limits`), and its bytes besides ``memory``. ``meanwhile`` is done
-    here while the process starts.
+    here while the process starts. ``prepared`` names a function that loads what takes long: who
+    asks again gets a copy of a process that has done so (`isolation.warm`).
 
     Raises the `SofieError` that the function raises; `LimitExceeded` where time or memory were not
     enough; `CorruptFile` where the process crashed, or the function raised what is no SofieError.
@@ -61,7 +64,7 @@ def call(
     question = pickle.dumps(args, protocol=5)
     with (
         tempfile.TemporaryDirectory(prefix="sofie_rdf-", ignore_cleanup_errors=True) as folder,
-        _Child(function, folder, place, memory) as child,
+        _Child(function, folder, place, memory, prepared) as child,
     ):
         meanwhile()
         return child.result(question)
@@ -70,7 +73,9 @@ def call(
 class _Child:
     """The process, while somebody waits for it."""
 
-    def __init__(self, function: str, folder: str, place: str, memory: float) -> None:
+    def __init__(
+        self, function: str, folder: str, place: str, memory: float, prepared: str
+    ) -> None:
         self.place = place
         self.allowed = limits.remaining()
         self.memory = memory + (self.allowed.bytes or 0)
@@ -82,8 +87,10 @@ class _Child:
             self.answer, answer = _pipe(stack)
             self.errors, errors = _pipe(stack)
             told = self._told(function, folder, question, answer)
-            command = [_interpreter(place), "-I", "-B", str(_CHILD), json.dumps(told)]
-            self.process = _started(command, folder, (question, answer), errors)
+            python = _interpreter(place)
+            files = [question, answer, errors]
+            warm = copy(python, prepared, told, files) if prepared else None
+            self.process: _Process | Copy = warm or _Process(python, told, files)
             stack.pop_all()
         for end in (question, answer, errors):
             os.close(end)
@@ -91,15 +98,13 @@ class _Child:
         self.open = {self.question, self.answer, self.errors}
 
     def _told(self, function: str, folder: str, question: int, answer: int) -> dict[str, Any]:
-        module, _, name = function.partition(":")
         # This one ends the process if nobody else does; each of its threads spends such seconds.
         seconds = 60 + (self.allowed.seconds or 0) * (os.cpu_count() or 1)
         given = {key: getattr(self.allowed, key) for key in ("bytes", "nodes", "terms", "seconds")}
         return {
             "package": str(PACKAGE),
             "path": search_path(),
-            "module": module,
-            "function": name,
+            "function": function,
             "place": self.place,
             "limits": given,
             "folder": os.path.realpath(folder),
@@ -107,6 +112,7 @@ class _Child:
             "seconds": int(min(seconds, _LONGEST)),
             "question": question,
             "answer": answer,
+            "environment": {**os.environ, "TMPDIR": folder},
         }
 
     def __enter__(self) -> _Child:
@@ -115,15 +121,7 @@ class _Child:
     def __exit__(self, *error: object) -> None:
         for file in list(self.open):
             self._close(file)
-        self._end()
-
-    def _end(self) -> int:
-        """How the process has ended, by itself or by this."""
-        if self.process.returncode is None:
-            # As long as nobody has waited for it, its number belongs to nobody else.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.wait()
+        self.process.end()
 
     def _close(self, file: int) -> None:
         self.open.discard(file)
@@ -196,7 +194,7 @@ class _Child:
                 place=self.place,
                 remedy=_remedy("seconds"),
             )
-        self.largest = max(self.largest, _resident(self.process.pid))
+        self.largest = max(self.largest, _resident(self.process.looked_up()))
         if self.largest > self.memory:
             self._no_memory()
         return min(left, _SECONDS_BETWEEN_LOOKS)
@@ -212,7 +210,7 @@ class _Child:
         try:
             status = self.process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
-            status = self._end()
+            status = self.process.end()
         os.set_blocking(self.errors, False)
         with suppress(BlockingIOError):
             self.said.append(_some(self.errors)[-_TAIL:])
@@ -230,19 +228,35 @@ class _Child:
         return CorruptFile(thing, place=self.place, remedy="Copy or download it again")
 
 
-def _started(
-    command: list[str], folder: str, files: tuple[int, ...], errors: int
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        pass_fds=files,
-        env={**os.environ, "TMPDIR": folder},
-        # Ctrl-C reaches this process alone, which then ends the other.
-        start_new_session=True,
-    )
+class _Process:
+    """A fresh process."""
+
+    def __init__(self, python: str, told: dict[str, Any], files: list[int]) -> None:
+        question, answer, errors = files
+        self.process = subprocess.Popen(
+            [python, "-I", "-B", str(_CHILD), json.dumps({**told, "environment": None})],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=(question, answer),
+            env=told["environment"],
+            # Ctrl-C reaches this process alone, which then ends the other.
+            start_new_session=True,
+        )
+
+    def looked_up(self) -> int:
+        return self.process.pid
+
+    def wait(self, timeout: float) -> int:
+        return self.process.wait(timeout)
+
+    def end(self) -> int:
+        """How it has ended, by itself or by this."""
+        if self.process.returncode is None:
+            # As long as nobody has waited for it, its number belongs to nobody else.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
 
 
 def _interpreter(place: str) -> str:

@@ -11,9 +11,13 @@ import json
 import math
 import os
 import pickle
+import select
+import signal
+import socket
 import sys
+from contextlib import suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 
 def _module(name: str, path: str, folder: str = "") -> ModuleType:
@@ -31,18 +35,108 @@ def _main() -> None:
     told = json.loads(sys.argv[1])
     package = str(told["package"])
     walls = _module("_walls", os.path.join(package, "isolation", "walls.py"))  # noqa: PTH118
+    if "questions" in told:
+        _load(told, package)
+        told = _asked(told)
+    _work(told, package, walls)
+
+
+def _work(told: dict[str, Any], package: str, walls: ModuleType) -> NoReturn:
+    """Do what is asked for behind the walls, answer, and end."""
     walls.die_with_parent()
     os.chdir(told["folder"])
     walls.limit(told["memory"], told["seconds"])
     walls.refuse_writing(told["folder"])
     walls.refuse_sockets()
-    sys.path[:] = told["path"]
-    _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
+    if "sofie_rdf" not in sys.modules:
+        sys.path[:] = told["path"]
+        _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
     with os.fdopen(told["answer"], "wb") as answer:
         _send(_answer(told), answer)
         answer.flush()
         # Nothing is left to do, and libraries take long to say goodbye.
         os._exit(0)
+
+
+# Copies of a process that has loaded what takes long: see `sofie_rdf.isolation.warm` --------------
+
+
+def _load(told: dict[str, Any], package: str) -> None:
+    sys.path[:] = told["path"]
+    _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
+    with suppress(Exception):  # Whoever needs it says what is wrong with it.
+        _function(told["prepared"])()
+
+
+def _asked(told: dict[str, Any]) -> dict[str, Any]:
+    """Make a copy for each question; only the copies come back, with what they are told."""
+    questions = socket.socket(fileno=told["questions"])
+    while True:
+        if not select.select([questions], [], [], told["seconds"])[0]:
+            # What was asked until now is answered; who asks from now on sees that nobody is there.
+            questions.shutdown(socket.SHUT_RD)
+        message, files, _, _ = socket.recv_fds(questions, 2**22, 3)
+        if not message:
+            os._exit(0)
+        copy = _forked()
+        if not copy:
+            questions.close()
+            return _begun(json.loads(message), files)
+        with suppress(ProcessLookupError, PermissionError):
+            os.setpgid(copy, copy)
+        for file in files:
+            os.close(file)
+        questions.send(str(copy).encode())
+        _wait(questions, copy)
+
+
+def _forked() -> int:
+    import warnings
+
+    with warnings.catch_warnings():
+        # NumPy has threads, which its library ends before a fork and starts again behind it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _begun(told: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """What a copy is told, with its own numbers of the files."""
+    os.setpgid(0, 0)
+    question, answer, errors = files
+    os.dup2(errors, 2)
+    os.close(errors)
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    return {**told, "question": question, "answer": answer}
+
+
+def _wait(questions: socket.socket, copy: int) -> None:
+    """Until the copy has ended and nobody wants anything of it any more, and nothing is left."""
+    status, wanted = None, True
+    while status is None or wanted:
+        seconds = 0.02 if status is None else None
+        if wanted and select.select([questions], [], [], seconds)[0]:
+            wanted = False
+            is_there = bool(questions.recv(64))
+            if status is None:
+                _kill(copy)
+        if status is None:
+            ended = os.waitid(os.P_PID, copy, os.WEXITED | os.WNOWAIT | (os.WNOHANG * wanted))
+            if ended is not None:
+                _kill(copy)  # What it may have started itself.
+                status = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+                with suppress(OSError):
+                    questions.send(str(status).encode())
+    if not is_there:
+        os._exit(0)
+
+
+def _kill(copy: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(copy, signal.SIGKILL)
+
+
+# What is asked for --------------------------------------------------------------------------------
 
 
 def _answer(told: dict[str, Any]) -> Any:
@@ -62,11 +156,9 @@ def _answer(told: dict[str, Any]) -> Any:
                 ) from error
         allowed = limits.Limits(**told["limits"])
         with limits.budget(allowed, place=told["place"]):
-            function = importlib.import_module(told["module"])
-            for part in told["function"].split("."):
-                function = getattr(function, part)
+            function = _function(told["function"])
             try:
-                value = function(*args)  # type: ignore[operator]
+                value = function(*args)
             except MemoryError:
                 # Here it is the limit of this process, not all that the machine has.
                 return ("memory",)
@@ -82,6 +174,15 @@ def _answer(told: dict[str, Any]) -> Any:
         return ("memory",)
     except BaseException as error:
         return ("failed", f"{type(error).__name__}: {error}"[:2000])
+
+
+def _function(name: str) -> Any:
+    """What ``module:name`` says."""
+    module, _, names = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in names.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def _send(value: Any, answer: Any) -> None:

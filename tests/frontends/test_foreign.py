@@ -24,7 +24,6 @@ FILES = {
     "coreml": ("m.mlmodel", b"\x08\x04\x12\x02\x0a\0"),
     "numpy": ("m.npy", b"\x93NUMPY\x01\0"),
     "onnxdata": ("m.onnx.data", bytes(range(64))),
-    "lwtnn": ("m.json", b'{"defaults": {}, "inputs": [], "layers": [], "outputs": []}'),
     "kerasjson": ("m.json", b'{"class_name": "Sequential", "config": {}}'),
     "page": ("m.onnx", b"\n<!DOCTYPE html><html></html>"),
     "lfs": ("m.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
@@ -58,3 +57,11 @@ def test_onnx_under_other_names_is_read(tmp_path: Path, name: str) -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
     (tmp_path / name).write_bytes(helper.make_model(graph).SerializeToString())
     assert sofie.load(tmp_path / name).name == "m"
+
+
+def test_catboost_with_categories(tmp_path: Path) -> None:
+    """Their tables fill what is looked at of the file."""
+    path = tmp_path / "m.json"
+    path.write_bytes(b'{"ctr_data":{"a":{"hash_map":[' + b"1," * 9000 + b"1]}}}")
+    with pytest.raises(sofie.UnsupportedFormat, match=r"CatBoost.*onnx"):
+        sofie.load(path)

@@ -183,7 +183,7 @@ def test_operators_of_others_say_what_to_do() -> None:
         node("Inverse", "x", "y", domain="com.microsoft"),
         node("Own", "x", "z", domain="physics"),
         node("QLinearReduceMean", "x x x x x", "q", domain="com.microsoft"),
-        node("DynamicQuantizeLSTM", "x x x", "d", domain="com.microsoft"),
+        node("DynamicQuantizeGRU", "x x x", "d", domain="com.microsoft"),
         node("Conv", "x x", "c", domain="com.microsoft.nchwc"),
     ]
     domains = {"com.microsoft": 1, "com.microsoft.nchwc": 1, "physics": 1}

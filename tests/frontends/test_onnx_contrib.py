@@ -489,7 +489,7 @@ def test_quantized_operators_that_are_not_supported_are_named() -> None:
     refuse(changed(product, weights=floats), TypeMismatch, "int32 for c")
     without = changed(product, order="x s o w t p c - q")
     refuse(without, GraphError, "a zero point of y, but no scale")
-    layer = Case("DynamicQuantizeLSTM", {"x": ("N", 2, 5)}, {"w": (1, 5, 16), "r": (1, 4, 16)})
+    layer = Case("DynamicQuantizeGRU", {"x": ("N", 2, 5)}, {"w": (1, 5, 16), "r": (1, 4, 16)})
     refuse(layer.proto(), UnsupportedOperator, "op_types_to_quantize", "node 'y'")
     mean = Case("QLinearReduceMean", {"x": ("N", 5)}, {"s": (1,)})
     refuse(mean.proto(), UnsupportedOperator, "quantize_static", "QuantFormat.QDQ")
@@ -632,6 +632,48 @@ def test_quantized_networks(name: str, how: str, level: str, tmp_path: Path) -> 
         (expected,) = theirs.run(None, {"x": rows})
         atol = 1e-6 if "Int8" in how else 0
         np.testing.assert_allclose(ours(rows), expected, rtol=0, atol=atol)
+
+
+def everything(folder: Path) -> tuple[Path, Array]:
+    """A network of all operators that quantize_static writes in quantised form in one file."""
+    torch = pytest.importorskip("torch")
+    nn, F = torch.nn, torch.nn.functional  # noqa: N806
+
+    class Everything(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+            self.last = nn.Linear(24, 3)
+
+        def forward(self, x: Any) -> Any:
+            a = torch.clip(self.first(F.pad(x, (1, 1, 1, 1))), -2, 2)
+            b = F.leaky_relu(self.second(F.relu(a)), 0.1)
+            c = F.interpolate(F.avg_pool2d(a, 2), scale_factor=2.0) * torch.sigmoid(b)
+            pooled = torch.cat([F.max_pool2d(a + c, 2), F.max_pool2d(b, 2)], 1)
+            one, other = torch.split(pooled, 4, 1)
+            product = one.flatten(2) @ other.flatten(2).transpose(1, 2)
+            mean = F.adaptive_avg_pool2d(other, 1).flatten(1)
+            parts = [product.flatten(1), mean, x[:, 0, 0, torch.tensor([3, 1, 1, 0])]]
+            return torch.softmax(self.last(torch.cat(parts, 1)), -1)
+
+    torch.manual_seed(3)
+    events = np.random.default_rng(3).normal(size=(64, 3, 12, 12)).astype(np.float32)
+    return exported(Everything(), events, folder / "everything.onnx"), events
+
+
+def test_all_that_quantize_static_writes_as_operators(tmp_path: Path) -> None:
+    path, x = everything(tmp_path)
+    path = quantized(path, x, "QOperator")
+    used = {n.op_type for n in onnx.load(path).graph.node}
+    assert used >= {
+        *("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QGemm"),
+        *("QLinearLeakyRelu", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearSoftmax"),
+        "QLinearConcat",
+    }
+    ours, theirs = sofie.load(path), session(str(path))
+    for rows in (x[:3], x[3:4], x[4:]):
+        (expected,) = theirs.run(None, {"x": rows})
+        np.testing.assert_allclose(ours(rows), expected, rtol=0, atol=0)
 
 
 def test_an_optimized_quantized_transformer(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ KINDS: dict[str, Kind] = {
     "xgboost-ubj": Kind(_xgboost_ubjson, _either(_ubjson, damaged), targets.xgboost),
     "lightgbm": Kind(samples.lightgbm_files, _either(_text, damaged), targets.lightgbm),
     "tmva": Kind(xmls.samples, _either(_either(xmls.mutated, _text, 4), damaged, 8), targets.tmva),
+    "lwtnn": Kind(samples.lwtnn_networks, _either(values.mutated_json, _text, 5), targets.lwtnn),
     "root": Kind(samples.short_files, rootfiles.mutated, targets.root),
     "root-ntuple": Kind(samples.ntuple_files, damaged, targets.root),
     "trust": Kind(samples.root_files, rootfiles.mutated, targets.trust),

@@ -475,6 +475,21 @@ def root_readable() -> list[bytes]:
 
 
 @cache
+def lwtnn_networks() -> list[bytes]:
+    """Networks of each kind of layer, and a graph of each kind of node."""
+    from tests.frontends.lwtnn.documents import Made, graph, layered
+
+    made = Made()
+    stacks = [
+        [made.dense(4, 3, {"function": "elu", "alpha": 0.5}), made.normalization(3)],
+        [made.maxout(4, 3, 2), made.highway(3), made.dense(3, 3, "softmax")],
+        [made.recurrent("lstm", 4, 2), made.recurrent("gru", 2, 2), made.dense(2, 3, "abs")],
+        [made.embedding(3, 4, 2), made.recurrent("simplernn", 5, 3)],
+    ]
+    return [json.dumps(held).encode() for held in (graph(), *(layered(s, 4, 3) for s in stacks))]
+
+
+@cache
 def normalizations() -> list[bytes]:
     """Files of weaver and lwtnn, and means."""
     own = {"median": 1.3, "norm_factor": 0.5, "replace_inf_value": 0}

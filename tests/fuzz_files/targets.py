@@ -103,7 +103,13 @@ def lightgbm() -> Target:
 def tmva() -> Target:
     from sofie_rdf.frontends.tmva import reader
 
-    return _loader(reader.read, ".xml")
+    return _loader("tmva", ".xml", reader.read)
+
+
+def lwtnn() -> Target:
+    from sofie_rdf.frontends.lwtnn import reader
+
+    return _loader("lwtnn", ".json", reader.read)
 
 
 def onnx_beside() -> Target:

@@ -50,6 +50,7 @@ def onnx_of(model: bytes) -> ModelProto:
 
 def test_samples_are_sound() -> None:
     """What is refused as it is tests nothing."""
+    from sofie_rdf.frontends.lwtnn import reader as lwtnn
     from sofie_rdf.frontends.onnx import reader as onnx
     from sofie_rdf.frontends.tmva import reader as tmva
     from sofie_rdf.frontends.trees import lightgbm, xgboost
@@ -60,6 +61,8 @@ def test_samples_are_sound() -> None:
         assert lightgbm.read(text).outputs
     for weights in KINDS["tmva"].samples():
         assert tmva.read(weights).outputs
+    for network in KINDS["lwtnn"].samples():
+        assert lwtnn.read(network).outputs
     assert sum(not onnx.check(onnx_of(model)) for model in samples.onnx_models()) > 200
     assert not [e for model in samples.onnx_domains() for e in onnx.check(onnx_of(model))]
 

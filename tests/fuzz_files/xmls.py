@@ -9,6 +9,8 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 from xml.sax.saxutils import escape, quoteattr
 
+import numpy as np
+
 from tests.fuzz_files.values import changed, dumped
 
 __all__ = ["mutated", "samples"]
@@ -25,7 +27,8 @@ _DOCTYPES = (
 
 
 def samples() -> list[bytes]:
-    """Weight files of TMVA: each way of boosting, and one that ROOT's own tutorials have."""
+    """Weight files of TMVA: each way of boosting, and MLPs behind each transformation."""
+    from tests.frontends.tmva_files import documents
     from tests.frontends.tmva_files.test_trees import CASES, document
 
     made = [document(*case, normalized=bool(i % 2)) for i, case in enumerate(CASES)]
@@ -35,6 +38,11 @@ def samples() -> list[bytes]:
         for tree in list(weights)[3:]:
             weights.remove(tree)
         weights.set("NTrees", "3")
+    numbers = np.random.default_rng(1)
+    kinds = ("Normalize", "Decorrelation", "PCA", "Gauss", "Flat")
+    transforms = [documents.transformation(kind, numbers) for kind in kinds]
+    made += [documents.mlp(transforms=[one]) for one in transforms]
+    made.append(documents.mlp("Multiclass", "ReLU", "sqsum", "MSE", outputs=3))
     return [Xml.tostring(root) for root in made]
 
 

@@ -27,17 +27,27 @@ else:
 """
 
 
-def opened(path: Path, limits: str = "", *, code: str = _OPEN, seconds: float = SECONDS) -> str:
+def opened(
+    path: Path, limits: str = "", *, code: str = _OPEN, seconds: float = SECONDS, cpu: int = 0
+) -> str:
     """What becomes of a file: the name and text of our error, or ``emitted``.
 
-    AssertionError for any other end: another exception, a crash, too much time.
+    AssertionError for any other end: another exception, a crash, too much time, or too many
+    seconds of a core where ``cpu`` says how many there are.
     """
-    done = run(code, str(path), limits, seconds=seconds)
+    done = run(code, str(path), limits, seconds=seconds, cpu=cpu)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 
 
-def run(code: str, *arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+def run(
+    code: str, *arguments: str, seconds: float = SECONDS, cpu: int = 0
+) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        if cpu:
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+
     environment = {k: v for k, v in os.environ.items() if k != "SOFIE_RDF_LIMITS"}
     environment |= {"PYTHONPATH": str(PROJECT), "SOFIE_RDF_CACHE": "off", "OMP_NUM_THREADS": "1"}
     environment |= {"OPENBLAS_NUM_THREADS": "1"}
@@ -48,5 +58,5 @@ def run(code: str, *arguments: str, seconds: float = SECONDS) -> subprocess.Comp
         timeout=seconds,
         check=False,
         env=environment,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+        preexec_fn=limit,
     )

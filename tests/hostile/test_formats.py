@@ -15,7 +15,9 @@ from xml.etree import ElementTree as Xml
 import numpy as np
 import pytest
 
+from tests.frontends.lwtnn import documents as lwtnn_files
 from tests.frontends.test_qonnx import proto
+from tests.frontends.tmva_files import documents
 from tests.frontends.tmva_files.test_trees import document
 from tests.fuzz_files import samples
 from tests.hostile.child import opened
@@ -31,6 +33,40 @@ def tmva(element: str, given: dict[str, str], **kind: Any) -> bytes:
     for found in root.iter(element):
         found.attrib.update(given)
     return Xml.tostring(root)
+
+
+def perceptron(element: str, given: dict[str, str], text: str | None = None) -> bytes:
+    """A weight file of an MLP behind a Gauss transformation and a PCA, with other attributes."""
+    numbers = np.random.default_rng(1)
+    root = documents.mlp(
+        transforms=[documents.transformation(k, numbers) for k in ("Gauss", "PCA")]
+    )
+    for found in root.iter(element):
+        found.attrib.update(given)
+        found.text = found.text if text is None else text
+    return Xml.tostring(root)
+
+
+def lwtnn(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """A graph of lwtnn that is another one."""
+    held = json.loads(json.dumps(lwtnn_files.graph()))
+    change(held)
+    return json.dumps(held).encode()
+
+
+def long_chain() -> bytes:
+    """Nodes that depend on each other, more of them than Python's stack has room for."""
+    layer = lwtnn_files.Made().dense(3, 3, "softmax")
+    first: dict[str, Any] = {"type": "input", "sources": [0], "size": 3}
+    rest = [{"type": "feed_forward", "sources": [n], "layer_index": 0} for n in range(1500)]
+    held = {
+        "inputs": [{"name": "x", "variables": lwtnn_files.Made().variables("a", "b", "c")}],
+        "input_sequences": [],
+        "nodes": [first, *rest],
+        "layers": [layer],
+        "outputs": {"y": {"labels": ["a", "b", "c"], "node_index": len(rest)}},
+    }
+    return json.dumps(held).encode()
 
 
 def entities() -> bytes:
@@ -103,6 +139,38 @@ LIES: dict[str, tuple[str, Callable[[], bytes]]] = {
         lambda: tmva("Range", {"Min": "-3e38", "Max": "3e38"}, normalized=True),
     ),
     "TMVA: levels": ("xml", lambda: nested(DEEP)),
+    "TMVA: neurons": ("xml", lambda: perceptron("Layer", {"NNeurons": str(2**20)})),
+    "TMVA: layers": ("xml", lambda: perceptron("Layout", {"NLayers": str(HUGE)})),
+    "TMVA: synapses": ("xml", lambda: perceptron("Neuron", {"NSynapses": str(2**20)})),
+    "TMVA: a weight": ("xml", lambda: perceptron("Neuron", {}, "1e39 " * 6)),
+    "TMVA: many weights": ("xml", lambda: perceptron("Neuron", {}, "1 " * 1_000_000)),
+    "TMVA: bins": ("xml", lambda: perceptron("Histogram", {"NBins": str(2**24)})),
+    "TMVA: narrow bins": (
+        "xml",
+        lambda: perceptron("Histogram", {"HasEquidistantBins": "1", "XMin": "1", "XMax": "1"}),
+    ),
+    "TMVA: wide bins": (
+        "xml",
+        lambda: perceptron(
+            "Histogram", {"HasEquidistantBins": "1", "XMin": "-1e308", "XMax": "1e308"}
+        ),
+    ),
+    "TMVA: contents": ("xml", lambda: perceptron("Histogram", {}, "1e300 " * 50)),
+    "TMVA: means": ("xml", lambda: perceptron("Statistics", {"NRows": str(HUGE)})),
+    "lwtnn: sizes": ("json", lambda: lwtnn(lambda h: h["nodes"][2].update(size=HUGE))),
+    "lwtnn: nodes": ("json", lambda: lwtnn(lambda h: h["nodes"][0].update(sources=[HUGE]))),
+    "lwtnn: a circle": ("json", lambda: lwtnn(lambda h: h["nodes"][6].update(sources=[0, 0]))),
+    "lwtnn: weights": (
+        "json",
+        lambda: lwtnn(lambda h: h["layers"][0].update(weights=[1e300] * 12)),
+    ),
+    "lwtnn: no weights": ("json", lambda: lwtnn(lambda h: h["layers"][3].update(weights=[]))),
+    "lwtnn: scales": (
+        "json",
+        lambda: lwtnn(lambda h: h["inputs"][0]["variables"][0].update(scale=10**400)),
+    ),
+    "lwtnn: levels": ("json", lambda: b'{"inputs": [], "layers": ' + b"[" * DEEP),
+    "lwtnn: digits": ("json", lambda: b'{"inputs": [], "layers": ' + b"9" * DEEP + b"}"),
     "XGBoost: nodes": ("json", lambda: xgboost(counts)),
     "XGBoost: children": ("json", lambda: xgboost(lambda t: t["left_children"].append(HUGE))),
     "XGBoost: a child": (
@@ -155,6 +223,12 @@ def test_lies_are_refused(name: str, tmp_path: Path) -> None:
 def test_what_is_not_read(name: str, tmp_path: Path) -> None:
     ending, made = OTHERS[name]
     assert result(tmp_path, ending, made()).startswith("UnsupportedFormat")
+
+
+def test_a_long_chain_of_nodes(tmp_path: Path) -> None:
+    """It is read, or too long for its budget."""
+    found = result(tmp_path, "json", long_chain())
+    assert found.startswith(("emitted", "LimitExceeded")), found
 
 
 _DERIVED = """

@@ -73,18 +73,19 @@ def sums_of_sizes(count: int) -> ModelProto:
     return joined(count, "N{}", "Sum")
 
 
-# What is quadratic in the number takes minutes or hours with so many; a test is ended after three.
+# Each takes less than a minute of a core. What is quadratic in the number takes hours with so many.
+_CPU_SECONDS, _WAITING = 300, 1500
 LARGE: dict[str, Callable[[], ModelProto]] = {
-    "inputs of one node": lambda: joined(20_000, "N", "Sum"),
-    "inputs that are joined": lambda: joined(20_000, "N", "Concat", axis=0),
-    "sizes that are equal": lambda: sums_of_sizes(4_000),
+    "inputs of one node": lambda: joined(100_000, "N", "Sum"),
+    "inputs that are joined": lambda: joined(100_000, "N", "Concat", axis=0),
+    "sizes that are equal": lambda: sums_of_sizes(100_000),
     "sizes that are added": lambda: joined(4_000, "N{}", "Concat", axis=0),
-    "branches": lambda: branches(8_000, "N"),
+    "branches": lambda: branches(100_000, "N"),
     "branches of known size": lambda: branches(8_000, 3),
     "inputs and outputs": lambda: apart(6_000, "N"),
     "inputs of sizes of their own": lambda: apart(4_000, "N{}"),
-    "conditions": lambda: ifs(20_000),
-    "layers": lambda: layers(20_000),
+    "conditions": lambda: ifs(100_000),
+    "layers": lambda: layers(100_000),
 }
 # Of these all problems are listed.
 WRONG: dict[str, Callable[[], ModelProto]] = {
@@ -103,7 +104,8 @@ print(len(sofie_rdf.check(sys.argv[1])))
 def test_very_many_of_one_thing(name: str, tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     path.write_bytes(LARGE[name]().SerializeToString())
-    assert opened(path, seconds=180) == "emitted"
+    given = "seconds=1500"  # The budget's clock runs on while others have the core.
+    assert opened(path, given, seconds=_WAITING, cpu=_CPU_SECONDS) == "emitted"
 
 
 @pytest.mark.exhaustive
@@ -111,4 +113,4 @@ def test_very_many_of_one_thing(name: str, tmp_path: Path) -> None:
 def test_very_many_problems(name: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong.onnx"
     path.write_bytes(WRONG[name]().SerializeToString())
-    assert opened(path, code=_CHECK, seconds=180) == "20000"
+    assert opened(path, code=_CHECK, seconds=_WAITING, cpu=_CPU_SECONDS) == "20000"

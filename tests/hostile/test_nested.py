@@ -53,6 +53,24 @@ def loops(depth: int) -> ModelProto:
     return model(inner, constants={"true": True}, inputs=inputs)
 
 
+def scans(depth: int) -> ModelProto:
+    """What each Scan carries grows in each step, and what it reads is the same as outside."""
+    inner: list[Any] = []
+    for level in reversed(range(depth)):
+        name, result = f"b{level}", f"a{level}"
+        longer = f"r{level}" if inner else name
+        body = helper.make_graph(
+            [*inner, node("Concat", [longer, longer], [result], axis=0)],
+            "body",
+            [value(name, None), value(f"i{level}", None)],
+            [value(result, None)],
+        )
+        outer = (f"b{level - 1}", f"r{level - 1}") if level else ("x", "y")
+        inner = [node("Scan", [outer[0], "steps"], [outer[1]], body=body, num_scan_inputs=1)]
+    inputs = [value("x", [3]), value("steps", ["T", 2])]
+    return model(inner, inputs=inputs)
+
+
 def condition(doublings: int) -> ModelProto:
     """An If on what a size says, by way of a value that is added to itself again and again."""
     steps = [f"r{i}" for i in range(doublings + 1)]
@@ -105,6 +123,13 @@ def test_bodies_that_are_read_again_are_counted_again(tmp_path: Path) -> None:
 def test_loops_in_loops(tmp_path: Path) -> None:
     assert found(tmp_path, loops(3)) == "emitted"
     assert found(tmp_path, loops(10)) == "emitted"
+
+
+def test_scans_in_scans(tmp_path: Path) -> None:
+    """A body is read again when the types of what it carries change, which the budget pays for."""
+    assert found(tmp_path, scans(3)) == "emitted"
+    assert found(tmp_path, scans(9)) == "emitted"
+    assert found(tmp_path, scans(20), "nodes=1e4").startswith("LimitExceeded nested.onnx")
 
 
 def test_more_levels_than_protobuf_reads(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from sofie_rdf.arguments import require_plain
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedFormat, nearest
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph
@@ -279,6 +280,7 @@ def _source(source: Any) -> tuple[Any, str]:
     if not isinstance(source, (str, PathLike)):
         return source, "normalisation"
     path = Path(fspath(source))
+    require_plain(path)
     try:
         text = path.read_bytes()
     except (OSError, ValueError) as error:

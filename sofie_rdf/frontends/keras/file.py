@@ -19,6 +19,7 @@ from sofie_rdf.errors import (
     SofieError,
     UnsupportedFormat,
 )
+from sofie_rdf.frontends.keras.compare import Beside
 from sofie_rdf.frontends.keras.hdf5 import Group, contents
 from sofie_rdf.frontends.keras.layer import Layer
 from sofie_rdf.frontends.keras.weights import (
@@ -39,6 +40,8 @@ class KerasModel:
     layer: Layer
     place: str
     provenance: Mapping[str, str] = field(default_factory=dict)
+    # The model itself, where its code was run on symbolic values.
+    beside: Beside | None = None
 
     @property
     def version(self) -> str:

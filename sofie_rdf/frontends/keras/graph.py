@@ -395,7 +395,8 @@ def unknown_layer(layer: Layer) -> UnsupportedOperator:
     if name == "Lambda":
         return UnsupportedOperator(
             "is a Lambda layer, whose code is not run",
-            remedy='Use layers and keras.ops, or say what it is: custom_objects={"Lambda": rule}',
+            remedy="Give the model itself to sofie_rdf.from_keras, which traces keras.ops, or say "
+            'what it is: custom_objects={"Lambda": rule}',
         )
     if name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
         what = layer.config.get("function") or layer.name
@@ -404,7 +405,9 @@ def unknown_layer(layer: Layer) -> UnsupportedOperator:
             remedy="Write it with layers, or with keras.ops in Keras 3",
         )
     remedy = f'Say what it is: custom_objects={{"{name}": rule}}; see from_keras'
-    if not theirs:
+    if theirs:
+        remedy += "; or give the model itself to sofie_rdf.from_keras, which traces keras.ops"
+    else:
         near = nearest(name, (n for n in rules() if n.startswith("ops.") == bool(kind)))
         remedy = near or remedy
     what = f"is the custom layer {name}" if theirs else f"is {kind}{name}"

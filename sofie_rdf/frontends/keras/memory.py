@@ -1,7 +1,8 @@
 """A model of Keras in memory, as the same config that a file would have, with its live weights.
 
 A Functional is walked back from its outputs, as its layers may have been called elsewhere too. A
-model with a ``call`` of its own is called with symbolic values, and what comes out is walked.
+model with a ``call`` of its own is called with symbolic values, and what comes out is walked. So
+are layers with code in it, see `keras.traced`; what has run is compared, see `keras.compare`.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf.errors import InputError, MissingDependency, UnsupportedOperator
 from sofie_rdf.frontends.common.shapes import Shapes
+from sofie_rdf.frontends.keras.compare import Beside
 from sofie_rdf.frontends.keras.file import KerasModel
 from sofie_rdf.frontends.keras.graph import NodeCall, Ref
 from sofie_rdf.frontends.keras.layer import Layer, Nested, flatten, mapped
+from sofie_rdf.frontends.keras.traced import called, has_code, not_trained, without_code
 from sofie_rdf.frontends.keras.weights import LiveWeights
+from sofie_rdf.ir.types import Array
 
 __all__ = ["open_model"]
 
 
-def open_model(model: Any, shapes: Shapes) -> KerasModel:
-    """The model; `InputError` for what is none."""
+def open_model(model: Any, shapes: Shapes, custom: Collection[str] = ()) -> KerasModel:
+    """The model; `InputError` for what is none. Layers named in ``custom`` stay as they are."""
     try:
         import keras
     except ImportError as error:
@@ -39,14 +44,14 @@ def open_model(model: Any, shapes: Shapes) -> KerasModel:
         )
     place = f"keras model {model.name!r}"
     with _silence():
-        found = model if _is_graph(keras, model) else _traced(keras, model, shapes, place)
+        found, beside = _graph_of(keras, model, shapes, custom, place)
         layer = Layer.of(_data_of(keras, found), LiveWeights(found))
     provenance = {
         "producer": f"keras {keras.__version__}",
         "backend": keras.config.backend(),
         "class": type(model).__name__,
     }
-    return KerasModel(layer, place, provenance)
+    return KerasModel(layer, place, provenance, beside)
 
 
 @contextlib.contextmanager
@@ -62,6 +67,39 @@ def _is_graph(keras: Any, model: Any) -> bool:
     return isinstance(model, keras.Sequential) or (
         hasattr(model, "operations") and hasattr(model, "inputs")
     )
+
+
+def _graph_of(
+    keras: Any, model: Any, shapes: Shapes, custom: Collection[str], place: str
+) -> tuple[Any, Beside | None]:
+    """A graph of layers without code; and the model beside it, if there was any code."""
+    if _is_graph(keras, model):
+        graph = getattr(model, "_functional", model)
+        if graph is None or not any(has_code(op, custom) for op in graph.operations):
+            return model, None
+        inputs = graph.input
+    else:
+        inputs, graph = _traced(keras, model, shapes, place)
+
+    def call(given: Any) -> Any:
+        named = not _is_graph(keras, model)
+        options = not_trained(model)
+        return model(**given, **options) if named else model(given, **options)
+
+    names = [t._keras_history.operation.name for t in flatten(graph.output)]
+    dtypes = [t.dtype for t in flatten(graph.input)]
+    beside = Beside(dtypes, partial(_asked, call, inputs), names)
+    return without_code(graph, custom, place), beside
+
+
+def _asked(call: Callable[[Any], Any], structure: Any, arrays: Sequence[Array]) -> list[Array]:
+    """What a call gives for arrays in this structure of symbolic values."""
+    import keras
+
+    given = dict(zip(map(id, flatten(structure)), arrays, strict=True))
+    with _silence():
+        found = call(mapped(lambda t: keras.ops.convert_to_tensor(given[id(t)]), structure))
+        return [np.asarray(keras.ops.convert_to_numpy(t)) for t in flatten(found)]
 
 
 def _data_of(keras: Any, op: Any) -> dict[str, Any]:
@@ -160,8 +198,8 @@ def _calls_before(outputs: Sequence[Any], inputs: set[int]) -> dict[int, set[int
 # Models with code --------------------------------------------------------------------------------
 
 
-def _traced(keras: Any, model: Any, shapes: Shapes, place: str) -> Any:
-    """The graph of layers that a model's own code makes of symbolic values."""
+def _traced(keras: Any, model: Any, shapes: Shapes, place: str) -> tuple[Any, Any]:
+    """Symbolic inputs by name, and the graph of layers that a model's own code makes of them."""
     given = _input_shapes(model, shapes)
     if given is None:
         raise UnsupportedOperator(
@@ -180,8 +218,8 @@ def _traced(keras: Any, model: Any, shapes: Shapes, place: str) -> Any:
 
     inputs = {name: symbolic(name, shape) for name, shape in given.items()}
     try:
-        outputs = model.call(**inputs)
-        return keras.Model(list(flatten(inputs)), outputs, name=model.name)
+        outputs = called(model, **inputs)
+        return inputs, keras.Model(list(flatten(inputs)), outputs, name=model.name)
     except Exception as error:
         raise UnsupportedOperator(
             f"is a {type(model).__name__}, whose code does not run on symbolic values: {error}",

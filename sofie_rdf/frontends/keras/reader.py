@@ -19,6 +19,7 @@ from sofie_rdf.errors import (
 from sofie_rdf.frontends.common.builders import FrontendBuilder
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.common.shapes import Shapes, check_shape
+from sofie_rdf.frontends.keras.compare import compare
 from sofie_rdf.frontends.keras.file import KerasModel, open_file
 from sofie_rdf.frontends.keras.graph import Broken, Models, dims_of, structure_of
 from sofie_rdf.frontends.keras.layer import Layer, Value, flatten
@@ -86,7 +87,7 @@ class _Reader:
         problems: Problems | None,
         isolated: bool,
     ) -> None:
-        self.model = _opened(source, shapes, isolated)
+        self.model = _opened(source, shapes, isolated, custom)
         self.shapes, self.problems = shapes, problems
         stem = Path(source).stem if isinstance(source, Path) else self.model.layer.name
         self.build = FrontendBuilder(name or stem or "model", self.model.provenance)
@@ -142,7 +143,11 @@ class _Reader:
         if self.problems:
             return self.build.graph()
         outputs = flatten(found)
-        return self._named(self.build.graph(*outputs), outputs, self._output_names(layer, found))
+        names = self._output_names(layer, found)
+        graph = self._named(self.build.graph(*outputs), outputs, names)
+        if self.model.beside is not None:
+            compare(graph, self.model.beside)
+        return graph
 
     def _find_shared(self, layer: Layer) -> None:
         # What is wrong with a layer is said when it is called.
@@ -202,7 +207,9 @@ class _Reader:
 
     def _output_names(self, layer: Layer, found: Any) -> list[str]:
         """The names of the layers that give the outputs."""
-        if layer.class_name == "Sequential":
+        if self.model.beside is not None:
+            names = [*self.model.beside.outputs]
+        elif layer.class_name == "Sequential":
             inner = layer.model_layers()
             names = [inner[-1].name if inner else layer.name] * len(flatten(found))
         else:
@@ -274,9 +281,9 @@ def _is_size(size: Any) -> bool:
     return size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0)
 
 
-def _opened(source: Any, shapes: Shapes, isolated: bool) -> KerasModel:
+def _opened(source: Any, shapes: Shapes, isolated: bool, custom: CustomObjects) -> KerasModel:
     if isinstance(source, Path):
         return open_file(source, isolated=isolated)
     from sofie_rdf.frontends.keras.memory import open_model
 
-    return open_model(source, shapes)
+    return open_model(source, shapes, custom)

@@ -6,6 +6,7 @@ The graph is a GraphDef of inference, without variables and without calls of fun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +244,9 @@ _FOLDED: Mapping[str, Callable[..., Any]] = {
     "Sub": np.subtract,
     "AddV2": np.add,
     "Mul": np.multiply,
-    "Fill": lambda size, value: np.full(size if np.prod(size) <= _FEW else _FEW + 1, value),
+    "Fill": lambda size, value: np.full(
+        size if math.prod(map(int, size)) <= _FEW else _FEW + 1, value
+    ),
     "Pack": lambda *numbers: np.stack(numbers),
     "ConcatV2": lambda *parts: np.concatenate(parts[:-1], int(parts[-1])),
 }

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sofie_rdf.errors import CorruptFile, UnsupportedOperator
+from sofie_rdf.errors import CorruptFile
+from sofie_rdf.frontends.tmva import setup
+from sofie_rdf.frontends.tmva.setup import unsupported
 from sofie_rdf.frontends.tmva.xml import Element
 from sofie_rdf.frontends.trees.table import MOST_FEATURES, Tree, below, checked, evaluated
 from sofie_rdf.ir.builder import Builder
@@ -39,19 +41,17 @@ class Setup:
     @classmethod
     def of(cls, root: Element, classes: int) -> Setup:
         """What the file says; `UnsupportedOperator` for what is not read."""
-        infos = root.one("GeneralInfo").all("Info")
-        analysis = next((i.get("value") for i in infos if i.get("name") == "AnalysisType"), "")
-        options = {o.get("name"): o.text for o in root.one("Options").all("Option")}
+        analysis, options = setup.analysis(root), setup.options(root)
         boost = options.get("BoostType", "")
         response = root.one("Weights").count("AnalysisType", 4) == 1
         yes_no = options.get("UseYesNoLeaf", "").lower() in ("true", "t", "1")
         if options.get("DoPreselection", "False").lower() not in ("false", "f", "0"):
-            raise _unsupported("DoPreselection=True", root, "Train it with DoPreselection=False")
+            raise unsupported("DoPreselection=True", root, "Train it with DoPreselection=False")
         if options.get("UseWeightedTrees", "True").lower() not in ("true", "t", "1"):
-            raise _unsupported("UseWeightedTrees=False", root, "Train it with a newer TMVA")
+            raise unsupported("UseWeightedTrees=False", root, "Train it with a newer TMVA")
         known = boost == "Grad" or (boost in _MEANS and analysis == "Classification")
         if not known or analysis not in ("Classification", "Regression", "Multiclass"):
-            raise _unsupported(
+            raise unsupported(
                 f"BoostType={boost} for {analysis or 'an unknown AnalysisType'}",
                 root,
                 "Classification by AdaBoost, AdaCost, Bagging and Grad, and regression and "
@@ -65,11 +65,7 @@ class Setup:
         return cls(analysis, boost, leaf, classes)
 
 
-def _unsupported(what: str, root: Element, remedy: str) -> UnsupportedOperator:
-    return UnsupportedOperator(f"{what} is not supported", place=root.place, remedy=remedy)
-
-
-def forest(build: Builder, x: str, root: Element, setup: Setup) -> str:
+def forest(build: Builder, x: str, root: Element, wanted: Setup) -> str:
     """The output ``prediction`` of all trees."""
     weights = root.one("Weights")
     listed = list(weights.all("BinaryTree"))
@@ -77,26 +73,26 @@ def forest(build: Builder, x: str, root: Element, setup: Setup) -> str:
         raise CorruptFile("has another number of trees than it says", place=weights.place)
     scale = np.array([t.number("boostWeight") for t in listed])
     base, outputs = 0.0, 1
-    if setup.boost != "Grad":
+    if wanted.boost != "Grad":
         scale = _shares(scale, weights.place)
     else:
         # A regression by gradients begins with the first weight; all others are unused.
-        base = float(scale[0]) if setup.analysis == "Regression" else 0.0
+        base = float(scale[0]) if wanted.analysis == "Regression" else 0.0
         # 2 / (1 + exp(-2 s)) - 1 is tanh(s).
         scale = np.ones(len(listed))
-    if setup.analysis == "Multiclass":
-        outputs = setup.classes
+    if wanted.analysis == "Multiclass":
+        outputs = wanted.classes
         if outputs < 2 or len(listed) % outputs:
             raise CorruptFile(f"has {len(listed)} trees for {outputs} classes", place=weights.place)
     features = build.types[x].shape[1]
     assert isinstance(features, int)
     trees = [
-        checked(_tree(t, n % outputs, float(scale[n]), setup.leaf), features, outputs)
+        checked(_tree(t, n % outputs, float(scale[n]), wanted.leaf), features, outputs)
         for n, t in enumerate(listed)
     ]
     origin = Origin(weights.place)
     y = evaluated(build, x, trees, np.full(outputs, base), origin)
-    return build(_last(setup), y, outputs=["prediction"], origin=origin)
+    return build(_last(wanted), y, outputs=["prediction"], origin=origin)
 
 
 def _shares(scale: Array, place: str) -> Array:
@@ -162,6 +158,6 @@ def _children(node: Element) -> list[Element]:
     if not found:
         return []
     if "NCoef" in node.attributes and node.count("NCoef", MOST_FEATURES):
-        raise _unsupported("a cut on a Fisher discriminant", node, "Train it without UseFisherCuts")
+        raise unsupported("a cut on a Fisher discriminant", node, "Train it without UseFisherCuts")
     ahead = [found["l"], found["r"]]
     return ahead if node.count("cType", 1) else ahead[::-1]

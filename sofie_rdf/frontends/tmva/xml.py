@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+import numpy as np
+
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, UnsupportedFormat
+from sofie_rdf.ir.types import Array
 
 __all__ = ["Element", "parsed"]
 
@@ -34,11 +37,12 @@ class Element:
         return (c for c in self.children if c.name == name)
 
     def one(self, name: str) -> Element:
-        """Its child of this name; `CorruptFile` without one."""
-        found = next(self.all(name), None)
-        if found is None:
-            raise CorruptFile(f"has no <{name}> in <{self.name}>", place=self.place)
-        return found
+        """Its child of this name; `CorruptFile` without one, or with several."""
+        found = list(self.all(name))
+        if len(found) != 1:
+            count = len(found) or "no"
+            raise CorruptFile(f"has {count} <{name}> in <{self.name}>", place=self.place)
+        return found[0]
 
     def get(self, name: str) -> str:
         """An attribute; `CorruptFile` without it."""
@@ -63,6 +67,20 @@ class Element:
         if not 0 <= found <= most or found != int(found):
             raise CorruptFile(f"has {name}={self.get(name)[:50]!r}", place=self.place)
         return int(found)
+
+    def numbers(self, count: int) -> Array:
+        """Its text, which is so many finite numbers, as float64."""
+        text = self.text
+        # Each number takes a character and a space at least, so a count that lies costs nothing.
+        limits.spend(bytes=100 * min(count + 1, len(text)), what=f"the numbers of <{self.name}>")
+        words = text.split(maxsplit=count)
+        try:
+            found = np.array(words, np.float64)
+        except ValueError:
+            found = np.array([np.nan])
+        if len(words) != count or not np.isfinite(found).all():
+            raise CorruptFile(f"<{self.name}> does not hold {count} numbers", place=self.place)
+        return found
 
 
 class _Parser:
@@ -92,8 +110,12 @@ class _Parser:
         self.open.pop()
 
     def text(self, text: str) -> None:
+        # A piece that is all spaces may stand between two numbers.
+        found = self.open[-1].texts
         if not text.isspace():
-            self.open[-1].texts.append(text)
+            found.append(text)
+        elif found:
+            found.append(" ")
 
     def refuse(self, *_: object) -> None:
         raise UnsupportedFormat(

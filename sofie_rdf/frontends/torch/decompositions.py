@@ -10,23 +10,31 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sofie_rdf.errors import UnsupportedOperator
+from sofie_rdf.frontends.torch.complexes import complex_operators, complex_table
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["decomposed"]
 
+# The exponential of a matrix: a series of so many terms for a matrix of at most this norm has the
+# precision of float64, and is squared so often.
+_TERMS = 24
+_LARGEST = 2.0
+_SQUARINGS = 4
+
 
 def decomposed(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The same program without the functions that are written in terms of others here."""
     table = _table()
-    targets = [node.target for node in program.graph.nodes]
-    aten = _aten()
-    # Decompositions see functions that write to no argument.
-    targets += [aten.uniform.default] if aten.uniform_.default in targets else []
+    # Decompositions see functions that write to no argument: copy for copy_.
+    targets = {str(node.target).replace("_.", ".") for node in program.graph.nodes}
     _refuse_projections(program)
-    found: Mapping[Any, Any] = {op: make for op, make in table.items() if op in targets}
-    return program.run_decompositions(dict(found)) if found else program
+    found: dict[Any, Any] = {op: make for op, make in table.items() if str(op) in targets}
+    if complex_operators(program.graph.nodes):
+        # More of them come when nothing is written to arguments.
+        found |= complex_table()
+    return program.run_decompositions(found) if found else program
 
 
 def _table() -> Mapping[Any, Callable[..., Any]]:
@@ -53,13 +61,23 @@ def _table() -> Mapping[Any, Callable[..., Any]]:
         aten.cdist.default: _distances,
         aten.scaled_dot_product_attention.default: _attention,
         aten.uniform.default: _uniform,
+        aten.linalg_matrix_exp.default: _matrix_exponential,
     }
 
 
-def _aten() -> Any:
+def _matrix_exponential(x: torch.Tensor) -> torch.Tensor:
+    """The series of exp(x / 16), squared four times; NaN where it has not enough terms."""
     import torch
 
-    return torch.ops.aten
+    part = x / 2**_SQUARINGS
+    one = torch.eye(x.shape[-1], dtype=x.dtype).expand(x.shape)
+    found = one
+    for number in range(_TERMS, 0, -1):
+        found = one + part @ found / number
+    for _ in range(_SQUARINGS):
+        found = found @ found
+    size = part.abs().sum(-2, keepdim=True).amax(-1, keepdim=True)
+    return found + torch.where(size < _LARGEST, 1.0, -1.0).log()
 
 
 def _uniform(
@@ -286,16 +304,30 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """With one head where there is no axis of heads: the exporter wants one."""
+    """With 0 for a query that may attend to nothing, where the exporter has means or NaN.
+
+    Without a mask only what the exporter refuses is written here: no axis of heads, and fewer heads
+    of keys than of queries.
+    """
     import torch
 
-    if query.ndim != 3 or key.ndim != 3 or value.ndim != 3 or enable_gqa:
+    is_plain = query.ndim == 4 and key.ndim == 4 and value.ndim == 4 and not enable_gqa
+    if mask is None and is_plain:
         return NotImplemented
-    if mask is not None and mask.ndim == 3:
-        mask = mask.unsqueeze(1)
-    heads = (t.unsqueeze(1) for t in (query, key, value))
-    attend = torch.nn.functional.scaled_dot_product_attention
-    return attend(*heads, mask, dropout, is_causal, scale=scale).squeeze(1)
+    if enable_gqa:
+        heads = query.shape[-3]
+        key, value = (t.repeat_interleave(heads // t.shape[-3], -3) for t in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = query @ key.transpose(-2, -1) * scale
+    if is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.where(mask, 0.0, -torch.inf).to(query.dtype)
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    found = (torch.dropout(weights, dropout, True) if dropout else weights) @ value
+    if mask is None:
+        return found
+    return torch.where(mask.amax(-1, keepdim=True) == -torch.inf, torch.zeros_like(found), found)
 
 
 def _refuse_projections(program: torch.export.ExportedProgram) -> None:

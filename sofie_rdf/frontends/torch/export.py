@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import logging
 import re
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -23,10 +16,11 @@ from sofie_rdf.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from sofie_rdf.frontends.torch.compare import Run
+from sofie_rdf.frontends.torch.calls import kept_buffers, run_of
+from sofie_rdf.frontends.torch.complexes import complex_operators
 from sofie_rdf.frontends.torch.decompositions import decomposed
-from sofie_rdf.frontends.torch.inputs import Inputs, array_of
-from sofie_rdf.ir.types import Array
+from sofie_rdf.frontends.torch.inputs import Inputs
+from sofie_rdf.frontends.torch.trials import Run
 
 if TYPE_CHECKING:
     import onnx
@@ -37,15 +31,9 @@ __all__ = [
     "advice",
     "first_run",
     "of_program",
-    "quiet",
     "reason",
     "require",
-    "run_of",
 ]
-
-_LOCK = threading.RLock()
-_LOGGERS = ("torch", "torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo")
-_MORE_LOGGERS = ("onnxscript", "onnx_ir", "torch._subclasses", "torch.jit")
 
 
 @dataclass(frozen=True)
@@ -56,8 +44,15 @@ class Exported:
     inputs: Inputs
     # The ONNX inputs for the tensors of `inputs`.
     names: tuple[str, ...]
-    run: Run
+    module: Callable[..., Any]
     route: str
+    # Whether branches that Python did not take for the example are missing in it.
+    traced: bool = False
+
+    @property
+    def run(self) -> Run:
+        """torch, as a function of tensors that gives arrays."""
+        return run_of(self.module, self.inputs)
 
 
 def require() -> None:
@@ -70,98 +65,13 @@ def require() -> None:
         )
 
 
-# Around the exporters -----------------------------------------------------------------------------
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings and log lines of torch and onnxscript; one thread at a time."""
-    names = (*_LOGGERS, *_MORE_LOGGERS)
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        known = logging.Logger.manager.loggerDict
-        found = [n for n in known if n.split(".")[0] in {m.split(".")[0] for m in names}]
-        loggers = [logging.getLogger(n) for n in dict.fromkeys((*names, *found))]
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            out, err = _WithoutThisThread(sys.stdout), _WithoutThisThread(sys.stderr)
-            with redirect_stdout(out), redirect_stderr(err):
-                yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-class _WithoutThisThread(io.TextIOBase):
-    """A stream for all threads but this one: torch prints graphs when it fails."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream, self.thread = stream, threading.get_ident()
-
-    def write(self, text: str) -> int:
-        if threading.get_ident() != self.thread and self.stream is not None:
-            self.stream.write(text)
-        return len(text)
-
-
-@contextmanager
-def as_in_evaluation(module: Any) -> Iterator[Any]:
-    """The module in evaluation mode, on the CPU. Modes, buffers and random numbers are restored."""
-    import torch
-
-    tensors = (*module.parameters(), *module.buffers())
-    if any(t.device.type != "cpu" for t in tensors):
-        module = copy.deepcopy(module).cpu()
-    modes = [(m, m.training) for m in module.modules()]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
-            _evaluating(module)
-            yield module
-        finally:
-            for inner, mode in modes:
-                inner.training = mode
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
-
-
-def _evaluating(module: Any) -> None:
-    try:
-        module.eval()
-    except NotImplementedError:  # An exported program in it has no modes.
-        for inner in module.modules():
-            inner.training = False
-
-
-def run_of(module: Callable[..., Any], inputs: Inputs) -> Run:
-    """The module as a function of tensors that gives arrays."""
-    import torch
-
-    def run(tensors: Sequence[torch.Tensor]) -> list[Array]:
-        args, kwargs = inputs.with_tensors([t.clone() for t in tensors])
-        with torch.no_grad(), quiet():
-            return [array_of(t) for t in tensors_in(module(*args, **kwargs))]
-
-    return run
-
-
-def tensors_in(value: Any) -> list[torch.Tensor]:
-    import torch
-    from torch.utils import _pytree as pytree
-
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
-
-
 def output_names(module: Callable[..., Any], inputs: Inputs) -> list[str]:
     """``output``, ``output_0`` and so on, or the keys of a dict; none of an input's name."""
     import torch
     from torch.utils import _pytree as pytree
 
     args, kwargs = inputs.with_tensors([leaf.example.clone() for leaf in inputs.tensors])
-    with torch.no_grad():
+    with torch.no_grad(), kept_buffers(module):
         result = module(*args, **kwargs)
     found = []
     for path, leaf in pytree.tree_flatten_with_path(result)[0]:
@@ -248,7 +158,7 @@ def of_program(
     except SofieError:
         raise
     except Exception as error:
-        raise export_error(error) from error
+        raise export_error(error, among=complex_operators(program.graph.nodes)) from error
     assert made is not None
     proto = made.model_proto
     _rename_inputs(proto, placeholders, names)
@@ -286,11 +196,17 @@ def _rename_in_nodes(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None
 def export_error(
     error: Exception,
     remedy: str = "Use a newer torch and onnxscript, or export it to ONNX yourself",
+    among: Collection[str] = (),
 ) -> SofieError:
-    """What an exporter cannot write, in our words."""
+    """What an exporter cannot write, in our words; ``among`` are functions of complex numbers."""
     text = f"{error}\n{error.__cause__ or ''}"
     operators = dict.fromkeys(re.findall(r"op='([\w.:]+)'", text))
     operators |= dict.fromkeys(re.findall(r"operator '?(aten::\w+)'?", text))
+    if operators and among:
+        return UnsupportedOperator(
+            f"torch's exporter to ONNX has no {', '.join(operators)} of complex numbers",
+            remedy="Write it with real and imaginary parts: x.real, x.imag, torch.complex",
+        )
     if operators:
         return UnsupportedOperator(
             f"torch's exporter to ONNX has no {', '.join(operators)}",
@@ -317,4 +233,4 @@ def checked(
                     f"{dims[axis].dim_value}",
                     remedy=advice(inputs, "specialized"),
                 )
-    return Exported(proto, inputs, names, run_of(module, inputs), route)
+    return Exported(proto, inputs, names, module, route)

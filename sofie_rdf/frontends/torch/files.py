@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedFormat
 from sofie_rdf.frontends import recognise
-from sofie_rdf.frontends.torch.export import quiet, reason, require
+from sofie_rdf.frontends.torch.calls import quiet
+from sofie_rdf.frontends.torch.export import reason, require
 from sofie_rdf.frontends.torch.pickles import Pickle, is_legacy, names_in, parts
 
 if TYPE_CHECKING:

@@ -262,6 +262,11 @@ def inputs_of(
         if not hasattr(value, "shape"):
             found.append(None)
             continue
+        if value.is_complex():
+            raise InputError(
+                f"input {name!r} has complex numbers",
+                remedy="Give forward real ones, of which torch.view_as_complex makes complex ones",
+            )
         if specs is None:
             axes = _batch(name, value, tensors)
         else:

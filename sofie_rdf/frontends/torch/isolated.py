@@ -101,6 +101,7 @@ def _call(function: str, source: Path, *given: Any) -> Any:
         *arguments,
         place=source.name,
         memory=_MEMORY,
+        prepared="sofie_rdf.frontends.torch.warmed:load",
         # It registers the operators that the text names.
         meanwhile=lambda: import_module("sofie_rdf.ops"),
     )

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sofie_rdf.errors import UnsupportedOperator
+from sofie_rdf.frontends.torch.calls import kept_buffers
 from sofie_rdf.frontends.torch.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def older_export(
     import torch
 
     buffer = io.BytesIO()
-    with _without_graphs(), _with_our_functions():
+    with _without_graphs(), _with_our_functions(), kept_buffers(module):
         torch.onnx.export(
             module,
             args,
@@ -62,11 +64,84 @@ def _without_graphs() -> Iterator[None]:
 def _with_our_functions() -> Iterator[None]:
     import torch
 
-    torch.onnx.register_custom_op_symbolic("aten::atan2", _angle, _OPSET)
+    parse = torch.onnx.symbolic_helper.parse_args
+    ours = {
+        "aten::atan2": _angle,
+        "aten::rms_norm": parse("v", "is", "v", "f")(_root_mean_square),
+        "aten::scaled_dot_product_attention": parse(*"vvvvfbvb")(_attention),
+    }
+    for name, function in ours.items():
+        torch.onnx.register_custom_op_symbolic(name, function, _OPSET)
     try:
         yield
     finally:
-        torch.onnx.unregister_custom_op_symbolic("aten::atan2", _OPSET)
+        for name in ours:
+            torch.onnx.unregister_custom_op_symbolic(name, _OPSET)
+
+
+def _root_mean_square(g: Any, x: Any, shape: Any, weight: Any, epsilon: Any) -> Any:
+    """x / sqrt(mean(x^2) + epsilon) * weight, which the exporter does not have."""
+    import torch
+
+    kind = x.type().dtype()
+    least = torch.finfo(kind).eps if epsilon is None else epsilon
+    axes = g.op("Constant", value_t=torch.arange(-len(shape), 0))
+    mean = g.op("ReduceMean", g.op("Mul", x, x), axes)
+    small = g.op("Constant", value_t=torch.tensor(least, dtype=kind))
+    found = g.op("Div", x, g.op("Sqrt", g.op("Add", mean, small)))
+    return found if _is_none(weight) else g.op("Mul", found, weight)
+
+
+def _attention(
+    g: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    dropout: float = 0.0,  # noqa: ARG001
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """With 0 for a query that may attend to nothing, as torch has it: the exporter's is NaN."""
+    import torch
+
+    if enable_gqa:
+        raise UnsupportedOperator(
+            "scaled_dot_product_attention with enable_gqa=True is not written by torch's exporter",
+            remedy="Repeat keys and values with repeat_interleave",
+        )
+
+    def number(value: float) -> Any:
+        return g.op("CastLike", g.op("Constant", value_t=torch.tensor(value)), query)
+
+    if _is_none(scale):
+        scale = g.op("Div", number(1.0), g.op("Sqrt", _length(g, query, query)))
+    part = g.op("Sqrt", g.op("CastLike", scale, query))
+    axes = list(range(key.type().dim()))
+    turned = g.op("Transpose", key, perm_i=[*axes[:-2], axes[-1], axes[-2]])
+    scores = g.op("MatMul", g.op("Mul", query, part), g.op("Mul", turned, part))
+    if is_causal:
+        every = g.op("Expand", g.op("Constant", value_t=torch.tensor(True)), g.op("Shape", scores))
+        mask = g.op("Trilu", every, upper_i=0)
+    if _is_none(mask):
+        return g.op("MatMul", g.op("Softmax", scores, axis_i=-1), value)
+    least = number(-math.inf)
+    if is_causal or mask.type().scalarType() == "Bool":
+        mask = g.op("Where", mask, number(0.0), least)
+    weights = g.op("Softmax", g.op("Add", scores, mask), axis_i=-1)
+    last = g.op("Constant", value_t=torch.tensor([-1]))
+    hidden = g.op("Equal", g.op("ReduceMax", mask, last), least)
+    return g.op("Where", hidden, number(0.0), g.op("MatMul", weights, value))
+
+
+def _length(g: Any, x: Any, like: Any) -> Any:
+    """The size of the last axis, as a number of another type."""
+    return g.op("CastLike", g.op("Shape", x, start_i=-1), like)
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or value.node().mustBeNone()
 
 
 def _angle(g: Any, y: Any, x: Any) -> Any:

@@ -13,19 +13,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sofie_rdf.errors import InputError, SofieError
+from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.common.shapes import Shapes
 from sofie_rdf.frontends.onnx import reader as onnx_frontend
 from sofie_rdf.frontends.torch import files as torch_files
-from sofie_rdf.frontends.torch.compare import compare
-from sofie_rdf.frontends.torch.export import (
-    Exported,
-    as_in_evaluation,
-    of_program,
-    quiet,
-    require,
-)
+from sofie_rdf.frontends.torch.calls import as_in_evaluation, kept_buffers, quiet, repeated
+from sofie_rdf.frontends.torch.compare import compare, compare_calls
+from sofie_rdf.frontends.torch.export import Exported, of_program, require
 from sofie_rdf.frontends.torch.inputs import (
     Dynamic,
     Inputs,
@@ -90,6 +85,8 @@ class _Conversion:
 
     def __init__(self, source: Any, name: str, options: dict[str, Any]) -> None:
         self.options, self.source = Options(**options), source
+        # The graph, where it had to be compared with torch to choose one of torch's exporters.
+        self.accepted: Graph | None = None
         self.provenance: dict[str, str] = {}
         if isinstance(source, Path):
             module, self.kind = torch_files.opened(source, self.options.weights_only)
@@ -131,7 +128,15 @@ class _Conversion:
         inputs = self._inputs()
         if self.kind == "torchscript":
             return of_script(self.running, inputs)
-        return of_module(self.running, inputs)
+        return of_module(self.running, inputs, self._accept)
+
+    def _accept(self, exported: Exported) -> None:
+        """A `SofieError` where the model cannot be read, or is not what torch computes."""
+        shapes = _open_axes(exported)
+        graph = onnx_frontend.read(exported.proto, name=self.name, shapes=shapes)
+        _require_open(graph, exported)
+        _compare(graph, exported)
+        self.accepted = graph
 
     def _inputs(self) -> Inputs:
         import torch
@@ -161,19 +166,16 @@ class _Conversion:
 
     def _shapes(self, shapes: Shapes | None) -> Shapes:
         """Our names for open axes; what the user says goes before."""
-        found: dict[str, Sequence[int | str | None]] = {}
-        known = {i.name for i in self.exported.proto.graph.input}
-        for leaf, name in zip(self.exported.inputs.tensors, self.exported.names, strict=True):
-            if leaf.axes and name in known:
-                found[name] = tuple(leaf.axes.get(a) for a in range(leaf.example.ndim))
-        return {**found, **(shapes or {})}
+        return {**_open_axes(self.exported), **(shapes or {})}
 
     def graph(self, shapes: Shapes | None) -> Graph:
         """The graph, after it was compared with torch."""
+        if self.accepted is not None and not shapes:
+            return replace(self.accepted, provenance=self._provenance(self.accepted))
         exported = self.exported
         graph = onnx_frontend.read(exported.proto, name=self.name, shapes=self._shapes(shapes))
         graph = replace(graph, provenance=self._provenance(graph))
-        compare(graph, exported.run, _as_in(graph, exported), exported.names)
+        _compare(graph, exported)
         return graph
 
     def problems(self, shapes: Shapes | None) -> Problems:
@@ -201,6 +203,56 @@ _ASK = (
     "Give example_inputs: the arguments of forward, as tensors",
     'Give input_shapes=[("N", 7)] (a name leaves an axis open), or example_inputs=',
 )
+
+
+def _open_axes(exported: Exported) -> Shapes:
+    """Our names for the open axes of a model."""
+    found: dict[str, Sequence[int | str | None]] = {}
+    known = {i.name for i in exported.proto.graph.input}
+    for leaf, name in zip(exported.inputs.tensors, exported.names, strict=True):
+        if leaf.axes and name in known:
+            found[name] = tuple(leaf.axes.get(a) for a in range(leaf.example.ndim))
+    return found
+
+
+def _compare(graph: Graph, exported: Exported) -> None:
+    """`ModelError` where the graph and torch differ."""
+    inputs, names = _as_in(graph, exported), exported.names
+    try:
+        compare(graph, exported.run, inputs, names, exported.traced)
+    except ModelError as error:
+        if not _hides_by_zeros(exported.module):
+            raise
+        raise ModelError(error.thing, place=error.place, remedy=_NESTED) from error
+    with kept_buffers(exported.module) as changed:
+        compare_calls(graph, repeated(exported.module, inputs), inputs, names, changed)
+
+
+def _require_open(graph: Graph, exported: Exported) -> None:
+    """`ModelError` where what is inside leaves one size alone for an axis that is to be open."""
+    kept = _as_in(graph, exported).tensors
+    for leaf, now, name in zip(exported.inputs.tensors, kept, exported.names, strict=True):
+        for axis, label in leaf.axes.items():
+            if name in graph.inputs and axis not in now.axes:
+                raise ModelError(
+                    f"the trace keeps axis {axis} ({label!r}) of input {name!r} at "
+                    f"{graph.types[name].shape[axis]}",
+                    remedy="Python computes with that size: dynamic={} keeps all sizes",
+                )
+
+
+_NESTED = (
+    "nn.TransformerEncoder gives zeros where src_key_padding_mask is true, but only in evaluation: "
+    "set its use_nested_tensor to False, and apply the mask to what it gives"
+)
+
+
+def _hides_by_zeros(module: Any) -> bool:
+    """Whether a part of it has another result in evaluation, where masked elements are left out."""
+    import torch
+
+    encoder = torch.nn.TransformerEncoder
+    return any(isinstance(m, encoder) and m.use_nested_tensor for m in module.modules())
 
 
 def _as_in(graph: Graph, exported: Exported) -> Inputs:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sofie_rdf.errors import SofieError
+from sofie_rdf.frontends.torch.calls import tensors_in
 from sofie_rdf.frontends.torch.export import (
     Exported,
     checked,
@@ -13,7 +14,6 @@ from sofie_rdf.frontends.torch.export import (
     first_run,
     of_program,
     output_names,
-    tensors_in,
 )
 from sofie_rdf.frontends.torch.inputs import Inputs
 from sofie_rdf.frontends.torch.older import older_export

@@ -183,14 +183,14 @@ def changed(name: str, value: str, where: str) -> bytes:
 
 
 REFUSED = {
-    "MLP": changed("Method", "MLP::MLP", "MethodSetup"),
+    "DNN": changed("Method", "DNN::DNN", "MethodSetup"),
     "Fisher": changed("NCoef", "2", "Node"),
     "AdaBoostR2": Xml.tostring(document("Regression", "AdaBoostR2")),
     "RealAdaBoost": Xml.tostring(document(boost="RealAdaBoost")),
     "DoPreselection": Xml.tostring(document(options={"DoPreselection": "True"})),
     "UseWeightedTrees": Xml.tostring(document(options={"UseWeightedTrees": "False"})),
-    "PCA": Xml.tostring(document(normalized=True)).replace(b'"Normalize"', b'"PCA"'),
-    "of some of the": Xml.tostring(document(normalized=True)).replace(b'"Variable"', b'"Target"'),
+    "Rearrange": Xml.tostring(document(normalized=True)).replace(b'"Normalize"', b'"Rearrange"'),
+    "of no variable": Xml.tostring(document(normalized=True)).replace(b'"Variable"', b'"Target"'),
 }
 DAMAGED = {
     "IVar": changed("IVar", "-7", "Node"),

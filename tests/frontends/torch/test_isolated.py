@@ -22,6 +22,7 @@ from sofie_rdf import isolation
 from sofie_rdf.cli import main
 from sofie_rdf.frontends.torch import isolated as torch_isolated
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.isolation import warm
 from tests.frontends.torch import modules
 
 
@@ -188,7 +189,9 @@ class Singular(nn.Module):
         return torch.linalg.svdvals(x)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("layer", [nn.Linear(3, 2), Singular()])
+@pytest.mark.parametrize(
+    "layer", [pytest.param(nn.Linear(3, 2), marks=pytest.mark.exhaustive), Singular()]
+)
 def test_check_starts_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: nn.Module
 ) -> None:
@@ -205,3 +208,31 @@ def test_check_starts_one_process(
     monkeypatch.setattr(torch_isolated.isolation, "call", counting)
     assert bool(sofie.check(path)) == isinstance(layer, Singular)
     assert asked == [f"{torch_isolated.__name__}:examine_there"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has copies of a process")
+def test_torch_is_loaded_once_for_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who loads it never sees a file: each is read by a copy, which has all of torch already."""
+
+    def fresh(*_: object) -> None:
+        raise AssertionError("a fresh process would load torch again")
+
+    monkeypatch.setattr(isolation, "_Process", fresh)
+    parents = set()
+    for size in (2, 3):
+        path = tmp_path / f"m{size}.pt2"
+        torch.export.save(torch.export.export(nn.Linear(3, size).eval(), (torch.ones(4, 3),)), path)
+        assert sofie.load(path).name == path.stem
+        parents |= {template.process.pid for template in warm._templates.values()}
+    assert len(parents) == 1
+
+
+def test_what_is_prepared_is_what_files_need() -> None:
+    """Neither torch nor a part of it that takes long is left to the copies."""
+    code = (
+        "import sys; from sofie_rdf.frontends.torch.warmed import load; load();"
+        "assert {'torch.export', 'onnxscript', 'torch.onnx', 'onnx'} <= set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

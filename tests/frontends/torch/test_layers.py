@@ -15,8 +15,8 @@ from torch import Tensor
 
 import sofie_rdf as sofie
 from sofie_rdf.frontends.torch import reader as frontend
+from sofie_rdf.frontends.torch.calls import quiet
 from sofie_rdf.frontends.torch.decompositions import decomposed
-from sofie_rdf.frontends.torch.export import quiet
 from tests.conformance.torch_models import Row, compare
 from tests.frontends.torch import layers
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import sofie_rdf as sofie
 from sofie_rdf.frontends.torch import reader as frontend
-from sofie_rdf.frontends.torch.export import quiet
+from sofie_rdf.frontends.torch.calls import quiet
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 from tests.choice import some_of

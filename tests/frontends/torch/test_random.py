@@ -112,8 +112,8 @@ def test_wrong_parameters_are_seen() -> None:
     """What the exporter makes of a draw is compared: here a spread that it would have lost."""
     module = Drawing(lambda x: x * 2 * torch.randn_like(x))
     graph = sofie.from_torch(Drawing(DRAWS["randn_like"]), torch.randn(5, 4)).graph
+    from sofie_rdf.frontends.torch.calls import run_of
     from sofie_rdf.frontends.torch.compare import compare
-    from sofie_rdf.frontends.torch.export import run_of
     from sofie_rdf.frontends.torch.inputs import Signature, examples_of, inputs_of
 
     signature = Signature(module)

@@ -15,10 +15,12 @@ from sofie_rdf.frontends.onnx.rules.contrib_fused import (
     refuse_inputs,
     refuse_outputs,
 )
+from sofie_rdf.frontends.onnx.rules.contrib_quantized import scaled_product, whole_product
 from sofie_rdf.frontends.onnx.rules.engine import OnnxNode, onnx_rule
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Origin
+from sofie_rdf.ir.types import DType
 from sofie_rdf.ops.attention import Attention
 from sofie_rdf.ops.creation import KnownRange
 from sofie_rdf.ops.elementwise import Add, Greater, Less, Where
@@ -125,26 +127,60 @@ def _attention(node: OnnxNode, build: Builder, origin: Origin) -> None:
         if node.attributes.get(name, 0):
             raise UnsupportedOperator(f"Attention with {name!r} is not supported", remedy=_WHOLE)
     f = formula_of(node, build, origin)
-    x, weights = node.inputs[:2]
-    shape = build.type_of(x).shape
-    if len(shape) != 3 or build.type_of(weights).rank != 2:
-        raise ShapeError("Attention needs an input with 3 axes and weights with 2")
-    y = f(MatMul(), x, weights)
+    _require_matrix(node, build)
+    y = f(MatMul(), *node.inputs[:2])
     if bias := optional(node, 2):
         y = f(Add(), y, bias)
-    width = build.type_of(weights).shape[1]
-    sizes = node.attributes.get("qkv_hidden_sizes") or _thirds(width)
+    _of_itself(node, f, y, optional(node, 3), optional(node, 5))
+
+
+def _require_matrix(node: OnnxNode, build: Builder) -> None:
+    x, weights = (build.type_of(v) for v in node.inputs[:2])
+    if x.rank != 3 or weights.rank != 2:
+        raise ShapeError(f"{node.op_type} needs an input with 3 axes and weights with 2")
+
+
+def _of_itself(node: OnnxNode, f: Formula, y: str, mask: str, bias: str) -> None:
+    """Attention of a sequence to itself, of which y has queries, keys and values together."""
+    batch, steps, width = f.build.type_of(y).shape
+    sizes = node.attributes.get("qkv_hidden_sizes") or _thirds(node, width)
     if len(sizes) != 3 or sum(sizes) != width:
-        raise ShapeError(f"Attention has {width} columns of weights for qkv_hidden_sizes {sizes}")
+        raise ShapeError(
+            f"{node.op_type} has {width} columns of weights for qkv_hidden_sizes {sizes}"
+        )
     q, k, v = _split(f, y, sizes)
-    scores = _Scores(node, f, shape[0], shape[1], shape[1])
-    f.give(scores.attend(q, k, v, optional(node, 3), optional(node, 5)), node)
+    f.give(_Scores(node, f, batch, steps, steps).attend(q, k, v, mask, bias), node)
 
 
-def _thirds(width: Dim) -> tuple[int, ...]:
+def _thirds(node: OnnxNode, width: Dim) -> tuple[int, ...]:
     if not isinstance(width, int) or width % 3:
-        raise ShapeError(f"Attention cannot split {width} columns of weights in three")
+        raise ShapeError(f"{node.op_type} cannot split {width} columns of weights in three")
     return (width // 3,) * 3
+
+
+@onnx_rule(
+    "QAttention",
+    domain=MICROSOFT,
+    inputs=(5, 9),
+    outputs=2,
+    attributes={**_COMMON, "do_rotary": int, "past_present_share_buffer": int},
+)
+def _quantized_attention(node: OnnxNode, build: Builder, origin: Origin) -> None:
+    """Attention, of which x @ weights is a product of whole numbers with scales"""
+    refuse_inputs(node, {8: "past"}, _WHOLE)
+    refuse_outputs(node, {1: "present"}, _WHOLE)
+    for name in ("do_rotary", "past_present_share_buffer"):
+        if node.attributes.get(name, 0):
+            raise UnsupportedOperator(f"QAttention with {name!r} is not supported", remedy=_WHOLE)
+    x, weights, bias, x_scale, w_scale = node.inputs[:5]
+    f = Formula(build, DType.FLOAT32, origin)
+    _require_matrix(node, build)
+    for one in filter(None, (x_scale, optional(node, 6))):
+        if build.type_of(one).size != 1:
+            raise ShapeError(f"QAttention needs one scale of its input, not {build.type_of(one)}")
+    total = whole_product(f, x, weights, optional(node, 6), optional(node, 7))
+    y = f(Add(), scaled_product(f, total, x_scale, w_scale), bias)
+    _of_itself(node, f, y, optional(node, 5), "")
 
 
 def _split(f: Formula, x: str, sizes: Sequence[int]) -> Sequence[str]:

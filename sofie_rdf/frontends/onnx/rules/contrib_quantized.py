@@ -198,7 +198,7 @@ def _dequantize(node: OnnxNode, build: Builder, origin: Origin) -> None:
 # Products -----------------------------------------------------------------------------------------
 
 
-def _product(f: Formula, a: str, b: str, a_zero: str, b_zero: str) -> str:
+def whole_product(f: Formula, a: str, b: str, a_zero: str, b_zero: str) -> str:
     """The product of whole numbers less their zero points."""
     zeros = [a_zero, b_zero]
     while zeros and not zeros[-1]:
@@ -206,7 +206,7 @@ def _product(f: Formula, a: str, b: str, a_zero: str, b_zero: str) -> str:
     return f(MatMulInteger(), a, b, *zeros)
 
 
-def _scaled(f: Formula, product: str, *scales: str) -> str:
+def scaled_product(f: Formula, product: str, *scales: str) -> str:
     """A product as floats, by scales that are multiplied first."""
     first, *rest = scales
     for scale in rest:
@@ -220,8 +220,8 @@ def _matmul_to_float(node: OnnxNode, build: Builder, origin: Origin) -> None:
     a, b, a_scale, b_scale = node.inputs[:4]
     f = _floats(build, origin)
     _require_one(f, a_scale, optional(node, 4))
-    y = _product(f, a, b, optional(node, 4), optional(node, 5))
-    f.give(_biased(f, _scaled(f, y, a_scale, b_scale), optional(node, 6)), node)
+    y = whole_product(f, a, b, optional(node, 4), optional(node, 5))
+    f.give(_biased(f, scaled_product(f, y, a_scale, b_scale), optional(node, 6)), node)
 
 
 @onnx_rule("DynamicQuantizeMatMul", domain=MICROSOFT, inputs=(3, 5))
@@ -232,8 +232,8 @@ def _dynamic_matmul(node: OnnxNode, build: Builder, origin: Origin) -> None:
     names = [build.fresh(stem) for stem in ("quantized", "scale", "zero")]
     build(DynamicQuantizeLinear(), x, outputs=names, origin=origin)
     quantized, scale, zero = names
-    y = _product(f, quantized, b, zero, optional(node, 3))
-    f.give(_biased(f, _scaled(f, y, scale, b_scale), optional(node, 4)), node)
+    y = whole_product(f, quantized, b, zero, optional(node, 3))
+    f.give(_biased(f, scaled_product(f, y, scale, b_scale), optional(node, 4)), node)
 
 
 def _biased(f: Formula, y: str, bias: str) -> str:
@@ -258,7 +258,7 @@ def _qgemm(node: OnnxNode, build: Builder, origin: Origin) -> None:
         f(Transpose((1, 0)), v) if node.attributes.get(name, 0) else v
         for v, name in ((a, "transA"), (b, "transB"))
     )
-    total = _product(f, a, b, a_zero, b_zero)
+    total = whole_product(f, a, b, a_zero, b_zero)
     if c:
         if build.type_of(c).dtype is not DType.INT32:
             raise TypeMismatch(f"QGemm needs int32 for c, not {build.type_of(c)}")
@@ -269,9 +269,9 @@ def _qgemm(node: OnnxNode, build: Builder, origin: Origin) -> None:
     if not y_scale:
         if y_zero:
             raise GraphError("QGemm has a zero point of y, but no scale")
-        f.give(_scaled(f, total, scale), node)
+        f.give(scaled_product(f, total, scale), node)
         return
     _require_one(f, y_scale, y_zero)
     # The scales are divided first, and the product is rounded once: onnxruntime does so.
-    steps = _scaled(f, total, f(Div(), scale, y_scale))
+    steps = scaled_product(f, total, f(Div(), scale, y_scale))
     _give_quantized(f, steps, f.constant(1), y_zero, a, node)

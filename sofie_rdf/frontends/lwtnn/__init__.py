@@ -1,0 +1,1 @@
+"""lwtnn's networks in JSON."""
