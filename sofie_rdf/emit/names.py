@@ -30,6 +30,8 @@ _MACRO = re.compile(
     r"(PRI|SCN)[dioux]\w+|M_[A-Z0-9]\w*|L_(ctermid|cuserid|tmpnam)|P_tmpdir|[AP]F_DECnet|ROOT_\w+"
     r"|g(Directory|File|Interpreter|Pad|ROOT)|s[ai]_\w+|s6_\w+|st_[acm]time|sigev_\w+"
     r"|sched_priority|h_(addr|errno)|d_fileno|math_errhandling"
+    # What emitted headers define themselves, with the name of a model in it.
+    r"|\w+_HXX"
 )
 
 

@@ -18,7 +18,7 @@ __all__ = ["Interface", "Port"]
 # Names that infer, its class, or its parameters use themselves.
 RESERVED = frozenset(
     """weights_ scratch_ code_ sizes_ in_ out_ mutex_ session_ lock_ w file weights infer entries
-    events_ infer_rows seed entry is_random
+    events_ infer_rows seed entry is_random at at_ gradient Gradient found_
     embedded_weights Session Weights Input Output input_size output_size""".split()
 )
 
@@ -87,8 +87,9 @@ class Interface:
         return identifiers(values, {*RESERVED, *sizes, *slots, *self.data_sizes.values()})
 
     def _output_key(self, value: str) -> str:
-        # An input that is an output too is two parameters.
-        return f"{value}\0output" if value in self._taken else value
+        # An input that is an output too is two parameters; what is copied at the end has two names.
+        is_other = value in self._taken or self.is_copied(value)
+        return f"{value}\0output" if is_other else value
 
     @cached_property
     def _taken(self) -> frozenset[str]:
@@ -123,9 +124,11 @@ class Interface:
 
     def is_owned(self, value: str) -> bool:
         """Whether an output is handed out as a `sofie::Owned`."""
-        maker = self.graph.producers.get(value)
-        decided = maker is not None and maker.op.decides_sizes
-        return self.is_body or decided or self.graph.is_decided_by_data(value)
+        return self.is_body or self.graph.is_decided_by_data(value)
+
+    def is_copied(self, value: str) -> bool:
+        """Whether an output of a known size is computed in a `sofie::Owned`, as by a Loop."""
+        return not self.is_body and self.graph.grows_to_known_size(value)
 
     @property
     def inputs(self) -> list[Port]:
@@ -183,6 +186,7 @@ class Interface:
         # 40 ms.
         yield "#ifndef SOFIE_ENTRIES"
         yield from self.variants()
+        yield from self._gradients()
         yield "#endif"
 
     def _random_numbers(self) -> Iterable[str]:
@@ -240,6 +244,40 @@ class Interface:
                     f"      infer({self._call(self.ports)});",
                 ],
             )
+
+    def _is_derivative(self, name: str) -> bool:
+        """Whether an output is called d_OUTPUT/d_INPUT."""
+        bars = (i for i in range(len(name)) if name.startswith("/d_", i))
+        of, by = self._given_out, self._taken
+        return name.startswith("d_") and any(name[2:i] in of and name[i + 3 :] in by for i in bars)
+
+    @cached_property
+    def _given_out(self) -> frozenset[str]:
+        return frozenset(self.graph.outputs)
+
+    def _gradients(self) -> Iterable[str]:
+        """`gradient`, for the outputs of `Model.gradient`: what `infer` gives, by names."""
+        boolean = any(p.type.dtype is DType.BOOL for p in self.inputs)
+        if boolean or not any(map(self._is_derivative, self.graph.outputs)):
+            return
+        yield "   /// Outputs, and their derivatives by inputs."
+        yield "   struct Gradient {"
+        for port in self.outputs:
+            yield f"      {port.vector_type} {port.name};"
+        yield "   };"
+        yield "   /// Evaluates outputs and derivatives; the sizes of vectors are checked."
+        ins = [p.vector for p in self.inputs]
+        starts = [list(self.sizes.values())] + ([[]] if self.graph.leading_symbol else [])
+        for sizes in starts:
+            names = [*sizes, *(p.name for p in self.inputs)]
+            names += [f"found_.{p.name}" for p in self.outputs]
+            parameters = ", ".join([*(f"std::size_t {s}" for s in sizes), *ins])
+            yield f"   Gradient gradient({parameters})"
+            yield "   {"
+            yield "      Gradient found_;"
+            yield f"      infer({', '.join(names)});"
+            yield "      return found_;"
+            yield "   }"
 
     @staticmethod
     def _function(result: str, parameters: Sequence[str], body: Sequence[str]) -> Iterable[str]:

@@ -377,7 +377,7 @@ class Emitter:
 
     def _owned(self, value: str) -> str:
         """The `sofie::Owned` that holds a value."""
-        if value in self.graph.given_names:
+        if value in self.graph.given_names and not self.interface.is_copied(value):
             return self.interface.output_name(value)
         return self.interface.names[value]
 

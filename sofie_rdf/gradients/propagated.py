@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.gradients.derived import renamed
 from sofie_rdf.gradients.reverse import Sweep
 from sofie_rdf.gradients.values import Value
@@ -53,8 +55,10 @@ def _seed(sweep: Sweep, output: str, element: int) -> Value:
     """1 for one of the elements of each row."""
     value = sweep.tape.value(output)
     own = [int(d) for d in value.shape[1:] if isinstance(d, int)]
-    if np.prod(own) == 1:
+    count = math.prod(own)
+    if count == 1:
         return value.like(1)
+    limits.spend(bytes=count * value.dtype.numpy.itemsize, what=f"an uncertainty of {output!r}")
     one = np.zeros([1, *own], value.dtype.numpy)
     one.flat[element] = 1
     return sweep.tape.constant(one).expand(value.shape)

@@ -270,6 +270,8 @@ def require_equal(left: Dim, right: Dim, thing: str = "") -> Dim:
 
 def _scaled(dim: Size, factor: int) -> Dim:
     """The product with a number: the terms stay in their order."""
+    if factor == 1:
+        return dim
     return Size(tuple((m, c * factor) for m, c in dim.terms)) if factor else 0
 
 

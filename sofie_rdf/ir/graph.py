@@ -88,6 +88,11 @@ class Graph:
         """Whether the size of a value is known only when it, or one before it, is computed."""
         return not _symbols(self.types[value].shape) <= self.known_symbols
 
+    def grows_to_known_size(self, value: str) -> bool:
+        """Whether an operator that may decide sizes gives a value whose size is known before."""
+        maker = self.producers.get(value)
+        return maker is not None and maker.op.decides_sizes and not self.is_decided_by_data(value)
+
     @property
     def leading_symbol(self) -> str:
         """The one named size, where it is the first axis of an input and there is no other."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
+from sofie_rdf.arguments import checked
 from sofie_rdf.errors import TypeMismatch, UnsupportedOperator, nearest
 from sofie_rdf.ir.dims import Dim, Size, Undecided, substitute, symbols_of
 from sofie_rdf.ir.plugins import GROUP, load_plugins
@@ -137,6 +138,9 @@ class Launch:
     ``kernel`` is the C++ class of a function object, and ``parameters`` are what it is made of. Of
     the tensors the first ``outputs`` are written, the others read. ``by`` says which function
     enqueues it: ``items``, ``groups``, or ``gemm``, which is work-groups or a library.
+
+    ``alone`` is what does the same with one work-item, and how often it is called: in a kernel for
+    the whole network, each work-item calls it for parts of its own.
     """
 
     kernel: str
@@ -146,6 +150,12 @@ class Launch:
     header: str
     by: str = "items"
     outputs: int = 1
+    alone: tuple[str, Dim] | None = None
+
+
+# What authors of operators make: a wrong name is an error of ours, as for all functions.
+for _made in (Functor, Tensor, Packed, Sizes, Call, Launch):
+    _made.__init__ = checked(_made.__init__)  # type: ignore[method-assign]
 
 
 Parameter: TypeAlias = "Functor | Sizes | tuple[Sizes, ...] | Dim | float"
@@ -419,6 +429,7 @@ T = TypeVar("T", bound=type[Operator])
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field, from_input))
+@checked
 def operator(
     *,
     header: str = "",

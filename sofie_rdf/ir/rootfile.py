@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sofie_rdf import limits
+from sofie_rdf.arguments import require_plain
 from sofie_rdf.errors import CorruptFile, ModelError, SofieError, UnsupportedFormat, nearest
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.record import (
@@ -76,6 +77,7 @@ _TEXT = ("utf-8", "surrogateescape")
 
 def check_header(path: str | os.PathLike[str], place: str) -> None:
     """Nothing, for a whole ROOT file; UnsupportedFormat or CorruptFile otherwise."""
+    require_plain(path)
     try:
         with Path(path).open("rb") as file:
             head = file.read(20)

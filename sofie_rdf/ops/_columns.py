@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_rdf.ir.dims import Dim, number_of
+from sofie_rdf.ir.dims import Dim, align, ceil_div, maximum, minimum
 from sofie_rdf.ops._lanes import HALVES
-from sofie_rdf.ops._windows import Window, counts_of, taps_of, three_axes
+from sofie_rdf.ops._windows import Window, positions_of, taps_of, three_axes
 
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
 
@@ -24,47 +23,48 @@ _FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
 class Columns:
     """Lines of the output that are done together, their columns, and the memory for that."""
 
-    lines: int
-    width: int
+    lines: Dim
+    width: Dim
     stride: int
-    copied: int
-    masks: int
+    copied: Dim
+    masks: Dim
 
 
 def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Columns | None:
-    """What is done together; None where another kernel is faster, or sizes are open.
+    """What is done together; None where another kernel is faster.
 
     ``half`` is what features in lanes would have, or 0.
     """
-    sizes = [features, channels, *(d for s in slides for d in (s.size, s.count, s.begin, s.end))]
-    known = [d for d in sizes if isinstance(d, int)]
-    if len(known) != len(sizes) or not isinstance(features, int) or not isinstance(channels, int):
+    if not isinstance(features, int) or not isinstance(channels, int) or channels < 1:
+        return None
+    if not all(isinstance(d, int) for s in slides for d in (s.begin, s.end)):
         return None
     depth, stride = channels * taps_of(slides), slides[-1].stride
-    if features <= 4 or stride > _STRIDE or min(known[:2]) < 1:
+    if features <= 4 or stride > _STRIDE:
         return None
-    points = math.prod(counts_of(slides))
-    if not _pays(features, depth, points, slides, half):
+    if not _pays(features, depth, slides, half):
         return None
     first, middle, last = three_axes(slides)
-    lines, width = number_of(first.count) * number_of(middle.count), number_of(last.count)
     most = max(_TILE, _BUDGET // depth // _TILE * _TILE)
-    if width > most:
-        lines, width = 1, most
-    elif width > 0:
-        lines = max(1, min(lines, most // width))
-    pitch = -(-lines * width // _PACK) * _PACK + 2 * _PACK
-    packs = -(-width // _PACK)
+    width = minimum(last.count, most)
+    lines = maximum(minimum(first.count * middle.count, most // maximum(last.count, 1)), 1)
+    known = isinstance(width, int) and isinstance(lines, int)
+    together = lines * width if known else most
+    pitch = align(together, _PACK) + 2 * _PACK
+    packs = ceil_div(width if known else most, _PACK)
     return Columns(lines, width, stride, depth * pitch + _PACK, 2 * last.kernel * packs)
 
 
-def _pays(features: int, depth: int, points: int, slides: Sequence[Window], half: int) -> bool:
+def _pays(features: int, depth: int, slides: Sequence[Window], half: int) -> bool:
     """Whether copying takes less time than this saves, beside the kernel that there is else."""
+    points, last = positions_of(slides), slides[-1].count
     if half:
         # Rows of the output that are whole tiles are fast in lanes.
-        fills = half == HALVES[0] and number_of(slides[-1].count) % half == 0
-        return depth <= (_FEW if fills else _SOME) and points >= _MANY
+        fills = half == HALVES[0] and last % half == 0
+        many = not isinstance(points, int) or points >= _MANY
+        return depth <= (_FEW if fills else _SOME) and many
     if depth <= _MOST_DEPTH or any(s.stride > 1 for s in slides):
         return True
     # Points are read where they are.
-    return taps_of(slides) == 1 and (features > _PACK // 2 or points < _SHORT)
+    short = isinstance(points, int) and points < _SHORT
+    return taps_of(slides) == 1 and (features > _PACK // 2 or short)

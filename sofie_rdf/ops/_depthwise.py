@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_rdf.ir.dims import Dim, number_of
+from sofie_rdf.ir.dims import Dim, never_negative
 from sofie_rdf.ops._grouped import LANES, block_columns, lines_at_hand
 from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
@@ -21,30 +21,26 @@ _LEAST = 8
 class ChannelLanes:
     """Lines of the output that are done together, columns, and the memory for that."""
 
-    lines: int
+    lines: Dim
     columns: int
     stride: int
-    elements: int
+    elements: Dim
 
 
 def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | None:
-    """What is done together; None where lines of a channel are. All sizes are known."""
+    """What is done together; None where lines of a channel are."""
     _, down, across = three_axes(slides)
-    begins = [number_of(s.begin) for s in slides]
-    if not isinstance(channels, int) or channels < _LEAST or min(begins) < 0 or across.stride > 2:
+    if not isinstance(channels, int) or channels < _LEAST or across.stride > 2:
+        return None
+    if not all(never_negative(s.begin) for s in slides):
         return None
     columns = block_columns(across)
-    lines = lines_at_hand(down, lambda lines: _elements(slides, columns, lines))
-    if lines is None:
-        return None
-    return ChannelLanes(lines, columns, across.stride, _elements(slides, columns, lines))
-
-
-def _elements(slides: Sequence[Window], columns: int, lines: int) -> int:
-    """Where rows are, weights, lines of the input with their padding, and sums."""
-    _, rows, across = three_axes(slides)
-    read = (lines - 1) * rows.stride + rows.extent
+    # Where rows are, weights, lines of the input with their padding, and sums.
     weights = -(-taps_of(slides) // LANES) * LANES
-    behind = columns + 3 * LANES
-    places = 5 + weights + read * across.pitch + lines * number_of(across.count) + behind
-    return places * LANES
+    start = 5 + weights + (down.extent - down.stride) * across.pitch + columns + 3 * LANES
+    line = down.stride * across.pitch + across.count
+    found = lines_at_hand(down, start * LANES, line * LANES)
+    if found is None:
+        return None
+    lines, elements = found
+    return ChannelLanes(lines, columns, across.stride, elements)

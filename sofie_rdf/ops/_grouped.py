@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_rdf.ir.dims import Dim, ceil_div, number_of
+from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, never_negative, number_of
 from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
 __all__ = ["GROUPED_HEADER", "LANES", "GroupLanes", "block_columns", "group_lanes", "lines_at_hand"]
@@ -22,38 +22,44 @@ _BUDGET, _MOST, _FILLED = 1 << 15, 1 << 19, 0.7
 class GroupLanes:
     """Lines and columns of the output, and groups, that are done together; and the memory."""
 
-    lines: int
+    lines: Dim
     columns: int
     stride: int
     together: int
-    elements: int
+    elements: Dim
     taps: int
 
 
 def block_columns(across: Window) -> int:
     """How many columns of a row are done together: so that few of the last ones are in vain."""
-    return min(_COLUMNS, key=lambda c: -(-number_of(across.count) // c) * c)
+    count = across.count
+    if not isinstance(count, int):
+        return _COLUMNS[-1]
+    return min(_COLUMNS, key=lambda c: -(-count // c) * c)
 
 
-def lines_at_hand(down: Window, elements: Callable[[int], int]) -> int | None:
-    """How many lines are done together if they need so many numbers; None if one needs too many."""
-    lines = number_of(down.count)
-    while lines > 1 and elements(lines) > _BUDGET:
-        lines = (lines + 1) // 2
-    return lines if lines and elements(lines) <= _MOST else None
+def lines_at_hand(down: Window, start: Dim, line: Dim) -> tuple[Dim, Dim] | None:
+    """How many lines are done together, and the numbers that they need; None if one needs too many.
+
+    ``start`` are the numbers that no line adds to, and each line needs ``line`` more.
+    """
+    fit = maximum(_BUDGET - start, 0) // maximum(line, 1)
+    lines, least = maximum(minimum(fit, down.count), 1), start + line
+    if isinstance(least, int):
+        return (lines, start + lines * line) if down.count and least <= _MOST else None
+    return lines, maximum(least, _BUDGET)
 
 
 def group_lanes(
     groups: int, channels: Dim, features: Dim, slides: Sequence[Window]
 ) -> GroupLanes | None:
     """What is done together, of groups with so many channels and features each; or None."""
-    known = all(isinstance(d, int) for s in slides for d in (s.size, s.count, s.begin))
-    if not known or len(slides) > 2:
+    if len(slides) > 2 or not all(never_negative(s.begin) for s in slides):
         return None
     if not isinstance(channels, int) or not isinstance(features, int) or channels * features < 1:
         return None
     _, down, across = three_axes(slides)
-    if min(number_of(s.begin) for s in slides) < 0 or across.stride > 2:
+    if across.stride > 2:
         return None
     together = 1
     while 2 * together * min(features, LANES) <= LANES and together < LANES:
@@ -62,19 +68,17 @@ def group_lanes(
     images = number_of(ceil_div(channels, LANES // together))
     parts = number_of(ceil_div(features, LANES // together))
 
-    def elements(lines: int) -> int:
-        """Images with their padding, and sums; before them, where they are."""
-        read = (lines - 1) * down.stride + down.extent
-        places = images * (read * across.pitch + 2 * LANES) + lines * number_of(across.count)
-        behind = columns + LANES
-        return (places + behind + 2 * (images + parts)) * LANES
-
     blocks = number_of(ceil_div(groups, together))
     # Points are rather read where they are.
     if taps_of(slides) == 1 or groups * features < _FILLED * blocks * parts * LANES:
         return None
-    lines = lines_at_hand(down, elements)
-    if lines is None:
+    # Images with their padding, and sums; before them, where they are.
+    gap, before = columns + LANES, 2 * (images + parts)
+    line = images * down.stride * across.pitch + across.count
+    start = images * ((down.extent - down.stride) * across.pitch + 2 * LANES) + gap + before
+    found = lines_at_hand(down, start * LANES, line * LANES)
+    if found is None:
         return None
+    lines, elements = found
     taps = 2 * channels * taps_of(slides)
-    return GroupLanes(lines, columns, across.stride, together, elements(lines), taps)
+    return GroupLanes(lines, columns, across.stride, together, elements, taps)

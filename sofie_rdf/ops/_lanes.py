@@ -13,11 +13,13 @@ LANES_HEADER = "sofie/kernels/convolution_lanes.hxx"
 # Of the kernel: the columns that half a tile may have, how many halves are done at a time, the
 # features of a tile; the products for which that pays, and what half a tile needs beside them.
 HALVES, _MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4), 64, 32, 16, 120
+# The columns of half a tile where rows are of any length: few are in vain in most rows.
+_OPEN_HALF = 5
 # Of points in an image: the products, and the places, for which lanes pay nevertheless.
 _DEEP, _SMALL = 512, 256
 # Of eight features and strides: the places up to which that pays, and the products of a feature.
 _FEW_PLACES, _MANY_PRODUCTS = 64, 300_000
-# The longest row that is copied: the masks of its packs have the memory of sums before these.
+# The longest row that is copied.
 _WIDEST = 1 << 15
 # Elements that are copied at a time, those between channels, and those behind the last.
 _BUDGET, _BETWEEN, _MARGIN = 1 << 17, 96, 16
@@ -39,7 +41,7 @@ def is_short(features: Dim) -> bool:
 def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
     """How many columns half a tile has; 0 where features, or rows of the output, do not fill it."""
     count = slides[-1].count
-    if not isinstance(features, int) or not isinstance(depth, int) or not isinstance(count, int):
+    if not isinstance(features, int) or not isinstance(depth, int):
         return 0
     points = all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
     places = positions_of(slides)
@@ -48,10 +50,12 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
         points = False
     filled = 8 * features >= 5 * (-(-features // 16) * 16)
     fills = features % 4 == 0 and (filled or _half_pays(features, depth, places, slides[-1]))
-    wide = (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST
-    if points or not fills or wide or depth < _LEAST_DEPTH or count < HALVES[-1]:
+    if points or not fills or depth < _LEAST_DEPTH:
         return 0
-    return best_half(count, depth)
+    if not isinstance(count, int):
+        return _OPEN_HALF
+    wide = (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST
+    return 0 if wide or count < HALVES[-1] else best_half(count, depth)
 
 
 def _half_pays(features: int, depth: int, places: Dim, last: Window) -> bool:
@@ -72,4 +76,6 @@ def scratch_of_lanes(events: Dim, channels: Dim, slides: Sequence[Window], half:
     least = channels * (depth.kernel * height.extent * row + _BETWEEN)
     most = maximum(least, _BUDGET)
     copied = most if never_negative(whole - most) else minimum(whole, most)
-    return (_MOST_HALVES * half + _MARGIN) * _FEATURES + copied + 4 * _MARGIN
+    # A row has masks where sums will be.
+    sums = maximum((_MOST_HALVES * half + _MARGIN) * _FEATURES, row)
+    return sums + copied + 4 * _MARGIN

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.ir.operator import lookup
 
@@ -43,6 +44,7 @@ def _of_spectrum(g: Value, axis: int, n: Any) -> Value:
             "DFT has no gradient here for real signals of open length",
             remedy="Fix the length when the model is read: shapes={...} of `load`",
         )
+    limits.spend(bytes=16 * (n // 2 + 1), what="the gradient of DFT")
     weights = np.full(n // 2 + 1, 2.0)
     weights[0] = 1
     if n % 2 == 0:
@@ -62,6 +64,7 @@ def frames(op: Any, x: Value, window: Value | None, n: Any, step: Any) -> Value:
             remedy="Fix the length when the model is read: shapes={...} of `load`",
         )
     count = (length - n) // step + 1
+    limits.spend(bytes=8 * count * n, what="the gradient of STFT")
     places = np.arange(count)[:, None] * step + np.arange(n)
     cut = x.apply("Gather", x.tape.constant(places), axis=1)
     if window is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
 from typing import Any
-
-import numpy as np
 
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, number_of, product
@@ -49,10 +48,10 @@ class Window:
         return (self.kernel - 1) * self.dilation + 1
 
     @property
-    def pitch(self) -> int:
-        """The positions that windows reach or elements have, whichever are more; of known sizes."""
-        reach = (number_of(self.count) - 1) * self.stride + self.extent
-        return max(reach, number_of(self.begin) + number_of(self.size))
+    def pitch(self) -> Dim:
+        """The positions that windows reach or elements have, whichever are more."""
+        reach = (self.count - 1) * self.stride + self.extent
+        return maximum(reach, self.begin + self.size)
 
     @property
     def requirements(self) -> tuple[tuple[Dim, Dim], ...]:
@@ -154,7 +153,7 @@ def positions_of(slides: Sequence[Window]) -> Dim:
 
 
 def taps_of(slides: Sequence[Window]) -> int:
-    return int(np.prod([s.kernel for s in slides], dtype=np.int64))
+    return math.prod(s.kernel for s in slides)
 
 
 def index_of(*parts: Any) -> Any:

@@ -456,6 +456,17 @@ class PRelu(Binary):
         return above.choose(g, g * slope), by_slope
 
 
+@operator(domain="sofie")
+class Gate(Binary):
+    """0 where y <= 0, else g: what comes back through a ReLU whose result is y"""
+
+    dtypes: ClassVar[frozenset[DType]] = frozenset({DType.FLOAT32, DType.FLOAT64})
+    tolerance: ClassVar[Tolerance] = Tolerance()
+
+    def reference(self, g: Array, y: Array) -> Array:
+        return np.where(y <= 0, typed(0, g), g)
+
+
 @operator(since=16)
 class Where(Elementwise):
     """x where the condition holds, y elsewhere"""

@@ -202,7 +202,7 @@ def _lanes(dtype: DType, channels: Dim, along: Sequence[Window]) -> _Lanes | Non
     columns = min((14, 8, 4), key=lambda c: -(-count // c) * c)
     high = (rows - 1) * along[0].stride + along[0].extent
     behind = columns * (last.stride + 1) + 6 * _LANES
-    places = height * width + high * last.pitch + rows * count + behind
+    places = height * width + high * number_of(last.pitch) + rows * count + behind
     elements = places * _LANES + 2 * (count + rows + 4 * _LANES)
     if elements > _MOST_ELEMENTS or min(height, width) == 0:
         return None

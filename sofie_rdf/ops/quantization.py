@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, ceil_div, product, require_equal
-from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, operator
+from sofie_rdf.ir.dims import Dim, align, ceil_div, product, require_equal
+from sofie_rdf.ir.operator import Call, Operand, Operator, Packed, Sizes, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._formats import converted, is_integral, limits
 
 HEADER = "sofie/kernels/quantization.hxx"
+_PAIRS = "sofie/kernels/integer_products.hxx"
+# Of the kernel for constant weights: the rows of a tile, and the steps of the widest pack.
+_ROWS, _STEPS = 4, 32
 
 _FEW_BITS = frozenset(d for d in DType if d.is_storage and d is not DType.FLOAT8E8M0)
 QUANTIZED = _FEW_BITS | {DType.INT8, DType.UINT8, DType.INT16, DType.UINT16}
@@ -342,9 +345,31 @@ class MatMulInteger(_QuantizedProduct):
     def _factors(self, inputs: Sequence[Any]) -> tuple[Any, Any]:
         return inputs[0], inputs[1]
 
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        a, b, a_zero, b_zero = (*inputs, None, None)[:4]
+        assert a is not None and b is not None
+        # One matrix for all rows of a, which have one zero point.
+        plain = b.rank == 2 and (b_zero is None or b_zero.rank < 2)
+        if not plain or (a_zero is not None and a_zero.size != 1):
+            return ()
+        return (TensorType(DType.INT32, (_ROWS * align(a.shape[-1], _STEPS) // 2,)),)
+
+    def _by_pairs(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        """The product with constant weights, in a form of their own."""
+        a, b, a_zero, b_zero = (*inputs, None, None)[:4]
+        assert a is not None and b is not None
+        sizes = Sizes((product(a.type.shape[:-1]), *b.type.shape))
+        sources = Tensor(b), *(() if b_zero is None else (_flat(b_zero),))
+        weights = Packed("sofie::IntegerWeights", sources)
+        zero = () if a_zero is None else (_flat(a_zero),)
+        given = (*map(_flat, outputs), _flat(a), weights, sizes, *zero)
+        return Call("sofie::integer_product", given, outputs=2, header=_PAIRS)
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         a, b, a_zero, b_zero = (*inputs, None, None)[:4]
         assert a is not None and b is not None
+        if len(outputs) > 1 and b.constant and (b_zero is None or b_zero.constant):
+            return self._by_pairs(inputs, outputs)
         left, right = _as_matrices(a.type.shape, b.type.shape)
         sizes = (left[-2], left[-1], right[-1])
         of_a = _per_vector(a_zero.type, left, -2) if a_zero else (0, 0)

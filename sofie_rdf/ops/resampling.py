@@ -497,7 +497,9 @@ class Resize(_Resize):
                     "Resize has no gradient along an axis of open size",
                     remedy="Fix that size when the model is read: shapes={...} of `load`",
                 )
-            limits.spend(bytes=8 * one.size * one.count, what="the gradient of Resize")
+            # The unit matrix of the input is resized.
+            width = one.size + one.count
+            limits.spend(bytes=8 * one.size * width, what="the gradient of Resize")
             scale = one.scale if one.scale is not None else one.count / one.size
             attributes = {**self.attributes(), "axes": (0,), "roi": None, "sizes": None}
             if one.scale is None:

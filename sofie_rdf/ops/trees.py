@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch
-from sofie_rdf.ir.operator import Call, Operand, Operator, Packed, Tensor, operator
+from sofie_rdf.ir.operator import Call, Launch, Operand, Operator, Packed, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, TensorType
 
 __all__ = ["AT_MOST", "EQUAL", "LEAF", "MISSING", "Trees"]
@@ -90,6 +90,16 @@ class Trees(Operator):
         )
         written = tuple(Tensor(o) for o in outputs)
         return Call("sofie::trees", (*written, Tensor(x), forest), outputs=len(written))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, *arrays = (i for i in inputs if i is not None)
+        (y,) = outputs
+        sizes = x.type.shape[1], y.type.shape[1], *(_vector(arrays[i].type)[0] for i in (0, 1))
+        kernel = f"sofie::device::Trees<sofie::device::Tree{_AGGREGATES[self.aggregate]}>"
+        tensors = y, x, *arrays
+        return (Launch(kernel, sizes, tensors, y.type.size, "sofie/device/trees.hxx"),)
 
     def reference(self, x: Array, *arrays: Array) -> Array:
         roots, features, thresholds, modes, children, starts, targets, weights, base = arrays

@@ -12,6 +12,7 @@ from sofie_rdf.ops.elementwise import (
     Between,
     Div,
     Elementwise,
+    Gate,
     LeakyRelu,
     Mul,
     Neg,
@@ -51,6 +52,16 @@ def statistics(m: Match) -> Rewrite:
     return m.becomes(op, "x", *numbers)
 
 
+@rule("Where(LessOrEqual(y, low), zero, g)")
+def gate(m: Match) -> Rewrite:
+    """0 where y <= 0, else g: one pass over memory without booleans"""
+    low, zero = m.constant("low"), m.constant("zero")
+    m.require(low.size == zero.size == 1 and not low.any() and not zero.any(), "")
+    m.require(not np.signbit(zero).any(), "")
+    m.require(m.type("y") == m.type("g") == m.type() and m.type().dtype in Then.dtypes, "")
+    return m.becomes(Gate(), "g", "y")
+
+
 _INNER = (
     "Unary(a)",
     "Binary(a, b)",
@@ -87,4 +98,4 @@ def _chained(m: Match, *, behind: bool) -> Rewrite:
 
 
 known_statistics = Rules("known_statistics", (statistics,))
-fuse_chains = Rules("fuse_chains", (then, then_behind))
+fuse_chains = Rules("fuse_chains", (gate, then, then_behind))

@@ -110,7 +110,11 @@ def plan_memory(
         root = roots[name]
         # Such a tensor has one shape: what has another one is not computed in it.
         reshaped = root != name and (is_body or _has_own_memory(graph, root, name))
-        if root in places or reshaped:
+        if not is_body and root == name and graph.grows_to_known_size(name):
+            # The caller knows how much memory that is, and gives it.
+            places[root] = Grown(root)
+            copies.append((root, name))
+        elif root in places or reshaped:
             copies.append((root, name))
         else:
             places[root] = Argument(name)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NoReturn, TypeAlias, TypeVar
@@ -68,6 +68,12 @@ class Pattern:
 
     kind: type[Operator]
     operands: tuple[Operand, ...]
+    # The operators of the operands that are patterns themselves.
+    inner: tuple[Kind, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        inner = tuple(o.kind for o in self.operands if isinstance(o, Pattern))
+        object.__setattr__(self, "inner", inner)
 
 
 Operand: TypeAlias = Pattern | str | float
@@ -248,11 +254,9 @@ def _unify(pattern: Operand, value: str, found: Match) -> Iterator[Match]:
         yield found
 
 
-def _may_fit(pattern: Pattern, node: Node, canvas: Canvas) -> bool:
+def _may_fit(pattern: Pattern, makers: Sequence[type[Operator]]) -> bool:
     """Whether there is, for each inner operator of the pattern, an input that it computes."""
-    makers = [canvas.nodes[i].op for i in node.inputs if i in canvas.nodes]
-    inner = (operand.kind for operand in pattern.operands if isinstance(operand, Pattern))
-    return all(any(isinstance(op, kind) for op in makers) for kind in inner)
+    return all(any(issubclass(maker, kind) for maker in makers) for kind in pattern.inner)
 
 
 def _unify_node(pattern: Pattern, node: Node, found: Match) -> Iterator[Match]:
@@ -375,8 +379,12 @@ class Rules:
         self, canvas: Canvas, node: Node, refused: list[Refusal]
     ) -> tuple[Rule, Rewrite] | None:
         """The first rule that takes this node as the outermost, and what it makes of it."""
-        for one, pattern in self._starting_with(type(node.op)):
-            if not _may_fit(pattern, node, canvas):
+        starting = self._starting_with(type(node.op))
+        if not starting:
+            return None
+        makers = [type(canvas.nodes[i].op) for i in node.inputs if i in canvas.nodes]
+        for one, pattern in starting:
+            if not _may_fit(pattern, makers):
                 continue
             for match in _unify_node(pattern, node, Match(canvas)):
                 rewrite = _tried(one, match, refused)

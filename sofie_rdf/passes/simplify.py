@@ -228,8 +228,11 @@ def _renamed(
             output not in graph.given_names or names.get(same[output]) == output
         ):
             continue
-        outputs = tuple(names.get(o, o) for o in node.outputs)
-        yield replace(_reading(node, names), outputs=outputs)
+        node = _reading(node, names)
+        # What nothing changes stays the same object, which is compared at once.
+        if not names.keys().isdisjoint(node.outputs):
+            node = replace(node, outputs=tuple(names.get(o, o) for o in node.outputs))
+        yield node
 
 
 def split_joined(graph: Graph) -> Graph:

@@ -7,15 +7,23 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sofie_rdf.devices.session import emit_for_device
 from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
+from sofie_rdf.emit.session import emit
+from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import evaluate, maximum, minimum, symbol
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.activations import Relu
+from sofie_rdf.ops.normalization import Softmax
+from sofie_rdf.passes.memory import plan_memory
 
 LEGAL = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 PROJECT = Path(__file__).resolve().parents[2]
@@ -64,6 +72,38 @@ def test_no_identifier_is_a_macro() -> None:
     found = identifiers(sorted(macros))
     assert {i for i in found.values() if i in macros} == set()
     assert len(set(found.values())) == len(macros)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize("target", ["cpu", "serial"])
+def test_values_and_sizes_may_have_any_name_in_the_header(target: str, tmp_path: Path) -> None:
+    """A model in which values, sizes and nodes are called like all that its own header names."""
+
+    def header(names: Sequence[str], symbols: Sequence[str]) -> tuple[str, str]:
+        build = Builder("m")
+        shapes = [(symbol(symbols[i % len(symbols)]), 3) for i in range(len(names))]
+        for name, shape in zip(names, shapes, strict=True):
+            build.input(name, TensorType(DType.FLOAT32, shape))
+        inner = [build(Softmax(axis=-1), name) for name in names]
+        outputs = [build(Relu(), x, outputs=[f"{n}/o"]) for n, x in zip(names, inner, strict=True)]
+        graph = build.graph(*outputs)
+        if target == "cpu":
+            emission = emit(graph, plan_memory(graph))
+        else:
+            emission = emit_for_device(graph, target, graph.name, "m.dat")
+        return emission.namespace, emission.header
+
+    words = sorted(set(re.findall(r"[A-Za-z]\w*", header(["x", "y"], ["N", "K"])[1])))
+    assert len(words) > 100
+    for names, symbols in ((words, ["N"]), (words[::2], words[1::2])):
+        namespace, text = header(names, symbols)
+        if target == "serial":
+            text += f"template class {namespace}::Session<sofie::device::Serial>;\n"
+        file = tmp_path / f"{target}.cpp"
+        file.write_text(text)
+        flags = ["-std=c++17", "-fsyntax-only", f"-I{PROJECT / 'cling'}"]
+        done = subprocess.run(["g++", *flags, file], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:3000]
 
 
 def test_sizes_and_scores_keep_their_names() -> None:

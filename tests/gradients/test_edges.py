@@ -160,3 +160,49 @@ def test_a_nan_that_comes_back_through_an_absolute_value_stays_one() -> None:
     x = np.array([[nan], [0], [-2]], np.float32)
     (found,) = _slopes(_model(body, 1), [x], np.ones((3, 1), np.float32))
     np.testing.assert_array_equal(found, np.array([[nan], [0], [-4]], np.float32))
+
+
+HALF = "h = Constant <value_float = 0.5> () y = Pow (x, h)"
+
+
+@pytest.mark.parametrize(
+    ("body", "theirs", "at", "ours", "torchs"),
+    [
+        ("y = Softsign (x)", f.softsign, inf, 0.0, nan),
+        ("y = Softsign (x)", f.softsign, -inf, 0.0, nan),
+        (HALF, lambda x: x**0.5, -inf, 0.0, nan),
+        (HALF, lambda x: x**0.5, -0.0, inf, -inf),
+    ],
+)
+def test_edges_of_one_that_the_page_names(
+    body: str, theirs: Callable[..., Any], at: float, ours: float, torchs: float
+) -> None:
+    x = np.array([[at]], np.float32)
+    v, (wanted,) = _theirs(theirs, [x], 1.0)
+    np.testing.assert_array_equal(wanted, [[torchs]])
+    np.testing.assert_array_equal(_slopes(_model(body, 1), [x], v)[0], [[ours]])
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "by", "ours", "torchs"),
+    [
+        ("hypot", (0, 0), 0, 0.0, nan),
+        ("hypot", (0, 0), 1, 0.0, nan),
+        ("hypot", (inf, 1), 1, nan, 0.0),
+        ("xlogy", (0, 0), 1, 0.0, nan),
+        ("xlogy", (0, inf), 0, 0.0, inf),
+    ],
+)
+def test_edges_of_two_that_the_page_names(
+    name: str, at: tuple[float, float], by: int, ours: float, torchs: float
+) -> None:
+    class Module(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: Any, y: Any) -> Any:
+            return OF_TWO[name](x, y)
+
+    arrays = [np.array([[number]], np.float32) for number in at]
+    v, wanted = _theirs(OF_TWO[name], arrays, 1.0)
+    np.testing.assert_array_equal(wanted[by], [[torchs]])
+    examples = torch.rand(3, 1) + 0.1, torch.rand(3, 1) + 0.1
+    model = sofie_rdf.from_torch(Module(), examples)
+    np.testing.assert_array_equal(_slopes(model, arrays, v)[by], [[ours]])

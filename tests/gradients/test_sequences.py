@@ -11,6 +11,7 @@ import pytest
 from sofie_rdf import Model
 from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.types import Array
+from tests.choice import some_of
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -72,7 +73,7 @@ def _theirs(layer: Any, x: Array, lengths: Array, weights: Array) -> Array:
     return np.asarray(given.grad)
 
 
-@pytest.mark.parametrize("both", [False, True], ids=["forward", "both"])
+@pytest.mark.parametrize("both", some_of([False, True], [True]), ids=["forward", "both"])
 @pytest.mark.parametrize("name", ORDERS)
 def test_sequences_with_lengths_have_torchs_derivatives(name: str, both: bool) -> None:
     torch.manual_seed(3)

@@ -268,7 +268,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", some_of(NETWORKS, sorted(NETWORKS)[::8]))
+@pytest.mark.parametrize("name", some_of(NETWORKS, sorted(NETWORKS)[::10]))
 def test_networks_have_torchs_gradients_in_every_batch(name: str) -> None:
     torch.manual_seed(5)
     make, shape = NETWORKS[name]
@@ -288,7 +288,9 @@ def test_networks_have_torchs_gradients_in_every_batch(name: str) -> None:
         np.testing.assert_array_equal(np.concatenate(rows), found)
 
 
-@pytest.mark.parametrize("name", ["nearest", "topk", "causal", "encoder", "sets"])
+@pytest.mark.parametrize(
+    "name", some_of(["nearest", "topk", "causal", "encoder", "sets"], ["topk", "sets"])
+)
 def test_rows_of_gradients_are_known_to_keep_apart(name: str) -> None:
     """So that a batch is cut into pieces as that of the network itself."""
     torch.manual_seed(5)

@@ -135,12 +135,16 @@ def convertible_to(to: DType) -> Fill:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One node: an operator, and its inputs as types, as constants, or absent."""
+    """One node: an operator, and its inputs as types, as constants, or absent.
+
+    ``exhaustive``: others are of its kind, and `make test` leaves it to `make test-all`.
+    """
 
     op: Operator
     inputs: tuple[Input, ...]
     fills: tuple[Fill, ...] = (anything,)
     only_first_output: bool = False
+    exhaustive: bool = False
 
     def fill(self, position: int) -> Fill:
         """How input number ``position`` is filled; the last fill holds for all that follow."""

@@ -13,7 +13,21 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import DType
 from sofie_rdf.model import Model
 from sofie_rdf.ops.chains import Then
-from sofie_rdf.ops.elementwise import Abs, Add, Cast, Div, Exp, Less, Max, Mul, Relu, Sub, Tanh
+from sofie_rdf.ops.elementwise import (
+    Abs,
+    Add,
+    Cast,
+    Div,
+    Exp,
+    Less,
+    LessOrEqual,
+    Max,
+    Mul,
+    Relu,
+    Sub,
+    Tanh,
+    Where,
+)
 from sofie_rdf.ops.layout import Transpose
 from sofie_rdf.ops.normalization import BatchNormalization
 from sofie_rdf.passes import pipeline
@@ -147,3 +161,27 @@ def test_chains_in_cling() -> None:
     feeds = batch(before, rows=4)
     exact = evaluate(before, feeds, wide=True)["y"]
     np.testing.assert_allclose(Model(before)(feeds), exact, rtol=2e-6, atol=1e-6)
+
+
+# What comes back through a ReLU -------------------------------------------------------------------
+
+
+def through_relu(low: float = 0.0, zero: float = 0.0) -> Graph:
+    b = Net(N, 5)
+    y = b.op(Relu(), b.op(Mul(), "x", "x"))
+    below = b.op(LessOrEqual(), "x", b.c("low", np.float32(low)))
+    return b.graph(b.op(Where(), below, b.c("zero", np.float32(zero)), y, name="z"))
+
+
+def test_what_comes_back_through_a_relu_is_one_pass() -> None:
+    before = through_relu()
+    after = fuse_chains(before)
+    assert [type(n.op).__name__ for n in after.nodes][-1] == "Gate"
+    x = np.array([[-1.0, -0.0, 0.0, np.nan, 2.0], [np.inf, -np.inf, 1e-40, -1e-40, 3.0]])
+    identical(before, after, {"x": x.astype(np.float32)})
+
+
+@pytest.mark.parametrize(("low", "zero"), [(1.0, 0.0), (0.0, 1.0), (0.0, -0.0)])
+def test_other_bounds_are_no_relu(low: float, zero: float) -> None:
+    after = fuse_chains(through_relu(low, zero))
+    assert "Gate" not in {type(n.op).__name__ for n in after.nodes}

@@ -567,7 +567,8 @@ SOFIE_KERNEL void conv_product(const ConvShape &s, const ConvWork<T> &work, cons
 {
    using Tile = ConvTile<T, Rows>;
    const Size padded = ceil_div(s.group_features(), Tile::rows) * Tile::rows, depth = s.depth();
-   if (ConvShape::product(s.out) <= 0)
+   // Where there is no event, there is no memory for copies.
+   if (s.batch <= 0 || ConvShape::product(s.out) <= 0)
       return;
    const ConvPlanes planes = conv_planes(s);
    T *const copied = work.scratch + (depth > conv_depth ? conv_tiles * padded : Tile::rows) * Tile::width;

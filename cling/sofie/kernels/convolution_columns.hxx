@@ -191,7 +191,11 @@ template <class F>
 SOFIE_KERNEL void conv_columns_apply(const F &f, const ConvShape &s, float *y, Size count)
 {
    constexpr Size n = lanes<float>;
-   for (Size m = 0; m < s.features; ++m, y += s.out_channel) {
+   // Features that follow each other without a gap are one row.
+   const bool whole = count == s.out_channel;
+   const Size rows = whole ? 1 : s.features;
+   count = whole ? s.features * count : count;
+   for (Size m = 0; m < rows; ++m, y += s.out_channel) {
       Size i = 0;
       for (; i + n <= count; i += n)
          store(y + i, f(load<n>(y + i)));

@@ -210,7 +210,9 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float
       return;
    const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
    const LanesPlanes planes = lanes_planes<Half>(s);
-   float *const copied = scratch + (lanes_most * Half + 16) * lanes_features;
+   // The masks of a long row need more memory than sums do.
+   constexpr Size sums = (lanes_most * Half + 16) * lanes_features;
+   float *const copied = scratch + (sums > planes.row ? sums : planes.row);
    lanes_offsets(s, planes, offsets);
    if (s.depth() == 0)
       conv_zeros(scratch, lanes_most * Half * lanes_features);

@@ -326,6 +326,15 @@ struct PRelu {
    }
 };
 
+/// What comes back through a ReLU whose result is y.
+struct Gate {
+   template <class V>
+   SOFIE_INLINE V operator()(V g, V y) const
+   {
+      return select(y <= V{}, V{}, g);
+   }
+};
+
 struct Where {
    template <class M, class V>
    SOFIE_INLINE V operator()(M condition, V yes, V no) const

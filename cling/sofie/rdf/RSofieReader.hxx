@@ -8,6 +8,8 @@
 ///
 /// The stored header is compiled by ROOT's interpreter for the CPU that it runs on, with the kernels that
 /// are stored with it, so that it does not matter which version of sofie_rdf is installed.
+///
+/// Its name is sofie::RSofieReader. Where SOFIE's words are (`import sofie_rdf.tmva`), the short name means SOFIE's.
 #ifndef SOFIE_RDF_RSOFIEREADER_HXX
 #define SOFIE_RDF_RSOFIEREADER_HXX
 
@@ -435,6 +437,21 @@ public:
       const std::vector<std::vector<double>> results =
          run({std::vector<double>(x.begin(), x.end())}, sizes_for(x.size()));
       return std::vector<float>(results[0].begin(), results[0].end());
+   }
+   /// The derivatives of an output (the first one: "") by the model's only input, of one event or of several: of a
+   /// model that Model.gradient or Model.jacobian of Python has made, whose outputs they are, as d_OUTPUT/d_INPUT.
+   std::vector<float> Gradient(const std::vector<float> &x, const std::string &output = "")
+   {
+      if (inputs_.size() != 1)
+         fail("it has " + std::to_string(inputs_.size()) + " inputs: use ComputeAll");
+      const std::string name = "d_" + (output.empty() ? outputs_[0].name : output) + "/d_" + inputs_[0].name;
+      const std::vector<std::string> known = Outputs();
+      const auto found = std::find(known.begin(), known.end(), name);
+      if (found == known.end())
+         fail("it has no output " + name + ": save model.gradient()");
+      const std::vector<double> result = run({std::vector<double>(x.begin(), x.end())},
+                                             sizes_for(x.size()))[static_cast<std::size_t>(found - known.begin())];
+      return std::vector<float>(result.begin(), result.end());
    }
    /// All outputs for all inputs, in the model's order, each as its elements row by row. `sizes` are the
    /// model's (Print lists them); a single one is found from the first input. Whole numbers beyond 2^53 are rounded.

@@ -46,8 +46,16 @@ inline std::string package_folder()
    return folder;
 }
 
+/// Whether a folder is one of Python's installed packages, above which their Python is. Above others is whatever
+/// Python the system has.
+inline bool is_installed(const std::string &folder)
+{
+   const std::string path = folder + "/";
+   return path.find("/site-packages/") != std::string::npos || path.find("/dist-packages/") != std::string::npos;
+}
+
 /// The Python that has sofie_rdf: SOFIE_RDF_PYTHON, or the one in whose site-packages these headers or ROOT are, or
-/// the first python3 in PATH, where the current folder decides nothing.
+/// the one beside ROOT, as conda has it, or the first python3 in PATH, where the current folder decides nothing.
 inline std::string python()
 {
    const char *const chosen = std::getenv("SOFIE_RDF_PYTHON");
@@ -55,7 +63,8 @@ inline std::string python()
       return chosen;
    for (const std::string &start : {package_folder(), std::string(TROOT::GetRootSys().Data())}) {
       std::string folder = start;
-      for (int i = 0; i < 5 && folder.size() > 1; ++i, folder = gSystem->DirName(folder.c_str())) {
+      const int levels = is_installed(start) ? 5 : 1;
+      for (int i = 0; i < levels && folder.size() > 1; ++i, folder = gSystem->DirName(folder.c_str())) {
          const std::string candidate = folder + "/bin/python3";
          if (!gSystem->AccessPathName(candidate.c_str(), kExecutePermission))
             return candidate;

@@ -7,6 +7,7 @@
 
 // Not in the modules of ROOT.
 #include <RZip.h>
+#include <sys/stat.h>
 
 #if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
 #include <TFile.h>
@@ -216,6 +217,10 @@ public:
 
    explicit StoredFile(const std::string &path)
    {
+      // A pipe would be waited for, and a device may have no end.
+      struct stat status;
+      if (!::stat(path.c_str(), &status) && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))
+         throw std::runtime_error("is no file, but a pipe or a device");
       // As bytes: nobody reads what the file says about itself.
       file_.reset(TFile::Open((path + (path.find('?') == std::string::npos ? "?" : "&") + "filetype=raw").c_str()));
       if (!file_ || file_->IsZombie())

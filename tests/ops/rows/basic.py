@@ -537,6 +537,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("sofie", "FlatSoftmax"): Row(_along_axis(FlatSoftmax), _result, _size, _softmax_slack),
     ("sofie", "FlatLogSoftmax"): Row(_along_axis(FlatLogSoftmax), _log_softmax, _size),
     ("", "BatchNormalization"): Row(_batch_normalization, _normalised),
+    ("sofie", "Gate"): binary(REGISTRY["sofie", "Gate"]()),
     ("sofie", "Dense"): Row(_dense, _layer, _inner, _layer_slack),
     ("sofie", "DenseLayers"): Row(_dense_layers, _through_layers, _of_layers),
     ("sofie", "NoActivation"): unary(NoActivation()),

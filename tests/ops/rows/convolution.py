@@ -109,6 +109,15 @@ _MORE: tuple[_Setup, ...] = (
     ((1, 16, 30, 8), (16, 4, 3, 1), {"group": 4, "strides": (4, 1), "pads": (0, 2, 5, 0)}),
     ((2, 15, 6, 21), (14, 15, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((1, 16, 9, 24), (16, 16, 3, 3), {"pads": (2, 2, 2, 2), "dilations": (2, 2)}),
+    # Both axes of an image are open: of one channel each, points, each tap copied, and groups.
+    ((2, 19, M, M), (19, 1, 3, 3), {"group": 19, "pads": (1, 1, 1, 1), "strides": (2, 2)}),
+    ((N, 8, M, M), (8, 1, 5, 3), {"group": 8, "auto_pad": "SAME_UPPER", "strides": (2, 1)}),
+    ((2, 5, M, M), (5, 1, 3, 3), {"group": 5, "pads": (2, 1, 2, 1), "dilations": (2, 1)}),
+    ((N, 20, M, M), (10, 20, 1, 1), {}),
+    ((2, 30, M, M), (12, 30, 3, 3), {"pads": (1, 1, 1, 1), "strides": (2, 2)}),
+    ((2, 16, M, M), (16, 4, 3, 3), {"group": 4, "pads": (1, 1, 1, 1)}),
+    ((2, 30, M, M), (24, 30, 3, 3), {"pads": (1, 1, 1, 1), "strides": (2, 2)}),
+    ((N, 40, M), (32, 40, 5), {"pads": (2, 2)}),
     ((0, 3, 4), (2, 3, 2), {}),
     ((2, 0, 4), (2, 0, 2), {}),
     ((2, 3, 4), (0, 3, 2), {}),
@@ -124,7 +133,8 @@ def _conv(dtype: DType, full: bool) -> Iterator[Case]:
         op, first = Conv(**attributes), TensorType(dtype, x)
         yield Case(op, (first, _weights(dtype, *w), _weights(dtype, w[0])), (sparse,))
         if full:
-            yield Case(op, (first, _weights(dtype, *w)), (sparse,))
+            without = (x, w, attributes) not in (*_CONVOLUTIONS, *_MORE[::4])
+            yield Case(op, (first, _weights(dtype, *w)), (sparse,), exhaustive=without)
     for x, w, attributes in (*_CONVOLUTIONS, *(_MORE[:4] if full else ())):
         types = TensorType(dtype, x), TensorType(dtype, w), TensorType(dtype, w[:1])
         yield Case(Conv(**attributes), types, (usual,))
@@ -138,9 +148,11 @@ def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
     for number, (x, w, attributes) in enumerate(setups):
         op = ConvLayer(activation=activations[number % len(activations)], **attributes)
         given = TensorType(dtype, x), _weights(dtype, *w), _weights(dtype, w[0])
-        yield Case(op, given, (sparse,))
+        # Of most layers one of the two.
+        is_more = number >= len(_CONVOLUTIONS)
+        yield Case(op, given, (sparse,), exhaustive=is_more and number % 2 == 0)
         added = TensorType(dtype, op.output_shape_of(x, w, None))
-        yield Case(op, (*given, added), (sparse,))
+        yield Case(op, (*given, added), (sparse,), exhaustive=is_more and number % 2 == 1)
     for x, w, attributes in _CONVOLUTIONS[: 2 if full else 1]:
         op = ConvLayer(activation=Relu(), **attributes)
         computed = [TensorType(dtype, s) for s in (x, w, w[:1])]
@@ -236,15 +248,19 @@ def _conv_integer(dtype: DType, full: bool) -> Iterator[Case]:
         yield Case(ConvInteger(), (TensorType(dtype, (N, 1, 3)), TensorType(dtype, (1, 1, 2))))
         return
     other = DType.INT8 if full else DType.UINT8
-    for x, w, attributes in (*_CONVOLUTIONS, *(_MORE if full else ())):
+    for number, (x, w, attributes) in enumerate((*_CONVOLUTIONS, *(_MORE if full else ()))):
         op, types = ConvInteger(**attributes), (TensorType(dtype, x), TensorType(other, w))
         zero, zeros = _numbers(dtype, 7).reshape(()), _numbers(other, *range(w[0]))
-        yield Case(op, types)
-        yield Case(op, (*types, zero, zeros))
+        zero_points: list[tuple[Input, ...]] = [(), (zero, zeros)]
         if full:
-            yield Case(op, (*types, zero))
-            yield Case(op, (*types, None, zeros[:1].reshape(()) if w[0] else None))
-            yield Case(op, (*types, TensorType(dtype, ()), TensorType(other, (w[0],))))
+            of_weights = zeros[:1].reshape(()) if w[0] else None
+            computed = TensorType(dtype, ()), TensorType(other, (w[0],))
+            zero_points += [(zero,), (None, of_weights), computed]
+        # Of most convolutions one of them.
+        is_more = number >= len(_CONVOLUTIONS)
+        for which, points in enumerate(zero_points):
+            left = is_more and which != number % len(zero_points)
+            yield Case(op, (*types, *points), exhaustive=left)
 
 
 def _qlinear_conv(dtype: DType, full: bool) -> Iterator[Case]:

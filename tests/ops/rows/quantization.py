@@ -140,6 +140,27 @@ def _matmul_integer(dtype: DType, full: bool) -> Iterator[Case]:
     yield Case(MatMulInteger(), (a, b, one))
     for shapes in _VECTORS:
         yield Case(MatMulInteger(), tuple(TensorType(dtype, s) for s in shapes))
+    yield from _constant_weights(dtype)
+
+
+def _constant_weights(dtype: DType) -> Iterator[Case]:
+    """Weights in a form of their own: several tiles, odd numbers of steps, none, and one column."""
+    random, one = np.random.default_rng(3), TensorType(dtype, ())
+    setups: Sequence[tuple[Shape, tuple[int, int]]] = (
+        ((N, 7), (7, 5)),
+        ((2, N, 65), (65, 70)),
+        ((N, 1), (1, 33)),
+        ((9,), (9, 64)),
+        ((N, 0), (0, 4)),
+    )
+    for x, shape in setups:
+        for kind in (np.int8, np.uint8):
+            range_ = np.iinfo(kind)
+            w = random.integers(range_.min, range_.max, shape, kind, endpoint=True)
+            zeros = random.integers(range_.min, range_.max, shape[1], kind, endpoint=True)
+            yield Case(MatMulInteger(), (TensorType(dtype, x), w))
+            yield Case(MatMulInteger(), (TensorType(dtype, x), w, one, zeros))
+            yield Case(MatMulInteger(), (TensorType(dtype, x), w, one, zeros[0].reshape(())))
 
 
 def _qlinear_matmul(dtype: DType, full: bool) -> Iterator[Case]:

@@ -59,6 +59,7 @@ def ensemble(
         weight = float(random.integers(1, 3)) if alike else None
         return [(t, weight or float(random.normal())) for t in chosen]
 
+    few = [*np.arange(-4, 5) / 2, -0.0, np.inf, -np.inf, np.nan]
     roots = []
     for tree in range(trees):
         roots.append(len(nodes))
@@ -68,11 +69,12 @@ def ensemble(
             inner = level < depth and (level == 0 or random.random() < bushy)
             first = start + len(levels)
             mode = EQUAL if random.random() < equal else AT_MOST
-            few = [*np.arange(-4, 5) / 2, -0.0, np.inf, -np.inf, np.nan]
-            threshold = float(random.choice(few) if random.random() < ties else random.normal())
+            threshold = (
+                few[random.integers(len(few))] if random.random() < ties else random.normal()
+            )
             to_first = threshold >= 0 if missing is None else random.random() < missing
             mode |= MISSING if to_first and (missing is not None or mode == AT_MOST) else 0
-            row = (int(random.integers(features)), threshold, mode, (first, first + 1))
+            row = (int(random.integers(features)), float(threshold), mode, (first, first + 1))
             nodes.append(row if inner else (0, 0.0, LEAF, (0, 0)))
             listed.append([] if inner else leaf(tree))
             levels += [level + 1] * (2 if inner else 0)

@@ -1,0 +1,67 @@
+"""Convolutions of images whose sizes are open: the kernels of known sizes, and their numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sofie_rdf.emit.session import emit
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import Dim, symbol
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.convolution import Conv
+from sofie_rdf.passes.memory import plan_memory
+from sofie_rdf.reference import evaluate_node
+from sofie_rdf.runtime.compile.session import compile_graph
+
+# Channels, weights, attributes; and an image that a kernel does in several parts.
+_LAYERS: Mapping[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
+    "depthwise": (24, (24, 1, 5, 5), {"group": 24, "pads": (2,) * 4, "strides": (2, 2)}),
+    "points": (24, (40, 24, 1, 1), {}),
+    "copied": (4, (20, 4, 3, 3), {"pads": (1,) * 4, "strides": (2, 2)}),
+    "lanes": (40, (24, 40, 3, 3), {"pads": (1,) * 4, "strides": (2, 2)}),
+    "groups": (16, (16, 4, 3, 3), {"group": 4, "pads": (1,) * 4}),
+}
+_IMAGES = ((70, 61), (8, 8), (5, 300), (1, 1), (70, 61))
+
+
+def _graph(layer: str, height: Dim, width: Dim) -> Graph:
+    channels, shape, attributes = _LAYERS[layer]
+    random, build = np.random.default_rng(len(layer)), Builder(layer)
+    x = build.input("x", TensorType(DType.FLOAT32, (2, channels, height, width)))
+    w = build.constant(random.normal(size=shape).astype(np.float32), "w")
+    b = build.constant(random.normal(size=shape[0]).astype(np.float32), "b")
+    return build.graph(build(Conv(**attributes), x, w, b))
+
+
+def _header(graph: Graph) -> str:
+    return emit(graph, plan_memory(graph)).header
+
+
+@pytest.mark.parametrize("layer", _LAYERS)
+def test_open_sizes_have_the_kernel_of_known_ones(layer: str) -> None:
+    opened = _header(_graph(layer, symbol("H"), symbol("W")))
+    known = _header(_graph(layer, *_IMAGES[0]))
+    kernel = re.findall(r"sofie::(\w*conv\w*|depthwise_\w+)<", known)
+    assert kernel and kernel == re.findall(r"sofie::(\w*conv\w*|depthwise_\w+)<", opened)
+
+
+@pytest.mark.parametrize("layer", _LAYERS)
+def test_one_session_has_the_numbers_of_each_size(layer: str) -> None:
+    graph = _graph(layer, symbol("H"), symbol("W"))
+    opened, (node,), channels = compile_graph(graph), graph.nodes, _LAYERS[layer][0]
+    known = compile_graph(_graph(layer, *_IMAGES[0]))
+    for number, (height, width) in enumerate(_IMAGES):
+        x = np.random.default_rng(number).normal(size=(2, channels, height, width))
+        feeds = {"x": x.astype(np.float32)}
+        (found,) = opened.infer(feeds, {"H": height, "W": width}).values()
+        (expected,) = evaluate_node(node, {**graph.constants, **feeds})
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        if (height, width) == _IMAGES[0]:
+            (same,) = known.infer(feeds, {}).values()
+            np.testing.assert_array_equal(found, same)
