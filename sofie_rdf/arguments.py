@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeVar, cast
 
-from sofie_rdf.errors import InputError, nearest
+from sofie_rdf.errors import InputError, ModelError, nearest
 
 __all__ = [
     "checked",
@@ -122,6 +123,24 @@ def require_file(function: str, value: object, wanted: str = "the path of a file
         raise InputError(f"{function} is given {str(value)!a}, which no file can be called")
 
 
+def require_plain(path: str | PathLike[str]) -> None:
+    """`ModelError` for a pipe, which would be waited for, and a device, which may have no end.
+
+    A stranger's archive can have either under the name of a model. Whoever opens what is not there
+    says so.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ModelError(
+            "is no file, but a pipe or a device",
+            place=os.fspath(path),
+            remedy="Copy what it gives into a file",
+        )
+
+
 def require_model(function: str, value: object, model: type, *others: object) -> None:
     """`InputError` if it is no Model; ``others`` are arguments beside it, with which it may have
     been swapped.
@@ -218,8 +237,23 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def checked(function: _Function) -> _Function:
-    """The function, which raises `InputError` where it is called with arguments that it lacks."""
-    return _checked(function, inspect.signature(function))
+    """The function, which raises `InputError` where it is called with arguments that it lacks.
+
+    It costs nothing where they are right: they are looked at when Python has refused them.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except TypeError:
+            mistake = _mistake_in(function, signature, arguments, named)
+            if mistake is None:
+                raise
+        raise mistake from None
+
+    return cast("_Function", called)
 
 
 def with_options(
@@ -252,14 +286,27 @@ def _fields(options: type[Any]) -> Mapping[str, Any]:
 def _checked(function: _Function, signature: inspect.Signature) -> _Function:
     @functools.wraps(function)
     def called(*arguments: Any, **named: Any) -> Any:
-        try:
-            signature.bind(*arguments, **named)
-        except TypeError as error:
-            raise _mistaken(function, signature, named, str(error)) from None
+        mistake = _mistake_in(function, signature, arguments, named)
+        if mistake is not None:
+            raise mistake from None
         return function(*arguments, **named)
 
     called.__signature__ = signature  # type: ignore[attr-defined]
     return cast("_Function", called)
+
+
+def _mistake_in(
+    function: Callable[..., Any],
+    signature: inspect.Signature,
+    arguments: tuple[Any, ...],
+    named: Mapping[str, Any],
+) -> InputError | None:
+    """What is wrong with these arguments; None where the function takes them."""
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        return _mistaken(function, signature, named, str(error))
+    return None
 
 
 def _mistaken(

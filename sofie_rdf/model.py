@@ -30,7 +30,7 @@ from sofie_rdf.reading import (
     optimized,
     path_or_object,
 )
-from sofie_rdf.runtime.arrays import jagged
+from sofie_rdf.runtime.arrays import jagged, lazy
 from sofie_rdf.runtime.arrays.inputs import bind_inputs, each_array, with_sequences
 from sofie_rdf.runtime.arrays.jagged import is_jagged
 from sofie_rdf.runtime.compile import records
@@ -164,6 +164,10 @@ class Model(Portable, Differentiable, metaclass=_Listed):
     @property
     def seed(self) -> int:
         """The seed of its random numbers; of one seed, an event has the same ones everywhere."""
+        return self._known_seed
+
+    @cached_property
+    def _known_seed(self) -> int:
         return seed_of(self._file.face) if self._seed is None else self._seed
 
     @arguments.checked
@@ -260,6 +264,7 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         shapes or element types. May be called from several threads.
         """
         named, seed, entry = self._drawn(named)
+        lazy.refuse((arrays, named))
         if any(map(is_jagged, each_array(arrays, named))):
             return jagged.called(self.compiled, arrays, named, seed, entry)
         feeds, sizes = bind_inputs(self._file.face, arrays, named)
@@ -274,7 +279,8 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         own = {key: named[key] for key in ("seed", "entry") if key in named}
         own = {key: value for key, value in own.items() if key not in self._file.face.inputs}
         inputs = {key: value for key, value in named.items() if key not in own}
-        return inputs, self.with_seed(own.get("seed", self._seed)).seed, own.get("entry", 0)
+        seed = self.with_seed(own["seed"]).seed if "seed" in own else self.seed
+        return inputs, seed, own.get("entry", 0)
 
     @arguments.with_options(DefineOptions, DEFAULTS)
     def define(
@@ -299,10 +305,13 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         arrays and numbers, by default the features by name, else all fields. Options and numbers
         are those of `sofie_rdf.define`; but ``where`` is a bool for each event, ``entry`` the
         number of the first event, or of each, and ``output`` may be a mapping from new fields to
-        texts. The result is as jagged as the columns. Raises `ColumnError`, `InputError`.
+        texts. The result is as jagged as the columns, and lazy where these are arrays of
+        dask-awkward. Raises `ColumnError`, `InputError`.
         """
-        arguments.require_events(events, columns)
         told: ScoreOptions = {**SCORE_DEFAULTS, **options}
+        if lazy.is_lazy((events, columns, told["where"], told["entry"])):
+            return lazy.scored(self, events, columns, told)
+        arguments.require_events(events, columns)
         seed = told["seed"]
         seed = (self if seed is None else self.with_seed(seed)).seed
         return jagged.score(self.compiled, events, columns, told, seed)
@@ -778,6 +787,9 @@ def check(
 ) -> Problems:
     """Every reason why a model cannot run, at once, without raising; empty if there is none.
 
+    The ``notes`` of what is returned say what a model that runs cannot be used for: one with a
+    fixed batch is no column of a data frame.
+
     Of a .root file, the reasons of all models. With ``gradient``, the reasons why its outputs
     cannot be differentiated by its inputs, too; with a ``target``, why it cannot be emitted for
     that. ``limits`` and ``options`` as in `load`.
@@ -797,7 +809,9 @@ def check(
         given = frontends.options_for(kind, **options)
         if kind == "root":
             for name in rootfile.names(found):
-                problems += _trouble(partial(load, found, name, limits=limits), gradient, target)
+                one = _trouble(partial(load, found, name, limits=limits), gradient, target)
+                problems += one
+                problems.notes += one.notes
             return problems
         frontend, allowed, graph = frontends.frontend(kind), Allowed(limits, found), None
         with allowed.budget():
@@ -816,6 +830,7 @@ def check(
 def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems:
     """What goes wrong when a model is read, compiled to C++ and, if wanted, differentiated."""
     from sofie_rdf.frontends.common.problems import Problems
+    from sofie_rdf.runtime.rdataframe.notes import notes_on_columns
 
     try:
         model = read()
@@ -825,17 +840,18 @@ def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems
             with model._file.allowed.budget():
                 return Problems(problems_on_device(model.graph, target))
         _ = model.emission
+        notes = notes_on_columns(model.graph)
         if gradient:
             from sofie_rdf.gradients.reverse import problems
 
             with model._file.allowed.budget():
-                return Problems(problems(model.graph))
+                return Problems(problems(model.graph), notes)
+        return Problems((), notes)
     except SofieError as error:
         return Problems([error])
     except Exception as error:
         thing = f"cannot be compiled: {type(error).__name__}: {error}"
         return Problems([ModelError(thing, remedy="This is a bug of sofie_rdf: please report it")])
-    return Problems()
 
 
 @arguments.checked

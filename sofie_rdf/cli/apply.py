@@ -14,6 +14,7 @@ from typing import Any
 
 from sofie_rdf.cli import tables
 from sofie_rdf.cli.apart import Ended, apart
+from sofie_rdf.cli.events import by_input
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.ir.locks import locked
@@ -63,7 +64,7 @@ def _written(model: Model, arguments: Namespace, count: int) -> tuple[int, str, 
             df = trees.filtered(df, arguments.filter)
         before = [str(column) for column in df.GetColumnNames()]
         names = _new_columns(model, arguments)
-        df = model.define(df, names, _columns(arguments), **_how(arguments))
+        df = model.define(df, names, _columns(model, arguments), **_how(arguments))
         added = [str(c) for c in df.GetColumnNames() if str(c) not in before]
         kept = trees.chosen_columns(df, arguments.keep) if arguments.keep else []
         wanted = added if arguments.friend else [*kept, *(c for c in added if c not in kept)]
@@ -131,8 +132,8 @@ def _new_columns(model: Model, arguments: Namespace) -> str | dict[str, str]:
     return {name.strip(): output.strip() for name, output in pairs}
 
 
-def _columns(arguments: Namespace) -> list[str] | None:
-    """Columns and expressions: commas outside of brackets part them."""
+def _columns(model: Model, arguments: Namespace) -> list[str] | dict[str, list[str]] | None:
+    """Columns and expressions, by input or not: commas outside of brackets part them."""
     if arguments.columns is None:
         return None
     found, depth = [""], 0
@@ -142,7 +143,7 @@ def _columns(arguments: Namespace) -> list[str] | None:
             found.append("")
         else:
             found[-1] += mark
-    return [text.strip() for text in found if text.strip()]
+    return by_input(model, [text.strip() for text in found if text.strip()])
 
 
 def _how(arguments: Namespace) -> dict[str, Any]:
@@ -152,6 +153,7 @@ def _how(arguments: Namespace) -> dict[str, Any]:
         "pad": arguments.pad,
         "truncate": arguments.truncate,
         "mask": tuple(arguments.mask),
+        "lengths": arguments.lengths or None,
         "order_by": arguments.order_by,
         "where": arguments.where,
         "default": arguments.default,

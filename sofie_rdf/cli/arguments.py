@@ -109,6 +109,19 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     form.add_argument(
         "--html", metavar="FILE.html", type=_html_file, help="everything, as one page"
     )
+    _target(command)
+    command.add_argument(
+        "--batch", metavar="N", type=_count, default=1, help="events, for a device (default: 1)"
+    )
+    _free_sizes(command)
+    command.add_argument(
+        "--registers",
+        metavar="SM",
+        nargs="?",
+        const="sm_80",
+        default="",
+        help="for --target alpaka: what nvcc says of each kernel, for this GPU (default: sm_80)",
+    )
 
 
 def _check(command: argparse.ArgumentParser) -> None:
@@ -205,7 +218,7 @@ def _apply(command: argparse.ArgumentParser) -> None:
         action="extend",
         type=_columns,
         help="the features, in the model's order: columns or expressions of them, as words or "
-        "with commas (default: the names that the model knows itself)",
+        "with commas; INPUT=NAME begins those of an input (default: the names it knows itself)",
     )
     _what_columns_are(command)
     command.add_argument(
@@ -246,14 +259,7 @@ def _apply(command: argparse.ArgumentParser) -> None:
 def _what_columns_are(command: argparse.ArgumentParser) -> None:
     """Options of `define` about the columns and the events."""
     how = command.add_argument_group("what columns are, as for sofie_rdf.define")
-    how.add_argument("--per", default="", choices=("event", "object", "set"), help="what a row is")
-    how.add_argument("--pad", metavar="X", type=float, help="stands for objects that are absent")
-    how.add_argument("--truncate", action="store_true", help="leave out objects beyond the input")
-    how.add_argument(
-        "--mask", metavar="INPUT", action="append", default=[], help="an input that is 1 for each "
-        "object and 0 for padding"
-    )  # fmt: skip
-    how.add_argument("--order-by", metavar="EXPR", default="", help="sorts objects, largest first")
+    _sets(how, "EXPR")
     how.add_argument(
         "--where", metavar="EXPR", default="", help="where it is false the score is --default"
     )
@@ -275,6 +281,27 @@ def _what_columns_are(command: argparse.ArgumentParser) -> None:
         metavar="EXPR",
         default="",
         help="for random numbers: a whole number that tells events apart",
+    )
+
+
+def _sets(how: Any, order: str) -> None:
+    """Options of `define` and `score` about the objects of an input; ``order`` is what sorts."""
+    how.add_argument("--per", default="", choices=("event", "object", "set"), help="what a row is")
+    how.add_argument("--pad", metavar="X", type=float, help="stands for objects that are absent")
+    how.add_argument("--truncate", action="store_true", help="leave out objects beyond the input")
+    how.add_argument(
+        "--mask", metavar="INPUT", action="append", default=[], help="an input that is 1 for each "
+        "object and 0 for padding"
+    )  # fmt: skip
+    how.add_argument("--order-by", metavar=order, default="", help="sorts objects, largest first")
+    how.add_argument(
+        "--lengths",
+        metavar="AXIS=LEAST:MOST",
+        type=_length_of,
+        action=_Collect,
+        default={},
+        help="how many objects an open axis has: fewer are padded, more are left out or an error; "
+        "a number alone is both",
     )
 
 
@@ -355,11 +382,11 @@ def _verify(command: argparse.ArgumentParser) -> None:
         "--columns",
         metavar="NAME,...",
         type=_names,
-        help="the features in the tree, in the model's order (default: the names it knows itself)",
+        help="the features in the tree, in the model's order; INPUT=NAME begins those of an input "
+        "(default: the names it knows itself)",
     )
-    command.add_argument(
-        "--per", default="", choices=("event", "object", "set"), help="what columns are"
-    )
+    how = command.add_argument_group("what columns are, as for Model.score")
+    _sets(how, "COLUMN")
     command.add_argument("--events", metavar="N", type=_count, help="no more than the first N")
     command.add_argument(
         "--rtol", metavar="X", type=_tolerance, default=1e-4, help="relative (default: %(default)s)"
@@ -483,6 +510,23 @@ def _model(command: argparse.ArgumentParser) -> None:
         help="weaver's preprocess.json or lwtnn's variables, which become part of the model",
     )
     command.add_argument(
+        "--gradient",
+        action="store_true",
+        help="the outputs and their derivatives by the inputs: model.gradient()",
+    )
+    command.add_argument(
+        "--of",
+        metavar="OUTPUT",
+        action="append",
+        help="with --gradient: what is differentiated (default: every floating-point output)",
+    )
+    command.add_argument(
+        "--wrt",
+        metavar="INPUT",
+        action="append",
+        help="with --gradient: by which input (default: every floating-point input)",
+    )
+    command.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="",
@@ -599,6 +643,16 @@ def _size_by_name(text: str) -> tuple[str, int]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=N")
     return name, _count(size)
+
+
+def _length_of(text: str) -> tuple[str, tuple[int | None, int | None]]:
+    """AXIS=N, or AXIS=LEAST:MOST, of which one may be absent."""
+    name, equals, range_ = text.rpartition("=")
+    least, colon, most = range_.partition(":")
+    if not (name and equals and (least or most)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form AXIS=LEAST:MOST")
+    ends = [None if end == "" else 0 if end == "0" else _count(end) for end in (least, most)]
+    return name, (ends[0], ends[1] if colon else ends[0])
 
 
 def _columns(text: str) -> str:

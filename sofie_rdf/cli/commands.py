@@ -40,7 +40,11 @@ __all__ = [
 
 def inspect(arguments: Namespace) -> int:
     """Tables, text or JSON about the model, or about all models of a .root file."""
+    if arguments.registers and arguments.target != "alpaka":
+        raise InputError("--registers is what nvcc says of --target alpaka")
     models = _models(arguments)
+    if arguments.target != "cpu":
+        return _on_device(models, arguments)
     if arguments.json:
         described = {
             "file": arguments.file,
@@ -63,6 +67,21 @@ def inspect(arguments: Namespace) -> int:
     else:
         tables.show([tables.model_list(models)])
         tables.message(f"--name NAME shows one of these {len(models)} models", kind="note")
+    return 0
+
+
+def _on_device(models: Sequence[Model], arguments: Namespace) -> int:
+    """The kernels for a device instead of the nodes that run on a CPU."""
+    from sofie_rdf.cli import devices
+
+    if any((arguments.graph, arguments.ir, arguments.why, arguments.plot, arguments.html)):
+        raise InputError("--target shows kernels: a table, or --json")
+    found = [devices.on_device(model, arguments) for model in models]
+    if arguments.json:
+        _as_json({"file": arguments.file, "models": [devices.as_json(one) for one in found]})
+    else:
+        for one in found:
+            tables.show(devices.device_tables(one))
     return 0
 
 
@@ -99,10 +118,14 @@ def _models(arguments: Namespace) -> list[Model]:
 
 
 def _loaded(arguments: Namespace, name: str) -> Model:
-    """The model of that name, behind the normalisation and in the precision that is asked for."""
+    """The model of that name: normalised, differentiated, in the precision that is asked for."""
     model = load(arguments.file, name, **_options(arguments))
     if arguments.normalization:
         model = model.normalized(arguments.normalization)
+    if arguments.gradient:
+        model = model.gradient(of=arguments.of, wrt=arguments.wrt)
+    elif arguments.of or arguments.wrt:
+        raise InputError("--of and --wrt say of what, and by what, --gradient differentiates")
     if arguments.seed is not None:
         model = model.with_seed(arguments.seed)
     return model.with_precision(arguments.precision) if arguments.precision else model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir import rootfile
 from sofie_rdf.model import Model
 
-__all__ = ["events_of"]
+__all__ = ["by_input", "events_of"]
 
 
 def events_of(model: Model, data: str, arguments: Namespace) -> tuple[Any, dict[str, Any], Any]:
@@ -34,14 +34,35 @@ def events_of(model: Model, data: str, arguments: Namespace) -> tuple[Any, dict[
         raise InputError(
             "the model does not know the names of its features", remedy="Name the columns: columns="
         )
-    every = [*wanted, *([arguments.labels] if arguments.labels else [])]
+    said = by_input(model, wanted)
+    wanted = [one for own in said.values() for one in own] if isinstance(said, dict) else wanted
+    order = getattr(arguments, "order_by", "")
+    every = [*wanted, *filter(None, (arguments.labels, order))]
     events = rootfile.columns(file, tree, every, arguments.events)
     labels = events.pop(arguments.labels) if arguments.labels else None
     if arguments.labels in wanted:
         events[arguments.labels] = labels
-    columns = list(arguments.columns) if arguments.columns else None
-    options = {"columns": columns or wanted}
+    options: dict[str, Any] = {"columns": said}
     return events, options | ({"per": arguments.per} if arguments.per else {}), labels
+
+
+def by_input(model: Model, columns: Sequence[str]) -> list[str] | dict[str, list[str]]:
+    """Columns as `define` takes them, where a text INPUT=COLUMN begins those of an input."""
+    found: dict[str, list[str]] = {}
+    own: list[str] = []
+    for text in columns:
+        name, equals, first = text.partition("=")
+        if equals and not first.startswith("=") and name.strip() in model.inputs:
+            own = found.setdefault(name.strip(), [])
+            text = first.strip()
+        own.append(text)
+    first_ones = len(columns) - sum(map(len, found.values()))
+    if found and first_ones:
+        raise InputError(
+            f"the columns {', '.join(columns[:first_ones])} belong to no input",
+            remedy="Begin the columns of each input with its name: INPUT=COLUMN",
+        )
+    return found or own
 
 
 def _arrays(path: Path, arguments: Namespace) -> tuple[Any, dict[str, Any], Any]:

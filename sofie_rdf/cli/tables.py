@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -24,6 +24,9 @@ from sofie_rdf.ir.text import operator_text
 from sofie_rdf.ir.types import PRECISIONS, TensorType
 from sofie_rdf.model import Model
 from sofie_rdf.summary import random_operators
+
+if TYPE_CHECKING:
+    from sofie_rdf.frontends.common.problems import Problems
 
 __all__ = [
     "as_json",
@@ -106,6 +109,7 @@ _SHELL_WORDS = (
         "Give a list of columns in its order, or model.named(features=[...])",
         "Name the columns in its order: --columns",
     ),
+    ("so columns must say which. Give a mapping:", "so INPUT=COLUMN begins the columns of each:"),
     ("Name the columns: columns=", "Name the columns: --columns"),
     ("First model.normalized(...), then .with_precision(...)", "Convert it from the first file"),
     ("shapes= ", "--shape "),
@@ -268,11 +272,20 @@ def _listed(ports: dict[str, TensorType]) -> str:
     return printable("\n".join(f"{name}: {type_}" for name, type_ in ports.items()))
 
 
-def verdict(file: str, problems: Sequence[SofieError]) -> Text:
-    """``file: ok``, or how many problems and each of them."""
+def verdict(file: str, problems: Problems) -> Text:
+    """``file: ok``, or how many problems and each of them; and the notes."""
     text = Text(f"{printable(file)}: ")
-    if not problems:
-        return text.append("ok", style="green")
+    if problems:
+        _reasons(text, problems)
+    else:
+        text.append("ok", style="green")
+    for note in problems.notes:
+        text.append(f"\n  note: {printable(in_shell_words(str(note)))}")
+    return text
+
+
+def _reasons(text: Text, problems: Problems) -> None:
+    """How many problems, and each of them."""
     count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
     text.append(count, style="bold red")
     same: dict[tuple[str, str], list[SofieError]] = {}
@@ -284,7 +297,6 @@ def verdict(file: str, problems: Sequence[SofieError]) -> Text:
             places = ", ".join(p.place.rpartition(": ")[2] for p in others[:_SHOWN])
             more = f" and {len(others) - _SHOWN} others" if len(others) > _SHOWN else ""
             text.append(f"\n    The same at {printable(places)}{more}")
-    return text
 
 
 # For programs -------------------------------------------------------------------------------------
@@ -308,18 +320,22 @@ def as_json(model: Model) -> dict[str, Any]:
     }
 
 
-def verdict_as_json(file: str, problems: Sequence[SofieError]) -> dict[str, Any]:
-    """``file``, whether it is ``ok``, and each of its ``problems``."""
-    listed = [
+def verdict_as_json(file: str, problems: Problems) -> dict[str, Any]:
+    """``file``, whether it is ``ok``, and each of its ``problems`` and ``notes``."""
+    listed, notes = map(_errors_as_json, (problems, problems.notes))
+    return {"file": file, "ok": not listed, "problems": listed, "notes": notes}
+
+
+def _errors_as_json(errors: Sequence[SofieError]) -> list[dict[str, str]]:
+    return [
         {
-            "kind": type(problem).__name__,
-            "thing": problem.thing,
-            "place": problem.place,
-            "remedy": in_shell_words(problem.remedy),
+            "kind": type(error).__name__,
+            "thing": error.thing,
+            "place": error.place,
+            "remedy": in_shell_words(error.remedy),
         }
-        for problem in problems
+        for error in errors
     ]
-    return {"file": file, "ok": not listed, "problems": listed}
 
 
 def _counts(graph: Graph) -> dict[str, Any]:

@@ -45,6 +45,7 @@ examples:
   sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'
   sofie-rdf inspect higgs.onnx --plot graph.svg
   sofie-rdf inspect higgs.onnx --html higgs.html   both graphs and all tables in one page
+  sofie-rdf inspect higgs.onnx --target alpaka --batch 4096   kernels, and their costs on paper
 
 The passes at work:
   diff <(sofie-rdf inspect higgs.onnx --graph) <(sofie-rdf inspect higgs.onnx --ir)
@@ -57,7 +58,13 @@ keys of --json (a size is a number, or text where it depends on named sizes):
     to_run.nodes: name, operator, inputs, outputs, parameters, multiply_adds
     weights: name, operator, shape, precision, nbytes, reason
     random: operators, seed
-    stored (of a .root file): what it says of itself, sha256, trusted"""
+    stored (of a .root file): what it says of itself, sha256, trusted
+
+keys of --json with --target (times are seconds, on paper):
+  file
+  models: name, sizes, kernels, flops, bytes, needed_bytes, least (of each GPU)
+    nodes: node, kernels, groups, flops, nbytes
+    compiled (with --registers): kernel, registers, local_bytes, spilled_bytes"""
 
 CHECK = """\
 Say whether models can run, and if not, every reason at once: each operator that is not known,
@@ -71,7 +78,9 @@ examples:
   sofie-rdf check higgs.onnx --json | jq '.files[].problems[].thing'
 
 keys of --json:
-  files: file, ok, problems: kind (of the error), thing, place, remedy"""
+  files: file, ok
+    problems: kind (of the error), thing, place, remedy
+    notes: what is no problem of the file, but of columns"""
 
 CONVERT = """\
 Store a model in a .root file. A file that exists keeps all that is in it: several models may

@@ -89,9 +89,21 @@ def _compared(model: Model, theirs: Theirs, arguments: Namespace) -> Agreement:
     events, options, _ = events_of(model, arguments.data, arguments)
     if "columns" in options:
         columns = options.pop("columns")
+        options |= _sets(arguments)
         return of_columns(model.compiled, theirs, events, columns, options, *how)
     arrays = (events,)
     return compare(model.compiled, theirs, arrays, {}, *how)
+
+
+def _sets(arguments: Namespace) -> dict[str, Any]:
+    """The options of `score` about sets of objects."""
+    return {
+        "pad": arguments.pad,
+        "truncate": arguments.truncate,
+        "mask": tuple(arguments.mask),
+        "lengths": arguments.lengths or None,
+        "order_by": arguments.order_by,
+    }
 
 
 # What is printed ----------------------------------------------------------------------------------

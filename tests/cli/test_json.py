@@ -32,7 +32,7 @@ def test_check(run: Run, tmp_path: Path) -> None:
     assert (done.code, done.err) == (1, "")
     found = json.loads(done.out)
     good, worse = found["files"]
-    assert good == {"file": str(HIGGS), "ok": True, "problems": []}
+    assert good == {"file": str(HIGGS), "ok": True, "problems": [], "notes": []}
     assert (worse["file"], worse["ok"]) == (str(bad), False)
     kinds = [problem["kind"] for problem in worse["problems"]]
     assert kinds == ["UnsupportedOperator", "UnsupportedOperator"]

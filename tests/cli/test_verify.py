@@ -18,6 +18,7 @@ import sofie_rdf as sofie
 from sofie_rdf.cli import originals
 from sofie_rdf.errors import ModelError
 from sofie_rdf.runtime.arrays.agreement import Tolerances, compare
+from tests.choice import some_of
 from tests.cli.conftest import DATA, HIGGS, Run
 from tests.cli.test_json import keys, promised
 from tests.test_cli import shell
@@ -47,17 +48,17 @@ def events(path: Path, count: int = 300) -> dict[str, Any]:
     return read
 
 
-@pytest.mark.parametrize(
-    ("file", "library"),
-    [
-        ("higgs.onnx", "onnxruntime"),
-        ("particlenet.onnx", "onnxruntime"),
-        ("higgs.keras", "keras"),
-        ("higgs_residual.pt2", "torch"),
-        ("higgs_xgboost.ubj", "xgboost"),
-        ("higgs_lightgbm.txt", "lightgbm"),
-    ],
-)
+LIBRARIES = [
+    ("higgs.onnx", "onnxruntime"),
+    ("higgs.keras", "keras"),
+    ("higgs_xgboost.ubj", "xgboost"),
+    ("particlenet.onnx", "onnxruntime"),
+    ("higgs_residual.pt2", "torch"),
+    ("higgs_lightgbm.txt", "lightgbm"),
+]
+
+
+@pytest.mark.parametrize(("file", "library"), some_of(LIBRARIES, LIBRARIES[:3]))
 def test_the_library_of_each_kind_of_file(run: Run, file: str, library: str) -> None:
     pytest.importorskip(library)
     done = run("verify", DATA / file, "--random", "20", "--json")
@@ -146,6 +147,73 @@ def test_objects_are_found_in_their_event(run: Run, tmp_path: Path) -> None:
     entry = int(ak.argmax(ak.max(abs(read["jet"]), axis=1)))
     place = int(ak.argmax(abs(read["jet"][entry])))
     assert (worst["entry"], worst["index"]) in [(entry, [place, 1]), (entry, [2 * place + 1])]
+
+
+def particles(path: Path) -> None:
+    """Events of 0 to 29 particles, with five columns of them."""
+    rng = np.random.default_rng(8)
+    lengths = rng.integers(0, 30, 40)
+    names = ("deta", "dphi", "logpt", "loge", "pt")
+    numbers = {n: rng.normal(size=lengths.sum()).astype(np.float32) for n in names}
+    read = {n: ak.unflatten(array, lengths) for n, array in numbers.items()}
+    with uproot.recreate(path) as file:
+        file.mktree("Events", dict.fromkeys(read, "var * float32"))
+        file["Events"].extend(read)
+
+
+SETS = "pf_points=deta,dphi,pf_features=deta,dphi,logpt,loge"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--lengths", "n_pf=8:16", "--truncate", "--order-by", "pt"],
+        ["--lengths", "n_pf=29"],
+        ["--lengths", "n_pf=8:"],
+    ],
+    ids=lambda given: given[1],
+)
+def test_sets_of_objects(run: Run, tmp_path: Path, options: list[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    particles(tmp_path / "events.root")
+    file, source = str(DATA / "particlenet.onnx"), f"{tmp_path}/events.root:Events"
+    more = ["--columns", SETS, "--mask", "pf_mask", "--pad", "0", *options]
+    done = run("verify", file, source, *more, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["entries"], found["outputs"][0]["numbers"]) == (40, 200)
+
+
+def test_sets_of_objects_are_as_they_are_in_columns(run: Run, tmp_path: Path) -> None:
+    root = pytest.importorskip("ROOT")
+    particles(tmp_path / "events.root")
+    file, source = str(DATA / "particlenet.onnx"), f"{tmp_path}/events.root:Events"
+    how = ["--mask", "pf_mask", "--lengths", "n_pf=8:16", "--truncate", "--order-by", "pt"]
+    out = str(tmp_path / "scored.root")
+    command = ["apply", file, source, "-o", out, "--columns", SETS, *how, "--threads", "1"]
+    done = run(*command)
+    assert done.code == 0, done.err
+    options: dict[str, Any] = {"lengths": {"n_pf": (8, 16)}, "truncate": True, "order_by": "pt"}
+    df = root.RDataFrame("Events", f"{tmp_path}/events.root")
+    columns = {"pf_points": ["deta", "dphi"], "pf_features": ["deta", "dphi", "logpt", "loge"]}
+    df = sofie.define(df, "wanted", sofie.load(file), columns, mask="pf_mask", **options)
+    wanted = np.stack([np.asarray(row) for row in df.AsNumpy(["wanted"])["wanted"]])
+    with uproot.open(out) as written:
+        found = ak.to_numpy(written["Events"]["softmax"].array())
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_columns_before_the_first_input_belong_to_none(run: Run, tmp_path: Path) -> None:
+    particles(tmp_path / "events.root")
+    file, source = str(DATA / "particlenet.onnx"), f"{tmp_path}/events.root:Events"
+    done = run("verify", file, source, "--columns", "deta,pf_points=dphi", "--mask", "pf_mask")
+    assert done.code == 1
+    assert "the columns deta belong to no input" in done.err
+
+
+@pytest.mark.parametrize("length", ["n_pf", "n_pf=", "n_pf=:", "n_pf=a:3", "n_pf=-1", "=3"])
+def test_lengths_are_numbers(run: Run, length: str) -> None:
+    assert run("verify", HIGGS, "--lengths", length).code == 2
 
 
 def test_what_only_one_has_is_a_difference(run: Run, tmp_path: Path) -> None:

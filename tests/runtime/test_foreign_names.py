@@ -49,6 +49,13 @@ WAYS: dict[str, Callable[[sofie.Model], dict[str, Any]]] = {
     "sorted by": lambda m: {"columns": ["eta", "pt"], "order_by": m.features["x"][0]},
     "where": lambda m: {"columns": ["eta", "pt"], "where": m.features["x"][0]},
     "in batches": lambda _: {"batch": 8},
+    "with uncertainties": lambda _: {"uncertainty": np.eye(2)},
+    "with a column of them": lambda _: {"uncertainty": {"pt": "pt"}},
+    "with columns of them": lambda m: {"uncertainty": dict.fromkeys(m.features["x"], "pt")},
+    "with uncertainties called so": lambda m: {
+        "columns": ["eta", "pt"],
+        "uncertainty": {"pt": m.features["x"][0]},
+    },
 }
 
 
@@ -56,7 +63,7 @@ WAYS: dict[str, Callable[[sofie.Model], dict[str, Any]]] = {
 def test_names_of_a_model_are_no_expressions(way: str, mark: Path) -> None:
     model = named(mark)
     with pytest.raises(sofie.ColumnError, match="never taken as an expression"):
-        model.define(frame(), "y", **WAYS[way](model)).Count().GetValue()
+        model.define(frame(), "y", output="of_x[0]", **WAYS[way](model)).Count().GetValue()
     assert not mark.exists()
 
 

@@ -18,6 +18,7 @@ from sofie_rdf.ir.types import Array
 from sofie_rdf.runtime.cache import disk as cache
 from sofie_rdf.runtime.compile import trial
 from sofie_rdf.runtime.compile.library import find_compiler
+from tests.choice import some_of
 
 ROOT = pytest.importorskip("ROOT")
 
@@ -167,7 +168,7 @@ def test_a_library_is_built_once(folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) & 0o022 == 0, "others could put libraries there"
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "text"])
+@pytest.mark.parametrize("damage", some_of(["flipped", "truncated", "empty", "text"], ["flipped"]))
 def test_a_damaged_library_is_built_again(folder: Path, damage: str) -> None:
     first = score(SOFIE_RDF_COMPILER="g++")
     (library,) = libraries(folder)

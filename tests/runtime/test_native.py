@@ -15,6 +15,7 @@ import pytest
 import sofie_rdf as sofie
 from sofie_rdf.emit.session import include_directory
 from sofie_rdf.runtime.compile.cpu import instruction_set
+from tests.choice import some_of
 
 pytest.importorskip("ROOT")
 
@@ -207,7 +208,9 @@ void macro()
 
 @pytest.mark.parametrize(
     ("suffix", "flags"),
-    [("", ""), ("+", ""), ("+O", "-O3 -march=native")],
+    some_of(
+        [("", ""), ("+", ""), ("+O", "-O3 -march=native")], [("", ""), ("+O", "-O3 -march=native")]
+    ),
     ids=["interpreted", "ACLiC", "ACLiC-native"],
 )
 def test_macros(tmp_path: Path, suffix: str, flags: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,125 @@ def refused(words: str) -> None:
         assert cache.find(NAME) is None
     assert len(seen) == 1
     assert words in str(seen[0].message)
+
+
+# The rule in Python and in C++ -----------------------------------------------------------------
+
+ANOTHER = 12345
+WAYS = """
+import ROOT, json, sys
+ROOT.gInterpreter.AddIncludePath(sys.argv[1])
+ROOT.gInterpreter.Declare('#include "sofie/rdf/private.hxx"')
+home, *ways = json.loads(sys.argv[2])
+print(json.dumps([str(ROOT.sofie.trouble_of(way, home)) for way in ways]))
+"""
+
+
+def chowned(path: Path) -> bool:
+    """Whether the path, and not what it leads to, is another user's now; only root can do that."""
+    if os.getuid():
+        return False
+    os.chown(path, ANOTHER, ANOTHER, follow_symlinks=False)
+    return True
+
+
+def ways(base: Path) -> dict[str, tuple[str, str]]:
+    """What is wrong with each of these ways, as words, and the part of it that is named."""
+    found: dict[str, tuple[str, str]] = {}
+
+    def way(name: str, words: str, part: str = "", mode: int = 0o755, owner: str = "") -> Path:
+        """A way of three folders, of which one has this mode, or another owner."""
+        place = base / name / "b" / "c"
+        place.mkdir(parents=True, mode=0o755)
+        changed = base / name / part
+        changed.chmod(mode)
+        if not owner or chowned(changed):
+            found[name + "/b/c"] = (words, str(changed))
+        return place
+
+    own = way("own", "")
+    way("open", "others may write to", "b", 0o777)
+    way("of the group", "" if own.stat().st_gid == own.stat().st_uid else "others", "b", 0o775)
+    way("sticky", "", "b", 0o1777)
+    way("sticky itself", "others may write to it", "b/c", 0o1777)
+    way("another's", f"belongs to another user, of number {ANOTHER}", "b", owner="another")
+    way("another's and sticky", "belongs to another user", "b", 0o1777, owner="another")
+    way("another's at the top", "belongs to another user", "", owner="another")
+    way("another's itself", "it belongs to another user", "b/c", owner="another")
+    found["own/b/missing/d"] = ("", "")
+    found["open/b/missing/d"] = ("others may write to", str(base / "open/b"))
+    (base / "own/file").write_text("")
+    found["own/file"] = found["own/file/below"] = ("", "")
+    for name, target in (
+        ("link", "own/b"),
+        ("absolute", str(base / "own/b")),
+        ("to open", "open/b"),
+        ("to a link", "open/b/back"),
+        ("round", "round"),
+        ("open/b/here", "."),
+        ("own/b/above", "../../open/b/c/.."),
+        ("up", "own/b/c/../../../own/b"),
+    ):
+        (base / name).symlink_to(target)
+    # What the last of these leads to is sound, but others may write where the link to it is.
+    (base / "open/b/back").symlink_to("../../own/b")
+    found["link/c"] = found["absolute/c"] = found["up/c"] = ("", "")
+    found["to open/c"] = found["to a link/c"] = ("others may write to", str(base / "open/b"))
+    found["own/b/above"] = ("others may write to it", "")
+    found["open/b/here"] = ("others may write to it", "")
+    found["round/c"] = ("cannot be looked at: too many links", "")
+    (base / "another's link").symlink_to("own/b")
+    if chowned(base / "another's link"):
+        found["another's link/c"] = ("belongs to another user", str(base / "another's link"))
+    return found
+
+
+def test_python_and_cxx_say_the_same_of_each_way(tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    base = tmp_path.resolve() / "ways"
+    base.mkdir()
+    wanted = ways(base)
+    paths = [base / way for way in wanted]
+    said = [private.trouble(path, "/none") for path in paths]
+    for (words, part), text in zip(wanted.values(), said, strict=True):
+        assert bool(words) == bool(text), text
+        assert words in text
+        assert not text or part in text or text.startswith(("it ", "others may write to it")), text
+    given = json.dumps(["/none", *map(str, paths)])
+    command = [sys.executable, "-c", WAYS, str(PROJECT / "cling"), given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == said
+
+
+def test_what_is_above_the_home_does_not_count(tmp_path: Path) -> None:
+    """Whoever may replace the home decides what runs anyway; sshd stops there, too."""
+    pytest.importorskip("ROOT")
+    home = tmp_path.resolve() / "homes" / "me"
+    (home / "cache").mkdir(parents=True)
+    beside = home.parent / "beside"
+    beside.mkdir()
+    home.parent.chmod(0o777)
+    said = [private.trouble(path, str(home)) for path in (home / "cache", beside)]
+    assert said == ["", f"others may write to {home.parent} (chmod go-w, or chmod +t)"]
+    given = json.dumps([str(home), str(home / "cache"), str(beside)])
+    command = [sys.executable, "-c", WAYS, str(PROJECT / "cling"), given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == said
+
+
+@pytest.mark.parametrize("which", ["a folder above", "the folder in which it is"])
+def test_a_cache_below_a_folder_of_another_user(
+    folder: Path, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner may put another folder in the place of ours."""
+    above = folder.parent / "above" / "inner"
+    cache_folder = above / "cache"
+    above.mkdir(parents=True)
+    monkeypatch.setenv("SOFIE_RDF_CACHE", str(cache_folder))
+    cache.store(NAME, b"mine")
+    if not chowned(above if which == "the folder in which it is" else above.parent):
+        pytest.skip("only root can give a folder to another user")
+    refused("belongs to another user")
 
 
 def test_what_nobody_else_may_write_is_a_cache(folder: Path) -> None:
@@ -90,7 +210,7 @@ def test_a_cache_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     else:
         os.chown(folder, 12345, -1)
-    refused("it belongs to another user")
+    refused("belongs to another user")
 
 
 @pytest.mark.parametrize(

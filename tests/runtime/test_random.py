@@ -401,7 +401,10 @@ def opened(sources: Mapping[str, Any], name: str) -> Any:
 ONE = "m (float[N, 1] x) => (float[N, 1] y) {r = RandomNormalLike(x) y = Mul(x, r)}"
 
 
-@pytest.mark.parametrize("name", ["tree", "trees", "ntuple", "ntuples", "numpy", "empty"])
+@pytest.mark.parametrize(
+    "name",
+    some_of(["tree", "trees", "ntuple", "ntuples", "numpy", "empty"], ["trees", "ntuple", "numpy"]),
+)
 @pytest.mark.parametrize("count", some_of([0, 2], [2]))
 def test_sources_number_their_events(
     sources: Mapping[str, Any], threads: Threads, name: str, count: int

@@ -33,8 +33,9 @@ FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 @cache
 def reader() -> Any:
+    """By its full name: the short one is SOFIE's in a process that has imported its words."""
     declare('#include "sofie/rdf/RSofieReader.hxx"\n')
-    return ROOT.RSofieReader
+    return ROOT.sofie.RSofieReader
 
 
 def loaded(path: Path, name: str = "", trusted: str = "") -> Any:

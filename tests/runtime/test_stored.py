@@ -28,7 +28,7 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 @cache
 def reader() -> Any:
     declare('#include "sofie/rdf/RSofieReader.hxx"\n')
-    return ROOT.RSofieReader
+    return ROOT.sofie.RSofieReader
 
 
 def macro_refuses(path: Path, name: str = "", trusted: str = "") -> str:

@@ -43,8 +43,10 @@ def bind_inputs(
 def _refuse_other_order(graph: Graph, name: str, table: Any) -> None:
     """`InputError` for a table whose columns are the model's features, but elsewhere."""
     columns = getattr(table, "columns", None)
+    if columns is None or callable(columns):
+        return
     names = features_of(graph).get(name, ())
-    if columns is None or not names or callable(columns):
+    if not names:
         return
     listed = [str(column) for column in columns]
     if listed != list(names) and sorted(listed) == sorted(names):

@@ -150,12 +150,14 @@ class _Table:
     events: Any
     where: Any
     arrays: list[Any] = field(default_factory=list)
+    # Whether the events are typetracers, which have types and no numbers.
+    is_traced: bool = False
     known: dict[str, _Levels] = field(default_factory=dict)
     _rows: dict[str, Flat] = field(default_factory=dict)
 
     def given(self, array: Any) -> _Given:
         """A place for an array, which stands where a column's name may."""
-        self.arrays.append(array)
+        self.arrays.append(self.held(array))
         return _Given(len(self.arrays) - 1)
 
     def said(self, column: _Said) -> _Levels:
@@ -168,8 +170,18 @@ class _Table:
             self.known[name] = self._levels(array, name)
         return self.known[name]
 
+    def held(self, array: Any) -> Any:
+        """The array itself, or one of no events in the place of a typetracer."""
+        if not isinstance(array, self.ak.Array) or self.ak.backend(array) != "typetracer":
+            return array
+        self.is_traced = True
+        return self.ak.typetracer.length_zero_if_typetracer(array)
+
     def _field(self, name: str) -> Any:
         """``Jet_pt``, or ``Jet.pt`` of nested records."""
+        return self.held(self._found(name))
+
+    def _found(self, name: str) -> Any:
         found: Any = self.events
         known = _fields(found)
         if name in known:
@@ -224,7 +236,8 @@ class _Table:
         """Which events the model runs for."""
         if self.where is None:
             return slice(None)
-        wanted = self._field(self.where) if isinstance(self.where, str) else self.where
+        wanted = self.where
+        wanted = self._field(wanted) if isinstance(wanted, str) else self.held(wanted)
         mask = as_array(wanted, "where=")
         if mask.dtype != bool or mask.ndim != 1:
             raise ColumnError(
@@ -247,7 +260,7 @@ class _Table:
         first = next(iter(self.known.values()))
         mask = self.where
         count = len(mask) if isinstance(mask, np.ndarray) else self._count(first)
-        wanted = self._field(entry) if isinstance(entry, str) else entry
+        wanted = self._field(entry) if isinstance(entry, str) else self.held(entry)
         return check_entries(wanted if isinstance(wanted, int) else np.asarray(wanted), count)
 
     # Rows ----------------------------------------------------------------------------------------
@@ -326,7 +339,10 @@ class _Table:
             whole = np.zeros(len(self.where), np.int64)
             whole[self.where] = outer[0]
             outer = (whole, *outer[1:])
-        return _nested(self.ak, result, outer)
+        found = _nested(self.ak, result, outer)
+        if not self.is_traced:
+            return found
+        return self.ak.Array(found.layout.to_typetracer(forget_length=True))
 
 
 def _awkward_array(ak: Any, given: Any, what: str) -> Any:
@@ -395,7 +411,7 @@ def _of_input(graph: Graph, table: _Table, name: str, given: Any) -> Any:
     if fields:
         chosen = names if names and set(names) <= set(fields) else fields
         return [table.given(given[f]) for f in chosen]
-    array = _awkward_array(table.ak, given, f"input {name!r}")
+    array = _awkward_array(table.ak, table.held(given), f"input {name!r}")
     count = _last_axis(table.ak, array, graph.types[name].shape[1:])
     if count is None:
         return [table.given(array)]

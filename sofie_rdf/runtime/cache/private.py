@@ -1,7 +1,8 @@
 """Files of the user's that decide what runs: where they are, and whether others may write them.
 
 A library in the cache is loaded, and a model in the list of trusted ones is compiled. So neither is
-used where another user may have put it there. cling/sofie/rdf/private.hxx says the same in C++.
+used where another user may have put it there, or may put another one in its place, as sshd's
+StrictModes has it. cling/sofie/rdf/private.hxx says the same in C++.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import pwd
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["below", "is_own", "is_safe", "opened"]
+__all__ = ["below", "is_own", "is_safe", "opened", "trouble"]
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+# As many links as Linux follows on one way.
+_MOST_LINKS = 40
 
 
 def below(variable: str, folder: str) -> Path | None:
@@ -37,7 +41,7 @@ def below(variable: str, folder: str) -> Path | None:
 
 def is_safe(path: Path, what: str) -> bool:
     """Whether nobody else may have written what is there; else there is a warning, once."""
-    reason = _trouble(path)
+    reason = trouble(path)
     if reason:
         _warn_once(f"{what} {path} is not used: {reason}")
     return not reason
@@ -65,38 +69,74 @@ def opened(path: Path) -> int:
     raise PermissionError(f"{path} is no file of this user alone")
 
 
-def _trouble(path: Path) -> str:
-    """Why others may decide what is there, as far as it exists; "" where they may not."""
+def trouble(path: Path, home: str = "") -> str:
+    """Why others may decide what is there, as far as it exists; "" where they may not.
+
+    Each folder and each link on the way counts, but not what is above the user's home (`home`, or
+    that of the system): who may replace that decides about all that the user runs.
+    """
     try:
-        for way in dict.fromkeys((path.absolute(), path.resolve())):
-            for part in (way, *way.parents):
-                reason = _trouble_of(part, is_inside=part != way)
-                if reason:
-                    return reason
-    except (OSError, ValueError, RuntimeError) as error:
-        return f"it cannot be looked at: {error}"
+        visited = list(_visited(path.absolute()))
+    except (OSError, ValueError) as error:
+        return f"it cannot be looked at: {getattr(error, 'strerror', None) or error}"
+    home = os.path.realpath(home or _home())
+    passes_home = any(part == home for part, _ in visited)
+    end = os.path.realpath(path)
+    for part, status in visited:
+        if status is None or (passes_home and home.startswith(f"{part.rstrip('/')}/")):
+            continue
+        reason = _trouble_of(part, status, is_last=part == end)
+        if reason:
+            return reason
     return ""
 
 
-def _trouble_of(part: Path, *, is_inside: bool) -> str:
-    """The same of one folder, in which there may be another one on the way."""
-    try:
-        status = part.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    if stat.S_ISLNK(status.st_mode):
-        return ""  # Where it leads is looked at, too.
-    if is_inside:
-        # In a sticky folder, as /tmp is, nobody else can rename what is ours.
-        shared = not status.st_mode & stat.S_ISVTX and status.st_mode & (
-            stat.S_IWOTH if status.st_gid in (status.st_uid, os.getegid()) else _OTHERS
-        )
-        return f"others may write to {part} (chmod go-w, or chmod +t)" if shared else ""
+def _home() -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_dir
+    return "/"
+
+
+def _visited(path: Path) -> Iterator[tuple[str, os.stat_result | None]]:
+    """What the system goes through on its way, links included; the last one is None if missing."""
+    here, links = "/", 0
+    yield here, os.lstat(here)
+    left = list(reversed(path.parts[1:]))
+    while left:
+        name = left.pop()
+        if name == "..":
+            here = os.path.dirname(here)  # noqa: PTH120
+            continue
+        part = os.path.join(here, name)  # noqa: PTH118
+        try:
+            status = os.lstat(part)
+        except (FileNotFoundError, NotADirectoryError):
+            yield part, None
+            return
+        yield part, status
+        if not stat.S_ISLNK(status.st_mode):
+            here = part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise ValueError("too many links")
+        target = Path(part).readlink()
+        here = "/" if target.is_absolute() else here
+        left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+
+
+def _trouble_of(part: str, status: os.stat_result, *, is_last: bool) -> str:
+    """The same of one folder or link on the way, or of what is at its end."""
     if status.st_uid not in (os.geteuid(), 0):
-        return f"it belongs to another user, of number {status.st_uid}"
-    if not is_own(status):
+        what = "it" if is_last else part
+        return f"{what} belongs to another user, of number {status.st_uid}"
+    if stat.S_ISLNK(status.st_mode) or is_own(status):
+        return ""
+    if is_last:
         return "others may write to it (look whether they have, then chmod go-w)"
-    return ""
+    if status.st_mode & stat.S_ISVTX:
+        return ""  # As /tmp: nobody else can rename what is ours in it.
+    return f"others may write to {part} (chmod go-w, or chmod +t)"
 
 
 _warned: set[str] = set()

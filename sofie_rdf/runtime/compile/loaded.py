@@ -34,9 +34,13 @@ _watched: dict[tuple[int, bytes], _Watched] = {}
 _lock = threading.Lock()
 
 
-def weights(table: int, entries: Mapping[str, Any], data: Array) -> int:
-    """The address of the weights in these bytes; 0 where they are not those of this code."""
-    key = table, hashlib.sha256(data.data).digest()
+def weights(table: int, entries: Mapping[str, Any], data: Array, said: bytes = b"") -> int:
+    """The address of the weights in these bytes; 0 where they are not those of this code.
+
+    ``said`` is the SHA-256 that a file of the cache has of its bytes. Who has damaged them gets the
+    weights that were meant, where these are there, and none where the code finds the damage.
+    """
+    key = table, said or hashlib.sha256(data.data).digest()
     with _lock:
         known = _watched.get(key)
         weights = known.found() if known else 0

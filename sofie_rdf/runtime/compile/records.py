@@ -221,6 +221,7 @@ def _trial_bytes(trial: Trial, face: Graph) -> bytes:
     arrays: dict[str, Array] = {f"feed{i}": trial.feeds[n] for i, n in enumerate(fed)}
     for i, name in enumerate(face.outputs):
         arrays[f"expected{i}"], arrays[f"exact{i}"] = trial.expected[name], trial.exact[name]
+    arrays["noise"] = np.array([trial.noise.get(n, 0.0) for n in face.outputs], np.float64)
     # Names may be any text.
     sizes = json.dumps(dict(trial.sizes)).encode()
     file = io.BytesIO()
@@ -252,6 +253,7 @@ def _kept_trial(data: memoryview, inputs: Sequence[str], outputs: Sequence[str])
             {name: arrays[f"feed{i}"] for i, name in enumerate(inputs)},
             {name: arrays[f"expected{i}"] for i, name in enumerate(outputs)},
             {name: arrays[f"exact{i}"] for i, name in enumerate(outputs)},
+            dict(zip(outputs, arrays["noise"].astype(np.float64).tolist(), strict=True)),
         )
     except Exception:  # NumPy and zipfile raise many types for what is damaged.
         return None

@@ -17,6 +17,7 @@ from sofie_rdf.ir.dims import Dim, evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.rows import ROWS, rows_for
 from sofie_rdf.ir.types import Array, concrete
+from sofie_rdf.runtime.cache import disk
 from sofie_rdf.runtime.compile import loaded
 from sofie_rdf.runtime.compile.interpreter import declare, import_root, quietly
 from sofie_rdf.runtime.compile.library import (
@@ -287,8 +288,9 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     addresses = ctypes.cast(table, ctypes.POINTER(_POINTER))
     entries = {name: kind(addresses[i]) for i, (name, kind) in enumerate(_ENTRIES.items())}
     # What was kept of a file may have been removed since, and then does not load.
-    data = np.frombuffer(program.weights() or b"", np.uint8)
-    weights = loaded.weights(table, entries, data)
+    content = program.weights() or b""
+    data = np.frombuffer(content, np.uint8)
+    weights = loaded.weights(table, entries, data, disk.said_of(content))
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,11 @@ _AGREE = 1e-2
 # the largest of them, and how many times that is tried.
 _NEAR = 1e-5
 _DISTURBED = 4
+# What is this much smaller than the largest number on its way may be what is left of numbers that
+# cancel. Then all numbers are changed by some units in the last place, and that is tried twice.
+_CANCELS = 1e-4
+_UNITS = 8
+_ROUNDED = 2
 # What dynamic axes are: the first is the batch, 2; the others are lengths, of which some networks
 # need more than a few.
 _TRIAL_SIZES = (2, 24)
@@ -36,13 +41,15 @@ _MOST = 300_000_000
 class Trial:
     """Events, and the outputs for them: as the types of the graph give them, and in wider ones.
 
-    Where these differ nothing is settled.
+    Where these differ nothing is settled. ``noise`` is for outputs that rounding of what they are
+    made of decides: how far that may go.
     """
 
     sizes: Mapping[str, int]
     feeds: Mapping[str, Array]
     expected: Mapping[str, Array]
     exact: Mapping[str, Array]
+    noise: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, name: str, found: Mapping[str, Array]) -> None:
         """Nothing if these outputs are right; else `JitError`."""
@@ -92,8 +99,74 @@ def _trial(
     limits.require(bytes=3 * values, what="a trial")
     feeds = {name: _example(graph, name, sizes, random) for name in graph.inputs}
     exact = evaluate(graph, feeds, wide=True)
-    expected = evaluate(graph, feeds)
-    return Trial(sizes, feeds, expected, _doubted(graph, feeds, expected, exact))
+    largest = _Largest()
+    expected = evaluate(graph, feeds, disturb=largest)
+    noise = _noise(graph, feeds, expected, exact, largest.found)
+    return Trial(sizes, feeds, expected, _doubted(graph, feeds, expected, exact), noise)
+
+
+def _noise(
+    graph: Graph,
+    feeds: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    exact: Mapping[str, Array],
+    largest: float,
+) -> dict[str, float]:
+    """How far outputs may be off that are nothing but the rounding of larger numbers.
+
+    The derivative of a sum of softmax is 0 in one order of additions and 1e-8 in another.
+    """
+    floats = [n for n in graph.outputs if graph.types[n].dtype.is_float]
+    sizes = {n: _size(exact[n]) for n in floats if _size(exact[n]) <= _CANCELS * largest}
+    if not sizes:
+        return {}
+    found = dict.fromkeys(sizes, 0.0)
+    for number in range(_ROUNDED):
+        try:
+            other = evaluate(graph, feeds, disturb=_Rounded(number))
+        except _MEANINGLESS:
+            continue
+        for name in found:
+            if other[name].shape == expected[name].shape:
+                with np.errstate(invalid="ignore"):  # Of infinities in both.
+                    far = other[name].astype(np.float64) - expected[name].astype(np.float64)
+                found[name] = max(found[name], 4 * _size(far))
+    # What goes further is a jump, say of a comparison, and no rounding.
+    return {name: far for name, far in found.items() if sizes[name] <= far <= _CANCELS * largest}
+
+
+def _size(array: Array) -> float:
+    """The largest finite number, without its sign."""
+    wide = np.abs(np.asarray(array).astype(np.float64))
+    return float(np.max(wide[np.isfinite(wide)], initial=0.0))
+
+
+class _Largest:
+    """The largest of all floating-point numbers that nodes read and give."""
+
+    def __init__(self) -> None:
+        self.found = 0.0
+
+    def __call__(self, _node: Node, _value: str, array: Array) -> Array:
+        if DType.of(array).is_float:
+            self.found = max(self.found, _size(array))
+        return array
+
+
+class _Rounded:
+    """All floating-point numbers, by some units in the last place larger or smaller."""
+
+    def __init__(self, number: int) -> None:
+        self._signs = np.random.default_rng(number)
+
+    def __call__(self, _node: Node, _value: str, array: Array) -> Array:
+        dtype = DType.of(array)
+        if not dtype.is_float:
+            return array
+        unit = 2.0**-7 if dtype.is_half else float(np.finfo(array.dtype).eps)
+        factors = 1 + _UNITS * unit * self._signs.choice((-1.0, 1.0), array.shape)
+        with np.errstate(all="ignore"):
+            return np.asarray(array.astype(np.float64) * factors).astype(array.dtype)
 
 
 def _doubted(
@@ -183,8 +256,8 @@ def bounds(trial: Trial, name: str) -> Array:
     if expected.dtype.kind != "f":
         return np.where(expected == exact, 0.0, -1.0)
     with np.errstate(all="ignore"):
-        scale = np.max(np.abs(exact[np.isfinite(exact)]), initial=0.0)
-        bound = _AGREE * (np.abs(exact) + scale)
+        scale = _size(exact)
+        bound = np.maximum(_AGREE * (np.abs(exact) + scale), trial.noise.get(name, 0.0))
         settled = (np.abs(expected - exact) <= bound / 10) & np.isfinite(exact)
         return np.where(settled, bound, -1.0).astype(np.float64)
 

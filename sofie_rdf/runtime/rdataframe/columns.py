@@ -38,11 +38,13 @@ __all__ = [
     "check_single",
     "completed",
     "depth_of",
+    "how_to_open",
     "is_row",
     "is_vector_type",
     "masks_of",
     "plan",
     "plan_of_objects",
+    "rest_of",
     "rows",
     "scalar_type",
     "shown_as",
@@ -294,7 +296,7 @@ def with_elements(
         for f, n in zip(features, sizes, strict=True)
     ):
         return features
-    wanted = _elements(_rest(graph.types[name], graph))
+    wanted = _elements(rest_of(graph.types[name], graph))
     if wanted == len(features) or wanted != sum(n or 1 for n in sizes):
         return features
     found: list[Column | float] = []
@@ -308,7 +310,7 @@ def with_elements(
 
 def is_row(graph: Graph, name: str, features: Sequence[Column | float]) -> bool:
     """Whether an input has one number for each of the features, and no axis of objects."""
-    return _elements(_rest(graph.types[name], graph)) == len(features)
+    return _elements(rest_of(graph.types[name], graph)) == len(features)
 
 
 def _array_size(feature: Column | float) -> int:
@@ -322,7 +324,7 @@ def _elements(dims: Sequence[Dim]) -> int:
     return math.prod(d if isinstance(d, int) else 0 for d in dims)
 
 
-def _rest(type_: TensorType, graph: Graph) -> tuple[Dim, ...]:
+def rest_of(type_: TensorType, graph: Graph) -> tuple[Dim, ...]:
     """The axes behind that of the batch; all of them where there is none."""
     if not type_.rank:
         return ()
@@ -335,12 +337,12 @@ def _rest(type_: TensorType, graph: Graph) -> tuple[Dim, ...]:
         raise ColumnError(
             f"model {graph.name!r} has a fixed batch of {first}; an RDataFrame gives one event at "
             "a time",
-            remedy=_how_to_open(graph, type_),
+            remedy=how_to_open(graph, type_),
         )
     return type_.shape[1:]
 
 
-def _how_to_open(graph: Graph, type_: TensorType) -> str:
+def how_to_open(graph: Graph, type_: TensorType) -> str:
     """How to read the model with an open first axis of the inputs of this type.
 
     torch.export writes down which axes are open, and nobody can change that later.
@@ -376,7 +378,7 @@ def _could_be_mask(graph: Graph, name: str, options: DefineOptions) -> str:
     """The input whose objects it could count, if it could be a mask; else an empty string."""
     masked = masks_of(graph, {**options, "mask": name})[name]
     try:
-        rest = _rest(graph.types[name], graph)
+        rest = rest_of(graph.types[name], graph)
     except ColumnError:
         return ""
     return masked if [a for a in _axes_beside(rest, 1) if rest[a] != 1] else ""
@@ -403,7 +405,7 @@ def _guess(graph: Graph, features: Mapping[str, Sequence[Column | float]]) -> st
     if not any(vectors.values()):
         return "event"
     rows = (
-        _elements(_rest(graph.types[name], graph)) == len(listed)
+        _elements(rest_of(graph.types[name], graph)) == len(listed)
         for name, listed in features.items()
     )
     return "object" if graph.batch_symbol and all(rows) else "set"
@@ -411,7 +413,7 @@ def _guess(graph: Graph, features: Mapping[str, Sequence[Column | float]]) -> st
 
 def _row(graph: Graph, filled: Filled, per: str) -> None:
     """Nothing, if these features are a row of the input."""
-    rest = _rest(filled.type, graph)
+    rest = rest_of(filled.type, graph)
     wanted, given = _elements(rest), len(filled.features)
     missing = sorted(set().union(*(symbols_of(d) for d in rest)))
     if missing:
@@ -435,7 +437,7 @@ def _row(graph: Graph, filled: Filled, per: str) -> None:
     if per == "object" and not graph.batch_symbol:
         raise ColumnError(
             f"model {graph.name!r} takes one row only, and cannot be called per object",
-            remedy=_how_to_open(graph, filled.type),
+            remedy=how_to_open(graph, filled.type),
         )
 
 
@@ -451,7 +453,7 @@ def _set(
     axes: list[int] = []
     first = 0
     # If no other axis can be that of the objects, the first one may, and is no batch then.
-    for rest in (_rest(filled.type, graph), filled.type.shape):
+    for rest in (rest_of(filled.type, graph), filled.type.shape):
         first = filled.type.rank - len(rest)
         axes = axes or _axes_beside(rest, count)
         if axes:
@@ -534,7 +536,7 @@ def _bounds(graph: Graph, name: str, dim: Dim, options: DefineOptions) -> tuple[
     """The least and the largest number of objects; -1 where there is none."""
     if isinstance(dim, int):
         if options["pad"] is None:
-            whole = _elements(_rest(graph.types[name], graph))
+            whole = _elements(rest_of(graph.types[name], graph))
             each = (
                 f". For a score of each object give {whole} columns" if graph.batch_symbol else ""
             )
@@ -557,7 +559,7 @@ def _mask(
 ) -> Filled:
     """A mask: 1 for each object of the input that it follows, and 0 for what is padding."""
     type_ = graph.types[name]
-    rest = _rest(type_, graph)
+    rest = rest_of(type_, graph)
     axes = [a for a in _axes_beside(rest, 1) if rest[a] != 1]
     if len(axes) != 1 or follows not in features:
         raise ColumnError(
@@ -666,7 +668,7 @@ def _check_objects(made: Plan) -> None:
 def check_single(made: Plan) -> None:
     """`ColumnError` for outputs with more than one number for each object, which no column has."""
     for shown in made.shown if made.per == "object" else ():
-        elements = _elements(_rest(made.graph.types[shown.output], made.graph))
+        elements = _elements(rest_of(made.graph.types[shown.output], made.graph))
         _check_one_number(shown, elements, f"{elements} numbers")
 
 
@@ -748,7 +750,7 @@ def shown_as(graph: Graph, column: str, output: str) -> Shown:
             else f"model {graph.name!r} has several outputs",
             remedy=nearest(name, graph.outputs) or f"Choose one with output=: {listed}",
         )
-    row = _elements(_rest(graph.types[name], graph))
+    row = _elements(rest_of(graph.types[name], graph))
     if element and int(element[2]) >= row:
         count = f"{row} numbers" if row else "an open number of numbers"
         raise InputError(f"output {name!r} has {count}, and none of number {element[2]}")
@@ -760,4 +762,4 @@ def rows(made: Plan, shown: Shown) -> tuple[Dim, ...]:
     type_ = made.graph.types[shown.output]
     if not made.batch and type_.rank and name_of(type_.shape[0]):
         return type_.shape
-    return _rest(type_, made.graph)
+    return rest_of(type_, made.graph)

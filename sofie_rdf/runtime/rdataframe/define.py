@@ -40,6 +40,7 @@ from sofie_rdf.runtime.rdataframe.columns import (
     with_elements,
 )
 from sofie_rdf.runtime.rdataframe.functors import FunctorText, ObjectsText, number_type
+from sofie_rdf.runtime.rdataframe.notes import decided
 from sofie_rdf.runtime.rdataframe.options import DEFAULTS, DefineOptions, check, check_order
 from sofie_rdf.runtime.rdataframe.recorded import RecordedText, check_batch
 from sofie_rdf.runtime.rdataframe.shipped import Parcel
@@ -164,11 +165,7 @@ def _new(df: Any, way: str, column: str, *arguments: Any) -> Any:
 def _refuse_decided(compiled: Compiled) -> None:
     """`ColumnError` for outputs of which the data decide the size."""
     for name in compiled.owned:
-        raise ColumnError(
-            f"the data decide the size of output {name!r} of model {compiled.graph.name!r}, which "
-            "no column can have",
-            remedy="Take the output out of the model",
-        )
+        raise decided(compiled.graph, name)
 
 
 def _shown(graph: Graph, column: str | Mapping[str, str], output: str) -> list[Shown]:
