@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["gradients", "headers", "keras_layers", "operators"]
+__all__ = ["devices", "gradients", "headers", "keras_layers", "operators"]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -42,6 +42,34 @@ def gradients() -> str:
             listed[cls.pullback is Operator.pullback].append(f"`{name}`")
     having, lacking = (f"**{len(names)} operators**: {', '.join(names)}." for names in listed)
     return f"With a gradient: {having}\n\nWithout one: {lacking}"
+
+
+def devices() -> str:
+    """What each network of the benchmark costs on a GPU, on paper."""
+    from sofie_rdf.bench.models import BUILT_IN, FreeSizes, sizes_for
+    from sofie_rdf.bench.paper import GPUS, paper_of
+    from sofie_rdf.cli.tables import time_text
+    from sofie_rdf.devices.program import program_for
+    from sofie_rdf.errors import UnsupportedOperator
+
+    least = [f"{gpu.name}, at least" for gpu in GPUS]
+    titles = ["network", "batch", "kernels", "bytes", "bytes / needed", *least]
+    rows = [titles, ["---", *["---:"] * (len(titles) - 1)]]
+    without = []
+    for name, candidate in BUILT_IN.items():
+        graph = candidate().model.graph
+        try:
+            program = program_for(graph)
+        except UnsupportedOperator as error:
+            without.append(f"* `{name}`: {error.thing}.")
+            continue
+        for batch in (1, 64, 4096):
+            paper = paper_of(program, sizes_for(graph, batch, FreeSizes()))
+            cells = [f"`{name}`" if batch == 1 else "", f"{batch:,}", f"{paper.kernels}"]
+            cells += [f"{paper.nbytes:,}", f"{paper.excess:.2f}"]
+            rows.append(cells + [time_text(paper.least(gpu)) for gpu in GPUS])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([table, "", "Networks of the benchmark that no device runs:", "", *without])
 
 
 def headers() -> str:
