@@ -1,7 +1,8 @@
 # make demo         a trained network scores the HIGGS events that ROOT ships
 # make test         all checks, and the tests that a change must pass
 # make test-all     the same, then what is exhaustive: more cases of each kind, tutorials, sanitizers
-# make quick        the checks, and the tests of the graph, the passes and the emitted text
+# make quick        the checks, and the tests of the graph, the passes, the emitted text, and of networks
+#                   in Cling
 # make test-op      the tests of the operators whose names begin with OP=Conv
 # make lint         the checks alone: ruff, mypy, clang-format
 # make conformance  all tests that ONNX has for its operators, and a table of what passes, which is
@@ -21,6 +22,8 @@
 # make test-roots   tests that need ROOT, with older versions of it: the wheels of 6.37 to 6.39 on PyPI
 #                   (200 MB each), or ROOTS='0.1a10'
 # make graph-nets   Graph Nets against TensorFlow, which it installs (600 MB)
+# make gpu          networks on an NVIDIA GPU, numbers and times, beside ONNX Runtime's CUDA provider where
+#                   onnxruntime-gpu is installed. It needs nvcc, and alpaka 3 in SOFIE_RDF_ALPAKA
 # make docs         the site of docs/, in out/site: tutorials run, links are checked, a warning is an error
 # make clean        remove .venv and everything that was made
 #
@@ -29,9 +32,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.hxx)
+CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorials/*.C tutorials/*.cpp tutorials/*.hxx)
 
-.PHONY: help demo test test-all test-exhaustive quick test-op test-roots lint conformance fuzz fuzz-files soak graph-nets docs clean FORCE
+.PHONY: help demo test test-all test-exhaustive quick test-op test-roots lint conformance fuzz fuzz-files soak gpu graph-nets docs clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -56,7 +59,7 @@ quick: lint
 	   tests/ir/test_dims.py tests/ir/test_text.py tests/ir/test_verify.py
 
 test-op: $(VENV)/test-ready
-	$(BIN)/python -m pytest -q -n auto tests/ops/test_contract.py tests/ops/test_reference.py -k '[$(OP)'
+	$(BIN)/python -m pytest -q -n auto -m '' tests/ops/test_contract.py tests/ops/test_reference.py -k '[$(OP) or -$(OP)'
 
 lint: $(VENV)/test-ready
 	$(BIN)/python -m ruff check
@@ -80,10 +83,13 @@ fuzz-files: $(VENV)/test-ready
 	   $(if $(KIND),--kind $(KIND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(GUIDED),--guided)
 
 soak: $(VENV)/test-ready
-	@$(BIN)/python -W ignore -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -W ignore -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 test-roots: $(VENV)/test-ready
 	$(BIN)/python -m tests.roots $(ROOTS)
+
+gpu: $(VENV)/test-ready
+	@$(BIN)/python -W ignore -m tests.devices.gpu
 
 graph-nets: $(VENV)/graph-nets-ready
 	$(BIN)/python -m pytest -n auto tests/frontends/graph_nets

@@ -46,6 +46,7 @@ RANKS = {
     "compat": 12,
     "tmva": 13,
     "pythonization": 13,
+    "coffea": 13,
     "bench": 12,
     "cli": 13,
 }
@@ -58,7 +59,8 @@ OWNERS = {
     # Libraries that read a file of theirs themselves, in a process of its own.
     "onnxruntime": ("bench", "cli.originals"),
     "uproot": ("ir.rootfile",),
-    "awkward": ("ir.rootfile", "runtime.arrays"),
+    "awkward": ("ir.rootfile", "runtime.arrays", "coffea"),
+    "dask_awkward": ("runtime.arrays", "coffea"),
     "rich": ("cli", "bench"),
     "torch": ("frontends", "bench", "cli.originals"),
     "tensorflow": ("frontends",),
@@ -174,7 +176,7 @@ def test_every_operator_has_a_header_with_its_kernels() -> None:
 # What Cling never reads: kernels of devices, which need the standard library, and the adapters for
 # libraries of others, which tests/devices compiles.
 ON_DEVICES = PROJECT / "cling" / "sofie" / "device"
-ADAPTERS = [ON_DEVICES / "alpaka.hxx", ON_DEVICES / "sycl.hxx"]
+ADAPTERS = [ON_DEVICES / f"{name}.hxx" for name in ("alpaka", "sycl", "blas")]
 OF_THE_LIBRARY = re.compile(r"<[a-z_]+>")
 
 

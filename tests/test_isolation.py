@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 from sofie_rdf import isolation, limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, SofieError, UnsupportedFormat
 from sofie_rdf.ir.types import DType
-from sofie_rdf.isolation import fresh, wire
+from sofie_rdf.isolation import fresh, warm, wire
 
 PROJECT = Path(isolation.__file__).parents[2]
 _VERSION = ctypes.c_size_t(0), 1
@@ -33,6 +35,18 @@ import numpy as np
 from sofie_rdf.errors import UnsupportedFormat
 
 def same(value): return value
+def prepare(): global prepared; prepared = [os.getpid()]
+def kept(value):
+    prepared.append(value)
+    return prepared, os.getppid(), os.environ.get("SOFIE_RDF_KEPT", "")
+def files():
+    names = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
+    return [os.readlink(n) for n in names if os.path.exists(n)]
+def children(seconds):
+    if os.fork():
+        return os.getpid()
+    time.sleep(seconds)
+    os._exit(0)
 def crash(): os.kill(os.getpid(), 11)
 def segfault(): ctypes.string_at(1)
 def leave(): os._exit(3)
@@ -102,8 +116,28 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
 
+# A fresh process for each question, or copies of one that is prepared.
+PREPARED = {"fresh": "", "copied": "isolated_work:prepare"}
+both = pytest.mark.parametrize("way", PREPARED, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    chosen = getattr(request, "param", "fresh")
+    if chosen == "copied" and sys.platform != "linux":
+        pytest.skip("only Linux has copies")
+    _way.append(chosen)
+    yield chosen
+    _way.pop()
+    warm.end_all()
+
+
+_way: list[str] = []
+
+
 def ask(function: str, *args: Any, **options: Any) -> Any:
-    return isolation.call(f"isolated_work:{function}", *args, place="m.pt2", **options)
+    given = {"prepared": PREPARED[_way[-1]], "place": "m.pt2", **options}
+    return isolation.call(f"isolated_work:{function}", *args, **given)
 
 
 # What comes back ----------------------------------------------------------------------------------
@@ -135,6 +169,7 @@ def test_values_arrive_as_they_are() -> None:
     assert_same(_round_trip(np.float32(2)), np.array(2, np.float32))
 
 
+@both
 def test_a_result_comes_from_the_other_process() -> None:
     found = ask("tree")
     assert_same(found.pop(7), np.arange(3))
@@ -144,6 +179,7 @@ def test_a_result_comes_from_the_other_process() -> None:
     assert_same(ask("same", array), array)
 
 
+@both
 def test_large_results_arrive() -> None:
     assert ask("zeros", 2**26).nbytes == 2**28
     assert_same(ask("same", np.arange(2**22)), np.arange(2**22))
@@ -222,6 +258,7 @@ def test_bools_that_are_none_are_refused() -> None:
 # What goes wrong ----------------------------------------------------------------------------------
 
 
+@both
 def test_errors_of_ours_are_passed_through() -> None:
     with pytest.raises(UnsupportedFormat, match=r"there: is nothing\. Do that") as caught:
         ask("refuse")
@@ -230,6 +267,7 @@ def test_errors_of_ours_are_passed_through() -> None:
     assert (str(one), str(two), none) == ("a: one", "two", None)
 
 
+@both
 @pytest.mark.parametrize(
     ("function", "match"),
     [
@@ -248,12 +286,14 @@ def test_what_crashes_there_is_an_error_here(function: str, match: str) -> None:
     assert caught.value.place == "m.pt2"
 
 
+@both
 def test_a_process_that_answers_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "_SECONDS_TO_END", 0.1)
     with pytest.raises(CorruptFile, match="SIGKILL"):
         ask("closed")
 
 
+@both
 @pytest.mark.parametrize("function", ["loop", "loop_in_c"])
 def test_loops_end_with_the_budget(function: str) -> None:
     with (
@@ -263,12 +303,14 @@ def test_loops_end_with_the_budget(function: str) -> None:
         ask(function)
 
 
+@both
 @pytest.mark.parametrize("function", ["hoard", "hoard_shared"])
 def test_memory_ends_with_the_budget(function: str) -> None:
     with limits.budget("bytes=300M"), pytest.raises(LimitExceeded, match=r"memory.*bytes="):
         ask(function, memory=2**29)
 
 
+@both
 def test_what_is_spent_there_is_spent_here() -> None:
     with limits.budget("bytes=1M,nodes=1000"):
         ask("spend")
@@ -279,11 +321,13 @@ def test_what_is_spent_there_is_spent_here() -> None:
 # What it sees and may do --------------------------------------------------------------------------
 
 
+@both
 def test_nothing_is_printed_and_there_is_no_input(capfd: pytest.CaptureFixture[str]) -> None:
     assert ask("print_much") == ""
     assert capfd.readouterr() == ("", "")
 
 
+@both
 def test_it_does_not_see_where_the_user_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +346,7 @@ def test_it_does_not_see_where_the_user_stands(
     assert isolated == 1
 
 
+@both
 def test_it_works_where_the_current_folder_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,12 +356,14 @@ def test_it_works_where_the_current_folder_is_gone(
     assert ask("same", 1) == 1
 
 
+@both
 def test_it_has_a_folder_of_its_own_that_is_gone_afterwards() -> None:
     folder = Path(ask("own_folder"))
     assert folder.name.startswith("sofie_rdf-")
     assert not folder.exists()
 
 
+@both
 @pytest.mark.skipif(not HAS_LANDLOCK, reason="needs Landlock, which Linux has since 5.13")
 def test_it_cannot_write(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
@@ -330,6 +377,7 @@ def test_it_cannot_write(tmp_path: Path) -> None:
     assert ask("start") == "PermissionError"
 
 
+@both
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters system calls")
 @pytest.mark.parametrize("kind", [1, 2, 10])  # UNIX, INET, INET6
 def test_it_has_no_network(kind: int) -> None:
@@ -369,6 +417,103 @@ def test_it_ends_with_the_process_that_waits(number: int) -> None:
         waiting.communicate(timeout=60)
     assert waiting.returncode in (-number, 1)
     _until(lambda: not _command_of(child))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_copies_end_with_the_process_that_waits(number: int) -> None:
+    code = WAITING.replace('place="m"', 'place="m", prepared="isolated_work:prepare"')
+    command = [sys.executable, "-c", code, json.dumps(sys.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"waiting\n"
+        prepared = _until(lambda: _children(waiting.pid))[0]
+        copied = _until(lambda: _children(prepared))[0]
+        waiting.send_signal(number)
+        waiting.communicate(timeout=60)
+    _until(lambda: not _command_of(prepared) and not _command_of(copied))
+
+
+# Copies of a process that is prepared -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["copied"], indirect=True)
+class TestCopies:
+    def test_each_question_has_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What one does is gone with it, and the environment is that of the question."""
+        (first, parent, _) = ask("kept", 1)
+        monkeypatch.setenv("SOFIE_RDF_KEPT", "now")
+        assert ask("kept", 2) == ([*first[:1], 2], parent, "now")
+        assert first == [parent, 1]
+        assert ask("pid") != ask("pid")
+
+    def test_only_its_own_files_are_open(self) -> None:
+        """Neither what the user has open, nor what the one that makes copies is asked by."""
+        with open(__file__):  # noqa: PTH123
+            names = ask("files")
+        assert sorted(n.partition(":")[0] for n in names) == ["/dev/null"] * 2 + ["pipe"] * 2
+
+    def test_the_next_one_works_after_what_went_wrong(self) -> None:
+        parent = ask("kept", 0)[1]
+        for function in ("crash", "leave", "fail"):
+            with pytest.raises(CorruptFile):
+                ask(function)
+        with limits.budget("seconds=1"), pytest.raises(LimitExceeded):
+            ask("loop")
+        assert ask("kept", 0)[1] == parent
+
+    def test_nothing_is_left_of_what_a_copy_starts(self) -> None:
+        """The copy has a group of processes of its own, which is ended with it."""
+        copied = ask("children", 1000)
+        assert ask("same", 1) == 1
+        assert copied not in map(_running_group, Path("/proc").glob("[0-9]*/stat"))
+
+    def test_one_that_is_gone_is_made_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(warm, "_SECONDS_WITHOUT_QUESTIONS", 0)
+        parent = ask("kept", 0)[1]
+        _until(lambda: not _command_of(parent))
+        monkeypatch.setattr(warm, "_SECONDS_WITHOUT_QUESTIONS", 300)
+        parents = [ask("kept", 0)[1] for _ in range(2)]
+        assert parent not in parents
+        os.kill(parents[0], signal.SIGKILL)
+        _until(lambda: not _command_of(parents[0]))
+        assert ask("kept", 0)[1] not in (parent, *parents)
+
+    def test_several_threads_ask(self) -> None:
+        """One has the copy, and the others get fresh processes."""
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(lambda n: ask("same", n), range(8))) == list(range(8))
+
+    def test_a_fork_of_this_process_has_its_own(self) -> None:
+        parent = ask("kept", 0)[1]
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                code = ask("kept", 0)[1] == parent
+                warm.end_all()
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert ask("kept", 0)[1] == parent
+
+    def test_none_is_left(self) -> None:
+        before = _children(os.getpid())
+        assert ask("same", 1) == 1
+        (parent,) = set(_children(os.getpid())) - set(before)
+        warm.end_all()
+        assert not _command_of(parent)
+
+    def test_what_cannot_be_prepared_is_asked_all_the_same(self) -> None:
+        assert ask("same", 1, prepared="no_such_module:prepare") == 1
+
+
+def _running_group(stat: Path) -> int:
+    """The group of a process; 0 for one that has ended."""
+    try:
+        state, _, group, *_ = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state in "ZX" else int(group)
 
 
 def _until(condition: Any) -> Any:

@@ -108,6 +108,21 @@ def test_ways_to_give_inputs(higgs: sofie.Model) -> None:
     np.testing.assert_array_equal(higgs(strided), higgs(x))
 
 
+def test_a_call_reads_nothing_of_the_model_again(
+    higgs: sofie.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.ones((2, 7), np.float32)
+    expected = higgs(x)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a call of a model parses or inspects")
+
+    monkeypatch.setattr("json.loads", refuse)
+    monkeypatch.setattr("inspect.Signature.bind", refuse)
+    np.testing.assert_array_equal(higgs(x), expected)
+    np.testing.assert_array_equal(higgs({higgs.graph.inputs[0]: x}), expected)
+
+
 def test_threads_get_the_same_numbers(higgs: sofie.Model) -> None:
     batches = [events(n, seed=n) for n in (1, 17, 64, 3)] * 4
     wanted = [higgs(x) for x in batches]

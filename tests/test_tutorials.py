@@ -22,6 +22,7 @@ from sofie_rdf.cli import main
 from sofie_rdf.frontends.keras import reader as keras_frontend
 from sofie_rdf.reference import evaluate
 from tests.conformance import real
+from tests.devices.harness import ALPAKA, WAYS, require
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TUTORIALS = REPOSITORY / "tutorials"
@@ -755,3 +756,15 @@ def test_made_up_events_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
         for jet, particle in pairs:
             total[jet] += event["PFCands_pt"][particle]
         np.testing.assert_allclose(total, event["FatJet_pt"], rtol=1e-5)
+
+
+@pytest.mark.exhaustive
+def test_20_devices(tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    require(WAYS["alpaka-serial"])
+    command = [sys.executable, str(TUTORIALS / "20_devices.py")]
+    output = run(command, tmp_path, SOFIE_RDF_ALPAKA=str(ALPAKA))
+    assert "not on devices: nothing" in output
+    assert "10000 scores, mean 0.6130" in output
+    assert float(output.split()[-3]) < 2e-6
+    assert not list(tmp_path.glob("*.hxx"))

@@ -61,6 +61,7 @@ def _gallery() -> str:
 
 _MAKERS = {
     "cli": cli.reference,
+    "devices": tables.devices,
     "gallery": _gallery,
     "gradients": tables.gradients,
     "headers": tables.headers,

@@ -25,7 +25,7 @@ _FOLDER = _REPOSITORY / "tutorials"
 _KEPT = _REPOSITORY / "out" / "docs"
 # They take half a minute and more.
 _LONG = ("13_dask", "16_fast_simulation", "17_likelihood_fit")
-_LANGUAGES = {".py": "python", ".C": "cpp", ".hxx": "cpp", ".sub": "ini"}
+_LANGUAGES = {".py": "python", ".C": "cpp", ".cpp": "cpp", ".hxx": "cpp", ".sub": "ini"}
 _PATIENCE = 600
 
 

@@ -243,11 +243,11 @@ def _round(
         row.wrong += [f"{label}: only we have an answer, and {n} is not finite" for n in wrong]
     else:
         row.calls += 1
-        _compare(subject, inputs, (found, expected), row, label)
+        compare(subject, inputs, (found, expected), row, label)
     return found
 
 
-def _compare(
+def compare(
     subject: Subject,
     inputs: Mapping[str, Array],
     outputs: tuple[Mapping[str, Array], Mapping[str, Array]],

@@ -3,8 +3,8 @@
 All networks of tests/frontends/torch as modules, as .pt2 files, traced and scripted; then layers of
 torch.nn and functions of torch with random options and shapes. The graph is evaluated with NumPy
 for rows that were not in the example. ``--pypi`` fetches coffea's ParticleNet first, which runs
-compiled, too. What is refused is listed; what differs from torch has failed. The table is also in
-``out/torch.md``.
+compiled, too, and networks of weaver, torchdiffeq and nflows. What is refused is listed;
+what differs from torch has failed. The table is also in ``out/torch.md``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch
 
 import sofie_rdf as sofie
 from sofie_rdf.errors import SofieError
+from sofie_rdf.frontends.common.agreement import GROWTH, rounding
 from sofie_rdf.frontends.torch import reader as frontend
-from sofie_rdf.frontends.torch.compare import GROWTH, rounding
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.reference import evaluate
 from tests.frontends.torch import layers, modules
@@ -189,6 +189,85 @@ def particlenet(path: Path) -> Row:
     return row
 
 
+# Networks of other packages -----------------------------------------------------------------------
+
+PACKAGES = ("weaver-core==0.5.3", "torchdiffeq==0.2.5", "nflows==0.14")
+
+
+def jets(rows: int, length: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Features, momenta and mask of padded jets, the last one of a particle alone."""
+    state = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 7, length, generator=state)
+    v = torch.randn(rows, 4, length, generator=state)
+    v[:, 3] = v[:, :3].norm(dim=1) + v[:, 3].abs()
+    lengths = torch.randint(1, length + 1, (rows, 1, 1), generator=state)
+    lengths[-1] = 1
+    mask = (torch.arange(length) < lengths).float()
+    return x * mask, v * mask, mask
+
+
+class Integrated(torch.nn.Module):
+    """An equation that is solved with steps of one size."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        layers = torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+        self.inner, self.method = torch.nn.Sequential(*layers), method
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from torchdiffeq import odeint
+
+        times = torch.linspace(0, 1, 5)
+        found: torch.Tensor = odeint(lambda _, y: self.inner(y), x, times, method=self.method)
+        return found[-1]
+
+
+class LogDensity(torch.nn.Module):
+    """What a flow says of the density of a row."""
+
+    def __init__(self, flow: Any) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.flow.log_prob(x)
+        return found
+
+
+def _flows() -> Iterator[tuple[str, torch.nn.Module]]:
+    from nflows import distributions, flows, transforms
+
+    spline = transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
+        features=3, hidden_features=8, num_bins=4, tails="linear", tail_bound=3.0
+    )
+    yield "nflows' splines", flows.Flow(spline, distributions.StandardNormal([3]))
+
+
+def packages() -> Iterator[Row]:
+    """Networks that are installed in a folder of their own."""
+    place = OUT / "pypi" / "torch"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    subprocess.run([*pip, "--upgrade", "--no-deps", "--target", str(place), *PACKAGES], check=True)
+    sys.path.append(str(place))
+    from weaver.nn.model.ParticleTransformer import ParticleTransformer
+
+    small = {"embed_dims": (16, 32, 16), "pair_embed_dims": (8, 8), "num_heads": 2, "num_layers": 2}
+    axes = {"x": {0: "N", 2: "P"}, "v": {0: "N", 2: "P"}, "mask": {0: "N", 2: "P"}}
+    row = Row("other packages")
+    for version in (1, 2, 3, 3.6):
+        tagger = ParticleTransformer(7, num_classes=5, version=version, **small).eval()
+        case = modules.Case(tagger, jets(3, 10, 1), axes)
+        calls = [jets(3, 10, 2), jets(5, 16, 3), jets(1, 1, 4)]
+        compare(row, f"weaver {version}", lambda c=case: _module(c), tagger, calls)  # type: ignore[misc]
+    numbers = [torch.randn(rows, 3) for rows in (1, 4, 9)]
+    integrated = ((m, Integrated(m)) for m in ("rk4", "midpoint", "euler"))
+    densities = ((name, LogDensity(flow)) for name, flow in _flows())
+    for name, module in (*integrated, *densities):
+        case = modules.Case(module.eval(), numbers[1])
+        compare(row, name, lambda c=case: _module(c), module, numbers)  # type: ignore[misc]
+    yield row
+
+
 # The table ----------------------------------------------------------------------------------------
 
 
@@ -208,13 +287,13 @@ def main(arguments: Sequence[str]) -> int:
     """0 where nothing differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.torch_models")
     parser.add_argument("part", nargs="?", default="", help="only groups with this in their names")
-    parser.add_argument("--pypi", action="store_true", help="coffea's ParticleNet as well")
+    parser.add_argument("--pypi", action="store_true", help="networks of packages on PyPI as well")
     given = parser.parse_args(arguments)
     rows: list[Row] = []
     start = time.monotonic()
     sources = [networks, families]
     if given.pypi:
-        sources.append(lambda: iter([particlenet(fetched())]))
+        sources += [lambda: iter([particlenet(fetched())]), packages]
     for source in sources:
         for row in source():
             row.seconds, start = time.monotonic() - start, time.monotonic()

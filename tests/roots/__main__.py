@@ -1,7 +1,8 @@
 """``python -m tests.roots [0.1a8 ...]``: tests that need ROOT, with other versions of it.
 
 Each version's wheel is installed into an environment of its own, ``.venv/roots/``, and runs
-`TESTS`. What these need beside ROOT is what the core needs, and pytest.
+`TESTS`. What these need beside ROOT is what the core needs, and pytest. With ``--short`` it is one
+version and `SHORT`, which takes a minute or two: continuous integration runs that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ TESTS = (
     "dataframe",
     "interpreter",
     "library",
+    "moved_root",
     "objects",
     "random",
     "reader",
@@ -29,6 +31,7 @@ TESTS = (
     "stored",
     "threads",
 )
+SHORT = ("objects", "rootio", "moved_root")
 
 
 def environment(version: str) -> Path:
@@ -46,13 +49,19 @@ def environment(version: str) -> Path:
 def main(arguments: list[str]) -> int:
     """0 where all tests pass with all versions."""
     parser = argparse.ArgumentParser("python -m tests.roots", description=__doc__)
-    parser.add_argument("version", nargs="*", default=VERSIONS, help="of the package root")
+    parser.add_argument("version", nargs="*", help=f"of the package root, by default {VERSIONS}")
+    parser.add_argument(
+        "--short", action="store_true", help="a few tests, with the newest of these"
+    )
+    given = parser.parse_args(arguments)
+    names = SHORT if given.short else TESTS
     failed = []
-    for version in parser.parse_args(arguments).version:
+    for version in given.version or (VERSIONS[-1:] if given.short else VERSIONS):
         python = environment(version)
         sys.stdout.write(f"root {version}\n")
         sys.stdout.flush()
-        files = [f"tests/runtime/test_{name}.py" for name in TESTS] + ["tests/tmva/test_words.py"]
+        files = [f"tests/runtime/test_{name}.py" for name in names]
+        files += [] if given.short else ["tests/tmva/test_words.py"]
         command = [str(python), "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *files]
         if subprocess.run(command, cwd=PROJECT, check=False).returncode:
             failed.append(version)
