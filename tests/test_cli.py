@@ -175,7 +175,7 @@ def test_help_is_fast() -> None:
 def test_version_and_include_directory(run: Run) -> None:
     assert run("--version").out == f"sofie-rdf {sofie.__version__}\n"
     folder = Path(run("--include-dir").out.rstrip("\n"))
-    assert (folder / "sofie" / "arena.hxx").is_file()
+    assert (folder / "sofie" / "session" / "arena.hxx").is_file()
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_the_reference_of_the_command_line_has_all_commands_and_options() -> Non
 
 
 def test_the_tables_are_made_of_the_code() -> None:
-    assert "| `norms.hxx` | Vectors scaled to a norm. |" in tables.headers()
+    assert "| `normalization/norms.hxx` | Vectors scaled to a norm. |" in tables.headers()
     having, _, lacking = tables.gradients().partition("Without one")
     assert "`Relu`" in having
     assert "`DeformConv`" in lacking

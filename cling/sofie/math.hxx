@@ -11,7 +11,7 @@
 #ifndef SOFIE_MATH_HXX
 #define SOFIE_MATH_HXX
 
-#include "sofie/rounding.hxx"
+#include "sofie/math/rounding.hxx"
 
 SOFIE_BEGIN
 

@@ -75,16 +75,22 @@ def devices() -> str:
 def headers() -> str:
     """What each header of C++ is for, in the words of its first comment."""
     sections = (
-        ("The foundation", "cling/sofie"),
-        ("Kernels", "cling/sofie/kernels"),
-        ("With ROOT", "cling/sofie/rdf"),
-        ("SOFIE's words", "cling/sofie/rdf/words"),
+        ("The foundation", "cling/sofie", "*.hxx"),
+        ("Elementary functions", "cling/sofie/math", "*.hxx"),
+        ("What a Session is made of", "cling/sofie/session", "*.hxx"),
+        ("Kernels", "cling/sofie/kernels", "**/*.hxx"),
+        ("With ROOT", "cling/sofie/rdf", "*.hxx"),
+        ("SOFIE's words", "cling/sofie/rdf/words", "*.hxx"),
     )
-    return "\n\n".join(f"### {title}\n\n{_table(_REPOSITORY / at)}" for title, at in sections)
+    return "\n\n".join(
+        f"### {title}\n\n{_table(_REPOSITORY / at, which)}" for title, at, which in sections
+    )
 
 
-def _table(folder: Path) -> str:
-    rows = [f"| `{path.name}` | {_about(path)} |" for path in sorted(folder.glob("*.hxx"))]
+def _table(folder: Path, which: str) -> str:
+    rows = [
+        f"| `{path.relative_to(folder)}` | {_about(path)} |" for path in sorted(folder.glob(which))
+    ]
     return "\n".join(["| header | what it has |", "| --- | --- |", *rows])
 
 

@@ -12,7 +12,7 @@ from sofie_rdf.passes.precision import Stored, encoded
 
 __all__ = ["HEADER", "READ_FROM", "Tensors", "tensors_of"]
 
-HEADER = "sofie/narrow.hxx"
+HEADER = "sofie/session/narrow.hxx"
 # From how many bytes of float32 weights on layers read them in few bits, which takes more
 # instructions and less memory: where they come from the second cache, or do not fit into it.
 READ_FROM = {"bfloat16": 1 << 18, "float16": 1 << 20, "int8": 1 << 20}

@@ -64,7 +64,7 @@ class ProfiledEmitter(Emitter):
 
     def headers(self) -> set[str]:
         """The headers of all kernels, and the clock."""
-        return {*super().headers(), "sofie/laps.hxx"}
+        return {*super().headers(), "sofie/session/laps.hxx"}
 
     def header(self) -> str:
         """The whole text; where it is called from outside, it is told where times go."""

@@ -438,22 +438,22 @@ class Emitter:
     def _includes(self) -> Iterable[str]:
         # What both kinds of Session need comes first: `inlined` writes each header out once.
         yield _include("sofie/target.hxx")
-        yield _include("sofie/entries.hxx")
+        yield _include("sofie/session/entries.hxx")
         shared = sorted(self._port_headers())
         yield from map(_include, shared)
         if self.source.header:
             yield _include(self.source.header)
-        kernels = ("sofie/arena.hxx", *sorted(self.headers() - {*shared}))
+        kernels = ("sofie/session/arena.hxx", *sorted(self.headers() - {*shared}))
         yield from _if("SOFIE_LINKED", [_include("sofie/rdf/native.hxx")], map(_include, kernels))
-        yield from _if("SOFIE_ENTRIES", [_include("sofie/runtime.hxx")])
+        yield from _if("SOFIE_ENTRIES", [_include("sofie/session/runtime.hxx")])
 
     def _port_headers(self) -> set[str]:
         """The headers of the types of the parameters of `infer`."""
         ports = self.interface.ports
         stored = any(p.type.dtype.is_half or p.type.dtype.is_storage for p in ports)
         found = {"sofie/storage.hxx"} if stored else set[str]()
-        found |= {"sofie/events.hxx"} if self.interface.rows else set()
-        return found | ({"sofie/owned.hxx"} if any(p.owned for p in ports) else set())
+        found |= {"sofie/session/events.hxx"} if self.interface.rows else set()
+        return found | ({"sofie/session/owned.hxx"} if any(p.owned for p in ports) else set())
 
     def headers(self) -> set[str]:
         """The headers of all kernels, in bodies too."""
@@ -464,7 +464,7 @@ class Emitter:
         if self.plan.copies:
             used.add("sofie/kernels/layout.hxx")
         if self.grown or any(p.owned for p in self.interface.ports):
-            used.add("sofie/owned.hxx")
+            used.add("sofie/session/owned.hxx")
         if any(t.dtype.is_half or t.dtype.is_storage for t in self.types.values()):
             used.add("sofie/storage.hxx")
         if self._is_narrow:

@@ -37,8 +37,8 @@ class Source:
 
     @property
     def header(self) -> str:
-        """The header that knows how to read them, where weights.hxx does not suffice."""
-        return {"root": "sofie/rdf/root_weights.hxx", "header": "sofie/embedded.hxx"}.get(
+        """The header that knows how to read them, where session/weights.hxx does not suffice."""
+        return {"root": "sofie/rdf/root_weights.hxx", "header": "sofie/session/embedded.hxx"}.get(
             self.kind, ""
         )
 

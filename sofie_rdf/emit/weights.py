@@ -17,7 +17,7 @@ _HEAD = 32
 
 
 def weight_file(tensors: Sequence[Array]) -> bytes:
-    """The bytes of a weight file, as cling/sofie/weights.hxx describes and reads it."""
+    """The bytes of a weight file, as cling/sofie/session/weights.hxx describes and reads it."""
     table: list[int] = []
     position = _aligned(_HEAD + 16 * len(tensors))
     for tensor in tensors:
@@ -58,7 +58,7 @@ _STEP, _FACTOR, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659F
 
 
 def _checksum(parts: Sequence[Array]) -> int:
-    """The sum of mixed words, as cling/sofie/checksum.hxx describes it, of parts of whole words."""
+    """The sum of mixed words of parts of whole words, as session/checksum.hxx describes it."""
     total = sum(part.size for part in parts)
     place = 1
     for part in parts:

@@ -11,7 +11,7 @@ from sofie_rdf.ops._windows import Window, positions_of, taps_of, three_axes
 
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
 
-COLUMNS_HEADER = "sofie/kernels/convolution_columns.hxx"
+COLUMNS_HEADER = "sofie/kernels/convolution/columns.hxx"
 # Of the kernel: the columns of a tile, those of a pack, elements that are copied at a time, and the
 # largest stride along a row.
 _TILE, _PACK, _BUDGET, _STRIDE = 48, 16, 1 << 16, 2

@@ -11,8 +11,8 @@ from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
 __all__ = ["DEPTHWISE_HEADER", "DEPTHWISE_LANES_HEADER", "ChannelLanes", "channel_lanes"]
 
-DEPTHWISE_HEADER = "sofie/kernels/convolution_depthwise.hxx"
-DEPTHWISE_LANES_HEADER = "sofie/kernels/convolution_depthwise_lanes.hxx"
+DEPTHWISE_HEADER = "sofie/kernels/convolution/depthwise.hxx"
+DEPTHWISE_LANES_HEADER = "sofie/kernels/convolution/depthwise_lanes.hxx"
 # The channels from which that pays.
 _LEAST = 8
 

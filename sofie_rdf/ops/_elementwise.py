@@ -34,9 +34,9 @@ NUMBERS = FLOATS | INTEGERS
 SIGNED = NUMBERS - UNSIGNED
 
 # Function objects that need more than arithmetic are where only models that have them read them.
-ACTIVATIONS = "sofie/kernels/activations.hxx"
-NORMAL_DISTRIBUTION = "sofie/kernels/normal_distribution.hxx"
-FUNCTIONS = "sofie/kernels/functions.hxx"
+ACTIVATIONS = "sofie/kernels/elementwise/activations.hxx"
+NORMAL_DISTRIBUTION = "sofie/kernels/elementwise/normal_distribution.hxx"
+FUNCTIONS = "sofie/kernels/elementwise/functions.hxx"
 
 
 class Elementwise(Operator):

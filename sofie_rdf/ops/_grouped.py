@@ -10,7 +10,7 @@ from sofie_rdf.ops._windows import Window, taps_of, three_axes
 
 __all__ = ["GROUPED_HEADER", "LANES", "GroupLanes", "block_columns", "group_lanes", "lines_at_hand"]
 
-GROUPED_HEADER = "sofie/kernels/convolution_grouped.hxx"
+GROUPED_HEADER = "sofie/kernels/convolution/grouped.hxx"
 # Of the kernel: the lanes, and the columns of a row of outputs that it may do together.
 LANES, _COLUMNS = 16, (14, 8)
 # The numbers of a block that are at hand at a time, and at most; and of its lanes the part that has

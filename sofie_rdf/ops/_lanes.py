@@ -9,7 +9,7 @@ from sofie_rdf.ops._windows import Window, positions_of, three_axes
 
 __all__ = ["HALVES", "LANES_HEADER", "best_half", "half_of_lanes", "is_short", "scratch_of_lanes"]
 
-LANES_HEADER = "sofie/kernels/convolution_lanes.hxx"
+LANES_HEADER = "sofie/kernels/convolution/lanes.hxx"
 # Of the kernel: the columns that half a tile may have, how many halves are done at a time, the
 # features of a tile; the products for which that pays, and what half a tile needs beside them.
 HALVES, _MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4), 64, 32, 16, 120

@@ -445,7 +445,7 @@ def _work(keys: Shape, values: Shape) -> Dim:
     return (keys[3] + 2 * 32) * columns + keys[2] * width + 32 * keys[3]
 
 
-@operator(since=23, header="sofie/kernels/rotary.hxx", ulp=1, terms=2)
+@operator(since=23, header="sofie/kernels/attention/rotary.hxx", ulp=1, terms=2)
 class RotaryEmbedding(Operator):
     """y = (a cos - b sin, a sin + b cos) for pairs (a, b) of x, by the angles of their positions
 
@@ -554,7 +554,7 @@ class RotaryEmbedding(Operator):
         return (turned[0].concat([*turned[1:], rest], 3).reshape(x.shape),)
 
 
-@operator(since=27, header="sofie/kernels/linear_attention.hxx", ulp=8, terms=8)
+@operator(since=27, header="sofie/kernels/attention/linear.hxx", ulp=8, terms=8)
 class LinearAttention(Operator):
     """y[t] = scale * q[t] S[t] where S[t] = e^g[t] S[t-1] + k[t] u[t], u[t] = v[t] (update_rule)
 
@@ -683,7 +683,7 @@ class LinearAttention(Operator):
         return y.reshape(*query.shape[:2], y.shape[2] * y.shape[3]), last
 
 
-@operator(since=28, header="sofie/kernels/swiglu.hxx", ulp=5)
+@operator(since=28, header="sofie/kernels/elementwise/swiglu.hxx", ulp=5)
 class SwiGLU(Binary):
     """a / (1 + e^(-alpha * a)) * b"""
 

@@ -16,7 +16,7 @@ from sofie_rdf.ops.elementwise import Elementwise
 MOST = 4
 
 
-@operator(domain="sofie", header="sofie/kernels/chains.hxx", ulp=2, terms=2)
+@operator(domain="sofie", header="sofie/kernels/elementwise/chains.hxx", ulp=2, terms=2)
 class Then(Elementwise):
     """y = second(first(a, ...), z): the first inputs are those of ``first``
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _ALL = slice(None)
 
 
-@operator(domain="sofie", header="sofie/kernels/convolution_transposed.hxx", terms=2)
+@operator(domain="sofie", header="sofie/kernels/convolution/transposed.hxx", terms=2)
 class RuntimeCol2Im(Operator):
     """Col2Im where the sizes of the image and of its blocks are data"""
 
@@ -70,7 +70,7 @@ class RuntimeCol2Im(Operator):
         return Call("sofie::runtime_col2im", (*sizes, *map(Tensor, (y, x, image, block))))
 
 
-@operator(since=18, header="sofie/kernels/convolution_transposed.hxx", terms=2)
+@operator(since=18, header="sofie/kernels/convolution/transposed.hxx", terms=2)
 class Col2Im(Operator):
     """y[n, c, stride * l + dilation * k - pad] += x[n, (c, k), l], where y begins with zeros"""
 

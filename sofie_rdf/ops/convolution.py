@@ -533,7 +533,7 @@ class ConvLayer(_FloatConvolution):
 class _ByteConvolution(Convolution):
     """A convolution of 8-bit integers, in 32 bits."""
 
-    header: ClassVar[str] = "sofie/kernels/convolution_quantized.hxx"
+    header: ClassVar[str] = "sofie/kernels/convolution/quantized.hxx"
 
     def accept(self, what: str, *types: TensorType | None) -> DType:
         """The one element type of these, if it is one of 8 bits."""
@@ -694,7 +694,7 @@ class QLinearConv(_ByteConvolution):
 # DeformConv ---------------------------------------------------------------------------------------
 
 
-@operator(since=22, terms=4, header="sofie/kernels/convolution_deformed.hxx")
+@operator(since=22, terms=4, header="sofie/kernels/convolution/deformed.hxx")
 class DeformConv(Convolution):
     """y = Conv of x at places moved by offset (linear between points, 0 outside) and times mask"""
 

@@ -22,7 +22,7 @@ from sofie_rdf.ops.elementwise import FLOATS, Elementwise, Swish
 from sofie_rdf.ops.linear import NoActivation
 
 
-@operator(since=27, terms=2, ulp=8, header="sofie/kernels/convolution_deformed.hxx")
+@operator(since=27, terms=2, ulp=8, header="sofie/kernels/convolution/deformed.hxx")
 class CausalConvWithState(Operator):
     """y[n, c, i] = f(sum_k w[c, k] * s[n, c, i + k] + b[c]), s = (state, x); and the end of s"""
 

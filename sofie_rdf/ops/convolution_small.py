@@ -25,7 +25,7 @@ from sofie_rdf.ops.linear import NoActivation, packed
 __all__ = ["SmallConv"]
 
 
-@operator(domain="sofie", terms=2, ulp=8, header="sofie/kernels/convolution_small.hxx")
+@operator(domain="sofie", terms=2, ulp=8, header="sofie/kernels/convolution/small.hxx")
 class SmallConv(Operator):
     """y[n, j] = activation(sum_k x[n, k] * w[k, j] + b[j]): k are all axes of x[n], j all of y[n]
 

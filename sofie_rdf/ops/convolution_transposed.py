@@ -31,12 +31,14 @@ from sofie_rdf.ops.linear import NoActivation
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
 
+_FEW_HEADER = "sofie/kernels/convolution/transposed_few_features.hxx"
+
 
 @family
 class _Transposed(Convolution):
     """A transposed convolution of floating-point numbers, with a function of each result."""
 
-    header: ClassVar[str] = "sofie/kernels/convolution_transposed.hxx"
+    header: ClassVar[str] = "sofie/kernels/convolution/transposed.hxx"
 
     output_padding: tuple[int, ...] | None = None
     output_shape: tuple[int, ...] | None = None
@@ -187,7 +189,7 @@ class _Transposed(Convolution):
         few = self.few(x.type, w.type)
         if few and all(o.constant for o in given):
             packed = f"sofie::FewTransposedWeights<float, {few.stride}>"
-            kernel, header = f"few_{kernel}", "sofie/kernels/convolution_transposed_few.hxx"
+            kernel, header = f"few_{kernel}", _FEW_HEADER
         return replace(product_call(kernel, packed, arguments, outputs, x, given), header=header)
 
 

@@ -68,7 +68,7 @@ class Lanes:
         return sum(points, results + (2 * inputs * columns + 5) * _LANES)
 
 
-@operator(domain="sofie", terms=2, ulp=8, header="sofie/kernels/convolution_winograd.hxx")
+@operator(domain="sofie", terms=2, ulp=8, header="sofie/kernels/convolution/winograd.hxx")
 class WinogradConv(ConvLayer):
     """y = activation(Conv(x, w, b) + added), 4 x 4 results of a channel by 6 x 6 or 8 x 8 products
 
@@ -219,7 +219,7 @@ class WinogradConv(ConvLayer):
             packed = f"WinogradLanesWeights<{size}>"
             short = str(is_short(shape[0])).lower()
             kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}, {short}>"
-            header = "sofie/kernels/convolution_winograd_lanes.hxx"
+            header = "sofie/kernels/convolution/winograd_lanes.hxx"
         tensors = [
             replace(a, cxx=f"sofie::{packed}") if isinstance(a, Packed) else a for a in tensors
         ]

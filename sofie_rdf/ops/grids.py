@@ -29,7 +29,7 @@ from sofie_rdf.ops.resampling import as_type
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
 
-_HEADER = "sofie/kernels/grids.hxx"
+_HEADER = "sofie/kernels/resampling/grids.hxx"
 # In the order of the enumerators in the header; opset 16 has other words for the same.
 MODES = ("nearest", "linear", "cubic")
 PADDINGS = ("zeros", "border", "reflection")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Linear(Operator):
     """A sum over products: sum_k a[..., k] * b[k, ...]."""
 
-    header: ClassVar[str] = "sofie/kernels/linear.hxx"
+    header: ClassVar[str] = "sofie/kernels/dense.hxx"
 
     def accept(self, *types: TensorType) -> DType:
         dtype = require_same_dtype(*types)
@@ -282,7 +282,7 @@ def packed(w: Operand, b: Operand) -> Packed:
     if w.type.dtype is not DType.FLOAT32 or not wide:
         return Packed(cxx, (Tensor(w), Tensor(b)))
     narrow = f"sofie::NarrowWeights<{{}}, {k}, {n}>"
-    return Packed(cxx, (Tensor(w), Tensor(b)), narrow, "sofie/kernels/dense_narrow.hxx")
+    return Packed(cxx, (Tensor(w), Tensor(b)), narrow, "sofie/kernels/dense/few_bits.hxx")
 
 
 # From how many columns on one row is summed up in one chain: 6 packs of 16.
@@ -295,7 +295,7 @@ LAYERS_ROWS, LANES = 64, 16
 T = TypeVar("T")
 
 
-@operator(domain="sofie", header="sofie/kernels/dense_layers.hxx", terms=2, ulp=8)
+@operator(domain="sofie", header="sofie/kernels/dense/layers.hxx", terms=2, ulp=8)
 class DenseLayers(Linear):
     """y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n): a few rows go through all layers together
 

@@ -50,8 +50,8 @@ _SLACK, _BUFFER, _LANES = 64, 4096, 16
 _MOST_AXES = 8
 # What planes in the lanes have: channels, columns of results, and numbers that are at hand.
 _LEAST_CHANNELS, _WIDEST, _MOST_ELEMENTS = 8, 16, 1 << 16
-_LANES_HEADER = "sofie/kernels/pooling_lanes.hxx"
-_PAIRS_HEADER = "sofie/kernels/pooling_pairs.hxx"
+_LANES_HEADER = "sofie/kernels/pooling/lanes.hxx"
+_PAIRS_HEADER = "sofie/kernels/pooling/pairs.hxx"
 
 
 class _Planes(Operator):

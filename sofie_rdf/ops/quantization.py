@@ -15,7 +15,7 @@ from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._formats import converted, is_integral, limits
 
 HEADER = "sofie/kernels/quantization.hxx"
-_PAIRS = "sofie/kernels/integer_products.hxx"
+_PAIRS = "sofie/kernels/products/integers.hxx"
 # Of the kernel for constant weights: the rows of a tile, and the steps of the widest pack.
 _ROWS, _STEPS = 4, 32
 

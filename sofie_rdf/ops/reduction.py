@@ -418,7 +418,7 @@ class ReduceLogSumExp(KnownReduction):
 class _Scan(Operator):
     """What stands before each element combined, along one axis."""
 
-    header: ClassVar[str] = "sofie/kernels/scans.hxx"
+    header: ClassVar[str] = "sofie/kernels/reduction/scans.hxx"
     takes_sizes: ClassVar[bool] = True
     # The C++ class that combines two elements.
     combine: ClassVar[str]
@@ -562,7 +562,7 @@ class LpNormalization(Operator):
 
     axis: int = -1
     p: int = 2
-    header: ClassVar[str] = "sofie/kernels/norms.hxx"
+    header: ClassVar[str] = "sofie/kernels/normalization/norms.hxx"
     dtypes: ClassVar[frozenset[DType]] = FLOATS
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ def _image(number: Any, images: int) -> int:
 class _Regions(Operator):
     """An operator on images x[n, c, h, w] and on regions, one in each row of ``rois``."""
 
-    header: ClassVar[str] = "sofie/kernels/regions.hxx"
+    header: ClassVar[str] = "sofie/kernels/pooling/roi.hxx"
 
     def accept(self, x: TensorType, rois: TensorType, columns: int) -> DType:
         dtype = require_same_dtype(x, rois)

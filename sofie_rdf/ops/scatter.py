@@ -21,7 +21,7 @@ from sofie_rdf.ir.types import Array, DType, TensorType, broadcast
 from sofie_rdf.ops.layout import memory, strides
 
 
-@operator(domain="sofie", header="sofie/kernels/scatter.hxx")
+@operator(domain="sofie", header="sofie/kernels/indexing/scatter.hxx")
 class ScatterAt(Operator):
     """x with updates[p] at [a[p], b[p], ...]: one tensor of indices for each axis, broadcast"""
 

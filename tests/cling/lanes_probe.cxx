@@ -3,7 +3,7 @@
 /// in, one number out.
 #include "sofie/kernels/elementwise.hxx"
 
-#include "sofie/kernels/convolution_winograd_lanes.hxx"
+#include "sofie/kernels/convolution/winograd_lanes.hxx"
 
 using namespace sofie;
 

@@ -1,9 +1,9 @@
 /// \file
 /// Arrays through each function of math.hxx, for test_math.py: with g++ as a shared library, in Cling
 /// as it stands. `name_type(in, out, count)` works on packs and, at the end, on single elements.
-#include "sofie/erf.hxx"
-#include "sofie/gelu.hxx"
-#include "sofie/powers.hxx"
+#include "sofie/math/erf.hxx"
+#include "sofie/math/gelu.hxx"
+#include "sofie/math/powers.hxx"
 
 SOFIE_BEGIN
 

@@ -25,7 +25,7 @@ def test_the_layout_is_as_described() -> None:
 
 
 def checksum(words: np.ndarray) -> int:
-    """As cling/sofie/checksum.hxx says, word for word."""
+    """As cling/sofie/session/checksum.hxx says, word for word."""
     total = 8 * len(words)
     for place, word in enumerate(map(int, words), start=1):
         mixed = (word + place * 0x9E3779B97F4A7C15) % 2**64

@@ -5,17 +5,17 @@
 #define TMVA_SOFIE_higgs_HXX
 
 #include "sofie/target.hxx"
-#include "sofie/entries.hxx"
+#include "sofie/session/entries.hxx"
 #ifdef SOFIE_LINKED
 #include "sofie/rdf/native.hxx"
 #else
-#include "sofie/arena.hxx"
-#include "sofie/kernels/activations.hxx"
-#include "sofie/kernels/dense_layers.hxx"
+#include "sofie/session/arena.hxx"
+#include "sofie/kernels/dense/layers.hxx"
 #include "sofie/kernels/elementwise.hxx"
+#include "sofie/kernels/elementwise/activations.hxx"
 #endif
 #ifdef SOFIE_ENTRIES
-#include "sofie/runtime.hxx"
+#include "sofie/session/runtime.hxx"
 #endif
 
 SOFIE_BEGIN

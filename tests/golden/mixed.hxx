@@ -8,20 +8,20 @@
 #define TMVA_SOFIE_mixed_model_HXX
 
 #include "sofie/target.hxx"
-#include "sofie/entries.hxx"
+#include "sofie/session/entries.hxx"
 #ifdef SOFIE_LINKED
 #include "sofie/rdf/native.hxx"
 #else
-#include "sofie/arena.hxx"
-#include "sofie/kernels/activations.hxx"
+#include "sofie/session/arena.hxx"
+#include "sofie/kernels/dense.hxx"
 #include "sofie/kernels/elementwise.hxx"
+#include "sofie/kernels/elementwise/activations.hxx"
 #include "sofie/kernels/layout.hxx"
-#include "sofie/kernels/linear.hxx"
 #include "sofie/kernels/products.hxx"
 #include "sofie/kernels/softmax.hxx"
 #endif
 #ifdef SOFIE_ENTRIES
-#include "sofie/runtime.hxx"
+#include "sofie/session/runtime.hxx"
 #endif
 
 SOFIE_BEGIN

@@ -103,7 +103,7 @@ IN_TILES = (
 )
 
 PROGRAM = """{includes}
-#include "sofie/owned.hxx"
+#include "sofie/session/owned.hxx"
 #include <cstdio>
 #include <cstdlib>
 

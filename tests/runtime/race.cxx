@@ -2,7 +2,7 @@
 // Prints how many results there were; says on the error stream what differs from one thread's.
 #include "layers.hxx"
 #include "decided.hxx"
-#include "sofie/slots.hxx"
+#include "sofie/session/slots.hxx"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

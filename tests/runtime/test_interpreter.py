@@ -96,7 +96,7 @@ def test_a_missing_symbol_is_an_exception(
     functor_text: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     declare(
-        '#include "sofie/kernels/map.hxx"\nSOFIE_BEGIN\n'
+        '#include "sofie/kernels/elementwise/map.hxx"\nSOFIE_BEGIN\n'
         "namespace missing {\nfloat nowhere(float);\n"
         "struct Doubled { template <class V> V operator()(V x) const"
         " { for (int i = 0; i < sofie::width<V>; ++i) x[i] = nowhere(x[i]); return x; } };\n"

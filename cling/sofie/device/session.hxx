@@ -3,9 +3,9 @@
 #ifndef SOFIE_DEVICE_SESSION_HXX
 #define SOFIE_DEVICE_SESSION_HXX
 
-#include "sofie/arena.hxx"
+#include "sofie/session/arena.hxx"
 #include "sofie/device/base.hxx"
-#include "sofie/weights.hxx"
+#include "sofie/session/weights.hxx"
 
 namespace sofie {
 namespace device {

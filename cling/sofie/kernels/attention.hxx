@@ -1,13 +1,13 @@
 /// \file
 /// Attention: what a query takes from the values, by how well it fits their keys.
 ///
-/// Queries are answered side by side (`attention_block.hxx`). Without AVX-512 few of them are answered one by one, and
+/// Queries are answered side by side (`attention/block.hxx`). Without AVX-512 few of them are answered one by one, and
 /// so are all where somebody wants to see the scores: the keys of a head are transposed and its values are made dense
 /// once. The result of a query has the same bits in any batch.
 #ifndef SOFIE_KERNELS_ATTENTION_HXX
 #define SOFIE_KERNELS_ATTENTION_HXX
 
-#include "sofie/kernels/attention_block.hxx"
+#include "sofie/kernels/attention/block.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN

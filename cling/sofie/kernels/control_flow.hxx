@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_CONTROL_FLOW_HXX
 #define SOFIE_KERNELS_CONTROL_FLOW_HXX
 
-#include "sofie/owned.hxx"
+#include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 

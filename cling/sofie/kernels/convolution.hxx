@@ -13,8 +13,8 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_HXX
 #define SOFIE_KERNELS_CONVOLUTION_HXX
 
-#include "sofie/kernels/convolution_few.hxx"
-#include "sofie/kernels/convolution_fill.hxx"
+#include "sofie/kernels/convolution/few_features.hxx"
+#include "sofie/kernels/convolution/pad_rows.hxx"
 
 SOFIE_BEGIN
 

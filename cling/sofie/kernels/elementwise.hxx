@@ -3,8 +3,8 @@
 #ifndef SOFIE_KERNELS_ELEMENTWISE_HXX
 #define SOFIE_KERNELS_ELEMENTWISE_HXX
 
-#include "sofie/kernels/map.hxx"
-#include "sofie/rounding.hxx"
+#include "sofie/kernels/elementwise/map.hxx"
+#include "sofie/math/rounding.hxx"
 
 SOFIE_BEGIN
 

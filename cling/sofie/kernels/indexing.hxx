@@ -5,8 +5,8 @@
 #ifndef SOFIE_KERNELS_INDEXING_HXX
 #define SOFIE_KERNELS_INDEXING_HXX
 
-#include "sofie/kernels/borders.hxx"
-#include "sofie/kernels/gather_lanes.hxx"
+#include "sofie/kernels/layout/pad.hxx"
+#include "sofie/kernels/indexing/gather_lanes.hxx"
 
 SOFIE_BEGIN
 

@@ -6,11 +6,11 @@
 #ifndef SOFIE_KERNELS_LAYOUT_HXX
 #define SOFIE_KERNELS_LAYOUT_HXX
 
-#include "sofie/kernels/interleave.hxx"
-#include "sofie/kernels/turn_picked.hxx"
-#include "sofie/kernels/turn_pieces.hxx"
-#include "sofie/kernels/turn_units.hxx"
-#include "sofie/owned.hxx"
+#include "sofie/kernels/transpose/interleave.hxx"
+#include "sofie/kernels/transpose/small_planes.hxx"
+#include "sofie/kernels/transpose/any_size.hxx"
+#include "sofie/kernels/transpose/units.hxx"
+#include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 

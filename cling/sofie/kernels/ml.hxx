@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_ML_HXX
 #define SOFIE_KERNELS_ML_HXX
 
-#include "sofie/kernels/map.hxx"
+#include "sofie/kernels/elementwise/map.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN

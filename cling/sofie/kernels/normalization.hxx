@@ -6,9 +6,9 @@
 #ifndef SOFIE_KERNELS_NORMALIZATION_HXX
 #define SOFIE_KERNELS_NORMALIZATION_HXX
 
-#include "sofie/kernels/map.hxx"
-#include "sofie/kernels/normalization_rows.hxx"
-#include "sofie/rounding.hxx"
+#include "sofie/kernels/elementwise/map.hxx"
+#include "sofie/kernels/normalization/rows.hxx"
+#include "sofie/math/rounding.hxx"
 
 SOFIE_BEGIN
 

@@ -3,9 +3,9 @@
 #ifndef SOFIE_KERNELS_POOLING_HXX
 #define SOFIE_KERNELS_POOLING_HXX
 
-#include "sofie/kernels/pooling_rows.hxx"
-#include "sofie/rounding.hxx"
-#include "sofie/owned.hxx"
+#include "sofie/kernels/pooling/rows.hxx"
+#include "sofie/math/rounding.hxx"
+#include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 

@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_PRODUCTS_HXX
 #define SOFIE_KERNELS_PRODUCTS_HXX
 
-#include "sofie/kernels/linear.hxx"
+#include "sofie/kernels/dense.hxx"
 
 SOFIE_BEGIN
 

@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_QUANTIZATION_HXX
 #define SOFIE_KERNELS_QUANTIZATION_HXX
 
-#include "sofie/rounding.hxx"
+#include "sofie/math/rounding.hxx"
 #include "sofie/storage.hxx"
 
 SOFIE_BEGIN

@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_RANDOM_HXX
 #define SOFIE_KERNELS_RANDOM_HXX
 
-#include "sofie/circular.hxx"
+#include "sofie/math/circular.hxx"
 
 SOFIE_BEGIN
 

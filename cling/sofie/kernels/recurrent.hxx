@@ -9,9 +9,9 @@
 #ifndef SOFIE_KERNELS_RECURRENT_HXX
 #define SOFIE_KERNELS_RECURRENT_HXX
 
-#include "sofie/kernels/recurrent_gates.hxx"
-#include "sofie/kernels/recurrent_product.hxx"
-#include "sofie/weights.hxx"
+#include "sofie/kernels/recurrent/gates.hxx"
+#include "sofie/kernels/recurrent/product.hxx"
+#include "sofie/session/weights.hxx"
 
 SOFIE_BEGIN
 

@@ -8,11 +8,11 @@
 #ifndef SOFIE_KERNELS_REDUCTION_HXX
 #define SOFIE_KERNELS_REDUCTION_HXX
 
-#include "sofie/kernels/reduction_axes.hxx"
-#include "sofie/kernels/reduction_strided.hxx"
-#include "sofie/kernels/softmax_rows.hxx"
+#include "sofie/kernels/reduction/axes.hxx"
+#include "sofie/kernels/reduction/strided.hxx"
+#include "sofie/kernels/softmax/rows.hxx"
 #include "sofie/math.hxx"
-#include "sofie/owned.hxx"
+#include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 

@@ -8,8 +8,8 @@
 #define SOFIE_KERNELS_RESAMPLING_HXX
 
 #include "sofie/kernels/layout.hxx"
-#include "sofie/kernels/resampling_lanes.hxx"
-#include "sofie/owned.hxx"
+#include "sofie/kernels/resampling/lanes.hxx"
+#include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 

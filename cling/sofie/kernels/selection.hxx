@@ -6,9 +6,9 @@
 #ifndef SOFIE_KERNELS_SELECTION_HXX
 #define SOFIE_KERNELS_SELECTION_HXX
 
-#include "sofie/kernels/selection_rows.hxx"
-#include "sofie/kernels/top_lanes.hxx"
-#include "sofie/owned.hxx"
+#include "sofie/kernels/selection/rows.hxx"
+#include "sofie/kernels/selection/top_lanes.hxx"
+#include "sofie/session/owned.hxx"
 #include "sofie/simd.hxx"
 
 SOFIE_BEGIN

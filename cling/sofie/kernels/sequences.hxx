@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_SEQUENCES_HXX
 #define SOFIE_KERNELS_SEQUENCES_HXX
 
-#include "sofie/owned.hxx"
+#include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 

@@ -6,7 +6,7 @@
 #ifndef SOFIE_KERNELS_SIGNAL_HXX
 #define SOFIE_KERNELS_SIGNAL_HXX
 
-#include "sofie/owned.hxx"
+#include "sofie/session/owned.hxx"
 #include "sofie/simd.hxx"
 
 SOFIE_BEGIN

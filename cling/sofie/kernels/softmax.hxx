@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_SOFTMAX_HXX
 #define SOFIE_KERNELS_SOFTMAX_HXX
 
-#include "sofie/kernels/softmax_columns.hxx"
+#include "sofie/kernels/softmax/columns.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN

@@ -1,18 +1,18 @@
 /// \file
 /// Ensembles of decision trees.
 ///
-/// With AVX2 and AVX-512 thresholds usually become ranks, see tree_ranks.hxx: that is how events are evaluated,
+/// With AVX2 and AVX-512 thresholds usually become ranks, see trees/ranks.hxx: that is how events are evaluated,
 /// each alone. For many events and not too many trees of up to 8 levels there are complete trees of numbers beside
 /// that, in which node i has the children 2 i + 1 and 2 i + 2: all nodes are compared, one event in each lane of a
 /// pack, and the outcomes select upwards from the leaves, without a branch or a load that depends on another one. All
-/// other ensembles are walked through, see tree_walks.hxx.
+/// other ensembles are walked through, see trees/walks.hxx.
 ///
 /// In each of these ways the trees of an ensemble are added up in one order in double, and so an event has the same
 /// bits alone and in a batch.
 #ifndef SOFIE_KERNELS_TREES_HXX
 #define SOFIE_KERNELS_TREES_HXX
 
-#include "sofie/kernels/tree_forest.hxx"
+#include "sofie/kernels/trees/forest.hxx"
 
 SOFIE_BEGIN
 

@@ -13,9 +13,9 @@
 #ifndef SOFIE_RDF_RSOFIEREADER_HXX
 #define SOFIE_RDF_RSOFIEREADER_HXX
 
-#include "sofie/checksum.hxx"
-#include "sofie/events.hxx"
-#include "sofie/linked.hxx"
+#include "sofie/session/checksum.hxx"
+#include "sofie/session/events.hxx"
+#include "sofie/session/linked.hxx"
 #include "sofie/rdf/columns.hxx"
 #include "sofie/rdf/native.hxx"
 #include "sofie/rdf/stored.hxx"
@@ -192,7 +192,7 @@ class RSofieReader {
       return model.weights.data() + offset;
    }
 
-   /// The bytes of a weight file (weights.hxx) with the tensors that the description lists.
+   /// The bytes of a weight file (session/weights.hxx) with the tensors that the description lists.
    static std::vector<std::uint64_t> weight_file(const StoredModel &model)
    {
       const std::vector<Json> &tensors = model.about["program"].items();
@@ -598,8 +598,8 @@ inline ROOT::RDF::RNode RSofieReader::Define(ROOT::RDF::RNode df, const std::str
    const std::string here = __FILE__;
    TInterpreter &cling = *TInterpreter::Instance();
    cling.AddIncludePath(here.substr(0, here.size() - std::string("sofie/rdf/RSofieReader.hxx").size()).c_str());
-   const std::string text = "#include <sofie/rdf/columns.hxx>\n#include <sofie/linked.hxx>\n#ifndef IS_" + space +
-                            "\n#define IS_" + space + "\nnamespace " + space + " {\n" + code +
+   const std::string text = "#include <sofie/rdf/columns.hxx>\n#include <sofie/session/linked.hxx>\n#ifndef IS_" +
+                            space + "\n#define IS_" + space + "\nnamespace " + space + " {\n" + code +
                             "void define(ROOT::RDF::RNode &df, const std::string &column, "
                             "const std::vector<std::string> &columns, const sofie::Linked &code, const std::string "
                             "&model)\n{\n   sofie::Slots<sofie::Linked> slots(code, df.GetNSlots());\n"

@@ -3,7 +3,7 @@
 #ifndef SOFIE_RDF_COLUMNS_HXX
 #define SOFIE_RDF_COLUMNS_HXX
 
-#include "sofie/events.hxx"
+#include "sofie/session/events.hxx"
 #include "sofie/rdf/functor.hxx"
 
 #if !defined(SOFIE_CLING) || defined(__ROOTCLING__)

@@ -3,7 +3,7 @@
 #ifndef SOFIE_RDF_FUNCTOR_HXX
 #define SOFIE_RDF_FUNCTOR_HXX
 
-#include "sofie/slots.hxx"
+#include "sofie/session/slots.hxx"
 #include "sofie/view.hxx"
 
 #if !defined(SOFIE_CLING) || defined(__ROOTCLING__)

@@ -6,7 +6,7 @@
 #ifndef SOFIE_RDF_INTERRUPT_HXX
 #define SOFIE_RDF_INTERRUPT_HXX
 
-#include "sofie/slots.hxx"
+#include "sofie/session/slots.hxx"
 
 // Without the system's headers Ctrl-C waits for the end of the loop.
 #if __has_include("CPyCppyy/PyException.h") && __has_include(<string>)

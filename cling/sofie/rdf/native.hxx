@@ -4,7 +4,7 @@
 #ifndef SOFIE_RDF_NATIVE_HXX
 #define SOFIE_RDF_NATIVE_HXX
 
-#include "sofie/linked.hxx"
+#include "sofie/session/linked.hxx"
 
 #if !defined(SOFIE_CLING) || defined(__ROOTCLING__)
 #include <TInterpreter.h>

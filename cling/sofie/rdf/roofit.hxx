@@ -2,7 +2,7 @@
 #ifndef SOFIE_RDF_ROOFIT_HXX
 #define SOFIE_RDF_ROOFIT_HXX
 
-#include "sofie/linked.hxx"
+#include "sofie/session/linked.hxx"
 
 #include <RVersion.h>
 #include <RooAbsReal.h>

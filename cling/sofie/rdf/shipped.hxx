@@ -6,7 +6,7 @@
 #ifndef SOFIE_RDF_SHIPPED_HXX
 #define SOFIE_RDF_SHIPPED_HXX
 
-#include "sofie/linked.hxx"
+#include "sofie/session/linked.hxx"
 #include "sofie/rdf/columns.hxx"
 #include "sofie/rdf/native.hxx"
 #include "sofie/rdf/sha256.hxx"

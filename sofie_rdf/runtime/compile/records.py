@@ -41,7 +41,7 @@ __all__ = [
 
 # Larger files are .root files that hold other things as well.
 _LARGEST = 2**30
-# How weight files begin: cling/sofie/weights.hxx.
+# How weight files begin: cling/sofie/session/weights.hxx.
 _WEIGHTS = b"SOFIEDAT"
 
 

@@ -39,7 +39,7 @@ class DamagedWeights(JitError):
 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 
-# The table `sofie::Entries` of cling/sofie/entries.hxx, in its order.
+# The table `sofie::Entries` of cling/sofie/session/entries.hxx, in its order.
 _ENTRIES = {
     "load": ctypes.CFUNCTYPE(_POINTER, _POINTER, _SIZE, ctypes.c_char_p, _POINTER, _SIZE),
     "share": ctypes.CFUNCTYPE(_POINTER, _POINTER),

@@ -1,7 +1,7 @@
 // Reads files from standard input, each behind its length, as the code in cling/ does, and says what came of it.
 #include "sofie/rdf/stored.hxx"
-#include "sofie/embedded.hxx"
-#include "sofie/weights.hxx"
+#include "sofie/session/embedded.hxx"
+#include "sofie/session/weights.hxx"
 
 #include <TFile.h>
 #include <iostream>

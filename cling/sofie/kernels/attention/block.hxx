@@ -1,0 +1,363 @@
+/// \file
+/// Attention for many queries: as many side by side as a register has lanes.
+///
+/// Each lane is a query, so that the softmax over the keys needs nothing from another lane. Keys and values stay where
+/// they are, if they can; the queries of a block are transposed, and so is what a mask says of them. With AVX-512 two
+/// packs of queries are answered together: what one waits for, the other computes.
+#ifndef SOFIE_KERNELS_ATTENTION_BLOCK_HXX
+#define SOFIE_KERNELS_ATTENTION_BLOCK_HXX
+
+#include "sofie/kernels/attention/data.hxx"
+#include "sofie/kernels/dense/lanes_tile.hxx"
+#include "sofie/kernels/softmax/lanes.hxx"
+#include "sofie/math.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// How many packs of queries are answered together, at most.
+template <class T>
+inline constexpr int block_packs =
+#ifdef SOFIE_DENSE_ASSEMBLER
+   std::is_same_v<T, float> ? 2 :
+#endif
+                            1;
+
+/// The memory of one head while a block of its queries is answered.
+template <class T>
+struct QueryBlock {
+   Size width; ///< The lanes of all packs together.
+   T *queries; ///< [head_size][width]: times the scale
+   T *fits;    ///< [key][width]
+   T *mask;    ///< [key][width]: what the mask says, a bool as 0 or 1
+   T *copied_keys, *copied_values;
+   const T *keys, *values;
+   Size key_stride, value_stride;
+};
+
+template <class T, class M>
+SOFIE_INLINE QueryBlock<T> block_of(const AttentionData<T, M> &of)
+{
+   constexpr Size n = block_packs<T> * lanes<T>;
+   const Size total = of.total();
+   T *const fits = of.work + of.head_size * n, *const mask = fits + total * n, *const keys = mask + total * n;
+   return {n, of.work, fits, mask, keys, keys + total * of.head_size, nullptr, nullptr, 0, 0};
+}
+
+/// Finds the keys and the values of a head in rows that whole packs can be read from, or copies them there.
+template <class T, class M>
+SOFIE_KERNEL void find_head(const AttentionData<T, M> &of, QueryBlock<T> &block, Size b, Size head)
+{
+   constexpr Size n = lanes<T>;
+   block.keys = of.k.row(b, head, 0), block.key_stride = of.k.row_stride;
+   block.values = of.v.row(b, head, 0), block.value_stride = of.v.row_stride;
+   if (of.past > 0) {
+      block.keys = block.copied_keys, block.key_stride = of.head_size;
+      for (Size j = 0; j < of.total(); ++j)
+         copy_numbers(block.copied_keys + j * of.head_size, of.key(b, head, j), of.head_size);
+   }
+   if (of.past > 0 || of.value_size % n != 0) {
+      block.values = block.copied_values, block.value_stride = ceil_div(of.value_size, n) * n;
+      for (Size j = 0; j < of.total(); ++j)
+         for (Size d = 0; d < of.value_size; d += n) {
+            const Size left = of.value_size - d;
+            store(block.copied_values + j * block.value_stride + d,
+                  load_some<n>(of.value(b, head, j) + d, left < n ? left : n));
+         }
+   }
+}
+
+/// to[d * width + i] = from[i * stride + d] * factor for `count` rows i of a pack; something finite where those are in
+/// the other lanes.
+template <class T>
+SOFIE_KERNEL void rows_to_lanes(T *to, Size width, const T *from, Size stride, Size count, Size length, T factor)
+{
+   constexpr int n = lanes<T>;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      alignas(64) float turned[n * n];
+      for (Size d = 0; d < length; d += n) {
+         const Size some = length - d < n ? length - d : n;
+         turn_block({turned, n * Size{sizeof(float)}, n, 0xffff},
+                    {from + d, stride * Size{sizeof(float)}, count, (Size{1} << some) - 1});
+         const Pack<T> times = splat<Pack<T>>(factor);
+         for (Size i = 0; i < some; ++i)
+            store(to + (d + i) * width, load<n>(turned + i * n) * times);
+      }
+      return;
+   }
+#endif
+   for (Size d = 0; d < length; d += n) {
+      const Size some = length - d < n ? length - d : n;
+      Pack<T> rows[n];
+      for (int i = 0; i < n; ++i)
+         rows[i] = i < count ? load_some<n>(from + i * stride + d, some) * splat<Pack<T>>(factor) : Pack<T>{};
+      transpose(rows);
+      for (Size i = 0; i < some; ++i)
+         store(to + (d + i) * width, rows[i]);
+   }
+}
+
+template <class T>
+SOFIE_INLINE void mask_to_lanes(T *to, Size width, const T *from, Size stride, Size count, Size length)
+{
+   if (stride != 0)
+      rows_to_lanes(to, width, from, stride, count, length, T(1));
+   for (Size j = 0; stride == 0 && j < length; ++j)
+      store(to + j * width, splat<Pack<T>>(from[j]));
+}
+template <class T>
+SOFIE_INLINE void mask_to_lanes(T *to, Size width, const bool *from, Size stride, Size count, Size length)
+{
+   constexpr int n = lanes<T>;
+   for (Size i = 0; i < n; ++i)
+      for (Size j = 0; j < length; ++j)
+         to[j * width + i] = i < count && from[i * stride + j] ? T(1) : T(0);
+}
+
+/// y[r][j] = sum_k x[r * x_stride + k * x_step] * w[k][j] for `rows` rows and `Packs` packs of columns. A mask, of
+/// which only tiles in assembler know, says which columns of the last pack y has.
+template <int Packs, class T>
+SOFIE_KERNEL void many_rows(T *y, Size y_stride, const T *x, Size x_stride, Size x_step, const T *w, Size w_stride,
+                            Size rows, Size depth, [[maybe_unused]] Size mask = 0xffff)
+{
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      if (rows < dense_tile_half) {
+         for (Size r = 0; r < rows; ++r)
+            small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
+         return;
+      }
+      constexpr Size part = 64, bytes = static_cast<Size>(sizeof(float)); // Sums of sums lose fewer digits.
+      alignas(64) float sums[dense_tile_rows * dense_tile_width];
+      DenseTiles of = dense_tiles_of(x, x_stride, x_step, w, w_stride, depth, y, y_stride, rows);
+      of.mask = static_cast<std::int32_t>(mask);
+      if (depth > part) {
+         of.passes = ceil_div(depth, part);
+         of.depth = part;
+         of.last = depth - (of.passes - 1) * part;
+         of.x_pass = part * x_step * bytes;
+         of.w_pass = part * w_stride * bytes;
+         of.sums = sums;
+      }
+      dense_tiles<Packs>(of);
+      return;
+   }
+#endif
+   constexpr int together = 4;
+   for (Size i = 0; rows >= together && i < rows; i += together) {
+      const Size r = i + together <= rows ? i : rows - together;
+      small_product<together, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride,
+                                     depth);
+   }
+   for (Size r = 0; rows < together && r < rows; ++r)
+      small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
+}
+
+/// Whether all queries of a pack may attend to all valid keys, apart from what a mask says: the first keys and the
+/// ends of queries do not decrease from one to the next.
+template <class T, class M>
+SOFIE_INLINE bool attend_to_all(const AttentionData<T, M> &of, Size valid, Size query)
+{
+   const AttendedKeys first = attended_keys(of, valid, query), last = attended_keys(of, valid, query + lanes<T> - 1);
+   return first.end == valid && last.first == 0;
+}
+
+/// Adds a mask to the fits of a pack of queries, -inf where a query may not attend; where it attends at all.
+template <class T, class M>
+SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, T *fits, const T *mask, Size width, Size valid, Size query,
+                             T *attends_at_all)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const V lowest = splat<V>(static_cast<T>(-__builtin_inf())), one = splat<V>(1);
+   const bool plain = of.rule.plain;
+   T firsts[n], ends[n];
+   for (int i = 0; i < n; ++i) {
+      const AttendedKeys keys = attended_keys(of, valid, query + i);
+      firsts[i] = static_cast<T>(keys.first);
+      ends[i] = static_cast<T>(keys.end);
+   }
+   const V first = load<n>(firsts), end = load<n>(ends);
+   V any{};
+   for (Size j = 0; j < valid; ++j) {
+      const V place = splat<V>(static_cast<T>(j));
+      V fit = load<n>(fits + j * width), attends = select((place >= first) & (place < end), one, V{});
+      if (of.mask.data && j < of.mask.keys) {
+         const V says = load<n>(mask + j * width);
+         if constexpr (std::is_same_v<M, bool>) {
+            if (plain)
+               fit = select(says != V{}, fit, splat<V>(static_cast<T>(of.rule.fill)));
+            else
+               attends = select(says != V{}, attends, V{});
+         } else {
+            fit = fit + says;
+            if (!plain)
+               attends = select(says != lowest, attends, V{});
+         }
+      }
+      store(fits + j * width, select(attends != V{}, fit, lowest));
+      any = select(attends != V{}, one, any);
+   }
+   store(attends_at_all, any);
+}
+
+/// The softcap and the mask of a pack of queries. Which of them attend to anything, as bits.
+template <class T, class M>
+SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, T *fits, const T *mask, Size width, Size valid, Size query)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   if (of.rule.softcap > 0) {
+      const V cap = splat<V>(static_cast<T>(of.rule.softcap));
+      for (Size j = 0; j < valid; ++j)
+         store(fits + j * width, cap * tanh(load<n>(fits + j * width) / cap));
+   }
+   constexpr Size all = (Size{1} << n) - 1;
+   if (attend_to_all(of, valid, query)) {
+      if (!of.mask.data)
+         return valid > 0 ? all : 0;
+      if constexpr (std::is_same_v<T, M>)
+         if (of.rule.plain && of.mask.keys >= valid) {
+            for (Size j = 0; j < valid; ++j)
+               store(fits + j * width, load<n>(fits + j * width) + load<n>(mask + j * width));
+            return valid > 0 ? all : 0;
+         }
+   }
+   T attends[n];
+   mask_block(of, fits, mask, width, valid, query, attends);
+   Size bits = 0;
+   for (int i = 0; i < n; ++i)
+      bits |= Size{attends[i] != 0} << i;
+   return bits;
+}
+
+/// fits[key][lane] become e^(fit - largest fit) / their sum; 0 in lanes of which `attends` says so or where all fits
+/// are -inf, but NaN if `nans`.
+template <class T>
+SOFIE_KERNEL void softmax_of_lanes(T *fits, Size width, Size valid, Size attends, bool nans)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const V lowest = splat<V>(static_cast<T>(-__builtin_inf()));
+   V most = lowest;
+   for (Size j = 0; j < valid; ++j) {
+      const V fit = load<n>(fits + j * width);
+      most = select((most > fit) | (most != most), most, fit);
+   }
+   T any[n];
+   for (int i = 0; i < n; ++i)
+      any[i] = static_cast<T>(attends >> i & 1);
+   const MaskOf<V> live = nans ? V{} == V{} : (load<n>(any) != V{}) & (most != lowest);
+   V sum{};
+   for (Size j = 0; j < valid; ++j) {
+      const V grown = select(live, exp(load<n>(fits + j * width) - most), V{});
+      store(fits + j * width, grown);
+      sum += grown;
+   }
+   const V factor = select(live, splat<V>(1) / sum, splat<V>(1));
+   for (Size j = 0; j < valid; ++j)
+      store(fits + j * width, load<n>(fits + j * width) * factor);
+}
+
+/// Turns the fits of `Packs` packs of queries into weights.
+template <int Packs, class T, class M>
+SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, Size query)
+{
+   constexpr int n = lanes<T>;
+   // Where no key counts all weights are 0, but NaN where that is wanted.
+   const bool nans = of.rule.plain && of.total() > 0;
+   Size attends[Packs];
+   for (int i = 0; i < Packs; ++i)
+      attends[i] = limit_fits(of, block.fits + i * n, block.mask + i * n, block.width, valid, query + i * n);
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      return softmax_lanes<Packs>(block.fits, valid, attends, nans);
+#endif
+   for (int i = 0; i < Packs; ++i)
+      softmax_of_lanes(block.fits + i * n, block.width, valid, attends[i], nans);
+}
+
+/// What a pack of queries takes from `Packs` packs of the values, from element `d` on.
+template <int Packs, class T, class M>
+SOFIE_INLINE void take_from_values(const AttentionData<T, M> &of, const QueryBlock<T> &block, const T *weights,
+                                   Size valid, T *y, Size count, Size d)
+{
+   constexpr int n = lanes<T>;
+   const T *const values = block.values + d;
+   const Size last = of.value_size - d - (Packs - 1) * n;
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (count >= dense_tile_half)
+         return many_rows<Packs>(y + d, of.y.row_stride, weights, 1, block.width, values, block.value_stride, count,
+                                 valid, last < n ? (Size{1} << last) - 1 : 0xffff);
+#endif
+   alignas(64) T sums[n * Packs * n];
+   // Rows of queries that are not there are computed as well, but not written.
+   constexpr Size half = n / 2 >= 4 ? n / 2 : n;
+   many_rows<Packs>(sums, Size{Packs * n}, weights, 1, block.width, values, block.value_stride,
+                    count <= half ? half : Size{n}, valid);
+   for (Size r = 0; r < count; ++r)
+      for (int c = 0; c < Packs; ++c)
+         store_some(y + r * of.y.row_stride + d + c * n, load<n>(sums + (r * Packs + c) * n),
+                    c + 1 < Packs || last >= n ? n : last);
+}
+
+/// Answers the `count` queries of a head from `query` on, which fill `Packs` packs or a part of them.
+template <int Packs, class T, class M>
+SOFIE_KERNEL void answer_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, T scale, Size b,
+                               Size head, Size query, Size count)
+{
+   constexpr int n = lanes<T>;
+   const AttentionMask<M> &mask = of.mask;
+   for (Size i = 0; i < Packs; ++i) {
+      const Size first = query + i * n, some = count - i * n < n ? count - i * n : n;
+      rows_to_lanes(block.queries + i * n, block.width, of.q.row(b, head, first), of.q.row_stride, some, of.head_size,
+                    scale);
+      if (mask.data)
+         mask_to_lanes(block.mask + i * n, block.width,
+                       mask.data + b * mask.batch_stride + head * mask.head_stride + first * mask.row_stride,
+                       mask.row_stride, some, mask.keys < valid ? mask.keys : valid);
+   }
+   many_rows<Packs>(block.fits, block.width, block.keys, block.key_stride, 1, block.queries, block.width, valid,
+                    of.head_size);
+   weigh_block<Packs>(of, block, valid, query);
+   for (Size i = 0; i < Packs; ++i) {
+      const Size some = count - i * n < n ? count - i * n : n;
+      const T *const weights = block.fits + i * n;
+      T *const y = of.y.row(b, head, query + i * n);
+      Size d = 0;
+      for (; d + n < of.value_size; d += 2 * n)
+         take_from_values<2>(of, block, weights, valid, y, some, d);
+      if (d < of.value_size)
+         take_from_values<1>(of, block, weights, valid, y, some, d);
+   }
+}
+
+/// Answers all queries of one head.
+template <class T, class M>
+SOFIE_KERNEL void answer_blocks(const AttentionData<T, M> &of, QueryBlock<T> &block, Size valid, T scale, Size b,
+                                Size head)
+{
+   constexpr int n = lanes<T>;
+   for (Size query = 0; query < of.queries;) {
+      const Size left = of.queries - query;
+      if constexpr (block_packs<T> == 2)
+         if (left > n) {
+            block.width = 2 * n;
+            answer_block<2>(of, block, valid, scale, b, head, query, left < 2 * n ? left : 2 * n);
+            query += 2 * n;
+            continue;
+         }
+      block.width = n;
+      answer_block<1>(of, block, valid, scale, b, head, query, left < n ? left : n);
+      query += n;
+   }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

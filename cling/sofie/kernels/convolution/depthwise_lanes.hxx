@@ -1,0 +1,84 @@
+/// \file
+/// Convolutions of which each feature is of one channel, with sixteen channels side by side in the lanes.
+///
+/// Some rows of sixteen channels become one row of places with sixteen numbers each, with their padding; a row of
+/// outputs is then a sum of neighbours times weights, each a whole register, wherever strides and dilations put them.
+#ifndef SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_LANES_HXX
+#define SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_LANES_HXX
+
+#include "sofie/kernels/convolution/grouped.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+#ifdef SOFIE_TURN_ASSEMBLER
+/// Biases, and weights with sixteen channels side by side, for up to so many channels from `first` on.
+SOFIE_KERNEL inline void depthwise_panel(const ConvShape &s, float *panel, const float *w, const float *bias,
+                                         Size first, Size channels)
+{
+   constexpr Size n = 16, bytes = Size{sizeof(float)};
+   Size at[n];
+   for (Size lane = 0; lane < n; ++lane) {
+      const Size c = grouped_lane(lane, n, channels, 1).group;
+      panel[lane] = bias ? bias[first + c] : 0;
+      at[lane] = c * s.taps() * bytes;
+   }
+   rows_to_places(panel + n, w + first * s.taps(), at, s.taps());
+}
+
+template <int Columns, int Stride, class F>
+SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size lines, float *y, std::int32_t *table,
+                                           float *scratch, const float *x, const float *w, const float *bias)
+{
+   constexpr Size n = 16;
+   if (s.batch <= 0 || s.out_channel <= 0)
+      return;
+   Size *const at = reinterpret_cast<Size *>(scratch);
+   const GroupedPlaces places{at, at + n, 1, 1};
+   float *const panel = scratch + 4 * n, *const image = panel + (ceil_div(s.taps(), n) * n + 1) * n;
+   GroupedRows start{};
+   const GroupedTaps taps = grouped_taps(start, table, s, n, 0);
+   start.floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+   for (Size c = 0; c < s.channels; c += n) {
+      const Size channels = s.channels - c < n ? s.channels - c : n;
+      if (c == 0 || channels < n)
+         grouped_places(places, s, n, channels);
+      depthwise_panel(s, panel, w, bias, c, channels);
+      for (Size event = 0; event < s.batch; ++event) {
+         float *const to = y + (event * s.channels + c) * s.out_channel;
+         grouped_block<Columns, Stride, 16>(s, start, taps, places, to, image,
+                                            x + event * s.in_event + c * s.in_channel, panel, lines);
+         if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+            conv_depthwise_apply(f, to, channels * s.out_channel);
+      }
+   }
+}
+#endif
+
+/// The same as `depthwise_convolution`, of floats; so many rows of outputs are computed together, in blocks of so many
+/// columns.
+template <int Columns, int Stride, class F, class Y, class Table, class Scratch, class X, class W, class... B>
+SOFIE_INLINE void depthwise_lanes(const F &f, [[maybe_unused]] Size lines, const Sizes<4> &counts, const Sizes<3> &in,
+                                  const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                  const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Table table,
+                                  [[maybe_unused]] Scratch scratch, X x, W w, B... b)
+{
+#ifdef SOFIE_TURN_ASSEMBLER
+   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
+   s.in_channel = ConvShape::product(in);
+   s.out_channel = ConvShape::product(out);
+   s.in_event = s.channels * s.in_channel;
+   convolve_depthwise_lanes<Columns, Stride>(f, s, lines, y.data(), table.data(), scratch.data(),
+                                             static_cast<const float *>(x.data()), static_cast<const float *>(w.data()),
+                                             conv_optional<float>(b...));
+#else
+   depthwise_convolution(f, counts, in, kernel, out, strides, dilations, pads, y, table, x, w, b...);
+#endif
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,260 @@
+/// \file
+/// Convolutions with many features, which lie side by side in the lanes.
+///
+/// As in `convolution.hxx` what a tap reads is at an offset for each channel and tap, but in one copy
+/// of a channel with its padding, whatever the strides, because inputs are broadcast one by one. A row of
+/// the output is some halves of tiles, so that hardly any column is computed that does not exist.
+/// Without AVX-512 this is `convolution`.
+#ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
+#define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
+
+#include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/convolution/lanes_product.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+/// W[M, C, kernel...] and b[M], if there is one: panels of 32 features, the last of 16 where no more
+/// are left, each step after step.
+class ConvLanesWeights {
+   Buffer<float> panels_;
+   Buffer<float> bias_;
+
+public:
+   template <class W>
+   explicit ConvLanesWeights(W w)
+   {
+      const Size features = w.template extent<0>(), channels = w.template extent<1>();
+      const Size taps = w.template size_from<2>(), depth = channels * taps;
+      const Size wide = (features + lanes<float> - 1) / lanes_features * lanes_features;
+      panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * depth);
+      const Size first = wide < features ? wide : features;
+      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, depth, taps}, 1, first, channels, taps,
+                                        conv_optional<float>(), 0);
+      conv_pack_weights<lanes<float>>(panels_.data() + wide * depth, w.data() + first * depth, {0, depth, taps}, 1,
+                                      features - first, channels, taps, conv_optional<float>(), 0);
+   }
+   template <class W, class B>
+   ConvLanesWeights(W w, B b) : ConvLanesWeights(w)
+   {
+      bias_ = Buffer<float>(b.size());
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(float));
+   }
+   SOFIE_INLINE const float *panels() const { return panels_.data(); }
+   SOFIE_INLINE const float *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+};
+
+/// The copy of each channel for some rows of the output: for each tap along depth `lines` rows.
+struct LanesPlanes {
+   Size rows; // of the output, at most
+   Size row, lines, channel;
+   Size across; // halves of tiles in a row of the output
+   bool copied;
+};
+
+template <int Half>
+SOFIE_INLINE LanesPlanes lanes_planes(const ConvShape &s)
+{
+   const Size reach = (s.kernel[1] - 1) * s.dilations[1] + 1, across = ceil_div(s.out[2], Half);
+   const bool inside = s.taps() == 1 && s.pads[0] == 0 && s.pads[1] == 0 && s.pads[2] == 0 && s.in[0] == 1;
+   constexpr Size far = Size{1} << 31;
+   if (inside && across * Half == s.out[2] && s.batch * s.in_event < far)
+      return {s.out[1], s.in_row, s.in[1], s.in_channel, across, false};
+   const Size row = (across * Half - 1) * s.strides[2] + (s.kernel[2] - 1) * s.dilations[2] + 1;
+   const Size channels = s.channels > 0 ? s.channels : 1;
+   const Size fit = ((conv_budget / channels - conv_gap - 32) / (s.kernel[0] * row) - reach) / s.strides[1] + 1;
+   const Size rows = fit < 1 ? 1 : fit < s.out[1] ? fit : s.out[1], lines = (rows - 1) * s.strides[1] + reach;
+   return {rows, row, lines, (ceil_div(s.kernel[0] * lines * row, 16) | 1) * 16, across, true};
+}
+
+/// Where step k reads from, for each k.
+SOFIE_KERNEL inline void lanes_offsets(const ConvShape &s, const LanesPlanes &planes, std::int32_t *offsets)
+{
+   constexpr Size n = lanes<std::int32_t>;
+   std::int32_t *to = offsets;
+   for (Size d = 0; d < s.kernel[0]; ++d)
+      for (Size h = 0; h < s.kernel[1]; ++h)
+         for (Size w = 0; w < s.kernel[2]; ++w)
+            *to++ =
+               static_cast<std::int32_t>((d * planes.lines + h * s.dilations[1]) * planes.row + w * s.dilations[2]);
+   // As many channels as are there already follow, again and again.
+   for (Size done = 1; done < s.channels; done *= 2) {
+      const Size more = (s.channels - done < done ? s.channels - done : done) * s.taps();
+      const auto apart = splat<Pack<std::int32_t>>(static_cast<std::int32_t>(done * planes.channel));
+      to = offsets + done * s.taps();
+      for (Size i = 0; i < more; i += n) {
+         const Size some = more - i < n ? more - i : n;
+         store_some(to + i, load_some<n>(offsets + i, some) + apart, some);
+      }
+   }
+}
+
+/// The channels with their padding, for a slab; the masks of a row's packs are kept where sums will be.
+SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, float *copied,
+                                    Size *masks, const float *x)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   const Size lines = planes.lines - (planes.rows - slab.rows) * s.strides[1], row = planes.row;
+   const Size top = slab.line * s.strides[1] - s.pads[1], packs = ceil_div(row, n);
+   const Size above = conv_below(top, 1, lines, 0), below = conv_below(top, 1, lines, s.in[1]);
+   for (Size i = 0; i < packs; ++i) {
+      const Size left = i * n - s.pads[2], end = s.in[2] - left < n ? s.in[2] - left : n;
+      masks[i] = conv_fill_bits(-left, end);
+   }
+   // Rows are copied up to a pack too far: what comes there is copied later.
+   const Size together = s.kernel[0] == 1 ? s.channels : 1;
+   for (Size c = 0; c < s.channels; c += together)
+      for (Size d = 0; d < s.kernel[0]; ++d) {
+         const Size depth = slab.depth * s.strides[0] + d * s.dilations[0] - s.pads[0];
+         const bool exists = below > above && depth >= 0 && depth < s.in[0];
+         const float *const from = x + c * s.in_channel + (depth * s.in[1] + top + above) * s.in_row - s.pads[2];
+         conv_fill_rows<1>({copied + c * planes.channel + d * planes.lines * row, exists ? from : x, masks, 1,
+                            exists ? above : lines, exists ? below - above : 0, exists ? lines - below : 0, packs, 0, 0,
+                            row * bytes, s.in_row * bytes, together, planes.channel * bytes, s.in_channel * bytes, 0});
+      }
+}
+
+/// Where results of 32 features, from `first` on, go: y[at + r * channel + j].
+template <class F>
+struct LanesResult {
+   const F &f;
+   float *y;
+   const float *bias, *added;
+   Size channel, features;
+
+   /// `count` numbers of each feature, from their sums.
+   SOFIE_KERNEL void operator()(const float *sums, Size first, Size at, Size count) const
+   {
+      constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
+      constexpr Size bytes = static_cast<Size>(sizeof(float)), pitch = lanes_features * bytes;
+      const Size rows = features - first < lanes_features ? features - first : lanes_features;
+      at += first * channel;
+      alignas(64) float turned[simple ? 1 : lanes_features * lanes<float>];
+      for (Size j = 0; j < count; j += 16, sums += 16 * lanes_features, at += 16) {
+         const Size some = count - j < 16 ? count - j : 16, mask = (Size{1} << some) - 1;
+         if constexpr (simple) {
+            const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+            lanes_turn({sums, y + at, bias ? bias + first : nullptr, added ? added + at : nullptr, pitch,
+                        channel * bytes, rows / 4, mask, floor});
+         } else {
+            lanes_turn({sums, turned, nullptr, nullptr, pitch, 16 * bytes, rows / 4, mask, -__builtin_inff()});
+            const ConvResult<F, float> result{f, y, bias, added};
+            for (Size r = 0; r < rows; ++r)
+               result(first + r, at + r * channel, turned + r * 16, some);
+         }
+      }
+   }
+};
+
+/// Of halves of tiles, `count` from `first` on, of which there are `across` in a row of the output: hands
+/// the sums, row by row, to a result, where the first row is at `at`.
+template <int Half, class R>
+SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float *sums, Size feature, Size first,
+                               Size count, Size across, Size at)
+{
+   const Size width = s.out[2], begin = first * Half, end = begin + count * Half;
+   if (across * Half == width && s.out_row == width)
+      return result(sums, feature, at + begin, end - begin);
+   for (Size row = first / across; row * across * Half < end; ++row) {
+      const Size origin = row * across * Half;
+      const Size from = begin > origin ? begin - origin : 0, to = end - origin < width ? end - origin : width;
+      if (to > from)
+         result(sums + (origin + from - begin) * lanes_features, feature, at + row * s.out_row + from, to - from);
+   }
+}
+
+/// How many products are summed in registers at a time.
+inline constexpr Size lanes_depth = 256;
+
+/// The sums of a slab, some halves of tiles at a time.
+template <int Half, bool Short, class R>
+SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, const R &result,
+                             float *sums, const std::int32_t *offsets, const float *panels, const float *from)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
+   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)),
+              together = ceil_div(halves, ceil_div(halves, lanes_most));
+   const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
+   // About how many outputs a tile has in a row.
+   const Size along = 2 * s.out[2] / planes.across;
+   std::int32_t at[lanes_most];
+   for (Size first = 0; first < halves; first += together) {
+      const Size count = halves - first < together ? halves - first : together;
+      for (Size i = 0; i < count; ++i) {
+         const Size line = (first + i) / planes.across, column = (first + i) % planes.across;
+         at[i] = static_cast<std::int32_t>(line * s.strides[1] * planes.row + column * Half * step);
+      }
+      for (Size m = 0; m < s.features; m += lanes_features) {
+         const Size panel = lanes_panel(s.features - m);
+         // Rows that are not in one piece are asked for by nobody.
+         const Size exist = s.features - m < panel ? s.features - m : panel, rows = s.out_row == s.out[2] ? exist : 0;
+         LanesWanted wanted{reinterpret_cast<const char *>(result.y + y + first / 2 * along + m * s.out_channel),
+                            along * bytes, rows, s.out_channel * bytes};
+         for (Size k = 0; k < depth; k += part, wanted.rows = 0)
+            lanes_products<Half, Short>(panel, sums, panels + m * depth + k * panel, from, at, count, step * bytes,
+                                        offsets + k, depth - k < part ? depth - k : part, k > 0, wanted);
+         lanes_finish<Half>(s, result, sums, m, first, count, planes.across, y);
+      }
+   }
+}
+
+template <int Half, bool Short, class F>
+SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float *scratch, std::int32_t *offsets,
+                                 const float *x, const float *panels, const float *bias, const float *added)
+{
+   if (ConvShape::product(s.out) <= 0)
+      return;
+   const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
+   const LanesPlanes planes = lanes_planes<Half>(s);
+   // The masks of a long row need more memory than sums do.
+   constexpr Size sums = (lanes_most * Half + 16) * lanes_features;
+   float *const copied = scratch + (sums > planes.row ? sums : planes.row);
+   lanes_offsets(s, planes, offsets);
+   if (s.depth() == 0)
+      conv_zeros(scratch, lanes_most * Half * lanes_features);
+   for (Size event = 0; event < s.batch; ++event, x += s.in_event)
+      for (Size d = 0; d < s.out[0]; ++d)
+         for (Size line = 0; line < s.out[1]; line += planes.rows) {
+            const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
+            if (planes.copied)
+               lanes_fill(s, planes, slab, copied, reinterpret_cast<Size *>(scratch), x);
+            lanes_slab<Half, Short>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
+         }
+}
+
+/// y = f(convolution(x, w) + b + added) with constant weights and one group; `added` may be absent.
+/// A tile has two halves of `Half` columns; `Short` if the last panel has 16 features.
+template <int Half, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                    const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                    const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x,
+                                    const ConvLanesWeights &w, Added... added)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_lanes<Half, Short>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                               conv_optional<float>(added...));
+}
+
+#else
+
+using ConvLanesWeights = ConvWeights<float, 8, 1>;
+
+template <int Half, bool Short, class F, class... Arguments>
+SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                    const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                    const Sizes<3> &pads, const Arguments &...arguments)
+{
+   convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+}
+
+#endif
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

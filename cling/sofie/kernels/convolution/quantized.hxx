@@ -1,0 +1,125 @@
+/// \file
+/// Convolutions of 8-bit integers.
+#ifndef SOFIE_KERNELS_CONVOLUTION_QUANTIZED_HXX
+#define SOFIE_KERNELS_CONVOLUTION_QUANTIZED_HXX
+
+#include "sofie/kernels/convolution.hxx"
+#include "sofie/math/rounding.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// 8-bit inputs and their zero points, which may be absent; one for each feature, or one for all.
+template <class X, class W>
+struct ConvBytes {
+   const X *x;
+   const W *w;
+   const X *x_zero;
+   const W *w_zero;
+   bool each;
+};
+
+/// The products of x - x_zero and w - w_zero, handed to a result.
+template <int Rows, class R, class X, class W>
+SOFIE_KERNEL void convolve_bytes(const R &result, const ConvShape &s, std::int32_t *scratch, std::int32_t *offsets,
+                                 std::int32_t *panels, const ConvBytes<X, W> &bytes)
+{
+   using T = std::int32_t;
+   const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
+   conv_pack_weights<ConvTile<T, Rows>::rows>(panels, bytes.w, {features * channels * taps, channels * taps, taps},
+                                              s.groups, features, channels, taps, bytes.w_zero, bytes.each ? 1 : 0);
+   const ConvContext<R> context{s, result};
+   conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, R, T>, &context, nullptr}, panels, bytes.x,
+                      bytes.x_zero ? T{*bytes.x_zero} : T{});
+}
+
+/// y[at + j] = sums[j]
+struct ConvIntegers {
+   std::int32_t *y;
+   SOFIE_INLINE void operator()(Size, Size at, const std::int32_t *sums, Size count) const
+   {
+      __builtin_memcpy(y + at, sums, static_cast<std::size_t>(count) * sizeof(std::int32_t));
+   }
+};
+
+/// y = convolution(x - x_zero, w - w_zero) in 32 bits. `Given` is 1 if x_zero is there, plus 2 if w_zero is.
+template <int Rows, int Given, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... Z>
+SOFIE_INLINE void integer_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                      const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                      const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
+                                      W w, Z... zeros)
+{
+   using A = std::remove_const_t<typename X::Element>;
+   using B = std::remove_const_t<typename W::Element>;
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   ConvBytes<A, B> bytes{x.data(), w.data(), nullptr, nullptr, false};
+   if constexpr (sizeof...(Z) > 0) {
+      const auto all = std::tie(zeros...);
+      if constexpr (Given & 1)
+         bytes.x_zero = std::get<0>(all).data();
+      if constexpr (Given & 2) {
+         const auto &last = std::get<sizeof...(Z) - 1>(all);
+         bytes.w_zero = last.data();
+         bytes.each = last.size() > 1;
+      }
+   }
+   convolve_bytes<Rows>(ConvIntegers{y.data()}, s, scratch.data(), offsets.data(), panels.data(), bytes);
+}
+
+/// y[at + j] = (sums[j] + bias[feature]) * scale, rounded, plus the zero point, within the range of T.
+template <class T>
+struct ConvRequantized {
+   T *y;
+   const std::int32_t *bias;
+   const float *w_scale;
+   float x_scale, y_scale;
+   T zero;
+   bool each;
+
+   SOFIE_INLINE void operator()(Size feature, Size at, const std::int32_t *sums, Size count) const
+   {
+      using V = Pack<std::int32_t>;
+      using F = Pack<float>;
+      constexpr int n = lanes<std::int32_t>;
+      constexpr float least = std::is_signed_v<T> ? -128 : 0, most = std::is_signed_v<T> ? 127 : 255;
+      const F scale = splat<F>(x_scale * w_scale[each ? feature : 0] / y_scale);
+      const F low = splat<F>(least - static_cast<float>(zero)), high = splat<F>(most - static_cast<float>(zero));
+      const V offset = splat<V>(bias ? bias[feature] : 0);
+      for (Size j = 0; j < count; j += n) {
+         const F exact = convert<float>(plus(load<n>(sums + j), offset)) * scale;
+         // Written so that NaN, of scales that make no sense, becomes a number.
+         const F above = select(exact >= low, exact, low);
+         const F inside = select(above <= high, above, high);
+         const V whole = convert<std::int32_t>(round_even(inside)) + static_cast<std::int32_t>(zero);
+         store_some(y + at + j, convert<T>(whole), count - j < n ? count - j : n);
+      }
+   }
+};
+
+/// y = round((convolution(x - x_zero, w - w_zero) + b) * x_scale * w_scale / y_scale) + y_zero
+template <int Rows, class Y, class Scratch, class Offsets, class Panels, class X, class XScale, class XZero, class W,
+          class WScale, class WZero, class YScale, class YZero, class... B>
+SOFIE_INLINE void quantized_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
+                                        const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
+                                        const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
+                                        XScale x_scale, XZero x_zero, W w, WScale w_scale, WZero w_zero, YScale y_scale,
+                                        YZero y_zero, B... b)
+{
+   using T = typename Y::Element;
+   using P = std::remove_const_t<typename X::Element>;
+   using Q = std::remove_const_t<typename W::Element>;
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   const ConvRequantized<T> result{y.data(),          conv_optional<std::int32_t>(b...),
+                                   w_scale.data(),    *x_scale.data(),
+                                   *y_scale.data(),   *y_zero.data(),
+                                   w_scale.size() > 1};
+   const ConvBytes<P, Q> bytes{x.data(), w.data(), x_zero.data(), w_zero.data(), w_zero.size() > 1};
+   convolve_bytes<Rows>(result, s, scratch.data(), offsets.data(), panels.data(), bytes);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,452 @@
+/// \file
+/// `convolution_winograd` for 3 x 3 kernels with many channels and features, which lie in the lanes.
+///
+/// A tile is of 4 x 4 outputs, or of 2 x 2, which are 16 products instead of 36: where there are few tiles,
+/// reading the weights takes longer than multiplying with them.
+///
+/// Sixteen channels of a tile are transformed together, and sixteen features of its outputs, so that
+/// no lane is empty, however small the image is. Only at both ends channels and places change
+/// places. Without AVX-512 this is `convolution_winograd`.
+#ifndef SOFIE_KERNELS_CONVOLUTION_WINOGRAD_LANES_HXX
+#define SOFIE_KERNELS_CONVOLUTION_WINOGRAD_LANES_HXX
+
+#include "sofie/kernels/convolution/lanes.hxx"
+#include "sofie/kernels/convolution/winograd.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+// Transforms ---------------------------------------------------------------------------------------
+
+/// A number of packs, and what is made of them, where they are in memory: from[i * from_step], of which
+/// the next is `from_next` behind; and so on. In bytes.
+struct WinogradLanes {
+   const float *from;
+   Size from_step, from_next;
+   float *to;
+   Size to_step, to_next;
+};
+
+// clang-format off
+#define SOFIE_WINOGRAD_FROM(place, a) "vmovups (%[from]" place "), %%zmm" #a "\n\t"
+#define SOFIE_WINOGRAD_TO(place, a) "vmovups %%zmm" #a ", (%[to]" place ")\n\t"
+#define SOFIE_WINOGRAD_TWO(name, a, b, c) name " %%zmm" #a ", %%zmm" #b ", %%zmm" #c "\n\t"
+#define SOFIE_WINOGRAD_FMA(a, b, c) SOFIE_WINOGRAD_TWO("vfmadd231ps", a, b, c)
+#define SOFIE_WINOGRAD_FNMA(a, b, c) SOFIE_WINOGRAD_TWO("vfnmadd231ps", a, b, c)
+#define SOFIE_WINOGRAD_COPY(a, b) "vmovaps %%zmm" #a ", %%zmm" #b "\n\t"
+#define SOFIE_WINOGRAD_CONSTANT(number, a) "vbroadcastss 4*" #number "(%[constants]), %%zmm" #a "\n\t"
+#define SOFIE_WINOGRAD_CONSTANTS                                                                         \
+   SOFIE_WINOGRAD_CONSTANT(0, 26) SOFIE_WINOGRAD_CONSTANT(1, 27) SOFIE_WINOGRAD_CONSTANT(2, 28)          \
+   SOFIE_WINOGRAD_CONSTANT(3, 29) SOFIE_WINOGRAD_CONSTANT(4, 30) SOFIE_WINOGRAD_CONSTANT(5, 31)
+#define SOFIE_WINOGRAD_LOADS_4                                                                           \
+   SOFIE_WINOGRAD_FROM("", 0) SOFIE_WINOGRAD_FROM(",%[step]", 1) SOFIE_WINOGRAD_FROM(",%[step],2", 2)    \
+   SOFIE_WINOGRAD_FROM(",%[step3]", 3)
+#define SOFIE_WINOGRAD_LOADS_6                                                                           \
+   SOFIE_WINOGRAD_LOADS_4 SOFIE_WINOGRAD_FROM(",%[step],4", 4) SOFIE_WINOGRAD_FROM(",%[step5]", 5)
+#define SOFIE_WINOGRAD_NEXT          \
+   "add %[next], %[from]\n\t"        \
+   "add %[stride], %[to]\n\t"        \
+   "dec %[count]\n\t"                \
+   "jnz 1b\n\t"
+#define SOFIE_WINOGRAD_CLOBBERS                                                                          \
+   "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm26", \
+      "xmm27", "xmm28", "xmm29", "xmm30", "xmm31"
+
+#define SOFIE_WINOGRAD_INPUT_6                                                                           \
+   SOFIE_WINOGRAD_CONSTANTS                                                                              \
+   ".p2align 5\n"                                                                                        \
+   "1:\n\t"                                                                                              \
+   SOFIE_WINOGRAD_LOADS_6                                                                                \
+   SOFIE_WINOGRAD_COPY(4, 6) SOFIE_WINOGRAD_FMA(27, 2, 6) SOFIE_WINOGRAD_FMA(26, 0, 6)                   \
+   SOFIE_WINOGRAD_FMA(27, 3, 5) SOFIE_WINOGRAD_FMA(26, 1, 5)                                             \
+   SOFIE_WINOGRAD_COPY(4, 7) SOFIE_WINOGRAD_FMA(28, 2, 7)                                                \
+   SOFIE_WINOGRAD_COPY(3, 8) SOFIE_WINOGRAD_FMA(28, 1, 8)                                                \
+   SOFIE_WINOGRAD_FMA(29, 2, 4) SOFIE_WINOGRAD_FMA(29, 1, 3)                                             \
+   SOFIE_WINOGRAD_COPY(7, 9) SOFIE_WINOGRAD_FMA(30, 8, 9) SOFIE_WINOGRAD_FNMA(30, 8, 7)                  \
+   SOFIE_WINOGRAD_COPY(4, 10) SOFIE_WINOGRAD_FMA(31, 3, 10) SOFIE_WINOGRAD_FNMA(31, 3, 4)                \
+   SOFIE_WINOGRAD_TO("", 6) SOFIE_WINOGRAD_TO(",%[row]", 9) SOFIE_WINOGRAD_TO(",%[row],2", 7)            \
+   SOFIE_WINOGRAD_TO(",%[row3]", 10) SOFIE_WINOGRAD_TO(",%[row],4", 4) SOFIE_WINOGRAD_TO(",%[row5]", 5)
+#define SOFIE_WINOGRAD_INPUT_4                                                                           \
+   ".p2align 5\n"                                                                                        \
+   "1:\n\t"                                                                                              \
+   SOFIE_WINOGRAD_LOADS_4                                                                                \
+   SOFIE_WINOGRAD_TWO("vsubps", 0, 2, 4) SOFIE_WINOGRAD_TWO("vaddps", 1, 2, 5)                           \
+   SOFIE_WINOGRAD_TWO("vsubps", 1, 2, 6) SOFIE_WINOGRAD_TWO("vsubps", 1, 3, 7)                           \
+   SOFIE_WINOGRAD_TO("", 4) SOFIE_WINOGRAD_TO(",%[row]", 5) SOFIE_WINOGRAD_TO(",%[row],2", 6)            \
+   SOFIE_WINOGRAD_TO(",%[row3]", 7)
+#define SOFIE_WINOGRAD_OUTPUT_6                                                                          \
+   SOFIE_WINOGRAD_CONSTANTS                                                                              \
+   ".p2align 5\n"                                                                                        \
+   "1:\n\t"                                                                                              \
+   SOFIE_WINOGRAD_LOADS_6                                                                                \
+   SOFIE_WINOGRAD_TWO("vaddps", 2, 1, 6) SOFIE_WINOGRAD_TWO("vsubps", 2, 1, 7)                           \
+   SOFIE_WINOGRAD_TWO("vaddps", 4, 3, 8) SOFIE_WINOGRAD_TWO("vsubps", 4, 3, 9)                           \
+   SOFIE_WINOGRAD_TWO("vaddps", 6, 0, 0) SOFIE_WINOGRAD_TWO("vaddps", 8, 0, 0)                           \
+   SOFIE_WINOGRAD_TWO("vmulps", 26, 7, 1) SOFIE_WINOGRAD_FMA(27, 9, 1)                                   \
+   SOFIE_WINOGRAD_TWO("vmulps", 28, 6, 2) SOFIE_WINOGRAD_FMA(29, 8, 2)                                   \
+   SOFIE_WINOGRAD_FMA(30, 7, 5) SOFIE_WINOGRAD_FMA(31, 9, 5)                                             \
+   SOFIE_WINOGRAD_TO("", 0) SOFIE_WINOGRAD_TO(",%[row]", 1) SOFIE_WINOGRAD_TO(",%[row],2", 2)            \
+   SOFIE_WINOGRAD_TO(",%[row3]", 5)
+#define SOFIE_WINOGRAD_OUTPUT_4                                                                          \
+   ".p2align 5\n"                                                                                        \
+   "1:\n\t"                                                                                              \
+   SOFIE_WINOGRAD_LOADS_4                                                                                \
+   SOFIE_WINOGRAD_TWO("vaddps", 1, 0, 0) SOFIE_WINOGRAD_TWO("vsubps", 2, 1, 1)                           \
+   SOFIE_WINOGRAD_TWO("vaddps", 2, 0, 0) SOFIE_WINOGRAD_TWO("vaddps", 3, 1, 1)                           \
+   SOFIE_WINOGRAD_TO("", 0) SOFIE_WINOGRAD_TO(",%[row]", 1)
+#define SOFIE_WINOGRAD_LINES(transform)                                                                       \
+   asm volatile(                                                                                              \
+      transform                                                                                               \
+      SOFIE_WINOGRAD_NEXT                                                                                     \
+      : [from] "+&r"(from), [to] "+&r"(to), [count] "+&r"(count)                                              \
+      : [step] "r"(lines.from_step), [step3] "r"(3 * lines.from_step), [step5] "r"(5 * lines.from_step),      \
+        [next] "r"(lines.from_next), [row] "r"(lines.to_step), [row3] "r"(3 * lines.to_step),                 \
+        [row5] "r"(5 * lines.to_step), [stride] "r"(lines.to_next), [constants] "r"(constants)                \
+      : SOFIE_WINOGRAD_CLOBBERS)
+// clang-format on
+
+/// to = B^T from, `count` times.
+template <int Inputs>
+SOFIE_KERNEL void winograd_lanes_input(const WinogradLanes &lines, Size count)
+{
+   // Coefficients of the product of z - p^2 over both pairs, and over the other one; and the points.
+   constexpr float constants[] = {
+      static_cast<float>(winograd_coefficient<6>(0)),    static_cast<float>(winograd_coefficient<6>(1)),
+      static_cast<float>(winograd_coefficient<6>(0, 0)), static_cast<float>(winograd_coefficient<6>(0, 1)),
+      static_cast<float>(WinogradPoints<6>::of(0)),      static_cast<float>(WinogradPoints<6>::of(1))};
+   const float *from = lines.from;
+   float *to = lines.to;
+   if (count <= 0)
+      return;
+   if constexpr (Inputs == 6)
+      SOFIE_WINOGRAD_LINES(SOFIE_WINOGRAD_INPUT_6);
+   else
+      SOFIE_WINOGRAD_LINES(SOFIE_WINOGRAD_INPUT_4);
+}
+
+/// to = A^T from, `count` times.
+template <int Inputs>
+SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
+{
+   constexpr double p = WinogradPoints<6>::of(0), q = WinogradPoints<6>::of(1);
+   constexpr float constants[] = {static_cast<float>(p),         static_cast<float>(q),
+                                  static_cast<float>(p * p),     static_cast<float>(q * q),
+                                  static_cast<float>(p * p * p), static_cast<float>(q * q * q)};
+   const float *from = lines.from;
+   float *to = lines.to;
+   if (count <= 0)
+      return;
+   if constexpr (Inputs == 6)
+      SOFIE_WINOGRAD_LINES(SOFIE_WINOGRAD_OUTPUT_6);
+   else
+      SOFIE_WINOGRAD_LINES(SOFIE_WINOGRAD_OUTPUT_4);
+}
+
+// Weights ------------------------------------------------------------------------------------------
+
+/// W[M, C, height, width] and b[M], if there is one: for each 32 features, or the last 16, and each
+/// point a panel whose steps are channels. And W as `convolution_lanes` wants it, for what is left to that.
+template <int Inputs>
+class WinogradLanesWeights {
+   static constexpr int inputs = Inputs;
+   static constexpr Size points = inputs * inputs;
+   ConvLanesWeights direct_;
+   Buffer<float> panels_;
+
+   /// G w G^T of `lanes<double>` features of one channel, of a panel of so many.
+   static SOFIE_KERNEL void transform(float *to, Size step, const float *w, Size panel, Size height, Size width,
+                                      const WinogradMatrix<inputs, inputs - 2> &matrix)
+   {
+      constexpr int n = lanes<double>;
+      using V = Pack<double>;
+      V half[inputs][3];
+      for (int i = 0; i < inputs; ++i)
+         for (Size l = 0; l < width; ++l) {
+            half[i][l] = V{};
+            for (Size k = 0; k < height; ++k)
+               half[i][l] = multiply_add(splat<V>(matrix.values[i][k]),
+                                         convert<double>(load<n>(w + (k * width + l) * panel)), half[i][l]);
+         }
+      for (int i = 0; i < inputs; ++i)
+         for (int j = 0; j < inputs; ++j, to += step) {
+            V sum{};
+            for (Size l = 0; l < width; ++l)
+               sum = multiply_add(half[i][l], splat<V>(matrix.values[j][l]), sum);
+            store(to, convert<float>(sum));
+         }
+   }
+
+   template <class W>
+   void pack(W w)
+   {
+      const Size features = w.template extent<0>(), channels = w.template extent<1>();
+      const Size height = w.template extent<2>(), width = w.template extent<3>(), area = height * width;
+      for (Size m = 0; m < features; ++m)
+         if (!winograd_fits(w.data() + m * channels * area, channels * area, winograd_small_weights))
+            return;
+      panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * points * channels);
+      const WinogradMatrix<inputs, inputs - 2> matrix;
+      const float *from = direct_.panels();
+      for (Size m = 0; m < features; m += lanes_features) {
+         const Size panel = lanes_panel(features - m);
+         for (Size c = 0; c < channels; ++c, from += area * panel)
+            for (Size lane = 0; lane < panel; lane += lanes<double>)
+               transform(panels_.data() + (m * points * channels + c * panel + lane), channels * panel, from + lane,
+                         panel, height, width, matrix);
+      }
+   }
+
+public:
+   template <class W, class... B>
+   explicit WinogradLanesWeights(W w, B... b) : direct_(w, b...)
+   {
+      pack(w);
+   }
+   SOFIE_INLINE const float *direct() const { return direct_.panels(); }
+   SOFIE_INLINE const float *bias() const { return direct_.bias(); }
+   /// None where a weight is not finite or very large or small.
+   SOFIE_INLINE const float *panels() const { return panels_.size() ? panels_.data() : nullptr; }
+};
+
+// Some lines of tiles ------------------------------------------------------------------------------
+
+/// What is done at a time, and the memory for it: transformed inputs, [point][tile][channel]; sums,
+/// [point][tile][32]; a line of tiles of sixteen channels and
+/// what it is transformed to; results of tiles.
+struct WinogradLanesPlan {
+   Size across, high; // tiles in a line of them, and lines of tiles in an event
+   Size together;     // lines of tiles at a time
+   Size tile, point;  // elements between transformed inputs
+   Size sums;         // elements between points of sums
+   Size columns;      // of the input, for a line of tiles
+   float *inputs, *products, *lines, *half, *results;
+};
+
+/// How many transformed inputs there should be at a time.
+inline constexpr Size winograd_lanes_budget = Size{1} << 18;
+
+template <int Inputs, int Half>
+SOFIE_INLINE WinogradLanesPlan winograd_lanes_plan(const ConvShape &s, Size events, float *scratch)
+{
+   constexpr Size outputs = Inputs - 2, n = lanes<float>, points = Inputs * Inputs;
+   WinogradLanesPlan plan{};
+   plan.across = ceil_div(s.out[2], outputs);
+   plan.high = ceil_div(s.out[1], outputs);
+   // An odd number of cache lines apart they do not compete for the same part of the cache.
+   plan.tile = (s.channels / n | 1) * n;
+   const Size fit = winograd_lanes_budget / (points * plan.tile * plan.across), all = events * plan.high;
+   const Size most = lanes_most * Half / plan.across, some = fit < most ? fit : most;
+   const Size together = some < 1 ? 1 : some;
+   plan.together = ceil_div(all, ceil_div(all, together));
+   const Size tiles = plan.together * plan.across;
+   plan.point = (tiles * plan.tile / n | 1) * n;
+   plan.sums = (tiles * lanes_features / n | 1) * n;
+   plan.columns = plan.across * outputs + 2;
+   plan.inputs = scratch;
+   // Halves of tiles end behind the last one.
+   plan.products = plan.inputs + points * plan.point + Half * plan.tile;
+   plan.lines = plan.products + points * plan.sums + Half * lanes_features;
+   plan.half = plan.lines + (Inputs * plan.columns + 4) * n;
+   plan.results = plan.half + Inputs * plan.columns * n;
+   return plan;
+}
+
+/// One row of sixteen channels with its padding: to[column][channel].
+SOFIE_KERNEL inline void winograd_lanes_row(const ConvShape &s, float *to, Size columns, const float *x, Size row,
+                                            const float *end)
+{
+   constexpr Size n = lanes<float>;
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const Size before = conv_below(-s.pads[2], 1, columns, 0), after = conv_below(-s.pads[2], 1, columns, s.in[2]);
+   if (row < 0 || row >= s.in[1] || after <= before)
+      return conv_zeros(to, columns * n);
+   conv_zeros(to, before * n);
+   const float *const from = x + row * s.in_row + before - s.pads[2];
+   const Size count = after - before;
+   const Size quads = end - (from + (n - 1) * s.in_channel) >= count + 3 ? ceil_div(count, 4) : count / 4;
+   lanes_turn(
+      {from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
+   for (Size column = 4 * quads; column < count; ++column)
+      for (Size c = 0; c < n; ++c)
+         to[(before + column) * n + c] = from[c * s.in_channel + column];
+   conv_zeros(to + after * n, (columns - after) * n);
+}
+
+/// Transformed inputs of `count` lines of tiles from `first` on, which are counted through all events.
+template <int Inputs>
+SOFIE_KERNEL void winograd_lanes_inputs(const ConvShape &s, const WinogradLanesPlan &plan, Size first, Size count,
+                                        const float *x, const float *end)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), outputs = Inputs - 2;
+   const Size length = plan.columns * n;
+   for (Size c = 0; c < s.channels; c += n)
+      for (Size i = 0; i < count; ++i) {
+         const Size event = (first + i) / plan.high, line = (first + i) % plan.high;
+         const float *const from = x + event * s.in_event + c * s.in_channel;
+         const bool known = i > 0 && line > 0;
+         // Two rows are those of the line before.
+         if (known)
+            __builtin_memcpy(plan.lines, plan.lines + outputs * length, static_cast<std::size_t>(2 * length * bytes));
+         for (Size row = known ? 2 : 0; row < outputs + 2; ++row)
+            winograd_lanes_row(s, plan.lines + row * length, plan.columns, from, line * outputs + row - s.pads[1], end);
+         winograd_lanes_input<Inputs>({plan.lines, length * bytes, n * bytes, plan.half, length * bytes, n * bytes},
+                                      plan.columns);
+         for (Size row = 0; row < outputs + 2; ++row)
+            winograd_lanes_input<Inputs>({plan.half + row * length, n * bytes, outputs * n * bytes,
+                                          plan.inputs + row * Inputs * plan.point + i * plan.across * plan.tile + c,
+                                          plan.point * bytes, plan.tile * bytes},
+                                         plan.across);
+      }
+}
+
+/// results[row][column][32] of a line of tiles, for a panel of features.
+template <int Inputs>
+SOFIE_KERNEL void winograd_lanes_results(const WinogradLanesPlan &plan, Size line, Size panel)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), outputs = Inputs - 2;
+   const Size across = plan.across, length = across * n;
+   for (Size lane = 0; lane < panel; lane += n) {
+      for (Size j = 0; j < outputs + 2; ++j)
+         winograd_lanes_output<Inputs>({plan.products + j * plan.sums + line * across * lanes_features + lane,
+                                        Inputs * plan.sums * bytes, lanes_features * bytes,
+                                        plan.half + j * outputs * length, length * bytes, n * bytes},
+                                       across);
+      for (Size i = 0; i < outputs; ++i)
+         winograd_lanes_output<Inputs>({plan.half + i * length, outputs * length * bytes, n * bytes,
+                                        plan.results + i * across * outputs * lanes_features + lane,
+                                        lanes_features * bytes, outputs * lanes_features * bytes},
+                                       across);
+   }
+}
+
+/// The results of 32 features from `feature` on, of some lines of tiles.
+template <int Inputs, class R>
+SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesPlan &plan, const R &result,
+                                        Size feature, Size first, Size count, Size at)
+{
+   constexpr Size outputs = Inputs - 2;
+   const Size width = s.out[2], length = plan.across * outputs;
+   for (Size i = 0; i < count; ++i) {
+      const Size event = (first + i) / plan.high, line = (first + i) % plan.high * outputs;
+      winograd_lanes_results<Inputs>(plan, i, lanes_panel(s.features - feature));
+      const Size rows = s.out[1] - line < outputs ? s.out[1] - line : outputs;
+      const Size y = at + event * s.out_event + line * s.out_row;
+      if (length == width && s.out_row == width)
+         result(plan.results, feature, y, rows * width);
+      else
+         for (Size row = 0; row < rows; ++row)
+            result(plan.results + row * length * lanes_features, feature, y + row * s.out_row, width);
+   }
+}
+
+/// `events` events, the inputs of the first of which are at x, its results at `at`.
+template <int Inputs, int Half, bool Short, class R>
+SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, float *scratch, std::int32_t *offsets,
+                                        const float *x, const float *end, const float *panels, Size events, Size at)
+{
+   constexpr Size points = Inputs * Inputs;
+   if (events <= 0)
+      return;
+   const WinogradLanesPlan plan = winograd_lanes_plan<Inputs, Half>(s, events, scratch);
+   const Size depth = s.channels, part = ceil_div(depth, ceil_div(depth, winograd_depth));
+   std::int32_t begins[lanes_most];
+   for (Size i = 0; i < lanes_most; ++i)
+      begins[i] = static_cast<std::int32_t>(i * Half * plan.tile);
+   for (Size k = 0; k < depth; ++k)
+      offsets[k] = static_cast<std::int32_t>(k);
+   for (Size first = 0; first < events * plan.high; first += plan.together) {
+      const Size left = events * plan.high - first, count = left < plan.together ? left : plan.together;
+      const Size halves = ceil_div(count * plan.across, Half);
+      winograd_lanes_inputs<Inputs>(s, plan, first, count, x, end);
+      const float *w = panels;
+      for (Size m = 0; m < s.features; m += lanes_features) {
+         const Size panel = lanes_panel(s.features - m);
+         for (Size point = 0; point < points; ++point)
+            for (Size k = 0; k < depth; k += part) {
+               const Size steps = depth - k < part ? depth - k : part;
+               lanes_products<Half, Short>(panel, plan.products + point * plan.sums, w,
+                                           plan.inputs + point * plan.point, begins, halves,
+                                           plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0,
+                                           LanesWanted{nullptr, 0, 0, 0});
+               w += steps * panel;
+            }
+         winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, at);
+      }
+   }
+}
+
+// What operators call ------------------------------------------------------------------------------
+
+template <int Inputs, int Half, int Direct, bool Short, class F>
+SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, Size least, float *y, float *scratch,
+                                          std::int32_t *offsets, const float *x, const WinogradLanesWeights<Inputs> &w,
+                                          const float *added)
+{
+   constexpr Size outputs = Inputs - 2, area = outputs * outputs;
+   const Size tiles = ceil_div(s.out[1], outputs) * ceil_div(s.out[2], outputs);
+   const LanesResult<F> result{f, y, w.bias(), added, s.out_channel, s.features};
+   const bool pays = w.panels() && (Inputs == 4 || tiles >= least) && 2 * s.out[1] * s.out[2] >= area * tiles;
+   const float *const end = x + s.batch * s.in_event;
+   ConvShape one = s;
+   one.batch = 1;
+   // Events from `first` on wait to be done together.
+   Size first = 0;
+   for (Size event = 0; event < s.batch; ++event) {
+      const Size at = event * s.out_event;
+      if (pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
+         continue;
+      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+                                                 event - first, first * s.out_event);
+      convolve_lanes<Direct, Short>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct(), w.bias(),
+                                    added ? added + at : nullptr);
+      first = event + 1;
+   }
+   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+                                              s.batch - first, first * s.out_event);
+}
+
+/// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
+/// `Inputs` inputs along an axis, 6 or 4. Halves of tiles of products have `Half` columns, and `Direct`
+/// where events are left to `convolution_lanes`; `Short` if the last panel has 16 features. Tiles of 4
+/// inputs are used however few there are.
+template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X,
+          class... Added>
+SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
+                                             const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                             const Sizes<3> &dilations, const Sizes<3> &pads, Size /*columns*/,
+                                             Size least, Y y, Scratch scratch, Offsets offsets, X x,
+                                             const WinogradLanesWeights<Inputs> &w, Added... added)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   convolve_winograd_lanes<Inputs, Half, Direct, Short>(f, s, least, y.data(), scratch.data(), offsets.data(), x.data(),
+                                                        w, conv_optional<float>(added...));
+}
+
+#else
+
+// Small tiles only pay in lanes.
+template <int Inputs>
+using WinogradLanesWeights = std::conditional_t<Inputs == 6, WinogradWeights<6>, ConvLanesWeights>;
+
+template <int Inputs, int Half, int Direct, bool Short, class F, class... Arguments>
+SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
+                                             const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                             const Sizes<3> &dilations, const Sizes<3> &pads, Size columns, Size least,
+                                             const Arguments &...arguments)
+{
+   if constexpr (Inputs == 6)
+      convolution_winograd<6>(f, counts, in, kernel, out, strides, dilations, pads, columns, least, arguments...);
+   else
+      convolution_lanes<Direct, Short>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+}
+
+#endif
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

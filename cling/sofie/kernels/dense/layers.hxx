@@ -1,0 +1,245 @@
+/// \file
+/// Dense layers one after the other: a few rows go through all of them before the next ones do, so
+/// that what is between two layers stays in the first cache.
+///
+/// With AVX-512 these rows lie side by side in the lanes of registers on their way (`dense/lanes_tile.hxx`).
+/// The order of summation is that of `dense`, so a row gives the same bits in either form.
+#ifndef SOFIE_KERNELS_DENSE_LAYERS_HXX
+#define SOFIE_KERNELS_DENSE_LAYERS_HXX
+
+#include "sofie/kernels/dense.hxx"
+#include "sofie/kernels/dense/lanes_tile.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// How many rows go through all layers together; and from how many on that is faster than one by one.
+inline constexpr Size layers_rows = 64, layers_few = 8;
+
+/// A layer whose weights come next.
+template <class Pass, class F>
+struct PassWith {
+   Pass &pass;
+   const F &f;
+
+   template <class W>
+   SOFIE_INLINE Pass &operator<<(const W &w) const
+   {
+      pass.layer(f, w);
+      return pass;
+   }
+};
+
+/// Some rows on their way through layers, `pass << f_1 << w_1 << f_2 << ...`: what a layer gives is in
+/// `next`, then in `other`, in turn, and at last in y. (Templates that call themselves with one layer less
+/// each time take Cling long to compile.)
+template <class T>
+struct RowsPass {
+   const T *x;
+   T *next;
+   T *other;
+   T *y;
+   Size rows;
+   int left; // Layers.
+
+   template <class F>
+   SOFIE_INLINE PassWith<RowsPass, F> operator<<(const F &f)
+   {
+      return {*this, f};
+   }
+   template <class F, template <class, Size, Size> class W, class Q, Size K, Size N>
+   SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
+   {
+      T *const to = --left > 0 ? next : y;
+      dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
+      x = to;
+      next = other;
+      other = to;
+   }
+};
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+/// The same for one row. Products of one panel each are called one after the other, without a branch between them:
+/// a function for each layer takes Cling as long as some steps of the product.
+struct RowPass {
+   const float *x;
+   float *next;
+   float *other;
+   float *y;
+   int left;
+
+   template <class F>
+   SOFIE_INLINE PassWith<RowPass, F> operator<<(const F &f)
+   {
+      return {*this, f};
+   }
+   template <class F, template <class, Size, Size> class W, class Q, Size K, Size N>
+   SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
+   {
+      using S = DenseShape<float, N>;
+      float *const to = --left > 0 ? next : y;
+      if constexpr (std::is_same_v<W<Q, K, N>, DenseWeights<float, K, N>> && is_in_tile<F> && S::panels == 1 && N > 1 &&
+                    !is_streamed<float, K, N>)
+         dense_alone(f, to, x, w, 0);
+      else
+         dense(f, View<float, dyn, N>(to, 1), View<const float, dyn, K>(x, 1), w);
+      x = to;
+      next = other;
+      other = to;
+   }
+};
+
+/// How many rows lie side by side, and from how many on that is faster than rows one below the other.
+inline constexpr Size lanes_rows = 32, lanes_together = 25;
+
+/// What a layer takes by rows, and in lanes, where one product for 32 rows is 100: measured. By rows a layer
+/// is filled up to whole packs; in lanes there are more loads, and rows and columns change places at the ends.
+template <class L>
+struct LayerCost {
+   static constexpr Size by_rows = 0, in_lanes = 0;
+};
+inline constexpr Size turn_cost = 700;
+template <Size K, Size N>
+struct LayerCost<DenseWeights<float, K, N>> {
+   using S = DenseShape<float, N>;
+   static constexpr Size n = lanes<float>;
+   static constexpr int columns = lanes_tile_columns(N, S::width *n);
+   static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 && S::width != 4 ? 111 : 99);
+   // Weights in streams are for rows alone.
+   static constexpr Size in_lanes = N == 1                     ? K * turn_cost
+                                    : is_streamed<float, K, N> ? Size{1} << 48
+                                                               : K * ceil_div(N, columns) * columns * 103;
+};
+
+/// Rows become lanes, y[k][r] = x[r][k]; or, if `back`, lanes become rows, y[r][k] = x[k][r]. Lanes behind
+/// the last row are like it, so they may be written over it.
+SOFIE_KERNEL inline void turn_rows(float *y, const float *x, Size rows, Size columns, bool back)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   for (Size first = 0; first < lanes_rows; first += n)
+      for (Size k = 0; k < columns; k += n) {
+         const Size left = columns - k, at_row = first * columns + k, at_lane = k * lanes_rows + first;
+         const Size mask = left < n ? (Size{1} << left) - 1 : 0xffff;
+         const TurnedRows outer{(back ? y : x) + at_row, columns * bytes, rows - first, mask};
+         const TurnedRows inner{(back ? x : y) + at_lane, lanes_rows * bytes, n, 0xffff};
+         turn_block(back ? outer : inner, back ? inner : outer);
+      }
+}
+
+/// y[j][r] = sum_k x[k][r] * w[k][j] + b[j], a tile of columns after the other. What `tile` adds up in
+/// several chains is added up here in as many passes: the same sums in the same order.
+template <int Columns>
+SOFIE_KERNEL void lanes_columns(const DenseLayer &layer, const float *x, float *y)
+{
+   constexpr Size rows = lanes_rows;
+   const Size chains = layer.chains;
+   for (Size panel = 0; panel < layer.columns; panel += layer.width) {
+      const Size left = layer.columns - panel, count = left < layer.width ? left : layer.width;
+      for (Size j = 0; j < count; j += Columns) {
+         // The last columns: once more with columns that are done already.
+         const Size column = j + Columns <= count || count < Columns ? j : count - Columns;
+         const float *const w = layer.weights + panel * layer.depth + column;
+         LanesEnd end{y + (panel + column) * rows, nullptr, 0, layer.relu};
+         for (Size c = 0; c < chains; ++c) {
+            end.add = c > 0;
+            end.bias = c + 1 == chains ? layer.bias + panel + column : nullptr;
+            lanes_tile<Columns>(x + c * rows, chains * rows, w + c * layer.width, chains * layer.width,
+                                ceil_div(layer.depth - c, chains), end);
+         }
+      }
+   }
+}
+
+/// The same for rows that lie in lanes. A single column, which is the last layer, is added up in another
+/// order: before that they become rows again.
+struct LanesPass {
+   float *x;
+   float *next;
+   float *y;
+   Size rows;
+   int left;
+
+   template <class F>
+   SOFIE_INLINE PassWith<LanesPass, F> operator<<(const F &f)
+   {
+      return {*this, f};
+   }
+   template <class F, Size K, Size N>
+   SOFIE_INLINE void layer(const F &f, const DenseWeights<float, K, N> &w)
+   {
+      if constexpr (N == 1) {
+         turn_rows(next, x, rows, K, true);
+         dense(f, View<float, dyn, 1>(y, rows), View<const float, dyn, K>(next, rows), w);
+      } else {
+         constexpr int columns = lanes_tile_columns(N, DenseShape<float, N>::width * lanes<float>);
+         lanes_columns<columns>(dense_layer<F>(w), x, next);
+         if constexpr (!is_in_tile<F>)
+            apply_function(f, next, next, N * lanes_rows);
+         if (--left == 0)
+            turn_rows(y, next, rows, N, true);
+         float *const read = x;
+         x = next;
+         next = read;
+      }
+   }
+};
+#endif
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+/// Whether all layers have the same columns, 4 packs of them: their tiles have read a row before they write it, so
+/// what is between them may be where the results will be, and the first cache has to keep less.
+template <Size N, class... Layers>
+inline constexpr bool are_in_place = false;
+template <Size N, class F, Size K, class... More>
+inline constexpr bool are_in_place<N, F, DenseWeights<float, K, N>, More...> =
+   DenseShape<float, N>::width == 4 && (sizeof...(More) == 0 || are_in_place<N, More...>);
+#endif
+
+/// y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n) for `layers` f_1, w_1 with b_1, f_2, ...
+template <class T, Size M, Size N, Size S, Size K, class... Layers>
+SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
+{
+   constexpr int count = sizeof...(Layers) / 2;
+   const Size m = x.template extent<0>();
+   T *const first = scratch.data(), *const second = first + S / 2;
+   Size i = 0;
+#ifdef SOFIE_DENSE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (m == 1) {
+         RowPass pass{x.data(), first, second, y.data(), count};
+         (pass << ... << layers);
+         return;
+      }
+   constexpr Size turns = (K + (N == 1 ? 0 : N)) * turn_cost;
+   constexpr bool pays = (LayerCost<Layers>::by_rows + ...) > (LayerCost<Layers>::in_lanes + ...) + turns;
+   if constexpr (std::is_same_v<T, float> && pays && (M == dyn || M >= lanes_together))
+      for (; m - i >= lanes_together; i += lanes_rows) {
+         const Size rows = m - i < lanes_rows ? m - i : lanes_rows;
+         turn_rows(first, x.data() + i * K, rows, K, false);
+         LanesPass pass{first, second, y.data() + i * N, rows, count};
+         (pass << ... << layers);
+      }
+#endif
+   while (i < m) {
+      // A few that are left: together with rows that are done already, which gives them the same values.
+      if (i >= layers_few && m - i < layers_few && m - i > layers_few / 2)
+         i = m - layers_few;
+      const Size rows = m - i < layers_rows ? m - i : layers_rows;
+      RowsPass<T> pass{x.data() + i * K, first, second, y.data() + i * N, rows, count};
+#ifdef SOFIE_DENSE_ASSEMBLER
+      if constexpr (are_in_place<N, Layers...>)
+         if (m <= layers_rows)
+            pass.next = pass.other = pass.y;
+#endif
+      (pass << ... << layers);
+      i += rows;
+   }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

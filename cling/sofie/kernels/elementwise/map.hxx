@@ -1,0 +1,167 @@
+/// \file
+/// map: a function of packs, applied element by element with NumPy's broadcasting.
+#ifndef SOFIE_KERNELS_ELEMENTWISE_MAP_HXX
+#define SOFIE_KERNELS_ELEMENTWISE_MAP_HXX
+
+#include "sofie/simd.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Whether a function has a form for arrays, `array(y, x, count)`, that is faster than one pack after the other.
+template <class F, class T>
+inline constexpr bool has_array_form = false;
+
+/// Whether a function is so short that what is around it takes as long: packs are done together, as Cling writes to
+/// memory what is in registers when a block ends.
+template <class F>
+inline constexpr bool is_short = false;
+
+/// The same of results of type `T`: integers have no division of packs.
+template <class F, class T>
+inline constexpr bool is_short_of = is_short<F>;
+
+/// y = x
+struct Identity {
+   template <class V>
+   SOFIE_INLINE V operator()(V x) const
+   {
+      return x;
+   }
+};
+
+/// What a functor returned, in the form in which elements of type `T` are stored.
+template <class T, class V>
+SOFIE_INLINE PackN<T, width<V>> storable(V v)
+{
+   if constexpr (std::is_same_v<T, bool>)
+      return __builtin_convertvector(v & 1, PackN<bool, width<V>>); // of a mask or of a bool
+   else
+      return v;
+}
+
+/// What a row reads of an input, `N` elements at a time: those that stand there, or the only one again and again.
+template <int N, Size Extent, class T>
+struct Source {
+   T *from;
+
+   SOFIE_INLINE explicit Source(T *first) : from(first) {}
+   SOFIE_INLINE auto pack(Size i) const { return load<N>(from + i); }
+   SOFIE_INLINE auto some(Size i, Size count) const { return load_rest<N>(from + i, count); }
+};
+template <int N, class T>
+struct Source<N, 1, T> {
+   PackN<std::remove_const_t<T>, N> only;
+
+   SOFIE_INLINE explicit Source(T *first) : only(splat<PackN<std::remove_const_t<T>, N>>(load<1>(first)[0])) {}
+   SOFIE_INLINE auto pack(Size) const { return only; }
+   SOFIE_INLINE auto some(Size, Size) const { return only; }
+};
+
+/// How many elements a register holds of the widest of these types.
+template <class T, class... More>
+constexpr int common_lanes()
+{
+   int fewest = lanes<T>;
+   ((fewest = lanes<More> < fewest ? lanes<More> : fewest), ...);
+   return fewest;
+}
+
+/// `Packs` packs of a row. All are read before one is written: a load waits for the stores before it whose addresses
+/// are the same but for a multiple of 4096, which can make a loop four times as slow.
+template <int Packs, int N, class F, class T, class... Sources>
+SOFIE_INLINE void map_packs(const F &f, T *y, Size i, const Sources &...x)
+{
+   PackN<T, N> results[std::size_t{Packs}];
+   SOFIE_UNROLL_ALL
+   for (int p = 0; p < Packs; ++p)
+      results[p] = storable<T>(f(x.pack(i + p * N)...));
+   SOFIE_UNROLL_ALL
+   for (int p = 0; p < Packs; ++p)
+      store(y + i + p * N, results[p]);
+}
+
+/// How many packs of a short function are done together, of a row that has so many: if possible, so that none is left.
+constexpr int packs_together(Size packs)
+{
+   for (int some = 8; some >= 4; --some)
+      if (packs > 0 && packs % some == 0)
+         return some;
+   return 8;
+}
+
+/// Up to a whole pack of a row.
+template <int N, class F, class T, class... Sources>
+SOFIE_INLINE void map_some(const F &f, T *y, Size i, Size count, const Sources &...x)
+{
+   store_rest(y + i, storable<T>(f(x.some(i, count)...)), count);
+}
+
+/// From how many elements on it pays that packs are stored where packs begin in memory: arrays of others begin anywhere.
+inline constexpr Size long_row = 1024;
+
+/// A row of `Extent` elements, or of any number.
+template <int N, Size Extent, class F, class T, class... Sources>
+SOFIE_INLINE void map_sources(const F &f, T *y, Size count, const Sources &...x)
+{
+   Size i = 0;
+   if constexpr (is_short_of<F, T>) {
+      constexpr bool may_be_long = sizeof(PackN<T, N>) == SOFIE_SIMD_BYTES && (Extent == dyn || Extent >= long_row);
+      constexpr int together = may_be_long ? 8 : packs_together(Extent / N);
+      if constexpr (may_be_long)
+         if (count >= long_row) {
+            i = N - static_cast<Size>(reinterpret_cast<std::uintptr_t>(y) / sizeof(T) % N);
+            map_some<N>(f, y, 0, i, x...);
+         }
+      for (; i + together * N <= count; i += together * N)
+         map_packs<together, N>(f, y, i, x...);
+   }
+   for (; i + N <= count; i += N)
+      store(y + i, storable<T>(f(x.pack(i)...)));
+   if (i < count)
+      map_some<N>(f, y, i, count - i, x...);
+}
+
+template <class F, class Y, class... X>
+SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
+{
+   using T = typename Y::Element;
+   constexpr int axis = Y::rank - 1;
+   constexpr int n = common_lanes<T, typename X::Element...>();
+   const Size count = y.template extent<axis>();
+   if constexpr (has_array_form<F, T> && sizeof...(X) == 1 && ((X::template static_extent<axis> != 1) && ...)) {
+      f.array(y.data(), x.data()..., count);
+   } else {
+      const F mine = f; // Its members stay what they are, whatever is written.
+      map_sources<n, Y::template static_extent<axis>>(mine, y.data(), count,
+                     Source<n, X::template static_extent<axis>, typename X::Element>(x.data())...);
+   }
+}
+
+template <int Axis, class F, class Y, class... X>
+SOFIE_INLINE void map_axis(const F &f, const Y &y, const X &...x)
+{
+   if constexpr (Axis == Y::rank - 1) {
+      map_row(f, y, x...);
+   } else {
+      const Size count = y.template extent<Axis>();
+      for (Size i = 0; i < count; ++i)
+         map_axis<Axis + 1>(f, y.shifted(i * y.template stride<Axis>()), x.shifted(i * x.template stride<Axis>())...);
+   }
+}
+
+/// y[i...] = f(x[i...], ...). All views have y's rank; an axis of an input is y's or a static 1.
+template <class F, class Y, class... X>
+SOFIE_KERNEL void map(const F &f, Y y, X... x)
+{
+   static_assert(((X::rank == Y::rank) && ...), "broadcast shapes are aligned before the call");
+   static_assert(Y::rank >= 1, "a scalar is one element");
+   map_axis<0>(f, y, x...);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif

@@ -1,0 +1,127 @@
+/// \file
+/// The softmax of packs of queries over their keys, in assembler: a lane for each query.
+#ifndef SOFIE_KERNELS_SOFTMAX_LANES_HXX
+#define SOFIE_KERNELS_SOFTMAX_LANES_HXX
+
+#include "sofie/kernels/dense/tile.hxx"
+
+#ifdef SOFIE_DENSE_ASSEMBLER
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// Numbers of e^x = 2^n 2^f. The assembler knows where they are.
+struct LanesExponential {
+   float log2_e, log2_e_rest;
+   float shifter; // Numbers of this size are the integers: adding it rounds.
+   float low;     // e^x counts as 0 up to here: an underflow costs as much as 15 packs.
+   // 2^f, |f| <= 1/2, fitted as those in `math.hxx`: degree 6, within 1.9e-9 of itself.
+   float power[7];
+   float one, lowest;
+};
+inline constexpr LanesExponential lanes_exponential{
+   0x1.715476p+0f,
+   0x1.4ae0cp-26f,
+   0x1.8p23f,
+   -87.0f,
+   {1.0f, 0.6931472f, 0.24022646f, 0.055503286f, 0.009618489f, 0.0013399931f, 0.00015345808f},
+   1.0f,
+   -__builtin_inff()};
+
+// clang-format off
+// Per pack: its place in a row of fits, registers for the largest fit and the sum, and two for what is computed; its mask.
+#define SOFIE_SOFTMAX_EACH_1(each) each(0, 16, 17, 0, 1, 1)
+#define SOFIE_SOFTMAX_EACH_2(each) SOFIE_SOFTMAX_EACH_1(each) each(64, 29, 30, 4, 5, 4)
+
+#define SOFIE_SOFTMAX_START(at, most, sum, x, f, mask)                              \
+   "vbroadcastss 48(%[numbers]), %%zmm" #most "\n\t" SOFIE_DENSE_ZERO(sum)
+// NaN if any is.
+#define SOFIE_SOFTMAX_MOST(at, most, sum, x, f, mask)                               \
+   "vmovups " #at "(%[at]), %%zmm" #x "\n\t"                                        \
+   "vcmpps $3, %%zmm" #x ", %%zmm" #x ", %%k3\n\t"                                  \
+   "vmaxps %%zmm" #most ", %%zmm" #x ", %%zmm" #most "\n\t"                         \
+   "vmovaps %%zmm" #x ", %%zmm" #most "%{%%k3%}\n\t"
+// The lanes with weights: those that attend to anything and have a fit above -inf, or all.
+#define SOFIE_SOFTMAX_LIVE(at, most, sum, x, f, mask)                               \
+   "kmovw " #at "/8(%[attends]), %%k" #mask "\n\t"                                  \
+   "vcmpps $4, 48(%[numbers])%{1to16%}, %%zmm" #most ", %%k3\n\t"                   \
+   "kandw %%k3, %%k" #mask ", %%k" #mask "\n\t"                                     \
+   "korw %%k2, %%k" #mask ", %%k" #mask "\n\t"
+#define SOFIE_SOFTMAX_POWER(x, f, number) "vfmadd213ps %%zmm" #number ", %%zmm" #f ", %%zmm" #x "\n\t"
+#define SOFIE_SOFTMAX_WEIGHT(at, most, sum, x, f, mask)                             \
+   "vmovups " #at "(%[at]), %%zmm" #x "\n\t"                                        \
+   "vsubps %%zmm" #most ", %%zmm" #x ", %%zmm" #x "\n\t"                            \
+   "vcmpps $6, %%zmm21, %%zmm" #x ", %%k3%{%%k" #mask "%}\n\t"                      \
+   "vmovaps %%zmm" #x ", %%zmm" #f "\n\t"                                           \
+   "vmovaps %%zmm" #x ", %%zmm3\n\t"                                                \
+   "vfmadd213ps %%zmm20, %%zmm18, %%zmm3\n\t"                                       \
+   "vsubps %%zmm20, %%zmm3, %%zmm3\n\t"                                             \
+   "vfmsub213ps %%zmm3, %%zmm18, %%zmm" #f "\n\t"                                   \
+   "vfmadd231ps %%zmm19, %%zmm" #x ", %%zmm" #f "\n\t"                              \
+   "vmovaps %%zmm28, %%zmm" #x "\n\t"                                               \
+   SOFIE_SOFTMAX_POWER(x, f, 27) SOFIE_SOFTMAX_POWER(x, f, 26) SOFIE_SOFTMAX_POWER(x, f, 25)                        \
+   SOFIE_SOFTMAX_POWER(x, f, 24) SOFIE_SOFTMAX_POWER(x, f, 23) SOFIE_SOFTMAX_POWER(x, f, 22)                        \
+   "vscalefps %%zmm3, %%zmm" #x ", %%zmm" #x "%{%%k3%}%{z%}\n\t"                    \
+   "vaddps %%zmm" #x ", %%zmm" #sum ", %%zmm" #sum "\n\t"                           \
+   "vmovups %%zmm" #x ", " #at "(%[at])\n\t"
+#define SOFIE_SOFTMAX_FACTOR(at, most, sum, x, f, mask)                             \
+   "vbroadcastss 44(%[numbers]), %%zmm" #f "\n\t"                                   \
+   "vmovaps %%zmm" #f ", %%zmm" #x "\n\t"                                           \
+   "vdivps %%zmm" #sum ", %%zmm" #x ", %%zmm" #f "%{%%k" #mask "%}\n\t"
+#define SOFIE_SOFTMAX_SCALE(at, most, sum, x, f, mask)                              \
+   "vmulps " #at "(%[at]), %%zmm" #f ", %%zmm" #x "\n\t"                            \
+   "vmovups %%zmm" #x ", " #at "(%[at])\n\t"
+
+#define SOFIE_SOFTMAX_KEYS(packs, each)                                             \
+   "mov %[fits], %[at]\n\t"                                                         \
+   "mov %[keys], %[k]\n"                                                            \
+   "1:\n\t"                                                                         \
+   SOFIE_SOFTMAX_EACH_##packs(each)                                                 \
+   "add $64*" #packs ", %[at]\n\t"                                                  \
+   "dec %[k]\n\t"                                                                   \
+   "jnz 1b\n\t"
+#define SOFIE_SOFTMAX_NUMBER(at, to) "vbroadcastss " #at "(%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_SOFTMAX_LANES(packs)                                                  \
+   asm volatile(                                                                    \
+      SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_START)                               \
+      SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_MOST)                                 \
+      "kmovw %[nans], %%k2\n\t"                                                     \
+      SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_LIVE)                                \
+      SOFIE_SOFTMAX_NUMBER(0, 18) SOFIE_SOFTMAX_NUMBER(4, 19) SOFIE_SOFTMAX_NUMBER(8, 20)                           \
+      SOFIE_SOFTMAX_NUMBER(12, 21) SOFIE_SOFTMAX_NUMBER(16, 22) SOFIE_SOFTMAX_NUMBER(20, 23)                        \
+      SOFIE_SOFTMAX_NUMBER(24, 24) SOFIE_SOFTMAX_NUMBER(28, 25) SOFIE_SOFTMAX_NUMBER(32, 26)                        \
+      SOFIE_SOFTMAX_NUMBER(36, 27) SOFIE_SOFTMAX_NUMBER(40, 28)                     \
+      SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_WEIGHT)                               \
+      SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_FACTOR)                              \
+      SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_SCALE)                                \
+      : [at] "=&r"(at), [k] "=&r"(k)                                                \
+      : [fits] "r"(fits), [keys] "r"(keys), [attends] "r"(attends), [nans] "r"(nans ? 0xffffU : 0U),                \
+        [numbers] "r"(&lanes_exponential)                                           \
+      : "memory", "cc", "k1", "k2", "k3", "k4", "xmm0", "xmm1", "xmm3", "xmm4", "xmm5", "xmm16", "xmm17", "xmm18",  \
+        "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
+// clang-format on
+
+/// fits[key][lane] become e^(fit - largest fit) / their sum; 0 in lanes of which `attends` says so or where all fits
+/// are -inf, but NaN if `nans`.
+template <int Packs>
+SOFIE_KERNEL void softmax_lanes(float *fits, Size keys, const Size *attends, bool nans)
+{
+   static_assert(sizeof(LanesExponential) == 52, "the assembler knows where its members are");
+   if (keys <= 0)
+      return;
+   float *at;
+   Size k;
+   if constexpr (Packs == 2)
+      SOFIE_SOFTMAX_LANES(2);
+   else
+      SOFIE_SOFTMAX_LANES(1);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
+
+#endif

@@ -1,0 +1,84 @@
+/// \file
+/// Blocks of 16 by 16 numbers of 4 bytes whose rows become columns.
+#ifndef SOFIE_KERNELS_TRANSPOSE_BLOCKS_HXX
+#define SOFIE_KERNELS_TRANSPOSE_BLOCKS_HXX
+
+#include "sofie/simd.hxx"
+
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#define SOFIE_TURN_ASSEMBLER
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+// 16 rows become 16 columns: pairs of numbers, pairs of pairs, and then the quarters of registers change places.
+// clang-format off
+#define SOFIE_TURN_EACH(each)                                                                                   \
+   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)   \
+   each(13) each(14) each(15)
+#define SOFIE_TURN_EACH_BACKWARDS(each)                                                                         \
+   each(15) each(14) each(13) each(12) each(11) each(10) each(9) each(8) each(7) each(6) each(5) each(4) each(3) \
+   each(2) each(1) each(0)
+// The next row, as long as there is one.
+#define SOFIE_TURN_LOAD(a)                                                                                      \
+   "vmovups (%[at]), %%zmm" #a "%{%%k1%}%{z%}\n\t"                                                              \
+   "dec %[left]\n\tcmovle %[now], %[step]\n\tadd %[step], %[at]\n\t"
+// The last row, until it is the turn of its own numbers, and then those before it.
+#define SOFIE_TURN_STORE(a)                                                                                     \
+   "vmovups %%zmm" #a ", (%[at])%{%%k1%}\n\t"                                                                   \
+   "dec %[left]\n\tcmovl %[step], %[now]\n\tadd %[now], %[at]\n\t"
+#define SOFIE_TURN_LAST                                                                                         \
+   "mov 8(%[to]), %[step]\n\tmov $16, %[left]\n\tmov 16(%[to]), %[at]\n\t"                                     \
+   "cmp %[left], %[at]\n\tcmovg %[left], %[at]\n\tsub %[at], %[left]\n\t"                                     \
+   "dec %[at]\n\timul %[step], %[at]\n\tadd (%[to]), %[at]\n\tneg %[step]\n\t"
+#define SOFIE_TURN_PAIR(kind, low, high, a, b)                                                                  \
+   "vunpckl" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\tvunpckh" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
+#define SOFIE_TURN_QUARTERS(low, high, a, b)                                                                    \
+   "vshuff32x4 $0x88, %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\t"                                              \
+   "vshuff32x4 $0xdd, %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
+#define SOFIE_TURN_FOUR(a, b, c, d, e, f, g, h)                                                                 \
+   SOFIE_TURN_PAIR("ps", e, f, a, b) SOFIE_TURN_PAIR("ps", g, h, c, d)                                          \
+   SOFIE_TURN_PAIR("pd", a, b, e, g) SOFIE_TURN_PAIR("pd", c, d, f, h)
+#define SOFIE_TURN_COLUMN(a, b, c, d, e, f, g, h)                                                               \
+   SOFIE_TURN_QUARTERS(e, f, a, b) SOFIE_TURN_QUARTERS(g, h, c, d)                                              \
+   SOFIE_TURN_QUARTERS(a, c, e, g) SOFIE_TURN_QUARTERS(b, d, f, h)
+// clang-format on
+
+/// 16 rows in memory, or fewer where there are fewer, `step` bytes apart; `mask` has the numbers of each that exist.
+/// What is read behind the last one is the last one, and what would be written there is left out.
+struct TurnedRows {
+   const float *first;
+   Size step;
+   Size rows;
+   Size mask;
+};
+
+/// to[j][i] = from[i][j] for 16 by 16 numbers.
+SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from)
+{
+   static_assert(sizeof(TurnedRows) == 32, "the assembler knows where its members are");
+   const float *at;
+   Size step, left, now = 0;
+   asm volatile("mov (%[from]), %[at]\n\t"
+                "mov 8(%[from]), %[step]\n\t"
+                "mov 16(%[from]), %[left]\n\t"
+                "kmovw 24(%[from]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
+                   SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)
+                      SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
+                         SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
+                            SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
+                               SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27, 31) SOFIE_TURN_LAST
+                "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH_BACKWARDS(SOFIE_TURN_STORE)
+                : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left), [now] "+&r"(now)
+                : [from] "r"(&from), [to] "r"(&to)
+                : "memory", "cc", "k1", SOFIE_ALL_PACKS);
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
+
+#endif

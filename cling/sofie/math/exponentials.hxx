@@ -1,0 +1,153 @@
+/// \file
+/// e^x, sigmoid, x sigmoid(x) and tanh of floats in arrays, for registers of 64 bytes, in assembler.
+///
+/// Step by step what `math.hxx` computes, with the same bits: there for a single pack, here without what Cling's code
+/// writes to memory in between.
+#ifndef SOFIE_MATH_EXPONENTIALS_HXX
+#define SOFIE_MATH_EXPONENTIALS_HXX
+
+#include "sofie/math.hxx"
+
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#define SOFIE_EXPONENTIALS_ASSEMBLER
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+enum class Exponential { exp, sigmoid, swish, tanh };
+
+/// Those of `MathOf<float>`. The assembler knows where they are.
+struct ExponentialNumbers {
+   float log2_e, shifter, minus_ln2_high, minus_ln2_low;
+   float exp[6];
+   float one, low, high, two;
+   std::uint32_t sign;
+};
+inline constexpr ExponentialNumbers exponential_numbers{
+   MathOf<float>::log2_e,
+   static_cast<float>((3ll << (MathOf<float>::mantissa - 1)) + 2 * MathOf<float>::bias),
+   -MathOf<float>::ln2_high,
+   -MathOf<float>::ln2_low,
+   {MathOf<float>::exp[0], MathOf<float>::exp[1], MathOf<float>::exp[2], MathOf<float>::exp[3], MathOf<float>::exp[4],
+    MathOf<float>::exp[5]},
+   1,
+   MathOf<float>::exp_low,
+   0,
+   2,
+   0x80000000U};
+
+// clang-format off
+#define SOFIE_EXPONENTIAL_NUMBER(at, to) "vbroadcastss " #at "(%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_EXPONENTIAL_POWER(number) "vfmadd213ps %%zmm" #number ", %%zmm3, %%zmm5\n\t"
+// zmm0 = n ln 2 + rest: n in zmm2, e^rest - 1 in zmm5.
+#define SOFIE_EXPONENTIAL_REST                                              \
+   "vmovaps %%zmm0, %%zmm1\n\t"                                             \
+   "vfmadd213ps %%zmm17, %%zmm16, %%zmm1\n\t"                               \
+   "vsubps %%zmm17, %%zmm1, %%zmm2\n\t"                                     \
+   "vmovaps %%zmm0, %%zmm3\n\t"                                             \
+   "vfmadd231ps %%zmm18, %%zmm2, %%zmm3\n\t"                                \
+   "vfmadd231ps %%zmm19, %%zmm2, %%zmm3\n\t"                                \
+   "vmulps %%zmm3, %%zmm3, %%zmm4\n\t"                                      \
+   "vmovaps %%zmm25, %%zmm5\n\t"                                            \
+   SOFIE_EXPONENTIAL_POWER(24) SOFIE_EXPONENTIAL_POWER(23) SOFIE_EXPONENTIAL_POWER(22)                            \
+   SOFIE_EXPONENTIAL_POWER(21) SOFIE_EXPONENTIAL_POWER(20)                  \
+   "vfmadd213ps %%zmm3, %%zmm4, %%zmm5\n\t"
+// e^zmm0 in zmm5, 0 where zmm0 is low.
+#define SOFIE_EXPONENTIAL_EXP                                               \
+   SOFIE_EXPONENTIAL_REST                                                   \
+   "vcmpps $5, %%zmm27, %%zmm0, %%k1\n\t"                                   \
+   "vaddps %%zmm26, %%zmm5, %%zmm5\n\t"                                     \
+   "vscalefps %%zmm2, %%zmm5, %%zmm5%{%%k1%}%{z%}\n\t"
+// The limit in zmm28; NaN stays.
+#define SOFIE_EXPONENTIAL_OF_EXP "vminps (%[x]), %%zmm28, %%zmm0\n\t" SOFIE_EXPONENTIAL_EXP
+// zmm6 is what decides, zmm28 its factor.
+#define SOFIE_EXPONENTIAL_SHARE                                             \
+   "vorps %%zmm30, %%zmm6, %%zmm0\n\t"                                      \
+   SOFIE_EXPONENTIAL_EXP                                                    \
+   "vcmpps $1, %%zmm31, %%zmm6, %%k2\n\t"                                   \
+   "vaddps %%zmm26, %%zmm5, %%zmm0\n\t"                                     \
+   "vmovaps %%zmm26, %%zmm1\n\t"                                            \
+   "vmovaps %%zmm5, %%zmm1%{%%k2%}\n\t"
+#define SOFIE_EXPONENTIAL_OF_SIGMOID                                        \
+   "vmovups (%[x]), %%zmm6\n\t"                                             \
+   SOFIE_EXPONENTIAL_SHARE                                                  \
+   "vdivps %%zmm0, %%zmm1, %%zmm5\n\t"
+#define SOFIE_EXPONENTIAL_OF_SWISH                                          \
+   "vmovups (%[x]), %%zmm7\n\t"                                             \
+   "vmulps %%zmm7, %%zmm28, %%zmm6\n\t"                                     \
+   SOFIE_EXPONENTIAL_SHARE                                                  \
+   "vmulps %%zmm1, %%zmm7, %%zmm1\n\t"                                      \
+   "vdivps %%zmm0, %%zmm1, %%zmm5\n\t"
+#define SOFIE_EXPONENTIAL_OF_TANH                                           \
+   "vmovups (%[x]), %%zmm6\n\t"                                             \
+   "vandnps %%zmm6, %%zmm30, %%zmm0\n\t"                                    \
+   "vminps %%zmm0, %%zmm28, %%zmm0\n\t"                                     \
+   "vaddps %%zmm0, %%zmm0, %%zmm0\n\t"                                      \
+   SOFIE_EXPONENTIAL_REST                                                   \
+   "vscalefps %%zmm2, %%zmm26, %%zmm1\n\t"                                  \
+   "vsubps %%zmm26, %%zmm1, %%zmm2\n\t"                                     \
+   "vfmadd213ps %%zmm2, %%zmm1, %%zmm5\n\t"                                 \
+   "vaddps %%zmm29, %%zmm5, %%zmm1\n\t"                                     \
+   "vdivps %%zmm1, %%zmm5, %%zmm5\n\t"                                      \
+   "vpternlogd $0xd8, %%zmm30, %%zmm6, %%zmm5\n\t"
+#define SOFIE_EXPONENTIAL_LOOP(function)                                    \
+   asm volatile(                                                            \
+      SOFIE_EXPONENTIAL_NUMBER(0, 16) SOFIE_EXPONENTIAL_NUMBER(4, 17) SOFIE_EXPONENTIAL_NUMBER(8, 18)              \
+      SOFIE_EXPONENTIAL_NUMBER(12, 19) SOFIE_EXPONENTIAL_NUMBER(16, 20) SOFIE_EXPONENTIAL_NUMBER(20, 21)           \
+      SOFIE_EXPONENTIAL_NUMBER(24, 22) SOFIE_EXPONENTIAL_NUMBER(28, 23) SOFIE_EXPONENTIAL_NUMBER(32, 24)           \
+      SOFIE_EXPONENTIAL_NUMBER(36, 25) SOFIE_EXPONENTIAL_NUMBER(40, 26) SOFIE_EXPONENTIAL_NUMBER(44, 27)           \
+      SOFIE_EXPONENTIAL_NUMBER(52, 29) SOFIE_EXPONENTIAL_NUMBER(56, 30)     \
+      "vbroadcastss (%[factor]), %%zmm28\n\t"                               \
+      "vpxord %%zmm31, %%zmm31, %%zmm31\n\t"                                \
+      ".p2align 5\n"                                                        \
+      "1:\n\t"                                                              \
+      function                                                              \
+      "vmovups %%zmm5, (%[y])\n\t"                                          \
+      "add $64, %[x]\n\t"                                                   \
+      "add $64, %[y]\n\t"                                                   \
+      "dec %[packs]\n\t"                                                    \
+      "jnz 1b\n\t"                                                          \
+      : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                    \
+      : [numbers] "r"(&exponential_numbers), [factor] "r"(&factor)          \
+      : "memory", "cc", "k1", "k2", SOFIE_ALL_PACKS)
+// clang-format on
+
+/// y = function of x, for whole packs, y may be x; `factor` is what x is limited to, or multiplied by within Swish.
+template <Exponential Function>
+SOFIE_KERNEL void exponential_packs(float *y, const float *x, Size packs, float factor)
+{
+   static_assert(sizeof(ExponentialNumbers) == 60, "the assembler knows where its members are");
+   if (packs <= 0)
+      return;
+   if constexpr (Function == Exponential::exp)
+      SOFIE_EXPONENTIAL_LOOP(SOFIE_EXPONENTIAL_OF_EXP);
+   else if constexpr (Function == Exponential::sigmoid)
+      SOFIE_EXPONENTIAL_LOOP(SOFIE_EXPONENTIAL_OF_SIGMOID);
+   else if constexpr (Function == Exponential::swish)
+      SOFIE_EXPONENTIAL_LOOP(SOFIE_EXPONENTIAL_OF_SWISH);
+   else
+      SOFIE_EXPONENTIAL_LOOP(SOFIE_EXPONENTIAL_OF_TANH);
+}
+
+/// The same for `count` numbers.
+template <Exponential Function>
+SOFIE_INLINE void exponential_array(float *y, const float *x, Size count, float factor)
+{
+   constexpr int n = lanes<float>;
+   exponential_packs<Function>(y, x, count / n, factor);
+   if (const Size done = count / n * n; done < count) {
+      alignas(64) float some[static_cast<std::size_t>(n)];
+      store(some, load_some<n>(x + done, count - done));
+      exponential_packs<Function>(some, some, 1, factor);
+      store_some(y + done, load<n>(some), count - done);
+   }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
+
+#endif
