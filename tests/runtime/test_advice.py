@@ -64,6 +64,13 @@ def test_a_forgotten_mask() -> None:
     assert df.Sum("y").GetValue() == 2 * (9 + 2)
 
 
+def test_the_advice_on_masks_takes_the_likelier_input() -> None:
+    model = summed("x", "its_mask", x=["N", 1, "n"], its_mask=["N", 1, "n"])
+    df = ROOT.RDataFrame(2).Define("v", "ROOT::RVecF{1, 2}")
+    with pytest.raises(sofie.ColumnError, match=r"If 'its_mask' is a mask: mask='its_mask'"):
+        model.define(df, "y", ["v"])
+
+
 def test_an_output_that_is_no_score_of_an_object() -> None:
     model = summed("x", x=["n"])
     df = ROOT.RDataFrame(2).Define("v", "ROOT::RVecF{1, 2}")

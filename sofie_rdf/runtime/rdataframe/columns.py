@@ -186,8 +186,7 @@ def by_input(graph: Graph, columns: Columns, masks: Sequence[str]) -> dict[str, 
     if not isinstance(columns, Mapping):
         if len(open_inputs) > 1:
             example = ", ".join(f"{i!r}: [...]" for i in open_inputs)
-            counts = (i for i in open_inputs if _could_be_mask(graph, i, DEFAULTS))
-            mask = next(counts, "")
+            mask = _likely_mask(graph, open_inputs)
             raise ColumnError(
                 f"model {graph.name!r} has {len(open_inputs)} inputs, so columns must say which",
                 remedy=f"Give a mapping: {{{example}}}"
@@ -381,7 +380,14 @@ def _could_be_mask(graph: Graph, name: str, options: DefineOptions) -> str:
         rest = rest_of(graph.types[name], graph)
     except ColumnError:
         return ""
-    return masked if [a for a in _axes_beside(rest, 1) if rest[a] != 1] else ""
+    return masked if len([a for a in _axes_beside(rest, 1) if rest[a] != 1]) == 1 else ""
+
+
+def _likely_mask(graph: Graph, inputs: Sequence[str]) -> str:
+    """Which of these could be a mask: one of truth values, or called so, before others."""
+    could = [i for i in inputs if _could_be_mask(graph, i, DEFAULTS)]
+    could.sort(key=lambda i: (graph.types[i].dtype != DType.BOOL, "mask" not in i.lower()))
+    return could[0] if could else ""
 
 
 def _check_given(
