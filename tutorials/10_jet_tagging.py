@@ -55,6 +55,5 @@ right.set(xlabel="efficiency for H -> bb", ylabel="efficiency for others", yscal
 _ = [axes.legend() for axes in (left, right)]
 figure.savefig(options.out / "10_jet_tagging.png", dpi=120)
 image.SetStats(False)  # The box would lie over the palette.
-ROOT.gStyle.SetPadRightMargin(0.14)  # For the numbers beside it.
 image.Draw("colz")
 ROOT.gPad.SaveAs(f"{options.out}/10_jet_image.png")
