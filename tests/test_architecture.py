@@ -191,6 +191,15 @@ def test_headers_know_neither_root_nor_other_headers_of_the_system() -> None:
             assert foreign == [], f"{header.name} includes {foreign}"
 
 
+def test_assembler_names_the_members_that_it_reads() -> None:
+    """A distance that somebody counted is wrong once a member moves, and no compiler sees it."""
+    for header in HEADERS:
+        text = header.read_text()
+        for pointer in set(re.findall(r'\[(\w+)\] "r"\(&\w+\)', text)):
+            counted = re.findall(rf"(?<![\w\])+])\d+\(%\[{pointer}\]", text)
+            assert not counted, f"{header.name} counts {counted}: write SOFIE_MEMBERS"
+
+
 MATH = (
     "math",
     *(f"math/{n}" for n in ("rounding", "erf", "gelu", "circular", "powers", "exponentials")),

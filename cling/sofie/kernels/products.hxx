@@ -61,7 +61,7 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
       of.x = a + i * depth;
       of.y = y + i * columns + j;
       of.rows = dense_tile_half;
-      of.pass = 0;
+      of.pass = {};
       dense_tiles<Packs>(of);
    }
 }

@@ -6,6 +6,7 @@
 #ifndef SOFIE_MATH_ERF_HXX
 #define SOFIE_MATH_ERF_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/math.hxx"
 
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
@@ -15,7 +16,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Fitted as those in `math.hxx`. The assembler knows where they are.
+/// Fitted as those in `math.hxx`.
 struct alignas(64) ErfNumbers {
    // erf by powers of |x| - part / 8: degree 5, within 3.2e-10 of itself; in the first part |x| less,
    // and odd.
@@ -117,8 +118,8 @@ inline constexpr ErfNumbers erf_numbers{
 
 // clang-format off
 #define SOFIE_ERF_TABLE(k, low, high)                                               \
-   "vmovaps " #k "*128(%[numbers]), %%zmm" #low "\n\t"                              \
-   "vmovaps " #k "*128+64(%[numbers]), %%zmm" #high "\n\t"
+   "vmovaps " #k "*128+%c[numbers_parts](%[numbers]), %%zmm" #low "\n\t"            \
+   "vmovaps " #k "*128+64+%c[numbers_parts](%[numbers]), %%zmm" #high "\n\t"
 #define SOFIE_ERF_STEP(low, high)                                                   \
    "vmovaps %%zmm2, %%zmm5\n\t"                                                     \
    "vpermi2ps %%zmm" #high ", %%zmm" #low ", %%zmm5\n\t"                            \
@@ -128,16 +129,15 @@ inline constexpr ErfNumbers erf_numbers{
 /// y = erf x for whole packs, y may be x.
 SOFIE_KERNEL inline void erf_packs(float *y, const float *x, Size packs)
 {
-   static_assert(sizeof(ErfNumbers) == 832, "the assembler knows where its members are");
    if (packs <= 0)
       return;
    // clang-format off
    asm volatile(
       SOFIE_ERF_TABLE(0, 16, 17) SOFIE_ERF_TABLE(1, 18, 19) SOFIE_ERF_TABLE(2, 20, 21)
       SOFIE_ERF_TABLE(3, 22, 23) SOFIE_ERF_TABLE(4, 24, 25) SOFIE_ERF_TABLE(5, 26, 27)
-      "vbroadcastss 768(%[numbers]), %%zmm28\n\t"
-      "vbroadcastss 772(%[numbers]), %%zmm29\n\t"
-      "vbroadcastss 776(%[numbers]), %%zmm30\n\t"
+      "vbroadcastss %c[numbers_shifter](%[numbers]), %%zmm28\n\t"
+      "vbroadcastss %c[numbers_limit](%[numbers]), %%zmm29\n\t"
+      "vbroadcastss %c[numbers_sign](%[numbers]), %%zmm30\n\t"
       ".p2align 5\n"
       "1:\n\t"
       "vmovups (%[x]), %%zmm0\n\t"
@@ -162,7 +162,8 @@ SOFIE_KERNEL inline void erf_packs(float *y, const float *x, Size packs)
       "dec %[packs]\n\t"
       "jnz 1b\n\t"
       : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)
-      : [numbers] "r"(&erf_numbers)
+      : [numbers] "r"(&erf_numbers),
+        SOFIE_MEMBERS(numbers, ErfNumbers, parts, shifter, limit, sign)
       : "memory", "cc", "k1", SOFIE_ALL_PACKS);
    // clang-format on
 }

@@ -8,6 +8,7 @@
 #ifndef SOFIE_MATH_GELU_HXX
 #define SOFIE_MATH_GELU_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/math.hxx"
 
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64 && (defined(SOFIE_TARGET) || defined(__AVX512DQ__))
@@ -17,7 +18,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Fitted as those in `math.hxx`. The assembler knows where they are.
+/// Fitted as those in `math.hxx`.
 struct alignas(64) GeluNumbers {
    // 2^(a^2 scale) Q(a), for the `scale` below, by powers of 1 + a - centre: the parts of 1 + a from 2, 4, 8 and 1
    // on. Degree 4, within 6.1e-8 of itself.
@@ -80,18 +81,20 @@ inline constexpr GeluNumbers gelu_numbers{
 
 // clang-format off
 // The numbers' registers: zmm13 to zmm17 have the second halves of `tail`, the others follow.
-#define SOFIE_GELU_HALF(k, to) "vmovups " #k "*128+64(%[numbers]), %%zmm" #to "\n\t"
-#define SOFIE_GELU_NUMBER(k, to) "vbroadcastss 640+4*" #k "(%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_GELU_HALF(k, to) "vmovups " #k "*128+64+%c[numbers_tail](%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_GELU_POWER_OF(k, to) "vbroadcastss 4*" #k "+%c[numbers_power](%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_GELU_NUMBER(name, to) "vbroadcastss %c[numbers_" #name "](%[numbers]), %%zmm" #to "\n\t"
 #define SOFIE_GELU_NUMBERS                                                                                          \
    SOFIE_GELU_HALF(0, 13) SOFIE_GELU_HALF(1, 14) SOFIE_GELU_HALF(2, 15) SOFIE_GELU_HALF(3, 16) SOFIE_GELU_HALF(4, 17) \
-   SOFIE_GELU_NUMBER(0, 18) SOFIE_GELU_NUMBER(1, 19) SOFIE_GELU_NUMBER(2, 20) SOFIE_GELU_NUMBER(3, 21)              \
-   SOFIE_GELU_NUMBER(4, 22) SOFIE_GELU_NUMBER(5, 23) SOFIE_GELU_NUMBER(6, 24) SOFIE_GELU_NUMBER(7, 25)              \
-   SOFIE_GELU_NUMBER(8, 26) SOFIE_GELU_NUMBER(9, 27) SOFIE_GELU_NUMBER(10, 28) SOFIE_GELU_NUMBER(11, 29)            \
-   SOFIE_GELU_NUMBER(12, 30) SOFIE_GELU_NUMBER(13, 31) SOFIE_GELU_NUMBER(15, 7)
-#define SOFIE_GELU_OPERAND(k) "640+4*" #k "(%[numbers])%{1to16%}, "
+   SOFIE_GELU_POWER_OF(0, 18) SOFIE_GELU_POWER_OF(1, 19) SOFIE_GELU_POWER_OF(2, 20) SOFIE_GELU_POWER_OF(3, 21)      \
+   SOFIE_GELU_POWER_OF(4, 22) SOFIE_GELU_POWER_OF(5, 23) SOFIE_GELU_POWER_OF(6, 24)                                 \
+   SOFIE_GELU_NUMBER(scale, 25) SOFIE_GELU_NUMBER(shifter, 26) SOFIE_GELU_NUMBER(far, 27)                           \
+   SOFIE_GELU_NUMBER(one, 28) SOFIE_GELU_NUMBER(part, 29) SOFIE_GELU_NUMBER(centre, 30)                             \
+   SOFIE_GELU_NUMBER(positive, 31) SOFIE_GELU_NUMBER(high, 7)
+#define SOFIE_GELU_OPERAND(name) "%c[numbers_" #name "](%[numbers])%{1to16%}, "
 #define SOFIE_GELU_POWER(number) "vfmadd213ps %%zmm" #number ", %%zmm2, %%zmm5\n\t"
 #define SOFIE_GELU_TAIL(k, half) \
-   "vmovups " #k "*128(%[numbers]), %%zmm12\n\tvpermt2ps %%zmm" #half ", %%zmm8, %%zmm12\n\t"
+   "vmovups " #k "*128+%c[numbers_tail](%[numbers]), %%zmm12\n\tvpermt2ps %%zmm" #half ", %%zmm8, %%zmm12\n\t"
 #define SOFIE_GELU_TAIL_STEP(k, half) SOFIE_GELU_TAIL(k, half) "vfmadd213ps %%zmm12, %%zmm9, %%zmm11\n\t"
 
 // x is in zmm0, -a in zmm1, the fraction f of 2^(n + f) = e^(-a^2 / 2) in zmm2 (a^2 and what it lost by rounding, times
@@ -131,36 +134,38 @@ inline constexpr GeluNumbers gelu_numbers{
    "vaddps %%zmm5, %%zmm0, %%zmm0%{%%k1%}\n\t"
 // To where denormal numbers are made of integers: as results of multiplications they cost 13 packs.
 #define SOFIE_GELU_IF_DENORMAL                                                      \
-   "vcmpps $1, " SOFIE_GELU_OPERAND(16) "%%zmm0, %%k2%{%%k1%}\n\t"                  \
+   "vcmpps $1, " SOFIE_GELU_OPERAND(doubtful) "%%zmm0, %%k2%{%%k1%}\n\t"            \
    "kortestw %%k2, %%k2\n\t"                                                       \
    "jnz 3f\n\t"
 #define SOFIE_GELU_DENORMAL                                                         \
    "3:\n\t"                                                                        \
-   "vaddps " SOFIE_GELU_OPERAND(17) "%%zmm10, %%zmm3\n\t"                           \
+   "vaddps " SOFIE_GELU_OPERAND(units) "%%zmm10, %%zmm3\n\t"                        \
    "vscalefps %%zmm3, %%zmm5, %%zmm3\n\t"                                           \
-   "vcmpps $14, " SOFIE_GELU_OPERAND(18) "%%zmm3, %%k2%{%%k2%}\n\t"                 \
+   "vcmpps $14, " SOFIE_GELU_OPERAND(normal) "%%zmm3, %%k2%{%%k2%}\n\t"             \
    "vcvtps2dq %%zmm3, %%zmm4\n\t"                                                  \
    "vpabsd %%zmm4, %%zmm4\n\t"                                                     \
-   "vpord " SOFIE_GELU_OPERAND(19) "%%zmm4, %%zmm4\n\t"                             \
+   "vpord " SOFIE_GELU_OPERAND(sign) "%%zmm4, %%zmm4\n\t"                           \
    "kandnw %%k1, %%k2, %%k3\n\t"                                                   \
    "kmovw %%k3, %%k1\n\t"                                                          \
    SOFIE_GELU_END                                                                   \
    "vmovdqa32 %%zmm4, %%zmm0%{%%k2%}\n\t"                                           \
    "jmp 2b\n"
-#define SOFIE_GELU_LOOP(low, if_denormal, denormal)                                 \
-   asm volatile(SOFIE_GELU_NUMBERS SOFIE_GELU_NUMBER(low, 6)                        \
-                ".p2align 5\n"                                                      \
-                "1:\n\t" SOFIE_GELU_BEGIN if_denormal SOFIE_GELU_END               \
-                "2:\n\t"                                                           \
-                "vmovups %%zmm0, (%[y])\n\t"                                       \
-                "add $64, %[x]\n\t"                                                \
-                "add $64, %[y]\n\t"                                                \
-                "dec %[packs]\n\t"                                                 \
-                "jnz 1b\n\t"                                                       \
-                "jmp 4f\n" denormal                                                \
-                "4:\n\t"                                                           \
-                : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                  \
-                : [numbers] "r"(&gelu_numbers)                                      \
+#define SOFIE_GELU_LOOP(least, if_denormal, denormal)                                                                \
+   asm volatile(SOFIE_GELU_NUMBERS SOFIE_GELU_NUMBER(least, 6)                                                       \
+                ".p2align 5\n"                                                                                       \
+                "1:\n\t" SOFIE_GELU_BEGIN if_denormal SOFIE_GELU_END                                                 \
+                "2:\n\t"                                                                                             \
+                "vmovups %%zmm0, (%[y])\n\t"                                                                         \
+                "add $64, %[x]\n\t"                                                                                  \
+                "add $64, %[y]\n\t"                                                                                  \
+                "dec %[packs]\n\t"                                                                                   \
+                "jnz 1b\n\t"                                                                                         \
+                "jmp 4f\n" denormal                                                                                  \
+                "4:\n\t"                                                                                             \
+                : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                                                   \
+                : [numbers] "r"(&gelu_numbers),                                                                      \
+                  SOFIE_MEMBERS(numbers, GeluNumbers, tail, power, scale, shifter, far, one, part, centre, positive, \
+                     low, high, doubtful, units, normal, sign, inner_low)                                            \
                 : "memory", "cc", "k1", "k2", "k3", SOFIE_ALL_PACKS)
 // clang-format on
 
@@ -168,13 +173,12 @@ inline constexpr GeluNumbers gelu_numbers{
 template <bool Inner>
 SOFIE_KERNEL void gelu_packs(float *y, const float *x, Size packs)
 {
-   static_assert(sizeof(GeluNumbers) == 768, "the assembler knows where its members are");
    if (packs <= 0)
       return;
    if constexpr (Inner)
-      SOFIE_GELU_LOOP(20, "", "");
+      SOFIE_GELU_LOOP(inner_low, "", "");
    else
-      SOFIE_GELU_LOOP(14, SOFIE_GELU_IF_DENORMAL, SOFIE_GELU_DENORMAL);
+      SOFIE_GELU_LOOP(low, SOFIE_GELU_IF_DENORMAL, SOFIE_GELU_DENORMAL);
 }
 
 template <bool Inner, class V>

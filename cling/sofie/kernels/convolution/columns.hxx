@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution.hxx"
 
 SOFIE_BEGIN
@@ -43,27 +44,26 @@ struct ConvColumnsRun {
 template <int Packs>
 SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
 {
-   static_assert(sizeof(ConvColumnsRun) == 144, "the assembler knows where its members are");
    const float *w, *x, *added;
    Size k, at;
    // For each panel, for each tile.
    // clang-format off
    asm volatile(
-      "kmovw 108(%[of]), %%k1\n\t"
-      "vbroadcastss 104(%[of]), %%zmm31\n"
+      "kmovw %c[of_mask](%[of]), %%k1\n\t"
+      "vbroadcastss %c[of_floor](%[of]), %%zmm31\n"
       "20:\n\t"
-      "mov 72(%[of]), %[k]\n\t"
-      "mov %[k], 112(%[of])\n\t"
-      "mov 32(%[of]), %[x]\n\t"
-      "mov (%[of]), %[at]\n\t"
-      "mov %[at], 128(%[of])\n\t"
-      "mov 8(%[of]), %[at]\n\t"
-      "mov %[at], 136(%[of])\n"
+      "mov %c[of_tiles](%[of]), %[k]\n\t"
+      "mov %[k], %c[of_left](%[of])\n\t"
+      "mov %c[of_x](%[of]), %[x]\n\t"
+      "mov %c[of_y](%[of]), %[at]\n\t"
+      "mov %[at], %c[of_y_at](%[of])\n\t"
+      "mov %c[of_added](%[of]), %[at]\n\t"
+      "mov %[at], %c[of_added_at](%[of])\n"
       "22:\n\t"
-      "mov %[x], 120(%[of])\n\t"
-      "mov 24(%[of]), %[w]\n\t"
-      "mov 40(%[of]), %[at]\n\t"
-      "mov 48(%[of]), %[k]\n\t"
+      "mov %[x], %c[of_x_at](%[of])\n\t"
+      "mov %c[of_w](%[of]), %[w]\n\t"
+      "mov %c[of_pitch](%[of]), %[at]\n\t"
+      "mov %c[of_depth](%[of]), %[k]\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
       ".p2align 5\n"
       "1:\n\t"
@@ -74,36 +74,39 @@ SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
       "add %[at], %[x]\n\t"
       "dec %[k]\n\t"
       "jnz 1b\n\t"
-      "mov 16(%[of]), %[w]\n\t"
-      "mov 128(%[of]), %[x]\n\t"
-      "mov 136(%[of]), %[offsets]\n\t"
-      "mov 64(%[of]), %[k]\n\t"
-      "mov 56(%[of]), %[at]\n\t"
+      "mov %c[of_bias](%[of]), %[w]\n\t"
+      "mov %c[of_y_at](%[of]), %[x]\n\t"
+      "mov %c[of_added_at](%[of]), %[offsets]\n\t"
+      "mov %c[of_stride](%[of]), %[k]\n\t"
+      "mov %c[of_features](%[of]), %[at]\n\t"
       SOFIE_CONV_RESULTS(SOME)
       "6:\n\t"
-      "addq $64*%c[packs], 128(%[of])\n\t"
-      "cmpq $0, 8(%[of])\n\t"
+      "addq $64*%c[packs], %c[of_y_at](%[of])\n\t"
+      "cmpq $0, %c[of_added](%[of])\n\t"
       "je 7f\n\t"
-      "addq $64*%c[packs], 136(%[of])\n"
+      "addq $64*%c[packs], %c[of_added_at](%[of])\n"
       "7:\n\t"
-      "mov 120(%[of]), %[x]\n\t"
+      "mov %c[of_x_at](%[of]), %[x]\n\t"
       "add $64*%c[packs], %[x]\n\t"
-      "decq 112(%[of])\n\t"
+      "decq %c[of_left](%[of])\n\t"
       "jnz 22b\n\t"
-      "mov 80(%[of]), %[k]\n\t"
-      "add %[k], 24(%[of])\n\t"
-      "mov 88(%[of]), %[k]\n\t"
-      "add %[k], 16(%[of])\n\t"
-      "mov 96(%[of]), %[k]\n\t"
-      "add %[k], (%[of])\n\t"
-      "cmpq $0, 8(%[of])\n\t"
+      "mov %c[of_panel](%[of]), %[k]\n\t"
+      "add %[k], %c[of_w](%[of])\n\t"
+      "mov %c[of_bias_step](%[of]), %[k]\n\t"
+      "add %[k], %c[of_bias](%[of])\n\t"
+      "mov %c[of_eight](%[of]), %[k]\n\t"
+      "add %[k], %c[of_y](%[of])\n\t"
+      "cmpq $0, %c[of_added](%[of])\n\t"
       "je 8f\n\t"
-      "add %[k], 8(%[of])\n"
+      "add %[k], %c[of_added](%[of])\n"
       "8:\n\t"
-      "subq $8, 56(%[of])\n\t"
+      "subq $8, %c[of_features](%[of])\n\t"
       "jg 20b\n\t"
       : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)
-      : [of] "r"(&run), [packs] "i"(Packs)
+      : [of] "r"(&run),
+        SOFIE_MEMBERS(of, ConvColumnsRun, y, added, bias, w, x, pitch, depth, features, stride, tiles, panel,
+           bias_step, eight, floor, mask, left, x_at, y_at, added_at),
+        [packs] "i"(Packs)
       : "memory", "cc", "k1", SOFIE_ALL_PACKS);
    // clang-format on
 }

@@ -7,6 +7,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_GROUPED_ROWS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_GROUPED_ROWS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/convolution/channel_lanes.hxx"
 
@@ -16,7 +17,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Rows of outputs, in blocks. Distances are in bytes; the assembler knows where the members are.
+/// Rows of outputs, in blocks. Distances are in bytes.
 struct GroupedRows {
    const float *x, *w, *bias;
    float *y;
@@ -93,54 +94,57 @@ struct GroupedTaps {
    SOFIE_GROUPED_ABC(load, 10, 22, 10, 9, 8) SOFIE_GROUPED_ABC(load, 11, 23, 11, 10, 9) \
    SOFIE_GROUPED_ABC(load, 12, 20, 12, 11, 10) SOFIE_GROUPED_ABC(load, 13, 21, 13, 12, 11) \
    SOFIE_GROUPED_BC(load, 14, 22, 13, 12) SOFIE_GROUPED_C(load, 15, 23, 13)
-#define SOFIE_GROUPED_GROUPS(count, first, next, weights, products)        \
-   "mov " count "(%[of]), %[k]\n\t"                                        \
+#define SOFIE_GROUPED_GROUPS(count, first, next, weights, products)       \
+   "mov %c[of_" #count "](%[of]), %[k]\n\t"                               \
    "test %[k], %[k]\n\t"                                                  \
-   "jle " next "f\n"                                                       \
+   "jle " next "f\n"                                                      \
    first ":\n\t"                                                          \
    "movslq (%[at]), %[from]\n\t"                                          \
    "movslq 4(%[at]), %[w]\n\t"                                            \
    "add %[x], %[from]\n\t"                                                \
-   "add 8(%[of]), %[w]\n\t"                                               \
+   "add %c[of_w](%[of]), %[w]\n\t"                                        \
    "add $8, %[at]\n\t"                                                    \
    "vmovups (%[w]), %%zmm16\n\t"                                          \
-   weights products                                                        \
+   weights products                                                       \
    "dec %[k]\n\t"                                                         \
-   "jnz " first "b\n"                                                      \
+   "jnz " first "b\n"                                                     \
    next ":\n\t"
-#define SOFIE_GROUPED_ROWS(columns, load, ones)                            \
-   asm volatile(                                                           \
-      "mov 16(%[of]), %[at]\n\t"                                          \
-      "vmovups (%[at]), %%zmm29\n\t"                                      \
-      "vbroadcastss 128(%[of]), %%zmm30\n\t"                              \
-      "mov 64(%[of]), %[apart]\n"                                         \
-      "1:\n\t"                                                            \
-      "mov (%[of]), %[x]\n\t"                                             \
-      "mov 24(%[of]), %[to]\n\t"                                          \
-      "mov 80(%[of]), %[block]\n"                                         \
-      "2:\n\t"                                                            \
-      SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_START)                \
-      "mov 32(%[of]), %[at]\n\t"                                          \
-      SOFIE_GROUPED_GROUPS("40", "3", "4",                               \
+#define SOFIE_GROUPED_ROWS(columns, load, one_tap)                                                                    \
+   asm volatile(                                                                                                      \
+      "mov %c[of_bias](%[of]), %[at]\n\t"                                                                             \
+      "vmovups (%[at]), %%zmm29\n\t"                                                                                  \
+      "vbroadcastss %c[of_floor](%[of]), %%zmm30\n\t"                                                                 \
+      "mov %c[of_apart](%[of]), %[apart]\n"                                                                           \
+      "1:\n\t"                                                                                                        \
+      "mov %c[of_x](%[of]), %[x]\n\t"                                                                                 \
+      "mov %c[of_y](%[of]), %[to]\n\t"                                                                                \
+      "mov %c[of_blocks](%[of]), %[block]\n"                                                                          \
+      "2:\n\t"                                                                                                        \
+      SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_START)                                                               \
+      "mov %c[of_taps](%[of]), %[at]\n\t"                                                                             \
+      SOFIE_GROUPED_GROUPS(threes, "3", "4",                                                                          \
          "vmovups (%[w],%[apart]), %%zmm17\n\tvmovups (%[w],%[apart],2), %%zmm18\n\t", SOFIE_GROUPED_THREE_##columns(load)) \
-      "add 112(%[of]), %[at]\n\t"                                       \
-      SOFIE_GROUPED_GROUPS("48", "5", "6", "vmovups (%[w],%[apart]), %%zmm17\n\t", SOFIE_GROUPED_TWO_##columns(load))     \
-      "add 120(%[of]), %[at]\n\t"                                       \
-      SOFIE_GROUPED_GROUPS("56", "7", "8", "", ones)                  \
-      SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_RESULT)               \
-      "add $64*" #columns ", %[to]\n\t"                                   \
-      "add 104(%[of]), %[x]\n\t"                                          \
-      "dec %[block]\n\t"                                                  \
-      "jnz 2b\n\t"                                                        \
-      "mov 88(%[of]), %[at]\n\t"                                          \
-      "add %[at], (%[of])\n\t"                                            \
-      "mov 96(%[of]), %[at]\n\t"                                          \
-      "add %[at], 24(%[of])\n\t"                                          \
-      "decq 72(%[of])\n\t"                                                \
-      "jnz 1b\n\t"                                                        \
-      : [x] "=&r"(x), [w] "=&r"(w), [to] "=&r"(to), [from] "=&r"(from), [at] "=&r"(at), [k] "=&r"(k),                  \
-        [block] "=&r"(block), [apart] "=&r"(apart)                                                                      \
-      : [of] "r"(&of), [stride] "i"(Stride)                                                                            \
+      "add %c[of_to_twos](%[of]), %[at]\n\t"                                                                          \
+      SOFIE_GROUPED_GROUPS(twos, "5", "6", "vmovups (%[w],%[apart]), %%zmm17\n\t", SOFIE_GROUPED_TWO_##columns(load)) \
+      "add %c[of_to_ones](%[of]), %[at]\n\t"                                                                          \
+      SOFIE_GROUPED_GROUPS(ones, "7", "8", "", one_tap)                                                               \
+      SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_RESULT)                                                              \
+      "add $64*" #columns ", %[to]\n\t"                                                                               \
+      "add %c[of_x_block](%[of]), %[x]\n\t"                                                                           \
+      "dec %[block]\n\t"                                                                                              \
+      "jnz 2b\n\t"                                                                                                    \
+      "mov %c[of_x_row](%[of]), %[at]\n\t"                                                                            \
+      "add %[at], %c[of_x](%[of])\n\t"                                                                                \
+      "mov %c[of_y_row](%[of]), %[at]\n\t"                                                                            \
+      "add %[at], %c[of_y](%[of])\n\t"                                                                                \
+      "decq %c[of_rows](%[of])\n\t"                                                                                   \
+      "jnz 1b\n\t"                                                                                                    \
+      : [x] "=&r"(x), [w] "=&r"(w), [to] "=&r"(to), [from] "=&r"(from), [at] "=&r"(at), [k] "=&r"(k),                 \
+        [block] "=&r"(block), [apart] "=&r"(apart)                                                                    \
+      : [of] "r"(&of),                                                                                                \
+        SOFIE_MEMBERS(of, GroupedRows, x, w, bias, y, taps, threes, twos, ones, apart, rows, blocks, x_row, y_row, x_block, \
+           to_twos, to_ones, floor),                                                                                  \
+        [stride] "i"(Stride)                                                                                          \
       : "memory", "cc", SOFIE_ALL_PACKS)
 // clang-format on
 #define SOFIE_GROUPED_BY(columns)                                                                       \
@@ -160,7 +164,6 @@ struct GroupedTaps {
 template <int Columns, int Stride, int Together>
 SOFIE_KERNEL void grouped_rows(GroupedRows &of)
 {
-   static_assert(sizeof(GroupedRows) == 136, "the assembler knows where its members are");
    const float *x, *w, *from;
    const std::int32_t *at;
    float *to;

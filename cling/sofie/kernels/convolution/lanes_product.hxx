@@ -7,6 +7,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_PRODUCT_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_PRODUCT_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution/tile.hxx"
 
 SOFIE_BEGIN
@@ -73,42 +74,43 @@ inline constexpr Size lanes_features = 32;
 
 // Weights that are wanted next are asked for some at each step: they come from far away. So do lines of results, if
 // there are some to ask for: a store would wait for each.
-#define SOFIE_FEATURES_PRODUCT(halves, half, packs)                                          \
-   asm volatile(                                                                       \
-      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ZERO)     \
-      "test %[k], %[k]\n\t"                                                            \
-      "jle 2f\n\t"                                                                     \
-      ".p2align 5\n"                                                                   \
-      "1:\n\t"                                                                         \
-      "movslq (%[offsets]), %[too]\n\t"                                                \
-      "lea (%[first],%[too],4), %[at]\n\t"                                             \
-      "lea (%[second],%[too],4), %[too]\n\t"                                           \
-      SOFIE_FEATURES_ROW_##packs                                                          \
-      SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs)                         \
-      "prefetcht1 (%[next])\n\t"                                                       \
-      "add %[some], %[next]\n\t"                                                       \
-      "test %[k], 16(%[end])\n\t"                                                      \
-      "jnz 4f\n\t"                                                                     \
-      "cmp 24(%[end]), %[k]\n\t"                                                       \
-      "jle 4f\n\t"                                                                     \
-      "mov 32(%[end]), %[at]\n\t"                                                      \
-      "prefetchw (%[at])\n\t"                                                          \
-      "add 40(%[end]), %[at]\n\t"                                                      \
-      "mov %[at], 32(%[end])\n"                                                        \
-      "4:\n\t"                                                                         \
-      "add $4, %[offsets]\n\t"                                                         \
-      "dec %[k]\n\t"                                                                   \
-      "jnz 1b\n"                                                                       \
-      "2:\n\t"                                                                         \
-      "mov (%[end]), %[at]\n\t"                                                        \
-      "cmpl $0, 8(%[end])\n\t"                                                         \
-      "je 3f\n\t"                                                                      \
-      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ADD)      \
-      "3:\n\t"                                                                         \
-      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE)    \
-      : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too)      \
-      : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),           \
-        [some] "r"(some), [end] "r"(&end)                                                                                   \
+#define SOFIE_FEATURES_PRODUCT(halves, half, packs)                                                                   \
+   asm volatile(                                                                                                      \
+      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ZERO)                          \
+      "test %[k], %[k]\n\t"                                                                                           \
+      "jle 2f\n\t"                                                                                                    \
+      ".p2align 5\n"                                                                                                  \
+      "1:\n\t"                                                                                                        \
+      "movslq (%[offsets]), %[too]\n\t"                                                                               \
+      "lea (%[first],%[too],4), %[at]\n\t"                                                                            \
+      "lea (%[second],%[too],4), %[too]\n\t"                                                                          \
+      SOFIE_FEATURES_ROW_##packs                                                                                      \
+      SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs)                                                  \
+      "prefetcht1 (%[next])\n\t"                                                                                      \
+      "add %[some], %[next]\n\t"                                                                                      \
+      "test %[k], %c[end_seldom](%[end])\n\t"                                                                         \
+      "jnz 4f\n\t"                                                                                                    \
+      "cmp %c[end_last](%[end]), %[k]\n\t"                                                                            \
+      "jle 4f\n\t"                                                                                                    \
+      "mov %c[end_line](%[end]), %[at]\n\t"                                                                           \
+      "prefetchw (%[at])\n\t"                                                                                         \
+      "add %c[end_apart](%[end]), %[at]\n\t"                                                                          \
+      "mov %[at], %c[end_line](%[end])\n"                                                                             \
+      "4:\n\t"                                                                                                        \
+      "add $4, %[offsets]\n\t"                                                                                        \
+      "dec %[k]\n\t"                                                                                                  \
+      "jnz 1b\n"                                                                                                      \
+      "2:\n\t"                                                                                                        \
+      "mov %c[end_sums](%[end]), %[at]\n\t"                                                                           \
+      "cmpl $0, %c[end_add](%[end])\n\t"                                                                              \
+      "je 3f\n\t"                                                                                                     \
+      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ADD)                           \
+      "3:\n\t"                                                                                                        \
+      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE)                         \
+      : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too) \
+      : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),     \
+        [some] "r"(some), [end] "r"(&end),                                                                            \
+        SOFIE_MEMBERS(end, FeaturesEnd, sums, add, seldom, last, line, apart)                                         \
       : "memory", "cc", SOFIE_ALL_PACKS)
 // clang-format on
 
@@ -136,7 +138,6 @@ template <int Half, int Halves, int Packs>
 SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
                                 const std::int32_t *offsets, Size depth, const char *next, Size some, FeaturesEnd &end)
 {
-   static_assert(sizeof(FeaturesEnd) == 48, "the assembler knows where its members are");
    static_assert(Half >= 4 && Half <= 7 && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
    if constexpr (Packs == 2) {
@@ -260,12 +261,11 @@ SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
    float *to = turn.to;
    Size quads = turn.quads;
    const LanesTurn *own = &turn;
-   static_assert(sizeof(LanesTurn) == 72, "the assembler knows where its members are");
    if (quads <= 0)
       return;
    asm volatile(
-      "kmovw 56(%[stride3]), %%k1\n\t"
-      "vbroadcastss 64(%[stride3]), %%zmm31\n\t"
+      "kmovw %c[own_mask](%[stride3]), %%k1\n\t"
+      "vbroadcastss %c[own_floor](%[stride3]), %%zmm31\n\t"
       "lea (%[stride],%[stride],2), %[stride3]\n\t"
       ".p2align 5\n"
       "1:\n\t"
@@ -304,7 +304,8 @@ SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
       "jnz 1b\n\t"
       : [from0] "+&r"(from0), [from1] "+&r"(from1), [from2] "+&r"(from2), [from3] "+&r"(from3), [to] "+&r"(to),
         [bias] "+&r"(bias), [added] "+&r"(added), [quads] "+&r"(quads), [stride3] "+&r"(own)
-      : [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch), [stride] "r"(turn.stride)
+      : SOFIE_MEMBERS(own, LanesTurn, mask, floor), [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch),
+        [stride] "r"(turn.stride)
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm31");
 }
 // clang-format on

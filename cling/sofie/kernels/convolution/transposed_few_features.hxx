@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_FEW_FEATURES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_TRANSPOSED_FEW_FEATURES_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution/few_features.hxx"
 #include "sofie/kernels/convolution/transposed.hxx"
 
@@ -171,8 +172,7 @@ SOFIE_KERNEL void few_products(const FewProducts &of)
 }
 
 /// Up to two packs of some rows of the output of a feature, and of the sums for them, for even and for odd places, or
-/// for all: the assembler knows where its members are. Distances are in bytes: from row to row, and from the sums of a
-/// tap to those of the next one of that phase.
+/// for all. Distances are in bytes: from row to row, and from the sums of a tap to those of the next one of that phase.
 struct FewRows {
    float *y;
    Size step, rows;
@@ -185,32 +185,31 @@ struct FewRows {
 /// y[r][j] = max(bias + sums, floor), or in turn those of even and odd places
 SOFIE_KERNEL inline void few_rows(const FewRows &of)
 {
-   static_assert(sizeof(FewRows) == 88, "the assembler knows where its members are");
    alignas(64) const std::int32_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
    const float *even, *odd, *sums;
    float *y;
    Size rows, taps;
    asm volatile(
-      "mov (%[of]), %[y]\n\t"
-      "mov 16(%[of]), %[rows]\n\t"
-      "mov 24(%[of]), %[even]\n\t"
-      "mov 32(%[of]), %[odd]\n\t"
-      "kmovw 72(%[of]), %%k1\n\t"
-      "kmovw 76(%[of]), %%k2\n\t"
-      "vbroadcastss 80(%[of]), %%zmm6\n\t"
-      "vbroadcastss 84(%[of]), %%zmm7\n\t"
+      "mov %c[of_y](%[of]), %[y]\n\t"
+      "mov %c[of_rows](%[of]), %[rows]\n\t"
+      "mov %c[of_even](%[of]), %[even]\n\t"
+      "mov %c[of_odd](%[of]), %[odd]\n\t"
+      "kmovw %c[of_mask](%[of]), %%k1\n\t"
+      "kmovw %c[of_second_mask](%[of]), %%k2\n\t"
+      "vbroadcastss %c[of_bias](%[of]), %%zmm6\n\t"
+      "vbroadcastss %c[of_floor](%[of]), %%zmm7\n\t"
       "vmovups (%[order]), %%zmm4\n\t"
       "vmovups 64(%[order]), %%zmm5\n"
       "1:\n\t"
       "vmovaps %%zmm6, %%zmm0\n\t"
       "mov %[even], %[sums]\n\t"
-      "mov 56(%[of]), %[taps]\n\t"
+      "mov %c[of_even_taps](%[of]), %[taps]\n\t"
       "test %[taps], %[taps]\n\t"
       "jz 3f\n"
       "2:\n\t"
       "vaddps (%[sums]), %%zmm0, %%zmm0\n\t"
-      "add 48(%[of]), %[sums]\n\t"
+      "add %c[of_next](%[of]), %[sums]\n\t"
       "dec %[taps]\n\t"
       "jnz 2b\n"
       "3:\n\t"
@@ -220,12 +219,12 @@ SOFIE_KERNEL inline void few_rows(const FewRows &of)
       "jz 6f\n\t"
       "vmovaps %%zmm6, %%zmm1\n\t"
       "mov %[odd], %[sums]\n\t"
-      "mov 64(%[of]), %[taps]\n\t"
+      "mov %c[of_odd_taps](%[of]), %[taps]\n\t"
       "test %[taps], %[taps]\n\t"
       "jz 5f\n"
       "4:\n\t"
       "vaddps (%[sums]), %%zmm1, %%zmm1\n\t"
-      "add 48(%[of]), %[sums]\n\t"
+      "add %c[of_next](%[of]), %[sums]\n\t"
       "dec %[taps]\n\t"
       "jnz 4b\n"
       "5:\n\t"
@@ -234,15 +233,18 @@ SOFIE_KERNEL inline void few_rows(const FewRows &of)
       "vpermt2ps %%zmm1, %%zmm4, %%zmm0\n\t"
       "vpermt2ps %%zmm1, %%zmm5, %%zmm2\n\t"
       "vmovups %%zmm2, 64(%[y])%{%%k2%}\n\t"
-      "add 40(%[of]), %[odd]\n"
+      "add %c[of_pitch](%[of]), %[odd]\n"
       "6:\n\t"
       "vmovups %%zmm0, (%[y])%{%%k1%}\n\t"
-      "add 40(%[of]), %[even]\n\t"
-      "add 8(%[of]), %[y]\n\t"
+      "add %c[of_pitch](%[of]), %[even]\n\t"
+      "add %c[of_step](%[of]), %[y]\n\t"
       "dec %[rows]\n\t"
       "jnz 1b\n\t"
       : [y] "=&r"(y), [rows] "=&r"(rows), [even] "=&r"(even), [odd] "=&r"(odd), [sums] "=&r"(sums), [taps] "=&r"(taps)
-      : [of] "r"(&of), [order] "r"(order)
+      : [of] "r"(&of),
+        SOFIE_MEMBERS(of, FewRows, y, step, rows, even, odd, pitch, next, even_taps, odd_taps, mask, second_mask, bias,
+                      floor),
+        [order] "r"(order)
       : "memory", "cc", "k1", "k2", "xmm0", "xmm1", "xmm2", "xmm4", "xmm5", "xmm6", "xmm7");
 }
 

@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_DENSE_FEW_BITS_HXX
 #define SOFIE_KERNELS_DENSE_FEW_BITS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/dense.hxx"
 #include "sofie/session/narrow.hxx"
 
@@ -155,23 +156,25 @@ struct LayerCost<NarrowWeights<Q, K, N>> : LayerCost<DenseWeights<float, K, N>> 
    "vfmadd231ps %%zmm14, %%zmm31, %%zmm\\a\n\t"
 
 // `products` of a number of x and a row of w.
-#define SOFIE_NARROW_ROW(products)                                                  \
-   asm volatile(                                                                    \
-      SOFIE_ROW_ZERO("%c[packs]")                                                   \
-      "vpternlogd $255, %%zmm30, %%zmm30, %%zmm30\n\t"                              \
-      "vpslld $16, %%zmm30, %%zmm30\n\t"                                            \
-      ".p2align 5\n"                                                                \
-      "1:\n\t"                                                                      \
-      "vbroadcastss (%[x]), %%zmm31\n\t"                                            \
-      SOFIE_ROW_EACH("%c[packs]", products)                                         \
-      "add $4, %[x]\n\t"                                                            \
-      "add %[next], %[w]\n\t"                                                       \
-      "dec %[k]\n\t"                                                                \
-      "jnz 1b\n\t"                                                                  \
-      "mov 8(%[end]), %[x]\n\t"                                                     \
-      SOFIE_ROW_END                                                                 \
-      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth)                                \
-      : [scales] "r"(scales), [end] "r"(&end), [packs] "i"(Packs), [next] "i"(Packs * 16 * sizeof(Q)) \
+#define SOFIE_NARROW_ROW(products)                                                                                    \
+   asm volatile(                                                                                                      \
+      SOFIE_ROW_ZERO("%c[packs]")                                                                                     \
+      "vpternlogd $255, %%zmm30, %%zmm30, %%zmm30\n\t"                                                                \
+      "vpslld $16, %%zmm30, %%zmm30\n\t"                                                                              \
+      ".p2align 5\n"                                                                                                  \
+      "1:\n\t"                                                                                                        \
+      "vbroadcastss (%[x]), %%zmm31\n\t"                                                                              \
+      SOFIE_ROW_EACH("%c[packs]", products)                                                                           \
+      "add $4, %[x]\n\t"                                                                                              \
+      "add %[next], %[w]\n\t"                                                                                         \
+      "dec %[k]\n\t"                                                                                                  \
+      "jnz 1b\n\t"                                                                                                    \
+      "mov %c[end_y](%[end]), %[x]\n\t"                                                                               \
+      SOFIE_ROW_END                                                                                                   \
+      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth)                                                                  \
+      : [scales] "r"(scales), [end] "r"(&end),                                                                        \
+        SOFIE_MEMBERS(end, DenseTileEnd, y, bias, mask, relu),                                                        \
+        [packs] "i"(Packs), [next] "i"(Packs * 16 * sizeof(Q))                                                        \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm27", "xmm30", "xmm31")
 // clang-format on

@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_DENSE_FROM_MEMORY_HXX
 #define SOFIE_KERNELS_DENSE_FROM_MEMORY_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/dense/tile.hxx"
 
 SOFIE_BEGIN
@@ -33,8 +34,8 @@ inline constexpr Size streams_weights = 500000, streams_depth = 256;
 /// How many steps many rows take together: four streams of so many fill two thirds of the first cache.
 inline constexpr Size streams_block = 128;
 
-/// sums[r][j] = sum_k x[r][k] * w[k][j], or that in addition to what they are: the assembler knows where its members
-/// are. Strides and the pitch are in bytes.
+/// sums[r][j] = sum_k x[r][k] * w[k][j], or that in addition to what they are. Strides and
+/// the pitch are in bytes.
 struct StreamsTile {
    const float *x;
    Size x_stride;
@@ -50,14 +51,14 @@ struct StreamsTile {
 #define SOFIE_STREAMS_STORE(a) "vmovups %%zmm" #a ", " #a "*64(%[sums])\n\t"
 #define SOFIE_STREAMS_ADD(a) "vmovups " #a "*64(%[sums]), %%zmm" #a "\n\t"
 #define SOFIE_STREAMS_BEGIN                                                                                      \
-   "mov (%[of]), %[x]\n\t"                                                                                       \
-   "mov 8(%[of]), %[stride]\n\t"                                                                                 \
-   "mov 16(%[of]), %[w]\n\t"                                                                                     \
-   "mov 24(%[of]), %[pitch]\n\t"                                                                                 \
-   "mov 32(%[of]), %[k]\n\t"                                                                                     \
-   "mov 48(%[of]), %[sums]\n\t"                                                                                  \
+   "mov %c[of_x](%[of]), %[x]\n\t"                                                                               \
+   "mov %c[of_x_stride](%[of]), %[stride]\n\t"                                                                   \
+   "mov %c[of_w](%[of]), %[w]\n\t"                                                                               \
+   "mov %c[of_pitch](%[of]), %[pitch]\n\t"                                                                       \
+   "mov %c[of_depth](%[of]), %[k]\n\t"                                                                           \
+   "mov %c[of_sums](%[of]), %[sums]\n\t"                                                                         \
    "lea (%[pitch],%[pitch],2), %[third]\n\t"                                                                     \
-   "cmpq $0, 56(%[of])\n\t"                                                                                      \
+   "cmpq $0, %c[of_add](%[of])\n\t"                                                                              \
    "jne 10f\n\t"                                                                                                 \
    SOFIE_DENSE_ALL(SOFIE_DENSE_ZERO)                                                                        \
    "jmp 11f\n"                                                                                                   \
@@ -96,14 +97,13 @@ struct StreamsTile {
 /// A tile of 1 to 3 rows and 8 streams; a row of its sums is 8 packs long.
 SOFIE_KERNEL inline void streams_wide_tile(const StreamsTile &of)
 {
-   static_assert(sizeof(StreamsTile) == 64, "the assembler knows where its members are");
    const float *x, *w, *other;
    float *sums;
    Size k, stride, pitch, third;
    asm volatile(
       SOFIE_STREAMS_BEGIN
       "lea (%[w],%[pitch],4), %[other]\n\t"
-      "cmpq $2, 40(%[of])\n\t"
+      "cmpq $2, %c[of_rows](%[of])\n\t"
       "jl 1f\n\t"
       "je 2f\n\t"
       SOFIE_STREAMS_WIDE(3)
@@ -115,7 +115,8 @@ SOFIE_KERNEL inline void streams_wide_tile(const StreamsTile &of)
       SOFIE_DENSE_ALL(SOFIE_STREAMS_STORE)
       : [w] "=&r"(w), [x] "=&r"(x), [other] "=&r"(other), [k] "=&r"(k), [sums] "=&r"(sums), [stride] "=&r"(stride),
         [pitch] "=&r"(pitch), [third] "=&r"(third)
-      : [of] "r"(&of)
+      : [of] "r"(&of),
+        SOFIE_MEMBERS(of, StreamsTile, x, x_stride, w, pitch, depth, rows, sums, add)
       : "memory", "cc", SOFIE_ALL_PACKS);
 }
 
@@ -133,7 +134,7 @@ SOFIE_KERNEL inline void streams_tall_tile(const StreamsTile &of)
    Size k, stride, pitch, third, rows;
    asm volatile(
       SOFIE_STREAMS_BEGIN
-      "mov 40(%[of]), %[rows]\n\t"
+      "mov %c[of_rows](%[of]), %[rows]\n\t"
       "lea (%[x],%[stride],2), %[other]\n\t"
       "add %[stride], %[other]\n\t"
       ".p2align 5\n"
@@ -162,7 +163,8 @@ SOFIE_KERNEL inline void streams_tall_tile(const StreamsTile &of)
       SOFIE_DENSE_ALL(SOFIE_STREAMS_STORE)
       : [w] "=&r"(w), [x] "=&r"(x), [other] "=&r"(other), [k] "=&r"(k), [sums] "=&r"(sums), [stride] "=&r"(stride),
         [pitch] "=&r"(pitch), [third] "=&r"(third), [rows] "=&r"(rows)
-      : [of] "r"(&of)
+      : [of] "r"(&of),
+        SOFIE_MEMBERS(of, StreamsTile, x, x_stride, w, pitch, depth, rows, sums, add)
       : "memory", "cc", SOFIE_ALL_PACKS);
 }
 // clang-format on

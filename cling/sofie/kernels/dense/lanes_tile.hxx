@@ -6,6 +6,7 @@
 #ifndef SOFIE_KERNELS_DENSE_LANES_TILE_HXX
 #define SOFIE_KERNELS_DENSE_LANES_TILE_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/dense/tile.hxx"
 #include "sofie/kernels/transpose/blocks.hxx"
 
@@ -54,7 +55,6 @@ template <int Columns>
 SOFIE_KERNEL void lanes_tile(const float *x, Size x_step, const float *w, Size w_step, Size depth, const LanesEnd &end)
 {
    static_assert(Columns == 8 || Columns == 10 || Columns == 13, "the columns that `SOFIE_LANES_EACH` has");
-   static_assert(sizeof(LanesEnd) == 24, "the assembler knows where its members are");
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size step = x_step * bytes, next = w_step * bytes;
    const float *bias;
@@ -73,22 +73,24 @@ SOFIE_KERNEL void lanes_tile(const float *x, Size x_step, const float *w, Size w
       "dec %[k]\n\t"
       "jnz 1b\n"
       "2:\n\t"
-      "cmpl $0, 16(%[end])\n\t"
+      "cmpl $0, %c[end_add](%[end])\n\t"
       "je 3f\n\t"
       SOFIE_LANES_EACH(SOFIE_LANES_ADD)
       "3:\n\t"
-      "mov 8(%[end]), %[bias]\n\t"
+      "mov %c[end_bias](%[end]), %[bias]\n\t"
       "test %[bias], %[bias]\n\t"
       "jz 4f\n\t"
       SOFIE_LANES_EACH(SOFIE_LANES_BIAS)
-      "cmpl $0, 20(%[end])\n\t"
+      "cmpl $0, %c[end_relu](%[end])\n\t"
       "je 4f\n\t"
       SOFIE_DENSE_ZERO(27)
       SOFIE_LANES_EACH(SOFIE_LANES_RELU)
       "4:\n\t"
       SOFIE_LANES_EACH(SOFIE_LANES_STORE)
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth), [bias] "=&r"(bias)
-      : [step] "r"(step), [next] "r"(next), [y] "r"(end.y), [end] "r"(&end), [columns] "i"(Columns)
+      : [step] "r"(step), [next] "r"(next), [y] "r"(end.y), [end] "r"(&end),
+        SOFIE_MEMBERS(end, LanesEnd, bias, add, relu),
+        [columns] "i"(Columns)
       : "memory", "cc", SOFIE_ALL_PACKS);
    // clang-format on
 }

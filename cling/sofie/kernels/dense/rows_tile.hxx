@@ -7,6 +7,7 @@
 #ifndef SOFIE_KERNELS_DENSE_ROWS_TILE_HXX
 #define SOFIE_KERNELS_DENSE_ROWS_TILE_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/dense/tile.hxx"
 
 #ifdef SOFIE_DENSE_ASSEMBLER
@@ -53,16 +54,16 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
 
 // Where pass number k begins.
 #define SOFIE_QUADS_PLACES                                                                \
-   "mov 56(%[of]), %[w]\n\t"                                                              \
-   "mov (%[of]), %[x0]\n\t"                                                               \
+   "mov %c[of_w_row](%[of]), %[w]\n\t"                                                    \
+   "mov %c[of_x](%[of]), %[x0]\n\t"                                                       \
    "imul %[k], %[w]\n\t"                                                                  \
    "lea (%[x0],%[k],4), %[x0]\n\t"                                                        \
-   "add 48(%[of]), %[w]\n\t"                                                              \
+   "add %c[of_w](%[of]), %[w]\n\t"                                                        \
    "lea (%[x0],%[stride],2), %[x3]\n\t"                                                   \
    "add %[stride], %[x3]\n\t"
 
-/// Tiles of y = f(x @ w + bias), below each other: the assembler knows where its members are. Steps and strides are in
-/// bytes. Pass p begins at the number p of x and at the row p of w. Rows have one bias, or one of their own each.
+/// Tiles of y = f(x @ w + bias), below each other. Steps and strides are in bytes. Pass p begins at the number p of x
+/// and at the row p of w. Rows have one bias, or one of their own each.
 struct DenseQuads {
    const float *x;
    float *y;
@@ -97,19 +98,18 @@ SOFIE_INLINE DenseQuads dense_quads_of(const float *x, Size x_stride, Size step,
 /// What `of` says: at least one tile.
 SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
 {
-   static_assert(sizeof(DenseQuads) == 144, "the assembler knows where its members are");
    const float *x, *x3, *w;
    float *sums;
    Size k, rows, stride, step, next;
    asm volatile(
-      "mov 24(%[of]), %[rows]\n\t"
-      "mov 32(%[of]), %[stride]\n\t"
-      "mov 40(%[of]), %[step]\n\t"
-      "kmovw 96(%[of]), %%k1\n\t"
-      "vbroadcastss 136(%[of]), %%zmm31\n"
+      "mov %c[of_rows](%[of]), %[rows]\n\t"
+      "mov %c[of_x_stride](%[of]), %[stride]\n\t"
+      "mov %c[of_x_step](%[of]), %[step]\n\t"
+      "kmovw %c[of_mask](%[of]), %%k1\n\t"
+      "vbroadcastss %c[of_least](%[of]), %%zmm31\n"
       // A tile; k is the number of the pass.
       "20:\n\t"
-      "mov 64(%[of]), %[next]\n\t"
+      "mov %c[of_w_step](%[of]), %[next]\n\t"
       "xor %k[k], %k[k]\n\t"
       SOFIE_QUADS_PLACES
       "jmp 23f\n"
@@ -120,9 +120,9 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       // While it goes on, its number is in `sums`, and k is how many steps are left.
       "23:\n\t"
       "mov %[k], %[sums]\n\t"
-      "mov 104(%[of]), %[k]\n\t"
+      "mov %c[of_depth](%[of]), %[k]\n\t"
       SOFIE_QUADS_ZEROS
-      "cmp 112(%[of]), %[sums]\n\t"
+      "cmp %c[of_longer](%[of]), %[sums]\n\t"
       "jge 24f\n\t"
       "inc %[k]\n"
       "24:\n\t"
@@ -151,18 +151,18 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "jnz 1b\n"
       "2:\n\t"
       "mov %[sums], %[k]\n\t"
-      "mov 128(%[of]), %[sums]\n\t"
+      "mov %c[of_sums](%[of]), %[sums]\n\t"
       "test %[k], %[k]\n\t"
       "jz 3f\n\t"
       SOFIE_DENSE_ALL(SOFIE_QUADS_ADD)
       "3:\n\t"
       "inc %[k]\n\t"
-      "cmp 120(%[of]), %[k]\n\t"
+      "cmp %c[of_passes](%[of]), %[k]\n\t"
       "jl 22b\n\t"
-      "mov 80(%[of]), %[w]\n\t"
-      "mov 88(%[of]), %[next]\n\t"
-      "mov 72(%[of]), %[x0]\n\t"
-      "mov 8(%[of]), %[sums]\n\t"
+      "mov %c[of_bias](%[of]), %[w]\n\t"
+      "mov %c[of_bias_stride](%[of]), %[next]\n\t"
+      "mov %c[of_y_stride](%[of]), %[x0]\n\t"
+      "mov %c[of_y](%[of]), %[sums]\n\t"
       SOFIE_QUADS_RESULT(0, 1, 2, 3)
       SOFIE_QUADS_RESULT(4, 5, 6, 7)
       "cmp $3, %[rows]\n\t"
@@ -178,16 +178,18 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       "jl 7f\n\t"
       SOFIE_QUADS_RESULT(20, 21, 22, 23)
       "7:\n\t"
-      "mov %[sums], 8(%[of])\n\t"
-      "mov %[w], 80(%[of])\n\t"
+      "mov %[sums], %c[of_y](%[of])\n\t"
+      "mov %[w], %c[of_bias](%[of])\n\t"
       "mov %[rows], %[k]\n\t"
       "imul %[stride], %[k]\n\t"
-      "add %[k], (%[of])\n\t"
-      "decq 16(%[of])\n\t"
+      "add %[k], %c[of_x](%[of])\n\t"
+      "decq %c[of_tiles](%[of])\n\t"
       "jnz 20b\n\t"
       : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [k] "=&r"(k), [sums] "=&r"(sums), [rows] "=&r"(rows),
         [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)
-      : [of] "r"(&of)
+      : [of] "r"(&of),
+        SOFIE_MEMBERS(of, DenseQuads, x, y, tiles, rows, x_stride, x_step, w, w_row, w_step, y_stride, bias,
+           bias_stride, mask, depth, longer, passes, sums, least)
       : "memory", "cc", "k1", SOFIE_ALL_PACKS);
 }
 // clang-format on

@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_DENSE_TILE_HXX
 #define SOFIE_KERNELS_DENSE_TILE_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/simd.hxx"
 
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
@@ -150,9 +151,15 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
       SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
 // clang-format on
 
-/// y[r][j] = sum_k x[r][k] * w[k][j] for at least 4 rows, or, if there is no y, sums of one tile of them: the assembler
-/// knows where its members are. Steps and strides are in bytes. A row is added up in passes, each from where the one
-/// before began: x_pass and w_pass further. Where there is a bias comes max(0, y + bias) or y + bias.
+/// The pass that a tile is in, and where it began.
+struct DensePass {
+   Size number = 0;
+   const float *x = nullptr, *w = nullptr;
+};
+
+/// y[r][j] = sum_k x[r][k] * w[k][j] for at least 4 rows, or, if there is no y, sums of one tile of them.
+/// Steps and strides are in bytes. A row is added up in passes, each from where the one before began: x_pass and w_pass
+/// further. Where there is a bias comes max(0, y + bias) or y + bias.
 struct DenseTiles {
    const float *x;
    float *y;
@@ -172,9 +179,7 @@ struct DenseTiles {
    Size halves = 0; // Whether all tiles have 4 rows.
    Size add = 0;    // Whether what is in `sums` comes first.
    float *sums = nullptr;
-   // What is going on: the pass, and where it began.
-   Size pass = 0;
-   const float *pass_x = nullptr, *pass_w = nullptr;
+   DensePass pass = {};
 };
 
 /// What `of` says, for `Packs` packs of columns: 8 rows at a time, at the end 4 where that is enough. Of the last rows
@@ -183,23 +188,22 @@ template <int Packs>
 SOFIE_KERNEL void dense_tiles(DenseTiles &of)
 {
    static_assert(Packs >= 1 && Packs <= 3, "there are registers for 3 packs");
-   static_assert(sizeof(DenseTiles) == 176, "the assembler knows where its members are");
+   static_assert(__builtin_offsetof(DenseTiles, x) == 0 && __builtin_offsetof(DensePass, x) == 8 &&
+                    __builtin_offsetof(DensePass, w) == 16,
+                 "the assembler has no operands left for these");
    of.halves = dense_tile_rows == dense_tile_half || of.rows < dense_tile_rows;
    const float *x, *x3, *x6, *w;
    float *sums;
-   Size k, half, stride, step, next;
+   Size k, half;
    // Three rows of x are reached from each of three pointers, behind the loop free. `half` says whether there are 4
    // rows only. The loops over tiles and passes are here because Cling's code between two tiles costs as much as some
    // steps.
    // clang-format off
    asm volatile(
-      "mov 24(%[of]), %[stride]\n\t"
-      "mov 32(%[of]), %[step]\n\t"
-      "mov 48(%[of]), %[next]\n"
       // A tile; if there are too few rows left it begins before them.
       "20:\n\t"
-      "mov 16(%[of]), %[k]\n\t"
-      "mov 128(%[of]), %[half]\n\t"
+      "mov %c[of_rows](%[of]), %[k]\n\t"
+      "mov %c[of_halves](%[of]), %[half]\n\t"
       "mov $1, %k[x3]\n\t"
       "cmp $4, %[k]\n\t"
       "cmovle %[x3], %[half]\n\t"
@@ -212,74 +216,75 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       "mov %[x6], %[x3]\n\t"
       "imul %[stride], %[x3]\n\t"
       "sub %[x3], (%[of])\n\t"
-      "imul 56(%[of]), %[x6]\n\t"
-      "sub %[x6], 8(%[of])\n"
+      "imul %c[of_y_stride](%[of]), %[x6]\n\t"
+      "sub %[x6], %c[of_y](%[of])\n"
       "21:\n\t"
       "mov (%[of]), %[x0]\n\t"
-      "mov 40(%[of]), %[w]\n\t"
-      "movq $0, 152(%[of])\n"
+      "mov %c[of_w](%[of]), %[w]\n\t"
+      "movq $0, %c[of_pass](%[of])\n"
       // A pass.
       "22:\n\t"
-      "mov %[x0], 160(%[of])\n\t"
-      "mov %[w], 168(%[of])\n\t"
+      "mov %[x0], 8+%c[of_pass](%[of])\n\t"
+      "mov %[w], 16+%c[of_pass](%[of])\n\t"
       "lea (%[x0],%[stride],2), %[x3]\n\t"
       "add %[stride], %[x3]\n\t"
       "lea (%[x3],%[stride],2), %[x6]\n\t"
       "add %[stride], %[x6]\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
-      "mov 80(%[of]), %[k]\n\t"
-      "mov 88(%[of]), %[sums]\n\t"
-      "cmp %[sums], 152(%[of])\n\t"
+      "mov %c[of_depth](%[of]), %[k]\n\t"
+      "mov %c[of_longer](%[of]), %[sums]\n\t"
+      "cmp %[sums], %c[of_pass](%[of])\n\t"
       "jge 23f\n\t"
       "inc %[k]\n"
       "23:\n\t"
-      "mov 104(%[of]), %[sums]\n\t"
+      "mov %c[of_passes](%[of]), %[sums]\n\t"
       "dec %[sums]\n\t"
-      "cmp 152(%[of]), %[sums]\n\t"
-      "cmove 96(%[of]), %[k]\n\t"
+      "cmp %c[of_pass](%[of]), %[sums]\n\t"
+      "cmove %c[of_last](%[of]), %[k]\n\t"
       "test %[k], %[k]\n\t"
       "jle 2f\n\t"
       SOFIE_DENSE_STEPS
-      "mov 144(%[of]), %[sums]\n\t"
-      "mov 136(%[of]), %[k]\n\t"
-      "or 152(%[of]), %[k]\n\t"
+      "mov %c[of_sums](%[of]), %[sums]\n\t"
+      "mov %c[of_add](%[of]), %[k]\n\t"
+      "or %c[of_pass](%[of]), %[k]\n\t"
       "jz 3f\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ADD)
       "3:\n\t"
-      "mov 152(%[of]), %[k]\n\t"
+      "mov %c[of_pass](%[of]), %[k]\n\t"
       "inc %[k]\n\t"
-      "cmp 104(%[of]), %[k]\n\t"
+      "cmp %c[of_passes](%[of]), %[k]\n\t"
       "jge 4f\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
-      "mov %[k], 152(%[of])\n\t"
-      "mov 160(%[of]), %[x0]\n\t"
-      "add 112(%[of]), %[x0]\n\t"
-      "mov 168(%[of]), %[w]\n\t"
-      "add 120(%[of]), %[w]\n\t"
+      "mov %[k], %c[of_pass](%[of])\n\t"
+      "mov 8+%c[of_pass](%[of]), %[x0]\n\t"
+      "add %c[of_x_pass](%[of]), %[x0]\n\t"
+      "mov 16+%c[of_pass](%[of]), %[w]\n\t"
+      "add %c[of_w_pass](%[of]), %[w]\n\t"
       "jmp 22b\n"
       "4:\n\t"
-      "mov 8(%[of]), %[x3]\n\t"
+      "mov %c[of_y](%[of]), %[x3]\n\t"
       "test %[x3], %[x3]\n\t"
       "jnz 5f\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
       "jmp 8f\n"
       "5:\n\t"
-      "mov 64(%[of]), %[w]\n\t"
+      "mov %c[of_bias](%[of]), %[w]\n\t"
       "test %[w], %[w]\n\t"
       "jz 6f\n\t"
       SOFIE_DENSE_LOAD
       SOFIE_DENSE_FIRSTS(SOFIE_DENSE_FIRST_BIAS)
       SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(SOFIE_DENSE_SECOND_BIAS))
       SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(SOFIE_DENSE_THIRD_BIAS))
-      "cmpl $0, 76(%[of])\n\t"
+      "cmpl $0, %c[of_relu](%[of])\n\t"
       "je 6f\n\t"
       SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))
       SOFIE_DENSE_EACH(SOFIE_DENSE_RELU)
       "6:\n\t"
-      "mov 56(%[of]), %[x0]\n\t"
-      SOFIE_DENSE_WHOLE_OR_SOME("72(%[of])", SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE), SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE_SOME))
+      "mov %c[of_y_stride](%[of]), %[x0]\n\t"
+      SOFIE_DENSE_WHOLE_OR_SOME("%c[of_mask](%[of])", SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE),
+                                SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE_SOME))
       "7:\n\t"
-      "mov %[x3], 8(%[of])\n\t"
+      "mov %[x3], %c[of_y](%[of])\n\t"
       "lea (,%[stride],4), %[x6]\n\t"
       "mov $4, %k[k]\n\t"
       "test %[half], %[half]\n\t"
@@ -288,12 +293,14 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       "add %[k], %[k]\n"
       "10:\n\t"
       "add %[x6], (%[of])\n\t"
-      "sub %[k], 16(%[of])\n\t"
+      "sub %[k], %c[of_rows](%[of])\n\t"
       "jg 20b\n"
       "8:\n\t"
-      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half),
-        [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)
-      : [of] "r"(&of), [packs] "i"(Packs)
+      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half)
+      : [of] "r"(&of), [stride] "r"(of.x_stride), [step] "r"(of.x_step), [next] "r"(of.w_step),
+        SOFIE_MEMBERS(of, DenseTiles, y, rows, w, y_stride, bias, mask, relu, depth, longer, last, passes, x_pass,
+           w_pass, halves, add, sums, pass),
+        [packs] "i"(Packs)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
@@ -361,10 +368,10 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 #define SOFIE_ROW_PLACE "\\a*" SOFIE_PACK_BYTES
 #define SOFIE_ROW_FROM(first, text) ".if \\a >= " first "\n\t" text ".endif\n\t"
 // A step for the sums from register `first` on, which goes on to the next number and row.
-#define SOFIE_ROW_STEP(first)                                                                                      \
-   "vbroadcastss (%[x]), " SOFIE_DENSE_X(31) "\n\t"                                                                \
+#define SOFIE_ROW_STEP(first)                                                                                         \
+   "vbroadcastss (%[x]), " SOFIE_DENSE_X(31) "\n\t"                                                                   \
    SOFIE_ROW_EACH(first "+%c[packs]", SOFIE_ROW_FROM(first, "vfmadd231ps (\\a-" first ")*" SOFIE_PACK_BYTES "(%[w]), " \
-                                                            SOFIE_DENSE_X(31) ", " SOFIE_ROW_PACK "\n\t"))         \
+                                                            SOFIE_DENSE_X(31) ", " SOFIE_ROW_PACK "\n\t"))            \
    "add %[next], %[w]\n\tadd %[step], %[x]\n\t"
 // In a round the code of each step is the same, begins at multiples of 2^align bytes, and crosses no page. Zen 5 has a
 // prefetcher that learns how far an instruction's addresses are apart. In a round of 2 kB or more, or one that goes
@@ -373,21 +380,21 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 #define SOFIE_ROW_ALIGNED(first) ".p2align %c[align]\n\t" SOFIE_ROW_STEP(first)
 // The sums from register `first` on join the first ones; only up to five packs have a second chain.
 #define SOFIE_ROW_JOIN(first)                                                                                      \
-   ".irp b,0,1,2,3,4\n\t.if \\b < %c[packs]\n\t.irp a,2,3,4,5,6,7,8,9\n\t.if \\a == \\b+" first                       \
+   ".irp b,0,1,2,3,4\n\t.if \\b < %c[packs]\n\t.irp a,2,3,4,5,6,7,8,9\n\t.if \\a == \\b+" first                    \
    "\n\tvaddps " SOFIE_ROW_PACK ", " SOFIE_PACK_KIND "\\b, " SOFIE_PACK_KIND "\\b\n\t.endif\n\t.endr\n\t.endif\n\t.endr\n\t"
 #define SOFIE_ROW_ZERO(count) SOFIE_ROW_EACH(count, SOFIE_DENSE_ZERO_OF(SOFIE_ROW_PACK))
 #define SOFIE_ROW_STORE(count) SOFIE_ROW_EACH(count, "vmovups " SOFIE_ROW_PACK ", " SOFIE_ROW_PLACE "(%[x])\n\t")
 #define SOFIE_ROW_LAST(text) SOFIE_ROW_EACH("%c[packs]", SOFIE_ROW_FROM("%c[packs]-1", text))
 // The end of a row whose sums are complete, as `end` says. The last pack is stored with a mask.
 #define SOFIE_ROW_END                                                                                              \
-   "mov 24(%[end]), %[w]\n\t"                                                                                      \
+   "mov %c[end_bias](%[end]), %[w]\n\t"                                                                            \
    SOFIE_ROW_EACH("%c[packs]", "vaddps " SOFIE_ROW_PLACE "(%[w]), " SOFIE_ROW_PACK ", " SOFIE_ROW_PACK "\n\t")     \
-   "cmpl $0, 44(%[end])\n\t"                                                                                       \
+   "cmpl $0, %c[end_relu](%[end])\n\t"                                                                             \
    "je 5f\n\t"                                                                                                     \
    SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))                                                                          \
    SOFIE_ROW_EACH("%c[packs]", "vmaxps " SOFIE_ROW_PACK ", " SOFIE_DENSE_X(27) ", " SOFIE_ROW_PACK "\n\t")         \
    "5:\n\t"                                                                                                        \
-   SOFIE_DENSE_WHOLE_OR_SOME("32(%[end])", SOFIE_ROW_STORE("%c[packs]"),                                           \
+   SOFIE_DENSE_WHOLE_OR_SOME("%c[end_mask](%[end])", SOFIE_ROW_STORE("%c[packs]"),                                 \
                              SOFIE_ROW_STORE("%c[packs]-1")                                                        \
                              SOFIE_ROW_LAST(SOFIE_PACK_STORE_SOME(SOFIE_ROW_PACK, SOFIE_ROW_PLACE "(%[x])")))
 // clang-format on
@@ -431,17 +438,19 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
       "3:\n\t"
       ".if %c[chains] > 1\n\t" SOFIE_ROW_JOIN("%c[packs]") ".endif\n\t"
       ".if %c[chains] > 2\n\t" SOFIE_ROW_JOIN("2*%c[packs]") SOFIE_ROW_JOIN("3*%c[packs]") ".endif\n\t"
-      "mov 8(%[end]), %[x]\n\t"
+      "mov %c[end_y](%[end]), %[x]\n\t"
       "test %[x], %[x]\n\t"
       "jnz 4f\n\t"
-      "mov (%[end]), %[x]\n\t"
+      "mov %c[end_sums](%[end]), %[x]\n\t"
       SOFIE_ROW_STORE("%c[packs]")
       "jmp 6f\n"
       "4:\n\t"
       SOFIE_ROW_END
       "6:\n\t"
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)
-      : [rest] "r"(rest), [end] "r"(&end), [step] "r"(step), [next] "r"(next), [packs] "i"(Packs), [chains] "i"(chains),
+      : [rest] "r"(rest), [end] "r"(&end),
+        SOFIE_MEMBERS(end, DenseTileEnd, sums, y, bias, mask, relu),
+        [step] "r"(step), [next] "r"(next), [packs] "i"(Packs), [chains] "i"(chains),
         [registers] "i"(chains * Packs), [second] "i"(1 % chains * Packs), [third] "i"(2 % chains * Packs),
         [fourth] "i"(3 % chains * Packs), [align] "i"(align)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);

@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_INDEXING_GATHER_LANES_HXX
 #define SOFIE_KERNELS_INDEXING_GATHER_LANES_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/layout.hxx"
 
 SOFIE_BEGIN
@@ -89,11 +90,11 @@ struct GatheredBlock {
    "vpsubq %%zmm4, %%zmm6, %%zmm6%{%%k2%}\n\t"             \
    elements
 #define SOFIE_GATHER_BLOCK(indices_of, elements)                                                                 \
-   asm volatile("vpbroadcastq 32(%[of]), %%zmm2\n\t"                                                             \
-                "vpbroadcastq 40(%[of]), %%zmm3\n\t"                                                             \
-                "vpbroadcastq 48(%[of]), %%zmm4\n\t"                                                             \
-                "vpbroadcastq 56(%[of]), %%zmm5\n\t"                                                             \
-                "vmovdqu64 64(%[of]), %%zmm6\n\t"                                                                \
+   asm volatile("vpbroadcastq %c[of_size](%[of]), %%zmm2\n\t"                                                    \
+                "vpbroadcastq %c[of_stride](%[of]), %%zmm3\n\t"                                                  \
+                "vpbroadcastq %c[of_period](%[of]), %%zmm4\n\t"                                                  \
+                "vpbroadcastq %c[of_step](%[of]), %%zmm5\n\t"                                                    \
+                "vmovdqu64 %c[of_places](%[of]), %%zmm6\n\t"                                                     \
                 "kxorw %%k4, %%k4, %%k4\n\t"                                                                     \
                 "mov $255, %k[wrong]\n\t"                                                                        \
                 "kmovw %k[wrong], %%k1\n\t"                                                                      \
@@ -112,7 +113,9 @@ struct GatheredBlock {
                 "3:\n\t"                                                                                         \
                 "kmovw %%k4, %k[wrong]\n\t"                                                                      \
                 : [to] "+&r"(to), [indices] "+&r"(indices), [left] "+&r"(left), [wrong] "=&r"(wrong)             \
-                : [of] "r"(&block), [from] "r"(block.from)                                                       \
+                : [of] "r"(&block),                                                                              \
+                  SOFIE_MEMBERS(of, GatheredBlock, size, stride, period, step, places),                          \
+                  [from] "r"(block.from)                                                                         \
                 : "memory", "cc", "k1", "k2", "k3", "k4", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6")
 // clang-format on
 
@@ -120,7 +123,6 @@ struct GatheredBlock {
 template <int Bytes, int IndexBytes>
 SOFIE_KERNEL bool gather_block(const GatheredBlock &block)
 {
-   static_assert(sizeof(GatheredBlock) == 128, "the assembler knows where its members are");
    char *to = block.to;
    const void *indices = block.indices;
    Size left = block.count, wrong;

@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_LAYOUT_PAD_HXX
 #define SOFIE_KERNELS_LAYOUT_PAD_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/layout.hxx"
 
 SOFIE_BEGIN
@@ -179,21 +180,20 @@ struct PaddedRows {
 /// All rows.
 SOFIE_KERNEL inline void pad_in_registers(const PaddedRows &rows)
 {
-   static_assert(sizeof(PaddedRows) == 264, "the assembler knows where its members are");
    char *to = rows.to;
    const char *from = rows.from;
    Size left = rows.rows, at, middle;
    // Of what is copied as it is, all but the first and the last pack are written to whole lines of the cache.
-   asm volatile("kmovw 72(%[of]), %%k1\n\t"
-                "kmovw 80(%[of]), %%k2\n\t"
-                "kmovw 88(%[of]), %%k3\n\t"
-                "kmovw 96(%[of]), %%k4\n\t"
-                "kmovw 104(%[of]), %%k5\n\t"
-                "kmovw 112(%[of]), %%k6\n\t"
-                "kmovw 120(%[of]), %%k7\n\t"
-                "vbroadcastsd 128(%[of]), %%zmm5\n\t"
-                "vmovups 136(%[of]), %%zmm6\n\t"
-                "vmovups 200(%[of]), %%zmm7\n"
+   asm volatile("kmovw %c[of_masks](%[of]), %%k1\n\t"
+                "kmovw 8+%c[of_masks](%[of]), %%k2\n\t"
+                "kmovw 16+%c[of_masks](%[of]), %%k3\n\t"
+                "kmovw 24+%c[of_masks](%[of]), %%k4\n\t"
+                "kmovw 32+%c[of_masks](%[of]), %%k5\n\t"
+                "kmovw 40+%c[of_masks](%[of]), %%k6\n\t"
+                "kmovw 48+%c[of_masks](%[of]), %%k7\n\t"
+                "vbroadcastsd %c[of_value](%[of]), %%zmm5\n\t"
+                "vmovups %c[of_index](%[of]), %%zmm6\n\t"
+                "vmovups 64+%c[of_index](%[of]), %%zmm7\n"
                 "1:\n\t"
                 "vmovups (%[from]), %%zmm0%{%%k1%}%{z%}\n\t"
                 "vmovups (%[from],%[right]), %%zmm1%{%%k2%}%{z%}\n\t"
@@ -204,7 +204,7 @@ SOFIE_KERNEL inline void pad_in_registers(const PaddedRows &rows)
                 "vmovaps %%zmm5, %%zmm2%{%%k6%}\n\t"
                 "vmovaps %%zmm5, %%zmm3%{%%k7%}\n\t"
                 "mov %[from], %[middle]\n\t"
-                "add 48(%[of]), %[middle]\n\t"
+                "add %c[of_middle](%[of]), %[middle]\n\t"
                 "test %[last], %[last]\n\t"
                 "js 4f\n\t"
                 "vmovups (%[middle]), %%zmm4\n\t"
@@ -230,12 +230,13 @@ SOFIE_KERNEL inline void pad_in_registers(const PaddedRows &rows)
                 "5:\n\t"
                 "vmovups %%zmm2, (%[to])%{%%k4%}\n\t"
                 "vmovups %%zmm3, (%[to],%[end])%{%%k5%}\n\t"
-                "add 24(%[of]), %[to]\n\t"
-                "add 32(%[of]), %[from]\n\t"
+                "add %c[of_to_step](%[of]), %[to]\n\t"
+                "add %c[of_from_step](%[of]), %[from]\n\t"
                 "dec %[left]\n\t"
                 "jnz 1b\n\t"
                 : [to] "+&r"(to), [from] "+&r"(from), [left] "+&r"(left), [at] "=&r"(at), [middle] "=&r"(middle)
-                : [of] "r"(&rows), [right] "r"(rows.right), [last] "r"(rows.last), [end] "r"(rows.end)
+                : [of] "r"(&rows), SOFIE_MEMBERS(of, PaddedRows, to_step, from_step, middle, masks, value, index),
+                  [right] "r"(rows.right), [last] "r"(rows.last), [end] "r"(rows.end)
                 : "memory", "cc", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
                   "xmm5", "xmm6", "xmm7");
 }

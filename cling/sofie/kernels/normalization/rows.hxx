@@ -6,6 +6,7 @@
 #ifndef SOFIE_KERNELS_NORMALIZATION_ROWS_HXX
 #define SOFIE_KERNELS_NORMALIZATION_ROWS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/dense/tile.hxx"
 
 #ifdef SOFIE_DENSE_ASSEMBLER
@@ -14,7 +15,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// What rows are normalised by. The assembler knows where its members are.
+/// What rows are normalised by.
 struct RowsRule {
    const float *scale;
    const float *offset; // May be absent.
@@ -31,15 +32,15 @@ struct RowsRule {
 // `each` of the packs of a row, with registers for its numbers and its sums: groups of four, then those with a mask.
 #define SOFIE_ROWS_PACKS(each)                                                      \
    "xor %[i], %[i]\n\t"                                                             \
-   "cmp 24(%[rule]), %[i]\n\t"                                                      \
+   "cmp %c[rule_whole](%[rule]), %[i]\n\t"                                          \
    "jge 2f\n"                                                                       \
    "1:\n\t"                                                                         \
    each(0, 20, 0, 4, "", "") each(64, 21, 1, 5, "", "") each(128, 22, 2, 6, "", "") each(192, 23, 3, 7, "", "")     \
    "add $256, %[i]\n\t"                                                             \
-   "cmp 24(%[rule]), %[i]\n\t"                                                      \
+   "cmp %c[rule_whole](%[rule]), %[i]\n\t"                                          \
    "jl 1b\n"                                                                        \
    "2:\n\t"                                                                         \
-   "cmpl $0, 76(%[rule])\n\t"                                                       \
+   "cmpl $0, %c[rule_tail](%[rule])\n\t"                                            \
    "je 3f\n\t"                                                                      \
    each(0, 20, 0, 4, "%{%%k1%}", "%{z%}") each(64, 21, 1, 5, "%{%%k2%}", "%{z%}")   \
    each(128, 22, 2, 6, "%{%%k3%}", "%{z%}") each(192, 23, 3, 7, "%{%%k4%}", "%{z%}") \
@@ -117,15 +118,15 @@ struct RowsRule {
    SOFIE_ROWS_PACKS(SOFIE_ROWS_LINE)
 
 #define SOFIE_ROWS_RULE                                                             \
-   "kmovw 32(%[rule]), %%k1\n\t"                                                    \
-   "kmovw 40(%[rule]), %%k2\n\t"                                                    \
-   "kmovw 48(%[rule]), %%k3\n\t"                                                    \
-   "kmovw 56(%[rule]), %%k4\n\t"                                                    \
-   "mov (%[rule]), %[scale]\n\t"                                                    \
-   "mov 8(%[rule]), %[offset]\n"
+   "kmovw %c[rule_masks](%[rule]), %%k1\n\t"                                        \
+   "kmovw 8+%c[rule_masks](%[rule]), %%k2\n\t"                                      \
+   "kmovw 16+%c[rule_masks](%[rule]), %%k3\n\t"                                     \
+   "kmovw 24+%c[rule_masks](%[rule]), %%k4\n\t"                                     \
+   "mov %c[rule_scale](%[rule]), %[scale]\n\t"                                      \
+   "mov %c[rule_offset](%[rule]), %[offset]\n"
 #define SOFIE_ROWS_NEXT                                                             \
-   "add 16(%[rule]), %[x]\n\t"                                                      \
-   "add 16(%[rule]), %[y]\n\t"                                                      \
+   "add %c[rule_bytes](%[rule]), %[x]\n\t"                                          \
+   "add %c[rule_bytes](%[rule]), %[y]\n\t"                                          \
    "dec %[rows]\n\t"                                                                \
    "jnz 7b\n\t"
 
@@ -133,26 +134,26 @@ struct RowsRule {
    SOFIE_ROWS_RULE                                                                  \
    "7:\n\t"                                                                         \
    SOFIE_ROWS_ZERO(16)                                                              \
-   "cmpl $0, 72(%[rule])\n\t"                                                       \
+   "cmpl $0, %c[rule_centred](%[rule])\n\t"                                         \
    "je 4f\n\t"                                                                      \
    SOFIE_ROWS_ZEROS                                                                 \
    SOFIE_ROWS_PACKS(SOFIE_ROWS_SUM)                                                 \
    SOFIE_ROWS_JOIN(0, 1, 2, 3)                                                      \
    SOFIE_ROWS_LANES(0, 1)                                                           \
-   "vdivss 64(%[rule]), %%xmm0, %%xmm0\n\t"                                         \
+   "vdivss %c[rule_count](%[rule]), %%xmm0, %%xmm0\n\t"                             \
    "vbroadcastss %%xmm0, %%zmm16\n"                                                 \
    "4:\n\t"                                                                         \
    SOFIE_ROWS_ZEROS SOFIE_ROWS_ZERO(4) SOFIE_ROWS_ZERO(5) SOFIE_ROWS_ZERO(6) SOFIE_ROWS_ZERO(7)                     \
    SOFIE_ROWS_PACKS(SOFIE_ROWS_SQUARE)                                              \
    SOFIE_ROWS_JOIN(4, 5, 6, 7)                                                      \
    SOFIE_ROWS_LANES(4, 5)                                                           \
-   "vdivss 64(%[rule]), %%xmm4, %%xmm4\n\t"                                         \
+   "vdivss %c[rule_count](%[rule]), %%xmm4, %%xmm4\n\t"                             \
    SOFIE_ROWS_ZERO(6)                                                               \
-   "cmpl $0, 72(%[rule])\n\t"                                                       \
+   "cmpl $0, %c[rule_centred](%[rule])\n\t"                                         \
    "je 5f\n\t"                                                                      \
    SOFIE_ROWS_JOIN(0, 1, 2, 3)                                                      \
    SOFIE_ROWS_LANES(0, 1)                                                           \
-   "vdivss 64(%[rule]), %%xmm0, %%xmm0\n\t"                                         \
+   "vdivss %c[rule_count](%[rule]), %%xmm0, %%xmm0\n\t"                             \
    /* The mean of an infinite row has missed nothing, but NaN. */                   \
    "vcmpss $7, %%xmm0, %%xmm0, %%k5\n\t"                                            \
    "vmovss %%xmm0, %%xmm0, %%xmm6%{%%k5%}%{z%}\n\t"                                 \
@@ -160,7 +161,7 @@ struct RowsRule {
    SOFIE_ROWS_ZERO(7)                                                               \
    "vmaxss %%xmm4, %%xmm7, %%xmm4\n"                                                \
    "5:\n\t"                                                                         \
-   "vaddss 68(%[rule]), %%xmm4, %%xmm4\n\t"                                         \
+   "vaddss %c[rule_epsilon](%[rule]), %%xmm4, %%xmm4\n\t"                           \
    "vsqrtss %%xmm4, %%xmm4, %%xmm4\n\t"                                             \
    "mov $0x3f800000, %k[i]\n\t"                                                     \
    "vmovd %k[i], %%xmm5\n\t"                                                        \
@@ -174,7 +175,6 @@ struct RowsRule {
 template <bool Each>
 SOFIE_KERNEL void normalize_rows_assembler(float *y, const float *x, Size rows, const RowsRule &rule)
 {
-   static_assert(sizeof(RowsRule) == 80, "the assembler knows where its members are");
    if (rows <= 0)
       return;
    const float *scale, *offset;
@@ -183,7 +183,8 @@ SOFIE_KERNEL void normalize_rows_assembler(float *y, const float *x, Size rows, 
    asm volatile(                                                                                                      \
       SOFIE_ROWS_NORMALIZED(results)                                                                                  \
       : [x] "+&r"(x), [y] "+&r"(y), [rows] "+&r"(rows), [i] "=&r"(i), [scale] "=&r"(scale), [offset] "=&r"(offset)    \
-      : [rule] "r"(&rule)                                                                                             \
+      : [rule] "r"(&rule),                                                                                            \
+        SOFIE_MEMBERS(rule, RowsRule, scale, offset, bytes, whole, masks, count, epsilon, centred, tail)              \
       : "memory", "cc", "k1", "k2", "k3", "k4", "k5", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", \
         "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24")
    if constexpr (Each)

@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_POOLING_LANES_HXX
 #define SOFIE_KERNELS_POOLING_LANES_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution/channel_lanes.hxx"
 #include "sofie/kernels/pooling.hxx"
 
@@ -11,7 +12,7 @@ SOFIE_BEGIN
 namespace sofie {
 
 #if defined(SOFIE_TURN_ASSEMBLER) && defined(SOFIE_DENSE_ASSEMBLER)
-/// Rows of results, in blocks. Distances are in bytes; the assembler knows where the members are.
+/// Rows of results, in blocks. Distances are in bytes.
 struct PoolLanes {
    const float *x;
    float *y;
@@ -46,51 +47,54 @@ struct PoolLanes {
    "vfmadd231ps %%zmm" #a ", %%zmm27, %%zmm26%{%%k2%}\n\t"             \
    "vmovaps %%zmm26, %%zmm" #a "\n\t"
 #define SOFIE_POOL_LANES_STORE(stride, a) "vmovups %%zmm" #a ", 64*" #a "(%[to])\n\t"
-#define SOFIE_POOL_LANES(columns, stride, rule, shared, mean)          \
-   asm volatile(                                                       \
-      "vbroadcastss 96(%[of]), %%zmm31\n"                              \
-      "1:\n\t"                                                         \
-      "mov (%[of]), %[x]\n\t"                                          \
-      "mov 8(%[of]), %[to]\n\t"                                        \
-      "mov 24(%[of]), %[members]\n\t"                                  \
-      shared                                                           \
-      "mov 56(%[of]), %[block]\n"                                      \
-      "2:\n\t"                                                         \
-      SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_START, stride)       \
-      "mov 16(%[of]), %[at]\n\t"                                       \
-      "mov 40(%[of]), %[k]\n"                                          \
-      "3:\n\t"                                                         \
-      "movslq (%[at]), %[from]\n\t"                                    \
-      "add %[x], %[from]\n\t"                                          \
-      "add $4, %[at]\n\t"                                              \
-      SOFIE_POOL_LANES_##columns(rule, stride)                         \
-      "dec %[k]\n\t"                                                   \
-      "jnz 3b\n\t"                                                     \
-      mean                                                             \
-      SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_STORE, stride)       \
-      "add $4*" #columns ", %[members]\n\t"                            \
-      "add $64*" #columns ", %[to]\n\t"                                \
-      "add 80(%[of]), %[x]\n\t"                                        \
-      "dec %[block]\n\t"                                               \
-      "jnz 2b\n\t"                                                     \
-      "mov 64(%[of]), %[at]\n\t"                                       \
-      "add %[at], (%[of])\n\t"                                         \
-      "mov 72(%[of]), %[at]\n\t"                                       \
-      "add %[at], 8(%[of])\n\t"                                        \
-      "addq $4, 32(%[of])\n\t"                                         \
-      "decq 48(%[of])\n\t"                                             \
-      "jnz 1b\n\t"                                                     \
-      : [x] "=&r"(x), [to] "=&r"(to), [from] "=&r"(from), [at] "=&r"(at), [k] "=&r"(k), [block] "=&r"(block),          \
-        [members] "=&r"(members)                                                                                        \
-      : [of] "r"(&of)                                                                                                   \
+#define SOFIE_POOL_LANES(columns, stride, rule, row_begin, mean)                                            \
+   asm volatile(                                                                                              \
+      "vbroadcastss %c[of_neutral](%[of]), %%zmm31\n"                                                         \
+      "1:\n\t"                                                                                                \
+      "mov %c[of_x](%[of]), %[x]\n\t"                                                                         \
+      "mov %c[of_y](%[of]), %[to]\n\t"                                                                        \
+      "mov %c[of_members](%[of]), %[members]\n\t"                                                             \
+      row_begin                                                                                               \
+      "mov %c[of_blocks](%[of]), %[block]\n"                                                                  \
+      "2:\n\t"                                                                                                \
+      SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_START, stride)                                              \
+      "mov %c[of_taps](%[of]), %[at]\n\t"                                                                     \
+      "mov %c[of_count](%[of]), %[k]\n"                                                                       \
+      "3:\n\t"                                                                                                \
+      "movslq (%[at]), %[from]\n\t"                                                                           \
+      "add %[x], %[from]\n\t"                                                                                 \
+      "add $4, %[at]\n\t"                                                                                     \
+      SOFIE_POOL_LANES_##columns(rule, stride)                                                                \
+      "dec %[k]\n\t"                                                                                          \
+      "jnz 3b\n\t"                                                                                            \
+      mean                                                                                                    \
+      SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_STORE, stride)                                              \
+      "add $4*" #columns ", %[members]\n\t"                                                                   \
+      "add $64*" #columns ", %[to]\n\t"                                                                       \
+      "add %c[of_x_block](%[of]), %[x]\n\t"                                                                   \
+      "dec %[block]\n\t"                                                                                      \
+      "jnz 2b\n\t"                                                                                            \
+      "mov %c[of_x_row](%[of]), %[at]\n\t"                                                                    \
+      "add %[at], %c[of_x](%[of])\n\t"                                                                        \
+      "mov %c[of_y_row](%[of]), %[at]\n\t"                                                                    \
+      "add %[at], %c[of_y](%[of])\n\t"                                                                        \
+      "addq $4, %c[of_shared](%[of])\n\t"                                                                     \
+      "decq %c[of_rows](%[of])\n\t"                                                                           \
+      "jnz 1b\n\t"                                                                                            \
+      : [x] "=&r"(x), [to] "=&r"(to), [from] "=&r"(from), [at] "=&r"(at), [k] "=&r"(k), [block] "=&r"(block), \
+        [members] "=&r"(members)                                                                              \
+      : [of] "r"(&of),                                                                                        \
+        SOFIE_MEMBERS(of, PoolLanes, x, y, taps, members, shared, count, rows, blocks, x_row, y_row, x_block, \
+           inverse, neutral)                                                                                  \
       : "memory", "cc", "k2", SOFIE_ALL_PACKS)
 #define SOFIE_POOL_LANES_OF_MAX(columns, stride) SOFIE_POOL_LANES(columns, stride, SOFIE_POOL_LANES_MAX, "", "")
 #define SOFIE_POOL_LANES_OF_NUMBERS(columns, stride) SOFIE_POOL_LANES(columns, stride, SOFIE_POOL_LANES_NUMBER, "", "")
-#define SOFIE_POOL_LANES_OF_MEAN(columns, stride)                      \
-   SOFIE_POOL_LANES(columns, stride, SOFIE_POOL_LANES_SUM,             \
-      "mov 32(%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm30\n\t"      \
-      "add 88(%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm28\n\t",   \
-      "mov %[members], %[from]\n\tmov 88(%[of]), %[at]\n\t" SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_MEAN, stride))
+#define SOFIE_POOL_LANES_OF_MEAN(columns, stride)                              \
+   SOFIE_POOL_LANES(columns, stride, SOFIE_POOL_LANES_SUM,                     \
+      "mov %c[of_shared](%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm30\n\t"   \
+      "add %c[of_inverse](%[of]), %[at]\n\tvbroadcastss (%[at]), %%zmm28\n\t", \
+      "mov %[members], %[from]\n\tmov %c[of_inverse](%[of]), %[at]\n\t"        \
+      SOFIE_POOL_LANES_##columns(SOFIE_POOL_LANES_MEAN, stride))
 // clang-format on
 
 /// What is computed of each window: the largest number, where NaN may be or where it is not, or the mean.
@@ -108,7 +112,6 @@ enum class PoolOf { any, numbers, mean };
 template <PoolOf Of, int Columns, int Stride>
 SOFIE_KERNEL void pool_lanes_rows(PoolLanes &of)
 {
-   static_assert(sizeof(PoolLanes) == 104, "the assembler knows where its members are");
    const float *x, *from, *members;
    const std::int32_t *at;
    float *to;

@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_POOLING_PAIRS_HXX
 #define SOFIE_KERNELS_POOLING_PAIRS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/pooling.hxx"
 
 SOFIE_BEGIN
@@ -39,50 +40,50 @@ struct PoolPairs {
    "vpermt2ps %%zmm2, %%zmm30, %%zmm1\n\t"                         \
    rule(1, 0)                                                      \
    mean
-#define SOFIE_POOL_PAIRS(rule, mean)                               \
-   asm volatile(                                                   \
-      "mov 72(%[of]), %[k]\n\t"                                    \
-      "vmovups (%[k]), %%zmm29\n\t"                                \
-      "vmovups 64(%[k]), %%zmm30\n\t"                              \
-      "vbroadcastss 80(%[of]), %%zmm31\n\t"                        \
-      "kmovw 48(%[of]), %%k1\n\t"                                  \
-      "kmovw 56(%[of]), %%k2\n\t"                                  \
-      "kmovw 64(%[of]), %%k3\n\t"                                  \
-      "mov 32(%[of]), %[row]\n"                                    \
-      "1:\n\t"                                                     \
-      "mov (%[of]), %[x]\n\t"                                      \
-      "mov 8(%[of]), %[y]\n\t"                                     \
-      "mov 24(%[of]), %[k]\n\t"                                    \
-      "test %[k], %[k]\n\t"                                        \
-      "jle 3f\n"                                                   \
-      "2:\n\t"                                                     \
-      SOFIE_POOL_PAIRS_PACK(rule, mean, "", "")                    \
-      "vmovups %%zmm0, (%[y])\n\t"                                 \
-      "add $128, %[x]\n\t"                                         \
-      "add $64, %[y]\n\t"                                          \
-      "dec %[k]\n\t"                                               \
-      "jnz 2b\n"                                                   \
-      "3:\n\t"                                                     \
-      "cmpq $0, 64(%[of])\n\t"                                     \
-      "je 4f\n\t"                                                  \
-      SOFIE_POOL_PAIRS_PACK(rule, mean, "%{%%k1%}%{z%}", "%{%%k2%}%{z%}") \
-      "vmovups %%zmm0, (%[y])%{%%k3%}\n"                           \
-      "4:\n\t"                                                     \
-      "lea (%[row],%[row]), %[k]\n\t"                              \
-      "add %[k], (%[of])\n\t"                                      \
-      "mov 40(%[of]), %[k]\n\t"                                    \
-      "add %[k], 8(%[of])\n\t"                                     \
-      "decq 16(%[of])\n\t"                                         \
-      "jnz 1b\n\t"                                                 \
-      : [x] "=&r"(x), [y] "=&r"(y), [k] "=&r"(k), [row] "=&r"(row) \
-      : [of] "r"(&of)                                              \
+#define SOFIE_POOL_PAIRS(rule, mean)                                                                     \
+   asm volatile(                                                                                         \
+      "mov %c[of_order](%[of]), %[k]\n\t"                                                                \
+      "vmovups (%[k]), %%zmm29\n\t"                                                                      \
+      "vmovups 64(%[k]), %%zmm30\n\t"                                                                    \
+      "vbroadcastss %c[of_part](%[of]), %%zmm31\n\t"                                                     \
+      "kmovw %c[of_left](%[of]), %%k1\n\t"                                                               \
+      "kmovw %c[of_right](%[of]), %%k2\n\t"                                                              \
+      "kmovw %c[of_mask](%[of]), %%k3\n\t"                                                               \
+      "mov %c[of_row](%[of]), %[row]\n"                                                                  \
+      "1:\n\t"                                                                                           \
+      "mov %c[of_x](%[of]), %[x]\n\t"                                                                    \
+      "mov %c[of_y](%[of]), %[y]\n\t"                                                                    \
+      "mov %c[of_packs](%[of]), %[k]\n\t"                                                                \
+      "test %[k], %[k]\n\t"                                                                              \
+      "jle 3f\n"                                                                                         \
+      "2:\n\t"                                                                                           \
+      SOFIE_POOL_PAIRS_PACK(rule, mean, "", "")                                                          \
+      "vmovups %%zmm0, (%[y])\n\t"                                                                       \
+      "add $128, %[x]\n\t"                                                                               \
+      "add $64, %[y]\n\t"                                                                                \
+      "dec %[k]\n\t"                                                                                     \
+      "jnz 2b\n"                                                                                         \
+      "3:\n\t"                                                                                           \
+      "cmpq $0, %c[of_mask](%[of])\n\t"                                                                  \
+      "je 4f\n\t"                                                                                        \
+      SOFIE_POOL_PAIRS_PACK(rule, mean, "%{%%k1%}%{z%}", "%{%%k2%}%{z%}")                                \
+      "vmovups %%zmm0, (%[y])%{%%k3%}\n"                                                                 \
+      "4:\n\t"                                                                                           \
+      "lea (%[row],%[row]), %[k]\n\t"                                                                    \
+      "add %[k], %c[of_x](%[of])\n\t"                                                                    \
+      "mov %c[of_result_row](%[of]), %[k]\n\t"                                                           \
+      "add %[k], %c[of_y](%[of])\n\t"                                                                    \
+      "decq %c[of_rows](%[of])\n\t"                                                                      \
+      "jnz 1b\n\t"                                                                                       \
+      : [x] "=&r"(x), [y] "=&r"(y), [k] "=&r"(k), [row] "=&r"(row)                                       \
+      : [of] "r"(&of),                                                                                   \
+        SOFIE_MEMBERS(of, PoolPairs, x, y, rows, packs, row, result_row, left, right, mask, order, part) \
       : "memory", "cc", "k1", "k2", "k3", "k4", "xmm0", "xmm1", "xmm2", "xmm3", "xmm29", "xmm30", "xmm31")
 // clang-format on
 
 template <bool Largest>
 SOFIE_KERNEL void pool_pairs_rows(PoolPairs &of)
 {
-   static_assert(sizeof(PoolPairs) == 88, "the assembler knows where its members are");
    const float *x;
    float *y;
    Size k, row;

@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_RESAMPLING_LANES_HXX
 #define SOFIE_KERNELS_RESAMPLING_LANES_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/transpose/blocks.hxx"
 
 SOFIE_BEGIN
@@ -46,7 +47,7 @@ struct ResizedRows {
 #define SOFIE_RESIZED_PLACE(at, index)                                  \
    "vmovups " at "(%[pack]), %%zmm" #index "\n\t"
 #define SOFIE_RESIZED_NEAR_1                                            \
-   "mov (%[pack]), %[place]\n\t"                                        \
+   "mov %c[pack_first](%[pack]), %[place]\n\t"                          \
    "vmovups (%[row],%[place]), %%zmm0%{%%k1%}%{z%}\n\t"                 \
    "vmovups 64(%[row],%[place]), %%zmm1%{%%k2%}%{z%}\n\t"               \
    SOFIE_RESIZED_PLACE("8", 2)                                          \
@@ -74,41 +75,44 @@ struct ResizedRows {
    "vaddps %%zmm3, %%zmm2, %%zmm2\n\t"                                  \
    "add $64, %[weight]\n\t"
 #define SOFIE_RESIZED_NO_SUM(last)
-#define SOFIE_RESIZED_ROWS(numbers, sum)                                \
-   asm volatile(                                                        \
-      "kmovw 96(%[of]), %%k1\n\t"                                       \
-      "kmovw 104(%[of]), %%k2\n\t"                                      \
-      "kmovw 112(%[of]), %%k3\n\t"                                      \
-      "vpxord %%zmm6, %%zmm6, %%zmm6\n"                                 \
-      "1:\n\t"                                                          \
-      "mov (%[order]), %[row]\n\t"                                      \
-      "imul 56(%[of]), %[row]\n\t"                                      \
-      "add %[from], %[row]\n\t"                                         \
-      "add 24(%[of]), %[order]\n\t"                                     \
-      "add 32(%[of]), %[from]\n\t"                                      \
-      "mov 64(%[of]), %[pack]\n\t"                                      \
-      "mov 80(%[of]), %[weight]\n\t"                                    \
-      "mov %[to], %[at]\n\t"                                            \
-      "mov 72(%[of]), %[packs]\n\t"                                     \
-      "jmp 3f\n"                                                        \
-      "2:\n\t"                                                          \
-      numbers                                                           \
-      sum("")                                                           \
-      "vmovups %%zmm2, (%[at])\n\t"                                     \
-      "add $136, %[pack]\n\t"                                           \
-      "add $64, %[at]\n"                                                \
-      "3:\n\t"                                                          \
-      "dec %[packs]\n\t"                                                \
-      "jns 2b\n\t"                                                      \
-      numbers                                                           \
-      sum("%{%%k3%}%{z%}")                                              \
-      "vmovups %%zmm2, (%[at])%{%%k3%}\n\t"                             \
-      "add 48(%[of]), %[to]\n\t"                                        \
-      "dec %[rows]\n\t"                                                 \
-      "jnz 1b\n\t"                                                      \
-      : [to] "+&r"(to), [from] "+&r"(from), [order] "+&r"(order), [rows] "+&r"(left), [row] "=&r"(row),                \
-        [pack] "=&r"(pack), [weight] "=&r"(weight), [at] "=&r"(at), [packs] "=&r"(packs), [place] "=&r"(place)         \
-      : [of] "r"(&rows), [second] "r"(rows.second)                                                                      \
+#define SOFIE_RESIZED_ROWS(numbers, sum)                                                                       \
+   asm volatile(                                                                                               \
+      "kmovw %c[of_masks](%[of]), %%k1\n\t"                                                                    \
+      "kmovw 8+%c[of_masks](%[of]), %%k2\n\t"                                                                  \
+      "kmovw 16+%c[of_masks](%[of]), %%k3\n\t"                                                                 \
+      "vpxord %%zmm6, %%zmm6, %%zmm6\n"                                                                        \
+      "1:\n\t"                                                                                                 \
+      "mov (%[order]), %[row]\n\t"                                                                             \
+      "imul %c[of_from_step](%[of]), %[row]\n\t"                                                               \
+      "add %[from], %[row]\n\t"                                                                                \
+      "add %c[of_ordered](%[of]), %[order]\n\t"                                                                \
+      "add %c[of_next](%[of]), %[from]\n\t"                                                                    \
+      "mov %c[of_packs](%[of]), %[pack]\n\t"                                                                   \
+      "mov %c[of_weights](%[of]), %[weight]\n\t"                                                               \
+      "mov %[to], %[at]\n\t"                                                                                   \
+      "mov %c[of_whole](%[of]), %[packs]\n\t"                                                                  \
+      "jmp 3f\n"                                                                                               \
+      "2:\n\t"                                                                                                 \
+      numbers                                                                                                  \
+      sum("")                                                                                                  \
+      "vmovups %%zmm2, (%[at])\n\t"                                                                            \
+      "add %[pack_bytes], %[pack]\n\t"                                                                                  \
+      "add $64, %[at]\n"                                                                                       \
+      "3:\n\t"                                                                                                 \
+      "dec %[packs]\n\t"                                                                                       \
+      "jns 2b\n\t"                                                                                             \
+      numbers                                                                                                  \
+      sum("%{%%k3%}%{z%}")                                                                                     \
+      "vmovups %%zmm2, (%[at])%{%%k3%}\n\t"                                                                    \
+      "add %c[of_to_step](%[of]), %[to]\n\t"                                                                   \
+      "dec %[rows]\n\t"                                                                                        \
+      "jnz 1b\n\t"                                                                                             \
+      : [to] "+&r"(to), [from] "+&r"(from), [order] "+&r"(order), [rows] "+&r"(left), [row] "=&r"(row),        \
+        [pack] "=&r"(pack), [weight] "=&r"(weight), [at] "=&r"(at), [packs] "=&r"(packs), [place] "=&r"(place) \
+      : [of] "r"(&rows),                                                                                       \
+        SOFIE_MEMBERS(of, ResizedRows, ordered, next, to_step, from_step, packs, whole, weights, masks),       \
+        SOFIE_MEMBERS(pack, ResizedPack, first, index), [pack_bytes] "i"(sizeof(ResizedPack)),                 \
+        [second] "r"(rows.second)                                                                              \
       : "memory", "cc", "k1", "k2", "k3", "k5", "k6", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6")
 // clang-format on
 
@@ -116,8 +120,6 @@ struct ResizedRows {
 template <int Taps, bool Near>
 SOFIE_KERNEL void resize_rows_in_lanes(const ResizedRows &rows)
 {
-   static_assert(sizeof(ResizedRows) == 120 && sizeof(ResizedPack) == 136,
-                 "the assembler knows where their members are");
    float *to = rows.to, *at;
    const float *from = rows.from, *row, *weight;
    const std::int64_t *order = rows.order;
@@ -228,36 +230,36 @@ struct SummedRows {
 #define SOFIE_SUMMED_TWO(zero)                                          \
    "vmovups (%[second],%[at]), %%zmm1" zero "\n\t"                      \
    "vfmadd231ps %%zmm1, %%zmm5, %%zmm0\n\t"
-#define SOFIE_SUMMED_ROWS(second_row)                                   \
-   asm volatile(                                                        \
-      "vbroadcastss 32(%[of]), %%zmm4\n\t"                              \
-      "vbroadcastss 36(%[of]), %%zmm5\n\t"                              \
-      "vpxord %%zmm6, %%zmm6, %%zmm6\n\t"                               \
-      "mov $-1, %k[mask]\n\t"                                           \
-      "xor %k[at], %k[at]\n\t"                                          \
-      "sub $16, %[left]\n\t"                                            \
-      "jl 2f\n"                                                         \
-      "1:\n\t"                                                          \
-      SOFIE_SUMMED_PACK("", "", second_row)                             \
-      "add $64, %[at]\n\t"                                              \
-      "sub $16, %[left]\n\t"                                            \
-      "jge 1b\n"                                                        \
-      "2:\n\t"                                                          \
-      "add $16, %[left]\n\t"                                            \
-      "jz 3f\n\t"                                                       \
-      "bzhi %k[left], %k[mask], %k[mask]\n\t"                           \
-      "kmovw %k[mask], %%k1\n\t"                                        \
-      SOFIE_SUMMED_PACK("%{%%k1%}", "%{%%k1%}%{z%}", second_row)        \
-      "3:\n\t"                                                          \
-      : [left] "+&r"(left), [at] "=&r"(at), [mask] "=&r"(mask)          \
-      : [of] "r"(&rows), [to] "r"(rows.to), [first] "r"(rows.first), [second] "r"(rows.second) \
+#define SOFIE_SUMMED_ROWS(second_row)                                                                                 \
+   asm volatile(                                                                                                      \
+      "vbroadcastss %c[of_weights](%[of]), %%zmm4\n\t"                                                                \
+      "vbroadcastss 4+%c[of_weights](%[of]), %%zmm5\n\t"                                                              \
+      "vpxord %%zmm6, %%zmm6, %%zmm6\n\t"                                                                             \
+      "mov $-1, %k[mask]\n\t"                                                                                         \
+      "xor %k[at], %k[at]\n\t"                                                                                        \
+      "sub $16, %[left]\n\t"                                                                                          \
+      "jl 2f\n"                                                                                                       \
+      "1:\n\t"                                                                                                        \
+      SOFIE_SUMMED_PACK("", "", second_row)                                                                           \
+      "add $64, %[at]\n\t"                                                                                            \
+      "sub $16, %[left]\n\t"                                                                                          \
+      "jge 1b\n"                                                                                                      \
+      "2:\n\t"                                                                                                        \
+      "add $16, %[left]\n\t"                                                                                          \
+      "jz 3f\n\t"                                                                                                     \
+      "bzhi %k[left], %k[mask], %k[mask]\n\t"                                                                         \
+      "kmovw %k[mask], %%k1\n\t"                                                                                      \
+      SOFIE_SUMMED_PACK("%{%%k1%}", "%{%%k1%}%{z%}", second_row)                                                      \
+      "3:\n\t"                                                                                                        \
+      : [left] "+&r"(left), [at] "=&r"(at), [mask] "=&r"(mask)                                                        \
+      : [of] "r"(&rows), SOFIE_MEMBERS(of, SummedRows, weights),                                                      \
+        [to] "r"(rows.to), [first] "r"(rows.first), [second] "r"(rows.second)                                         \
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm4", "xmm5", "xmm6")
 // clang-format on
 
 template <int Rows>
 SOFIE_KERNEL void sum_rows(const SummedRows &rows)
 {
-   static_assert(sizeof(SummedRows) == 40, "the assembler knows where its members are");
    Size left = rows.count, at, mask;
    if constexpr (Rows == 1)
       SOFIE_SUMMED_ROWS(SOFIE_SUMMED_ONE);

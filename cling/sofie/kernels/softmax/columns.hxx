@@ -4,6 +4,7 @@
 #ifndef SOFIE_KERNELS_SOFTMAX_COLUMNS_HXX
 #define SOFIE_KERNELS_SOFTMAX_COLUMNS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/softmax/rows.hxx"
 
 #ifdef SOFIE_DENSE_ASSEMBLER
@@ -18,8 +19,7 @@ struct SoftmaxStatistics {
    Pack<float> most, sums;
 };
 
-/// Groups of up to sixteen columns that are `step` apart, of rows that are `apart`, in bytes; at least one of each. The
-/// assembler knows where the members are.
+/// Groups of up to sixteen columns that are `step` apart, of rows that are `apart`, in bytes; at least one of each.
 struct SoftmaxColumns {
    const float *x;
    float *y;
@@ -32,69 +32,70 @@ struct SoftmaxColumns {
 #define SOFIE_SOFTMAX_COLUMNS_MOST(at, x, most)                                     \
    "vmovups " at ", %%zmm" #x "%{%%k1%}%{z%}\n\t"                                   \
    "vmaxps %%zmm" #most ", %%zmm" #x ", %%zmm" #most "%{%%k1%}\n\t"
+#define SOFIE_SOFTMAX_STATISTICS SOFIE_MEMBERS(statistics, SoftmaxStatistics, most, sums)
+#define SOFIE_SOFTMAX_COLUMNS_MEMBERS SOFIE_MEMBERS(of, SoftmaxColumns, step, rows, mask), SOFIE_SOFTMAX_STATISTICS
 #define SOFIE_SOFTMAX_COLUMNS_NEXT                                                  \
-   "add 24(%[of]), %[x]\n\t"                                                        \
+   "add %c[of_step](%[of]), %[x]\n\t"                                               \
    "sub $-128, %[statistics]\n\t"                                                   \
    "dec %[groups]\n\t"                                                              \
    "jnz 1b\n\t"
 #define SOFIE_SOFTMAX_COLUMNS_ROWS(step)                                            \
    "mov %[x], %[at]\n\t"                                                            \
-   "mov 32(%[of]), %[k]\n"                                                          \
+   "mov %c[of_rows](%[of]), %[k]\n"                                                 \
    "2:\n\t"                                                                         \
    step                                                                             \
    "add %[apart], %[at]\n\t"                                                        \
    "dec %[k]\n\t"                                                                   \
    "jnz 2b\n\t"
-#define SOFIE_SOFTMAX_COLUMNS_POWERS(store)                                         \
-   asm volatile(                                                                    \
-      SOFIE_SOFTMAX_NUMBER(0, 18) SOFIE_SOFTMAX_NUMBER(4, 19) SOFIE_SOFTMAX_NUMBER(8, 20)                           \
-      SOFIE_SOFTMAX_NUMBER(12, 21) SOFIE_SOFTMAX_NUMBER(16, 22) SOFIE_SOFTMAX_NUMBER(20, 23)                        \
-      SOFIE_SOFTMAX_NUMBER(24, 24) SOFIE_SOFTMAX_NUMBER(28, 25) SOFIE_SOFTMAX_NUMBER(32, 26)                        \
-      SOFIE_SOFTMAX_NUMBER(36, 27) SOFIE_SOFTMAX_NUMBER(40, 28)                     \
-      "kmovw 56(%[of]), %%k1\n"                                                     \
-      "1:\n\t"                                                                      \
-      "vmovaps (%[statistics]), %%zmm16\n\t"                                        \
-      "vmovaps 64(%[statistics]), %%zmm17\n\t"                                      \
-      SOFIE_SOFTMAX_COLUMNS_ROWS(                                                   \
-         "vmovups (%[at]), %%zmm4%{%%k1%}%{z%}\n\t"                                 \
-         SOFIE_ROWS_EXP("%{%%k1%}")                                                 \
-         store)                                                                     \
-      "vmovaps %%zmm17, 64(%[statistics])\n\t"                                      \
-      SOFIE_SOFTMAX_COLUMNS_NEXT                                                    \
-      : [x] "+&r"(x), [statistics] "+&r"(statistics), [groups] "+&r"(groups), [at] "=&r"(at), [k] "=&r"(k)          \
-      : [of] "r"(&of), [apart] "r"(of.apart), [beyond] "r"(beyond), [numbers] "r"(&rows_exponential)                \
+#define SOFIE_SOFTMAX_COLUMNS_POWERS(store)                                                                \
+   asm volatile(                                                                                           \
+      SOFIE_SOFTMAX_NUMBERS                                                         \
+      "kmovw %c[of_mask](%[of]), %%k1\n"                                                                   \
+      "1:\n\t"                                                                                             \
+      "vmovaps %c[statistics_most](%[statistics]), %%zmm16\n\t"                                            \
+      "vmovaps %c[statistics_sums](%[statistics]), %%zmm17\n\t"                                            \
+      SOFIE_SOFTMAX_COLUMNS_ROWS(                                                                          \
+         "vmovups (%[at]), %%zmm4%{%%k1%}%{z%}\n\t"                                                        \
+         SOFIE_ROWS_EXP("%{%%k1%}")                                                                        \
+         store)                                                                                            \
+      "vmovaps %%zmm17, %c[statistics_sums](%[statistics])\n\t"                                            \
+      SOFIE_SOFTMAX_COLUMNS_NEXT                                                                           \
+      : [x] "+&r"(x), [statistics] "+&r"(statistics), [groups] "+&r"(groups), [at] "=&r"(at), [k] "=&r"(k) \
+      : [of] "r"(&of), SOFIE_SOFTMAX_COLUMNS_MEMBERS,                                    \
+        [apart] "r"(of.apart), [beyond] "r"(beyond), [numbers] "r"(&rows_exponential),                   \
+        SOFIE_SOFTMAX_MEMBERS                                                                            \
       : "memory", "cc", "k1", "k3", SOFIE_ALL_PACKS)
-#define SOFIE_SOFTMAX_COLUMNS_FINISH(step)                                          \
+#define SOFIE_SOFTMAX_COLUMNS_FINISH(finish)                                        \
    asm volatile(                                                                    \
-      "kmovw 56(%[of]), %%k1\n"                                                     \
+      "kmovw %c[of_mask](%[of]), %%k1\n"                                            \
       "1:\n\t"                                                                      \
-      "vmovaps (%[statistics]), %%zmm16\n\t"                                        \
-      "vmovaps 64(%[statistics]), %%zmm17\n\t"                                      \
+      "vmovaps %c[statistics_most](%[statistics]), %%zmm16\n\t"                     \
+      "vmovaps %c[statistics_sums](%[statistics]), %%zmm17\n\t"                     \
       SOFIE_SOFTMAX_COLUMNS_ROWS(                                                   \
-         step                                                                       \
+         finish                                                                     \
          "vmovups %%zmm0, (%[at],%[beyond])%{%%k1%}\n\t")                           \
       SOFIE_SOFTMAX_COLUMNS_NEXT                                                    \
       : [x] "+&r"(x), [statistics] "+&r"(statistics), [groups] "+&r"(groups), [at] "=&r"(at), [k] "=&r"(k)          \
-      : [of] "r"(&of), [apart] "r"(of.apart), [beyond] "r"(beyond)                  \
+      : [of] "r"(&of), SOFIE_SOFTMAX_COLUMNS_MEMBERS,                                    \
+        [apart] "r"(of.apart), [beyond] "r"(beyond)                                 \
       : "memory", "cc", "k1", "xmm0", "xmm16", "xmm17")
 // clang-format on
 
 /// The largest numbers, of these and of what was there, without those that are NaN.
 SOFIE_KERNEL inline void softmax_columns_most(const SoftmaxColumns &of)
 {
-   static_assert(sizeof(SoftmaxColumns) == 64 && sizeof(SoftmaxStatistics) == 128,
-                 "the assembler knows where their members are");
+   static_assert(sizeof(SoftmaxStatistics) == 128, "the assembler goes on by so many bytes");
    const float *x = of.x, *at;
    SoftmaxStatistics *statistics = of.statistics;
    Size groups = of.groups, k;
    // clang-format off
    asm volatile(
-      "kmovw 56(%[of]), %%k1\n"
+      "kmovw %c[of_mask](%[of]), %%k1\n"
       "1:\n\t"
-      "vmovaps (%[statistics]), %%zmm16\n\t"
+      "vmovaps %c[statistics_most](%[statistics]), %%zmm16\n\t"
       "vmovaps %%zmm16, %%zmm17\n\t"
       "mov %[x], %[at]\n\t"
-      "mov 32(%[of]), %[k]\n\t"
+      "mov %c[of_rows](%[of]), %[k]\n\t"
       "shr $1, %[k]\n\t"
       "jz 3f\n"
       "2:\n\t"
@@ -104,15 +105,16 @@ SOFIE_KERNEL inline void softmax_columns_most(const SoftmaxColumns &of)
       "dec %[k]\n\t"
       "jnz 2b\n"
       "3:\n\t"
-      "testb $1, 32(%[of])\n\t"
+      "testb $1, %c[of_rows](%[of])\n\t"
       "jz 4f\n\t"
       SOFIE_SOFTMAX_COLUMNS_MOST("(%[at])", 4, 16)
       "4:\n\t"
       "vmaxps %%zmm17, %%zmm16, %%zmm16\n\t"
-      "vmovaps %%zmm16, (%[statistics])\n\t"
+      "vmovaps %%zmm16, %c[statistics_most](%[statistics])\n\t"
       SOFIE_SOFTMAX_COLUMNS_NEXT
       : [x] "+&r"(x), [statistics] "+&r"(statistics), [groups] "+&r"(groups), [at] "=&r"(at), [k] "=&r"(k)
-      : [of] "r"(&of), [apart] "r"(of.apart)
+      : [of] "r"(&of), SOFIE_SOFTMAX_COLUMNS_MEMBERS,
+        [apart] "r"(of.apart)
       : "memory", "cc", "k1", "xmm4", "xmm5", "xmm16", "xmm17");
    // clang-format on
 }
@@ -167,7 +169,7 @@ SOFIE_KERNEL inline void softmax_short_rows_finish(const SoftmaxColumns &of, Siz
       "vpbroadcastd %k[next], %%zmm19\n\t"
       "vpbroadcastd %k[columns], %%zmm20\n"
       "1:\n\t"
-      "vmovaps 64(%[statistics]), %%zmm17\n\t"
+      "vmovaps %c[statistics_sums](%[statistics]), %%zmm17\n\t"
       "vmovaps %%zmm18, %%zmm16\n\t"
       "mov %[y], %[at]\n\t"
       "mov %[packs], %[k]\n\t"
@@ -192,7 +194,7 @@ SOFIE_KERNEL inline void softmax_short_rows_finish(const SoftmaxColumns &of, Siz
       "dec %[groups]\n\t"
       "jnz 1b\n\t"
       : [y] "+&r"(y), [statistics] "+&r"(statistics), [groups] "+&r"(groups), [at] "=&r"(at), [k] "+&r"(k)
-      : [column] "m"(column), [next] "r"(n % columns), [columns] "r"(columns), [packs] "r"(numbers / n),
+      : SOFIE_SOFTMAX_STATISTICS, [column] "m"(column), [next] "r"(n % columns), [columns] "r"(columns), [packs] "r"(numbers / n),
         [step] "r"(of.step)
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20");
    // clang-format on

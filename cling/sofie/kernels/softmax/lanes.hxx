@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_SOFTMAX_LANES_HXX
 #define SOFIE_KERNELS_SOFTMAX_LANES_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/dense/tile.hxx"
 
 #ifdef SOFIE_DENSE_ASSEMBLER
@@ -11,7 +12,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Numbers of e^x = 2^n 2^f. The assembler knows where they are.
+/// Numbers of e^x = 2^n 2^f.
 struct LanesExponential {
    float log2_e, log2_e_rest;
    float shifter; // Numbers of this size are the integers: adding it rounds.
@@ -35,7 +36,7 @@ inline constexpr LanesExponential lanes_exponential{
 #define SOFIE_SOFTMAX_EACH_2(each) SOFIE_SOFTMAX_EACH_1(each) each(64, 29, 30, 4, 5, 4)
 
 #define SOFIE_SOFTMAX_START(at, most, sum, x, f, mask)                              \
-   "vbroadcastss 48(%[numbers]), %%zmm" #most "\n\t" SOFIE_DENSE_ZERO(sum)
+   "vbroadcastss %c[numbers_lowest](%[numbers]), %%zmm" #most "\n\t" SOFIE_DENSE_ZERO(sum)
 // NaN if any is.
 #define SOFIE_SOFTMAX_MOST(at, most, sum, x, f, mask)                               \
    "vmovups " #at "(%[at]), %%zmm" #x "\n\t"                                        \
@@ -45,7 +46,7 @@ inline constexpr LanesExponential lanes_exponential{
 // The lanes with weights: those that attend to anything and have a fit above -inf, or all.
 #define SOFIE_SOFTMAX_LIVE(at, most, sum, x, f, mask)                               \
    "kmovw " #at "/8(%[attends]), %%k" #mask "\n\t"                                  \
-   "vcmpps $4, 48(%[numbers])%{1to16%}, %%zmm" #most ", %%k3\n\t"                   \
+   "vcmpps $4, %c[numbers_lowest](%[numbers])%{1to16%}, %%zmm" #most ", %%k3\n\t"   \
    "kandw %%k3, %%k" #mask ", %%k" #mask "\n\t"                                     \
    "korw %%k2, %%k" #mask ", %%k" #mask "\n\t"
 #define SOFIE_SOFTMAX_POWER(x, f, number) "vfmadd213ps %%zmm" #number ", %%zmm" #f ", %%zmm" #x "\n\t"
@@ -66,7 +67,7 @@ inline constexpr LanesExponential lanes_exponential{
    "vaddps %%zmm" #x ", %%zmm" #sum ", %%zmm" #sum "\n\t"                           \
    "vmovups %%zmm" #x ", " #at "(%[at])\n\t"
 #define SOFIE_SOFTMAX_FACTOR(at, most, sum, x, f, mask)                             \
-   "vbroadcastss 44(%[numbers]), %%zmm" #f "\n\t"                                   \
+   "vbroadcastss %c[numbers_one](%[numbers]), %%zmm" #f "\n\t"                      \
    "vmovaps %%zmm" #f ", %%zmm" #x "\n\t"                                           \
    "vdivps %%zmm" #sum ", %%zmm" #x ", %%zmm" #f "%{%%k" #mask "%}\n\t"
 #define SOFIE_SOFTMAX_SCALE(at, most, sum, x, f, mask)                              \
@@ -81,23 +82,31 @@ inline constexpr LanesExponential lanes_exponential{
    "add $64*" #packs ", %[at]\n\t"                                                  \
    "dec %[k]\n\t"                                                                   \
    "jnz 1b\n\t"
-#define SOFIE_SOFTMAX_NUMBER(at, to) "vbroadcastss " #at "(%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_SOFTMAX_NUMBER(name, to) "vbroadcastss %c[numbers_" #name "](%[numbers]), %%zmm" #to "\n\t"
+#define SOFIE_SOFTMAX_NUMBER_OF(name, i, to) "vbroadcastss 4*" #i "+%c[numbers_" #name "](%[numbers]), %%zmm" #to "\n\t"
+// All of them but `one` and `lowest`, in registers; and where they are.
+#define SOFIE_SOFTMAX_NUMBERS                                                       \
+   SOFIE_SOFTMAX_NUMBER(log2_e, 18) SOFIE_SOFTMAX_NUMBER(log2_e_rest, 19) SOFIE_SOFTMAX_NUMBER(shifter, 20)         \
+   SOFIE_SOFTMAX_NUMBER(low, 21)                                                    \
+   SOFIE_SOFTMAX_NUMBER_OF(power, 0, 22) SOFIE_SOFTMAX_NUMBER_OF(power, 1, 23) SOFIE_SOFTMAX_NUMBER_OF(power, 2, 24) \
+   SOFIE_SOFTMAX_NUMBER_OF(power, 3, 25) SOFIE_SOFTMAX_NUMBER_OF(power, 4, 26) SOFIE_SOFTMAX_NUMBER_OF(power, 5, 27) \
+   SOFIE_SOFTMAX_NUMBER_OF(power, 6, 28)
+#define SOFIE_SOFTMAX_MEMBERS \
+   SOFIE_MEMBERS(numbers, LanesExponential, log2_e, log2_e_rest, shifter, low, power, one, lowest)
 #define SOFIE_SOFTMAX_LANES(packs)                                                  \
    asm volatile(                                                                    \
       SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_START)                               \
       SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_MOST)                                 \
       "kmovw %[nans], %%k2\n\t"                                                     \
       SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_LIVE)                                \
-      SOFIE_SOFTMAX_NUMBER(0, 18) SOFIE_SOFTMAX_NUMBER(4, 19) SOFIE_SOFTMAX_NUMBER(8, 20)                           \
-      SOFIE_SOFTMAX_NUMBER(12, 21) SOFIE_SOFTMAX_NUMBER(16, 22) SOFIE_SOFTMAX_NUMBER(20, 23)                        \
-      SOFIE_SOFTMAX_NUMBER(24, 24) SOFIE_SOFTMAX_NUMBER(28, 25) SOFIE_SOFTMAX_NUMBER(32, 26)                        \
-      SOFIE_SOFTMAX_NUMBER(36, 27) SOFIE_SOFTMAX_NUMBER(40, 28)                     \
+      SOFIE_SOFTMAX_NUMBERS                                                         \
       SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_WEIGHT)                               \
       SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_FACTOR)                              \
       SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_SCALE)                                \
       : [at] "=&r"(at), [k] "=&r"(k)                                                \
       : [fits] "r"(fits), [keys] "r"(keys), [attends] "r"(attends), [nans] "r"(nans ? 0xffffU : 0U),                \
-        [numbers] "r"(&lanes_exponential)                                           \
+        [numbers] "r"(&lanes_exponential),                                          \
+        SOFIE_SOFTMAX_MEMBERS                       \
       : "memory", "cc", "k1", "k2", "k3", "k4", "xmm0", "xmm1", "xmm3", "xmm4", "xmm5", "xmm16", "xmm17", "xmm18",  \
         "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
 // clang-format on
@@ -107,7 +116,6 @@ inline constexpr LanesExponential lanes_exponential{
 template <int Packs>
 SOFIE_KERNEL void softmax_lanes(float *fits, Size keys, const Size *attends, bool nans)
 {
-   static_assert(sizeof(LanesExponential) == 52, "the assembler knows where its members are");
    if (keys <= 0)
       return;
    float *at;

@@ -4,6 +4,7 @@
 #ifndef SOFIE_KERNELS_SOFTMAX_ROWS_HXX
 #define SOFIE_KERNELS_SOFTMAX_ROWS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/softmax/lanes.hxx"
 #include "sofie/math.hxx"
 
@@ -23,7 +24,7 @@ inline constexpr LanesExponential rows_exponential{
    1.0f,
    -__builtin_inff()};
 
-/// Some rows that follow each other. The assembler knows where the members are.
+/// Some rows that follow each other.
 struct SoftmaxRows {
    const float *x;
    float *y;
@@ -56,117 +57,118 @@ struct SoftmaxRows {
    SOFIE_ROWS_POWER(24) SOFIE_ROWS_POWER(23) SOFIE_ROWS_POWER(22)                   \
    "vscalefps %%zmm6, %%zmm4, %%zmm4%{%%k3%}%{z%}\n\t"                              \
    "vaddps %%zmm4, %%zmm17, %%zmm17\n\t"
-#define SOFIE_ROWS_STATISTICS(store, store_rest)                                    \
-   asm volatile(                                                                    \
-      SOFIE_SOFTMAX_NUMBER(0, 18) SOFIE_SOFTMAX_NUMBER(4, 19) SOFIE_SOFTMAX_NUMBER(8, 20)                           \
-      SOFIE_SOFTMAX_NUMBER(12, 21) SOFIE_SOFTMAX_NUMBER(16, 22) SOFIE_SOFTMAX_NUMBER(20, 23)                        \
-      SOFIE_SOFTMAX_NUMBER(24, 24) SOFIE_SOFTMAX_NUMBER(28, 25) SOFIE_SOFTMAX_NUMBER(32, 26)                        \
-      SOFIE_SOFTMAX_NUMBER(36, 27) SOFIE_SOFTMAX_NUMBER(40, 28) SOFIE_SOFTMAX_NUMBER(48, 31)                        \
-      "kmovw 40(%[of]), %%k1\n\t"                                                   \
-      "mov (%[of]), %[x]\n\t"                                                       \
-      "mov 8(%[of]), %[y]\n\t"                                                      \
-      "xor %k[row], %k[row]\n"                                                      \
-      "1:\n\t"                                                                      \
-      SOFIE_ROWS_LOWEST(0) SOFIE_ROWS_LOWEST(1) SOFIE_ROWS_LOWEST(2) SOFIE_ROWS_LOWEST(3) SOFIE_ROWS_LOWEST(4)      \
-      "mov %[x], %[at]\n\t"                                                         \
-      "mov 24(%[of]), %[k]\n\t"                                                     \
-      "test %[k], %[k]\n\t"                                                         \
-      "jz 3f\n"                                                                     \
-      "2:\n\t"                                                                      \
-      SOFIE_ROWS_MOST(0, 5, 0) SOFIE_ROWS_MOST(64, 6, 1) SOFIE_ROWS_MOST(128, 7, 2) SOFIE_ROWS_MOST(192, 8, 3)      \
-      "add $256, %[at]\n\t"                                                         \
-      "dec %[k]\n\t"                                                                \
-      "jnz 2b\n"                                                                    \
-      "3:\n\t"                                                                      \
-      "mov 32(%[of]), %[k]\n\t"                                                     \
-      "test %[k], %[k]\n\t"                                                         \
-      "jz 5f\n"                                                                     \
-      "4:\n\t"                                                                      \
-      SOFIE_ROWS_MOST(0, 5, 0)                                                      \
-      "add $64, %[at]\n\t"                                                          \
-      "dec %[k]\n\t"                                                                \
-      "jnz 4b\n"                                                                    \
-      "5:\n\t"                                                                      \
-      "vmovups (%[at]), %%zmm4%{%%k1%}\n\t"                                         \
-      "vmaxps %%zmm0, %%zmm4, %%zmm0\n\t"                                           \
-      "vmaxps %%zmm1, %%zmm2, %%zmm1\n\t"                                           \
-      "vmaxps %%zmm3, %%zmm0, %%zmm0\n\t"                                           \
-      "vmaxps %%zmm1, %%zmm0, %%zmm0\n\t"                                           \
-      SOFIE_ROWS_FOLD("vmaxps")                                                     \
-      "vbroadcastss %%xmm0, %%zmm16\n\t"                                            \
-      "mov 56(%[of]), %[k]\n\t"                                                     \
-      "vmovss %%xmm0, (%[k],%[row],4)\n\t"                                          \
-      SOFIE_DENSE_ZERO(17)                                                       \
-      "mov 24(%[of]), %[k]\n\t"                                                     \
-      "shl $2, %[k]\n\t"                                                            \
-      "add 32(%[of]), %[k]\n\t"                                                     \
-      "test %[k], %[k]\n\t"                                                         \
-      "jz 7f\n"                                                                     \
-      "6:\n\t"                                                                      \
-      "vmovups (%[x]), %%zmm4\n\t"                                                  \
-      SOFIE_ROWS_EXP("")                                                            \
-      store                                                                         \
-      "add $64, %[x]\n\t"                                                           \
-      "add $64, %[y]\n\t"                                                           \
-      "dec %[k]\n\t"                                                                \
-      "jnz 6b\n"                                                                    \
-      "7:\n\t"                                                                      \
-      "cmpq $0, 48(%[of])\n\t"                                                     \
-      "je 8f\n\t"                                                                  \
-      "vmovups (%[x]), %%zmm4%{%%k1%}%{z%}\n\t"                                     \
-      SOFIE_ROWS_EXP("%{%%k1%}")                                                    \
-      store_rest                                                                    \
-      "add 48(%[of]), %[x]\n\t"                                                     \
-      "add 48(%[of]), %[y]\n"                                                      \
-      "8:\n\t"                                                                     \
-      "vmovaps %%zmm17, %%zmm0\n\t"                                                 \
-      SOFIE_ROWS_FOLD("vaddps")                                                     \
-      "mov 64(%[of]), %[k]\n\t"                                                     \
-      "vmovss %%xmm0, (%[k],%[row],4)\n\t"                                          \
-      "inc %[row]\n\t"                                                              \
-      "cmp 16(%[of]), %[row]\n\t"                                                   \
-      "jl 1b\n\t"                                                                   \
-      : [x] "=&r"(x), [y] "=&r"(y), [at] "=&r"(at), [k] "=&r"(k), [row] "=&r"(row)                                  \
-      : [of] "r"(&of), [numbers] "r"(&rows_exponential)                             \
+#define SOFIE_ROWS_STATISTICS(store, store_rest)                                                               \
+   asm volatile(                                                                                               \
+      SOFIE_SOFTMAX_NUMBERS SOFIE_SOFTMAX_NUMBER(lowest, 31)                                                   \
+      "kmovw %c[of_mask](%[of]), %%k1\n\t"                                                                     \
+      "mov %c[of_x](%[of]), %[x]\n\t"                                                                          \
+      "mov %c[of_y](%[of]), %[y]\n\t"                                                                          \
+      "xor %k[row], %k[row]\n"                                                                                 \
+      "1:\n\t"                                                                                                 \
+      SOFIE_ROWS_LOWEST(0) SOFIE_ROWS_LOWEST(1) SOFIE_ROWS_LOWEST(2) SOFIE_ROWS_LOWEST(3) SOFIE_ROWS_LOWEST(4) \
+      "mov %[x], %[at]\n\t"                                                                                    \
+      "mov %c[of_quads](%[of]), %[k]\n\t"                                                                      \
+      "test %[k], %[k]\n\t"                                                                                    \
+      "jz 3f\n"                                                                                                \
+      "2:\n\t"                                                                                                 \
+      SOFIE_ROWS_MOST(0, 5, 0) SOFIE_ROWS_MOST(64, 6, 1) SOFIE_ROWS_MOST(128, 7, 2) SOFIE_ROWS_MOST(192, 8, 3) \
+      "add $256, %[at]\n\t"                                                                                    \
+      "dec %[k]\n\t"                                                                                           \
+      "jnz 2b\n"                                                                                               \
+      "3:\n\t"                                                                                                 \
+      "mov %c[of_packs](%[of]), %[k]\n\t"                                                                      \
+      "test %[k], %[k]\n\t"                                                                                    \
+      "jz 5f\n"                                                                                                \
+      "4:\n\t"                                                                                                 \
+      SOFIE_ROWS_MOST(0, 5, 0)                                                                                 \
+      "add $64, %[at]\n\t"                                                                                     \
+      "dec %[k]\n\t"                                                                                           \
+      "jnz 4b\n"                                                                                               \
+      "5:\n\t"                                                                                                 \
+      "vmovups (%[at]), %%zmm4%{%%k1%}\n\t"                                                                    \
+      "vmaxps %%zmm0, %%zmm4, %%zmm0\n\t"                                                                      \
+      "vmaxps %%zmm1, %%zmm2, %%zmm1\n\t"                                                                      \
+      "vmaxps %%zmm3, %%zmm0, %%zmm0\n\t"                                                                      \
+      "vmaxps %%zmm1, %%zmm0, %%zmm0\n\t"                                                                      \
+      SOFIE_ROWS_FOLD("vmaxps")                                                                                \
+      "vbroadcastss %%xmm0, %%zmm16\n\t"                                                                       \
+      "mov %c[of_most](%[of]), %[k]\n\t"                                                                       \
+      "vmovss %%xmm0, (%[k],%[row],4)\n\t"                                                                     \
+      SOFIE_DENSE_ZERO(17)                                                                                     \
+      "mov %c[of_quads](%[of]), %[k]\n\t"                                                                      \
+      "shl $2, %[k]\n\t"                                                                                       \
+      "add %c[of_packs](%[of]), %[k]\n\t"                                                                      \
+      "test %[k], %[k]\n\t"                                                                                    \
+      "jz 7f\n"                                                                                                \
+      "6:\n\t"                                                                                                 \
+      "vmovups (%[x]), %%zmm4\n\t"                                                                             \
+      SOFIE_ROWS_EXP("")                                                                                       \
+      store                                                                                                    \
+      "add $64, %[x]\n\t"                                                                                      \
+      "add $64, %[y]\n\t"                                                                                      \
+      "dec %[k]\n\t"                                                                                           \
+      "jnz 6b\n"                                                                                               \
+      "7:\n\t"                                                                                                 \
+      "cmpq $0, %c[of_rest](%[of])\n\t"                                                                        \
+      "je 8f\n\t"                                                                                              \
+      "vmovups (%[x]), %%zmm4%{%%k1%}%{z%}\n\t"                                                                \
+      SOFIE_ROWS_EXP("%{%%k1%}")                                                                               \
+      store_rest                                                                                               \
+      "add %c[of_rest](%[of]), %[x]\n\t"                                                                       \
+      "add %c[of_rest](%[of]), %[y]\n"                                                                         \
+      "8:\n\t"                                                                                                 \
+      "vmovaps %%zmm17, %%zmm0\n\t"                                                                            \
+      SOFIE_ROWS_FOLD("vaddps")                                                                                \
+      "mov %c[of_sums](%[of]), %[k]\n\t"                                                                       \
+      "vmovss %%xmm0, (%[k],%[row],4)\n\t"                                                                     \
+      "inc %[row]\n\t"                                                                                         \
+      "cmp %c[of_rows](%[of]), %[row]\n\t"                                                                     \
+      "jl 1b\n\t"                                                                                              \
+      : [x] "=&r"(x), [y] "=&r"(y), [at] "=&r"(at), [k] "=&r"(k), [row] "=&r"(row)                             \
+      : [of] "r"(&of),                                                                                         \
+        SOFIE_MEMBERS(of, SoftmaxRows, x, y, rows, quads, packs, mask, rest, most, sums),                      \
+        [numbers] "r"(&rows_exponential),                                                                \
+        SOFIE_SOFTMAX_MEMBERS                                                                            \
       : "memory", "cc", "k1", "k3", SOFIE_ALL_PACKS)
-#define SOFIE_ROWS_FINISH(from, step)                                               \
-   asm volatile(                                                                    \
-      "kmovw 40(%[of]), %%k1\n\t"                                                   \
-      "mov " from "(%[of]), %[x]\n\t"                                               \
-      "mov 8(%[of]), %[y]\n\t"                                                      \
-      "xor %k[row], %k[row]\n"                                                      \
-      "1:\n\t"                                                                      \
-      "mov 56(%[of]), %[at]\n\t"                                                    \
-      "vbroadcastss (%[at],%[row],4), %%zmm16\n\t"                                  \
-      "mov 64(%[of]), %[at]\n\t"                                                    \
-      "vbroadcastss (%[at],%[row],4), %%zmm17\n\t"                                  \
-      "mov 24(%[of]), %[k]\n\t"                                                     \
-      "shl $2, %[k]\n\t"                                                            \
-      "add 32(%[of]), %[k]\n\t"                                                     \
-      "test %[k], %[k]\n\t"                                                         \
-      "jz 3f\n"                                                                     \
-      "2:\n\t"                                                                      \
-      "vmovups (%[x]), %%zmm0\n\t"                                                  \
-      step                                                                          \
-      "vmovups %%zmm0, (%[y])\n\t"                                                  \
-      "add $64, %[x]\n\t"                                                           \
-      "add $64, %[y]\n\t"                                                           \
-      "dec %[k]\n\t"                                                                \
-      "jnz 2b\n"                                                                    \
-      "3:\n\t"                                                                      \
-      "cmpq $0, 48(%[of])\n\t"                                                     \
-      "je 4f\n\t"                                                                  \
-      "vmovups (%[x]), %%zmm0%{%%k1%}%{z%}\n\t"                                     \
-      step                                                                          \
-      "vmovups %%zmm0, (%[y])%{%%k1%}\n\t"                                          \
-      "add 48(%[of]), %[x]\n\t"                                                     \
-      "add 48(%[of]), %[y]\n"                                                      \
-      "4:\n\t"                                                                     \
-      "inc %[row]\n\t"                                                              \
-      "cmp 16(%[of]), %[row]\n\t"                                                   \
-      "jl 1b\n\t"                                                                   \
-      : [x] "=&r"(x), [y] "=&r"(y), [at] "=&r"(at), [k] "=&r"(k), [row] "=&r"(row)                                  \
-      : [of] "r"(&of)                                                               \
+#define SOFIE_ROWS_FINISH(from, work)                                                    \
+   asm volatile(                                                                         \
+      "kmovw %c[of_mask](%[of]), %%k1\n\t"                                               \
+      "mov %c[of_" #from "](%[of]), %[x]\n\t"                                            \
+      "mov %c[of_y](%[of]), %[y]\n\t"                                                    \
+      "xor %k[row], %k[row]\n"                                                           \
+      "1:\n\t"                                                                           \
+      "mov %c[of_most](%[of]), %[at]\n\t"                                                \
+      "vbroadcastss (%[at],%[row],4), %%zmm16\n\t"                                       \
+      "mov %c[of_sums](%[of]), %[at]\n\t"                                                \
+      "vbroadcastss (%[at],%[row],4), %%zmm17\n\t"                                       \
+      "mov %c[of_quads](%[of]), %[k]\n\t"                                                \
+      "shl $2, %[k]\n\t"                                                                 \
+      "add %c[of_packs](%[of]), %[k]\n\t"                                                \
+      "test %[k], %[k]\n\t"                                                              \
+      "jz 3f\n"                                                                          \
+      "2:\n\t"                                                                           \
+      "vmovups (%[x]), %%zmm0\n\t"                                                       \
+      work                                                                               \
+      "vmovups %%zmm0, (%[y])\n\t"                                                       \
+      "add $64, %[x]\n\t"                                                                \
+      "add $64, %[y]\n\t"                                                                \
+      "dec %[k]\n\t"                                                                     \
+      "jnz 2b\n"                                                                         \
+      "3:\n\t"                                                                           \
+      "cmpq $0, %c[of_rest](%[of])\n\t"                                                  \
+      "je 4f\n\t"                                                                        \
+      "vmovups (%[x]), %%zmm0%{%%k1%}%{z%}\n\t"                                          \
+      work                                                                               \
+      "vmovups %%zmm0, (%[y])%{%%k1%}\n\t"                                               \
+      "add %c[of_rest](%[of]), %[x]\n\t"                                                 \
+      "add %c[of_rest](%[of]), %[y]\n"                                                   \
+      "4:\n\t"                                                                           \
+      "inc %[row]\n\t"                                                                   \
+      "cmp %c[of_rows](%[of]), %[row]\n\t"                                               \
+      "jl 1b\n\t"                                                                        \
+      : [x] "=&r"(x), [y] "=&r"(y), [at] "=&r"(at), [k] "=&r"(k), [row] "=&r"(row)       \
+      : [of] "r"(&of),                                                                   \
+        SOFIE_MEMBERS(of, SoftmaxRows, x, y, rows, quads, packs, mask, rest, most, sums) \
       : "memory", "cc", "k1", "xmm0", "xmm16", "xmm17")
 // clang-format on
 
@@ -175,7 +177,6 @@ struct SoftmaxRows {
 template <bool Stores>
 SOFIE_KERNEL void softmax_statistics(const SoftmaxRows &of)
 {
-   static_assert(sizeof(SoftmaxRows) == 72, "the assembler knows where its members are");
    const float *x, *at;
    float *y;
    Size k, row;
@@ -213,10 +214,10 @@ SOFIE_KERNEL void softmax_some_rows(float *y_rows, const float *x_rows, Size row
    Size k, row;
    if constexpr (Log) {
       store(sums, log(load<n>(sums)));
-      SOFIE_ROWS_FINISH("0", "vsubps %%zmm16, %%zmm0, %%zmm0\n\tvsubps %%zmm17, %%zmm0, %%zmm0\n\t");
+      SOFIE_ROWS_FINISH(x, "vsubps %%zmm16, %%zmm0, %%zmm0\n\tvsubps %%zmm17, %%zmm0, %%zmm0\n\t");
    } else {
       store(sums, splat<Pack<float>>(1) / load<n>(sums));
-      SOFIE_ROWS_FINISH("8", "vmulps %%zmm17, %%zmm0, %%zmm0\n\t");
+      SOFIE_ROWS_FINISH(y, "vmulps %%zmm17, %%zmm0, %%zmm0\n\t");
    }
 }
 

@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_TRANSPOSE_BLOCKS_HXX
 #define SOFIE_KERNELS_TRANSPOSE_BLOCKS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/simd.hxx"
 
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
@@ -29,9 +30,9 @@ namespace sofie {
    "vmovups %%zmm" #a ", (%[at])%{%%k1%}\n\t"                                                                   \
    "dec %[left]\n\tcmovl %[step], %[now]\n\tadd %[now], %[at]\n\t"
 #define SOFIE_TURN_LAST                                                                                         \
-   "mov 8(%[to]), %[step]\n\tmov $16, %[left]\n\tmov 16(%[to]), %[at]\n\t"                                     \
-   "cmp %[left], %[at]\n\tcmovg %[left], %[at]\n\tsub %[at], %[left]\n\t"                                     \
-   "dec %[at]\n\timul %[step], %[at]\n\tadd (%[to]), %[at]\n\tneg %[step]\n\t"
+   "mov %c[to_step](%[to]), %[step]\n\tmov $16, %[left]\n\tmov %c[to_rows](%[to]), %[at]\n\t"                   \
+   "cmp %[left], %[at]\n\tcmovg %[left], %[at]\n\tsub %[at], %[left]\n\t"                                       \
+   "dec %[at]\n\timul %[step], %[at]\n\tadd %c[to_first](%[to]), %[at]\n\tneg %[step]\n\t"
 #define SOFIE_TURN_PAIR(kind, low, high, a, b)                                                                  \
    "vunpckl" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #low "\n\tvunpckh" kind " %%zmm" #b ", %%zmm" #a ", %%zmm" #high "\n\t"
 #define SOFIE_TURN_QUARTERS(low, high, a, b)                                                                    \
@@ -57,21 +58,21 @@ struct TurnedRows {
 /// to[j][i] = from[i][j] for 16 by 16 numbers.
 SOFIE_KERNEL inline void turn_block(const TurnedRows &to, const TurnedRows &from)
 {
-   static_assert(sizeof(TurnedRows) == 32, "the assembler knows where its members are");
    const float *at;
    Size step, left, now = 0;
-   asm volatile("mov (%[from]), %[at]\n\t"
-                "mov 8(%[from]), %[step]\n\t"
-                "mov 16(%[from]), %[left]\n\t"
-                "kmovw 24(%[from]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
+   asm volatile("mov %c[from_first](%[from]), %[at]\n\t"
+                "mov %c[from_step](%[from]), %[step]\n\t"
+                "mov %c[from_rows](%[from]), %[left]\n\t"
+                "kmovw %c[from_mask](%[from]), %%k1\n\t" SOFIE_TURN_EACH(SOFIE_TURN_LOAD)
                    SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)
                       SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
                          SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
                             SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30)
                                SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27, 31) SOFIE_TURN_LAST
-                "kmovw 24(%[to]), %%k1\n\t" SOFIE_TURN_EACH_BACKWARDS(SOFIE_TURN_STORE)
+                "kmovw %c[to_mask](%[to]), %%k1\n\t" SOFIE_TURN_EACH_BACKWARDS(SOFIE_TURN_STORE)
                 : [at] "=&r"(at), [step] "=&r"(step), [left] "=&r"(left), [now] "+&r"(now)
-                : [from] "r"(&from), [to] "r"(&to)
+                : [from] "r"(&from), SOFIE_MEMBERS(from, TurnedRows, first, step, rows, mask), [to] "r"(&to),
+                  SOFIE_MEMBERS(to, TurnedRows, first, step, rows, mask)
                 : "memory", "cc", "k1", SOFIE_ALL_PACKS);
 }
 

@@ -4,6 +4,7 @@
 #ifndef SOFIE_KERNELS_TRANSPOSE_SMALL_PLANES_HXX
 #define SOFIE_KERNELS_TRANSPOSE_SMALL_PLANES_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/transpose/blocks.hxx"
 #include "sofie/kernels/transpose/any_size.hxx"
 
@@ -110,23 +111,27 @@ struct TakenTurns {
    "vmovdqu64 " place "(%[table]), %%zmm9\n\t" pick " %%zmm" #b ", %%zmm" #a ", %%zmm9\n\t"                     \
    "vpternlogd $0xd8, " mask "(%[table]), %%zmm9, %%zmm8\n\t"
 // The first register of those that are read, more of them, and then the last one, which may be the one before it.
-#define SOFIE_TURNS_LOOP(load, pick, store, more_loads, more_picks, last, bytes)                                \
-   "mov (%[turns]), %[from]\n\tmov 24(%[turns]), %[to]\n\tmov 8(%[turns]), %[step]\n\t"                         \
-   "mov 56(%[turns]), %[count]\n\t"                                                                             \
-   "1:\n\tmov %[from], %[at]\n\t" load " (%[at]), %%zmm0\n\t" more_loads                                        \
-   "add 16(%[turns]), %[at]\n\t" load " (%[at]), %%zmm" last "\n\t"                                             \
-   "mov 48(%[turns]), %[table]\n\tmov 40(%[turns]), %[left]\n\tmov %[to], %[at]\n\t"                            \
-   "2:\n\tvmovdqu64 (%[table]), %%zmm8\n\t" pick " %%zmm1, %%zmm0, %%zmm8\n\t" more_picks                       \
-   store " %%zmm8, (%[at])\n\tadd $" bytes ", %[table]\n\tadd 32(%[turns]), %[at]\n\tdec %[left]\n\tjnz 2b\n\t" \
-   "cmp 56(%[turns]), %[count]\n\tje 3f\n\t"                                                                    \
-   "add 80(%[turns]), %[from]\n\tadd 88(%[turns]), %[to]\n\tjmp 4f\n\t"                                         \
-   "3:\n\tadd 64(%[turns]), %[from]\n\tadd 72(%[turns]), %[to]\n\t"                                             \
+#define SOFIE_TURNS_LOOP(load, pick, store, more_loads, more_picks, last, bytes)                                      \
+   "mov %c[turns_from](%[turns]), %[from]\n\tmov %c[turns_to](%[turns]), %[to]\n\t"                                   \
+   "mov %c[turns_from_step](%[turns]), %[step]\n\t"                                                                   \
+   "mov %c[turns_count](%[turns]), %[count]\n\t"                                                                      \
+   "1:\n\tmov %[from], %[at]\n\t" load " (%[at]), %%zmm0\n\t" more_loads                                              \
+   "add %c[turns_last_from_step](%[turns]), %[at]\n\t" load " (%[at]), %%zmm" last "\n\t"                             \
+   "mov %c[turns_table](%[turns]), %[table]\n\tmov %c[turns_outputs](%[turns]), %[left]\n\tmov %[to], %[at]\n\t"      \
+   "2:\n\tvmovdqu64 (%[table]), %%zmm8\n\t" pick " %%zmm1, %%zmm0, %%zmm8\n\t" more_picks                             \
+   store " %%zmm8, (%[at])\n\tadd $" bytes ", %[table]\n\t"                                                           \
+   "add %c[turns_to_step](%[turns]), %[at]\n\tdec %[left]\n\tjnz 2b\n\t"                                              \
+   "cmp %c[turns_count](%[turns]), %[count]\n\tje 3f\n\t"                                                             \
+   "add %c[turns_next_from](%[turns]), %[from]\n\tadd %c[turns_next_to](%[turns]), %[to]\n\tjmp 4f\n\t"               \
+   "3:\n\tadd %c[turns_first_from](%[turns]), %[from]\n\tadd %c[turns_first_to](%[turns]), %[to]\n\t"                 \
    "4:\n\tdec %[count]\n\tjnz 1b\n\t"
 #define SOFIE_TURNS_ASSEMBLER(load, pick, store, more_loads, more_picks, last, bytes)                           \
    asm volatile(SOFIE_TURNS_LOOP(load, pick, store, more_loads, more_picks, last, bytes)                        \
                 : [from] "=&r"(from), [to] "=&r"(to), [step] "=&r"(step), [at] "=&r"(at), [left] "=&r"(left),   \
                   [table] "=&r"(table), [count] "=&r"(count)                                                    \
-                : [turns] "r"(&turns)                                                                           \
+                : [turns] "r"(&turns),                                                                          \
+                  SOFIE_MEMBERS(turns, TakenTurns, from, from_step, last_from_step, to, to_step, outputs,       \
+                     table, count, first_from, first_to, next_from, next_to)                                    \
                 : "memory", "cc", SOFIE_ALL_PACKS)
 #define SOFIE_TURNS_TWO(load, pick, store) SOFIE_TURNS_ASSEMBLER(load, pick, store, "", "", "1", "64")
 #define SOFIE_TURNS_FOUR(load, pick, store)                                                                     \
@@ -155,7 +160,6 @@ struct TakenTurns {
 template <int Bytes>
 SOFIE_KERNEL void pick_turns(const TakenTurns &turns)
 {
-   static_assert(sizeof(TakenTurns) == 96, "the assembler knows where its members are");
    Size from, to, step, at, left, table, count;
    if constexpr (Bytes == 1) {
       SOFIE_TURNS_ALL("vpmovzxbw", "vpermi2w", "vpmovwb");

@@ -4,6 +4,7 @@
 #ifndef SOFIE_KERNELS_TRANSPOSE_UNITS_HXX
 #define SOFIE_KERNELS_TRANSPOSE_UNITS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/transpose/blocks.hxx"
 #include "sofie/kernels/transpose/any_size.hxx"
 
@@ -48,27 +49,30 @@ struct TurnedUnits {
 #define SOFIE_UNIT_STORE                                                                                        \
    "vmovups %%zmm0, (%[row])\n\tvmovups %%zmm1, (%[row],%[far])\n\t"                                            \
    "vmovups %%zmm2, (%[row],%[far],2)\n\tvmovups %%zmm3, (%[row],%[far3])\n\t"
+#define SOFIE_UNIT_AT(member) "%c[units_" #member "](%[units])"
 // `near` is the step of the side with 16 rows, `far` that of the side with four.
-#define SOFIE_UNIT_BEGIN(quarters, quarters_step, row, row_step)                                                \
-   "mov " quarters "(%[units]), %[q0]\n\tmov " quarters_step "(%[units]), %[near]\n\t"                          \
-   "mov " row "(%[units]), %[row]\n\tmov " row_step "(%[units]), %[far]\n\t"                                    \
+#define SOFIE_UNIT_BEGIN(quarters, row)                                                                         \
+   "mov " SOFIE_UNIT_AT(quarters) ", %[q0]\n\tmov " SOFIE_UNIT_AT(quarters##_step) ", %[near]\n\t"                \
+   "mov " SOFIE_UNIT_AT(row) ", %[row]\n\tmov " SOFIE_UNIT_AT(row##_step) ", %[far]\n\t"                          \
    "lea (%[q0],%[near],4), %[q1]\n\tlea (%[q1],%[near],4), %[q2]\n\tlea (%[q2],%[near],4), %[q3]\n\t"           \
    "lea (%[near],%[near],2), %[near3]\n\tlea (%[far],%[far],2), %[far3]\n\t"                                    \
-   "mov 32(%[units]), %[left]\n\t"
+   "mov %c[units_count](%[units]), %[left]\n\t"
 #define SOFIE_UNIT_MOVE(quarters_on, row_on)                                                                    \
-   "add " quarters_on "(%[units]), %[q0]\n\tadd " quarters_on "(%[units]), %[q1]\n\t"                           \
-   "add " quarters_on "(%[units]), %[q2]\n\tadd " quarters_on "(%[units]), %[q3]\n\t"                           \
-   "add " row_on "(%[units]), %[row]\n\t"
-#define SOFIE_UNIT_LOOP(work, first_quarters, first_row, next_quarters, next_row)                               \
-   work SOFIE_UNIT_MOVE(first_quarters, first_row) "jmp 2f\n\t"                                                 \
-   "1:\n\t" work SOFIE_UNIT_MOVE(next_quarters, next_row) "2:\n\tdec %[left]\n\tjnz 1b\n\t"
+   "add " SOFIE_UNIT_AT(quarters_on) ", %[q0]\n\tadd " SOFIE_UNIT_AT(quarters_on) ", %[q1]\n\t"                   \
+   "add " SOFIE_UNIT_AT(quarters_on) ", %[q2]\n\tadd " SOFIE_UNIT_AT(quarters_on) ", %[q3]\n\t"                   \
+   "add " SOFIE_UNIT_AT(row_on) ", %[row]\n\t"
+#define SOFIE_UNIT_LOOP(work, quarters, row)                                                                    \
+   work SOFIE_UNIT_MOVE(first_##quarters, first_##row) "jmp 2f\n\t"                                             \
+   "1:\n\t" work SOFIE_UNIT_MOVE(next_##quarters, next_##row) "2:\n\tdec %[left]\n\tjnz 1b\n\t"
 #define SOFIE_UNIT_ASSEMBLER(code)                                                                              \
    Size q0, q1, q2, q3, near, near3, row, far, far3, left;                                                      \
    asm volatile(code                                                                                            \
                 : [q0] "=&r"(q0), [q1] "=&r"(q1), [q2] "=&r"(q2), [q3] "=&r"(q3), [near] "=&r"(near),           \
                   [near3] "=&r"(near3), [row] "=&r"(row), [far] "=&r"(far), [far3] "=&r"(far3),                 \
                   [left] "=&r"(left)                                                                            \
-                : [units] "r"(&units)                                                                           \
+                : [units] "r"(&units),                                                                          \
+                  SOFIE_MEMBERS(units, TurnedUnits, from, from_step, to, to_step, count, first_from, first_to,  \
+                     next_from, next_to)                                                                        \
                 : "memory", "cc", "k1", "k2", "k3", SOFIE_ALL_PACKS)
 #define SOFIE_UNIT_MASKS                                                                                        \
    "mov $0xf0, %k[left]\n\tkmovw %k[left], %%k1\n\tkshiftlw $4, %%k1, %%k2\n\tkshiftlw $8, %%k1, %%k3\n\t"
@@ -77,16 +81,15 @@ struct TurnedUnits {
 /// 16 rows of 4 numbers become 4 rows of 16.
 SOFIE_KERNEL inline void turn_tall_units(const TurnedUnits &units)
 {
-   static_assert(sizeof(TurnedUnits) == 72, "the assembler knows where its members are");
-   SOFIE_UNIT_ASSEMBLER(SOFIE_UNIT_MASKS SOFIE_UNIT_BEGIN("0", "8", "16", "24") SOFIE_UNIT_LOOP(
-      SOFIE_UNIT_APART(SOFIE_UNIT_READ) SOFIE_UNIT_TURNED SOFIE_UNIT_STORE, "40", "48", "56", "64"));
+   SOFIE_UNIT_ASSEMBLER(SOFIE_UNIT_MASKS SOFIE_UNIT_BEGIN(from, to) SOFIE_UNIT_LOOP(
+      SOFIE_UNIT_APART(SOFIE_UNIT_READ) SOFIE_UNIT_TURNED SOFIE_UNIT_STORE, from, to));
 }
 
 /// 4 rows of 16 numbers become 16 rows of 4.
 SOFIE_KERNEL inline void turn_wide_units(const TurnedUnits &units)
 {
-   SOFIE_UNIT_ASSEMBLER(SOFIE_UNIT_BEGIN("16", "24", "0", "8") SOFIE_UNIT_LOOP(
-      SOFIE_UNIT_LOAD SOFIE_UNIT_TURNED SOFIE_UNIT_APART(SOFIE_UNIT_WRITE), "48", "40", "64", "56"));
+   SOFIE_UNIT_ASSEMBLER(SOFIE_UNIT_BEGIN(to, from) SOFIE_UNIT_LOOP(
+      SOFIE_UNIT_LOAD SOFIE_UNIT_TURNED SOFIE_UNIT_APART(SOFIE_UNIT_WRITE), to, from));
 }
 
 /// One axis of a plane of numbers: how many there are, how many of them are in a unit, and the bytes from one to the

@@ -11,6 +11,7 @@
 #ifndef SOFIE_KERNELS_TREES_RANKS_HXX
 #define SOFIE_KERNELS_TREES_RANKS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/trees/arrays.hxx"
 
 // Those who say SOFIE_TARGET mean AVX2 or more by packs of 32 bytes.
@@ -457,37 +458,38 @@ SOFIE_INLINE unsigned not_at_most(Pack<T> x, const T *t)
    "vcmpps $22, " from ", %%zmm0, %%k1%{%%k2%}\n\t"             \
    "kmovw %%k1, %k[" to "]\n\t"                                 \
    "popcnt %k[" to "], %k[" to "]\n\t"
-#define SOFIE_RANK_EVENT                                         \
-   asm volatile(                                                 \
-      "mov $0x7fff, %k[rank]\n\t"                               \
-      "kmovw %k[rank], %%k2\n\t"                                \
-      ".p2align 5\n"                                             \
-      "1:\n\t"                                                  \
-      "movslq 4(%[column]), %[rank]\n\t"                        \
-      "vbroadcastss (%[x],%[rank],4), %%zmm0\n\t"               \
-      "vpxord (%[column])%{1to16%}, %%zmm0, %%zmm0\n\t"         \
-      SOFIE_RANK_COUNT("(%[table])", "rank")                     \
-      "shl $4, %k[rank]\n\t"                                    \
-      SOFIE_RANK_COUNT("64(%[table],%[rank],4)", "rest")         \
-      "lea 1(%[rank],%[rest]), %k[rank]\n\t"                    \
-      "cmp $255, %k[rank]\n\t"                                  \
-      "ja 3f\n"                                                  \
-      "2:\n\t"                                                  \
-      "xor $-128, %k[rank]\n\t"                                 \
-      "mov %b[rank], (%[ranks])\n\t"                            \
-      "add $12, %[column]\n\t"                                  \
-      "add $1088, %[table]\n\t"                                 \
-      "inc %[ranks]\n\t"                                        \
-      "dec %[slots]\n\t"                                        \
-      "jnz 1b\n\t"                                              \
-      "jmp 4f\n"                                                 \
-      "3:\n\t"                                                  \
-      "mov 8(%[column]), %k[rank]\n\t"                          \
-      "jmp 2b\n"                                                 \
-      "4:\n\t"                                                  \
-      : [table] "+&r"(table), [column] "+&r"(column), [ranks] "+&r"(to), [slots] "+&r"(slots), [rank] "=&r"(rank),         \
-        [rest] "=&r"(rest)                                                                                                 \
-      : [x] "r"(x)                                                                                                         \
+#define SOFIE_RANK_EVENT                                                                                           \
+   asm volatile(                                                                                                   \
+      "mov $0x7fff, %k[rank]\n\t"                                                                                  \
+      "kmovw %k[rank], %%k2\n\t"                                                                                   \
+      ".p2align 5\n"                                                                                               \
+      "1:\n\t"                                                                                                     \
+      "movslq %c[column_feature](%[column]), %[rank]\n\t"                                                          \
+      "vbroadcastss (%[x],%[rank],4), %%zmm0\n\t"                                                                  \
+      "vpxord %c[column_sign](%[column])%{1to16%}, %%zmm0, %%zmm0\n\t"                                             \
+      SOFIE_RANK_COUNT("(%[table])", "rank")                                                                       \
+      "shl $4, %k[rank]\n\t"                                                                                       \
+      SOFIE_RANK_COUNT("64(%[table],%[rank],4)", "rest")                                                           \
+      "lea 1(%[rank],%[rest]), %k[rank]\n\t"                                                                       \
+      "cmp $255, %k[rank]\n\t"                                                                                     \
+      "ja 3f\n"                                                                                                    \
+      "2:\n\t"                                                                                                     \
+      "xor $-128, %k[rank]\n\t"                                                                                    \
+      "mov %b[rank], (%[ranks])\n\t"                                                                               \
+      "add %[column_bytes], %[column]\n\t"                                                                         \
+      "add %[table_bytes], %[table]\n\t"                                                                           \
+      "inc %[ranks]\n\t"                                                                                           \
+      "dec %[slots]\n\t"                                                                                           \
+      "jnz 1b\n\t"                                                                                                 \
+      "jmp 4f\n"                                                                                                   \
+      "3:\n\t"                                                                                                     \
+      "mov %c[column_nan](%[column]), %k[rank]\n\t"                                                                \
+      "jmp 2b\n"                                                                                                   \
+      "4:\n\t"                                                                                                     \
+      : [table] "+&r"(table), [column] "+&r"(column), [ranks] "+&r"(to), [slots] "+&r"(slots), [rank] "=&r"(rank), \
+        [rest] "=&r"(rest)                                                                                         \
+      : [x] "r"(x), SOFIE_MEMBERS(column, RankColumn<Outlet>, sign, feature, nan),                                 \
+        [column_bytes] "i"(sizeof(RankColumn<Outlet>)), [table_bytes] "i"(sizeof(RankTable<T>))                    \
       : "memory", "cc", "k1", "k2", "xmm0")
 // clang-format on
 #endif
@@ -500,7 +502,7 @@ SOFIE_KERNEL void rank_event(const RankTable<T> *tables, const RankColumn<Outlet
    using V = Pack<T>;
 #if SOFIE_SIMD_BYTES == 64
    if constexpr (sizeof(T) == 4) {
-      static_assert(sizeof(RankColumn<Outlet>) == 12 && sizeof(RankTable<T>) == 1088 && nan_rank == 255);
+      static_assert(nan_rank == 255);
       const RankTable<T> *table = tables;
       const RankColumn<Outlet> *column = columns;
       std::uint8_t *to = ranks;
