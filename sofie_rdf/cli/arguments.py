@@ -109,9 +109,18 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     form.add_argument(
         "--html", metavar="FILE.html", type=_html_file, help="everything, as one page"
     )
+    command.add_argument(
+        "--kernels",
+        action="store_true",
+        help="the kernel of each node that runs, its header and its scratch memory",
+    )
     _target(command)
     command.add_argument(
-        "--batch", metavar="N", type=_count, default=1, help="events, for a device (default: 1)"
+        "--batch",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="events, for a device and for --kernels (default: 1)",
     )
     _free_sizes(command)
     command.add_argument(

@@ -45,6 +45,8 @@ def inspect(arguments: Namespace) -> int:
     models = _models(arguments)
     if arguments.target != "cpu":
         return _on_device(models, arguments)
+    if arguments.kernels:
+        return _kernels(models, arguments)
     if arguments.json:
         described = {
             "file": arguments.file,
@@ -70,12 +72,30 @@ def inspect(arguments: Namespace) -> int:
     return 0
 
 
+def _kernels(models: Sequence[Model], arguments: Namespace) -> int:
+    """What each node that runs calls, instead of what the nodes are."""
+    from sofie_rdf.cli import kernels
+
+    _alone(arguments, "--kernels")
+    found = [kernels.kernels_of(model, arguments) for model in models]
+    if arguments.json:
+        _as_json({"file": arguments.file, "models": [kernels.as_json(one) for one in found]})
+    else:
+        for one in found:
+            tables.show(kernels.kernel_tables(one))
+    return 0
+
+
+def _alone(arguments: Namespace, option: str) -> None:
+    if any((arguments.graph, arguments.ir, arguments.why, arguments.plot, arguments.html)):
+        raise InputError(f"{option} shows kernels: a table, or --json")
+
+
 def _on_device(models: Sequence[Model], arguments: Namespace) -> int:
     """The kernels for a device instead of the nodes that run on a CPU."""
     from sofie_rdf.cli import devices
 
-    if any((arguments.graph, arguments.ir, arguments.why, arguments.plot, arguments.html)):
-        raise InputError("--target shows kernels: a table, or --json")
+    _alone(arguments, "--target")
     found = [devices.on_device(model, arguments) for model in models]
     if arguments.json:
         _as_json({"file": arguments.file, "models": [devices.as_json(one) for one in found]})

@@ -45,6 +45,7 @@ examples:
   sofie-rdf inspect higgs.onnx --json | jq '.models[0].inputs'
   sofie-rdf inspect higgs.onnx --plot graph.svg
   sofie-rdf inspect higgs.onnx --html higgs.html   both graphs and all tables in one page
+  sofie-rdf inspect higgs.onnx --kernels --batch 64   the kernel of each node
   sofie-rdf inspect higgs.onnx --target alpaka --batch 4096   kernels, and their costs on paper
 
 The passes at work:
@@ -59,6 +60,11 @@ keys of --json (a size is a number, or text where it depends on named sizes):
     weights: name, operator, shape, precision, nbytes, reason
     random: operators, seed
     stored (of a .root file): what it says of itself, sha256, trusted
+
+keys of --json with --kernels (scratch is bytes, null where the data decide it):
+  file
+  models: name, sizes
+    nodes: node, operator, kernel, header, functions, packed, scratch, body (of an If or a Loop)
 
 keys of --json with --target (times are seconds, on paper):
   file

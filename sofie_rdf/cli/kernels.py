@@ -1,0 +1,110 @@
+"""`sofie-rdf inspect --kernels`: the kernel of each node, and what it needs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from sofie_rdf.bench.models import FreeSizes, sizes_for
+from sofie_rdf.cli import tables
+from sofie_rdf.cli.origins import label
+from sofie_rdf.ir.dims import evaluate, symbols_of, total
+from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.operator import Functor, Packed
+from sofie_rdf.model import Model
+
+__all__ = ["Kernels", "NodeKernel", "as_json", "kernel_tables", "kernels_of"]
+
+
+@dataclass(frozen=True)
+class NodeKernel:
+    """The kernel of a node that runs, in the namespace ``sofie``, with its template arguments.
+
+    ``functions`` are the function objects that it is given, such as an activation, and ``packed``
+    are the classes in which it wants weights. ``scratch`` is its memory in bytes beside values, or
+    None where the data decide it. ``body`` says in which graph of an If or a Loop the node is.
+    """
+
+    node: str
+    operator: str
+    kernel: str
+    header: str
+    functions: tuple[str, ...]
+    packed: tuple[str, ...]
+    scratch: int | None
+    body: str = ""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """All kernels of a model in the order of their calls, for these sizes."""
+
+    model: str
+    sizes: dict[str, int]
+    nodes: tuple[NodeKernel, ...]
+
+
+def kernels_of(model: Model, arguments: Namespace) -> Kernels:
+    """What a call runs, for the batch and the sizes of the command line."""
+    sizes = dict(sizes_for(model.graph, arguments.batch, FreeSizes(arguments.sizes)))
+    return Kernels(model.name, sizes, tuple(_of(model.optimized, sizes, "")))
+
+
+def _of(graph: Graph, sizes: dict[str, int], body: str) -> Iterator[NodeKernel]:
+    for node in graph.nodes:
+        if not node.op.is_alias:
+            yield _of_node(graph, node, sizes, body)
+        for name, inner in node.op.bodies.items():
+            yield from _of(inner, sizes, f"{label(node)}.{name}")
+
+
+def _of_node(graph: Graph, node: Node, sizes: dict[str, int], body: str) -> NodeKernel:
+    call = graph.call(node)
+    packed = dict.fromkeys(a.cxx for a in call.arguments if isinstance(a, Packed))
+    functions = dict.fromkeys(a.cxx for a in call.arguments if isinstance(a, Functor))
+    return NodeKernel(
+        label(node),
+        node.op.full_name(),
+        _short(call.kernel),
+        (call.header or node.op.header).removeprefix("sofie/"),
+        tuple(map(_short, functions)),
+        tuple(map(_short, packed)),
+        _scratch(graph, node, sizes),
+        body,
+    )
+
+
+def _short(cxx: str) -> str:
+    return cxx.replace("sofie::", "")
+
+
+def _scratch(graph: Graph, node: Node, sizes: dict[str, int]) -> int | None:
+    needed = total(type_.nbytes for type_ in graph.workspace(node).values())
+    return evaluate(needed, sizes) if symbols_of(needed) <= sizes.keys() else None
+
+
+def as_json(found: Kernels) -> dict[str, Any]:
+    """The same for programs."""
+    return {"name": found.model, "sizes": found.sizes, "nodes": [asdict(n) for n in found.nodes]}
+
+
+def kernel_tables(found: Kernels) -> Sequence[RenderableType]:
+    """A line for each node."""
+    sizes = ", ".join(f"{name} = {size}" for name, size in found.sizes.items())
+    title = Text(tables.printable(found.model), style="bold")
+    if sizes:
+        title.append(tables.printable(f"  ({sizes})"), style="dim")
+    columns = ["node", "operator", "kernel", "header", "packed weights", "scratch bytes"]
+    return [title, Text(""), tables.listing(columns, [_row(node) for node in found.nodes])]
+
+
+def _row(node: NodeKernel) -> list[str]:
+    scratch = "by the data" if node.scratch is None else f"{node.scratch:,}"
+    place = f"{node.body}: {node.node}" if node.body else node.node
+    called = f"{node.kernel}({', '.join(node.functions)})" if node.functions else node.kernel
+    return [place, node.operator, called, node.header, ", ".join(node.packed), scratch]
