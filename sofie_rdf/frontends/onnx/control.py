@@ -19,9 +19,10 @@ from sofie_rdf.frontends.onnx.sequences import (
     part_names,
 )
 from sofie_rdf.ir.builder import Builder
-from sofie_rdf.ir.dims import UNKNOWN, Dim, symbol
+from sofie_rdf.ir.dims import UNKNOWN, Dim, Size, maximum, never_negative, symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.types import DType, TensorType, normal_axis
+from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.control_flow import If, Loop, Provided
 from sofie_rdf.ops.layout import Identity, Transpose
 
@@ -37,6 +38,8 @@ Handler: TypeAlias = "Callable[[Scope, OnnxNode, Origin], None]"
 
 # A Loop without a limit: more rounds than any machine makes.
 FOREVER = 2**62
+# More than that is no number of rounds that somebody counts.
+_MOST_ROUNDS = 2**31
 # Rounds of reading a body again with types that are more general.
 _MOST_READINGS = 16
 
@@ -201,9 +204,34 @@ def _loop(scope: Scope, node: OnnxNode, origin: Origin) -> None:
     given = [*inner.results[1 : 1 + len(initial)], *stacked]
     outputs, results = _names(build, node.outputs, [v and replace(v, shape=None) for v in given])
     outputs = _all(outputs, len(inner.graph.outputs) - 1)
-    loop = Loop(inner.graph, len(inputs))
+    loop = Loop(inner.graph, len(inputs), _length(build, trips, go, inner))
     build(loop, trips, go, *inputs, *inner.captured, outputs=outputs, origin=origin)
     _register(scope, results)
+
+
+def _length(build: Builder, trips: str, go: str, inner: Inner) -> Dim | None:
+    """The number of rounds, where it is known and the condition is true in all of them."""
+    count, graph = build.value_of(trips), inner.graph
+    if count is None or count.size != 1 or not _is_true(build, go):
+        return None
+    number: Dim = count.item()
+    if not isinstance(number, Size) and not 0 <= int(number) < _MOST_ROUNDS:
+        return None
+    name, makers = graph.outputs[0], graph.producers
+    while name in makers and isinstance(makers[name].op, Identity | Cast):
+        (name,) = makers[name].inputs
+    captured = graph.inputs[len(graph.inputs) - len(inner.captured) :]
+    outside = dict(zip(captured, inner.captured, strict=True))
+    if name != graph.inputs[1] and not _is_true(build, outside.get(name, "")):
+        return None
+    if isinstance(number, Size):
+        return number if never_negative(number) else maximum(number, 0)
+    return int(number)
+
+
+def _is_true(build: Builder, name: str) -> bool:
+    known = build.value_of(name)
+    return known is not None and known.dtype == np.bool_ and known.size == 1 and bool(known.item())
 
 
 class _Carried:
