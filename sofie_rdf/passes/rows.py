@@ -23,6 +23,14 @@ from sofie_rdf.ops import convolution, elementwise, linear, normalization, pooli
 from sofie_rdf.ops.assumptions import Assume
 from sofie_rdf.ops.attention import SoftmaxAttention
 from sofie_rdf.ops.casts import Cast
+from sofie_rdf.ops.control_flow import (
+    ControlFlow,
+    If,
+    Provided,
+    Reversed,
+    ScanSlice,
+    bound_sizes,
+)
 from sofie_rdf.ops.convolution_small import SmallConv
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
 from sofie_rdf.ops.creation import KnownRange
@@ -54,12 +62,14 @@ from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
 from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.ops.selection import ArgMax, ArgMin, Hardmax, TopK
-from sofie_rdf.passes.places import SHARED, Place, Rows, Unproved, numbers_of, require
+from sofie_rdf.passes.places import SHARED, Numbers, Place, Rows, Unproved, numbers_of, require
 
 __all__ = ["meeting", "rows_of"]
 
 # Instead of an axis: where the rows are is not known.
 _NOWHERE = -1
+# What is the result of a node in a body that has no proof: nothing may read it.
+_LOST = Rows(_NOWHERE)
 
 
 def rows_of(graph: Graph) -> str:
@@ -76,7 +86,7 @@ def rows_of(graph: Graph) -> str:
             first, *others = (*graph.types[name].shape, 0)
             require(name_of(first) == batch and batch not in _names_in(others))
         for node in graph.nodes:
-            proof.rows.update(zip(node.outputs, proof.through(node), strict=True))
+            proof.go_through(node)
         for name in graph.outputs:
             found = proof.rows[name]
             require(found.axis == 0 and found.numbers.stride == 0)
@@ -88,25 +98,19 @@ def rows_of(graph: Graph) -> str:
 def meeting(graph: Graph, output: str) -> Node | None:
     """The first node before an output in which rows of the batch may meet; None if there is none.
 
-    Inputs without the batch are the same for all rows. Where data decide sizes, and in bodies, that
-    is not known: None.
+    Inputs without the batch are the same for all rows. Where data decide sizes, that is not known:
+    None.
     """
-    proof = _Proof(graph, graph.batch_symbol)
+    proof = _Proof(graph, graph.batch_symbol, trusting=True)
     for name in graph.inputs:
         first = name_of((*graph.types[name].shape, 0)[0])
         proof.rows[name] = Rows(0) if first == graph.batch_symbol else SHARED
     for node in _before(graph, output):
         try:
-            found = proof.through(node)
-        except Unproved:
-            if proof.is_open(node):
-                return None
-            if not proof.is_rowwise(node):
-                return node
-            # An operator without a rule, which says of itself what it does to the first axis.
-            found = [Rows(0)] * len(node.outputs)
-        proof.rows.update(zip(node.outputs, found, strict=True))
-    return None
+            proof.go_through(node)
+        except Unproved:  # noqa: PERF203
+            return None if proof.is_open(node) else node
+    return graph.producers[output] if proof.rows[output] == _LOST else None
 
 
 def _before(graph: Graph, output: str) -> list[Node]:
@@ -120,16 +124,31 @@ def _before(graph: Graph, output: str) -> list[Node]:
 
 
 class _Proof:
-    """Where the rows of each value are, and the elements of small ones that have none."""
+    """Where the rows of each value are, and the elements of small ones that have none.
 
-    def __init__(self, graph: Graph, batch: str) -> None:
-        self.graph, self.batch = graph, batch
+    ``trusting`` takes an operator without a rule at its word about the first axis.
+    """
+
+    def __init__(self, graph: Graph, batch: str, *, trusting: bool = False) -> None:
+        self.graph, self.batch, self.trusting = graph, batch, trusting
         self.rows: dict[str, Rows] = dict.fromkeys(("", *graph.constants), SHARED)
         self.rows.update(dict.fromkeys(graph.inputs, Rows(0)))
         self.elements: dict[str, Array] = dict(graph.constants)
 
+    def go_through(self, node: Node) -> None:
+        """Notes where the rows of each output of a node are; `Unproved` where that is not known."""
+        try:
+            found = self.through(node)
+        except Unproved:
+            if not self.trusting or self.is_open(node) or not self.is_rowwise(node):
+                raise
+            found = [Rows(0)] * len(node.outputs)
+        self.rows.update(zip(node.outputs, found, strict=True))
+
     def through(self, node: Node) -> list[Rows]:
         """Where the rows of each output of a node are."""
+        if isinstance(node.op, ControlFlow):
+            return self._through_bodies(node, node.op)
         types = self.graph.types
         place = Place(
             node.op,
@@ -139,7 +158,6 @@ class _Proof:
             [self.elements.get(name) for name in node.inputs],
             [types[name] for name in node.outputs],
         )
-        require(not any(part.bodies for part in node.op.nested))
         # What is drawn once for all rows is that of another row in a piece of them.
         require(not node.op.is_random or isinstance(node.op, RandomOperator))
         known = known_results(node.op, place.types, place.elements, place.results[0])
@@ -148,12 +166,49 @@ class _Proof:
             return [Rows(counts=self.batch in _names_in(array.flat)) for array in known]
         return _through(place)
 
+    def _through_bodies(self, node: Node, op: ControlFlow) -> list[Rows]:
+        """In each branch at the same places, or in each round at those of the round before."""
+        given = [self.rows[name] for name in node.inputs]
+        bodies, carried = list(op.bodies.values()), getattr(op, "carried", 0)
+        first = 1 if isinstance(op, If) else 2
+        # Which branch runs, or how many rounds, is the same for all rows.
+        require(all(rows.axis is None and not rows.counts for rows in given[:first]))
+        inputs = node.inputs[1:] if first == 1 else node.inputs
+        rows = given[len(given) - len(inputs) :]
+        found = [self._inside(body, inputs, rows) for body in bodies]
+        if first == 1:
+            return [p if p == q else _LOST for p, q in zip(*found, strict=True)]
+        rows = [*rows[:first], *map(_unnumbered, rows[first:][:carried]), *rows[first + carried :]]
+        while True:
+            go, *results = self._inside(bodies[0], inputs, rows)
+            require(go.axis is None and not go.counts)
+            after = [
+                before if _unnumbered(now) == before and now.numbers.stride == 0 else _LOST
+                for before, now in zip(rows[first:], results[:carried], strict=False)
+            ]
+            if after == rows[first : first + carried]:
+                return [*after, *map(_stacked, results[carried:])]
+            rows[first : first + carried] = after
+
+    def _inside(self, body: Graph, inputs: Sequence[str], rows: Sequence[Rows]) -> list[Rows]:
+        """Where the rows of each output of a body are, in which the batch has the same name."""
+        types = [self.graph.types[name] for name in inputs]
+        for name, dim in bound_sizes([body.types[i] for i in body.inputs], types).items():
+            require(name_of(dim) == name or self.batch not in (name, *symbols_of(dim)))
+        proof = _Proof(body, self.batch, trusting=self.trusting)
+        proof.rows.update(zip(body.inputs, rows, strict=True))
+        for node in body.nodes:
+            try:
+                proof.go_through(node)
+            except Unproved:  # noqa: PERF203
+                proof.rows.update(dict.fromkeys(node.outputs, _LOST))
+        return [proof.rows[name] for name in body.outputs]
+
     def is_open(self, node: Node) -> bool:
-        """Whether data decide sizes here, or there are bodies."""
+        """Whether data decide sizes here."""
         names = filter(None, (*node.inputs, *node.outputs))
         sizes = _names_in(d for name in names for d in self.graph.types[name].shape)
-        bodies = any(part.bodies for part in node.op.nested)
-        return bodies or not sizes.isdisjoint(self.graph.data_symbols)
+        return not sizes.isdisjoint(self.graph.data_symbols)
 
     def is_rowwise(self, node: Node) -> bool:
         """Whether an operator without a rule keeps rows apart, which are the first axis here."""
@@ -162,6 +217,15 @@ class _Proof:
         shapes = [self.graph.types[name].shape for name in node.outputs]
         first = all(name_of((*shape, 0)[0]) == self.batch for shape in shapes)
         return first and all(self.rows[name].axis in (0, None) for name in node.inputs)
+
+
+def _unnumbered(rows: Rows) -> Rows:
+    return replace(rows, numbers=Numbers())
+
+
+def _stacked(rows: Rows) -> Rows:
+    """Behind the axis of the rounds."""
+    return rows if rows.axis in (None, _NOWHERE) else replace(rows, axis=rows.axis + 1)
 
 
 def _names_in(dims: Iterable[Any]) -> frozenset[str]:
@@ -416,6 +480,18 @@ def _scattered(place: Place) -> Rows:
     return Rows(place.axis(0), place.rows[0].outer, place.rows[0].inner)
 
 
+def _one_place(place: Place) -> int:
+    """One place along another axis, which goes away."""
+    along, axis = normal_axis(place.op.axis, place.type(0).rank), place.first
+    require(along != axis)
+    return axis - (along < axis)
+
+
+def _turned(place: Place) -> int:
+    require(place.first != 0)
+    return place.first
+
+
 def _counted(place: Place) -> Rows:
     """Counting through all rows, each of which has as many numbers."""
     return Rows(0, 1, place.times(place.results[0].shape[0]))
@@ -508,6 +584,9 @@ _RULES: dict[type[Operator], _Rule] = {
     GatherND: _gathered_slices,
     ScatterElements: _put,
     ReverseSequence: _reversed,
+    ScanSlice: _one_place,
+    Reversed: _turned,
+    Provided: _parameters,
     ScatterAt: _scattered,
     KnownRange: _counted,
     Recurrent: _recurrent,
