@@ -23,11 +23,10 @@ class _Growing(Builder):
         super().__init__(graph.name, graph.provenance)
         for name in graph.inputs:
             self.input(name, graph.types[name])
-        self.nodes = list(graph.nodes)
         self.constants = dict(graph.constants)
-        for name in (*graph.constants, *graph.producers):
+        for name in graph.constants:
             self._define(name, graph.types[name])
-        self.decided = {name: number for number, name in enumerate(graph.data_symbols)}
+        self.adopt(graph.nodes, graph.types)
 
 
 class Reverse:
@@ -38,7 +37,11 @@ class Reverse:
 
     def __init__(self, build: Builder, refused: list[SofieError] | None = None) -> None:
         self.refused = refused
-        self.tape = Tape(build, self.walked)
+        self.tape = Tape(build, self.walked, self.inside)
+
+    def inside(self, name: str) -> Tape:
+        """What a graph in an attribute of this one grows with."""
+        return Reverse(Builder(name), self.refused).tape
 
     def walked(
         self, nodes: Sequence[Node], seeds: Mapping[str, Value], wrt: Sequence[str]

@@ -30,10 +30,12 @@ Walk: TypeAlias = Callable[
 class Tape:
     """The graph that grows, and whose node it grows for."""
 
-    def __init__(self, build: Builder, walked: Walk) -> None:
+    def __init__(self, build: Builder, walked: Walk, inside: Callable[[str], Tape]) -> None:
         self.build = build
         # Derivatives through some nodes of it.
         self.walked = walked
+        # What a graph in an attribute grows with, which has this name and is empty.
+        self.inside = inside
         self.origin = Origin()
         self._numbers: dict[tuple[str, DType], str] = {}
 
@@ -48,6 +50,14 @@ class Tape:
             array = np.array(number).astype(dtype.numpy)
             self._numbers[key] = self.build.constant(array, self.build.fresh("number"))
         return Value(self, self._numbers[key])
+
+    def size(self, dim: Dim, dtype: DType) -> Value:
+        """A size as a number, with one axis where it is named."""
+        if isinstance(dim, int):
+            return self.number(dim, dtype)
+        op = lookup("sofie", "KnownRange")(start=dim, limit=dim + 1, delta=1, dtype=DType.INT64)
+        number = Value(self, self.build(op, origin=self.origin))
+        return number if dtype is DType.INT64 else number.apply("Cast", to=dtype)
 
     def constant(self, array: Array) -> Value:
         """An array that is known."""

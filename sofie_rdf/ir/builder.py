@@ -243,6 +243,29 @@ class Builder:
         self.nodes.append(Node(op, inputs, kept, origin))
         return kept[0]
 
+    def adopt(self, nodes: Sequence[Node], types: Mapping[str, TensorType]) -> None:
+        """Nodes of another graph, which has types for what they compute."""
+        for node in nodes:
+            for name in node.outputs:
+                self._define(name, types[name])
+                for size in map(name_of, types[name].shape if node.op.decides_sizes else ()):
+                    if size and size not in self._sizes.first:
+                        self.decided.setdefault(size, len(self.decided))
+        self.nodes.extend(nodes)
+
+    def widen(self, first: str, op: Operator) -> Node:
+        """The node with this first output, with an operator that gives more behind its outputs."""
+        number = next(i for i, node in enumerate(self.nodes) if node.outputs[0] == first)
+        node = self.nodes[number]
+        types = infer_node(op, [self.type_of(i) if i else None for i in node.inputs])
+        names = list(node.outputs)
+        for type_ in types[len(names) :]:
+            name = self.fresh(op.name.lower())
+            self._define(name, self._named(name, type_))
+            names.append(name)
+        self.nodes[number] = replace(node, op=op, outputs=tuple(names))
+        return self.nodes[number]
+
     def graph(self, *outputs: str) -> Graph:
         """The finished graph."""
         for name in outputs:

@@ -11,7 +11,7 @@ from sofie_rdf.ir.types import DType, TensorType, normal_axis
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Tape, Value
 
-__all__ = ["compressed", "in_cache", "scattered", "within_batches"]
+__all__ = ["compressed", "counted", "in_cache", "moved_back", "scattered", "within_batches"]
 
 
 def scattered(back: Backward, put: Any, take: Any, reduction: str) -> tuple[Value | None, ...]:
@@ -54,11 +54,42 @@ def _of_products(back: Backward, put: Any, take: Any) -> tuple[Value | None, ...
     return by_x, None, zeros.through(take, at).equals(wanted).choose(others, 0)
 
 
-def _counted(tape: Tape, start: Dim, limit: Dim) -> Value:
+def counted(tape: Tape, start: Dim, limit: Dim, dtype: DType = DType.INT64, step: int = 1) -> Value:
     """Whole numbers from one on, as a list."""
-    op = lookup("sofie", "KnownRange")(start=start, limit=limit, delta=1, dtype=DType.INT64)
-    tape.build(op, origin=tape.origin)
-    return tape.value(tape.build.nodes[-1].outputs[0])
+    op = lookup("sofie", "KnownRange")(start=start, limit=limit, delta=step, dtype=DType.INT64)
+    found = tape.value(tape.build(op, origin=tape.origin))
+    return found if dtype is DType.INT64 else found.apply("Cast", to=dtype)
+
+
+def moved_back(op: Any, back: Backward, *only: int) -> tuple[Value | None, ...]:
+    """Of what moves elements to places that are computed: all that each of them became, summed up.
+
+    The elements are numbered, and the numbers are moved; 0 is what is none of them.
+    """
+    given = [n for n, v in enumerate(back.inputs) if v is not None and v.dtype.is_float]
+    inputs: list[Value | None] = list(back.inputs)
+    ends: dict[int, tuple[Dim, Dim]] = {}
+    count: Dim = 1
+    for n in only or given:
+        own = back.input(n)
+        ends[n] = count, count + own.type.size
+        inputs[n] = counted(back.tape, *ends[n]).reshape(own.shape)
+        count = ends[n][1]
+    first, *others = inputs
+    assert first is not None
+    slots = back.tape.filled(0, TensorType(back.y.dtype, (count,)))
+    for at, slope in zip(first.outputs(op, *others), back.slopes, strict=True):
+        if slope is None:
+            continue
+        if at.shape != slope.shape:
+            at = at.apply("Assume", domain="sofie", shape=slope.shape)
+        flat = (slope.type.size,)
+        at, slope = at.reshape(flat), slope.reshape(flat)
+        slots = slots.apply("ScatterElements", at, slope, axis=0, reduction="add")
+    return tuple(
+        slots.slice(0, *ends[n]).reshape(back.input(n).shape) if n in ends else None
+        for n in range(len(inputs))
+    )
 
 
 def within_batches(back: Backward, batch: int) -> Value:
@@ -67,7 +98,7 @@ def within_batches(back: Backward, batch: int) -> Value:
     count = product(x.shape[:batch])
     listed = at.shape[batch:-1]
     flat = at.reshape((count, *listed, at.shape[-1]))
-    numbers = _counted(back.tape, 0, count).reshape((count, *(1,) * (len(listed) + 1)))
+    numbers = counted(back.tape, 0, count).reshape((count, *(1,) * (len(listed) + 1)))
     places = numbers.expand((count, *listed, 1)).concat([flat], len(listed) + 1)
     zeros = back.tape.filled(0, TensorType(x.dtype, (count, *x.shape[batch:])))
     g = back.g.reshape((count, *back.g.shape[batch:]))
@@ -80,13 +111,13 @@ def in_cache(op: Any, back: Backward) -> tuple[Value | None, ...]:
     by_cache = back.g.through(op, update.like(), first)
     axis, rank = normal_axis(op.axis, update.rank), update.rank
     size, length = back.x.shape[axis], update.shape[axis]
-    at = _counted(back.tape, 0, length).reshape(
+    at = counted(back.tape, 0, length).reshape(
         tuple(length if a == axis else 1 for a in range(rank))
     )
     if first is not None:
         at = first.reshape((update.shape[0], *(1,) * (rank - 1))) + at
         if op.mode == "circular":
-            at = at.apply("Mod", _counted(back.tape, size, size + 1))
+            at = at.apply("Mod", back.tape.size(size, DType.INT64))
     by_update = back.g.apply("GatherElements", at.expand(update.shape), axis=axis)
     return by_cache, by_update
 

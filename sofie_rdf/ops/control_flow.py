@@ -7,7 +7,7 @@ included, is an input of the body and of the node. The emitted code has a struct
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from sofie_rdf.ir.dims import (
 from sofie_rdf.ir.graph import Graph, symbols_among
 from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops._slopes_control import of_branches, of_rounds, placed
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 # (body, arrays of its inputs) -> arrays of its outputs
 Evaluate: TypeAlias = Callable[[Graph, Sequence[Array]], Sequence[Array]]
@@ -83,6 +87,11 @@ class ControlFlow(Operator):
         """`reference`, given what evaluates a body."""
         raise NotImplementedError(f"{self.name}.run")
 
+    @staticmethod
+    def sizes_inside(body: Graph, given: Sequence[TensorType]) -> dict[str, Dim]:
+        """What the named sizes of a body's inputs are."""
+        return bound_sizes([body.types[i] for i in body.inputs], given)
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         """A call of no kernel: the emitted code has functions of its own for bodies."""
         present = (Tensor(o) for o in (*outputs, *inputs) if o is not None)
@@ -124,6 +133,9 @@ class If(ControlFlow):
         branch = self.then_branch if np.asarray(condition).item() else self.else_branch
         return tuple(evaluate(branch, captured))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return of_branches(self, back)
+
 
 @operator(domain="sofie", header=HEADER)
 class Provided(Operator):
@@ -149,6 +161,9 @@ class Provided(Operator):
         if bool(np.asarray(condition).item()) != self.holds:
             raise ShapeError(f"has a condition that is not {self.holds}")
         return x
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g
 
 
 @operator(since=25)
@@ -218,6 +233,9 @@ class Loop(ControlFlow):
         scans = (self._stack(i, s) for i, s in enumerate(stacked))
         return (*carried, *scans)
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return of_rounds(self, back)
+
     def _stack(self, number: int, items: list[Array]) -> Array:
         if items:
             return np.stack(items)
@@ -261,6 +279,9 @@ class ScanSlice(Operator):
             np.take(x, x.shape[self.axis] - 1 - number if self.backward else number, self.axis)
         )
 
+    def pullback(self, back: Backward) -> Value:
+        return placed(back, back.axis(self.axis), self.backward)
+
 
 @operator(domain="sofie", header=HEADER)
 class Reversed(Operator):
@@ -284,6 +305,9 @@ class Reversed(Operator):
 
     def reference(self, x: Array) -> Array:
         return np.ascontiguousarray(x[::-1])
+
+    def pullback(self, back: Backward) -> Value:
+        return back.g.through(self)
 
 
 @operator(domain="sofie", header=HEADER)
