@@ -22,6 +22,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
 from sofie_rdf.ops._floats import NOTHING, accept_floats, computed
+from sofie_rdf.ops._unrolled import linear_attention
 from sofie_rdf.ops.elementwise import FLOATS, Binary, Swish
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.normalization import Softmax
@@ -582,7 +583,7 @@ class LinearAttention(Operator):
         beta: TensorType | None = None,
     ) -> tuple[TensorType, TensorType]:
         accept_floats(query, key, value, past_state, decay, beta)
-        q, k, v = self._split(query.shape, key.shape, value.shape)
+        q, k, v = self.split(query.shape, key.shape, value.shape)
         for axis in (0, 1):
             require_equal(q[axis], k[axis])
             require_equal(k[axis], v[axis])
@@ -597,7 +598,7 @@ class LinearAttention(Operator):
         y = TensorType(query.dtype, (*query.shape[:2], q[2] * v[3]))
         return y, TensorType((past_state or query).dtype, state)
 
-    def _split(self, query: Shape, key: Shape, value: Shape) -> tuple[Shape, Shape, Shape]:
+    def split(self, query: Shape, key: Shape, value: Shape) -> tuple[Shape, Shape, Shape]:
         """[batch, time, heads, size] of each."""
         if not len(query) == len(key) == len(value) == 3:
             raise ShapeError("needs query, key and value with 3 axes")
@@ -636,7 +637,7 @@ class LinearAttention(Operator):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         query, key, value, past, decay, beta = (*inputs, *(None,) * 3)[:6]
         assert query is not None and key is not None and value is not None
-        q, k, v = self._split(query.type.shape, key.type.shape, value.type.shape)
+        q, k, v = self.split(query.type.shape, key.type.shape, value.type.shape)
         *results, work = outputs
         state = results[1] if len(results) > 1 else None
         arguments: list[Argument] = [Tensor(results[0], (*q[:3], v[3]))]
@@ -659,7 +660,7 @@ class LinearAttention(Operator):
         decay: Array | None = None,
         beta: Array | None = None,
     ) -> tuple[Array, Array]:
-        shapes = self._split(query.shape, key.shape, value.shape)
+        shapes = self.split(query.shape, key.shape, value.shape)
         arrays = zip((query, key, value), shapes, strict=True)
         q, k, v = (np.reshape(a, [int(d) for d in s]) for a, s in arrays)  # type: ignore[arg-type]
         state = np.zeros((k.shape[0], *k.shape[2:], v.shape[3]), query.dtype)
@@ -681,6 +682,9 @@ class LinearAttention(Operator):
             y[:, t] = scale * np.einsum("bhkv,bhk->bhv", seen, q[:, t])
         last = state.astype((query if past_state is None else past_state).dtype)
         return y.reshape(*query.shape[:2], y.shape[2] * y.shape[3]), last
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(lambda *inputs: linear_attention(self, *inputs))
 
 
 @operator(since=28, header="sofie/kernels/elementwise/swiglu.hxx", ulp=5)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import sofie_rdf.ops as _ops
 from sofie_rdf import Model
+from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.operator import lookup
@@ -78,6 +80,18 @@ def _loss(ignored: int = -1, reduction: str = "mean", log: bool = True) -> Calla
         return each.sum() / (factor.sum() if reduction == "mean" else 1)
 
     return loss
+
+
+def _recalled(x: Any, k: Any, v: Any, past: Any, decay: Any, beta: Any) -> Any:
+    """One head of keys for two of queries, by the gated delta rule; of x the first two heads."""
+    state, found = past[:, 0], []
+    for t in range(x.shape[1]):
+        state = state * torch.exp(decay[:, t])[:, :, None]
+        stored = beta[:, t] * (v[:, t] - (state * k[:, t, :, None]).sum(1))
+        state = state + k[:, t, :, None] * stored[:, None]
+        parts = [(state * q[..., None]).sum(1) for q in x[:, t].chunk(2, -1)]
+        found.append(torch.cat(parts, 1) / 3**0.5)
+    return torch.stack(found, 1)
 
 
 AT = "at"  # Indices below 4, three for each row.
@@ -169,6 +183,13 @@ CASES: dict[str, Case] = {
         ["places"],
         lambda x, _: _unpooled(x),
     ),
+    "recalled": (
+        "LinearAttention",
+        {"kv_num_heads": 1, "q_num_heads": 2},
+        (4, 6),
+        [[4, 3], [4, 2], [1, 3, 2], [4, 3], [4, 1]],
+        _recalled,
+    ),
     "centred": ("CenterCropPad", {"shape": (3, 5), "axes": (1, 2)}, (5, 3), [], _cut),
     "compressed": (
         "Compress",
@@ -190,6 +211,8 @@ CASES: dict[str, Case] = {
 def _given(kind: Any, count: int, x: Array, random: np.random.Generator) -> Array:
     if isinstance(kind, np.ndarray):
         return kind
+    if isinstance(kind, list):
+        return random.normal(size=(count, *kind)).astype(np.float32)
     if isinstance(kind, tuple):
         return random.uniform(0.5, 2, kind).astype(np.float32)
     if kind == MIXED:
@@ -244,3 +267,43 @@ def _model(
         names.append(build.input(f"x{number}", TensorType(DType.of(array), form)))
     made = build(lookup("", op)(**fields), *names, outputs=["y"])
     return Model(build.graph(made)).gradient(wrt=wrt, vjp="v")
+
+
+@pytest.mark.exhaustive
+def test_places_that_are_computed() -> None:
+    """Slices, pads, parts and elements of sequences, of which inputs say where they are."""
+    text = """(float[N, 6] x, int64[1] first, int64[1] last, int64[2] pads, int64 at,
+        int64[2] sizes, int64[2] shape) => (float[N, 1] y)
+        <int64[1] axis = {1}, int64[1] every = {1}, int64[1] two = {2}> {
+        cut = Slice (x, first, last, axis)
+        wide = Pad <mode = "constant"> (cut, pads, , axis)
+        left, right = Split <axis = 1> (x, sizes)
+        parts = SplitToSequence <axis = 1> (x, sizes)
+        one = SequenceAt (parts, at)
+        column = Slice (x, every, two, axis)
+        repeated = Expand (column, shape)
+        all = Concat <axis = 1> (wide, left, one, right)
+        squares = Mul (all, all)
+        sum = ReduceSum (squares, axis)
+        cubes = Mul (repeated, repeated)
+        more = ReduceSum (cubes)
+        y = Add (sum, more)
+    }"""
+    head = '<ir_version: 10, opset_import: ["" : 20]> g '
+    model = Model(read(onnx.parser.parse_model(head + text))).gradient("y", "x", vjp="v")
+    random = np.random.default_rng(3)
+    for count, first, last, at in ((3, 1, 4, 1), (1, 0, 6, 0), (5, 2, 3, 1)):
+        x = random.normal(size=(count, 6)).astype(np.float32)
+        v = random.normal(size=(count, 1)).astype(np.float32)
+        given = torch.tensor(x, requires_grad=True)
+        wide = f.pad(given[:, first:last], (1, 2))
+        left, right = given.split([4, 2], 1)
+        parts = torch.cat([wide, left, (left, right)[at], right], 1)
+        repeated = given[:, 1:2].expand(count, 2)
+        y = (parts**2).sum(1, keepdim=True) + (repeated**2).sum()
+        (y * torch.tensor(v)).sum().backward()
+        lists = {"first": [first], "last": [last], "pads": [1, 2], "sizes": [4, 2]}
+        arrays = {name: np.array(numbers) for name, numbers in lists.items()}
+        arrays |= {"at": np.array(at), "shape": np.array([count, 2])}
+        found = model(x=x, v=v, **arrays)["d_y/d_x"]
+        np.testing.assert_allclose(found, given.grad.numpy(), rtol=1e-4, atol=1e-5)

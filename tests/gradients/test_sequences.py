@@ -25,7 +25,7 @@ def _turned(name: str, array: Array) -> Array:
     return np.concatenate([np.split(array, len(ORDERS[name]))[i] for i in ORDERS[name]])
 
 
-def _model(name: str, layer: Any) -> Model:
+def _model(name: str, layer: Any, steps: str = str(STEPS)) -> Model:
     """The layer as ONNX has it: y[batch, step] is summed up with weights that are an input."""
     ways = ["", "_reverse"] if layer.bidirectional else [""]
     parts = {n: p.detach().numpy() for n, p in layer.named_parameters()}
@@ -47,7 +47,7 @@ def _model(name: str, layer: Any) -> Model:
         {results} = {name} <{attributes}> (t, w, r, b, lens)
         u = Transpose <perm = [2, 0, 1, 3]> (s) a = Reshape (u, flat)
         v = Transpose <perm = [1, 0, 2]> (h) d = Reshape (v, flat) y = Concat <axis = 1> (a, d)"""
-    face = f"(float[N, {STEPS}, {WIDTH}] x, int32[N] lens) => (float[N, K] y)"
+    face = f"(float[N, {steps}, {WIDTH}] x, int32[N] lens) => (float[N, K] y)"
     given = onnx.parser.parse_model(
         f'<ir_version: 10, opset_import: ["" : 20]> g {face} {{ {body} }}'
     )
@@ -57,18 +57,18 @@ def _model(name: str, layer: Any) -> Model:
     return Model(read(given))
 
 
-def _theirs(layer: Any, x: Array, lengths: Array, weights: Array) -> Array:
+def _theirs(layer: Any, x: Array, lengths: Array, weights: Array, steps: int = STEPS) -> Array:
     given = torch.tensor(x, requires_grad=True)
     packed = nn.utils.rnn.pack_padded_sequence(
         given, torch.tensor(lengths).long(), batch_first=True, enforce_sorted=False
     )
     states, last = layer(packed)
-    every, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=STEPS)
+    every, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=steps)
     last = last[0] if isinstance(last, tuple) else last
     ways = len(last)
     # y has a step's directions one after the other, as torch has them.
     y = torch.cat([every.reshape(len(x), -1), last.transpose(0, 1).reshape(len(x), -1)], 1)
-    assert y.shape[1] == (STEPS + 1) * ways * HIDDEN
+    assert y.shape[1] == (steps + 1) * ways * HIDDEN
     (y * torch.tensor(weights)).sum().backward()
     return np.asarray(given.grad)
 
@@ -91,3 +91,26 @@ def test_sequences_with_lengths_have_torchs_derivatives(name: str, both: bool) -
         x[np.arange(STEPS) >= lengths[:, None]] = np.nan
         found = derived(x=x, lens=lengths, weights=weights)["d_y/d_x"]
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("both", some_of([False, True], [True]), ids=["forward", "both"])
+@pytest.mark.parametrize("name", some_of(ORDERS, ["LSTM"]))
+def test_sequences_of_open_length_have_torchs_derivatives(name: str, both: bool) -> None:
+    torch.manual_seed(3)
+    layer = getattr(nn, name)(WIDTH, HIDDEN, batch_first=True, bidirectional=both)
+    derived = _model(name, layer, "S").gradient("y", "x", vjp="weights")
+    random = np.random.default_rng(4)
+    for count, steps in ((4, 5), (1, 1), (7, 120)):
+        x = random.normal(size=(count, steps, WIDTH)).astype(np.float32)
+        lengths = random.integers(1, steps + 1, count).astype(np.int32)
+        weights = random.normal(size=(count, (steps + 1) * (1 + both) * HIDDEN))
+        weights = weights.astype(np.float32)
+        wanted = _theirs(layer, x, lengths, weights, steps)
+        x[np.arange(steps) >= lengths[:, None]] = np.nan
+        found = derived(x=x, lens=lengths, weights=weights)["d_y/d_x"]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        rows = [
+            derived(x=x[i : i + 1], lens=lengths[i : i + 1], weights=weights[i : i + 1])["d_y/d_x"]
+            for i in range(count)
+        ]
+        np.testing.assert_array_equal(np.concatenate(rows), found)
