@@ -46,6 +46,7 @@ from sofie_rdf.ops._device_windows import convolved
 from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
 from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_grid import moved
 from sofie_rdf.ops._windows import (
     Window,
     counts_of,
@@ -752,6 +753,9 @@ class DeformConv(Convolution):
             y += np.matmul(weights[index_of(..., *tap)], columns)
         y = y.reshape(x.shape[0], w.shape[0], *counts)
         return y if b is None else y + along_channels(b, x.ndim)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(lambda *inputs: (moved(self, inputs),))
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]

@@ -22,7 +22,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops._room import require_room
-from sofie_rdf.ops._slopes_grid import sampled
+from sofie_rdf.ops._slopes_grid import positions, sampled
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 from sofie_rdf.ops.resampling import as_type
 
@@ -222,6 +222,10 @@ class AffineGrid(_AffineGrid):
         assert theta is not None
         tensors = Tensor(outputs[0]), Tensor(theta)
         return Call("sofie::affine_grid", (*tensors, Sizes(self.size[2:]), int(self.align_corners)))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        sizes, corners = self.size[2:], self.align_corners
+        return back.by_formula(lambda theta: (positions(theta, sizes, corners),))
 
     def reference(self, theta: Array) -> Array:
         return self.positions(theta, self.size)  # type: ignore[arg-type]

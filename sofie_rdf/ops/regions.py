@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_grid import pooled
 from sofie_rdf.ops._windows import require_count
 from sofie_rdf.ops.elementwise import FLOATS
+
+if TYPE_CHECKING:
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 def _image(number: Any, images: int) -> int:
@@ -144,6 +148,9 @@ class RoiAlign(_Regions):
             if down[0].shape[1] and across[0].shape[1] and x.shape[2] and x.shape[3]:
                 y[region] = self._pooled(image, down, across)
         return y
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(lambda x, rois, images: (pooled(self, x, rois, images),))
 
     def _points(self, begin: Any, end: Any, parts: int, size: int) -> tuple[Array, ...]:
         """For each part the lower neighbours of its points, the upper ones and their weights."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sofie_rdf import limits
-from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
+from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, minimum, number_of, product
 from sofie_rdf.ir.operator import (
     Call,
@@ -26,6 +26,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_resampling import resized
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 
 if TYPE_CHECKING:
@@ -476,39 +477,32 @@ class Resize(_Resize):
         far = a * (d - 1) * (d - 2) ** 2
         return np.where(d <= 1, near, np.where(d < 2, far, 0))
 
-    def pullback(self, back: Backward) -> Value:
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         x, g = back.x, back.g
-        for axis, matrix in self._matrices(x.type):
-            order = [*(a for a in range(x.rank) if a != axis), axis]
-            turned = g.transpose(order).matmul(back.tape.constant(matrix.astype(x.dtype.numpy)))
+        axes = self.resized(x.type)
+        active = [i for i, a in enumerate(axes) if not self._is_certainly_trivial(a)]
+        sizes = [d for i in active for d in (axes[i].size, axes[i].count)]
+        if not all(isinstance(d, int) for d in sizes):
+            return back.by_formula(lambda x: (resized(self, x, axes, active),))
+        for number in active:
+            order = [*(a for a in range(x.rank) if a != number), number]
+            matrix = self._matrix(axes, number).astype(x.dtype.numpy)
+            turned = g.transpose(order).matmul(back.tape.constant(matrix))
             g = turned.transpose([order.index(a) for a in range(x.rank)])
-        return g
+        return (g,)
 
-    def _matrices(self, x: TensorType) -> Iterator[tuple[int, Array]]:
-        """What each axis that is resized is multiplied with: [count, size]."""
-        found = self.resized(x)
-        active = [i for i, a in enumerate(found) if not self._is_certainly_trivial(a)]
+    def _matrix(self, axes: Sequence[Axis], number: int) -> Array:
+        """What an axis of known sizes is multiplied with: [count, size]."""
+        axis = axes[number]
+        count, size = number_of(axis.count), number_of(axis.size)
+        limits.spend(bytes=8 * count * size, what="the gradient of Resize")
+        matrix = np.zeros((count, size))
+        places, weights = self.table(axes, number)
+        np.add.at(matrix, (np.arange(count)[:, np.newaxis], places), weights)
         if self.coordinate_transformation_mode == "tf_crop_and_resize":
-            raise UnsupportedOperator("Resize of a part of its input has no gradient here")
-        for axis in active:
-            one = found[axis]
-            if not isinstance(one.size, int) or not isinstance(one.count, int):
-                raise UnsupportedOperator(
-                    "Resize has no gradient along an axis of open size",
-                    remedy="Fix that size when the model is read: shapes={...} of `load`",
-                )
-            # The unit matrix of the input is resized.
-            width = one.size + one.count
-            limits.spend(bytes=8 * one.size * width, what="the gradient of Resize")
-            scale = one.scale if one.scale is not None else one.count / one.size
-            attributes = {**self.attributes(), "axes": (0,), "roi": None, "sizes": None}
-            if one.scale is None:
-                if self.keep_aspect_ratio_policy != "stretch":
-                    raise UnsupportedOperator("Resize that keeps the aspect ratio has no gradient")
-                attributes.update(scales=None, sizes=(one.count,))
-            else:
-                attributes.update(scales=(scale,))
-            yield axis, Resize(**attributes).reference(np.eye(one.size))
+            at = self._coordinates(axes, number)
+            matrix[(at < 0) | (at > size - 1)] = 0
+        return matrix
 
 
 def _divided_up(size: Dim, by: Dim) -> Dim:
