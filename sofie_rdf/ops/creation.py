@@ -25,6 +25,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
 from sofie_rdf.ops._device_moves import written
 from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_indexing import counted, moved_back
 from sofie_rdf.ops.elementwise import ALL, NUMBERS
 from sofie_rdf.ops.layout import memory
 
@@ -140,6 +141,13 @@ class Range(_Creation):
 
     def reference(self, start: Array, limit: Array, delta: Array) -> Array:
         return _arange(start.item(), limit.item(), delta.item(), start.dtype)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        # The limit decides how many there are, and nothing else.
+        start, delta, g = back.x, back.input(2), back.g
+        steps = counted(back.tape, 0, g.shape[0], g.dtype)
+        by_start, by_delta = g.sum([0], keep=False), (g * steps).sum([0], keep=False)
+        return by_start.reshape(start.shape), None, by_delta.reshape(delta.shape)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         return Call("sofie::runtime_range", tuple(map(memory, (*outputs, *inputs))))
@@ -358,6 +366,9 @@ class RuntimeOneHot(_OneHot):
     axis: int = -1
     decides_sizes: ClassVar[bool] = True
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return moved_back(self, back, 2)
+
     def infer(self, indices: TensorType, depth: TensorType, values: TensorType) -> TensorType:
         _require(depth.dtype, NUMBERS)
         require_equal(depth.size, 1, "needs one number for its depth")
@@ -389,6 +400,9 @@ class OneHot(_OneHot):
         if isinstance(whole, int) and whole < 0:
             raise ShapeError(f"cannot have the depth {whole}")
         return whole
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return moved_back(self, back, 1)
 
     def infer(self, indices: TensorType, values: TensorType) -> TensorType:
         return self.check(indices, values, self._depth())

@@ -111,6 +111,8 @@ class RuntimeSlice(_Indexing):
 
     decides_sizes: ClassVar[bool] = True
 
+    pullback = _slopes_indexing.moved_back
+
     def infer(
         self,
         x: TensorType,
@@ -155,6 +157,8 @@ class RuntimeSliceAlong(_Indexing):
     steps: tuple[int, ...] | None = from_input(4, default=None)
     decides_sizes: ClassVar[bool] = True
     runtime: ClassVar[type[Operator] | None] = RuntimeSlice
+
+    pullback = _slopes_indexing.moved_back
 
     def infer(self, x: TensorType, starts: TensorType, ends: TensorType) -> TensorType:
         number = listed_length(starts, "starts")
@@ -319,6 +323,8 @@ class RuntimePad(_Padding):
 
     mode: str = "constant"
     decides_sizes: ClassVar[bool] = True
+
+    pullback = _slopes_indexing.moved_back
 
     def infer(
         self,
@@ -835,6 +841,8 @@ class RuntimeCenterCropPad(_Indexing):
 
     axes: tuple[int, ...] | None = None
     decides_sizes: ClassVar[bool] = True
+
+    pullback = _slopes_indexing.moved_back
 
     def infer(self, x: TensorType, shape: TensorType) -> TensorType:
         axes = [normal_axis(a, x.rank) for a in (range(x.rank) if self.axes is None else self.axes)]

@@ -38,6 +38,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.ops._device_moves import parts, strided
 from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_indexing import moved_back
 from sofie_rdf.ops.elementwise import INTEGERS
 
 if TYPE_CHECKING:
@@ -436,6 +437,8 @@ class RuntimeSplit(_Layout):
     axis: int = 0
     decides_sizes: ClassVar[bool] = True
 
+    pullback = moved_back
+
     def infer(self, x: TensorType, split: TensorType) -> tuple[TensorType, ...]:
         axis = normal_axis(self.axis, x.rank)
         shape = (*x.shape[:axis], UNKNOWN, *x.shape[axis + 1 :])
@@ -566,6 +569,8 @@ class RuntimeExpand(Reshaped):
 
     kernel: ClassVar[str] = "sofie::runtime_expand"
 
+    pullback = moved_back
+
     def infer(self, x: TensorType, shape: TensorType) -> TensorType:
         length = listed_length(shape, "the shape")
         rank = max(length, x.rank)
@@ -611,6 +616,8 @@ class RuntimeTile(Reshaped):
     """x repeated as a whole along each axis, as often as is computed"""
 
     kernel: ClassVar[str] = "sofie::runtime_tile"
+
+    pullback = moved_back
 
     def infer(self, x: TensorType, repeats: TensorType) -> TensorType:
         _one_for_each_axis(listed_length(repeats, "the repeats"), x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -88,6 +89,9 @@ class SoftmaxZero(_Ml):
         total = np.sum(grown, axis=-1, keepdims=True)
         return np.asarray(np.where(zero, 0, grown / np.where(total == 0, 1, total)), x.dtype)
 
+    def pullback(self, back: Backward) -> Value:
+        return back.y * (back.g - (back.g * back.y).sum([back.y.rank - 1]))
+
 
 @operator(domain="sofie", header="sofie/kernels/ml.hxx", ulp=8)
 class Probit(Unary):
@@ -96,6 +100,10 @@ class Probit(Unary):
     def reference(self, x: Array) -> Array:
         quantile = np.frompyfunc(_quantile, 1, 1)
         return np.asarray(quantile(x.astype(np.float64)), dtype=x.dtype)
+
+    def pullback(self, back: Backward) -> Value:
+        # As torch.special.ndtri has it.
+        return back.g * (back.y * back.y * 0.5).apply("Exp") * math.sqrt(2 * math.pi)
 
     # There is no such function on devices.
     on_device = Operator.on_device
@@ -134,6 +142,12 @@ class TwoScores(_Ml):
             with np.errstate(over="ignore"):
                 return np.concatenate([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], axis=1)
         return np.concatenate([first, x], axis=1)
+
+    def pullback(self, back: Backward) -> Value:
+        g = back.g.slice(1, 1, 2) - back.g.slice(1, 0, 1)
+        if self.form != "logistic":
+            return g
+        return g * back.y.slice(1, 0, 1) * back.y.slice(1, 1, 2)
 
 
 @operator(domain="sofie")
@@ -290,6 +304,12 @@ class SquaredDistances(_Ml):
         for k in range(x.shape[1]):
             result += (x[:, k, None] - v[None, :, k]) ** 2
         return result
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        x, v, g = back.x, back.input(1), back.g
+        apart = x.reshape((x.shape[0], 1, x.shape[1])) - v
+        slopes = g.reshape((*g.shape, 1)) * apart * 2
+        return slopes.sum([1], keep=False), -slopes.sum([0], keep=False)
 
 
 def _pairs(classes: int) -> int:

@@ -611,6 +611,14 @@ class _Unpool(_Planes):
             require_equal(left, right)
         return TensorType(dtype, self._before(x.shape))
 
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        # What is beyond the tensor that was pooled is 0, and what is cut off goes nowhere.
+        before, g = self._before(back.x.shape), back.g
+        g = g.pad([(0, a - b) for a, b in zip(before, g.shape, strict=True)])
+        index = back.input(1)
+        flat = g.reshape((g.type.size,)).apply("Gather", index, axis=0)
+        return flat.reshape(back.x.shape), None
+
     def _before(self, shape: Shape) -> Shape:
         rank = len(shape) - 2
         strides = (1,) * rank if self.strides is None else self.strides
@@ -696,11 +704,3 @@ class MaxUnpool(_Unpool):
     def reference(self, x: Array, index: Array) -> Array:
         before = self._before(x.shape) if self.output_shape is None else self.output_shape
         return self.scattered(x, index, tuple(map(number_of, before)))
-
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        # What is beyond the tensor that was pooled is 0, and what is cut off goes nowhere.
-        before, g = self._before(back.x.shape), back.g
-        g = g.pad([(0, a - b) for a, b in zip(before, g.shape, strict=True)])
-        index = back.input(1)
-        flat = g.reshape((g.type.size,)).apply("Gather", index, axis=0)
-        return flat.reshape(back.x.shape), None

@@ -13,6 +13,7 @@ from sofie_rdf.ir.dims import UNKNOWN, Dim, maximum, product
 from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, operator
 from sofie_rdf.ir.sequences import SEQUENCE_PARTS, pack, unpack
 from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
+from sofie_rdf.ops._slopes_indexing import moved_back
 
 __all__ = [
     "SEQUENCE_PARTS",
@@ -31,6 +32,8 @@ class _OnSequence(Operator):
     moves: ClassVar[bool] = True
     is_rowwise: ClassVar[bool] = False
     decides_sizes: ClassVar[bool] = True
+
+    pullback = moved_back
 
     @staticmethod
     def check(elements: TensorType, shapes: TensorType, position: TensorType | None = None) -> None:

@@ -12,6 +12,7 @@ from sofie_rdf.gradients.derived import gradient
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import REGISTRY, Operator
 from sofie_rdf.ir.types import Array, DType
+from sofie_rdf.ops import _unrolled
 from sofie_rdf.reference import evaluate
 from tests.gradients.differences import ROUNDING, compare
 from tests.ops.cases import Case
@@ -24,6 +25,7 @@ _INSIDE = {
     "Asin": (-0.9, 0.9),
     "Atanh": (-0.9, 0.9),
     "Log": (0.1, 3.0),
+    "Probit": (0.1, 0.9),
     "Sqrt": (0.1, 3.0),
     "Pow": (0.3, 2.0),
     "Tan": (-1.3, 1.3),
@@ -34,7 +36,8 @@ _INSIDE = {
 }
 # What is refused for some attributes.
 IN_PART = {
-    "GridSample",
+    "RoiAlign",
+    "Loop",
     "Resize",
     "NegativeLogLikelihoodLoss",
     "RandomDropout",
@@ -100,6 +103,16 @@ def test_second_derivatives_are_quotients_too(key: Key) -> None:
     cases = [c for d, c in accepted_cases(key) if d is DType.FLOAT64]
     outcomes = [_outcome_of_second(key, case, number) for number, case in enumerate(cases[:12])]
     assert "refused" not in outcomes or key[1] in IN_PART, outcomes
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_many_steps_are_rounds_of_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same derivatives as steps that are nodes one by one."""
+    monkeypatch.setattr(_unrolled, "_MOST_STEPS", 0)
+    cases = [c for d, c in accepted_cases(("", name)) if d is DType.FLOAT64]
+    outcomes = [_outcome(("", name), case, number) for number, case in enumerate(cases)]
+    assert set(outcomes) == {"right"}
+    assert _outcome_of_second(("", name), cases[0], 0) == "right"
 
 
 def _outcome_of_second(key: Key, case: Case, number: int) -> str:
