@@ -6,31 +6,97 @@ there and in docs/guide/gradients.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import sofie_rdf
 from sofie_rdf.bench.models import BUILT_IN
 from sofie_rdf.errors import ModelError, SofieError, UnsupportedOperator
 from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.gradients.reverse import problems
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.operator import REGISTRY, Operator
 from tests.conformance import real
+from tests.ops.test_contract import OPERATORS, Key, accepted_cases, bench_of
 
 FILES = [file for file in real.files() if file.parent.name == "cms"]
 # What is refused, and why it is no omission: in words of the page on gradients.
 STATED = {
     "sofie.Trees": "Trees",
-    "If": "`If`",
-    "Loop": "`Loop`",
-    "GRU": "recurrent layers whose length is open",
-    "LSTM": "recurrent layers whose length is open",
-    "RNN": "recurrent layers whose length is open",
-    "Resize": "`Resize` along an axis of open size",
+    "Loop": "`Loop` whose number of rounds",
 }
 # Of any operator on the way: the same, by how the refusal goes on.
 ROUNDED, QUANTIZED = "is of numbers that are rounded to few bits", "quantized networks"
+
+
+# The operators without a rule, by the reason; each other operator has one.
+WITHOUT = {
+    "It gives no floating-point numbers.": """
+        Not BitwiseNot IsNaN IsInf sofie.TrueLike BitShift BitwiseAnd BitwiseOr BitwiseXor And Or
+        Xor Equal Less LessOrEqual Greater GreaterOrEqual sofie.SizeOfAxis Shape Size Multinomial
+        sofie.Labels sofie.PairIndices ArgMax ArgMin NonZero NonMaxSuppression ConvInteger
+        MatMulInteger""",
+    "No floating-point number goes into it that another one could depend on.": """
+        sofie.KnownRange RandomNormal RandomUniform sofie.RowsOfRound HannWindow
+        HammingWindow BlackmanWindow sofie.RuntimeHannWindow sofie.RuntimeHammingWindow
+        sofie.RuntimeBlackmanWindow""",
+    "Passes make it, which a graph goes through after it was differentiated.": """
+        sofie.Gate sofie.Then sofie.SoftmaxAttention sofie.DenseLayers sofie.ConvLayer
+        sofie.SmallConv sofie.ConvTransposeLayer sofie.WinogradConv sofie.PairTerms sofie.Symmetric
+        sofie.ScatterAt sofie.PairIndices""",
+    "It rounds numbers to few bits.": """
+        QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearMatMul QLinearConv""",
+    "It is constant but for steps: a decision, a table, or bits.": """
+        BitCast sofie.Trees sofie.Lookup sofie.Categories sofie.NGrams sofie.PairwiseVotes Unique
+        MaxRoiPool MelWeightMatrix sofie.RuntimeMelWeightMatrix""",
+    "It goes on until it has converged.": "sofie.PairwiseProbabilities",
+    "What says along which axes it goes, or how far, is computed.": """
+        sofie.RuntimeReduceSum sofie.RuntimeReduceMean sofie.RuntimeReduceMax
+        sofie.RuntimeReduceMin sofie.RuntimeReduceProd sofie.RuntimeReduceL1 sofie.RuntimeReduceL2
+        sofie.RuntimeReduceSumSquare sofie.RuntimeReduceLogSum sofie.RuntimeReduceLogSumExp
+        sofie.RuntimeCumSum sofie.RuntimeCumProd sofie.RuntimeCol2Im sofie.RuntimeResize
+        sofie.RuntimeAffineGrid sofie.RuntimeDFT sofie.RuntimeSTFT""",
+}
+INTEGERS, NOTHING_IN, BY_PASSES = list(WITHOUT)[:3]
+
+
+def _name(key: tuple[str, str]) -> str:
+    return ".".join(filter(None, key))
+
+
+def test_every_operator_has_a_rule_or_a_reason() -> None:
+    own = {_name(k): c for k, c in REGISTRY.items() if c.__module__.startswith("sofie_rdf.")}
+    without = {name for name, cls in own.items() if cls.pullback is Operator.pullback}
+    assert without == {name for names in WITHOUT.values() for name in names.split()}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [k for k in OPERATORS if _name(k) in f"{WITHOUT[INTEGERS]} {WITHOUT[NOTHING_IN]}".split()],
+    ids=".".join,
+)
+def test_what_has_no_floating_point_numbers_needs_no_rule(key: Key) -> None:
+    """At all cases of the contract."""
+    names = {reason: WITHOUT[reason].split() for reason in (INTEGERS, NOTHING_IN)}
+    for dtype, case in accepted_cases(key):
+        graph = bench_of("case", [(dtype, case)]).graph
+        if _name(key) in names[INTEGERS]:
+            assert not any(graph.types[o].dtype.is_float for o in graph.outputs)
+        if _name(key) in names[NOTHING_IN]:
+            gives = any(graph.types[o].dtype.is_float for o in graph.outputs)
+            assert not gives or not any(graph.types[i].dtype.is_float for i in graph.inputs)
+
+
+@pytest.mark.parametrize("name", WITHOUT[BY_PASSES].split())
+def test_what_passes_make_is_made_by_nothing_else(name: str) -> None:
+    package = Path(sofie_rdf.__file__).parent
+    word = re.compile(rf"\b{name.rpartition('.')[2]}\(")
+    for folder in ("frontends", "gradients", "compat"):
+        for file in (package / folder).rglob("*.py"):
+            assert not word.search(file.read_text()), file
 
 
 def unstated(graph: Graph) -> list[str]:
