@@ -17,6 +17,7 @@ from sofie_rdf.gradients.derived import gradient
 from sofie_rdf.gradients.reverse import problems
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array
+from sofie_rdf.passes.rows import rows_of
 from sofie_rdf.reference import evaluate
 from tests.choice import some_of
 from tests.gradients.differences import compare
@@ -275,3 +276,32 @@ def test_events_that_meet_in_a_body_are_refused(inner: str) -> None:
     }}"""
     with pytest.raises(ModelError, match=r"events may meet in .*Loop.*vjp=True"):
         Model(parsed(text, "float")).gradient()
+
+
+def test_events_that_meet_in_one_branch_are_refused() -> None:
+    text = BRANCHES.replace("(T[N, 3] y)", "(T[N, 1] y)").replace("[N, 3]", "[N, 1]")
+    text = text.replace("T[3] z", "T[1] z").replace("T[3] {1, 2, 3}", "T[1] {2}")
+    assert rows_of(parsed(text.replace("T[1] z", "T[N, 1] z"), "float")) == ""
+    model = Model(parsed(text, "float")).gradient("y", "x")
+    assert str(model.outputs["d_y/d_x"]) == "float32[N, 1]"
+    mixing = text.replace("q = Tanh (x)", "n = CastLike (zero, i) q = CumSum (x, n)")
+    mixing = mixing.replace("<T zero = {0}>", "<T zero = {0}, int64 i = {0}>")
+    with pytest.raises(ModelError, match=r"events may meet in If.*vjp=True"):
+        Model(parsed(mixing, "float")).gradient("y", "x")
+
+
+def test_rows_are_followed_through_rounds() -> None:
+    graph = parsed(BACKWARD, "float")
+    assert rows_of(graph) == "N"
+    assert rows_of(gradient(graph, "y", None, vjp=True)) == "N"
+    assert (
+        rows_of(
+            parsed(
+                BACKWARD.replace("Mul (h, e)", "CumSum (h, i)").replace(
+                    "{\n    y, s", "<int64 i = {0}> {\n    y, s"
+                ),
+                "float",
+            )
+        )
+        == ""
+    )
