@@ -252,7 +252,7 @@ def test_the_tables_are_made_of_the_code() -> None:
     assert "| `normalization/norms.hxx` | Vectors scaled to a norm. |" in tables.headers()
     having, _, lacking = tables.gradients().partition("Without one")
     assert "`Relu`" in having
-    assert "`DeformConv`" in lacking
+    assert "`QuantizeLinear`" in lacking
     layers = tables.keras_layers()
     assert "`Dense`" in layers
     assert "`LSTM`" in layers
