@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from sofie_rdf import arguments, frontends
+from sofie_rdf.brief import Listed, brief
 from sofie_rdf.emit.names import identifier
 from sofie_rdf.errors import InputError, ModelError, SofieError
 from sofie_rdf.frontends.common.shapes import check_shapes
@@ -93,16 +94,8 @@ class EmittedFiles:
     include: tuple[Path, ...] = ()
 
 
-class _Listed(type):
-    """Its classes list what users call, so that `help` shows that and none of the machinery."""
-
-    def __dir__(cls) -> list[str]:
-        inner = {"optimized", "plan", "emission", "compiled", "parcel"}
-        names = [name for name in super().__dir__() if name not in inner]
-        return [name for name in names if name == "__call__" or not name.startswith("__")]
-
-
-class Model(Portable, Differentiable, metaclass=_Listed):
+@brief
+class Model(Portable, Differentiable, metaclass=Listed):
     """A trained network: call it with arrays, define it as a column, save it, emit it as C++.
 
     ``compiler`` is who compiles it: ``"cling"``, ``"g++"`` or ``"clang++"`` (a library in the
@@ -172,7 +165,10 @@ class Model(Portable, Differentiable, metaclass=_Listed):
 
     @arguments.checked
     def with_seed(self, seed: int | None) -> Model:
-        """The same model with the random numbers of this seed, or, for None, of its file's."""
+        """The same model with the random numbers of this seed.
+
+        None stands for the seed that its file has.
+        """
         return Model._of(self._file, self.compiler, None if seed is None else check_seed(seed))
 
     @property
@@ -256,12 +252,13 @@ class Model(Portable, Differentiable, metaclass=_Listed):
             return parcel_of(program, trial)
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
-        """The outputs for these inputs: arrays in the model's order, keywords, or a mapping.
+        """The outputs for these inputs: arrays in order, keywords, or a mapping.
 
-        One output is an array, several are a dict by name. Sequences are lists of arrays; optional
-        values may be None; awkward arrays may be jagged. ``seed`` and ``entry`` are for random
-        numbers: row i is event ``entry`` + i, or ``entry[i]``. Raises `InputError` for wrong names,
-        shapes or element types. May be called from several threads.
+        Arrays come in the order of the model's inputs. One output is an array, several are a dict
+        by name. Sequences are lists of arrays; optional values may be None; awkward arrays may be
+        jagged. ``seed`` and ``entry`` are for random numbers: row i is event ``entry`` + i, or
+        ``entry[i]``. Raises `InputError` for wrong names, shapes or element types. May be called
+        from several threads.
         """
         named, seed, entry = self._drawn(named)
         lazy.refuse((arrays, named))
@@ -290,7 +287,10 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         columns: Columns = None,
         **options: Unpack[DefineOptions],
     ) -> Any:
-        """The data frame with the model's score as a new column; see `sofie_rdf.define`."""
+        """The data frame with the model's score as a new column.
+
+        `sofie_rdf.define` is the same function, and has the description of each option.
+        """
         from sofie_rdf.defining import define
 
         return define(df, column, self, columns, **options)
@@ -336,12 +336,12 @@ class Model(Portable, Differentiable, metaclass=_Listed):
 
     @arguments.checked
     def with_precision(self, precision: str) -> Model:
-        """The model whose layers have their weights in fewer bits; activations and sums do not.
+        """The model whose layers have their weights in fewer bits.
 
-        ``precision`` is ``"bfloat16"``, ``"float16"``, ``"int8"`` (with a scale for each output) or
-        ``"float32"``. The result is that of the float32 network with the rounded weights, to the
-        last bit. Raises `ModelError` where no weights can be rounded, `InputError` for another
-        precision.
+        Activations and sums stay as they are. ``precision`` is ``"bfloat16"``, ``"float16"``,
+        ``"int8"`` (with a scale for each output) or ``"float32"``. The result is that of the
+        float32 network with the rounded weights, to the last bit. Raises `ModelError` where no
+        weights can be rounded, `InputError` for another precision.
         """
         from sofie_rdf.passes import precision as precisions
 
@@ -364,11 +364,11 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         cuts: Sequence[float] = (),
         **named: Any,
     ) -> PrecisionLoss:
-        """What weights in fewer bits change on these events, and what they save; it can be printed.
+        """What weights in fewer bits change on these events, and what they save.
 
-        Events are given as for a call, or, with ``columns``, as for `score`. ``cuts`` are those at
-        which they may change sides; ``labels`` (0 or 1, or the number of the class) add the area
-        under the ROC curve, or the accuracy. Raises `InputError`.
+        The result can be printed. Events are given as for a call, or, with ``columns``, as for
+        `score`. ``cuts`` are those at which they may change sides; ``labels`` (0 or 1, or the
+        number of the class) add the area under the ROC curve, or the accuracy. Raises `InputError`.
         """
         from sofie_rdf.runtime.arrays import accuracy
 
@@ -389,7 +389,10 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         features: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     ) -> Model:
-        """The same model with these names of its features or classes; see `sofie_rdf.define`."""
+        """The same model with these names of its features or classes.
+
+        `sofie_rdf.define` takes columns of these names where no others are given.
+        """
         return self._changed(lambda: with_names(self.graph, features=features, labels=labels))
 
     @arguments.checked
@@ -435,12 +438,13 @@ class Model(Portable, Differentiable, metaclass=_Listed):
         session: bool = True,
         target: str = "cpu",
     ) -> EmittedFiles:
-        """Write ``NAME.hxx`` and its weights; a ``standalone`` header includes nothing of ours.
+        """Write ``NAME.hxx`` and its weights: C++ that needs no Python.
 
-        It compiles with ``g++ -std=c++17``. ``weights`` are in a ``"file"``, NAME.dat; in
-        ``"root"``, NAME.root, which needs ROOT; or in the ``"header"``, for small models. Without a
-        ``session`` there are functions ``infer`` besides, which keep none: one computes at a time.
-        ``target="alpaka"`` or ``"sycl"`` gives NAME_TARGET.hxx for devices (never run on a GPU).
+        It compiles with ``g++ -std=c++17``. A ``standalone`` header includes nothing of ours.
+        ``weights`` are in a ``"file"``, NAME.dat; in ``"root"``, NAME.root, which needs ROOT; or in
+        the ``"header"``, for small models. Without a ``session`` there are functions ``infer``
+        besides, which keep none: one computes at a time. ``target="alpaka"`` or ``"sycl"`` gives
+        NAME_TARGET.hxx for devices (never run on a GPU).
         """
         from sofie_rdf.emit import files
         from sofie_rdf.emit.session import include_directories

@@ -30,14 +30,15 @@ class Differentiable:
 
     @checked
     def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
-        """The model that gives ``d_score/d_features`` besides its outputs, in the input's shape.
+        """The model that gives ``d_score/d_features`` besides its outputs.
 
-        ``of`` are outputs and ``wrt`` inputs by name, one or a list; by default all floating-point
-        ones. Each row has its own gradient; where rows meet, such as in a softmax over the batch,
-        there is none. ``vjp=True`` is for these, and for outputs of several numbers: the sum of
-        v_score * score over all rows is differentiated, and ``v_score`` (or the name that is given,
-        or by output as a mapping) is one more input. At kinks it is what torch gives. Raises
-        `ModelError`; `UnsupportedOperator` for a node without derivative.
+        The gradient has the input's shape. ``of`` are outputs and ``wrt`` inputs by name, one or a
+        list; by default all floating-point ones. Each row has its own gradient; where rows meet,
+        such as in a softmax over the batch, there is none. ``vjp=True`` is for these, and for
+        outputs of several numbers: the sum of v_score * score over all rows is differentiated, and
+        ``v_score`` (or the name that is given, or by output as a mapping) is one more input. At
+        kinks it is what torch gives. Raises `ModelError`; `UnsupportedOperator` for a node without
+        derivative.
         """
         from sofie_rdf.gradients import derived
 
@@ -45,9 +46,10 @@ class Differentiable:
 
     @checked
     def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
-        """The model that gives the derivatives of each element of outputs besides its outputs.
+        """The model that gives the derivatives of each element of its outputs.
 
-        ``d_probabilities/d_features`` is [N, 3, 7], and costs 3 gradients. Else as `gradient`.
+        They stand besides its outputs. ``d_probabilities/d_features`` is [N, 3, 7], and costs 3
+        gradients. Arguments and errors are those of `gradient`.
         """
         from sofie_rdf.gradients import derived
 
@@ -55,9 +57,10 @@ class Differentiable:
 
     @checked
     def hessian(self, of: Names = None, wrt: Names = None) -> Self:
-        """The model that gives gradients and second derivatives ``d2_score/d_features/d_features``.
+        """The model that gives gradients and ``d2_score/d_features/d_features``.
 
-        These are [N, 7, 7] for features [N, 7]. Else as `gradient`.
+        These second derivatives are [N, 7, 7] for features [N, 7]. Arguments and errors are those
+        of `gradient`.
         """
         from sofie_rdf.gradients import derived
 
@@ -65,9 +68,10 @@ class Differentiable:
 
     @checked
     def parametrised(self, names: str | Sequence[str]) -> Self:
-        """The model in which these initializers are inputs, behind those that it has.
+        """The model in which these initializers are further inputs.
 
-        Outputs can be differentiated by them. Raises `ModelError` for what is no initializer.
+        They stand behind the inputs that it has. Outputs can be differentiated by them. Raises
+        `ModelError` for what is no initializer.
         """
         from sofie_rdf.gradients import derived
 
