@@ -299,14 +299,14 @@ class Model(Portable, Differentiable, metaclass=Listed):
     def score(
         self, events: Any = None, columns: Any = None, **options: Unpack[ScoreOptions]
     ) -> Any:
-        """What `define` makes of a data frame, of arrays, without ROOT: an awkward array.
+        """What `define` makes of a data frame, from arrays and without ROOT.
 
         ``events`` are records, or a mapping from names to arrays; ``columns`` are their fields,
         arrays and numbers, by default the features by name, else all fields. Options and numbers
         are those of `sofie_rdf.define`; but ``where`` is a bool for each event, ``entry`` the
         number of the first event, or of each, and ``output`` may be a mapping from new fields to
-        texts. The result is as jagged as the columns, and lazy where these are arrays of
-        dask-awkward. Raises `ColumnError`, `InputError`.
+        texts. The result is an awkward array, as jagged as the columns, and lazy where these are
+        arrays of dask-awkward. Raises `ColumnError`, `InputError`.
         """
         told: ScoreOptions = {**SCORE_DEFAULTS, **options}
         if lazy.is_lazy((events, columns, told["where"], told["entry"])):

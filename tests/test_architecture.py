@@ -24,6 +24,7 @@ assert _ops
 RANKS = {
     "errors": -2,
     "arguments": -1,
+    "brief": -1,
     "limits": 0,
     "isolation": 2,
     "ir": 1,
