@@ -51,8 +51,11 @@ HISTORY = (3, 1, 17, 0, 2, 8, 15, 16, 33, 70)
 # all cases has more numbers than this.
 EXTREMES, FEWER, FEWEST = 3000, 200, 50
 MANY_NUMBERS = 10_000
-# How many cases of each further element type `make test` takes: these, or of thorough rows those.
-OF_A_TYPE, OF_A_THOROUGH_TYPE = 4, 8
+# How many cases of the first element type `make test` takes: so many, or a third if that is more;
+# and how many of each further one, in thorough rows and in others.
+OF_THE_FIRST_TYPE, OF_A_TYPE, OF_A_THOROUGH_TYPE = 10, 3, 6
+# Multiples of the golden ratio are spread evenly, also over cases that repeat with any period.
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def accepted_cases(key: Key) -> Iterator[Pair]:
@@ -117,21 +120,22 @@ _STORED = (DType.FLOAT8E4M3FN, DType.INT4)
 def part(key: Key, *, rest: bool = False) -> Bench:
     """The cases that `make test` compiles, or the rest of them.
 
-    All cases of the first element type are there but those that are marked, and some of double and
-    of a third of the further types: other ones for each type, and other types for each operator, so
-    that together they are of all kinds.
+    These are some of the first element type, and some of
+    double and of a quarter of the further types: other ones for each type, and other types for each
+    operator, so that together they are of all kinds. All cases of a short row are among them.
     """
     turn = OPERATORS.index(key)
-    few = OF_A_THOROUGH_TYPE if ROWS[key].thorough else OF_A_TYPE
+    of_a_type = OF_A_THOROUGH_TYPE if ROWS[key].thorough else OF_A_TYPE
     by_type: dict[DType, list[Case]] = {}
     for dtype, case in _pairs(key):
         by_type.setdefault(dtype, []).append(case)
     chosen: list[Pair] = []
     for number, (dtype, cases) in enumerate(by_type.items()):
-        step = -(-len(cases) // few) if number else 1
-        is_left_type = dtype is not DType.FLOAT64 and number > 0 and (number + turn) % 3 != 0
+        few = of_a_type if number else max(OF_THE_FIRST_TYPE, len(cases) // 3)
+        share = few / len(cases)
+        is_left_type = dtype is not DType.FLOAT64 and number > 0 and (number + turn) % 4 != 0
         for position, case in enumerate(cases):
-            is_left = is_left_type or case.exhaustive or (position + number) % step != 0
+            is_left = is_left_type or case.exhaustive or GOLDEN * (position + number) % 1 >= share
             chosen += [(dtype, case)] if is_left == rest else []
     return bench_of("_".join(("rest" if rest else "part", *filter(None, key))), chosen)
 
@@ -332,8 +336,9 @@ def test_infers_the_type_of_the_result(key: Key) -> None:
 @pytest.fixture(scope="module", params=some_of(["part", "rest"], ["part"]))
 def tested(request: pytest.FixtureRequest, key: Key) -> CompiledCases:
     """The cases of an operator, compiled; and apart from them those that are exhaustive."""
-    chosen = part(key, rest=request.param == "rest")
-    if not chosen.cases:
+    is_rest = request.param == "rest"
+    chosen = part(key, rest=is_rest)
+    if is_rest and not chosen.cases:
         pytest.skip("all cases of this operator are in make test")
     return CompiledCases(chosen, compile_graph(chosen.graph))
 
