@@ -419,6 +419,17 @@ def test_it_ends_with_the_process_that_waits(number: int) -> None:
     _until(lambda: not _command_of(child))
 
 
+def test_it_ends_where_that_process_has_ended_before() -> None:
+    """Who waits may be killed before the kernel knows that its end is to be the end of both."""
+    code = "from sofie_rdf.isolation import walls; walls.die_with_parent({}); print('alive')"
+    endings = []
+    for parent in ("__import__('os').getppid()", str(os.getppid())):
+        command = [sys.executable, "-c", code.format(parent)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+        endings.append((done.returncode, done.stdout))
+    assert endings == [(0, "alive\n"), (-signal.SIGKILL, "")]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_copies_end_with_the_process_that_waits(number: int) -> None:
     code = WAITING.replace('place="m"', 'place="m", prepared="isolated_work:prepare"')

@@ -104,6 +104,7 @@ class _Child:
         return {
             "package": str(PACKAGE),
             "path": search_path(),
+            "parent": os.getpid(),
             "function": function,
             "place": self.place,
             "limits": given,

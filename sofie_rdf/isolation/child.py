@@ -43,7 +43,7 @@ def _main() -> None:
 
 def _work(told: dict[str, Any], package: str, walls: ModuleType) -> NoReturn:
     """Do what is asked for behind the walls, answer, and end."""
-    walls.die_with_parent()
+    walls.die_with_parent(told["parent"])
     os.chdir(told["folder"])
     walls.limit(told["memory"], told["seconds"])
     walls.refuse_writing(told["folder"])
@@ -71,6 +71,7 @@ def _load(told: dict[str, Any], package: str) -> None:
 def _asked(told: dict[str, Any]) -> dict[str, Any]:
     """Make a copy for each question; only the copies come back, with what they are told."""
     questions = socket.socket(fileno=told["questions"])
+    own = os.getpid()
     while True:
         if not select.select([questions], [], [], told["seconds"])[0]:
             # What was asked until now is answered; who asks from now on sees that nobody is there.
@@ -81,7 +82,7 @@ def _asked(told: dict[str, Any]) -> dict[str, Any]:
         copy = _forked()
         if not copy:
             questions.close()
-            return _begun(json.loads(message), files)
+            return {**_begun(json.loads(message), files), "parent": own}
         with suppress(ProcessLookupError, PermissionError):
             os.setpgid(copy, copy)
         for file in files:

@@ -41,11 +41,13 @@ def _libc() -> ctypes.CDLL | None:
         return None
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """The kernel ends this process when its parent has ended, where the system is Linux."""
     libc = _libc()
     if libc is not None:
         libc.prctl(_SET_DEATH_SIGNAL, _SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # It has ended before.
+            os.kill(os.getpid(), _SIGKILL)
 
 
 def limit(memory: int, seconds: int) -> None:
