@@ -155,6 +155,7 @@ def again(folder: str, where: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.exhaustive
 def test_options_of_the_emission(tmp_path: Path) -> None:
     shutil.copy(DATA / "higgs.onnx", tmp_path / "a-file.v2.onnx")
     options = 'NAME tagger SHAPES "features=1,7" PRECISION bfloat16 WEIGHTS header'

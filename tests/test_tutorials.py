@@ -74,6 +74,7 @@ def test_tutorials_are_short_and_begin_with_prose(path: Path) -> None:
     assert len(lines[0].split()) > 3
 
 
+@pytest.mark.exhaustive
 def test_01_onnx_in_python(scores: dict[str, np.ndarray], tmp_path: Path) -> None:
     output = run([sys.executable, str(TUTORIALS / "01_onnx.py")], tmp_path)
     assert means(output) == expected_means(scores)

@@ -61,6 +61,7 @@ def test_the_passes_come_to_an_end_on_every_model(caplog: pytest.LogCaptureFixtu
     assert "were not enough" not in caplog.text
 
 
+@pytest.mark.exhaustive
 def test_every_operator_has_a_test_in_the_part() -> None:
     whole, part = (frozenset().union(*map(operators_of, n)) for n in (included(), shortened()))
     assert whole == part

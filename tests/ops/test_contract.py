@@ -311,36 +311,41 @@ def test_takes_the_element_types_it_says(key: Key) -> None:
 _OTHER_TYPES = {("", "BatchNormalization")}
 
 
-def test_infers_the_type_of_the_result(key: Key) -> None:
-    tested = bench(key)
-    verify(tested.graph)
+@pytest.fixture(scope="module", params=some_of(["part", "rest"], ["part"]))
+def chosen(request: pytest.FixtureRequest, key: Key) -> Bench:
+    """The cases of an operator; and apart from them those that are exhaustive."""
+    is_rest = request.param == "rest"
+    found = part(key, rest=is_rest)
+    if is_rest and not found.cases:
+        pytest.skip("all cases of this operator are in make test")
+    return found
+
+
+@pytest.fixture(scope="module")
+def tested(chosen: Bench) -> CompiledCases:
+    return CompiledCases(chosen, compile_graph(chosen.graph))
+
+
+def test_infers_the_type_of_the_result(chosen: Bench) -> None:
+    graph = chosen.graph
+    verify(graph)
     for batch, other in [(3, 2), (0, 1), (1, 4), (6, 6)]:
-        sizes = sizes_of(tested.graph, batch, other)
-        feeds = tested.feeds(sizes, 7, extreme=False)
-        for node in tested.graph.nodes:
-            found = results(tested.graph, node, feeds, exact=False, sizes=sizes)
-            given = [str(tested.graph.types[i]) for i in node.inputs if i]
+        sizes = sizes_of(graph, batch, other)
+        feeds = chosen.feeds(sizes, 7, extreme=False)
+        for node in graph.nodes:
+            found = results(graph, node, feeds, exact=False, sizes=sizes)
+            given = [str(graph.types[i]) for i in node.inputs if i]
             text = f"{operator_text(node.op)} of {given}"
             known = dict(sizes)
             for name, result in zip(node.outputs, found, strict=True):
-                type_ = tested.graph.types[name]
+                type_ = graph.types[name]
                 for dim, size in zip(type_.shape, result.shape, strict=True):
-                    if name_of(dim) in tested.graph.data_symbols:
+                    if name_of(dim) in graph.data_symbols:
                         known[name_of(dim)] = size
                 assert result.dtype == type_.dtype.numpy, f"{text}: {result.dtype}, not {type_}"
                 assert result.shape == concrete(type_.shape, known), (
                     f"{text}: {result.shape}, not {type_}"
                 )
-
-
-@pytest.fixture(scope="module", params=some_of(["part", "rest"], ["part"]))
-def tested(request: pytest.FixtureRequest, key: Key) -> CompiledCases:
-    """The cases of an operator, compiled; and apart from them those that are exhaustive."""
-    is_rest = request.param == "rest"
-    chosen = part(key, rest=is_rest)
-    if is_rest and not chosen.cases:
-        pytest.skip("all cases of this operator are in make test")
-    return CompiledCases(chosen, compile_graph(chosen.graph))
 
 
 def test_kernel_is_the_reference(tested: CompiledCases) -> None:
@@ -432,13 +437,13 @@ def _needed(cls: type[Operator]) -> dict[str, Any]:
     return {f.name: 0 for f in required}
 
 
-def test_is_text_and_back(key: Key) -> None:
-    tested = bench(key)
-    for case in tested.cases.values():
+def test_is_text_and_back(chosen: Bench) -> None:
+    graph = chosen.graph
+    for case in chosen.cases.values():
         assert parse_operator(operator_text(case.op)) == case.op
-    again = parse_graph(graph_text(tested.graph), tested.graph.constants)
-    assert again.nodes == tested.graph.nodes and dict(again.types) == dict(tested.graph.types)
-    assert graph_text(again) == graph_text(tested.graph)
+    again = parse_graph(graph_text(graph), graph.constants)
+    assert again.nodes == graph.nodes and dict(again.types) == dict(graph.types)
+    assert graph_text(again) == graph_text(graph)
 
 
 def test_is_a_value(key: Key) -> None:

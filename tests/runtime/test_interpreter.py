@@ -192,6 +192,7 @@ print(same, model.compiled.compiler)
 """
 
 
+@pytest.mark.exhaustive
 def test_a_root_without_a_spec() -> None:
     found = run_python(OTHER_ROOT.format(higgs=str(HIGGS)), SOFIE_RDF_COMPILER="")
     assert found.stdout == "no spec\nTrue cling\n", found.stderr

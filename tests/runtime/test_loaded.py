@@ -108,6 +108,7 @@ print((resident() - first) // 10**6)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@pytest.mark.exhaustive
 def test_memory_stays_what_it_is() -> None:
     """Weights of 11.6 MB, 40 times: they were 464 MB."""
     done: Any = subprocess.run(

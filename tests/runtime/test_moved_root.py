@@ -154,6 +154,7 @@ void macro()
 """
 
 
+@pytest.mark.exhaustive
 def test_a_macro(moved: Moved, tmp_path: Path) -> None:
     """`root` runs the Python in PATH, not any that lies in a folder above ROOT."""
     shutil.copy(HIGGS, tmp_path / "higgs.onnx")

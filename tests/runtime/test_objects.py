@@ -270,6 +270,7 @@ def test_particlenet_on_jagged_columns(events: tuple[str, Any]) -> None:
         assert found[i] == wanted.ravel().tolist()
 
 
+@pytest.mark.exhaustive
 def test_a_graph_network_on_jagged_columns(tmp_path: Path) -> None:
     """Nodes and edges are sets of their own; some graphs have no edges, or nothing."""
     model, stored = sofie.load(DATA / "graph_network.root"), np.load(DATA / "graph_network.npz")

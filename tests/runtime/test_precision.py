@@ -195,6 +195,7 @@ def test_weights_of_another_precision_are_refused(tmp_path: Path) -> None:
         make(str(files["float16"].weights))
 
 
+@pytest.mark.exhaustive
 def test_a_macro_runs_it(tmp_path: Path) -> None:
     models = {p: mlp(4, 100, 100, 1).with_precision(p) for p in PRECISIONS[1:]}
     for name, model in models.items():

@@ -174,6 +174,7 @@ def test_arrays_of_numpy_and_awkward() -> None:
     assert found == [[x for row in wanted[:3] for x in row], [], wanted[3]]
 
 
+@pytest.mark.exhaustive
 def test_awkward_arrays_that_are_no_columns_of_numbers(counting: Counting) -> None:
     df = awkward.to_rdataframe({"x": awkward.Array([1.0, None, 3.0])})
     with pytest.raises(sofie.ColumnError, match=r"optional<double>.*'x\.value_or\(-1\)'"):

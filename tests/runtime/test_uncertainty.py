@@ -86,6 +86,7 @@ def test_numbers_and_expressions_are_columns(network: Model, df: Any) -> None:
     np.testing.assert_allclose(found, width(slopes()["s"], c), rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_features_that_move_together_may_cancel(df: Any) -> None:
     made = model(
         "s = MatMul (x, w)",

@@ -122,7 +122,7 @@ def graphs(model: Any, folder: Path, kinds: Sequence[str] = ALL) -> list[Graph]:
             path = folder / f"model.{kind}"
             with quiet():
                 model.save(path)
-            found.append(frontend.read(path))
+            found.append(frontend.read(path, isolated=False))
     return found
 
 

@@ -69,7 +69,10 @@ class Operator(nn.Module):
     ("module", "shape", "dynamic"),
     [
         (lambda: Operator(Spectral1, nn.Conv1d), (2, 1, 16), {"x": {0: "N", 2: "L"}}),
-        (lambda: Operator(Spectral2, nn.Conv2d), (2, 1, 8, 10), None),
+        pytest.param(
+            *(lambda: Operator(Spectral2, nn.Conv2d), (2, 1, 8, 10), None),
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_fourier_neural_operators(module: Any, shape: tuple[int, ...], dynamic: Any) -> None:
