@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["some_of"]
+__all__ = ["every", "some_of"]
 
 
 def some_of(values: Iterable[Any], now: Container[Any]) -> list[Any]:
@@ -16,6 +16,11 @@ def some_of(values: Iterable[Any], now: Container[Any]) -> list[Any]:
     A tuple has the values of several parameters.
     """
     return [v if v in now else _later(*(v if isinstance(v, tuple) else (v,))) for v in values]
+
+
+def every(count: int, values: Iterable[Any]) -> list[Any]:
+    """All of the values as parameters; one of so many, from the first on, is in `make test`."""
+    return [v if i % count == 0 else _later(v) for i, v in enumerate(values)]
 
 
 def _later(*values: Any) -> Any:

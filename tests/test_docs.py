@@ -25,6 +25,7 @@ import sofie_rdf
 from docs.building import cli, pictures, tables, tutorials
 from sofie_rdf.cli.arguments import parser
 from sofie_rdf.passes import pipeline
+from tests.choice import some_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
@@ -261,7 +262,9 @@ def test_the_tables_are_made_of_the_code() -> None:
     assert "* `mlp200x5_uint8`: DynamicQuantizeLinear " in without
 
 
-@pytest.mark.parametrize("table", tables.__all__)
+@pytest.mark.parametrize(
+    "table", some_of(tables.__all__, [t for t in tables.__all__ if t != "operators"])
+)
 def test_each_table_can_be_made(table: str) -> None:
     assert getattr(tables, table)().strip()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,17 @@ def test_rows_have_torchs_slopes_where_numbers_end(body: str) -> None:
     np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=3e-7)
 
 
+@cache
+def _model_of_two(name: str, row: tuple[int, ...]) -> sofie_rdf.Model:
+    """torch exports it once for all tests."""
+
+    class Module(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: Any, y: Any) -> Any:
+            return OF_TWO[name](x, y)
+
+    return sofie_rdf.from_torch(Module(), (torch.rand(3, *row) + 0.1, torch.rand(3, *row) + 0.1))
+
+
 @pytest.mark.parametrize("name", OF_TWO)
 def test_torchs_functions_of_two_have_its_slopes_on_the_axes(name: str) -> None:
     values = np.array([-2, -1, -0.0, 0, 1, 2, 90, 1e4], np.float32)
@@ -144,12 +156,7 @@ def test_torchs_functions_of_two_have_its_slopes_on_the_axes(name: str) -> None:
     arrays = [a.reshape(shape), b.reshape(shape)]
     v, wanted = _theirs(OF_TWO[name], arrays, -2.0)
 
-    class Module(torch.nn.Module):  # type: ignore[misc,name-defined]
-        def forward(self, x: Any, y: Any) -> Any:
-            return OF_TWO[name](x, y)
-
-    examples = tuple(torch.rand(3, *array.shape[1:]) + 0.1 for array in arrays)
-    model = sofie_rdf.from_torch(Module(), examples)
+    model = _model_of_two(name, shape[1:])
     for one, other in zip(_slopes(model, arrays, v), wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-7)
 
@@ -196,13 +203,8 @@ def test_edges_of_one_that_the_page_names(
 def test_edges_of_two_that_the_page_names(
     name: str, at: tuple[float, float], by: int, ours: float, torchs: float
 ) -> None:
-    class Module(torch.nn.Module):  # type: ignore[misc,name-defined]
-        def forward(self, x: Any, y: Any) -> Any:
-            return OF_TWO[name](x, y)
-
     arrays = [np.array([[number]], np.float32) for number in at]
     v, wanted = _theirs(OF_TWO[name], arrays, 1.0)
     np.testing.assert_array_equal(wanted[by], [[torchs]])
-    examples = torch.rand(3, 1) + 0.1, torch.rand(3, 1) + 0.1
-    model = sofie_rdf.from_torch(Module(), examples)
+    model = _model_of_two(name, (1,))
     np.testing.assert_array_equal(_slopes(model, arrays, v)[by], [[ours]])

@@ -120,6 +120,7 @@ def test_onnx_macro(tmp_path: Path) -> None:
     assert {"Linear_16.hxx", "Linear_16.dat"} <= {p.name for p in tmp_path.iterdir()}
 
 
+@pytest.mark.exhaustive
 def test_rdataframe_macro(tmp_path: Path) -> None:
     higgs_session(tmp_path)
     output = tutorial(tmp_path, "TMVA_SOFIE_RDataFrame.C", then=contents("h_sig", "h_bkg"))
