@@ -37,13 +37,14 @@ def apart(job: Callable[[], T]) -> T:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     ours, theirs = os.pipe()
+    own = os.getpid()
     with warnings.catch_warnings():
         # Of threads that wait for work, of which the copy has none.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
         os.close(ours)
-        _work(job, theirs)
+        _work(job, theirs, own)
     os.close(theirs)
     try:
         with os.fdopen(ours, "rb") as answer:
@@ -61,10 +62,10 @@ def apart(job: Callable[[], T]) -> T:
     raise value
 
 
-def _work(job: Callable[[], object], answer: int) -> NoReturn:
+def _work(job: Callable[[], object], answer: int, parent: int) -> NoReturn:
     """What the copy does: it ends here whatever happens."""
     try:
-        die_with_parent()
+        die_with_parent(parent)
         try:
             said: tuple[str, object] = ("result", job())
         except (SofieError, OSError, KeyboardInterrupt) as error:
