@@ -15,12 +15,16 @@ def some_of(values: Iterable[Any], now: Container[Any]) -> list[Any]:
 
     A tuple has the values of several parameters.
     """
-    return [v if v in now else _later(*(v if isinstance(v, tuple) else (v,))) for v in values]
+    return [v if v in now else _later(*_several(v)) for v in values]
 
 
 def every(count: int, values: Iterable[Any]) -> list[Any]:
     """All of the values as parameters; one of so many, from the first on, is in `make test`."""
-    return [v if i % count == 0 else _later(v) for i, v in enumerate(values)]
+    return [v if i % count == 0 else _later(*_several(v)) for i, v in enumerate(values)]
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _later(*values: Any) -> Any:

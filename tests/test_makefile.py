@@ -218,8 +218,9 @@ def test_help_names_the_targets(clone: Clone) -> None:
 
 def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
     clone.make("conformance", "REGEX=test_(conv|gemm).*")
-    _, _, install, run = clone.done()
-    assert "--group test" in install
+    _, _, install, compiled, run = clone.done()
+    assert "--group test" in install and "--no-compile" in install
+    assert compiled.startswith("-m compileall")
     assert run.endswith("-m tests.conformance test_(conv|gemm).*")
     clone.make("conformance")
     operators, networks, modules, bits, tutorials = clone.done()[-5:]

@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 import sofie_rdf as sofie
+from tests.choice import some_of
 from tests.runtime.conftest import Threads
 from tests.runtime.test_objects import INT64, network
 
@@ -166,7 +167,7 @@ def test_what_is_refused(df: Any) -> None:
         sofie.define(three, "z", sets(), {"x": ["deep", "eta"], "jet": ["mass", "met"]}, output="y")
 
 
-@pytest.mark.parametrize("ntuple", [False, True])
+@pytest.mark.parametrize("ntuple", some_of([False, True], [True]))
 def test_from_files(df: Any, tmp_path: Path, ntuple: bool) -> None:
     path = str(tmp_path / "jets.root")
     options = ROOT.RDF.RSnapshotOptions()
