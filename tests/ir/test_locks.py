@@ -24,7 +24,6 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.replacing import replacing
 from sofie_rdf.ir.types import DType, TensorType
-from tests.choice import some_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +33,6 @@ import numpy as np
 from sofie_rdf.ir import rootfile
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.types import DType, TensorType
-from tests.choice import some_of
 if sys.argv[2] == "ROOT":
     from sofie_rdf.runtime.files import rootio as rootfile
 
@@ -81,10 +79,16 @@ def only(folder: Path, *names: str) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
 
 
-@pytest.mark.parametrize(("count", "killed"), some_of([(3, 1), (8, 6)], [(3, 1)]))
-def test_processes_save_into_one_file_and_some_are_killed(
-    tmp_path: Path, count: int, killed: int
-) -> None:
+def test_three_processes_save_into_one_file_and_one_is_killed(tmp_path: Path) -> None:
+    save_while_some_are_killed(tmp_path, 3, 1)
+
+
+@pytest.mark.exhaustive
+def test_eight_processes_save_into_one_file_and_six_are_killed(tmp_path: Path) -> None:
+    save_while_some_are_killed(tmp_path, 8, 6)
+
+
+def save_while_some_are_killed(tmp_path: Path, count: int, killed: int) -> None:
     path = tmp_path / "models.root"
     analysis(path)
     dice = random.Random(1)
