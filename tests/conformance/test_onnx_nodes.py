@@ -259,6 +259,7 @@ class Deadly(Case):
         return os._exit, (3,)
 
 
+@pytest.mark.exhaustive
 def test_a_test_that_ends_the_process_fails_alone() -> None:
     first, last = case_of("first"), case_of("last")
     deadly = Deadly(**{**vars(first), "name": "deadly"})

@@ -159,6 +159,7 @@ def test_blocks_that_lie(tmp_path: Path, thing: Thing) -> None:
         load(tmp_path, with_weights(thing))
 
 
+@pytest.mark.exhaustive
 def test_a_little_file_that_unpacks_to_much(tmp_path: Path) -> None:
     """100 kB of zeros become no gigabytes."""
     import cramjam

@@ -53,7 +53,7 @@ EXTREMES, FEWER, FEWEST = 3000, 200, 50
 MANY_NUMBERS = 10_000
 # How many cases of the first element type `make test` takes: so many, or a third if that is more;
 # and how many of each further one, in thorough rows and in others.
-OF_THE_FIRST_TYPE, OF_A_TYPE, OF_A_THOROUGH_TYPE = 8, 3, 6
+OF_THE_FIRST_TYPE, OF_A_TYPE, OF_A_THOROUGH_TYPE = 8, 2, 6
 # Multiples of the golden ratio are spread evenly, also over cases that repeat with any period.
 GOLDEN = (math.sqrt(5) - 1) / 2
 

@@ -80,6 +80,7 @@ def test_an_output_that_is_no_score_of_an_object() -> None:
     assert model.define(df, "y", ["v"], per="set").Sum("y").GetValue() == 6
 
 
+@pytest.mark.exhaustive
 def test_a_fixed_batch_can_be_opened_as_the_error_says() -> None:
     torch = pytest.importorskip("torch")
     module = torch.nn.Linear(3, 1)

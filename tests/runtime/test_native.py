@@ -91,6 +91,7 @@ def test_the_instruction_set_is_the_cpus(tmp_path: Path, standalone: bool) -> No
     assert " ".join(target) == chosen.target
 
 
+@pytest.mark.exhaustive
 def test_the_instruction_set_can_be_chosen(tmp_path: Path) -> None:
     sofie.load(HIGGS).emit(tmp_path)
     score, simd, *target = run("by_itself()", tmp_path, SOFIE_RDF_SIMD="generic").stdout.split()
