@@ -32,7 +32,8 @@ class Forks:
 
     def __init__(self, imports: str, environment: Mapping[str, str]) -> None:
         self._imports, self._environment = imports, dict(environment)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = b""
 
     def run(
         self, code: str, *arguments: str, seconds: float, memory: int = 0, cpu: int = 0
@@ -42,7 +43,7 @@ class Forks:
             files = [str(Path(folder, name)) for name in ("stdout", "stderr")]
             job = {"code": code, "arguments": arguments, "files": files, "folder": str(Path.cwd())}
             self._send(json.dumps({**job, "memory": memory, "cpu": cpu}))
-            pid = int(self._answer(seconds) or "0")
+            pid = int(self._answer(seconds) or "")
             answer = self._answer(seconds)
             if answer is None:
                 os.kill(pid, signal.SIGKILL)
@@ -57,21 +58,25 @@ class Forks:
                 [sys.executable, str(Path(__file__)), self._imports],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                text=True,
-                bufsize=1,
                 env=self._environment,
             )
             atexit.register(self._end)
             self._answer(600)
         assert self._process.stdin
-        print(line, file=self._process.stdin, flush=True)
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
 
     def _answer(self, seconds: float) -> str | None:
         """A line of the process; None if none comes in this time."""
         assert self._process and self._process.stdout
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
-            return None
-        return self._process.stdout.readline().strip()
+        while b"\n" not in self._said:
+            if not select.select([self._process.stdout], [], [], seconds)[0]:
+                return None
+            said = os.read(self._process.stdout.fileno(), 4096)
+            assert said, "the process that makes copies has ended"
+            self._said += said
+        line, self._said = self._said.split(b"\n", 1)
+        return line.decode()
 
     def _end(self) -> None:
         assert self._process and self._process.stdin and self._process.stdout
