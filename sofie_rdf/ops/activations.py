@@ -20,6 +20,7 @@ from sofie_rdf.ops._elementwise import (
     NORMAL_DISTRIBUTION,
     NUMBERS,
     SIGNED,
+    Binary,
     Unary,
     floating,
     typed,
@@ -551,11 +552,34 @@ class Gelu(Unary):
     def pullback(self, back: Backward) -> Value:
         x = back.x
         if self.approximate == "none":
-            density = (x * x * -0.5).apply("Exp") * (1 / math.sqrt(2 * math.pi))
-            return back.g * (((x * math.sqrt(0.5)).apply("Erf") + 1) * 0.5 + x * density)
+            return back.g.through(GeluSlope(), x)
         scale = 2 * math.sqrt(2 / math.pi)
         gate = (scale * (x + 0.044715 * (x * x * x))).apply("Sigmoid")
         return back.g * (gate + x * gate * (1 - gate) * (scale * (1 + (3 * 0.044715) * (x * x))))
+
+
+@operator(domain="sofie", terms=2, ulp=8, header=NORMAL_DISTRIBUTION)
+class GeluSlope(Binary):
+    """g * (P(x) + x p(x)) with the normal distribution P and its density p: back through a GELU
+
+    It is 0 below -13 (float64: -37.5), where it is smaller than any number that matters.
+    """
+
+    dtypes: ClassVar[frozenset[DType]] = frozenset({DType.FLOAT32, DType.FLOAT64})
+
+    def reference(self, g: Array, x: Array) -> Array:
+        p = np.exp(typed(-0.5, x) * x * x) * typed(1 / math.sqrt(2 * math.pi), x)
+        erfc = floating(math.erfc)(x * typed(-math.sqrt(0.5), x))
+        return np.asarray(g * (typed(0.5, x) * erfc + x * p))
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(_gelu_slope)
+
+
+def _gelu_slope(g: Value, x: Value) -> tuple[Value, ...]:
+    """The same in words that have derivatives."""
+    density = (x * x * -0.5).apply("Exp") * (1 / math.sqrt(2 * math.pi))
+    return (g * (((x * math.sqrt(0.5)).apply("Erf") + 1) * 0.5 + x * density),)
 
 
 @operator(since=22, ulp=2)

@@ -215,6 +215,16 @@ struct Gelu {
    }
 };
 
+/// What comes back through a GELU.
+struct GeluSlope {
+   template <class M, class T>
+   SOFIE_DEVICE T operator()(M m, T g, T x) const
+   {
+      const T density = m.exp(T(-0.5) * x * x) * static_cast<T>(0.39894228040143267794);
+      return g * (T(0.5) * m.erfc(x * static_cast<T>(-0.70710678118654752440)) + x * density);
+   }
+};
+
 struct GeluTanh {
    template <class M, class T>
    SOFIE_DEVICE T operator()(M m, T x) const

@@ -36,6 +36,7 @@ struct alignas(64) GeluNumbers {
    float units, normal;        // which are fewer than `-normal` times 2^-units,
    std::uint32_t sign;         // and whose bits are how many, with this one.
    float inner_low;            // Between layers the result is -0 from here down, before it is denormal.
+   float density;              // 1 / sqrt(2 pi)
 };
 inline constexpr GeluNumbers gelu_numbers{
    {{2.4533139e-1f, 2.1763982e-1f,  1.950231e-1f,  1.7629088e-1f, 1.605801e-1f,  1.4725406e-1f, 1.3583559e-1f,
@@ -77,7 +78,8 @@ inline constexpr GeluNumbers gelu_numbers{
    149.0f,
    -0x1p23f,
    0x80000000U,
-   -13.0f};
+   -13.0f,
+   0.3989423f};
 
 // clang-format off
 // The numbers' registers: zmm13 to zmm17 have the second halves of `tail`, the others follow.
@@ -91,6 +93,9 @@ inline constexpr GeluNumbers gelu_numbers{
    SOFIE_GELU_NUMBER(scale, 25) SOFIE_GELU_NUMBER(shifter, 26) SOFIE_GELU_NUMBER(far, 27)                           \
    SOFIE_GELU_NUMBER(one, 28) SOFIE_GELU_NUMBER(part, 29) SOFIE_GELU_NUMBER(centre, 30)                             \
    SOFIE_GELU_NUMBER(positive, 31) SOFIE_GELU_NUMBER(high, 7)
+#define SOFIE_GELU_MEMBERS                                                                                          \
+   SOFIE_MEMBERS(numbers, GeluNumbers, tail, power, scale, shifter, far, one, part, centre, positive, low, high,    \
+      doubtful, units, normal, sign, inner_low, density)
 #define SOFIE_GELU_OPERAND(name) "%c[numbers_" #name "](%[numbers])%{1to16%}, "
 #define SOFIE_GELU_POWER(number) "vfmadd213ps %%zmm" #number ", %%zmm2, %%zmm5\n\t"
 #define SOFIE_GELU_TAIL(k, half) \
@@ -99,7 +104,7 @@ inline constexpr GeluNumbers gelu_numbers{
 
 // x is in zmm0, -a in zmm1, the fraction f of 2^(n + f) = e^(-a^2 / 2) in zmm2 (a^2 and what it lost by rounding, times
 // the scale), 2^f in zmm5, the part of 1 + a in zmm8, its distance from the centre in zmm9, n in zmm10, the tail in zmm11.
-#define SOFIE_GELU_BEGIN                                                            \
+#define SOFIE_GELU_BEGIN(combined)                                                            \
    "vmovups (%[x]), %%zmm0\n\t"                                                     \
    "vrangeps $14, %%zmm27, %%zmm0, %%zmm1\n\t"                                      \
    "vmulps %%zmm1, %%zmm1, %%zmm2\n\t"                                              \
@@ -123,11 +128,13 @@ inline constexpr GeluNumbers gelu_numbers{
    SOFIE_GELU_POWER(21) SOFIE_GELU_TAIL_STEP(1, 14)                                 \
    SOFIE_GELU_POWER(20) SOFIE_GELU_TAIL_STEP(0, 13)                                 \
    SOFIE_GELU_POWER(19)                                                             \
-   "vmulps %%zmm1, %%zmm11, %%zmm11\n\t"                                            \
+   combined                                                                         \
    SOFIE_GELU_POWER(18)                                                             \
    "vmulps %%zmm11, %%zmm5, %%zmm5\n\t"                                             \
    "vcmpps $14, %%zmm6, %%zmm0, %%k1\n\t"                                           \
    "vcmpps $1, %%zmm7, %%zmm0, %%k1%{%%k1%}\n\t"
+// -a times the tail.
+#define SOFIE_GELU_TIMES "vmulps %%zmm1, %%zmm11, %%zmm11\n\t"
 #define SOFIE_GELU_END                                                              \
    "vscalefps %%zmm10, %%zmm5, %%zmm5%{%%k1%}%{z%}\n\t"                             \
    "vfixupimmps $0, %%zmm31, %%zmm0, %%zmm0\n\t"                                    \
@@ -153,7 +160,7 @@ inline constexpr GeluNumbers gelu_numbers{
 #define SOFIE_GELU_LOOP(least, if_denormal, denormal)                                                                \
    asm volatile(SOFIE_GELU_NUMBERS SOFIE_GELU_NUMBER(least, 6)                                                       \
                 ".p2align 5\n"                                                                                       \
-                "1:\n\t" SOFIE_GELU_BEGIN if_denormal SOFIE_GELU_END                                                 \
+                "1:\n\t" SOFIE_GELU_BEGIN(SOFIE_GELU_TIMES) if_denormal SOFIE_GELU_END                               \
                 "2:\n\t"                                                                                             \
                 "vmovups %%zmm0, (%[y])\n\t"                                                                         \
                 "add $64, %[x]\n\t"                                                                                  \
@@ -163,10 +170,17 @@ inline constexpr GeluNumbers gelu_numbers{
                 "jmp 4f\n" denormal                                                                                  \
                 "4:\n\t"                                                                                             \
                 : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                                                   \
-                : [numbers] "r"(&gelu_numbers),                                                                      \
-                  SOFIE_MEMBERS(numbers, GeluNumbers, tail, power, scale, shifter, far, one, part, centre, positive, \
-                     low, high, doubtful, units, normal, sign, inner_low)                                            \
+                : [numbers] "r"(&gelu_numbers), SOFIE_GELU_MEMBERS                                                   \
                 : "memory", "cc", "k1", "k2", "k3", SOFIE_ALL_PACKS)
+// g times P(x) + x p(x): R = Q(a) - a p(a), or 1 - R where x is positive; x - x is NaN for what is not finite.
+#define SOFIE_GELU_SLOPE                                                            \
+   "vscalefps %%zmm10, %%zmm5, %%zmm5%{%%k1%}%{z%}\n\t"                             \
+   "vsubps %%zmm0, %%zmm0, %%zmm3\n\t"                                              \
+   "vcmpps $14, %%zmm3, %%zmm0, %%k2\n\t"                                           \
+   "vsubps %%zmm5, %%zmm28, %%zmm5%{%%k2%}\n\t"                                     \
+   "vaddps %%zmm3, %%zmm5, %%zmm5\n\t"                                              \
+   "vmulps (%[g]), %%zmm5, %%zmm0\n\t"
+#define SOFIE_GELU_PLUS_DENSITY "vfmadd231ps " SOFIE_GELU_OPERAND(density) "%%zmm1, %%zmm11\n\t"
 // clang-format on
 
 /// y = GELU of x, for whole packs; `Inner` if it is for the next layer of a run. y may be x.
@@ -179,6 +193,24 @@ SOFIE_KERNEL void gelu_packs(float *y, const float *x, Size packs)
       SOFIE_GELU_LOOP(inner_low, "", "");
    else
       SOFIE_GELU_LOOP(low, SOFIE_GELU_IF_DENORMAL, SOFIE_GELU_DENORMAL);
+}
+
+/// y = g times the derivative of GELU at x, for whole packs. y may be g or x.
+SOFIE_ONCE void gelu_slope_packs(float *y, const float *g, const float *x, Size packs)
+{
+   if (packs <= 0)
+      return;
+   asm volatile(SOFIE_GELU_NUMBERS SOFIE_GELU_NUMBER(inner_low, 6) ".p2align 5\n"
+                                                                   "1:\n\t" SOFIE_GELU_BEGIN(SOFIE_GELU_PLUS_DENSITY)
+                                                                      SOFIE_GELU_SLOPE "vmovups %%zmm0, (%[y])\n\t"
+                                                                                       "add $64, %[x]\n\t"
+                                                                                       "add $64, %[g]\n\t"
+                                                                                       "add $64, %[y]\n\t"
+                                                                                       "dec %[packs]\n\t"
+                                                                                       "jnz 1b\n\t"
+                : [x] "+&r"(x), [g] "+&r"(g), [y] "+&r"(y), [packs] "+&r"(packs)
+                : [numbers] "r"(&gelu_numbers), SOFIE_GELU_MEMBERS
+                : "memory", "cc", "k1", "k2", SOFIE_ALL_PACKS);
 }
 
 template <bool Inner, class V>
@@ -202,6 +234,32 @@ SOFIE_INLINE void gelu_array(float *y, const float *x, Size count)
       store(some, load_some<n>(x + done, count - done));
       gelu_packs<Inner>(some, some, 1);
       store_some(y + done, load<n>(some), count - done);
+   }
+}
+
+template <class V>
+SOFIE_INLINE V gelu_slope_of_pack(V g, V x)
+{
+   constexpr int n = lanes<float>;
+   constexpr int packs = (width<V> + n - 1) / n;
+   alignas(64) float numbers[2][packs * n] = {};
+   store(numbers[0], g);
+   store(numbers[1], x);
+   gelu_slope_packs(numbers[0], numbers[0], numbers[1], packs);
+   return load<width<V>>(numbers[0]);
+}
+
+/// The same for `count` numbers.
+SOFIE_INLINE void gelu_slope_array(float *y, const float *g, const float *x, Size count)
+{
+   constexpr int n = lanes<float>;
+   gelu_slope_packs(y, g, x, count / n);
+   if (const Size done = count / n * n; done < count) {
+      alignas(64) float some[2][static_cast<std::size_t>(n)];
+      store(some[0], load_some<n>(g + done, count - done));
+      store(some[1], load_some<n>(x + done, count - done));
+      gelu_slope_packs(some[0], some[0], some[1], 1);
+      store_some(y + done, load<n>(some[0]), count - done);
    }
 }
 
@@ -285,6 +343,28 @@ SOFIE_INLINE V inner_gelu(V x)
       return gelu_of_pack<true>(x);
 #endif
    return gelu_up_to(x, TailOf<ElementOf<V>>::inner);
+}
+
+/// `g (P(x) + x p(x))` with the density p, the derivative of `x P(x)`: 1 - R for positive x and R for others, where
+/// `R = Q(|x|) - |x| p(x)`. 2 ULP of g. NaN for infinities, as x p(x) is.
+template <class V>
+SOFIE_INLINE V gelu_slope(V g, V x)
+{
+#ifdef SOFIE_GELU_ASSEMBLER
+   if constexpr (std::is_same_v<ElementOf<V>, float>)
+      return gelu_slope_of_pack(g, x);
+#endif
+   using Of = TailOf<ElementOf<V>>;
+   const MaskOf<V> far = abs(x) > splat<V>(Of::inner);
+   const V a = select(far, V{}, abs(x));
+   const V minus_half = splat<V>(-0.5f);
+   const Reduced<V> reduced = reduce_by_ln2(a * a * minus_half);
+   const V inverse = splat<V>(1) / (a + splat<V>(Of::pole));
+   const V density = a * splat<V>(static_cast<ElementOf<V>>(-0.39894228040143267794));
+   const V slow = multiply_add(polynomial<Of::tail>((a - splat<V>(Of::centre)) * inverse), inverse, density);
+   const V product = multiply_add(slow, expm1_of_rest(reduced.rest), slow);
+   const V below = select(far, x - x, product * power_of_two<V>(reduced.power - MathFor<V>::bias));
+   return g * select<V>(x > V{}, splat<V>(1) - below, below);
 }
 
 } // namespace sofie

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.operator import REGISTRY, Operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ops._elementwise import floating
 from sofie_rdf.ops.elementwise import (
     ALL,
     Between,
@@ -68,6 +70,7 @@ from tests.ops.cases import (
     small,
     sparse,
     unary,
+    usual,
     variadic,
 )
 
@@ -434,6 +437,21 @@ def _gelu_slack(op: Any, error: Array, dtype: np.dtype[Any], x: Array) -> Array:
     return _denormal_factor(op, error + _relative(op.reference(x), exponent, dtype), dtype, x)
 
 
+def _of_density(_: Operator, g: Array, x: Array) -> Array:
+    """|g| times the normal distribution and |x| times its density."""
+    density = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    return np.asarray(
+        np.abs(g) * (floating(math.erfc)(-x * np.sqrt(0.5)) / 2 + np.abs(x) * density)
+    )
+
+
+def _density_slack(op: Any, error: Array, dtype: np.dtype[Any], g: Array, x: Array) -> Array:
+    """The rounding of x^2 / 2, of which an exponential is taken; all of it where that is 0."""
+    y = op.reference(g, x)
+    none = x < (-13.0 if dtype == np.float32 else -37.5)
+    return error + _relative(y, x * x, dtype) + np.where(none, np.abs(y), 0)
+
+
 def _hard_swish(_: Operator, x: Array) -> Array:
     return np.asarray(np.abs(x) * (np.abs(x) / 6 + 0.5))
 
@@ -537,6 +555,13 @@ ROWS: dict[tuple[str, str], Row] = {
     ("sofie", "FlatSoftmax"): Row(_along_axis(FlatSoftmax), _result, _size, _softmax_slack),
     ("sofie", "FlatLogSoftmax"): Row(_along_axis(FlatLogSoftmax), _log_softmax, _size),
     ("", "BatchNormalization"): Row(_batch_normalization, _normalised),
+    ("sofie", "GeluSlope"): replace(
+        # Infinity times a number that is 0 in one type, and no 0 in a wider one, is left out.
+        binary(REGISTRY["sofie", "GeluSlope"](), fills=(usual, anything)),
+        magnitude=_of_density,
+        slack=_density_slack,
+        signed_zeros=False,
+    ),
     ("sofie", "Gate"): binary(REGISTRY["sofie", "Gate"]()),
     ("sofie", "Dense"): Row(_dense, _layer, _inner, _layer_slack),
     ("sofie", "DenseLayers"): Row(_dense_layers, _through_layers, _of_layers),

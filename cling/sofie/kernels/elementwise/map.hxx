@@ -9,7 +9,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Whether a function has a form for arrays, `array(y, x, count)`, that is faster than one pack after the other.
+/// Whether a function has a form for arrays, `array(y, x..., count)`, that is faster than one pack after the other.
 template <class F, class T>
 inline constexpr bool has_array_form = false;
 
@@ -130,7 +130,7 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    constexpr int axis = Y::rank - 1;
    constexpr int n = common_lanes<T, typename X::Element...>();
    const Size count = y.template extent<axis>();
-   if constexpr (has_array_form<F, T> && sizeof...(X) == 1 && ((X::template static_extent<axis> != 1) && ...)) {
+   if constexpr (has_array_form<F, T> && ((X::template static_extent<axis> != 1) && ...)) {
       f.array(y.data(), x.data()..., count);
    } else {
       const F mine = f; // Its members stay what they are, whatever is written.

@@ -67,6 +67,25 @@ struct GeluTanh {
    }
 };
 
+/// What comes back through a GELU.
+struct GeluSlope {
+   template <class V>
+   SOFIE_INLINE V operator()(V g, V x) const
+   {
+      return gelu_slope(g, x);
+   }
+#ifdef SOFIE_GELU_ASSEMBLER
+   SOFIE_INLINE static void array(float *y, const float *g, const float *x, Size count)
+   {
+      gelu_slope_array(y, g, x, count);
+   }
+#endif
+};
+#ifdef SOFIE_GELU_ASSEMBLER
+template <>
+inline constexpr bool has_array_form<GeluSlope, float> = true;
+#endif
+
 } // namespace sofie
 
 SOFIE_END
