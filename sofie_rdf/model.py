@@ -139,6 +139,13 @@ class Model(Portable, Differentiable, metaclass=Listed):
         # Passes write in other words what has no rule.
         return found if found and meeting(optimized(graph), output) else None
 
+    @staticmethod
+    def _layered(graph: Graph) -> Graph:
+        """The same function in a form of which derivatives are cheap."""
+        from sofie_rdf.passes.layered import layered
+
+        return layered(graph)
+
     @property
     def graph(self) -> Graph:
         """The network as it was read."""

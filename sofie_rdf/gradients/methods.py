@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sofie_rdf.arguments import checked
-from sofie_rdf.errors import ModelError
+from sofie_rdf.errors import ModelError, UnsupportedOperator
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import PRECISIONS
 
@@ -27,6 +27,8 @@ class Differentiable:
     _changed: Any
     # The node before an output in which events may meet, if there is one.
     _meeting: Any
+    # The same function in a form of which derivatives are cheap.
+    _layered: Any
 
     @checked
     def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
@@ -42,7 +44,9 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._derived(lambda: derived.gradient(self.graph, of, wrt, vjp, self._meeting))
+        return self._differentiated(
+            lambda graph: derived.gradient(graph, of, wrt, vjp, self._meeting)
+        )
 
     @checked
     def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
@@ -53,7 +57,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._derived(lambda: derived.jacobian(self.graph, of, wrt, self._meeting))
+        return self._differentiated(lambda graph: derived.jacobian(graph, of, wrt, self._meeting))
 
     @checked
     def hessian(self, of: Names = None, wrt: Names = None) -> Self:
@@ -64,7 +68,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._derived(lambda: derived.hessian(self.graph, of, wrt, self._meeting))
+        return self._differentiated(lambda graph: derived.hessian(graph, of, wrt, self._meeting))
 
     @checked
     def parametrised(self, names: str | Sequence[str]) -> Self:
@@ -76,6 +80,16 @@ class Differentiable:
         from sofie_rdf.gradients import derived
 
         return self._derived(lambda: derived.parametrised(self.graph, names))
+
+    def _differentiated(self, change: Callable[[Graph], Graph]) -> Self:
+        return self._derived(lambda: self._best(change))
+
+    def _best(self, change: Callable[[Graph], Graph]) -> Graph:
+        """What is made of the layers, or of the graph as it is where these have no derivative."""
+        try:
+            return change(self._layered(self.graph))
+        except UnsupportedOperator:
+            return change(self.graph)
 
     def _derived(self, change: Callable[[], Graph]) -> Self:
         if self.precision != PRECISIONS[0]:

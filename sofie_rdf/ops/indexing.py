@@ -432,6 +432,12 @@ def _added(x: Value, axis: int, indices: Value, g: Value) -> Value:
         size, first = x.shape[axis], int(known.reshape(())[()])
         before = first if first >= 0 else size + first
         return g.pad([(before, size - before - 1) if a == axis else (0, 0) for a in range(g.rank)])
+    if not axis:
+        # Whole slices, each of which is one piece of memory.
+        places = indices.reshape((indices.type.size, 1))
+        if places.dtype is not DType.INT64:
+            places = places.apply("Cast", to=DType.INT64)
+        return x.like().through(ScatterND("add"), places, g)
     wide = indices.reshape((indices.type.size, *(1,) * (x.rank - axis - 1))).expand(g.shape)
     return x.like().through(ScatterElements(axis, "add"), wide, g)
 

@@ -20,7 +20,7 @@ from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
 from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.creation import KnownRange
 from sofie_rdf.ops.elementwise import Add, Mod, Mul, Sub
-from sofie_rdf.ops.indexing import Gather, GatherND, ScatterElements, Slice
+from sofie_rdf.ops.indexing import Gather, GatherND, ScatterElements, ScatterND, Slice
 from sofie_rdf.ops.layout import (
     Concat,
     Expand,
@@ -274,6 +274,7 @@ _NUMBERS: dict[type[Operator], _Rule] = {
     **dict.fromkeys((TopK, ArgMax, ArgMin), _positions),
     ScatterAt: _written,
     ScatterElements: _added,
+    ScatterND: _added,
     KnownRange: _counted,
     Add: _sum,
     Sub: _difference,

@@ -41,6 +41,7 @@ from sofie_rdf.ops.indexing import (
     Pad,
     ReverseSequence,
     ScatterElements,
+    ScatterND,
     Slice,
 )
 from sofie_rdf.ops.layout import (
@@ -509,7 +510,10 @@ def _put(place: Place) -> int | Rows:
     """Numbers of a row into that row: at the same places of each, or at those of the own row."""
     axis = place.axis(0)
     require(all(other == axis for other in place.axes[:3]))
-    if normal_axis(place.op.axis, place.type(0).rank) != axis:
+    if isinstance(place.op, ScatterND):
+        # Slices, one number for each.
+        require(axis == 0 and place.type(1).shape[-1] == 1)
+    elif normal_axis(place.op.axis, place.type(0).rank) != axis:
         require(place.numbers(1).stride == 0)
         return axis
     table, indices, updates = place.rows[:3]
@@ -583,6 +587,7 @@ _RULES: dict[type[Operator], _Rule] = {
     GatherElements: _picked,
     GatherND: _gathered_slices,
     ScatterElements: _put,
+    ScatterND: _put,
     ReverseSequence: _reversed,
     ScanSlice: _one_place,
     Reversed: _turned,

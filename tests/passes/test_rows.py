@@ -17,6 +17,7 @@ from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import REGISTRY, symbols_in, with_sizes
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
 from sofie_rdf.ops.creation import KnownRange
+from sofie_rdf.ops.indexing import ScatterND
 from sofie_rdf.ops.layout import Identity, Reshape, Transpose
 from sofie_rdf.ops.pooling import MaxPool
 from sofie_rdf.ops.scatter import ScatterAt
@@ -30,11 +31,12 @@ COUNT = 5
 # Of operators of one class, one that has a case. What reads nothing has no rows to keep apart, and
 # indices that are any numbers go anywhere (test_places.py). The shape of what RandomNormal and
 # RandomUniform draw is a number here (runtime/test_random.py has rows of them).
+ANYWHERE = (KnownRange, ScatterAt, ScatterND)
 WITH_RULES = [
     key
     for key in OPERATORS
     if key not in (("", "RandomNormal"), ("", "RandomUniform"))
-    and any(cls in _RULES for cls in REGISTRY[key].__mro__ if cls not in (KnownRange, ScatterAt))
+    and any(cls in _RULES for cls in REGISTRY[key].__mro__ if cls not in ANYWHERE)
 ]
 
 
