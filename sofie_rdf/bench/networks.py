@@ -165,6 +165,46 @@ def _transformer() -> bytes:
     return net.finish(value, ("N", tokens, width), ("N", tokens, width))
 
 
+def _particle_net() -> bytes:
+    """As Qu and Gouskos, arXiv:1902.08570, written as weaver does: two edge convolutions.
+
+    Both have the neighbours in the plane: those by features are others where a program rounds
+    differently.
+    """
+    net, particles, neighbours = Net(), 40, 8
+
+    def edges(x: str, points: str, channels: int, features: int) -> str:
+        # The nearest ones but the particle itself, by squared distances.
+        squares = net.add("ReduceSum", net.add("Mul", points, points), net.sizes(1))
+        turned = net.add("Transpose", points, perm=(0, 2, 1))
+        two = net.constant(np.array(2, np.float32))
+        products = net.add("Mul", net.add("MatMul", turned, points), two)
+        far = net.add("Sub", squares, products)
+        far = net.add("Add", far, net.add("Transpose", squares, perm=(0, 2, 1)))
+        nearest = net.add("TopK", far, net.sizes(neighbours + 1), axis=-1, largest=0)
+        net.nodes[-1].output.append(f"{nearest}_at")
+        ends = net.sizes(1), net.sizes(neighbours + 1), net.sizes(2)
+        at = net.add("Slice", f"{nearest}_at", *ends)
+        at = net.add("Reshape", at, net.sizes(0, particles, neighbours, 1))
+        # [N, particles, neighbours, channels], as weaver lays them out: channels first.
+        rows = net.add("Transpose", x, perm=(0, 2, 1))
+        other = net.add("Transpose", net.add("GatherND", rows, at, batch_dims=1), perm=(0, 3, 1, 2))
+        own = net.add("Reshape", x, net.sizes(0, channels, particles, 1))
+        own = net.add("Tile", own, net.sizes(1, 1, 1, neighbours))
+        value = net.add("Concat", own, net.add("Sub", other, own), axis=1)
+        for before in (2 * channels, features, features):
+            value = net.add("Relu", net.convolution(value, before, features, (1, 1)))
+        value = net.add("ReduceMean", value, axes=(3,), keepdims=0)
+        return net.add("Relu", net.add("Add", value, net.convolution(x, channels, features, (1,))))
+
+    first = net.add("Slice", "x", net.sizes(0), net.sizes(2), net.sizes(1))
+    value = edges("x", first, 8, 64)
+    value = edges(value, first, 64, 128)
+    value = net.add("ReduceMean", value, axes=(2,), keepdims=0)
+    value = net.add("Relu", net.linear(value, 128, 128))
+    return net.finish(net.linear(value, 128, 5), ("N", 8, particles), ("N", 5))
+
+
 # Trees --------------------------------------------------------------------------------------------
 
 
@@ -220,6 +260,7 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "lstm128": ("LSTM, 20 steps, 128 hidden", lambda: _recurrent("LSTM", 20, 16, 128)),
     "deepsets": ("DeepSets: 30 particles, 4 -> 64 -> 64, sum, 64 -> 1", _deep_sets),
     "transformer": ("Transformer block: 20 tokens, width 64, 4 heads, GELU", _transformer),
+    "particlenet": ("ParticleNet: 40 particles, 8 neighbours, 64 and 128 features", _particle_net),
     "resnet18": ("ResNet18 on 224 x 224", _resnet18),
     "mobilenet_v3_small": ("MobileNetV3-Small on 64 x 64", lambda: mobilenet(64)),
     "mobilenet_v3_small_open": (

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from time import thread_time
+from time import process_time
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from sofie_rdf.bench import report
+from sofie_rdf.bench.jax_peer import jax_slopes
 from sofie_rdf.bench.measure import Contestant, Plan, Spread, alternate, compare
 from sofie_rdf.bench.models import Candidate, FreeSizes, Task, candidates, task_for
 from sofie_rdf.bench.torch_peer import torch_slopes
@@ -31,10 +32,11 @@ from sofie_rdf.runtime.compile.clock import InferLoop
 __all__ = ["USUAL", "Slope", "measure_slopes", "run"]
 
 # What is measured where nothing is named.
-USUAL = ("higgs", "linear50x10", "mlp200x5", "deepsets", "transformer")
+USUAL = ("higgs", "linear50x10", "mlp200x5", "deepsets", "transformer", "particlenet")
 
 _NOTES = """\
-CPU times of one call with the whole batch, medians over rounds in which all take turns; one thread.
+CPU times of one call with the whole batch, of all threads, medians over rounds in which all take
+turns. One thread works, but JAX's runtime may pass parts of a call on to others.
 value      the model alone      both   the model and the derivatives of the sum of all outputs
 ratio      both / value, the median of the ratios of the rounds
 torch      value and gradient by torch.autograd        JAX   by jit(value_and_grad)
@@ -82,9 +84,9 @@ class _OfCpu:
         self._contestant = contestant
 
     def seconds(self, calls: int) -> float:
-        start = thread_time()
+        start = process_time()
         self._contestant.seconds(calls)
-        return thread_time() - start
+        return process_time() - start
 
     def outputs(self) -> list[Array]:
         return self._contestant.outputs()
@@ -148,10 +150,10 @@ def _torch(task: Task) -> Contestant:
     return torch_slopes(task)
 
 
-def _jax(_task: Task) -> Contestant:
+def _jax(task: Task) -> Contestant:
     if not find_spec("jax"):
         raise ModelError("not installed")
-    raise ModelError("networks are not built in JAX here")
+    return jax_slopes(task)
 
 
 _PEERS: Mapping[str, Callable[[Task], Contestant]] = {"torch": _torch, "JAX": _jax}

@@ -7,16 +7,16 @@ usual networks; a network with another one has no torch beside it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf.bench.measure import Contestant, python_seconds
 from sofie_rdf.bench.models import Task
+from sofie_rdf.bench.nodes import Maker, Network, Node
 from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.types import Array
 
@@ -38,7 +38,7 @@ class Torch:
         return str(torch.__version__)
 
     def forms(self, task: Task) -> Iterator[tuple[str, Contestant]]:
-        network = _Network(task.candidate.source)
+        network = _network(task)
         arrays = [task.feeds[name] for name in network.inputs]
         with _one_thread():
             yield "eager", _Call(network, arrays)
@@ -96,7 +96,7 @@ class _Slopes:
 
 def torch_slopes(task: Task) -> Contestant:
     """Value and gradient by torch.autograd; `ModelError` for what is not built in torch here."""
-    network = _Network(task.candidate.source)
+    network = _network(task)
     return _Slopes(network, [task.feeds[name] for name in network.inputs])
 
 
@@ -112,7 +112,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _script(network: _Network, arrays: Sequence[Array]) -> Callable[..., Any]:
+def _script(network: Network, arrays: Sequence[Array]) -> Callable[..., Any]:
     import torch
 
     with torch.inference_mode(), warnings.catch_warnings():
@@ -129,91 +129,17 @@ def _script(network: _Network, arrays: Sequence[Array]) -> Callable[..., Any]:
 # The network --------------------------------------------------------------------------------------
 
 
-class _Network:
-    """The nodes of an ONNX model as functions of torch."""
+def _network(task: Task) -> Network:
+    import torch
 
-    def __init__(self, source: Path | bytes) -> None:
-        import onnx
-        import torch
-        from onnx import numpy_helper
-
-        model = onnx.load(source) if isinstance(source, Path) else onnx.load_from_string(source)
-        graph = model.graph
-        self._numbers = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        self._steps = [self._step(node) for node in graph.node]
-        self._constants = {n: torch.from_numpy(np.array(a)) for n, a in self._numbers.items()}
-        self.inputs = [i.name for i in graph.input if i.name not in self._numbers]
-        self._outputs = [o.name for o in graph.output]
-
-    def _step(self, node: Any) -> tuple[Callable[..., Any], list[str], list[str]]:
-        make = _MAKERS.get(node.op_type) if not node.domain else None
-        if make is None:
-            raise ModelError(f"{node.op_type} is not built in torch here")
-        return make(_Node(node, self._numbers)), list(node.input), list(node.output)
-
-    def __call__(self, *inputs: Any) -> list[Any]:
-        values: dict[str, Any] = {"": None, **self._constants}
-        values.update(zip(self.inputs, inputs, strict=True))
-        for function, read, written in self._steps:
-            found = function(*[values[name] for name in read])
-            if isinstance(found, tuple):
-                values.update(zip(written, found, strict=False))
-            else:
-                values[written[0]] = found
-        return [values[name] for name in self._outputs]
+    return Network(task.candidate.source, "torch", _MAKERS, torch.from_numpy)
 
 
-class _Node:
-    """Attributes of a node, and its inputs that are constants."""
-
-    def __init__(self, node: Any, numbers: Mapping[str, Array]) -> None:
-        from onnx import helper
-
-        found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self._attributes = {name: _decoded(value) for name, value in found.items()}
-        self._inputs, self._numbers, self.kind = list(node.input), numbers, node.op_type
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._attributes.get(name, default)
-
-    def number(self, place: int, name: str = "") -> list[int] | None:
-        """The integers of an input, or of the attribute that it was before."""
-        given = self._inputs[place] if place < len(self._inputs) else ""
-        if given in self._numbers:
-            return [int(n) for n in np.atleast_1d(self._numbers[given])]
-        if given:
-            raise ModelError(f"{self.kind} with computed {name or 'sizes'} is not built in torch")
-        return self.get(name) if name else None
-
-    def array(self, place: int) -> Array:
-        """A constant input."""
-        name = self._inputs[place] if place < len(self._inputs) else ""
-        if name not in self._numbers:
-            raise ModelError(f"{self.kind} with computed weights is not built in torch here")
-        return self._numbers[name]
-
-    def has(self, place: int) -> bool:
-        return place < len(self._inputs) and bool(self._inputs[place])
-
-    def only(self, **wanted: Any) -> None:
-        """`ModelError` if an attribute has another value than the usual one."""
-        for name, value in wanted.items():
-            if self.get(name, value) != value:
-                raise ModelError(f"{self.kind} with {name}={self.get(name)} is not built in torch")
+_MAKERS: dict[str, Maker] = {}
 
 
-def _decoded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decoded(v) for v in value]
-    return value.decode() if isinstance(value, bytes) else value
-
-
-_Maker = Callable[[_Node], Callable[..., Any]]
-_MAKERS: dict[str, _Maker] = {}
-
-
-def _maker(*names: str) -> Callable[[_Maker], _Maker]:
-    def remember(maker: _Maker) -> _Maker:
+def _maker(*names: str) -> Callable[[Maker], Maker]:
+    def remember(maker: Maker) -> Maker:
         _MAKERS.update(dict.fromkeys(names, maker))
         return maker
 
@@ -238,7 +164,7 @@ _PLAIN = {
 
 
 @_maker(*_PLAIN)
-def _plain(node: _Node) -> Callable[..., Any]:
+def _plain(node: Node) -> Callable[..., Any]:
     import torch
 
     function: Callable[..., Any] = getattr(torch, _PLAIN[node.kind])
@@ -246,12 +172,12 @@ def _plain(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("Identity", "Dropout")
-def _identity(_: _Node) -> Callable[..., Any]:
+def _identity(_: Node) -> Callable[..., Any]:
     return lambda x, *_: x
 
 
 @_maker("LeakyRelu", "Elu")
-def _with_slope(node: _Node) -> Callable[..., Any]:
+def _with_slope(node: Node) -> Callable[..., Any]:
     import torch
 
     name, usual = ("leaky_relu", 0.01) if node.kind == "LeakyRelu" else ("elu", 1.0)
@@ -260,7 +186,7 @@ def _with_slope(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("Gemm")
-def _gemm(node: _Node) -> Callable[..., Any]:
+def _gemm(node: Node) -> Callable[..., Any]:
     import torch
 
     node.only(alpha=1.0, beta=1.0, transA=0)
@@ -271,13 +197,13 @@ def _gemm(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("Softmax")
-def _softmax(node: _Node) -> Callable[..., Any]:
+def _softmax(node: Node) -> Callable[..., Any]:
     axis = node.get("axis", -1)
     return lambda x: x.softmax(axis)
 
 
 @_maker("BatchNormalization")
-def _batch_normalization(node: _Node) -> Callable[..., Any]:
+def _batch_normalization(node: Node) -> Callable[..., Any]:
     import torch
 
     epsilon = node.get("epsilon", 1e-5)
@@ -288,7 +214,7 @@ def _batch_normalization(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("LayerNormalization")
-def _layer_normalization(node: _Node) -> Callable[..., Any]:
+def _layer_normalization(node: Node) -> Callable[..., Any]:
     import torch
 
     node.only(axis=-1)
@@ -301,7 +227,7 @@ def _layer_normalization(node: _Node) -> Callable[..., Any]:
 # Convolutions and pooling -------------------------------------------------------------------------
 
 
-def _padding(node: _Node, rank: int) -> tuple[int, ...]:
+def _padding(node: Node, rank: int) -> tuple[int, ...]:
     """The same on both sides, which is all that torch knows."""
     node.only(auto_pad="NOTSET")
     pads = node.get("pads", [0] * (2 * rank))
@@ -311,7 +237,7 @@ def _padding(node: _Node, rank: int) -> tuple[int, ...]:
 
 
 @_maker("Conv", "ConvTranspose")
-def _convolution(node: _Node) -> Callable[..., Any]:
+def _convolution(node: Node) -> Callable[..., Any]:
     import torch
 
     rank = node.array(1).ndim - 2
@@ -331,7 +257,7 @@ def _convolution(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("MaxPool")
-def _max_pool(node: _Node) -> Callable[..., Any]:
+def _max_pool(node: Node) -> Callable[..., Any]:
     import torch
 
     kernel = node.get("kernel_shape")
@@ -347,7 +273,7 @@ def _max_pool(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("GlobalAveragePool")
-def _global_average(_: _Node) -> Callable[..., Any]:
+def _global_average(_: Node) -> Callable[..., Any]:
     return lambda x: x.mean(dim=tuple(range(2, x.dim())), keepdim=True)
 
 
@@ -355,26 +281,26 @@ def _global_average(_: _Node) -> Callable[..., Any]:
 
 
 @_maker("Flatten")
-def _flatten(node: _Node) -> Callable[..., Any]:
+def _flatten(node: Node) -> Callable[..., Any]:
     node.only(axis=1)
     return lambda x: x.flatten(1)
 
 
 @_maker("Reshape")
-def _reshape(node: _Node) -> Callable[..., Any]:
+def _reshape(node: Node) -> Callable[..., Any]:
     wanted = node.number(1, "shape") or []
     node.only(allowzero=0)
     return lambda x, *_: x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(wanted)])
 
 
 @_maker("Transpose")
-def _transpose(node: _Node) -> Callable[..., Any]:
+def _transpose(node: Node) -> Callable[..., Any]:
     order = node.get("perm")
     return lambda x: x.permute(order or tuple(reversed(range(x.dim()))))
 
 
 @_maker("Squeeze", "Unsqueeze")
-def _squeeze(node: _Node) -> Callable[..., Any]:
+def _squeeze(node: Node) -> Callable[..., Any]:
     axes = node.number(1, "axes")
     if axes is None or (node.kind == "Unsqueeze" and len(axes) != 1):
         raise ModelError(f"{node.kind} of these axes is not built in torch here")
@@ -384,20 +310,39 @@ def _squeeze(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("Slice")
-def _slice(node: _Node) -> Callable[..., Any]:
-    starts, ends = node.number(1, "starts") or [], node.number(2, "ends") or []
-    axes = node.number(3, "axes") or list(range(len(starts)))
-    steps = node.number(4) or [1] * len(starts)
-    if min([*axes, *steps], default=0) < 0:
-        raise ModelError("Slice of these axes is not built in torch here")
-    ranges = dict(zip(axes, map(slice, starts, ends, steps), strict=True))
-    whole = slice(None)
-    places = tuple(ranges.get(axis, whole) for axis in range(max(axes, default=0) + 1))
-    return lambda x, *_: x[places]
+def _slice(node: Node) -> Callable[..., Any]:
+    return lambda x, *_: x[node.ranges(x.dim())]
+
+
+@_maker("Tile")
+def _tile(node: Node) -> Callable[..., Any]:
+    repeats = node.number(1) or []
+    return lambda x, *_: x.repeat(repeats)
+
+
+@_maker("TopK")
+def _top_k(node: Node) -> Callable[..., Any]:
+    (k,) = node.number(1) or (0,)
+    axis, largest = node.get("axis", -1), bool(node.get("largest", 1))
+    return lambda x, *_: tuple(x.topk(k, axis, largest))
+
+
+@_maker("GatherND")
+def _gather_nd(node: Node) -> Callable[..., Any]:
+    import torch
+
+    node.only(batch_dims=1)
+
+    def gathered(x: Any, at: Any) -> Any:
+        rows = torch.arange(x.shape[0]).reshape(-1, *[1] * (at.dim() - 2))
+        place = rows, *at.unbind(-1)
+        return x[place]
+
+    return gathered
 
 
 @_maker("Concat")
-def _concat(node: _Node) -> Callable[..., Any]:
+def _concat(node: Node) -> Callable[..., Any]:
     import torch
 
     axis = node.get("axis")
@@ -405,7 +350,7 @@ def _concat(node: _Node) -> Callable[..., Any]:
 
 
 @_maker("ReduceSum", "ReduceMean")
-def _reduce(node: _Node) -> Callable[..., Any]:
+def _reduce(node: Node) -> Callable[..., Any]:
     axes, keep = node.number(1, "axes"), bool(node.get("keepdims", 1))
     if not axes:
         raise ModelError(f"{node.kind} of all axes is not built in torch here")
@@ -425,7 +370,7 @@ _ACTIVATIONS = {
 
 
 @_maker(*_GATES)
-def _recurrent(node: _Node) -> Callable[..., Any]:
+def _recurrent(node: Node) -> Callable[..., Any]:
     import torch
 
     node.only(direction="forward", layout=0, clip=None, input_forget=0)
