@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import TypeAlias
+from operator import add, ge
+from typing import Any, TypeAlias
 
 from sofie_rdf.ir.dims import (
     Dim,
@@ -272,13 +273,18 @@ def _by_slot(buffers: list[_Buffer], end: Dim) -> tuple[dict[str, Dim], Dim]:
     return offsets, end
 
 
+# How often each product of names is in a size. None of these products is negative, so that a size
+# is not above another one, whatever the names are, if it has none of them more often.
+_Counts: TypeAlias = tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Placed:
     """A buffer with its place; both ends also for sizes that stand for the dynamic ones."""
 
     buffer: _Buffer
-    begin: Dim
-    end: Dim
+    begin: _Counts
+    end: _Counts
     low: int
     high: int
 
@@ -318,26 +324,46 @@ def _factor(size: Dim) -> int:
 def _in_order(
     ordered: Iterable[_Buffer], comparable: Mapping[str, Dim]
 ) -> tuple[dict[str, Dim], Dim]:
+    terms = {root: dict(_terms_of(size)) for root, size in comparable.items()}
+    products = tuple(dict.fromkeys(product for found in terms.values() for product in found))
+    counts = {root: tuple(found.get(p, 0) for p in products) for root, found in terms.items()}
+
+    def size_of(found: _Counts) -> Dim:
+        parts = (n * Size(((p, 1),)) if p else n for p, n in zip(products, found, strict=True))
+        return sum(parts, start=0)
+
+    zero = (0,) * len(products)
     placed: list[_Placed] = []
     for buffer in ordered:
-        size = comparable[buffer.root]
-        extent = _nominal(size)
+        size = counts[buffer.root]
+        extent = _nominal(comparable[buffer.root])
         others = [p for p in placed if buffer.meets(p.buffer)]
-        begins = sorted({(0, 0), *((p.high, p.end) for p in others)}, key=lambda pair: pair[0])
-        fits = (b for n, b in begins if _is_free(others, b, b + size, n, n + extent))
-        begin = next(fits, None)
+        begins = sorted({(0, zero), *((p.high, p.end) for p in others)}, key=lambda pair: pair[0])
+        fits = ((b, n) for n, b in begins if _is_free(others, b, _added(b, size), n, n + extent))
+        begin, low = next(fits, (None, 0))
         if begin is None:
-            begin = sum((comparable[p.buffer.root] for p in placed), start=0)
-        low = _nominal(begin)
-        placed.append(_Placed(buffer, begin, begin + size, low, low + extent))
-    return {p.buffer.root: p.begin for p in placed}, largest(dict.fromkeys(p.end for p in placed))
+            begin = tuple(
+                map(sum, zip(zero, *(counts[p.buffer.root] for p in placed), strict=True))
+            )
+            low = _nominal(size_of(begin))
+        placed.append(_Placed(buffer, begin, _added(begin, size), low, low + extent))
+    ends = dict.fromkeys(size_of(p.end) for p in placed)
+    return {p.buffer.root: size_of(p.begin) for p in placed}, largest(ends)
 
 
-def _is_free(others: Iterable[_Placed], begin: Dim, end: Dim, low: int, high: int) -> bool:
+def _terms_of(size: Dim) -> Iterable[tuple[Any, int]]:
+    return size.terms if isinstance(size, Size) else (((), size),)
+
+
+def _added(one: _Counts, other: _Counts) -> _Counts:
+    return tuple(map(add, one, other))
+
+
+def _is_free(others: Iterable[_Placed], begin: _Counts, end: _Counts, low: int, high: int) -> bool:
     """Whether nothing of these is between two offsets, for all sizes."""
     return all(
-        (p.high <= low and never_negative(begin - p.end))
-        or (high <= p.low and never_negative(p.begin - end))
+        (p.high <= low and all(map(ge, begin, p.end)))
+        or (high <= p.low and all(map(ge, p.begin, end)))
         for p in others
     )
 
