@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from textwrap import indent
 
@@ -150,6 +150,25 @@ class _Step:
 
 # Of a graph inside another one, which has no Session.
 _NOWHERE = Source("file", "")
+
+
+# From so many steps on they are functions of so many each: a compiler takes more than twice as long
+# for a function of twice the length.
+_MANY_STEPS, _STEPS = 400, 100
+
+
+def _in_parts(steps: Iterable[tuple[_Step, list[str]]]) -> Iterable[str]:
+    """The statements, in functions; those that bind a name stay outside, where others see it."""
+    for binds, run in groupby(steps, lambda s: s[0].decides_sizes or s[0].control is not None):
+        texts = [text for _, text in run]
+        if binds:
+            yield from chain.from_iterable(texts)
+            continue
+        for first in range(0, len(texts), _STEPS):
+            yield "   [&]() SOFIE_KERNEL {"
+            for text in chain.from_iterable(texts[first : first + _STEPS]):
+                yield indent(text, "   ")
+            yield "   }();"
 
 
 @dataclass(frozen=True)
@@ -622,8 +641,11 @@ class Emitter:
         for member, value in self.grown.items():
             yield f"   {self._owned_type(value)} &{self.interface.names[value]} = {member};"
         known = set(self.interface.sizes)
-        for step in self.steps:
-            yield from self.statements(step, known)
+        steps = [(step, list(self.statements(step, known))) for step in self.steps]
+        if len(steps) <= _MANY_STEPS:
+            yield from (text for _, texts in steps for text in texts)
+        else:
+            yield from _in_parts(steps)
 
     def _infer(self) -> Iterable[str]:
         body = "\n".join(self._body())

@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 
 import sofie_rdf as sofie
+from sofie_rdf.emit import session
 from sofie_rdf.emit.session import include_directory
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.elementwise import Add, Cast, Greater, Mul, Relu, Tanh, Where
+from sofie_rdf.ops.indexing import GatherND
 from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
 from sofie_rdf.ops.linear import Dense, MatMul
 from sofie_rdf.ops.normalization import Softmax
+from sofie_rdf.ops.selection import NonZero
 from sofie_rdf.reference import evaluate
 from tests.conftest import Golden
 
@@ -291,3 +294,31 @@ def test_infer_allocates_nothing_after_the_first_call(tmp_path: Path) -> None:
     assert again == [0]
     # A copy has its own scratch, and nothing else.
     assert copied == [1]
+
+
+@needs_compiler
+@pytest.mark.parametrize("many", [1, 400], ids=["parts", "whole"])
+def test_long_functions_are_in_parts(
+    many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that a step binds are seen by the steps behind it."""
+    monkeypatch.setattr(session, "_MANY_STEPS", many)
+    monkeypatch.setattr(session, "_STEPS", 2)
+    build = Builder("long")
+    x = build.input("x", TensorType(DType.FLOAT32, (symbol("N"), 3)))
+    h = build(Tanh(), build(Softmax(-1), build(Tanh(), build(Softmax(-1), x))))
+    places = build(Transpose((1, 0)), build(NonZero(), h))
+    found = build(GatherND(), build(Softmax(-1), h), places)
+    build(Softmax(-1), build(Tanh(), found), outputs=["y"])
+    model = sofie.Model(build.graph("y"))
+    text = model.emission.header
+    assert text.count("[&]() SOFIE_KERNEL {") == (0 if many > 1 else 5)
+    given = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    (y,) = evaluate(model.graph.with_sizes({"N": 2}), given).values()
+    assert np.allclose(model(given), y, atol=1e-6)
+    model.emit(tmp_path)
+    main = f'#include "{next(tmp_path.glob("*.hxx")).name}"\nint main() {{ return 0; }}\n'
+    flags = [*WARNINGS, "-std=c++17", "-fsyntax-only", f"-I{include_directory()}", f"-I{tmp_path}"]
+    command = ["g++", *flags, "-x", "c++", "-"]
+    done = subprocess.run(command, input=main, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,64 @@
+"""The form in which networks are differentiated: layers without activations, copies made late."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sofie_rdf.bench.models import candidate, feeds_for
+from sofie_rdf.gradients.derived import gradient
+from sofie_rdf.ir.dims import number_of
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.passes.layered import APART, LAYERS, layered
+from sofie_rdf.passes.pipeline import run
+from sofie_rdf.reading import optimized
+from sofie_rdf.reference import evaluate
+
+
+def kinds(graph: Graph) -> Counter[str]:
+    return Counter(type(node.op).full_name() for node in graph.nodes)
+
+
+@pytest.mark.parametrize(
+    "name", ["transformer", "particlenet", "conv_transposed_small", "shufflenet_v2"]
+)
+def test_it_is_the_same_function(name: str) -> None:
+    graph = candidate(name).model.graph
+    made = layered(graph)
+    sizes = dict.fromkeys(graph.symbols, 2)
+    feeds = feeds_for(graph, sizes)
+    (wanted,) = evaluate(graph.with_sizes(sizes), feeds).values()
+    (found,) = evaluate(made.with_sizes(sizes), feeds).values()
+    assert np.max(np.abs(found - wanted)) <= 1e-5 * np.max(np.abs(wanted))
+
+
+@pytest.mark.parametrize("name", ["particlenet", "conv_transposed_small", "shufflenet_v2"])
+def test_activations_are_apart(name: str) -> None:
+    graph = candidate(name).model.graph
+    joined = run(graph, (LAYERS,))
+    assert any("activation=" in str(node.op) for node in joined.nodes)
+    made = layered(graph)
+    assert not any("activation=" in str(node.op) for node in made.nodes)
+    assert not any("ConvLayer" in kind or "ConvTransposeLayer" in kind for kind in kinds(made))
+    assert run(made, (APART,)) is made
+
+
+def test_products_come_before_copies_on_the_way_back_too() -> None:
+    """The derivatives of neighbours are added up as rows, and multiplied once for each particle."""
+    graph = candidate("particlenet").model.graph
+    made = optimized(gradient(layered(graph), None, None, vjp=True))
+    plain = optimized(gradient(graph, None, None, vjp=True))
+    assert "ScatterElements" not in kinds(made)
+    sizes = dict.fromkeys(made.symbols, 2)
+    counts = (graph.with_sizes(sizes).multiply_adds for graph in (made, plain))
+    less, more = map(number_of, counts)
+    assert less < 0.9 * more
+
+
+def test_what_was_spelled_out_has_one_derivative() -> None:
+    graph = candidate("transformer").model.graph
+    made = optimized(gradient(layered(graph), None, None, vjp=True))
+    assert kinds(made)["sofie.GeluSlope"] == kinds(made)["Gelu"] == 1
+    assert "Erf" not in kinds(made)
