@@ -4,6 +4,7 @@
     measure     rounds, statistics, numbers compared
     ours        our Session as a contestant; narrow: with weights in fewer bits
     peers       what a peer is, and which there are: ort (ort_api: by its C API), torch_peer, ...
+    nodes       a network in another program's operators: torch_peer and jax_peer have these
     cases       one network at one batch size
     dataframe   the loop of an RDataFrame
     first       the time to the first result, and memory, in a new process

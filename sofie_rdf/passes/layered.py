@@ -52,6 +52,18 @@ def convolution_apart(m: Match) -> Rewrite:
     return m.becomes(op.activation, m.made(Add(), m.made(sums, "x", "w", "b"), "added"))
 
 
+# Those whose derivative is the same everywhere: HardSwish has another one at NaN than its formula.
+_SMOOTH = Rules(
+    "smooth_functions",
+    (
+        functions.swish,
+        functions.mish,
+        functions.gelu,
+        functions.gelu_by_tanh,
+        functions.softmax,
+        functions.layer_normalization,
+    ),
+)
 LAYERS = Phase(
     "layers",
     "What is known is a constant, rows have their channels last, and copies are made late.",
@@ -64,7 +76,7 @@ LAYERS = Phase(
         simplify.merge_transposes,
         simplify.fold_sizes,
         simplify.fold_constants,
-        functions.known_functions,
+        _SMOOTH,
         transposes.move_transposes,
         fuse.fuse_layers,
         convolutions.fuse_convolutions,

@@ -181,7 +181,7 @@ def test_ourselves_with_weights_in_fewer_bits() -> None:
     assert "no weights that can be int8" in none.absent
 
 
-@pytest.mark.parametrize("name", [*_NETWORKS, "transformer"])
+@pytest.mark.parametrize("name", [*_NETWORKS, "transformer", "particlenet"])
 def test_torch_computes_the_same(name: str) -> None:
     _agrees(torch_peer.Torch(), task_for(candidate(name), 2))
 

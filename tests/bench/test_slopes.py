@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from sofie_rdf import bench
-from sofie_rdf.bench import slopes, torch_peer
-from sofie_rdf.bench.models import candidate
+from sofie_rdf.bench import jax_peer, slopes, torch_peer
+from sofie_rdf.bench.measure import compare
+from sofie_rdf.bench.models import candidate, task_for
 from sofie_rdf.errors import InputError, ModelError
 from sofie_rdf.ir.dims import evaluate
 
@@ -97,3 +98,38 @@ def test_a_file_that_cannot_be_written_is_told_before(
 ) -> None:
     with pytest.raises(ModelError, match="cannot be written"):
         run(capsys, "higgs", "--json", str(tmp_path / "none" / "a.json"))
+
+
+@pytest.mark.parametrize("name", slopes.USUAL)
+def test_jax_gives_what_torch_gives(name: str) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    task = task_for(candidate(name), 2)
+    one, other = torch_peer.torch_slopes(task), jax_peer.jax_slopes(task)
+    assert other.seconds(1) > 0
+    assert not compare(one.outputs(), other.outputs()).problem
+
+
+def test_what_is_not_built_in_jax_is_named() -> None:
+    pytest.importorskip("jax")
+    with pytest.raises(ModelError, match="GRU is not built in JAX here"):
+        jax_peer.jax_slopes(task_for(candidate("gru64"), 1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "by", "same"), [(3, 0.01, True), (3, 1, False), (50, 0.01, False)]
+)
+def test_some_derivatives_may_be_those_of_the_other_side_of_a_kink(
+    changed: int, by: float, same: bool
+) -> None:
+    slopes_here = np.random.default_rng(1).uniform(-1, 1, (64, 8, 5)).astype(np.float32)
+    there = slopes_here.copy()
+    there.flat[:changed] += by
+    model, value = candidate("higgs").model, np.ones(3)
+    if same:
+        slopes._require_same(model, 1, [value, slopes_here], [value, there], "torch")
+        with pytest.raises(ModelError, match="is not what torch gives"):
+            slopes._require_same(model, 2, [value, slopes_here], [value, there], "torch")
+        return
+    with pytest.raises(ModelError, match="is not what torch gives"):
+        slopes._require_same(model, 1, [value, slopes_here], [value, there], "torch")

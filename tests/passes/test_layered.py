@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from sofie_rdf.bench.models import candidate, feeds_for
 from sofie_rdf.gradients.derived import gradient
+from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import number_of
 from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.elementwise import Abs, Clip, HardSigmoid, Mul, PRelu, Relu, Softplus, Tanh
+from sofie_rdf.ops.layout import Identity
 from sofie_rdf.passes.layered import APART, LAYERS, layered
 from sofie_rdf.passes.pipeline import run
 from sofie_rdf.reading import optimized
@@ -62,3 +67,39 @@ def test_what_was_spelled_out_has_one_derivative() -> None:
     made = optimized(gradient(layered(graph), None, None, vjp=True))
     assert kinds(made)["sofie.GeluSlope"] == kinds(made)["Gelu"] == 1
     assert "Erf" not in kinds(made)
+
+
+def hard_swish(b: Builder, x: str) -> str:
+    return b(Mul(), x, b(HardSigmoid(alpha=1 / 6, beta=0.5), x))
+
+
+def mish(b: Builder, x: str) -> str:
+    return b(Mul(), x, b(Tanh(), b(Softplus(), x)))
+
+
+def clipped(b: Builder, x: str) -> str:
+    low, high = (b.constant(np.float32(n)) for n in (0, 6))
+    return b(Clip(), x, low, high)
+
+
+def uniform(b: Builder, x: str) -> str:
+    return b(PRelu(), x, b.constant(np.full((4,), 0.25, np.float32)))
+
+
+def twice(b: Builder, x: str) -> str:
+    return b(Abs(), b(Abs(), b(Relu(), b(Relu(), x))))
+
+
+@pytest.mark.parametrize("function", [hard_swish, mish, clipped, uniform, twice])
+def test_derivatives_at_kinks_stay_what_they_are(function: Callable[[Builder, str], str]) -> None:
+    b = Builder("kinks")
+    x = b.input("x", TensorType(DType.FLOAT32, (3, 4)))
+    b(Identity(), function(b, x), outputs=["y"])
+    graph = b.graph("y")
+    points = np.array([[0, -0.0, 3, -3], [6, 0.5, np.nan, 1], [np.inf, -np.inf, 18, -20]])
+    given = {"x": points.astype(np.float32), "v_y": np.full((3, 4), 2, np.float32)}
+    wanted, found = (
+        evaluate(gradient(g, None, None, vjp=True), given)["d_y/d_x"]
+        for g in (graph, layered(graph))
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
