@@ -28,6 +28,7 @@ from sofie_rdf.reading import (
     Content,
     File,
     FileOptions,
+    layered,
     optimized,
     path_or_object,
 )
@@ -139,12 +140,7 @@ class Model(Portable, Differentiable, metaclass=Listed):
         # Passes write in other words what has no rule.
         return found if found and meeting(optimized(graph), output) else None
 
-    @staticmethod
-    def _layered(graph: Graph) -> Graph:
-        """The same function in a form of which derivatives are cheap."""
-        from sofie_rdf.passes.layered import layered
-
-        return layered(graph)
+    _layered = staticmethod(layered)
 
     @property
     def graph(self) -> Graph:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from sofie_rdf.runtime.compile.records import Record
     from sofie_rdf.runtime.compile.trial import Trial
 
-__all__ = ["NOT_SAID", "Allowed", "Content", "File", "FileOptions", "optimized", "path_or_object"]
+__all__ = [
+    "NOT_SAID",
+    "Allowed",
+    "Content",
+    "File",
+    "FileOptions",
+    "layered",
+    "optimized",
+    "path_or_object",
+]
 
 # A graph, and what else a .root file says about it.
 Content = tuple[Graph, Mapping[str, str]]
@@ -116,6 +125,13 @@ def optimized(graph: Graph) -> Graph:
 
     check_names(graph)
     return widen_halves(run(graph))
+
+
+def layered(graph: Graph) -> Graph:
+    """The same function in the form in which it is differentiated."""
+    from sofie_rdf.passes.layered import layered as made
+
+    return made(graph)
 
 
 def path_or_object(source: Any) -> Any:
