@@ -196,7 +196,7 @@ SOFIE_KERNEL void gelu_packs(float *y, const float *x, Size packs)
 }
 
 /// y = g times the derivative of GELU at x, for whole packs. y may be g or x.
-SOFIE_ONCE void gelu_slope_packs(float *y, const float *g, const float *x, Size packs)
+SOFIE_KERNEL inline void gelu_slope_packs(float *y, const float *g, const float *x, Size packs)
 {
    if (packs <= 0)
       return;
