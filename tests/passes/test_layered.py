@@ -15,6 +15,7 @@ from sofie_rdf.ir.dims import number_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.elementwise import Abs, Clip, HardSigmoid, Mul, PRelu, Relu, Softplus, Tanh
+from sofie_rdf.ops.indexing import Gather
 from sofie_rdf.ops.layout import Identity
 from sofie_rdf.passes.layered import APART, LAYERS, layered
 from sofie_rdf.passes.pipeline import run
@@ -103,3 +104,16 @@ def test_derivatives_at_kinks_stay_what_they_are(function: Callable[[Builder, st
         for g in (graph, layered(graph))
     )
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_rows_that_were_gathered_come_back_as_whole_slices(dtype: type) -> None:
+    b = Builder("rows")
+    x = b.input("x", TensorType(DType.FLOAT32, (4, 3)))
+    at = b.constant(np.array([2, -1, 2], dtype))
+    b(Identity(), b(Gather(0), x, at), outputs=["y"])
+    made = gradient(b.graph("y"), None, None, vjp=True)
+    assert kinds(made)["ScatterND"] == 1 and "ScatterElements" not in kinds(made)
+    given = {"x": np.zeros((4, 3), np.float32), "v_y": np.arange(9, dtype=np.float32).reshape(3, 3)}
+    found = evaluate(made, given)["d_y/d_x"]
+    np.testing.assert_array_equal(found[:, 0], [0, 0, 6, 3])
