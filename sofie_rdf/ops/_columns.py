@@ -17,6 +17,8 @@ COLUMNS_HEADER = "sofie/kernels/convolution/columns.hxx"
 _TILE, _PACK, _BUDGET, _STRIDE = 48, 16, 1 << 16, 2
 # What pays: products for each output, and outputs; where features may lie in the lanes, and else.
 _FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
+# Outputs that are so few that features lie in the lanes (`convolution/last_columns.hxx`).
+_LAST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def _pays(features: int, depth: int, slides: Sequence[Window], half: int) -> boo
         many = not isinstance(points, int) or points >= _MANY
         return depth <= (_FEW if fills else _SOME) and many
     if depth <= _MOST_DEPTH or any(s.stride > 1 for s in slides):
+        return True
+    if isinstance(points, int) and points <= _LAST:
         return True
     # Points are read where they are.
     short = isinstance(points, int) and points < _SHORT

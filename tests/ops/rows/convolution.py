@@ -94,6 +94,12 @@ _MORE: tuple[_Setup, ...] = (
     ((2, 40, 9, 9), (8, 40, 3, 3), {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
     ((2, 300, 3, 7), (10, 300, 1, 1), {}),
     ((1, 2, 700), (3, 2, 1), {}),
+    # Points of few places: features in the lanes, of whole tiles of them, and of one panel; events
+    # of one place, and more places than packs have.
+    ((N, 20, 2, 2), (72, 20, 1, 1), {}),
+    ((2, 300, 1, 3), (23, 300, 1, 1), {}),
+    ((3, 40, 1), (120, 40, 1), {}),
+    ((2, 17, 5, 11), (12, 17, 1, 1), {}),
     # Several groups side by side: 16, 8, 4 and 2 of them, and one; lanes and blocks that are not
     # full; channels of several images, features of several parts; rows that are done in parts.
     ((2, 39, 4, 9), (13, 3, 3, 3), {"group": 13, "strides": (1, 2), "pads": (1, 0, 0, 1)}),
@@ -143,7 +149,11 @@ def _conv(dtype: DType, full: bool) -> Iterator[Case]:
 
 def _conv_layer(dtype: DType, full: bool) -> Iterator[Case]:
     activations = (Relu(), NoActivation(), Tanh(), Sigmoid(), Elu(0.5))
-    lanes = [setup for setup in _MORE if setup[1][0] in (5, 8, 10, 12, 14, 16, 20, 24, 32, 48, 60)]
+    lanes = [
+        setup
+        for setup in _MORE
+        if setup[1][0] in (5, 8, 10, 12, 14, 16, 20, 23, 24, 32, 48, 60, 72)
+    ]
     setups = (*_CONVOLUTIONS, *(_MORE[:4] if full else ()), *(lanes if full else ()))
     for number, (x, w, attributes) in enumerate(setups):
         op = ConvLayer(activation=activations[number % len(activations)], **attributes)

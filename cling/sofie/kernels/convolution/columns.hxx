@@ -4,29 +4,30 @@
 /// What a tap reads for some outputs is copied to a row of a matrix, for as many outputs as the first
 /// caches keep. Then outputs follow each other without a gap whatever the strides and pads are: tiles have
 /// no columns to spare, and write to y in one piece; so the loops over tiles are in assembler, too.
-/// The order of summation is that of `convolution`, which this is without AVX-512.
+/// With AVX2 that is done where the input is such a matrix already; else this is `convolution`.
 #ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 
-#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution.hxx"
+#include "sofie/kernels/convolution/last_columns.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
 // The product --------------------------------------------------------------------------------------
 
 /// y[m][j] = max(sum_k w[k][m] * x[k][j] + bias[m] + added[m][j], floor) for some tiles of columns j and
-/// all features m, of which a panel has 8. Distances are in bytes; what is below `mask` is the assembler's own.
+/// all features m, of which a panel has those of a tile. Distances are in bytes; what is below `mask` is the
+/// assembler's own.
 struct ConvColumnsRun {
    float *y;
    const float *added; // or none
    const float *bias, *w, *x;
    Size pitch, depth, features, stride, tiles;
-   Size panel, bias_step, eight; // from one panel to the next: of weights, of biases, of y
+   Size panel, bias_step, y_step; // from one panel to the next: of weights, of biases, of y
    float floor;
    std::int32_t mask; // the columns of the last pack
    Size left;
@@ -36,82 +37,89 @@ struct ConvColumnsRun {
 };
 
 // clang-format off
+// With AVX2 all packs are whole: registers that masks would take are sums.
+#ifdef SOFIE_DENSE_ASSEMBLER
+#define SOFIE_COLUMNS_BEGIN "kmovw 108(%[of]), %%k1\n\tvbroadcastss 104(%[of]), %%zmm31\n"
 #define SOFIE_COLUMNS_LOAD(place, a) "vmovups " place "(%[x]), %%zmm" #a "\n\t"
 #define SOFIE_COLUMNS_LOAD_SOME(place, a) "vmovups " place "(%[x]), %%zmm" #a "%{%%k1%}%{z%}\n\t"
+#define SOFIE_COLUMNS_LOADS SOFIE_DENSE_MOVES(SOFIE_COLUMNS_LOAD, SOFIE_COLUMNS_LOAD_SOME, 24, 25, 26)
+#define SOFIE_COLUMNS_RESULTS SOFIE_CONV_RESULTS(SOME)
+#else
+#define SOFIE_COLUMNS_BEGIN
+#define SOFIE_COLUMNS_LOADS SOFIE_DENSE_LOADS("(%[x])")
+#define SOFIE_COLUMNS_RESULTS "vbroadcastss 104(%[of]), %%ymm15\n\t" SOFIE_CONV_RESULTS(WHOLE)
+#endif
 // clang-format on
 
 /// For tiles of so many packs.
 template <int Packs>
 SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
 {
+   static_assert(sizeof(ConvColumnsRun) == 144, "the assembler knows where its members are");
    const float *w, *x, *added;
    Size k, at;
    // For each panel, for each tile.
    // clang-format off
    asm volatile(
-      "kmovw %c[of_mask](%[of]), %%k1\n\t"
-      "vbroadcastss %c[of_floor](%[of]), %%zmm31\n"
+      SOFIE_COLUMNS_BEGIN
       "20:\n\t"
-      "mov %c[of_tiles](%[of]), %[k]\n\t"
-      "mov %[k], %c[of_left](%[of])\n\t"
-      "mov %c[of_x](%[of]), %[x]\n\t"
-      "mov %c[of_y](%[of]), %[at]\n\t"
-      "mov %[at], %c[of_y_at](%[of])\n\t"
-      "mov %c[of_added](%[of]), %[at]\n\t"
-      "mov %[at], %c[of_added_at](%[of])\n"
+      "mov 72(%[of]), %[k]\n\t"
+      "mov %[k], 112(%[of])\n\t"
+      "mov 32(%[of]), %[x]\n\t"
+      "mov (%[of]), %[at]\n\t"
+      "mov %[at], 128(%[of])\n\t"
+      "mov 8(%[of]), %[at]\n\t"
+      "mov %[at], 136(%[of])\n"
       "22:\n\t"
-      "mov %[x], %c[of_x_at](%[of])\n\t"
-      "mov %c[of_w](%[of]), %[w]\n\t"
-      "mov %c[of_pitch](%[of]), %[at]\n\t"
-      "mov %c[of_depth](%[of]), %[k]\n\t"
+      "mov %[x], 120(%[of])\n\t"
+      "mov 24(%[of]), %[w]\n\t"
+      "mov 40(%[of]), %[at]\n\t"
+      "mov 48(%[of]), %[k]\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
       ".p2align 5\n"
       "1:\n\t"
-      SOFIE_DENSE_MOVES(SOFIE_COLUMNS_LOAD, SOFIE_COLUMNS_LOAD_SOME, 24, 25, 26)
+      SOFIE_COLUMNS_LOADS
       SOFIE_CONV_PRODUCTS
       "prefetcht0 2048(%[w])\n\t"
-      "add $32, %[w]\n\t"
+      "add $4*%c[rows], %[w]\n\t"
       "add %[at], %[x]\n\t"
       "dec %[k]\n\t"
       "jnz 1b\n\t"
-      "mov %c[of_bias](%[of]), %[w]\n\t"
-      "mov %c[of_y_at](%[of]), %[x]\n\t"
-      "mov %c[of_added_at](%[of]), %[offsets]\n\t"
-      "mov %c[of_stride](%[of]), %[k]\n\t"
-      "mov %c[of_features](%[of]), %[at]\n\t"
-      SOFIE_CONV_RESULTS(SOME)
+      "mov 16(%[of]), %[w]\n\t"
+      "mov 128(%[of]), %[x]\n\t"
+      "mov 136(%[of]), %[offsets]\n\t"
+      "mov 64(%[of]), %[k]\n\t"
+      "mov 56(%[of]), %[at]\n\t"
+      SOFIE_COLUMNS_RESULTS
       "6:\n\t"
-      "addq $64*%c[packs], %c[of_y_at](%[of])\n\t"
-      "cmpq $0, %c[of_added](%[of])\n\t"
+      "addq $" SOFIE_PACK_BYTES "*%c[packs], 128(%[of])\n\t"
+      "cmpq $0, 8(%[of])\n\t"
       "je 7f\n\t"
-      "addq $64*%c[packs], %c[of_added_at](%[of])\n"
+      "addq $" SOFIE_PACK_BYTES "*%c[packs], 136(%[of])\n"
       "7:\n\t"
-      "mov %c[of_x_at](%[of]), %[x]\n\t"
-      "add $64*%c[packs], %[x]\n\t"
-      "decq %c[of_left](%[of])\n\t"
+      "mov 120(%[of]), %[x]\n\t"
+      "add $" SOFIE_PACK_BYTES "*%c[packs], %[x]\n\t"
+      "decq 112(%[of])\n\t"
       "jnz 22b\n\t"
-      "mov %c[of_panel](%[of]), %[k]\n\t"
-      "add %[k], %c[of_w](%[of])\n\t"
-      "mov %c[of_bias_step](%[of]), %[k]\n\t"
-      "add %[k], %c[of_bias](%[of])\n\t"
-      "mov %c[of_eight](%[of]), %[k]\n\t"
-      "add %[k], %c[of_y](%[of])\n\t"
-      "cmpq $0, %c[of_added](%[of])\n\t"
+      "mov 80(%[of]), %[k]\n\t"
+      "add %[k], 24(%[of])\n\t"
+      "mov 88(%[of]), %[k]\n\t"
+      "add %[k], 16(%[of])\n\t"
+      "mov 96(%[of]), %[k]\n\t"
+      "add %[k], (%[of])\n\t"
+      "cmpq $0, 8(%[of])\n\t"
       "je 8f\n\t"
-      "add %[k], %c[of_added](%[of])\n"
+      "add %[k], 8(%[of])\n"
       "8:\n\t"
-      "subq $8, %c[of_features](%[of])\n\t"
+      "subq $%c[rows], 56(%[of])\n\t"
       "jg 20b\n\t"
       : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)
-      : [of] "r"(&run),
-        SOFIE_MEMBERS(of, ConvColumnsRun, y, added, bias, w, x, pitch, depth, features, stride, tiles, panel,
-           bias_step, eight, floor, mask, left, x_at, y_at, added_at),
-        [packs] "i"(Packs)
-      : "memory", "cc", "k1", SOFIE_ALL_PACKS);
+      : [of] "r"(&run), [packs] "i"(Packs), [rows] "i"(dense_tile_rows)
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 
-/// For `columns` columns: tiles of three packs, and one for what is left.
+/// For `columns` columns, of which AVX2 has whole packs only: tiles of three packs, and one for what is left.
 SOFIE_KERNEL inline void conv_columns_product(ConvColumnsRun run, Size columns)
 {
    constexpr Size n = lanes<float>;
@@ -135,6 +143,7 @@ SOFIE_KERNEL inline void conv_columns_product(ConvColumnsRun run, Size columns)
       conv_columns_run<1>(run);
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
 // The matrix ---------------------------------------------------------------------------------------
 
 /// Some outputs of an event that follow each other: `lines` lines of `width` outputs from `column` on; only
@@ -187,6 +196,8 @@ SOFIE_KERNEL void conv_columns_matrix(const ConvShape &s, const ConvColumnsPart 
       }
 }
 
+#endif
+
 // What operators call ------------------------------------------------------------------------------
 
 /// y = f(y) for `count` columns of all features.
@@ -211,29 +222,39 @@ SOFIE_KERNEL void conv_columns_apply(const F &f, const ConvShape &s, float *y, S
 /// memory, no more than a CPU knows pages.
 inline constexpr Size conv_columns_depth = 256, conv_columns_pages = 64, conv_columns_far = 512;
 
+/// What is summed in registers at a time, of a matrix whose rows are `pitch` elements apart.
+SOFIE_INLINE Size conv_columns_steps(const ConvShape &s, Size pitch)
+{
+   const Size most = s.is_pointwise() && pitch >= conv_columns_far ? conv_columns_pages : conv_columns_depth;
+   return ceil_div(s.depth(), ceil_div(s.depth(), most));
+}
+
 /// The products of a part with the matrix at x, whose rows are `pitch` elements apart.
 template <class F>
 SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size columns, float *y, const float *x,
                                        Size pitch, const float *panels, const float *bias, const float *added)
 {
-   constexpr Size bytes = static_cast<Size>(sizeof(float));
-   const float zeros[8] = {}, lowest = -__builtin_inff();
-   const Size depth = s.depth(), stride = s.out_channel * bytes;
-   const bool far = s.is_pointwise() && pitch >= conv_columns_far;
-   const Size part = ceil_div(depth, ceil_div(depth, far ? conv_columns_pages : conv_columns_depth));
-   for (Size k = 0; k < depth; k += part) {
+   constexpr Size bytes = static_cast<Size>(sizeof(float)), rows = dense_tile_rows;
+   const float zeros[rows] = {}, lowest = -__builtin_inff(), least = std::is_same_v<F, Relu> ? 0.0f : lowest;
+   const Size depth = s.depth(), stride = s.out_channel * bytes, part = conv_columns_steps(s, pitch);
+   const Size few = columns % lanes<float> <= conv_last_most ? columns % lanes<float> : 0, most = columns - few;
+   for (Size k = 0; most > 0 && k < depth; k += part) {
       // What is summed so far is added to the rest.
       const bool last = k + part >= depth, biased = last && bias;
-      const float floor = last && std::is_same_v<F, Relu> ? 0.0f : lowest;
-      conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * 8, x + k * pitch, pitch * bytes,
-                            last ? depth - k : part, s.features, stride, 0, depth * 8 * bytes, biased ? 8 * bytes : 0,
-                            8 * stride, floor, 0, 0, nullptr, nullptr, nullptr},
-                           columns);
+      conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * rows, x + k * pitch,
+                            pitch * bytes, last ? depth - k : part, s.features, stride, 0, depth * rows * bytes,
+                            biased ? rows * bytes : 0, rows * stride, last ? least : lowest, 0, 0, nullptr, nullptr,
+                            nullptr},
+                           most);
    }
+   if (few > 0)
+      conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, least},
+                                {panels, x + most, depth * rows * bytes, pitch * bytes, depth, part, s.features}, few);
    if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
       conv_columns_apply(f, s, y, columns);
 }
 
+#ifdef SOFIE_DENSE_ASSEMBLER
 template <int Stride, class F>
 SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &together, float *y, float *scratch,
                                    std::int32_t *offsets, const float *x, const float *panels, const float *bias,
@@ -263,6 +284,17 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
             conv_columns_results(f, s, columns, y + at, from, pitch, panels, bias, added ? added + at : nullptr);
          }
 }
+#else
+template <int, class F>
+SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &, float *y, float *, std::int32_t *,
+                                   const float *x, const float *panels, const float *bias, const float *added)
+{
+   for (Size event = 0; event < s.batch; ++event, x += s.in_event, y += s.out_event) {
+      conv_columns_results(f, s, s.out_channel, y, x, s.in_channel, panels, bias, added);
+      added = added ? added + s.out_event : nullptr;
+   }
+}
+#endif
 
 /// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; so
 /// many lines of the output, and so many of their columns, are done together; `added` may be absent.
@@ -273,6 +305,10 @@ SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &together, cons
                                       Offsets offsets, X x, const W &w, Added... added)
 {
    ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
+#ifdef SOFIE_AVX2_ASSEMBLER
+   if (!s.is_pointwise())
+      return convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, y, scratch, offsets, x, w, added...);
+#endif
    s.in_channel = ConvShape::product(in);
    s.out_channel = ConvShape::product(out);
    s.in_event = s.channels * s.in_channel;

@@ -1,0 +1,200 @@
+/// \file
+/// The last columns of a product of weights and a matrix, with features in the lanes.
+///
+/// A register of columns of which few exist takes as long as a full one. Of up to four columns four registers have a
+/// feature in each lane instead; the weights are those of `ConvWeights`, of which a register takes two panels.
+#ifndef SOFIE_KERNELS_CONVOLUTION_LAST_COLUMNS_HXX
+#define SOFIE_KERNELS_CONVOLUTION_LAST_COLUMNS_HXX
+
+#include "sofie/kernels/dense/tile.hxx"
+
+#ifdef SOFIE_TILE_ASSEMBLER
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+/// The columns of such a tile, its registers of features, and those from which another kernel is as fast.
+inline constexpr Size conv_last_columns = 4, conv_last_groups = SOFIE_SIMD_BYTES == 64 ? 4 : 2;
+inline constexpr Size conv_last_most = SOFIE_SIMD_BYTES == 64 ? 8 : 7;
+
+/// A tile: weights, and the numbers of its columns, some bytes behind the first. Distances are in bytes: from a panel
+/// of weights to the next, and from a step to the next.
+struct ConvLastColumns {
+   const float *w, *x;
+   float *sums;
+   Size panel, pitch, depth;
+   Size second, third, fourth; // columns
+   Size add;                   // whether what is in `sums` comes first
+};
+
+// clang-format off
+#ifdef SOFIE_DENSE_ASSEMBLER
+#define SOFIE_LAST_WEIGHTS(a, first, second)                                            \
+   "vmovups " first ", %%ymm" #a "\n\tvinsertf64x4 $1, " second ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_LAST_W0 "16"
+#define SOFIE_LAST_IF_3(text) ".if %c[groups] > 2\n\t" text ".endif\n\t"
+#define SOFIE_LAST_LOADS                                                               \
+   SOFIE_LAST_WEIGHTS(16, "(%[w])", "(%[w],%[panel])")                                  \
+   SOFIE_LAST_IF_2(SOFIE_LAST_WEIGHTS(17, "(%[w],%[panel],2)", "(%[w],%[panel3])"))      \
+   SOFIE_LAST_IF_3(SOFIE_LAST_WEIGHTS(18, "(%[w4])", "(%[w4],%[panel])")                 \
+                   SOFIE_LAST_WEIGHTS(19, "(%[w4],%[panel],2)", "(%[w4],%[panel3])"))
+#define SOFIE_LAST_COLUMN(place, x, a, b, c, d)                                          \
+   "vbroadcastss " place ", %%zmm" #x "\n\t"                                            \
+   SOFIE_LAST_ADD(16, x, a) SOFIE_LAST_IF_2(SOFIE_LAST_ADD(17, x, b))                   \
+   SOFIE_LAST_IF_3(SOFIE_LAST_ADD(18, x, c) SOFIE_LAST_ADD(19, x, d))
+#define SOFIE_LAST_PRODUCTS                                                             \
+   SOFIE_LAST_COLUMN("(%[x])", 20, 0, 4, 8, 12)                                          \
+   SOFIE_LAST_COLUMN("(%[x],%[second])", 21, 1, 5, 9, 13)                                \
+   SOFIE_LAST_COLUMN("(%[x],%[third])", 22, 2, 6, 10, 14)                                \
+   SOFIE_LAST_COLUMN("(%[x],%[fourth])", 23, 3, 7, 11, 15)
+#else
+#define SOFIE_LAST_WEIGHTS(a, first, second)                                            \
+   "vmovups " first ", %%xmm" #a "\n\tvinsertf128 $1, " second ", %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_LAST_IF_3(text)
+#define SOFIE_LAST_LOADS                                                               \
+   SOFIE_LAST_WEIGHTS(8, "(%[w])", "(%[w],%[panel])")                                   \
+   SOFIE_LAST_IF_2(SOFIE_LAST_WEIGHTS(9, "(%[w],%[panel],2)", "(%[w],%[panel3])"))
+#define SOFIE_LAST_COLUMN(place, x, a, b)                                                \
+   "vbroadcastss " place ", %%ymm" #x "\n\t"                                            \
+   SOFIE_LAST_ADD(8, x, a) SOFIE_LAST_IF_2(SOFIE_LAST_ADD(9, x, b))
+#define SOFIE_LAST_PRODUCTS                                                             \
+   SOFIE_LAST_COLUMN("(%[x])", 10, 0, 4) SOFIE_LAST_COLUMN("(%[x],%[second])", 11, 1, 5)  \
+   SOFIE_LAST_COLUMN("(%[x],%[third])", 12, 2, 6) SOFIE_LAST_COLUMN("(%[x],%[fourth])", 13, 3, 7)
+#endif
+#define SOFIE_LAST_IF_2(text) ".if %c[groups] > 1\n\t" text ".endif\n\t"
+#define SOFIE_LAST_ADD(w, x, a) \
+   "vfmadd231ps " SOFIE_PACK(w) ", " SOFIE_PACK(x) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_LAST_EACH(each)                                                           \
+   each(0) each(1) each(2) each(3)                                                      \
+   SOFIE_LAST_IF_2(each(4) each(5) each(6) each(7))                                     \
+   SOFIE_LAST_IF_3(each(8) each(9) each(10) each(11) each(12) each(13) each(14) each(15))
+#define SOFIE_LAST_MORE(a) SOFIE_DENSE_ADD_AT(a, "(%[k])")
+#define SOFIE_LAST_STORE(a) SOFIE_DENSE_STORE_AT(a, "(%[k])")
+// clang-format on
+
+/// sums[group][column][lane] (+)= sum_k w[group, lane][k] * x[k][column]; there is a step at least.
+template <int Groups>
+SOFIE_KERNEL void conv_last_columns_tile(const ConvLastColumns &of)
+{
+   const float *w = of.w, *w4 = reinterpret_cast<const float *>(reinterpret_cast<const char *>(of.w) + 4 * of.panel);
+   const float *x = of.x;
+   Size k = of.depth;
+   // clang-format off
+   asm volatile(
+      SOFIE_LAST_EACH(SOFIE_DENSE_ZERO)
+      ".p2align 5\n"
+      "1:\n\t"
+      SOFIE_LAST_LOADS
+      SOFIE_LAST_PRODUCTS
+      "add %[step], %[w]\n\t"
+      "add %[step], %[w4]\n\t"
+      "add %[pitch], %[x]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n\t"
+      "mov %c[sums](%[of]), %[k]\n\t"
+      "cmpq $0, %c[more](%[of])\n\t"
+      "je 2f\n\t"
+      SOFIE_LAST_EACH(SOFIE_LAST_MORE)
+      "2:\n\t"
+      SOFIE_LAST_EACH(SOFIE_LAST_STORE)
+      : [w] "+&r"(w), [w4] "+&r"(w4), [x] "+&r"(x), [k] "+&r"(k)
+      : [panel] "r"(of.panel), [panel3] "r"(3 * of.panel), [pitch] "r"(of.pitch), [second] "r"(of.second),
+        [third] "r"(of.third), [fourth] "r"(of.fourth), [of] "r"(&of), [groups] "i"(Groups),
+        [step] "i"(dense_tile_rows * static_cast<int>(sizeof(float))),
+        [sums] "i"(__builtin_offsetof(ConvLastColumns, sums)), [more] "i"(__builtin_offsetof(ConvLastColumns, add))
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
+   // clang-format on
+}
+
+/// What becomes of such sums: y[m][j] = max(sums + bias[m] + added[m][j], floor), where features are `stride`
+/// elements apart; bias and added may be absent.
+struct ConvLastTarget {
+   float *y;
+   const float *added, *bias;
+   Size stride;
+   float floor;
+};
+
+/// Of `features` features and up to four columns.
+SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, const float *sums, Size features,
+                                                   Size columns)
+{
+   using V = PackN<float, 4>;
+   constexpr Size n = lanes<float>;
+   const V floor = splat<V>(to.floor);
+   for (Size m = 0; m < features; m += 4) {
+      const float *const from = sums + m / n * conv_last_columns * n + m % n;
+      const Size some = features - m < 4 ? features - m : 4;
+      const V bias = to.bias ? load_some<4>(to.bias + m, some) : V{};
+      V rows[4] = {plus(load<4>(from), bias), plus(load<4>(from + n), bias), plus(load<4>(from + 2 * n), bias),
+                   plus(load<4>(from + 3 * n), bias)};
+      transpose(rows);
+      for (Size i = 0; i < some; ++i) {
+         const Size at = (m + i) * to.stride;
+         V v = rows[i];
+         if (to.added)
+            v = plus(v, load_some<4>(to.added + at, columns));
+         v = select(floor > v, floor, v);
+         if (columns == 4)
+            store(to.y + at, v);
+         else
+            store_some(to.y + at, v, columns);
+      }
+   }
+}
+
+/// Weights of `features` features in panels that are `panel` bytes apart, and a matrix whose rows are `pitch` bytes
+/// apart, of which `part` rows are summed in registers at a time.
+struct ConvLastProduct {
+   const float *w, *x;
+   Size panel, pitch, depth, part, features;
+};
+
+template <int Groups>
+SOFIE_KERNEL void conv_last_columns_features(const ConvLastTarget &to, const ConvLastProduct &of, Size columns,
+                                             bool whole)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   float sums[Groups * conv_last_columns * n];
+   for (Size column = 0; column < columns; column += conv_last_columns) {
+      const Size some = columns - column < conv_last_columns ? columns - column : conv_last_columns, last = some - 1;
+      // What is no column is the last one again, and so is what is no panel.
+      const Size second = last < 1 ? last : 1, third = last < 2 ? last : 2;
+      for (Size k = 0; k < of.depth; k += of.part)
+         conv_last_columns_tile<Groups>(
+            {of.w + k * dense_tile_rows, of.x + column + k * of.pitch / bytes, sums, whole ? of.panel : 0, of.pitch,
+             of.depth - k < of.part ? of.depth - k : of.part, second * bytes, third * bytes, last * bytes, k > 0});
+      conv_last_columns_results({to.y + column, to.added ? to.added + column : nullptr, to.bias, to.stride, to.floor},
+                                sums, of.features, some);
+   }
+}
+
+/// y = max(w * x + bias + added, floor) for a few columns and all features.
+SOFIE_KERNEL inline void conv_last_columns_product(ConvLastTarget to, ConvLastProduct of, Size columns)
+{
+   constexpr Size n = lanes<float>;
+   const Size features = of.features;
+   for (Size m = 0, next = 0; m < features; m = next) {
+      const Size rest = features - m;
+      const bool many = rest > (conv_last_groups - 1) * n + dense_tile_rows;
+      next = m + (many ? conv_last_groups * n : n);
+      of.features = next < features ? next - m : rest;
+      if (many)
+         conv_last_columns_features<conv_last_groups>(to, of, columns, true);
+      else
+         conv_last_columns_features<1>(to, of, columns, rest > dense_tile_rows);
+      to.y += (next - m) * to.stride;
+      to.added = to.added ? to.added + (next - m) * to.stride : nullptr;
+      to.bias = to.bias ? to.bias + (next - m) : nullptr;
+      of.w += (next - m) / dense_tile_rows * of.panel / static_cast<Size>(sizeof(float));
+   }
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
+
+#endif
