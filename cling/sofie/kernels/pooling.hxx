@@ -531,6 +531,27 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
    return Rule::of_lanes(Rule{}(Rule{}(all[0], all[1]), Rule{}(all[2], all[3])));
 }
 
+/// The same of as many planes as a register has lanes, each of less than a pack; up to a pack behind them is read.
+template <class Rule, class T>
+SOFIE_INLINE void pool_planes(T *y, const T *x, Size count)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   const V none = splat<V>(Rule::template neutral<T>());
+   const auto exists = lane_numbers<V>() < splat<MaskOf<V>>(static_cast<ElementOf<MaskOf<V>>>(count));
+   V rows[std::size_t{n}];
+   SOFIE_UNROLL_ALL
+   for (int r = 0; r < n; ++r)
+      rows[r] = Rule{}(Rule{}(none, Rule{}(none, select(exists, load<n>(x + r * count), none))), Rule{}(none, none));
+   transpose(rows);
+   SOFIE_UNROLL_ALL
+   for (int half = n / 2; half > 0; half /= 2)
+      SOFIE_UNROLL_ALL
+      for (int l = 0; l < half; ++l)
+         rows[l] = Rule{}(rows[l], rows[l + half]);
+   store(y, rows[0]);
+}
+
 template <class Rule, class T>
 SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
 {
@@ -546,7 +567,12 @@ SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
          pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template neutral<float>());
 #endif
    } else {
-      for (Size p = 0; p < planes; ++p, x += count)
+      Size p = 0;
+      // As long as packs behind the planes are others of them.
+      if constexpr (std::is_same_v<T, float> && !fast)
+         for (; count < n && (p + n) * count + n <= planes * count; p += n, x += n * count)
+            pool_planes<Rule>(y + p, x, count);
+      for (; p < planes; ++p, x += count)
          y[p] = pool_all<Rule>(x, count);
    }
    if constexpr (std::is_same_v<Rule, PoolSum>) {

@@ -139,6 +139,60 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
    }
 }
 
+/// Whether rows of an input follow each other, or have one number each.
+template <class X>
+inline constexpr bool has_row_numbers = X::rank >= 2 && X::template static_extent<X::rank - 1> == 1;
+template <class X>
+constexpr bool follows_rows()
+{
+   if constexpr (X::rank >= 2)
+      return X::template static_extent<X::rank - 2> != 1;
+   return false;
+}
+
+/// Elements of short rows that are done together.
+inline constexpr Size rows_together = 256;
+
+/// What rows that follow each other read of an input: itself, or the number of each as often as a row is long.
+template <int N, class T, bool Numbers>
+struct RowsSource {
+   const T *from;
+
+   SOFIE_INLINE explicit RowsSource(const T *first) : from(first) {}
+   SOFIE_INLINE const T *next(Size rows, Size count)
+   {
+      const T *const now = from;
+      from += rows * count;
+      return now;
+   }
+};
+template <int N, class T>
+struct RowsSource<N, T, true> {
+   const T *from;
+   T spread[rows_together + N];
+
+   SOFIE_INLINE explicit RowsSource(const T *first) : from(first) {}
+   SOFIE_INLINE const T *next(Size rows, Size count)
+   {
+      for (Size r = 0; r < rows; ++r)
+         store(spread + r * count, splat<PackN<T, N>>(load<1>(from + r)[0]));
+      from += rows;
+      return spread;
+   }
+};
+
+/// Rows that are shorter than a pack, of which some inputs have one number each.
+template <int N, class F, class T, class... Sources>
+SOFIE_KERNEL void map_short_rows(const F &f, T *y, Size rows, Size count, Sources... x)
+{
+   const Size most = rows_together / count;
+   for (Size r = 0; r < rows; r += most) {
+      const Size some = rows - r < most ? rows - r : most;
+      map_sources<N, dyn>(f, y + r * count, some * count,
+                          Source<N, dyn, const std::remove_reference_t<decltype(*x.from)>>(x.next(some, count))...);
+   }
+}
+
 template <int Axis, class F, class Y, class... X>
 SOFIE_INLINE void map_axis(const F &f, const Y &y, const X &...x)
 {
@@ -146,6 +200,15 @@ SOFIE_INLINE void map_axis(const F &f, const Y &y, const X &...x)
       map_row(f, y, x...);
    } else {
       const Size count = y.template extent<Axis>();
+      if constexpr (Axis == Y::rank - 2 && (has_row_numbers<X> || ...) && (follows_rows<X>() && ...)) {
+         using T = typename Y::Element;
+         constexpr int n = common_lanes<T, typename X::Element...>();
+         const Size row = y.template extent<Axis + 1>();
+         if (row > 0 && row < n)
+            return map_short_rows<n>(f, y.data(), count, row,
+                                     RowsSource<n, std::remove_const_t<typename X::Element>, has_row_numbers<X>>(
+                                        x.data())...);
+      }
       for (Size i = 0; i < count; ++i)
          map_axis<Axis + 1>(f, y.shifted(i * y.template stride<Axis>()), x.shifted(i * x.template stride<Axis>())...);
    }
