@@ -79,6 +79,8 @@ class Compiled:
     # How many rows it wants to be told for its random numbers; None where it has none.
     drawn: Dim | None = None
     idle: list[int] = field(default_factory=list)
+    # What `repeated` keeps of calls, by the shapes of their arrays.
+    known: dict[tuple[tuple[int, ...], ...], Any] = field(default_factory=dict)
 
     def infer(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         """The outputs by name. Arrays must have the types of the graph; from any thread.
@@ -90,9 +92,6 @@ class Compiled:
         inputs = self.inputs(feeds, sizes)
         known = self.buffers(sizes)
         outputs = [known.get(name) for name in self.graph.outputs]
-        rows = step = sizes[self.rows] if self.rows else 1
-        if rows > 1:
-            step = self.rows_at_once(self.rows, sum(a.size for a in inputs) // rows, sizes)
 
         def call(begin: int, end: int) -> None:
             piece = {**sizes, self.rows: end - begin}
@@ -102,11 +101,19 @@ class Compiled:
                 piece,
             )
 
-        if step < rows:
-            in_pieces(call, rows, step)
+        if step := self.step(inputs, sizes):
+            in_pieces(call, sizes[self.rows], step)
         else:
             known.update(self._call(inputs, outputs, sizes))
         return {name: known[name] for name in self.graph.outputs}
+
+    def step(self, inputs: Sequence[Array], sizes: Mapping[str, int]) -> int:
+        """How many rows of the batch are computed at a time; 0 where all are."""
+        rows = sizes[self.rows] if self.rows else 1
+        if rows <= 1:
+            return 0
+        step = self.rows_at_once(self.rows, sum(a.size for a in inputs) // rows, sizes)
+        return step if step < rows else 0
 
     def inputs(self, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> list[Array]:
         """What a call is given, in its order: the inputs, and the rows of random numbers."""
@@ -132,20 +139,24 @@ class Compiled:
         sizes: Mapping[str, int],
     ) -> dict[str, Array]:
         """Fill the outputs in an idle Session; those that it has itself are returned."""
-        symbols = self.graph.symbols
+        tables = pointers(inputs), pointers(outputs)
+        return self.call(self.entries["call"], self.sizes(sizes), *tables)
+
+    def call(self, entry: Any, sizes: Any, inputs: Any, outputs: Any) -> dict[str, Array]:
+        """The same by this form of the entry point, of sizes and pointers as C arrays."""
         session = self._borrow()
         try:
-            message = self.entries["call"](
-                session,
-                (ctypes.c_size_t * max(1, len(symbols)))(*(sizes[s] for s in symbols)),
-                pointers(inputs),
-                pointers(outputs),
-            )
+            message = entry(session, sizes, inputs, outputs)
             if message:
                 raise InputError(self._placed(message.decode(errors="replace")))
-            return self.results(session)
+            return self.results(session) if self.owned else {}
         finally:
             self.idle.append(session)
+
+    def sizes(self, sizes: Mapping[str, int]) -> Any:
+        """The sizes of the open axes, as a C array."""
+        symbols = self.graph.symbols
+        return (ctypes.c_size_t * max(1, len(symbols)))(*(sizes[s] for s in symbols))
 
     def buffers(self, sizes: Mapping[str, int]) -> dict[str, Array]:
         """Memory for the outputs that the caller holds: all but those that the Session has."""
