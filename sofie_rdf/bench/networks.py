@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from sofie_rdf.bench.detection import detector
 from sofie_rdf.bench.mobile import mobilenet, shufflenet
 from sofie_rdf.bench.onnx_net import Net, serialized
 from sofie_rdf.bench.quantized import quantized
@@ -271,6 +272,11 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "shufflenet_v2_open": (
         "ShuffleNetV2 x 1.0 on images of any size",
         lambda: shufflenet(("H", "W")),
+    ),
+    "detector": ("YOLOv8n's form on 64 x 64", lambda: detector(64)),
+    "detector_open": (
+        "YOLOv8n's form on images of any size",
+        lambda: detector(("H", "W")),
     ),
     "mlp200x5_uint8": (
         "mlp200x5, quantised dynamically, weights in uint8",
