@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, maximum, minimum
+from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
 from sofie_rdf.ir.operator import Call, Operand, Operator, Packed, Tensor, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops._lanes import HALVES, best_half, is_short
+from sofie_rdf.ops._lanes import best_half, is_short
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.elementwise import FLOATS
 
@@ -28,6 +28,9 @@ TO_POINTS, FROM_POINTS, _TO_FEW, _FROM_FEW = 30, 24, 14, 9
 # Where features lie in the lanes: the transformed inputs, and the widest image; the transformed
 # weights that the second cache keeps, and the tiles whose products take as long as reading others.
 _LANES_BUDGET, _WIDEST, _NEAR, _STREAM = 1 << 18, 1024, 1 << 18, 24
+# Of images of any size: the outputs of tiles between which the kernel chooses, and the columns of
+# half a tile of products.
+_OUTPUTS, _OPEN_HALF = (4, 2), 6
 
 
 def _time(outputs: int, sizes: tuple[int, int], weights: int) -> float:
@@ -44,28 +47,37 @@ def _apart(channels: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Outputs of a tile along an axis; columns of half a tile of products, and of `ConvLayer`'s."""
+    """Outputs of a tile along an axis; columns of half a tile of products, and of `ConvLayer`'s.
+
+    Of an image whose size is open the kernel chooses between tiles: it has 0 outputs here.
+    """
 
     outputs: int
     half: int
     direct: int
 
-    def tiles(self, channels: int, width: int, lines: Dim) -> Dim:
-        """How many are done at a time of so many lines of tiles."""
-        across = -(-width // self.outputs)
-        each = (self.outputs + 2) ** 2 * _apart(channels) * across
-        return across * minimum(max(1, _LANES_BUDGET // each), lines)
+    def tiles(self, channels: int, width: Dim, lines: Dim) -> Dim:
+        """How many are done at a time of so many lines of tiles; or that and some more."""
+        across = ceil_div(width, self.outputs)
+        points = (self.outputs + 2) ** 2 * _apart(channels)
+        if not isinstance(across, int):
+            return minimum(maximum(across, _LANES_BUDGET // points), across * lines)
+        return across * minimum(max(1, _LANES_BUDGET // (points * across)), lines)
 
-    def memory(self, channels: Dim, width: Dim, lines: Dim) -> Dim:
+    def memory(self, channels: Dim, size: tuple[Dim, Dim], events: Dim) -> Dim:
         """Transformed inputs, sums, lines of channels, and what becomes of them."""
-        assert isinstance(channels, int) and isinstance(width, int)
-        across, inputs = -(-width // self.outputs), self.outputs + 2
-        tiles, columns = self.tiles(channels, width, lines), across * self.outputs + 2
+        if not self.outputs:
+            each = (replace(self, outputs=o).memory(channels, size, events) for o in _OUTPUTS)
+            return maximum(*each)
+        assert isinstance(channels, int)
+        across, inputs = ceil_div(size[1], self.outputs), self.outputs + 2
+        tiles = self.tiles(channels, size[1], events * ceil_div(size[0], self.outputs))
         points = [
             inputs**2 * (tiles * n + _LANES) + self.half * n for n in (_apart(channels), 2 * _LANES)
         ]
         results = self.outputs**2 * across * 2 * _LANES
-        return sum(points, results + (2 * inputs * columns + 5) * _LANES)
+        columns = across * self.outputs + 2
+        return points[0] + points[1] + results + (2 * inputs * columns + 5) * _LANES
 
 
 @operator(domain="sofie", terms=2, ulp=8, header="sofie/kernels/convolution/winograd.hxx")
@@ -155,10 +167,10 @@ class WinogradConv(ConvLayer):
         if not direct or not fills or channels % _LANES:
             return None
         height, width = (s.count for s in self.slides(x.shape, w.shape))
-        if not isinstance(width, int) or not 0 < width <= _WIDEST:
+        if isinstance(width, int) and not 0 < width <= _WIDEST:
             return None
-        if not isinstance(height, int):
-            return Lanes(self.outputs, HALVES[0], direct)
+        if not isinstance(height, int) or not isinstance(width, int):
+            return Lanes(0, _OPEN_HALF, direct)
         large = self.is_of_tiles(height, width)
         sizes = (
             (self.outputs, 2) if large and height > 0 else (2,) if height > 0 else (self.outputs,)
@@ -195,7 +207,7 @@ class WinogradConv(ConvLayer):
         scratch, offsets, _ = super().workspace(inputs)
         if lanes := self.lanes(inputs):
             height, width = (s.count for s in self.slides(x.shape, w.shape))
-            more = lanes.memory(w.shape[1], width, x.shape[0] * -(-height // lanes.outputs))
+            more = lanes.memory(w.shape[1], (height, width), x.shape[0])
             scratch = TensorType(scratch.dtype, (maximum(scratch.shape[0], more),))
         step = w.shape[1] * self._columns(w.shape) + 3 * _LANES
         sums = self.inputs_of_a_tile(w.shape) ** 2 * (_FEATURES * _COLUMNS + _LANES)
@@ -217,8 +229,11 @@ class WinogradConv(ConvLayer):
         if lanes := self.lanes([None if o is None else o.type for o in inputs]):
             size = lanes.outputs + 2
             packed = f"WinogradLanesWeights<{size}>"
-            short = str(is_short(shape[0])).lower()
-            kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}, {short}>"
+            form = f"{lanes.half}, {lanes.direct}, {str(is_short(shape[0])).lower()}"
+            kernel = f"convolution_winograd_lanes<{size}, {form}>"
+            if not lanes.outputs:
+                packed = "WinogradLanesWeights<6, 4>"
+                kernel = f"convolution_winograd_open<{form}>"
             header = "sofie/kernels/convolution/winograd_lanes.hxx"
         tensors = [
             replace(a, cxx=f"sofie::{packed}") if isinstance(a, Packed) else a for a in tensors

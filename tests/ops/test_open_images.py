@@ -15,6 +15,7 @@ from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.convolution import Conv
+from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.reference import evaluate_node
 from sofie_rdf.runtime.compile.session import compile_graph
@@ -27,16 +28,19 @@ _LAYERS: Mapping[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
     "lanes": (40, (24, 40, 3, 3), {"pads": (1,) * 4, "strides": (2, 2)}),
     "groups": (16, (16, 4, 3, 3), {"group": 4, "pads": (1,) * 4}),
 }
+_TILES = (32, (48, 32, 3, 3), {"pads": (1,) * 4})
 _IMAGES = ((70, 61), (8, 8), (5, 300), (1, 1), (70, 61))
 
 
-def _graph(layer: str, height: Dim, width: Dim) -> Graph:
-    channels, shape, attributes = _LAYERS[layer]
+def _graph(
+    layer: str, height: Dim, width: Dim, kind: type[Conv] | type[WinogradConv] = Conv
+) -> Graph:
+    channels, shape, attributes = _LAYERS.get(layer, _TILES)
     random, build = np.random.default_rng(len(layer)), Builder(layer)
     x = build.input("x", TensorType(DType.FLOAT32, (2, channels, height, width)))
     w = build.constant(random.normal(size=shape).astype(np.float32), "w")
     b = build.constant(random.normal(size=shape[0]).astype(np.float32), "b")
-    return build.graph(build(Conv(**attributes), x, w, b))
+    return build.graph(build(kind(**attributes), x, w, b))
 
 
 def _header(graph: Graph) -> str:
@@ -64,4 +68,20 @@ def test_one_session_has_the_numbers_of_each_size(layer: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
         if (height, width) == _IMAGES[0]:
             (same,) = known.infer(feeds, {}).values()
+            np.testing.assert_array_equal(found, same)
+
+
+def test_an_open_image_has_the_tiles_of_a_known_one() -> None:
+    """Large ones, small ones, and none: the bits of each size, whichever came before."""
+    opened = compile_graph(_graph("tiles", symbol("H"), symbol("W"), WinogradConv))
+    for number, (height, width) in enumerate(((40, 33), (8, 8), (2, 2), (5, 1600), (40, 33))):
+        x = np.random.default_rng(number).normal(size=(2, 32, height, width))
+        feeds = {"x": x.astype(np.float32)}
+        (found,) = opened.infer(feeds, {"H": height, "W": width}).values()
+        known = _graph("tiles", height, width, WinogradConv)
+        (node,) = known.nodes
+        (expected,) = evaluate_node(node, {**known.constants, **feeds})
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+        if (height, width) in ((40, 33), (8, 8)):
+            (same,) = compile_graph(known).infer(feeds, {}).values()
             np.testing.assert_array_equal(found, same)

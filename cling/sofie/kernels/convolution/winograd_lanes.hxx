@@ -147,13 +147,11 @@ SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 
 // Weights ------------------------------------------------------------------------------------------
 
-/// W[M, C, height, width] and b[M], if there is one: for each 32 features, or the last 16, and each
-/// point a panel whose steps are channels. And W as `convolution_lanes` wants it, for what is left to that.
+/// W[M, C, height, width]: for each 32 features, or the last 16, and each point a panel whose steps are channels.
 template <int Inputs>
-class WinogradLanesWeights {
+class WinogradPanels {
    static constexpr int inputs = Inputs;
    static constexpr Size points = inputs * inputs;
-   ConvLanesWeights direct_;
    Buffer<float> panels_;
 
    /// G w G^T of `lanes<double>` features of one channel, of a panel of so many.
@@ -179,8 +177,10 @@ class WinogradLanesWeights {
          }
    }
 
+public:
+   /// Of W, and of its panels for `convolution_lanes`.
    template <class W>
-   void pack(W w)
+   WinogradPanels(W w, const float *from)
    {
       const Size features = w.template extent<0>(), channels = w.template extent<1>();
       const Size height = w.template extent<2>(), width = w.template extent<3>(), area = height * width;
@@ -189,7 +189,6 @@ class WinogradLanesWeights {
             return;
       panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * points * channels);
       const WinogradMatrix<inputs, inputs - 2> matrix;
-      const float *from = direct_.panels();
       for (Size m = 0; m < features; m += lanes_features) {
          const Size panel = lanes_panel(features - m);
          for (Size c = 0; c < channels; ++c, from += area * panel)
@@ -199,16 +198,30 @@ class WinogradLanesWeights {
       }
    }
 
+   /// None where a weight is not finite or very large or small.
+   SOFIE_INLINE const float *data() const { return panels_.size() ? panels_.data() : nullptr; }
+};
+
+/// The same for each of some sizes of tiles; W as `convolution_lanes` wants it, for what is left to that; and b[M], if
+/// there is one.
+template <int... Inputs>
+class WinogradLanesWeights {
+   ConvLanesWeights direct_;
+   std::tuple<WinogradPanels<Inputs>...> panels_;
+
 public:
    template <class W, class... B>
-   explicit WinogradLanesWeights(W w, B... b) : direct_(w, b...)
+   explicit WinogradLanesWeights(W w, B... b)
+      : direct_(w, b...), panels_(WinogradPanels<Inputs>(w, direct_.panels())...)
    {
-      pack(w);
    }
    SOFIE_INLINE const float *direct() const { return direct_.panels(); }
    SOFIE_INLINE const float *bias() const { return direct_.bias(); }
-   /// None where a weight is not finite or very large or small.
-   SOFIE_INLINE const float *panels() const { return panels_.size() ? panels_.data() : nullptr; }
+   template <int Wanted>
+   SOFIE_INLINE const float *panels() const
+   {
+      return std::get<WinogradPanels<Wanted>>(panels_).data();
+   }
 };
 
 // Some lines of tiles ------------------------------------------------------------------------------
@@ -380,15 +393,17 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
 
 // What operators call ------------------------------------------------------------------------------
 
+/// The memory of the weights: transformed, as `convolution_lanes` wants them, and the bias, if there is one.
+struct WinogradMemory {
+   const float *panels, *direct, *bias;
+};
+
 template <int Inputs, int Half, int Direct, bool Short, class F>
-SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, Size least, float *y, float *scratch,
-                                          std::int32_t *offsets, const float *x, const WinogradLanesWeights<Inputs> &w,
+SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, bool pays, float *y, float *scratch,
+                                          std::int32_t *offsets, const float *x, const WinogradMemory &w,
                                           const float *added)
 {
-   constexpr Size outputs = Inputs - 2, area = outputs * outputs;
-   const Size tiles = ceil_div(s.out[1], outputs) * ceil_div(s.out[2], outputs);
-   const LanesResult<F> result{f, y, w.bias(), added, s.out_channel, s.features};
-   const bool pays = w.panels() && (Inputs == 4 || tiles >= least) && 2 * s.out[1] * s.out[2] >= area * tiles;
+   const LanesResult<F> result{f, y, w.bias, added, s.out_channel, s.features};
    const float *const end = x + s.batch * s.in_event;
    ConvShape one = s;
    one.batch = 1;
@@ -396,16 +411,26 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, Size l
    Size first = 0;
    for (Size event = 0; event < s.batch; ++event) {
       const Size at = event * s.out_event;
-      if (pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
+      if (w.panels && pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
          continue;
-      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels,
                                                  event - first, first * s.out_event);
-      convolve_lanes<Direct, Short>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct(), w.bias(),
+      convolve_lanes<Direct, Short>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct, w.bias,
                                     added ? added + at : nullptr);
       first = event + 1;
    }
-   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels(),
+   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels,
                                               s.batch - first, first * s.out_event);
+}
+
+/// How many tiles with so many outputs along an axis an event has; and whether at least half of what is in them is.
+SOFIE_INLINE Size winograd_tiles(const ConvShape &s, Size outputs)
+{
+   return ceil_div(s.out[1], outputs) * ceil_div(s.out[2], outputs);
+}
+SOFIE_INLINE bool winograd_fills(const ConvShape &s, Size outputs)
+{
+   return 2 * s.out[1] * s.out[2] >= outputs * outputs * winograd_tiles(s, outputs);
 }
 
 /// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
@@ -421,14 +446,65 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
                                              const WinogradLanesWeights<Inputs> &w, Added... added)
 {
    const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_winograd_lanes<Inputs, Half, Direct, Short>(f, s, least, y.data(), scratch.data(), offsets.data(), x.data(),
-                                                        w, conv_optional<float>(added...));
+   constexpr Size outputs = Inputs - 2;
+   const bool pays = (Inputs == 4 || winograd_tiles(s, outputs) >= least) && winograd_fills(s, outputs);
+   convolve_winograd_lanes<Inputs, Half, Direct, Short>(
+      f, s, pays, y.data(), scratch.data(), offsets.data(), x.data(),
+      WinogradMemory{w.template panels<Inputs>(), w.direct(), w.bias()}, conv_optional<float>(added...));
+}
+
+/// What the second cache keeps of transformed weights; the tiles whose products take as long as reading others; the
+/// products that transforms of small tiles take for an input and an output. See ops/convolution_winograd.py.
+inline constexpr Size winograd_near = Size{1} << 18, winograd_stream = 24, winograd_to_few = 14, winograd_from_few = 9;
+
+/// What products take for each weight, or reading their weights from far away does.
+SOFIE_INLINE Size winograd_time(const ConvShape &s, Size inputs)
+{
+   const Size points = inputs * inputs, tiles = winograd_tiles(s, inputs - 2);
+   const bool far = points * s.features * s.channels > winograd_near;
+   return points * (far && tiles < winograd_stream ? winograd_stream : tiles);
+}
+
+/// The inputs of the tiles that are the fastest for an image, 6 or 4; or 0 where none pays.
+template <int Half>
+SOFIE_KERNEL Size winograd_choice(const ConvShape &s, Size least)
+{
+   // So many columns of products are done at a time, those of a line of tiles at least.
+   constexpr Size most = lanes_most * Half;
+   const Size small = winograd_time(s, 4), taps = s.taps(), area = s.out[1] * s.out[2];
+   const bool large = winograd_tiles(s, 4) >= least && winograd_fills(s, 4) && ceil_div(s.out[2], 4) <= most;
+   if (large && winograd_time(s, 6) <= small)
+      return 6;
+   const Size far = taps * s.features * s.channels > winograd_near ? winograd_stream : 0;
+   // A quarter faster than none, transforms included.
+   const Size direct = taps * (area > far ? area : far) * s.features * s.channels * 4;
+   const Size with = small * (s.features * s.channels + winograd_to_few * s.channels + winograd_from_few * s.features);
+   return ceil_div(s.out[2], 2) <= most && (large || (winograd_fills(s, 2) && direct >= 5 * with)) ? 4 : 0;
+}
+
+/// The same for images of any size, by tiles that their size decides.
+template <int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+SOFIE_INLINE void convolution_winograd_open(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
+                                            const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
+                                            const Sizes<3> &dilations, const Sizes<3> &pads, Size /*columns*/,
+                                            Size least, Y y, Scratch scratch, Offsets offsets, X x,
+                                            const WinogradLanesWeights<6, 4> &w, Added... added)
+{
+   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   const Size inputs = winograd_choice<Half>(s, least);
+   const float *const more = conv_optional<float>(added...);
+   if (inputs == 6)
+      convolve_winograd_lanes<6, Half, Direct, Short>(f, s, true, y.data(), scratch.data(), offsets.data(), x.data(),
+                                                      {w.template panels<6>(), w.direct(), w.bias()}, more);
+   else
+      convolve_winograd_lanes<4, Half, Direct, Short>(f, s, inputs == 4, y.data(), scratch.data(), offsets.data(),
+                                                      x.data(), {w.template panels<4>(), w.direct(), w.bias()}, more);
 }
 
 #else
 
 // Small tiles only pay in lanes.
-template <int Inputs>
+template <int Inputs, int... More>
 using WinogradLanesWeights = std::conditional_t<Inputs == 6, WinogradWeights<6>, ConvLanesWeights>;
 
 template <int Inputs, int Half, int Direct, bool Short, class F, class... Arguments>
@@ -441,6 +517,12 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
       convolution_winograd<6>(f, counts, in, kernel, out, strides, dilations, pads, columns, least, arguments...);
    else
       convolution_lanes<Direct, Short>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+}
+
+template <int Half, int Direct, bool Short, class F, class... Arguments>
+SOFIE_INLINE void convolution_winograd_open(const F &f, const Arguments &...arguments)
+{
+   convolution_winograd<6>(f, arguments...);
 }
 
 #endif
