@@ -12,11 +12,14 @@ from sofie_rdf.ir.types import Shape
 __all__ = [
     "device_functor",
     "device_gemm",
+    "flag",
+    "gemm_tile",
     "identity",
     "mapped",
     "mapped_copy",
     "require_known",
     "strides",
+    "tile_class",
 ]
 
 FUNCTIONS = "sofie/device/functions.hxx"
@@ -31,6 +34,16 @@ def device_functor(functor: Functor) -> Functor:
     """The function object of numbers that is called as this one of packs."""
     fields = (device_functor(f) if isinstance(f, Functor) else f for f in functor.fields)
     return Functor(functor.cxx.replace("sofie::", "sofie::device::"), tuple(fields))
+
+
+def flag(value: object) -> str:
+    """Whether there is something, in C++."""
+    return "true" if value else "false"
+
+
+def tile_class(tile: Sequence[int]) -> str:
+    """The class of a tile."""
+    return f"sofie::device::Tile<{', '.join(map(str, tile))}>"
 
 
 def require_known(*operands: Operand) -> None:
@@ -77,6 +90,11 @@ def mapped_copy(y: Operand, x: Operand) -> tuple[Launch, ...]:
 _WIDE, _NARROW, _ALONE = (64, 64, 16, 4, 4), (128, 8, 16, 4, 1), (8, 1, 1, 8, 1)
 
 
+def gemm_tile(columns: Dim) -> tuple[int, ...]:
+    """The tile of a product with so many columns."""
+    return _NARROW if isinstance(columns, int) and columns <= _NARROW[1] else _WIDE
+
+
 def device_gemm(
     functor: Functor,
     y: Operand,
@@ -96,7 +114,7 @@ def device_gemm(
     m, n, k = sizes
     outer, *each = batch
     named, dtype = device_functor(functor), y.type.dtype.cxx
-    tile = _NARROW if isinstance(n, int) and n <= _NARROW[1] else _WIDE
+    tile = gemm_tile(n)
     offset = Sizes((0, 0))
     if len(operands) == 3:
         shape = operands[2].type.shape
@@ -117,11 +135,10 @@ def device_gemm(
         ),
     )
 
-    def cut(rows: int, columns: int, *rest: int) -> tuple[str, Dim]:
-        tile = f"sofie::device::Tile<{', '.join(map(str, (rows, columns, *rest)))}>"
-        kernel = f"sofie::device::Gemm<{dtype}, {named.cxx}, {tile}, {len(outer)}>"
-        return kernel, product(outer) * ceil_div(m, rows) * ceil_div(n, columns)
+    def cut(tile: tuple[int, ...]) -> tuple[str, Dim]:
+        kernel = f"sofie::device::Gemm<{dtype}, {named.cxx}, {tile_class(tile)}, {len(outer)}>"
+        return kernel, product(outer) * ceil_div(m, tile[0]) * ceil_div(n, tile[1])
 
-    kernel, count = cut(*tile)
-    header, alone = "sofie/device/gemm.hxx", cut(*_ALONE)
+    kernel, count = cut(tile)
+    header, alone = "sofie/device/gemm.hxx", cut(_ALONE)
     return (Launch(kernel, parameters, (y, *operands), count, header, "gemm", alone=alone),)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, ceil_div, product
 from sofie_rdf.ir.operator import Functor, Launch, Operand, Sizes
-from sofie_rdf.ops._device import device_functor, require_known
+from sofie_rdf.ops._device import device_functor, flag, require_known, tile_class
 from sofie_rdf.ops._windows import Window
 
-__all__ = ["convolved", "pooled", "selected", "spread_out"]
+__all__ = ["convolved", "pooled", "selected", "spread_out", "window_sizes"]
 
 HEADER = "sofie/device/windows.hxx"
 
 
-def _windows(slides: Sequence[Window]) -> tuple[Sizes, ...]:
+def window_sizes(slides: Sequence[Window]) -> tuple[Sizes, ...]:
+    """The members of `sofie::device::Windows`."""
     names = "size", "count", "kernel", "stride", "dilation", "begin"
     return tuple(Sizes(tuple(getattr(s, name) for s in slides)) for name in names)
 
 
-def _flag(value: object) -> str:
-    return "true" if value else "false"
-
-
-Counts = tuple[Dim, Dim, int]
+# Images, channels, features and groups.
+Counts = tuple[Dim, Dim, Dim, int]
+# The rows and columns of a tile, its depth, and the rows and columns of an item: for a group of at
+# most so many features, or more.
+_TILES = {8: (8, 128, 16, 1, 4), 32: (32, 64, 16, 2, 4), 64: (64, 64, 16, 4, 4)}
+# A group of fewer features is not worth tiles.
+_FEW = 4
 
 
 def convolved(
@@ -33,15 +37,10 @@ def convolved(
     counts: Counts,
     slides: Sequence[Window],
 ) -> tuple[Launch, ...]:
-    """function(conv(x, w) + b + added) for channels, features and groups; b, added may be None."""
-    x, w, b, added = (*given, None, None)[:4]
-    present = [o for o in (x, w, b, added) if o is not None]
-    require_known(y, *present)
-    named = device_functor(functor)
-    kind = f"{named.cxx}, {len(slides)}, {_flag(b)}, {_flag(added)}"
-    parameters = named, *counts, _windows(slides)
-    tensors = y, *present
-    return (Launch(f"sofie::device::Conv<{kind}>", parameters, tensors, y.type.size, HEADER),)
+    """function(conv(x, w) + b + added); b and added may be None."""
+    places = counts[0] * product(s.count for s in slides)
+    alone = f"Conv<{{}}, {len(slides)}, {{}}, {{}}>"
+    return (_convolution(functor, y, given, counts, slides, ("Forward", alone, 1, places)),)
 
 
 def spread_out(
@@ -51,14 +50,47 @@ def spread_out(
     counts: Counts,
     slides: Sequence[Window],
 ) -> tuple[Launch, ...]:
-    """function(transposed conv(x, w) + b) for channels, features and groups; b may be None."""
-    x, w, b = (*given, None)[:3]
-    present = [o for o in (x, w, b) if o is not None]
-    require_known(y, *present)
+    """function(transposed conv(x, w) + b); b may be None. The sizes of windows are those of y."""
+    phases = math.prod(s.stride for s in slides)
+    places = counts[0] * product(ceil_div(s.size, s.stride) for s in slides)
+    alone = f"ConvTranspose<{{}}, {len(slides)}, {{}}>"
+    return (_convolution(functor, y, given, counts, slides, ("Transposed", alone, phases, places)),)
+
+
+def _convolution(
+    functor: Functor,
+    y: Operand,
+    given: Sequence[Operand | None],
+    counts: Counts,
+    slides: Sequence[Window],
+    kind: tuple[str, str, int, Dim],
+) -> Launch:
+    """By tiles, where a group has features enough; and for an item alone.
+
+    The kind is the geometry, the kernel by item, how many phases there are, and how many columns
+    each has.
+    """
+    geometry, alone, phases, columns = kind
+    x, w, b, added = (*given, None, None)[:4]
+    tensors = y, *(o for o in (x, w, b, added) if o is not None)
+    require_known(*tensors)
     named = device_functor(functor)
-    kernel = f"sofie::device::ConvTranspose<{named.cxx}, {len(slides)}, {_flag(b)}>"
-    parameters = named, *counts, _windows(slides)
-    return (Launch(kernel, parameters, (y, *present), y.type.size, HEADER),)
+    outer = counts[2] // counts[3]
+    few = isinstance(outer, int) and outer < _FEW
+    mixed = geometry == "Transposed" and any(s.stride > 1 and s.dilation > 1 for s in slides)
+    widest = max(_TILES)
+    tile = _TILES[next((n for n in _TILES if isinstance(outer, int) and outer <= n), widest)]
+    across = ceil_div(columns, tile[1])
+    parameters = named, *counts, window_sizes(slides), across
+    by_item = "sofie::device::" + alone.format(named.cxx, flag(b), flag(added))
+    if few or mixed:
+        return Launch(by_item, parameters, tensors, y.type.size, HEADER)
+    kinds = f"sofie::device::{geometry}", y.type.dtype.cxx, named.cxx
+    flags = len(slides), flag(b), flag(added)
+    kernel = f"sofie::device::ConvTiles<{', '.join(map(str, (*kinds, tile_class(tile), *flags)))}>"
+    count = phases * counts[3] * ceil_div(outer, tile[0]) * across
+    header, one = "sofie/device/convolution.hxx", (by_item, y.type.size)
+    return Launch(kernel, parameters, tensors, count, header, "groups", alone=one)
 
 
 def pooled(
@@ -72,7 +104,7 @@ def pooled(
     require_known(*outputs, x)
     named = f"sofie::device::{kernel.format(len(slides))}"
     tensors, count = (*outputs, x), outputs[0].type.size
-    parameters = _windows(slides), *more
+    parameters = window_sizes(slides), *more
     return (Launch(named, parameters, tensors, count, HEADER, outputs=len(outputs)),)
 
 
@@ -87,7 +119,7 @@ def selected(
     """The first elements of rows [outer, size, inner] in an order: largest, NaN, last first."""
     require_known(*outputs, x)
     outer, size, inner = view
-    ordered = f"sofie::device::Order<{', '.join(map(_flag, order))}>"
+    ordered = f"sofie::device::Order<{', '.join(map(flag, order))}>"
     named = f"sofie::device::{kernel}<{x.type.dtype.cxx}, {ordered}>"
     header, tensors = "sofie/device/select.hxx", (*outputs, x)
     parameters = size, inner, *k

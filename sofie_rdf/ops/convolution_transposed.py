@@ -140,7 +140,8 @@ class _Transposed(Convolution):
     ) -> tuple[Launch, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        counts = x.type.shape[1], w.type.shape[1] * self.group, self.group
+        shape = x.type.shape
+        counts = shape[0], shape[1], w.type.shape[1] * self.group, self.group
         spread = self.spread(x.type.shape, w.type.shape)
         return spread_out(self.function.functor(), outputs[0], inputs, counts, spread)
 

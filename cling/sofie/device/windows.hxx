@@ -1,5 +1,6 @@
 /// \file
-/// Windows that slide along axes of space: convolutions and poolings, one item for each result.
+/// Windows that slide along axes of space: convolutions and poolings, one item for each result. The convolutions have
+/// the members of those by tiles (convolution.hxx), which they are in a kernel for a whole network.
 #ifndef SOFIE_DEVICE_WINDOWS_HXX
 #define SOFIE_DEVICE_WINDOWS_HXX
 
@@ -56,12 +57,30 @@ struct Windows {
    }
 };
 
+/// A sum with the bias of feature m, and with what is added at place i.
+template <bool Bias, class T>
+SOFIE_DEVICE T finished(T sum, Index, Index)
+{
+   return sum;
+}
+template <bool Bias, class T>
+SOFIE_DEVICE T finished(T sum, Index m, Index i, const T *one)
+{
+   return sum + one[Bias ? m : i];
+}
+template <bool Bias, class T>
+SOFIE_DEVICE T finished(T sum, Index m, Index i, const T *bias, const T *added)
+{
+   return sum + bias[m] + added[i];
+}
+
 /// y[n, m, j] = function(sum of w[m, c, t] * x[n, c, window j, tap t] + b[m] + added[n, m, j])
 template <class F, int Rank, bool Bias, bool Added>
 struct Conv {
    F function;
-   Index channels, features, groups; ///< of all groups
+   Index images, channels, features, groups; ///< of all groups
    Windows<Rank> windows;
+   Index across; ///< of tiles
 
    template <class At, class T, class... More>
    SOFIE_DEVICE void operator()(At at, T *y, const T *x, const T *w, const More *...more) const
@@ -79,24 +98,7 @@ struct Conv {
             for (Index c = 0; c < inner; ++c)
                sum += w[c * taps + tap] * x[c * plane + place];
       }
-      y[at.index] = function(at.math, finished(sum, m, at.index, more...));
-   }
-
-private:
-   template <class T>
-   SOFIE_DEVICE static T finished(T sum, Index, Index)
-   {
-      return sum;
-   }
-   template <class T>
-   SOFIE_DEVICE static T finished(T sum, Index m, Index i, const T *one)
-   {
-      return sum + one[Bias ? m : i];
-   }
-   template <class T>
-   SOFIE_DEVICE static T finished(T sum, Index m, Index i, const T *bias, const T *added)
-   {
-      return sum + bias[m] + added[i];
+      y[at.index] = function(at.math, finished<Bias>(sum, m, at.index, more...));
    }
 };
 
@@ -104,8 +106,9 @@ private:
 template <class F, int Rank, bool Bias>
 struct ConvTranspose {
    F function;
-   Index channels, features, groups;
+   Index images, channels, features, groups;
    Windows<Rank> windows; ///< their sizes are those of y, their counts those of x
+   Index across;          ///< of tiles
 
    template <class At, class T, class... More>
    SOFIE_DEVICE void operator()(At at, T *y, const T *x, const T *w, const More *...bias) const
@@ -124,9 +127,7 @@ struct ConvTranspose {
             for (Index c = 0; c < inner; ++c)
                sum += w[c * outer * taps + tap] * x[c * places + j];
       }
-      if constexpr (Bias)
-         sum += (bias[m], ...);
-      y[at.index] = function(at.math, sum);
+      y[at.index] = function(at.math, finished<Bias>(sum, m, at.index, bias...));
    }
 };
 
