@@ -9,12 +9,22 @@ from sofie_rdf.ir.operator import Call, Launch, Operand, Sizes, Tensor
 from sofie_rdf.ir.types import Shape
 from sofie_rdf.ops._device import require_known
 
-__all__ = ["copied", "gathered", "gathered_elements", "padded", "parts", "strided", "written"]
+__all__ = [
+    "copied",
+    "dense",
+    "gathered",
+    "gathered_elements",
+    "padded",
+    "parts",
+    "strided",
+    "written",
+]
 
 HEADER = "sofie/device/copy.hxx"
 
 
-def _dense(shape: Shape) -> Shape:
+def dense(shape: Shape) -> Shape:
+    """How far apart neighbours along each axis are."""
     return tuple(product(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
@@ -39,7 +49,7 @@ def strided(call: Call) -> tuple[Launch, ...] | None:
     shape, steps, start, y, x = call.arguments
     assert isinstance(shape, Sizes) and isinstance(steps, Sizes)
     assert isinstance(y, Tensor) and isinstance(x, Tensor)
-    walk = steps.dims, _dense(shape.dims)
+    walk = steps.dims, dense(shape.dims)
     return (copied(y.operand, x.operand, shape.dims, walk, (start, 0)),)  # type: ignore[arg-type]
 
 
@@ -75,7 +85,7 @@ def gathered(
 def gathered_elements(y: Operand, x: Operand, indices: Operand, axis: int) -> tuple[Launch, ...]:
     """y[i, j, ...] = x[i, ..., indices[i, j, ...], ...] along an axis."""
     require_known(y, x)
-    shape, steps = y.type.shape, list(_dense(x.type.shape))
+    shape, steps = y.type.shape, list(dense(x.type.shape))
     step, steps[axis] = steps[axis], 0
     parameters = Sizes(shape), Sizes(tuple(steps)), x.type.shape[axis], step
     kernel = f"sofie::device::GatherElements<{len(shape)}>"
@@ -95,7 +105,7 @@ def padded(
     given = () if value is None else (value,)
     require_known(y, x, *given)
     shape = y.type.shape
-    steps = _dense(x.type.shape)
+    steps = dense(x.type.shape)
     before = tuple(maximum(begin, 0) for begin, _ in widths)
     cut = [maximum(0 - begin, 0) for begin, _ in widths]
     ends = [maximum(0 - end, 0) for _, end in widths]

@@ -262,6 +262,22 @@ class Det(Operator):
         tensors = Tensor(y, (count,)), Tensor(work), Tensor(x, (count, *sides))
         return Call("sofie::det", tensors, outputs=2)
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        require_known(x)
+        count, parameters = product(x.type.shape[:-2]), (x.type.shape[-1],)
+        tensors, header = (*outputs, x), "sofie/device/contract.hxx"
+        kernel = "sofie::device::Determinant"
+        return (Launch(kernel, parameters, tensors, count, header, outputs=2),)
+
+    def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        assert x is not None
+        return (x,)
+
     def pullback(self, back: Backward) -> Value:
         x, n = back.x, back.x.shape[-1]
         if not isinstance(n, int) or n > _MOST_COFACTORS:

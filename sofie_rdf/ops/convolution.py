@@ -42,6 +42,7 @@ from sofie_rdf.ops._depthwise import (
     ChannelLanes,
     channel_lanes,
 )
+from sofie_rdf.ops._device_quantized import integer_convolution
 from sofie_rdf.ops._device_windows import convolved
 from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
 from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
@@ -329,7 +330,7 @@ class _FloatConvolution(Convolution):
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
         counts = self.counts(x.type.shape, w.type.shape)
-        return convolved(self.function.functor(), outputs[0], inputs, counts[1:], slides)
+        return convolved(self.function.functor(), outputs[0], inputs, counts, slides)
 
     def sums(self, x: Array, w: Array, b: Array | None = None) -> Array:
         """The results without the function."""
@@ -612,6 +613,15 @@ class ConvInteger(_ByteConvolution):
         kernel = f"sofie::integer_convolution<{rows}, {_given(zeros)}>"
         tensors = (*outputs, x, w, *(o for o in zeros if o is not None))
         return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, w = inputs[:2]
+        assert x is not None and w is not None
+        _, *counts = self.counts(x.type.shape, w.type.shape)
+        slides = self.slides(x.type.shape, w.type.shape)
+        return integer_convolution(outputs[0], inputs, tuple(counts), slides)
 
 
 def _given(operands: Sequence[Operand | None]) -> int:

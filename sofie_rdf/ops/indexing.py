@@ -557,6 +557,7 @@ class GatherND(_Indexing):
     """y[i] = x[indices[i, 0], indices[i, 1], ...]: elements or slices, within each batch"""
 
     batch_dims: int = 0
+    on_device = _device_indexing.places
 
     def infer(self, x: TensorType, indices: TensorType) -> TensorType:
         require_same_dtype(indices, TensorType(DType.INT64))
@@ -654,8 +655,11 @@ class _Scatter(_Indexing):
     def call(
         self, kernel: str, sizes: Sequence[Argument], operands: Sequence[Operand | None]
     ) -> Call:
-        reduction = Functor(_REDUCTIONS[self.reduction])
-        return Call(kernel, (reduction, *sizes, *map(memory, operands)))
+        return Call(kernel, (self.functor(), *sizes, *map(memory, operands)))
+
+    def functor(self) -> Functor:
+        """What an update does to the element that is there."""
+        return Functor(_REDUCTIONS[self.reduction])
 
 
 @operator(since=18, terms=1)
@@ -664,6 +668,7 @@ class ScatterElements(_Scatter):
 
     axis: int = 0
     reduction: str = "none"
+    on_device = _device_indexing.scattered
 
     def infer(self, x: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
         self.check(x, updates)
@@ -700,6 +705,7 @@ class ScatterND(_Scatter):
 
     reduction: str = "none"
     is_rowwise: ClassVar[bool] = False
+    on_device = _device_indexing.scattered_places
 
     def infer(self, x: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
         self.check(x, updates)

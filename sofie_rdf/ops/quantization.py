@@ -9,9 +9,25 @@ import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, align, ceil_div, product, require_equal
-from sofie_rdf.ir.operator import Call, Operand, Operator, Packed, Sizes, Tensor, operator
+from sofie_rdf.ir.operator import (
+    Call,
+    Launch,
+    Operand,
+    Operator,
+    Packed,
+    Sizes,
+    Tensor,
+    operator,
+)
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.ops._broadcast import collapse
+from sofie_rdf.ops._device_quantized import (
+    dequantized,
+    extremes_of,
+    integer_products,
+    quantized,
+    quantized_dynamically,
+)
 from sofie_rdf.ops._formats import converted, is_integral, limits
 
 HEADER = "sofie/kernels/quantization.hxx"
@@ -144,6 +160,14 @@ class QuantizeLinear(_Scaled):
         kernel = f"sofie::quantize<{'true' if each else 'false'}, {precision}>"
         return Call(kernel, (y, int(self.saturate), blocks, *views))
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, scale = inputs[:2]
+        assert x is not None and scale is not None
+        blocks = self._blocks(x.type.shape, scale.type.shape)
+        return quantized(outputs[0], inputs, blocks, self._precision(scale.type.dtype))
+
     def reference(self, x: Array, scale: Array, zero: Array | None = None) -> Array:
         precision = self._precision(DType.of(scale))
         dtype = self.output_dtype or (DType.UINT8 if zero is None else DType.of(zero))
@@ -197,6 +221,13 @@ class DequantizeLinear(_Scaled):
         kernel = f"sofie::dequantize<{'true' if each else 'false'}>"
         return Call(kernel, (y, blocks, *views))
 
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, scale = inputs[:2]
+        assert x is not None and scale is not None
+        return dequantized(outputs[0], inputs, self._blocks(x.type.shape, scale.type.shape))
+
     def reference(self, x: Array, scale: Array, zero: Array | None = None) -> Array:
         kind = np.int64 if is_integral(DType.of(x)) else np.float32
         number = x.astype(kind)
@@ -233,6 +264,18 @@ class DynamicQuantizeLinear(Operator):
         size = (x.type.size,)
         views = Tensor(y, size), Tensor(scale, (1,)), Tensor(zero, (1,)), Tensor(x, size)
         return Call("sofie::dynamic_quantize", views, outputs=3)
+
+    def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        (x,) = inputs
+        assert x is not None
+        return (extremes_of(x),)
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        return quantized_dynamically(x, outputs)
 
     def reference(self, x: Array) -> tuple[Array, Array, Array]:
         low = np.min(x, initial=0).astype(x.dtype)
@@ -379,6 +422,17 @@ class MatMulInteger(_QuantizedProduct):
         views = _flat(outputs[0]), _flat(a), _flat(b)
         numbers = Sizes((*sizes, *of_a, *of_b)), *_batch_sizes(left, right)
         return Call(f"sofie::matmul_integer<{flags}>", (*views, *numbers, *zeros))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        a, b, a_zero, b_zero = (*inputs, None, None)[:4]
+        assert a is not None and b is not None
+        left, right = _as_matrices(a.type.shape, b.type.shape)
+        of_a = _per_vector(a_zero.type, left, -2) if a_zero else (0, 0)
+        of_b = _per_vector(b_zero.type, right, -1) if b_zero else (0, 0)
+        sizes = left[-2], left[-1], right[-1]
+        return integer_products(outputs[0], inputs, sizes, (of_a, of_b), _batch_sizes(left, right))
 
     def reference(
         self, a: Array, b: Array, a_zero: Array | None = None, b_zero: Array | None = None

@@ -1,5 +1,5 @@
 /// \file
-/// Sums of products over any axes, and what is done for all pairs of the elements of an axis.
+/// Sums of products over any axes, determinants, and what is done for all pairs of the elements of an axis.
 #ifndef SOFIE_DEVICE_CONTRACT_HXX
 #define SOFIE_DEVICE_CONTRACT_HXX
 
@@ -36,6 +36,38 @@ private:
          sum = plus(sum, product);
       }
       y[index] = sum;
+   }
+};
+
+/// The determinant of each matrix of n rows, by elimination in `work`; one item for each.
+struct Determinant {
+   Index n;
+
+   template <class At, class T>
+   SOFIE_DEVICE void operator()(At at, T *y, T *work, const T *x) const
+   {
+      T *const a = work + at.index * n * n;
+      for (Index i = 0; i < n * n; ++i)
+         a[i] = x[at.index * n * n + i];
+      T found = T(1);
+      for (Index k = 0; k < n; ++k) {
+         Index pivot = k;
+         for (Index i = k + 1; i < n; ++i)
+            pivot = at.math.fabs(a[i * n + k]) > at.math.fabs(a[pivot * n + k]) ? i : pivot;
+         for (Index j = k; j < n && pivot != k; ++j) {
+            const T one = a[k * n + j];
+            a[k * n + j] = a[pivot * n + j];
+            a[pivot * n + j] = one;
+         }
+         const T head = a[k * n + k], safe = head == T(0) ? T(1) : head;
+         found *= pivot == k ? head : -head;
+         for (Index i = k + 1; i < n; ++i) {
+            const T factor = a[i * n + k] / safe;
+            for (Index j = k; j < n; ++j)
+               a[i * n + j] -= factor * a[k * n + j];
+         }
+      }
+      y[at.index] = found;
    }
 };
 
