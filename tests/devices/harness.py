@@ -84,6 +84,11 @@ CUDA = Way(
 )
 
 
+def environment_of(seed: int) -> dict[str, str]:
+    """Of programs: the order of work-items in SimSYCL, and the threads of OpenMP."""
+    return {**os.environ, "SIMSYCL_SCHEDULE": f"shuffle:{seed}", "OMP_NUM_THREADS": "2"}
+
+
 def require(way: Way) -> None:
     """Skips where the compiler or the library is not there."""
     if not shutil.which(way.compiler):
@@ -127,6 +132,8 @@ class Compiled:
     program: Program
     binary: Path
     weights: Path
+    # Which of the networks in the binary it is.
+    number: int = 0
 
     def run(
         self, batches: Sequence[tuple[Sizes, Mapping[str, Array]]], seed: int = 0
@@ -141,16 +148,16 @@ class Compiled:
                     array = np.ascontiguousarray(feeds[name], graph.types[name].dtype.numpy)
                     file.write(np.uint64(array.size).tobytes() + array.tobytes())
         most = [str(max(1, *(sizes[s] for sizes, _ in batches))) for s in graph.symbols]
-        command = [str(self.binary), str(self.weights), str(len(batches)), str(seed), *most]
-        environment = {**os.environ, "SIMSYCL_SCHEDULE": f"shuffle:{seed}", "OMP_NUM_THREADS": "2"}
+        numbers = str(len(batches)), str(seed), *most
+        command = [str(self.binary), str(self.number), str(self.weights), *numbers]
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment,
+            env=environment_of(seed),
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return self._results((folder / "out").read_bytes(), batches)
@@ -188,14 +195,32 @@ def compiled_program(
     whole: bool = True,
 ) -> Compiled:
     """The same for a program as it is; ``whole`` as in `emit_program`."""
+    (found,) = compiled_programs([program], way, folder, flags, whole=whole)
+    return found
+
+
+def compiled_programs(
+    programs: Sequence[Program],
+    way: Way,
+    folder: Path,
+    flags: Sequence[str] = ("-O1",),
+    *,
+    whole: bool = True,
+) -> list[Compiled]:
+    """The same for several, in one binary: a compiler reads the adapter's headers once."""
     require(way)
-    emission = emit_program(program, way.target, "model", "model.dat", whole=whole)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.hxx").write_text(emission.header)
-    (folder / "model.dat").write_bytes(emission.weights)
-    (folder / "main.cpp").write_text(_source(program, way, emission.namespace))
+    found, namespaces = [], []
+    for i, program in enumerate(programs):
+        weights = folder / f"model{i}.dat"
+        emission = emit_program(program, way.target, f"model{i}", weights.name, whole=whole)
+        (folder / f"model{i}.hxx").write_text(emission.header)
+        weights.write_bytes(emission.weights)
+        namespaces.append(emission.namespace)
+        found.append(Compiled(program, folder / "program", weights, i))
+    (folder / "main.cpp").write_text(_source(programs, way, namespaces))
     compile_program(way, folder, flags)
-    return Compiled(program, folder / "program", folder / "model.dat")
+    return found
 
 
 def compile_program(way: Way, folder: Path, flags: Sequence[str]) -> None:
@@ -210,11 +235,20 @@ def compile_program(way: Way, folder: Path, flags: Sequence[str]) -> None:
     assert done.returncode == 0, done.stderr[:6000]
 
 
-def _source(program: Program, way: Way, namespace: str) -> str:
-    graph = program.graph
+def _source(programs: Sequence[Program], way: Way, namespaces: Sequence[str]) -> str:
+    lines = [f'#include "model{i}.hxx"' for i in range(len(programs))] + [_MAIN]
+    for i, (program, namespace) in enumerate(zip(programs, namespaces, strict=True)):
+        lines += [f"static void run{i}(char **words)", "{"]
+        lines += [*_body(program.graph, way, namespace), "}"]
+    lines += ["int main(int, char **words)", "{", "   switch (std::atoi(words[1])) {"]
+    lines += [f"   case {i}: run{i}(words + 1); return 0;" for i in range(len(programs))]
+    return "\n".join([*lines, "   default: return 2;", "   }", "}", ""])
+
+
+def _body(graph: Graph, way: Way, namespace: str) -> list[str]:
+    """The statements that evaluate one network."""
     sizes = [f"n{i}" for i in range(len(graph.symbols))]
-    lines = ['#include "model.hxx"', _MAIN, "int main(int, char **words)", "{"]
-    lines += ["   const int count = std::atoi(words[2]);"]
+    lines = ["   const int count = std::atoi(words[2]);"]
     lines += [
         "   [[maybe_unused]] const unsigned seed = static_cast<unsigned>(std::atoi(words[3]));"
     ]
@@ -235,8 +269,7 @@ def _source(program: Program, way: Way, namespace: str) -> str:
         arguments.append(f"y{i}")
     lines += [f"      session.infer({', '.join([*arguments, *sizes])});"]
     lines += [f"      given(out, y{i});" for i in range(len(graph.outputs))]
-    lines += ["   }", "   std::fclose(in);", "   std::fclose(out);", "}", ""]
-    return "\n".join(lines)
+    return [*lines, "   }", "   std::fclose(in);", "   std::fclose(out);"]
 
 
 def _host(graph: Graph, name: str) -> str:

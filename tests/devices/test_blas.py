@@ -100,7 +100,7 @@ def test_products_by_a_blas_of_a_cpu(
         for name, wanted in evaluate(program.program.graph, feeds).items():
             np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=2e-6, err_msg=str(one))
     done = subprocess.run(
-        [str(program.binary), str(program.weights), "1", "0", *["70"] * len(history[0])],
+        [str(program.binary), "0", str(program.weights), "1", "0", *["70"] * len(history[0])],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert "BLAS" in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from sofie_rdf.ops.layout import Reshape
 from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.reference import evaluate
 from tests.choice import some_of
-from tests.devices.harness import WAYS, Sizes, compiled, require
+from tests.devices.harness import WAYS, Sizes, compiled
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 # One Session: up, down, none, one, a tile and what is beside it, the largest.
@@ -100,79 +99,6 @@ def test_other_networks(name: str, tmp_path: Path) -> None:
     graph = sofie_rdf.load(DATA / name).graph
     (size,) = graph.symbols
     compare(graph, "serial", tmp_path, [{size: n} for n in HISTORY])
-
-
-_CALLS = """
-#include "higgs_serial.hxx"
-#include <cstdio>
-#include <fstream>
-#include <iterator>
-
-using namespace sofie::device;
-
-template <class F>
-void refused(const char *what, F f)
-{
-   try {
-      f();
-      std::printf("%s was taken\\n", what);
-   } catch (const std::exception &error) {
-      std::printf("%s: %s\\n", what, error.what());
-   }
-}
-
-int main()
-{
-   Serial::Queue queue;
-   const Serial adapter(queue);
-   using Session = TMVA_SOFIE_higgs_serial::Session<Serial>;
-   Session session(adapter, "higgs_serial.dat", 4);
-   Session other(adapter, session.weights(), 2);
-   std::vector<float> x(7 * 4, 0.5F), y(4, -1), z;
-   session.infer(queue, x.data(), y.data(), 4);
-   other.infer(queue, std::vector<float>(7 * 2, 0.5F), z, 2);
-   std::printf("same %d\\n", y[0] == y[3] && z.size() == 2 && z[0] == y[0] && z[1] == y[0]);
-   const std::vector<float> before = y;
-   refused("more", [&] { session.infer(queue, x.data(), y.data(), 5); });
-   refused("fewer", [&] { session.infer(queue, x.data(), y.data(), -1); });
-   refused("size", [&] { session.infer(queue, std::vector<float>(6), y, 1); });
-   refused("none", [&] { Session(adapter, "higgs_serial.dat", 0); });
-   refused("huge", [&] { Session(adapter, "higgs_serial.dat", Index{1} << 50); });
-   refused("absent", [&] { Session(adapter, "absent.dat", 1); });
-   refused("foreign", [&] { Session(adapter, "foreign.dat", 1); });
-   std::printf("untouched %d\\n", y == before);
-}
-"""
-
-
-_ABSENT = (
-    "absent: absent.dat: cannot be opened. Give the Session the path of the weight file that was "
-    "written with its header"
-)
-
-
-def test_what_a_session_refuses_it_refuses_before_it_runs(tmp_path: Path) -> None:
-    require(WAYS["serial"])
-    files = sofie_rdf.load(DATA / "higgs.onnx").emit(tmp_path, target="serial")
-    sofie_rdf.load(DATA / "jet_energy.onnx").emit(tmp_path, target="serial")
-    (tmp_path / "jet_energy_serial.dat").rename(tmp_path / "foreign.dat")
-    (tmp_path / "main.cpp").write_text(_CALLS)
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Werror"]
-    includes = [f"-I{path}" for path in (tmp_path, *files.include)]
-    command = ["g++", "-std=c++17", "-O0", *flags, *includes, "main.cpp", "-o", "program"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
-    done = subprocess.run(["./program"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
-        "same 1",
-        "more: higgs: N = 5 is not in 0 ... 4, for which this Session was made",
-        "fewer: higgs: N = -1 is not in 0 ... 4, for which this Session was made",
-        "size: higgs: input features has the wrong number of elements",
-        "none: higgs: N: a Session is made for sizes from 1 to 2^40, not 0",
-        f"huge: higgs: N: a Session is made for sizes from 1 to 2^40, not {2**50}",
-        _ABSENT,
-        "foreign: foreign.dat: does not belong to this header: tensor 0 differs",
-        "untouched 1",
-    ]
 
 
 def _draws() -> onnx.ModelProto:
