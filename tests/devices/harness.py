@@ -24,6 +24,8 @@ THIRD_PARTY = Path(__file__).resolve().parents[3] / "shared" / "third_party"
 ALPAKA = Path(os.environ.get("SOFIE_RDF_ALPAKA", THIRD_PARTY / "alpaka"))
 # A folder with include/ and lib/libsimsycl.a, as its build script makes it.
 SIMSYCL = Path(os.environ.get("SOFIE_RDF_SIMSYCL", "/usr/local"))
+# Where AdaptiveCpp is installed, with its back end for OpenMP.
+ADAPTIVECPP = Path(os.environ.get("SOFIE_RDF_ADAPTIVECPP", "/usr/local"))
 
 Sizes = Mapping[str, int]
 
@@ -37,6 +39,7 @@ class Way:
     # How the queue and the adapter are made.
     start: str
     flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
     compiler: str = "g++"
 
 
@@ -53,6 +56,7 @@ _CUDA = """   auto device = alpaka::onHost::makeDeviceSelector(
 _SYCL = """   sycl::queue queue(sycl::property::queue::in_order{{}});
    const sofie::device::{} adapter(queue);
 """
+_SIMSYCL = (f"-I{SIMSYCL}/include",), (f"{SIMSYCL}/lib/libsimsycl.a", "-lboost_context")
 WAYS = {
     way.name: way
     for way in (
@@ -70,8 +74,15 @@ WAYS = {
             _ALPAKA.format("cpuOmpBlocks"),
             (f"-I{ALPAKA}/include", "-fopenmp"),
         ),
-        Way("sycl", "sycl", _SYCL.format("Sycl"), (f"-I{SIMSYCL}/include",)),
-        Way("sycl-buffers", "sycl", _SYCL.format("SyclBuffers"), (f"-I{SIMSYCL}/include",)),
+        Way("sycl", "sycl", _SYCL.format("Sycl"), *_SIMSYCL),
+        Way("sycl-buffers", "sycl", _SYCL.format("SyclBuffers"), *_SIMSYCL),
+        Way(
+            "adaptivecpp",
+            "sycl",
+            _SYCL.format("Sycl"),
+            ("--acpp-targets=omp",),
+            compiler=str(ADAPTIVECPP / "bin" / "acpp"),
+        ),
     )
 }
 # For whoever has a GPU: tests compile it, `gpu` runs it.
@@ -80,7 +91,7 @@ CUDA = Way(
     "alpaka",
     _CUDA,
     (f"-I{ALPAKA}/include", *"-x cu --expt-relaxed-constexpr --extended-lambda".split()),
-    "nvcc",
+    compiler="nvcc",
 )
 
 
@@ -92,10 +103,12 @@ def environment_of(seed: int) -> dict[str, str]:
 def require(way: Way) -> None:
     """Skips where the compiler or the library is not there."""
     if not shutil.which(way.compiler):
-        pytest.skip(f"needs {way.compiler}")
+        needed = f"needs {Path(way.compiler).name}"
+        own = ", which is not in SOFIE_RDF_ADAPTIVECPP/bin" if needed.endswith("acpp") else ""
+        pytest.skip(needed + own)
     if way.target == "alpaka" and not (ALPAKA / "include" / "alpaka" / "alpaka.hpp").is_file():
         pytest.skip("SOFIE_RDF_ALPAKA is not a folder with alpaka 3")
-    if way.target == "sycl" and not (SIMSYCL / "lib" / "libsimsycl.a").is_file():
+    if _SIMSYCL[1] == way.libraries and not (SIMSYCL / "lib" / "libsimsycl.a").is_file():
         pytest.skip("SOFIE_RDF_SIMSYCL is not a folder with SimSYCL")
 
 
@@ -225,10 +238,9 @@ def compiled_programs(
 
 def compile_program(way: Way, folder: Path, flags: Sequence[str]) -> None:
     """Make the program of main.cpp in a folder."""
-    libraries = [f"{SIMSYCL}/lib/libsimsycl.a", "-lboost_context"] if way.target == "sycl" else []
     standard = f"-std={TARGETS[way.target].standard}"
     command = [way.compiler, standard, *flags, f"-I{include_directory()}", *way.flags, "main.cpp"]
-    command += ["-o", "program", *libraries]
+    command += ["-o", "program", *way.libraries]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=600
     )

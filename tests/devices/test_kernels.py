@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from sofie_rdf.devices.targets import TARGETS
-from sofie_rdf.emit.code import include_directory
 from tests.choice import some_of
-from tests.devices.harness import SIMSYCL, WAYS, Way, require
+from tests.devices.harness import WAYS, Way, compile_program, environment_of, require
 
 _KERNELS = """
 #include <cstdio>
@@ -87,14 +85,14 @@ def run(way: Way, body: str, folder: Path, *flags: str) -> subprocess.CompletedP
     target = TARGETS[way.target]
     source = f'#include "{target.header}"\n{_KERNELS}{way.start}{body}'
     (folder / "main.cpp").write_text(source)
-    libraries = [f"{SIMSYCL}/lib/libsimsycl.a", "-lboost_context"] if way.target == "sycl" else []
-    command = ["g++", f"-std={target.standard}", "-O0", *flags, *way.flags]
-    command += [f"-I{include_directory()}", "main.cpp", "-o", "program", *libraries]
-    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert made.returncode == 0, made.stderr[:4000]
-    environment = {**os.environ, "SIMSYCL_SCHEDULE": "shuffle:5"}
+    compile_program(way, folder, ("-O0", *flags))
     return subprocess.run(
-        ["./program"], cwd=folder, capture_output=True, text=True, timeout=120, env=environment
+        ["./program"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment_of(5),
     )
 
 
