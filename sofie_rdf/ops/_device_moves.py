@@ -12,11 +12,14 @@ from sofie_rdf.ops._device import require_known
 __all__ = [
     "copied",
     "dense",
+    "diagonal",
     "gathered",
     "gathered_elements",
+    "one_hot",
     "padded",
     "parts",
     "strided",
+    "triangle",
     "written",
 ]
 
@@ -96,6 +99,29 @@ def written(y: Operand, numbers: Sequence[Dim]) -> tuple[Launch, ...]:
     """These sizes as numbers."""
     kernel = f"sofie::device::Write<{len(numbers)}>"
     return (Launch(kernel, (Sizes(tuple(numbers)),), (y,), len(numbers), HEADER),)
+
+
+def diagonal(y: Operand, k: int) -> tuple[Launch, ...]:
+    """Ones where j - i = k, and zeros."""
+    require_known(y)
+    parameters = y.type.shape[1], k
+    return (Launch("sofie::device::Diagonal", parameters, (y,), y.type.size, HEADER),)
+
+
+def triangle(y: Operand, x: Operand, k: int, *, upper: bool) -> tuple[Launch, ...]:
+    """The elements of matrices on one side of a diagonal, and zeros."""
+    require_known(y, x)
+    parameters = int(upper), *x.type.shape[-2:], k
+    return (Launch("sofie::device::Triangle", parameters, (y, x), y.type.size, HEADER),)
+
+
+def one_hot(
+    y: Operand, indices: Operand, values: Operand, depth: Dim, inner: Dim
+) -> tuple[Launch, ...]:
+    """The second of two values where an index is, and the first elsewhere."""
+    require_known(y, indices)
+    tensors = y, indices, values
+    return (Launch("sofie::device::OneHot", (depth, inner), tensors, y.type.size, HEADER),)
 
 
 def padded(

@@ -11,6 +11,7 @@ from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim, number_of
 from sofie_rdf.ir.operator import Call, Operand, Operator, operator
 from sofie_rdf.ir.types import Array, Shape, TensorType
+from sofie_rdf.ops._device_indexing import moved
 from sofie_rdf.ops.layout import transposed
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class _Blocks(Operator):
 
     header: ClassVar[str] = "sofie/kernels/layout.hxx"
     moves: ClassVar[bool] = True
+    on_device = moved
     blocksize: int
     mode: str
 

@@ -619,9 +619,9 @@ class ConvInteger(_ByteConvolution):
     ) -> tuple[Launch, ...]:
         x, w = inputs[:2]
         assert x is not None and w is not None
-        _, *counts = self.counts(x.type.shape, w.type.shape)
+        counts = self.counts(x.type.shape, w.type.shape)[1:]
         slides = self.slides(x.type.shape, w.type.shape)
-        return integer_convolution(outputs[0], inputs, tuple(counts), slides)
+        return integer_convolution(outputs[0], inputs, counts, slides)
 
 
 def _given(operands: Sequence[Operand | None]) -> int:

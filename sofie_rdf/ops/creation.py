@@ -23,7 +23,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
-from sofie_rdf.ops._device_moves import written
+from sofie_rdf.ops._device_moves import diagonal, one_hot, triangle, written
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._slopes_indexing import counted, moved_back
 from sofie_rdf.ops.elementwise import ALL, NUMBERS
@@ -245,6 +245,13 @@ class EyeLike(_Creation):
         sizes = Sizes((*outputs[0].type.shape, _clamped(self.k)))
         return Call("sofie::eye", (bits_of_one(outputs[0].type.dtype), sizes, memory(outputs[0])))
 
+    def on_device(
+        self,
+        inputs: Sequence[Operand | None],  # noqa: ARG002
+        outputs: Sequence[Operand],
+    ) -> tuple[Launch, ...]:
+        return diagonal(outputs[0], _clamped(self.k))
+
     def pullback(self, back: Backward) -> None:
         """Only the shape of x matters."""
 
@@ -322,6 +329,13 @@ class Trilu(_Triangle):
         (x,) = inputs
         assert x is not None
         return self.call(outputs[0], x, _clamped(self._k()))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        (x,) = inputs
+        assert x is not None
+        return triangle(outputs[0], x, _clamped(self._k()), upper=self.upper)
 
     def pullback(self, back: Backward) -> Value:
         return back.g.through(self)
@@ -417,3 +431,11 @@ class OneHot(_OneHot):
         outer, inner = self.split(indices.type)
         views = map(memory, (*outputs, indices, values))
         return Call("sofie::one_hot", (Sizes((outer, self._depth(), inner)), *views))
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        indices, values = inputs
+        assert indices is not None and values is not None
+        _, inner = self.split(indices.type)
+        return one_hot(outputs[0], indices, values, self._depth(), inner)

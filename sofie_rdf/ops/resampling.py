@@ -25,6 +25,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ops import _device_resampling
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._slopes_resampling import resized
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
@@ -224,6 +225,8 @@ class Resize(_Resize):
     scales: tuple[float, ...] | None = from_input(2, default=None)
     sizes: Shape | None = from_input(3, default=None)
     runtime: ClassVar[type[Operator] | None] = RuntimeResize
+    on_device = _device_resampling.resized
+    device_workspace = _device_resampling.between
 
     def infer(self, x: TensorType) -> TensorType:
         found = self.resized(x)
@@ -283,7 +286,7 @@ class Resize(_Resize):
         x = inputs[0]
         assert x is not None
         axes = self.resized(x)
-        active = [i for i, a in enumerate(axes) if not self._is_certainly_trivial(a)]
+        active = [i for i, a in enumerate(axes) if not self.is_certainly_trivial(a)]
         smooth = self.mode != "nearest"
         entries: Dim = 0
         for i in active:
@@ -305,7 +308,8 @@ class Resize(_Resize):
             TensorType(number, (between if smooth and len(active) > 2 else 0,)),
         )
 
-    def _is_certainly_trivial(self, axis: Axis) -> bool:
+    def is_certainly_trivial(self, axis: Axis) -> bool:
+        """Whether this axis stays as it is, whatever its size."""
         if self.coordinate_transformation_mode == "tf_half_pixel_for_nn":
             return False
         if self.coordinate_transformation_mode == "tf_crop_and_resize" and (
@@ -379,7 +383,7 @@ class Resize(_Resize):
         """x after all passes, with the weights that ``weigh`` makes of those of each axis."""
         for number, axis in enumerate(axes):
             plain = replace(axis, scale=None, wanted=None)
-            if self._scale(axes, number) == 1 and self._is_certainly_trivial(plain):
+            if self._scale(axes, number) == 1 and self.is_certainly_trivial(plain):
                 continue
             indices, weights = self.table(axes, number)
             if self.mode == "nearest":
@@ -480,7 +484,7 @@ class Resize(_Resize):
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         x, g = back.x, back.g
         axes = self.resized(x.type)
-        active = [i for i, a in enumerate(axes) if not self._is_certainly_trivial(a)]
+        active = [i for i, a in enumerate(axes) if not self.is_certainly_trivial(a)]
         sizes = [d for i in active for d in (axes[i].size, axes[i].count)]
         if not all(isinstance(d, int) for d in sizes):
             return back.by_formula(lambda x: (resized(self, x, axes, active),))

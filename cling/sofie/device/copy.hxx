@@ -88,6 +88,46 @@ struct Write {
    }
 };
 
+/// y[i, j] = 1 where j - i = k, else 0
+struct Diagonal {
+   Index columns, k;
+
+   template <class At, class T>
+   SOFIE_DEVICE void operator()(At at, T *y) const
+   {
+      y[at.index] = static_cast<T>(at.index % columns - at.index / columns == k);
+   }
+};
+
+/// x with zeros on one side of the diagonal where j - i = k, in each matrix.
+struct Triangle {
+   bool upper;
+   Index rows, columns, k;
+
+   template <class At, class T>
+   SOFIE_DEVICE void operator()(At at, T *y, const T *x) const
+   {
+      const Index distance = at.index % columns - at.index / columns % rows;
+      y[at.index] = (upper ? distance >= k : distance <= k) ? x[at.index] : T(0);
+   }
+};
+
+/// y[o, j, i] = values[1] where j = indices[o, i], else values[0]; an index that does not exist is off everywhere.
+struct OneHot {
+   Index depth, inner;
+
+   template <class At, class T, class I>
+   SOFIE_DEVICE void operator()(At at, T *y, const I *indices, const T *values) const
+   {
+      const Index i = at.index % inner, j = at.index / inner % depth, o = at.index / inner / depth;
+      const I index = indices[o * inner + i];
+      // Compared as it is: an index of another type may be too large for an integer.
+      const bool near = index < I(0) ? minus(I(0), index) <= static_cast<I>(depth) : index < static_cast<I>(depth);
+      const Index whole = near ? static_cast<Index>(index) : depth;
+      y[at.index] = values[(whole < 0 ? whole + depth : whole) == j ? 1 : 0];
+   }
+};
+
 /// y with borders: what is outside of x is a number, or another element as the mode says.
 template <int Rank, int Mode>
 struct Pad {
