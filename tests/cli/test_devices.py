@@ -43,6 +43,13 @@ def test_kernels_of_nodes_move_what_is_between_them() -> None:
     assert all(cut.least(gpu) >= cut.nbytes / gpu.bandwidth * 0.999 for gpu in GPUS)
 
 
+@pytest.mark.parametrize("name", ["higgs", "linear50x10", "mlp200x5", "deepsets", "transformer"])
+@pytest.mark.parametrize("batch", [1, 64, 4096])
+def test_mlps_and_transformers_move_little_more_than_they_need(name: str, batch: int) -> None:
+    """The bound by which fusion is judged: 1.5 times the inputs, outputs and weights."""
+    assert paper_of(program_for(candidate(name).model.graph), {"N": batch}).excess <= 1.5
+
+
 def test_a_copy_reads_no_more_than_it_writes() -> None:
     program = program_for(candidate("lstm64").model.graph)
     first = paper_of(program, {"N": 1}).steps[0]
