@@ -91,7 +91,8 @@ def test_models_on_the_serial_adapter(files: list[Path], tmp_path: Path) -> None
 @pytest.mark.parametrize("way", ["alpaka-serial", "alpaka-omp", "sycl"])
 @pytest.mark.parametrize("files", GROUPS if ALL else GROUPS[:1], ids=_label)
 def test_models_on_other_adapters(files: list[Path], way: str, tmp_path: Path) -> None:
-    compare(files, way, tmp_path, ("-O1",), range(3 if way == "sycl" else 1))
+    # Compilers need most of the time: 10 s for four networks without optimization.
+    compare(files, way, tmp_path, ("-O0",), range(3 if way == "sycl" else 1))
 
 
 @pytest.mark.exhaustive
