@@ -152,7 +152,7 @@ _ABSENT = (
 )
 
 
-@pytest.mark.parametrize("way", some_of(WAYS, ["serial", "alpaka-serial", "sycl"]))
+@pytest.mark.parametrize("way", some_of(WAYS, ["serial"]))
 def test_what_a_session_refuses_it_refuses_before_it_runs(way: str, tmp_path: Path) -> None:
     chosen = WAYS[way]
     require(chosen)
