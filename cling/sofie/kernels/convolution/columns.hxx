@@ -8,6 +8,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 
+#include "sofie/assembler.hxx"
 #include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/convolution/last_columns.hxx"
 
@@ -39,7 +40,7 @@ struct ConvColumnsRun {
 // clang-format off
 // With AVX2 all packs are whole: registers that masks would take are sums.
 #ifdef SOFIE_DENSE_ASSEMBLER
-#define SOFIE_COLUMNS_BEGIN "kmovw 108(%[of]), %%k1\n\tvbroadcastss 104(%[of]), %%zmm31\n"
+#define SOFIE_COLUMNS_BEGIN "kmovw %c[of_mask](%[of]), %%k1\n\tvbroadcastss %c[of_floor](%[of]), %%zmm31\n"
 #define SOFIE_COLUMNS_LOAD(place, a) "vmovups " place "(%[x]), %%zmm" #a "\n\t"
 #define SOFIE_COLUMNS_LOAD_SOME(place, a) "vmovups " place "(%[x]), %%zmm" #a "%{%%k1%}%{z%}\n\t"
 #define SOFIE_COLUMNS_LOADS SOFIE_DENSE_MOVES(SOFIE_COLUMNS_LOAD, SOFIE_COLUMNS_LOAD_SOME, 24, 25, 26)
@@ -47,7 +48,7 @@ struct ConvColumnsRun {
 #else
 #define SOFIE_COLUMNS_BEGIN
 #define SOFIE_COLUMNS_LOADS SOFIE_DENSE_LOADS("(%[x])")
-#define SOFIE_COLUMNS_RESULTS "vbroadcastss 104(%[of]), %%ymm15\n\t" SOFIE_CONV_RESULTS(WHOLE)
+#define SOFIE_COLUMNS_RESULTS "vbroadcastss %c[of_floor](%[of]), %%ymm15\n\t" SOFIE_CONV_RESULTS(WHOLE)
 #endif
 // clang-format on
 
@@ -55,7 +56,6 @@ struct ConvColumnsRun {
 template <int Packs>
 SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
 {
-   static_assert(sizeof(ConvColumnsRun) == 144, "the assembler knows where its members are");
    const float *w, *x, *added;
    Size k, at;
    // For each panel, for each tile.
@@ -63,18 +63,18 @@ SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
    asm volatile(
       SOFIE_COLUMNS_BEGIN
       "20:\n\t"
-      "mov 72(%[of]), %[k]\n\t"
-      "mov %[k], 112(%[of])\n\t"
-      "mov 32(%[of]), %[x]\n\t"
-      "mov (%[of]), %[at]\n\t"
-      "mov %[at], 128(%[of])\n\t"
-      "mov 8(%[of]), %[at]\n\t"
-      "mov %[at], 136(%[of])\n"
+      "mov %c[of_tiles](%[of]), %[k]\n\t"
+      "mov %[k], %c[of_left](%[of])\n\t"
+      "mov %c[of_x](%[of]), %[x]\n\t"
+      "mov %c[of_y](%[of]), %[at]\n\t"
+      "mov %[at], %c[of_y_at](%[of])\n\t"
+      "mov %c[of_added](%[of]), %[at]\n\t"
+      "mov %[at], %c[of_added_at](%[of])\n"
       "22:\n\t"
-      "mov %[x], 120(%[of])\n\t"
-      "mov 24(%[of]), %[w]\n\t"
-      "mov 40(%[of]), %[at]\n\t"
-      "mov 48(%[of]), %[k]\n\t"
+      "mov %[x], %c[of_x_at](%[of])\n\t"
+      "mov %c[of_w](%[of]), %[w]\n\t"
+      "mov %c[of_pitch](%[of]), %[at]\n\t"
+      "mov %c[of_depth](%[of]), %[k]\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
       ".p2align 5\n"
       "1:\n\t"
@@ -85,36 +85,39 @@ SOFIE_KERNEL void conv_columns_run(ConvColumnsRun run)
       "add %[at], %[x]\n\t"
       "dec %[k]\n\t"
       "jnz 1b\n\t"
-      "mov 16(%[of]), %[w]\n\t"
-      "mov 128(%[of]), %[x]\n\t"
-      "mov 136(%[of]), %[offsets]\n\t"
-      "mov 64(%[of]), %[k]\n\t"
-      "mov 56(%[of]), %[at]\n\t"
+      "mov %c[of_bias](%[of]), %[w]\n\t"
+      "mov %c[of_y_at](%[of]), %[x]\n\t"
+      "mov %c[of_added_at](%[of]), %[offsets]\n\t"
+      "mov %c[of_stride](%[of]), %[k]\n\t"
+      "mov %c[of_features](%[of]), %[at]\n\t"
       SOFIE_COLUMNS_RESULTS
       "6:\n\t"
-      "addq $" SOFIE_PACK_BYTES "*%c[packs], 128(%[of])\n\t"
-      "cmpq $0, 8(%[of])\n\t"
+      "addq $" SOFIE_PACK_BYTES "*%c[packs], %c[of_y_at](%[of])\n\t"
+      "cmpq $0, %c[of_added](%[of])\n\t"
       "je 7f\n\t"
-      "addq $" SOFIE_PACK_BYTES "*%c[packs], 136(%[of])\n"
+      "addq $" SOFIE_PACK_BYTES "*%c[packs], %c[of_added_at](%[of])\n"
       "7:\n\t"
-      "mov 120(%[of]), %[x]\n\t"
+      "mov %c[of_x_at](%[of]), %[x]\n\t"
       "add $" SOFIE_PACK_BYTES "*%c[packs], %[x]\n\t"
-      "decq 112(%[of])\n\t"
+      "decq %c[of_left](%[of])\n\t"
       "jnz 22b\n\t"
-      "mov 80(%[of]), %[k]\n\t"
-      "add %[k], 24(%[of])\n\t"
-      "mov 88(%[of]), %[k]\n\t"
-      "add %[k], 16(%[of])\n\t"
-      "mov 96(%[of]), %[k]\n\t"
-      "add %[k], (%[of])\n\t"
-      "cmpq $0, 8(%[of])\n\t"
+      "mov %c[of_panel](%[of]), %[k]\n\t"
+      "add %[k], %c[of_w](%[of])\n\t"
+      "mov %c[of_bias_step](%[of]), %[k]\n\t"
+      "add %[k], %c[of_bias](%[of])\n\t"
+      "mov %c[of_y_step](%[of]), %[k]\n\t"
+      "add %[k], %c[of_y](%[of])\n\t"
+      "cmpq $0, %c[of_added](%[of])\n\t"
       "je 8f\n\t"
-      "add %[k], 8(%[of])\n"
+      "add %[k], %c[of_added](%[of])\n"
       "8:\n\t"
-      "subq $%c[rows], 56(%[of])\n\t"
+      "subq $%c[rows], %c[of_features](%[of])\n\t"
       "jg 20b\n\t"
       : [w] "=&r"(w), [x] "=&r"(x), [offsets] "=&r"(added), [k] "=&r"(k), [at] "=&r"(at)
-      : [of] "r"(&run), [packs] "i"(Packs), [rows] "i"(dense_tile_rows)
+      : [of] "r"(&run),
+        SOFIE_MEMBERS(of, ConvColumnsRun, y, added, bias, w, x, pitch, depth, features, stride, tiles, panel,
+           bias_step, y_step, floor, mask, left, x_at, y_at, added_at),
+        [packs] "i"(Packs), [rows] "i"(dense_tile_rows)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
