@@ -41,6 +41,7 @@ from sofie_rdf.runtime.compile.library import check_compiler
 from sofie_rdf.runtime.compile.program import Program
 from sofie_rdf.runtime.compile.repeated import learn, outputs_of
 from sofie_rdf.runtime.compile.session import Compiled, DamagedWeights, compile_program
+from sofie_rdf.runtime.files.via import backend
 from sofie_rdf.runtime.rdataframe.options import (
     DEFAULTS,
     SCORE_DEFAULTS,
@@ -431,7 +432,7 @@ class Model(Portable, Differentiable, metaclass=Listed):
         if ntuple and via != "uproot":
             raise InputError("ntuple=True is for via='uproot'")
         more = {"ntuple": True} if ntuple else {}
-        sha256 = _backend(via).save(
+        sha256 = backend(via).save(
             named.graph, path, extras=self.extras, macro=macro, overwrite=overwrite, **more
         )
         trust.trust(sha256, named.name)
@@ -890,18 +891,3 @@ def trust(path: FilePath, name: str = "") -> str:
     if not trusted.trust(stored.sha256, model.name):
         raise ModelError("the list of trusted models cannot be written", place=str(path))
     return stored.sha256
-
-
-# Ways out ---------------------------------------------------------------------------------------
-
-
-def _backend(via: str) -> Any:
-    if via == "uproot":
-        from sofie_rdf.ir import rootfile
-
-        return rootfile
-    if via == "ROOT":
-        from sofie_rdf.runtime.files import rootio
-
-        return rootio
-    raise InputError(f"via={via!r} is unknown", remedy='Use "uproot" or "ROOT"')

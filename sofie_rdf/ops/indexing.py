@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 HEADER = "sofie/kernels/indexing.hxx"
 
 
-class _Indexing(Operator):
+class Indexing(Operator):
     header: ClassVar[str] = HEADER
     moves: ClassVar[bool] = True
     on_device = _device_indexing.moved
@@ -106,7 +106,7 @@ def _range(start: Dim, end: Dim, step: int, size: Dim) -> tuple[Dim, Dim]:
 
 
 @operator(domain="sofie")
-class RuntimeSlice(_Indexing):
+class RuntimeSlice(Indexing):
     """x[start:end:step, ...] along these axes, all of which are computed"""
 
     decides_sizes: ClassVar[bool] = True
@@ -150,7 +150,7 @@ class RuntimeSlice(_Indexing):
 
 
 @operator(domain="sofie")
-class RuntimeSliceAlong(_Indexing):
+class RuntimeSliceAlong(Indexing):
     """x[start:end:step, ...] along these axes, from and to positions that are computed"""
 
     axes: tuple[int, ...] | None = from_input(3, default=None)
@@ -210,7 +210,7 @@ def _normal_axes(
 
 
 @operator(since=13)
-class Slice(_Indexing):
+class Slice(Indexing):
     """x[start:end:step, ...] along these axes, by Python's rules"""
 
     starts: Shape = from_input(1)
@@ -298,7 +298,7 @@ def _padded(x: Array, pads: Sequence[tuple[int, int]], mode: str, value: Any) ->
     return np.pad(kept, added, mode=mode)  # type: ignore[call-overload, no-any-return]
 
 
-class _Padding(_Indexing):
+class _Padding(Indexing):
     mode: str
 
     def check(self, x: TensorType, constant_value: TensorType | None) -> None:
@@ -468,7 +468,7 @@ def _around(shape: Shape, axis: int) -> tuple[Dim, Dim]:
 
 
 @operator(since=13)
-class Gather(_Indexing):
+class Gather(Indexing):
     """y[..., i, ...] = x[..., indices[i], ...]: slices of x along one axis"""
 
     axis: int = 0
@@ -511,7 +511,7 @@ def _same_rank(x: TensorType, *others: TensorType) -> None:
 
 
 @operator(since=13)
-class GatherElements(_Indexing):
+class GatherElements(Indexing):
     """y[i, j, ...] = x[i, ..., indices[i, j, ...], ...]: indices along one axis"""
 
     axis: int = 0
@@ -553,7 +553,7 @@ def _element_index(indices: Array, axis: int) -> tuple[Array, ...]:
 
 
 @operator(since=13)
-class GatherND(_Indexing):
+class GatherND(Indexing):
     """y[i] = x[indices[i, 0], indices[i, 1], ...]: elements or slices, within each batch"""
 
     batch_dims: int = 0
@@ -620,7 +620,7 @@ _REDUCTIONS = {
 }
 
 
-class _Scatter(_Indexing):
+class _Scatter(Indexing):
     reduction: str
 
     # With a reduction it computes.
@@ -745,7 +745,7 @@ class ScatterND(_Scatter):
 
 
 @operator(since=24)
-class TensorScatter(_Indexing):
+class TensorScatter(Indexing):
     """past_cache with update written along one axis from write_indices[batch] on"""
 
     axis: int = -2
@@ -799,44 +799,6 @@ class TensorScatter(_Indexing):
 # Whole axes ---------------------------------------------------------------------------------------
 
 
-@operator(since=10)
-class ReverseSequence(_Indexing):
-    """x with the first sequence_lens[batch] elements of each batch in reverse order"""
-
-    batch_axis: int = 1
-    time_axis: int = 0
-    is_rowwise: ClassVar[bool] = False
-
-    def infer(self, x: TensorType, sequence_lens: TensorType) -> TensorType:
-        require_same_dtype(sequence_lens, TensorType(DType.INT64))
-        if {self.batch_axis, self.time_axis} != {0, 1} or x.rank < 2:
-            raise ShapeError("has its batch and its time in the first two axes, one in each")
-        if sequence_lens.rank != 1:
-            raise ShapeError(f"needs one length for each batch, not {sequence_lens}")
-        require_equal(sequence_lens.shape[0], x.shape[self.batch_axis], "needs one length a batch")
-        return x
-
-    def reference(self, x: Array, sequence_lens: Array) -> Array:
-        times = x.shape[self.time_axis]
-        if sequence_lens.size and (sequence_lens.min() < 0 or sequence_lens.max() > times):
-            raise IndexError(f"a sequence is longer than {times}")
-        time = np.arange(times)[:, None]
-        at = np.where(time < sequence_lens, sequence_lens - 1 - time, time)
-        batch = np.arange(x.shape[self.batch_axis])
-        return x[at, batch] if self.time_axis == 0 else x[batch[:, None], at.T]
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, lengths = inputs
-        assert x is not None
-        shape = x.type.shape
-        sizes = Sizes((shape[0], shape[1], product(shape[2:])))
-        views = map(memory, (*outputs, x, lengths))
-        return Call("sofie::reverse_sequence", (self.time_axis, sizes, *views))
-
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.g.through(self, back.input(1)), None
-
-
 def _centred_pads(shape: Sequence[Dim], wanted: Sequence[Dim]) -> list[tuple[Dim, Dim]]:
     """What is added (or, negative, cut off) before and behind each axis to make it so long."""
     pads: list[tuple[Dim, Dim]] = []
@@ -848,7 +810,7 @@ def _centred_pads(shape: Sequence[Dim], wanted: Sequence[Dim]) -> list[tuple[Dim
 
 
 @operator(domain="sofie")
-class RuntimeCenterCropPad(_Indexing):
+class RuntimeCenterCropPad(Indexing):
     """The middle of x, or x in the middle of zeros, in a shape that is computed"""
 
     axes: tuple[int, ...] | None = None
@@ -877,7 +839,7 @@ class RuntimeCenterCropPad(_Indexing):
 
 
 @operator(since=18)
-class CenterCropPad(_Indexing):
+class CenterCropPad(Indexing):
     """The middle of x, or x in the middle of zeros, so that the axes are so long"""
 
     shape: Shape = from_input(1)

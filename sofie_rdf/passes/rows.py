@@ -39,7 +39,6 @@ from sofie_rdf.ops.indexing import (
     GatherElements,
     GatherND,
     Pad,
-    ReverseSequence,
     ScatterElements,
     ScatterND,
     Slice,
@@ -61,6 +60,7 @@ from sofie_rdf.ops.pairs import PairTerms, Symmetric
 from sofie_rdf.ops.random import RandomOperator
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
+from sofie_rdf.ops.reversal import ReverseSequence
 from sofie_rdf.ops.scatter import ScatterAt
 from sofie_rdf.ops.selection import ArgMax, ArgMin, Hardmax, TopK
 from sofie_rdf.passes.places import SHARED, Numbers, Place, Rows, Unproved, numbers_of, require

@@ -15,7 +15,6 @@ from sofie_rdf.ops.indexing import (
     GatherElements,
     GatherND,
     Pad,
-    ReverseSequence,
     RuntimeCenterCropPad,
     RuntimePad,
     RuntimeSlice,
@@ -25,6 +24,7 @@ from sofie_rdf.ops.indexing import (
     Slice,
     TensorScatter,
 )
+from sofie_rdf.ops.reversal import ReverseSequence
 from tests.ops.cases import Case, Fill, M, N, Random, Row, anything, layout, small
 from tests.ops.rows.layout import exactly, listed
 
