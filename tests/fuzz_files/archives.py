@@ -7,7 +7,9 @@ import pickle
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from random import Random
 
 from tests.fuzz_files.damage import damaged, reworded
@@ -36,26 +38,40 @@ _NAMES = (
 
 def unpacked(data: bytes) -> Members:
     """The members; none of what is no archive."""
+    return list(_members(data))
+
+
+@lru_cache(600)
+def _members(data: bytes) -> tuple[tuple[str, bytes], ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return [(i.filename, archive.read(i)) for i in archive.infolist()]
+            return tuple((i.filename, archive.read(i)) for i in archive.infolist())
     except (OSError, zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError, EOFError):
-        return []
+        return ()
 
 
 def packed(members: Members, rng: Random | None = None) -> bytes:
-    """An archive of these; some are deflated, where there is a choice."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for name, data in members:
-            deflated = rng is not None and rng.randrange(4) == 0
-            method = zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED
-            info = zipfile.ZipInfo(name.replace("\0", "") or "_", (1980, 1, 1, 0, 0, 0))
-            info.compress_type = method
-            archive._didModify = True
-            archive.NameToInfo.pop(info.filename, None)  # Twice the same name, without a warning.
-            archive.writestr(info, data)
-    return made.getvalue()
+    """An archive of these, with the bytes of `zipfile`; some are deflated, if there is a choice."""
+    made, directory = io.BytesIO(), []
+    for name, data in members:
+        deflated = rng is not None and rng.randrange(4) == 0
+        packing = zlib.compressobj(-1, zlib.DEFLATED, -15)
+        held = packing.compress(data) + packing.flush() if deflated else data
+        text = name.replace("\0", "") or "_"
+        flags, encoded = (0 if text.isascii() else 0x800), text.encode()
+        # Version 2.0, the flags, the method, 1980-01-01, and what follows from the content.
+        head = struct.pack(
+            "<HHHHHIIIHH",
+            *(20, flags, 8 if deflated else 0, 0, 0x21),
+            *(zlib.crc32(data), len(held), len(data), len(encoded), 0),
+        )
+        # No comment, the first disk, no text, rights 0o600 of a file on Unix, and where it is.
+        tail = struct.pack("<HHHII", 0, 0, 0, 0o600 << 16, made.tell())
+        directory.append(b"PK\1\2\x14\3" + head + tail + encoded)
+        made.write(b"PK\3\4" + head + encoded + held)
+    count, start, size = len(members), made.tell(), sum(map(len, directory))
+    end = struct.pack("<HHHHIIH", 0, 0, count, count, size, start, 0)
+    return made.getvalue() + b"".join(directory) + b"PK\5\6" + end
 
 
 Inner = Callable[[bytes, Random, Sequence[bytes]], bytes]

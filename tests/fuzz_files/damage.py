@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from random import Random
 
 __all__ = ["NUMBERS", "damaged", "number_text", "reworded"]
@@ -105,8 +106,8 @@ def _with_other_words(line: str, rng: Random, text: str) -> str:
         case 1:
             new = f"{word} {word}"
         case 2:
-            others = _TOKEN.findall(text, rng.randrange(max(1, len(text) - 60)))
-            new = rng.choice(others[:20] or [word])
+            behind = _TOKEN.finditer(text, rng.randrange(max(1, len(text) - 60)))
+            new = rng.choice([found.group() for found in islice(behind, 20)] or [word])
         case 3:
             new = rng.choice(("é", "\ud800", '"', "'", "\\", "(", "[" * 300, "\r", "None", "//"))
         case _:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from random import Random
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -11,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from tests.fuzz_files.values import changed, dumped
+from tests.fuzz_files.values import changed, copied, dumped
 
 __all__ = ["mutated", "samples"]
 
@@ -53,6 +55,13 @@ def _tree(element: Xml.Element) -> dict[str, Any]:
     return {"name": element.tag, "given": given, "text": element.text or "", "inner": inner}
 
 
+@lru_cache(200)
+def _read(data: bytes) -> Any:
+    """The document of these bytes, of which `copied` may be changed."""
+    return _tree(Xml.fromstring(data))
+
+
+@lru_cache(10_000)
 def _value(text: str) -> Any:
     for kind in (int, float):
         with suppress(ValueError):
@@ -66,6 +75,15 @@ def _text(value: Any) -> str:
     return repr(value) if isinstance(value, (int, float)) else dumped(value)
 
 
+# What XML has no other names for.
+_SPECIAL = re.compile(r"[&<>\"'\t\n\r]")
+
+
+def _quoted(value: Any) -> str:
+    text = _text(value)
+    return quoteattr(text) if _SPECIAL.search(text) else f'"{text}"'
+
+
 def _written(tree: Any) -> str:
     """The element as text; what is no element any more is a text."""
     if not isinstance(tree, dict):
@@ -73,7 +91,7 @@ def _written(tree: Any) -> str:
     name, given = _text(tree.get("name", "Node")), tree.get("given")
     pairs = given.items() if isinstance(given, dict) else ()
     # A key that is to stand twice has a mark behind it.
-    attributes = "".join(f" {k.rstrip(chr(2))}={quoteattr(_text(v))}" for k, v in pairs)
+    attributes = "".join([f" {k.rstrip(chr(2))}={_quoted(v)}" for k, v in pairs])
     inner = tree.get("inner", "")
     parts = "".join(map(_written, inner)) if isinstance(inner, list) else escape(_text(inner))
     return f"<{name}{attributes}>{escape(_text(tree.get('text', '')))}{parts}</{name}>"
@@ -82,8 +100,8 @@ def _written(tree: Any) -> str:
 def mutated(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
     """The file after a few changes; what is no XML stays."""
     try:
-        tree = _tree(Xml.fromstring(data))
-        more = [_tree(Xml.fromstring(o)) for o in rng.sample(list(others), min(1, len(others)))]
+        tree = copied(_read(data))
+        more = [_read(o) for o in rng.sample(list(others), min(1, len(others)))]
     except (Xml.ParseError, ValueError, LookupError, RecursionError):
         return data
     try:
