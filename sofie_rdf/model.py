@@ -531,7 +531,7 @@ def load(
         read = partial(_read_root, file, name)
         made = Model._of(_file(read, precision, file, name, {}, limits), compiler)
     else:
-        made = _from(kind, file, name, compiler, limits, precision, **given)
+        made = _from(kind, file, name, compiler, limits, precision, is_told=True, **given)
     return made.with_seed(seed)
 
 
@@ -542,10 +542,14 @@ def _from(
     compiler: str,
     limits: Limits | str | None,
     precision: str = "",
+    is_told: bool = False,
     **options: Any,
 ) -> Model:
-    """The model of a file, of bytes, or of an object in memory."""
-    found = frontends.accepted(kind, path_or_object(source))
+    """The model of a file, of bytes, or of an object in memory.
+
+    ``is_told``: the kind is what the file's content says, which is not looked at again.
+    """
+    found = source if is_told else frontends.accepted(kind, path_or_object(source))
     given = {option: value for option, value in options.items() if value is not None}
     check_shapes(given.get("shapes"))
 
@@ -553,7 +557,7 @@ def _from(
         return frontends.frontend(kind).read(found, name=name, **given), {}
 
     # What is no other file may be an ONNX file, or whatever it has been said to be.
-    key = given if frontends.is_of(kind, found) else {**given, "kind": kind}
+    key = given if is_told or frontends.is_of(kind, found) else {**given, "kind": kind}
     return Model._of(_file(read, precision, found, name, key, limits), compiler)
 
 
@@ -573,7 +577,7 @@ def _file(
     """What is read from there, with its weights in that precision."""
     allowed = Allowed(limits, source)
     if not precision:
-        return File(read, allowed, records.key_of(source, name, options))
+        return File(read, allowed, records.key_of(source, name, options), source)
 
     def rounded() -> Content:
         from sofie_rdf.passes.precision import with_precision
@@ -581,7 +585,8 @@ def _file(
         graph, extras = read()
         return with_precision(graph, precision), extras
 
-    return File(rounded, allowed, records.key_of(source, name, {**options, "precision": precision}))
+    key = records.key_of(source, name, {**options, "precision": precision})
+    return File(rounded, allowed, key, source)
 
 
 def _read_root(file: Path, name: str) -> Content:

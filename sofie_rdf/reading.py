@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from sofie_rdf import limits
+from sofie_rdf.errors import ModelError
+from sofie_rdf.ir import contents
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.runtime.compile import records
 from sofie_rdf.runtime.compile.program import face_of
@@ -86,17 +88,44 @@ def _size(source: Any) -> float:
 
 
 class File:
-    """What a model is read from, the record of it in the cache, and what it may cost."""
+    """What a model is read from, the record of it in the cache, and what it may cost.
 
-    def __init__(self, read: Callable[[], Content], allowed: Allowed, key: str = "") -> None:
+    ``key`` is that of the record of what is in the file ``source``.
+    """
+
+    def __init__(
+        self, read: Callable[[], Content], allowed: Allowed, key: str = "", source: Any = None
+    ) -> None:
         self.key, self.allowed, self._read = key, allowed, read
+        self._source = source if isinstance(source, Path) and key else None
+        self._digest = contents.sha256_of(self._source) if self._source else b""
         self.record: Record | None = records.find(key, self._trials)
         if self.record is None:
             _ = self._held
 
     @cached_property
     def _held(self) -> Content:
-        return self.allowed.spent_by(self._read)
+        found = self.allowed.spent_by(self._read)
+        if self._source and contents.sha256_of(self._source) != self._digest:
+            # Somebody has written the file since: its key is no longer that of what was read.
+            if self.record and not self._is_recorded(found[0]):
+                raise ModelError(
+                    "is another one than when it was loaded",
+                    place=str(self._source),
+                    remedy="Load it again",
+                )
+            self.key = self.key if self.record else ""
+        return found
+
+    def _is_recorded(self, graph: Graph) -> bool:
+        """Whether the record is of this model: a .root file may have got another one beside it."""
+        from sofie_rdf.runtime.compile.prepare import program_of
+
+        made, kept = program_of(optimized(graph)), self.record and self.record.program
+        weights = kept and kept.weights()
+        if kept is None or weights is None:
+            return False
+        return made.whole == kept.whole and bytes(made.weights()) == bytes(weights)
 
     @property
     def graph(self) -> Graph:

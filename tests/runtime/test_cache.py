@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import sofie_rdf as sofie
+from sofie_rdf.ir import contents
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.passes import switches
 from sofie_rdf.runtime.cache import disk as cache
@@ -173,21 +177,112 @@ def test_a_model_is_read_once() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_another_file_is_another_model(tmp_path: Path) -> None:
-    import onnx
-
     numbers, _ = score(HIGGS)
-    model = onnx.load(str(HIGGS))
-    for tensor in model.graph.initializer:
-        if tensor.name == model.graph.node[-2].input[1]:
-            tensor.CopyFrom(
-                onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name)
-            )
     other = tmp_path / "higgs.onnx"
-    other.write_bytes(model.SerializeToString())
+    other.write_bytes(other_higgs())
     changed, how = score(other)
     assert how == "read"
     assert changed != numbers
     assert score(HIGGS) == (numbers, "kept")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "name",
+    some_of(
+        ["higgs.onnx", "higgs_xgboost.ubj", "higgs_residual.pt2"],
+        ["higgs.onnx", "higgs_xgboost.ubj"],
+    ),
+)
+def test_a_file_is_hashed_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its record, and for what is said of its origin."""
+    if name.endswith("2"):
+        pytest.importorskip("torch")
+    pytest.importorskip("ROOT")
+    monkeypatch.setattr(contents, "_COARSE", -1)
+    content, hashed = (HIGGS.parent / name).read_bytes(), []
+    (tmp_path / name).write_bytes(content)
+    expected = hashlib.sha256(content).hexdigest()
+
+    def counted(data: bytes) -> Any:
+        hashed.append(bytes(data) == content)
+        return hashlib.sha256(data)
+
+    monkeypatch.setattr(contents, "hashlib", SimpleNamespace(sha256=counted))
+    model = sofie.load(tmp_path / name)
+    assert model.graph.provenance["sha256"] == expected
+    assert hashed == [True]
+    sofie.load(tmp_path / name)
+    assert hashed == [True]
+
+
+def other_higgs() -> bytes:
+    """Another model with the same names."""
+    import onnx
+
+    model = onnx.load(str(HIGGS))
+    tensor = next(t for t in model.graph.initializer if t.name == model.graph.node[-2].input[1])
+    held = onnx.numpy_helper.to_array(tensor)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(-held, tensor.name))
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_that_is_replaced_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record would give the numbers of the new one for the old one, for good."""
+    pytest.importorskip("ROOT")
+    from sofie_rdf.frontends.onnx import proto
+
+    x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
+    expected = sofie.load(HIGGS)(x)
+    other, opened = other_higgs(), proto.open_model
+    (tmp_path / HIGGS.name).write_bytes(HIGGS.read_bytes())
+    cache.clear()
+
+    def replaced(source: Any) -> Any:
+        source.write_bytes(other)
+        return opened(source)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sofie_rdf.frontends.onnx.reader.open_model", replaced)
+        changed = sofie.load(tmp_path / HIGGS.name)(x)
+    assert not np.array_equal(changed, expected)
+    (tmp_path / HIGGS.name).write_bytes(HIGGS.read_bytes())
+    np.testing.assert_array_equal(sofie.load(tmp_path / HIGGS.name)(x), expected)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_that_is_replaced_after_it_was_loaded(tmp_path: Path) -> None:
+    """What is emitted then would be another model than the one that runs."""
+    pytest.importorskip("ROOT")
+    x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
+    path = tmp_path / HIGGS.name
+    path.write_bytes(HIGGS.read_bytes())
+    expected = sofie.load(path)(x)
+    kept = sofie.load(path)
+    path.write_bytes(other_higgs())
+    with pytest.raises(sofie.ModelError, match="another one than when it was loaded"):
+        _ = kept.emission
+    np.testing.assert_array_equal(kept(x), expected)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_root_file_that_gets_one_more_model(tmp_path: Path) -> None:
+    pytest.importorskip("ROOT")
+    x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
+    path = tmp_path / "models.root"
+    model = sofie.load(HIGGS)
+    model.save(path, name="first")
+    sofie.load(path, "first")(x)
+    kept, late = sofie.load(path, "first"), sofie.load(path, "first")
+    assert kept._file.record and late._file.record
+    model.save(path, name="second")
+    assert kept.graph.outputs == model.graph.outputs
+    sofie.load(HIGGS.with_name("higgs_autoencoder.onnx")).save(path, name="first")
+    with pytest.raises(sofie.ModelError, match="another one than when it was loaded"):
+        _ = late.graph
 
 
 def test_weights_in_the_cache_are_not_hashed_again(

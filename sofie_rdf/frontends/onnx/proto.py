@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, ModelError
+from sofie_rdf.ir import contents
 
 if TYPE_CHECKING:
     import onnx
@@ -47,11 +47,11 @@ def open_model(source: Source) -> ProtoFile:
     proto = _parse(content, path.name)
     if b"location" in content:  # ONNX says with this word that weights are in other files.
         _load_external_data(proto, path)
-    return ProtoFile(proto, path.name, _provenance(content, path.name))
+    return ProtoFile(proto, path.name, _provenance(content, path.name, path))
 
 
-def _provenance(content: bytes, source: str) -> dict[str, str]:
-    return {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
+def _provenance(content: bytes, source: str, path: Path | None = None) -> dict[str, str]:
+    return {"source": source, "sha256": contents.sha256_of(path, content).hex()}
 
 
 def _parse(content: bytes, place: str) -> onnx.ModelProto:

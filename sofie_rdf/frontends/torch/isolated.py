@@ -17,6 +17,7 @@ from sofie_rdf.errors import InputError, SofieError
 from sofie_rdf.frontends import recognise
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.common.shapes import Shapes
+from sofie_rdf.ir import contents
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.text import graph_text, parse_graph
 
@@ -85,7 +86,10 @@ def _frontend() -> Any:
 
 def _call(function: str, source: Path, *given: Any) -> Any:
     *others, options = given
-    arguments = (os.path.abspath(source), *others, _sendable(options))  # noqa: PTH100
+    path = os.path.abspath(source)  # noqa: PTH100
+    known = contents.known(source)
+    known = known and known._replace(path=path)
+    arguments = (path, known, *others, _sendable(options))
     try:
         pickle.dumps(arguments)
     except Exception as error:  # Of objects of the user's own: of any kind.
@@ -123,13 +127,23 @@ def _sendable(value: Any) -> Any:
 # There --------------------------------------------------------------------------------------------
 
 
-def read_there(path: str, name: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
-    """The text and the constants of a file's graph."""
+def read_there(
+    path: str,
+    known: contents.Known | None,
+    name: str,
+    shapes: Shapes | None,
+    options: dict[str, Any],
+) -> Any:
+    """The text and the constants of a file's graph, whose checksum may be known."""
+    contents.tell(known)
     graph = _frontend().read(Path(path), name=name, shapes=shapes, **options)
     return graph_text(graph), dict(graph.constants)
 
 
-def examine_there(path: str, shapes: Shapes | None, options: dict[str, Any]) -> Any:
+def examine_there(
+    path: str, known: contents.Known | None, shapes: Shapes | None, options: dict[str, Any]
+) -> Any:
     """The errors in a file, and the text and the constants of the graph where there are none."""
+    contents.tell(known)
     errors, graph = _frontend().examine(Path(path), shapes=shapes, **options)
     return list(errors), graph and (graph_text(graph), dict(graph.constants))

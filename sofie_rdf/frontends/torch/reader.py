@@ -6,7 +6,6 @@ then compared with torch, at other numbers and other sizes: see `torch.compare`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from sofie_rdf.frontends.torch.inputs import (
 from sofie_rdf.frontends.torch.modules import of_module
 from sofie_rdf.frontends.torch.programs import inputs_of_program, module_of_program
 from sofie_rdf.frontends.torch.scripts import of_script
+from sofie_rdf.ir import contents
 from sofie_rdf.ir.graph import Graph
 
 __all__ = ["check", "examine", "read"]
@@ -90,9 +90,8 @@ class _Conversion:
         self.provenance: dict[str, str] = {}
         if isinstance(source, Path):
             module, self.kind = torch_files.opened(source, self.options.weights_only)
-            content = source.read_bytes()
             self.provenance["source"] = source.name
-            self.provenance["sha256"] = hashlib.sha256(content).hexdigest()
+            self.provenance["sha256"] = contents.sha256_of(source).hex()
             self.name = name or source.stem
         else:
             require()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, SofieError
 from sofie_rdf.frontends.common.problems import Problems
+from sofie_rdf.ir import contents
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Origin
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 def content_of(source: Path | bytes) -> tuple[bytes, str, Mapping[str, str]]:
     """The bytes, what they are called in errors, and where they are from."""
+    path = None if isinstance(source, bytes) else source
     if isinstance(source, bytes):
         content, place, origin = source, "model", "a model in memory"
     else:
@@ -45,7 +46,7 @@ def content_of(source: Path | bytes) -> tuple[bytes, str, Mapping[str, str]]:
             content = source.read_bytes()
         except OSError as error:
             raise ModelError(f"cannot be read: {error.strerror}", place=str(source)) from error
-    return content, place, {"source": origin, "sha256": hashlib.sha256(content).hexdigest()}
+    return content, place, {"source": origin, "sha256": contents.sha256_of(path, content).hex()}
 
 
 def written(source: Any, library: str, is_model: bool, write: Callable[[], T]) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import json
@@ -19,6 +18,7 @@ import numpy as np
 
 from sofie_rdf.emit.code import Code, include_directory
 from sofie_rdf.errors import SofieError
+from sofie_rdf.ir import contents
 from sofie_rdf.ir.dims import Dim, parse_dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.rows import ROWS
@@ -65,7 +65,7 @@ def key_of_file(path: Path, *settings: object) -> str:
             # ONNX says with this word that weights are in other files, which may change.
             if whole.find(b"location") >= 0:
                 return ""
-            content = hashlib.sha256(whole).digest()
+            content = contents.sha256_of(path)
     except (OSError, ValueError):
         return ""
     return key_of_content(content, path.name, repr(settings))
