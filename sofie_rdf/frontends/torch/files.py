@@ -52,8 +52,11 @@ def opened(path: Path, weights_only: bool | None) -> tuple[Any, str]:
             raise _refusal(path, found)
         require()
         return _unpickled(path), "torch"
-    # What is hostile is refused before torch is loaded, which takes seconds.
-    return (_program(path), kind) if kind == "pt2" else (_script(path), kind)
+    try:
+        # What is hostile is refused before torch is loaded, which takes seconds.
+        return (_program(path), kind) if kind == "pt2" else (_script(path), kind)
+    except RecursionError as error:
+        raise CorruptFile("is nested too deeply", place=path.name) from error
 
 
 def _pickle_of(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sofie_rdf import limits
-from sofie_rdf.errors import CorruptFile, UnsupportedFormat
+from sofie_rdf.errors import CorruptFile, SofieError, UnsupportedFormat
 
 __all__ = ["ITEM_BYTES", "ObjectOf", "StorageOf", "TensorOf", "TypeOf", "array_of", "read"]
 
@@ -111,7 +111,7 @@ def read(
             step(argument)
             if opcode.name == "STOP":
                 return reader.result(), content[: (position or 0) + 1]
-    except (UnsupportedFormat, CorruptFile):
+    except SofieError:
         raise
     except Exception as error:  # Of pickletools and of stacks that are empty: of many kinds.
         raise CorruptFile(f"has a pickle that is damaged: {error}", place=place) from error
@@ -224,8 +224,7 @@ class _Reader:
         if type(self.stack[-1]) is not dict or len(values) % 2:
             raise ValueError("no dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            # Such keys are numbers and texts; a tensor is found by what it is.
-            self.stack[-1][key] = value
+            self.stack[-1][_key(key)] = value
 
     # What was seen before.
 
@@ -297,8 +296,20 @@ class _Reader:
 # What is named, and what stands for it ------------------------------------------------------------
 
 
+_PLAIN = (str, int, float, bool, bytes, type(None), TensorOf)
+
+
+def _key(value: Any) -> Any:
+    """What may be looked up: tuples of tuples of tuples take for ever to hash."""
+    inside = value if type(value) is tuple else (value,)
+    if any(type(one) not in _PLAIN for one in inside):
+        raise ValueError("a key that is neither number nor text")
+    return value
+
+
 def _ordered(items: Sequence[Any] = ()) -> dict[Any, Any]:
-    return dict(items)
+    limits.spend(bytes=64 * len(items), what="a dict in a pickle")
+    return {_key(key): value for key, value in items}
 
 
 def _tensor(
@@ -353,6 +364,7 @@ def _parameter(data: TensorOf, requires_grad: bool, hooks: object = None) -> Ten
 
 
 def _size(numbers: Sequence[int]) -> tuple[int, ...]:
+    limits.spend(bytes=8 * len(numbers), what="the numbers of a size in a pickle")
     return tuple(numbers)
 
 

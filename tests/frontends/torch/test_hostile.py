@@ -625,6 +625,49 @@ def test_bombs(program: Path, script: Path, tmp_path: Path) -> None:
             torch_archive.read(packed) if path is program else torch_script_archive.read(packed)
 
 
+def _with_pickle(script: Path, steps: bytes, path: Path) -> Path:
+    return archive_of({**contents(script), "data.pkl": b"\x80\x02" + steps}, path)
+
+
+# The last tuple is (it, it), again and again: 2^60 numbers, for who looks at each.
+_DOUBLED = b"K\1q\1" + b"h\1\x86q\1" * 60
+
+
+@pytest.mark.parametrize(
+    ("steps", "match"),
+    [
+        (b"}" + _DOUBLED + b"K\1s.", "neither number nor text"),
+        (
+            b"ccollections\nOrderedDict\n]" + _DOUBLED + b"K\1\x86a\x85R.",
+            "neither number nor text",
+        ),
+        (
+            b"](" + b"K\1" * 50_000 + b"eq\1" + b"ctorch\nSize\nh\1\x85R" * 5000 + b".",
+            "numbers of a size",
+        ),
+        (
+            b"]("
+            + b"K\1K\1\x86" * 20_000
+            + b"eq\1"
+            + b"ccollections\nOrderedDict\nh\1\x85R" * 5000
+            + b".",
+            "a dict in a pickle",
+        ),
+    ],
+    ids=["dict", "ordered", "sizes", "dicts"],
+)
+def test_pickles_that_take_for_ever(script: Path, tmp_path: Path, steps: bytes, match: str) -> None:
+    """Few bytes, of which numbers come by the power or by the square of their count."""
+    hostile = _with_pickle(script, steps, tmp_path / "m.pt")
+    with limits.budget("bytes=16M,seconds=30"), pytest.raises(sofie.SofieError, match=match):
+        torch_script_archive.read(hostile)
+
+
+def test_objects_in_objects(script: Path, traps: Traps, tmp_path: Path) -> None:
+    steps = b"c__torch__\nA\n)\x81}X\1\0\0\0a" * 3000 + b"N" + b"sb" * 3000 + b"."
+    assert "nested too deeply" in refused(_with_pickle(script, steps, tmp_path / "m.pt"), traps)
+
+
 def _doubled(members: dict[str, bytes], path: Path) -> Path:
     """Each member twice; which one counts is for each reader to say."""
     archive_of(members, path)
