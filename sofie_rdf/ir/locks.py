@@ -16,6 +16,7 @@ import random
 import secrets
 import socket
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -89,7 +90,8 @@ def _machine() -> str:
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    return socket.gethostname()
+    # Two machines may have one name. What has no address of its own gets another number each time.
+    return f"{socket.gethostname()} {uuid.getnode():x}"
 
 
 def _born(pid: int) -> str:
@@ -135,6 +137,8 @@ class Lock:
             self._mine.write_bytes(data)
             while not _linked(self._mine, self.path, data):
                 found = _holder_of(self.path)
+                if found == self.holder:
+                    break  # The answer to link() was lost, and the number of links is an old one.
                 if found is not None and found.is_gone and _removed(self.path):
                     self._say(found)
                     continue

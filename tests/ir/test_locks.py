@@ -310,3 +310,41 @@ def test_a_link_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code
         rootfile.save(graph("other"), path)
     assert path.read_bytes() == before
     only(tmp_path, "m.root")
+
+
+def test_an_answer_to_link_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question that is asked again is refused, and the status may be what it was before."""
+    link, stat = os.link, Path.stat
+
+    def lost(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    def cached(self: Path, **options: Any) -> os.stat_result:
+        found = stat(self, **options)
+        if not self.name.endswith(".lock"):
+            return found
+        return os.stat_result([*found[:3], 1, *found[4:10]])
+
+    monkeypatch.setattr(os, "link", lost)
+    monkeypatch.setattr(Path, "stat", cached)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.2)
+    path = tmp_path / "m.root"
+    with replacing(path) as copy:
+        copy.write_bytes(b"one")
+    assert path.read_bytes() == b"one"
+    only(tmp_path, "m.root")
+
+
+def test_two_machines_of_one_name_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not tell them apart: else one removes the locks of the other."""
+
+    def refused(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    said = set()
+    for number in (1, 2):
+        monkeypatch.setattr(locks.uuid, "getnode", lambda number=number: number)
+        said.add(locks._machine())
+    assert len(said) == 2
