@@ -121,11 +121,12 @@ class File:
         """Whether the record is of this model: a .root file may have got another one beside it."""
         from sofie_rdf.runtime.compile.prepare import program_of
 
-        made, kept = program_of(optimized(graph)), self.record and self.record.program
-        weights = kept and kept.weights()
-        if kept is None or weights is None:
+        assert self.record is not None
+        made, kept = program_of(optimized(graph)), self.record.program
+        weights = kept.weights()
+        if weights is None or made.whole != kept.whole:
             return False
-        return made.whole == kept.whole and bytes(made.weights()) == bytes(weights)
+        return bytes(made.weights()) == bytes(weights)
 
     @property
     def graph(self) -> Graph:

@@ -37,14 +37,14 @@ def apart(job: Callable[[], T]) -> T:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     ours, theirs = os.pipe()
-    own = os.getpid()
     with warnings.catch_warnings():
         # Of threads that wait for work, of which the copy has none.
         warnings.simplefilter("ignore", DeprecationWarning)
+        parent = os.getpid()
         pid = os.fork()
     if pid == 0:
         os.close(ours)
-        _work(job, theirs, own)
+        _work(job, theirs, parent)
     os.close(theirs)
     try:
         with os.fdopen(ours, "rb") as answer:

@@ -113,6 +113,7 @@ class _Child:
             "seconds": int(min(seconds, _LONGEST)),
             "question": question,
             "answer": answer,
+            "parent": os.getpid(),
             "environment": {**os.environ, "TMPDIR": folder},
         }
 

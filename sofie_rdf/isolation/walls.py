@@ -42,12 +42,15 @@ def _libc() -> ctypes.CDLL | None:
 
 
 def die_with_parent(parent: int) -> None:
-    """The kernel ends this process when its parent has ended, where the system is Linux."""
+    """The kernel ends this process when its parent has ended, where the system is Linux.
+
+    Where ``parent`` has ended before it could be asked for that, this process ends now.
+    """
     libc = _libc()
     if libc is not None:
         libc.prctl(_SET_DEATH_SIGNAL, _SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # It has ended before.
-            os.kill(os.getpid(), _SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def limit(memory: int, seconds: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 __all__ = ["load"]
@@ -39,9 +41,25 @@ def load() -> None:
             make()
 
 
-def _exported_operators() -> Any:
-    registry = import_module("torch.onnx._internal.exporter._registration")
-    return registry.ONNXRegistry.from_torchlib()
+def _exported_operators() -> None:
+    """What torch's exporter writes for each operator: torch would make this table for each file."""
+    table = import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+    make = table.from_torchlib
+    said = signature(make)
+    made: dict[Any, Any] = {}
+
+    def from_torchlib(*args: Any, **given: Any) -> Any:
+        bound = said.bind(*args, **given)
+        bound.apply_defaults()
+        key = tuple(bound.arguments.items())
+        if key not in made:
+            made[key] = make(*args, **given)
+        found = copy(made[key])  # Others may be added to it.
+        found.functions = {name: list(ways) for name, ways in found.functions.items()}
+        return found
+
+    from_torchlib()
+    table.from_torchlib = staticmethod(from_torchlib)
 
 
 def _decompositions() -> Any:
