@@ -98,7 +98,7 @@ class File:
     ) -> None:
         self.key, self.allowed, self._read = key, allowed, read
         self._source = source if isinstance(source, Path) and key else None
-        self._digest = contents.sha256_of(self._source) if self._source else b""
+        self._digest = _checksum(self._source) if self._source else b""
         self.record: Record | None = records.find(key, self._trials)
         if self.record is None:
             _ = self._held
@@ -106,7 +106,7 @@ class File:
     @cached_property
     def _held(self) -> Content:
         found = self.allowed.spent_by(self._read)
-        if self._source and contents.sha256_of(self._source) != self._digest:
+        if self._source and _checksum(self._source) != self._digest:
             # Somebody has written the file since: its key is no longer that of what was read.
             if self.record and not self._is_recorded(found[0]):
                 raise ModelError(
@@ -145,6 +145,14 @@ class File:
         from sofie_rdf.runtime.compile.trial import trials
 
         return trials(optimized(self.graph))
+
+
+def _checksum(path: Path) -> bytes:
+    """That of what is there now; nothing where it cannot be read any more."""
+    try:
+        return contents.sha256_of(path)
+    except (OSError, ValueError):
+        return b""
 
 
 def optimized(graph: Graph) -> Graph:

@@ -254,6 +254,29 @@ def test_a_file_that_is_replaced_while_it_is_read(
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_file_that_is_gone_after_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ROOT")
+    from sofie_rdf.frontends.onnx import proto
+
+    x = np.random.default_rng(3).normal(size=(5, 7)).astype(np.float32)
+    path = tmp_path / HIGGS.name
+    path.write_bytes(HIGGS.read_bytes())
+    opened = proto.open_model
+
+    def removed(source: Any) -> Any:
+        found = opened(source)
+        path.unlink()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sofie_rdf.frontends.onnx.reader.open_model", removed)
+        model = sofie.load(path)
+    np.testing.assert_array_equal(model(x), sofie.load(HIGGS)(x))
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_file_that_is_replaced_after_it_was_loaded(tmp_path: Path) -> None:
     """What is emitted then would be another model than the one that runs."""
     pytest.importorskip("ROOT")
