@@ -1,7 +1,7 @@
 """The libraries that models are from, asked for their outputs in a process of its own.
 
-They read the user's file as they do themselves. It may be a stranger's, so all of this runs behind
-the walls of `sofie_rdf.isolation`.
+They read the user's file as they do themselves, but for torch, which gets what `torch.files` lets
+pass. It may be a stranger's, so all of this runs behind the walls of `sofie_rdf.isolation`.
 """
 
 from __future__ import annotations
@@ -96,13 +96,14 @@ def _onnxruntime(outputs: Sequence[str], path: str) -> Call:
 def _torch(path: str) -> Call:
     import torch
 
-    from sofie_rdf.frontends import recognise
+    from sofie_rdf.frontends.torch.files import opened
 
-    if recognise(Path(path)) == "torchscript":
-        scripted: Any = torch.jit.load(path, map_location="cpu").eval()
+    # Not the file itself, which may say what torch is to run: the walls do not stand everywhere.
+    found, kind = opened(Path(path), None)
+    if kind == "torchscript":
+        scripted: Any = found.eval()
         return lambda feeds: _arrays(scripted(*map(torch.from_numpy, feeds.values())))
-    program: Any = torch.export.load(path)
-    module, tree = program.module(), program.call_spec.in_spec
+    module, tree = found.module(), found.call_spec.in_spec
     from torch.utils._pytree import tree_unflatten
 
     def call(feeds: Mapping[str, Array]) -> list[Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,19 @@ def test_the_library_is_asked_behind_walls(run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(originals.isolation, "call", stop)
     assert run("verify", HIGGS).code == 1
     assert asked == ["sofie_rdf.cli.originals:there"]
+
+
+@pytest.mark.parametrize("file", ["higgs_residual.pt2", "higgs_residual.pt"])
+def test_torch_gets_no_program_of_a_stranger(tmp_path: Path, file: str) -> None:
+    """An original is read by nobody else before: with a member that torch might run."""
+    pytest.importorskip("torch")
+    path = tmp_path / file
+    path.write_bytes((DATA / file).read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/data/aotinductor/model/a.so", b"\x7fELF")
+    with pytest.raises(sofie.UnsupportedFormat, match="belongs to no network"):
+        originals.there("torch", str(path), ["y"], [])
 
 
 @pytest.fixture
