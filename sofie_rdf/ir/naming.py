@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ from sofie_rdf.ir.graph import Graph
 __all__ = [
     "KEYS",
     "Filling",
+    "doubled",
     "features_of",
     "fillings_of",
     "labels_of",
@@ -134,7 +136,7 @@ def _by_port(
         listed_names = tuple(in_order(names, f"what {kind} {port!r} is called"))
         if not listed_names or not all(type(n) is str and n for n in listed_names):
             raise ModelError(f"names of {kind} {port!r} must be a list of texts, not {names!r}")
-        twice = next((n for n in listed_names if listed_names.count(n) > 1), "")
+        twice = doubled(listed_names)
         if twice:
             raise ModelError(f"{kind} {port!r} has the name {twice!r} twice")
         if len(listed_names) not in _counts(graph, port):
@@ -144,6 +146,11 @@ def _by_port(
             )
         found[port] = listed_names
     return found
+
+
+def doubled(names: Iterable[str]) -> str:
+    """The first name that stands twice; "" where none does."""
+    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 def _counts(graph: Graph, port: str) -> set[int]:

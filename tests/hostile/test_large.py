@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,10 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
+import sofie_rdf as sofie
+from sofie_rdf.errors import CorruptFile
+from sofie_rdf.frontends.lwtnn import reader as lwtnn
+from sofie_rdf.ir import naming
 from tests.hostile.child import opened
 from tests.hostile.test_bombs import model, node, value
 
@@ -114,3 +120,28 @@ def test_very_many_problems(name: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong.onnx"
     path.write_bytes(WRONG[name]().SerializeToString())
     assert opened(path, code=_CHECK, seconds=_WAITING, cpu=_CPU_SECONDS) == "20000"
+
+
+def _of_lwtnn(names: list[str]) -> bytes:
+    inputs = [{"name": name, "offset": 0, "scale": 1} for name in names]
+    layer = {"activation": "linear", "architecture": "dense", "bias": [0.5]}
+    layers = [{**layer, "weights": [0.5] * len(names)}]
+    held = {"inputs": inputs, "layers": layers, "outputs": ["y"], "defaults": {}}
+    return json.dumps({**held, "miscellaneous": {}}).encode()
+
+
+def test_very_many_names(tmp_path: Path) -> None:
+    """Of features, of keys, and of a normalisation that has them in another order."""
+    names = [f"v{i}" for i in range(40_000)]
+    begin = time.process_time()
+    graph = lwtnn.read(_of_lwtnn(names))
+    assert naming.features_of(graph)["features"] == tuple(names)
+    doubled = _of_lwtnn(names[:1]).replace(
+        b'"miscellaneous": {}', b'"miscellaneous": ' + json.dumps(dict.fromkeys(names)).encode()
+    )
+    with pytest.raises(CorruptFile, match="'v7' stands twice"):
+        lwtnn.read(doubled.replace(b'"v39999": null}', b'"v39999": null, "v7": null, "v8": null}'))
+    path = tmp_path / "n.json"
+    path.write_bytes(_of_lwtnn(names[::-1]))
+    assert sofie.Model(graph).normalized(path).graph.inputs == ("features",)
+    assert time.process_time() - begin < 10

@@ -220,14 +220,16 @@ def _in_order(graph: Graph, name: str, one: _Input, place: str) -> _Input:
     known = features_of(graph).get(name, ())
     if not (known and one.names) or known == one.names:
         return one
-    if sorted(known) != sorted(one.names) or len(set(known)) != len(known):
-        other = next((n for n in one.names if n not in known), one.names[0])
+    there = set(known)
+    if sorted(known) != sorted(one.names) or len(there) != len(known):
+        other = next((n for n in one.names if n not in there), one.names[0])
         raise ModelError(
             f"the model's features of {name!r} are not those of the normalisation: {other!r}",
             place=place,
             remedy=f"The model has {', '.join(known[:20])}",
         )
-    order = [one.names.index(n) for n in known]
+    places = {name: place for place, name in enumerate(one.names)}
+    order = [places[name] for name in known]
 
     def sort(numbers: Sequence[float]) -> tuple[float, ...]:
         return tuple(numbers[i] for i in order) if numbers else ()

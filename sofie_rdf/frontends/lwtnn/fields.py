@@ -10,6 +10,7 @@ import numpy as np
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, UnsupportedFormat
+from sofie_rdf.ir.naming import doubled
 from sofie_rdf.ir.types import Array
 
 __all__ = ["Object", "known_as", "parsed"]
@@ -120,9 +121,7 @@ def _shown(found: Any) -> str:
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(k for k in keys if keys.count(k) > 1)
-        raise ValueError(f"{_shown(twice)} stands twice in one object")
+        raise ValueError(f"{_shown(doubled(key for key, _ in pairs))} stands twice in one object")
     return found
 
 
