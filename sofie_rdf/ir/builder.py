@@ -233,6 +233,8 @@ class Builder:
             names = list(outputs) or [""] * len(types)
             if len(names) > len(types):
                 raise GraphError(f"{op.name} has {len(types)} outputs, not {len(names)}")
+            if op.writes_all:
+                names += [""] * (len(types) - len(names))
             for number, type_ in enumerate(types[: len(names)]):
                 names[number] = names[number] or self.fresh(op.name.lower())
                 self._define(names[number], self._named(names[number], type_))

@@ -228,6 +228,9 @@ class Operator:
     # Equal nodes may give different results, and constant inputs give no constant.
     is_random: ClassVar[bool] = False
 
+    # Its kernel writes all outputs: who asks for fewer gets the others as well.
+    writes_all: ClassVar[bool] = False
+
     # Its integers stand for the numbers that it is given: a derivative of zero would say nothing.
     quantizes: ClassVar[bool] = False
 

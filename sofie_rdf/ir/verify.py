@@ -110,7 +110,8 @@ def _types_follow(graph: Graph, before: Graph | None) -> None:
             found = infer_node(node.op, [graph.types[i] if i else None for i in node.inputs])
         except SofieError as error:
             raise error.at(_place(node)) from None
-        if len(node.outputs) > len(found):
+        wrong = len(node.outputs) > len(found)
+        if wrong or (node.op.writes_all and len(node.outputs) < len(found)):
             thing = f"{node.op.name} has {len(found)} outputs, not {len(node.outputs)}"
             raise GraphError(thing, place=_place(node))
         for name, type_ in zip(node.outputs, found, strict=False):

@@ -251,6 +251,7 @@ class DynamicQuantizeLinear(Operator):
 
     moves: ClassVar[bool] = True
     is_rowwise: ClassVar[bool] = False
+    writes_all: ClassVar[bool] = True
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType, TensorType]:
         _require(x.dtype, frozenset({DType.FLOAT32}), "numbers")

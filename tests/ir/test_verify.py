@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sofie_rdf.errors import GraphError, ShapeError, SofieError, TypeMismatch
+from sofie_rdf.errors import CorruptFile, GraphError, ShapeError, SofieError, TypeMismatch
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph, Node, Origin
@@ -219,3 +219,17 @@ def test_a_node_may_leave_its_last_outputs_unnamed() -> None:
     first = replace(graph.nodes[0], outputs=("y",))
     types = {name: type_ for name, type_ in graph.types.items() if name != "n"}
     verify(replace(graph, nodes=(first, *graph.nodes[1:]), types=types))
+
+
+def test_outputs_that_a_kernel_writes_are_all_there() -> None:
+    """Whoever asks for fewer gets them all; a text that says fewer is refused."""
+    from sofie_rdf.ir.text import graph_text, parse_graph
+    from sofie_rdf.ops.quantization import DynamicQuantizeLinear
+
+    build = Builder("m")
+    x = build.input("x", TensorType(DType.FLOAT32, (3,)))
+    graph = build.graph(build(DynamicQuantizeLinear(), x, outputs=["y", "scale"]))
+    assert [len(n.outputs) for n in graph.nodes] == [3]
+    text = graph_text(graph).replace(", dynamicquantizelinear: uint8[]", "")
+    with pytest.raises(CorruptFile, match="has 3 outputs, not 2"):
+        parse_graph(text, {})
