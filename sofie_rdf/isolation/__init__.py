@@ -113,7 +113,6 @@ class _Child:
             "seconds": int(min(seconds, _LONGEST)),
             "question": question,
             "answer": answer,
-            "parent": os.getpid(),
             "environment": {**os.environ, "TMPDIR": folder},
         }
 
