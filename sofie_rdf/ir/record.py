@@ -3,10 +3,10 @@
 * ``model``: JSON (see `sofie_rdf.ir.canonical`), with ``format``, ``writer``, ``date``, ``name``,
   ``extras``, ``graph`` (see `sofie_rdf.ir.text`); the table ``tensors`` (constants) of ``name,
   dtype, shape, offset`` each; of ``weights`` and ``header`` the number of ``bytes`` and the
-  ``sha256``. For macros ``interface`` (what the code takes and gives), ``program`` (``[offset,
-  bytes]`` of the tensors of its weight file) and ``reference`` (inputs, the outputs for them, how
-  far results may be from these). Last comes ``sha256``, of all text before it: it stands for the
-  whole model.
+  ``sha256``. For macros ``interface`` (what the code takes and gives, how that is called, and how
+  sets are filled), ``program`` (``[offset, bytes]`` of the tensors of its weight file) and
+  ``reference`` (inputs, the outputs for them, how far results may be from these). Last comes
+  ``sha256``, of all text before it: it stands for the whole model.
 * ``weights``: the little-endian bytes of all tensors, each at a multiple of 64; equal ones once.
 * ``header``: the emitted C++, with all kernels in it.
 """

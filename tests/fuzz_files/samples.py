@@ -374,7 +374,8 @@ def small_model() -> Any:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
     graph = helper.make_graph(nodes, "small", [x], [y], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return sofie.from_onnx(proto.SerializeToString())
+    model = sofie.from_onnx(proto.SerializeToString())
+    return model.named(features=["pt", "eta", "phi", "m"], labels=["b", "c", "light"])
 
 
 @cache

@@ -135,12 +135,23 @@ def _of_doubles(macro: Macro) -> Macro:
     return _interface(inputs=[{**port, "dtype": "float64"}])(macro)
 
 
+def _of_other_axes(macro: Macro) -> Macro:
+    (port,) = macro.interface["inputs"]
+    return _interface(inputs=[{**port, "axes": ["M", 7]}])(macro)
+
+
+FILLED = {"features": {"lengths": [2, 4], "mask": 0, "pads": ["0"]}}
+
 LIES: dict[str, Callable[[Macro], Macro]] = {
     "header": lambda m: replace(m, header=m.header + "\n"),
     "header of one space": lambda m: replace(m, header=m.header.replace("{", " {", 1)),
     "entry": _interface(namespace="other"),
     "size": _interface(sizes=["M"]),
     "more": _interface(more=1),
+    "axes": _of_other_axes,
+    "features": _interface(features={"features": list("abcdefg")}),
+    "labels": _interface(labels={"score": ["signal"]}),
+    "sets": _interface(sets=FILLED),
     "type": _of_doubles,
     "weight": lambda m: replace(m, tensors=[np.array(m.tensors[0][::-1]), *m.tensors[1:]]),
     "no weight": lambda m: replace(m, tensors=m.tensors[:-1]),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.session import Emission, include_directories, inlined
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, name_of, symbols_of
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.ir.naming import seed_of
+from sofie_rdf.ir.naming import Filling, features_of, fillings_of, labels_of, seed_of
 from sofie_rdf.ir.record import Macro, Reference
 from sofie_rdf.ir.rows import drawn_rows
 from sofie_rdf.ir.types import Array
@@ -33,6 +34,9 @@ def macro_of(graph: Graph, emission: Emission) -> Macro:
         # The rows of random numbers, too, which are the last input of the code.
         "inputs": [_port(name, graph, owned=False) for name in graph.inputs],
         "outputs": [_port(p.value, graph, owned=p.owned) for p in ports.outputs],
+        "features": _lists(features_of(graph)),
+        "labels": _lists(labels_of(graph)),
+        "sets": {name: _set(filling) for name, filling in fillings_of(graph).items()},
     }
     if drawn_rows(graph) is not None:
         interface["seed"] = str(seed_of(graph) % 2**64)
@@ -85,6 +89,7 @@ def _port(name: str, graph: Graph, *, owned: bool) -> dict[str, Any]:
         "name": name,
         "dtype": str(type_.dtype),
         "shape": [_size(d) for d in type_.shape],
+        "axes": [_axis(d) for d in type_.shape],
         "rank": type_.rank,
         "owned": int(owned),
     }
@@ -92,6 +97,26 @@ def _port(name: str, graph: Graph, *, owned: bool) -> dict[str, Any]:
 
 def _size(dim: Dim) -> int | str:
     return dim if isinstance(dim, int) else str(dim)
+
+
+def _axis(dim: Dim) -> int | str | list[str]:
+    """A number, the name of a size, or the names on which it depends."""
+    return dim if isinstance(dim, int) else name_of(dim) or sorted(symbols_of(dim))
+
+
+def _lists(names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {port: list(listed) for port, listed in names.items()}
+
+
+def _set(filling: Filling) -> dict[str, Any]:
+    """How a set is filled; a number that is none of JSON's here as its 64 bits."""
+    bits = np.asarray(filling.pads, np.float64).view(np.uint64)
+    known = 0 <= filling.least <= filling.most < 2**31
+    return {
+        "lengths": [filling.least, filling.most] if known else [],
+        "mask": int(filling.is_mask),
+        "pads": [str(one) for one in bits],
+    }
 
 
 def _reference(trial: Trial) -> Reference:
