@@ -173,7 +173,7 @@ def define(model: Any, df: Any, *arguments: Any) -> Any:
 def frame(events: int = 200) -> Any:
     df = ROOT.RDataFrame(events)
     df = df.Define("a", "rdfentry_ / 7.").Define("b", "int(rdfentry_ % 5) - 2")
-    return df.Define("c", "float(rdfentry_) * 0.5f").Define("v", "ROOT::RVecF{1, 2}")
+    return df.Define("c", "float(rdfentry_) * 0.5f").Define("text", "std::string()")
 
 
 def test_define_takes_columns_of_any_type(higgs: Path) -> None:
@@ -215,7 +215,7 @@ def test_wrong_columns_are_refused_before_the_loop(higgs: Path) -> None:
     model, df = loaded(higgs, "linear"), frame()
     assert "takes 3 columns, not 2" in refusal(define, model, df, "y", ["a", "b"])
     assert "no column 'd'" in refusal(define, model, df, "y", ["a", "b", "d"])
-    assert "one number for each event is needed" in refusal(define, model, df, "y", ["a", "b", "v"])
+    assert "RVecs of numbers are needed" in refusal(define, model, df, "y", ["a", "b", "text"])
 
 
 # Trust --------------------------------------------------------------------------------------------
@@ -354,6 +354,13 @@ void score(const char *file)
    auto x = df.Define("x", "rdfentry_ / 1000.");
    auto y = model.Define(x, "dnn", {"x", "x", "x", "x", "x", "x", "x"});
    std::cout << "mean " << y.Mean<float>("dnn").GetValue() << std::endl;
+   sofie::DefineOptions how;
+   how.columns = {{"x", {"v", "2 * v", "x"}}};
+   how.where = "rdfentry_ % 2";
+   auto v = x.Define("v", "ROOT::RVecF(rdfentry_ % 3, 1.f)");
+   auto z = linear.Define(v, {{"all", "y"}, {"largest", "argmax(y)"}}, how);
+   auto sum = z.Define("sum", "double(Sum(all))").Sum("sum");
+   std::cout << "objects " << sum.GetValue() << std::endl;
    try {
       linear.Compute({1.f});
    } catch (const std::exception &error) {
@@ -379,12 +386,13 @@ def expected() -> dict[str, Any]:
         "one": float(python(np.ones((1, 7), np.float32))[0, 0]),
         "linear": 0.0,
         "mean": float(np.mean(python(x), dtype=np.float64)),
+        "objects": float(sum(n % 3 * (5 + 3 * n / 1000) for n in range(1, 1000, 2))),
     }
 
 
 def assert_expected(found: dict[str, str]) -> None:
     assert "input 'x' takes 3 numbers for each event, not 1" in found.pop("error")
-    numbers = {key: float(found[key]) for key in ("one", "linear", "mean")}
+    numbers = {key: float(found[key]) for key in ("one", "linear", "mean", "objects")}
     assert numbers == pytest.approx(expected(), rel=2e-5)
 
 

@@ -190,6 +190,8 @@ public:
    /// The items of a list or an object.
    const std::vector<Json> &items() const { return items_; }
    const std::vector<std::string> &keys() const { return keys_; }
+   bool is_text() const { return kind_ == Kind::text; }
+   bool is_number() const { return kind_ == Kind::number; }
    const std::string &text() const
    {
       if (kind_ != Kind::text)
