@@ -6,6 +6,13 @@
 ///     std::vector<float> y = model.Compute({0.1, 0.2, ...});
 ///     auto scored = model.Define(df, "dnn", {"m_jj", "m_jjj", ...});
 ///
+///     sofie::DefineOptions how;                             // rdf/options.hxx has all of them
+///     how.columns = {{"jets", {"Jet_pt", "abs(Jet_eta)"}}, {"event", "met"}};
+///     how.pad = 0;
+///     how.truncate = true;
+///     how.mask = "mask";
+///     auto tagged = tagger.Define(df, {{"p_b", "softmax[1]"}, {"flavour", "argmax(softmax)"}}, how);
+///
 /// The stored header is compiled by ROOT's interpreter for the CPU that it runs on, with the kernels that
 /// are stored with it, so that it does not matter which version of sofie_rdf is installed.
 ///

@@ -132,9 +132,8 @@ struct FrameColumn {
    }
 };
 
-/// A data frame, to which expressions are added as hidden columns when they are first used; `Model` names the model
-/// in messages. Texts that `foreign` has are from the model, whose author may be a stranger, and no expressions: an
-/// expression is code that runs.
+/// A data frame, to which expressions are added as hidden columns when they are first used. Texts that `foreign` has
+/// are from the model, whose author may be a stranger, and no expressions: an expression is code that runs.
 class ColumnFrame {
    std::string model_, owner_;
    std::set<std::string> foreign_;
