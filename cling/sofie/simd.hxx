@@ -347,7 +347,7 @@ SOFIE_INLINE void copy_tail(char *to, const char *from, Size count)
       copy_tail<Bytes / 2>(to, from, count);
 }
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_MASKS
 /// Whether the CPU itself loads and stores some elements of such a pack.
 template <class V>

@@ -67,6 +67,12 @@
       "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24", "zmm25",      \
       "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31"
 
+// Kernels with a version in assembler for AVX-512.
+#undef SOFIE_AVX512_ASSEMBLER
+#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#define SOFIE_AVX512_ASSEMBLER
+#endif
+
 // Kernels with a version in assembler for AVX2 and FMA, which those have who say SOFIE_TARGET and packs of 32 bytes.
 #undef SOFIE_AVX2_ASSEMBLER
 #if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 32 && (defined(SOFIE_TARGET) || (defined(__AVX2__) && defined(__FMA__)))

@@ -223,7 +223,7 @@ SOFIE_KERNEL void concatenate_heads(T *to, const Heads<const T> &past, const Hea
 /// From how many queries on they are answered side by side.
 template <class T>
 inline constexpr Size least_block = lanes<T> / 2;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <>
 inline constexpr Size least_block<float> = 1;
 #endif

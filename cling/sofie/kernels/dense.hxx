@@ -131,7 +131,7 @@ struct DenseShape {
 /// Whether each pack of columns is a panel of its own, for `dense_streams`. All such layers have one chain.
 template <class T, Size K, Size N>
 inline constexpr bool is_streamed = false;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <Size K, Size N>
 inline constexpr bool is_streamed<float, K, N> =
    K >= streams_depth && K *N >= streams_weights && N >= streams_wide * lanes<float>;
@@ -151,7 +151,7 @@ SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Siz
 /// Whether three rows and more take all chains of their few columns side by side.
 template <class T, Size K, Size N>
 inline constexpr bool is_thin = false;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <Size K, Size N>
 inline constexpr bool is_thin<float, K, N> = K >= thin_depth && N <= lanes<float>;
 #endif
@@ -345,7 +345,7 @@ SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const f
       dense_tiles<1>(of);
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// The same for 4 packs of columns, whose tiles have 2 to 6 rows.
 SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y, const float *x, Size m, Size panel,
                                                Size first)
@@ -367,7 +367,7 @@ SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y
 /// at a time leave none, which reads weights less often; else 4 or 3. AVX2 has no registers for 4.
 constexpr Size dense_stripe_packs(Size packs, [[maybe_unused]] Size rows)
 {
-#ifndef SOFIE_DENSE_ASSEMBLER
+#ifndef SOFIE_AVX512_ASSEMBLER
    return packs == 4 ? 2 : packs < 3 ? packs : 3;
 #else
    if (packs <= 4)
@@ -381,7 +381,7 @@ SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, 
 {
    constexpr Size n = lanes<float>;
    const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
       // No other tile has so few rows. The last columns once more with columns that are done already.
       for (Size first = 0; first < packs; first += dense_quads_packs)
@@ -392,7 +392,7 @@ SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, 
 #endif
    for (Size first = 0, together; first < packs; first += together) {
       together = dense_stripe_packs(packs - first, m);
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
       if (together > 3)
          dense_stripe_of_quads(layer, y, x, m, panel, first * n);
       else
@@ -418,7 +418,7 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
       }
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// Up to `dense_many_rows` rows of y, where weights are in streams.
 template <class F>
 SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
@@ -560,7 +560,7 @@ SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const Dense
 /// has few rows.
 template <class T, Size K, Size N>
 inline constexpr Size dense_together = 6;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <class S, bool Far>
 inline constexpr Size dense_together_here =
    // The last panel may have fewer packs than such a tile.
@@ -581,7 +581,7 @@ SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> 
    using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
    constexpr bool thin = is_thin<T, K, N>;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (M != 1 && thin)
       if (m >= thin_rows)
          return dense_thin<1>(f, dense_layer<F>(w), y.data(), x.data(), m);

@@ -237,7 +237,7 @@ template <class T, class Statistic>
 SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, const T *x, const T *scale, const T *offset,
                                  Size rows, Size length, double epsilon, bool centred)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (scale && !means && !inverses)
          return normalize_rows_assembler<false>(y, x, rows, rows_rule(scale, offset, length, epsilon, centred));
@@ -324,7 +324,7 @@ template <class T>
 SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *offset, Size places, Size rows, Size runs,
                                    Size length, double epsilon)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (runs == 1 && length > 1) {
          const RowsRule rule = rows_rule(scale, offset, length, epsilon, true);

@@ -272,7 +272,7 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
    }
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// A mask for each pack of a row of `count` elements.
 SOFIE_INLINE Size *pool_masks(Size *to, Size count)
@@ -359,7 +359,7 @@ template <class Rule, class T>
 SOFIE_INLINE void pool_any_planes(T *y, T *row, [[maybe_unused]] std::int32_t *table, const T *members, const T *x,
                                   Size planes, const PoolPlane &plane, bool pads)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       constexpr Size far = Size{1} << 29;
       const PoolAxis &axis = plane.axis[plane.axes - 1];
@@ -556,13 +556,13 @@ template <class Rule, class T>
 SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
 {
    constexpr int n = lanes<T>;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    constexpr bool fast = std::is_same_v<T, float>;
 #else
    constexpr bool fast = false;
 #endif
    if (fast && count < pool_small * n && planes > 0) {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
       if constexpr (fast)
          pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template neutral<float>());
 #endif

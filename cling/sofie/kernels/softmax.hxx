@@ -85,7 +85,7 @@ SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
 }
 
 /// Whether there are kernels in assembler for this type.
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <class T>
 inline constexpr bool softmax_in_assembler = std::is_same_v<T, float>;
 #else
@@ -113,7 +113,7 @@ SOFIE_INLINE void softmax_along(const Y &y, const X &x)
    const Size outer = y.template extent<0>(), count = y.template extent<1>(), inner = y.template extent<2>();
    if constexpr (!softmax_in_assembler<T>)
       softmax_vectors<Log, T>(y.data(), x.data(), outer, count, inner);
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    else if (inner == 1)
       softmax_rows<Log>(y.data(), x.data(), outer, count);
    else

@@ -9,7 +9,7 @@
 #include "sofie/assembler.hxx"
 #include "sofie/math.hxx"
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_EXPONENTIALS_ASSEMBLER
 
 SOFIE_BEGIN

@@ -11,7 +11,7 @@
 #include "sofie/assembler.hxx"
 #include "sofie/math.hxx"
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64 && (defined(SOFIE_TARGET) || defined(__AVX512DQ__))
+#if defined(SOFIE_AVX512_ASSEMBLER) && (defined(SOFIE_TARGET) || defined(__AVX512DQ__))
 #define SOFIE_GELU_ASSEMBLER
 
 SOFIE_BEGIN

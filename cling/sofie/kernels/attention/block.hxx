@@ -19,7 +19,7 @@ namespace sofie {
 /// How many packs of queries are answered together, at most.
 template <class T>
 inline constexpr int block_packs =
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    std::is_same_v<T, float> ? 2 :
 #endif
                             1;
@@ -74,7 +74,7 @@ template <class T>
 SOFIE_KERNEL void rows_to_lanes(T *to, Size width, const T *from, Size stride, Size count, Size length, T factor)
 {
    constexpr int n = lanes<T>;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       alignas(64) float turned[n * n];
       for (Size d = 0; d < length; d += n) {
@@ -271,7 +271,7 @@ SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T>
    Size attends[Packs];
    for (int i = 0; i < Packs; ++i)
       attends[i] = limit_fits(of, block.fits + i * n, block.mask + i * n, block.width, valid, query + i * n);
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       return softmax_lanes<Packs>(block.fits, valid, attends, nans);
 #endif

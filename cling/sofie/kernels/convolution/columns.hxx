@@ -39,7 +39,7 @@ struct ConvColumnsRun {
 
 // clang-format off
 // With AVX2 all packs are whole: registers that masks would take are sums.
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_COLUMNS_BEGIN "kmovw %c[of_mask](%[of]), %%k1\n\tvbroadcastss %c[of_floor](%[of]), %%zmm31\n"
 #define SOFIE_COLUMNS_LOAD(place, a) "vmovups " place "(%[x]), %%zmm" #a "\n\t"
 #define SOFIE_COLUMNS_LOAD_SOME(place, a) "vmovups " place "(%[x]), %%zmm" #a "%{%%k1%}%{z%}\n\t"
@@ -146,7 +146,7 @@ SOFIE_KERNEL inline void conv_columns_product(ConvColumnsRun run, Size columns)
       conv_columns_run<1>(run);
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 // The matrix ---------------------------------------------------------------------------------------
 
 /// Some outputs of an event that follow each other: `lines` lines of `width` outputs from `column` on; only
@@ -257,7 +257,7 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
       conv_columns_apply(f, s, y, columns);
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <int Stride, class F>
 SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &together, float *y, float *scratch,
                                    std::int32_t *offsets, const float *x, const float *panels, const float *bias,

@@ -85,7 +85,7 @@ struct ConvDepthwiseRun {
    T floor;
 };
 
-#if defined(SOFIE_DENSE_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
+#if defined(SOFIE_AVX512_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
 // clang-format off
 // What both instruction sets have in common: a tap's products, the way to the next tap, and the operands.
 #define SOFIE_DEPTHWISE_ADDS                                               \
@@ -107,7 +107,7 @@ struct ConvDepthwiseRun {
 // clang-format on
 #endif
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 // clang-format off
 #define SOFIE_DEPTHWISE_LOAD(place, a, mask) "vmovups " place ", %%zmm" #a "%{%%" mask "%}%{z%}\n\t"
 #define SOFIE_DEPTHWISE_ADD(place, x, a) "vfmadd231ps " place "%{1to16%}, %%zmm" #x ", %%zmm" #a "\n\t"

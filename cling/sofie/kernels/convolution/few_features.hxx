@@ -29,7 +29,7 @@ SOFIE_INLINE void conv_few_columns(ConvFewTiles &run, Size count)
 
 // clang-format off
 // What differs: how many packs two rows have, and how packs are moved of which some columns exist.
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_FEW_MASKED(pack, whole, some) "kmovw %c[mask]+2*" #pack "(%[run]), %%k1\n\t" some
 #define SOFIE_FEW_ALL_2 "47"
 #define SOFIE_FEW_BEGINS_2 SOFIE_FEW_BEGINS_1
@@ -94,7 +94,7 @@ SOFIE_INLINE void conv_few_columns(ConvFewTiles &run, Size count)
    each(sums, 0, a) each(sums, 1, b) each(sums, 2, c) each(sums, 3, d) each(sums, 4, e) each(sums, 5, f)
 #define SOFIE_FEW_ROW_8(each, sums, a, b, c, d, e, f, g, h) \
    SOFIE_FEW_ROW_6(each, sums, a, b, c, d, e, f) each(sums, 6, g) each(sums, 7, h)
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_FEW_FIRST_2(each) SOFIE_FEW_ROW_8(each, 0, 0, 1, 2, 3, 4, 5, 12, 13)
 #define SOFIE_FEW_SECOND_2(each) SOFIE_FEW_ROW_8(each, 8, 6, 7, 8, 9, 10, 11, 14, 15)
 #else

@@ -15,7 +15,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// W[M, C, kernel...] and b[M], if there is one: panels of 32 features, the last of 16 where no more
 /// are left, each step after step.

@@ -17,7 +17,7 @@ namespace sofie {
 /// Features of a tile: two registers of floats. A row of sums is as long.
 inline constexpr Size lanes_features = 32;
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 // The product --------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ struct ConvLastColumns {
 };
 
 // clang-format off
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_LAST_WEIGHTS(a, first, second)                                            \
    "vmovups " first ", %%ymm" #a "\n\tvinsertf64x4 $1, " second ", %%zmm" #a ", %%zmm" #a "\n\t"
 #define SOFIE_LAST_W0 "16"

@@ -10,7 +10,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// For each channel and `taps` taps along a row, one row of the matrix each: zeros for `above` lines, `lines`
 /// lines of the input, zeros for `below` lines. A line has `packs` packs with a mask each, of every second input

@@ -11,7 +11,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 // clang-format off
 #define SOFIE_FINITE(place, sum) "vfmadd231ps " place "(%[x]), %[zero], %[" sum "]\n\t"
 /// Whether all numbers are finite: four packs at a time, each its own sum.

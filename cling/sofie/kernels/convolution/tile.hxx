@@ -82,7 +82,7 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
 #define SOFIE_CONV_ADD(a) SOFIE_DENSE_ADD_AT(a, "(%[at])")
 
 // A pack of a row of y: its bias, what is added, the floor. Of the last pack the mask says which columns exist.
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_CONV_BIAS(row, a) "vaddps " #row "*4(%[w])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
 #else
 #define SOFIE_CONV_BIAS(row, a) \

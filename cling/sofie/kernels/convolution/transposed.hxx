@@ -112,7 +112,7 @@ struct ConvSpreadSlab {
    SOFIE_INLINE Size columns() const { return events * points; }
 };
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 // clang-format off
 #define SOFIE_SPREAD_COPY(place, mask)                            \
    "vmovups " place "(%[from]), %%zmm0%{%%" mask "%}%{z%}\n\t"   \

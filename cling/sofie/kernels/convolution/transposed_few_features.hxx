@@ -34,7 +34,7 @@ class FewTransposedWeights : public ConvTransposedWeights<T, 1> {
    template <class W>
    void pack([[maybe_unused]] W w)
    {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
       const Size channels = w.template extent<0>(), features = w.template extent<1>();
       const Size width = w.template extent<W::rank - 1>(), rows = features * width;
       const Size height = w.size() / (channels * rows);
@@ -73,7 +73,7 @@ public:
    SOFIE_INLINE const T *added() const { return bias_.data(); }
 };
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// So many numbers are behind the copied input, and before and behind the sums of a row: packs are read whole.
 inline constexpr Size few_margin = 16;
@@ -350,7 +350,7 @@ SOFIE_INLINE void few_transposed_convolution(const F &f, const Sizes<4> &counts,
                                              const Sizes<4> &sizes, Y y, Scratch scratch, Offsets offsets, X x,
                                              const FewTransposedWeights<float, Stride> &w)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if (w.taps()) {
       constexpr bool relu = std::is_same_v<F, Relu>;
       ConvSpreadEnd<float> end{y.data(), w.added(), relu ? 0.0f : -__builtin_inff(), nullptr, nullptr};

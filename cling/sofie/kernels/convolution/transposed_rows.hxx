@@ -100,7 +100,7 @@ struct ConvSpreadRow {
 // clang-format off
 // What differs: masks 1, 2 and 3, which are registers of their own or have the lanes whose bits are set; what sums start
 // with; and how even and odd outputs of a feature become one row.
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_SPREAD_BEGIN                                                 \
    "vbroadcastss %c[start](%[row]), %%zmm16\n\t"                           \
    "vbroadcastss %c[start]+4(%[row]), %%zmm17\n\t"                         \
@@ -223,7 +223,7 @@ struct ConvSpreadRow {
         [next] "i"(__builtin_offsetof(Row, next)), [start] "i"(__builtin_offsetof(Row, start)),                        \
         [floor] "i"(__builtin_offsetof(Row, floor))                                                                    \
       : "memory", "cc", SOFIE_SPREAD_REGISTERS)
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_SPREAD_REGISTERS "k2", "k3", SOFIE_DENSE_REGISTERS
 #else
 #define SOFIE_SPREAD_REGISTERS SOFIE_DENSE_REGISTERS
@@ -236,7 +236,7 @@ template <int Stride>
 SOFIE_KERNEL void conv_spread_row(const float *z, const ConvSpreadRow<float> &row)
 {
    using Row = ConvSpreadRow<float>;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    static const std::int32_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 #else

@@ -17,7 +17,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 // Transforms ---------------------------------------------------------------------------------------
 

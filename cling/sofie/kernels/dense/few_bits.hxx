@@ -22,7 +22,7 @@ template <class Q>
 struct NarrowRow {
    static Size at(Size column, Size) { return column; }
 };
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <>
 struct NarrowRow<BFloat16> {
    static Size at(Size column, Size width)
@@ -39,7 +39,7 @@ struct NarrowRow<BFloat16> {
 /// many rows; with AVX2 it pays where a layer fills that cache, without it nowhere.
 template <Size K, Size N>
 inline constexpr Size wide_bytes = K * N * Size{sizeof(float)};
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 template <Size K, Size N>
 inline constexpr bool is_read_narrow = true;
 template <Size K, Size N>
@@ -123,7 +123,7 @@ public:
    SOFIE_INLINE const float *scales(Size p) const { return scales_.size() ? scales_.data() + p * columns : nullptr; }
 };
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// In lanes are layers that are held as floats.
 template <class>

@@ -7,7 +7,7 @@
 
 #include "sofie/kernels/dense/tile.hxx"
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 SOFIE_BEGIN
 

@@ -23,7 +23,7 @@ constexpr Size stream_pitch(Size depth)
    return depth + (places + apart - depth % places) % places;
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// How many streams and rows the tile of few rows has, and that of more. Both have registers for 24 sums.
 inline constexpr Size streams_wide = 8, streams_wide_rows = 3, streams_tall = 4, streams_tall_rows = 6;
 

@@ -10,7 +10,7 @@
 #include "sofie/kernels/dense/tile.hxx"
 #include "sofie/kernels/transpose/blocks.hxx"
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 SOFIE_BEGIN
 

@@ -59,7 +59,7 @@ struct RowsPass {
    }
 };
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// The same for one row. Products of one panel each are called one after the other, without a branch between them:
 /// a function for each layer takes Cling as long as some steps of the product.
@@ -187,7 +187,7 @@ struct LanesPass {
 };
 #endif
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// Whether all layers have the same columns, 4 packs of them: their tiles have read a row before they write it, so
 /// what is between them may be where the results will be, and the first cache has to keep less.
 template <Size N, class... Layers>
@@ -205,7 +205,7 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
    const Size m = x.template extent<0>();
    T *const first = scratch.data(), *const second = first + S / 2;
    Size i = 0;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (m == 1) {
          RowPass pass{x.data(), first, second, y.data(), count};
@@ -228,7 +228,7 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
          i = m - layers_few;
       const Size rows = m - i < layers_rows ? m - i : layers_rows;
       RowsPass<T> pass{x.data() + i * K, first, second, y.data() + i * N, rows, count};
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
       if constexpr (are_in_place<N, Layers...>)
          if (m <= layers_rows)
             pass.next = pass.other = pass.y;

@@ -11,11 +11,7 @@
 #include "sofie/assembler.hxx"
 #include "sofie/simd.hxx"
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
-// Kernels with a version in assembler for AVX-512.
-#define SOFIE_DENSE_ASSEMBLER
-#endif
-#if defined(SOFIE_DENSE_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
+#if defined(SOFIE_AVX512_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
 // Those that both instruction sets have.
 #define SOFIE_TILE_ASSEMBLER
 
@@ -26,7 +22,7 @@ namespace sofie {
 // clang-format off
 // What differs: the registers; where a step's packs of w and its numbers of x are; and how a pack is stored of which some
 // columns exist, as the bits at `mask` say. AVX2 takes tens of cycles for that on some CPUs: most packs are whole.
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_PACK_KIND "%%zmm"
 #define SOFIE_PACK_BYTES "64"
 #define SOFIE_PACK_ZERO "vpxord"

@@ -10,7 +10,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// Rows of results, and their packs that are full; distances in bytes. The last pack reads and writes what masks say.
 struct PoolPairs {
    const float *x;
@@ -129,7 +129,7 @@ template <class Y, class Row, class Table, class X, int N>
 SOFIE_INLINE void max_pool_pairs(Y y, [[maybe_unused]] Row row, [[maybe_unused]] Table table, X x,
                                  const Sizes<N> &numbers)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    pool_planes_by_pairs<true>(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers));
 #else
    max_pool(y, row, table, x, numbers);
@@ -141,7 +141,7 @@ template <class Y, class Row, class Members, class Table, class X, int N>
 SOFIE_INLINE void average_pool_pairs(Y y, [[maybe_unused]] Row row, [[maybe_unused]] Members members,
                                      [[maybe_unused]] Table table, X x, const Sizes<N> &numbers)
 {
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    pool_planes_by_pairs<false>(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers));
 #else
    average_pool<false>(y, row, members, table, x, numbers);

@@ -14,7 +14,7 @@ namespace sofie {
 /// Floats that the buffer has at least, beyond one row.
 inline constexpr Size pool_buffer = 4096;
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 /// `rows` rows of results of each of `planes` planes. For each row the table has the bytes of its list, the
 /// number of rows that a window has there, and the list of where those are in a plane. Packs have a

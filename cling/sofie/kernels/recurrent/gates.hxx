@@ -9,7 +9,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_GATE_ASSEMBLER
 
 // clang-format off

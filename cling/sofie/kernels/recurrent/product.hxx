@@ -211,7 +211,7 @@ SOFIE_KERNEL void recurrent_stripe_assembler(RecurrentRows<float> y, RecurrentRo
    }
 }
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// From how many weights of a panel on two rows and more read them together: less are in the first cache.
 inline constexpr Size recurrent_far = 8192;
 
@@ -254,7 +254,7 @@ SOFIE_INLINE void recurrent_panel_assembler(RecurrentRows<float> y, RecurrentRow
    constexpr int n = lanes<float>, chains = Width >= 6 ? 1 : Width >= 3 ? 2 : 4;
    constexpr int threes = Width % 3 == 1 ? Width / 3 - 1 : Width / 3;
    constexpr Size panel = Width * n;
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (Width >= dense_quads_packs)
       if (recurrent_takes_quads(rows, Width, depth * panel) && (chains == 1 || !backwards))
          return recurrent_quads_assembler<Width>(y, start, x, w, depth, rows, chains, backwards);

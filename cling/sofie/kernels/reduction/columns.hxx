@@ -8,7 +8,7 @@
 
 #include "sofie/simd.hxx"
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_COLUMNS_ASSEMBLER
 
 SOFIE_BEGIN

@@ -52,7 +52,7 @@ struct TopLists {
       const Size there = place < k ? place : k;
       // What moves down: the new element, from where that is larger on the one before.
       I down = key, at = splat<I>(place);
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#ifdef SOFIE_AVX512_ASSEMBLER
       // The loop below: Cling takes three times as long for it.
       const std::int32_t *old = keys;
       const std::int32_t *const last = keys + (k - 1) * w;

@@ -7,7 +7,7 @@
 #include "sofie/assembler.hxx"
 #include "sofie/kernels/softmax/rows.hxx"
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 SOFIE_BEGIN
 

@@ -8,7 +8,7 @@
 #include "sofie/kernels/softmax/lanes.hxx"
 #include "sofie/math.hxx"
 
-#ifdef SOFIE_DENSE_ASSEMBLER
+#ifdef SOFIE_AVX512_ASSEMBLER
 
 SOFIE_BEGIN
 

@@ -6,7 +6,7 @@
 #include "sofie/assembler.hxx"
 #include "sofie/simd.hxx"
 
-#if defined(SOFIE_X86) && SOFIE_SIMD_BYTES == 64
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_TURN_ASSEMBLER
 
 SOFIE_BEGIN
