@@ -252,7 +252,7 @@ SOFIE_INLINE void gather_elements(Size axis, const Sizes<N> &from, const Sizes<N
    const MoveAxes axes = element_axes(axis, from, count, stride);
    if (has_none(axes))
       return;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    if constexpr (bytes == 4 || bytes == 8)
       if (gather_blocks<bytes>(written(y), read(x), indices.data(), from.values, count.values, N, axis))
          return;

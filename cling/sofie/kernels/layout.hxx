@@ -186,7 +186,7 @@ struct MovePosition {
 };
 
 /// Planes of elements of 4 bytes of which two or three take turns; whether they do.
-inline bool move_turns(const TurnedPlanes &all)
+inline bool move_turns(const TransposedPlanes &all)
 {
    constexpr Size bytes = 4, least = lanes<float>;
    const Size rows = all.rows, columns = all.columns;
@@ -206,25 +206,25 @@ inline bool move_turns(const TurnedPlanes &all)
 
 /// Planes of elements of `Bytes` bytes whose rows become columns.
 template <int Bytes>
-SOFIE_KERNEL void move_planes(const TurnedPlanes &all)
+SOFIE_KERNEL void move_planes(const TransposedPlanes &all)
 {
    // More than 8 rows of bytes side by side would be more code for no more speed.
    constexpr int side = Bytes == 1 ? 8 : 16 / Bytes;
-#ifdef SOFIE_TURN_ASSEMBLER
-   if (turn_small_planes<Bytes>(all))
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+   if (transpose_small_planes<Bytes>(all))
       return;
 #endif
    if constexpr (Bytes == 4)
       if (move_turns(all))
          return;
-#ifdef SOFIE_TURN_ASSEMBLER
-   if (turn_by_turns<Bytes>(all))
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+   if (transpose_by_turns<Bytes>(all))
       return;
    if constexpr (Bytes == 4)
-      if (turn_by_units(all))
+      if (transpose_by_units(all))
          return;
 #endif
-   if (turn_by_pieces<Bytes, side>(all))
+   if (transpose_by_pieces<Bytes, side>(all))
       return;
    for (Size p = 0; p < all.planes; ++p)
       for (Size j = 0; j < all.columns; ++j)
@@ -233,7 +233,7 @@ SOFIE_KERNEL void move_planes(const TurnedPlanes &all)
 }
 
 /// What moves elements that are dense in one axis of what is read and in another one of what is written.
-using PlanesMover = void (*)(const TurnedPlanes &);
+using PlanesMover = void (*)(const TransposedPlanes &);
 
 /// The axis along which what is read is dense, if it is not the last one and worth the tiles; or -1.
 inline int dense_axis(const MoveAxes &axes, Size bytes)

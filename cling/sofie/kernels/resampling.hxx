@@ -235,7 +235,7 @@ SOFIE_KERNEL void resize_rows(To *y, const From *x, Size outer, const ResizeAxis
          while (used < axis.taps && parts[used] != 0)
             ++used;
          const std::int64_t *const rows = index + j * axis.taps;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
          if constexpr (std::is_same_v<C, float> && std::is_same_v<To, float> && std::is_same_v<From, float>)
             if (used == 1 || used == 2) {
                const SummedRows sum{
@@ -373,7 +373,7 @@ SOFIE_INLINE void resize_pass(const ResizeShape &shape, int a, int first, To *y,
       resize_rows<C>(y, x, outer, shape.axis[a], inner, index, weight);
 }
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 /// Rows of one plane along themselves, if rows of the result count them; for where some may be skipped.
 inline void resize_used(ResizedLine &lanes, const ResizeRule &rule, const ResizeAxis &axis, float *y, const float *x,
                         const std::int64_t *index, const float *weight)
@@ -415,7 +415,7 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
       weight += axis.taps * axis.to;
    }
    const int end = shape.actives - 1, last = shape.active[end];
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    const ResizeAxis &line = shape.axis[last];
    constexpr bool is_float = std::is_same_v<T, float>;
    ResizedLine lanes;
@@ -431,7 +431,7 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
    const Size old_plane = resize_extent(shape, first, shape.rank, shape.rank);
    const Size new_plane = resize_extent(shape, first, shape.rank, 0);
    for (Size p = 0; p < planes; ++p, x += old_plane, y += new_plane) {
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
       if constexpr (is_float) {
          const bool skips = end == 1 && first == last - 1 && 2 * shape.axis[first].to <= shape.axis[first].from;
          if (in_lanes && skips)
@@ -536,7 +536,7 @@ SOFIE_KERNEL void resize_nearest(const ResizeRule &rule, const ResizeShape &shap
    const Size rows = last > 0 ? shape.axis[row_axis].to : 1, old_rows = last > 0 ? shape.axis[row_axis].from : 1;
    const std::int64_t *const order = last > 0 ? indices[row_axis] : nullptr;
    const Size planes = last > 0 ? resize_extent(shape, 0, row_axis, 0) : 1;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    constexpr Size numbers = static_cast<Size>(sizeof(T)) / 4;
    const bool in_lanes = sizeof(T) % 4 == 0 && inner <= most_resized_unit && line * numbers < Size(1) << 31;
    ResizedLine lanes;
@@ -550,7 +550,7 @@ SOFIE_KERNEL void resize_nearest(const ResizeRule &rule, const ResizeShape &shap
       for (int a = 0; a < row_axis; ++a)
          source = source * shape.axis[a].from + (indices[a] ? static_cast<Size>(indices[a][at[a]]) : at[a]);
       const T *const from = x + source * old_rows * line;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
       if (in_lanes)
          lanes.resize(reinterpret_cast<float *>(y), reinterpret_cast<const float *>(from), rows, order);
       else

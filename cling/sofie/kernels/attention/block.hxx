@@ -79,8 +79,8 @@ SOFIE_KERNEL void rows_to_lanes(T *to, Size width, const T *from, Size stride, S
       alignas(64) float turned[n * n];
       for (Size d = 0; d < length; d += n) {
          const Size some = length - d < n ? length - d : n;
-         turn_block({turned, n * Size{sizeof(float)}, n, 0xffff},
-                    {from + d, stride * Size{sizeof(float)}, count, (Size{1} << some) - 1});
+         transpose_block({turned, n * Size{sizeof(float)}, n, 0xffff},
+                         {from + d, stride * Size{sizeof(float)}, count, (Size{1} << some) - 1});
          const Pack<T> times = splat<Pack<T>>(factor);
          for (Size i = 0; i < some; ++i)
             store(to + (d + i) * width, load<n>(turned + i * n) * times);

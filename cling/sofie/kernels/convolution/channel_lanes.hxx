@@ -5,7 +5,7 @@
 
 #include "sofie/kernels/transpose/blocks.hxx"
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 SOFIE_BEGIN
 
@@ -31,9 +31,9 @@ namespace sofie {
 #define SOFIE_PLACES_LANES_OF(j, a, b, c, d)                                                                      \
    SOFIE_PLACES_PLACES_OF(a, 0, j) SOFIE_PLACES_PLACES_OF(b, 1, j) SOFIE_PLACES_PLACES_OF(c, 2, j)              \
    SOFIE_PLACES_PLACES_OF(d, 3, j)
-#define SOFIE_PLACES_TURN                                                                                         \
-   SOFIE_TURN_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TURN_FOUR(4, 5, 6, 7, 20, 21, 22, 23)                         \
-   SOFIE_TURN_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TURN_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
+#define SOFIE_PLACES_TRANSPOSE                                                                                    \
+   SOFIE_TRANSPOSE_FOUR(0, 1, 2, 3, 16, 17, 18, 19) SOFIE_TRANSPOSE_FOUR(4, 5, 6, 7, 20, 21, 22, 23)               \
+   SOFIE_TRANSPOSE_FOUR(8, 9, 10, 11, 24, 25, 26, 27) SOFIE_TRANSPOSE_FOUR(12, 13, 14, 15, 28, 29, 30, 31)
 #define SOFIE_PLACES_READ(a) "mov 8*" #a "(%[at]), %[off]\n\tvmovups (%[from],%[off]), %%zmm" #a "%{%%k1%}%{z%}\n\t"
 #define SOFIE_PLACES_PLACE(a) "vmovups %%zmm" #a ", 64*" #a "(%[to])\n\t"
 #define SOFIE_PLACES_WRITE(a) "mov 8*" #a "(%[at]), %[off]\n\tvmovups %%zmm" #a ", (%[to],%[off])%{%%k1%}\n\t"
@@ -52,7 +52,7 @@ SOFIE_KERNEL inline void rows_to_places(float *to, const float *from, const Size
       "1:\n\t"
       SOFIE_PLACES_ROWS_OF(0, 0, 4, 8, 12) SOFIE_PLACES_ROWS_OF(1, 1, 5, 9, 13)
       SOFIE_PLACES_ROWS_OF(2, 2, 6, 10, 14) SOFIE_PLACES_ROWS_OF(3, 3, 7, 11, 15)
-      SOFIE_PLACES_TURN SOFIE_TURN_EACH(SOFIE_PLACES_PLACE)
+      SOFIE_PLACES_TRANSPOSE SOFIE_TRANSPOSE_EACH(SOFIE_PLACES_PLACE)
       "add $64, %[from]\n\t"
       "add $1024, %[to]\n\t"
       "dec %[packs]\n\t"
@@ -61,10 +61,10 @@ SOFIE_KERNEL inline void rows_to_places(float *to, const float *from, const Size
       "test %[mask], %[mask]\n\t"
       "jz 3f\n\t"
       "kmovw %k[mask], %%k1\n\t"
-      SOFIE_TURN_EACH(SOFIE_PLACES_READ) SOFIE_PLACES_TURN
-      SOFIE_TURN_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TURN_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
-      SOFIE_TURN_COLUMN(2, 6, 10, 14, 18, 22, 26, 30) SOFIE_TURN_COLUMN(3, 7, 11, 15, 19, 23, 27, 31)
-      SOFIE_TURN_EACH(SOFIE_PLACES_PLACE)
+      SOFIE_TRANSPOSE_EACH(SOFIE_PLACES_READ) SOFIE_PLACES_TRANSPOSE
+      SOFIE_TRANSPOSE_COLUMN(0, 4, 8, 12, 16, 20, 24, 28) SOFIE_TRANSPOSE_COLUMN(1, 5, 9, 13, 17, 21, 25, 29)
+      SOFIE_TRANSPOSE_COLUMN(2, 6, 10, 14, 18, 22, 26, 30) SOFIE_TRANSPOSE_COLUMN(3, 7, 11, 15, 19, 23, 27, 31)
+      SOFIE_TRANSPOSE_EACH(SOFIE_PLACES_PLACE)
       "3:\n\t"
       : [to] "+&r"(to), [from] "+&r"(from), [packs] "+&r"(packs), [off] "=&r"(off), [off1] "=&r"(off1),
         [off2] "=&r"(off2), [off3] "=&r"(off3)
@@ -88,7 +88,7 @@ SOFIE_KERNEL inline void places_to_rows(float *to, const float *from, const Size
       "2:\n\t"
       SOFIE_PLACES_LANES_OF(0, 0, 1, 2, 3) SOFIE_PLACES_LANES_OF(1, 4, 5, 6, 7)
       SOFIE_PLACES_LANES_OF(2, 8, 9, 10, 11) SOFIE_PLACES_LANES_OF(3, 12, 13, 14, 15)
-      SOFIE_PLACES_TURN SOFIE_TURN_EACH(SOFIE_PLACES_WRITE)
+      SOFIE_PLACES_TRANSPOSE SOFIE_TRANSPOSE_EACH(SOFIE_PLACES_WRITE)
       "add $1024, %[from]\n\t"
       "add $64, %[to]\n\t"
       "sub $16, %[count]\n\t"

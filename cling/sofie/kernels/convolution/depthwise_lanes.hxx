@@ -12,7 +12,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 /// Biases, and weights with sixteen channels side by side, for up to so many channels from `first` on.
 SOFIE_KERNEL inline void depthwise_panel(const ConvShape &s, float *panel, const float *w, const float *bias,
                                          Size first, Size channels)
@@ -64,7 +64,7 @@ SOFIE_INLINE void depthwise_lanes(const F &f, [[maybe_unused]] Size lines, const
                                   const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Table table,
                                   [[maybe_unused]] Scratch scratch, X x, W w, B... b)
 {
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
    s.in_channel = ConvShape::product(in);
    s.out_channel = ConvShape::product(out);

@@ -13,7 +13,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 /// Which group and which feature, or channel, of it a lane has: f of group g has lane f * together + g. Where there are
 /// fewer, the first lanes have none, and say what the first one that exists has.

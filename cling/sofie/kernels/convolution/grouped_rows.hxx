@@ -11,7 +11,7 @@
 #include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/convolution/channel_lanes.hxx"
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 SOFIE_BEGIN
 

@@ -137,10 +137,10 @@ struct LanesResult {
          const Size some = count - j < 16 ? count - j : 16, mask = (Size{1} << some) - 1;
          if constexpr (simple) {
             const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
-            lanes_turn({sums, y + at, bias ? bias + first : nullptr, added ? added + at : nullptr, pitch,
-                        channel * bytes, rows / 4, mask, floor});
+            lanes_transpose({sums, y + at, bias ? bias + first : nullptr, added ? added + at : nullptr, pitch,
+                             channel * bytes, rows / 4, mask, floor});
          } else {
-            lanes_turn({sums, turned, nullptr, nullptr, pitch, 16 * bytes, rows / 4, mask, -__builtin_inff()});
+            lanes_transpose({sums, turned, nullptr, nullptr, pitch, 16 * bytes, rows / 4, mask, -__builtin_inff()});
             const ConvResult<F, float> result{f, y, bias, added};
             for (Size r = 0; r < rows; ++r)
                result(first + r, at + r * channel, turned + r * 16, some);

@@ -230,7 +230,7 @@ SOFIE_INLINE void lanes_products(Size panel, float *sums, const float *w, const 
 /// to[r * stride + j] = max(from[j * pitch + r] + bias[r] + added[r * stride + j], floor) for `quads` * 4
 /// numbers r and those of 16 columns j of which the mask has a bit; there may be no bias and nothing
 /// added. Strides and pitches are in bytes. 16 rows of `from` are read.
-struct LanesTurn {
+struct LanesTranspose {
    const float *from;
    float *to;
    const float *bias, *added;
@@ -251,7 +251,7 @@ struct LanesTurn {
    "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"      \
    "vmovups %%zmm" #a ", (%[to]" place ")%{%%k1%}\n\t"
 
-SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
+SOFIE_KERNEL inline void lanes_transpose(const LanesTranspose &turn)
 {
    const float *from0 = turn.from, *bias = turn.bias, *added = turn.added;
    const char *bytes = reinterpret_cast<const char *>(from0);
@@ -260,7 +260,7 @@ SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
    const float *from3 = reinterpret_cast<const float *>(bytes + 12 * turn.pitch);
    float *to = turn.to;
    Size quads = turn.quads;
-   const LanesTurn *own = &turn;
+   const LanesTranspose *own = &turn;
    if (quads <= 0)
       return;
    asm volatile(
@@ -304,7 +304,7 @@ SOFIE_KERNEL inline void lanes_turn(const LanesTurn &turn)
       "jnz 1b\n\t"
       : [from0] "+&r"(from0), [from1] "+&r"(from1), [from2] "+&r"(from2), [from3] "+&r"(from3), [to] "+&r"(to),
         [bias] "+&r"(bias), [added] "+&r"(added), [quads] "+&r"(quads), [stride3] "+&r"(own)
-      : SOFIE_MEMBERS(own, LanesTurn, mask, floor), [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch),
+      : SOFIE_MEMBERS(own, LanesTranspose, mask, floor), [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch),
         [stride] "r"(turn.stride)
       : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm31");
 }

@@ -280,7 +280,7 @@ SOFIE_KERNEL inline void winograd_lanes_row(const ConvShape &s, float *to, Size 
    const float *const from = x + row * s.in_row + before - s.pads[2];
    const Size count = after - before;
    const Size quads = end - (from + (n - 1) * s.in_channel) >= count + 3 ? ceil_div(count, 4) : count / 4;
-   lanes_turn(
+   lanes_transpose(
       {from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
    for (Size column = 4 * quads; column < count; ++column)
       for (Size c = 0; c < n; ++c)

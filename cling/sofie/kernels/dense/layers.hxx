@@ -100,7 +100,7 @@ template <class L>
 struct LayerCost {
    static constexpr Size by_rows = 0, in_lanes = 0;
 };
-inline constexpr Size turn_cost = 700;
+inline constexpr Size transpose_cost = 700;
 template <Size K, Size N>
 struct LayerCost<DenseWeights<float, K, N>> {
    using S = DenseShape<float, N>;
@@ -108,23 +108,23 @@ struct LayerCost<DenseWeights<float, K, N>> {
    static constexpr int columns = lanes_tile_columns(N, S::width *n);
    static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 && S::width != 4 ? 111 : 99);
    // Weights in streams are for rows alone.
-   static constexpr Size in_lanes = N == 1                     ? K * turn_cost
+   static constexpr Size in_lanes = N == 1                     ? K * transpose_cost
                                     : is_streamed<float, K, N> ? Size{1} << 48
                                                                : K * ceil_div(N, columns) * columns * 103;
 };
 
 /// Rows become lanes, y[k][r] = x[r][k]; or, if `back`, lanes become rows, y[r][k] = x[k][r]. Lanes behind
 /// the last row are like it, so they may be written over it.
-SOFIE_KERNEL inline void turn_rows(float *y, const float *x, Size rows, Size columns, bool back)
+SOFIE_KERNEL inline void transpose_rows(float *y, const float *x, Size rows, Size columns, bool back)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    for (Size first = 0; first < lanes_rows; first += n)
       for (Size k = 0; k < columns; k += n) {
          const Size left = columns - k, at_row = first * columns + k, at_lane = k * lanes_rows + first;
          const Size mask = left < n ? (Size{1} << left) - 1 : 0xffff;
-         const TurnedRows outer{(back ? y : x) + at_row, columns * bytes, rows - first, mask};
-         const TurnedRows inner{(back ? x : y) + at_lane, lanes_rows * bytes, n, 0xffff};
-         turn_block(back ? outer : inner, back ? inner : outer);
+         const TransposedRows outer{(back ? y : x) + at_row, columns * bytes, rows - first, mask};
+         const TransposedRows inner{(back ? x : y) + at_lane, lanes_rows * bytes, n, 0xffff};
+         transpose_block(back ? outer : inner, back ? inner : outer);
       }
 }
 
@@ -170,7 +170,7 @@ struct LanesPass {
    SOFIE_INLINE void layer(const F &f, const DenseWeights<float, K, N> &w)
    {
       if constexpr (N == 1) {
-         turn_rows(next, x, rows, K, true);
+         transpose_rows(next, x, rows, K, true);
          dense(f, View<float, dyn, 1>(y, rows), View<const float, dyn, K>(next, rows), w);
       } else {
          constexpr int columns = lanes_tile_columns(N, DenseShape<float, N>::width * lanes<float>);
@@ -178,7 +178,7 @@ struct LanesPass {
          if constexpr (!is_in_tile<F>)
             apply_function(f, next, next, N * lanes_rows);
          if (--left == 0)
-            turn_rows(y, next, rows, N, true);
+            transpose_rows(y, next, rows, N, true);
          float *const read = x;
          x = next;
          next = read;
@@ -212,12 +212,12 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
          (pass << ... << layers);
          return;
       }
-   constexpr Size turns = (K + (N == 1 ? 0 : N)) * turn_cost;
+   constexpr Size turns = (K + (N == 1 ? 0 : N)) * transpose_cost;
    constexpr bool pays = (LayerCost<Layers>::by_rows + ...) > (LayerCost<Layers>::in_lanes + ...) + turns;
    if constexpr (std::is_same_v<T, float> && pays && (M == dyn || M >= lanes_together))
       for (; m - i >= lanes_together; i += lanes_rows) {
          const Size rows = m - i < lanes_rows ? m - i : lanes_rows;
-         turn_rows(first, x.data() + i * K, rows, K, false);
+         transpose_rows(first, x.data() + i * K, rows, K, false);
          LanesPass pass{first, second, y.data() + i * N, rows, count};
          (pass << ... << layers);
       }

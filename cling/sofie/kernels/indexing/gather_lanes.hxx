@@ -54,7 +54,7 @@ SOFIE_INLINE Size counted_index(Size index, Size size)
    return index + (size & -static_cast<Size>(index < 0));
 }
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 /// Elements of x whose indices along one axis stand side by side, as do those of y: first those of all axes behind it,
 /// then the next index. All distances are in bytes.

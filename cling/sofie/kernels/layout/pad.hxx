@@ -158,7 +158,7 @@ inline void copy_border(char *to, const char *kept, const BorderedAxis &axis, Si
    }
 }
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 /// Rows of numbers of 4 bytes whose borders are made of the first and the last 16 numbers that are kept, in registers:
 /// a pack at the begin, what is copied as it is, and a pack at the end. Distances are in bytes.
 struct PaddedRows {
@@ -248,7 +248,7 @@ struct RowBorders {
    BorderedAxis axis;
    Padding padding;
    Size bytes, from_bytes;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    bool in_registers;
    PaddedRows packs{};
 #endif
@@ -256,7 +256,7 @@ struct RowBorders {
    RowBorders(Size size, Size begin, Size end, const Padding &how, Size unit)
       : axis(size, begin, end), padding(how), bytes(unit), from_bytes(size * unit)
    {
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
       in_registers = unit % 4 == 0 && axis.kept > 0 && fill_packs();
 #endif
    }
@@ -264,7 +264,7 @@ struct RowBorders {
    /// Whether there is a way for constants, too.
    bool takes_constants() const
    {
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
       return in_registers && padding.bytes <= 8;
 #else
       return false;
@@ -288,7 +288,7 @@ struct RowBorders {
    SOFIE_KERNEL void pad_rows(char *to, Size to_step, const char *from, Size from_step, Size rows)
    {
       from += axis.cut * bytes;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
       if (in_registers) {
          packs.to = to;
          packs.from = from;
@@ -317,7 +317,7 @@ struct RowBorders {
    }
 
 private:
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    /// Whether that can be done by `pad_in_registers`.
    bool fill_packs()
    {

@@ -11,7 +11,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#if defined(SOFIE_TURN_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
+#if defined(SOFIE_TRANSPOSE_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
 /// Rows of results, in blocks. Distances are in bytes.
 struct PoolLanes {
    const float *x;
@@ -235,7 +235,7 @@ SOFIE_KERNEL void pool_planes_by_lanes(float *y, float *scratch, std::int32_t *t
 template <int Columns, int Stride, class Y, class Row, class Table, class X, int N>
 SOFIE_INLINE void max_pool_lanes(Y y, Row row, Table table, X x, const Sizes<N> &numbers)
 {
-#if defined(SOFIE_TURN_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
+#if defined(SOFIE_TRANSPOSE_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
    const PoolPlane plane = pool_plane(numbers);
    if (plane.count > 0)
       pool_planes_by_lanes<true, Columns, Stride>(y.data(), row.data(), table.data(), x.data(), x.template extent<0>(),
@@ -250,7 +250,7 @@ template <bool Pads, int Columns, int Stride, class Y, class Row, class Members,
 SOFIE_INLINE void average_pool_lanes(Y y, Row row, [[maybe_unused]] Members members, Table table, X x,
                                      const Sizes<N> &numbers)
 {
-#if defined(SOFIE_TURN_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
+#if defined(SOFIE_TRANSPOSE_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
    const PoolPlane plane = pool_plane(numbers);
    if (plane.count > 0)
       pool_planes_by_lanes<false, Columns, Stride>(y.data(), row.data(), table.data(), x.data(), x.template extent<0>(),

@@ -156,7 +156,7 @@ SOFIE_KERNEL void scan_one_by_one(T *to, const T *from, Size outer, Size n, bool
    }
 }
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 /// Whether the columns of such a scan are added up in assembler.
 template <class C, class T>
 inline constexpr bool has_scan_lanes = std::is_same_v<C, Total> && (sizeof(T) == 4 || sizeof(T) == 8);
@@ -239,7 +239,7 @@ SOFIE_INLINE void scan_side_by_side(T *y, const T *x, Size n, Size inner, bool e
 {
    using A = Scanned<T>;
    constexpr Size w = lanes<A>;
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    if constexpr (has_scan_lanes<C, T>) {
       const Scan<T> scan = Scan<T>::template of<C>(y, x, n, inner, exclusive, reverse);
       for (Size j = 0; j < inner; j += 4 * w)
@@ -256,14 +256,14 @@ SOFIE_INLINE void scan_side_by_side(T *y, const T *x, Size n, Size inner, bool e
    }
 }
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 /// So many vectors at least are turned into lanes.
-inline constexpr Size least_turned_scans = 5;
+inline constexpr Size least_transposed_scans = 5;
 
 /// Up to 16 vectors of numbers of 4 bytes, each of which is a row: they change places with the columns, are lanes of
 /// packs while they are added up, in the order of a single one, and change places again.
 template <class C, class T>
-SOFIE_KERNEL void scan_turned(T *y, const T *x, Size rows, Size n, bool exclusive, bool reverse)
+SOFIE_KERNEL void scan_transposed(T *y, const T *x, Size rows, Size n, bool exclusive, bool reverse)
 {
    constexpr Size side = 16, bytes = 4;
    using V = PackN<Scanned<T>, side>;
@@ -277,7 +277,7 @@ SOFIE_KERNEL void scan_turned(T *y, const T *x, Size rows, Size n, bool exclusiv
    for (Size done = 0; done < count; done += side) {
       const Size some = count - done < side ? count - done : side;
       const Size at = reverse ? n - done - some : done, mask = (Size{1} << some) - 1;
-      turn_block({turned, side * bytes, side, 0xffff}, {reinterpret_cast<const float *>(x + at), n * bytes, rows, mask});
+      transpose_block({turned, side * bytes, side, 0xffff}, {reinterpret_cast<const float *>(x + at), n * bytes, rows, mask});
       T *line = numbers + (reverse ? some - 1 : 0) * side;
       const Size next = reverse ? -side : side;
       SOFIE_UNROLL(4)
@@ -286,7 +286,7 @@ SOFIE_KERNEL void scan_turned(T *y, const T *x, Size rows, Size n, bool exclusiv
          store(line, convert<T>(total));
          line += next;
       }
-      turn_block({reinterpret_cast<const float *>(y + at + shift), n * bytes, rows, mask},
+      transpose_block({reinterpret_cast<const float *>(y + at + shift), n * bytes, rows, mask},
                  {turned, side * bytes, side, 0xffff});
    }
 }
@@ -302,12 +302,12 @@ SOFIE_KERNEL void scan_vectors(T *y, const T *x, Size outer, Size n, Size inner,
    if constexpr (std::is_same_v<T, Scanned<T>>)
       if (inner == 1 && n <= short_scan && outer >= many_scans)
          return scan_short<C>(y, x, outer, n, exclusive, reverse);
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
    if constexpr (sizeof(T) == 4) {
       constexpr Size side = 16;
-      while (inner == 1 && outer >= least_turned_scans) {
+      while (inner == 1 && outer >= least_transposed_scans) {
          const Size rows = outer < side ? outer : side;
-         scan_turned<C>(y, x, rows, n, exclusive, reverse);
+         scan_transposed<C>(y, x, rows, n, exclusive, reverse);
          outer -= rows;
          x += rows * n;
          y += rows * n;

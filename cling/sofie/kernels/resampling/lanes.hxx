@@ -23,7 +23,7 @@ inline Size resized_packs_size(Size results)
    return (results + 15) / 16 * static_cast<Size>(sizeof(ResizedPack) / sizeof(std::int64_t));
 }
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 /// Rows of numbers, all of which are resized in the same way. Distances are in bytes.
 struct ResizedRows {

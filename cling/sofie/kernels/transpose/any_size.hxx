@@ -11,7 +11,7 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// Planes whose rows become columns: to[p][j][i] = from[p][i][j]. All steps are in bytes.
-struct TurnedPlanes {
+struct TransposedPlanes {
    char *to;
    const char *from;
    Size rows, columns;      ///< of what is read; the elements of a row are side by side
@@ -80,7 +80,7 @@ SOFIE_INLINE void merge_rows(V *packs)
 
 /// A block of `Rows` rows and `Columns` columns, the more of which fill a register.
 template <int Bytes, int Rows, int Columns>
-SOFIE_INLINE void turn_pieces(char *to, Size to_step, const char *from, Size from_step)
+SOFIE_INLINE void transpose_pieces(char *to, Size to_step, const char *from, Size from_step)
 {
    using V = MovedPack<Bytes>;
    constexpr int pieces = 16 / (Rows * Bytes);
@@ -96,7 +96,7 @@ SOFIE_INLINE void turn_pieces(char *to, Size to_step, const char *from, Size fro
 
 /// Planes that have a block at least. The last blocks begin within others, and write once more what is there.
 template <int Bytes, int Rows, int Columns>
-SOFIE_KERNEL void turn_by_blocks(const TurnedPlanes &all)
+SOFIE_KERNEL void transpose_by_blocks(const TransposedPlanes &all)
 {
    const Size to_step = all.to_step, from_step = all.from_step, rows = all.rows, columns = all.columns;
    char *to = all.to;
@@ -106,7 +106,7 @@ SOFIE_KERNEL void turn_by_blocks(const TurnedPlanes &all)
          const Size column = j + Columns > columns ? columns - Columns : j;
          for (Size i = 0; i < rows; i += Rows) {
             const Size row = i + Rows > rows ? rows - Rows : i;
-            turn_pieces<Bytes, Rows, Columns>(to + column * to_step + row * Bytes, to_step,
+            transpose_pieces<Bytes, Rows, Columns>(to + column * to_step + row * Bytes, to_step,
                                               from + row * from_step + column * Bytes, from_step);
          }
       }
@@ -114,15 +114,15 @@ SOFIE_KERNEL void turn_by_blocks(const TurnedPlanes &all)
 
 /// The same by blocks of up to `Side` rows or columns, as many as there are; whether there were two.
 template <int Bytes, int Side>
-SOFIE_INLINE bool turn_by_pieces(const TurnedPlanes &all)
+SOFIE_INLINE bool transpose_by_pieces(const TransposedPlanes &all)
 {
    constexpr int full = 16 / Bytes;
    if (all.rows >= Side && all.columns >= full)
-      turn_by_blocks<Bytes, Side, full>(all);
+      transpose_by_blocks<Bytes, Side, full>(all);
    else if (all.rows >= full && all.columns >= Side)
-      turn_by_blocks<Bytes, full, Side>(all);
+      transpose_by_blocks<Bytes, full, Side>(all);
    else if constexpr (Side > 2)
-      return turn_by_pieces<Bytes, Side / 2>(all);
+      return transpose_by_pieces<Bytes, Side / 2>(all);
    else
       return false;
    return true;

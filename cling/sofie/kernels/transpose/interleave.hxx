@@ -12,7 +12,7 @@ namespace sofie {
 /// Which element, counted through K packs of N, lane `lane` of pack `pack` of the result is: of every K-th one, or of
 /// those of all packs in turn.
 template <int K, bool Apart, int N>
-constexpr int turn_number(int pack, int lane)
+constexpr int transpose_number(int pack, int lane)
 {
    return Apart ? pack + K * lane : (pack * N + lane) % K * N + (pack * N + lane) / K;
 }
@@ -23,20 +23,19 @@ SOFIE_INLINE V turned_pack(const V *packs, std::integer_sequence<int, I...>)
 {
    constexpr int n = width<V>;
    if constexpr (K == 2) {
-      return shuffle(packs[0], packs[1], std::integer_sequence<int, turn_number<K, Apart, n>(Which, I)...>());
+      return shuffle(packs[0], packs[1], std::integer_sequence<int, transpose_number<K, Apart, n>(Which, I)...>());
    } else {
-      using Two =
-         std::integer_sequence<int, (turn_number<K, Apart, n>(Which, I) < 2 * n ? turn_number<K, Apart, n>(Which, I)
-                                                                                : 0)...>;
+      using Two = std::integer_sequence<
+         int, (transpose_number<K, Apart, n>(Which, I) < 2 * n ? transpose_number<K, Apart, n>(Which, I) : 0)...>;
       using All = std::integer_sequence<
-         int, (turn_number<K, Apart, n>(Which, I) < 2 * n ? I : turn_number<K, Apart, n>(Which, I) - n)...>;
+         int, (transpose_number<K, Apart, n>(Which, I) < 2 * n ? I : transpose_number<K, Apart, n>(Which, I) - n)...>;
       return shuffle(shuffle(packs[0], packs[1], Two()), packs[2], All());
    }
 }
 
 /// K packs, `from_step` apart, to places that are `to_step` apart.
 template <int K, bool Apart>
-SOFIE_INLINE void turn_packs(float *to, Size to_step, const float *from, Size from_step)
+SOFIE_INLINE void transpose_packs(float *to, Size to_step, const float *from, Size from_step)
 {
    constexpr int n = lanes<float>;
    constexpr auto each = std::make_integer_sequence<int, n>();
@@ -59,9 +58,9 @@ SOFIE_KERNEL void take_turns(float *to, const float *from, Size apart, Size coun
       // The last packs once more with numbers that are there already.
       const Size at = i + n > count ? count - n : i;
       if constexpr (Apart)
-         turn_packs<K, true>(to + at, apart, from + K * at, n);
+         transpose_packs<K, true>(to + at, apart, from + K * at, n);
       else
-         turn_packs<K, false>(to + K * at, n, from + at, apart);
+         transpose_packs<K, false>(to + K * at, n, from + at, apart);
    }
 }
 

@@ -8,7 +8,7 @@
 #include "sofie/kernels/transpose/blocks.hxx"
 #include "sofie/kernels/transpose/any_size.hxx"
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 SOFIE_BEGIN
 
@@ -65,7 +65,7 @@ SOFIE_KERNEL void pick_runs(const PickedRuns &runs)
 /// Turns planes of which two registers hold one at least, if they and all their rows and columns are side by side;
 /// whether they are.
 template <int Bytes>
-SOFIE_KERNEL bool turn_small_planes(const TurnedPlanes &all)
+SOFIE_KERNEL bool transpose_small_planes(const TransposedPlanes &all)
 {
    constexpr Size most = 2 * picked_lanes<Bytes>;
    const Size size = all.rows * all.columns, bytes = size * Bytes;
@@ -207,7 +207,7 @@ SOFIE_KERNEL void number_turns(Number *table, Size turns, bool apart)
 
 /// Turns planes of up to seven rows that become one row of elements in turn, or the other way; whether they are such.
 template <int Bytes>
-SOFIE_KERNEL bool turn_by_turns(const TurnedPlanes &all)
+SOFIE_KERNEL bool transpose_by_turns(const TransposedPlanes &all)
 {
    constexpr Size n = picked_lanes<Bytes>, register_bytes = n * Bytes, worth_a_table = 8000;
    const bool apart = all.columns <= most_turns && all.rows >= n && all.from_step == all.columns * Bytes;

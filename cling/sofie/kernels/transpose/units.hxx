@@ -8,7 +8,7 @@
 #include "sofie/kernels/transpose/blocks.hxx"
 #include "sofie/kernels/transpose/any_size.hxx"
 
-#ifdef SOFIE_TURN_ASSEMBLER
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
 
 SOFIE_BEGIN
 
@@ -16,7 +16,7 @@ namespace sofie {
 
 /// `count` units one after the other. From the first to the second it is `first_*` bytes, from each other to its next
 /// one `next_*`: the second one may begin within the first, so that the last one ends where the numbers end.
-struct TurnedUnits {
+struct TransposedUnits {
    const char *from;
    Size from_step; ///< from a row that is read to the next
    char *to;
@@ -27,9 +27,9 @@ struct TurnedUnits {
 // clang-format off
 // Rows of a unit are in registers 0 to 3, four to each: number q of register r is row 4 * q + r of what has 16. Then
 // the numbers of the quarters change places.
-#define SOFIE_UNIT_TURNED                                                                                       \
-   SOFIE_TURN_PAIR("ps", 4, 5, 0, 1) SOFIE_TURN_PAIR("ps", 6, 7, 2, 3)                                          \
-   SOFIE_TURN_PAIR("pd", 0, 1, 4, 6) SOFIE_TURN_PAIR("pd", 2, 3, 5, 7)
+#define SOFIE_UNIT_TRANSPOSED                                                                                   \
+   SOFIE_TRANSPOSE_PAIR("ps", 4, 5, 0, 1) SOFIE_TRANSPOSE_PAIR("ps", 6, 7, 2, 3)                                \
+   SOFIE_TRANSPOSE_PAIR("pd", 0, 1, 4, 6) SOFIE_TRANSPOSE_PAIR("pd", 2, 3, 5, 7)
 // `place` is the one of four rows, of which the first begins where the register of each quarter points to.
 #define SOFIE_UNIT_READ(number, place)                                                                          \
    "vmovups (%[q0]" place "), %%xmm" #number "\n\t"                                                             \
@@ -71,7 +71,7 @@ struct TurnedUnits {
                   [near3] "=&r"(near3), [row] "=&r"(row), [far] "=&r"(far), [far3] "=&r"(far3),                 \
                   [left] "=&r"(left)                                                                            \
                 : [units] "r"(&units),                                                                          \
-                  SOFIE_MEMBERS(units, TurnedUnits, from, from_step, to, to_step, count, first_from, first_to,  \
+                  SOFIE_MEMBERS(units, TransposedUnits, from, from_step, to, to_step, count, first_from, first_to, \
                      next_from, next_to)                                                                        \
                 : "memory", "cc", "k1", "k2", "k3", SOFIE_ALL_PACKS)
 #define SOFIE_UNIT_MASKS                                                                                        \
@@ -79,17 +79,17 @@ struct TurnedUnits {
 // clang-format on
 
 /// 16 rows of 4 numbers become 4 rows of 16.
-SOFIE_KERNEL inline void turn_tall_units(const TurnedUnits &units)
+SOFIE_KERNEL inline void transpose_tall_units(const TransposedUnits &units)
 {
    SOFIE_UNIT_ASSEMBLER(SOFIE_UNIT_MASKS SOFIE_UNIT_BEGIN(from, to) SOFIE_UNIT_LOOP(
-      SOFIE_UNIT_APART(SOFIE_UNIT_READ) SOFIE_UNIT_TURNED SOFIE_UNIT_STORE, from, to));
+      SOFIE_UNIT_APART(SOFIE_UNIT_READ) SOFIE_UNIT_TRANSPOSED SOFIE_UNIT_STORE, from, to));
 }
 
 /// 4 rows of 16 numbers become 16 rows of 4.
-SOFIE_KERNEL inline void turn_wide_units(const TurnedUnits &units)
+SOFIE_KERNEL inline void transpose_wide_units(const TransposedUnits &units)
 {
    SOFIE_UNIT_ASSEMBLER(SOFIE_UNIT_BEGIN(to, from) SOFIE_UNIT_LOOP(
-      SOFIE_UNIT_LOAD SOFIE_UNIT_TURNED SOFIE_UNIT_APART(SOFIE_UNIT_WRITE), to, from));
+      SOFIE_UNIT_LOAD SOFIE_UNIT_TRANSPOSED SOFIE_UNIT_APART(SOFIE_UNIT_WRITE), to, from));
 }
 
 /// One axis of a plane of numbers: how many there are, how many of them are in a unit, and the bytes from one to the
@@ -100,7 +100,7 @@ struct UnitAxis {
 
 /// Turns planes of numbers of 4 bytes with 16 rows and 4 columns, or 4 rows and 16 columns, at least; whether they are
 /// such.
-SOFIE_KERNEL inline bool turn_by_units(const TurnedPlanes &all)
+SOFIE_KERNEL inline bool transpose_by_units(const TransposedPlanes &all)
 {
    constexpr Size many = 16, few = 4, bytes = 4;
    const Size less = all.rows < all.columns ? all.rows : all.columns;
@@ -110,7 +110,7 @@ SOFIE_KERNEL inline bool turn_by_units(const TurnedPlanes &all)
    const UnitAxis axes[] = {{all.rows, tall ? many : few, all.from_step, bytes},
                             {all.columns, tall ? few : many, bytes, all.to_step}};
    const UnitAxis &inner = axes[is_narrow ? 0 : 1], &outer = axes[is_narrow ? 1 : 0];
-   TurnedUnits units{};
+   TransposedUnits units{};
    units.from_step = all.from_step;
    units.to_step = all.to_step;
    units.count = (inner.extent + inner.unit - 1) / inner.unit;
@@ -125,9 +125,9 @@ SOFIE_KERNEL inline bool turn_by_units(const TurnedPlanes &all)
          units.from = all.from + p * all.from_plane + at * outer.from;
          units.to = all.to + p * all.to_plane + at * outer.to;
          if (tall)
-            turn_tall_units(units);
+            transpose_tall_units(units);
          else
-            turn_wide_units(units);
+            transpose_wide_units(units);
       }
    return true;
 }
