@@ -29,8 +29,8 @@ def half_spectrum() -> ModelProto:
 
 
 def smaller_image() -> ModelProto:
-    """One number of many: the matrix of the way back is small, and that of the input is not."""
-    constants = {"scales": np.float32([1, 2**-13])}
+    """Half of many numbers: the way back is a product with a matrix of both sizes."""
+    constants = {"scales": np.float32([1, 0.5])}
     nodes = [node("Resize", ["x", "", "scales"], ["y"], mode="linear")]
     return model(nodes, inputs=[value("x", [1, 2**13])], constants=constants)
 
@@ -71,6 +71,13 @@ def test_gradients_that_take_much_are_refused(name: str) -> None:
     found = read(CASES[name]())
     with pytest.raises(sofie.LimitExceeded, match="limit for this file"):
         _ = found.gradient("y", "x", vjp=True).emission
+
+
+def test_one_number_of_many_needs_no_more_than_a_row() -> None:
+    constants = {"scales": np.float32([1, 2**-13])}
+    nodes = [node("Resize", ["x", "", "scales"], ["y"], mode="linear")]
+    found = read(model(nodes, inputs=[value("x", [1, 2**13])], constants=constants))
+    assert found.gradient("y", "x", vjp=True).emission
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])

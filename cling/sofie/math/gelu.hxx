@@ -242,7 +242,7 @@ SOFIE_INLINE V gelu_slope_of_pack(V g, V x)
 {
    constexpr int n = lanes<float>;
    constexpr int packs = (width<V> + n - 1) / n;
-   alignas(64) float numbers[2][packs * n] = {};
+   alignas(64) float numbers[2][std::size_t{packs * n}] = {};
    store(numbers[0], g);
    store(numbers[1], x);
    gelu_slope_packs(numbers[0], numbers[0], numbers[1], packs);
