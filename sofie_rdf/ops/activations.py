@@ -551,6 +551,8 @@ class Gelu(Unary):
 
     def pullback(self, back: Backward) -> Value:
         x = back.x
+        if self.approximate == "none" and x.dtype.is_half:
+            return _gelu_slope(back.g, x)[0]
         if self.approximate == "none":
             return back.g.through(GeluSlope(), x)
         scale = 2 * math.sqrt(2 / math.pi)

@@ -603,7 +603,8 @@ class Sum(Variadic):
         return (back.g,) * len(back.inputs)
 
 
-@operator(since=13, ulp=0.5, terms=1)
+# A sum is rounded to its own spacing, which divided by n is up to twice the spacing of the mean.
+@operator(since=13, ulp=0.5, terms=2)
 class Mean(Variadic):
     """(a + b + ...) / how many"""
 

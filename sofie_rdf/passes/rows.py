@@ -506,8 +506,20 @@ def _picked(place: Place) -> int:
     return axis
 
 
+def _put_slices(place: Place) -> Rows:
+    """Slices that hold some of each row, to places that are the same for all rows."""
+    depth, listed = place.type(1).shape[-1], place.type(1).rank - 1
+    assert isinstance(depth, int)
+    axis = place.axis(0)
+    require(place.numbers(1).stride == 0)
+    require(axis >= depth and place.axes[2] in (None, axis - depth + listed))
+    return Rows(axis, *place.shared)
+
+
 def _put(place: Place) -> int | Rows:
     """Numbers of a row into that row: at the same places of each, or at those of the own row."""
+    if isinstance(place.op, ScatterND) and place.axes[1] is None:
+        return _put_slices(place)
     axis = place.axis(0)
     require(all(other == axis for other in place.axes[:3]))
     if isinstance(place.op, ScatterND):

@@ -70,7 +70,11 @@ def _sizes_of_losses(op: Any, log_p: Array, target: Array, weight: Array | None)
     if op.reduction == "none":
         return np.asarray(losses)
     total = np.sum(losses)
-    return np.asarray(total if op.reduction == "sum" else total / np.sum(factor))
+    if op.reduction == "sum":
+        return np.asarray(total)
+    # The sum may overflow before it is divided. The exact one has the next wider type.
+    largest = np.finfo(np.float32 if log_p.dtype == np.float64 else np.float64).max
+    return np.asarray(np.where(total > largest, np.inf, total / np.sum(factor)))
 
 
 def _nll(op: Any, x: Array, target: Array, weight: Array | None = None) -> Array:

@@ -58,7 +58,7 @@ def _dft(dtype: DType, full: bool) -> Iterator[Case]:
             yield Case(DFT(None, 1, **flags), (TensorType(dtype, (N, 6, 3, components)),), (usual,))
     if full:
         yield Case(DFT(), (TensorType(dtype, (N, M, 1)),), (usual,))
-        yield Case(DFT(M + 2), (TensorType(dtype, (2, N, 4, 1)),), (usual,))
+        yield Case(DFT(M + 2), (TensorType(dtype, (M, N, 4, 1)),), (usual,))
         yield Case(DFT(None, 0), (TensorType(dtype, (4, 3, 1)),), (usual,))
         yield Case(DFT(5), (TensorType(dtype, (0, 4, 1)),), (usual,))
         yield Case(DFT(5), (TensorType(dtype, (2, 0, 1)),), (usual,))
