@@ -19,6 +19,7 @@ from sofie_rdf.ops.elementwise import Relu
 from sofie_rdf.passes import pipeline, switches
 from sofie_rdf.passes.winograd import choose_winograd
 from sofie_rdf.reference import evaluate
+from sofie_rdf.runtime.compile.cpu import instruction_set
 from sofie_rdf.runtime.compile.session import compile_graph
 from tests.ops.accuracy import identical
 from tests.passes.graphs import N, Net, operators
@@ -228,7 +229,9 @@ def test_what_no_tile_may_have_is_summed_plainly(
     plain, fewer = (compile_graph(g) for g in (before, layer))
     x = RNG.normal(size=(3, 64, size, size)).astype(np.float32)
     usual = fewer.infer({"x": x}, {"N": 3})["y"]
-    assert not identical(usual, plain.infer({"x": x}, {"N": 3})["y"])
+    # Tiles of 2 x 2 are for AVX-512: elsewhere so small an image is summed plainly throughout.
+    has_tiles = size > 8 or instruction_set().simd_bytes == 64
+    assert identical(usual, plain.infer({"x": x}, {"N": 3})["y"]) is not has_tiles
     x[1, 2, 3, 4] = value
     found, expected = (c.infer({"x": x}, {"N": 3})["y"] for c in (fewer, plain))
     assert identical(found[1], expected[1])
