@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from rich.console import RenderableType
 
 from sofie_rdf import frontends
 from sofie_rdf.cli import depfile, operators, tables
@@ -36,6 +38,8 @@ __all__ = [
     "trust",
     "verify",
 ]
+
+T = TypeVar("T")
 
 
 def inspect(arguments: Namespace) -> int:
@@ -76,32 +80,37 @@ def _kernels(models: Sequence[Model], arguments: Namespace) -> int:
     """What each node that runs calls, instead of what the nodes are."""
     from sofie_rdf.cli import kernels
 
-    _alone(arguments, "--kernels")
+    _require_alone(arguments, "--kernels")
     found = [kernels.kernels_of(model, arguments) for model in models]
-    if arguments.json:
-        _as_json({"file": arguments.file, "models": [kernels.as_json(one) for one in found]})
-    else:
-        for one in found:
-            tables.show(kernels.kernel_tables(one))
-    return 0
-
-
-def _alone(arguments: Namespace, option: str) -> None:
-    if any((arguments.graph, arguments.ir, arguments.why, arguments.plot, arguments.html)):
-        raise InputError(f"{option} shows kernels: a table, or --json")
+    return _listed(found, kernels.as_json, kernels.kernel_tables, arguments)
 
 
 def _on_device(models: Sequence[Model], arguments: Namespace) -> int:
     """The kernels for a device instead of the nodes that run on a CPU."""
     from sofie_rdf.cli import devices
 
-    _alone(arguments, "--target")
+    _require_alone(arguments, "--target")
     found = [devices.on_device(model, arguments) for model in models]
+    return _listed(found, devices.as_json, devices.device_tables, arguments)
+
+
+def _require_alone(arguments: Namespace, option: str) -> None:
+    if any((arguments.graph, arguments.ir, arguments.why, arguments.plot, arguments.html)):
+        raise InputError(f"{option} shows kernels: a table, or --json")
+
+
+def _listed(
+    found: Sequence[T],
+    as_json: Callable[[T], dict[str, Any]],
+    as_tables: Callable[[T], Sequence[RenderableType]],
+    arguments: Namespace,
+) -> int:
+    """The kernels of all models, as JSON or as tables."""
     if arguments.json:
-        _as_json({"file": arguments.file, "models": [devices.as_json(one) for one in found]})
+        _as_json({"file": arguments.file, "models": [as_json(one) for one in found]})
     else:
         for one in found:
-            tables.show(devices.device_tables(one))
+            tables.show(as_tables(one))
     return 0
 
 
