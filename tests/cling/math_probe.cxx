@@ -2,6 +2,7 @@
 /// Arrays through each function of math.hxx, for test_math.py: with g++ as a shared library, in Cling
 /// as it stands. `name_type(in, out, count)` works on packs and, at the end, on single elements.
 #include "sofie/math/erf.hxx"
+#include "sofie/math/exponentials.hxx"
 #include "sofie/math/gelu.hxx"
 #include "sofie/math/powers.hxx"
 
@@ -74,6 +75,44 @@ PROBE(copysign, copysign(a, b))
 PROBE(pow, pow(a, b))
 PROBE(fmod, fmod(a, b))
 PROBE(multiply_add, multiply_add(a, b, c))
+
+#ifdef SOFIE_EXPONENTIALS_ASSEMBLER
+#define ARRAY(name, factor)                                                       \
+   extern "C" void name##_array_float(const float *in, float *out, long count)    \
+   {                                                                              \
+      sofie::exponential_array<sofie::Exponential::name>(out, in, count, factor); \
+   }
+#else
+#define ARRAY(name, factor)                                                    \
+   extern "C" void name##_array_float(const float *in, float *out, long count) \
+   {                                                                           \
+      name##_float(in, out, count);                                            \
+   }
+#endif
+PROBE(swish, times_sigmoid(a, 1.75f * a))
+#ifdef SOFIE_GELU_ARRAYS
+extern "C" void gelu_array_float(const float *in, float *out, long count)
+{
+   sofie::gelu_array<false>(out, in, count);
+}
+extern "C" void inner_gelu_array_float(const float *in, float *out, long count)
+{
+   sofie::gelu_array<true>(out, in, count);
+}
+#else
+extern "C" void gelu_array_float(const float *in, float *out, long count)
+{
+   gelu_float(in, out, count);
+}
+extern "C" void inner_gelu_array_float(const float *in, float *out, long count)
+{
+   inner_gelu_float(in, out, count);
+}
+#endif
+ARRAY(exp, sofie::MathOf<float>::exp_high)
+ARRAY(tanh, sofie::MathOf<float>::tanh_high)
+ARRAY(sigmoid, 0)
+ARRAY(swish, 1.75f)
 
 SOFIE_END
 

@@ -66,7 +66,9 @@ EXACT: dict[str, Callable[..., Any]] = {
     "fmod": np.fmod,
 }
 OF_SEVERAL = ("pow", "copysign", "fmod", "multiply_add")
-FUNCTIONS = [*TOLERANCE, *EXACT, "multiply_add", "inner_gelu"]
+FUNCTIONS = [*TOLERANCE, *EXACT, "multiply_add", "inner_gelu", "swish"]
+# What has a form in assembler for whole arrays of floats.
+IN_ARRAYS = ["exp", "tanh", "sigmoid", "swish", "gelu", "inner_gelu"]
 
 
 def names(target: str) -> list[str]:
@@ -184,6 +186,7 @@ class Probe:
             np.save(self._folder / f"{type_name}.npy", thinned(inputs(type_name)))
         arguments = [str(CLING), str(PROBE), str(size), TARGETS[size], str(self._folder)]
         arguments += [f"{name}_{type_name}" for name in FUNCTIONS for type_name in TYPES]
+        arguments += [f"{name}_array_float" for name in IN_ARRAYS]
         command = [sys.executable, "-W", "ignore", "-c", CLING_SCRIPT, *arguments]
         run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
@@ -330,3 +333,13 @@ def test_multiply_add_is_fused_where_the_target_can(
 def test_single_elements_are_as_in_packs(probe: Probe, name: str, type_name: str) -> None:
     actual = probe.run(f"g++ {max(runnable())}", name, type_name)
     np.testing.assert_array_equal(actual[-TAIL:], actual[:TAIL])
+
+
+@pytest.mark.parametrize("build", some_of(BUILDS, BUILDS[1:2]))
+@pytest.mark.parametrize("name", IN_ARRAYS)
+def test_arrays_have_the_bits_of_packs(probe: Probe, name: str, build: str) -> None:
+    packs = probe.run(build, name, "float")
+    arrays = probe.run(build, f"{name}_array", "float")
+    number = ~np.isnan(packs)
+    np.testing.assert_array_equal(np.isnan(arrays), ~number)
+    np.testing.assert_array_equal(arrays[number].view(np.int32), packs[number].view(np.int32))

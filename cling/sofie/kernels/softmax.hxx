@@ -4,11 +4,19 @@
 #define SOFIE_KERNELS_SOFTMAX_HXX
 
 #include "sofie/kernels/softmax/columns.hxx"
+#include "sofie/math/exponentials.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
+
+/// The larger one; `a` where `b` is NaN, which makes the sum NaN whatever is the largest.
+template <class V>
+SOFIE_INLINE V larger(V a, V b)
+{
+   return select<V>(b > a, b, a);
+}
 
 /// Vectors of `count` elements that are `stride` apart; the lanes of a pack hold `lanes_used`
 /// vectors that stand side by side.
@@ -18,10 +26,8 @@ SOFIE_INLINE void softmax_columns(T *y, const T *x, Size count, Size stride, Siz
    constexpr int n = lanes<T>;
    using V = Pack<T>;
    V most = splat<V>(static_cast<T>(-__builtin_inf()));
-   for (Size i = 0; i < count; ++i) {
-      const V v = load_some<n>(x + i * stride, lanes_used);
-      most = select((most > v) | (most != most), most, v);
-   }
+   for (Size i = 0; i < count; ++i)
+      most = larger(most, load_some<n>(x + i * stride, lanes_used));
    V sum{};
    for (Size i = 0; i < count; ++i) {
       const V grown = exp(load_some<n>(x + i * stride, lanes_used) - most);
@@ -39,6 +45,48 @@ SOFIE_INLINE void softmax_columns(T *y, const T *x, Size count, Size stride, Siz
    }
 }
 
+/// The largest of whole packs, and of what is in `most`.
+template <class T>
+SOFIE_INLINE Pack<T> largest_of_packs(const T *x, Size count, Pack<T> most)
+{
+   constexpr int n = lanes<T>;
+   using V = Pack<T>;
+   V second = most, third = most, fourth = most;
+   Size i = 0;
+   for (; i + 4 * n <= count; i += 4 * n) {
+      most = larger(most, load<n>(x + i));
+      second = larger(second, load<n>(x + i + n));
+      third = larger(third, load<n>(x + i + 2 * n));
+      fourth = larger(fourth, load<n>(x + i + 3 * n));
+   }
+   for (; i < count; i += n)
+      most = larger(most, load<n>(x + i));
+   return larger(larger(most, second), larger(third, fourth));
+}
+
+/// Adds e^(x - shift) of whole packs to `sums`, and stores them for the softmax.
+template <bool Log, class T>
+SOFIE_INLINE Pack<T> add_exponentials(T *y, const T *x, Size count, Pack<T> shift, Pack<T> sums)
+{
+   constexpr int n = lanes<T>;
+#ifdef SOFIE_AVX2_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      alignas(32) float numbers[2][static_cast<std::size_t>(n)];
+      store(numbers[0], shift);
+      store(numbers[1], sums);
+      sum_exponentials<!Log>(y, x, count / n, numbers[0], numbers[1]);
+      return load<n>(numbers[1]);
+   }
+#endif
+   for (Size i = 0; i < count; i += n) {
+      const Pack<T> grown = exp(load<n>(x + i) - shift);
+      sums += grown;
+      if constexpr (!Log)
+         store(y + i, grown);
+   }
+   return sums;
+}
+
 /// One vector of `count` neighbours.
 template <bool Log, class T>
 SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
@@ -53,31 +101,24 @@ SOFIE_INLINE void softmax_row(T *y, const T *x, Size count)
    const Size whole = count / n * n;
    for (Size i = whole; i < count; ++i)
       tail[i - whole] = x[i];
-   V most_pack = load<n>(tail);
-   for (Size i = 0; i < whole; i += n) {
-      const V v = load<n>(x + i);
-      most_pack = select((most_pack > v) | (most_pack != most_pack), most_pack, v);
+   const V shift = splat<V>(largest_of_lanes(largest_of_packs(x, whole, load<n>(tail))));
+   V last{};
+   if (whole < count) {
+      // All-(-inf) rows: -inf - -inf is NaN in the real lanes, as in NumPy; keep it out of the others.
+      last = exp(load<n>(tail) - shift);
+      for (Size i = count - whole; i < n; ++i)
+         last[i] = 0;
    }
-   const V shift = splat<V>(largest_of_lanes(most_pack));
-   // All-(-inf) rows: -inf - -inf is NaN in the real lanes, as in NumPy; keep it out of the others.
-   V last = exp(load<n>(tail) - shift);
-   for (Size i = count - whole; i < n; ++i)
-      last[i] = 0;
-   V sum_pack = last;
-   for (Size i = 0; i < whole; i += n) {
-      const V grown = exp(load<n>(x + i) - shift);
-      sum_pack += grown;
-      if constexpr (!Log)
-         store(y + i, grown);
-   }
-   const V total = splat<V>(sum_of_lanes(sum_pack));
-   const V logarithm = log(total);
+   const V total = splat<V>(sum_of_lanes(add_exponentials<Log, T>(y, x, whole, shift, last)));
+   const V logarithm = Log ? log(total) : V{};
    for (Size i = 0; i < whole; i += n) {
       if constexpr (Log)
          store(y + i, load<n>(x + i) - shift - logarithm);
       else
          store(y + i, load<n>(y + i) / total);
    }
+   if (whole == count)
+      return;
    if constexpr (Log)
       store_some(y + whole, load<n>(tail) - shift - logarithm, count - whole);
    else

@@ -1,5 +1,5 @@
 /// \file
-/// GELU of floats for registers of 64 bytes, in assembler.
+/// GELU of floats for registers of 64 bytes, in assembler; and for those of 32, at the end.
 ///
 /// x P(x) = max(x, 0) - a Q(a) with a = |x| and the tail Q(a) = erfc(a / sqrt 2) / 2 of the normal
 /// distribution, as everywhere (`math.hxx`). Here what is left of Q beside e^(-a^2 / 2) is a polynomial for each of
@@ -13,6 +13,7 @@
 
 #if defined(SOFIE_AVX512_ASSEMBLER) && (defined(SOFIE_TARGET) || defined(__AVX512DQ__))
 #define SOFIE_GELU_ASSEMBLER
+#define SOFIE_GELU_ARRAYS
 
 SOFIE_BEGIN
 
@@ -366,6 +367,140 @@ SOFIE_INLINE V gelu_slope(V g, V x)
    const V below = select(far, x - x, product * power_of_two<V>(reduced.power - MathFor<V>::bias));
    return g * select<V>(x > V{}, splat<V>(1) - below, below);
 }
+
+#ifdef SOFIE_AVX2_ASSEMBLER
+#define SOFIE_GELU_ARRAYS
+/// The numbers of `gelu_up_to` as packs, which instructions read from memory: there are more than registers.
+struct alignas(32) GeluPacks {
+   float tail[10][8], exp[6][8];
+   float log2_e[8], minus_ln2_high[8], minus_ln2_low[8], shifter[8];
+   float centre[8], pole[8], one[8], minus_half[8];
+   std::uint32_t sign[8], first_bits[8];
+};
+// clang-format off
+#define SOFIE_EIGHT(x) {x, x, x, x, x, x, x, x}
+#define SOFIE_EIGHT_OF(k, numbers) SOFIE_EIGHT(numbers[k])
+inline constexpr GeluPacks gelu_packs_of_8{
+   {SOFIE_EIGHT_OF(0, TailOf<float>::tail), SOFIE_EIGHT_OF(1, TailOf<float>::tail), SOFIE_EIGHT_OF(2, TailOf<float>::tail),
+    SOFIE_EIGHT_OF(3, TailOf<float>::tail), SOFIE_EIGHT_OF(4, TailOf<float>::tail), SOFIE_EIGHT_OF(5, TailOf<float>::tail),
+    SOFIE_EIGHT_OF(6, TailOf<float>::tail), SOFIE_EIGHT_OF(7, TailOf<float>::tail), SOFIE_EIGHT_OF(8, TailOf<float>::tail),
+    SOFIE_EIGHT_OF(9, TailOf<float>::tail)},
+   {SOFIE_EIGHT_OF(0, MathOf<float>::exp), SOFIE_EIGHT_OF(1, MathOf<float>::exp), SOFIE_EIGHT_OF(2, MathOf<float>::exp),
+    SOFIE_EIGHT_OF(3, MathOf<float>::exp), SOFIE_EIGHT_OF(4, MathOf<float>::exp), SOFIE_EIGHT_OF(5, MathOf<float>::exp)},
+   SOFIE_EIGHT(MathOf<float>::log2_e),
+   SOFIE_EIGHT(-MathOf<float>::ln2_high),
+   SOFIE_EIGHT(-MathOf<float>::ln2_low),
+   SOFIE_EIGHT(static_cast<float>((3ll << (MathOf<float>::mantissa - 1)) + 2 * MathOf<float>::bias)),
+   SOFIE_EIGHT(TailOf<float>::centre),
+   SOFIE_EIGHT(TailOf<float>::pole),
+   SOFIE_EIGHT(1),
+   SOFIE_EIGHT(-0.5f),
+   SOFIE_EIGHT(0x80000000U),
+   SOFIE_EIGHT(~((1U << (mantissa_bits<float> / 2 + 1)) - 1))};
+#undef SOFIE_EIGHT_OF
+#undef SOFIE_EIGHT
+
+#define SOFIE_GELU_PACK(name) "%c[numbers_" #name "](%[numbers])"
+#define SOFIE_GELU_PACK_OF(name, k) "32*" #k "+%c[numbers_" #name "](%[numbers])"
+#define SOFIE_GELU_HORNER(name, k, x) "vfmadd213ps " SOFIE_GELU_PACK_OF(name, k) ", %%ymm" #x ", %%ymm10\n\t"
+
+/// y = GELU of x for whole packs, step by step as `gelu_up_to`; y may be x.
+SOFIE_KERNEL inline void gelu_packs(float *y, const float *x, Size packs, float high)
+{
+   if (packs <= 0)
+      return;
+   asm volatile(
+      "vmovaps " SOFIE_GELU_PACK(minus_half) ", %%ymm11\n\t"
+      "vmovaps " SOFIE_GELU_PACK(shifter) ", %%ymm12\n\t"
+      "vmovaps " SOFIE_GELU_PACK(sign) ", %%ymm13\n\t"
+      "vmovaps " SOFIE_GELU_PACK(one) ", %%ymm14\n\t"
+      "vbroadcastss (%[high]), %%ymm15\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      "vmovups (%[x]), %%ymm0\n\t"
+      // |x| > high in ymm3, where a is 0; a in ymm2.
+      "vandnps %%ymm0, %%ymm13, %%ymm2\n\t"
+      "vcmpps $14, %%ymm15, %%ymm2, %%ymm3\n\t"
+      "vandnps %%ymm2, %%ymm3, %%ymm2\n\t"
+      // -a^2 / 2 is ymm4, which is exact, and ymm5; rounded in ymm6.
+      "vandps " SOFIE_GELU_PACK(first_bits) ", %%ymm2, %%ymm4\n\t"
+      "vsubps %%ymm4, %%ymm2, %%ymm5\n\t"
+      "vaddps %%ymm4, %%ymm2, %%ymm6\n\t"
+      "vmulps %%ymm6, %%ymm5, %%ymm5\n\t"
+      "vmulps %%ymm11, %%ymm5, %%ymm5\n\t"
+      "vmulps %%ymm4, %%ymm4, %%ymm4\n\t"
+      "vmulps %%ymm11, %%ymm4, %%ymm4\n\t"
+      "vmulps %%ymm2, %%ymm2, %%ymm6\n\t"
+      "vmulps %%ymm11, %%ymm6, %%ymm6\n\t"
+      // n ln 2 + ymm4, with n + 2 bias in the low bits of ymm6.
+      "vfmadd132ps " SOFIE_GELU_PACK(log2_e) ", %%ymm12, %%ymm6\n\t"
+      "vsubps %%ymm12, %%ymm6, %%ymm7\n\t"
+      "vfmadd231ps " SOFIE_GELU_PACK(minus_ln2_high) ", %%ymm7, %%ymm4\n\t"
+      "vfmadd231ps " SOFIE_GELU_PACK(minus_ln2_low) ", %%ymm7, %%ymm4\n\t"
+      "vaddps %%ymm5, %%ymm4, %%ymm4\n\t"
+      // 1 / (a + pole) in ymm5, the polynomial's argument in ymm7.
+      "vaddps " SOFIE_GELU_PACK(pole) ", %%ymm2, %%ymm5\n\t"
+      "vdivps %%ymm5, %%ymm14, %%ymm5\n\t"
+      "vsubps " SOFIE_GELU_PACK(centre) ", %%ymm2, %%ymm7\n\t"
+      "vmulps %%ymm5, %%ymm7, %%ymm7\n\t"
+      // x > 0 in ymm8; the factor in ymm9: -a there, else x.
+      "vxorps %%ymm8, %%ymm8, %%ymm8\n\t"
+      "vcmpps $1, %%ymm0, %%ymm8, %%ymm8\n\t"
+      "vorps %%ymm13, %%ymm2, %%ymm9\n\t"
+      "vblendvps %%ymm8, %%ymm9, %%ymm0, %%ymm9\n\t"
+      "vmovaps " SOFIE_GELU_PACK_OF(tail, 9) ", %%ymm10\n\t"
+      SOFIE_GELU_HORNER(tail, 8, 7) SOFIE_GELU_HORNER(tail, 7, 7) SOFIE_GELU_HORNER(tail, 6, 7)
+      SOFIE_GELU_HORNER(tail, 5, 7) SOFIE_GELU_HORNER(tail, 4, 7) SOFIE_GELU_HORNER(tail, 3, 7)
+      SOFIE_GELU_HORNER(tail, 2, 7) SOFIE_GELU_HORNER(tail, 1, 7) SOFIE_GELU_HORNER(tail, 0, 7)
+      "vmulps %%ymm5, %%ymm9, %%ymm5\n\t"
+      "vmulps %%ymm10, %%ymm5, %%ymm5\n\t"
+      // Times e^ymm4.
+      "vmovaps " SOFIE_GELU_PACK_OF(exp, 5) ", %%ymm10\n\t"
+      SOFIE_GELU_HORNER(exp, 4, 4) SOFIE_GELU_HORNER(exp, 3, 4) SOFIE_GELU_HORNER(exp, 2, 4)
+      SOFIE_GELU_HORNER(exp, 1, 4) SOFIE_GELU_HORNER(exp, 0, 4)
+      "vmulps %%ymm4, %%ymm4, %%ymm7\n\t"
+      "vfmadd213ps %%ymm4, %%ymm7, %%ymm10\n\t"
+      "vfmadd213ps %%ymm5, %%ymm5, %%ymm10\n\t"
+      "vpsrld $1, %%ymm6, %%ymm7\n\t"
+      "vpsubd %%ymm7, %%ymm6, %%ymm6\n\t"
+      "vpslld $23, %%ymm7, %%ymm7\n\t"
+      "vpslld $23, %%ymm6, %%ymm6\n\t"
+      "vmulps %%ymm7, %%ymm10, %%ymm10\n\t"
+      "vmulps %%ymm6, %%ymm10, %%ymm10\n\t"
+      // The factor times 0 far away; then x is added where it is positive, else -0.
+      "vxorps %%ymm7, %%ymm7, %%ymm7\n\t"
+      "vmulps %%ymm7, %%ymm9, %%ymm9\n\t"
+      "vblendvps %%ymm3, %%ymm9, %%ymm10, %%ymm10\n\t"
+      "vblendvps %%ymm8, %%ymm0, %%ymm13, %%ymm0\n\t"
+      "vaddps %%ymm0, %%ymm10, %%ymm10\n\t"
+      "vmovups %%ymm10, (%[y])\n\t"
+      "add $32, %[x]\n\t"
+      "add $32, %[y]\n\t"
+      "dec %[packs]\n\t"
+      "jnz 1b\n\t"
+      : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)
+      : [numbers] "r"(&gelu_packs_of_8), [high] "r"(&high),
+        SOFIE_MEMBERS(numbers, GeluPacks, tail, exp, log2_e, minus_ln2_high, minus_ln2_low, shifter, centre, pole, one,
+           minus_half, sign, first_bits)
+      : "memory", "cc", SOFIE_ALL_YMM);
+}
+// clang-format on
+
+/// y = GELU of x; `Inner` if it is for the next layer of a run.
+template <bool Inner>
+SOFIE_INLINE void gelu_array(float *y, const float *x, Size count)
+{
+   constexpr int n = lanes<float>;
+   constexpr float high = Inner ? TailOf<float>::inner : TailOf<float>::high;
+   gelu_packs(y, x, count / n, high);
+   if (const Size done = count / n * n; done < count) {
+      alignas(64) float some[static_cast<std::size_t>(n)];
+      store(some, load_some<n>(x + done, count - done));
+      gelu_packs(some, some, 1, high);
+      store_some(y + done, load<n>(some), count - done);
+   }
+}
+#endif
 
 } // namespace sofie
 

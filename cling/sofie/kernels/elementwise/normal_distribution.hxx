@@ -33,7 +33,7 @@ struct Gelu {
    {
       return gelu(x);
    }
-#ifdef SOFIE_GELU_ASSEMBLER
+#ifdef SOFIE_GELU_ARRAYS
    SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array<false>(y, x, count); }
 #endif
 };
@@ -45,11 +45,11 @@ struct InnerGelu {
    {
       return inner_gelu(x);
    }
-#ifdef SOFIE_GELU_ASSEMBLER
+#ifdef SOFIE_GELU_ARRAYS
    SOFIE_INLINE static void array(float *y, const float *x, Size count) { gelu_array<true>(y, x, count); }
 #endif
 };
-#ifdef SOFIE_GELU_ASSEMBLER
+#ifdef SOFIE_GELU_ARRAYS
 template <>
 inline constexpr bool has_array_form<Gelu, float> = true;
 template <>
