@@ -192,6 +192,38 @@ SOFIE_INLINE V sums_of_lanes(V (&packs)[static_cast<std::size_t>(width<V>)])
    return packs[0];
 }
 
+/// Sums of up to `lanes` rows: of their numbers, or of deviations from `mean` and of the squares of these.
+template <bool Squares, class T>
+SOFIE_INLINE void sums_of_some_rows(Pack<T> &first, Pack<T> &second, const T *x, Size rows, Size length, Pack<T> mean)
+{
+   constexpr int n = lanes<T>;
+   T means[n];
+   store(means, mean);
+#ifdef SOFIE_ROWS_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      const RowsRule rule = rows_rule(length);
+      T sums[n] = {}, squares[n] = {};
+      if constexpr (Squares)
+         squares_of_rows(sums, squares, x, rows, means, rule);
+      else
+         sums_of_rows(sums, x, rows, rule);
+      first = load<n>(sums);
+      second = load<n>(squares);
+      return;
+   }
+#endif
+   MomentSums<T> sums;
+   Pack<T> firsts[n] = {}, seconds[n] = {};
+   for (Size r = 0; r < rows; ++r) {
+      sums.clear();
+      add_run<Squares>(sums, x + r * length, length, splat<Pack<T>>(means[r]));
+      firsts[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
+      seconds[r] = (sums.second[0] + sums.second[1]) + (sums.second[2] + sums.second[3]);
+   }
+   first = sums_of_lanes(firsts);
+   second = sums_of_lanes(seconds);
+}
+
 /// What `moments` gives for up to `lanes` rows, bit for bit, and 1 / sqrt(variance + epsilon).
 template <class T>
 struct RowMoments {
@@ -201,46 +233,61 @@ struct RowMoments {
 template <class T>
 SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, Size length, double epsilon, bool centred)
 {
-   constexpr int n = lanes<T>;
    using V = Pack<T>;
    const V count = splat<V>(static_cast<T>(length));
-   MomentSums<T> sums;
-   V first[n] = {}, second[n] = {};
-   V mean{}, rest{};
+   V mean{}, rest{}, first{}, second{};
    if (centred) {
-      for (Size r = 0; r < rows; ++r) {
-         sums.clear();
-         add_run<false>(sums, x + r * length, length, V{});
-         first[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
-      }
-      mean = sums_of_lanes(first) / count;
+      sums_of_some_rows<false>(first, second, x, rows, length, mean);
+      mean = first / count;
    }
-   store(of.mean, mean);
-   for (Size r = 0; r < rows; ++r) {
-      sums.clear();
-      add_run<true>(sums, x + r * length, length, splat<V>(of.mean[r]));
-      first[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
-      second[r] = (sums.second[0] + sums.second[1]) + (sums.second[2] + sums.second[3]);
-   }
-   V variance = sums_of_lanes(second) / count;
+   sums_of_some_rows<true>(first, second, x, rows, length, mean);
+   V variance = second / count;
    if (centred) {
-      const V missed = sums_of_lanes(first) / count;
+      const V missed = first / count;
       rest = select(missed == missed, missed, V{}); // An infinite mean is none of these.
       variance = at_least(variance - rest * rest, 0);
    }
+   store(of.mean, mean);
    store(of.rest, rest);
    store(of.inverse, splat<V>(1) / sqrt(variance + splat<V>(static_cast<T>(epsilon))));
 }
+
+#ifdef SOFIE_ROWS_ASSEMBLER
+/// Rows of floats with a scale and, perhaps, an offset for each number of a row; with `Each` for each row.
+template <bool Each>
+SOFIE_KERNEL void normalize_float_rows(float *y, const float *x, const float *scale, const float *offset, Size rows,
+                                       Size length, double epsilon, bool centred)
+{
+   constexpr Size n = lanes<float>;
+   const RowsRule rule = rows_rule(length);
+   RowMoments<float> found;
+   RowFactors of{};
+   for (Size r = 0; r < rows; r += n) {
+      const Size some = rows - r < n ? rows - r : n;
+      moments_of_rows(found, x + r * length, some, length, epsilon, centred);
+      store(of.mean, load<n>(found.mean));
+      store(of.rest, load<n>(found.rest));
+      if constexpr (Each) {
+         store(of.factor, load<n>(found.inverse) * load_some<n>(scale + r, some));
+         store(of.offset, load_some<n>(offset + r, some));
+         scale_rows(y + r * length, x + r * length, some, &of, rule);
+      } else {
+         store(of.factor, load<n>(found.inverse));
+         scale_rows(y + r * length, x + r * length, some, &of, scale, offset, rule);
+      }
+   }
+}
+#endif
 
 /// Rows of `length` numbers. Null pointers stand for what there is not.
 template <class T, class Statistic>
 SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, const T *x, const T *scale, const T *offset,
                                  Size rows, Size length, double epsilon, bool centred)
 {
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (scale && !means && !inverses)
-         return normalize_rows_assembler<false>(y, x, rows, rows_rule(scale, offset, length, epsilon, centred));
+         return normalize_float_rows<false>(y, x, scale, offset, rows, length, epsilon, centred);
 #endif
    RowMoments<T> of;
    for (Size r = 0; r < rows; ++r, x += length, y += length) {
@@ -324,12 +371,11 @@ template <class T>
 SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *offset, Size places, Size rows, Size runs,
                                    Size length, double epsilon)
 {
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (runs == 1 && length > 1) {
-         const RowsRule rule = rows_rule(scale, offset, length, epsilon, true);
          for (Size r = 0; r < rows; r += places)
-            normalize_rows_assembler<true>(y + r * length, x + r * length, places, rule);
+            normalize_float_rows<true>(y + r * length, x + r * length, scale, offset, places, length, epsilon, true);
          return;
       }
 #endif

@@ -4,19 +4,12 @@
 #define SOFIE_KERNELS_SOFTMAX_HXX
 
 #include "sofie/kernels/softmax/columns.hxx"
-#include "sofie/math/exponentials.hxx"
+#include "sofie/kernels/softmax/packs.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
-
-/// The larger one; `a` where `b` is NaN, which makes the sum NaN whatever is the largest.
-template <class V>
-SOFIE_INLINE V larger(V a, V b)
-{
-   return select<V>(b > a, b, a);
-}
 
 /// Vectors of `count` elements that are `stride` apart; the lanes of a pack hold `lanes_used`
 /// vectors that stand side by side.
@@ -43,48 +36,6 @@ SOFIE_INLINE void softmax_columns(T *y, const T *x, Size count, Size stride, Siz
       else
          store_some(y + i * stride, load_some<n>(y + i * stride, lanes_used) / sum, lanes_used);
    }
-}
-
-/// The largest of whole packs, and of what is in `most`.
-template <class T>
-SOFIE_INLINE Pack<T> largest_of_packs(const T *x, Size count, Pack<T> most)
-{
-   constexpr int n = lanes<T>;
-   using V = Pack<T>;
-   V second = most, third = most, fourth = most;
-   Size i = 0;
-   for (; i + 4 * n <= count; i += 4 * n) {
-      most = larger(most, load<n>(x + i));
-      second = larger(second, load<n>(x + i + n));
-      third = larger(third, load<n>(x + i + 2 * n));
-      fourth = larger(fourth, load<n>(x + i + 3 * n));
-   }
-   for (; i < count; i += n)
-      most = larger(most, load<n>(x + i));
-   return larger(larger(most, second), larger(third, fourth));
-}
-
-/// Adds e^(x - shift) of whole packs to `sums`, and stores them for the softmax.
-template <bool Log, class T>
-SOFIE_INLINE Pack<T> add_exponentials(T *y, const T *x, Size count, Pack<T> shift, Pack<T> sums)
-{
-   constexpr int n = lanes<T>;
-#ifdef SOFIE_AVX2_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>) {
-      alignas(32) float numbers[2][static_cast<std::size_t>(n)];
-      store(numbers[0], shift);
-      store(numbers[1], sums);
-      sum_exponentials<!Log>(y, x, count / n, numbers[0], numbers[1]);
-      return load<n>(numbers[1]);
-   }
-#endif
-   for (Size i = 0; i < count; i += n) {
-      const Pack<T> grown = exp(load<n>(x + i) - shift);
-      sums += grown;
-      if constexpr (!Log)
-         store(y + i, grown);
-   }
-   return sums;
 }
 
 /// One vector of `count` neighbours.

@@ -10,6 +10,7 @@
 #include "sofie/kernels/attention/data.hxx"
 #include "sofie/kernels/dense/lanes_tile.hxx"
 #include "sofie/kernels/softmax/lanes.hxx"
+#include "sofie/kernels/softmax/packs.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN
@@ -233,6 +234,26 @@ SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, T *fits, const T *ma
    return bits;
 }
 
+#ifdef SOFIE_AVX2_ASSEMBLER
+/// softmax_of_lanes where all lanes attend to something and none has -inf alone, else false and nothing is done.
+SOFIE_KERNEL inline bool softmax_of_live_lanes(float *fits, Size valid, Size attends)
+{
+   constexpr int n = lanes<float>;
+   constexpr Size all = (Size{1} << n) - 1;
+   if (attends != all)
+      return false;
+   const Pack<float> lowest = splat<Pack<float>>(-__builtin_inff());
+   const Pack<float> most = largest_of_packs(fits, valid * n, lowest);
+   if (fold_lanes<AnyOfLanes>(most == lowest))
+      return false;
+   const Pack<float> sum = add_exponentials<false>(fits, fits, valid * n, most, Pack<float>{});
+   const Pack<float> factor = splat<Pack<float>>(1) / sum;
+   for (Size j = 0; j < valid * n; j += n)
+      store(fits + j, load<n>(fits + j) * factor);
+   return true;
+}
+#endif
+
 /// fits[key][lane] become e^(fit - largest fit) / their sum; 0 in lanes of which `attends` says so or where all fits
 /// are -inf, but NaN if `nans`.
 template <class T>
@@ -240,6 +261,11 @@ SOFIE_KERNEL void softmax_of_lanes(T *fits, Size width, Size valid, Size attends
 {
    constexpr int n = lanes<T>;
    using V = Pack<T>;
+#ifdef SOFIE_AVX2_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (width == n && softmax_of_live_lanes(fits, valid, attends))
+         return;
+#endif
    const V lowest = splat<V>(static_cast<T>(-__builtin_inf()));
    V most = lowest;
    for (Size j = 0; j < valid; ++j) {

@@ -1,85 +1,135 @@
 /// \file
-/// Rows of floats normalised one after the other, in assembler.
+/// Rows of floats normalised one after the other, in assembler: one text for registers of 64 bytes and of 32.
 ///
-/// A row is read three times: for the mean, for the deviations with their squares, and for the result. The sums are
+/// A row is read three times: for the mean, for the deviations with their squares, and for the result. As many rows as
+/// a pack has lanes are read for one of these before the next, so that no row waits for its own sums. The sums are
 /// those of `moments` in `normalization.hxx`, in the same order: of four packs side by side.
 #ifndef SOFIE_KERNELS_NORMALIZATION_ROWS_HXX
 #define SOFIE_KERNELS_NORMALIZATION_ROWS_HXX
 
 #include "sofie/assembler.hxx"
-#include "sofie/kernels/dense/tile.hxx"
+#include "sofie/simd.hxx"
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#if defined(SOFIE_AVX512_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
+#define SOFIE_ROWS_ASSEMBLER
 
 SOFIE_BEGIN
 
 namespace sofie {
 
-/// What rows are normalised by.
+/// How a row is read.
 struct RowsRule {
-   const float *scale;
-   const float *offset; // May be absent.
-   Size bytes;          // Of a row.
-   Size whole;          // Of its groups of four packs.
-   Size masks[4];       // Which numbers there are in the packs behind them.
-   float count;
-   float epsilon;
-   std::int32_t centred; // Else the mean counts as zero.
-   std::int32_t tail;    // Whether there is anything behind the groups.
+   Size bytes; // Of a row.
+   Size whole; // Of its groups of four packs.
+#ifdef SOFIE_AVX512_ASSEMBLER
+   Size masks[4]; // Which numbers there are in the packs behind them.
+#else
+   std::int32_t masks[4][8];
+#endif
+   std::int32_t tail; // Whether there is anything behind the groups.
 };
 
 // clang-format off
-// `each` of the packs of a row, with registers for its numbers and its sums: groups of four, then those with a mask.
+// What differs between the instruction sets: registers, and how a part of a pack is read and written. A mask of AVX2 is
+// in ymm13 from the load of a part to its store; behind a pack without any number there are no others.
+#ifdef SOFIE_AVX512_ASSEMBLER
+#define SOFIE_ROWS_PACK(a) "%%zmm" #a
+#define SOFIE_ROWS_AT(c) "64*" #c
+#define SOFIE_ROWS_GROUP "256"
+#define SOFIE_ROWS_MASK(c) SOFIE_ROWS_MASK_##c
+#define SOFIE_ROWS_MASK_0 "%{%%k1%}"
+#define SOFIE_ROWS_MASK_1 "%{%%k2%}"
+#define SOFIE_ROWS_MASK_2 "%{%%k3%}"
+#define SOFIE_ROWS_MASK_3 "%{%%k4%}"
+#define SOFIE_ROWS_BEGIN_part(c)
+#define SOFIE_ROWS_LOAD_part(from, c, to) "vmovups " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), %%zmm" #to SOFIE_ROWS_MASK(c) "%{z%}\n\t"
+#define SOFIE_ROWS_STORE_part(a, c) "vmovups %%zmm" #a ", " SOFIE_ROWS_AT(c) "(%[y],%[i])" SOFIE_ROWS_MASK(c) "\n\t"
+#define SOFIE_ROWS_DEVIATION_part(a, c) "vsubps %%zmm8, %%zmm" #a ", %%zmm" #a SOFIE_ROWS_MASK(c) "%{z%}\n\t"
+#define SOFIE_ROWS_MASKS                                                            \
+   "kmovw %c[rule_masks](%[rule]), %%k1\n\t"                                        \
+   "kmovw 8+%c[rule_masks](%[rule]), %%k2\n\t"                                      \
+   "kmovw 16+%c[rule_masks](%[rule]), %%k3\n\t"                                     \
+   "kmovw 24+%c[rule_masks](%[rule]), %%k4\n\t"
+#define SOFIE_ROWS_HALF(a, b)                                                       \
+   "vextractf64x4 $1, %%zmm" #a ", %%ymm" #b "\n\t"                                 \
+   "vaddps %%ymm" #b ", %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_ROWS_CLOBBERED "k1", "k2", "k3", "k4", SOFIE_ALL_PACKS
+#else
+#define SOFIE_ROWS_PACK(a) "%%ymm" #a
+#define SOFIE_ROWS_AT(c) "32*" #c
+#define SOFIE_ROWS_GROUP "128"
+#define SOFIE_ROWS_BEGIN_part(c) "cmpl $0, 32*" #c "+%c[rule_masks](%[rule])\n\tje 3f\n\t"
+#define SOFIE_ROWS_LOAD_part(from, c, to)                                           \
+   "vmovups 32*" #c "+%c[rule_masks](%[rule]), %%ymm13\n\t"                         \
+   "vmaskmovps " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), %%ymm13, %%ymm" #to "\n\t"
+#define SOFIE_ROWS_STORE_part(a, c) "vmaskmovps %%ymm" #a ", %%ymm13, " SOFIE_ROWS_AT(c) "(%[y],%[i])\n\t"
+#define SOFIE_ROWS_DEVIATION_part(a, c) SOFIE_ROWS_DEVIATION_whole(a, c) "vandps %%ymm13, %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_ROWS_MASKS
+#define SOFIE_ROWS_HALF(a, b)
+#define SOFIE_ROWS_CLOBBERED SOFIE_ALL_YMM
+#endif
+#define SOFIE_ROWS_BEGIN_whole(c)
+#define SOFIE_ROWS_LOAD_whole(from, c, to) "vmovups " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), " SOFIE_ROWS_PACK(to) "\n\t"
+#define SOFIE_ROWS_STORE_whole(a, c) "vmovups " SOFIE_ROWS_PACK(a) ", " SOFIE_ROWS_AT(c) "(%[y],%[i])\n\t"
+#define SOFIE_ROWS_DEVIATION_whole(a, c) SOFIE_ROWS_OP("vsubps", 8, a, a)
+// a = op(b, c) as Intel writes operands; those of assembler stand the other way round.
+#define SOFIE_ROWS_OP(op, c, b, a) op " " SOFIE_ROWS_PACK(c) ", " SOFIE_ROWS_PACK(b) ", " SOFIE_ROWS_PACK(a) "\n\t"
+
+// `each` of the packs of a row, with registers for its sums: groups of four, then those with a mask.
 #define SOFIE_ROWS_PACKS(each)                                                      \
    "xor %[i], %[i]\n\t"                                                             \
    "cmp %c[rule_whole](%[rule]), %[i]\n\t"                                          \
    "jge 2f\n"                                                                       \
    "1:\n\t"                                                                         \
-   each(0, 20, 0, 4, "", "") each(64, 21, 1, 5, "", "") each(128, 22, 2, 6, "", "") each(192, 23, 3, 7, "", "")     \
-   "add $256, %[i]\n\t"                                                             \
+   each(0, 0, 4, whole) each(1, 1, 5, whole) each(2, 2, 6, whole) each(3, 3, 7, whole) \
+   "add $" SOFIE_ROWS_GROUP ", %[i]\n\t"                                            \
    "cmp %c[rule_whole](%[rule]), %[i]\n\t"                                          \
    "jl 1b\n"                                                                        \
    "2:\n\t"                                                                         \
    "cmpl $0, %c[rule_tail](%[rule])\n\t"                                            \
    "je 3f\n\t"                                                                      \
-   each(0, 20, 0, 4, "%{%%k1%}", "%{z%}") each(64, 21, 1, 5, "%{%%k2%}", "%{z%}")   \
-   each(128, 22, 2, 6, "%{%%k3%}", "%{z%}") each(192, 23, 3, 7, "%{%%k4%}", "%{z%}") \
+   each(0, 0, 4, part)                                                              \
+   SOFIE_ROWS_BEGIN_part(1) each(1, 1, 5, part)                                     \
+   SOFIE_ROWS_BEGIN_part(2) each(2, 2, 6, part)                                     \
+   SOFIE_ROWS_BEGIN_part(3) each(3, 3, 7, part)                                     \
    "3:\n\t"
 
-#define SOFIE_ROWS_LOAD(from, at, to, mask, zero) "vmovups " #at "(%[" #from "],%[i]), %%zmm" #to mask zero "\n\t"
-#define SOFIE_ROWS_SUM(at, a, sum, square, mask, zero)                              \
-   SOFIE_ROWS_LOAD(x, at, a, mask, zero) "vaddps %%zmm" #a ", %%zmm" #sum ", %%zmm" #sum "\n\t"
-// The mean is in zmm16.
-#define SOFIE_ROWS_SQUARE(at, a, sum, square, mask, zero)                           \
-   SOFIE_ROWS_LOAD(x, at, a, mask, zero)                                            \
-   "vsubps %%zmm16, %%zmm" #a ", %%zmm" #a mask zero "\n\t"                         \
-   "vaddps %%zmm" #a ", %%zmm" #sum ", %%zmm" #sum "\n\t"                           \
-   "vfmadd231ps %%zmm" #a ", %%zmm" #a ", %%zmm" #square "\n\t"
-// 1 / deviation is in zmm17, what the mean has missed times that in zmm18.
-#define SOFIE_ROWS_SCALED(at, a, mask, zero)                                        \
-   SOFIE_ROWS_LOAD(x, at, a, mask, zero)                                            \
-   SOFIE_ROWS_LOAD(scale, at, 19, mask, zero)                                       \
-   "vsubps %%zmm16, %%zmm" #a ", %%zmm" #a "\n\t"                                   \
-   "vfmsub213ps %%zmm18, %%zmm17, %%zmm" #a "\n\t"
-#define SOFIE_ROWS_STORE(at, a, mask) "vmovups %%zmm" #a ", " #at "(%[y],%[i])" mask "\n\t"
-#define SOFIE_ROWS_RESULT(at, a, sum, square, mask, zero)                           \
-   SOFIE_ROWS_SCALED(at, a, mask, zero)                                             \
-   "vmulps %%zmm19, %%zmm" #a ", %%zmm" #a "\n\t"                                   \
-   SOFIE_ROWS_STORE(at, a, mask)
-#define SOFIE_ROWS_SHIFTED(at, a, sum, square, mask, zero)                          \
-   SOFIE_ROWS_SCALED(at, a, mask, zero)                                             \
-   SOFIE_ROWS_LOAD(offset, at, 24, mask, zero)                                      \
-   "vfmadd213ps %%zmm24, %%zmm19, %%zmm" #a "\n\t"                                  \
-   SOFIE_ROWS_STORE(at, a, mask)
+#define SOFIE_ROWS_SUM(c, sum, square, part) SOFIE_ROWS_LOAD_##part(x, c, 12) SOFIE_ROWS_OP("vaddps", 12, sum, sum)
+// The mean is in register 8.
+#define SOFIE_ROWS_SQUARE(c, sum, square, part)                                     \
+   SOFIE_ROWS_LOAD_##part(x, c, 12)                                                 \
+   SOFIE_ROWS_DEVIATION_##part(12, c)                                               \
+   SOFIE_ROWS_OP("vaddps", 12, sum, sum)                                            \
+   SOFIE_ROWS_OP("vfmadd231ps", 12, 12, square)
+// What the mean has missed is in register 9, 1 / deviation in 10.
+#define SOFIE_ROWS_SCALED(c, part)                                                  \
+   SOFIE_ROWS_LOAD_##part(x, c, 12)                                                 \
+   SOFIE_ROWS_LOAD_##part(scale, c, 11)                                             \
+   SOFIE_ROWS_OP("vsubps", 8, 12, 12)                                               \
+   SOFIE_ROWS_OP("vsubps", 9, 12, 12)                                               \
+   SOFIE_ROWS_OP("vmulps", 10, 12, 12)
+#define SOFIE_ROWS_RESULT(c, sum, square, part)                                     \
+   SOFIE_ROWS_SCALED(c, part)                                                       \
+   SOFIE_ROWS_OP("vmulps", 11, 12, 12)                                              \
+   SOFIE_ROWS_STORE_##part(12, c)
+#define SOFIE_ROWS_SHIFTED(c, sum, square, part)                                    \
+   SOFIE_ROWS_SCALED(c, part)                                                       \
+   SOFIE_ROWS_LOAD_##part(offset, c, 14)                                            \
+   SOFIE_ROWS_OP("vfmadd213ps", 14, 11, 12)                                         \
+   SOFIE_ROWS_STORE_##part(12, c)
+// One slope and one offset for all of a row, in registers 10 and 11.
+#define SOFIE_ROWS_LINE(c, sum, square, part)                                       \
+   SOFIE_ROWS_LOAD_##part(x, c, 12)                                                 \
+   SOFIE_ROWS_OP("vsubps", 8, 12, 12)                                               \
+   SOFIE_ROWS_OP("vsubps", 9, 12, 12)                                               \
+   SOFIE_ROWS_OP("vfmadd213ps", 11, 10, 12)                                         \
+   SOFIE_ROWS_STORE_##part(12, c)
 
 // The sum of four packs and then, halves by halves, of the lanes.
-#define SOFIE_ROWS_JOIN(a, b, c, d)                                                 \
-   "vaddps %%zmm" #b ", %%zmm" #a ", %%zmm" #a "\n\t"                               \
-   "vaddps %%zmm" #d ", %%zmm" #c ", %%zmm" #c "\n\t"                               \
-   "vaddps %%zmm" #c ", %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_ROWS_JOIN(a, b, c, d) \
+   SOFIE_ROWS_OP("vaddps", b, a, a) SOFIE_ROWS_OP("vaddps", d, c, c) SOFIE_ROWS_OP("vaddps", c, a, a)
 #define SOFIE_ROWS_LANES(a, b)                                                      \
-   "vextractf64x4 $1, %%zmm" #a ", %%ymm" #b "\n\t"                                 \
-   "vaddps %%ymm" #b ", %%ymm" #a ", %%ymm" #a "\n\t"                               \
+   SOFIE_ROWS_HALF(a, b)                                                            \
    "vextractf128 $1, %%ymm" #a ", %%xmm" #b "\n\t"                                  \
    "vaddps %%xmm" #b ", %%xmm" #a ", %%xmm" #a "\n\t"                               \
    "vmovhlps %%xmm" #a ", %%xmm" #a ", %%xmm" #b "\n\t"                             \
@@ -87,126 +137,111 @@ struct RowsRule {
    "vmovshdup %%xmm" #a ", %%xmm" #b "\n\t"                                         \
    "vaddss %%xmm" #b ", %%xmm" #a ", %%xmm" #a "\n\t"
 
-#define SOFIE_ROWS_ZERO(a) SOFIE_DENSE_ZERO(a)
+#define SOFIE_ROWS_ZERO(a) "vxorps %%xmm" #a ", %%xmm" #a ", %%xmm" #a "\n\t"
 #define SOFIE_ROWS_ZEROS SOFIE_ROWS_ZERO(0) SOFIE_ROWS_ZERO(1) SOFIE_ROWS_ZERO(2) SOFIE_ROWS_ZERO(3)
 
-#define SOFIE_ROWS_RESULTS                                                          \
-   "vmulss %%xmm5, %%xmm6, %%xmm6\n\t"                                              \
-   "vbroadcastss %%xmm5, %%zmm17\n\t"                                               \
-   "vbroadcastss %%xmm6, %%zmm18\n\t"                                               \
-   "test %[offset], %[offset]\n\t"                                                  \
-   "jnz 6f\n\t"                                                                     \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_RESULT)                                              \
-   "jmp 8f\n"                                                                       \
-   "6:\n\t"                                                                         \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_SHIFTED)                                             \
-   "8:\n\t"
-// One scale and one offset for all of a row: the slope is in zmm17, what is added in zmm18.
-#define SOFIE_ROWS_LINE(at, a, sum, square, mask, zero)                             \
-   SOFIE_ROWS_LOAD(x, at, a, mask, zero)                                            \
-   "vsubps %%zmm16, %%zmm" #a ", %%zmm" #a "\n\t"                                   \
-   "vfmadd213ps %%zmm18, %%zmm17, %%zmm" #a "\n\t"                                  \
-   SOFIE_ROWS_STORE(at, a, mask)
-#define SOFIE_ROWS_LINES                                                            \
-   "vmulss (%[scale]), %%xmm5, %%xmm5\n\t"                                          \
-   "vmovss (%[offset]), %%xmm4\n\t"                                                 \
-   "vfnmadd231ss %%xmm5, %%xmm6, %%xmm4\n\t"                                        \
-   "vbroadcastss %%xmm5, %%zmm17\n\t"                                               \
-   "vbroadcastss %%xmm4, %%zmm18\n\t"                                               \
-   "add $4, %[scale]\n\t"                                                           \
-   "add $4, %[offset]\n\t"                                                          \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_LINE)
+#define SOFIE_ROWS_NEXT "add %c[rule_bytes](%[rule]), %[x]\n\t"
+#define SOFIE_ROWS_EACH "dec %[rows]\n\tjnz 7b\n\t"
+#define SOFIE_ROWS_BROADCAST(from, at, to) "vbroadcastss " at "(%[" #from "]), " SOFIE_ROWS_PACK(to) "\n\t"
 
-#define SOFIE_ROWS_RULE                                                             \
-   "kmovw %c[rule_masks](%[rule]), %%k1\n\t"                                        \
-   "kmovw 8+%c[rule_masks](%[rule]), %%k2\n\t"                                      \
-   "kmovw 16+%c[rule_masks](%[rule]), %%k3\n\t"                                     \
-   "kmovw 24+%c[rule_masks](%[rule]), %%k4\n\t"                                     \
-   "mov %c[rule_scale](%[rule]), %[scale]\n\t"                                      \
-   "mov %c[rule_offset](%[rule]), %[offset]\n"
-#define SOFIE_ROWS_NEXT                                                             \
-   "add %c[rule_bytes](%[rule]), %[x]\n\t"                                          \
-   "add %c[rule_bytes](%[rule]), %[y]\n\t"                                          \
-   "dec %[rows]\n\t"                                                                \
-   "jnz 7b\n\t"
-
-#define SOFIE_ROWS_NORMALIZED(results)                                              \
-   SOFIE_ROWS_RULE                                                                  \
-   "7:\n\t"                                                                         \
-   SOFIE_ROWS_ZERO(16)                                                              \
-   "cmpl $0, %c[rule_centred](%[rule])\n\t"                                         \
-   "je 4f\n\t"                                                                      \
-   SOFIE_ROWS_ZEROS                                                                 \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_SUM)                                                 \
-   SOFIE_ROWS_JOIN(0, 1, 2, 3)                                                      \
-   SOFIE_ROWS_LANES(0, 1)                                                           \
-   "vdivss %c[rule_count](%[rule]), %%xmm0, %%xmm0\n\t"                             \
-   "vbroadcastss %%xmm0, %%zmm16\n"                                                 \
-   "4:\n\t"                                                                         \
-   SOFIE_ROWS_ZEROS SOFIE_ROWS_ZERO(4) SOFIE_ROWS_ZERO(5) SOFIE_ROWS_ZERO(6) SOFIE_ROWS_ZERO(7)                     \
-   SOFIE_ROWS_PACKS(SOFIE_ROWS_SQUARE)                                              \
-   SOFIE_ROWS_JOIN(4, 5, 6, 7)                                                      \
-   SOFIE_ROWS_LANES(4, 5)                                                           \
-   "vdivss %c[rule_count](%[rule]), %%xmm4, %%xmm4\n\t"                             \
-   SOFIE_ROWS_ZERO(6)                                                               \
-   "cmpl $0, %c[rule_centred](%[rule])\n\t"                                         \
-   "je 5f\n\t"                                                                      \
-   SOFIE_ROWS_JOIN(0, 1, 2, 3)                                                      \
-   SOFIE_ROWS_LANES(0, 1)                                                           \
-   "vdivss %c[rule_count](%[rule]), %%xmm0, %%xmm0\n\t"                             \
-   /* The mean of an infinite row has missed nothing, but NaN. */                   \
-   "vcmpss $7, %%xmm0, %%xmm0, %%k5\n\t"                                            \
-   "vmovss %%xmm0, %%xmm0, %%xmm6%{%%k5%}%{z%}\n\t"                                 \
-   "vfnmadd231ss %%xmm6, %%xmm6, %%xmm4\n\t"                                        \
-   SOFIE_ROWS_ZERO(7)                                                               \
-   "vmaxss %%xmm4, %%xmm7, %%xmm4\n"                                                \
-   "5:\n\t"                                                                         \
-   "vaddss %c[rule_epsilon](%[rule]), %%xmm4, %%xmm4\n\t"                           \
-   "vsqrtss %%xmm4, %%xmm4, %%xmm4\n\t"                                             \
-   "mov $0x3f800000, %k[i]\n\t"                                                     \
-   "vmovd %k[i], %%xmm5\n\t"                                                        \
-   "vdivss %%xmm4, %%xmm5, %%xmm5\n\t"                                              \
-   results                                                                          \
-   SOFIE_ROWS_NEXT
-// clang-format on
-
-/// y = (x - mean) / sqrt(variance + epsilon) * scale + offset for rows that follow each other. y may be x.
-/// `Each`: each row has one scale and one offset, else each of its numbers has.
-template <bool Each>
-SOFIE_KERNEL void normalize_rows_assembler(float *y, const float *x, Size rows, const RowsRule &rule)
+/// The sums of rows that follow each other.
+SOFIE_KERNEL inline void sums_of_rows(float *sums, const float *x, Size rows, const RowsRule &rule)
 {
-   if (rows <= 0)
-      return;
-   const float *scale, *offset;
    Size i;
-#define SOFIE_ROWS_ASSEMBLER(results)                                                                                 \
-   asm volatile(                                                                                                      \
-      SOFIE_ROWS_NORMALIZED(results)                                                                                  \
-      : [x] "+&r"(x), [y] "+&r"(y), [rows] "+&r"(rows), [i] "=&r"(i), [scale] "=&r"(scale), [offset] "=&r"(offset)    \
-      : [rule] "r"(&rule),                                                                                            \
-        SOFIE_MEMBERS(rule, RowsRule, scale, offset, bytes, whole, masks, count, epsilon, centred, tail)              \
-      : "memory", "cc", "k1", "k2", "k3", "k4", "k5", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", \
-        "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24")
-   if constexpr (Each)
-      SOFIE_ROWS_ASSEMBLER(SOFIE_ROWS_LINES);
-   else
-      SOFIE_ROWS_ASSEMBLER(SOFIE_ROWS_RESULTS);
-#undef SOFIE_ROWS_ASSEMBLER
+   asm volatile(
+      SOFIE_ROWS_MASKS
+      "7:\n\t"
+      SOFIE_ROWS_ZEROS
+      SOFIE_ROWS_PACKS(SOFIE_ROWS_SUM)
+      SOFIE_ROWS_JOIN(0, 1, 2, 3)
+      SOFIE_ROWS_LANES(0, 1)
+      "vmovss %%xmm0, (%[sums])\n\t"
+      "add $4, %[sums]\n\t"
+      SOFIE_ROWS_NEXT SOFIE_ROWS_EACH
+      : [x] "+&r"(x), [sums] "+&r"(sums), [rows] "+&r"(rows), [i] "=&r"(i)
+      : [rule] "r"(&rule), SOFIE_MEMBERS(rule, RowsRule, bytes, whole, masks, tail)
+      : "memory", "cc", SOFIE_ROWS_CLOBBERED);
 }
 
-SOFIE_INLINE RowsRule rows_rule(const float *scale, const float *offset, Size length, double epsilon, bool centred)
+/// The sums of deviations from the means of rows, and those of their squares.
+SOFIE_KERNEL inline void squares_of_rows(float *sums, float *squares, const float *x, Size rows, const float *means,
+                                         const RowsRule &rule)
+{
+   Size i;
+   asm volatile(
+      SOFIE_ROWS_MASKS
+      "7:\n\t"
+      SOFIE_ROWS_BROADCAST(means, "", 8)
+      SOFIE_ROWS_ZEROS SOFIE_ROWS_ZERO(4) SOFIE_ROWS_ZERO(5) SOFIE_ROWS_ZERO(6) SOFIE_ROWS_ZERO(7)
+      SOFIE_ROWS_PACKS(SOFIE_ROWS_SQUARE)
+      SOFIE_ROWS_JOIN(0, 1, 2, 3) SOFIE_ROWS_JOIN(4, 5, 6, 7)
+      SOFIE_ROWS_LANES(0, 1) SOFIE_ROWS_LANES(4, 5)
+      "vmovss %%xmm0, (%[sums])\n\t"
+      "vmovss %%xmm4, (%[squares])\n\t"
+      "add $4, %[sums]\n\t"
+      "add $4, %[squares]\n\t"
+      "add $4, %[means]\n\t"
+      SOFIE_ROWS_NEXT SOFIE_ROWS_EACH
+      : [x] "+&r"(x), [sums] "+&r"(sums), [squares] "+&r"(squares), [means] "+&r"(means), [rows] "+&r"(rows),
+        [i] "=&r"(i)
+      : [rule] "r"(&rule), SOFIE_MEMBERS(rule, RowsRule, bytes, whole, masks, tail)
+      : "memory", "cc", SOFIE_ROWS_CLOBBERED);
+}
+
+/// What rows are scaled by: that many numbers of each, one behind the other.
+struct RowFactors {
+   float mean[lanes<float>], rest[lanes<float>], factor[lanes<float>], offset[lanes<float>];
+};
+#define SOFIE_ROWS_SCALE(each, offsets)                                                                    \
+   asm volatile(                                                                                           \
+      SOFIE_ROWS_MASKS                                                                                     \
+      "7:\n\t"                                                                                             \
+      SOFIE_ROWS_BROADCAST(of, "%c[of_mean]", 8) SOFIE_ROWS_BROADCAST(of, "%c[of_rest]", 9)                \
+      SOFIE_ROWS_BROADCAST(of, "%c[of_factor]", 10) offsets                                                \
+      SOFIE_ROWS_PACKS(each)                                                                               \
+      "add $4, %[of]\n\t"                                                                                  \
+      "add %c[rule_bytes](%[rule]), %[y]\n\t"                                                              \
+      SOFIE_ROWS_NEXT SOFIE_ROWS_EACH                                                                      \
+      : [x] "+&r"(x), [y] "+&r"(y), [of] "+&r"(of), [rows] "+&r"(rows), [i] "=&r"(i)                       \
+      : [rule] "r"(&rule), [scale] "r"(scale), [offset] "r"(offset),                                       \
+        SOFIE_MEMBERS(rule, RowsRule, bytes, whole, masks, tail),                                          \
+        SOFIE_MEMBERS(of, RowFactors, mean, rest, factor, offset)                                          \
+      : "memory", "cc", SOFIE_ROWS_CLOBBERED)
+
+/// y = (x - mean - rest) * factor * scale + offset, where each number of a row has its own scale and, perhaps, offset.
+/// y may be x.
+SOFIE_KERNEL inline void scale_rows(float *y, const float *x, Size rows, const RowFactors *of, const float *scale,
+                                    const float *offset, const RowsRule &rule)
+{
+   Size i;
+   if (offset)
+      SOFIE_ROWS_SCALE(SOFIE_ROWS_SHIFTED, "");
+   else
+      SOFIE_ROWS_SCALE(SOFIE_ROWS_RESULT, "");
+}
+
+/// y = (x - mean - rest) * factor + offset of each row. y may be x.
+SOFIE_KERNEL inline void scale_rows(float *y, const float *x, Size rows, const RowFactors *of, const RowsRule &rule)
+{
+   Size i;
+   const float *const scale = nullptr, *const offset = nullptr;
+   SOFIE_ROWS_SCALE(SOFIE_ROWS_LINE, SOFIE_ROWS_BROADCAST(of, "%c[of_offset]", 11));
+}
+// clang-format on
+
+SOFIE_INLINE RowsRule rows_rule(Size length)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    const Size whole = length / (4 * n) * (4 * n), left = length - whole;
-   return {scale,
-           offset,
-           length * bytes,
-           whole * bytes,
-           {mask_of_pack(left), mask_of_pack(left - n), mask_of_pack(left - 2 * n), mask_of_pack(left - 3 * n)},
-           static_cast<float>(length),
-           static_cast<float>(epsilon),
-           centred,
-           left > 0};
+   RowsRule rule{length * bytes, whole * bytes, {}, left > 0};
+   for (int c = 0; c < 4; ++c)
+#ifdef SOFIE_AVX512_ASSEMBLER
+      rule.masks[c] = mask_of_pack(left - c * n);
+#else
+      for (int i = 0; i < n; ++i)
+         rule.masks[c][i] = c * n + i < left ? -1 : 0;
+#endif
+   return rule;
 }
 
 } // namespace sofie
