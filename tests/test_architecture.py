@@ -22,12 +22,13 @@ assert _ops
 
 # A module may import from its own part of the package and from parts of a lower rank.
 RANKS = {
-    "errors": -2,
-    "arguments": -1,
-    "brief": -1,
-    "limits": 0,
+    "errors": -3,
+    "arguments": -2,
+    "brief": -2,
+    "limits": -1,
     "isolation": 2,
-    "ir": 1,
+    "ir": 0,
+    "kernels": 1,
     "ops": 2,
     "reference": 3,
     "gradients": 3,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
 
     from sofie_rdf.gradients.values import Backward, Value
+    from sofie_rdf.kernels.choice import Choice
 else:  # For type checkers only; Python 3.10 lacks it.
 
     def dataclass_transform(**_: object) -> Any:
@@ -274,6 +275,10 @@ class Operator:
 
     def sizes_of(self, x: TensorType) -> Shape | Dim | None:  # noqa: ARG002
         """What an operator that reads only the shape of its input gives: sizes, or one of them."""
+        return None
+
+    def choice(self, inputs: Sequence[Operand | None]) -> Choice | None:  # noqa: ARG002
+        """The kernel that `lower` calls, and why; None where there is no other."""
         return None
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:

@@ -8,9 +8,9 @@ from sofie_rdf.errors import TypeMismatch
 from sofie_rdf.ir.dims import Dim, ceil_div, minimum, product
 from sofie_rdf.ir.operator import Launch, Operand, Sizes
 from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ir.windows import Window
 from sofie_rdf.ops._device import flag, gemm_tile, require_known, tile_class
 from sofie_rdf.ops._device_windows import window_sizes
-from sofie_rdf.ops._windows import Window
 
 __all__ = [
     "dequantized",

@@ -16,7 +16,7 @@ from sofie_rdf.ops._slopes_indexing import counted
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Value
-    from sofie_rdf.ops._windows import Window
+    from sofie_rdf.ir.windows import Window
 
 __all__ = ["keys", "moved", "pooled", "positions", "sampled"]
 

@@ -13,8 +13,7 @@ from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import UNKNOWN, Dim, number_of, require_equal
 from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops._room import require_room
-from sofie_rdf.ops._windows import (
+from sofie_rdf.ir.windows import (
     Window,
     counts_of,
     index_of,
@@ -24,6 +23,7 @@ from sofie_rdf.ops._windows import (
     taps_of,
     windows,
 )
+from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import NUMBERS
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +12,6 @@ from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import (
     Dim,
-    align,
-    maximum,
-    minimum,
-    never_negative,
     number_of,
     product,
     require_equal,
@@ -35,20 +30,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
-from sofie_rdf.ops._columns import COLUMNS_HEADER, Columns, columns_of
-from sofie_rdf.ops._depthwise import (
-    DEPTHWISE_HEADER,
-    DEPTHWISE_LANES_HEADER,
-    ChannelLanes,
-    channel_lanes,
-)
-from sofie_rdf.ops._device_quantized import integer_convolution
-from sofie_rdf.ops._device_windows import convolved
-from sofie_rdf.ops._grouped import GROUPED_HEADER, GroupLanes, group_lanes
-from sofie_rdf.ops._lanes import LANES_HEADER, half_of_lanes, is_short, scratch_of_lanes
-from sofie_rdf.ops._room import require_room
-from sofie_rdf.ops._slopes_grid import moved
-from sofie_rdf.ops._windows import (
+from sofie_rdf.ir.windows import (
     Window,
     counts_of,
     index_of,
@@ -56,9 +38,15 @@ from sofie_rdf.ops._windows import (
     require_count,
     slices_of,
     taps_of,
-    three_axes,
     windows,
 )
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.convolution import CONVOLUTIONS, HEADER
+from sofie_rdf.kernels.product import ConvProblem, long_axes, panels, product_scratch, tile_rows
+from sofie_rdf.ops._device_quantized import integer_convolution
+from sofie_rdf.ops._device_windows import convolved
+from sofie_rdf.ops._room import require_room
+from sofie_rdf.ops._slopes_grid import moved
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.layout import memory
 from sofie_rdf.ops.linear import NoActivation
@@ -69,34 +57,14 @@ if TYPE_CHECKING:
 
 BYTES = frozenset({DType.INT8, DType.UINT8})
 
-# Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
-# what a pointwise convolution takes as one row, the elements between channels, and the bytes of a
-# tile's row where registers have 64 bytes, for tiles of so many rows; no tile needs more elsewhere.
-_DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
-_ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
-# The features of one register, and the columns of outputs from which that is better filled in
-# another way.
-_NARROW, _WIDE = 16, 20
 _ALL = slice(None)
 
 # Sizes --------------------------------------------------------------------------------------------
 
 
-def _rows(features: Dim) -> int:
-    """How many rows a tile has, so that few of them are wasted."""
-    if not isinstance(features, int) or features <= 0:
-        return 8
-    return 8 if features > 4 else 4 if features > 2 else features
-
-
 def _three(values: Sequence[Dim], fill: int) -> Sizes:
     """One number for each of the three axes that kernels have."""
     return Sizes((*(fill,) * (3 - len(values)), *values))
-
-
-def long_axes(slides: Sequence[Window]) -> Sequence[Window]:
-    """The axes along which there is anything to do: an image of one column is a row."""
-    return [s for s in slides if (s.size, s.count, s.kernel, s.begin) != (1, 1, 1, 0)] or slides[:1]
 
 
 def shape_arguments(
@@ -112,56 +80,6 @@ def shape_arguments(
         _three([s.dilation for s in slides], 1),
         _three([s.begin for s in slides], 0),
     )
-
-
-def _scratch(
-    dtype: DType, counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window]
-) -> tuple[TensorType, ...]:
-    """What the product needs: sums and copied channels; and where each of its steps reads."""
-    events, channels, features, groups = counts[0], counts[1], counts[2], counts[3]
-    channels, features = channels // groups, features // groups
-    depth, rows = channels * taps_of(slides), _rows(features)
-    width = _ROW_BYTES[rows] // dtype.nbytes
-    sums = (
-        rows if _is_at_most(depth, _DEPTH) else maximum(_TILES * align(features, rows), rows)
-    ) * width
-    size = sums + _copied(events, channels, slides) + width
-    return TensorType(dtype, (size,)), TensorType(DType.INT32, (depth,))
-
-
-def _at_least(
-    scratch: tuple[TensorType, ...], elements: Dim, offsets: Dim
-) -> tuple[TensorType, ...]:
-    """What one of several kernels needs, whichever it is."""
-    sizes = zip(scratch, (elements, offsets), strict=True)
-    return tuple(TensorType(t.dtype, (maximum(t.shape[0], size),)) for t, size in sizes)
-
-
-def _is_at_most(dim: Dim, most: int) -> bool:
-    return isinstance(dim, int) and dim <= most
-
-
-def _copied(events: Dim, channels: Dim, slides: Sequence[Window]) -> Dim:
-    """How many elements of the channels are copied at a time: a row for the output at least."""
-    depth, height, width = three_axes(slides)
-    parts = depth.kernel * height.stride * width.stride
-    row = width.count + (width.extent - 1) // width.stride
-    reach = (height.extent - 1) // height.stride
-    rows = height.count
-    if taps_of(slides) == 1:
-        # It may be seen as an image of another form.
-        row, rows = maximum(row, _SHORT), rows * depth.count
-    whole = channels * (parts * row * (rows + reach) + _BETWEEN)
-    least = channels * (parts * row * (1 + reach) + _BETWEEN)
-    most = maximum(least, _BUDGET)
-    # A number where one event needs all of it: memory is planned better then.
-    return most if never_negative(whole - most) else minimum(events * whole, most)
-
-
-def _panels(dtype: DType, groups: int, features: Dim, depth: Dim) -> TensorType:
-    """Weights in the form that the product wants, where they are packed at run time."""
-    size = groups * align(features, _rows(features)) * align(depth, 4)
-    return TensorType(dtype, (size,))
 
 
 def _whole(operand: Operand) -> Tensor:
@@ -241,7 +159,7 @@ def by_taps(small: Value, wide: Value, slides: Sequence[Window], groups: int) ->
 class Convolution(Operator):
     """The attributes that convolutions have."""
 
-    header: ClassVar[str] = "sofie/kernels/convolution.hxx"
+    header: ClassVar[str] = HEADER
     # Which input the weights are.
     weights_at: ClassVar[int] = 1
 
@@ -346,141 +264,51 @@ class _FloatConvolution(Convolution):
         positions = positions_of(self.slides(x.shape, w.shape))
         return x.shape[0] * w.shape[0] * self.depth(w.shape) * positions
 
-    def is_depthwise(self, inputs: Sequence[TensorType | None]) -> bool:
-        """Whether each feature is of one channel, in an image that the kernel for that takes."""
-        x, w, *more = inputs
+    def problem(self, inputs: Sequence[TensorType | None], *, constant: bool = True) -> ConvProblem:
+        """What is asked of a kernel, with weights that are constants or computed."""
+        x, w, _, added = (*inputs, None, None)[:4]
         assert x is not None and w is not None
-        each = self.group > 1 and (self.group, self.group, 1) == (x.shape[1], *w.shape[:2])
-        if not each or (more[1:] and more[1] is not None):
-            return False
-        slides = long_axes(self.slides(x.shape, w.shape))
-        return len(slides) <= 2 and slides[-1].stride <= 2
+        counts, slides = self.counts(x.shape, w.shape), self.slides(x.shape, w.shape)
+        return ConvProblem(x.dtype, counts, w.shape[1], slides, constant, added is not None)
 
-    def channel_lanes(self, inputs: Sequence[TensorType | None]) -> ChannelLanes | None:
-        """What such a convolution does together where channels lie side by side."""
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        if x.dtype is not DType.FLOAT32:
-            return None
-        return channel_lanes(x.shape[1], long_axes(self.slides(x.shape, w.shape)))
-
-    def _table(self, x: TensorType, slides: Sequence[Window]) -> TensorType:
-        """What the kernel for that says about each pack of outputs, of 16 bytes at least."""
-        across = align(slides[-1].count, 16 // x.dtype.nbytes) * x.dtype.nbytes // 16
-        packs = across * positions_of(slides[:-1])
-        return TensorType(DType.INT32, (3 * packs * (taps_of(slides) + 1),))
-
-    def half_of_lanes(self, inputs: Sequence[TensorType | None]) -> int:
-        """How many columns half a tile has where features lie side by side; 0 where they do not."""
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        if self.group > 1 or x.dtype is not DType.FLOAT32:
-            return 0
-        slides = long_axes(self.slides(x.shape, w.shape))
-        return half_of_lanes(w.shape[0], self.depth(w.shape), slides)
-
-    def _is_narrow(self, inputs: Sequence[TensorType | None]) -> bool:
-        """Whether features in lanes fill one register, for which alone each input would be read."""
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        last, features = self.slides(x.shape, w.shape)[-1], w.shape[0]
-        narrow = isinstance(features, int) and features <= _NARROW and last.stride == 1
-        wide = isinstance(last.count, int) and last.count >= _WIDE
-        return narrow and wide and self.half_of_lanes(inputs) > 0 and not self.columns(inputs)
-
-    def group_lanes(self, inputs: Sequence[TensorType | None]) -> GroupLanes | None:
-        """What is done together where groups lie side by side; None where they do not."""
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        if x.dtype is not DType.FLOAT32 or (self.group == 1 and not self._is_narrow(inputs)):
-            return None
-        slides = long_axes(self.slides(x.shape, w.shape))
-        return group_lanes(self.group, w.shape[1], w.shape[0] // self.group, slides)
-
-    def columns(self, inputs: Sequence[TensorType | None]) -> Columns | None:
-        """What is done together where inputs are copied for each tap; None where they are not."""
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        if self.group > 1 or x.dtype is not DType.FLOAT32:
-            return None
-        slides = long_axes(self.slides(x.shape, w.shape))
-        return columns_of(w.shape[0], w.shape[1], slides, self.half_of_lanes(inputs))
+    def choice(self, inputs: Sequence[Operand | None]) -> Choice:
+        types = [None if o is None else o.type for o in inputs]
+        constant = all(o.constant for o in inputs[1:3] if o is not None)
+        return CONVOLUTIONS.choose(self.problem(types, constant=constant))
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        x, w = inputs[:2]
-        assert x is not None and w is not None
-        slides = long_axes(self.slides(x.shape, w.shape))
-        if self.is_depthwise(inputs):
-            lanes, table = self.channel_lanes(inputs), self._table(x, slides)
-            return (table, TensorType(x.dtype, (lanes.elements,))) if lanes else (table,)
-        scratch = _scratch(x.dtype, self.counts(x.shape, w.shape), slides)
-        if columns := self.columns(inputs):
-            scratch = _at_least(scratch, columns.copied, columns.masks)
-        elif together := self.group_lanes(inputs):
-            scratch = _at_least(scratch, together.elements, together.taps)
-        elif half := self.half_of_lanes(inputs):
-            needed = scratch_of_lanes(x.shape[0], w.shape[1], slides, half)
-            scratch = _at_least(scratch, needed, 0)
-        return (
-            *scratch,
-            _panels(x.dtype, self.group, w.shape[0] // self.group, self.depth(w.shape)),
-        )
+        return CONVOLUTIONS.choose(self.problem(inputs)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, w, b, added = (*inputs, None, None)[:4]
+        x, w, *_ = inputs
         assert x is not None and w is not None
+        choice = self.choice(inputs)
         slides = long_axes(self.slides(x.type.shape, w.type.shape))
         sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
-        given = [o for o in (w, b) if o is not None]
-        rows = _rows(w.type.shape[0] // self.group)
-        arguments = (self.function.functor(), *sizes)
-        types = [None if o is None else o.type for o in inputs]
-        if self.is_depthwise(types):
-            kernel, header = "depthwise_convolution", DEPTHWISE_HEADER
-            if together := self.channel_lanes(types):
-                kernel = f"depthwise_lanes<{together.columns}, {together.stride}>"
-                header = DEPTHWISE_LANES_HEADER
-                arguments = (arguments[0], together.lines, *sizes)
-            arguments = (*arguments, *map(memory, (*outputs, x, *given)))
-            return Call(f"sofie::{kernel}", arguments, len(outputs), header)
-        kernel, header = f"convolution{{}}<{rows}>", self.header
-        packed = f"sofie::ConvWeights<{x.type.dtype.cxx}, {rows}, {self.group}>"
-        constant = all(o.constant for o in given)
-        columns, half = self.columns(types), self.half_of_lanes(types)
-        if constant and columns:
-            kernel, header = f"convolution_columns<{columns.stride}>", COLUMNS_HEADER
-            packed = "sofie::ConvWeights<float, 8, 1>"
-            arguments = (arguments[0], Sizes((columns.lines, columns.width)), *arguments[1:])
-        elif constant and (groups := self.group_lanes(types)):
-            template = f"{groups.columns}, {groups.stride}, {groups.together}, {rows}"
-            kernel, header = f"grouped_convolution<{template}>", GROUPED_HEADER
-            packed = f"sofie::GroupedWeights<{self.group}, {groups.together}, {rows}>"
-            arguments = (arguments[0], groups.lines, *arguments[1:])
-        elif constant and half:
-            short = str(is_short(w.type.shape[0])).lower()
-            kernel, header = f"convolution_lanes<{half}, {short}>", LANES_HEADER
-            packed = "sofie::ConvLanesWeights"
-        call = product_call(kernel, packed, arguments, outputs, x, given)
-        more = () if added is None else (memory(added),)
-        return replace(call, arguments=(*call.arguments, *more), header=header)
+        return product_call(
+            choice, (self.function.functor(), *choice.told, *sizes), inputs, outputs
+        )
 
 
 def product_call(
-    kernel: str,
-    packed: str,
+    choice: Choice,
     arguments: tuple[Argument, ...],
+    inputs: Sequence[Operand | None],
     outputs: Sequence[Operand],
-    x: Operand,
-    given: Sequence[Operand],
 ) -> Call:
-    """A product with weights that are packed once where they are constants, else at each call."""
-    y, scratch, offsets, panels = map(memory, outputs)
-    if all(o.constant for o in given):
-        weights = Packed(packed, tuple(map(Tensor, given)))
-        tensors = (y, scratch, offsets, memory(x), weights)
-        return Call(f"sofie::{kernel.format('')}", (*arguments, *tensors), outputs=3)
-    computed = (y, scratch, offsets, panels, memory(x), *map(memory, given))
-    return Call(f"sofie::{kernel.format('_computed')}", (*arguments, *computed), outputs=4)
+    """A product with weights that are packed beforehand, or that are given as they are.
+
+    Packed ones need no memory where they are packed at each call.
+    """
+    x, *given, added = (*inputs, None, None)[:4]
+    weights: list[Argument] = [memory(o) for o in given if o is not None]
+    if choice.packed:
+        outputs = outputs[:3]
+        sources = tuple(Tensor(o) for o in given if o is not None)
+        weights = [Packed(f"sofie::{choice.packed}", sources)]
+    more = () if added is None else (memory(added),)
+    tensors = (*map(memory, (*outputs, x)), *weights, *more)
+    return Call(f"sofie::{choice.kernel}", (*arguments, *tensors), len(outputs), choice.header)
 
 
 @operator(since=22, terms=2)
@@ -548,8 +376,8 @@ class _ByteConvolution(Convolution):
         """Sums and copies of inputs, offsets, and packed weights."""
         slides = self.slides(x.shape, w.shape)
         features = w.shape[0] // self.group
-        panels = _panels(DType.INT32, self.group, features, self.depth(w.shape))
-        return (*_scratch(DType.INT32, self.counts(x.shape, w.shape), slides), panels)
+        packed = panels(DType.INT32, self.group, features, self.depth(w.shape))
+        return (*product_scratch(DType.INT32, self.counts(x.shape, w.shape), slides), packed)
 
     def sums(self, x: Array, w: Array, x_zero: Array | None, w_zero: Array | None) -> Array:
         """The convolution of what is left when the zero points are subtracted."""
@@ -609,7 +437,7 @@ class ConvInteger(_ByteConvolution):
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
         sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
-        rows = _rows(w.type.shape[0] // self.group)
+        rows = tile_rows(w.type.shape[0] // self.group)
         kernel = f"sofie::integer_convolution<{rows}, {_given(zeros)}>"
         tensors = (*outputs, x, w, *(o for o in zeros if o is not None))
         return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)
@@ -696,7 +524,7 @@ class QLinearConv(_ByteConvolution):
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
         sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
-        rows = _rows(w.type.shape[0] // self.group)
+        rows = tile_rows(w.type.shape[0] // self.group)
         tensors = (*outputs, *(i for i in inputs if i is not None))
         kernel = f"sofie::quantized_convolution<{rows}>"
         return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)

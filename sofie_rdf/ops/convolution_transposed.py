@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of, product, require_equal
-from sofie_rdf.ir.operator import Call, Launch, Operand, Sizes, family, operator, require_same_dtype
-from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ir.dims import Dim, maximum, minimum, number_of, product, require_equal
+from sofie_rdf.ir.operator import Call, Launch, Operand, family, operator, require_same_dtype
+from sofie_rdf.ir.types import Array, Shape, TensorType
+from sofie_rdf.ir.windows import Window, index_of, require_count, slices_of
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.product import long_axes
+from sofie_rdf.kernels.transposed import TRANSPOSED, TRANSPOSED_HEADER, TransposedProblem
 from sofie_rdf.ops._device_windows import spread_out
 from sofie_rdf.ops._room import require_room
-from sofie_rdf.ops._spread import FewSpread, Spread
-from sofie_rdf.ops._windows import Window, index_of, require_count, slices_of
 from sofie_rdf.ops.convolution import (
     Conv,
     Convolution,
     along_channels,
     by_taps,
-    long_axes,
     product_call,
     shape_arguments,
 )
@@ -31,14 +31,12 @@ from sofie_rdf.ops.linear import NoActivation
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
 
-_FEW_HEADER = "sofie/kernels/convolution/transposed_few_features.hxx"
-
 
 @family
 class _Transposed(Convolution):
     """A transposed convolution of floating-point numbers, with a function of each result."""
 
-    header: ClassVar[str] = "sofie/kernels/convolution/transposed.hxx"
+    header: ClassVar[str] = TRANSPOSED_HEADER
 
     output_padding: tuple[int, ...] | None = None
     output_shape: tuple[int, ...] | None = None
@@ -145,53 +143,37 @@ class _Transposed(Convolution):
         spread = self.spread(x.type.shape, w.type.shape)
         return spread_out(self.function.functor(), outputs[0], inputs, counts, spread)
 
-    def parts(self, x: TensorType, w: TensorType) -> Spread:
-        """What the kernel does at a time, and the memory for it."""
-        counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
-        return Spread.of(counts, long_axes(self.spread(x.shape, w.shape)))
-
-    def few(self, x: TensorType, w: TensorType) -> FewSpread | None:
-        """The memory of the kernel for few features, if that takes it."""
-        if x.dtype is not DType.FLOAT32 or self.group != 1:
-            return None
-        return FewSpread.of(x.shape, w.shape[1], long_axes(self.spread(x.shape, w.shape)))
-
-    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+    def problem(
+        self, inputs: Sequence[TensorType | None], *, constant: bool = True
+    ) -> TransposedProblem:
+        """What is asked of a kernel, with weights that are constants or computed."""
         x, w = inputs[:2]
         assert x is not None and w is not None
-        parts, rows, few = self.parts(x, w), product(w.shape[1:]), self.few(x, w)
-        elements, steps = parts.inputs + parts.products + parts.row, parts.steps + parts.groups
-        offsets = steps + parts.lines
-        if few:
-            elements, offsets = maximum(elements, few.elements), maximum(offsets, few.offsets)
-        return (
-            TensorType(x.dtype, (elements,)),
-            TensorType(DType.INT32, (offsets,)),
-            TensorType(x.dtype, (self.group * align(rows, 8) * (w.shape[0] // self.group),)),
-        )
+        counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
+        slides = tuple(long_axes(self.spread(x.shape, w.shape)))
+        products = product(w.shape[1:])
+        return TransposedProblem(x.dtype, counts, x.shape, slides, products, constant)
+
+    def choice(self, inputs: Sequence[Operand | None]) -> Choice:
+        types = [None if o is None else o.type for o in inputs]
+        constant = all(o.constant for o in inputs[1:] if o is not None)
+        return TRANSPOSED.choose(self.problem(types, constant=constant))
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        return TRANSPOSED.choose(self.problem(inputs)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, w, b = (*inputs, None)[:3]
+        x, w = inputs[:2]
         assert x is not None and w is not None
         # For a kernel `in` is the input, and `out` the output, as ever.
         slides = [
             Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0)
             for s in long_axes(self.spread(x.type.shape, w.type.shape))
         ]
-        features = w.type.shape[1] * self.group
+        choice, features = self.choice(inputs), w.type.shape[1] * self.group
         sizes = shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
-        parts = self.parts(x.type, w.type)
-        together = Sizes((parts.columns, parts.features))
-        memory_of = Sizes((parts.inputs, parts.products, parts.steps, parts.groups))
-        given = [o for o in (w, b) if o is not None]
-        packed = f"sofie::ConvTransposedWeights<{x.type.dtype.cxx}, {self.group}>"
-        arguments = (self.function.functor(), *sizes, together, memory_of)
-        kernel, header = "transposed_convolution{}", self.header
-        few = self.few(x.type, w.type)
-        if few and all(o.constant for o in given):
-            packed = f"sofie::FewTransposedWeights<float, {few.stride}>"
-            kernel, header = f"few_{kernel}", _FEW_HEADER
-        return replace(product_call(kernel, packed, arguments, outputs, x, given), header=header)
+        arguments = (self.function.functor(), *sizes, *choice.told)
+        return product_call(choice, arguments, inputs, outputs)
 
 
 @operator(since=22, terms=2)

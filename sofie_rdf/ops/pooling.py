@@ -34,10 +34,10 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ir.windows import Window, require_count, windows
 from sofie_rdf.ops._device_rows import reduced
 from sofie_rdf.ops._device_windows import pooled
 from sofie_rdf.ops._room import require_room
-from sofie_rdf.ops._windows import Window, require_count, windows
 from sofie_rdf.ops.elementwise import FLOATS
 
 if TYPE_CHECKING:

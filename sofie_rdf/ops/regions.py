@@ -20,9 +20,9 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ir.windows import require_count
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._slopes_grid import pooled
-from sofie_rdf.ops._windows import require_count
 from sofie_rdf.ops.elementwise import FLOATS
 
 if TYPE_CHECKING:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.kernels.winograd import why_no_winograd
 from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
-from sofie_rdf.ops.convolution_winograd import FROM_POINTS, TO_POINTS, WinogradConv
+from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.passes import switches
 from sofie_rdf.passes.rewrite import Match, Rewrite, Rules, rule
 
 __all__ = ["choose_winograd", "turn_transposed"]
 
-# How much fewer multiplications there must be.
-_GAIN = 1.25
 # The error is that of a sum of larger weights, by so much at most.
 _SPREAD = 8.0
 
@@ -71,42 +68,11 @@ def _chosen(m: Match, old: Conv | ConvLayer, w: Array) -> WinogradConv:
     if "b" in m.values:
         m.constant("b")
     m.require(switches.winograd(), f"{switches.WINOGRAD}=0 says so")
-    m.require(x.dtype in WinogradConv.dtypes, f"its elements are {x.dtype}")
     op = WinogradConv(**old.attributes())
-    slides = old.slides(x.shape, w.shape)
-    plain = all(s.stride == s.dilation == 1 for s in slides)
-    m.require(plain and old.group == 1, _SKIPS)
-    m.require(len(slides) > 1, "it has one axis")
-    kernel = [s.kernel for s in slides[-2:]]
-    m.require(max(kernel) <= max(op.sizes), "its kernel is too large")
-    m.require(min(kernel) > 1, "its kernel is a row or a column")
-    features, channels = w.shape[:2]
-    many = features >= op.least_features and channels >= op.least_channels
-    m.require(many and _gain(op, w.shape) >= _GAIN, "it has few channels, features or taps")
+    reason = why_no_winograd(op.problem((x, TensorType(x.dtype, w.shape))))
+    m.require(not reason, reason)
     m.require(_spread(w) <= _SPREAD, "of the weights of a feature few are not near 0")
-    small = op.gain_of_small_tiles((x, TensorType(x.dtype, w.shape)))
-    if small is not None and small >= _GAIN:
-        return op
-    height, width = (s.count for s in slides[-2:])
-    if isinstance(height, int) and isinstance(width, int):
-        tiles = math.ceil(height / op.outputs) * math.ceil(width / op.outputs)
-        m.require(tiles >= op.least_tiles, f"its output is of {tiles} tiles only")
-        used = height * width / (op.outputs**2 * tiles) if tiles else 0.0
-        m.require(used >= 0.5, "its tiles would be half empty")
-        # What is computed in vain costs more where transforms are larger.
-        large = max(kernel) > min(op.sizes)
-        gain = used * _gain(op, w.shape)
-        m.require(not large or gain >= _GAIN, "too much of its tiles would be empty")
-    m.require(small is None, "reading more weights would take longer")
     return op
-
-
-def _gain(op: WinogradConv, shape: tuple[int, ...]) -> float:
-    """How many times fewer multiplications there are for a tile, transforms included."""
-    features, channels, *kernel = shape
-    plain, depth = features * channels * math.prod(kernel), math.prod(kernel[:-2])
-    fewer = features * channels * depth + TO_POINTS * channels + FROM_POINTS * features
-    return op.outputs**2 * plain / (op.inputs_of_a_tile(shape) ** 2 * fewer)
 
 
 def _spread(w: Array) -> float:

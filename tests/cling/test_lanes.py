@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from sofie_rdf.errors import ShapeError
+from sofie_rdf.ir.operator import Operand
 from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.kernels.product import half_of
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 
@@ -48,9 +51,11 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
         y = op.infer(*given)
     except ShapeError:
         return []
-    half, size = op.half_of_lanes(given), op.workspace(given)[0].shape[0]
+    problem, size = op.problem(given), op.workspace(given)[0].shape[0]
+    choice, half = op.choice([Operand("", t, constant=True) for t in given]), half_of(problem)
     empty = not all(isinstance(d, int) and d > 0 for d in y.shape)
-    if not half or op.columns(given) or op.group_lanes(given) or empty:
+    in_lanes = re.match(r"convolution_(lanes|winograd)", choice.kernel)
+    if not half or not in_lanes or empty:
         return []
     assert isinstance(size, int)
     axes = list(zip(x.shape[2:], kernel, y.shape[2:], strides, dilations, pads[:2], strict=True))
@@ -59,8 +64,8 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
         axes.reverse()
     numbers = [batch, channels, features, *(n for both in zip(*axes, strict=True) for n in both)]
     told = [int(str(n)) for n in numbers]
-    lanes = op.lanes(given) if isinstance(op, WinogradConv) else None
-    more = [([*told, lanes.outputs + 2, lanes.half], size)] if lanes else []
+    form = re.match(r"convolution_winograd_lanes<(\d), (\d),", choice.kernel)
+    more = [([*told, int(form[1]), int(form[2])], size)] if form else []
     return [([*told, 0, half], size), *more]
 
 

@@ -104,7 +104,7 @@ def _of_tiles(op: Any, x: Array, w: Array, *others: Array | None) -> Array:
         return absolute
     slides = op.slides(x.shape, w.shape)
     pads = [(0, 0), (0, 0), *((s.begin, s.end) for s in slides)]
-    near = _dilated(np.pad(np.abs(x[ordinary]), pads), op.inputs_of_a_tile(w.shape) - 1)
+    near = _dilated(np.pad(np.abs(x[ordinary]), pads), op.inputs_of_a_tile(x.shape, w.shape) - 1)
     added = [None if i is None else i[ordinary] if i.ndim > 1 else i for i in others]
     whole = replace(op, pads=None, auto_pad="NOTSET")
     found = absolute.copy()

@@ -454,7 +454,7 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts,
 }
 
 /// What the second cache keeps of transformed weights; the tiles whose products take as long as reading others; the
-/// products that transforms of small tiles take for an input and an output. See ops/convolution_winograd.py.
+/// products that transforms of small tiles take for an input and an output. See kernels/winograd.py.
 inline constexpr Size winograd_near = Size{1} << 18, winograd_stream = 24, winograd_to_few = 14, winograd_from_few = 9;
 
 /// What products take for each weight, or reading their weights from far away does.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
-from sofie_rdf.ops._windows import Window, positions_of, three_axes
+from sofie_rdf.ir.windows import Window, positions_of, three_axes
 
 __all__ = ["HALVES", "LANES_HEADER", "best_half", "half_of_lanes", "is_short", "scratch_of_lanes"]
 
@@ -38,11 +38,11 @@ def is_short(features: Dim) -> bool:
     return isinstance(features, int) and 0 < features % _FEATURES <= _FEATURES // 2
 
 
-def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
-    """How many columns half a tile has; 0 where features, or rows of the output, do not fill it."""
+def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int | str:
+    """How many columns half a tile has, or why features do not lie in the lanes."""
     count = slides[-1].count
     if not isinstance(features, int) or not isinstance(depth, int):
-        return 0
+        return "its features or channels are not known"
     points = all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
     places = positions_of(slides)
     if points and depth >= _DEEP and isinstance(places, int) and places <= _SMALL:
@@ -50,12 +50,19 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int:
         points = False
     filled = 8 * features >= 5 * (-(-features // 16) * 16)
     fills = features % 4 == 0 and (filled or _half_pays(features, depth, places, slides[-1]))
-    if points or not fills or depth < _LEAST_DEPTH:
-        return 0
+    if points:
+        return "it is of single points"
+    if not fills:
+        return f"its {features} features do not fill the lanes"
+    if depth < _LEAST_DEPTH:
+        return f"each output has {depth} products, fewer than {_LEAST_DEPTH}"
     if not isinstance(count, int):
         return _OPEN_HALF
-    wide = (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST
-    return 0 if wide or count < HALVES[-1] else best_half(count, depth)
+    if (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST:
+        return f"its rows are longer than {_WIDEST}"
+    if count < HALVES[-1]:
+        return f"its rows have {count} outputs, fewer than {HALVES[-1]}"
+    return best_half(count, depth)
 
 
 def _half_pays(features: int, depth: int, places: Dim, last: Window) -> bool:

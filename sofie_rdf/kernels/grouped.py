@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, never_negative, number_of
-from sofie_rdf.ops._windows import Window, taps_of, three_axes
+from sofie_rdf.ir.windows import Window, taps_of, three_axes
 
-__all__ = ["GROUPED_HEADER", "LANES", "GroupLanes", "block_columns", "group_lanes", "lines_at_hand"]
+__all__ = [
+    "GROUPED_HEADER",
+    "LANES",
+    "TOO_LARGE",
+    "GroupLanes",
+    "block_columns",
+    "group_lanes",
+    "lines_at_hand",
+]
 
 GROUPED_HEADER = "sofie/kernels/convolution/grouped.hxx"
 # Of the kernel: the lanes, and the columns of a row of outputs that it may do together.
@@ -16,6 +24,8 @@ LANES, _COLUMNS = 16, (14, 8)
 # The numbers of a block that are at hand at a time, and at most; and of its lanes the part that has
 # features, at least, for that to pay.
 _BUDGET, _MOST, _FILLED = 1 << 15, 1 << 19, 0.7
+
+TOO_LARGE = "a line of its image does not stay at hand, or there is none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +62,15 @@ def lines_at_hand(down: Window, start: Dim, line: Dim) -> tuple[Dim, Dim] | None
 
 def group_lanes(
     groups: int, channels: Dim, features: Dim, slides: Sequence[Window]
-) -> GroupLanes | None:
-    """What is done together, of groups with so many channels and features each; or None."""
+) -> GroupLanes | str:
+    """What is done together, of groups with so many channels and features each; or why not."""
     if len(slides) > 2 or not all(never_negative(s.begin) for s in slides):
-        return None
+        return "it has three axes, or padding that may be negative"
     if not isinstance(channels, int) or not isinstance(features, int) or channels * features < 1:
-        return None
+        return "its features or channels are not known, or there is none"
     _, down, across = three_axes(slides)
     if across.stride > 2:
-        return None
+        return f"its stride along rows is {across.stride}, more than 2"
     together = 1
     while 2 * together * min(features, LANES) <= LANES and together < LANES:
         together *= 2
@@ -70,15 +80,17 @@ def group_lanes(
 
     blocks = number_of(ceil_div(groups, together))
     # Points are rather read where they are.
-    if taps_of(slides) == 1 or groups * features < _FILLED * blocks * parts * LANES:
-        return None
+    if taps_of(slides) == 1:
+        return "points are rather read where they are"
+    if groups * features < _FILLED * blocks * parts * LANES:
+        return f"{groups} groups of {features} features leave too many lanes empty"
     # Images with their padding, and sums; before them, where they are.
     gap, before = columns + LANES, 2 * (images + parts)
     line = images * down.stride * across.pitch + across.count
     start = images * ((down.extent - down.stride) * across.pitch + 2 * LANES) + gap + before
     found = lines_at_hand(down, start * LANES, line * LANES)
     if found is None:
-        return None
+        return TOO_LARGE
     lines, elements = found
     taps = 2 * channels * taps_of(slides)
     return GroupLanes(lines, columns, across.stride, together, elements, taps)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim, never_negative
-from sofie_rdf.ops._grouped import LANES, block_columns, lines_at_hand
-from sofie_rdf.ops._windows import Window, taps_of, three_axes
+from sofie_rdf.ir.windows import Window, taps_of, three_axes
+from sofie_rdf.kernels.grouped import LANES, TOO_LARGE, block_columns, lines_at_hand
 
 __all__ = ["DEPTHWISE_HEADER", "DEPTHWISE_LANES_HEADER", "ChannelLanes", "channel_lanes"]
 
@@ -27,13 +27,13 @@ class ChannelLanes:
     elements: Dim
 
 
-def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | None:
-    """What is done together; None where lines of a channel are."""
+def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | str:
+    """What is done together, or why lines of a channel are."""
     _, down, across = three_axes(slides)
     if not isinstance(channels, int) or channels < _LEAST or across.stride > 2:
-        return None
+        return f"it has fewer than {_LEAST} channels, or a stride of more than 2"
     if not all(never_negative(s.begin) for s in slides):
-        return None
+        return "its padding may be negative"
     columns = block_columns(across)
     # Where rows are, weights, lines of the input with their padding, and sums.
     weights = -(-taps_of(slides) // LANES) * LANES
@@ -41,6 +41,6 @@ def channel_lanes(channels: Dim, slides: Sequence[Window]) -> ChannelLanes | Non
     line = down.stride * across.pitch + across.count
     found = lines_at_hand(down, start * LANES, line * LANES)
     if found is None:
-        return None
+        return TOO_LARGE
     lines, elements = found
     return ChannelLanes(lines, columns, across.stride, elements)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim, align, ceil_div, maximum, minimum
-from sofie_rdf.ops._lanes import HALVES
-from sofie_rdf.ops._windows import Window, positions_of, taps_of, three_axes
+from sofie_rdf.ir.windows import Window, positions_of, taps_of, three_axes
+from sofie_rdf.kernels.lanes import HALVES
 
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
 
 COLUMNS_HEADER = "sofie/kernels/convolution/columns.hxx"
-# Of the kernel: the columns of a tile, those of a pack, elements that are copied at a time, and the
-# largest stride along a row.
-_TILE, _PACK, _BUDGET, _STRIDE = 48, 16, 1 << 16, 2
+# Of the kernel: the columns of a tile, those of a pack, elements that are copied at a time, the
+# largest stride along a row, and the features that have another tile.
+_TILE, _PACK, _BUDGET, _STRIDE, _FEW_FEATURES = 48, 16, 1 << 16, 2, 4
 # What pays: products for each output, and outputs; where features may lie in the lanes, and else.
 _FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
 # Outputs that are so few that features lie in the lanes (`convolution/last_columns.hxx`).
@@ -32,20 +32,22 @@ class Columns:
     masks: Dim
 
 
-def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Columns | None:
-    """What is done together; None where another kernel is faster.
+def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Columns | str:
+    """What is done together, or why another kernel is faster.
 
     ``half`` is what features in lanes would have, or 0.
     """
     if not isinstance(features, int) or not isinstance(channels, int) or channels < 1:
-        return None
+        return "its features or channels are not known, or there is none"
     if not all(isinstance(d, int) for s in slides for d in (s.begin, s.end)):
-        return None
+        return "its padding is not known"
     depth, stride = channels * taps_of(slides), slides[-1].stride
-    if features <= 4 or stride > _STRIDE:
-        return None
+    if features <= _FEW_FEATURES:
+        return f"it has {_FEW_FEATURES} features at most"
+    if stride > _STRIDE:
+        return f"its stride along rows is {stride}, more than {_STRIDE}"
     if not _pays(features, depth, slides, half):
-        return None
+        return f"copying inputs for each tap takes longer than it saves of {depth} products"
     first, middle, last = three_axes(slides)
     most = max(_TILE, _BUDGET // depth // _TILE * _TILE)
     width = minimum(last.count, most)
