@@ -277,7 +277,11 @@ class Operator:
         """What an operator that reads only the shape of its input gives: sizes, or one of them."""
         return None
 
-    def choice(self, inputs: Sequence[Operand | None]) -> Choice | None:  # noqa: ARG002
+    def choice(
+        self,
+        inputs: Sequence[Operand | None],  # noqa: ARG002
+        outputs: Sequence[Operand],  # noqa: ARG002
+    ) -> Choice | None:
         """The kernel that `lower` calls, and why; None where there is no other."""
         return None
 

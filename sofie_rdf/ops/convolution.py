@@ -271,7 +271,7 @@ class _FloatConvolution(Convolution):
         counts, slides = self.counts(x.shape, w.shape), self.slides(x.shape, w.shape)
         return ConvProblem(x.dtype, counts, w.shape[1], slides, constant, added is not None)
 
-    def choice(self, inputs: Sequence[Operand | None]) -> Choice:
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         types = [None if o is None else o.type for o in inputs]
         constant = all(o.constant for o in inputs[1:3] if o is not None)
         return CONVOLUTIONS.choose(self.problem(types, constant=constant))
@@ -282,7 +282,7 @@ class _FloatConvolution(Convolution):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, *_ = inputs
         assert x is not None and w is not None
-        choice = self.choice(inputs)
+        choice = self.choice(inputs, outputs)
         slides = long_axes(self.slides(x.type.shape, w.type.shape))
         sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
         return product_call(

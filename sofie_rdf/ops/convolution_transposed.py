@@ -154,7 +154,7 @@ class _Transposed(Convolution):
         products = product(w.shape[1:])
         return TransposedProblem(x.dtype, counts, x.shape, slides, products, constant)
 
-    def choice(self, inputs: Sequence[Operand | None]) -> Choice:
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         types = [None if o is None else o.type for o in inputs]
         constant = all(o.constant for o in inputs[1:] if o is not None)
         return TRANSPOSED.choose(self.problem(types, constant=constant))
@@ -170,7 +170,7 @@ class _Transposed(Convolution):
             Window(s.count, s.size, s.kernel, s.stride, s.dilation, s.begin, 0)
             for s in long_axes(self.spread(x.type.shape, w.type.shape))
         ]
-        choice, features = self.choice(inputs), w.type.shape[1] * self.group
+        choice, features = self.choice(inputs, outputs), w.type.shape[1] * self.group
         sizes = shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
         arguments = (self.function.functor(), *sizes, *choice.told)
         return product_call(choice, arguments, inputs, outputs)

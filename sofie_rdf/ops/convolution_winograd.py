@@ -73,7 +73,7 @@ class WinogradConv(ConvLayer):
         types = (TensorType(DType.FLOAT32, shape) for shape in (x, w))
         return inputs_of_a_tile(self.problem(tuple(types)))
 
-    def choice(self, inputs: Sequence[Operand | None]) -> Choice:
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         return WINOGRAD.choose(self.problem([None if o is None else o.type for o in inputs]))
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
@@ -84,7 +84,7 @@ class WinogradConv(ConvLayer):
         assert x is not None and w is not None
         if any(o is not None and not o.constant for o in inputs[1:3]):
             raise TypeMismatch("needs constant weights")
-        choice, shapes = self.choice(inputs), (x.type.shape, w.type.shape)
+        choice, shapes = self.choice(inputs, outputs), (x.type.shape, w.type.shape)
         sizes = shape_arguments(self.counts(*shapes), long_axes(self.slides(*shapes)))
         arguments = (self.function.functor(), *sizes, *choice.told)
         return product_call(choice, arguments, inputs, outputs)

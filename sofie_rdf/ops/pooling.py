@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +16,6 @@ from sofie_rdf.ir.dims import (
     UNKNOWN,
     Dim,
     maximum,
-    never_negative,
     number_of,
     product,
     require_equal,
@@ -35,6 +34,8 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window, require_count, windows
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.pooling import AVERAGE_POOL, MAX_POOL, POOL_HEADER, SLACK, PoolProblem
 from sofie_rdf.ops._device_rows import reduced
 from sofie_rdf.ops._device_windows import pooled
 from sofie_rdf.ops._room import require_room
@@ -44,20 +45,15 @@ if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
 
 
-# What a kernel may read behind the last element of a row: a register of the smallest elements. The
-# rows that are pooled at a time where registers have 64 bytes, and the floats of such a register.
-_SLACK, _BUFFER, _LANES = 64, 4096, 16
 _MOST_AXES = 8
-# What planes in the lanes have: channels, columns of results, and numbers that are at hand.
-_LEAST_CHANNELS, _WIDEST, _MOST_ELEMENTS = 8, 16, 1 << 16
-_LANES_HEADER = "sofie/kernels/pooling/lanes.hxx"
-_PAIRS_HEADER = "sofie/kernels/pooling/pairs.hxx"
+# The outputs and the scratch memory of `MaxPool` where the places of elements are wanted.
+_WITH_PLACES = 4
 
 
 class _Planes(Operator):
     """An operator on the planes x[n, c] of x[n, c, d1, d2, ...]."""
 
-    header: ClassVar[str] = "sofie/kernels/pooling.hxx"
+    header: ClassVar[str] = POOL_HEADER
     dtypes: ClassVar[frozenset[DType]] = FLOATS
 
     def accept(self, x: TensorType) -> DType:
@@ -112,14 +108,9 @@ class _Pool(_Planes):
         assert x is not None
         return tuple(pair for w in self.windows(x.shape) for pair in w.requirements)
 
-    def lanes(self, x: TensorType) -> _Lanes | None:
-        """How planes are pooled side by side, if they are."""
-        return _lanes(x.dtype, x.shape[1], self.windows(x.shape))
-
-    def pairs(self, x: TensorType) -> bool:
-        """Whether windows are pairs of neighbours in rows, and of rows, all of them elements."""
-        along = self.windows(x.shape)
-        return x.dtype is DType.FLOAT32 and len(along) == 2 and all(_is_pairs(w) for w in along)
+    def problem(self, x: TensorType) -> PoolProblem:
+        """What is asked of a kernel."""
+        return PoolProblem(x.dtype, x.shape[1], self.windows(x.shape))
 
     def numbers(self, x: Operand) -> Sizes:
         return Sizes(tuple(n for w in self.windows(x.type.shape) for n in w.numbers))
@@ -147,11 +138,6 @@ class _Pool(_Planes):
         return kept.reshape(back.x.shape)
 
 
-def _is_pairs(window: Window) -> bool:
-    pairs = (window.kernel, window.stride, window.dilation, window.begin) == (2, 2, 1, 0)
-    return pairs and never_negative(window.size - 2 * window.count)
-
-
 def _end(window: Window) -> Any:
     """The position behind the last one that a window covers."""
     return (window.count - 1) * window.stride - window.begin + window.extent
@@ -160,63 +146,6 @@ def _end(window: Window) -> Any:
 def _every(window: Window, position: int) -> slice:
     first, count = position * window.dilation, number_of(window.count)
     return slice(first, first + (count - 1) * window.stride + 1 if count else first, window.stride)
-
-
-def _rows(dtype: DType, along: Sequence[Window]) -> tuple[TensorType, TensorType]:
-    """What the kernel needs to hold rows of x with their pads, and for its table."""
-    *outer, last = along
-    row = (last.count + _SLACK) * last.stride + last.extent
-    if dtype is not DType.FLOAT32:
-        return TensorType(dtype, (row,)), TensorType(DType.INT32, (1,))
-    masks = 2 * (last.size // _LANES + last.count // _LANES + 2)
-    lists = product(w.count for w in outer) * (2 + math.prod(w.kernel for w in outer))
-    table = TensorType(DType.INT32, (masks + lists,))
-    return TensorType(dtype, (_BUFFER + row,)), table
-
-
-@dataclass(frozen=True, slots=True)
-class _Lanes:
-    """What planes in the lanes of registers do together: columns, their stride, and the memory."""
-
-    columns: int
-    stride: int
-    elements: int
-    taps: int
-
-
-def _lanes(dtype: DType, channels: Dim, along: Sequence[Window]) -> _Lanes | None:
-    """None where planes are pooled row by row: large ones, few, or of unknown sizes."""
-    numbers = [d for w in along for d in w.numbers]
-    if (
-        dtype is not DType.FLOAT32
-        or len(along) != 2
-        or not all(isinstance(d, int) for d in numbers)
-    ):
-        return None
-    few = not isinstance(channels, int) or channels < _LEAST_CHANNELS
-    (rows, height), (count, width) = ((number_of(w.count), number_of(w.size)) for w in along)
-    begins = [number_of(w.begin) for w in along]
-    last = along[-1]
-    if few or not 0 < count <= _WIDEST or rows <= 0 or last.stride > 2 or min(begins) < 0:
-        return None
-    columns = min((14, 8, 4), key=lambda c: -(-count // c) * c)
-    high = (rows - 1) * along[0].stride + along[0].extent
-    behind = columns * (last.stride + 1) + 6 * _LANES
-    places = height * width + high * number_of(last.pitch) + rows * count + behind
-    elements = places * _LANES + 2 * (count + rows + 4 * _LANES)
-    if elements > _MOST_ELEMENTS or min(height, width) == 0:
-        return None
-    return _Lanes(columns, last.stride, elements, along[0].kernel * last.kernel)
-
-
-def _scratch(dtype: DType, channels: Dim, along: Sequence[Window]) -> tuple[TensorType, TensorType]:
-    """What the kernel needs, whichever it is."""
-    row, table = _rows(dtype, along)
-    lanes = _lanes(dtype, channels, along)
-    if not lanes:
-        return row, table
-    size, taps = maximum(row.shape[0], lanes.elements), maximum(table.shape[0], lanes.taps)
-    return TensorType(dtype, (size,)), TensorType(DType.INT32, (taps,))
 
 
 @operator(since=22, ulp=2, terms=2)
@@ -234,23 +163,21 @@ class AveragePool(_Pool):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x = inputs[0]
         assert x is not None
-        along = self.windows(x.shape)
-        rows, table = _scratch(x.dtype, x.shape[1], along)
-        return rows, TensorType(x.dtype, (along[-1].count + _SLACK,)), table
+        rows, table = AVERAGE_POOL.choose(self.problem(x)).scratch
+        return rows, TensorType(x.dtype, (self.windows(x.shape)[-1].count + SLACK,)), table
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        (x,) = inputs
+        assert x is not None
+        return AVERAGE_POOL.choose(replace(self.problem(x.type), pads=self.count_include_pad))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
         y, rows, members, table = outputs
-        pads, lanes = str(self.count_include_pad).lower(), self.lanes(x.type)
-        kernel, header = f"average_pool<{pads}>", self.header
-        if self.pairs(x.type):
-            kernel, header = "average_pool_pairs", _PAIRS_HEADER
-        elif lanes:
-            kernel = f"average_pool_lanes<{pads}, {lanes.columns}, {lanes.stride}>"
-            header = _LANES_HEADER
+        choice = self.choice(inputs, outputs)
         tensors = _as_planes(y), Tensor(rows), Tensor(members), Tensor(table), _as_planes(x)
-        return Call(f"sofie::{kernel}", (*tensors, self.numbers(x)), 4, header)
+        return Call(f"sofie::{choice.kernel}", (*tensors, self.numbers(x)), 4, choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -312,25 +239,23 @@ class MaxPool(_Pool):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x = inputs[0]
         assert x is not None
-        return _scratch(x.dtype, x.shape[1], self.windows(x.shape))
+        return MAX_POOL.choose(self.problem(x)).scratch
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:
+        (x,) = inputs
+        assert x is not None
+        order = self.storage_order if len(outputs) == _WITH_PLACES else None
+        return MAX_POOL.choose(replace(self.problem(x.type), order=order))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
-        y, *index, rows, table = outputs
-        if not index:
-            working = Tensor(rows), Tensor(table)
-            arguments = _as_planes(y), *working, _as_planes(x), self.numbers(x)
-            lanes = self.lanes(x.type)
-            kernel, header = "max_pool", self.header
-            if self.pairs(x.type):
-                kernel, header = "max_pool_pairs", _PAIRS_HEADER
-            elif lanes:
-                kernel, header = f"max_pool_lanes<{lanes.columns}, {lanes.stride}>", _LANES_HEADER
-            return Call(f"sofie::{kernel}", arguments, 3, header)
-        kernel = f"sofie::max_pool_indexed<{'true' if self.storage_order else 'false'}>"
-        tensors = _as_planes(y), _as_planes(index[0]), _as_planes(x)
-        return Call(kernel, (*tensors, self.numbers(x)), outputs=2)
+        *results, rows, table = outputs
+        choice = self.choice(inputs, outputs)
+        work = () if len(results) > 1 else (Tensor(rows), Tensor(table))
+        tensors = (*map(_as_planes, results), *work, _as_planes(x))
+        arguments = (*tensors, self.numbers(x))
+        return Call(f"sofie::{choice.kernel}", arguments, len(results) + len(work), choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]

@@ -52,7 +52,7 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
     except ShapeError:
         return []
     problem, size = op.problem(given), op.workspace(given)[0].shape[0]
-    choice, half = op.choice([Operand("", t, constant=True) for t in given]), half_of(problem)
+    choice, half = op.choice([Operand("", t, constant=True) for t in given], []), half_of(problem)
     empty = not all(isinstance(d, int) and d > 0 for d in y.shape)
     in_lanes = re.match(r"convolution_(lanes|winograd)", choice.kernel)
     if not half or not in_lanes or empty:
