@@ -12,6 +12,7 @@ from sofie_rdf.cli import texts
 from sofie_rdf.devices.targets import OFFERED
 from sofie_rdf.errors import InputError
 from sofie_rdf.ir.types import PRECISIONS
+from sofie_rdf.kernels.choice import SETS
 from sofie_rdf.limits import Limits
 
 __all__ = ["Shapes", "parser"]
@@ -112,7 +113,14 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--kernels",
         action="store_true",
-        help="the kernel of each node that runs, its header and its scratch memory",
+        help="the kernel of each node that runs, why it was chosen, and its scratch memory",
+    )
+    command.add_argument(
+        "--simd",
+        metavar="SET,...",
+        type=_instruction_sets,
+        default=(),
+        help="for --kernels: what runs on these instruction sets, of avx512, avx2 and generic",
     )
     _target(command)
     command.add_argument(
@@ -691,6 +699,14 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return int(text)
+
+
+def _instruction_sets(text: str) -> tuple[str, ...]:
+    """Names of instruction sets."""
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in SETS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(SETS)}")
+    return names
 
 
 def _root_file(text: str) -> str:

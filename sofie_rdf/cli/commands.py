@@ -46,6 +46,8 @@ def inspect(arguments: Namespace) -> int:
     """Tables, text or JSON about the model, or about all models of a .root file."""
     if arguments.registers and arguments.target != "alpaka":
         raise InputError("--registers is what nvcc says of --target alpaka")
+    if arguments.simd and not arguments.kernels:
+        raise InputError("--simd says for which instruction sets --kernels shows kernels")
     models = _models(arguments)
     if arguments.target != "cpu":
         return _on_device(models, arguments)
@@ -81,7 +83,7 @@ def _kernels(models: Sequence[Model], arguments: Namespace) -> int:
     from sofie_rdf.cli import kernels
 
     _require_alone(arguments, "--kernels")
-    found = [kernels.kernels_of(model, arguments) for model in models]
+    found = [one for model in models for one in kernels.kernels_of(model, arguments)]
     return _listed(found, kernels.as_json, kernels.kernel_tables, arguments)
 
 

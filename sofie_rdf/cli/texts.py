@@ -46,6 +46,7 @@ examples:
   sofie-rdf inspect higgs.onnx --plot graph.svg
   sofie-rdf inspect higgs.onnx --html higgs.html   both graphs and all tables in one page
   sofie-rdf inspect higgs.onnx --kernels --batch 64   the kernel of each node
+  sofie-rdf inspect higgs.onnx --kernels --simd avx2,generic   what runs on other CPUs
   sofie-rdf inspect higgs.onnx --target alpaka --batch 4096   kernels, and their costs on paper
 
 The passes at work:
@@ -63,8 +64,9 @@ keys of --json (a size is a number, or text where it depends on named sizes):
 
 keys of --json with --kernels (scratch is bytes, null where the data decide it):
   file
-  models: name, sizes
-    nodes: node, operator, kernel, header, functions, packed, scratch, body (of an If or a Loop)
+  models: name, simd ("" for what the header says, else one for each set), sizes
+    nodes: node, operator, kernel, header, functions, packed, scratch, body (of an If or a Loop),
+      why, refused (kernel, reason), elsewhere (sets, kernel, header, why)
 
 keys of --json with --target (times are seconds, on paper):
   file

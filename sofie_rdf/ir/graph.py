@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from sofie_rdf.ir.dims import Dim, Size, name_of, quoted, substitute, symbols_of
 from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, with_sizes
 from sofie_rdf.ir.printing import graph_text
 from sofie_rdf.ir.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from sofie_rdf.kernels.choice import Choice
 
 __all__ = ["Graph", "Node", "Origin"]
 
@@ -154,9 +158,16 @@ class Graph:
 
     def call(self, node: Node) -> Call:
         """The kernel call of a node."""
+        return node.op.lower(*self._operands(node))
+
+    def choice(self, node: Node) -> Choice | None:
+        """The kernel of that call, and why it was chosen."""
+        return node.op.choice(*self._operands(node))
+
+    def _operands(self, node: Node) -> tuple[list[Operand | None], list[Operand]]:
         inputs = [self.operand(i) if i else None for i in node.inputs]
         spaces = [Operand(name, type_) for name, type_ in self._spaces(node).items()]
-        return node.op.lower(inputs, [*map(self.operand, node.outputs), *spaces])
+        return inputs, [*map(self.operand, node.outputs), *spaces]
 
     def workspace(self, node: Node) -> dict[str, TensorType]:
         """The scratch memory that the kernel of a node is given, under names that no value has."""

@@ -18,7 +18,17 @@ from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.ir.operator import Argument
 from sofie_rdf.ir.types import TensorType
 
-__all__ = ["AVX2", "AVX512", "GENERIC", "SETS", "Candidate", "Choice", "Elsewhere", "Table"]
+__all__ = [
+    "AVX2",
+    "AVX512",
+    "GENERIC",
+    "SETS",
+    "Candidate",
+    "Choice",
+    "Elsewhere",
+    "Refusal",
+    "Table",
+]
 
 # As SOFIE_RDF_SIMD names them, the best first.
 AVX512, AVX2, GENERIC = "avx512", "avx2", "generic"
@@ -63,7 +73,7 @@ class Choice:
     refused: tuple[Refusal, ...] = ()
 
     def on(self, simd: str) -> Choice:
-        """What runs on an instruction set."""
+        """What runs on an instruction set; "" is for what the header calls."""
         for other in self.elsewhere:
             if simd in other.sets:
                 lacking = Refusal(self.kernel, other.why)
@@ -76,7 +86,7 @@ class Choice:
                     packed=self.packed,
                     refused=(*self.refused, lacking),
                 )
-        return self
+        return replace(self, elsewhere=()) if simd else self
 
 
 _REST = "it is what the better kernel calls where it has no text"

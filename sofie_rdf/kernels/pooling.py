@@ -11,7 +11,7 @@ from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
 
-__all__ = ["AVERAGE_POOL", "MAX_POOL", "POOL_HEADER", "SLACK", "PoolProblem"]
+__all__ = ["AVERAGE_POOL", "MAX_POOL", "POOL_HEADER", "PoolProblem"]
 
 POOL_HEADER = "sofie/kernels/pooling.hxx"
 _LANES_HEADER = "sofie/kernels/pooling/lanes.hxx"
@@ -19,14 +19,14 @@ _PAIRS_HEADER = "sofie/kernels/pooling/pairs.hxx"
 
 # What a kernel may read behind the last element of a row: a register of the smallest elements. The
 # rows that are pooled at a time where registers have 64 bytes, and the floats of such a register.
-SLACK, _BUFFER, _LANES = 64, 4096, 16
+_SLACK, _BUFFER, _LANES = 64, 4096, 16
 # What planes in the lanes have: channels, columns of results, and numbers that are at hand.
 _LEAST_CHANNELS, _WIDEST, _MOST_ELEMENTS = 8, 16, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class PoolProblem:
-    """Windows over the planes of so many channels; ``pads`` says that pads count in a mean.
+    """Windows over the planes of so many channels; ``pads`` says of a mean whether pads count.
 
     ``order`` says how the places of the largest elements are counted, if they are wanted.
     """
@@ -34,21 +34,25 @@ class PoolProblem:
     dtype: DType
     channels: Dim
     windows: tuple[Window, ...]
-    pads: bool = False
+    pads: bool | None = None
     order: int | None = None
 
-    def scratch(self) -> tuple[TensorType, TensorType]:
-        """Rows of x with their pads, and a table: what all of these kernels need."""
+    def scratch(self) -> tuple[TensorType, ...]:
+        """Rows of x with their pads, and a table: what all of these kernels need.
+
+        A mean has how many elements each window of a row has between them.
+        """
         row, table = self._rows()
         lanes = _lanes_of(self)
-        if isinstance(lanes, str):
-            return row, table
-        size, taps = maximum(row.shape[0], lanes.elements), maximum(table.shape[0], lanes.taps)
-        return TensorType(self.dtype, (size,)), TensorType(DType.INT32, (taps,))
+        if not isinstance(lanes, str):
+            size, taps = maximum(row.shape[0], lanes.elements), maximum(table.shape[0], lanes.taps)
+            row, table = TensorType(self.dtype, (size,)), TensorType(DType.INT32, (taps,))
+        members = TensorType(self.dtype, (self.windows[-1].count + _SLACK,))
+        return (row, table) if self.pads is None else (row, members, table)
 
     def _rows(self) -> tuple[TensorType, TensorType]:
         *outer, last = self.windows
-        row = (last.count + SLACK) * last.stride + last.extent
+        row = (last.count + _SLACK) * last.stride + last.extent
         if self.dtype is not DType.FLOAT32:
             return TensorType(self.dtype, (row,)), TensorType(DType.INT32, (1,))
         masks = 2 * (last.size // _LANES + last.count // _LANES + 2)
@@ -150,7 +154,7 @@ def _lanes(
 
 
 def _flag(problem: PoolProblem) -> str:
-    return str(problem.pads).lower()
+    return str(bool(problem.pads)).lower()
 
 
 def _average(problem: PoolProblem) -> Choice:

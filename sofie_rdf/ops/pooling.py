@@ -35,7 +35,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window, require_count, windows
 from sofie_rdf.kernels.choice import Choice
-from sofie_rdf.kernels.pooling import AVERAGE_POOL, MAX_POOL, POOL_HEADER, SLACK, PoolProblem
+from sofie_rdf.kernels.pooling import AVERAGE_POOL, MAX_POOL, POOL_HEADER, PoolProblem
 from sofie_rdf.ops._device_rows import reduced
 from sofie_rdf.ops._device_windows import pooled
 from sofie_rdf.ops._room import require_room
@@ -163,13 +163,15 @@ class AveragePool(_Pool):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         x = inputs[0]
         assert x is not None
-        rows, table = AVERAGE_POOL.choose(self.problem(x)).scratch
-        return rows, TensorType(x.dtype, (self.windows(x.shape)[-1].count + SLACK,)), table
+        return AVERAGE_POOL.choose(self.problem(x)).scratch
+
+    def problem(self, x: TensorType) -> PoolProblem:
+        return replace(super().problem(x), pads=self.count_include_pad)
 
     def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         (x,) = inputs
         assert x is not None
-        return AVERAGE_POOL.choose(replace(self.problem(x.type), pads=self.count_include_pad))
+        return AVERAGE_POOL.choose(self.problem(x.type))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs

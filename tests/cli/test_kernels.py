@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sofie_rdf as sofie
+from sofie_rdf.bench.networks import NETWORKS
 from sofie_rdf.ir.dims import evaluate, symbols_of, total
 from tests.cli.conftest import DATA, HIGGS, Run
 from tests.cli.test_json import keys, promised
@@ -106,6 +107,37 @@ def test_scratch_that_the_data_decide_is_no_number(run: Run, tmp_path: Path) -> 
     nodes_run = kernels(run, tmp_path / "n.onnx")["nodes"]
     assert None in [node["scratch"] for node in nodes_run]
     assert "by the data" in run("inspect", tmp_path / "n.onnx", "--kernels").out
+
+
+def test_it_says_why_and_for_each_instruction_set(run: Run, tmp_path: Path) -> None:
+    network = tmp_path / "network.onnx"
+    network.write_bytes(NETWORKS["shufflenet_v2"][1]())
+    (written,) = json.loads(run("inspect", network, "--kernels", "--json").out)["models"]
+    assert written["simd"] == ""
+    done = run("inspect", network, "--kernels", "--json", "--simd", "avx512,avx2,generic")
+    sets = {found["simd"]: found["nodes"] for found in json.loads(done.out)["models"]}
+    assert list(sets) == ["avx512", "avx2", "generic"]
+    for number, node in enumerate(written["nodes"]):
+        assert node["why"]
+        assert all(one["kernel"] and one["reason"] for one in node["refused"])
+        assert sets["avx512"][number]["kernel"] == node["kernel"]
+        others = {name: other for other in node["elsewhere"] for name in other["sets"]}
+        for name in ("avx2", "generic"):
+            runs, other = sets[name][number], others.get(name, node)
+            assert (runs["kernel"], runs["elsewhere"]) == (other["kernel"], [])
+    assert any(node["elsewhere"] for node in written["nodes"])
+    shown = run("inspect", network, "--kernels").out
+    assert "not depthwise_lanes: its features are not of one channel each" in shown
+    assert "with avx2 and generic" in shown
+
+
+def test_instruction_sets_are_known_ones_of_kernels(run: Run) -> None:
+    wrong = run("inspect", HIGGS, "--kernels", "--simd", "avx2,sse")
+    assert wrong.code == 2
+    assert "'sse' is none of avx512, avx2, generic" in wrong.err
+    alone = run("inspect", HIGGS, "--simd", "avx2")
+    assert alone.code == 1
+    assert "--simd says for which instruction sets" in alone.err
 
 
 def test_it_is_one_of_several_forms(run: Run) -> None:

@@ -1,0 +1,229 @@
+"""The tables that choose kernels: `lower` and `workspace` agree, and C++ runs what they say."""
+
+from __future__ import annotations
+
+import platform
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sofie_rdf.emit.session import emit, namespace_of
+from sofie_rdf.errors import ShapeError, UnsupportedOperator
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import Dim, evaluate, symbol
+from sofie_rdf.ir.graph import Graph
+from sofie_rdf.ir.operator import Operand, Operator, Packed
+from sofie_rdf.ir.types import DType, Shape, TensorType
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    AVX512,
+    GENERIC,
+    SETS,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
+from sofie_rdf.ops.convolution import ConvLayer
+from sofie_rdf.ops.convolution_transposed import ConvTransposeLayer
+from sofie_rdf.ops.convolution_winograd import WinogradConv
+from sofie_rdf.ops.pooling import AveragePool, MaxPool
+from sofie_rdf.passes.memory import plan_memory
+from sofie_rdf.runtime.compile.cpu import target_flags
+
+N, H, W = symbol("N"), symbol("H"), symbol("W")
+CLING = Path(__file__).parents[2] / "cling"
+
+
+def small_or_large(number: int) -> Choice | str:
+    return "it is large" if number > 9 else Choice("small", "small.hxx", "it is small")
+
+
+TABLE: Table[int] = Table(
+    "numbers",
+    (
+        Candidate("none", lambda _: "it is for nobody"),
+        Candidate("small", small_or_large),
+    ),
+)
+
+
+def test_the_first_that_takes_it_knows_why_others_did_not() -> None:
+    found = TABLE.choose(3)
+    assert (found.kernel, found.why) == ("small", "it is small")
+    assert [(r.kernel, r.reason) for r in found.refused] == [("none", "it is for nobody")]
+
+
+def test_what_nobody_takes_is_refused_with_all_reasons() -> None:
+    with pytest.raises(UnsupportedOperator, match="none: it is for nobody; small: it is large"):
+        TABLE.choose(10)
+
+
+def test_a_set_without_the_kernel_runs_another() -> None:
+    other = Elsewhere((AVX2, GENERIC), "plain", "plain.hxx", "it is for AVX-512")
+    choice = Choice("fast", "fast.hxx", "it is fast", elsewhere=(other,))
+    assert choice.on("") is choice
+    assert choice.on(AVX512) == Choice("fast", "fast.hxx", "it is fast")
+    found = choice.on(AVX2)
+    assert (found.kernel, found.header, found.elsewhere) == ("plain", "plain.hxx", ())
+    assert [(r.kernel, r.reason) for r in found.refused] == [("fast", "it is for AVX-512")]
+
+
+# Operators ----------------------------------------------------------------------------------------
+
+
+def drawn() -> Iterator[tuple[Operator, list[TensorType]]]:
+    """Convolutions and poolings of all kinds, also of open sizes."""
+    pick = random.Random(5)
+    choice = pick.choice
+    for number in range(700):
+        sizes: list[Dim] = [choice((1, 5, 7, 8, 14, 28, 112)) for _ in range(choice((1, 2, 2, 3)))]
+        if number % 5 == 0:
+            sizes = [H, W]
+        kernel = tuple(choice((1, 2, 3, 3, 5)) for _ in sizes)
+        group, channels = choice((1, 1, 1, 4, 32)), choice((1, 3, 4, 16, 64))
+        features = choice((1, 2, 4, 8, 24, 64))
+        pads = tuple(choice((0, 1)) for _ in (*kernel, *kernel))
+        strides = tuple(choice((1, 1, 2, 3)) for _ in kernel)
+        x = TensorType(DType.FLOAT32, (choice((1, N)), group * channels, *sizes))
+        depthwise = number % 4 == 0 and group > 1
+        if depthwise:
+            x, channels, features = x.reshaped((x.shape[0], group, *sizes)), 1, 1
+        w = TensorType(x.dtype, (group * features, channels, *kernel))
+        b = TensorType(x.dtype, (group * features,))
+        form = {"group": group, "pads": pads, "strides": strides}
+        yield ConvLayer(**form), [x, w, b]
+        yield WinogradConv(pads=pads), [x, w, b]
+        wide = TensorType(x.dtype, (group * channels, features, *kernel))
+        yield ConvTransposeLayer(**form), [x, wide, b]
+        flat = (0,) * len(pads) if number % 2 else pads
+        yield MaxPool(kernel, pads=flat, strides=kernel if number % 2 else strides), [x]
+        yield AveragePool(kernel, pads=flat, strides=kernel if number % 2 else strides), [x]
+
+
+def bytes_of(shape: Shape) -> int:
+    values = {"N": 7, "H": 40, "W": 33}
+    (size,) = (evaluate(d, values) for d in shape)
+    return size
+
+
+def test_lower_and_workspace_agree() -> None:
+    seen: set[str] = set()
+    for op, types in drawn():
+        try:
+            y = op.infer(*types)
+        except ShapeError:
+            continue
+        outputs = y[:1] if isinstance(y, tuple) else (y,)
+        scratch = op.workspace(types)
+        for constant in (True, False):
+            if isinstance(op, WinogradConv) and not constant:
+                continue
+            inputs = [Operand(f"i{n}", t, constant and n > 0) for n, t in enumerate(types)]
+            memory = [Operand(f"o{n}", t) for n, t in enumerate((*outputs, *scratch))]
+            choice, call = op.choice(inputs, memory), op.lower(inputs, memory)
+            assert choice is not None
+            assert (call.kernel, call.header) == (f"sofie::{choice.kernel}", choice.header)
+            packed = [a.cxx for a in call.arguments if isinstance(a, Packed)]
+            assert packed == ([f"sofie::{choice.packed}"] if choice.packed else [])
+            for needed, given in zip(choice.scratch, scratch, strict=False):
+                assert needed.dtype == given.dtype
+                assert bytes_of(needed.shape) <= bytes_of(given.shape)
+            seen.add(choice.kernel.partition("<")[0])
+            seen |= {other.kernel.partition("<")[0] for other in choice.elsewhere}
+    assert len(seen) == 19, seen
+
+
+def test_names_are_those_of_functions_in_these_headers() -> None:
+    found: dict[str, str] = {}
+    for op, types in drawn():
+        inputs = [Operand(f"i{n}", t, constant=n > 0) for n, t in enumerate(types)]
+        try:
+            op.infer(*types)
+        except ShapeError:
+            continue
+        choice = op.choice(inputs, [])
+        assert choice is not None
+        found[choice.kernel.partition("<")[0]] = choice.header
+        found |= {o.kernel.partition("<")[0]: o.header for o in choice.elsewhere}
+    for name, header in found.items():
+        text = (CLING / header).read_text()
+        assert re.search(rf"SOFIE_INLINE void {name}\(", text), f"{header} has no {name}"
+
+
+# What runs ----------------------------------------------------------------------------------------
+
+# The function that a kernel is, behind the one that a header calls.
+INNER = {
+    "convolution": "convolve",
+    "convolution_columns": "convolve_columns",
+    "convolution_lanes": "convolve_lanes",
+    "convolution_winograd": "convolve_winograd",
+    "convolution_winograd_lanes": "convolve_winograd_lanes",
+    "depthwise_convolution": "convolve_depthwise",
+    "depthwise_lanes": "convolve_depthwise_lanes",
+    "few_transposed_convolution": "few_transposed",
+    "grouped_convolution": "convolve_grouped",
+    "max_pool": "pool_planes",
+    "max_pool_lanes": "pool_planes_by_lanes",
+    "max_pool_pairs": "pool_planes_by_pairs",
+    "transposed_convolution": "convolve_transposed",
+}
+F32 = DType.FLOAT32
+
+
+def node(op: Operator, x: Shape, *weights: Shape) -> tuple[Operator, list[TensorType]]:
+    return op, [TensorType(F32, shape) for shape in (x, *weights)]
+
+
+NODES = {
+    "columns": node(ConvLayer(), (1, 32, 14, 14), (16, 32, 1, 1), (16,)),
+    "columns of taps": node(ConvLayer(pads=(1,) * 4), (1, 3, 28, 28), (16, 3, 3, 3), (16,)),
+    "lanes": node(ConvLayer(pads=(0, 1, 0, 1)), (1, 64, 1, 28), (64, 64, 1, 3), (64,)),
+    "grouped": node(ConvLayer(group=8), (1, 32, 14, 14), (32, 4, 3, 3), (32,)),
+    "depthwise": node(ConvLayer(group=32), (1, 32, 14, 14), (32, 1, 3, 3), (32,)),
+    "rows": node(ConvLayer(group=4), (1, 4, 14, 14), (4, 1, 3, 3), (4,)),
+    "winograd": node(WinogradConv(pads=(1,) * 4), (1, 64, 28, 28), (64, 64, 3, 3), (64,)),
+    "small tiles": node(WinogradConv(pads=(1,) * 4), (1, 64, 6, 6), (64, 64, 3, 3), (64,)),
+    "few": node(ConvTransposeLayer(strides=(2, 2)), (1, 4, 9, 9), (4, 2, 2, 2), (2,)),
+    "pairs": node(MaxPool((2, 2), strides=(2, 2)), (1, 16, 28, 28)),
+    "planes": node(MaxPool((3, 3), strides=(1, 1)), (1, 16, 14, 14)),
+}
+
+
+def graph_of(op: Operator, types: list[TensorType]) -> Graph:
+    build = Builder("one")
+    weights = (np.ones(t.shape, np.float32) for t in types[1:])
+    build(op, build.input("x", types[0]), *map(build.constant, weights), outputs=["y"])
+    return build.graph("y")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are sets of x86-64")
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("simd", SETS)
+def test_the_compiler_finds_what_is_said_to_run(simd: str, name: str, tmp_path: Path) -> None:
+    graph = graph_of(*NODES[name])
+    choice = graph.choice(graph.nodes[0])
+    assert choice is not None
+    source, target = tmp_path / "one.cxx", tmp_path / "one.o"
+    called = f"void (*call)({namespace_of('one')}::Session &, const float *, float *) ="
+    body = "[](auto &session, const float *x, float *y) { session.infer(x, y); };"
+    source.write_text(f"{emit(graph, plan_memory(graph)).header}\n{called} {body}\n")
+    command = ["g++", "-std=c++17", "-w", *target_flags(simd), f"-I{CLING}", "-c", str(source)]
+    subprocess.run([*command, "-o", str(target)], check=True)
+    listed = subprocess.run(["nm", "-C", str(target)], check=True, capture_output=True, text=True)
+
+    def runs(kernel: str) -> bool:
+        return bool(re.search(rf"sofie::{INNER[kernel.partition('<')[0]]}[<(]", listed.stdout))
+
+    here = choice.on(simd)
+    assert runs(here.kernel), here.kernel
+    assert here.kernel == choice.kernel or not runs(choice.kernel), choice.kernel
