@@ -103,10 +103,11 @@ def _columns(problem: ConvProblem) -> Choice | str:
     found = columns_of(problem.features, problem.group_channels, problem.slides, half_of(problem))
     if isinstance(found, str):
         return found
-    sets = (GENERIC,) if _is_pointwise(problem.slides) else (AVX2, GENERIC)
+    points = _is_pointwise(problem.slides)
+    sets = (GENERIC,) if points else (AVX2, GENERIC)
     why = "only with AVX-512 is what taps read copied to a matrix; points need no copy with AVX2"
     return Choice(
-        f"convolution_columns<{found.stride}>",
+        f"convolution_columns<{found.stride}, {str(points).lower()}>",
         COLUMNS_HEADER,
         "few products for each output, or points: a matrix of what each tap reads pays",
         packed="ConvWeights<float, 8, 1>",
@@ -117,8 +118,8 @@ def _columns(problem: ConvProblem) -> Choice | str:
 
 
 def _is_pointwise(slides: Sequence[Window]) -> bool:
-    """Whether each output is of the inputs at its place, as the kernel asks."""
-    return all((s.kernel, s.stride, s.begin) == (1, 1, 0) and s.size == s.count for s in slides)
+    """Whether each output is of the inputs at its place."""
+    return all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
 
 
 def _grouped(problem: ConvProblem) -> Choice | str:

@@ -300,29 +300,34 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
 #endif
 
 /// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; so
-/// many lines of the output, and so many of their columns, are done together; `added` may be absent.
-template <int Stride, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
+/// many lines of the output, and so many of their columns, are done together; `added` may be absent. `Points`: each
+/// output is of the inputs at its place.
+template <int Stride, bool Points, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
 SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &together, const Sizes<4> &counts, const Sizes<3> &in,
                                       const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
                                       const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
                                       Offsets offsets, X x, const W &w, Added... added)
 {
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
 #ifdef SOFIE_AVX2_ASSEMBLER
-   if (!s.is_pointwise())
-      return convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, y, scratch, offsets, x, w, added...);
+   if constexpr (!Points)
+      convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, y, scratch, offsets, x, w, added...);
+   else
 #endif
-   s.in_channel = ConvShape::product(in);
-   s.out_channel = ConvShape::product(out);
-   s.in_event = s.channels * s.in_channel;
-   s.out_event = s.features * s.out_channel;
-   convolve_columns<Stride>(f, s, together, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                            conv_optional<float>(added...));
+   {
+      ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides,
+                  dilations, pads,      0,         0,         0,  0,      0,   0};
+      s.in_channel = ConvShape::product(in);
+      s.out_channel = ConvShape::product(out);
+      s.in_event = s.channels * s.in_channel;
+      s.out_event = s.features * s.out_channel;
+      convolve_columns<Stride>(f, s, together, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                               conv_optional<float>(added...));
+   }
 }
 
 #else
 
-template <int Stride, class F, class... Arguments>
+template <int Stride, bool Points, class F, class... Arguments>
 SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &, const Sizes<4> &counts, const Sizes<3> &in,
                                       const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
                                       const Sizes<3> &dilations, const Sizes<3> &pads, const Arguments &...arguments)
