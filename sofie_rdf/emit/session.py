@@ -34,6 +34,7 @@ from sofie_rdf.ir.operator import (
     Operator,
     Packed,
     Sizes,
+    Struct,
     Tensor,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
@@ -342,9 +343,15 @@ class Emitter:
             case Packed():
                 return f"w.{self.members[argument]}"
             case Sizes(dims):
-                return f"sofie::Sizes<{len(dims)}>{{{{{', '.join(map(self.size, dims))}}}}}"
+                return f"sofie::Sizes<{len(dims)}>{self.sizes(dims)}"
+            case Struct(cxx, lists):
+                return f"{cxx}{{{', '.join(self.sizes(one.dims) for one in lists)}}}"
             case _:
                 return self.size(argument)
+
+    def sizes(self, dims: Iterable[Dim]) -> str:
+        """The members of a `sofie::Sizes`."""
+        return f"{{{{{', '.join(map(self.size, dims))}}}}}"
 
     def statements(self, step: _Step, known: set[str]) -> Iterable[str]:
         """The lines of one step; ``known`` are the sizes that have been bound before."""

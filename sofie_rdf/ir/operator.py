@@ -46,6 +46,7 @@ __all__ = [
     "Operator",
     "Packed",
     "Sizes",
+    "Struct",
     "Tensor",
     "Tolerance",
     "family",
@@ -118,7 +119,15 @@ class Sizes:
     dims: tuple[Dim, ...]
 
 
-Argument: TypeAlias = Functor | Tensor | Packed | Sizes | Dim
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """Lists of sizes handed to a kernel as one C++ struct: all that it is told of a layer."""
+
+    cxx: str
+    fields: tuple[Sizes, ...]
+
+
+Argument: TypeAlias = Functor | Tensor | Packed | Sizes | Struct | Dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +164,7 @@ class Launch:
 
 
 # What authors of operators make: a wrong name is an error of ours, as for all functions.
-for _made in (Functor, Tensor, Packed, Sizes, Call, Launch):
+for _made in (Functor, Tensor, Packed, Sizes, Struct, Call, Launch):
     _made.__init__ = checked(_made.__init__)  # type: ignore[method-assign]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from sofie_rdf.errors import UnsupportedOperator
-from sofie_rdf.ir.operator import Argument
+from sofie_rdf.ir.operator import Sizes
 from sofie_rdf.ir.types import TensorType
 
 __all__ = [
@@ -67,7 +67,7 @@ class Choice:
     header: str
     why: str
     packed: str = ""
-    told: tuple[Argument, ...] = ()
+    told: tuple[Sizes, ...] = ()
     scratch: tuple[TensorType, ...] = ()
     elsewhere: tuple[Elsewhere, ...] = ()
     refused: tuple[Refusal, ...] = ()

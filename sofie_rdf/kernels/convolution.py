@@ -60,7 +60,7 @@ def _depthwise_lanes(problem: ConvProblem) -> Choice | str:
         f"depthwise_lanes<{found.columns}, {found.stride}>",
         DEPTHWISE_LANES_HEADER,
         "sixteen channels lie side by side in the lanes",
-        told=(found.lines,),
+        told=(Sizes((found.lines, 0)),),
         scratch=(_depthwise_table(problem), memory),
         elsewhere=(
             Elsewhere((AVX2, GENERIC), "depthwise_convolution", DEPTHWISE_HEADER, IS_AVX512),
@@ -138,7 +138,7 @@ def _grouped(problem: ConvProblem) -> Choice | str:
         GROUPED_HEADER,
         "features of several groups fill a register together",
         packed=f"GroupedWeights<{problem.groups}, {found.together}, {rows}>",
-        told=(found.lines,),
+        told=(Sizes((found.lines, 0)),),
         scratch=problem.scratch(found.elements, found.taps),
         elsewhere=(Elsewhere((AVX2, GENERIC), f"convolution<{rows}>", HEADER, IS_AVX512),),
     )

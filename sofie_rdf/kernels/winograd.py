@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
+from sofie_rdf.ir.operator import Sizes
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
 from sofie_rdf.kernels.lanes import best_half, is_short, scratch_of_lanes
@@ -236,9 +237,9 @@ def _scratch(problem: ConvProblem, more: Dim = 0) -> tuple[TensorType, TensorTyp
     return TensorType(plain.dtype, (elements,)), offsets
 
 
-def _told(problem: ConvProblem) -> tuple[int, int]:
+def _told(problem: ConvProblem) -> tuple[Sizes]:
     """How many tiles are done at a time, and from how many on they pay."""
-    return _columns(problem), _LEAST_TILES
+    return (Sizes((_columns(problem), _LEAST_TILES)),)
 
 
 def _in_lanes(problem: ConvProblem) -> Choice | str:

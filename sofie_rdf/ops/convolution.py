@@ -24,6 +24,7 @@ from sofie_rdf.ir.operator import (
     Operator,
     Packed,
     Sizes,
+    Struct,
     Tensor,
     family,
     operator,
@@ -67,12 +68,11 @@ def _three(values: Sequence[Dim], fill: int) -> Sizes:
     return Sizes((*(fill,) * (3 - len(values)), *values))
 
 
-def shape_arguments(
-    counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window]
-) -> tuple[Argument, ...]:
-    """The `ConvShape` of a kernel; counts are events, channels, features, groups."""
-    return (
-        Sizes(counts),
+def conv_sizes(
+    counts: tuple[Dim, Dim, Dim, int], slides: Sequence[Window], told: Sequence[Sizes] = ()
+) -> Struct:
+    """What kernels are told; counts are events, channels, features, groups."""
+    along = (
         _three([s.size for s in slides], 1),
         _three([s.kernel for s in slides], 1),
         _three([s.count for s in slides], 1),
@@ -80,6 +80,7 @@ def shape_arguments(
         _three([s.dilation for s in slides], 1),
         _three([s.begin for s in slides], 0),
     )
+    return Struct("sofie::ConvSizes", (Sizes(counts), *along, *told))
 
 
 def _whole(operand: Operand) -> Tensor:
@@ -284,10 +285,8 @@ class _FloatConvolution(Convolution):
         assert x is not None and w is not None
         choice = self.choice(inputs, outputs)
         slides = long_axes(self.slides(x.type.shape, w.type.shape))
-        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
-        return product_call(
-            choice, (self.function.functor(), *choice.told, *sizes), inputs, outputs
-        )
+        sizes = conv_sizes(self.counts(x.type.shape, w.type.shape), slides, choice.told)
+        return product_call(choice, (self.function.functor(), sizes), inputs, outputs)
 
 
 def product_call(
@@ -436,11 +435,11 @@ class ConvInteger(_ByteConvolution):
         x, w, *zeros = (*inputs, None, None)[:4]
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
-        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        sizes = conv_sizes(self.counts(x.type.shape, w.type.shape), slides)
         rows = tile_rows(w.type.shape[0] // self.group)
         kernel = f"sofie::integer_convolution<{rows}, {_given(zeros)}>"
         tensors = (*outputs, x, w, *(o for o in zeros if o is not None))
-        return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)
+        return Call(kernel, (sizes, *map(_whole, tensors)), outputs=4)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -523,11 +522,11 @@ class QLinearConv(_ByteConvolution):
         x, w = inputs[0], inputs[3]
         assert x is not None and w is not None
         slides = self.slides(x.type.shape, w.type.shape)
-        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        sizes = conv_sizes(self.counts(x.type.shape, w.type.shape), slides)
         rows = tile_rows(w.type.shape[0] // self.group)
         tensors = (*outputs, *(i for i in inputs if i is not None))
         kernel = f"sofie::quantized_convolution<{rows}>"
-        return Call(kernel, (*sizes, *map(_whole, tensors)), outputs=4)
+        return Call(kernel, (sizes, *map(_whole, tensors)), outputs=4)
 
 
 # DeformConv ---------------------------------------------------------------------------------------
@@ -610,10 +609,10 @@ class DeformConv(Convolution):
         x, w, offset, *more = (*inputs, None, None)[:5]
         assert x is not None and w is not None and offset is not None
         slides = self.slides(x.type.shape, w.type.shape)
-        sizes = shape_arguments(self.counts(x.type.shape, w.type.shape), slides)
+        sizes = conv_sizes(self.counts(x.type.shape, w.type.shape), slides)
         kernel = f"sofie::deformed_convolution<{x.type.rank - 2}, {_given(more)}>"
         tensors = (*outputs, x, w, offset, *(o for o in more if o is not None))
-        return Call(kernel, (self.offset_group, *sizes, *map(_whole, tensors)), outputs=2)
+        return Call(kernel, (self.offset_group, sizes, *map(_whole, tensors)), outputs=2)
 
 
 def _along_axis(axis: int, counts: tuple[int, ...], start: int, stride: int) -> Array:

@@ -22,8 +22,8 @@ from sofie_rdf.ops.convolution import (
     Convolution,
     along_channels,
     by_taps,
+    conv_sizes,
     product_call,
-    shape_arguments,
 )
 from sofie_rdf.ops.elementwise import FLOATS, Elementwise
 from sofie_rdf.ops.linear import NoActivation
@@ -171,8 +171,8 @@ class _Transposed(Convolution):
             for s in long_axes(self.spread(x.type.shape, w.type.shape))
         ]
         choice, features = self.choice(inputs, outputs), w.type.shape[1] * self.group
-        sizes = shape_arguments((x.type.shape[0], x.type.shape[1], features, self.group), slides)
-        arguments = (self.function.functor(), *sizes, *choice.told)
+        counts = x.type.shape[0], x.type.shape[1], features, self.group
+        arguments = (self.function.functor(), conv_sizes(counts, slides, choice.told))
         return product_call(choice, arguments, inputs, outputs)
 
 

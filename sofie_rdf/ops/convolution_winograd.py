@@ -9,7 +9,6 @@ from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.operator import Call, Operand, Operator, operator
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.kernels.choice import Choice
-from sofie_rdf.kernels.product import long_axes
 from sofie_rdf.kernels.winograd import (
     LEAST_CHANNELS,
     LEAST_FEATURES,
@@ -18,7 +17,7 @@ from sofie_rdf.kernels.winograd import (
     WINOGRAD_SIZES,
     inputs_of_a_tile,
 )
-from sofie_rdf.ops.convolution import ConvLayer, product_call, shape_arguments
+from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.elementwise import FLOATS
 
 __all__ = ["WinogradConv"]
@@ -80,11 +79,6 @@ class WinogradConv(ConvLayer):
         return WINOGRAD.choose(self.problem(inputs)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, w = inputs[:2]
-        assert x is not None and w is not None
         if any(o is not None and not o.constant for o in inputs[1:3]):
             raise TypeMismatch("needs constant weights")
-        choice, shapes = self.choice(inputs, outputs), (x.type.shape, w.type.shape)
-        sizes = shape_arguments(self.counts(*shapes), long_axes(self.slides(*shapes)))
-        arguments = (self.function.functor(), *sizes, *choice.told)
-        return product_call(choice, arguments, inputs, outputs)
+        return super().lower(inputs, outputs)

@@ -27,8 +27,8 @@ int main()
       for (long &number : n)
          if (std::scanf("%ld", &number) != 1)
             return 0;
-      const ConvShape s = conv_shape({{n[0], n[1], n[2], 1}}, {{1, n[3], n[4]}}, {{1, n[5], n[6]}}, {{1, n[7], n[8]}},
-                                     {{1, n[9], n[10]}}, {{1, n[11], n[12]}}, {{0, n[13], n[14]}});
+      const ConvShape s = conv_shape({{{n[0], n[1], n[2], 1}}, {{1, n[3], n[4]}}, {{1, n[5], n[6]}}, {{1, n[7], n[8]}},
+                                     {{1, n[9], n[10]}}, {{1, n[11], n[12]}}, {{0, n[13], n[14]}}});
       const int inputs = static_cast<int>(n[15]), half = static_cast<int>(n[16]);
       const Size size = half == 7   ? needed<7>(s, inputs)
                         : half == 6 ? needed<6>(s, inputs)

@@ -22,6 +22,16 @@ namespace sofie {
 
 // Shapes -------------------------------------------------------------------------------------------
 
+/// What an operator says of a convolution: events, channels, features and groups; and what its windows are along depth,
+/// height and width. `together` is how much a kernel does at a time, and `memory` the parts of its scratch memory: each
+/// kernel that asks for them says of what.
+struct ConvSizes {
+   Sizes<4> counts;
+   Sizes<3> in, kernel, out, strides, dilations, pads;
+   Sizes<2> together{};
+   Sizes<4> memory{};
+};
+
 /// A convolution over three axes of space; those that a network does not have are of size 1.
 struct ConvShape {
    Size batch, channels, features, groups;
@@ -63,23 +73,26 @@ SOFIE_INLINE void conv_merge_events(ConvShape &s)
    s.batch = 1;
 }
 
-/// ConvShape from what an operator hands over.
-SOFIE_INLINE ConvShape conv_shape(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                  const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                  const Sizes<3> &pads)
+/// A convolution whose images lie in memory as they are.
+SOFIE_INLINE ConvShape conv_plain_shape(const ConvSizes &sizes)
 {
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
-   const Size points = ConvShape::product(in), positions = ConvShape::product(out);
+   const Sizes<4> &counts = sizes.counts;
+   const Size points = ConvShape::product(sizes.in), positions = ConvShape::product(sizes.out);
+   return {
+      counts[0],     counts[1],       counts[2],  counts[3],          sizes.in, sizes.kernel, sizes.out,
+      sizes.strides, sizes.dilations, sizes.pads, counts[1] * points, points,   sizes.in[2],  counts[2] * positions,
+      positions,     sizes.out[2]};
+}
+
+/// ConvShape from what an operator hands over.
+SOFIE_INLINE ConvShape conv_shape(const ConvSizes &sizes)
+{
+   ConvShape s = conv_plain_shape(sizes);
    if (s.is_pointwise()) {
-      const Size row = points <= conv_short ? points : in[2];
+      const Size points = s.in_channel, row = points <= conv_short ? points : s.in[2];
       s.in = s.out = Sizes<3>{{1, row ? points / row : 0, row}};
+      s.in_row = s.out_row = row;
    }
-   s.in_row = s.in[2];
-   s.in_channel = points;
-   s.in_event = s.channels * points;
-   s.out_row = s.out[2];
-   s.out_channel = positions;
-   s.out_event = s.features * positions;
    conv_merge_events(s);
    return s;
 }
@@ -659,18 +672,25 @@ SOFIE_KERNEL void conv_finish(const void *context, T *sums, const ConvPlace &pla
 
 // What operators call ------------------------------------------------------------------------------
 
+/// Where a convolution reads and writes. There may be no bias, and nothing added.
+template <class T>
+struct ConvOperands {
+   T *y, *scratch;
+   std::int32_t *offsets;
+   const T *x, *w, *bias, *added;
+};
+
 template <int Rows, class F, class T>
-SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, const T *x,
-                           const T *panels, const T *bias, const T *added)
+SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, const ConvOperands<T> &of)
 {
    using Result = ConvResult<F, T>;
-   const Result result{f, y, bias, added};
+   const Result result{f, of.y, of.bias, of.added};
    const ConvContext<Result> context{s, result};
    const T lowest = static_cast<T>(-__builtin_inf());
-   const ConvTarget<T> target{y, bias, added, std::is_same_v<F, Relu> ? T{} : lowest};
+   const ConvTarget<T> target{of.y, of.bias, of.added, std::is_same_v<F, Relu> ? T{} : lowest};
    const bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
-   const ConvWork<T> work{scratch, offsets, &conv_finish<Rows, Result, T>, &context, simple ? &target : nullptr};
-   conv_product<Rows>(s, work, panels, x, T{});
+   const ConvWork<T> work{of.scratch, of.offsets, &conv_finish<Rows, Result, T>, &context, simple ? &target : nullptr};
+   conv_product<Rows>(s, work, of.w, of.x, T{});
 }
 
 /// The memory of an input that may be absent.
@@ -698,39 +718,39 @@ SOFIE_INLINE const T *conv_second(const V &, const Second &view)
 
 /// y = f(convolution(x, w) + b + added) with constant weights; `added` may be absent.
 template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
-SOFIE_INLINE void convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                              const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                              const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x, const W &w,
-                              Added... added)
+SOFIE_INLINE void convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
+                              const W &w, Added... added)
 {
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve<Rows>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                  conv_optional<typename Y::Element>(added...));
+   const ConvShape s = conv_shape(sizes);
+   using T = typename Y::Element;
+   convolve<Rows>(f, s,
+                  ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                                  conv_optional<T>(added...)});
 }
 
 template <int Rows, class F, class T>
-SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, T *y, T *scratch, std::int32_t *offsets, T *panels,
-                                    const T *x, const T *w, const T *bias, const T *added)
+SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, ConvOperands<T> of, T *panels)
 {
    constexpr int rows = ConvTile<T, Rows>::rows;
    const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
-   conv_pack_weights<rows>(panels, w, {features * channels * taps, channels * taps, taps}, s.groups, features, channels,
-                           taps, conv_optional<T>(), 0);
-   convolve<Rows>(f, s, y, scratch, offsets, x, panels, bias, added);
+   conv_pack_weights<rows>(panels, of.w, {features * channels * taps, channels * taps, taps}, s.groups, features,
+                           channels, taps, conv_optional<T>(), 0);
+   of.w = panels;
+   convolve<Rows>(f, s, of);
 }
 
 /// The same with weights that are computed and packed in `panels` at each call. `more` are b and
 /// `added`, or b, or nothing.
 template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... More>
-SOFIE_INLINE void convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                       const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                       const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
-                                       W w, More... more)
+SOFIE_INLINE void convolution_computed(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
+                                       Panels panels, X x, W w, More... more)
 {
    using T = typename Y::Element;
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_computed<Rows>(f, s, y.data(), scratch.data(), offsets.data(), panels.data(), x.data(), w.data(),
-                           conv_optional<T>(more...), conv_second<T>(more...));
+   const ConvShape s = conv_shape(sizes);
+   convolve_computed<Rows>(f, s,
+                           ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.data(),
+                                           conv_optional<T>(more...), conv_second<T>(more...)},
+                           panels.data());
 }
 
 } // namespace sofie

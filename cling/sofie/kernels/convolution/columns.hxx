@@ -259,10 +259,11 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
 
 #ifdef SOFIE_AVX512_ASSEMBLER
 template <int Stride, class F>
-SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &together, float *y, float *scratch,
-                                   std::int32_t *offsets, const float *x, const float *panels, const float *bias,
-                                   const float *added)
+SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &together,
+                                   const ConvOperands<float> &of)
 {
+   auto [y, scratch, offsets, x, panels, bias, added] = of;
+
    Size *const masks = reinterpret_cast<Size *>(offsets);
    const Size width = together[1], lines = s.out[0] * s.out[1];
    const bool inside = s.is_pointwise();
@@ -289,9 +290,10 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
 }
 #else
 template <int, class F>
-SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &, float *y, float *, std::int32_t *,
-                                   const float *x, const float *panels, const float *bias, const float *added)
+SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &, const ConvOperands<float> &of)
 {
+   auto [y, scratch, offsets, x, panels, bias, added] = of;
+
    for (Size event = 0; event < s.batch; ++event, x += s.in_event, y += s.out_event) {
       conv_columns_results(f, s, s.out_channel, y, x, s.in_channel, panels, bias, added);
       added = added ? added + s.out_event : nullptr;
@@ -299,40 +301,32 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
 }
 #endif
 
-/// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; so
-/// many lines of the output, and so many of their columns, are done together; `added` may be absent. `Points`: each
-/// output is of the inputs at its place.
+/// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; `together`
+/// are lines of the output, and their columns; `added` may be absent. `Points`: each output is of the inputs at its
+/// place.
 template <int Stride, bool Points, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
-SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &together, const Sizes<4> &counts, const Sizes<3> &in,
-                                      const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                      const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
-                                      Offsets offsets, X x, const W &w, Added... added)
+SOFIE_INLINE void convolution_columns(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
+                                      const W &w, Added... added)
 {
 #ifdef SOFIE_AVX2_ASSEMBLER
    if constexpr (!Points)
-      convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, y, scratch, offsets, x, w, added...);
+      convolution<8>(f, sizes, y, scratch, offsets, x, w, added...);
    else
 #endif
    {
-      ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides,
-                  dilations, pads,      0,         0,         0,  0,      0,   0};
-      s.in_channel = ConvShape::product(in);
-      s.out_channel = ConvShape::product(out);
-      s.in_event = s.channels * s.in_channel;
-      s.out_event = s.features * s.out_channel;
-      convolve_columns<Stride>(f, s, together, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                               conv_optional<float>(added...));
+      const ConvShape s = conv_plain_shape(sizes);
+      convolve_columns<Stride>(
+         f, s, sizes.together,
+         {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
    }
 }
 
 #else
 
 template <int Stride, bool Points, class F, class... Arguments>
-SOFIE_INLINE void convolution_columns(const F &f, const Sizes<2> &, const Sizes<4> &counts, const Sizes<3> &in,
-                                      const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                      const Sizes<3> &dilations, const Sizes<3> &pads, const Arguments &...arguments)
+SOFIE_INLINE void convolution_columns(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
 {
-   convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+   convolution<8>(f, sizes, arguments...);
 }
 
 #endif

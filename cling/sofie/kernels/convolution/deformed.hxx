@@ -124,16 +124,11 @@ SOFIE_KERNEL void deformed_events(const ConvShape &s, T *y, T *samples, Deformed
 /// The convolution of what x is at places that are moved by `offset`, times `mask`. `Given` is 1 if there
 /// is a bias, plus 2 if there is a mask.
 template <int Axes, int Given, class Y, class Samples, class X, class W, class O, class... More>
-SOFIE_INLINE void deformed_convolution(Size offset_groups, const Sizes<4> &counts, const Sizes<3> &in,
-                                       const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                       const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Samples samples, X x, W w,
+SOFIE_INLINE void deformed_convolution(Size offset_groups, const ConvSizes &sizes, Y y, Samples samples, X x, W w,
                                        O offset, More... more)
 {
    using T = typename Y::Element;
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
-   s.in_channel = ConvShape::product(in);
-   s.in_event = s.channels * s.in_channel;
-   s.out_channel = ConvShape::product(out);
+   const ConvShape s = conv_plain_shape(sizes);
    DeformedInputs<T> inputs{x.data(), w.data(), offset.data(), nullptr, nullptr, offset_groups};
    if constexpr (sizeof...(More) > 0) {
       const auto all = std::tie(more...);

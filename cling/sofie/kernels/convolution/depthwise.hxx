@@ -350,15 +350,10 @@ SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::
 /// y = f(convolution(x, w) + b) with as many groups as channels and features, two axes of space at most,
 /// and strides of 1 or 2 along the last one; b may be absent.
 template <class F, class Y, class Table, class X, class W, class... B>
-SOFIE_INLINE void depthwise_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                        const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                        const Sizes<3> &pads, Y y, Table table, X x, W w, B... b)
+SOFIE_INLINE void depthwise_convolution(const F &f, const ConvSizes &sizes, Y y, Table table, X x, W w, B... b)
 {
    using T = typename Y::Element;
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
-   s.in_channel = ConvShape::product(in);
-   s.out_channel = ConvShape::product(out);
-   s.in_event = s.channels * s.in_channel;
+   const ConvShape s = conv_plain_shape(sizes);
    convolve_depthwise(f, s, y.data(), table.data(), static_cast<const T *>(x.data()), static_cast<const T *>(w.data()),
                       conv_optional<T>(b...));
 }

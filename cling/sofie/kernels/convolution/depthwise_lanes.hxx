@@ -28,9 +28,10 @@ SOFIE_KERNEL inline void depthwise_panel(const ConvShape &s, float *panel, const
 }
 
 template <int Columns, int Stride, class F>
-SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size lines, float *y, std::int32_t *table,
-                                           float *scratch, const float *x, const float *w, const float *bias)
+SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size lines, const ConvOperands<float> &of)
 {
+   auto [y, scratch, table, x, w, bias, added] = of;
+
    constexpr Size n = 16;
    if (s.batch <= 0 || s.out_channel <= 0)
       return;
@@ -59,21 +60,16 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
 /// The same as `depthwise_convolution`, of floats; so many rows of outputs are computed together, in blocks of so many
 /// columns.
 template <int Columns, int Stride, class F, class Y, class Table, class Scratch, class X, class W, class... B>
-SOFIE_INLINE void depthwise_lanes(const F &f, [[maybe_unused]] Size lines, const Sizes<4> &counts, const Sizes<3> &in,
-                                  const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                  const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Table table,
+SOFIE_INLINE void depthwise_lanes(const F &f, const ConvSizes &sizes, Y y, Table table,
                                   [[maybe_unused]] Scratch scratch, X x, W w, B... b)
 {
 #ifdef SOFIE_TRANSPOSE_ASSEMBLER
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
-   s.in_channel = ConvShape::product(in);
-   s.out_channel = ConvShape::product(out);
-   s.in_event = s.channels * s.in_channel;
-   convolve_depthwise_lanes<Columns, Stride>(f, s, lines, y.data(), table.data(), scratch.data(),
-                                             static_cast<const float *>(x.data()), static_cast<const float *>(w.data()),
-                                             conv_optional<float>(b...));
+   const ConvShape s = conv_plain_shape(sizes);
+   convolve_depthwise_lanes<Columns, Stride>(
+      f, s, sizes.together[0],
+      {y.data(), scratch.data(), table.data(), x.data(), w.data(), conv_optional<float>(b...), nullptr});
 #else
-   depthwise_convolution(f, counts, in, kernel, out, strides, dilations, pads, y, table, x, w, b...);
+   depthwise_convolution(f, sizes, y, table, x, w, b...);
 #endif
 }
 

@@ -203,9 +203,10 @@ SOFIE_KERNEL void grouped_apply(const F &f, float *y, const float *added, Size c
 }
 
 template <int Columns, int Stride, int Together, class F>
-SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, float *y, float *scratch,
-                                   std::int32_t *table, const float *x, const float *panels, const float *added)
+SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, const ConvOperands<float> &of)
 {
+   auto [y, scratch, table, x, panels, bias, added] = of;
+
    constexpr Size n = 16, most = n / Together;
    if (s.batch <= 0 || s.out_channel <= 0)
       return;
@@ -239,19 +240,13 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, f
 /// the last one; `added` may be absent. So many rows of outputs are computed together, in blocks of so many columns.
 template <int Columns, int Stride, int Together, int Rows, class F, class Y, class Scratch, class Table, class X,
           class W, class... Added>
-SOFIE_INLINE void grouped_convolution(const F &f, Size lines, const Sizes<4> &counts, const Sizes<3> &in,
-                                      const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                      const Sizes<3> &dilations, const Sizes<3> &pads, Y y, Scratch scratch,
-                                      Table table, X x, const W &w, Added... added)
+SOFIE_INLINE void grouped_convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Table table, X x,
+                                      const W &w, Added... added)
 {
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
-   s.in_channel = ConvShape::product(in);
-   s.in_event = s.channels * s.in_channel;
-   s.out_channel = ConvShape::product(out);
-   s.out_event = s.features * s.out_channel;
-   convolve_grouped<Columns, Stride, Together>(f, s, lines, y.data(), scratch.data(), table.data(),
-                                               static_cast<const float *>(x.data()), w.panels(),
-                                               conv_optional<float>(added...));
+   const ConvShape s = conv_plain_shape(sizes);
+   convolve_grouped<Columns, Stride, Together>(
+      f, s, sizes.together[0],
+      {y.data(), scratch.data(), table.data(), x.data(), w.panels(), nullptr, conv_optional<float>(added...)});
 }
 
 #else
@@ -260,7 +255,7 @@ template <int Groups, int Together, int Rows>
 using GroupedWeights = ConvWeights<float, Rows, Groups>;
 
 template <int Columns, int Stride, int Together, int Rows, class F, class... Arguments>
-SOFIE_INLINE void grouped_convolution(const F &f, Size, const Arguments &...arguments)
+SOFIE_INLINE void grouped_convolution(const F &f, const Arguments &...arguments)
 {
    convolution<Rows>(f, arguments...);
 }

@@ -203,9 +203,10 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, cons
 }
 
 template <int Half, bool Short, class F>
-SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float *scratch, std::int32_t *offsets,
-                                 const float *x, const float *panels, const float *bias, const float *added)
+SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const ConvOperands<float> &of)
 {
+   auto [y, scratch, offsets, x, panels, bias, added] = of;
+
    if (ConvShape::product(s.out) <= 0)
       return;
    const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
@@ -229,14 +230,12 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, float *y, float
 /// y = f(convolution(x, w) + b + added) with constant weights and one group; `added` may be absent.
 /// A tile has two halves of `Half` columns; `Short` if the last panel has 16 features.
 template <int Half, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                    const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                    const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, X x,
+SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
                                     const ConvLanesWeights &w, Added... added)
 {
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_lanes<Half, Short>(f, s, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                               conv_optional<float>(added...));
+   const ConvShape s = conv_shape(sizes);
+   convolve_lanes<Half, Short>(
+      f, s, {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
 }
 
 #else
@@ -244,11 +243,9 @@ SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Si
 using ConvLanesWeights = ConvWeights<float, 8, 1>;
 
 template <int Half, bool Short, class F, class... Arguments>
-SOFIE_INLINE void convolution_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                    const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                    const Sizes<3> &pads, const Arguments &...arguments)
+SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
 {
-   convolution<8>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+   convolution<8>(f, sizes, arguments...);
 }
 
 #endif

@@ -45,14 +45,12 @@ struct ConvIntegers {
 
 /// y = convolution(x - x_zero, w - w_zero) in 32 bits. `Given` is 1 if x_zero is there, plus 2 if w_zero is.
 template <int Rows, int Given, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... Z>
-SOFIE_INLINE void integer_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                      const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                      const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
+SOFIE_INLINE void integer_convolution(const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
                                       W w, Z... zeros)
 {
    using A = std::remove_const_t<typename X::Element>;
    using B = std::remove_const_t<typename W::Element>;
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   const ConvShape s = conv_shape(sizes);
    ConvBytes<A, B> bytes{x.data(), w.data(), nullptr, nullptr, false};
    if constexpr (sizeof...(Z) > 0) {
       const auto all = std::tie(zeros...);
@@ -100,16 +98,14 @@ struct ConvRequantized {
 /// y = round((convolution(x - x_zero, w - w_zero) + b) * x_scale * w_scale / y_scale) + y_zero
 template <int Rows, class Y, class Scratch, class Offsets, class Panels, class X, class XScale, class XZero, class W,
           class WScale, class WZero, class YScale, class YZero, class... B>
-SOFIE_INLINE void quantized_convolution(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                        const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                        const Sizes<3> &pads, Y y, Scratch scratch, Offsets offsets, Panels panels, X x,
-                                        XScale x_scale, XZero x_zero, W w, WScale w_scale, WZero w_zero, YScale y_scale,
-                                        YZero y_zero, B... b)
+SOFIE_INLINE void quantized_convolution(const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, Panels panels,
+                                        X x, XScale x_scale, XZero x_zero, W w, WScale w_scale, WZero w_zero,
+                                        YScale y_scale, YZero y_zero, B... b)
 {
    using T = typename Y::Element;
    using P = std::remove_const_t<typename X::Element>;
    using Q = std::remove_const_t<typename W::Element>;
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   const ConvShape s = conv_shape(sizes);
    const ConvRequantized<T> result{y.data(),          conv_optional<std::int32_t>(b...),
                                    w_scale.data(),    *x_scale.data(),
                                    *y_scale.data(),   *y_zero.data(),

@@ -395,31 +395,17 @@ SOFIE_KERNEL void conv_spread(const ConvShape &s, const ConvSpreadWork<T> &work,
 
 // What operators call ------------------------------------------------------------------------------
 
-/// The ConvShape of a transposed convolution.
-SOFIE_INLINE ConvShape conv_transposed_shape(const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                             const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                             const Sizes<3> &pads)
-{
-   ConvShape s{counts[0], counts[1], counts[2], counts[3], in, kernel, out, strides, dilations, pads, 0, 0, 0, 0, 0, 0};
-   s.in_channel = ConvShape::product(in);
-   s.in_event = s.channels * s.in_channel;
-   s.out_row = out[2];
-   s.out_channel = ConvShape::product(out);
-   s.out_event = s.features * s.out_channel;
-   return s;
-}
-
-/// The scratch memory in parts, of which `sizes` are the first few: inputs, products, steps, groups.
+/// The scratch memory in parts, of which `sizes.memory` are the first few: inputs, products, steps, groups.
 template <class F, class T>
-SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const Sizes<2> &together, const Sizes<4> &sizes,
-                                      T *y, T *scratch, std::int32_t *offsets, const T *x, const T *panels,
-                                      const T *bias)
+SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const ConvSizes &sizes, const ConvOperands<T> &of)
 {
+   auto [y, scratch, offsets, x, panels, bias, added] = of;
+
    if (ConvShape::product(s.out) <= 0)
       return;
-   T *const products = scratch + sizes[0], *const row = products + sizes[1];
-   std::int32_t *const groups = offsets + sizes[2];
-   const ConvSpreadWork<T> work{scratch, products, row, offsets, groups, groups + sizes[3]};
+   T *const products = scratch + sizes.memory[0], *const row = products + sizes.memory[1];
+   std::int32_t *const groups = offsets + sizes.memory[2];
+   const ConvSpreadWork<T> work{scratch, products, row, offsets, groups, groups + sizes.memory[3]};
    constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
    const T floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
    ConvSpreadEnd<T> end{y, bias, floor, nullptr, nullptr};
@@ -427,7 +413,7 @@ SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const Size
       end.apply = &conv_apply<F, T>;
       end.f = &f;
    }
-   conv_spread(s, work, together, panels, x, end);
+   conv_spread(s, work, sizes.together, panels, x, end);
 }
 
 /// W[C, M / groups, kernel...] and b[M], if there is one, packed for `transposed_convolution`.
@@ -457,32 +443,27 @@ public:
 };
 
 /// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.
-/// `together` are columns and features that are done at a time, `sizes` parts of the scratch memory.
+/// `together` are columns and features, `memory` numbers of inputs and products, steps, and groups.
 template <class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void transposed_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                         const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                         const Sizes<3> &pads, const Sizes<2> &together, const Sizes<4> &sizes, Y y,
+SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, Y y,
                                          Scratch scratch, Offsets offsets, X x, const W &w)
 {
-   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_transposed(f, s, together, sizes, y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias());
+   const ConvShape s = conv_plain_shape(sizes);
+   using T = typename Y::Element;
+   convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), nullptr});
 }
 
 /// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
 template <class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
-SOFIE_INLINE void transposed_convolution_computed(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                                  const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                                  const Sizes<3> &dilations, const Sizes<3> &pads,
-                                                  const Sizes<2> &together, const Sizes<4> &sizes, Y y, Scratch scratch,
+SOFIE_INLINE void transposed_convolution_computed(const F &f, const ConvSizes &sizes, Y y, Scratch scratch,
                                                   Offsets offsets, Panels panels, X x, W w, B... b)
 {
    using T = typename Y::Element;
-   const ConvShape s = conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads);
+   const ConvShape s = conv_plain_shape(sizes);
    const Size channels = s.group_channels(), each = s.group_features() * s.taps();
    conv_pack_weights<ConvTile<T, 8>::rows>(panels.data(), static_cast<const T *>(w.data()), {channels * each, 1, each},
                                            s.groups, each, channels, 1, conv_optional<T>(), 0);
-   convolve_transposed(f, s, together, sizes, y.data(), scratch.data(), offsets.data(), x.data(),
-                       static_cast<const T *>(panels.data()), conv_optional<T>(b...));
+   convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), panels.data(), conv_optional<T>(b...), nullptr});
 }
 
 // Col2Im -------------------------------------------------------------------------------------------

@@ -344,11 +344,8 @@ SOFIE_KERNEL inline void few_transposed(const ConvShape &s, float *scratch, std:
 
 /// `transposed_convolution` of few features, of images or sequences without dilations and groups.
 template <class F, class Y, class Scratch, class Offsets, class X, Size Stride>
-SOFIE_INLINE void few_transposed_convolution(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                             const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                             const Sizes<3> &dilations, const Sizes<3> &pads, const Sizes<2> &together,
-                                             const Sizes<4> &sizes, Y y, Scratch scratch, Offsets offsets, X x,
-                                             const FewTransposedWeights<float, Stride> &w)
+SOFIE_INLINE void few_transposed_convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
+                                             X x, const FewTransposedWeights<float, Stride> &w)
 {
 #ifdef SOFIE_AVX512_ASSEMBLER
    if (w.taps()) {
@@ -358,12 +355,10 @@ SOFIE_INLINE void few_transposed_convolution(const F &f, const Sizes<4> &counts,
          end.apply = &conv_apply<F, float>;
          end.f = &f;
       }
-      return few_transposed(conv_transposed_shape(counts, in, kernel, out, strides, dilations, pads), scratch.data(),
-                            offsets.data(), x.data(), w.taps(), end);
+      return few_transposed(conv_plain_shape(sizes), scratch.data(), offsets.data(), x.data(), w.taps(), end);
    }
 #endif
-   transposed_convolution(f, counts, in, kernel, out, strides, dilations, pads, together, sizes, y, scratch, offsets, x,
-                          w);
+   transposed_convolution(f, sizes, y, scratch, offsets, x, w);
 }
 
 } // namespace sofie

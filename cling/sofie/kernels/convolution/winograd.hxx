@@ -586,19 +586,20 @@ SOFIE_KERNEL void winograd_sink(const void *context, const T *outputs, Size feat
 }
 
 template <int Inputs, class F, class T>
-SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, Size columns, Size least, T *y, T *scratch,
-                                    std::int32_t *offsets, const T *x, const WinogradWeights<Inputs> &w, const T *added)
+SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, const Sizes<2> &together, const ConvOperands<T> &of,
+ const WinogradWeights<Inputs> &w)
 {
+   auto [y, scratch, offsets, x, direct, bias, added] = of;
    using Result = ConvResult<F, T>;
-   const Result result{f, y, w.bias(), added};
+   const Result result{f, y, bias, added};
    const ConvContext<Result> context{s, result};
-   const WinogradPlan plan = winograd_plan<Inputs, T>(s, columns);
+   const WinogradPlan plan = winograd_plan<Inputs, T>(s, together[0]);
    const WinogradWork<T> work{scratch,    scratch + s.kernel[0] * plan.slice, offsets,
                               w.panels(), &winograd_sink<Result, T>,         &context};
    const WinogradInput<T> input{x, x + s.batch * s.in_event};
    // Few tiles do not pay for reading the transformed weights, nor do tiles of which little is output.
    constexpr Size area = winograd_outputs * winograd_outputs;
-   const bool pays = plan.tiles >= least && 2 * s.out[1] * s.out[2] >= area * plan.tiles;
+   const bool pays = plan.tiles >= together[1] && 2 * s.out[1] * s.out[2] >= area * plan.tiles;
    ConvShape one = s;
    one.batch = 1;
    for (Size event = 0; event < s.batch; ++event) {
@@ -607,22 +608,20 @@ SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, Size columns
       if (w.panels() && pays && winograd_fits(from, s.in_event, winograd_small))
          winograd_event<Inputs>(s, plan, work, from, input, at);
       else
-         convolve<8>(f, one, y + at, scratch, offsets, from, w.direct(), w.bias(), added ? added + at : nullptr);
+         convolve<8>(f, one, ConvOperands<T>{y + at, scratch, offsets, from, direct, bias, added ? added + at : nullptr});
    }
 }
 
 /// y = f(convolution(x, w) + b + added) with constant weights, strides and dilations of 1 and one
-/// group; `added` may be absent. `columns` tiles are done at a time. Events of fewer than `least` tiles,
+/// group; `added` may be absent. `together` are tiles that are done at a time. Events of fewer than its second number,
 /// or of tiles that are half empty, are left to `convolution`.
 template <int Inputs, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_winograd(const F &f, const Sizes<4> &counts, const Sizes<3> &in, const Sizes<3> &kernel,
-                                       const Sizes<3> &out, const Sizes<3> &strides, const Sizes<3> &dilations,
-                                       const Sizes<3> &pads, Size columns, Size least, Y y, Scratch scratch,
+SOFIE_INLINE void convolution_winograd(const F &f, const ConvSizes &sizes, Y y, Scratch scratch,
                                        Offsets offsets, X x, const WinogradWeights<Inputs> &w, Added... added)
 {
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   convolve_winograd<Inputs>(f, s, columns, least, y.data(), scratch.data(), offsets.data(), x.data(), w,
-                             conv_optional<typename Y::Element>(added...));
+   const ConvShape s = conv_shape(sizes);
+   using T = typename Y::Element;
+   convolve_winograd<Inputs>(f, s, sizes.together, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<T>(added...)}, w);
 }
 
 } // namespace sofie

@@ -393,17 +393,14 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
 
 // What operators call ------------------------------------------------------------------------------
 
-/// The memory of the weights: transformed, as `convolution_lanes` wants them, and the bias, if there is one.
-struct WinogradMemory {
-   const float *panels, *direct, *bias;
-};
+/// Weights are transformed in `panels`, and as `convolution_lanes` wants them beside the other operands.
 
 template <int Inputs, int Half, int Direct, bool Short, class F>
-SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, bool pays, float *y, float *scratch,
-                                          std::int32_t *offsets, const float *x, const WinogradMemory &w,
-                                          const float *added)
+SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, bool pays, const float *panels,
+                                          const ConvOperands<float> &of)
 {
-   const LanesResult<F> result{f, y, w.bias, added, s.out_channel, s.features};
+   auto [y, scratch, offsets, x, direct, bias, added] = of;
+   const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
    const float *const end = x + s.batch * s.in_event;
    ConvShape one = s;
    one.batch = 1;
@@ -411,15 +408,15 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, bool p
    Size first = 0;
    for (Size event = 0; event < s.batch; ++event) {
       const Size at = event * s.out_event;
-      if (w.panels && pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
+      if (panels && pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
          continue;
-      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels,
+      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, panels,
                                                  event - first, first * s.out_event);
-      convolve_lanes<Direct, Short>(f, one, y + at, scratch, offsets, x + event * s.in_event, w.direct, w.bias,
-                                    added ? added + at : nullptr);
+      convolve_lanes<Direct, Short>(
+         f, one, {y + at, scratch, offsets, x + event * s.in_event, direct, bias, added ? added + at : nullptr});
       first = event + 1;
    }
-   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, w.panels,
+   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, panels,
                                               s.batch - first, first * s.out_event);
 }
 
@@ -439,18 +436,15 @@ SOFIE_INLINE bool winograd_fills(const ConvShape &s, Size outputs)
 /// inputs are used however few there are.
 template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X,
           class... Added>
-SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                             const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                             const Sizes<3> &dilations, const Sizes<3> &pads, Size /*columns*/,
-                                             Size least, Y y, Scratch scratch, Offsets offsets, X x,
-                                             const WinogradLanesWeights<Inputs> &w, Added... added)
+SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
+                                             X x, const WinogradLanesWeights<Inputs> &w, Added... added)
 {
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
+   const ConvShape s = conv_shape(sizes);
    constexpr Size outputs = Inputs - 2;
-   const bool pays = (Inputs == 4 || winograd_tiles(s, outputs) >= least) && winograd_fills(s, outputs);
+   const bool pays = (Inputs == 4 || winograd_tiles(s, outputs) >= sizes.together[1]) && winograd_fills(s, outputs);
    convolve_winograd_lanes<Inputs, Half, Direct, Short>(
-      f, s, pays, y.data(), scratch.data(), offsets.data(), x.data(),
-      WinogradMemory{w.template panels<Inputs>(), w.direct(), w.bias()}, conv_optional<float>(added...));
+      f, s, pays, w.template panels<Inputs>(),
+      {y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)});
 }
 
 /// What the second cache keeps of transformed weights; the tiles whose products take as long as reading others; the
@@ -484,21 +478,17 @@ SOFIE_KERNEL Size winograd_choice(const ConvShape &s, Size least)
 
 /// The same for images of any size, by tiles that their size decides.
 template <int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_winograd_open(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                            const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                            const Sizes<3> &dilations, const Sizes<3> &pads, Size /*columns*/,
-                                            Size least, Y y, Scratch scratch, Offsets offsets, X x,
-                                            const WinogradLanesWeights<6, 4> &w, Added... added)
+SOFIE_INLINE void convolution_winograd_open(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
+                                            X x, const WinogradLanesWeights<6, 4> &w, Added... added)
 {
-   const ConvShape s = conv_shape(counts, in, kernel, out, strides, dilations, pads);
-   const Size inputs = winograd_choice<Half>(s, least);
-   const float *const more = conv_optional<float>(added...);
+   const ConvShape s = conv_shape(sizes);
+   const Size inputs = winograd_choice<Half>(s, sizes.together[1]);
+   const ConvOperands<float> of{
+      y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)};
    if (inputs == 6)
-      convolve_winograd_lanes<6, Half, Direct, Short>(f, s, true, y.data(), scratch.data(), offsets.data(), x.data(),
-                                                      {w.template panels<6>(), w.direct(), w.bias()}, more);
+      convolve_winograd_lanes<6, Half, Direct, Short>(f, s, true, w.template panels<6>(), of);
    else
-      convolve_winograd_lanes<4, Half, Direct, Short>(f, s, inputs == 4, y.data(), scratch.data(), offsets.data(),
-                                                      x.data(), {w.template panels<4>(), w.direct(), w.bias()}, more);
+      convolve_winograd_lanes<4, Half, Direct, Short>(f, s, inputs == 4, w.template panels<4>(), of);
 }
 
 #else
@@ -508,15 +498,12 @@ template <int Inputs, int... More>
 using WinogradLanesWeights = std::conditional_t<Inputs == 6, WinogradWeights<6>, ConvLanesWeights>;
 
 template <int Inputs, int Half, int Direct, bool Short, class F, class... Arguments>
-SOFIE_INLINE void convolution_winograd_lanes(const F &f, const Sizes<4> &counts, const Sizes<3> &in,
-                                             const Sizes<3> &kernel, const Sizes<3> &out, const Sizes<3> &strides,
-                                             const Sizes<3> &dilations, const Sizes<3> &pads, Size columns, Size least,
-                                             const Arguments &...arguments)
+SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
 {
    if constexpr (Inputs == 6)
-      convolution_winograd<6>(f, counts, in, kernel, out, strides, dilations, pads, columns, least, arguments...);
+      convolution_winograd<6>(f, sizes, arguments...);
    else
-      convolution_lanes<Direct, Short>(f, counts, in, kernel, out, strides, dilations, pads, arguments...);
+      convolution_lanes<Direct, Short>(f, sizes, arguments...);
 }
 
 template <int Half, int Direct, bool Short, class F, class... Arguments>
