@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -279,21 +280,54 @@ _NO_CODE = re.compile(
 _HEAD = re.compile(r"\)\s*(?:const|noexcept|override|->\s*[\w:<>,\s&*]+|:\s[^;]*|\s)*$")
 
 
-def _functions_of_cxx(header: Path) -> Iterator[tuple[str, int]]:
-    """The lines of code of each function; those of macros and of assembler's texts are none."""
+@dataclass(frozen=True)
+class _Function:
+    """A function of C++: where it is defined, how many lines of code and parameters it has."""
+
+    header: str
+    line: int
+    lines: int
+    name: str
+    parameters: int
+
+
+def _functions_of_cxx(header: Path) -> Iterator[_Function]:
+    """All of a header; those of macros and of assembler's texts are none."""
     text = _NO_CODE.sub(lambda m: "\n" * m[0].count("\n"), header.read_text())
-    stack: list[int] = []  # Where functions begin; -1 for what is none, or in one.
+    stack: list[tuple[int, str]] = []  # Where functions begin; -1 for what is none, or in one.
     begin = 0
     for match in re.finditer("[;{}]", text):
         head = text[begin : match.start()]
         if match[0] == "{":
-            is_function = _HEAD.search(head) and max(stack, default=-1) < 0
-            stack.append(match.start() if is_function else -1)
-        elif match[0] == "}" and (start := stack.pop()) >= 0:
-            line = text.count("\n", 0, start) + 1
-            lines = sum(1 for line in text[start : match.end()].splitlines() if line.strip())
-            yield f"{header.relative_to(PROJECT)}:{line}", lines
+            is_function = _HEAD.search(head) and max((s for s, _ in stack), default=-1) < 0
+            stack.append((match.start() if is_function else -1, head))
+        elif match[0] == "}":
+            start, head = stack.pop()
+            if start >= 0:
+                line = text.count("\n", 0, start) + 1
+                lines = sum(1 for line in text[start : match.end()].splitlines() if line.strip())
+                place = str(header.relative_to(PROJECT / "cling" / "sofie"))
+                yield _Function(place, line, lines, *_parameters(head))
         begin = match.end()
+
+
+_TEMPLATE = re.compile(r"template\s*<(?:[^<>]|<[^<>]*>)*>")
+
+
+def _parameters(head: str) -> tuple[str, int]:
+    """The name of a function, and how many parameters it has."""
+    declared = _TEMPLATE.sub("", head)
+    found = re.search(r"(operator *\(\)|operator[^(]*|[\w~]+)\s*\(", declared)
+    if not found:
+        return "", 0
+    depth, count, given = 0, 1, ""
+    for letter in declared[found.end() :]:
+        if letter == ")" and depth == 0:
+            break
+        depth += (letter in "(<[{") - (letter in ")>]}")
+        count += letter == "," and depth == 0
+        given += letter
+    return found[1], count if given.strip() else 0
 
 
 def _longest(sizes: Mapping[str, int], title: str) -> int:
@@ -307,12 +341,88 @@ def test_sizes() -> None:
     paths = [*PACKAGE.rglob("*.py"), *HEADERS]
     files = {str(p.relative_to(PROJECT)): len(p.read_text().splitlines()) for p in paths}
     functions = dict(f for name, tree in modules() for f in _functions(tree, name))
-    of_cxx = dict(f for header in HEADERS for f in _functions_of_cxx(header))
+    of_cxx = {f"{f.header}:{f.line}": f.lines for h in HEADERS for f in _functions_of_cxx(h)}
     assert _longest(files, "files") <= 900
     assert _longest(functions, "functions") <= 60
     assert _longest(of_cxx, "functions of C++") <= 60
     assert len(functions) > 3000
     assert len(of_cxx) > 1500
+
+
+# So many parameters a function of C++ may have.
+MOST_PARAMETERS = 8
+# Those that have more: this list only becomes shorter. What describes a layer is one struct.
+MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "device/recurrent.hxx": ("operator()",),
+    "device/trees.hxx": ("operator()",),
+    "kernels/attention.hxx": (
+        "attention",
+        "softmax_attention",
+    ),
+    "kernels/attention/block.hxx": ("many_rows",),
+    "kernels/attention/linear.hxx": (
+        "linear_attention",
+        "update_columns",
+    ),
+    "kernels/convolution.hxx": (
+        "conv_pack_weights",
+        "convolution_computed",
+    ),
+    "kernels/convolution/columns.hxx": ("conv_columns_results",),
+    "kernels/convolution/grouped.hxx": ("grouped_block",),
+    "kernels/convolution/lanes_product.hxx": (
+        "lanes_product",
+        "lanes_products",
+        "lanes_products_of",
+    ),
+    "kernels/convolution/quantized.hxx": ("quantized_convolution",),
+    "kernels/convolution/transposed.hxx": (
+        "col2im",
+        "transposed_convolution_computed",
+    ),
+    "kernels/convolution/winograd_lanes.hxx": ("winograd_lanes_events",),
+    "kernels/dense/rows_tile.hxx": ("dense_quads_of",),
+    "kernels/dense/tile.hxx": ("dense_tiles_of",),
+    "kernels/losses.hxx": ("losses",),
+    "kernels/normalization.hxx": (
+        "batch_normalization_training",
+        "batch_statistics",
+        "normalize_groups",
+        "normalize_rows",
+    ),
+    "kernels/quantization.hxx": (
+        "batched_product",
+        "product_of_matrices",
+        "product_tile",
+        "qlinear_matmul",
+    ),
+    "kernels/recurrent.hxx": (
+        "recurrent",
+        "recurrent_call",
+        "recurrent_unpacked",
+    ),
+    "kernels/recurrent/product.hxx": ("recurrent_tile",),
+    "kernels/resampling.hxx": ("resize",),
+    "kernels/selection.hxx": (
+        "unique",
+        "unique_slices",
+    ),
+    "kernels/signal.hxx": ("short_time_fourier",),
+    "kernels/trees/forest.hxx": ("Forest",),
+}
+
+
+def test_functions_of_cxx_have_few_parameters() -> None:
+    found: dict[str, set[str]] = {}
+    for header in HEADERS:
+        for function in _functions_of_cxx(header):
+            if function.parameters > MOST_PARAMETERS:
+                found.setdefault(function.header, set()).add(function.name)
+    known = {header: set(names) for header, names in MANY_PARAMETERS.items()}
+    new = {header: names - known.get(header, set()) for header, names in found.items()}
+    gone = {header: names - found.get(header, set()) for header, names in known.items()}
+    assert not {h: n for h, n in new.items() if n}, "put what describes a layer into a struct"
+    assert not {h: n for h, n in gone.items() if n}, "take these out of MANY_PARAMETERS"
 
 
 def _imported(tree: ast.Module, known: Collection[str]) -> set[str]:
