@@ -1,0 +1,102 @@
+"""Numbers that Python and C++ share: a compiler compares them."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sofie_rdf.ir.types import DType
+from sofie_rdf.kernels import columns, grouped, lanes, pooling, product, transposed, winograd
+from sofie_rdf.ops import linear, quantization, recurrent, trees
+from sofie_rdf.runtime.compile.cpu import target_flags
+
+CLING = Path(__file__).parents[2] / "cling"
+
+HEADERS = (
+    "convolution/columns",
+    "convolution/grouped",
+    "convolution/winograd_lanes",
+    "convolution/transposed_few_features",
+    "dense/layers",
+    "pooling",
+    "products/integers",
+    "recurrent",
+    "trees",
+)
+# By module: the name there, and what it is in C++ with AVX-512.
+SHARED: dict[ModuleType, dict[str, str]] = {
+    product: {
+        "_DEPTH": "conv_depth",
+        "_TILES": "conv_tiles",
+        "_BUDGET": "conv_budget",
+        "_SHORT": "conv_short",
+        "_BETWEEN": "conv_gap + 32",
+    },
+    columns: {
+        "_TILE": "dense_tile_width",
+        "_PACK": "lanes<float>",
+        "_LAST": "conv_last_most",
+    },
+    grouped: {"LANES": "lanes<float>"},
+    lanes: {
+        "_MOST_HALVES": "lanes_most",
+        "_FEATURES": "lanes_features",
+        "_BUDGET": "conv_budget",
+        "_BETWEEN": "conv_gap + 32",
+    },
+    transposed: {
+        "_WIDTH": "ConvTile<float, 8>::width",
+        "_MARGIN": "few_margin",
+    },
+    winograd: {
+        "_TILE": "winograd_outputs",
+        "_COLUMNS": "ConvTile<float, 8>::width",
+        "_LANES": "lanes<float>",
+        "_FEATURES": "winograd_features",
+        "_LANES_BUDGET": "winograd_lanes_budget",
+        "_NEAR": "winograd_near",
+        "_STREAM": "winograd_stream",
+        "_TO_FEW": "winograd_to_few",
+        "_FROM_FEW": "winograd_from_few",
+    },
+    pooling: {"_BUFFER": "pool_buffer", "_LANES": "lanes<float>"},
+    linear: {"LAYERS_ROWS": "layers_rows", "LANES": "lanes<float>"},
+    quantization: {"_ROWS": "integer_rows", "_STEPS": "2 * lanes<std::int32_t>"},
+    recurrent: {"_ROWS": "recurrent_rows"},
+    trees: {"_WALKS": "most_walks"},
+}
+
+
+def pairs() -> Iterator[tuple[int, str, str]]:
+    for module, names in SHARED.items():
+        for name, cxx in names.items():
+            yield getattr(module, name), cxx, f"{module.__name__}.{name}"
+    for rows, number in product._ROW_BYTES.items():
+        cxx = f"ConvTile<float, {rows}>::width * int{{sizeof(float)}}"
+        yield number, cxx, f"product._ROW_BYTES[{rows}]"
+    for dtype, number in trees._BLOCK.items():
+        assert dtype in (DType.FLOAT32, DType.FLOAT64)
+        yield number, f"tree_block<{dtype.cxx}>", f"trees._BLOCK[{dtype}]"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of AVX-512")
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_they_are_the_same() -> None:
+    lines = [f'#include "sofie/kernels/{header}.hxx"' for header in HEADERS]
+    lines += ["namespace sofie {"]
+    lines += [f'static_assert({cxx} == {number}, "{name}");' for number, cxx, name in pairs()]
+    command = ["g++", "-std=c++17", "-w", "-fsyntax-only", *target_flags("avx512"), f"-I{CLING}"]
+    done = subprocess.run(
+        [*command, "-x", "c++", "-"],
+        input="\n".join([*lines, "}", ""]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
