@@ -10,6 +10,7 @@ from sofie_rdf.ir.dims import Dim, maximum, never_negative, number_of, product
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
 
 __all__ = ["AVERAGE_POOL", "MAX_POOL", "POOL_HEADER", "PoolProblem"]
 
@@ -76,7 +77,7 @@ def _lanes_of(problem: PoolProblem) -> _Lanes | str:
     along, channels = problem.windows, problem.channels
     numbers = [d for w in along for d in w.numbers]
     if problem.dtype is not DType.FLOAT32:
-        return "its elements are not float32"
+        return NO_FLOATS
     if len(along) != 2 or not all(isinstance(d, int) for d in numbers):
         return "it has not two axes of known sizes"
     (rows, height), (count, width) = ((number_of(w.count), number_of(w.size)) for w in along)
@@ -98,7 +99,7 @@ def _lanes_of(problem: PoolProblem) -> _Lanes | str:
 
 def _why_no_pairs(problem: PoolProblem) -> str:
     if problem.dtype is not DType.FLOAT32:
-        return "its elements are not float32"
+        return NO_FLOATS
     if len(problem.windows) != 2 or not all(map(_is_pairs, problem.windows)):
         return "its windows are not pairs of neighbours in rows, and of rows, all of them elements"
     return ""
@@ -121,13 +122,10 @@ def _pairs(kernel: str, plain: str) -> Callable[[PoolProblem], Choice | str]:
             _PAIRS_HEADER,
             "windows of 2 x 2 that touch each other are read once",
             scratch=problem.scratch(),
-            elsewhere=(Elsewhere((AVX2, GENERIC), plain, POOL_HEADER, _IS_AVX512),),
+            elsewhere=(Elsewhere((AVX2, GENERIC), plain, POOL_HEADER, IS_AVX512),),
         )
 
     return offer
-
-
-_IS_AVX512 = "it is written for AVX-512"
 
 
 def _lanes(
@@ -147,7 +145,7 @@ def _lanes(
             _LANES_HEADER,
             "sixteen planes lie side by side in the lanes",
             scratch=problem.scratch(),
-            elsewhere=(Elsewhere((AVX2, GENERIC), plain, POOL_HEADER, _IS_AVX512),),
+            elsewhere=(Elsewhere((AVX2, GENERIC), plain, POOL_HEADER, IS_AVX512),),
         )
 
     return offer

@@ -11,6 +11,7 @@ from sofie_rdf.ir.operator import Sizes
 from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window, positions_of, taps_of, three_axes
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
 
 __all__ = ["TRANSPOSED", "TRANSPOSED_HEADER", "TransposedProblem"]
 
@@ -185,13 +186,11 @@ def _few(problem: TransposedProblem) -> Choice | str:
     if not problem.constant:
         return "its weights are computed, and not packed beforehand"
     if problem.dtype is not DType.FLOAT32 or problem.counts[3] != 1:
-        return "its elements are not float32, or its channels are in groups"
+        return "its channels are in groups" if problem.counts[3] != 1 else NO_FLOATS
     found = FewSpread.of(problem.inputs, problem.counts[2], problem.slides)
     if isinstance(found, str):
         return found
-    other = Elsewhere(
-        (AVX2, GENERIC), "transposed_convolution", TRANSPOSED_HEADER, "it is written for AVX-512"
-    )
+    other = Elsewhere((AVX2, GENERIC), "transposed_convolution", TRANSPOSED_HEADER, IS_AVX512)
     return Choice(
         "few_transposed_convolution",
         _FEW_HEADER,
