@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from sofie_rdf.devices.formulas import spell_out
 from sofie_rdf.devices.targets import target_named
 from sofie_rdf.errors import SofieError, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, symbols_of
@@ -31,6 +32,7 @@ __all__ = [
 _CPU_ONLY = (attention.fuse_attention,)
 # Neither tilings nor layouts, which are those of registers and caches of a CPU.
 PHASES = (
+    Phase("spell out", "An operator that has no kernel here is others that have.", (spell_out,)),
     *(
         Phase(p.name, p.promise, tuple(one for one in p.passes if one not in _CPU_ONLY))
         for p in FUSED
@@ -85,7 +87,8 @@ def program_for(graph: Graph) -> Program:
 
 
 def program_of(graph: Graph) -> Program:
-    """The same for a graph as it is, without the passes."""
+    """The same for a graph as it is, but for operators that are spelled out."""
+    graph = spell_out(graph)
     found = problems(graph)
     if found:
         raise found[0]
@@ -100,6 +103,7 @@ def problems_on_device(graph: Graph, target: str) -> list[SofieError]:
 
 def problems(graph: Graph) -> list[SofieError]:
     """Why nodes of an optimized graph cannot run on a device: each with its name."""
+    graph = spell_out(graph)
     found = (_problem(graph, node) for node in graph.nodes)
     return [error for error in found if error is not None]
 
@@ -139,10 +143,8 @@ def _step(graph: Graph, node: Node) -> Step:
 
 
 def _placed(error: SofieError, node: Node) -> SofieError:
-    file = f"{node.origin.file}: " if node.origin.file else ""
-    own = str(node.origin) if node.origin.name else f"{file}node {node.outputs[0]!r}"
-    place = error.place or own
-    return type(error)(error.thing, place=place, remedy=error.remedy)
+    named = replace(node.origin, name=node.origin.name or node.outputs[0])
+    return type(error)(error.thing, place=error.place or str(named), remedy=error.remedy)
 
 
 def _workspace(graph: Graph, node: Node) -> dict[str, TensorType]:

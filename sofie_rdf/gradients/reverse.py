@@ -13,10 +13,10 @@ from sofie_rdf.gradients.values import Backward, Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 
-__all__ = ["Reverse", "Sweep", "grown", "problems"]
+__all__ = ["Growing", "Reverse", "Sweep", "grown", "problems"]
 
 
-class _Growing(Builder):
+class Growing(Builder):
     """A Builder that begins with a whole graph."""
 
     def __init__(self, graph: Graph) -> None:
@@ -107,7 +107,7 @@ class Sweep(Reverse):
     """One graph on which several derivatives are taken; they share what they have in common."""
 
     def __init__(self, graph: Graph, refused: list[SofieError] | None = None) -> None:
-        super().__init__(_Growing(graph), refused)
+        super().__init__(Growing(graph), refused)
         self.graph = graph
 
     def pulled(self, seeds: Mapping[str, Value], wrt: Sequence[str]) -> list[Value]:

@@ -29,7 +29,8 @@ class Origin:
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}: node {self.name!r}" if self.name else self.file
+        parts = self.file, f"node {self.name!r}" if self.name else ""
+        return ": ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,11 +314,17 @@ class Operator:
         """Scratch memory of these kernels: `on_device` gets it behind the outputs."""
         return ()
 
-    def pullback(self, back: Backward) -> Value | tuple[Value | None, ...] | None:  # noqa: ARG002
+    def formula(self, *inputs: Any) -> tuple[Value, ...]:
+        """The outputs in terms of other operators, for what has no gradient or kernel here."""
+        raise NotImplementedError(f"{self.name}.formula")
+
+    def pullback(self, back: Backward) -> Value | tuple[Value | None, ...] | None:
         """What each input adds to a derivative, from the derivatives by the outputs.
 
         None stands for nothing. What is repeated by broadcasting is summed up by whoever asks.
         """
+        if type(self).formula is not Operator.formula:
+            return back.by_formula(self.formula)
         raise UnsupportedOperator(
             f"{type(self).full_name()} has no gradient here",
             remedy="Differentiate outputs that are computed before it, or by inputs that do not "

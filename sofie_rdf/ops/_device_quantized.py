@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sofie_rdf.errors import TypeMismatch
 from sofie_rdf.ir.dims import Dim, ceil_div, minimum, product
 from sofie_rdf.ir.operator import Launch, Operand, Sizes
-from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window
-from sofie_rdf.ops._device import flag, gemm_tile, require_known, tile_class
+from sofie_rdf.ops._device import flag, gemm_tile, require_known, strides, tile_class
 from sofie_rdf.ops._device_windows import window_sizes
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "integer_products",
     "quantized",
     "quantized_dynamically",
+    "requantized",
 ]
 
 HEADER = "sofie/device/quantize.hxx"
@@ -113,3 +114,19 @@ def integer_convolution(
     kernel = f"sofie::device::IntegerConv<{len(slides)}, {flag(x_zero)}, {flag(w_zero)}>"
     parameters = *counts, window_sizes(slides), int(each)
     return (Launch(kernel, parameters, (y, *present), y.type.size, HEADER),)
+
+
+def requantized(
+    y: Operand, sums: Operand, given: Sequence[Operand], shapes: Sequence[Shape], precision: DType
+) -> tuple[Launch, ...]:
+    """Sums in int32 as integers of y: the scales of a, b and y, the zero point, and maybe a bias.
+
+    ``shapes`` are those of y, and of what is broadcast to it: the scales of a and b, and the bias.
+    """
+    _require(y, *given)
+    shape, *others = shapes
+    rank = len(shape)
+    broadcast = [strides((*(1,) * (rank - len(one)), *one)) for one in others]
+    kernel = f"sofie::device::Requantize<{precision.cxx}, {rank}>"
+    tensors, count = (y, sums, *given), product(shape)
+    return (Launch(kernel, (Sizes(shape), *broadcast), tensors, count, HEADER),)

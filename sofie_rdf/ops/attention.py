@@ -262,10 +262,7 @@ class Attention(Operator):
             given[..., mask.shape[-1] :] = -np.inf
         return np.where(allowed, given, scores.dtype.type(-np.inf))
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(self._formula)
-
-    def _formula(
+    def formula(
         self,
         q: Value,
         k: Value,
@@ -531,10 +528,7 @@ class RotaryEmbedding(Operator):
         y[..., second] = a * sine + b * cosine
         return np.reshape(y, x.shape)
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(self._formula)
-
-    def _formula(
+    def formula(
         self, x: Value, cosine: Value, sine: Value, places: Value | None = None
     ) -> tuple[Value]:
         """The same in terms of other operators."""
@@ -683,8 +677,10 @@ class LinearAttention(Operator):
         last = state.astype((query if past_state is None else past_state).dtype)
         return y.reshape(*query.shape[:2], y.shape[2] * y.shape[3]), last
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(lambda *inputs: linear_attention(self, *inputs))
+    def formula(
+        self, query: Value, key: Value, value: Value, *others: Value | None
+    ) -> tuple[Value, ...]:
+        return linear_attention(self, query, key, value, *others)
 
 
 @operator(since=28, header="sofie/kernels/elementwise/swiglu.hxx", ulp=5)

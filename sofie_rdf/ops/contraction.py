@@ -77,6 +77,22 @@ class Equation:
         return tuple(n for n in order if n not in self.output)
 
     @property
+    def joined(self) -> tuple[tuple[str, ...], ...]:
+        """The labels of each tensor behind a sum over those that it has alone.
+
+        Where there are several, products of all elements overflow, and the sums may not.
+        """
+        if len(self.inputs) == 1:
+            return self.inputs
+        counts = Counter(n for own in self.inputs for n in set(own))
+        return tuple(
+            own
+            if all(counts[n] > 1 or n in self.output for n in own)
+            else tuple(dict.fromkeys(n for n in own if counts[n] > 1 or n in self.output))
+            for own in self.inputs
+        )
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """All labels, those of the result first."""
         return self.output + self.summed
@@ -159,24 +175,25 @@ class Einsum(Operator):
         require_known(*outputs, *present)
         equation = self._parsed([i.type for i in present])
         sizes = equation.sizes([i.type.shape for i in present])
-        kept, summed = equation.output, equation.summed
-        alone = [n for n in summed if sum(n in own for own in equation.inputs) == 1]
-        if alone and len(present) > 1:
-            # Products of all elements overflow where the product of the sums does not.
-            raise UnsupportedOperator(
-                f"devices know no Einsum that adds up an axis of one input alone: {self.equation}",
-                remedy="Add it up before, by a ReduceSum of that input",
-            )
-        pairs = list(zip(equation.inputs, present, strict=True))
-        walks = (
-            tuple(Sizes(tuple(_strides(wanted, labels, x.type.shape))) for labels, x in pairs)
-            for wanted in (kept, summed)
+        y, *sums = outputs
+        terms, launches = [], []
+        for own, rest, x in zip(equation.inputs, equation.joined, present, strict=True):
+            if rest != own:
+                launches.append(_contracted(sums[0], rest, [(own, x)], sizes))
+                x = sums.pop(0)
+            terms.append((rest, x))
+        return (*launches, _contracted(y, equation.output, terms, sizes))
+
+    def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        types = [t for t in inputs if t is not None]
+        equation = self._parsed(types)
+        sizes = equation.sizes([t.shape for t in types])
+        pairs = zip(equation.inputs, equation.joined, strict=True)
+        return tuple(
+            TensorType(types[0].dtype, tuple(sizes[n] for n in rest))
+            for own, rest in pairs
+            if rest != own
         )
-        extents = (Sizes(tuple(sizes[n] for n in names)) for names in (kept, summed))
-        kernel = f"sofie::device::Contract<{len(kept)}, {len(summed)}, {len(present)}>"
-        parameters = *extents, *walks, product(sizes[n] for n in summed)
-        tensors, count = (outputs[0], *present), outputs[0].type.size
-        return (Launch(kernel, parameters, tensors, count, "sofie/device/contract.hxx"),)
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         xs = [back.input(n) for n in range(len(back.inputs))]
@@ -205,6 +222,25 @@ class Einsum(Operator):
             part = part.reshape(tuple(part.shape[there.index(n)] if n in there else 1 for n in own))
             found.append(part.expand(tuple(sizes[n] for n in own)))
         return tuple(found)
+
+
+def _contracted(
+    y: Operand,
+    kept: Sequence[str],
+    terms: Sequence[tuple[Sequence[str], Operand]],
+    sizes: Mapping[str, Dim],
+) -> Launch:
+    """The kernel that sums up the products of all terms, each with its labels."""
+    summed = dict.fromkeys(n for labels, _ in terms for n in labels if n not in kept)
+    walks = (
+        tuple(Sizes(tuple(_strides(tuple(wanted), labels, x.type.shape))) for labels, x in terms)
+        for wanted in (kept, summed)
+    )
+    extents = (Sizes(tuple(sizes[n] for n in names)) for names in (kept, summed))
+    kernel = f"sofie::device::Contract<{len(kept)}, {len(summed)}, {len(terms)}>"
+    parameters = *extents, *walks, product(sizes[n] for n in summed)
+    tensors = (y, *(x for _, x in terms))
+    return Launch(kernel, parameters, tensors, y.type.size, "sofie/device/contract.hxx")
 
 
 def _strides(wanted: Sequence[str], labels: Sequence[str], shape: Shape) -> list[Dim]:

@@ -44,7 +44,7 @@ from sofie_rdf.ir.windows import (
 from sofie_rdf.kernels.choice import Choice
 from sofie_rdf.kernels.convolution import CONVOLUTIONS, HEADER
 from sofie_rdf.kernels.product import ConvProblem, long_axes, panels, product_scratch, tile_rows
-from sofie_rdf.ops._device_quantized import integer_convolution
+from sofie_rdf.ops._device_quantized import integer_convolution, requantized
 from sofie_rdf.ops._device_windows import convolved
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._slopes_grid import moved
@@ -528,6 +528,24 @@ class QLinearConv(_ByteConvolution):
         kernel = f"sofie::quantized_convolution<{rows}>"
         return Call(kernel, (sizes, *map(_whole, tensors)), outputs=4)
 
+    def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        y = self.infer(*inputs)  # type: ignore[arg-type]
+        return (TensorType(DType.INT32, y.shape),)
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        x, x_scale, x_zero, w, w_scale, w_zero, *rest = (i for i in inputs if i is not None)
+        y, sums = outputs
+        counts = self.counts(x.type.shape, w.type.shape)[1:]
+        slides = self.slides(x.type.shape, w.type.shape)
+        products = integer_convolution(sums, (x, w, x_zero, w_zero), counts, slides)
+        shape, count = y.type.shape, w_scale.type.size
+        places = (1,) * (len(shape) - 2)
+        shapes = shape, (), (count, *places), (shape[1], *places)
+        scales = (x_scale, w_scale, *rest)
+        return (*products, *requantized(y, sums, scales, shapes, DType.FLOAT32))
+
 
 # DeformConv ---------------------------------------------------------------------------------------
 
@@ -591,8 +609,8 @@ class DeformConv(Convolution):
         y = y.reshape(x.shape[0], w.shape[0], *counts)
         return y if b is None else y + along_channels(b, x.ndim)
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(lambda *inputs: (moved(self, inputs),))
+    def formula(self, *inputs: Value | None) -> tuple[Value]:
+        return (moved(self, inputs),)
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]

@@ -23,7 +23,7 @@ from sofie_rdf.ops.elementwise import FLOATS, Elementwise, Swish
 from sofie_rdf.ops.linear import NoActivation
 
 if TYPE_CHECKING:
-    from sofie_rdf.gradients.values import Backward, Value
+    from sofie_rdf.gradients.values import Value
 
 
 @operator(since=27, terms=2, ulp=8, header="sofie/kernels/convolution/deformed.hxx")
@@ -79,19 +79,15 @@ class CausalConvWithState(Operator):
         end = np.ascontiguousarray(sequence[:, :, x.shape[2] :])
         return self.function.reference(y), end  # type: ignore[return-value]
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        def formula(
-            x: Value, w: Value, b: Value | None = None, past: Value | None = None
-        ) -> tuple[Value, Value]:
-            count, channels, length = x.shape
-            if past is None:
-                none = x.tape.number(0, x.dtype)
-                past = none.expand((count, channels, w.shape[2] - 1))
-            sequence = past.concat([x], 2)
-            y = sequence.apply("Conv", w, b, group=channels)
-            return y.through(self.function), sequence.slice(2, length, length + w.shape[2] - 1)
-
-        return back.by_formula(formula)
+    def formula(
+        self, x: Value, w: Value, b: Value | None = None, past: Value | None = None
+    ) -> tuple[Value, Value]:
+        count, channels, length = x.shape
+        if past is None:
+            past = x.tape.number(0, x.dtype).expand((count, channels, w.shape[2] - 1))
+        sequence = past.concat([x], 2)
+        y = sequence.apply("Conv", w, b, group=channels)
+        return y.through(self.function), sequence.slice(2, length, length + w.shape[2] - 1)
 
     def multiply_adds(self, inputs: Sequence[TensorType | None]) -> Dim:
         x, w = inputs[:2]

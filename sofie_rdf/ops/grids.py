@@ -27,7 +27,7 @@ from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 from sofie_rdf.ops.resampling import as_type
 
 if TYPE_CHECKING:
-    from sofie_rdf.gradients.values import Backward, Value
+    from sofie_rdf.gradients.values import Value
 
 _HEADER = "sofie/kernels/resampling/grids.hxx"
 # In the order of the enumerators in the header; opset 16 has other words for the same.
@@ -70,11 +70,9 @@ class GridSample(Operator):
             "sofie::grid_sample", (rule, y, Tensor(x), Tensor(grid), Sizes(x.type.shape[2:]))
         )
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+    def formula(self, x: Value, grid: Value) -> tuple[Value]:
         mode, padding, corners = self._mode, self.padding_mode, self.align_corners
-        return back.by_formula(
-            lambda x, grid: (sampled(x, grid, mode=mode, padding=padding, corners=corners),)
-        )
+        return (sampled(x, grid, mode=mode, padding=padding, corners=corners),)
 
     def reference(self, x: Array, grid: Array) -> Array:
         computed = x if self._mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float64)
@@ -223,9 +221,8 @@ class AffineGrid(_AffineGrid):
         tensors = Tensor(outputs[0]), Tensor(theta)
         return Call("sofie::affine_grid", (*tensors, Sizes(self.size[2:]), int(self.align_corners)))
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        sizes, corners = self.size[2:], self.align_corners
-        return back.by_formula(lambda theta: (positions(theta, sizes, corners),))
+    def formula(self, theta: Value) -> tuple[Value]:
+        return (positions(theta, self.size[2:], self.align_corners),)
 
     def reference(self, theta: Array) -> Array:
         return self.positions(theta, self.size)  # type: ignore[arg-type]

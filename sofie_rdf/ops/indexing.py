@@ -868,6 +868,11 @@ class CenterCropPad(Indexing):
         borders = map(Sizes, _joined_axes(x.type.shape, pads))
         return Call("sofie::pad", (0, *borders, *map(memory, (outputs[0], x))))
 
+    on_device = Operator.on_device
+
+    def formula(self, x: Value) -> tuple[Value]:
+        return (x.pad(_centred_pads(x.shape, self._wanted(x.shape))),)
+
     def pullback(self, back: Backward) -> Value:
         pads = _centred_pads(back.x.shape, self._wanted(back.x.shape))
         return back.g.pad([(0 - before, 0 - behind) for before, behind in pads])

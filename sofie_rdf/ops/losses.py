@@ -139,6 +139,22 @@ class NegativeLogLikelihoodLoss(_Loss):
     def reference(self, x: Array, target: Array, weight: Array | None = None) -> Array:
         return self.reduced(x, target, weight)
 
+    def formula(self, x: Value, target: Value, weight: Value | None = None) -> tuple[Value]:
+        ignored = None
+        if self.ignore_index is not None:
+            ignored = target.equals(self.ignore_index)
+            target = ignored.choose(0, target)
+        place = target.reshape((target.shape[0], 1, *target.shape[1:]))
+        loss = -x.apply("GatherElements", place, axis=1).reshape(target.shape)
+        factor = loss.like(1) if weight is None else weight.apply("Gather", target, axis=0)
+        loss = loss if weight is None else loss * factor
+        if ignored is not None:
+            loss, factor = (ignored.choose(0, v) for v in (loss, factor))
+        if self.reduction == "none":
+            return (loss,)
+        total, counts = (v.sum(range(v.rank), keep=False) for v in (loss, factor))
+        return (total if self.reduction == "sum" else total / counts,)
+
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         return self.through(back)
 
@@ -169,10 +185,7 @@ class SoftmaxCrossEntropyLoss(_Loss):
         log_p = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
         return self.reduced(log_p, target, weight), log_p
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(self._formula)
-
-    def _formula(self, x: Value, target: Value, weight: Value | None = None) -> tuple[Value, Value]:
+    def formula(self, x: Value, target: Value, weight: Value | None = None) -> tuple[Value, Value]:
         log_p = x.apply("LogSoftmax", axis=1)
         loss = NegativeLogLikelihoodLoss(self.ignore_index, self.reduction)
         return log_p.through(loss, target, weight), log_p

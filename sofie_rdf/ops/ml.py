@@ -211,10 +211,7 @@ class Normalizer(_Ml):
             size = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
         return np.asarray(x / np.where(size == 0, x.dtype.type(1), size))
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(self._formula)
-
-    def _formula(self, x: Value) -> tuple[Value]:
+    def formula(self, x: Value) -> tuple[Value]:
         axes = (x.rank - 1,)
         size = x.apply(_SIZES[self.norm], axes=axes)
         return (x / size.equals(0).choose(1, size),)

@@ -549,6 +549,12 @@ class MeanVarianceNormalization(_ByItself):
         shape = Sizes(self.alternating(x.type.shape))
         return Call("sofie::mean_variance_normalization", (rule, *tensors, shape))
 
+    def formula(self, x: Value) -> tuple[Value]:
+        axes = sorted(self.reduced(x.rank))
+        centred = x - x.mean(axes)
+        deviation = (centred * centred).mean(axes).apply("Sqrt")
+        return (centred / (deviation + self.epsilon),)
+
     def pullback(self, back: Backward) -> Value:
         x, axes = back.x, sorted(self.reduced(back.x.rank))
         centred = x - x.mean(axes)

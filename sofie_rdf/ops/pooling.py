@@ -455,6 +455,11 @@ class GlobalLpPool(_Global):
         total = np.sum(np.abs(x) ** self.p, _inner_axes(x), keepdims=True)
         return np.asarray(total ** (x.dtype.type(1) / self.p))
 
+    on_device = Operator.on_device
+
+    def formula(self, x: Value) -> tuple[Value]:
+        return (_power(_power(x.apply("Abs"), self.p).sum(range(2, x.rank)), 1 / self.p),)
+
     def pullback(self, back: Backward) -> Value:
         share = (back.y.equals(0)).choose(0, back.g * _power(back.y, 1 - self.p))
         return share * _signed_power(back.x, self.p - 1)
@@ -497,10 +502,18 @@ class LRN(_Planes):
         alpha, bias = x.dtype.type(self.alpha / self.size), x.dtype.type(self.bias)
         return np.asarray(x / (bias + alpha * total) ** x.dtype.type(self.beta))
 
+    def formula(self, x: Value) -> tuple[Value]:
+        return (x * _power(self._scale(x), -self.beta),)
+
+    def _scale(self, x: Value) -> Value:
+        before = (self.size - 1) // 2
+        near = self._near(x * x, before, self.size - 1 - before)
+        return near * (self.alpha / self.size) + self.bias
+
     def pullback(self, back: Backward) -> Value:
         x, g = back.x, back.g
         before, behind = (self.size - 1) // 2, self.size - 1 - (self.size - 1) // 2
-        size = self._near(x * x, before, behind) * (self.alpha / self.size) + self.bias
+        size = self._scale(x)
         share = g * _power(size, -self.beta)
         across = self._near(share * x / size, behind, before)
         return share - x * across * (2 * self.alpha * self.beta / self.size)

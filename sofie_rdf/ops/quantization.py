@@ -27,6 +27,7 @@ from sofie_rdf.ops._device_quantized import (
     integer_products,
     quantized,
     quantized_dynamically,
+    requantized,
 )
 from sofie_rdf.ops._formats import converted, is_integral, limits
 
@@ -508,6 +509,27 @@ class QLinearMatMul(_QuantizedProduct):
         sizes = Sizes((left[-2], left[-1], right[-1], *self._strides(*types[:6])))
         views = (_flat(outputs[0]), *map(_flat, given))
         return Call("sofie::qlinear_matmul", (*views, sizes, *_batch_sizes(left, right)))
+
+    def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        types = [t for t in inputs if t is not None]
+        return (TensorType(DType.INT32, self.infer(*types).shape),)
+
+    def on_device(
+        self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
+    ) -> tuple[Launch, ...]:
+        a, a_scale, a_zero, b, b_scale, b_zero, *rest = (i for i in inputs if i is not None)
+        y, sums = outputs
+        left, right = _as_matrices(a.type.shape, b.type.shape)
+        zeros = _per_vector(a_zero.type, left, -2), _per_vector(b_zero.type, right, -1)
+        sizes = left[-2], left[-1], right[-1]
+        products = integer_products(
+            sums, (a, b, a_zero, b_zero), sizes, zeros, _batch_sizes(left, right)
+        )
+        shape = (*broadcast((left[:-2], right[:-2])), left[-2], right[-1])
+        of_a, of_b = a_scale.type.shape, b_scale.type.shape
+        shapes = shape, (*of_a, 1) if len(of_a) == 1 else of_a, of_b, ()
+        scales = (a_scale, b_scale, *rest)
+        return (*products, *requantized(y, sums, scales, shapes, DType.FLOAT64))
 
     def reference(self, *inputs: Array) -> Array:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs

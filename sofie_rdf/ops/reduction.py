@@ -604,6 +604,11 @@ class LpNormalization(Operator):
         kernel = f"sofie::normalize<sofie::{self.norm.kernel}>"
         return Call(kernel, (*tensors, _dynamic(view)), outputs=2)
 
+    def formula(self, x: Value) -> tuple[Value]:
+        norm = x.through(self.norm)
+        none = norm.equals(0)
+        return (none.choose(0, x / none.choose(1, norm)),)
+
     def pullback(self, back: Backward) -> Value:
         norm = back.x.through(self.norm)
         y, axis = back.y, (back.axis(self.axis),)

@@ -26,7 +26,7 @@ from sofie_rdf.ops._slopes_grid import pooled
 from sofie_rdf.ops.elementwise import FLOATS
 
 if TYPE_CHECKING:
-    from sofie_rdf.gradients.values import Backward, Value
+    from sofie_rdf.gradients.values import Value
 
 
 def _image(number: Any, images: int) -> int:
@@ -149,8 +149,8 @@ class RoiAlign(_Regions):
                 y[region] = self._pooled(image, down, across)
         return y
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(lambda x, rois, images: (pooled(self, x, rois, images),))
+    def formula(self, x: Value, rois: Value, images: Value) -> tuple[Value]:
+        return (pooled(self, x, rois, images),)
 
     def _points(self, begin: Any, end: Any, parts: int, size: int) -> tuple[Array, ...]:
         """For each part the lower neighbours of its points, the upper ones and their weights."""

@@ -147,6 +147,13 @@ class Hardmax(_Selection):
         view = _split(x.type.shape, normal_axis(self.axis, x.type.rank))
         return Call("sofie::hardmax", (Tensor(outputs[0], view), Tensor(x, view)))
 
+    def formula(self, x: Value) -> tuple[Value]:
+        axis = normal_axis(self.axis, x.rank)
+        first = x.apply("ArgMax", axis=axis, keepdims=True)
+        along = (x.shape[axis], *(1,) * (x.rank - 1 - axis))
+        places = _slopes_indexing.counted(x.tape, 0, x.shape[axis]).reshape(along)
+        return (places.equals(first).apply("Cast", to=x.dtype),)
+
     def pullback(self, back: Backward) -> None:
         """It is constant between its steps."""
 

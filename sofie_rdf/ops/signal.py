@@ -321,10 +321,7 @@ class STFT(_ShortTime):
         step: Any = _number(self.frame_step)
         return self.frames(x, step, window, n)
 
-    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
-        return back.by_formula(self._formula)
-
-    def _formula(self, x: Value, window: Value | None = None) -> tuple[Value]:
+    def formula(self, x: Value, window: Value | None = None) -> tuple[Value]:
         n = self._length(x.shape, window.shape if window else None)
         return (_slopes_signal.frames(self, x, window, n, _number(self.frame_step)),)
 

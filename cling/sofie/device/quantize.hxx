@@ -73,6 +73,24 @@ struct Dequantize {
    }
 };
 
+/// y = saturate(round((sum + bias) * (a_scale * b_scale / y_scale)) + zero) of sums in int32, scaled in type P: tensors
+/// that are broadcast to y.
+template <class P, int Rank>
+struct Requantize {
+   Sizes<Rank> shape, of_a, of_b, of_bias; ///< how far apart the scales and the offsets of neighbours are
+
+   template <class At, class Y, class... Bias>
+   SOFIE_DEVICE void operator()(At at, Y *y, const std::int32_t *sums, const float *a_scale, const float *b_scale,
+                                const float *y_scale, const Y *zero, const Bias *...bias) const
+   {
+      static_assert(sizeof...(Bias) <= 1, "there is one offset or none");
+      const float factor = a_scale[offset_of(at.index, shape, of_a)] * b_scale[offset_of(at.index, shape, of_b)];
+      std::int32_t sum = sums[at.index];
+      ((sum = plus(sum, bias[offset_of(at.index, shape, of_bias)])), ...);
+      y[at.index] = to_integer<Y>(at.math, static_cast<P>(sum) * static_cast<P>(factor / *y_scale), zero_at(0, zero));
+   }
+};
+
 template <int Items>
 struct ExtremesLocal {
    float partial[static_cast<std::size_t>(Items)];

@@ -1,0 +1,63 @@
+"""Operators without kernels for devices, in terms of others that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sofie_rdf.errors import SofieError
+from sofie_rdf.gradients.reverse import Growing, grown
+from sofie_rdf.gradients.values import Tape, Value
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.graph import Graph, Node
+from sofie_rdf.ir.operator import Operator, lookup
+
+__all__ = ["spell_out"]
+
+
+def spell_out(graph: Graph) -> Graph:
+    """The same function, where each operator that has a formula and no kernel is spelled out.
+
+    A node whose formula does not hold for its inputs stays, and is refused as it is.
+    """
+    if not any(map(_is_spelled_out, graph.nodes)):
+        return graph
+    build = Growing(graph)
+    tape = Tape(build, _no_derivatives, _no_bodies)
+    nodes = [each for node in graph.nodes for each in _spelled_out(tape, node)]
+    return replace(grown(graph, build, ()), nodes=tuple(nodes))
+
+
+def _is_spelled_out(node: Node) -> bool:
+    kind = type(node.op)
+    return kind.on_device is Operator.on_device and kind.formula is not Operator.formula
+
+
+def _spelled_out(tape: Tape, node: Node) -> Iterator[Node]:
+    """The nodes that stand for one, which is in the graph of the tape already."""
+    if not _is_spelled_out(node):
+        yield node
+        return
+    build = tape.build
+    begin = len(build.nodes)
+    tape.origin = replace(node.origin, name=node.origin.name or node.outputs[0])
+    try:
+        made = node.op.formula(*(tape.value(i) if i else None for i in node.inputs))
+    except SofieError:
+        del build.nodes[begin:]
+        yield node
+        return
+    for inner in build.nodes[begin:]:
+        yield from _spelled_out(tape, inner)
+    for value, output in zip(made, node.outputs, strict=False):
+        yield Node(lookup("", "Identity")(), (value.name,), (output,), tape.origin)
+
+
+def _no_derivatives(
+    nodes: Sequence[Node], seeds: Mapping[str, Value], wrt: Sequence[str]
+) -> list[Value | None]:
+    raise NotImplementedError("formulas on devices have no derivatives")
+
+
+def _no_bodies(name: str) -> Tape:
+    return Tape(Builder(name), _no_derivatives, _no_bodies)
