@@ -12,7 +12,7 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Operator, lookup
 
-__all__ = ["spell_out"]
+__all__ = ["is_spelled_out", "spell_out"]
 
 
 def spell_out(graph: Graph) -> Graph:
@@ -20,7 +20,7 @@ def spell_out(graph: Graph) -> Graph:
 
     A node whose formula does not hold for its inputs stays, and is refused as it is.
     """
-    if not any(map(_is_spelled_out, graph.nodes)):
+    if not any(is_spelled_out(node.op) for node in graph.nodes):
         return graph
     build = Growing(graph)
     tape = Tape(build, _no_derivatives, _no_bodies)
@@ -28,14 +28,15 @@ def spell_out(graph: Graph) -> Graph:
     return replace(grown(graph, build, ()), nodes=tuple(nodes))
 
 
-def _is_spelled_out(node: Node) -> bool:
-    kind = type(node.op)
+def is_spelled_out(op: Operator) -> bool:
+    """Whether it has a formula and no kernel."""
+    kind = type(op)
     return kind.on_device is Operator.on_device and kind.formula is not Operator.formula
 
 
 def _spelled_out(tape: Tape, node: Node) -> Iterator[Node]:
     """The nodes that stand for one, which is in the graph of the tape already."""
-    if not _is_spelled_out(node):
+    if not is_spelled_out(node.op):
         yield node
         return
     build = tape.build

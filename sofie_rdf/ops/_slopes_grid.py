@@ -24,8 +24,13 @@ __all__ = ["keys", "moved", "pooled", "positions", "sampled"]
 _FAR = 2.0**40
 
 
-def sampled(x: Value, grid: Value, *, mode: str, padding: str, corners: bool) -> Value:
-    """x at the positions of a grid, as `GridSample` has it."""
+def sampled(
+    x: Value, grid: Value, *, mode: str, padding: str, corners: bool, guarded: bool = False
+) -> Value:
+    """x at the positions of a grid, as `GridSample` has it.
+
+    Where it is ``guarded``, what counts for nothing may be infinite.
+    """
     rank, points = x.rank - 2, product(grid.shape[1:-1])
     sizes = x.shape[2:]
     flat = x.reshape((*x.shape[:2], product(sizes)))
@@ -35,7 +40,7 @@ def sampled(x: Value, grid: Value, *, mode: str, padding: str, corners: bool) ->
         at = listed.slice(2, rank - 1 - axis, rank - axis).reshape((grid.shape[0], points))
         line = _Line(grid.tape.size(dim, grid.dtype), mode, padding, corners)
         axes.append(line.taps(line.inside(at)))
-    parts = [_values(flat, taps, sizes) for taps in combinations(*axes)]
+    parts = [_values(flat, taps, sizes, guarded) for taps in combinations(*axes)]
     return sum(parts[1:], parts[0]).reshape((*x.shape[:2], *grid.shape[1:-1]))
 
 
@@ -120,7 +125,9 @@ def keys(d: Value, a: float, *, near: bool) -> Value:
     return (d - 1) * ((d - 2) * (d - 2)) * a
 
 
-def _values(flat: Value, taps: Sequence[tuple[Value, Value]], sizes: Shape) -> Value:
+def _values(
+    flat: Value, taps: Sequence[tuple[Value, Value]], sizes: Shape, guarded: bool = False
+) -> Value:
     """One element for each sample, times what it counts: [batch, channels, samples]."""
     offset, weight = taps[0]
     for (place, part), size in zip(taps[1:], sizes[1:], strict=True):
@@ -129,7 +136,8 @@ def _values(flat: Value, taps: Sequence[tuple[Value, Value]], sizes: Shape) -> V
     wide = (*flat.shape[:2], offset.shape[1])
     values = flat.apply("GatherElements", offset.reshape(shape).expand(wide), axis=2)
     counts = weight.reshape(shape)
-    return values * (counts if counts.dtype is flat.dtype else counts.apply("Cast", to=flat.dtype))
+    counts = counts if counts.dtype is flat.dtype else counts.apply("Cast", to=flat.dtype)
+    return counts.equals(0).choose(0, values * counts) if guarded else values * counts
 
 
 def moved(op: Any, inputs: Sequence[Value | None]) -> Value:

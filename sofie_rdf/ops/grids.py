@@ -27,7 +27,7 @@ from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 from sofie_rdf.ops.resampling import as_type
 
 if TYPE_CHECKING:
-    from sofie_rdf.gradients.values import Value
+    from sofie_rdf.gradients.values import Backward, Value
 
 _HEADER = "sofie/kernels/resampling/grids.hxx"
 # In the order of the enumerators in the header; opset 16 has other words for the same.
@@ -71,8 +71,17 @@ class GridSample(Operator):
         )
 
     def formula(self, x: Value, grid: Value) -> tuple[Value]:
+        # In float32, a position far outside is reflected to another place.
+        exact = grid if grid.dtype is DType.FLOAT64 else grid.apply("Cast", to=DType.FLOAT64)
+        return (self._sampled(x, exact, guarded=True),)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        # A tap that counts for nothing has a derivative by its position.
+        return back.by_formula(lambda x, grid: (self._sampled(x, grid, guarded=False),))
+
+    def _sampled(self, x: Value, grid: Value, *, guarded: bool) -> Value:
         mode, padding, corners = self._mode, self.padding_mode, self.align_corners
-        return (sampled(x, grid, mode=mode, padding=padding, corners=corners),)
+        return sampled(x, grid, mode=mode, padding=padding, corners=corners, guarded=guarded)
 
     def reference(self, x: Array, grid: Array) -> Array:
         computed = x if self._mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float64)

@@ -551,7 +551,9 @@ class MeanVarianceNormalization(_ByItself):
 
     def formula(self, x: Value) -> tuple[Value]:
         axes = sorted(self.reduced(x.rank))
-        centred = x - x.mean(axes)
+        rough = x - x.mean(axes)
+        # The mean of what is nearly centred is what the first one was rounded by.
+        centred = rough - rough.mean(axes)
         deviation = (centred * centred).mean(axes).apply("Sqrt")
         return (centred / (deviation + self.epsilon),)
 

@@ -458,7 +458,12 @@ class GlobalLpPool(_Global):
     on_device = Operator.on_device
 
     def formula(self, x: Value) -> tuple[Value]:
-        return (_power(_power(x.apply("Abs"), self.p).sum(range(2, x.rank)), 1 / self.p),)
+        axes = tuple(range(2, x.rank))
+        size = x.apply("Abs")
+        # Powers overflow where the norm does not.
+        most = size.apply("ReduceMax", axes=axes)
+        most = ((most > 0) & (most < math.inf)).choose(most, 1)
+        return (_power(_power(size / most, self.p).sum(axes), 1 / self.p) * most,)
 
     def pullback(self, back: Backward) -> Value:
         share = (back.y.equals(0)).choose(0, back.g * _power(back.y, 1 - self.p))
