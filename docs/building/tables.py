@@ -34,12 +34,12 @@ def keras_layers() -> str:
 def gradients() -> str:
     """ONNX's operators that have a gradient, and those that have none."""
     import_module("sofie_rdf.ops")  # It fills the registry.
-    from sofie_rdf.ir.operator import REGISTRY, Operator
+    from sofie_rdf.ir.operator import REGISTRY
 
     listed: tuple[list[str], list[str]] = [], []
     for (domain, name), cls in sorted(REGISTRY.items()):
         if not domain:
-            listed[cls.pullback is Operator.pullback].append(f"`{name}`")
+            listed[not cls.has_gradient()].append(f"`{name}`")
     having, lacking = (f"**{len(names)} operators**: {', '.join(names)}." for names in listed)
     return f"With a gradient: {having}\n\nWithout one: {lacking}"
 

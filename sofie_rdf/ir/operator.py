@@ -318,6 +318,11 @@ class Operator:
         """The outputs in terms of other operators, for what has no gradient or kernel here."""
         raise NotImplementedError(f"{self.name}.formula")
 
+    @classmethod
+    def has_gradient(cls) -> bool:
+        """Whether it has a rule for derivatives, or a formula that has them."""
+        return cls.pullback is not Operator.pullback or cls.formula is not Operator.formula
+
     def pullback(self, back: Backward) -> Value | tuple[Value | None, ...] | None:
         """What each input adds to a derivative, from the derivatives by the outputs.
 

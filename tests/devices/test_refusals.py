@@ -117,6 +117,7 @@ void tried(const Adapter &adapter, Queue &queue, Account &account)
    refused("none", account, [&] { Session(adapter, "model.dat", 0); });
    refused("huge", account, [&] { Session(adapter, "model.dat", Index{1} << 50); });
    refused("absent", account, [&] { Session(adapter, "absent.dat", 1); });
+   refused("folder", account, [&] { Session(adapter, "/", 1); });
    refused("foreign", account, [&] { Session(adapter, "foreign.dat", 1); });
    const std::size_t left = account.left;
    account.left = 100;
@@ -186,6 +187,7 @@ def test_what_a_session_refuses_it_refuses_before_it_runs(way: str, tmp_path: Pa
         "none: higgs: N: a Session is made for sizes from 1 to 2^40, not 0",
         f"huge: higgs: N: a Session is made for sizes from 1 to 2^40, not {2**50}",
         _ABSENT,
+        "folder: /: is no weight file of sofie_rdf",
         "foreign: foreign.dat: does not belong to this header: tensor 0 differs",
         "weights: no memory",
         "buffers: no memory",
