@@ -10,6 +10,7 @@ from sofie_rdf.ir.operator import Call, Functor, Launch, Operand, Sizes, Tensor
 from sofie_rdf.ir.types import Shape
 
 __all__ = [
+    "TILE_ALONE",
     "device_functor",
     "device_gemm",
     "flag",
@@ -87,7 +88,7 @@ def mapped_copy(y: Operand, x: Operand) -> tuple[Launch, ...]:
 
 # Rows and columns of a tile, its depth, and the rows and columns of an item: for products with
 # many columns, and with few. What an item does alone are some rows of a column.
-_WIDE, _NARROW, _ALONE = (64, 64, 16, 4, 4), (128, 8, 16, 4, 1), (8, 1, 1, 8, 1)
+_WIDE, _NARROW, TILE_ALONE = (64, 64, 16, 4, 4), (128, 8, 16, 4, 1), (8, 1, 1, 8, 1)
 
 
 def gemm_tile(columns: Dim) -> tuple[int, ...]:
@@ -140,5 +141,5 @@ def device_gemm(
         return kernel, product(outer) * ceil_div(m, tile[0]) * ceil_div(n, tile[1])
 
     kernel, count = cut(tile)
-    header, alone = "sofie/device/gemm.hxx", cut(_ALONE)
+    header, alone = "sofie/device/gemm.hxx", cut(TILE_ALONE)
     return (Launch(kernel, parameters, (y, *operands), count, header, "gemm", alone=alone),)

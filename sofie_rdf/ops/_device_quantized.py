@@ -9,7 +9,7 @@ from sofie_rdf.ir.dims import Dim, ceil_div, minimum, product
 from sofie_rdf.ir.operator import Launch, Operand, Sizes
 from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window
-from sofie_rdf.ops._device import flag, gemm_tile, require_known, strides, tile_class
+from sofie_rdf.ops._device import TILE_ALONE, flag, gemm_tile, require_known, strides, tile_class
 from sofie_rdf.ops._device_windows import window_sizes
 
 __all__ = [
@@ -96,12 +96,16 @@ def integer_products(
     """(a - a_zero) @ (b - b_zero) for m, k and n; ``zeros`` are steps per matrix and per vector."""
     m, k, n = sizes
     present = [o for o in given if o is not None]
-    tile = gemm_tile(n)
     flags = ", ".join(flag(o) for o in (*given, None, None)[2:4])
-    kernel = f"sofie::device::IntegerGemm<{tile_class(tile)}, {len(batch[0].dims)}, {flags}>"
     parameters = m, n, k, *map(Sizes, zeros), *batch
-    count = product(batch[0].dims) * ceil_div(m, tile[0]) * ceil_div(n, tile[1])
-    return (Launch(kernel, parameters, (y, *present), count, HEADER, "groups"),)
+
+    def cut(tile: tuple[int, ...]) -> tuple[str, Dim]:
+        kernel = f"sofie::device::IntegerGemm<{tile_class(tile)}, {len(batch[0].dims)}, {flags}>"
+        return kernel, product(batch[0].dims) * ceil_div(m, tile[0]) * ceil_div(n, tile[1])
+
+    kernel, count = cut(gemm_tile(n))
+    alone = cut(TILE_ALONE)
+    return (Launch(kernel, parameters, (y, *present), count, HEADER, "groups", alone=alone),)
 
 
 def integer_convolution(

@@ -57,6 +57,12 @@ from sofie_rdf.ops.layout import (
     Unsqueeze,
 )
 from sofie_rdf.ops.pairs import PairTerms, Symmetric
+from sofie_rdf.ops.quantization import (
+    DequantizeLinear,
+    MatMulInteger,
+    QLinearMatMul,
+    QuantizeLinear,
+)
 from sofie_rdf.ops.random import RandomOperator
 from sofie_rdf.ops.recurrent import Recurrent
 from sofie_rdf.ops.reduction import CumProd, CumSum, KnownReduction, LpNormalization
@@ -337,6 +343,20 @@ def _matrices(place: Place) -> int:
     return rank - place.behind(1)
 
 
+def _rounded(place: Place) -> int:
+    """With scales that are the same for all rows."""
+    axis, scale = place.first, place.type(1)
+    require(scale.size == 1 or normal_axis(place.op.axis, place.type(0).rank) != axis)
+    return axis
+
+
+def _rounded_matrices(place: Place) -> int:
+    """Rows of the first matrix; the other one, the scales and the zero points have none."""
+    other = place.type(1 if isinstance(place.op, MatMulInteger) else 3)
+    require(place.first < place.type(0).rank - 1)
+    return place.results[0].rank - place.behind(0) + (1 if other.rank == 1 else 0)
+
+
 def _gemm(place: Place) -> int:
     require(not place.op.transA and place.axes[0] == 0)
     require(place.axes[1] is None)
@@ -569,6 +589,9 @@ _RULES: dict[type[Operator], _Rule] = {
     normalization.BatchNormalization: _parameters,
     **dict.fromkeys((linear.Dense, linear.DenseLayers), _before_last),
     linear.MatMul: _matrices,
+    **dict.fromkeys((QuantizeLinear, DequantizeLinear), _rounded),
+    **dict.fromkeys((MatMulInteger, QLinearMatMul), _rounded_matrices),
+    **dict.fromkeys((convolution.ConvInteger, convolution.QLinearConv), _parameters),
     linear.Gemm: _gemm,
     trees.Trees: _parameters,
     **dict.fromkeys((convolution.Conv, convolution.ConvLayer), _outermost),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sofie_rdf.bench.models import candidate
+from sofie_rdf.bench.paper import paper_of
 from sofie_rdf.devices.one_kernel import ITEMS, LOCAL_BYTES, events_of_a_group
 from sofie_rdf.devices.program import program_for
 from sofie_rdf.devices.session import emit_program
@@ -16,10 +17,17 @@ from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import evaluate, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.ops.elementwise import Mul, Relu
-from sofie_rdf.ops.layout import Transpose
+from sofie_rdf.ops.convolution import QLinearConv
+from sofie_rdf.ops.elementwise import Cast, Mul, Relu
+from sofie_rdf.ops.layout import Reshape, Transpose
 from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.ops.normalization import LayerNormalization, Softmax
+from sofie_rdf.ops.quantization import (
+    DequantizeLinear,
+    MatMulInteger,
+    QLinearMatMul,
+    QuantizeLinear,
+)
 from sofie_rdf.ops.reduction import ReduceLogSumExp, ReduceMax
 from sofie_rdf.ops.selection import TopK
 from tests.devices.harness import WAYS, compiled
@@ -45,6 +53,37 @@ def rows_and_means(length: int = 90) -> Graph:
     largest = build(ReduceMax(axes=(1,), keepdims=False), build(Relu(), build(MatMul(), mixed, w)))
     total = build(ReduceLogSumExp(axes=(1, 2), keepdims=False), mixed)
     return build.graph(largest, total)
+
+
+def integers() -> Graph:
+    """A network that was quantised with scales that are known: products and a convolution."""
+    build, n, random = Builder("integers"), symbol("N"), np.random.default_rng(2)
+
+    def known(*numbers: object, dtype: type = np.float32) -> list[str]:
+        return [build.constant(np.asarray(number, dtype)) for number in numbers]
+
+    def weights(*shape: int) -> str:
+        return build.constant(random.integers(-90, 90, shape).astype(np.int8))
+
+    x = build.input("x", TensorType(DType.FLOAT32, (n, 12)))
+    s, t, u, *each = known(0.03, 0.2, 1.5, np.linspace(0.01, 0.02, 20), np.linspace(0.01, 0.1, 6))
+    (z, y), (none,) = known(128, 90, dtype=np.uint8), known(0, dtype=np.int8)
+    w, (several,) = weights(12, 20), known(np.arange(20) - 9, dtype=np.int8)
+    q = build(QuantizeLinear(), x, s, z)
+    total = build(Cast(DType.FLOAT32), build(MatMulInteger(), q, w, z, several))
+    dense = build(QLinearMatMul(), q, s, z, w, each[0], several, t, y)
+    (bias,) = known(np.arange(6) * 40 - 100, dtype=np.int32)
+    image = build(Reshape((n, 5, 2, 2)), dense)
+    kernel = weights(6, 5, 2, 1)
+    slid = build(QLinearConv(), image, t, y, kernel, each[1], none, u, z, bias)
+    return build.graph(build(DequantizeLinear(), slid, u, z), total)
+
+
+def test_quantised_networks_are_one_kernel(tmp_path: Path) -> None:
+    program = program_for(integers())
+    assert events_of_a_group(program) == 64
+    assert paper_of(program, {"N": 4096}).excess <= 1.5
+    compare(integers(), "serial", tmp_path, [{"N": n} for n in EVENTS])
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -141,11 +141,14 @@ def rows_meet(graph: Graph, case: Case) -> bool:
     return False
 
 
+TYPES = DType.FLOAT32, DType.INT64, DType.BOOL, DType.INT8, DType.UINT8
+
+
 @pytest.mark.parametrize("key", WITH_RULES, ids=lambda key: ".".join(filter(None, key)))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_rows_keep_apart_where_that_is_proved(key: tuple[str, str]) -> None:
     proved = 0
-    cases = [c for d, c in accepted_cases(key) if d in (DType.FLOAT32, DType.INT64, DType.BOOL)]
+    cases = [c for d, c in accepted_cases(key) if d in TYPES]
     for case in cases[:60]:
         for graph in variants(case):
             if rows_of(graph):
