@@ -24,7 +24,8 @@
 #                   (200 MB each), or ROOTS='0.1a10'
 # make graph-nets   Graph Nets against TensorFlow, which it installs (600 MB)
 # make gpu          networks on an NVIDIA GPU, numbers and times, beside ONNX Runtime's CUDA provider where
-#                   onnxruntime-gpu is installed. It needs nvcc, and alpaka 3 in SOFIE_RDF_ALPAKA
+#                   onnxruntime-gpu is installed. It needs nvcc, and alpaka 3 in SOFIE_RDF_ALPAKA. It was never
+#                   run on a GPU: the same programs run on CPUs, and nvcc compiles them
 # make docs         the site of docs/, in out/site: tutorials run, links are checked, a warning is an error
 # make clean        remove .venv and everything that was made
 #

@@ -59,7 +59,7 @@ find_program(SOFIE_RDF_EXECUTABLE sofie-rdf DOC "The command of the Python packa
 # of operators or the package change: from CMake 3.20 on, and with Ninja, which read what the emission has read.
 #
 # TARGET is a kind of device: the files are NAME_alpaka.hxx and NAME_alpaka.dat, or NAME_sycl.hxx and NAME_sycl.dat, for
-# C++20. Link alpaka::alpaka, or the target of your SYCL, yourself.
+# C++20. They were never run on a GPU. Link alpaka::alpaka, or the target of your SYCL, yourself.
 #
 # With GRADIENT the Session has session.gradient(x): outputs, and their derivatives, of OF by WRT (all: none is named).
 function(sofie_rdf_add_model target)

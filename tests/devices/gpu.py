@@ -2,6 +2,7 @@
 
 It needs an NVIDIA GPU, nvcc, the headers of alpaka 3 in SOFIE_RDF_ALPAKA, and the package
 onnxruntime-gpu for its column. `--on alpaka-serial` tries the same programs on a CPU.
+It was never run on a GPU.
 """
 
 from __future__ import annotations

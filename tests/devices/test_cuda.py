@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from sofie_rdf.bench.models import candidate
+from sofie_rdf.bench.models import BUILT_IN, candidate
 from sofie_rdf.bench.ptxas import Compiled, compiled_kernels
 from sofie_rdf.devices.program import Program, program_for, program_of
 from tests.devices.harness import ALPAKA
@@ -16,7 +16,8 @@ from tests.ops.test_contract import OPERATORS, bench_of
 
 # nvcc 13 knows no sm_70 any more.
 ARCHITECTURES = ["sm_80", "sm_75", "sm_90"]
-CHOSEN = ARCHITECTURES if os.environ.get("SOFIE_RDF_ALL_KERNELS") else ARCHITECTURES[:1]
+ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
+CHOSEN = ARCHITECTURES if ALL else ARCHITECTURES[:1]
 
 
 def _compiled(program: Program, architecture: str) -> tuple[Compiled, ...]:
@@ -41,3 +42,11 @@ def test_all_kernels_compile_for_cuda_without_spills(architecture: str) -> None:
 def test_networks_as_one_kernel_compile_for_cuda(name: str) -> None:
     (found,) = _compiled(program_for(candidate(name).model.graph), CHOSEN[0])
     assert (found.kernel, found.spilled_bytes) == ("Network", 0)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="needs nvcc")
+@pytest.mark.parametrize("name", BUILT_IN if ALL else ["lstm64"])
+def test_networks_of_the_bench_compile_for_cuda_without_spills(name: str) -> None:
+    found = _compiled(program_for(candidate(name).model.graph), CHOSEN[0])
+    assert {one.spilled_bytes for one in found} == {0}

@@ -1,5 +1,6 @@
 /// \file
 /// The adapter for alpaka 3: kernels in a queue of the user's, by an executor of the user's choice. C++20.
+/// It runs on alpaka's executors of CPUs, and nvcc compiles it. It was never run on a GPU.
 ///
 /// A block has as many threads as the kernel has work-items, and one thread on the executors of a CPU, which then does
 /// the work of all, between two barriers.

@@ -1,6 +1,6 @@
 /// \file
 /// The adapters for SYCL 2020: kernels in a queue of the user's, on pointers of USM (Sycl) or on buffers with
-/// accessors (SyclBuffers). C++20, for SYCL's own sake C++17 suffices.
+/// accessors (SyclBuffers). C++20, for SYCL's own sake C++17 suffices. It was never run on a GPU.
 #ifndef SOFIE_DEVICE_SYCL_HXX
 #define SOFIE_DEVICE_SYCL_HXX
 
