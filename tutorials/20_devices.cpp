@@ -4,7 +4,7 @@
 #include <fstream>
 
 constexpr std::size_t most = 4096, features = 7;
-// For a GPU, on which it was never run: makeDeviceSelector(DeviceSpec{api::cuda, deviceKind::nvidiaGpu}) and exec::gpuCuda.
+// For a GPU, never run there: makeDeviceSelector(DeviceSpec{api::cuda, deviceKind::nvidiaGpu}) and exec::gpuCuda.
 const auto executor = alpaka::exec::cpuSerial;
 using Device = decltype(alpaka::onHost::makeHostDevice());
 using Queue = decltype(std::declval<Device>().makeQueue());

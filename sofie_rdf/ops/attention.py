@@ -52,11 +52,12 @@ def _shared(x: Value, heads: Dim) -> Value:
 
 
 def _masked_softmax(scores: Value, allowed: Value | None) -> Value:
-    """Along the last axis, of what is allowed; zeros where nothing is."""
+    """Along the last axis, of what is allowed; zeros elsewhere, but in rows with a NaN."""
     if allowed is None:
         return scores.apply("Softmax")
     low = -3e4 if scores.dtype is DType.FLOAT16 else -1e30
-    return allowed.choose(allowed.choose(scores, low).apply("Softmax"), 0)
+    weights = allowed.choose(scores, low).apply("Softmax")
+    return allowed.choose(weights, weights * 0)
 
 
 @operator(since=25, header="sofie/kernels/attention.hxx", ulp=8, terms=8)

@@ -460,6 +460,8 @@ class GlobalLpPool(_Global):
     def formula(self, x: Value) -> tuple[Value]:
         axes = tuple(range(2, x.rank))
         size = x.apply("Abs")
+        if not axes:
+            return (size,)
         # Powers overflow where the norm does not.
         most = size.apply("ReduceMax", axes=axes)
         most = ((most > 0) & (most < math.inf)).choose(most, 1)
