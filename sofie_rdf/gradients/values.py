@@ -192,6 +192,10 @@ class Value:
     def minimum(self, other: Number) -> Value:
         return self.apply("Min", self._with(other))
 
+    def cast(self, dtype: DType) -> Value:
+        """The same numbers as elements of this type."""
+        return self if self.dtype is dtype else self.apply("Cast", to=dtype)
+
     # Shapes -------------------------------------------------------------------------------------
 
     def reshape(self, shape: Shape) -> Value:

@@ -135,8 +135,7 @@ def _values(
     shape = (offset.shape[0], 1, offset.shape[1])
     wide = (*flat.shape[:2], offset.shape[1])
     values = flat.apply("GatherElements", offset.reshape(shape).expand(wide), axis=2)
-    counts = weight.reshape(shape)
-    counts = counts if counts.dtype is flat.dtype else counts.apply("Cast", to=flat.dtype)
+    counts = weight.reshape(shape).cast(flat.dtype)
     return counts.equals(0).choose(0, values * counts) if guarded else values * counts
 
 
@@ -203,7 +202,8 @@ def pooled(op: Any, x: Value, rois: Value, images: Value) -> Value:
         place = place.reshape((regions, dots[0], 1)) * x.tape.size(sizes[1], DType.INT64)
         place = place + column.reshape((regions, 1, dots[1]))
         weight = height.reshape((regions, dots[0], 1)) * width.reshape((regions, 1, dots[1]))
-        values = table.apply("Gather", place, axis=0) * weight.reshape((*weight.shape, 1))
+        weight = weight.reshape((*weight.shape, 1)).cast(x.dtype)
+        values = table.apply("Gather", place, axis=0) * weight
         each = (regions, parts[0], op.sampling_ratio, parts[1], op.sampling_ratio, channels)
         corners.append(values.reshape(each))
     if op.mode.lower() == "max":

@@ -72,8 +72,7 @@ class GridSample(Operator):
 
     def formula(self, x: Value, grid: Value) -> tuple[Value]:
         # In float32, a position far outside is reflected to another place.
-        exact = grid if grid.dtype is DType.FLOAT64 else grid.apply("Cast", to=DType.FLOAT64)
-        return (self._sampled(x, exact, guarded=True),)
+        return (self._sampled(x, grid.cast(DType.FLOAT64), guarded=True),)
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         # A tap that counts for nothing has a derivative by its position.

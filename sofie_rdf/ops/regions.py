@@ -26,7 +26,7 @@ from sofie_rdf.ops._slopes_grid import pooled
 from sofie_rdf.ops.elementwise import FLOATS
 
 if TYPE_CHECKING:
-    from sofie_rdf.gradients.values import Value
+    from sofie_rdf.gradients.values import Backward, Value
 
 
 def _image(number: Any, images: int) -> int:
@@ -150,7 +150,11 @@ class RoiAlign(_Regions):
         return y
 
     def formula(self, x: Value, rois: Value, images: Value) -> tuple[Value]:
-        return (pooled(self, x, rois, images),)
+        # Between two elements, a place that is rounded in float32 gives another number.
+        return (pooled(self, x, rois.cast(DType.FLOAT64), images),)
+
+    def pullback(self, back: Backward) -> tuple[Value | None, ...]:
+        return back.by_formula(lambda x, rois, images: (pooled(self, x, rois, images),))
 
     def _points(self, begin: Any, end: Any, parts: int, size: int) -> tuple[Array, ...]:
         """For each part the lower neighbours of its points, the upper ones and their weights."""
