@@ -11,6 +11,8 @@ from sofie_rdf.gradients.values import Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Operator, lookup
+from sofie_rdf.ir.types import DType
+from sofie_rdf.passes.halves import in_float32
 
 __all__ = ["is_spelled_out", "spell_out"]
 
@@ -43,15 +45,26 @@ def _spelled_out(tape: Tape, node: Node) -> Iterator[Node]:
     begin = len(build.nodes)
     tape.origin = replace(node.origin, name=node.origin.name or node.outputs[0])
     try:
-        made = node.op.formula(*(tape.value(i) if i else None for i in node.inputs))
+        made = _made(tape, node)
     except SofieError:
         del build.nodes[begin:]
         yield node
         return
     for inner in build.nodes[begin:]:
         yield from _spelled_out(tape, inner)
-    for value, output in zip(made, node.outputs, strict=False):
+    for value, output in zip(made, node.outputs, strict=True):
         yield Node(lookup("", "Identity")(), (value.name,), (output,), tape.origin)
+
+
+def _made(tape: Tape, node: Node) -> list[Value]:
+    """The outputs by the formula, which is computed in float32 for half precision."""
+    given = [tape.value(i) if i else None for i in node.inputs]
+    wide = [v.cast(DType.FLOAT32) if v is not None and v.dtype.is_half else v for v in given]
+    made = in_float32(node.op).formula(*wide)
+    return [
+        value.cast(tape.value(output).dtype) if value.dtype.is_float else value
+        for value, output in zip(made, node.outputs, strict=False)
+    ]
 
 
 def _no_derivatives(

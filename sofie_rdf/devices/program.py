@@ -15,6 +15,7 @@ from sofie_rdf.ir.operator import Functor, Launch, Operand
 from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops._device import mapped_copy
 from sofie_rdf.passes import attention, transposes
+from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import FUSED, Phase, run
 
@@ -38,6 +39,7 @@ PHASES = (
         for p in FUSED
     ),
     Phase("lay out", "A transpose that moves nothing is a Reshape.", (transposes.as_reshapes,)),
+    Phase("widen", "No kernel computes in half precision.", (widen_halves,)),
 )
 
 
@@ -87,8 +89,8 @@ def program_for(graph: Graph) -> Program:
 
 
 def program_of(graph: Graph) -> Program:
-    """The same for a graph as it is, but for operators that are spelled out."""
-    graph = spell_out(graph)
+    """The same for a graph as it is, but for what is spelled out and for half precision."""
+    graph = widen_halves(spell_out(graph))
     found = problems(graph)
     if found:
         raise found[0]
@@ -103,7 +105,7 @@ def problems_on_device(graph: Graph, target: str) -> list[SofieError]:
 
 def problems(graph: Graph) -> list[SofieError]:
     """Why nodes of an optimized graph cannot run on a device: each with its name."""
-    graph = spell_out(graph)
+    graph = widen_halves(spell_out(graph))
     found = (_problem(graph, node) for node in graph.nodes)
     return [error for error in found if error is not None]
 

@@ -40,6 +40,8 @@ def emit_program(
     writer = _Writer(Spelling(program), target_named(target), name, weights, whole)
     namespace = f"{namespace_of(name)}_{target}"
     text = "\n".join(writer.header(namespace))
+    # Those of a CPU are stored in packs.
+    text = re.sub(r"\bsofie::(B?Float16)\b", r"sofie::device::\1", text)
     return Emission(name, namespace, text, writer.tensors, Source("file", weights))
 
 

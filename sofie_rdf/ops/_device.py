@@ -51,7 +51,7 @@ def require_known(*operands: Operand) -> None:
     """TypeMismatch for element types that devices do not compute with."""
     for operand in operands:
         dtype = operand.type.dtype
-        if dtype.is_half or dtype.is_storage:
+        if dtype.is_storage:
             raise TypeMismatch(f"devices know no {dtype}", remedy="Convert the model to float32")
 
 

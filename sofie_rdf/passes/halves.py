@@ -13,7 +13,7 @@ from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ops.elementwise import Cast
 
-__all__ = ["widen_halves"]
+__all__ = ["in_float32", "widen_halves"]
 
 _WIDE = DType.FLOAT32
 
@@ -46,7 +46,7 @@ def _computes_in_half(node: Node, types: Mapping[str, TensorType]) -> bool:
     return any(types[v].dtype.is_half for v in (*node.inputs, *node.outputs) if v)
 
 
-def _in_float32(op: Operator) -> Operator:
+def in_float32(op: Operator) -> Operator:
     """The operator that is asked for float32 where this one is asked for half precision."""
     values = {f.name: getattr(op, f.name) for f in fields(op)}
     asked = {n: _WIDE for n, v in values.items() if isinstance(v, DType) and v.is_half}
@@ -84,7 +84,7 @@ class _Widening:
     def wrap(self, node: Node) -> None:
         inputs = tuple(self.input(i, node.origin) if self.is_half(i) else i for i in node.inputs)
         outputs = tuple(self.fresh(o) if self.is_half(o) else o for o in node.outputs)
-        self.nodes.append(replace(node, op=_in_float32(node.op), inputs=inputs, outputs=outputs))
+        self.nodes.append(replace(node, op=in_float32(node.op), inputs=inputs, outputs=outputs))
         for wide, output in zip(outputs, node.outputs, strict=True):
             if wide != output:
                 cast = Cast(self.types[output].dtype)

@@ -285,5 +285,5 @@ def _body(graph: Graph, way: Way, namespace: str) -> list[str]:
 
 
 def _host(graph: Graph, name: str) -> str:
-    cxx = graph.types[name].dtype.cxx
+    cxx = graph.types[name].dtype.cxx.replace("sofie::", "sofie::device::")
     return "std::uint8_t" if cxx == "bool" else cxx

@@ -39,7 +39,8 @@ def _chosen(key: Key) -> Iterator[tuple[DType, Case]]:
     """Cases whose element types devices know."""
     counts: dict[DType, int] = {}
     for dtype, case in accepted_cases(key):
-        if dtype.is_half or dtype.is_storage:
+        # Half precision is float32 between casts.
+        if dtype.is_storage or (dtype.is_half and not (ALL or case.op.moves)):
             continue
         counts[dtype] = counts.get(dtype, 0) + 1
         few = dtype is not DType.FLOAT32 and not ALL

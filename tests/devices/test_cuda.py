@@ -10,8 +10,10 @@ import pytest
 from sofie_rdf.bench.models import BUILT_IN, candidate
 from sofie_rdf.bench.ptxas import Compiled, compiled_kernels
 from sofie_rdf.devices.program import Program, program_for, program_of
+from sofie_rdf.ir.types import DType
 from tests.devices.harness import ALPAKA
 from tests.devices.test_contract import SUPPORTED, _name, _pairs
+from tests.devices.test_models import halves
 from tests.ops.test_contract import OPERATORS, bench_of
 
 # nvcc 13 knows no sm_70 any more.
@@ -42,6 +44,13 @@ def test_all_kernels_compile_for_cuda_without_spills(architecture: str) -> None:
 def test_networks_as_one_kernel_compile_for_cuda(name: str) -> None:
     (found,) = _compiled(program_for(candidate(name).model.graph), CHOSEN[0])
     assert (found.kernel, found.spilled_bytes) == ("Network", 0)
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="needs nvcc")
+@pytest.mark.exhaustive
+def test_half_precision_compiles_for_cuda() -> None:
+    found = _compiled(program_for(halves(DType.FLOAT16)), CHOSEN[0])
+    assert {one.spilled_bytes for one in found} == {0}
 
 
 @pytest.mark.exhaustive

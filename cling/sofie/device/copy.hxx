@@ -3,7 +3,7 @@
 #ifndef SOFIE_DEVICE_COPY_HXX
 #define SOFIE_DEVICE_COPY_HXX
 
-#include "sofie/device/base.hxx"
+#include "sofie/device/half.hxx"
 
 namespace sofie {
 namespace device {
@@ -25,8 +25,8 @@ struct Copy {
 template <class T>
 SOFIE_DEVICE T nothing()
 {
-   if constexpr (std::is_floating_point_v<T>)
-      return static_cast<T>(NAN);
+   if constexpr (std::is_floating_point_v<T> || is_half<T>)
+      return T(NAN);
    else
       return T(0);
 }

@@ -5,7 +5,7 @@
 #ifndef SOFIE_DEVICE_FUNCTIONS_HXX
 #define SOFIE_DEVICE_FUNCTIONS_HXX
 
-#include "sofie/device/base.hxx"
+#include "sofie/device/half.hxx"
 
 namespace sofie {
 namespace device {
@@ -278,6 +278,25 @@ struct Cast {
          return static_cast<To>(static_cast<std::int64_t>(x)); // what does not fit, modulo 2^bits
       else
          return static_cast<To>(x);
+   }
+};
+
+/// The same from and to numbers of 16 bits.
+template <class From, class To>
+struct Recast {
+   bool saturate;
+   int mode;
+   template <class M>
+   SOFIE_DEVICE To operator()(M m, From x) const
+   {
+      if constexpr (is_half<From> && is_half<To>)
+         return To(static_cast<float>(x));
+      else if constexpr (is_half<From>)
+         return Cast<To>{}(m, static_cast<float>(x));
+      else if constexpr (std::is_same_v<From, float>)
+         return To(x);
+      else
+         return To(to_odd(static_cast<double>(x)));
    }
 };
 

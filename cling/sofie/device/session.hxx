@@ -4,7 +4,7 @@
 #define SOFIE_DEVICE_SESSION_HXX
 
 #include "sofie/session/arena.hxx"
-#include "sofie/device/base.hxx"
+#include "sofie/device/half.hxx"
 #include "sofie/session/weights.hxx"
 
 namespace sofie {
