@@ -55,8 +55,7 @@ def packed(members: Members, rng: Random | None = None) -> bytes:
     made, directory = io.BytesIO(), []
     for name, data in members:
         deflated = rng is not None and rng.randrange(4) == 0
-        packing = zlib.compressobj(-1, zlib.DEFLATED, -15)
-        held = packing.compress(data) + packing.flush() if deflated else data
+        held = zlib.compress(data, wbits=-15) if deflated else data
         text = name.replace("\0", "") or "_"
         flags, encoded = (0 if text.isascii() else 0x800), text.encode()
         # Version 2.0, the flags, the method, 1980-01-01, and what follows from the content.

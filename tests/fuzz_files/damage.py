@@ -95,7 +95,9 @@ def reworded(text: str, rng: Random, others: Sequence[str]) -> str:
 
 
 def _with_other_words(line: str, rng: Random, text: str) -> str:
-    found = list(_TOKEN.finditer(line))
+    # Of a long line, a word that is not far from any place.
+    start = rng.randrange(max(1, len(line) - 300))
+    found = list(_TOKEN.finditer(line, start, start + 400))
     if not found:
         return line + rng.choice((" ", "\t", "\0", "=", "{"))
     token = rng.choice(found)

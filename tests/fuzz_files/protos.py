@@ -25,8 +25,10 @@ def mutated(data: bytes, rng: Random, others: Sequence[bytes]) -> bytes:
         donor = onnx.ModelProto.FromString(rng.choice(others)) if others else model
     except DecodeError:
         return damaged(data, rng, others)
+    # What is lost by a change may be changed by a later one, without effect.
+    messages = _messages(model)
     for _ in range(1 + min(rng.getrandbits(3), rng.getrandbits(3))):
-        _change(rng.choice(_messages(model)), rng, model, donor)
+        _change(rng.choice(messages), rng, model, donor)
     try:
         return bytes(model.SerializeToString())
     except (EncodeError, ValueError):

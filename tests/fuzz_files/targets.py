@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sofie_rdf.errors import CorruptFile, SofieError
 from tests.fuzz_files import samples
 
 __all__ = ["Lie"]
@@ -17,6 +22,10 @@ __all__ = ["Lie"]
 Target = Callable[[Path, bytes, int], object]
 # Once in so many mutants all is done that can be done with a file.
 _RARELY = 16
+# What is loaded is emitted, and checked, more rarely yet, and another process started where `load`
+# does so, which takes as long as hundreds of mutants.
+_MORE_RARELY = 4 * _RARELY
+_APART = 64 * _RARELY
 
 
 class Lie(Exception):
@@ -49,11 +58,13 @@ def _loader(
 ) -> Target:
     """Load; now and then emit, and check, too. ``read`` needs no file, which takes longer."""
     import sofie_rdf as sofie
-    from sofie_rdf import frontends
+    from sofie_rdf import frontends, isolation
+
+    started = isolation.call
 
     def run(folder: Path, data: bytes, number: int) -> None:
-        # Where another process reads the file, which takes a second, all is done more rarely yet.
-        stage = number % (16 * _RARELY if options else _RARELY)
+        stage = number % (_APART if options else _MORE_RARELY)
+        isolation.call = started if number % _APART < 2 else copied
         if read and stage > 1:
             graph = read(data)
         else:
@@ -70,6 +81,41 @@ def _loader(
     return run
 
 
+def copied(function: str, *args: Any, place: str, **_: Any) -> Any:
+    """As `isolation.call`, in a copy of this process, which takes milliseconds."""
+    module, _, name = function.partition(":")
+    answer, told = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            signal.setitimer(signal.ITIMER_PROF, _SECONDS_OF_A_COPY)
+            content = pickle.dumps(_result(getattr(import_module(module), name), args))
+            with os.fdopen(told, "wb") as file:
+                file.write(content)
+        finally:
+            os._exit(0)
+    os.close(told)
+    with os.fdopen(answer, "rb") as file:
+        content = file.read()
+    os.waitpid(child, 0)
+    if not content:
+        raise CorruptFile("ends the process that reads it", place=place)
+    found = pickle.loads(content)
+    if isinstance(found, SofieError):
+        raise found
+    return found
+
+
+def _result(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return function(*args)
+    except Exception as error:
+        return error if isinstance(error, SofieError) else CorruptFile(str(error))
+
+
+_SECONDS_OF_A_COPY = 5.0
+
+
 def onnx() -> Target:
     import sofie_rdf.frontends.onnx.reader
 
@@ -79,6 +125,10 @@ def onnx() -> Target:
 def keras() -> Target:
     import h5py  # noqa: F401
 
+    from sofie_rdf.frontends.keras import hdf5
+
+    # Mostly the config was changed: weights that are those of another mutant are not read again.
+    hdf5.read_tree = lru_cache(16)(hdf5.read_tree)
     return _loader("keras", ".keras", isolated=False)
 
 
@@ -297,7 +347,6 @@ def _native(mode: str) -> Target:
 def reader() -> Target:
     """What C++ reads is what Python reads: the checksum, the code, the weights, each word."""
     import sofie_rdf.ops  # noqa: F401 - the operators that the file names
-    from sofie_rdf.errors import SofieError
     from sofie_rdf.ir import rootfile
     from tests.fuzz_files.native import Reader
     from tests.fuzz_files.said import said

@@ -7,6 +7,7 @@ import marshal
 import re
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -159,11 +160,17 @@ def copied(value: Any) -> Any:
     return marshal.loads(marshal.dumps(value))
 
 
+@lru_cache(600)
+def _parsed(data: bytes) -> Any:
+    """The value of these bytes, of which `copied` may be changed."""
+    return json.loads(data)
+
+
 def mutated_json(data: bytes, rng: Random, others: Sequence[bytes] = ()) -> bytes:
     """JSON that is changed as a tree; what is none stays."""
     try:
-        tree = json.loads(data)
-        more = [json.loads(o) for o in rng.sample(list(others), min(1, len(others)))]
+        tree = copied(_parsed(data))
+        more = [_parsed(rng.choice(others))] if others else []
     except (ValueError, RecursionError):
         return data
     return dumped(changed(tree, rng, more)).encode("utf-8", "surrogatepass")

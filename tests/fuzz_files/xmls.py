@@ -40,12 +40,42 @@ def samples() -> list[bytes]:
         for tree in list(weights)[3:]:
             weights.remove(tree)
         weights.set("NTrees", "3")
+        for node in weights.iterfind("*/Node/Node/Node"):
+            for below in list(node):
+                node.remove(below)
+            node.set("IVar", "-1")
+            node.set("nType", "1" if "Grad" not in str(_option(root, "BoostType")) else "-99")
     numbers = np.random.default_rng(1)
     kinds = ("Normalize", "Decorrelation", "PCA", "Gauss", "Flat")
     transforms = [documents.transformation(kind, numbers) for kind in kinds]
     made += [documents.mlp(transforms=[one]) for one in transforms]
     made.append(documents.mlp("Multiclass", "ReLU", "sqsum", "MSE", outputs=3))
-    return [Xml.tostring(root) for root in made]
+    for root in made:
+        for pdf in root.iter("PDF"):
+            _shorten(pdf)
+    return [_LONG.sub(_rounded, Xml.tostring(root)) for root in made]
+
+
+def _option(root: Xml.Element, name: str) -> str:
+    return root.findtext(f"Options/Option[@name='{name}']", "")
+
+
+def _shorten(pdf: Xml.Element) -> None:
+    """The first bins of a distribution: of many, each is changed more rarely."""
+    ends = pdf.find("HistogramBinning")
+    for held, more in ((pdf.find("Histogram"), 0), (ends, 1)):
+        if held is not None:
+            held.set("NBins", str(_BINS))
+            held.text = " ".join((held.text or "").split()[: _BINS + more])
+
+
+_BINS = 6
+# Numbers of many digits, which take longer to read.
+_LONG = re.compile(rb"-?\d\.\d{15,}e[-+]\d+")
+
+
+def _rounded(found: re.Match[bytes]) -> bytes:
+    return b"%.4g" % float(found[0])
 
 
 def _tree(element: Xml.Element) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def read_tree(source: str | bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     h5py = _h5py()
     try:
         with h5py.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
-            return _group(h5py, file, "", 0)
+            return _group(h5py, file, "", 0, set())
     except SofieError:
         raise
     except Exception as error:  # HDF5's errors have many types.
@@ -109,9 +109,16 @@ def _h5py() -> Any:
     return h5py
 
 
-def _group(h5py: Any, group: Any, path: str, depth: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _group(
+    h5py: Any, group: Any, path: str, depth: int, seen: set[int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A group that is none of those ``seen``: one that is in itself has no end."""
     if depth > _DEEPEST:
         raise CorruptFile(f"has more than {_DEEPEST} groups in one another", place=path)
+    address = h5py.h5o.get_info(group.id).addr
+    if address in seen:
+        raise CorruptFile("has one group in several places", place=path)
+    seen.add(address)
     members: dict[str, Any] = {}
     for name in group:
         if not depth and name in _SKIPPED:
@@ -123,7 +130,7 @@ def _group(h5py: Any, group: Any, path: str, depth: int) -> tuple[dict[str, Any]
         found = group[name]
         is_group = isinstance(found, h5py.Group)
         members[name] = (
-            _group(h5py, found, place, depth + 1) if is_group else _dataset(found, place)
+            _group(h5py, found, place, depth + 1, seen) if is_group else _dataset(found, place)
         )
     return _attributes(group, path), members
 

@@ -12,6 +12,7 @@ import ast
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sofie_rdf.errors import UnsupportedFormat
@@ -200,6 +201,12 @@ def expression(value: Any) -> str:
     """Arithmetic over sizes, written anew: sympy evaluates it as Python."""
     if type(value) is not str or len(value) > _LONGEST_EXPRESSION:
         raise Wrong(value)
+    return _arithmetic(value)
+
+
+@lru_cache(1000)
+def _arithmetic(value: str) -> str:
+    """The same of a text; each size of a program stands in it many times."""
     try:
         tree = ast.parse(value.strip(), mode="eval")
         called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
