@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sofie_rdf.errors import CorruptFile, LimitExceeded
+from sofie_rdf.errors import CorruptFile
 from sofie_rdf.frontends.keras.hdf5 import Group, contents
 from tests.hostile.child import opened
 
