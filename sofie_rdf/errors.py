@@ -20,6 +20,7 @@ __all__ = [
     "UnsupportedFormat",
     "UnsupportedOperator",
     "nearest",
+    "printable",
 ]
 
 
@@ -36,7 +37,7 @@ class SofieError(Exception):
         text = f"{self.place}: {self.thing}" if self.place else self.thing
         if self.remedy:
             text = f"{text.rstrip('.')}. {self.remedy}"
-        return text
+        return printable(text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it travels between processes: its arguments are named ones."""
@@ -101,6 +102,15 @@ class LimitExceeded(SofieError):
 
 class MissingDependency(SofieError, ImportError):
     """A package that is needed for this, with what to install."""
+
+
+def printable(text: str) -> str:
+    """The text without characters that steer a terminal: files say what they like."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from sofie_rdf import arguments, frontends
 from sofie_rdf.brief import Listed, brief
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.errors import InputError, ModelError, SofieError
+from sofie_rdf.errors import InputError, ModelError, SofieError, printable
 from sofie_rdf.frontends.common.shapes import check_shapes
 from sofie_rdf.gradients.methods import Differentiable
 from sofie_rdf.ir.graph import Graph, Node
@@ -479,7 +479,7 @@ class Model(Portable, Differentiable, metaclass=Listed):
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(repr(p).split("\n")) for p in (self.inputs, self.outputs))
-        return f"<Model {self.name}: {inputs} -> {outputs}>"
+        return f"<Model {printable(self.name)}: {inputs} -> {outputs}>"
 
     def _repr_html_(self) -> str:
         from sofie_rdf.summary import table

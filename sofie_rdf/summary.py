@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from sofie_rdf.emit.session import Emission
+from sofie_rdf.errors import printable
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import features_of, labels_of, seed_of
@@ -37,7 +38,7 @@ def summary(graph: Graph, optimized: Graph, plan: MemoryPlan, emission: Emission
         who = "1 operator draws" if count == 1 else f"{count} operators draw"
         rows.append(("random", f"{who} numbers for each event, with the seed {seed_of(graph)}"))
     title = f"{graph.name} ({', '.join(source)})" if source else graph.name
-    return "\n".join([title, *(f"  {label:14}{text}" for label, text in rows)])
+    return printable("\n".join([title, *(f"  {label:14}{text}" for label, text in rows)]))
 
 
 def table(face: Graph) -> str:
@@ -48,10 +49,10 @@ def table(face: Graph) -> str:
         for port in ports:
             listed = ", ".join(_listed({port: names[port]}, [port])) if port in names else ""
             cells = (kind, port, str(face.types[port]), listed)
-            rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+            rows.append("".join(f"<td>{escape(printable(cell))}</td>" for cell in cells))
     lines = "".join(f"<tr>{row}</tr>" for row in rows)
     head = "".join(f"<th>{title}</th>" for title in ("", "name", "type", "features, labels"))
-    return f"<table><caption>{escape(face.name)}</caption><tr>{head}</tr>{lines}</table>"
+    return f"<table><caption>{escape(printable(face.name))}</caption><tr>{head}</tr>{lines}</table>"
 
 
 # How many names of columns are shown.
@@ -98,7 +99,7 @@ def explanation(graph: Graph) -> str:
     lines += ["", "operators to run:"]
     kinds = Counter(node.op.full_name() for node in optimized.nodes)
     lines += [f"{count:5} x {name}" for name, count in kinds.most_common()]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _place(refusal: Refusal) -> str:

@@ -21,6 +21,7 @@ from sofie_rdf.bench.models import Candidate
 from sofie_rdf.bench.peers import Form, Rival
 from sofie_rdf.bench.results import Results
 from sofie_rdf.bench.roofline import Roofline
+from sofie_rdf.errors import printable
 
 __all__ = ["complain", "list_table", "machine_line", "microseconds", "short_name", "show", "tables"]
 
@@ -94,7 +95,7 @@ def show(parts: Iterable[RenderableType]) -> None:
 
 def complain(error: object) -> None:
     """What went wrong, on the error stream: the beginning of it, if a compiler has said it."""
-    first, *more = _printable(str(error)).splitlines()[:_MOST_LINES]
+    first, *more = printable(str(error)).splitlines()[:_MOST_LINES]
     sys.stderr.write("\n".join([f"sofie-rdf: error: {first}", *more]) + "\n")
 
 
@@ -103,15 +104,9 @@ _LONGEST_NAME, _LONGEST_REASON, _MOST_LINES = 44, 72, 8
 
 def short_name(case: Case | Loop) -> str:
     """The model's, without its middle if it is long."""
-    text = _printable(case.model)
+    text = printable(case.model)
     half = _LONGEST_NAME // 2
     return text if len(text) <= _LONGEST_NAME else f"{text[: half - 1]}…{text[-half:]}"
-
-
-def _printable(text: str) -> str:
-    """The text without characters that steer a terminal: files say what they like."""
-    keep = (c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-    return "".join(keep)
 
 
 # Tables -------------------------------------------------------------------------------------------
@@ -135,7 +130,7 @@ def list_table(candidates: Sequence[Candidate]) -> RenderableType:
     """The built-in networks."""
     table = _table("network", "what it is", left=("network", "what it is"))
     for candidate in candidates:
-        table.add_row(_printable(candidate.name), _printable(candidate.about))
+        table.add_row(printable(candidate.name), printable(candidate.about))
     return table
 
 
@@ -196,7 +191,7 @@ def _peer_table(cases: Sequence[Case]) -> RenderableType:
         for rival in case.others:
             name, batch = short_name(case), str(case.batch)
             if rival.absent:
-                reason = Text(_printable(rival.absent)[:_LONGEST_REASON], style="dim")
+                reason = Text(printable(rival.absent)[:_LONGEST_REASON], style="dim")
                 table.add_row(name, batch, rival.name, "-", reason, "", "")
             else:
                 table.add_row(name, batch, rival.name, *_of_peer(case, rival))

@@ -15,6 +15,7 @@ from sofie_rdf.bench.paper import GPUS, Paper, StepCost, paper_of
 from sofie_rdf.bench.ptxas import Compiled, compiled_kernels
 from sofie_rdf.cli import tables
 from sofie_rdf.devices.program import program_for
+from sofie_rdf.errors import printable
 from sofie_rdf.model import Model
 
 __all__ = ["OnDevice", "as_json", "device_tables", "on_device"]
@@ -58,8 +59,8 @@ def device_tables(found: OnDevice) -> Sequence[RenderableType]:
     """The kernels of each node, the sums, and the registers."""
     paper = found.paper
     sizes = ", ".join(f"{name} = {size}" for name, size in found.sizes.items())
-    title = Text(tables.printable(found.model), style="bold")
-    title.append(tables.printable(f"  ({sizes}; on paper, not measured)"), style="dim")
+    title = Text(printable(found.model), style="bold")
+    title.append(printable(f"  ({sizes}; on paper, not measured)"), style="dim")
     names = [
         "node",
         "kernels",
@@ -88,7 +89,7 @@ def device_tables(found: OnDevice) -> Sequence[RenderableType]:
 def _row(step: StepCost) -> list[str]:
     times = [tables.time_text(gpu.least(step)) for gpu in GPUS]
     return [
-        tables.printable(step.node),
+        printable(step.node),
         step.kernel_text,
         f"{step.groups:,}",
         f"{step.flops:,.0f}",

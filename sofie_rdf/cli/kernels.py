@@ -13,6 +13,7 @@ from rich.text import Text
 from sofie_rdf.bench.models import FreeSizes, sizes_for
 from sofie_rdf.cli import tables
 from sofie_rdf.cli.origins import label
+from sofie_rdf.errors import printable
 from sofie_rdf.ir.dims import evaluate, symbols_of, total
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Functor, Packed
@@ -117,18 +118,18 @@ def as_json(found: Kernels) -> dict[str, Any]:
 def kernel_tables(found: Kernels) -> Sequence[RenderableType]:
     """A line for each node, and behind them why."""
     sizes = ", ".join(f"{name} = {size}" for name, size in found.sizes.items())
-    title = Text(tables.printable(found.model), style="bold")
+    title = Text(printable(found.model), style="bold")
     if found.simd:
         title.append(f" with {found.simd}")
     if sizes:
-        title.append(tables.printable(f"  ({sizes})"), style="dim")
+        title.append(printable(f"  ({sizes})"), style="dim")
     columns = ["node", "operator", "kernel", "header", "packed weights", "scratch bytes"]
     table = tables.listing(columns, [_row(node) for node in found.nodes])
     return [title, Text(""), table, Text(""), *map(_reasons, found.nodes)]
 
 
 def _reasons(node: NodeKernel) -> Text:
-    text = Text(tables.printable(f"{_place(node)}: {node.kernel}, because {node.why}"))
+    text = Text(printable(f"{_place(node)}: {node.kernel}, because {node.why}"))
     for one in node.refused:
         text.append(f"\n  not {one.kernel}: {one.reason}", style="dim")
     for other in node.elsewhere:

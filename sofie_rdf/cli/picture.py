@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from sofie_rdf.cli.layout import Layout, Point, layout
 from sofie_rdf.cli.origins import label
-from sofie_rdf.cli.tables import printable
+from sofie_rdf.errors import printable
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.text import operator_text
 

@@ -18,7 +18,7 @@ from sofie_rdf.bench.models import FreeSizes, feeds_for, sizes_for
 from sofie_rdf.bench.roofline import NodeWork, Roofline, measure, work_of, works_of
 from sofie_rdf.cli import tables
 from sofie_rdf.cli.origins import label, origins
-from sofie_rdf.errors import MissingDependency
+from sofie_rdf.errors import MissingDependency, printable
 from sofie_rdf.ir.text import operator_text
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.compile.profiling import Timed, profile
@@ -153,9 +153,9 @@ def _is_known(work: NodeWork) -> bool:
 
 def _tables(found: Profile, *, shapes: bool, by_time: bool) -> Sequence[RenderableType]:
     sizes = ", ".join(f"{name} = {size}" for name, size in found.sizes.items())
-    title = Text(tables.printable(found.model), style="bold")
+    title = Text(printable(found.model), style="bold")
     about = f"  ({sizes + '; ' if sizes else ''}{Path(found.compiler).name}, 1 thread)"
-    title.append(tables.printable(about), style="dim")
+    title.append(printable(about), style="dim")
     names = ["#", "node", "operator", "kernel"] + (["result"] if shapes else [])
     names += ["time", "share", "flops", "bytes", "of the roofline"]
     order = sorted(found.nodes, key=lambda n: -n.seconds) if by_time else found.nodes
@@ -205,13 +205,13 @@ def _draw(found: Profile, file: str) -> None:
     least = [(one.roofline or 0) * one.seconds * 1e6 for one in nodes]
     axes.barh(range(len(nodes)), least, height=0.35, color="#E69F00", label="least by the roofline")
     # A sign of TeX in a stranger's name is that sign.
-    names = [tables.printable(f"{_named(one.nodes)}  [{one.kernel}]") for one in nodes]
+    names = [printable(f"{_named(one.nodes)}  [{one.kernel}]") for one in nodes]
     shown = [name if len(name) <= 60 else f"{name[:57]}..." for name in names]
     axes.set_yticks(range(len(nodes)), [name.replace("$", r"\$") for name in shown], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("microseconds of one call")
     title = f"{found.model}: {tables.time_text(found.whole)}".replace("$", r"\$")
-    axes.set_title(tables.printable(title), fontsize=10)
+    axes.set_title(printable(title), fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     figure.tight_layout()
     figure.savefig(file, dpi=120)

@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sofie_rdf.errors import SofieError
+from sofie_rdf.errors import SofieError, printable
 from sofie_rdf.ir.dims import Dim, evaluate, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.text import operator_text
@@ -36,7 +36,6 @@ __all__ = [
     "message",
     "model_list",
     "model_tables",
-    "printable",
     "show",
     "storage",
     "time_text",
@@ -82,13 +81,6 @@ def _console(stream: Any) -> Console:
         markup=False,
         emoji=False,
         highlight=False,
-    )
-
-
-def printable(text: str) -> str:
-    """The text without characters that steer a terminal: files say what they like."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
 
 

@@ -21,7 +21,7 @@ from sofie_rdf.bench.models import FreeSizes, feeds_for, sizes_for
 from sofie_rdf.cli import tables
 from sofie_rdf.cli.events import events_of
 from sofie_rdf.cli.originals import LIBRARIES, asked
-from sofie_rdf.errors import InputError
+from sofie_rdf.errors import InputError, printable
 from sofie_rdf.ir.types import Array
 from sofie_rdf.model import Model
 from sofie_rdf.reference import evaluate
@@ -110,7 +110,7 @@ def _sets(arguments: Namespace) -> dict[str, Any]:
 
 
 def _tables(model: Model, against: str, found: Agreement) -> Sequence[RenderableType]:
-    verdict = Text(tables.printable(f"{model.name} and {against}, {found.entries:,} entries: "))
+    verdict = Text(printable(f"{model.name} and {against}, {found.entries:,} entries: "))
     if found.agree:
         verdict.append("they agree", style="green")
     else:

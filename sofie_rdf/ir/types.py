@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sofie_rdf.errors import ShapeError
+from sofie_rdf.errors import ShapeError, printable
 from sofie_rdf.ir.dims import Dim, SizesDiffer, evaluate, product
 
 __all__ = [
@@ -150,7 +150,7 @@ class Ports(dict[str, TensorType]):
     """The inputs or outputs of a model by name; printed as ``features: float32[N, 7]``."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {type_}" for name, type_ in self.items())
+        return printable("\n".join(f"{name}: {type_}" for name, type_ in self.items()))
 
 
 def concrete(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sofie_rdf.errors import InputError, ModelError
+from sofie_rdf.errors import InputError, ModelError, printable
 from sofie_rdf.ir.given import as_array, constant, in_order
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, concrete
@@ -104,7 +104,7 @@ class PrecisionLoss:
             notes = [one.refused] if one.refused else []
             notes += [f"{name} stays float32: {why}" for name, why in one.left.items()]
             lines += ["", *(f"{one.precision}: {note}" for note in notes)] if notes else []
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def _about(output: str, contenders: Sequence[Contender]) -> list[str]:
