@@ -848,6 +848,7 @@ def check(
 def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems:
     """What goes wrong when a model is read, compiled to C++ and, if wanted, differentiated."""
     from sofie_rdf.frontends.common.problems import Problems
+    from sofie_rdf.passes.rewrite import BUG
     from sofie_rdf.runtime.rdataframe.notes import notes_on_columns
 
     try:
@@ -869,7 +870,7 @@ def _trouble(read: Callable[[], Model], gradient: bool, target: str) -> Problems
         return Problems([error])
     except Exception as error:
         thing = f"cannot be compiled: {type(error).__name__}: {error}"
-        return Problems([ModelError(thing, remedy="This is a bug of sofie_rdf: please report it")])
+        return Problems([ModelError(thing, remedy=BUG)])
 
 
 @arguments.checked

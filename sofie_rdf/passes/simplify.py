@@ -267,14 +267,14 @@ def fold_constants(graph: Graph) -> Graph:
     """f(constant) = constant, evaluated as the model would have done it, in its element types.
 
     Nodes stay whose result is more than `GROWTH` bytes larger than what they take, unless they only
-    widen numbers.
+    widen numbers, and those whose kernel will refuse an index, if the run comes to it.
     """
     constants = dict(graph.constants)
     nodes = []
     sizes: dict[str, Dim] = {}
     for node in graph.nodes:
-        if _is_foldable(graph, node, constants):
-            results = evaluate_node(node, constants)
+        results = _folded(graph, node, constants)
+        if results is not None:
             folded = sum(array.nbytes for array in results)
             limits.spend(bytes=folded, what=f"what {node.outputs[0]!r} is folded to")
             constants.update(zip(node.outputs, map(_frozen, results), strict=False))
@@ -284,6 +284,16 @@ def fold_constants(graph: Graph) -> Graph:
         else:
             nodes.append(node)
     return with_known_sizes(graph, sizes, nodes, constants)
+
+
+def _folded(graph: Graph, node: Node, constants: Mapping[str, Array]) -> tuple[Array, ...] | None:
+    """What the outputs are, where that is wanted; None where the kernel would refuse an index."""
+    if not _is_foldable(graph, node, constants):
+        return None
+    try:
+        return evaluate_node(node, constants)
+    except IndexError:
+        return None
 
 
 def fold_sizes(graph: Graph) -> Graph:

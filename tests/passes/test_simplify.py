@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sofie_rdf.errors import InputError
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import Operator
 from sofie_rdf.ir.text import graph_text
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.verify import verify
+from sofie_rdf.model import Model
 from sofie_rdf.ops.creation import Shape
 from sofie_rdf.ops.elementwise import (
     Abs,
@@ -367,6 +369,17 @@ def test_integers_are_folded_as_integers() -> None:
     after = fold_constants(b.graph("y"))
     assert after.nodes == ()
     assert after.constants["y"].tolist() == [3.0, -3.0]
+
+
+def test_an_index_that_does_not_exist_is_refused_by_the_call() -> None:
+    """As where the index is no constant; it was called a bug of sofie_rdf's own."""
+    b = Net(N)
+    b.constant(np.array([9], np.int64), "i")
+    b.op(Add(), "x", b.op(Gather(), b.c("w", [1, 2, 3]), "i"), name="y")
+    before = b.graph("y")
+    assert fold_constants(before).nodes == before.nodes
+    with pytest.raises(InputError, match="index 9 does not exist among 3 elements"):
+        Model(before)(np.zeros(2, np.float32))
 
 
 # fold_sizes ---------------------------------------------------------------------------------------
