@@ -22,6 +22,7 @@ case "$1 $2" in
    "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
    "-c "*|"--version "*) exec "{real}" "$@" ;;
 esac
+[ -z "$PYTHONDONTWRITEBYTECODE" ] || echo "compiled again by each process" >> "{log}"
 echo "$@" >> "{log}"
 """
 _OLD = """#!/bin/sh
@@ -96,9 +97,10 @@ def test_the_demo_is_set_up_once(clone: Clone) -> None:
 def test_tests_add_only_what_they_need(clone: Clone) -> None:
     clone.make("demo")
     clone.done()
-    clone.make("test")
-    (install, *_) = clone.done()
+    clone.make("test", PYTHONDONTWRITEBYTECODE="1")
+    (install, *later) = clone.done()
     assert "--group test" in install
+    assert "compiled again by each process" not in later
     clone.make("test")
     assert not [x for x in clone.done() if "pip" in x]
 
