@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,28 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="module")
+def unoptimized(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Cling compiles without optimisation meanwhile, here and in processes that tests start.
+
+    For tests of columns, files and options, most of whose time is Cling's, with what ROOT compiles
+    for a data frame: 4.3 s of a core for a first column of the Higgs network, and 2.7 so. Tests of
+    kernels have the code that a user has, and so has all that is exhaustive.
+    """
+    if pytestconfig.getoption("markexpr") == "exhaustive":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXTRA_CLING_ARGS", "-O0")
+        root = sys.modules.get("ROOT")
+        if root is None:
+            yield
+            return
+        root.gInterpreter.ProcessLine(".O0")
+        yield
+        root.gInterpreter.ProcessLine(".O1")
 
 
 @pytest.fixture

@@ -12,6 +12,11 @@ from tests.runtime.counted import Counting
 Threads = Callable[[int], AbstractContextManager[None]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _unoptimized(unoptimized: None) -> None:
+    """All of this folder; kernels are tested in tests/ops."""
+
+
 @pytest.fixture(scope="session")
 def counting_model() -> Counting:
     return Counting(pytest.importorskip("ROOT"))

@@ -151,7 +151,7 @@ def test_a_macro_s_reader_names_entry_and_columns(tmp_path: Path) -> None:
         df.Define("s", "y[0]").Sum("s").GetValue()
 
 
-@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("compiler", some_of(COMPILERS, COMPILERS[:1]))
 def test_the_traceback_of_a_call_ends_where_our_error_is_raised(compiler: str) -> None:
     model = looked_up(compiler)
     for wrong in (np.array([9]), "text", np.zeros(2, np.float32)):
