@@ -91,17 +91,12 @@ def modules() -> tuple[tuple[str, ast.Module], ...]:
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and module of every import that is executed, in functions too."""
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
+    left: list[ast.AST] = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.If) and _is_for_checkers(node.test):
+            left += node.orelse
+        elif isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: imports are absolute"
@@ -110,6 +105,16 @@ def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, f"sofie_rdf.{alias.name}") for alias in node.names)
             else:
                 yield node.lineno, module
+        else:
+            left += (n for n in ast.iter_child_nodes(node) if isinstance(n, BLOCKS))
+
+
+# What statements stand in.
+BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
+
+
+def _is_for_checkers(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
 def test_imports_point_one_way() -> None:
