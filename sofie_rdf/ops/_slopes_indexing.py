@@ -93,16 +93,31 @@ def moved_back(op: Any, back: Backward, *only: int) -> tuple[Value | None, ...]:
 
 
 def within_batches(back: Backward, batch: int) -> Value:
-    """Of slices that are gathered within each batch: added to those of the flattened batches."""
+    """Of slices that are gathered within each batch: added to those of all batches, in one list.
+
+    A place in the list is ``number of the batch * slices of a batch + place in the batch``, of
+    which `passes.places` sees that it is in the same batch.
+    """
     x, at = back.x, back.input(1)
-    count = product(x.shape[:batch])
-    listed = at.shape[batch:-1]
-    flat = at.reshape((count, *listed, at.shape[-1]))
-    numbers = counted(back.tape, 0, count).reshape((count, *(1,) * (len(listed) + 1)))
-    places = numbers.expand((count, *listed, 1)).concat([flat], len(listed) + 1)
-    zeros = back.tape.filled(0, TensorType(x.dtype, (count, *x.shape[batch:])))
-    g = back.g.reshape((count, *back.g.shape[batch:]))
-    return zeros.apply("ScatterND", places, g, reduction="add").reshape(x.shape)
+    depth = at.shape[-1]
+    assert isinstance(depth, int)
+    count, extents = product(x.shape[:batch]), x.shape[batch : batch + depth]
+    slices, inner = product(extents), x.shape[batch + depth :]
+
+    def times(value: Value, size: Dim) -> Value:
+        return value if size == 1 else value * back.tape.size(size, DType.INT64)
+
+    numbers = counted(back.tape, 0, count).reshape((*x.shape[:batch], *(1,) * (at.rank - batch)))
+    place = times(numbers, slices)
+    for k, size in enumerate(extents):
+        # Those that count from the end, too.
+        own = at.slice(at.rank - 1, k, k + 1).apply("Mod", back.tape.size(size, DType.INT64))
+        place = place + times(own, product(extents[k + 1 :]))
+    zeros = back.tape.filled(0, TensorType(x.dtype, (count * slices, *inner)))
+    listed = product(at.shape[:-1])
+    g = back.g.reshape((listed, *inner))
+    put = zeros.apply("ScatterND", place.reshape((listed, 1)), g, reduction="add")
+    return put.reshape(x.shape)
 
 
 def in_cache(op: Any, back: Backward) -> tuple[Value | None, ...]:

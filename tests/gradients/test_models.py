@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import pytest
 
 import sofie_rdf
 from sofie_rdf import Model
+from sofie_rdf.bench.models import candidates
 from sofie_rdf.errors import ModelError, UnsupportedOperator
 from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.types import Array
@@ -312,3 +314,42 @@ def test_events_that_keep_apart_in_operators_without_a_rule_have_gradients() -> 
 def test_what_is_summed_over_events_is_differentiated_where_it_is_no_number_of_an_event() -> None:
     total = model("y = ReduceSum <keepdims = 0> (x)", "(float[N, 3] x) => (float y)")
     np.testing.assert_array_equal(total.gradient()(events())["d_y/d_x"], np.ones((5, 3)))
+
+
+@pytest.mark.parametrize("name", ["particlenet", "transformer", "gru64", "mobilenet_v3_small"])
+def test_events_of_a_gradient_are_known_to_keep_apart(name: str) -> None:
+    """So that large batches are computed in pieces, in Python and in `infer`."""
+    (one,) = candidates([name])
+    assert rows_of(one.model.gradient(vjp=True).optimized)
+
+
+@pytest.mark.parametrize(
+    ("x", "at"),
+    [
+        # One axis, which is counted from its end as well, and two; behind one axis and two.
+        ((3, 4, 5), [[[0], [-1]], [[3], [3]], [[-4], [1]]]),
+        ((2, 3, 4, 5), [[[2, -1], [-3, 0], [2, 3]], [[0, 0], [-2, -2], [0, 0]]]),
+        ((2, 2, 4, 3), [[[[1], [-1]], [[0], [0]]], [[[3], [2]], [[-4], [0]]]]),
+    ],
+    ids=["slices", "elements", "matrices"],
+)
+def test_what_is_gathered_within_batches_comes_back_to_its_place(
+    x: tuple[int, ...], at: list[Any]
+) -> None:
+    places, given = np.array(at), np.random.default_rng(1).normal(size=x).astype(np.float32)
+    batch, depth = places.ndim - 2, places.shape[-1]
+    shape = (*places.shape[:-1], *x[batch + depth :])
+    names = ["N", *map(str, x[1:])], ["N", *map(str, places.shape[1:])], ["N", *map(str, shape[1:])]
+    ports = [",".join(listed) for listed in names]
+    gathering = model(
+        f"y = GatherND <batch_dims = {batch}> (x, i)",
+        f"(float[{ports[0]}] x, int64[{ports[1]}] i) => (float[{ports[2]}] y)",
+    )
+    slopes = gathering.gradient("y", "x", vjp=True)
+    assert rows_of(slopes.optimized) == "N"
+    v = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    wanted = np.zeros(x, np.float32)
+    for index in np.ndindex(*places.shape[:-1]):
+        wanted[(*index[:batch], *places[index])] += v[index]
+    found = slopes({"x": given, "i": places, "v_y": v})["d_y/d_x"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
