@@ -120,7 +120,7 @@ def measure_slopes(
         batch,
         times["value"],
         times["both"],
-        evaluate(derived.plan.nbytes, task.sizes),
+        derived.emission.pieces.most(task.sizes),
         {**known, **reasons},
     )
 

@@ -18,7 +18,7 @@ __all__ = ["Interface", "Port"]
 # Names that infer, its class, or its parameters use themselves.
 RESERVED = frozenset(
     """weights_ scratch_ code_ sizes_ in_ out_ mutex_ session_ lock_ w file weights infer entries
-    events_ infer_rows seed entry is_random at at_ gradient Gradient found_
+    events_ infer_rows seed entry is_random at at_ gradient Gradient found_ row_ rows_ piece_
     embedded_weights Session Weights Input Output input_size output_size""".split()
 )
 
@@ -153,10 +153,11 @@ class Interface:
     def signature(self, scope: str = "", suffix: str = "") -> str:
         """``void infer(std::size_t N, const float *x, float *y)``; sizes end in ``suffix``."""
         sizes = [f"std::size_t {s}{suffix}" for s in self.sizes.values()]
-        parameters = [*sizes, *(p.pointer for p in self._all_ports())]
+        parameters = [*sizes, *(p.pointer for p in self.passed)]
         return f"void {scope}{self.computing}({', '.join(parameters)})"
 
-    def _all_ports(self) -> list[Port]:
+    @property
+    def passed(self) -> list[Port]:
         """What the function that computes takes behind the sizes."""
         return [*self.inputs, *([self.rows] if self.rows else []), *self.outputs]
 

@@ -20,6 +20,7 @@ from sofie_rdf.emit.literals import comment, number, size, string
 from sofie_rdf.emit.names import identifier, identifiers
 from sofie_rdf.emit.narrow import HEADER as NARROW
 from sofie_rdf.emit.narrow import READ_FROM, Tensors, tensors_of
+from sofie_rdf.emit.pieces import NO_PIECES, Pieces
 from sofie_rdf.emit.ports import Interface
 from sofie_rdf.emit.sources import Source
 from sofie_rdf.emit.weights import weight_file
@@ -48,6 +49,7 @@ from sofie_rdf.passes.memory import (
 )
 from sofie_rdf.passes.memory import Argument as Parameter
 from sofie_rdf.passes.precision import precision_of
+from sofie_rdf.passes.rows import rows_of
 
 __all__ = [
     "Code",
@@ -67,6 +69,7 @@ class Emission(Code):
 
     tensors: tuple[Array, ...] = field(repr=False, compare=False)
     source: Source
+    pieces: Pieces = NO_PIECES
 
     @property
     def code(self) -> Code:
@@ -112,7 +115,7 @@ def emit(
     if unique:
         namespace += f"_{hashlib.sha256(header.encode()).hexdigest()[:12]}"
     text = header.replace(_NAMESPACE, namespace)
-    return Emission(name, namespace, text, emitter.weight_tensors, source)
+    return Emission(name, namespace, text, emitter.weight_tensors, source, emitter.pieces)
 
 
 def operators_in(graph: Graph) -> Iterator[Operator]:
@@ -271,6 +274,15 @@ class Emitter:
         """The constant whose memory an operand is, or an empty string."""
         place = self.plan.places[operand.name]
         return place.name if isinstance(place, Weight) else ""
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """How large batches are cut."""
+        packed = (key for key in self.members if isinstance(key, Packed))
+        names = dict.fromkeys(s.operand.name for key in packed for s in key.sources)
+        weights = sum(self.graph.constants[name].nbytes for name in names)
+        apart = not (self.struct or any(p.owned for p in self.interface.ports))
+        return Pieces(rows_of(self.graph) if apart else "", self.plan.nbytes, weights)
 
     @cached_property
     def stored(self) -> Mapping[str, Tensors]:
@@ -684,6 +696,8 @@ class Emitter:
         for begin, text in begins.values():
             if text:
                 yield f"   const sofie::Size {begin} = {text};"
+        if self.pieces.is_cut:
+            yield from self.pieces.lines(self.interface, begins[self.plan.nbytes][0])
         if self.plan.nbytes != 0:
             yield f"   scratch_.require({begins[self.plan.nbytes][0]});"
         for offset, name in offsets.items():

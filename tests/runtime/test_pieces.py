@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from sofie_rdf.emit.pieces import LEAST, Pieces
 from sofie_rdf.errors import InputError
+from sofie_rdf.ir.dims import symbol
+from sofie_rdf.ir.types import Array
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.compile import pieces
 from sofie_rdf.runtime.compile.pieces import in_pieces, rows_that_fit, threads
@@ -146,9 +149,9 @@ def test_an_error_in_one_piece_is_raised_and_the_model_stays() -> None:
 
 
 def test_pieces_fit_into_a_cache() -> None:
-    assert rows_that_fit(7, 0) == rows_that_fit(0, 0) == 4096
-    assert rows_that_fit(3 * 224 * 224, 0) == rows_that_fit(7, 1 << 30) == 1
-    assert rows_that_fit(7, 100_000) == 10
+    assert rows_that_fit(7, 0, LEAST) == rows_that_fit(0, 0, LEAST) == 4096
+    assert rows_that_fit(3 * 224 * 224, 0, LEAST) == rows_that_fit(7, 1 << 30, LEAST) == 1
+    assert rows_that_fit(7, 100_000, LEAST) == 10
 
 
 def test_scratch_memory_is_that_of_a_piece() -> None:
@@ -161,3 +164,91 @@ def test_scratch_memory_is_that_of_a_piece() -> None:
     np.testing.assert_allclose(model(x)[:, 0], np.exp(x.sum(axis=1, dtype="f8")), rtol=1e-4)
     # All of them would be 480 MB.
     assert 1 <= model.compiled.rows_at_once("N", 4, {"N": len(x)}) <= 6
+
+
+# Pieces inside of infer ---------------------------------------------------------------------------
+
+
+def wide(columns: int | str) -> Model:
+    """From a few numbers many, of which the last node makes one again; and twice the numbers."""
+    nodes = [helper.make_node("Tile", ["x", "times"], ["a"])]
+    nodes += [helper.make_node("Exp", ["a"], ["b"]), helper.make_node("Sin", ["b"], ["c"])]
+    nodes += [helper.make_node("Mul", ["b", "c"], ["d"])]
+    nodes += [helper.make_node("ReduceMean", ["d"], ["y"], axes=[1])]
+    nodes += [helper.make_node("Add", ["k", "k"], ["twice"])]
+    inputs = {"k": (TensorProto.INT64, ["N", 2, 3]), "x": ["N", columns]}
+    outputs = {"twice": (TensorProto.INT64, ["N", 2, 3]), "y": ["N", 1]}
+    return network(nodes, inputs, outputs, times=np.array([1, 10_000]))
+
+
+def at_once(model: Model, feeds: dict[str, Array], **sizes: int) -> list[Array]:
+    """What one call of `infer` gives, which Python does not cut into pieces."""
+    compiled = model.compiled
+    inputs = compiled.inputs(feeds, sizes)
+    found = {name: np.zeros_like(a) for name, a in compiled.buffers(sizes).items()}
+    outputs = [found[name] for name in compiled.graph.outputs]
+    compiled._call(inputs, outputs, sizes)
+    return outputs
+
+
+@pytest.mark.parametrize("columns", [4, "M"])
+def test_infer_takes_a_piece_after_the_other_and_gives_the_bits_of_rows(columns: Any) -> None:
+    model, random = wide(columns), np.random.default_rng(1)
+    assert "sofie::in_pieces(" in model.emission.header
+    # A row takes 160 kB or 320 kB, and some pieces have a row less.
+    feeds = {"x": random.normal(size=(101, 4)).astype("f4")}
+    feeds["k"] = random.integers(0, 100, (101, 2, 3))
+    sizes = {"N": 101} if columns == 4 else {"N": 101, "M": 4}
+    twice, y = at_once(model, feeds, **sizes)
+    np.testing.assert_array_equal(twice, 2 * feeds["k"])
+    for i in (0, 1, 49, 50, 51, 99, 100):
+        row = model({name: a[i : i + 1] for name, a in feeds.items()})
+        np.testing.assert_array_equal(y[i : i + 1], row["y"])
+    assert LEAST / 2 < model.emission.pieces.most(sizes) <= LEAST + 400_000
+    assert model.emission.pieces.most({**sizes, "N": 1}) < 400_000
+
+
+def test_random_numbers_are_those_of_the_rows_of_a_piece() -> None:
+    nodes = [helper.make_node("Expand", ["x", "size"], ["w"])]
+    nodes += [helper.make_node("RandomNormalLike", ["w"], ["a"])]
+    nodes += [helper.make_node("Exp", ["a"], ["b"]), helper.make_node("Mul", ["a", "b"], ["c"])]
+    nodes += [helper.make_node("ReduceMean", ["c"], ["y"], axes=[1])]
+    model = network(nodes, {"x": ["N", 1]}, {"y": ["N", 1]}, size=np.array([1, 40_000]))
+    assert "sofie::in_pieces(" in model.emission.header
+    x = np.zeros((50, 1), np.float32)
+    (y,) = at_once(model, {"x": x}, N=50)
+    assert len(np.unique(y)) == 50
+    np.testing.assert_array_equal(y, model(x))
+    np.testing.assert_array_equal(y[49], model(x[49:], entry=49)[0])
+
+
+def test_what_a_row_of_a_piece_raises_names_the_node_once() -> None:
+    nodes = [helper.make_node("Gather", ["table", "i"], ["w"], axis=0)]
+    nodes += [helper.make_node("Exp", ["w"], ["b"]), helper.make_node("Sin", ["b"], ["c"])]
+    nodes += [helper.make_node("Mul", ["b", "c"], ["d"])]
+    nodes += [helper.make_node("ReduceMean", ["d"], ["y"], axes=[1])]
+    table = np.ones((3, 40_000), np.float32)
+    model = network(nodes, {"i": (TensorProto.INT64, ["N"])}, {"y": ["N", 1]}, table=table)
+    assert "sofie::in_pieces(" in model.emission.header
+    i = np.zeros(60, np.int64)
+    i[59] = 3
+    with pytest.raises(InputError) as found:
+        model.compiled._call([i], [np.empty((60, 1), np.float32)], {"N": 60})
+    assert str(found.value).count("index") == 1
+
+
+def test_rows_that_see_each_other_stay_together_in_infer() -> None:
+    nodes = [helper.make_node("ReduceMax", ["x"], ["m"], axes=[0], keepdims=1)]
+    nodes += [helper.make_node("Sub", ["x", "m"], ["a"]), helper.make_node("Exp", ["a"], ["y"])]
+    model = network(nodes, {"x": ["N", 40_000]}, {"y": ["N", 40_000]})
+    assert "sofie::in_pieces(" not in model.emission.header
+
+
+def test_pieces_of_large_weights_are_larger() -> None:
+    n = symbol("N")
+    few, many = (Pieces("N", 200_000 * n + 5000, weights) for weights in (1000, 8_000_000))
+    assert few.most({"N": 10}) == 2_005_000
+    assert few.most({"N": 64}) == 1_005_000
+    assert many.most({"N": 64}) == 64 * 200_000 + 5000
+    assert many.most({"N": 6400}) == 40 * 200_000 + 5000
+    assert Pieces("", 200_000 * n, 1000).most({"N": 64}) == 64 * 200_000

@@ -33,6 +33,20 @@ SOFIE_INLINE Size larger(Size a, Size b)
    return a < b ? b : a;
 }
 
+/// Calls piece(first row, number of rows) for equal pieces of a batch, of at most `most` bytes of scratch memory each,
+/// where all of its rows but one would take `more` bytes; false where these are few, so that it is done at once.
+template <class Piece>
+SOFIE_INLINE bool in_pieces(Size rows, Size more, Size most, const Piece &piece)
+{
+   if (more <= 2 * most)
+      return false;
+   const Size count = smaller(rows, (more + most - 1) / most);
+   const Size step = (rows + count - 1) / count;
+   for (Size row = 0; row < rows; row += step)
+      piece(row, smaller(step, rows - row));
+   return true;
+}
+
 /// An error of a network that runs, whose message names the model and the node.
 struct NodeError : std::runtime_error {
    using std::runtime_error::runtime_error;

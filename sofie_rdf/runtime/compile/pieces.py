@@ -13,9 +13,8 @@ from sofie_rdf.errors import InputError
 
 __all__ = ["in_pieces", "rows_that_fit", "threads"]
 
-# The most rows of a piece, elements of its inputs, and bytes of scratch memory: no cache would hold
-# more.
-_ROWS, _ELEMENTS, _SCRATCH = 4096, 1 << 16, 1 << 20
+# The most rows of a piece, and elements of its inputs: no cache would hold more.
+_ROWS, _ELEMENTS = 4096, 1 << 16
 # A piece should take so long that a call from Python does not count, and more threads than one
 # should save more than it takes to start them. Seconds.
 _LONG, _WORTH_IT = 2e-4, 1e-3
@@ -23,9 +22,9 @@ _LONG, _WORTH_IT = 2e-4, 1e-3
 _SHARE = 4
 
 
-def rows_that_fit(elements: int, scratch: int) -> int:
-    """How many rows of so many elements, and bytes of scratch memory each, are a piece."""
-    return max(1, min(_ROWS, _ELEMENTS // max(elements, 1), _SCRATCH // max(scratch, 1)))
+def rows_that_fit(elements: int, scratch: int, piece: int) -> int:
+    """How many rows, of so many elements and bytes of scratch memory, are a piece of this size."""
+    return max(1, min(_ROWS, _ELEMENTS // max(elements, 1), piece // max(scratch, 1)))
 
 
 def in_pieces(call: Callable[[int, int], None], rows: int, step: int) -> None:

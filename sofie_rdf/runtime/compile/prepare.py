@@ -16,7 +16,6 @@ from sofie_rdf.ir.rows import drawn_rows
 from sofie_rdf.ops.draws import with_rows
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
-from sofie_rdf.passes.rows import rows_of
 from sofie_rdf.runtime.compile.interpreter import has_header, include_from
 from sofie_rdf.runtime.compile.program import Program, face_of
 from sofie_rdf.runtime.compile.trial import trials
@@ -35,8 +34,9 @@ def program_of(graph: Graph, kind: type[Emitter] = Emitter) -> Program:
     return Program(
         face_of(graph),
         tuple(p.value for p in Interface(graph, "").outputs if p.owned),
-        rows_of(graph),
+        emission.pieces.rows,
         plan.nbytes,
+        emission.pieces.nbytes,
         emission.code,
         inlined(emission.header, folders),
         partial(_find_headers, graph),

@@ -30,6 +30,8 @@ class Program:
     rows: str
     # The bytes of scratch memory of a Session.
     scratch: Dim
+    # Those of a piece of a large batch.
+    piece: int
     code: Code
     # The header with all headers in it, and how to find them for who wants them one by one.
     whole: str

@@ -76,6 +76,8 @@ class Compiled:
     rows: str = ""
     # The bytes of scratch memory of a Session.
     scratch: Dim = 0
+    # Those of a piece of a large batch.
+    piece: int = 0
     # How many rows it wants to be told for its random numbers; None where it has none.
     drawn: Dim | None = None
     idle: list[int] = field(default_factory=list)
@@ -130,7 +132,7 @@ class Compiled:
     def rows_at_once(self, axis: str, elements: int, sizes: Mapping[str, int]) -> int:
         """How many rows are a piece, which are the axis of this name and have so many elements."""
         one, two = (evaluate(self.scratch, {**sizes, axis: count}) for count in (1, 2))
-        return rows_that_fit(elements, two - one)
+        return rows_that_fit(elements, two - one, self.piece)
 
     def _call(
         self,
@@ -305,7 +307,8 @@ def _compiled(program: Program, compiler: str, table: int) -> Compiled:
     if not weights:
         raise DamagedWeights(f"the weights of {program.face.name!r} do not load in its code")
     known = (program.face, program.code, compiler, table, entries, int(weights))
-    compiled = Compiled(*known, program.owned, program.rows, program.scratch, program.drawn)
+    rows = program.owned, program.rows, program.scratch, program.piece, program.drawn
+    compiled = Compiled(*known, *rows)
     # Not at exit, when the interpreter may be gone.
     weakref.finalize(compiled, _release, entries, weights, compiled.idle).atexit = False
     return compiled
