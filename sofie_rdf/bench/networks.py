@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from sofie_rdf.bench.detection import detector
+from sofie_rdf.bench.detection import YOLO_11, detector
 from sofie_rdf.bench.mobile import mobilenet, shufflenet
 from sofie_rdf.bench.onnx_net import Net, serialized
 from sofie_rdf.bench.quantized import quantized
@@ -277,6 +277,11 @@ NETWORKS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "detector_open": (
         "YOLOv8n's form on images of any size",
         lambda: detector(("H", "W")),
+    ),
+    "detector_11": ("YOLO11n's form on 64 x 64", lambda: detector(64, YOLO_11)),
+    "detector_11_open": (
+        "YOLO11n's form on images of any size",
+        lambda: detector(("H", "W"), YOLO_11),
     ),
     "mlp200x5_uint8": (
         "mlp200x5, quantised dynamically, weights in uint8",

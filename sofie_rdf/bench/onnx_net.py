@@ -60,6 +60,14 @@ class Net:
         w = self.weights(features, channels, *kernel)
         return self.add("Conv", x, w, self.offsets(features), kernel_shape=kernel, **attributes)
 
+    def layer(
+        self, x: str, channels: int, features: int, kernel: int = 1, stride: int = 1, group: int = 1
+    ) -> str:
+        """A convolution of an image that keeps the size, but for the stride."""
+        layout: dict[str, Any] = {"pads": (kernel // 2,) * 4, "strides": (stride, stride)}
+        each = channels // group
+        return self.convolution(x, each, features, (kernel, kernel), group=group, **layout)
+
     def normalization(self, x: str, channels: int) -> str:
         """BatchNormalization."""
         r = self._random
