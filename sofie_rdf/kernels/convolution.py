@@ -159,8 +159,10 @@ def _lanes(problem: ConvProblem) -> Choice | str:
     if isinstance(half, str):
         return half
     events, channels = problem.counts[0], problem.group_channels
+    short = str(is_short(problem.features)).lower()
+    known = isinstance(problem.slides[-1].count, int)
     return Choice(
-        f"convolution_lanes<{half}, {str(is_short(problem.features)).lower()}>",
+        f"convolution_lanes<{half}, {short}>" if known else f"convolution_lanes_open<{short}>",
         LANES_HEADER,
         "features lie side by side in the lanes, so that rows of any length fill its tiles",
         packed="ConvLanesWeights",

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
 from sofie_rdf.ir.windows import Window, positions_of, three_axes
 
-__all__ = ["HALVES", "LANES_HEADER", "best_half", "half_of_lanes", "is_short", "scratch_of_lanes"]
+__all__ = [
+    "HALVES",
+    "LANES_HEADER",
+    "MOST_HALVES",
+    "best_half",
+    "half_of_lanes",
+    "is_short",
+    "scratch_of_lanes",
+]
 
 LANES_HEADER = "sofie/kernels/convolution/lanes.hxx"
 # Of the kernel: the columns that half a tile may have, how many halves are done at a time, the
 # features of a tile; the products for which that pays, and what half a tile needs beside them.
-HALVES, _MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4), 64, 32, 16, 120
-# The columns of half a tile where rows are of any length: few are in vain in most rows.
-_OPEN_HALF = 5
+HALVES, MOST_HALVES, _FEATURES, _LEAST_DEPTH, _HALF_STEPS = (7, 6, 5, 4, 2), 64, 32, 16, 120
 # Of points in an image: the products, and the places, for which lanes pay nevertheless.
 _DEEP, _SMALL = 512, 256
 # Of eight features and strides: the places up to which that pays, and the products of a feature.
@@ -25,12 +31,14 @@ _WIDEST = 1 << 15
 _BUDGET, _BETWEEN, _MARGIN = 1 << 17, 96, 16
 
 
-def best_half(columns: int, depth: int) -> int:
-    """How many columns half a tile should have, which sums ``depth`` products for each."""
+def best_half(columns: int, depth: int, line: int = 0) -> int:
+    """How many columns half a tile should have, which sums ``depth`` products for each.
+
+    ``line`` columns must be done at a time.
+    """
     # Each half takes the time of half a column more, and so many steps before and behind.
-    return min(
-        HALVES, key=lambda half: -(-columns // half) * (depth * (2 * half + 1) + _HALF_STEPS)
-    )
+    fit = [h for h in HALVES if line <= MOST_HALVES * h]
+    return min(fit, key=lambda half: -(-columns // half) * (depth * (2 * half + 1) + _HALF_STEPS))
 
 
 def is_short(features: Dim) -> bool:
@@ -39,7 +47,10 @@ def is_short(features: Dim) -> bool:
 
 
 def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int | str:
-    """How many columns half a tile has, or why features do not lie in the lanes."""
+    """How many columns half a tile has, or why features do not lie in the lanes.
+
+    Where rows are of any length the kernel decides it, and this is the largest one.
+    """
     count = slides[-1].count
     if not isinstance(features, int) or not isinstance(depth, int):
         return "its features or channels are not known"
@@ -57,11 +68,11 @@ def half_of_lanes(features: Dim, depth: Dim, slides: Sequence[Window]) -> int | 
     if depth < _LEAST_DEPTH:
         return f"each output has {depth} products, fewer than {_LEAST_DEPTH}"
     if not isinstance(count, int):
-        return _OPEN_HALF
+        return HALVES[0]
     if (count - 1) * slides[-1].stride + slides[-1].extent > _WIDEST:
         return f"its rows are longer than {_WIDEST}"
-    if count < HALVES[-1]:
-        return f"its rows have {count} outputs, fewer than {HALVES[-1]}"
+    if count < 1:
+        return "its rows are empty"
     return best_half(count, depth)
 
 
@@ -75,14 +86,18 @@ def _half_pays(features: int, depth: int, places: Dim, last: Window) -> bool:
 def scratch_of_lanes(events: Dim, channels: Dim, slides: Sequence[Window], half: int) -> Dim:
     """The elements that the kernel needs: sums, and channels with their padding."""
     depth, height, width = three_axes(slides)
-    row = (align(width.count, half) - 1) * width.stride + width.extent
-    # Events that are one row each are the rows of one image.
+    known = isinstance(width.count, int)
+    across = align(width.count, half) if known else width.count + half - 1
+    row = (across - 1) * width.stride + width.extent
+    # Events that are one row each are the rows of one image. An open height may be 1.
+    may_be_row = height.kernel == 1 and not isinstance(height.size, int)
     rows = events if len(slides) == 1 else height.count
+    rows = maximum(rows, events) if may_be_row else rows
     lines = (maximum(rows, 1) - 1) * height.stride + height.extent
     whole = channels * (depth.kernel * lines * row + _BETWEEN)
     least = channels * (depth.kernel * height.extent * row + _BETWEEN)
     most = maximum(least, _BUDGET)
     copied = most if never_negative(whole - most) else minimum(whole, most)
     # A row has masks where sums will be.
-    sums = maximum((_MOST_HALVES * half + _MARGIN) * _FEATURES, row)
+    sums = maximum((MOST_HALVES * half + _MARGIN) * _FEATURES, row)
     return sums + copied + 4 * _MARGIN

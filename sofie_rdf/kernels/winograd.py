@@ -9,7 +9,7 @@ from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
 from sofie_rdf.ir.operator import Sizes
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.lanes import best_half, is_short, scratch_of_lanes
+from sofie_rdf.kernels.lanes import HALVES, MOST_HALVES, best_half, is_short, scratch_of_lanes
 from sofie_rdf.kernels.product import IS_AVX512, ConvProblem, half_of
 
 __all__ = [
@@ -44,12 +44,14 @@ _BUDGET = 1 << 18
 # Transforming an input or an output takes the time of so many products; where tiles are of 2 x 2 it
 # does of these.
 _TO_POINTS, _FROM_POINTS, _TO_FEW, _FROM_FEW = 30, 24, 14, 9
-# Where features lie in the lanes: the transformed inputs, and the widest image; the transformed
-# weights that the second cache keeps, and the tiles whose products take as long as reading others.
-_LANES_BUDGET, _WIDEST, _NEAR, _STREAM = 1 << 18, 1024, 1 << 18, 24
-# Of images of any size: the outputs of tiles between which the kernel chooses, and the columns of
-# half a tile of products.
-_OUTPUTS, _OPEN_HALF = (4, 2), 6
+# Where features lie in the lanes: the transformed inputs, the widest image, and the longest line of
+# tiles.
+_LANES_BUDGET, _WIDEST, _LINE = 1 << 18, 1024, MOST_HALVES * HALVES[0]
+# Weights that the second cache keeps, and the columns whose products take as long as reading more
+# of them; the same of the first cache, beside all else that it keeps.
+_NEAR, _STREAM, _NEAREST, _LOAD = 1 << 18, 24, 1 << 14, 8
+# Of images of any size: the outputs of tiles between which the kernel chooses.
+_OUTPUTS = (4, 2)
 
 
 # Shapes -------------------------------------------------------------------------------------------
@@ -78,11 +80,16 @@ def _columns(problem: ConvProblem) -> int:
     return min(max(fit, _LANES), _COLUMNS)
 
 
-def _time(outputs: int, sizes: tuple[int, int], weights: int) -> float:
-    """What products take for each weight, or reading their weights from far away does."""
-    points = (outputs + 2) ** 2
+def _time(points: int, columns: int, weights: int) -> int:
+    """What products of columns take for each of some weights, or reading these does."""
+    read = ((_NEAR, _STREAM), (_NEAREST, _LOAD))
+    reading = (least for most, least in read if points * weights > most)
+    return points * max(columns, next(reading, 0))
+
+
+def _time_of_tiles(outputs: int, sizes: tuple[int, int], weights: int) -> int:
     tiles = -(-sizes[0] // outputs) * -(-sizes[1] // outputs)
-    return points * max(tiles, _STREAM if points * weights > _NEAR else 0)
+    return _time((outputs + 2) ** 2, tiles, weights)
 
 
 def _apart(channels: int) -> int:
@@ -94,7 +101,8 @@ def _apart(channels: int) -> int:
 class _Lanes:
     """Outputs of a tile along an axis; columns of half a tile of products, and of `ConvLayer`'s.
 
-    Of an image whose size is open the kernel chooses between tiles: it has 0 outputs here.
+    Of an image whose size is open the kernel chooses between tiles: it has 0 outputs here, and
+    the largest halves.
     """
 
     outputs: int
@@ -137,13 +145,14 @@ def _lanes_of(problem: ConvProblem) -> _Lanes | str:
     if isinstance(width, int) and not 0 < width <= _WIDEST:
         return f"its rows are longer than {_WIDEST}, or empty"
     if not isinstance(height, int) or not isinstance(width, int):
-        return _Lanes(0, _OPEN_HALF, direct)
+        return _Lanes(0, HALVES[0], direct)
     large = _is_of_tiles(height, width)
-    sizes = (_TILE, 2) if large and height > 0 else (2,) if height > 0 else (_TILE,)
-    outputs = min(sizes, key=lambda n: _time(n, (height, width), features * channels))
+    small = height > 0 and -(-width // 2) <= _LINE
+    sizes = (_TILE,) * (large or not small) + (2,) * small
+    outputs = min(sizes, key=lambda n: _time_of_tiles(n, (height, width), features * channels))
     together = _Lanes(outputs, 0, 0).tiles(channels, width, -(-height // outputs))
     assert isinstance(together, int)
-    return _Lanes(outputs, best_half(together, min(channels, 64)), direct)
+    return _Lanes(outputs, best_half(together, min(channels, 64), -(-width // outputs)), direct)
 
 
 def _is_of_tiles(height: int, width: int) -> bool:
@@ -217,9 +226,9 @@ def _gain_of_small_tiles(problem: ConvProblem) -> float | None:
     assert isinstance(height, int) and isinstance(width, int)
     assert isinstance(features, int) and isinstance(channels, int)
     weights, taps = features * channels, math.prod(s.kernel for s in problem.windows)
-    far = _STREAM if taps * weights > _NEAR else 0
+    direct = _time(taps, height * width, weights)
     transforms = 1 + _TO_FEW / features + _FROM_FEW / channels
-    return taps * max(height * width, far) / (_time(2, (height, width), weights) * transforms)
+    return direct / (_time_of_tiles(2, (height, width), weights) * transforms)
 
 
 # The table ----------------------------------------------------------------------------------------
@@ -248,13 +257,13 @@ def _in_lanes(problem: ConvProblem) -> Choice | str:
         return lanes
     height, width = (s.count for s in problem.windows)
     memory = lanes.memory(problem.group_channels, (height, width), problem.counts[0])
-    form = f"{lanes.half}, {lanes.direct}, {str(is_short(problem.features)).lower()}"
+    short = str(is_short(problem.features)).lower()
     tiles = Elsewhere((AVX2, GENERIC), "convolution_winograd<6>", WINOGRAD_HEADER, IS_AVX512)
-    kernel, packed = f"convolution_winograd_open<{form}>", "WinogradLanesWeights<6, 4>"
+    kernel, packed = f"convolution_winograd_open<{short}>", "WinogradLanesWeights<6, 4>"
     why = "features lie in the lanes; the size of an image decides between its tiles at run time"
     if lanes.outputs:
         size = lanes.outputs + 2
-        kernel = f"convolution_winograd_lanes<{size}, {form}>"
+        kernel = f"convolution_winograd_lanes<{size}, {lanes.half}, {lanes.direct}, {short}>"
         packed = f"WinogradLanesWeights<{size}>"
         why = f"features lie in the lanes, and tiles of {lanes.outputs} x {lanes.outputs} pay most"
     if lanes.outputs == 2:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sofie_rdf.errors import ShapeError
+from sofie_rdf.ir.dims import evaluate, symbol
 from sofie_rdf.ir.operator import Operand
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.product import half_of
@@ -25,7 +26,7 @@ CLING = Path(__file__).parents[2] / "cling"
 PROBE = Path(__file__).with_name("lanes_probe.cxx")
 ISA = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"]
 CHANNELS, FEATURES = (1, 3, 16, 48, 64, 80, 128, 512, 700), (12, 28, 48, 64, 128)
-SIZES = (1, 2, 5, 7, 8, 14, 28, 31, 56, 112, 224, 500, 900)
+SIZES = (1, 2, 3, 4, 5, 7, 8, 14, 28, 31, 56, 112, 224, 500, 900, 1000)
 
 
 def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
@@ -42,28 +43,38 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
     if not fewer and pick.random() < 0.4:
         # A row, of which those of all events are one image.
         height, kernel, pads = 1, (1, kernel[1]), (0, pads[1], 0, pads[3])
-    x = TensorType(DType.FLOAT32, (batch, channels, height, pick.choice(SIZES)))
+    sizes = {"N": batch, "H": height, "W": pick.choice(SIZES)}
+    # Open sizes are told to nobody but the kernel.
+    is_open = pick.random() < 0.4
+    shape = map(symbol, sizes) if is_open else sizes.values()
+    known = TensorType(DType.FLOAT32, (batch, channels, sizes["H"], sizes["W"]))
+    events, *image = shape
+    x = TensorType(DType.FLOAT32, (events, channels, *image))
     w = TensorType(DType.FLOAT32, (features, channels, *kernel))
     given = x, w, TensorType(DType.FLOAT32, (features,))
     kind = WinogradConv if fewer else ConvLayer
     op = kind(strides=strides, dilations=dilations, pads=pads)
     try:
-        y = op.infer(*given)
+        y = op.infer(known, *given[1:])
     except ShapeError:
         return []
-    problem, size = op.problem(given), op.workspace(given)[0].shape[0]
-    choice, half = op.choice([Operand("", t, constant=True) for t in given], []), half_of(problem)
+    half, size = half_of(op.problem(given)), evaluate(op.workspace(given)[0].shape[0], sizes)
+    choice = op.choice([Operand("", t, constant=True) for t in given], [])
     empty = not all(isinstance(d, int) and d > 0 for d in y.shape)
     in_lanes = re.match(r"convolution_(lanes|winograd)", choice.kernel)
     if not half or not in_lanes or empty:
         return []
-    assert isinstance(size, int)
-    axes = list(zip(x.shape[2:], kernel, y.shape[2:], strides, dilations, pads[:2], strict=True))
+    axes = list(
+        zip(known.shape[2:], kernel, y.shape[2:], strides, dilations, pads[:2], strict=True)
+    )
     # An image of one column is told to the kernel as a row.
     if (axes[1][0], axes[1][2], axes[1][1], axes[1][5]) == (1, 1, 1, 0):
         axes.reverse()
     numbers = [batch, channels, features, *(n for both in zip(*axes, strict=True) for n in both)]
     told = [int(str(n)) for n in numbers]
+    if is_open:
+        winograd = [([*told, inputs, 0], size) for inputs in (4, 6)]
+        return [([*told, 0, 0], size), *(winograd if "winograd_open" in choice.kernel else [])]
     form = re.match(r"convolution_winograd_lanes<(\d), (\d),", choice.kernel)
     more = [([*told, int(form[1]), int(form[2])], size)] if form else []
     return [([*told, 0, half], size), *more]

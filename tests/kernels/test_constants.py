@@ -45,7 +45,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
     },
     grouped: {"LANES": "lanes<float>"},
     lanes: {
-        "_MOST_HALVES": "lanes_most",
+        "MOST_HALVES": "lanes_most",
         "_FEATURES": "lanes_features",
         "_BUDGET": "conv_budget",
         "_BETWEEN": "conv_gap + 32",
@@ -62,6 +62,8 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_LANES_BUDGET": "winograd_lanes_budget",
         "_NEAR": "winograd_near",
         "_STREAM": "winograd_stream",
+        "_NEAREST": "winograd_nearest",
+        "_LOAD": "winograd_load",
         "_TO_FEW": "winograd_to_few",
         "_FROM_FEW": "winograd_from_few",
     },

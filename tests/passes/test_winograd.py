@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Operator
-from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.model import Model
 from sofie_rdf.ops.convolution import Conv, ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTranspose, ConvTransposeLayer
@@ -20,7 +20,7 @@ from sofie_rdf.passes import pipeline, switches
 from sofie_rdf.passes.winograd import choose_winograd
 from sofie_rdf.reference import evaluate
 from sofie_rdf.runtime.compile.cpu import instruction_set
-from sofie_rdf.runtime.compile.session import compile_graph
+from sofie_rdf.runtime.compile.session import Compiled, compile_graph
 from tests.ops.accuracy import identical
 from tests.passes.graphs import N, Net, operators
 
@@ -114,6 +114,33 @@ def test_small_images_have_small_tiles() -> None:
     model = Model(graph(N, 64, 8, 8, features=64))
     assert "convolution_winograd_lanes<4, 4, 4, false>(" in model.emission.header
     assert reasons(graph(N, 512, 7, 7, features=512)) == ["its output is of 4 tiles only"]
+
+
+def test_long_lines_of_small_tiles() -> None:
+    """There may be more tiles in a line than products are done of at a time."""
+    net = choose_winograd(graph(1, 64, 2, 1000, features=64))
+    assert operators(net) == ["sofie.WinogradConv(pads=(1, 1, 1, 1))"]
+    _require_same(net, (1, 64, 2, 1000))
+
+
+def test_images_of_any_size() -> None:
+    """How many columns a tile has, and whether there are tiles, is decided by the kernel."""
+    image = symbol("H"), symbol("W")
+    strided = Conv(pads=(1,) * 4, strides=(2, 2))
+    plain = graph(N, 32, *image, features=48, op=strided)
+    fewer = choose_winograd(graph(N, 64, *image, features=64))
+    for channels, net in ((32, plain), (64, fewer)):
+        compiled = compile_graph(net)
+        for height, width in ((1, 1), (2, 2), (4, 3), (4, 4), (5, 6), (9, 8), (14, 13), (2, 1000)):
+            _require_same(net, (2, channels, height, width), compiled)
+
+
+def _require_same(net: Graph, shape: Shape, compiled: Compiled | None = None) -> None:
+    x = RNG.normal(size=shape).astype(np.float32)
+    sizes = dict(zip(("N", "H", "W"), (shape[0], *shape[2:]), strict=True))
+    found = (compiled or compile_graph(net)).infer({"x": x}, sizes)["y"]
+    expected = evaluate(net, {"x": x}, wide=True)["y"]
+    np.testing.assert_allclose(found, expected, atol=4e-6 * np.abs(expected).max())
 
 
 def test_a_computed_bias_is_left_alone() -> None:

@@ -64,8 +64,10 @@ _MORE: tuple[_Setup, ...] = (
     ((1, 8, 3, 2), (8, 1, 3, 3), {"group": 8, "pads": (4, 1, 4, 4)}),
     ((N, 3, 1, 1), (4, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((N, 2, 6), (2, 2, 1), {"strides": (2,)}),
-    # Many features, in the lanes: rows of halves of tiles in one piece and not, of 7, 6, 5 and 4
+    # Many features, in the lanes: rows of halves of tiles in one piece and not, of 7, 6, 5, 4 and 2
     # columns; strides, points that are read where they are; long sums; wide rows; depth.
+    ((N, 24, 2, 2), (48, 24, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((2, 20, M, M), (48, 20, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((N, 4, 9, 7), (32, 4, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((2, 5, 12, 13), (60, 5, 3, 3), {"strides": (2, 2), "pads": (0, 1, 2, 0)}),
     ((1, 40, 5, 10), (28, 40, 3, 3), {"pads": (1, 1, 1, 1), "dilations": (2, 1)}),

@@ -203,24 +203,6 @@ SOFIE_KERNEL void conv_columns_matrix(const ConvShape &s, const ConvColumnsPart 
 
 // What operators call ------------------------------------------------------------------------------
 
-/// y = f(y) for `count` columns of all features.
-template <class F>
-SOFIE_KERNEL void conv_columns_apply(const F &f, const ConvShape &s, float *y, Size count)
-{
-   constexpr Size n = lanes<float>;
-   // Features that follow each other without a gap are one row.
-   const bool whole = count == s.out_channel;
-   const Size rows = whole ? 1 : s.features;
-   count = whole ? s.features * count : count;
-   for (Size m = 0; m < rows; ++m, y += s.out_channel) {
-      Size i = 0;
-      for (; i + n <= count; i += n)
-         store(y + i, f(load<n>(y + i)));
-      if (i < count)
-         store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
-   }
-}
-
 /// How many products are summed in registers at a time; where channels are so long that each is in another page of
 /// memory, no more than a CPU knows pages.
 inline constexpr Size conv_columns_depth = 256, conv_columns_pages = 64, conv_columns_far = 512;
@@ -254,7 +236,7 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
       conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, least},
                                 {panels, x + most, depth * rows * bytes, pitch * bytes, depth, part, s.features}, few);
    if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
-      conv_columns_apply(f, s, y, columns);
+      conv_apply(f, y, s.features, s.out_channel, columns);
 }
 
 #ifdef SOFIE_AVX512_ASSEMBLER

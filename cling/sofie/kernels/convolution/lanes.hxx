@@ -55,15 +55,14 @@ struct LanesPlanes {
    bool copied;
 };
 
-template <int Half>
-SOFIE_INLINE LanesPlanes lanes_planes(const ConvShape &s)
+SOFIE_INLINE LanesPlanes lanes_planes(const ConvShape &s, Size half)
 {
-   const Size reach = (s.kernel[1] - 1) * s.dilations[1] + 1, across = ceil_div(s.out[2], Half);
+   const Size reach = (s.kernel[1] - 1) * s.dilations[1] + 1, across = ceil_div(s.out[2], half);
    const bool inside = s.taps() == 1 && s.pads[0] == 0 && s.pads[1] == 0 && s.pads[2] == 0 && s.in[0] == 1;
    constexpr Size far = Size{1} << 31;
-   if (inside && across * Half == s.out[2] && s.batch * s.in_event < far)
+   if (inside && across * half == s.out[2] && s.batch * s.in_event < far)
       return {s.out[1], s.in_row, s.in[1], s.in_channel, across, false};
-   const Size row = (across * Half - 1) * s.strides[2] + (s.kernel[2] - 1) * s.dilations[2] + 1;
+   const Size row = (across * half - 1) * s.strides[2] + (s.kernel[2] - 1) * s.dilations[2] + 1;
    const Size channels = s.channels > 0 ? s.channels : 1;
    const Size fit = ((conv_budget / channels - conv_gap - 32) / (s.kernel[0] * row) - reach) / s.strides[1] + 1;
    const Size rows = fit < 1 ? 1 : fit < s.out[1] ? fit : s.out[1], lines = (rows - 1) * s.strides[1] + reach;
@@ -132,34 +131,28 @@ struct LanesResult {
       constexpr Size bytes = static_cast<Size>(sizeof(float)), pitch = lanes_features * bytes;
       const Size rows = features - first < lanes_features ? features - first : lanes_features;
       at += first * channel;
-      alignas(64) float turned[simple ? 1 : lanes_features * lanes<float>];
-      for (Size j = 0; j < count; j += 16, sums += 16 * lanes_features, at += 16) {
+      for (Size j = 0; j < count; j += 16, sums += 16 * lanes_features) {
          const Size some = count - j < 16 ? count - j : 16, mask = (Size{1} << some) - 1;
-         if constexpr (simple) {
-            const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
-            lanes_transpose({sums, y + at, bias ? bias + first : nullptr, added ? added + at : nullptr, pitch,
-                             channel * bytes, rows / 4, mask, floor});
-         } else {
-            lanes_transpose({sums, turned, nullptr, nullptr, pitch, 16 * bytes, rows / 4, mask, -__builtin_inff()});
-            const ConvResult<F, float> result{f, y, bias, added};
-            for (Size r = 0; r < rows; ++r)
-               result(first + r, at + r * channel, turned + r * 16, some);
-         }
+         const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+         lanes_transpose({sums, y + at + j, bias ? bias + first : nullptr, added ? added + at + j : nullptr, pitch,
+                          channel * bytes, rows / 4, mask, floor});
       }
+      if constexpr (!simple)
+         conv_apply(f, y + at, rows, channel, count);
    }
 };
 
 /// Of halves of tiles, `count` from `first` on, of which there are `across` in a row of the output: hands
 /// the sums, row by row, to a result, where the first row is at `at`.
-template <int Half, class R>
-SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float *sums, Size feature, Size first,
-                               Size count, Size across, Size at)
+template <class R>
+SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float *sums, Size feature, Size half,
+                               Size first, Size count, Size across, Size at)
 {
-   const Size width = s.out[2], begin = first * Half, end = begin + count * Half;
-   if (across * Half == width && s.out_row == width)
+   const Size width = s.out[2], begin = first * half, end = begin + count * half;
+   if (across * half == width && s.out_row == width)
       return result(sums, feature, at + begin, end - begin);
-   for (Size row = first / across; row * across * Half < end; ++row) {
-      const Size origin = row * across * Half;
+   for (Size row = first / across; row * across * half < end; ++row) {
+      const Size origin = row * across * half;
       const Size from = begin > origin ? begin - origin : 0, to = end - origin < width ? end - origin : width;
       if (to > from)
          result(sums + (origin + from - begin) * lanes_features, feature, at + row * s.out_row + from, to - from);
@@ -170,9 +163,10 @@ SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float 
 inline constexpr Size lanes_depth = 256;
 
 /// The sums of a slab, some halves of tiles at a time.
-template <int Half, bool Short, class R>
-SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, const ConvSlab &slab, const R &result,
-                             float *sums, const std::int32_t *offsets, const float *panels, const float *from)
+template <class R>
+SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const LanesPlanes &planes, const ConvSlab &slab,
+                             const R &result, float *sums, const std::int32_t *offsets, const float *panels,
+                             const float *from)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
@@ -186,7 +180,7 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, cons
       const Size count = halves - first < together ? halves - first : together;
       for (Size i = 0; i < count; ++i) {
          const Size line = (first + i) / planes.across, column = (first + i) % planes.across;
-         at[i] = static_cast<std::int32_t>(line * s.strides[1] * planes.row + column * Half * step);
+         at[i] = static_cast<std::int32_t>(line * s.strides[1] * planes.row + column * tile.half * step);
       }
       for (Size m = 0; m < s.features; m += lanes_features) {
          const Size panel = lanes_panel(s.features - m);
@@ -195,35 +189,35 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesPlanes &planes, cons
          LanesWanted wanted{reinterpret_cast<const char *>(result.y + y + first / 2 * along + m * s.out_channel),
                             along * bytes, rows, s.out_channel * bytes};
          for (Size k = 0; k < depth; k += part, wanted.rows = 0)
-            lanes_products<Half, Short>(panel, sums, panels + m * depth + k * panel, from, at, count, step * bytes,
-                                        offsets + k, depth - k < part ? depth - k : part, k > 0, wanted);
-         lanes_finish<Half>(s, result, sums, m, first, count, planes.across, y);
+            tile.products(panel)(sums, panels + m * depth + k * panel, from, at, count, step * bytes, offsets + k,
+                                 depth - k < part ? depth - k : part, k > 0, wanted);
+         lanes_finish(s, result, sums, m, tile.half, first, count, planes.across, y);
       }
    }
 }
 
-template <int Half, bool Short, class F>
-SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const ConvOperands<float> &of)
+template <class F>
+SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const LanesTile &tile, const ConvOperands<float> &of)
 {
    auto [y, scratch, offsets, x, panels, bias, added] = of;
 
    if (ConvShape::product(s.out) <= 0)
       return;
    const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
-   const LanesPlanes planes = lanes_planes<Half>(s);
+   const LanesPlanes planes = lanes_planes(s, tile.half);
    // The masks of a long row need more memory than sums do.
-   constexpr Size sums = (lanes_most * Half + 16) * lanes_features;
+   const Size sums = (lanes_most * tile.half + 16) * lanes_features;
    float *const copied = scratch + (sums > planes.row ? sums : planes.row);
    lanes_offsets(s, planes, offsets);
    if (s.depth() == 0)
-      conv_zeros(scratch, lanes_most * Half * lanes_features);
+      conv_zeros(scratch, lanes_most * tile.half * lanes_features);
    for (Size event = 0; event < s.batch; ++event, x += s.in_event)
       for (Size d = 0; d < s.out[0]; ++d)
          for (Size line = 0; line < s.out[1]; line += planes.rows) {
             const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
             if (planes.copied)
                lanes_fill(s, planes, slab, copied, reinterpret_cast<Size *>(scratch), x);
-            lanes_slab<Half, Short>(s, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
+            lanes_slab(s, tile, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
          }
 }
 
@@ -234,8 +228,20 @@ SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, Y y, Scr
                                     const ConvLanesWeights &w, Added... added)
 {
    const ConvShape s = conv_shape(sizes);
-   convolve_lanes<Half, Short>(
-      f, s, {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
+   convolve_lanes(
+      f, s, lanes_tile<Half, Short>(),
+      {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
+}
+
+/// The same for rows of any length, which decides the columns of half a tile.
+template <bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+SOFIE_INLINE void convolution_lanes_open(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
+                                         const ConvLanesWeights &w, Added... added)
+{
+   const ConvShape s = conv_shape(sizes);
+   convolve_lanes(
+      f, s, lanes_best_tile<Short>(s.out[2], s.depth(), 0),
+      {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
 }
 
 #else
@@ -246,6 +252,12 @@ template <int Half, bool Short, class F, class... Arguments>
 SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
 {
    convolution<8>(f, sizes, arguments...);
+}
+
+template <bool Short, class F, class... Arguments>
+SOFIE_INLINE void convolution_lanes_open(const F &f, const Arguments &...arguments)
+{
+   convolution<8>(f, arguments...);
 }
 
 #endif

@@ -31,18 +31,22 @@ inline constexpr Size lanes_features = 32;
 #define SOFIE_FEATURES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd $64, %[w]\n\t"
 #define SOFIE_FEATURES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd $128, %[w]\n\t"
 
+// The lines of weights that follow those of a row.
+#define SOFIE_FEATURES_NEXT_1 "prefetcht1 (%[next])\n\t"
+#define SOFIE_FEATURES_NEXT_2 SOFIE_FEATURES_NEXT_1 "prefetcht1 64(%[next])\n\t"
+
 // The columns of a half.
+#define SOFIE_FEATURES_FIRST_2(fma) fma("(%[at])", 30, 0, 1) fma("(%[at],%[step])", 31, 2, 3)
 #define SOFIE_FEATURES_FIRST_4(fma)             \
-   fma("(%[at])", 30, 0, 1)                  \
-   fma("(%[at],%[step])", 31, 2, 3)          \
+   SOFIE_FEATURES_FIRST_2(fma)                  \
    fma("(%[at],%[step],2)", 30, 4, 5)        \
    fma("(%[at],%[step3])", 31, 6, 7)
 #define SOFIE_FEATURES_FIRST_5(fma) SOFIE_FEATURES_FIRST_4(fma) fma("(%[at],%[step],4)", 30, 8, 9)
 #define SOFIE_FEATURES_FIRST_6(fma) SOFIE_FEATURES_FIRST_5(fma) fma("(%[at],%[step5])", 31, 10, 11)
 #define SOFIE_FEATURES_FIRST_7(fma) SOFIE_FEATURES_FIRST_6(fma) fma("(%[at],%[step3],2)", 30, 12, 13)
+#define SOFIE_FEATURES_SECOND_2(fma) fma("(%[too])", 31, 14, 15) fma("(%[too],%[step])", 30, 16, 17)
 #define SOFIE_FEATURES_SECOND_4(fma)            \
-   fma("(%[too])", 31, 14, 15)               \
-   fma("(%[too],%[step])", 30, 16, 17)       \
+   SOFIE_FEATURES_SECOND_2(fma)                 \
    fma("(%[too],%[step],2)", 31, 18, 19)     \
    fma("(%[too],%[step3])", 30, 20, 21)
 #define SOFIE_FEATURES_SECOND_5(fma) SOFIE_FEATURES_SECOND_4(fma) fma("(%[too],%[step],4)", 31, 22, 23)
@@ -55,13 +59,15 @@ inline constexpr Size lanes_features = 32;
 #define SOFIE_FEATURES_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
 #define SOFIE_FEATURES_COLUMN_1(each, row, a, b) each(128 * (row), a)
 #define SOFIE_FEATURES_COLUMN_2(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
+#define SOFIE_FEATURES_EACH_FIRST_2(column, each) column(each, 0, 0, 1) column(each, 1, 2, 3)
 #define SOFIE_FEATURES_EACH_FIRST_4(column, each)                           \
-   column(each, 0, 0, 1) column(each, 1, 2, 3) column(each, 2, 4, 5) column(each, 3, 6, 7)
+   SOFIE_FEATURES_EACH_FIRST_2(column, each) column(each, 2, 4, 5) column(each, 3, 6, 7)
 #define SOFIE_FEATURES_EACH_FIRST_5(column, each) SOFIE_FEATURES_EACH_FIRST_4(column, each) column(each, 4, 8, 9)
 #define SOFIE_FEATURES_EACH_FIRST_6(column, each) SOFIE_FEATURES_EACH_FIRST_5(column, each) column(each, 5, 10, 11)
 #define SOFIE_FEATURES_EACH_FIRST_7(column, each) SOFIE_FEATURES_EACH_FIRST_6(column, each) column(each, 6, 12, 13)
+#define SOFIE_FEATURES_EACH_SECOND_2(column, each, row) column(each, row, 14, 15) column(each, row + 1, 16, 17)
 #define SOFIE_FEATURES_EACH_SECOND_4(column, each, row)                     \
-   column(each, row, 14, 15) column(each, row + 1, 16, 17) column(each, row + 2, 18, 19) column(each, row + 3, 20, 21)
+   SOFIE_FEATURES_EACH_SECOND_2(column, each, row) column(each, row + 2, 18, 19) column(each, row + 3, 20, 21)
 #define SOFIE_FEATURES_EACH_SECOND_5(column, each, row) SOFIE_FEATURES_EACH_SECOND_4(column, each, row) column(each, row + 4, 22, 23)
 #define SOFIE_FEATURES_EACH_SECOND_6(column, each, row) SOFIE_FEATURES_EACH_SECOND_5(column, each, row) column(each, row + 5, 24, 25)
 #define SOFIE_FEATURES_EACH_SECOND_7(column, each, row) SOFIE_FEATURES_EACH_SECOND_6(column, each, row) column(each, row + 6, 26, 27)
@@ -86,7 +92,7 @@ inline constexpr Size lanes_features = 32;
       "lea (%[second],%[too],4), %[too]\n\t"                                                                          \
       SOFIE_FEATURES_ROW_##packs                                                                                      \
       SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs)                                                  \
-      "prefetcht1 (%[next])\n\t"                                                                                      \
+      SOFIE_FEATURES_NEXT_##packs                                                                                     \
       "add %[some], %[next]\n\t"                                                                                      \
       "test %[k], %c[end_seldom](%[end])\n\t"                                                                         \
       "jnz 4f\n\t"                                                                                                    \
@@ -112,6 +118,11 @@ inline constexpr Size lanes_features = 32;
         [some] "r"(some), [end] "r"(&end),                                                                            \
         SOFIE_MEMBERS(end, FeaturesEnd, sums, add, seldom, last, line, apart)                                         \
       : "memory", "cc", SOFIE_ALL_PACKS)
+#define SOFIE_FEATURES_PRODUCT_OF(half, packs)                 \
+   if constexpr (Half == half && Halves == 2)                  \
+      SOFIE_FEATURES_PRODUCT(2, half, packs);                  \
+   else if constexpr (Half == half)                            \
+      SOFIE_FEATURES_PRODUCT(1, half, packs);
 // clang-format on
 
 /// Where the sums of a tile go, and whether what is there comes first; and which lines of results are asked for while
@@ -138,42 +149,20 @@ template <int Half, int Halves, int Packs>
 SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
                                 const std::int32_t *offsets, Size depth, const char *next, Size some, FeaturesEnd &end)
 {
-   static_assert(Half >= 4 && Half <= 7 && Packs <= 2, "there are registers for two halves of 7");
+   static_assert((Half == 2 || (Half >= 4 && Half <= 7)) && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
    if constexpr (Packs == 2) {
-      if constexpr (Half == 7 && Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 7, 2);
-      else if constexpr (Half == 7)
-         SOFIE_FEATURES_PRODUCT(1, 7, 2);
-      else if constexpr (Half == 6 && Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 6, 2);
-      else if constexpr (Half == 6)
-         SOFIE_FEATURES_PRODUCT(1, 6, 2);
-      else if constexpr (Half == 5 && Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 5, 2);
-      else if constexpr (Half == 5)
-         SOFIE_FEATURES_PRODUCT(1, 5, 2);
-      else if constexpr (Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 4, 2);
-      else
-         SOFIE_FEATURES_PRODUCT(1, 4, 2);
+      SOFIE_FEATURES_PRODUCT_OF(2, 2)
+      SOFIE_FEATURES_PRODUCT_OF(4, 2)
+      SOFIE_FEATURES_PRODUCT_OF(5, 2)
+      SOFIE_FEATURES_PRODUCT_OF(6, 2)
+      SOFIE_FEATURES_PRODUCT_OF(7, 2)
    } else {
-      if constexpr (Half == 7 && Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 7, 1);
-      else if constexpr (Half == 7)
-         SOFIE_FEATURES_PRODUCT(1, 7, 1);
-      else if constexpr (Half == 6 && Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 6, 1);
-      else if constexpr (Half == 6)
-         SOFIE_FEATURES_PRODUCT(1, 6, 1);
-      else if constexpr (Half == 5 && Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 5, 1);
-      else if constexpr (Half == 5)
-         SOFIE_FEATURES_PRODUCT(1, 5, 1);
-      else if constexpr (Halves == 2)
-         SOFIE_FEATURES_PRODUCT(2, 4, 1);
-      else
-         SOFIE_FEATURES_PRODUCT(1, 4, 1);
+      SOFIE_FEATURES_PRODUCT_OF(2, 1)
+      SOFIE_FEATURES_PRODUCT_OF(4, 1)
+      SOFIE_FEATURES_PRODUCT_OF(5, 1)
+      SOFIE_FEATURES_PRODUCT_OF(6, 1)
+      SOFIE_FEATURES_PRODUCT_OF(7, 1)
    }
 }
 
@@ -181,6 +170,8 @@ SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float 
 inline constexpr Size lanes_most = 64;
 /// Lines of results are asked for at each eighth step at least.
 inline constexpr Size lanes_seldom = 8;
+/// The steps that half a tile takes before and behind its products, and the columns of the largest one.
+inline constexpr Size lanes_half_steps = 120, lanes_most_half = 7;
 
 template <int Half, int Packs>
 SOFIE_KERNEL void lanes_products_of(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
@@ -213,16 +204,43 @@ SOFIE_INLINE Size lanes_panel(Size left)
    return left > lanes<float> ? lanes_features : Size{lanes<float>};
 }
 
-/// For a panel of so many features; of 16 only if there is such a one.
+/// The columns of half a tile, and the products with a panel of 32 features and of 16. Numbers do not depend on it.
+struct LanesTile {
+   using Products = void (*)(float *sums, const float *w, const float *x, const std::int32_t *at, Size count, Size step,
+                             const std::int32_t *offsets, Size depth, bool add, const LanesWanted &wanted);
+   Size half;
+   Products wide, narrow;
+
+   SOFIE_INLINE Products products(Size panel) const { return panel == lanes<float> ? narrow : wide; }
+};
+
+/// Panels of 16 features are there only where `Short` says so.
 template <int Half, bool Short>
-SOFIE_INLINE void lanes_products(Size panel, float *sums, const float *w, const float *x, const std::int32_t *at,
-                                 Size count, Size step, const std::int32_t *offsets, Size depth, bool add,
-                                 const LanesWanted &wanted)
+SOFIE_INLINE LanesTile lanes_tile()
 {
    if constexpr (Short)
-      if (panel == lanes<float>)
-         return lanes_products_of<Half, 1>(sums, w, x, at, count, step, offsets, depth, add, wanted);
-   lanes_products_of<Half, 2>(sums, w, x, at, count, step, offsets, depth, add, wanted);
+      return {Half, &lanes_products_of<Half, 2>, &lanes_products_of<Half, 1>};
+   else
+      return {Half, &lanes_products_of<Half, 2>, nullptr};
+}
+
+/// The tile that takes the least time for so many columns, each of `depth` products, of those that can do `line` of
+/// them at a time. See ops/_lanes.py.
+template <bool Short>
+SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line)
+{
+   const LanesTile tiles[] = {lanes_tile<7, Short>(), lanes_tile<6, Short>(), lanes_tile<5, Short>(),
+                              lanes_tile<4, Short>(), lanes_tile<2, Short>()};
+   LanesTile best = tiles[0];
+   Size least = 0;
+   for (const LanesTile &tile : tiles) {
+      const Size time = ceil_div(columns, tile.half) * (depth * (2 * tile.half + 1) + lanes_half_steps);
+      if (line <= lanes_most * tile.half && (least == 0 || time < least)) {
+         best = tile;
+         least = time;
+      }
+   }
+   return best;
 }
 
 // Rows and columns change places -------------------------------------------------------------------

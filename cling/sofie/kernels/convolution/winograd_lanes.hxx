@@ -241,8 +241,9 @@ struct WinogradLanesPlan {
 /// How many transformed inputs there should be at a time.
 inline constexpr Size winograd_lanes_budget = Size{1} << 18;
 
-template <int Inputs, int Half>
-SOFIE_INLINE WinogradLanesPlan winograd_lanes_plan(const ConvShape &s, Size events, float *scratch)
+/// What of it does not need the memory.
+template <int Inputs>
+SOFIE_INLINE WinogradLanesPlan winograd_lanes_lines(const ConvShape &s, Size half, Size events)
 {
    constexpr Size outputs = Inputs - 2, n = lanes<float>, points = Inputs * Inputs;
    WinogradLanesPlan plan{};
@@ -251,17 +252,25 @@ SOFIE_INLINE WinogradLanesPlan winograd_lanes_plan(const ConvShape &s, Size even
    // An odd number of cache lines apart they do not compete for the same part of the cache.
    plan.tile = (s.channels / n | 1) * n;
    const Size fit = winograd_lanes_budget / (points * plan.tile * plan.across), all = events * plan.high;
-   const Size most = lanes_most * Half / plan.across, some = fit < most ? fit : most;
+   const Size most = lanes_most * half / plan.across, some = fit < most ? fit : most;
    const Size together = some < 1 ? 1 : some;
    plan.together = ceil_div(all, ceil_div(all, together));
+   return plan;
+}
+
+template <int Inputs>
+SOFIE_INLINE WinogradLanesPlan winograd_lanes_plan(const ConvShape &s, Size half, Size events, float *scratch)
+{
+   constexpr Size outputs = Inputs - 2, n = lanes<float>, points = Inputs * Inputs;
+   WinogradLanesPlan plan = winograd_lanes_lines<Inputs>(s, half, events);
    const Size tiles = plan.together * plan.across;
    plan.point = (tiles * plan.tile / n | 1) * n;
    plan.sums = (tiles * lanes_features / n | 1) * n;
    plan.columns = plan.across * outputs + 2;
    plan.inputs = scratch;
    // Halves of tiles end behind the last one.
-   plan.products = plan.inputs + points * plan.point + Half * plan.tile;
-   plan.lines = plan.products + points * plan.sums + Half * lanes_features;
+   plan.products = plan.inputs + points * plan.point + half * plan.tile;
+   plan.lines = plan.products + points * plan.sums + half * lanes_features;
    plan.half = plan.lines + (Inputs * plan.columns + 4) * n;
    plan.results = plan.half + Inputs * plan.columns * n;
    return plan;
@@ -356,23 +365,24 @@ SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesP
 }
 
 /// `events` events, the inputs of the first of which are at x, its results at `at`.
-template <int Inputs, int Half, bool Short, class R>
-SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, float *scratch, std::int32_t *offsets,
-                                        const float *x, const float *end, const float *panels, Size events, Size at)
+template <int Inputs, class R>
+SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &tile, const R &result, float *scratch,
+                                        std::int32_t *offsets, const float *x, const float *end, const float *panels,
+                                        Size events, Size at)
 {
    constexpr Size points = Inputs * Inputs;
    if (events <= 0)
       return;
-   const WinogradLanesPlan plan = winograd_lanes_plan<Inputs, Half>(s, events, scratch);
+   const WinogradLanesPlan plan = winograd_lanes_plan<Inputs>(s, tile.half, events, scratch);
    const Size depth = s.channels, part = ceil_div(depth, ceil_div(depth, winograd_depth));
    std::int32_t begins[lanes_most];
    for (Size i = 0; i < lanes_most; ++i)
-      begins[i] = static_cast<std::int32_t>(i * Half * plan.tile);
+      begins[i] = static_cast<std::int32_t>(i * tile.half * plan.tile);
    for (Size k = 0; k < depth; ++k)
       offsets[k] = static_cast<std::int32_t>(k);
    for (Size first = 0; first < events * plan.high; first += plan.together) {
       const Size left = events * plan.high - first, count = left < plan.together ? left : plan.together;
-      const Size halves = ceil_div(count * plan.across, Half);
+      const Size halves = ceil_div(count * plan.across, tile.half);
       winograd_lanes_inputs<Inputs>(s, plan, first, count, x, end);
       const float *w = panels;
       for (Size m = 0; m < s.features; m += lanes_features) {
@@ -380,10 +390,9 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
          for (Size point = 0; point < points; ++point)
             for (Size k = 0; k < depth; k += part) {
                const Size steps = depth - k < part ? depth - k : part;
-               lanes_products<Half, Short>(panel, plan.products + point * plan.sums, w,
-                                           plan.inputs + point * plan.point, begins, halves,
-                                           plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0,
-                                           LanesWanted{nullptr, 0, 0, 0});
+               tile.products(panel)(plan.products + point * plan.sums, w, plan.inputs + point * plan.point, begins,
+                                    halves, plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0,
+                                    LanesWanted{nullptr, 0, 0, 0});
                w += steps * panel;
             }
          winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, at);
@@ -395,9 +404,14 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const R &result, flo
 
 /// Weights are transformed in `panels`, and as `convolution_lanes` wants them beside the other operands.
 
-template <int Inputs, int Half, int Direct, bool Short, class F>
-SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, bool pays, const float *panels,
-                                          const ConvOperands<float> &of)
+/// The tiles of its products, and of the convolution without tiles.
+struct WinogradTiles {
+   LanesTile products, direct;
+};
+
+template <int Inputs, class F>
+SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, const WinogradTiles &tiles, bool pays,
+                                          const float *panels, const ConvOperands<float> &of)
 {
    auto [y, scratch, offsets, x, direct, bias, added] = of;
    const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
@@ -410,14 +424,14 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, bool p
       const Size at = event * s.out_event;
       if (panels && pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
          continue;
-      winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, panels,
-                                                 event - first, first * s.out_event);
-      convolve_lanes<Direct, Short>(
-         f, one, {y + at, scratch, offsets, x + event * s.in_event, direct, bias, added ? added + at : nullptr});
+      winograd_lanes_events<Inputs>(s, tiles.products, result, scratch, offsets, x + first * s.in_event, end, panels,
+                                    event - first, first * s.out_event);
+      convolve_lanes(f, one, tiles.direct,
+                     {y + at, scratch, offsets, x + event * s.in_event, direct, bias, added ? added + at : nullptr});
       first = event + 1;
    }
-   winograd_lanes_events<Inputs, Half, Short>(s, result, scratch, offsets, x + first * s.in_event, end, panels,
-                                              s.batch - first, first * s.out_event);
+   winograd_lanes_events<Inputs>(s, tiles.products, result, scratch, offsets, x + first * s.in_event, end, panels,
+                                 s.batch - first, first * s.out_event);
 }
 
 /// How many tiles with so many outputs along an axis an event has; and whether at least half of what is in them is.
@@ -442,53 +456,65 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes,
    const ConvShape s = conv_shape(sizes);
    constexpr Size outputs = Inputs - 2;
    const bool pays = (Inputs == 4 || winograd_tiles(s, outputs) >= sizes.together[1]) && winograd_fills(s, outputs);
-   convolve_winograd_lanes<Inputs, Half, Direct, Short>(
-      f, s, pays, w.template panels<Inputs>(),
+   convolve_winograd_lanes<Inputs>(
+      f, s, {lanes_tile<Half, Short>(), lanes_tile<Direct, Short>()}, pays, w.template panels<Inputs>(),
       {y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)});
 }
 
-/// What the second cache keeps of transformed weights; the tiles whose products take as long as reading others; the
-/// products that transforms of small tiles take for an input and an output. See kernels/winograd.py.
-inline constexpr Size winograd_near = Size{1} << 18, winograd_stream = 24, winograd_to_few = 14, winograd_from_few = 9;
+/// Weights that the second cache keeps, or the first one beside all else; the columns whose products take as long as
+/// reading more of them; the products that transforms of small tiles take for an input and an output. See
+/// kernels/winograd.py.
+inline constexpr Size winograd_near = Size{1} << 18, winograd_stream = 24, winograd_nearest = Size{1} << 14,
+                      winograd_load = 8, winograd_to_few = 14, winograd_from_few = 9;
 
-/// What products take for each weight, or reading their weights from far away does.
-SOFIE_INLINE Size winograd_time(const ConvShape &s, Size inputs)
+/// What products of `columns` columns take for each of `points` weights, or reading these from where they are does.
+SOFIE_INLINE Size winograd_time(const ConvShape &s, Size points, Size columns)
 {
-   const Size points = inputs * inputs, tiles = winograd_tiles(s, inputs - 2);
-   const bool far = points * s.features * s.channels > winograd_near;
-   return points * (far && tiles < winograd_stream ? winograd_stream : tiles);
+   const Size weights = points * s.features * s.channels;
+   const Size read = weights > winograd_near ? winograd_stream : weights > winograd_nearest ? winograd_load : 0;
+   return points * (read > columns ? read : columns);
 }
 
 /// The inputs of the tiles that are the fastest for an image, 6 or 4; or 0 where none pays.
-template <int Half>
-SOFIE_KERNEL Size winograd_choice(const ConvShape &s, Size least)
+SOFIE_KERNEL inline Size winograd_choice(const ConvShape &s, Size least)
 {
    // So many columns of products are done at a time, those of a line of tiles at least.
-   constexpr Size most = lanes_most * Half;
-   const Size small = winograd_time(s, 4), taps = s.taps(), area = s.out[1] * s.out[2];
+   constexpr Size most = lanes_most * lanes_most_half;
+   const Size small = winograd_time(s, 16, winograd_tiles(s, 2));
    const bool large = winograd_tiles(s, 4) >= least && winograd_fills(s, 4) && ceil_div(s.out[2], 4) <= most;
-   if (large && winograd_time(s, 6) <= small)
+   if (large && winograd_time(s, 36, winograd_tiles(s, 4)) <= small)
       return 6;
-   const Size far = taps * s.features * s.channels > winograd_near ? winograd_stream : 0;
    // A quarter faster than none, transforms included.
-   const Size direct = taps * (area > far ? area : far) * s.features * s.channels * 4;
+   const Size direct = winograd_time(s, s.taps(), s.out[1] * s.out[2]) * s.features * s.channels * 4;
    const Size with = small * (s.features * s.channels + winograd_to_few * s.channels + winograd_from_few * s.features);
    return ceil_div(s.out[2], 2) <= most && (large || (winograd_fills(s, 2) && direct >= 5 * with)) ? 4 : 0;
 }
 
+/// The tile of products for as many lines of tiles as are done at a time.
+template <int Inputs, bool Short>
+SOFIE_INLINE LanesTile winograd_best_tile(const ConvShape &s)
+{
+   const WinogradLanesPlan plan = winograd_lanes_lines<Inputs>(s, lanes_most_half, s.batch);
+   return lanes_best_tile<Short>(plan.together * plan.across, s.channels < 64 ? s.channels : 64, plan.across);
+}
+
 /// The same for images of any size, by tiles that their size decides.
-template <int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
+template <bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
 SOFIE_INLINE void convolution_winograd_open(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
                                             X x, const WinogradLanesWeights<6, 4> &w, Added... added)
 {
    const ConvShape s = conv_shape(sizes);
-   const Size inputs = winograd_choice<Half>(s, sizes.together[1]);
+   if (s.batch <= 0 || ConvShape::product(s.out) <= 0)
+      return;
+   const Size inputs = winograd_choice(s, sizes.together[1]);
+   const LanesTile direct = lanes_best_tile<Short>(s.out[2], s.depth(), 0);
    const ConvOperands<float> of{
       y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)};
    if (inputs == 6)
-      convolve_winograd_lanes<6, Half, Direct, Short>(f, s, true, w.template panels<6>(), of);
+      convolve_winograd_lanes<6>(f, s, {winograd_best_tile<6, Short>(s), direct}, true, w.template panels<6>(), of);
    else
-      convolve_winograd_lanes<4, Half, Direct, Short>(f, s, inputs == 4, w.template panels<4>(), of);
+      convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, inputs == 4, w.template panels<4>(),
+                                 of);
 }
 
 #else
@@ -506,7 +532,7 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes,
       convolution_lanes<Direct, Short>(f, sizes, arguments...);
 }
 
-template <int Half, int Direct, bool Short, class F, class... Arguments>
+template <bool Short, class F, class... Arguments>
 SOFIE_INLINE void convolution_winograd_open(const F &f, const Arguments &...arguments)
 {
    convolution_winograd<6>(f, arguments...);
