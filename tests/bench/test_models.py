@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -57,6 +58,24 @@ def test_built_in_networks(name: str, multiply_adds: int, inputs: int, outputs: 
     feeds = task_for(candidate(name), 1).feeds
     result = evaluate(model.graph, feeds)
     assert all(np.all(np.isfinite(a)) and np.any(a) for a in result.values())
+
+
+@pytest.mark.parametrize("form", ["detector", "detector_11"])
+def test_detectors(form: str) -> None:
+    """Beside onnxruntime; the open one on images of several sizes. Places are those of all levels."""
+    for name, sizes in ((form, ((64, 64),)), (f"{form}_open", ((32, 32), (64, 96)))):
+        found = candidate(name)
+        session = onnxruntime.InferenceSession(found.source)
+        for height, width in sizes:
+            x = np.random.default_rng(2).normal(size=(1, 3, height, width)).astype(np.float32)
+            (y,) = evaluate(found.model.graph, {"x": x}).values()
+            assert y.shape == (1, 84, sum(height * width // d**2 for d in (8, 16, 32)))
+            np.testing.assert_allclose(session.run(None, {"x": x})[0], y, rtol=1e-4, atol=1e-5)
+
+
+def test_the_newer_detector_has_as_many_weights_as_yolo11n() -> None:
+    graph = candidate("detector_11").model.graph
+    assert sum(a.size for a in graph.constants.values()) == pytest.approx(2.616e6, rel=1e-3)
 
 
 def test_the_same_weights_every_time() -> None:
