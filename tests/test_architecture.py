@@ -377,7 +377,6 @@ MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "kernels/convolution/grouped.hxx": ("grouped_block",),
     "kernels/convolution/lanes_product.hxx": (
         "lanes_product",
-        "lanes_products",
         "lanes_products_of",
     ),
     "kernels/convolution/quantized.hxx": ("quantized_convolution",),

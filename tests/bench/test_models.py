@@ -62,7 +62,7 @@ def test_built_in_networks(name: str, multiply_adds: int, inputs: int, outputs: 
 
 @pytest.mark.parametrize("form", ["detector", "detector_11"])
 def test_detectors(form: str) -> None:
-    """Beside onnxruntime; the open one on images of several sizes. Places are those of all levels."""
+    """Beside onnxruntime; the open one on images of several sizes. Places are of all levels."""
     for name, sizes in ((form, ((64, 64),)), (f"{form}_open", ((32, 32), (64, 96)))):
         found = candidate(name)
         session = onnxruntime.InferenceSession(found.source)

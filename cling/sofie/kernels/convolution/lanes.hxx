@@ -142,12 +142,17 @@ struct LanesResult {
    }
 };
 
-/// Of halves of tiles, `count` from `first` on, of which there are `across` in a row of the output: hands
-/// the sums, row by row, to a result, where the first row is at `at`.
+/// Halves of tiles, `count` from `first` on: the columns of each, and how many there are in a row of the output.
+struct LanesHalves {
+   Size half, across, first, count;
+};
+
+/// Hands the sums of halves, row by row, to a result, where the first row is at `at`.
 template <class R>
-SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float *sums, Size feature, Size half,
-                               Size first, Size count, Size across, Size at)
+SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float *sums, Size feature,
+                               const LanesHalves &halves, Size at)
 {
+   const auto [half, across, first, count] = halves;
    const Size width = s.out[2], begin = first * half, end = begin + count * half;
    if (across * half == width && s.out_row == width)
       return result(sums, feature, at + begin, end - begin);
@@ -165,8 +170,7 @@ inline constexpr Size lanes_depth = 256;
 /// The sums of a slab, some halves of tiles at a time.
 template <class R>
 SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const LanesPlanes &planes, const ConvSlab &slab,
-                             const R &result, float *sums, const std::int32_t *offsets, const float *panels,
-                             const float *from)
+                             const R &result, const ConvOperands<float> &of, const float *from)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
@@ -189,9 +193,9 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const La
          LanesWanted wanted{reinterpret_cast<const char *>(result.y + y + first / 2 * along + m * s.out_channel),
                             along * bytes, rows, s.out_channel * bytes};
          for (Size k = 0; k < depth; k += part, wanted.rows = 0)
-            tile.products(panel)(sums, panels + m * depth + k * panel, from, at, count, step * bytes, offsets + k,
-                                 depth - k < part ? depth - k : part, k > 0, wanted);
-         lanes_finish(s, result, sums, m, tile.half, first, count, planes.across, y);
+            tile.products(panel)(of.scratch, of.w + m * depth + k * panel, from, at, count, step * bytes,
+                                 of.offsets + k, depth - k < part ? depth - k : part, k > 0, wanted);
+         lanes_finish(s, result, of.scratch, m, {tile.half, planes.across, first, count}, y);
       }
    }
 }
@@ -199,16 +203,16 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const La
 template <class F>
 SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const LanesTile &tile, const ConvOperands<float> &of)
 {
-   auto [y, scratch, offsets, x, panels, bias, added] = of;
-
+   const float *x = of.x;
+   float *const scratch = of.scratch;
    if (ConvShape::product(s.out) <= 0)
       return;
-   const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
+   const LanesResult<F> result{f, of.y, of.bias, of.added, s.out_channel, s.features};
    const LanesPlanes planes = lanes_planes(s, tile.half);
    // The masks of a long row need more memory than sums do.
    const Size sums = (lanes_most * tile.half + 16) * lanes_features;
    float *const copied = scratch + (sums > planes.row ? sums : planes.row);
-   lanes_offsets(s, planes, offsets);
+   lanes_offsets(s, planes, of.offsets);
    if (s.depth() == 0)
       conv_zeros(scratch, lanes_most * tile.half * lanes_features);
    for (Size event = 0; event < s.batch; ++event, x += s.in_event)
@@ -217,7 +221,7 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const LanesTile
             const ConvSlab slab{event, d, line, s.out[1] - line < planes.rows ? s.out[1] - line : planes.rows};
             if (planes.copied)
                lanes_fill(s, planes, slab, copied, reinterpret_cast<Size *>(scratch), x);
-            lanes_slab(s, tile, planes, slab, result, scratch, offsets, panels, planes.copied ? copied : x);
+            lanes_slab(s, tile, planes, slab, result, of, planes.copied ? copied : x);
          }
 }
 
