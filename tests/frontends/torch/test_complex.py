@@ -49,13 +49,13 @@ class Spectral2(nn.Module):
 
 
 class Operator(nn.Module):
-    """A Fourier neural operator of two layers."""
+    """A Fourier neural operator of so many layers."""
 
-    def __init__(self, spectral: Any, convolution: Any) -> None:
+    def __init__(self, spectral: Any, convolution: Any, layers: int) -> None:
         super().__init__()
         self.first, self.last = convolution(1, 4, 1), convolution(4, 1, 1)
-        self.spectral = nn.ModuleList([spectral(4), spectral(4)])
-        self.local = nn.ModuleList([convolution(4, 4, 1), convolution(4, 4, 1)])
+        self.spectral = nn.ModuleList([spectral(4) for _ in range(layers)])
+        self.local = nn.ModuleList([convolution(4, 4, 1) for _ in range(layers)])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -68,9 +68,9 @@ class Operator(nn.Module):
 @pytest.mark.parametrize(
     ("module", "shape", "dynamic"),
     [
-        (lambda: Operator(Spectral1, nn.Conv1d), (2, 1, 16), {"x": {0: "N", 2: "L"}}),
+        (lambda: Operator(Spectral1, nn.Conv1d, 1), (2, 1, 16), {"x": {0: "N", 2: "L"}}),
         pytest.param(
-            *(lambda: Operator(Spectral2, nn.Conv2d), (2, 1, 8, 10), None),
+            *(lambda: Operator(Spectral2, nn.Conv2d, 2), (2, 1, 8, 10), None),
             marks=pytest.mark.exhaustive,
         ),
     ],

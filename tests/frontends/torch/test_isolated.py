@@ -96,9 +96,15 @@ FRESH = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 import sofie_rdf
-model = sofie_rdf.load(sys.argv[2], input_shapes=["N,7"])
+from sofie_rdf.cli import main
+print(sofie_rdf.load("m.pt", input_shapes=["N,7"]).inputs["input"])
+print(main(["inspect", "m.pt", "--input-shape", "N,7", "--json"]))
+print(*sofie_rdf.check("m.pt", input_shapes=["N,8"]))
+try:
+    sofie_rdf.load("m.pt")
+except sofie_rdf.InputError as error:
+    print(error)
 assert "torch" not in sys.modules and "onnxscript" not in sys.modules
-print(model.inputs["input"])
 """
 
 
@@ -109,22 +115,19 @@ def _script(path: Path) -> Path:
     return path
 
 
-def test_torch_is_loaded_there_alone(tmp_path: Path) -> None:
-    path = _script(tmp_path / "m.pt")
-    command = [sys.executable, "-c", FRESH, json.dumps(sys.path), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("float32[N, 7]\n", "")
-
-
-def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_is_loaded_there_alone_and_not_from_the_current_folder(tmp_path: Path) -> None:
+    """The path is relative to that folder."""
     _script(tmp_path / "m.pt")
     (tmp_path / "torch.py").write_text("import os; os._exit(77)")
-    monkeypatch.chdir(tmp_path)
-    assert main(["inspect", "m.pt", "--input-shape", "N,7"]) == 0
-    (problem,) = sofie.check("m.pt", input_shapes=["N,8"])
-    assert "does not run with random inputs" in str(problem)
-    with pytest.raises(sofie.InputError, match="does not say what its inputs are"):
-        sofie.load("m.pt")
+    command = [sys.executable, "-c", FRESH, json.dumps(sys.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stderr == ""
+    loaded, *shown, code, checked, refused = done.stdout.splitlines()
+    assert loaded == "float32[N, 7]"
+    (model,) = json.loads("\n".join(shown))["models"]
+    assert (model["name"], code) == ("m", "0")
+    assert "does not run with random inputs" in checked
+    assert "does not say what its inputs are" in refused
 
 
 class Own:

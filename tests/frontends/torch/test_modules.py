@@ -37,7 +37,7 @@ def graph_of(case: modules.Case, **options: Any) -> Graph:
     return frontend.read(case.module, example_inputs=case.example, dynamic=case.dynamic, **options)
 
 
-@pytest.mark.parametrize("name", some_of(HERE, sorted(HERE)[:2]))
+@pytest.mark.parametrize("name", some_of(HERE, ["float16", "lstm_of_any_length"]))
 def test_networks(name: str) -> None:
     case = modules.CASES[name]()
     assert_same(graph_of(case), case.module, case.example)
@@ -70,7 +70,7 @@ def test_names_survive() -> None:
     ]
 
 
-def test_what_the_user_has_stays_as_it_was() -> None:
+def test_what_the_user_has_stays_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.9), nn.Linear(4, 1))
     module[1].eval()
     module[0].weight.requires_grad_(False)
@@ -89,6 +89,7 @@ def test_what_the_user_has_stays_as_it_was() -> None:
     assert logging.getLogger("torch.onnx").level == levels
     assert x.shape == (1, 3)
     assert x.requires_grad
+    assert capfd.readouterr() == ("", "")
 
 
 class Counting(nn.Module):
@@ -107,12 +108,6 @@ def test_buffers_that_forward_changes_are_put_back() -> None:
     assert module.calls.item() == 0
 
 
-def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    graph_of(modules.sign())  # torch.export prints a graph when it fails.
-    graph_of(modules.mlp())
-    assert capfd.readouterr() == ("", "")
-
-
 def test_in_threads() -> None:
     found: list[Graph] = []
     threads = [threading.Thread(target=lambda: found.append(graph_of(modules.mlp()))) for _ in "ab"]
@@ -126,10 +121,11 @@ def test_in_threads() -> None:
 # Control flow -------------------------------------------------------------------------------------
 
 
-def test_branches_and_loops_are_scripted() -> None:
-    """What torch.export refuses as it depends on numbers."""
+def test_branches_and_loops_are_scripted(capfd: pytest.CaptureFixture[str]) -> None:
+    """What torch.export refuses as it depends on numbers: it prints a graph then."""
     sign = modules.sign()
     graph = graph_of(sign)
+    assert capfd.readouterr() == ("", "")
     for x in (torch.ones(3, 2), -torch.ones(3, 2)):
         assert_same(graph, sign.module, x)
     loop = modules.loop()
@@ -292,8 +288,6 @@ def test_wrapped_modules() -> None:
 def test_check_of_a_module() -> None:
     case = modules.mlp()
     assert sofie.check(case.module, example_inputs=case.example) == []
-    (problem,) = sofie.check(BySize(), example_inputs=torch.ones(3, 2))
-    assert "differs from torch" in str(problem)
 
 
 def test_projections_are_refused() -> None:
@@ -338,7 +332,7 @@ class Edges(nn.Module):
         return torch.zeros_like(h).index_add(0, edge_index[1], h[edge_index[0]] * weight)
 
 
-@pytest.mark.parametrize("nodes", [5, 2])
+@pytest.mark.parametrize("nodes", some_of([5, 2], [2]))
 def test_edges_are_no_batch(nodes: int) -> None:
     module, edges = Edges(), torch.tensor([[0, 1, 0, 1, 1, 0, 0], [1, 0, 1, 0, 0, 1, 1]])
     model = sofie.from_torch(module, (torch.randn(nodes, 3), edges, torch.randn(7, 1)))

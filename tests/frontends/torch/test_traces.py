@@ -118,22 +118,40 @@ class Attending(nn.Module):
         return F.scaled_dot_product_attention(x, x, x, torch.log(mask))
 
 
-@pytest.mark.parametrize("kind", ["bool", "causal", "scale", "no heads", "plain", "heads"])
-@pytest.mark.parametrize("is_traced", [False, True])
-def test_attention_to_nothing_is_zero(is_traced: bool, kind: str) -> None:
+KINDS = ("bool", "causal", "scale", "no heads", "plain", "heads")
+
+
+class Several(nn.Module):
+    """One module of these kinds: each export takes more than a second, a trace little."""
+
+    def __init__(self, *kinds: str) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleList(map(Attending, kinds))
+
+    def forward(self, x: Tensor, mask: Tensor) -> list[Tensor]:
+        return [kind(x, mask) for kind in self.kinds]
+
+
+@pytest.mark.parametrize("traced", [*KINDS[:-1], ""])
+def test_attention_to_nothing_is_zero(traced: str) -> None:
     """torch's exporters gave NaN or the mean of all values where torch gives 0."""
     state = torch.Generator().manual_seed(1)
     x, mask = torch.randn(2, 3, 4, 4, generator=state), torch.ones(2, 3, 4, 4)
+    module = Attending(traced) if traced else Several(*KINDS)
     with quiet():
-        module = torch.jit.trace(Attending(kind), (x, mask)) if is_traced else Attending(kind)
-    if is_traced and kind == "heads":
-        with pytest.raises(sofie.UnsupportedOperator, match="enable_gqa=True"):
-            frontend.read(module, example_inputs=(x, mask))
-        return
-    graph = frontend.read(module, example_inputs=(x, mask))
+        given = torch.jit.trace(module, (x, mask)) if traced else module
+    graph = frontend.read(given, example_inputs=(x, mask))
     mask[1, 2, 1] = 0
     mask[0, :, :, 2:] = 0
-    assert_same(graph, Attending(kind), (x, mask))
+    assert_same(graph, module, (x, mask))
+
+
+def test_a_trace_of_grouped_heads_is_refused() -> None:
+    x = torch.randn(2, 3, 4, 4)
+    with quiet():
+        traced = torch.jit.trace(Attending("heads"), (x, torch.ones_like(x)))
+    with pytest.raises(sofie.UnsupportedOperator, match="enable_gqa=True"):
+        frontend.read(traced, example_inputs=(x, torch.ones_like(x)))
 
 
 class Encoder(nn.Module):
@@ -154,6 +172,13 @@ def test_what_a_mask_hides_is_compared() -> None:
         nested = Encoder(is_nested=True)
     with pytest.raises(sofie.ModelError, match=r"with masks of ones.*use_nested_tensor to False"):
         frontend.read(nested, example_inputs=example)
+
+
+@pytest.mark.exhaustive
+def test_what_the_error_on_masks_says_helps() -> None:
+    example = torch.randn(3, 4, 4), torch.zeros(3, 4, dtype=torch.bool)
+    with quiet():
+        nested = Encoder(is_nested=True)
     nested.inner.use_nested_tensor = False
     graph = frontend.read(nested, example_inputs=example)
     example[1][:, 2:] = True
