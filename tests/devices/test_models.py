@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product as combined
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +74,14 @@ def mixed() -> Graph:
     return build.graph(dense, gate, flat)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["one-kernel", "kernels"])
-@pytest.mark.parametrize("way", some_of(WAYS, ["serial", "alpaka-serial", "sycl"]))
-def test_higgs(way: str, whole: bool, tmp_path: Path) -> None:
+# `test_programs` has one kernel by alpaka, and `test_one_kernel` by SYCL.
+SOME_HIGGS = [("serial", "one"), ("serial", "many"), ("alpaka-serial", "many"), ("sycl", "many")]
+
+
+@pytest.mark.parametrize(("way", "kernels"), some_of(combined(WAYS, ["one", "many"]), SOME_HIGGS))
+def test_higgs(way: str, kernels: str, tmp_path: Path) -> None:
     graph = sofie_rdf.load(DATA / "higgs.onnx").graph
-    compare(graph, way, tmp_path, [{"N": n} for n in HISTORY], whole=whole)
+    compare(graph, way, tmp_path, [{"N": n} for n in HISTORY], whole=kernels == "one")
 
 
 @pytest.mark.parametrize(
