@@ -24,12 +24,14 @@ from sofie_rdf.ir.types import Shape
 __all__ = [
     "Cotangents",
     "Names",
+    "chosen",
     "derivative_name",
     "gradient",
     "hessian",
     "jacobian",
     "parametrised",
     "renamed",
+    "with_inputs",
 ]
 
 # Each element of an output has nodes of its own in a Jacobian.
@@ -54,7 +56,7 @@ def gradient(
     With ``vjp`` there is an input besides for each output, which is multiplied with its elements
     before they are added up. Without, `ModelError` where events meet.
     """
-    outputs, inputs = _chosen(graph, of, wrt)
+    outputs, inputs = chosen(graph, of, wrt)
     wide = graph
     named = _cotangents(graph, outputs, vjp)
     for output, name in named.items():
@@ -78,7 +80,7 @@ def jacobian(graph: Graph, of: Names, wrt: Names, meeting: Meeting = _nowhere) -
 
     The axis of the batch is there once: `ModelError` where events meet.
     """
-    outputs, inputs = _chosen(graph, of, wrt)
+    outputs, inputs = chosen(graph, of, wrt)
     _require_apart(graph, outputs, inputs, meeting)
     sweep = Sweep(graph)
     found: dict[str, Value] = {}
@@ -93,7 +95,7 @@ def jacobian(graph: Graph, of: Names, wrt: Names, meeting: Meeting = _nowhere) -
 
 def hessian(graph: Graph, of: Names, wrt: Names, meeting: Meeting = _nowhere) -> Graph:
     """The graph with ``d_of/d_wrt`` and the derivatives of that by the same inputs."""
-    outputs, inputs = _chosen(graph, of, wrt)
+    outputs, inputs = chosen(graph, of, wrt)
     first = gradient(graph, outputs, inputs, False, meeting)
     slopes = [derivative_name(output, name) for output in outputs for name in inputs]
     # Rows that keep apart do so in their derivatives.
@@ -101,9 +103,19 @@ def hessian(graph: Graph, of: Names, wrt: Names, meeting: Meeting = _nowhere) ->
 
 
 def parametrised(graph: Graph, names: Sequence[str]) -> Graph:
-    """The graph in which these initializers are inputs; `ModelError` for what is none."""
-    chosen = in_order([names] if isinstance(names, str) else names, "initializers")
-    for name in chosen:
+    """The graph in which these initializers are inputs; `ModelError` for what is none.
+
+    A derivative has weights in forms of its own, also in two: those of its network are asked for.
+    """
+    listed = in_order([names] if isinstance(names, str) else names, "initializers")
+    if _DERIVED in graph.provenance:
+        raise ModelError(
+            f"gives the derivatives {graph.provenance[_DERIVED]}: which of its initializers are "
+            "weights of the network is not known any more",
+            place=graph.name,
+            remedy=f"Begin with the network: model.parametrised({list(listed)}).gradient(...)",
+        )
+    for name in listed:
         if name not in graph.constants:
             raise ModelError(
                 f"there is no initializer {name!r}",
@@ -111,17 +123,22 @@ def parametrised(graph: Graph, names: Sequence[str]) -> Graph:
                 remedy=nearest(name, graph.constants)
                 or f"It has {', '.join(list(graph.constants)[:20])}",
             )
-    if len(set(chosen)) != len(chosen):
-        raise ModelError(f"names an initializer twice: {list(chosen)}", place=graph.name)
-    kept = {name: array for name, array in graph.constants.items() if name not in chosen}
-    made = replace(graph, inputs=(*graph.inputs, *chosen), constants=MappingProxyType(kept))
+    if len(set(listed)) != len(listed):
+        raise ModelError(f"names an initializer twice: {list(listed)}", place=graph.name)
+    kept = {name: array for name, array in graph.constants.items() if name not in listed}
+    made = replace(graph, inputs=(*graph.inputs, *listed), constants=MappingProxyType(kept))
     return renamed(graph, made, {})
+
+
+def with_inputs(graph: Graph, names: Sequence[str]) -> Graph:
+    """The graph whose inputs are in this order."""
+    return replace(graph, inputs=tuple(names))
 
 
 # What is asked for --------------------------------------------------------------------------------
 
 
-def _chosen(graph: Graph, of: Names, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def chosen(graph: Graph, of: Names, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Outputs and inputs by name; without names all that are floating-point numbers."""
     return (
         _listed(graph, "of", "output", graph.outputs, of),
@@ -137,8 +154,8 @@ def _listed(
         if not found:
             raise ModelError(f"has no {kind} of floating-point numbers", place=graph.name)
         return found
-    chosen = tuple(in_order([given] if isinstance(given, str) else given, f"{kind} names"))
-    for name in chosen:
+    listed = tuple(in_order([given] if isinstance(given, str) else given, f"{kind} names"))
+    for name in listed:
         if name not in ports:
             way = nearest(name, ports) or f"It has {', '.join(ports)}"
             if name in graph.constants:
@@ -150,7 +167,7 @@ def _listed(
                 "derivatives",
                 place=graph.name,
             )
-    return tuple(dict.fromkeys(chosen))
+    return tuple(dict.fromkeys(listed))
 
 
 def _cotangents(graph: Graph, outputs: Sequence[str], vjp: Cotangents) -> dict[str, str]:
@@ -257,6 +274,8 @@ def _stacked(graph: Graph, wrt: str, parts: Sequence[Value], batch: bool, own: S
 
 # Names --------------------------------------------------------------------------------------------
 
+# What the provenance of a graph says of its derivatives.
+_DERIVED = "derivatives"
 _DERIVATIVE = re.compile(r"d(\d*)_(.*)\Z", re.DOTALL)
 
 
@@ -277,7 +296,12 @@ def _named(graph: Graph, made: Graph, outputs: Sequence[str], inputs: Sequence[s
         for i in inputs
         if i in features and made.types[derivative_name(o, i)].shape[-1:] == (len(features[i]),)
     }
-    return renamed(graph, made, found)
+    made = renamed(graph, made, found)
+    before = graph.provenance.get(_DERIVED)
+    own = (derivative_name(o, i) for o in outputs for i in inputs)
+    names = [*([before] if before else []), *own]
+    known = {**made.provenance, _DERIVED: ", ".join(names)}
+    return replace(made, provenance=MappingProxyType(known))
 
 
 def renamed(graph: Graph, made: Graph, labels: Mapping[str, Sequence[str]]) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sofie_rdf.arguments import checked
@@ -29,6 +30,8 @@ class Differentiable:
     _meeting: Any
     # The same function in a form of which derivatives are cheap.
     _layered: Any
+    # For derivatives, how weights of what was differentiated become inputs.
+    _again: Any = None
 
     @checked
     def gradient(self, of: Names = None, wrt: Names = None, *, vjp: Cotangents = False) -> Self:
@@ -44,9 +47,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._differentiated(
-            lambda graph: derived.gradient(graph, of, wrt, vjp, self._meeting)
-        )
+        return self._differentiated(of, wrt, partial(derived.gradient, vjp=vjp))
 
     @checked
     def jacobian(self, of: Names = None, wrt: Names = None) -> Self:
@@ -57,7 +58,7 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._differentiated(lambda graph: derived.jacobian(graph, of, wrt, self._meeting))
+        return self._differentiated(of, wrt, derived.jacobian)
 
     @checked
     def hessian(self, of: Names = None, wrt: Names = None) -> Self:
@@ -68,21 +69,44 @@ class Differentiable:
         """
         from sofie_rdf.gradients import derived
 
-        return self._differentiated(lambda graph: derived.hessian(graph, of, wrt, self._meeting))
+        return self._differentiated(of, wrt, derived.hessian)
 
     @checked
     def parametrised(self, names: str | Sequence[str]) -> Self:
         """The model in which these initializers are further inputs.
 
-        They stand behind the inputs that it has. Outputs can be differentiated by them. Raises
-        `ModelError` for what is no initializer.
+        They stand behind the inputs that it has. Outputs can be differentiated by them. Derivatives
+        are those by the inputs before, of the network with the new ones. Raises `ModelError` for
+        what is no initializer, and for derivatives that were stored or changed.
         """
         from sofie_rdf.gradients import derived
 
+        if self._again is not None:
+            again: Self = self._again([names] if isinstance(names, str) else names)
+            return again
         return self._derived(lambda: derived.parametrised(self.graph, names))
 
-    def _differentiated(self, change: Callable[[Graph], Graph]) -> Self:
-        return self._derived(lambda: self._best(change))
+    def _differentiated(self, of: Names, wrt: Names, change: Callable[..., Graph]) -> Self:
+        """The derivatives, which know of which model they are."""
+        made = self._derived(
+            lambda: self._best(lambda graph: change(graph, of, wrt, meeting=self._meeting))
+        )
+        made._again = lambda names: self._with_parameters(made, of, wrt, change, names)
+        return made
+
+    def _with_parameters(
+        self, made: Self, of: Names, wrt: Names, change: Callable[..., Graph], names: Sequence[str]
+    ) -> Self:
+        """The same derivatives of the model with these parameters, which are the last inputs."""
+        from sofie_rdf.gradients import derived
+
+        wide = self.parametrised(names)
+        # Those by its parameters are not asked for.
+        found = wide._differentiated(*derived.chosen(self.graph, of, wrt), change)
+        inputs = (*made.graph.inputs, *wide.graph.inputs[len(self.graph.inputs) :])
+        ordered = found._derived(lambda: derived.with_inputs(found.graph, inputs))
+        ordered._again = lambda more: self._with_parameters(made, of, wrt, change, [*names, *more])
+        return ordered
 
     def _best(self, change: Callable[[Graph], Graph]) -> Graph:
         """What is made of the layers, or of the graph as it is where these have no derivative."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,60 @@ def test_events_that_keep_apart_in_operators_without_a_rule_have_gradients() -> 
 def test_what_is_summed_over_events_is_differentiated_where_it_is_no_number_of_an_event() -> None:
     total = model("y = ReduceSum <keepdims = 0> (x)", "(float[N, 3] x) => (float y)")
     np.testing.assert_array_equal(total.gradient()(events())["d_y/d_x"], np.ones((5, 3)))
+
+
+def square() -> Model:
+    """Three layers: products with weights whose transposes have their shape, and a bias."""
+    given = proto("a = MatMul (x, w) b = Add (a, c) t = Tanh (b) d = MatMul (t, w) y = Gemm (d, u)")
+    random = np.random.default_rng(3)
+    for name, shape in {"w": (3, 3), "c": (3,), "u": (3, 1)}.items():
+        array = random.normal(size=shape).astype(np.float32)
+        given.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return Model(read(given))
+
+
+@pytest.mark.parametrize("kind", ["gradient", "jacobian", "hessian"])
+@pytest.mark.parametrize("names", [["w"], ["c"], ["u", "w"]], ids="-".join)
+def test_weights_become_inputs_of_derivatives_that_are_there(kind: str, names: list[str]) -> None:
+    plain, x = square(), events()
+    first = getattr(plain, kind)().parametrised(names)
+    assert list(first.inputs) == ["x", *names]
+    assert list(first.outputs) == list(getattr(plain, kind)().outputs)
+    one_by_one = getattr(plain, kind)()
+    for name in names:
+        one_by_one = one_by_one.parametrised(name)
+    random = np.random.default_rng(4)
+    given = {n: random.normal(size=plain.graph.constants[n].shape).astype("f4") for n in names}
+    found, wanted = first({"x": x, **given}), getattr(plain.parametrised(names), kind)(wrt="x")
+    for name, array in wanted({"x": x, **given}).items():
+        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(one_by_one({"x": x, **given})[name], array)
+    # What they were before is what the derivatives were.
+    own = first({"x": x, **{n: plain.graph.constants[n] for n in names}})
+    for name, array in getattr(plain, kind)()(x).items():
+        np.testing.assert_allclose(own[name], array, rtol=1e-5, atol=1e-6)
+
+
+def test_cotangents_stay_before_weights_that_become_inputs() -> None:
+    slopes = square().gradient(vjp=True).parametrised("w")
+    assert list(slopes.inputs) == ["x", "v_y", "w"]
+
+
+def test_weights_of_derivatives_that_were_stored_are_refused(tmp_path: Path) -> None:
+    slopes = square().gradient()
+    slopes.save(tmp_path / "slopes.root")
+    loaded = sofie_rdf.load(tmp_path / "slopes.root")
+    renamed = slopes.named(features=["a", "b", "c"])
+    for one in (
+        loaded,
+        renamed,
+        loaded.gradient("d_y/d_x", vjp=True),
+        pickle.loads(pickle.dumps(slopes)),
+    ):
+        with pytest.raises(
+            ModelError, match=r"gives the derivatives d_y/d_x.*parametrised\(\['w'\]\)"
+        ):
+            one.parametrised(["w"])
 
 
 @pytest.mark.parametrize("name", ["particlenet", "transformer", "gru64", "mobilenet_v3_small"])
