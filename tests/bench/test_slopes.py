@@ -117,19 +117,33 @@ def test_what_is_not_built_in_jax_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "by", "same"), [(3, 0.01, True), (3, 1, False), (50, 0.01, False)]
+    ("changed", "by", "jumps", "same"),
+    [
+        (3, 0.01, 3, True),
+        (3, 1, 3, False),
+        (50, 0.01, 50, False),
+        # Where nothing jumps there is no kink, but a wrong number.
+        (3, 0.01, 2, False),
+        (3, 0.01, 0, False),
+    ],
 )
 def test_some_derivatives_may_be_those_of_the_other_side_of_a_kink(
-    changed: int, by: float, same: bool
+    changed: int, by: float, jumps: int, same: bool
 ) -> None:
     slopes_here = np.random.default_rng(1).uniform(-1, 1, (64, 8, 5)).astype(np.float32)
-    there = slopes_here.copy()
+    there, moved = slopes_here.copy(), slopes_here.copy()
     there.flat[:changed] += by
+    moved.flat[:jumps] += by
     model, value = candidate("higgs").model, np.ones(3)
+
+    def compared(values: int) -> None:
+        ours, theirs = [value, slopes_here], [value, there]
+        slopes._require_same(model, values, ours, theirs, "torch", lambda: [ours, [value, moved]])
+
     if same:
-        slopes._require_same(model, 1, [value, slopes_here], [value, there], "torch")
+        compared(1)
         with pytest.raises(ModelError, match="is not what torch gives"):
-            slopes._require_same(model, 2, [value, slopes_here], [value, there], "torch")
+            compared(2)
         return
     with pytest.raises(ModelError, match="is not what torch gives"):
-        slopes._require_same(model, 1, [value, slopes_here], [value, there], "torch")
+        compared(1)
