@@ -369,20 +369,11 @@ MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
         "linear_attention",
         "update_columns",
     ),
-    "kernels/convolution.hxx": (
-        "conv_pack_weights",
-        "convolution_computed",
-    ),
     "kernels/convolution/columns.hxx": ("conv_columns_results",),
     "kernels/convolution/grouped.hxx": ("grouped_block",),
     "kernels/convolution/lanes_product.hxx": (
         "lanes_product",
         "lanes_products_of",
-    ),
-    "kernels/convolution/quantized.hxx": ("quantized_convolution",),
-    "kernels/convolution/transposed.hxx": (
-        "col2im",
-        "transposed_convolution_computed",
     ),
     "kernels/convolution/winograd_lanes.hxx": ("winograd_lanes_events",),
     "kernels/dense/rows_tile.hxx": ("dense_quads_of",),

@@ -11,7 +11,16 @@ import numpy as np
 from sofie_rdf import limits
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import UNKNOWN, Dim, number_of, require_equal
-from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, from_input, operator
+from sofie_rdf.ir.operator import (
+    Call,
+    Operand,
+    Operator,
+    Sizes,
+    Struct,
+    Tensor,
+    from_input,
+    operator,
+)
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ir.windows import (
     Window,
@@ -133,7 +142,7 @@ class Col2Im(Operator):
         images = y.type.shape[0] * y.type.shape[1]
         arguments = (
             images,
-            *map(Sizes, columns),
+            Struct(f"sofie::Col2ImShape<{len(slides)}>", tuple(map(Sizes, columns))),
             Tensor(y, (y.type.size,)),
             Tensor(x, (x.type.size,)),
         )

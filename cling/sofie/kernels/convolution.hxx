@@ -126,10 +126,17 @@ struct ConvWeightStrides {
    Size group, row, channel;
 };
 
+/// Zero points of weights, one for each row, or for all of them: then `step` is 0. There may be none.
+template <class S>
+struct ConvZeros {
+   const S *first = nullptr;
+   Size step = 0;
+};
+
 /// Panels of `Rows` rows, each stored step after step: step channel * taps + tap.
 template <int Rows, class T, class S>
 SOFIE_KERNEL void conv_pack_weights(T *to, const S *w, const ConvWeightStrides &strides, Size groups, Size rows,
-                                    Size channels, Size taps, const S *zeros, Size zeros_step)
+                                    Size channels, Size taps, const ConvZeros<S> &zeros = {})
 {
    for (Size g = 0; g < groups; ++g)
       for (Size m = 0; m < rows; m += Rows)
@@ -138,7 +145,8 @@ SOFIE_KERNEL void conv_pack_weights(T *to, const S *w, const ConvWeightStrides &
             for (Size k = 0; k < taps; ++k, to += Rows)
                for (Size r = 0; r < Rows; ++r) {
                   const bool exists = m + r < rows;
-                  const T zero = zeros && exists ? static_cast<T>(zeros[(g * rows + m + r) * zeros_step]) : T{};
+                  const T zero =
+                     zeros.first && exists ? static_cast<T>(zeros.first[(g * rows + m + r) * zeros.step]) : T{};
                   to[r] = exists ? static_cast<T>(static_cast<T>(from[r * strides.row + k]) - zero) : T{};
                }
          }
@@ -163,7 +171,7 @@ class ConvWeights {
       const Size each = features / Groups;
       panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels * taps));
       conv_pack_weights<rows>(panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each,
-                              channels, taps, static_cast<const T *>(nullptr), 0);
+                              channels, taps);
    }
 
 public:
@@ -722,16 +730,14 @@ SOFIE_INLINE const T *conv_optional(const V &view, const Others &...)
 {
    return view.data();
 }
-/// The memory of the second of two inputs, which may be absent.
-template <class T, class... V>
-SOFIE_INLINE const T *conv_second(const V &...)
+/// The memory of input number `N`, which may be absent.
+template <int N, class T, class... V>
+SOFIE_INLINE const T *conv_input(const V &...inputs)
 {
-   return nullptr;
-}
-template <class T, class V, class Second>
-SOFIE_INLINE const T *conv_second(const V &, const Second &view)
-{
-   return view.data();
+   if constexpr (N < sizeof...(V))
+      return std::get<N>(std::tie(inputs...)).data();
+   else
+      return nullptr;
 }
 
 /// y = f(convolution(x, w) + b + added) with constant weights; `added` may be absent.
@@ -752,22 +758,23 @@ SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, ConvOperands
    constexpr int rows = ConvTile<T, Rows>::rows;
    const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
    conv_pack_weights<rows>(panels, of.w, {features * channels * taps, channels * taps, taps}, s.groups, features,
-                           channels, taps, conv_optional<T>(), 0);
+                           channels, taps);
    of.w = panels;
    convolve<Rows>(f, s, of);
 }
 
-/// The same with weights that are computed and packed in `panels` at each call. `more` are b and
-/// `added`, or b, or nothing.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... More>
+/// The same with weights that are computed and packed in `panels` at each call. `weights`
+/// are w, b and `added`, of which the last ones may be absent.
+template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class... W>
 SOFIE_INLINE void convolution_computed(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
-                                       Panels panels, X x, W w, More... more)
+                                       Panels panels, X x, W... weights)
 {
    using T = typename Y::Element;
    const ConvShape s = conv_shape(sizes);
    convolve_computed<Rows>(f, s,
-                           ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.data(),
-                                           conv_optional<T>(more...), conv_second<T>(more...)},
+                           ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(),
+                                           conv_input<0, T>(weights...), conv_input<1, T>(weights...),
+                                           conv_input<2, T>(weights...)},
                            panels.data());
 }
 

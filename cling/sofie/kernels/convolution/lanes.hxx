@@ -32,10 +32,9 @@ public:
       const Size wide = (features + lanes<float> - 1) / lanes_features * lanes_features;
       panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * depth);
       const Size first = wide < features ? wide : features;
-      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, depth, taps}, 1, first, channels, taps,
-                                        conv_optional<float>(), 0);
+      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, depth, taps}, 1, first, channels, taps);
       conv_pack_weights<lanes<float>>(panels_.data() + wide * depth, w.data() + first * depth, {0, depth, taps}, 1,
-                                      features - first, channels, taps, conv_optional<float>(), 0);
+                                      features - first, channels, taps);
    }
    template <class W, class B>
    ConvLanesWeights(W w, B b) : ConvLanesWeights(w)

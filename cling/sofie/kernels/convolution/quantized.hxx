@@ -28,7 +28,7 @@ SOFIE_KERNEL void convolve_bytes(const R &result, const ConvShape &s, std::int32
    using T = std::int32_t;
    const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
    conv_pack_weights<ConvTile<T, Rows>::rows>(panels, bytes.w, {features * channels * taps, channels * taps, taps},
-                                              s.groups, features, channels, taps, bytes.w_zero, bytes.each ? 1 : 0);
+                                              s.groups, features, channels, taps, {bytes.w_zero, bytes.each ? 1 : 0});
    const ConvContext<R> context{s, result};
    conv_product<Rows>(s, ConvWork<T>{scratch, offsets, &conv_finish<Rows, R, T>, &context, nullptr}, panels, bytes.x,
                       bytes.x_zero ? T{*bytes.x_zero} : T{});
@@ -95,22 +95,29 @@ struct ConvRequantized {
    }
 };
 
-/// y = round((convolution(x - x_zero, w - w_zero) + b) * x_scale * w_scale / y_scale) + y_zero
-template <int Rows, class Y, class Scratch, class Offsets, class Panels, class X, class XScale, class XZero, class W,
-          class WScale, class WZero, class YScale, class YZero, class... B>
+/// y = round((convolution(x - x_zero, w - w_zero) + b) * x_scale * w_scale / y_scale) + y_zero, where `inputs` are x, w
+/// and y, each with its scale and its zero point, and b, which may be absent.
+template <int Rows, class Y, class Scratch, class Offsets, class Panels, class... X>
 SOFIE_INLINE void quantized_convolution(const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, Panels panels,
-                                        X x, XScale x_scale, XZero x_zero, W w, WScale w_scale, WZero w_zero,
-                                        YScale y_scale, YZero y_zero, B... b)
+                                        X... inputs)
 {
+   const auto all = std::tie(inputs...);
+   const auto &x = std::get<0>(all);
+   const auto &w = std::get<3>(all);
+   const auto &w_scale = std::get<4>(all);
+   const auto &w_zero = std::get<5>(all);
    using T = typename Y::Element;
-   using P = std::remove_const_t<typename X::Element>;
-   using Q = std::remove_const_t<typename W::Element>;
+   using P = std::remove_const_t<typename std::decay_t<decltype(x)>::Element>;
+   using Q = std::remove_const_t<typename std::decay_t<decltype(w)>::Element>;
    const ConvShape s = conv_shape(sizes);
-   const ConvRequantized<T> result{y.data(),          conv_optional<std::int32_t>(b...),
-                                   w_scale.data(),    *x_scale.data(),
-                                   *y_scale.data(),   *y_zero.data(),
+   const ConvRequantized<T> result{y.data(),
+                                   conv_input<8, std::int32_t>(inputs...),
+                                   w_scale.data(),
+                                   *std::get<1>(all).data(),
+                                   *std::get<6>(all).data(),
+                                   *std::get<7>(all).data(),
                                    w_scale.size() > 1};
-   const ConvBytes<P, Q> bytes{x.data(), w.data(), x_zero.data(), w_zero.data(), w_zero.size() > 1};
+   const ConvBytes<P, Q> bytes{x.data(), w.data(), std::get<2>(all).data(), w_zero.data(), w_zero.size() > 1};
    convolve_bytes<Rows>(result, s, scratch.data(), offsets.data(), panels.data(), bytes);
 }
 

@@ -429,8 +429,7 @@ public:
    {
       const Size channels = w.template extent<0>() / Groups, each = w.template size_from<1>();
       panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
-      conv_pack_weights<rows>(panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1,
-                              static_cast<const T *>(nullptr), 0);
+      conv_pack_weights<rows>(panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1);
    }
    template <class W, class B>
    ConvTransposedWeights(W w, B b) : ConvTransposedWeights(w)
@@ -453,17 +452,18 @@ SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, Y y
    convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), nullptr});
 }
 
-/// The same with weights that are computed and packed in `panels` at each call. `b` may be absent.
-template <class F, class Y, class Scratch, class Offsets, class Panels, class X, class W, class... B>
+/// The same with weights that are computed and packed in `panels` at each call. `weights` are w and
+/// b, which may be absent.
+template <class F, class Y, class Scratch, class Offsets, class Panels, class X, class... W>
 SOFIE_INLINE void transposed_convolution_computed(const F &f, const ConvSizes &sizes, Y y, Scratch scratch,
-                                                  Offsets offsets, Panels panels, X x, W w, B... b)
+                                                  Offsets offsets, Panels panels, X x, W... weights)
 {
    using T = typename Y::Element;
    const ConvShape s = conv_plain_shape(sizes);
    const Size channels = s.group_channels(), each = s.group_features() * s.taps();
-   conv_pack_weights<ConvTile<T, 8>::rows>(panels.data(), static_cast<const T *>(w.data()), {channels * each, 1, each},
-                                           s.groups, each, channels, 1, conv_optional<T>(), 0);
-   convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), panels.data(), conv_optional<T>(b...), nullptr});
+   conv_pack_weights<ConvTile<T, 8>::rows>(panels.data(), conv_input<0, T>(weights...), {channels * each, 1, each},
+                                           s.groups, each, channels, 1);
+   convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), panels.data(), conv_input<1, T>(weights...), nullptr});
 }
 
 // Col2Im -------------------------------------------------------------------------------------------
@@ -530,10 +530,9 @@ SOFIE_KERNEL void col2im_images(const Col2ImShape<N> &s, T *y, const T *x, Size 
 
 /// y[n, c, ...] = the sum of all elements of blocks x[n, c * taps + tap, number] that lie there.
 template <int N, class Y, class X>
-SOFIE_INLINE void col2im(Size images, const Sizes<N> &image, const Sizes<N> &block, const Sizes<N> &strides,
-                         const Sizes<N> &dilations, const Sizes<N> &pads, const Sizes<N> &count, Y y, X x)
+SOFIE_INLINE void col2im(Size images, const Col2ImShape<N> &s, Y y, X x)
 {
-   col2im_images(Col2ImShape<N>{image, block, strides, dilations, pads, count}, y.data(), x.data(), images);
+   col2im_images(s, y.data(), x.data(), images);
 }
 
 /// How many blocks fit; throws for what cannot be an image, a block, or their number.
