@@ -24,6 +24,8 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.recurrent import RECURRENT, RECURRENT_HEADER, RecurrentProblem
 from sofie_rdf.ops._device_recurrent import recurrent
 from sofie_rdf.ops._unrolled import Layer, parts, unrolled
 from sofie_rdf.ops.elementwise import (
@@ -40,12 +42,6 @@ from sofie_rdf.ops.elementwise import (
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
-
-
-# How many rows of the batch the kernel computes together, and the columns that it adds at most to
-# fill up its panels.
-_ROWS = 24
-_EXTRA = 64
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ class _Layer:
 class Recurrent(Operator):
     """What RNN, GRU and LSTM share: ONNX's attributes, shapes, and the walk along the sequence."""
 
-    header: ClassVar[str] = "sofie/kernels/recurrent.hxx"
+    header: ClassVar[str] = RECURRENT_HEADER
     gates: ClassVar[int]
     # The activation functions of a direction, where none are named.
     defaults: ClassVar[tuple[str, ...]]
@@ -237,16 +233,33 @@ class Recurrent(Operator):
         hidden = r.shape[2]
         return self.directions * steps * batch * self.gates * hidden * (size + hidden)
 
-    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+    def problem(self, inputs: Sequence[TensorType | None], *, constant: bool) -> RecurrentProblem:
+        """What is asked of a kernel, with weights that are constants or computed."""
         x, _, r, *_ = inputs
         assert x is not None and r is not None
-        hidden = r.shape[2]
-        # The kernel says what is where; this is never less than what it needs.
-        columns = self.gates * hidden + self.gates * hidden // 8 + 2 * _EXTRA
-        padded = hidden + _EXTRA
-        rows = TensorType(x.dtype, (_ROWS * (2 * columns + 3 * padded) + _EXTRA,))
-        packed = self.directions * ((x.shape[2] + hidden + 2) * columns + 3 * padded)
-        return (rows, TensorType(x.dtype, (packed,)))
+        return RecurrentProblem(
+            x.dtype,
+            self.kind,
+            self.gates,
+            self.directions,
+            x.shape[2],
+            r.shape[2],
+            bool(self.layout),
+            constant,
+        )
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        types = [None if o is None else o.type for o in inputs]
+        constant = all(o.constant for o in self._weights(inputs))
+        return RECURRENT.choose(self.problem(types, constant=constant))
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        return RECURRENT.choose(self.problem(inputs, constant=False)).scratch
+
+    @staticmethod
+    def _weights(inputs: Sequence[Operand | None]) -> Sequence[Operand]:
+        _, w, r, b, _, _, _, p = (*inputs, *(None,) * 8)[:8]
+        return [o for o in (w, r, b, p) if o is not None]
 
     # The kernel ----------------------------------------------------------------------------------
 
@@ -282,28 +295,20 @@ class Recurrent(Operator):
         written.append(Tensor(work))
         read = [_tensor(o) for o in (x, lengths, h, c)]
         functor = self._functor(peepholes=p is not None)
-        weights = [o for o in (w, r, b, p) if o is not None]
-        if all(o.constant for o in weights):
-            kernel = "recurrent"
-            read.append(self._packed(weights))
+        choice = self.choice(inputs, outputs)
+        if choice.packed:
+            sources = tuple(map(Tensor, self._weights(inputs)))
+            read.append(Packed(f"sofie::{choice.packed}", sources))
         else:
-            kernel = "recurrent_unpacked"
             written.append(Tensor(packed))
             read += [_tensor(o) for o in (w, r, b, p)]
-        batchwise = "true" if self.layout else "false"
         count = sum(isinstance(a, Tensor) for a in written)
-        return Call(f"sofie::{kernel}<{batchwise}>", (functor, *written, *read), outputs=count)
+        return Call(f"sofie::{choice.kernel}", (functor, *written, *read), outputs=count)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
     ) -> tuple[Launch, ...]:
         return recurrent(self, inputs, outputs)
-
-    def _packed(self, weights: Sequence[Operand]) -> Packed:
-        w, r = weights[:2]
-        sizes = (w.type.shape[0], w.type.shape[2], r.type.shape[2])
-        arguments = ", ".join((self.kind, w.type.dtype.cxx, *map(str, sizes)))
-        return Packed(f"sofie::RecurrentWeights<{arguments}>", tuple(map(Tensor, weights)))
 
     # The meaning ---------------------------------------------------------------------------------
 

@@ -12,8 +12,17 @@ from types import ModuleType
 import pytest
 
 from sofie_rdf.ir.types import DType
-from sofie_rdf.kernels import columns, grouped, lanes, pooling, product, transposed, winograd
-from sofie_rdf.ops import linear, quantization, recurrent, trees
+from sofie_rdf.kernels import (
+    columns,
+    grouped,
+    lanes,
+    pooling,
+    product,
+    recurrent,
+    transposed,
+    winograd,
+)
+from sofie_rdf.ops import linear, quantization, trees
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 CLING = Path(__file__).parents[2] / "cling"
