@@ -17,6 +17,7 @@ from sofie_rdf.ir.operator import (
     Operand,
     Operator,
     Sizes,
+    Struct,
     Tensor,
     operator,
 )
@@ -413,9 +414,10 @@ class SoftmaxAttention(Operator):
         queries, keys = self._standard(q.type.shape, 1), self._standard(k.type.shape, 2)
         sizes = Sizes((*queries[:3], keys[2], queries[3], self._standard(v.type.shape, 3)[3]))
         strides = (self._strides(o.type.shape, i) for i, o in enumerate((y, q, k, v)))
+        layer = Struct("sofie::AttentionSizes", (sizes, *strides))
         full = None if mask is None else ((1,) * (4 - mask.type.rank) + mask.type.shape)
         tensors = (*map(memory, (y, work, q, k, v)), _tensor(mask, full))
-        return Call("sofie::softmax_attention", (rule, sizes, *strides, *tensors), 2)
+        return Call("sofie::softmax_attention", (rule, layer, *tensors), 2)
 
     def _strides(self, shape: Shape, which: int) -> Sizes:
         order = self.orders[which]

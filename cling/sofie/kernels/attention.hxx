@@ -319,14 +319,20 @@ SOFIE_INLINE Heads<T> heads_at(T *data, const Sizes<3> &strides)
    return {data, strides[0], strides[1], strides[2]};
 }
 
-/// y = softmax(scale * q k^T + mask) v; sizes are batch, heads, queries, keys, head_size, value_size.
+/// Batch, heads, queries, keys, head_size, value_size; and where the vectors of each tensor are.
+struct AttentionSizes {
+   Sizes<6> sizes;
+   Sizes<3> y, q, k, v;
+};
+
+/// y = softmax(scale * q k^T + mask) v
 template <class Y, class Work, class Q, class K, class V, class Mask>
-SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const Sizes<6> &sizes, const Sizes<3> &y_strides,
-                                    const Sizes<3> &q_strides, const Sizes<3> &k_strides, const Sizes<3> &v_strides, Y y,
-                                    Work work, Q q, K k, V v, Mask mask)
+SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const AttentionSizes &at, Y y, Work work, Q q, K k, V v,
+                                    Mask mask)
 {
    using T = typename Y::Element;
    using M = typename MaskElement<Mask>::type;
+   const Sizes<6> &sizes = at.sizes;
    AttentionData<T, M> of{};
    of.rule = rule;
    of.batch = sizes[0];
@@ -336,10 +342,10 @@ SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const Sizes<6> &s
    of.head_size = sizes[4];
    of.value_size = sizes[5];
    of.work = work.data();
-   of.y = heads_at(y.data(), y_strides);
-   of.q = heads_at(q.data(), q_strides);
-   of.k = heads_at(k.data(), k_strides);
-   of.v = heads_at(v.data(), v_strides);
+   of.y = heads_at(y.data(), at.y);
+   of.q = heads_at(q.data(), at.q);
+   of.k = heads_at(k.data(), at.k);
+   of.v = heads_at(v.data(), at.v);
    of.mask = mask_of<M>(mask);
    attend(of);
 }
