@@ -303,7 +303,7 @@ class Recurrent(Operator):
             written.append(Tensor(packed))
             read += [_tensor(o) for o in (w, r, b, p)]
         count = sum(isinstance(a, Tensor) for a in written)
-        return Call(f"sofie::{choice.kernel}", (functor, *written, *read), outputs=count)
+        return Call(f"sofie::{choice.kernel}", (functor, *written, *read), count, choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]

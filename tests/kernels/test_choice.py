@@ -34,10 +34,12 @@ from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
+from sofie_rdf.ops.recurrent import LSTM
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 N, H, W = symbol("N"), symbol("H"), symbol("W")
+F32 = DType.FLOAT32
 CLING = Path(__file__).parents[2] / "cling"
 
 
@@ -82,19 +84,22 @@ def drawn() -> Iterator[tuple[Operator, list[TensorType]]]:
     """Convolutions and poolings of all kinds, also of open sizes."""
     pick = random.Random(5)
     choice = pick.choice
+    for sizes in ((3, N, 4), (1, 7, 16)):
+        types = [TensorType(F32, s) for s in (sizes, (1, 32, sizes[-1]), (1, 32, 8), (1, 64))]
+        yield LSTM(hidden_size=8), types
     for number in range(700):
-        sizes: list[Dim] = [choice((1, 5, 7, 8, 14, 28, 112)) for _ in range(choice((1, 2, 2, 3)))]
+        axes: list[Dim] = [choice((1, 5, 7, 8, 14, 28, 112)) for _ in range(choice((1, 2, 2, 3)))]
         if number % 5 == 0:
-            sizes = [H, W]
-        kernel = tuple(choice((1, 2, 3, 3, 5)) for _ in sizes)
+            axes = [H, W]
+        kernel = tuple(choice((1, 2, 3, 3, 5)) for _ in axes)
         group, channels = choice((1, 1, 1, 4, 32)), choice((1, 3, 4, 16, 64))
         features = choice((1, 2, 4, 8, 24, 64))
         pads = tuple(choice((0, 1)) for _ in (*kernel, *kernel))
         strides = tuple(choice((1, 1, 2, 3)) for _ in kernel)
-        x = TensorType(DType.FLOAT32, (choice((1, N)), group * channels, *sizes))
+        x = TensorType(DType.FLOAT32, (choice((1, N)), group * channels, *axes))
         depthwise = number % 4 == 0 and group > 1
         if depthwise:
-            x, channels, features = x.reshaped((x.shape[0], group, *sizes)), 1, 1
+            x, channels, features = x.reshaped((x.shape[0], group, *axes)), 1, 1
         w = TensorType(x.dtype, (group * features, channels, *kernel))
         b = TensorType(x.dtype, (group * features,))
         form = {"group": group, "pads": pads, "strides": strides}
@@ -137,7 +142,7 @@ def test_lower_and_workspace_agree() -> None:
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen.add(choice.kernel.partition("<")[0])
             seen |= {other.kernel.partition("<")[0] for other in choice.elsewhere}
-    assert len(seen) == 20, seen
+    assert len(seen) == 22, seen
 
 
 def test_names_are_those_of_functions_in_these_headers() -> None:
@@ -175,7 +180,6 @@ INNER = {
     "max_pool_pairs": "pool_planes_by_pairs",
     "transposed_convolution": "convolve_transposed",
 }
-F32 = DType.FLOAT32
 
 
 def node(op: Operator, x: Shape, *weights: Shape) -> tuple[Operator, list[TensorType]]:
