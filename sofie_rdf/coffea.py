@@ -109,7 +109,8 @@ def _pair(prepared: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """What prepare_awkward gives; `InputError` for anything else."""
     if isinstance(prepared, tuple) and len(prepared) == 2:
         args, kwargs = prepared
-        if isinstance(args, (tuple, list)) and isinstance(kwargs, Mapping):
+        are_named = isinstance(kwargs, Mapping) and all(type(name) is str for name in kwargs)
+        if isinstance(args, (tuple, list)) and are_named:
             return tuple(args), kwargs
     raise InputError(
         f"prepare_awkward gave {arguments.described(prepared)}",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,8 +15,8 @@ from sofie_rdf.cli import tables
 from sofie_rdf.cli.apart import Ended, apart
 from sofie_rdf.cli.events import by_input
 from sofie_rdf.emit.names import identifier
-from sofie_rdf.errors import InputError, ModelError, SofieError
-from sofie_rdf.ir.locks import locked
+from sofie_rdf.errors import InputError, ModelError
+from sofie_rdf.ir.locks import swept
 from sofie_rdf.model import Model
 from sofie_rdf.runtime.files import trees
 
@@ -33,11 +32,7 @@ def score(model: Model, arguments: Namespace) -> int:
     try:
         entries, scores, said = apart(lambda: _written(model, arguments, count))
     except Ended as end:
-        with warnings.catch_warnings():
-            # That the process which had the file is gone.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with suppress(OSError, SofieError), locked(Path(os.path.realpath(arguments.output))):
-                pass
+        swept(Path(os.path.realpath(arguments.output)))
         raise ModelError(
             f"cannot be written: ROOT has ended {end}",
             place=arguments.output,

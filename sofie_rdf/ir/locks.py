@@ -26,7 +26,7 @@ from pathlib import Path
 
 from sofie_rdf.errors import ModelError
 
-__all__ = ["Lock", "locked", "removed"]
+__all__ = ["Lock", "locked", "removed", "swept"]
 
 _PREFIX = ".sofie_rdf-"
 # How many seconds one waits for others.
@@ -186,6 +186,16 @@ class Lock:
                     ours = found is not None and found.is_gone
                 if name.endswith((".tmp", ".lock")) and (ours or _is_old(path)):
                     removed(path)
+
+
+def swept(target: Path) -> None:
+    """Remove what a killed process has left that was writing this file; that needs no space."""
+    lock = Lock(target, _Holder.me()).path
+    found = _holder_of(lock)
+    if found is not None and found.is_gone:
+        with suppress(ValueError):  # A lock that was made by hand names a copy as it likes.
+            removed(Lock(target, found).copy)
+        _removed(lock)
 
 
 def removed(path: Path) -> None:

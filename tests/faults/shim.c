@@ -21,25 +21,33 @@
 #include <unistd.h>
 
 static char folder[PATH_MAX];
-static long next_fault = -1; /* How many calls until one fails; less than 0: none. */
 static int fault_errno, fault_stays;
-static char failed[64];
+/* Copies of the process share these: what fails in one of them fails in no other. */
+static struct {
+   long next_fault; /* How many calls until one fails; less than 0: none. */
+   char failed[64];
+} *shared;
 
 /* From now on the n-th call (from 0) fails, or with `stays` each one from that on that needs space. */
 void fault_arm(const char *below, long n, int number, int stays)
 {
-   next_fault = -1;
+   if (!shared) {
+      shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+      if (shared == MAP_FAILED)
+         abort();
+   }
+   shared->next_fault = -1;
    snprintf(folder, sizeof folder, "%s", below);
-   failed[0] = 0;
+   shared->failed[0] = 0;
    fault_errno = number;
    fault_stays = stays;
-   next_fault = n;
+   shared->next_fault = n;
 }
 /* No call fails any more; what has failed, or "". */
 const char *fault_disarm(void)
 {
-   next_fault = -1;
-   return failed;
+   shared->next_fault = -1;
+   return shared->failed;
 }
 
 static int is_below(const char *path)
@@ -70,16 +78,16 @@ static int is_file_below(int descriptor)
 /* Whether this call is to fail. */
 static int fails(const char *name, int below, int takes_space)
 {
-   if (next_fault < 0 || !below || (fault_stays && !takes_space))
+   if (shared->next_fault < 0 || !below || (fault_stays && !takes_space))
       return 0;
-   if (next_fault > 0) {
-      --next_fault;
+   if (shared->next_fault > 0) {
+      --shared->next_fault;
       return 0;
    }
    if (!fault_stays)
-      next_fault = -1;
-   if (!failed[0])
-      snprintf(failed, sizeof failed, "%s", name);
+      shared->next_fault = -1;
+   if (!shared->failed[0])
+      snprintf(shared->failed, sizeof shared->failed, "%s", name);
    errno = fault_errno;
    return 1;
 }
@@ -88,7 +96,7 @@ static int fails(const char *name, int below, int takes_space)
    static result (*real)(__VA_ARGS__); \
    if (!real)                          \
    real = (result (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
-#define ARMED (next_fault >= 0)
+#define ARMED (shared && shared->next_fault >= 0)
 
 #define OPEN(name)                                                                                   \
    int name(const char *path, int flags, ...)                                                        \

@@ -1,9 +1,9 @@
 """Each system call that can fail does once: nothing that the user has is lost, nothing is left.
 
-Saving, emission, conversion, trust and the cache, on files whose calls fail one after the other
-(shim.c, run.py), until one run has no call left that failed. What failed is an error of ours, or
-with the cache nothing at all; the next attempt works. SOFIE_RDF_FAULTS=all has all errors for all
-scenarios, in some ten minutes.
+Saving, emission, conversion, trust, the cache and apply, on files whose calls fail one after the
+other (shim.c, run.py), until one run has no call left that failed. What failed is an error of
+ours, or with the cache nothing at all; the next attempt works. SOFIE_RDF_FAULTS=all has all errors
+for all scenarios, in some ten minutes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tests.choice import some_of
 PROJECT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 # ROOT writes in one of them, or compiles.
-BY_ROOT = ("SaveByRoot", "SaveNewByRoot", "Cache", "CacheFull", "Convert")
+BY_ROOT = ("SaveByRoot", "SaveNewByRoot", "Cache", "CacheFull", "Convert", "Apply")
 SCENARIOS = (
     "Save", "SaveNew", "SaveNtuple", "SaveByRoot", "SaveNewByRoot", "Emit", "EmitRoot",
-    "EmitHeader", "Convert", "Trust", "Cache", "CacheFull", "Built",
+    "EmitHeader", "Convert", "Trust", "Cache", "CacheFull", "Built", "Apply",
 )  # fmt: skip
 # The error, and whether each later call that needs space fails as well.
 FAULTS = {
@@ -45,6 +45,8 @@ FEW = [
     ("Cache", "once"),
     ("CacheFull", "denied"),
     ("Built", "full"),
+    ("Apply", "once"),
+    ("Apply", "full"),
 ]
 ALL = [(scenario, fault) for scenario in SCENARIOS for fault in FAULTS]
 

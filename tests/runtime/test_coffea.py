@@ -97,6 +97,13 @@ def test_what_cannot_be_an_array_is_said() -> None:
     with pytest.raises(sofie.InputError, match=r"returns \(args, kwargs\)"):
         Lacking(model)(events().Jet)
 
+    class Numbered(sofie_wrapper):
+        def prepare_awkward(self, jets: Any) -> Any:
+            return (), {1: jets.pt}
+
+    with pytest.raises(sofie.InputError, match=r"returns \(args, kwargs\)"):
+        Numbered(model)(events().Jet)
+
 
 def test_it_needs_no_coffea() -> None:
     packages = "{'coffea', 'dask_awkward', 'awkward'}"
