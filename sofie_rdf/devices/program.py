@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sofie_rdf.devices.formulas import spell_out
+from sofie_rdf.devices.sequences import read_in_place, unread
 from sofie_rdf.devices.targets import target_named
 from sofie_rdf.errors import SofieError, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, symbols_of
@@ -38,7 +39,11 @@ PHASES = (
         Phase(p.name, p.promise, tuple(one for one in p.passes if one not in _CPU_ONLY))
         for p in FUSED
     ),
-    Phase("lay out", "A transpose that moves nothing is a Reshape.", (transposes.as_reshapes,)),
+    Phase(
+        "lay out",
+        "Last states are read in place, and a transpose that moves nothing is a Reshape.",
+        (read_in_place, transposes.as_reshapes),
+    ),
     Phase("widen", "No kernel computes in half precision.", (widen_halves,)),
 )
 
@@ -158,7 +163,9 @@ def _workspace(graph: Graph, node: Node) -> dict[str, TensorType]:
 def _launches(graph: Graph, node: Node) -> tuple[Launch, ...]:
     inputs = [graph.operand(i) if i else None for i in node.inputs]
     spaces = [Operand(name, type_) for name, type_ in _workspace(graph, node).items()]
-    return node.op.on_device(inputs, [*map(graph.operand, node.outputs), *spaces])
+    idle = unread(graph)
+    outputs = [replace(graph.operand(o), unread=o in idle) for o in node.outputs]
+    return node.op.on_device(inputs, [*outputs, *spaces])
 
 
 def headers_of(steps: Sequence[Step]) -> list[str]:

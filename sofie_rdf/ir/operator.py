@@ -66,6 +66,8 @@ class Operand:
     name: str
     type: TensorType
     constant: bool = False
+    # Of an output: nobody reads it.
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

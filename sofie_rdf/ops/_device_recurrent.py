@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.operator import Functor, Launch, Operand
-from sofie_rdf.ops._device import require_known
+from sofie_rdf.ops._device import flag, require_known
 
 if TYPE_CHECKING:
     from sofie_rdf.ops.recurrent import Activation, Recurrent
@@ -38,10 +38,11 @@ def recurrent(
             remedy=f"At most {_LOCAL_BYTES // size} fit into the local memory of a work-group",
         )
     kind = "linear_gru" if op.apart else _KINDS[op.name]
-    flags = ", ".join("false" if o is None else "true" for o in others)
+    flags = ", ".join(flag(o) for o in (*others, not outputs[0].unread))
     form = f"sofie::device::RecurrentForm<sofie::device::Cell::{kind}, {flags}, {len(outputs)}>"
-    y = outputs[0]
-    tensors = *outputs, *(y,) * (3 - len(outputs)), x, w, r, *(o or x for o in others)
+    # What is not written may be anything.
+    y = outputs[-1] if outputs[0].unread else outputs[0]
+    tensors = y, *outputs[1:], *(y,) * (3 - len(outputs)), x, w, r, *(o or x for o in others)
     batch = x.type.shape[0] if op.layout else x.type.shape[1]
     found = []
     for number, gates in enumerate(op.functions()):

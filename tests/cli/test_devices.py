@@ -12,7 +12,10 @@ from sofie_rdf.bench.models import candidate
 from sofie_rdf.bench.paper import GPUS, paper_of
 from sofie_rdf.cli import main
 from sofie_rdf.devices.program import program_for
-from sofie_rdf.ir.dims import evaluate
+from sofie_rdf.ir.builder import Builder
+from sofie_rdf.ir.dims import evaluate, symbol
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ops.indexing import Slice
 from tests.devices.test_one_kernel import rows_and_means
 
 HIGGS = str(Path(__file__).resolve().parents[2] / "data" / "higgs.onnx")
@@ -51,11 +54,21 @@ def test_mlps_and_transformers_move_little_more_than_they_need(name: str, batch:
 
 
 def test_a_copy_reads_no_more_than_it_writes() -> None:
-    program = program_for(candidate("lstm64").model.graph)
-    first = paper_of(program, {"N": 1}).steps[0]
-    (copied,) = program.steps[0].launches
+    build = Builder("part")
+    x = build.input("x", TensorType(DType.FLOAT32, (symbol("N"), 100)))
+    y = build(Slice(starts=(3,), ends=(10,), axes=(1,), steps=(1,)), x)
+    first = paper_of(program_for(build.graph(y)), {"N": 5}).steps[0]
     assert first.kernels == ("Copy",)
-    assert first.nbytes == 2 * 4 * evaluate(copied.tensors[0].type.size, {"N": 1})
+    assert first.nbytes == 2 * 4 * 5 * 7
+
+
+@pytest.mark.parametrize("name", ["rnn64", "gru128", "lstm128"])
+def test_recurrent_layers_write_no_states_that_nobody_reads(name: str) -> None:
+    program = program_for(candidate(name).model.graph)
+    paper = paper_of(program, {"N": 4096})
+    assert [step.kernels for step in paper.steps] == [("Recurrent",), ("Gemm",)]
+    states = program.launches[0].tensors[1]
+    assert paper.nbytes - paper.needed == 2 * evaluate(states.type.nbytes, {"N": 4096})
 
 
 REPORT = """

@@ -42,11 +42,11 @@ struct GateThreshold {
 enum class Cell { rnn, lstm, gru, linear_gru };
 
 /// What there is, and how the tensors are laid out.
-template <Cell Kind, bool Bias, bool Lengths, bool State, bool CellState, bool Peepholes, int Outputs>
+template <Cell Kind, bool Bias, bool Lengths, bool State, bool CellState, bool Peepholes, bool Sequence, int Outputs>
 struct RecurrentForm {
    static constexpr Cell kind = Kind;
    static constexpr bool bias = Bias, lengths = Lengths, state = State, cell_state = CellState;
-   static constexpr bool peepholes = Peepholes;
+   static constexpr bool peepholes = Peepholes, sequence = Sequence; ///< sequence: all states are written
    static constexpr int outputs = Outputs;
    static constexpr int gates = Kind == Cell::rnn ? 1 : Kind == Cell::lstm ? 4 : 3;
 };
@@ -96,16 +96,17 @@ struct Recurrent {
       });
       for (Index step = 0; step < steps; ++step) {
          const Index time = reverse && step < end ? end - 1 - step : step;
-         T *const at_time = y + y_begin + time * y_step + row * y_batch;
+         [[maybe_unused]] T *const at_time = y + y_begin + time * y_step + row * y_batch;
          if (step < end) {
             advance(group, m, local, x + time * x_step + row * x_batch, w, r, b, peepholes);
             group.each([&](int item) {
                for (int j = item; j < Hidden; j += items) {
                   local.state[j] = local.next[j];
-                  at_time[j] = local.next[j];
+                  if constexpr (Form::sequence)
+                     at_time[j] = local.next[j];
                }
             });
-         } else {
+         } else if constexpr (Form::sequence) {
             group.last([&](int item) {
                for (int j = item; j < Hidden; j += items)
                   at_time[j] = T(0);
