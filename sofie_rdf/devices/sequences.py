@@ -61,7 +61,9 @@ def _turned(types: dict[str, TensorType], node: Node, before: Node) -> Iterator[
         types[fresh] = TensorType(types[name].dtype, tuple(shape[a] for a in order))
         named.append(fresh)
     inputs = (before.inputs[0], *node.inputs[1:])
-    yield replace(node, op=replace(node.op, layout=True), inputs=inputs, outputs=tuple(named))
+    assert isinstance(node.op, Recurrent)
+    op = replace(node.op, layout=True)
+    yield replace(node, op=op, inputs=inputs, outputs=tuple(named))
     del types[node.outputs[0]]
     for fresh, name in zip(named[1:], node.outputs[1:], strict=True):
         yield Node(_EXCHANGED, (fresh,), (name,), node.origin)
