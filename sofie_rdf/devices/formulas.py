@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from sofie_rdf.errors import SofieError
 from sofie_rdf.gradients.reverse import Growing, grown
@@ -26,8 +27,12 @@ def spell_out(graph: Graph) -> Graph:
         return graph
     build = Growing(graph)
     tape = Tape(build, _no_derivatives, _no_bodies)
-    nodes = [each for node in graph.nodes for each in _spelled_out(tape, node)]
-    return replace(grown(graph, build, ()), nodes=tuple(nodes))
+    nodes = tuple(each for node in graph.nodes for each in _spelled_out(tape, node))
+    whole = grown(graph, build, ())
+    # Formulas that were given up have left the types of their values.
+    there = {*whole.inputs, *whole.constants, *(o for node in nodes for o in node.outputs)}
+    types = MappingProxyType({name: whole.types[name] for name in whole.types if name in there})
+    return replace(whole, nodes=nodes, types=types)
 
 
 def is_spelled_out(op: Operator) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sofie_rdf.devices.formulas import spell_out
-from sofie_rdf.devices.sequences import read_in_place, unread
+from sofie_rdf.devices.sequences import read_in_place
 from sofie_rdf.devices.targets import target_named
 from sofie_rdf.errors import SofieError, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, symbols_of
@@ -163,8 +163,7 @@ def _workspace(graph: Graph, node: Node) -> dict[str, TensorType]:
 def _launches(graph: Graph, node: Node) -> tuple[Launch, ...]:
     inputs = [graph.operand(i) if i else None for i in node.inputs]
     spaces = [Operand(name, type_) for name, type_ in _workspace(graph, node).items()]
-    idle = unread(graph)
-    outputs = [replace(graph.operand(o), unread=o in idle) for o in node.outputs]
+    outputs = [replace(graph.operand(o), unread=o in graph.unread) for o in node.outputs]
     return node.op.on_device(inputs, [*outputs, *spaces])
 
 

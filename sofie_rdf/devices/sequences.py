@@ -11,15 +11,9 @@ from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops.layout import Transpose
 from sofie_rdf.ops.recurrent import Recurrent
 
-__all__ = ["read_in_place", "unread"]
+__all__ = ["read_in_place"]
 
 _EXCHANGED = Transpose((1, 0, 2))
-
-
-def unread(graph: Graph) -> frozenset[str]:
-    """The values that no node reads and no caller gets."""
-    read = {*graph.outputs, *(i for node in graph.nodes for i in node.inputs)}
-    return frozenset(o for node in graph.nodes for o in node.outputs) - read
 
 
 def read_in_place(graph: Graph) -> Graph:
@@ -27,12 +21,11 @@ def read_in_place(graph: Graph) -> Graph:
 
     Its last states are in the order of the batch then; that of one direction is the same memory.
     """
-    idle = unread(graph)
     types, nodes = dict(graph.types), list[Node]()
     changed = False
     for node in graph.nodes:
         before = graph.producers.get(node.inputs[0]) if isinstance(node.op, Recurrent) else None
-        if before is not None and _is_read_in_place(node, before, idle):
+        if before is not None and _is_read_in_place(graph, node, before):
             nodes.extend(_turned(types, node, before))
             changed = True
         else:
@@ -42,11 +35,11 @@ def read_in_place(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), types=MappingProxyType(types))
 
 
-def _is_read_in_place(node: Node, before: Node, idle: frozenset[str]) -> bool:
+def _is_read_in_place(graph: Graph, node: Node, before: Node) -> bool:
     assert isinstance(node.op, Recurrent)
     states = any(node.inputs[5:7])
     turned = isinstance(before.op, Transpose) and before.op.perm == _EXCHANGED.perm
-    return turned and not node.op.layout and not states and node.outputs[0] in idle
+    return turned and not node.op.layout and not states and node.outputs[0] in graph.unread
 
 
 def _turned(types: dict[str, TensorType], node: Node, before: Node) -> Iterator[Node]:

@@ -185,6 +185,12 @@ class Graph:
         needed = node.op.workspace(types)
         return {f"{node.outputs[0]}\0work{i}": type_ for i, type_ in enumerate(needed)}
 
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The computed values that no node reads and no caller gets."""
+        read = {*self.outputs, *(i for node in self.nodes for i in node.inputs)}
+        return frozenset(self.producers) - read
+
     def operand(self, value: str) -> Operand:
         """The value as an operator's `lower` wants it."""
         return Operand(value, self.types[value], value in self.constants)

@@ -12,12 +12,13 @@ import pytest
 
 import sofie_rdf
 from sofie_rdf.cli import main
-from sofie_rdf.devices.program import program_for
+from sofie_rdf.devices.program import problems_on_device, program_for
 from sofie_rdf.errors import InputError, UnsupportedOperator
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
+from sofie_rdf.ops.attention import Attention
 from sofie_rdf.ops.elementwise import Add, Cast, Mul, Relu, Sigmoid, Tanh
 from sofie_rdf.ops.layout import Concat, Reshape, Transpose
 from sofie_rdf.ops.linear import MatMul
@@ -187,8 +188,6 @@ def _unsupported() -> Graph:
 
 
 def test_what_has_no_kernel_is_refused_by_the_name_of_its_node(tmp_path: Path) -> None:
-    from sofie_rdf.devices.program import problems_on_device
-
     file = tmp_path / "draws.onnx"
     onnx.save(_draws(), file)
     with pytest.raises(UnsupportedOperator, match="draws random numbers, which devices do not"):
@@ -199,6 +198,20 @@ def test_what_has_no_kernel_is_refused_by_the_name_of_its_node(tmp_path: Path) -
     assert sofie_rdf.check(DATA / "higgs.onnx", target="alpaka") == []
     texts = [str(p) for p in problems_on_device(_unsupported(), "alpaka")]
     assert any("float8" in text for text in texts)
+
+
+def test_a_formula_that_does_not_hold_is_no_kernel() -> None:
+    """Attention with a mask for fewer keys is spelled out for nobody; with all of them it is."""
+    for keys, problems in ((6, 0), (5, 1)):
+        build = Builder("attention")
+        sizes = (4, 8), (6, 8), (6, 8)
+        given = [
+            build.input(name, TensorType(DType.FLOAT32, (symbol("N"), 2, *size)))
+            for name, size in zip("qkv", sizes, strict=True)
+        ]
+        mask = build.input("mask", TensorType(DType.FLOAT32, (4, keys)))
+        found = problems_on_device(build.graph(build(Attention(), *given, mask)), "alpaka")
+        assert ["Attention has no kernel" in str(p) for p in found] == [True] * problems
 
 
 def test_targets_that_are_unknown_are_refused(tmp_path: Path) -> None:
