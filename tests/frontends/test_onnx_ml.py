@@ -17,6 +17,7 @@ from sofie_rdf.ir.types import Array
 from sofie_rdf.passes import pipeline
 from sofie_rdf.reference import evaluate
 from sofie_rdf.runtime.compile.session import compile_graph
+from tests.choice import every, some_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -186,9 +187,17 @@ def test_a_mode_of_nodes(mode: str, missing: float) -> None:
     )
 
 
-@pytest.mark.parametrize("aggregate", ["SUM", "AVERAGE", "MIN", "MAX"])
-@pytest.mark.parametrize("targets", [1, 3])
-@pytest.mark.parametrize("compiled", [False, True])
+AGGREGATES = ["SUM", "AVERAGE", "MIN", "MAX"]
+SOME_COMPILED = [("SUM", 3, True), ("AVERAGE", 1, True), ("MIN", 3, True), ("MAX", 1, True)]
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "targets", "compiled"),
+    [
+        *itertools.product(AGGREGATES, [1, 3], [False]),
+        *some_of(itertools.product(AGGREGATES, [1, 3], [True]), SOME_COMPILED),
+    ],
+)
 def test_regressors(aggregate: str, targets: int, compiled: bool) -> None:
     grown = Grown(5, trees=9, depth=7)
     base = [0.5, -1.5, 2.0][:targets]
@@ -237,10 +246,17 @@ def test_post_transforms(post: str, targets: int) -> None:
     same("TreeEnsembleRegressor", [grown.events(50)], attributes, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("post", ["NONE", "LOGISTIC", "SOFTMAX"])
-@pytest.mark.parametrize("positive", [False, True])
-@pytest.mark.parametrize("base", [(), (0.2,)])
-@pytest.mark.parametrize("compiled", [False, True])
+POSTS = ["NONE", "LOGISTIC", "SOFTMAX"]
+BASES = [(), (0.2,)]
+
+
+@pytest.mark.parametrize(
+    ("post", "positive", "base", "compiled"),
+    [
+        *itertools.product(POSTS, [False, True], BASES, [False]),
+        *every(3, itertools.product(POSTS, [False, True], BASES, [True])),
+    ],
+)
 def test_two_classes_of_one_weight(
     post: str, positive: bool, base: tuple[float, ...], compiled: bool
 ) -> None:
