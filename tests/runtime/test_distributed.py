@@ -1,4 +1,4 @@
-"""`define` on ROOT's distributed RDataFrame: two processes of Dask, beside the local data frame."""
+"""`define` on ROOT's distributed RDataFrame: processes of Dask, beside the local data frame."""
 
 from __future__ import annotations
 
@@ -44,7 +44,17 @@ def cluster(**options: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """Two processes that know nothing of sofie_rdf."""
+    """A process that knows nothing of sofie_rdf, which computes one partition after the other.
+
+    Each further process compiles the same columns again, in 17 seconds of a core.
+    """
+    with cluster(n_workers=1, processes=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Any]:
+    """Two of them."""
     with cluster(n_workers=2, processes=True) as client:
         yield client
 
@@ -121,7 +131,7 @@ def test_every_kind_of_column_is_as_it_is_locally(
 
 
 @pytest.mark.exhaustive
-def test_a_network_over_rntuples(client: Any, tmp_path: Path) -> None:
+def test_a_network_over_rntuples(two: Any, tmp_path: Path) -> None:
     model = sofie.load(DATA / "higgs.onnx")
     names = [f"x{i}" for i in range(7)]
     source = str(tmp_path / "events.root")
@@ -132,7 +142,7 @@ def test_a_network_over_rntuples(client: Any, tmp_path: Path) -> None:
         df = df.Define(name, f"float(1 + sin({i + 1} * double(rdfentry_)))")
     df.Snapshot("ntuple", source, names, options)
     here = sofie.define(ROOT.RDataFrame("ntuple", source), "y", model, names)
-    there = ROOT.RDataFrame("ntuple", source, executor=client, npartitions=2)
+    there = ROOT.RDataFrame("ntuple", source, executor=two, npartitions=2)
     there = model.define(there, "y", names)
     found, wanted = (df.AsNumpy(["y"])["y"] for df in (there, here))
     assert len(wanted) == 1000
@@ -140,7 +150,7 @@ def test_a_network_over_rntuples(client: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_variations_of_inputs_and_outputs(client: Any, files: list[str], lin: sofie.Model) -> None:
+def test_variations_of_inputs_and_outputs(two: Any, files: list[str], lin: sofie.Model) -> None:
     def sums(df: Any) -> list[float]:
         df = df.Vary("met", "ROOT::RVecD{met * 0.9, met * 1.1}", ["down", "up"])
         df = sofie.define(df, "y", lin, ["met", "met", 1])
@@ -150,9 +160,7 @@ def test_variations_of_inputs_and_outputs(client: Any, files: list[str], lin: so
         return [found[name] for name in names]
 
     here = sums(ROOT.RDataFrame("Events", files).Define("nmet", "1"))
-    there = sums(
-        ROOT.RDataFrame("Events", files, executor=client, npartitions=2).Define("nmet", "1")
-    )
+    there = sums(ROOT.RDataFrame("Events", files, executor=two, npartitions=2).Define("nmet", "1"))
     assert len(set(here)) == 5
     np.testing.assert_allclose(there, here, rtol=1e-12)
 
@@ -206,8 +214,8 @@ def test_errors_come_before_the_loop_and_leave_the_data_frame_as_it_was(
 
 
 @pytest.mark.exhaustive
-def test_several_graphs_at_once(client: Any, files: list[str], lin: sofie.Model) -> None:
-    frames = [ROOT.RDataFrame("Events", f, executor=client, npartitions=2) for f in files]
+def test_several_graphs_at_once(two: Any, files: list[str], lin: sofie.Model) -> None:
+    frames = [ROOT.RDataFrame("Events", f, executor=two, npartitions=2) for f in files]
     sums = [sofie.define(df, "y", lin, ["met", "met", 1]).Sum("y") for df in frames]
     ROOT.RDF.RunGraphs(sums)
     for file, found in zip(files, sums, strict=True):
@@ -217,9 +225,9 @@ def test_several_graphs_at_once(client: Any, files: list[str], lin: sofie.Model)
 
 @pytest.mark.exhaustive
 def test_a_worker_that_is_killed_loses_nothing(
-    client: Any, files: list[str], lin: sofie.Model, tmp_path: Path
+    two: Any, files: list[str], lin: sofie.Model, tmp_path: Path
 ) -> None:
-    df = ROOT.RDataFrame("Events", files, executor=client, npartitions=4)
+    df = ROOT.RDataFrame("Events", files, executor=two, npartitions=4)
     slow = df.Filter(f'gSystem->Sleep(20); return std::ofstream("{tmp_path}/begun").good();')
     total = sofie.define(slow, "y", lin, ["met", "met", 1]).Sum("y")
     loop = threading.Thread(target=total.GetValue)
@@ -227,13 +235,13 @@ def test_a_worker_that_is_killed_loses_nothing(
     deadline = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    killed = on_workers(client, "__import__('os').getpid()")
+    killed = on_workers(two, "__import__('os').getpid()")
     os.kill(killed[0], signal.SIGKILL)
     loop.join(timeout=90)
     here = sofie.define(ROOT.RDataFrame("Events", files), "y", lin, ["met", "met", 1])
     assert total.GetValue() == pytest.approx(here.Sum("y").GetValue(), rel=1e-12)
-    client.wait_for_workers(2)
-    assert killed[0] not in on_workers(client, "__import__('os').getpid()")
+    two.wait_for_workers(2)
+    assert killed[0] not in on_workers(two, "__import__('os').getpid()")
 
 
 @pytest.mark.exhaustive

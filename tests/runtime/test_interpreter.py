@@ -276,7 +276,7 @@ import ROOT, sofie_rdf as s
 model = s.load(sys.argv[1])
 before = os.stat(2)
 def work(k):
-    for n in range(4):
+    for n in range(2):
         df = ROOT.RDataFrame(2)
         model.define(df, f"y{k}", [f"0.{k}{n}{i} * rdfentry_" for i in range(7)])
         try:
