@@ -28,6 +28,8 @@ from sofie_rdf.cli.arguments import parser
 from sofie_rdf.passes import pipeline
 from tests.choice import some_of
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

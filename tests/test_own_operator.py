@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TUTORIAL = REPOSITORY / "tutorials" / "02_own_operator.py"
 HEADER = TUTORIAL.with_suffix(".hxx")

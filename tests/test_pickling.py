@@ -21,6 +21,8 @@ from sofie_rdf.ir.text import graph_text
 from sofie_rdf.runtime.compile import interpreter
 from tests.choice import some_of
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODELS = ("higgs.onnx", "jet_tagger.onnx", "higgs_xgboost.ubj", "graph_network.root")
 

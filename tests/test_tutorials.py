@@ -24,6 +24,8 @@ from sofie_rdf.reference import evaluate
 from tests.conformance import real
 from tests.devices.harness import ALPAKA, WAYS, require
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TUTORIALS = REPOSITORY / "tutorials"
 HIGGS = REPOSITORY / "data" / "higgs.onnx"

@@ -23,6 +23,11 @@ class Result(NamedTuple):
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _unoptimized(unoptimized: None) -> None:
+    """All of this folder."""
+
+
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("COLUMNS", raising=False)
