@@ -123,7 +123,7 @@ public:
       const long end = std::ftell(file);
       std::fseek(file, 0, SEEK_SET);
       // A folder says that it has as many bytes as there are.
-      own_ = Buffer<char>(end < 0 || end == __LONG_MAX__ ? 0 : end);
+      own_ = Buffer<char>(end < 0 || end == static_cast<long>(~0UL >> 1) ? 0 : end);
       size_ = std::fread(own_.data(), 1, static_cast<std::size_t>(own_.size()), file);
       std::fclose(file);
       bytes_ = own_.data();

@@ -41,10 +41,10 @@ struct RowsRule {
 #define SOFIE_ROWS_MASK_1 "%{%%k2%}"
 #define SOFIE_ROWS_MASK_2 "%{%%k3%}"
 #define SOFIE_ROWS_MASK_3 "%{%%k4%}"
-#define SOFIE_ROWS_BEGIN_part(c)
-#define SOFIE_ROWS_LOAD_part(from, c, to) "vmovups " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), %%zmm" #to SOFIE_ROWS_MASK(c) "%{z%}\n\t"
-#define SOFIE_ROWS_STORE_part(a, c) "vmovups %%zmm" #a ", " SOFIE_ROWS_AT(c) "(%[y],%[i])" SOFIE_ROWS_MASK(c) "\n\t"
-#define SOFIE_ROWS_DEVIATION_part(a, c) "vsubps %%zmm8, %%zmm" #a ", %%zmm" #a SOFIE_ROWS_MASK(c) "%{z%}\n\t"
+#define SOFIE_ROWS_BEGIN_PART(c)
+#define SOFIE_ROWS_LOAD_PART(from, c, to) "vmovups " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), %%zmm" #to SOFIE_ROWS_MASK(c) "%{z%}\n\t"
+#define SOFIE_ROWS_STORE_PART(a, c) "vmovups %%zmm" #a ", " SOFIE_ROWS_AT(c) "(%[y],%[i])" SOFIE_ROWS_MASK(c) "\n\t"
+#define SOFIE_ROWS_DEVIATION_PART(a, c) "vsubps %%zmm8, %%zmm" #a ", %%zmm" #a SOFIE_ROWS_MASK(c) "%{z%}\n\t"
 #define SOFIE_ROWS_MASKS                                                            \
    "kmovw %c[rule_masks](%[rule]), %%k1\n\t"                                        \
    "kmovw 8+%c[rule_masks](%[rule]), %%k2\n\t"                                      \
@@ -58,20 +58,20 @@ struct RowsRule {
 #define SOFIE_ROWS_PACK(a) "%%ymm" #a
 #define SOFIE_ROWS_AT(c) "32*" #c
 #define SOFIE_ROWS_GROUP "128"
-#define SOFIE_ROWS_BEGIN_part(c) "cmpl $0, 32*" #c "+%c[rule_masks](%[rule])\n\tje 3f\n\t"
-#define SOFIE_ROWS_LOAD_part(from, c, to)                                           \
+#define SOFIE_ROWS_BEGIN_PART(c) "cmpl $0, 32*" #c "+%c[rule_masks](%[rule])\n\tje 3f\n\t"
+#define SOFIE_ROWS_LOAD_PART(from, c, to)                                           \
    "vmovups 32*" #c "+%c[rule_masks](%[rule]), %%ymm13\n\t"                         \
    "vmaskmovps " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), %%ymm13, %%ymm" #to "\n\t"
-#define SOFIE_ROWS_STORE_part(a, c) "vmaskmovps %%ymm" #a ", %%ymm13, " SOFIE_ROWS_AT(c) "(%[y],%[i])\n\t"
-#define SOFIE_ROWS_DEVIATION_part(a, c) SOFIE_ROWS_DEVIATION_whole(a, c) "vandps %%ymm13, %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_ROWS_STORE_PART(a, c) "vmaskmovps %%ymm" #a ", %%ymm13, " SOFIE_ROWS_AT(c) "(%[y],%[i])\n\t"
+#define SOFIE_ROWS_DEVIATION_PART(a, c) SOFIE_ROWS_DEVIATION_WHOLE(a, c) "vandps %%ymm13, %%ymm" #a ", %%ymm" #a "\n\t"
 #define SOFIE_ROWS_MASKS
 #define SOFIE_ROWS_HALF(a, b)
 #define SOFIE_ROWS_CLOBBERED SOFIE_ALL_YMM
 #endif
-#define SOFIE_ROWS_BEGIN_whole(c)
-#define SOFIE_ROWS_LOAD_whole(from, c, to) "vmovups " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), " SOFIE_ROWS_PACK(to) "\n\t"
-#define SOFIE_ROWS_STORE_whole(a, c) "vmovups " SOFIE_ROWS_PACK(a) ", " SOFIE_ROWS_AT(c) "(%[y],%[i])\n\t"
-#define SOFIE_ROWS_DEVIATION_whole(a, c) SOFIE_ROWS_OP("vsubps", 8, a, a)
+#define SOFIE_ROWS_BEGIN_WHOLE(c)
+#define SOFIE_ROWS_LOAD_WHOLE(from, c, to) "vmovups " SOFIE_ROWS_AT(c) "(%[" #from "],%[i]), " SOFIE_ROWS_PACK(to) "\n\t"
+#define SOFIE_ROWS_STORE_WHOLE(a, c) "vmovups " SOFIE_ROWS_PACK(a) ", " SOFIE_ROWS_AT(c) "(%[y],%[i])\n\t"
+#define SOFIE_ROWS_DEVIATION_WHOLE(a, c) SOFIE_ROWS_OP("vsubps", 8, a, a)
 // a = op(b, c) as Intel writes operands; those of assembler stand the other way round.
 #define SOFIE_ROWS_OP(op, c, b, a) op " " SOFIE_ROWS_PACK(c) ", " SOFIE_ROWS_PACK(b) ", " SOFIE_ROWS_PACK(a) "\n\t"
 
@@ -81,17 +81,17 @@ struct RowsRule {
    "cmp %c[rule_whole](%[rule]), %[i]\n\t"                                          \
    "jge 2f\n"                                                                       \
    "1:\n\t"                                                                         \
-   each(0, 0, 4, whole) each(1, 1, 5, whole) each(2, 2, 6, whole) each(3, 3, 7, whole) \
+   each(0, 0, 4, WHOLE) each(1, 1, 5, WHOLE) each(2, 2, 6, WHOLE) each(3, 3, 7, WHOLE) \
    "add $" SOFIE_ROWS_GROUP ", %[i]\n\t"                                            \
    "cmp %c[rule_whole](%[rule]), %[i]\n\t"                                          \
    "jl 1b\n"                                                                        \
    "2:\n\t"                                                                         \
    "cmpl $0, %c[rule_tail](%[rule])\n\t"                                            \
    "je 3f\n\t"                                                                      \
-   each(0, 0, 4, part)                                                              \
-   SOFIE_ROWS_BEGIN_part(1) each(1, 1, 5, part)                                     \
-   SOFIE_ROWS_BEGIN_part(2) each(2, 2, 6, part)                                     \
-   SOFIE_ROWS_BEGIN_part(3) each(3, 3, 7, part)                                     \
+   each(0, 0, 4, PART)                                                              \
+   SOFIE_ROWS_BEGIN_PART(1) each(1, 1, 5, PART)                                     \
+   SOFIE_ROWS_BEGIN_PART(2) each(2, 2, 6, PART)                                     \
+   SOFIE_ROWS_BEGIN_PART(3) each(3, 3, 7, PART)                                     \
    "3:\n\t"
 
 #define SOFIE_ROWS_SUM(c, sum, square, part) SOFIE_ROWS_LOAD_##part(x, c, 12) SOFIE_ROWS_OP("vaddps", 12, sum, sum)
