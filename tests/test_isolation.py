@@ -399,8 +399,10 @@ def test_no_process_is_left() -> None:
     assert _children(os.getpid()) == before
 
 
+# Where tests run in the background, SIGINT is ignored by what they start.
 WAITING = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:] = json.loads(sys.argv[1])
 from sofie_rdf import isolation
 print("waiting", flush=True)
