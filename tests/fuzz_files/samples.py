@@ -239,22 +239,17 @@ def h5_files() -> list[bytes]:
 # torch --------------------------------------------------------------------------------------------
 
 
-# Files that torch 2.13 wrote of networks with two layers: a script with a branch and a loop, a
-# trace with constants, a program with buffers, constants and an open size.
-_ARCHIVED = Path(__file__).parent / "archived"
-
-
 @cache
 def scripts() -> list[bytes]:
     """Small ones, and the real one."""
-    small = [(_ARCHIVED / f"{name}.pt").read_bytes() for name in ("script", "traced")]
+    small = [(DATA / f"small_{name}.pt").read_bytes() for name in ("script", "trace")]
     return [*small, *small, *small, (DATA / "higgs_residual.pt").read_bytes()]
 
 
 @cache
 def programs() -> list[bytes]:
     """A small one, and the real one."""
-    small = (_ARCHIVED / "program.pt2").read_bytes()
+    small = (DATA / "small_program.pt2").read_bytes()
     return [*[small] * 6, (DATA / "higgs_residual.pt2").read_bytes()]
 
 
