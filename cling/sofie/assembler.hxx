@@ -47,4 +47,7 @@
 #define SOFIE_MEMBERS_24(of, T, member, ...) SOFIE_MEMBERS_1(of, T, member), SOFIE_MEMBERS_23(of, T, __VA_ARGS__)
 // clang-format on
 
+// A number as a pack of AVX2 in memory, for instructions that have no register left for it.
+#define SOFIE_EIGHT(x) {x, x, x, x, x, x, x, x}
+
 #endif

@@ -439,6 +439,20 @@ SOFIE_INLINE void store_rest(T *to, V v, Size count)
       store_some(to, v, count);
 }
 
+/// y = packs(x) for `count` numbers, where `packs(y, x, number of packs)` is for whole packs. y may be x.
+template <class T, class Packs>
+SOFIE_INLINE void in_whole_packs(T *y, const T *x, Size count, const Packs &packs)
+{
+   constexpr int n = lanes<T>;
+   packs(y, x, count / n);
+   if (const Size done = count / n * n; done < count) {
+      alignas(64) T some[static_cast<std::size_t>(n)];
+      store(some, load_some<n>(x + done, count - done));
+      packs(some, some, 1);
+      store_some(y + done, load<n>(some), count - done);
+   }
+}
+
 } // namespace sofie
 
 SOFIE_END

@@ -15,6 +15,7 @@
 
 #include "sofie/kernels/convolution/few_features.hxx"
 #include "sofie/kernels/convolution/pad_rows.hxx"
+#include "sofie/kernels/elementwise/map.hxx"
 
 SOFIE_BEGIN
 
@@ -652,20 +653,13 @@ struct ConvResult {
 
 /// y = f(y) for `count` columns of so many features, which are `channel` elements apart.
 template <class F>
-SOFIE_KERNEL void conv_apply(const F &f, float *y, Size features, Size channel, Size count)
+SOFIE_INLINE void conv_apply_rows(const F &f, float *y, Size features, Size channel, Size count)
 {
-   constexpr Size n = lanes<float>;
    // Features that follow each other without a gap are one row.
-   const bool whole = count == channel;
-   const Size rows = whole ? 1 : features;
-   count = whole ? features * count : count;
-   for (Size m = 0; m < rows; ++m, y += channel) {
-      Size i = 0;
-      for (; i + n <= count; i += n)
-         store(y + i, f(load<n>(y + i)));
-      if (i < count)
-         store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
-   }
+   if (count == channel)
+      return apply_function(f, y, y, features * count);
+   for (Size m = 0; m < features; ++m, y += channel)
+      apply_function(f, y, y, count);
 }
 
 /// A result, and the convolution whose result it is.

@@ -260,22 +260,6 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
    return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-/// y = f(x) for `count` elements; out of line, so that a function is compiled once.
-template <class F, class T>
-SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
-{
-   if constexpr (has_array_form<F, T>) {
-      f.array(y, x, count);
-      return;
-   }
-   constexpr int n = lanes<T>;
-   Size i = 0;
-   for (; i + n <= count; i += n)
-      store(y + i, f(load<n>(x + i)));
-   if (i < count)
-      store_some(y + i, f(load_some<n>(x + i, count - i)), count - i);
-}
-
 /// y[m, 1] = f(sum_k x[m, k] * w[k] + b)
 template <class F, class T, Size M, Size K>
 SOFIE_INLINE void dense_dots(const F &f, View<T, M, 1> y, View<const T, M, K> x, const DenseWeights<T, K, 1> &w)

@@ -194,14 +194,14 @@ SOFIE_INLINE V sums_of_lanes(V (&packs)[static_cast<std::size_t>(width<V>)])
 
 /// Sums of up to `lanes` rows: of their numbers, or of deviations from `mean` and of the squares of these.
 template <bool Squares, class T>
-SOFIE_INLINE void sums_of_some_rows(Pack<T> &first, Pack<T> &second, const T *x, Size rows, Size length, Pack<T> mean)
+SOFIE_INLINE void sums_of_some_rows(Pack<T> &first, Pack<T> &second, const T *x, Size rows, const RowsRule &rule,
+                                    Pack<T> mean)
 {
    constexpr int n = lanes<T>;
    T means[n];
    store(means, mean);
 #ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
-      const RowsRule rule = rows_rule(length);
       T sums[n] = {}, squares[n] = {};
       if constexpr (Squares)
          squares_of_rows(sums, squares, x, rows, means, rule);
@@ -216,12 +216,14 @@ SOFIE_INLINE void sums_of_some_rows(Pack<T> &first, Pack<T> &second, const T *x,
    Pack<T> firsts[n] = {}, seconds[n] = {};
    for (Size r = 0; r < rows; ++r) {
       sums.clear();
-      add_run<Squares>(sums, x + r * length, length, splat<Pack<T>>(means[r]));
+      add_run<Squares>(sums, x + r * rule.length, rule.length, splat<Pack<T>>(means[r]));
       firsts[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
-      seconds[r] = (sums.second[0] + sums.second[1]) + (sums.second[2] + sums.second[3]);
+      if constexpr (Squares)
+         seconds[r] = (sums.second[0] + sums.second[1]) + (sums.second[2] + sums.second[3]);
    }
    first = sums_of_lanes(firsts);
-   second = sums_of_lanes(seconds);
+   if constexpr (Squares)
+      second = sums_of_lanes(seconds);
 }
 
 /// What `moments` gives for up to `lanes` rows, bit for bit, and 1 / sqrt(variance + epsilon).
@@ -231,16 +233,17 @@ struct RowMoments {
 };
 
 template <class T>
-SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, Size length, double epsilon, bool centred)
+SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, const RowsRule &rule, double epsilon,
+                                  bool centred)
 {
    using V = Pack<T>;
-   const V count = splat<V>(static_cast<T>(length));
+   const V count = splat<V>(static_cast<T>(rule.length));
    V mean{}, rest{}, first{}, second{};
    if (centred) {
-      sums_of_some_rows<false>(first, second, x, rows, length, mean);
+      sums_of_some_rows<false>(first, second, x, rows, rule, mean);
       mean = first / count;
    }
-   sums_of_some_rows<true>(first, second, x, rows, length, mean);
+   sums_of_some_rows<true>(first, second, x, rows, rule, mean);
    V variance = second / count;
    if (centred) {
       const V missed = first / count;
@@ -256,15 +259,15 @@ SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, Size
 /// Rows of floats with a scale and, perhaps, an offset for each number of a row; with `Each` for each row.
 template <bool Each>
 SOFIE_KERNEL void normalize_float_rows(float *y, const float *x, const float *scale, const float *offset, Size rows,
-                                       Size length, double epsilon, bool centred)
+                                       const RowsRule &rule, double epsilon, bool centred)
 {
    constexpr Size n = lanes<float>;
-   const RowsRule rule = rows_rule(length);
+   const Size length = rule.length;
    RowMoments<float> found;
    RowFactors of{};
    for (Size r = 0; r < rows; r += n) {
       const Size some = rows - r < n ? rows - r : n;
-      moments_of_rows(found, x + r * length, some, length, epsilon, centred);
+      moments_of_rows(found, x + r * length, some, rule, epsilon, centred);
       store(of.mean, load<n>(found.mean));
       store(of.rest, load<n>(found.rest));
       if constexpr (Each) {
@@ -287,13 +290,14 @@ SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, co
 #ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (scale && !means && !inverses)
-         return normalize_float_rows<false>(y, x, scale, offset, rows, length, epsilon, centred);
+         return normalize_float_rows<false>(y, x, scale, offset, rows, rows_rule(length), epsilon, centred);
 #endif
+   const RowsRule rule = rows_rule(length);
    RowMoments<T> of;
    for (Size r = 0; r < rows; ++r, x += length, y += length) {
       const Size lane = r % lanes<T>;
       if (lane == 0)
-         moments_of_rows(of, x, rows - r < lanes<T> ? rows - r : lanes<T>, length, epsilon, centred);
+         moments_of_rows(of, x, rows - r < lanes<T> ? rows - r : lanes<T>, rule, epsilon, centred);
       const Moments<T> found{of.mean[lane], of.rest[lane], 0};
       const T inverse = of.inverse[lane];
       if (means)
@@ -374,8 +378,9 @@ SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *of
 #ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (runs == 1 && length > 1) {
+         const RowsRule rule = rows_rule(length);
          for (Size r = 0; r < rows; r += places)
-            normalize_float_rows<true>(y + r * length, x + r * length, scale, offset, places, length, epsilon, true);
+            normalize_float_rows<true>(y + r * length, x + r * length, scale, offset, places, rule, epsilon, true);
          return;
       }
 #endif

@@ -20,7 +20,7 @@ SOFIE_INLINE void softmax_columns(T *y, const T *x, Size count, Size stride, Siz
    using V = Pack<T>;
    V most = splat<V>(static_cast<T>(-__builtin_inf()));
    for (Size i = 0; i < count; ++i)
-      most = larger(most, load_some<n>(x + i * stride, lanes_used));
+      most = larger_number(most, load_some<n>(x + i * stride, lanes_used));
    V sum{};
    for (Size i = 0; i < count; ++i) {
       const V grown = exp(load_some<n>(x + i * stride, lanes_used) - most);

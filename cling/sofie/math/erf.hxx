@@ -181,14 +181,7 @@ SOFIE_INLINE V erf_of_pack(V x)
 /// The same for `count` numbers.
 SOFIE_INLINE void erf_array(float *y, const float *x, Size count)
 {
-   constexpr int n = lanes<float>;
-   erf_packs(y, x, count / n);
-   if (const Size done = count / n * n; done < count) {
-      alignas(64) float some[static_cast<std::size_t>(n)];
-      store(some, load_some<n>(x + done, count - done));
-      erf_packs(some, some, 1);
-      store_some(y + done, load<n>(some), count - done);
-   }
+   in_whole_packs(y, x, count, erf_packs);
 }
 
 } // namespace sofie

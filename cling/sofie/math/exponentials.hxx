@@ -130,7 +130,6 @@ struct alignas(32) ExponentialPacks {
    float shifter, minus_ln2_high, minus_ln2_low;
    float exp[5];
 };
-#define SOFIE_EIGHT(x) {x, x, x, x, x, x, x, x}
 inline constexpr ExponentialPacks exponential_packs_of_8{
    SOFIE_EIGHT(MathOf<float>::log2_e),
    SOFIE_EIGHT(MathOf<float>::exp[5]),
@@ -143,7 +142,6 @@ inline constexpr ExponentialPacks exponential_packs_of_8{
    -MathOf<float>::ln2_high,
    -MathOf<float>::ln2_low,
    {MathOf<float>::exp[0], MathOf<float>::exp[1], MathOf<float>::exp[2], MathOf<float>::exp[3], MathOf<float>::exp[4]}};
-#undef SOFIE_EIGHT
 
 // clang-format off
 #define SOFIE_EXPONENTIAL_PACK(name) "%c[numbers_" #name "](%[numbers])"
@@ -290,14 +288,9 @@ SOFIE_KERNEL void exponential_packs(float *y, const float *x, Size packs, float 
 template <Exponential Function>
 SOFIE_INLINE void exponential_array(float *y, const float *x, Size count, float factor)
 {
-   constexpr int n = lanes<float>;
-   exponential_packs<Function>(y, x, count / n, factor);
-   if (const Size done = count / n * n; done < count) {
-      alignas(64) float some[static_cast<std::size_t>(n)];
-      store(some, load_some<n>(x + done, count - done));
-      exponential_packs<Function>(some, some, 1, factor);
-      store_some(y + done, load<n>(some), count - done);
-   }
+   in_whole_packs(y, x, count, [factor](float *to, const float *from, Size packs) {
+      exponential_packs<Function>(to, from, packs, factor);
+   });
 }
 
 } // namespace sofie

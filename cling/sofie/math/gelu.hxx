@@ -228,14 +228,7 @@ SOFIE_INLINE V gelu_of_pack(V x)
 template <bool Inner>
 SOFIE_INLINE void gelu_array(float *y, const float *x, Size count)
 {
-   constexpr int n = lanes<float>;
-   gelu_packs<Inner>(y, x, count / n);
-   if (const Size done = count / n * n; done < count) {
-      alignas(64) float some[static_cast<std::size_t>(n)];
-      store(some, load_some<n>(x + done, count - done));
-      gelu_packs<Inner>(some, some, 1);
-      store_some(y + done, load<n>(some), count - done);
-   }
+   in_whole_packs(y, x, count, gelu_packs<Inner>);
 }
 
 template <class V>
@@ -378,7 +371,6 @@ struct alignas(32) GeluPacks {
    std::uint32_t sign[8], first_bits[8];
 };
 // clang-format off
-#define SOFIE_EIGHT(x) {x, x, x, x, x, x, x, x}
 #define SOFIE_EIGHT_OF(k, numbers) SOFIE_EIGHT(numbers[k])
 inline constexpr GeluPacks gelu_packs_of_8{
    {SOFIE_EIGHT_OF(0, TailOf<float>::tail), SOFIE_EIGHT_OF(1, TailOf<float>::tail), SOFIE_EIGHT_OF(2, TailOf<float>::tail),
@@ -398,7 +390,6 @@ inline constexpr GeluPacks gelu_packs_of_8{
    SOFIE_EIGHT(0x80000000U),
    SOFIE_EIGHT(~((1U << (mantissa_bits<float> / 2 + 1)) - 1))};
 #undef SOFIE_EIGHT_OF
-#undef SOFIE_EIGHT
 
 #define SOFIE_GELU_PACK(name) "%c[numbers_" #name "](%[numbers])"
 #define SOFIE_GELU_PACK_OF(name, k) "32*" #k "+%c[numbers_" #name "](%[numbers])"
@@ -490,15 +481,9 @@ SOFIE_KERNEL inline void gelu_packs(float *y, const float *x, Size packs, float 
 template <bool Inner>
 SOFIE_INLINE void gelu_array(float *y, const float *x, Size count)
 {
-   constexpr int n = lanes<float>;
-   constexpr float high = Inner ? TailOf<float>::inner : TailOf<float>::high;
-   gelu_packs(y, x, count / n, high);
-   if (const Size done = count / n * n; done < count) {
-      alignas(64) float some[static_cast<std::size_t>(n)];
-      store(some, load_some<n>(x + done, count - done));
-      gelu_packs(some, some, 1, high);
-      store_some(y + done, load<n>(some), count - done);
-   }
+   in_whole_packs(y, x, count, [](float *to, const float *from, Size packs) {
+      gelu_packs(to, from, packs, Inner ? TailOf<float>::inner : TailOf<float>::high);
+   });
 }
 #endif
 

@@ -236,7 +236,7 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
       conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, least},
                                 {panels, x + most, depth * rows * bytes, pitch * bytes, depth, part, s.features}, few);
    if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
-      conv_apply(f, y, s.features, s.out_channel, columns);
+      conv_apply_rows(f, y, s.features, s.out_channel, columns);
 }
 
 #ifdef SOFIE_AVX512_ASSEMBLER

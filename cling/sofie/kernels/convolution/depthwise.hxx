@@ -308,18 +308,6 @@ SOFIE_KERNEL void conv_depthwise_some(T *y, const T *x, const T *w, const ConvDe
    }
 }
 
-/// y = f(y)
-template <class F, class T>
-SOFIE_KERNEL void conv_depthwise_apply(const F &f, T *y, Size count)
-{
-   constexpr int n = lanes<T>;
-   Size i = 0;
-   for (; i + n <= count; i += n)
-      store(y + i, f(load<n>(y + i)));
-   if (i < count)
-      store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
-}
-
 template <class F, class T>
 SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::int32_t *table, const T *x, const T *w,
                                      const T *bias)
@@ -340,7 +328,7 @@ SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::
          else
             conv_depthwise_some<1>(y, x, w + m * taps, run);
          if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
-            conv_depthwise_apply(f, y, some * s.out_channel);
+            apply_function(f, y, y, some * s.out_channel);
          m += some;
          y += some * s.out_channel;
          x += some * s.in_channel;

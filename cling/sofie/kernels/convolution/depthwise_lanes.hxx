@@ -51,7 +51,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
          grouped_block<Columns, Stride, 16>(s, start, taps, places, to, image,
                                             x + event * s.in_event + c * s.in_channel, panel, lines);
          if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
-            conv_depthwise_apply(f, to, channels * s.out_channel);
+            apply_function(f, to, to, channels * s.out_channel);
       }
    }
 }

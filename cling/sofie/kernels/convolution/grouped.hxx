@@ -231,7 +231,7 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, c
          if (added)
             grouped_apply(f, y + to, added + to, count);
          else if constexpr (!simple)
-            conv_depthwise_apply(f, y + to, count);
+            apply_function(f, y + to, y + to, count);
       }
    }
 }

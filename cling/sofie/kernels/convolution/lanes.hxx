@@ -137,7 +137,7 @@ struct LanesResult {
                           channel * bytes, rows / 4, mask, floor});
       }
       if constexpr (!simple)
-         conv_apply(f, y + at, rows, channel, count);
+         conv_apply_rows(f, y + at, rows, channel, count);
    }
 };
 

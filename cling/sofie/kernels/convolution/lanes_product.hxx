@@ -225,7 +225,7 @@ SOFIE_INLINE LanesTile lanes_tile()
 }
 
 /// The tile that takes the least time for so many columns, each of `depth` products, of those that can do `line` of
-/// them at a time. See ops/_lanes.py.
+/// them at a time. See kernels/lanes.py.
 template <bool Short>
 SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line)
 {

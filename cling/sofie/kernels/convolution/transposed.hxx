@@ -72,13 +72,7 @@ SOFIE_KERNEL void conv_spread_store(T *y, const T *row, Size count, Size stride)
 template <class F, class T>
 SOFIE_KERNEL void conv_apply(const void *context, T *y, Size count)
 {
-   constexpr int n = lanes<T>;
-   const F &f = *static_cast<const F *>(context);
-   Size i = 0;
-   for (; i + n <= count; i += n)
-      store(y + i, f(load<n>(y + i)));
-   if (i < count)
-      store_some(y + i, f(load_some<n>(y + i, count - i)), count - i);
+   apply_function(*static_cast<const F *>(context), y, y, count);
 }
 
 // Slabs --------------------------------------------------------------------------------------------
@@ -449,7 +443,9 @@ SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, Y y
 {
    const ConvShape s = conv_plain_shape(sizes);
    using T = typename Y::Element;
-   convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), nullptr});
+   convolve_transposed(f, s, sizes,
+                       ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
+                                       nullptr});
 }
 
 /// The same with weights that are computed and packed in `panels` at each call. `weights` are w and
@@ -463,7 +459,9 @@ SOFIE_INLINE void transposed_convolution_computed(const F &f, const ConvSizes &s
    const Size channels = s.group_channels(), each = s.group_features() * s.taps();
    conv_pack_weights<ConvTile<T, 8>::rows>(panels.data(), conv_input<0, T>(weights...), {channels * each, 1, each},
                                            s.groups, each, channels, 1);
-   convolve_transposed(f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), panels.data(), conv_input<1, T>(weights...), nullptr});
+   convolve_transposed(f, s, sizes,
+                       ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), panels.data(),
+                                       conv_input<1, T>(weights...), nullptr});
 }
 
 // Col2Im -------------------------------------------------------------------------------------------

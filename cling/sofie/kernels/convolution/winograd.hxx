@@ -587,7 +587,7 @@ SOFIE_KERNEL void winograd_sink(const void *context, const T *outputs, Size feat
 
 template <int Inputs, class F, class T>
 SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, const Sizes<2> &together, const ConvOperands<T> &of,
- const WinogradWeights<Inputs> &w)
+                                    const WinogradWeights<Inputs> &w)
 {
    auto [y, scratch, offsets, x, direct, bias, added] = of;
    using Result = ConvResult<F, T>;
@@ -613,15 +613,18 @@ SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, const Sizes<
 }
 
 /// y = f(convolution(x, w) + b + added) with constant weights, strides and dilations of 1 and one
-/// group; `added` may be absent. `together` are tiles that are done at a time. Events of fewer than its second number,
-/// or of tiles that are half empty, are left to `convolution`.
+/// group; `added` may be absent. `together` are the tiles that are done at a time, and the fewest of an event that
+/// pay: events of fewer tiles, or of tiles that are half empty, are left to `convolution`.
 template <int Inputs, class F, class Y, class Scratch, class Offsets, class X, class... Added>
 SOFIE_INLINE void convolution_winograd(const F &f, const ConvSizes &sizes, Y y, Scratch scratch,
                                        Offsets offsets, X x, const WinogradWeights<Inputs> &w, Added... added)
 {
    const ConvShape s = conv_shape(sizes);
    using T = typename Y::Element;
-   convolve_winograd<Inputs>(f, s, sizes.together, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<T>(added...)}, w);
+   convolve_winograd<Inputs>(f, s, sizes.together,
+                             ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(),
+                                             conv_optional<T>(added...)},
+                             w);
 }
 
 } // namespace sofie

@@ -402,13 +402,12 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &til
 
 // What operators call ------------------------------------------------------------------------------
 
-/// Weights are transformed in `panels`, and as `convolution_lanes` wants them beside the other operands.
-
 /// The tiles of its products, and of the convolution without tiles.
 struct WinogradTiles {
    LanesTile products, direct;
 };
 
+/// Transformed weights are in `panels`, and those for `convolve_lanes` among the other operands.
 template <int Inputs, class F>
 SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, const WinogradTiles &tiles, bool pays,
                                           const float *panels, const ConvOperands<float> &of)

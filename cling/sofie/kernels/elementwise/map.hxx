@@ -22,6 +22,22 @@ inline constexpr bool is_short = false;
 template <class F, class T>
 inline constexpr bool is_short_of = is_short<F>;
 
+/// y = f(x) for `count` elements; out of line, so that a function is compiled once.
+template <class F, class T>
+SOFIE_KERNEL void apply_function(const F &f, T *y, const T *x, Size count)
+{
+   if constexpr (has_array_form<F, T>) {
+      f.array(y, x, count);
+      return;
+   }
+   constexpr int n = lanes<T>;
+   Size i = 0;
+   for (; i + n <= count; i += n)
+      store(y + i, f(load<n>(x + i)));
+   if (i < count)
+      store_some(y + i, f(load_some<n>(x + i, count - i)), count - i);
+}
+
 /// y = x
 struct Identity {
    template <class V>

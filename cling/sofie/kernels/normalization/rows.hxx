@@ -19,6 +19,7 @@ namespace sofie {
 
 /// How a row is read.
 struct RowsRule {
+   Size length;
    Size bytes; // Of a row.
    Size whole; // Of its groups of four packs.
 #ifdef SOFIE_AVX512_ASSEMBLER
@@ -233,7 +234,7 @@ SOFIE_INLINE RowsRule rows_rule(Size length)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    const Size whole = length / (4 * n) * (4 * n), left = length - whole;
-   RowsRule rule{length * bytes, whole * bytes, {}, left > 0};
+   RowsRule rule{length, length * bytes, whole * bytes, {}, left > 0};
    for (int c = 0; c < 4; ++c)
 #ifdef SOFIE_AVX512_ASSEMBLER
       rule.masks[c] = mask_of_pack(left - c * n);
@@ -242,6 +243,25 @@ SOFIE_INLINE RowsRule rows_rule(Size length)
          rule.masks[c][i] = c * n + i < left ? -1 : 0;
 #endif
    return rule;
+}
+
+} // namespace sofie
+
+SOFIE_END
+
+#else
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+struct RowsRule {
+   Size length;
+};
+
+SOFIE_INLINE RowsRule rows_rule(Size length)
+{
+   return {length};
 }
 
 } // namespace sofie

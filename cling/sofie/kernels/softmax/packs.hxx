@@ -9,9 +9,9 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// The larger one; `a` where `b` is NaN, which makes the sum NaN whatever is the largest.
+/// The larger one, element by element; `a` where `b` is NaN, which makes the sum NaN whatever is the largest.
 template <class V>
-SOFIE_INLINE V larger(V a, V b)
+SOFIE_INLINE V larger_number(V a, V b)
 {
    return select<V>(b > a, b, a);
 }
@@ -25,14 +25,14 @@ SOFIE_INLINE Pack<T> largest_of_packs(const T *x, Size count, Pack<T> most)
    V second = most, third = most, fourth = most;
    Size i = 0;
    for (; i + 4 * n <= count; i += 4 * n) {
-      most = larger(most, load<n>(x + i));
-      second = larger(second, load<n>(x + i + n));
-      third = larger(third, load<n>(x + i + 2 * n));
-      fourth = larger(fourth, load<n>(x + i + 3 * n));
+      most = larger_number(most, load<n>(x + i));
+      second = larger_number(second, load<n>(x + i + n));
+      third = larger_number(third, load<n>(x + i + 2 * n));
+      fourth = larger_number(fourth, load<n>(x + i + 3 * n));
    }
    for (; i < count; i += n)
-      most = larger(most, load<n>(x + i));
-   return larger(larger(most, second), larger(third, fourth));
+      most = larger_number(most, load<n>(x + i));
+   return larger_number(larger_number(most, second), larger_number(third, fourth));
 }
 
 /// Adds e^(x - shift) of whole packs to `sums`, and stores them for the softmax.
