@@ -84,7 +84,10 @@ class _Widening:
     def wrap(self, node: Node) -> None:
         inputs = tuple(self.input(i, node.origin) if self.is_half(i) else i for i in node.inputs)
         outputs = tuple(self.fresh(o) if self.is_half(o) else o for o in node.outputs)
-        self.nodes.append(replace(node, op=in_float32(node.op), inputs=inputs, outputs=outputs))
+        # Errors name it by its result as it was.
+        origin = replace(node.origin, name=node.origin.name or node.outputs[0])
+        wide_node = replace(node, op=in_float32(node.op), inputs=inputs, outputs=outputs)
+        self.nodes.append(replace(wide_node, origin=origin))
         for wide, output in zip(outputs, node.outputs, strict=True):
             if wide != output:
                 cast = Cast(self.types[output].dtype)
