@@ -55,6 +55,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
     grouped: {"LANES": "lanes<float>"},
     lanes: {
         "MOST_HALVES": "lanes_most",
+        "_HALF_STEPS": "lanes_half_steps",
         "_FEATURES": "lanes_features",
         "_BUDGET": "conv_budget",
         "_BETWEEN": "conv_gap + 32",
