@@ -50,6 +50,7 @@ __all__ = [
     "Tensor",
     "Tolerance",
     "family",
+    "flag",
     "from_input",
     "lookup",
     "operator",
@@ -163,6 +164,11 @@ class Launch:
     by: str = "items"
     outputs: int = 1
     alone: tuple[str, Dim] | None = None
+
+
+def flag(value: object) -> str:
+    """Whether there is something, in C++."""
+    return "true" if value else "false"
 
 
 # What authors of operators make: a wrong name is an error of ours, as for all functions.

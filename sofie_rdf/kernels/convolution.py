@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sofie_rdf.ir.dims import align
-from sofie_rdf.ir.operator import Sizes
+from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window, positions_of, taps_of
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
@@ -107,7 +107,7 @@ def _columns(problem: ConvProblem) -> Choice | str:
     sets = (GENERIC,) if points else (AVX2, GENERIC)
     why = "only with AVX-512 is what taps read copied to a matrix; points need no copy with AVX2"
     return Choice(
-        f"convolution_columns<{found.stride}, {str(points).lower()}>",
+        f"convolution_columns<{found.stride}, {flag(points)}>",
         COLUMNS_HEADER,
         "few products for each output, or points: a matrix of what each tap reads pays",
         packed="ConvWeights<float, 8, 1>",
@@ -159,7 +159,7 @@ def _lanes(problem: ConvProblem) -> Choice | str:
     if isinstance(half, str):
         return half
     events, channels = problem.counts[0], problem.group_channels
-    short = str(is_short(problem.features)).lower()
+    short = flag(is_short(problem.features))
     known = isinstance(problem.slides[-1].count, int)
     return Choice(
         f"convolution_lanes<{half}, {short}>" if known else f"convolution_lanes_open<{short}>",

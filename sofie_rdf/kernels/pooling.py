@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim, maximum, never_negative, number_of, product
+from sofie_rdf.ir.operator import flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
@@ -152,7 +153,7 @@ def _lanes(
 
 
 def _flag(problem: PoolProblem) -> str:
-    return str(bool(problem.pads)).lower()
+    return flag(problem.pads)
 
 
 def _average(problem: PoolProblem) -> Choice:
@@ -167,7 +168,7 @@ def _largest(problem: PoolProblem) -> Choice:
 def _indexed(problem: PoolProblem) -> Choice | str:
     if problem.order is None:
         return "nobody asks where the largest elements are"
-    kernel = f"max_pool_indexed<{str(problem.order != 0).lower()}>"
+    kernel = f"max_pool_indexed<{flag(problem.order)}>"
     return Choice(kernel, POOL_HEADER, "it finds where the largest elements are")
 
 

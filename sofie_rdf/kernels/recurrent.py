@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.operator import flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import Candidate, Choice, Table
 
@@ -36,7 +37,7 @@ class RecurrentProblem:
 
     @property
     def form(self) -> str:
-        return str(self.batchwise).lower()
+        return flag(self.batchwise)
 
     def scratch(self) -> tuple[TensorType, TensorType]:
         """Rows of the batch, and weights that are packed at each call."""

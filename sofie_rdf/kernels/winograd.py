@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
-from sofie_rdf.ir.operator import Sizes
+from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
 from sofie_rdf.kernels.lanes import HALVES, MOST_HALVES, best_half, is_short, scratch_of_lanes
@@ -257,7 +257,7 @@ def _in_lanes(problem: ConvProblem) -> Choice | str:
         return lanes
     height, width = (s.count for s in problem.windows)
     memory = lanes.memory(problem.group_channels, (height, width), problem.counts[0])
-    short = str(is_short(problem.features)).lower()
+    short = flag(is_short(problem.features))
     tiles = Elsewhere((AVX2, GENERIC), "convolution_winograd<6>", WINOGRAD_HEADER, IS_AVX512)
     kernel, packed = f"convolution_winograd_open<{short}>", "WinogradLanesWeights<6, 4>"
     why = "features lie in the lanes; the size of an image decides between its tiles at run time"

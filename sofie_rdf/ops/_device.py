@@ -13,7 +13,6 @@ __all__ = [
     "TILE_ALONE",
     "device_functor",
     "device_gemm",
-    "flag",
     "gemm_tile",
     "identity",
     "mapped",
@@ -35,11 +34,6 @@ def device_functor(functor: Functor) -> Functor:
     """The function object of numbers that is called as this one of packs."""
     fields = (device_functor(f) if isinstance(f, Functor) else f for f in functor.fields)
     return Functor(functor.cxx.replace("sofie::", "sofie::device::"), tuple(fields))
-
-
-def flag(value: object) -> str:
-    """Whether there is something, in C++."""
-    return "true" if value else "false"
 
 
 def tile_class(tile: Sequence[int]) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sofie_rdf.errors import TypeMismatch
 from sofie_rdf.ir.dims import Dim, ceil_div, minimum, product
-from sofie_rdf.ir.operator import Launch, Operand, Sizes
+from sofie_rdf.ir.operator import Launch, Operand, Sizes, flag
 from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window
-from sofie_rdf.ops._device import TILE_ALONE, flag, gemm_tile, require_known, strides, tile_class
+from sofie_rdf.ops._device import TILE_ALONE, gemm_tile, require_known, strides, tile_class
 from sofie_rdf.ops._device_windows import window_sizes
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.ir.dims import Dim
-from sofie_rdf.ir.operator import Functor, Launch, Operand
-from sofie_rdf.ops._device import flag, require_known
+from sofie_rdf.ir.operator import Functor, Launch, Operand, flag
+from sofie_rdf.ops._device import require_known
 
 if TYPE_CHECKING:
     from sofie_rdf.ops.recurrent import Activation, Recurrent

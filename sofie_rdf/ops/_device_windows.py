@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from sofie_rdf.ir.dims import Dim, ceil_div, product
-from sofie_rdf.ir.operator import Functor, Launch, Operand, Sizes
+from sofie_rdf.ir.operator import Functor, Launch, Operand, Sizes, flag
 from sofie_rdf.ir.windows import Window
-from sofie_rdf.ops._device import device_functor, flag, require_known, tile_class
+from sofie_rdf.ops._device import device_functor, require_known, tile_class
 
 __all__ = ["convolved", "pooled", "selected", "spread_out", "window_sizes"]
 

@@ -28,6 +28,7 @@ from sofie_rdf.ir.operator import (
     Operator,
     Sizes,
     Tensor,
+    flag,
     from_input,
     lookup,
     operator,
@@ -264,7 +265,7 @@ class MaxPool(_Pool):
     ) -> tuple[Launch, ...]:
         (x,) = inputs
         assert x is not None
-        turned = str(bool(self.storage_order)).lower()
+        turned = flag(self.storage_order)
         kernel = f"MaxPool<{{}}, {turned}>"
         return pooled(kernel, outputs, x, self.windows(x.type.shape))
 
