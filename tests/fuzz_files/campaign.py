@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz_files.board import NOTHING, TRYING, Board
-from tests.fuzz_files.child import smaller
+from tests.fuzz_files.child import CONTAINED, smaller
 from tests.fuzz_files.kinds import KINDS
 from tests.fuzz_files.native import program
 
@@ -144,6 +144,8 @@ def campaign(kind: str, seed: int, seconds: float, most: int = 10**9) -> Summary
             code = _run(kind, folder, board, (seed, summary.mutants, left, count))
             stage, number, loaded, _ = board.read()
             findings = _reported(folder)
+            contained = folder / CONTAINED
+            summary.contained += contained.stat().st_size if contained.exists() else 0
             if code and stage != TRYING:
                 raise RuntimeError(_errors(folder))
             if code and KINDS[kind].is_isolated and not tried(kind, board.mutant)[0]:

@@ -23,13 +23,18 @@ from tests.fuzz_files import corpus
 from tests.fuzz_files.board import MAKING, NOTHING, TRYING, Board
 from tests.fuzz_files.damage import damaged
 
-__all__ = ["Judge", "main", "prepare", "signature"]
+__all__ = ["CONTAINED", "Judge", "main", "prepare", "signature"]
 
 # What an error of ours says that is no fault of the file.
 OURS = "please report it"
 # More mutants than these are made by a fresh process: what leaks would be taken for a bomb.
 MOST = 50_000
 _SMALLER = 4.0
+_LIMITS = "bytes=256M,nodes=20000,terms=1000"
+# What a process apart may take, for a file that ended a copy.
+_SECONDS_APART = 1
+# A file with a byte for each mutant that ended a copy, and of which `load` says what is wrong.
+CONTAINED = "contained"
 # Mutants that are mutated further.
 _KEPT, _LARGEST = 500, 2**16
 
@@ -125,8 +130,8 @@ def _limit(gigabytes: float) -> None:
 class _Loop:
     """Mutant after mutant, until the time is over."""
 
-    def __init__(self, name: str, folder: Path, seed: int, first: int) -> None:
-        self.name, self.folder, self.seed, self.first = name, folder, seed, first
+    def __init__(self, name: str, folder: Path, seed: int) -> None:
+        self.name, self.folder, self.seed = name, folder, seed
         self.judge = Judge(name, folder)
         self.samples = self.judge.kind.samples()
         self.known: set[str] = set()
@@ -146,10 +151,12 @@ class _Loop:
         except Exception:  # It is no longer what is expected of a file of that kind.
             return damaged(further, rng, self.samples)
 
-    def __call__(self, end: float, count: int) -> None:
-        number, loaded = self.first, 0
-        while number < self.first + min(MOST, count) and time.monotonic() < end:
+    def __call__(self, end: float, last: int, number: int, loaded: int = 0) -> None:
+        """From a number on, of which so many that were tried before were read."""
+        while number < last and time.monotonic() < end:
             self.board.write(MAKING, number, loaded)
+            # A library that damages a damaged file may loop, too.
+            signal.setitimer(signal.ITIMER_PROF, self.judge.kind.seconds)
             data = self.mutant(number)
             self.board.write(TRYING, number, loaded, data)
             found = self.judge(data, number)
@@ -176,6 +183,41 @@ class _Loop:
             file.write(json.dumps(line) + "\n")
 
 
+def _in_copies(loop: _Loop, end: float, last: int, number: int) -> int:
+    """The loop in copies of this process, a new one where one ends: 0, or how one ended.
+
+    A mutant that ends a copy is tried by `load` as users call it, with a process for the reader.
+    It counts as contained where that gives an error of ours.
+    """
+    loop.judge(loop.samples[0], 0)  # Copies have all modules from here.
+    os.environ["SOFIE_RDF_LIMITS"] = f"{_LIMITS},seconds={_SECONDS_APART}"
+    loaded = 0
+    while number < last and time.monotonic() < end:
+        loop.board.write(NOTHING, number, loaded)
+        copy = os.fork()
+        if not copy:
+            try:
+                loop(end, last, number, loaded)
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+        stage, number, loaded, _ = loop.board.read()
+        if code >= 0:
+            loop.board.write(NOTHING, number, loaded)
+            return code
+        if stage == TRYING:
+            data = loop.board.mutant
+            if loop.judge(data, 0):
+                return code
+            with (loop.folder / CONTAINED).open("ab") as file:
+                file.write(b".")
+        number += 1
+    loop.board.write(NOTHING, number, loaded)
+    return 0
+
+
 def prepare(folder: Path) -> None:
     """Nothing of the user's is read or written, and nothing is printed."""
     home = folder / "home"
@@ -190,7 +232,7 @@ def prepare(folder: Path) -> None:
     os.environ.setdefault("SOFIE_RDF_CACHE", "off")
     os.environ["SOFIE_RDF_COMPILER"] = "cling"
     # A mutant is small, and what it may cost is found out sooner than by the defaults.
-    os.environ["SOFIE_RDF_LIMITS"] = "bytes=256M,nodes=20000,terms=1000,seconds=5"
+    os.environ["SOFIE_RDF_LIMITS"] = f"{_LIMITS},seconds=5"
     import warnings
 
     warnings.simplefilter("ignore")
@@ -224,8 +266,14 @@ def main(arguments: list[str]) -> int:
         _replay(Judge(name, Path(folder)), name)
         return 0
     seed, first, seconds, count = rest
-    end = time.monotonic() + float(seconds)
-    _Loop(name, Path(folder), int(seed), int(first))(end, int(count))
+    end, last = time.monotonic() + float(seconds), int(first) + min(MOST, int(count))
+    loop = _Loop(name, Path(folder), int(seed))
+    if KINDS[name].is_isolated:
+        code = _in_copies(loop, end, last, int(first))
+        if code < 0:
+            os.kill(os.getpid(), -code)
+        return code
+    loop(end, last, int(first))
     return 0
 
 

@@ -99,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "onnx-domains": Kind(samples.onnx_domains, _either(protos.mutated, damaged, 6), targets.onnx),
     "onnx-external": Kind(samples.onnx_beside, _either(_beside, damaged, 6), targets.onnx_beside),
     "keras": Kind(samples.keras_files, _keras, targets.keras, 3.0, is_isolated=True),
-    "h5": Kind(samples.h5_files, hdf5.mutated, targets.h5, 3.0, is_isolated=True),
+    "h5": Kind(samples.h5_files, hdf5.mutated, targets.h5, 0.5, is_isolated=True),
     "torchscript": Kind(samples.scripts, archives.mutated, targets.torch_files),
     "pt2": Kind(samples.programs, archives.mutated, targets.torch_files),
     "pickle": Kind(

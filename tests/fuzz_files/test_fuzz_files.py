@@ -100,16 +100,29 @@ def _hanging(folder: Path, data: bytes, number: int) -> None:
         pass
 
 
+def _crashing_readers(folder: Path, data: bytes, number: int) -> None:
+    """Only where a reader is called in this process, which `load` does not do: numbers from 1."""
+    if number:
+        _crashing(folder, data, number)
+
+
 PLANTED = {
     "raising": (_raising, "KeyError in outside"),
     "crashing": (_crashing, "crashes: SIGSEGV"),
     "hanging": (_hanging, "hangs: it was still computing after its time"),
+    "everywhere": (_crashing, "crashes: SIGSEGV"),
 }
 
 
 def planted(name: str) -> Kind:
+    if name == "contained":
+        return Kind(_sound, _mutate, lambda: _crashing_readers, 1.0, is_isolated=True)
     target = PLANTED[name][0]
-    return Kind(lambda: [b"sound "], _mutate, lambda: target, seconds=1.0)
+    return Kind(_sound, _mutate, lambda: target, seconds=1.0, is_isolated=name == "everywhere")
+
+
+def _sound() -> list[bytes]:
+    return [b"sound "]
 
 
 @pytest.mark.parametrize("name", some_of(PLANTED, ["raising"]))
@@ -131,13 +144,21 @@ def test_harm_is_noticed(
     assert len(list(campaigns.OUT.glob("*.bin"))) == 1
 
 
+def test_what_ends_only_a_process_apart_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "contained", planted("contained"))
+    monkeypatch.setattr(campaigns, "_command", _with_planted)
+    summary = campaign("contained", 3, 60, 30)
+    assert (summary.mutants, summary.findings) == (30, [])
+    assert summary.contained == 30 - summary.loaded > 0
+
+
 def _with_planted(*arguments: object) -> list[str]:
     """The command of a child that knows the planted kinds."""
     root = str(Path(__file__).resolve().parents[2])
     code = (
         f"import sys; sys.path.insert(0, {root!r})\n"
         "from tests.fuzz_files import child, kinds, test_fuzz_files as tests\n"
-        "kinds.KINDS.update({n: tests.planted(n) for n in tests.PLANTED})\n"
+        "kinds.KINDS.update({n: tests.planted(n) for n in [*tests.PLANTED, 'contained']})\n"
         "sys.exit(child.main(sys.argv[1:]))"
     )
     return [sys.executable, "-c", code, *map(str, arguments)]
@@ -145,7 +166,7 @@ def _with_planted(*arguments: object) -> list[str]:
 
 def test_the_same_seed_makes_the_same_mutants(tmp_path: Path) -> None:
     for kind in ("onnx", "xgboost-json", "root", "pickle"):
-        first, second = (child._Loop(kind, tmp_path, 7, 0) for _ in range(2))
+        first, second = (child._Loop(kind, tmp_path, 7) for _ in range(2))
         assert [first.mutant(n) for n in range(20)] == [second.mutant(n) for n in range(20)]
 
 
