@@ -21,6 +21,7 @@ from sofie_rdf.frontends.onnx.examples import (
     with_kind,
     written,
 )
+from sofie_rdf.frontends.onnx.functions import sound_models
 from sofie_rdf.frontends.onnx.rules import rules
 from sofie_rdf.frontends.onnx.sequences import handled
 from sofie_rdf.frontends.onnx.values import dtype_of
@@ -112,10 +113,11 @@ def _tried(versions: Mapping[int, Any]) -> tuple[Types, str] | None:
     """Element types and opsets; None if no example is read."""
     newest = max(v for v, schema in versions.items() if not schema.deprecated)
     schema = versions[newest]
-    example = _first_read(schema, newest, examples(schema))
-    if example is None:
-        return None
-    return _types(schema, newest, example), _opsets(versions, example)
+    with sound_models():
+        example = _first_read(schema, newest, examples(schema))
+        if example is None:
+            return None
+        return _types(schema, newest, example), _opsets(versions, example)
 
 
 def _first_read(schema: Any, version: int, listed: Iterator[Example]) -> Example | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sofie_rdf import isolation, limits
@@ -15,13 +17,25 @@ from sofie_rdf.ir.operator import REGISTRY
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["with_functions_inlined"]
+__all__ = ["sound_models", "with_functions_inlined"]
 
 # Domain and name.
 _Key: TypeAlias = tuple[str, str]
 
 # A function may use another one; deeper than this none of ONNX's does.
 _DEEPEST = 8
+
+_is_sound = ContextVar("_is_sound", default=False)
+
+
+@contextmanager
+def sound_models() -> Iterator[None]:
+    """Meanwhile, models are our own and all types are known: no other process is needed."""
+    token = _is_sound.set(True)
+    try:
+        yield
+    finally:
+        _is_sound.reset(token)
 
 
 def with_functions_inlined(model: onnx.ModelProto, place: str) -> onnx.ModelProto:
@@ -48,7 +62,7 @@ def _inlined(
     where it does not know them.
     """
     try:
-        if not apart:
+        if not apart or _is_sound.get():
             return inlined(model, wanted)
         where = f"{__name__}:{inlined_bytes.__name__}"
         content = isolation.call(where, model.SerializeToString(), wanted, place=place)
