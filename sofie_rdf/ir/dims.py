@@ -105,6 +105,8 @@ class Function:
     # As `Size.weight` and `Size.depth`.
     weight: int = field(init=False, compare=False, repr=False)
     depth: int = field(init=False, compare=False, repr=False)
+    # What `__str__` gives, once somebody has asked: terms are sorted by it.
+    _text: str = field(init=False, compare=False, repr=False, default="")
 
     def __post_init__(self) -> None:
         depth = 1 + max(_depth(self.left), _depth(self.right))
@@ -117,9 +119,13 @@ class Function:
         object.__setattr__(self, "depth", depth)
 
     def __str__(self) -> str:
-        if self.name in ("min", "max"):
-            return f"{self.name}({self.left}, {self.right})"
-        return f"{_operand_text(self.left)}{self.name}{_operand_text(self.right)}"
+        if not self._text:
+            if self.name in ("min", "max"):
+                text = f"{self.name}({self.left}, {self.right})"
+            else:
+                text = f"{_operand_text(self.left)}{self.name}{_operand_text(self.right)}"
+            object.__setattr__(self, "_text", text)
+        return self._text
 
 
 def _order(atom: Atom) -> tuple[bool, str]:

@@ -80,6 +80,7 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
     return [([*told, 0, half], size), *more]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="there is assembler for x86-64 only")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 def test_the_memory_is_enough(tmp_path: Path) -> None:

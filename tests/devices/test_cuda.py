@@ -31,6 +31,7 @@ def _compiled(program: Program, architecture: str) -> tuple[Compiled, ...]:
         return compiled_kernels(program, architecture)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="needs nvcc")
 @pytest.mark.parametrize("architecture", CHOSEN)
 def test_all_kernels_compile_for_cuda_without_spills(architecture: str) -> None:

@@ -78,7 +78,7 @@ def mixed() -> Graph:
 
 
 # `test_programs` has one kernel by alpaka, and `test_one_kernel` by SYCL.
-SOME_HIGGS = [("serial", "one"), ("serial", "many"), ("alpaka-serial", "many"), ("sycl", "many")]
+SOME_HIGGS = [("serial", "one"), ("serial", "many"), ("alpaka-serial", "many")]
 
 
 @pytest.mark.parametrize(("way", "kernels"), some_of(combined(WAYS, ["one", "many"]), SOME_HIGGS))

@@ -98,6 +98,7 @@ int main(int, char **arguments)
 """
 
 
+@pytest.mark.exhaustive
 def test_columns_of_an_rdataframe_on_two_threads(tmp_path: Path) -> None:
     home = Path(pytest.importorskip("ROOT").__file__).parent
     require(WAYS["alpaka-serial"])

@@ -25,7 +25,9 @@ from tests.fuzz_files.campaign import campaign, replayed
 from tests.fuzz_files.kinds import KINDS, Kind
 
 needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-ALL = [pytest.param(k, marks=needs_gxx) if v.is_native else k for k, v in KINDS.items()]
+# The C++ is compiled with sanitizers for them.
+native = (needs_gxx, pytest.mark.exhaustive)
+ALL = [pytest.param(k, marks=native) if v.is_native else k for k, v in KINDS.items()]
 # Enough that each way of damage comes up in each kind.
 MUTANTS = 150
 

@@ -80,6 +80,7 @@ def test_the_command_line_differentiates(
     assert "mass" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unoptimized")
 def test_a_reader_knows_derivatives(tmp_path: Path) -> None:
     root = pytest.importorskip("ROOT")
     model = sofie.load(DATA / "higgs.onnx").gradient()

@@ -51,9 +51,9 @@ HISTORY = (3, 1, 17, 0, 2, 8, 15, 16, 33, 70)
 # all cases has more numbers than this.
 EXTREMES, FEWER, FEWEST = 3000, 200, 50
 MANY_NUMBERS = 10_000
-# How many cases of the first element type `make test` takes: so many, or a fourth if that is more;
+# How many cases of the first element type `make test` takes: so many, or a sixth if that is more;
 # and how many of each further one, in thorough rows and in others.
-OF_THE_FIRST_TYPE, OF_A_TYPE, OF_A_THOROUGH_TYPE = 6, 2, 4
+OF_THE_FIRST_TYPE, OF_A_TYPE, OF_A_THOROUGH_TYPE = 4, 2, 4
 # Multiples of the golden ratio are spread evenly, also over cases that repeat with any period.
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -131,7 +131,7 @@ def part(key: Key, *, rest: bool = False) -> Bench:
         by_type.setdefault(dtype, []).append(case)
     chosen: list[Pair] = []
     for number, (dtype, cases) in enumerate(by_type.items()):
-        few = of_a_type if number else max(OF_THE_FIRST_TYPE, len(cases) // 4)
+        few = of_a_type if number else max(OF_THE_FIRST_TYPE, len(cases) // 6)
         share = few / len(cases)
         is_left_type = dtype is not DType.FLOAT64 and number > 0 and (number + turn) % 4 != 0
         for position, case in enumerate(cases):

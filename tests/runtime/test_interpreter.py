@@ -217,6 +217,7 @@ def can_unshare() -> bool:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(
     ROOT.gROOT.GetVersionInt() < 64000, reason="FromNumpy needs the headers in an older ROOT"
 )

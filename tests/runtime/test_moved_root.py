@@ -129,6 +129,7 @@ print("columns agree")
 """
 
 
+@pytest.mark.exhaustive
 def test_columns(moved: Moved, tmp_path: Path) -> None:
     """Through Cling, a library, .root files and trees."""
     compilers = ["g++"] if shutil.which("g++") else []

@@ -306,6 +306,7 @@ class Exponential(nn.Module):
         return torch.linalg.matrix_exp(x)
 
 
+@pytest.mark.exhaustive
 def test_the_exponential_of_a_matrix() -> None:
     """A rotation, as Gaussianization flows have it; matrices with too large numbers are NaN."""
     x = torch.randn(3, 4, 4)
