@@ -231,3 +231,21 @@ def test_the_compiler_finds_what_is_said_to_run(simd: str, name: str, tmp_path: 
     here = choice.on(simd)
     assert runs(here.kernel), here.kernel
     assert here.kernel == choice.kernel or not runs(choice.kernel), choice.kernel
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are sets of x86-64")
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+@pytest.mark.parametrize("simd", [AVX2, GENERIC])
+def test_weights_in_few_bits_are_for_all_sets(simd: str) -> None:
+    """Layers that read as many of them as pay with AVX2."""
+    text = """
+#include "sofie/kernels/dense/few_bits.hxx"
+using namespace sofie;
+using Weights = NarrowWeights<BFloat16, 600, 500>;
+void call(View<float, dyn, 500> y, View<const float, dyn, 600> x, const Weights &w)
+{
+   dense(Identity{}, y, x, w);
+}
+"""
+    command = ["g++", "-std=c++17", "-w", "-fsyntax-only", *target_flags(simd), f"-I{CLING}"]
+    subprocess.run([*command, "-x", "c++", "-"], input=text, text=True, check=True)

@@ -418,13 +418,13 @@ SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K>
    const DenseWeights<float, K, N> &wide = w;
    const Size m = x.template extent<0>();
    if constexpr (is_read_narrow<K, N>) {
-      for (Size i = 0; m < dense_together<float> && i < m; ++i)
+      for (Size i = 0; m < dense_together<float, K, N> && i < m; ++i)
          for (Size p = 0; p < S::panels; ++p) {
             const Size column = p * columns, count = N - column < columns ? N - column : columns;
             narrow_row<width>(f, y.data() + i * N + column, x.data() + i * K, w.narrow_panel(p), w.scales(p), K,
                               w.narrow_bias(p), count);
          }
-      if (m < dense_together<float>)
+      if (m < dense_together<float, K, N>)
          return;
    }
    dense(f, y, x, wide);
