@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, product, require_equal
+from sofie_rdf.ir.dims import Dim, number_of, product, require_equal
 from sofie_rdf.ir.operator import (
     Call,
     Operand,
@@ -19,6 +19,7 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.kernels.dense import DENSE, DenseProblem
 from sofie_rdf.ops.elementwise import Elementwise
 from sofie_rdf.ops.linear import NoActivation, packed
 
@@ -68,5 +69,6 @@ class SmallConv(Operator):
         x, w, b = inputs
         assert x is not None and w is not None and b is not None
         rows, (k, n) = x.type.shape[0], w.type.shape
-        tensors = Tensor(outputs[0], (rows, n)), Tensor(x, (rows, k)), packed(w, b)
+        kind = DENSE.choose(DenseProblem(x.type.dtype, None, number_of(k), number_of(n))).packed
+        tensors = Tensor(outputs[0], (rows, n)), Tensor(x, (rows, k)), packed(kind, w, b)
         return Call("sofie::small_convolution", (self.activation.functor(), *tensors))

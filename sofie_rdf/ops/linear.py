@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
-from sofie_rdf.ir.dims import Dim, largest, product, require_equal
+from sofie_rdf.ir.dims import Dim, number_of, product, require_equal
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
@@ -23,6 +23,8 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.dense import DENSE, DENSE_LAYERS, DenseProblem, LayersProblem
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._device import device_gemm, identity
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
@@ -245,13 +247,20 @@ class Dense(Linear):
         assert x is not None and w is not None
         return product(x.shape) * w.shape[1]
 
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        x, w, _ = inputs
+        assert x is not None and w is not None
+        k, n = map(number_of, w.type.shape)
+        return DENSE.choose(DenseProblem(x.type.dtype, product(x.type.shape[:-1]), k, n))
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, w, b = inputs
         assert x is not None and w is not None and b is not None
-        k, n = w.type.shape
+        choice, (k, n) = self.choice(inputs, outputs), w.type.shape
         rows = product(x.type.shape[:-1])
         operands = Tensor(outputs[0], (rows, n)), Tensor(x, (rows, k))
-        return Call("sofie::dense", (self.activation.functor(), *operands, packed(w, b)))
+        arguments = (self.activation.functor(), *operands, packed(choice.packed, w, b))
+        return Call(f"sofie::{choice.kernel}", arguments, header=choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -274,23 +283,18 @@ class Dense(Linear):
         return (*MatMul().pullback(by_product), g)
 
 
-def packed(w: Operand, b: Operand) -> Packed:
-    """Weights and offsets as the kernels of dense layers want them."""
+def packed(kind: str, w: Operand, b: Operand) -> Packed:
+    """Weights and offsets as the kernel of a dense layer wants them, or wide ones in few bits."""
     k, n = w.type.shape
-    cxx = f"sofie::DenseWeights<{w.type.dtype.cxx}, {k}, {n}>"
     wide = isinstance(n, int) and n >= _NARROW_COLUMNS and k != 0
     if w.type.dtype is not DType.FLOAT32 or not wide:
-        return Packed(cxx, (Tensor(w), Tensor(b)))
+        return Packed(f"sofie::{kind}", (Tensor(w), Tensor(b)))
     narrow = f"sofie::NarrowWeights<{{}}, {k}, {n}>"
-    return Packed(cxx, (Tensor(w), Tensor(b)), narrow, "sofie/kernels/dense/few_bits.hxx")
+    return Packed(f"sofie::{kind}", (Tensor(w), Tensor(b)), narrow, _NARROW_HEADER)
 
 
 # From how many columns on one row is summed up in one chain: 6 packs of 16.
-_NARROW_COLUMNS = 81
-
-
-# As the kernel has it: how many rows go through all layers together, and the lanes of a register.
-LAYERS_ROWS, LANES = 64, 16
+_NARROW_COLUMNS, _NARROW_HEADER = 81, "sofie/kernels/dense/few_bits.hxx"
 
 T = TypeVar("T")
 
@@ -335,22 +339,29 @@ class DenseLayers(Linear):
         rows = product(x.shape[:-1])
         return rows * sum(product(w.shape) for w in parameters[::2] if w is not None)
 
-    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+    def problem(self, inputs: Sequence[TensorType | None]) -> LayersProblem:
         x, *parameters = inputs
         assert x is not None
-        widest = largest(d for w in parameters[::2] if w is not None for d in w.shape)
-        rows = 1 if product(x.shape[:-1]) == 1 else LAYERS_ROWS
-        return (TensorType(x.dtype, (2 * rows * LANES * ((widest + LANES - 1) // LANES),)),)
+        columns = (w.shape[1] for w in parameters[::2] if w is not None)
+        return LayersProblem(x.dtype, product(x.shape[:-1]), (x.shape[-1], *columns))
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        return DENSE_LAYERS.choose(self.problem([None if o is None else o.type for o in inputs]))
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        return DENSE_LAYERS.choose(self.problem(inputs)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, *parameters = inputs
         y, scratch = outputs
         assert x is not None
-        rows, k = product(x.type.shape[:-1]), x.type.shape[-1]
+        choice, rows = self.choice(inputs, outputs), product(x.type.shape[:-1])
+        kinds = self.problem([None if o is None else o.type for o in inputs]).packed
         layers: list[Argument] = []
-        for dense, w, b in self.layers(parameters):
+        for kind, (dense, w, b) in zip(kinds, self.layers(parameters), strict=True):
             assert w is not None and b is not None
-            layers += [dense.activation.inner_functor(), packed(w, b)]
+            layers += [dense.activation.inner_functor(), packed(kind, w, b)]
         layers[-2] = self.activations[-1].functor()
-        tensors = Tensor(y, (rows, y.type.shape[-1])), Tensor(scratch), Tensor(x, (rows, k))
-        return Call("sofie::dense_layers", (*tensors, *layers), outputs=2)
+        k, n = x.type.shape[-1], y.type.shape[-1]
+        tensors = Tensor(y, (rows, n)), Tensor(scratch), Tensor(x, (rows, k))
+        return Call(f"sofie::{choice.kernel}", (*tensors, *layers), 2, choice.header)

@@ -32,7 +32,7 @@ struct Weights {
    sofie::DenseWeights<float, 64, 64> dense2_weight;
    sofie::DenseWeights<float, 64, 64> dense3_weight;
    sofie::DenseWeights<float, 64, 64> dense4_weight;
-   sofie::DenseWeights<float, 64, 1> dense5_weight;
+   sofie::DotWeights<float, 64> dense5_weight;
 
    SOFIE_ONCE explicit Weights(const sofie::WeightFile &file) :
       dense1_weight(file.tensor<sofie::View<const float, 7, 64>>(0), file.tensor<sofie::View<const float, 64>>(1)),

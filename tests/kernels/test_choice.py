@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,11 @@ from sofie_rdf.kernels.choice import (
     Elsewhere,
     Table,
 )
+from sofie_rdf.ops.activations import Relu
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
+from sofie_rdf.ops.linear import Dense, DenseLayers
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
 from sofie_rdf.ops.recurrent import LSTM
 from sofie_rdf.passes.memory import plan_memory
@@ -87,6 +90,19 @@ def drawn() -> Iterator[tuple[Operator, list[TensorType]]]:
     for sizes in ((3, N, 4), (1, 7, 16)):
         types = [TensorType(F32, s) for s in (sizes, (1, 32, sizes[-1]), (1, 32, 8), (1, 64))]
         yield LSTM(hidden_size=8), types
+    for rows, (depth, columns) in product(
+        (1, 3, 4, 8, N), ((9, 1), (300, 2000), (200, 10), (600, 30), (40, 50))
+    ):
+        shapes: list[Shape] = [(rows, depth), (depth, columns), (columns,)]
+        yield Dense(Relu()), [TensorType(F32, shape) for shape in shapes]
+    for rows, widths in product((1, 9, 40, N), ((7, 50, 50), (9, 200, 1), (200, 10, 30))):
+        shapes = [(rows, widths[0])]
+        for k, n in pairwise(widths):
+            shapes += [(k, n), (n,)]
+        yield DenseLayers((Relu(),) * (len(widths) - 1)), [TensorType(F32, s) for s in shapes]
+    for rows in (9, N):
+        shapes = [(rows, 7), (7, 64), (64,), (64, 64), (64,)]
+        yield DenseLayers((Relu(), Relu())), [TensorType(F32, shape) for shape in shapes]
     for number in range(700):
         axes: list[Dim] = [choice((1, 5, 7, 8, 14, 28, 112)) for _ in range(choice((1, 2, 2, 3)))]
         if number % 5 == 0:
@@ -128,7 +144,7 @@ def test_lower_and_workspace_agree() -> None:
         outputs = y[:1] if isinstance(y, tuple) else (y,)
         scratch = op.workspace(types)
         for constant in (True, False):
-            if isinstance(op, WinogradConv) and not constant:
+            if isinstance(op, (WinogradConv, Dense, DenseLayers)) and not constant:
                 continue
             inputs = [Operand(f"i{n}", t, constant and n > 0) for n, t in enumerate(types)]
             memory = [Operand(f"o{n}", t) for n, t in enumerate((*outputs, *scratch))]
@@ -136,13 +152,15 @@ def test_lower_and_workspace_agree() -> None:
             assert choice is not None
             assert (call.kernel, call.header) == (f"sofie::{choice.kernel}", choice.header)
             packed = [a.cxx for a in call.arguments if isinstance(a, Packed)]
-            assert packed == ([f"sofie::{choice.packed}"] if choice.packed else [])
+            assert isinstance(op, DenseLayers) or packed == (
+                [f"sofie::{choice.packed}"] if choice.packed else []
+            )
             for needed, given in zip(choice.scratch, scratch, strict=False):
                 assert needed.dtype == given.dtype
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen.add(choice.kernel.partition("<")[0])
             seen |= {other.kernel.partition("<")[0] for other in choice.elsewhere}
-    assert len(seen) == 22, seen
+    assert len(seen) == 32, seen
 
 
 def test_names_are_those_of_functions_in_these_headers() -> None:
@@ -159,7 +177,7 @@ def test_names_are_those_of_functions_in_these_headers() -> None:
         found |= {o.kernel.partition("<")[0]: o.header for o in choice.elsewhere}
     for name, header in found.items():
         text = (CLING / header).read_text()
-        assert re.search(rf"SOFIE_INLINE void {name}\(", text), f"{header} has no {name}"
+        assert re.search(rf"SOFIE_(INLINE|KERNEL) void {name}\(", text), f"{header} has no {name}"
 
 
 # What runs ----------------------------------------------------------------------------------------
@@ -171,6 +189,16 @@ INNER = {
     "convolution_lanes": "convolve_lanes",
     "convolution_winograd": "convolve_winograd",
     "convolution_winograd_lanes": "convolve_winograd_lanes",
+    "dense": "dense",
+    "dense_dots": "dense_dots",
+    "dense_few_columns": "dense_thin",
+    "dense_layers": "dense_layers",
+    "dense_layers_in_place": "dense_layers<true",
+    "dense_layers_lanes": "lanes_columns",
+    "dense_layers_one_row": "dense_layers_one_row",
+    "dense_one_row": "dense_one_row",
+    "dense_streamed": "dense_streams",
+    "dense_tiled": "dense_tiled",
     "depthwise_convolution": "convolve_depthwise",
     "depthwise_lanes": "convolve_depthwise_lanes",
     "few_transposed_convolution": "few_transposed",
@@ -196,6 +224,15 @@ NODES = {
     "winograd": node(WinogradConv(pads=(1,) * 4), (1, 64, 28, 28), (64, 64, 3, 3), (64,)),
     "small tiles": node(WinogradConv(pads=(1,) * 4), (1, 64, 6, 6), (64, 64, 3, 3), (64,)),
     "few": node(ConvTransposeLayer(strides=(2, 2)), (1, 4, 9, 9), (4, 2, 2, 2), (2,)),
+    "one column": node(Dense(Relu()), (N, 9), (9, 1), (1,)),
+    "streams": node(Dense(Relu()), (N, 300), (300, 2000), (2000,)),
+    "few columns": node(Dense(Relu()), (N, 200), (200, 10), (10,)),
+    "two packs of columns": node(Dense(Relu()), (5, 600), (600, 30), (30,)),
+    "one row": node(Dense(Relu()), (1, 40), (40, 50), (50,)),
+    "tiles of rows": node(Dense(Relu()), (8, 40), (40, 50), (50,)),
+    "any rows": node(Dense(Relu()), (N, 40), (40, 50), (50,)),
+    "layers in lanes": node(DenseLayers((Relu(),) * 2), (N, 7), (7, 50), (50,), (50, 50), (50,)),
+    "layers in place": node(DenseLayers((Relu(),) * 2), (N, 7), (7, 64), (64,), (64, 64), (64,)),
     "pairs": node(MaxPool((2, 2), strides=(2, 2)), (1, 16, 28, 28)),
     "planes": node(MaxPool((3, 3), strides=(1, 1)), (1, 16, 14, 14)),
 }
@@ -219,14 +256,15 @@ def test_the_compiler_finds_what_is_said_to_run(simd: str, name: str, tmp_path: 
     assert choice is not None
     source, target = tmp_path / "one.cxx", tmp_path / "one.o"
     called = f"void (*call)({namespace_of('one')}::Session &, const float *, float *) ="
-    body = "[](auto &session, const float *x, float *y) { session.infer(x, y); };"
+    rows = "" if isinstance(graph.types["x"].shape[0], int) else "5, "
+    body = f"[](auto &session, const float *x, float *y) {{ session.infer({rows}x, y); }};"
     source.write_text(f"{emit(graph, plan_memory(graph)).header}\n{called} {body}\n")
     command = ["g++", "-std=c++17", "-w", *target_flags(simd), f"-I{CLING}", "-c", str(source)]
     subprocess.run([*command, "-o", str(target)], check=True)
     listed = subprocess.run(["nm", "-C", str(target)], check=True, capture_output=True, text=True)
 
     def runs(kernel: str) -> bool:
-        return bool(re.search(rf"sofie::{INNER[kernel.partition('<')[0]]}[<(]", listed.stdout))
+        return bool(re.search(rf"sofie::{INNER[kernel.partition('<')[0]]}[<(,]", listed.stdout))
 
     here = choice.on(simd)
     assert runs(here.kernel), here.kernel

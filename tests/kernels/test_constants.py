@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import product as product_of
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pytest
 from sofie_rdf.ir.types import DType
 from sofie_rdf.kernels import (
     columns,
+    dense,
     grouped,
     lanes,
     pooling,
@@ -22,7 +24,7 @@ from sofie_rdf.kernels import (
     transposed,
     winograd,
 )
-from sofie_rdf.ops import linear, quantization, trees
+from sofie_rdf.ops import quantization, trees
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 CLING = Path(__file__).parents[2] / "cling"
@@ -32,6 +34,7 @@ HEADERS = (
     "convolution/grouped",
     "convolution/winograd_lanes",
     "convolution/transposed_few_features",
+    "dense/from_memory",
     "dense/layers",
     "pooling",
     "products/integers",
@@ -78,11 +81,30 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_FROM_FEW": "winograd_from_few",
     },
     pooling: {"_BUFFER": "pool_buffer", "_LANES": "lanes<float>"},
-    linear: {"LAYERS_ROWS": "layers_rows", "LANES": "lanes<float>"},
+    dense: {
+        "LANES": "lanes<float>",
+        "TILE_ROWS": "dense_tile_rows",
+        "LAYERS_ROWS": "layers_rows",
+        "_MOST_PACKS": "DenseShape<float, 1>::most",
+        "_QUADS": "dense_quads_packs",
+        "_LANES_ROWS": "lanes_together",
+        "_STREAMED_COLUMNS": "streams_wide * lanes<float>",
+    },
     quantization: {"_ROWS": "integer_rows", "_STEPS": "2 * lanes<std::int32_t>"},
     recurrent: {"_ROWS": "recurrent_rows"},
     trees: {"_WALKS": "most_walks"},
 }
+
+
+def _dense(layer: dense.DenseProblem) -> Iterator[tuple[int, str, str]]:
+    """How a layer is cut, and how its rows and columns are computed together."""
+    shape, name = f"DenseShape<float, {layer.columns}>", f"dense, {layer.depth} x {layer.columns}"
+    yield layer.width, f"{shape}::width", f"{name}: width"
+    yield layer.chains, f"{shape}::chains", f"{name}: chains"
+    together = f"dense_together<float, {layer.depth}, {layer.columns}>"
+    yield dense.least_rows(layer), together, f"{name}: least_rows"
+    tile = f"lanes_tile_columns({layer.columns}, {shape}::width * lanes<float>)"
+    yield dense.lanes_columns(layer), tile, f"{name}: lanes_columns"
 
 
 def pairs() -> Iterator[tuple[int, str, str]]:
@@ -92,6 +114,8 @@ def pairs() -> Iterator[tuple[int, str, str]]:
     for rows, number in product._ROW_BYTES.items():
         cxx = f"ConvTile<float, {rows}>::width * int{{sizeof(float)}}"
         yield number, cxx, f"product._ROW_BYTES[{rows}]"
+    for columns_, depth in product_of((1, 16, 17, 40, 50, 64, 100, 224, 225, 230, 300), (7, 200)):
+        yield from _dense(dense.DenseProblem(DType.FLOAT32, None, depth, columns_))
     for dtype, number in trees._BLOCK.items():
         assert dtype in (DType.FLOAT32, DType.FLOAT64)
         yield number, f"tree_block<{dtype.cxx}>", f"trees._BLOCK[{dtype}]"

@@ -19,6 +19,7 @@ import sofie_rdf as sofie
 from sofie_rdf.emit import session as emission
 from sofie_rdf.emit.code import include_directory
 from sofie_rdf.errors import ModelError
+from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.types import PRECISIONS, Array
 from sofie_rdf.ops.convolution import Conv
 from sofie_rdf.ops.elementwise import Relu, Sigmoid, Tanh, Unary
@@ -35,10 +36,10 @@ narrow = pytest.mark.parametrize("precision", PRECISIONS[1:])
 ROWS = (1, 2, 7, 8, 9, 21, 64, 130)
 
 
-def mlp(*widths: int, last: Unary | None = None, seed: int = 1) -> sofie.Model:
+def mlp(*widths: int, last: Unary | None = None, seed: int = 1, rows: Dim = N) -> sofie.Model:
     """Dense layers with Relu, and the last with another function."""
     rng = np.random.default_rng(seed)
-    b = Net(N, widths[0])
+    b = Net(rows, widths[0])
     x = "x"
     for i, (k, n) in enumerate(pairwise(widths)):
         w = rng.normal(size=(k, n)) / np.sqrt(k)
@@ -108,6 +109,25 @@ def test_a_layer_beyond_the_second_cache(
     for widths in ((600, 500), (2800, 100)):
         model = mlp(*widths, last=last).with_precision(precision)
         assert_same_bits(model, widths[0], (1, 3, 8, 70, 200))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "rows", "widths"),
+    [
+        ("dense_one_row", 1, (40, 100)),
+        ("dense_tiled", 9, (40, 100)),
+        ("dense_streamed", 5, (600, 1000)),
+    ],
+)
+def test_kernels_of_float32_weights(
+    kernel: str, rows: int, widths: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is the same, of whichever weights."""
+    reading_narrow(monkeypatch)
+    model = mlp(*widths, rows=rows).with_precision("bfloat16")
+    assert f"sofie::{kernel}(" in model.emission.header
+    x = events(widths[0], rows)
+    assert model(x).tobytes() == rounded(model)(x).tobytes()
 
 
 @narrow

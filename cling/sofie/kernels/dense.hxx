@@ -9,8 +9,6 @@
 #define SOFIE_KERNELS_DENSE_HXX
 
 #include "sofie/kernels/dense/rows_tile.hxx"
-#include "sofie/kernels/dense/from_memory.hxx"
-#include "sofie/kernels/dense/few_columns.hxx"
 #include "sofie/kernels/elementwise/map.hxx"
 #include "sofie/session/weights.hxx"
 
@@ -128,15 +126,6 @@ struct DenseShape {
    static constexpr int chains = width >= 6 ? 1 : width >= 3 ? 2 : width == 2 ? 4 : 8;
 };
 
-/// Whether each pack of columns is a panel of its own, for `dense_streams`. All such layers have one chain.
-template <class T, Size K, Size N>
-inline constexpr bool is_streamed = false;
-#ifdef SOFIE_AVX512_ASSEMBLER
-template <Size K, Size N>
-inline constexpr bool is_streamed<float, K, N> =
-   K >= streams_depth && K *N >= streams_weights && N >= streams_wide * lanes<float>;
-#endif
-
 /// W[K, N] as panels of so many columns, in which so many rows lie one after the other: one function for all layers.
 template <class T>
 SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Size columns)
@@ -148,37 +137,24 @@ SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Siz
    }
 }
 
-/// Whether three rows and more take all chains of their few columns side by side.
-template <class T, Size K, Size N>
-inline constexpr bool is_thin = false;
-#ifdef SOFIE_AVX512_ASSEMBLER
-template <Size K, Size N>
-inline constexpr bool is_thin<float, K, N> = K >= thin_depth && N <= lanes<float>;
-#endif
-
 /// W[K, N] and b[N], packed for `dense`.
 template <class T, Size K, Size N>
 class DenseWeights {
    using S = DenseShape<T, N>;
-   static constexpr bool streamed = is_streamed<T, K, N>;
-   // One column alone is stored as a row, for `dot`.
-   static constexpr Size columns = N == 1 ? 1 : streamed ? lanes<T> : S::width * lanes<T>;
-   static constexpr Size panels = streamed ? S::packs : S::panels, rows = streamed ? stream_pitch(K) : K;
+   static constexpr Size columns = S::width * lanes<T>;
    Buffer<T> panels_;
    Buffer<T> bias_;
 
 public:
    using Element = T;
    DenseWeights(View<const T, K, N> w, View<const T, N> b)
-      : panels_(panels * rows * columns + lanes<T>), bias_(panels * columns)
+      : panels_(S::panels * K * columns + lanes<T>), bias_(S::panels * columns)
    {
-      dense_pack(panels_.data(), w.data(), K, N, rows, columns);
+      dense_pack(panels_.data(), w.data(), K, N, K, columns);
       __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(N) * sizeof(T));
    }
-   /// Where w[k, j] is in the panels, as `dense_pack` has it.
-   SOFIE_INLINE static Size place(Size k, Size j) { return (j / columns * rows + k) * columns + j % columns; }
-   SOFIE_INLINE T weight(Size k, Size j) const { return panels_.data()[place(k, j)]; }
-   SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * rows * columns; }
+   SOFIE_INLINE T weight(Size k, Size j) const { return panels_.data()[(j / columns * K + k) * columns + j % columns]; }
+   SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * K * columns; }
    SOFIE_INLINE const T *bias(Size p) const { return bias_.data() + p * columns; }
 };
 
@@ -232,48 +208,6 @@ SOFIE_INLINE void dense_columns(const F &f, T *y, const T *x, Size m, const Dens
       // The last rows: once more with rows that are done already, which gives them the same values.
       if (i < m)
          dense_tile<rows, Packs>(f, y + (m - rows) * N, x + (m - rows) * K, w, panel, first);
-   }
-}
-
-/// sum_k x[k] * w[k], where w is padded with zeros to whole packs.
-template <Size K, class T>
-SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
-{
-   constexpr int n = lanes<T>;
-   constexpr int chains = 4;
-   using V = Pack<T>;
-   V sum[chains] = {};
-   constexpr Size whole = K / (chains * n) * (chains * n);
-   SOFIE_UNROLL(4)
-   for (Size k = 0; k < whole; k += chains * n)
-      SOFIE_UNROLL_ALL
-      for (int c = 0; c < chains; ++c)
-         sum[c] = multiply_add(load<n>(x + k + c * n), load<n>(w + k + c * n), sum[c]);
-   SOFIE_UNROLL_ALL
-   for (int c = 0; c < chains; ++c) {
-      const Size k = whole + c * n;
-      if (k + n <= K)
-         sum[c] = multiply_add(load<n>(x + k), load<n>(w + k), sum[c]);
-      else if (k < K)
-         sum[c] = multiply_add(load_some<n>(x + k, K - k), load<n>(w + k), sum[c]);
-   }
-   return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
-/// y[m, 1] = f(sum_k x[m, k] * w[k] + b)
-template <class F, class T, Size M, Size K>
-SOFIE_INLINE void dense_dots(const F &f, View<T, M, 1> y, View<const T, M, K> x, const DenseWeights<T, K, 1> &w)
-{
-   constexpr int n = lanes<T>;
-   const Size m = x.template extent<0>();
-   alignas(64) T sums[n];
-   for (Size i = 0; i < m; i += n) {
-      const Size rows = m - i < n ? m - i : n;
-      // All of it, because what is read as a pack must have been written as one to be there at once.
-      store(sums, splat<Pack<T>>(dot<K>(x.data() + i * K, w.panel(0)) + *w.bias(0)));
-      for (Size r = 1; r < rows; ++r)
-         sums[r] = dot<K>(x.data() + (i + r) * K, w.panel(0)) + *w.bias(0);
-      apply_function(f, y.data() + i, sums, rows);
    }
 }
 
@@ -402,82 +336,6 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
       }
 }
 
-#ifdef SOFIE_AVX512_ASSEMBLER
-/// Up to `dense_many_rows` rows of y, where weights are in streams.
-template <class F>
-SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
-{
-   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
-   // The tile writes all sums that it has registers for, those of rows behind the last one as well.
-   alignas(64) float sums[(dense_many_rows + streams_tall_rows) * streams_tall * n];
-   const bool few = m <= streams_wide_rows;
-   const Size streams = few ? streams_wide : streams_tall, packs = ceil_div(layer.columns, n);
-   const Size tiles = few ? 1 : ceil_div(m, streams_tall_rows), rows = m / tiles, longer = m % tiles;
-   const Size block = tiles == 1 ? layer.depth : streams_block, pitch = stream_pitch(layer.depth) * n;
-   StreamsTile tile{nullptr, layer.depth * bytes, nullptr, pitch * bytes, 0, 0, nullptr, 0};
-   for (Size next = 0; next < packs; next += streams) {
-      // The last columns: once more with columns that are done already.
-      const Size first = next + streams <= packs ? next : packs - streams, left = layer.columns - first * n;
-      for (Size k = 0; k < layer.depth; k += block) {
-         tile.w = layer.weights + first * pitch + k * n;
-         tile.depth = layer.depth - k < block ? layer.depth - k : block;
-         tile.add = k > 0;
-         for (Size t = 0, row = 0; t < tiles; ++t, row += tile.rows) {
-            tile.rows = t < longer ? rows + 1 : rows;
-            tile.x = x + row * layer.depth + k;
-            tile.sums = sums + row * streams * n;
-            if (few)
-               streams_wide_tile(tile);
-            else
-               streams_tall_tile(tile);
-         }
-      }
-      dense_rows(f, y + first * n, layer.columns, sums, streams * n, layer.bias + first * n, m,
-                 left < streams * n ? left : streams * n);
-   }
-}
-
-/// All rows and columns of y, where weights are in streams.
-template <class F, Size K, Size N>
-SOFIE_INLINE void dense_streamed(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
-{
-   const DenseLayer layer = dense_layer<F>(w);
-   for (Size i = 0; i < m; i += dense_many_rows) {
-      const Size rows = m - i < dense_many_rows ? m - i : dense_many_rows;
-      if constexpr (is_in_tile<F>) {
-         dense_streams(f, layer, y + i * N, x + i * K, rows);
-      } else {
-         dense_streams(Identity{}, layer, y + i * N, x + i * K, rows);
-         apply_function(f, y + i * N, y + i * N, rows * N);
-      }
-   }
-}
-
-/// At least 3 rows of y, whose columns are `Packs` packs.
-template <int Packs, class F>
-SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
-{
-   constexpr Size n = lanes<float>, width = Packs * n, most = thin_steps / Packs;
-   constexpr Size bytes = static_cast<Size>(sizeof(float)), tile = thin_registers * n;
-   alignas(64) float chains[thin_turn / thin_rows * tile], sums[thin_turn * width];
-   for (Size next = 0; next < m; next += thin_turn) {
-      // The last rows: once more with rows that are done already.
-      const Size begin = next + thin_rows <= m ? next : m - thin_rows;
-      const Size rows = m - begin < thin_turn ? m - begin : thin_turn;
-      for (Size k = 0; k < layer.depth; k += most) {
-         const Size left = layer.depth - k, steps = left < most ? left : most;
-         for (Size i = 0; i < rows; i += thin_rows) {
-            const Size row = i + thin_rows <= rows ? i : rows - thin_rows;
-            thin_tile<Packs>(x + (begin + row) * layer.depth + k, layer.depth * bytes, layer.weights + k * width, steps,
-                             chains + i / thin_rows * tile, k > 0, left <= most ? sums + row * width : nullptr);
-         }
-      }
-      dense_rows(f, y + begin * layer.columns, layer.columns, sums, width, layer.bias, rows, layer.columns);
-   }
-}
-
-#endif
-
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
 /// cache.
 template <class F, Size K, Size N>
@@ -558,50 +416,50 @@ template <Size K, Size N>
 inline constexpr Size dense_together<float, K, N> = dense_tile_half;
 #endif
 
-/// All columns of y for a few rows, one row at a time, or for many rows, in tiles.
+/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n]), one row at a time.
 template <class F, class T, Size M, Size K, Size N>
-SOFIE_INLINE void dense_panels(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+SOFIE_INLINE void dense_one_by_one(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
 {
-   using S = DenseShape<T, N>;
-   const Size m = x.template extent<0>();
-   constexpr bool thin = is_thin<T, K, N>;
-#ifdef SOFIE_AVX512_ASSEMBLER
-   if constexpr (M != 1 && thin)
-      if (m >= thin_rows)
-         return dense_thin<1>(f, dense_layer<F>(w), y.data(), x.data(), m);
-   // Four rows fill a tile of their own.
-   if constexpr (M != 1 && std::is_same_v<T, float> && S::packs == 2 && K >= thin_wide_depth)
-      if (m >= thin_rows && m <= thin_wide_rows && m != dense_tile_half)
-         return dense_thin<2>(f, dense_layer<F>(w), y.data(), x.data(), m);
-   if constexpr (is_streamed<T, K, N>) {
-      dense_streamed(f, y.data(), x.data(), m, w);
-      return;
-   } else
-#endif
-   if (M == 1 || thin || m < dense_together<T, K, N>) {
-      for (Size i = 0; i < m; ++i)
-         for (Size p = 0; p < S::panels; ++p)
-            dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
-      return;
-   }
-   if constexpr (M != 1 && !thin && !is_streamed<T, K, N>) {
-#ifdef SOFIE_TILE_ASSEMBLER
-      if constexpr (std::is_same_v<T, float> && (dense_tile_rows > dense_tile_half || S::width > 1))
-         dense_many(f, y.data(), x.data(), m, w);
-      else
-#endif
-         dense_blocks(f, y.data(), x.data(), m, w);
-   }
+   for (Size i = 0; i < x.template extent<0>(); ++i)
+      for (Size p = 0; p < DenseShape<T, N>::panels; ++p)
+         dense_alone(f, y.data() + i * N, x.data() + i * K, w, p);
 }
 
-/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n])
+/// The same in tiles, for at least as many rows as `dense_together` says.
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_INLINE void dense_in_tiles(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   const Size m = x.template extent<0>();
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && (dense_tile_rows > dense_tile_half || DenseShape<T, N>::width > 1))
+      dense_many(f, y.data(), x.data(), m, w);
+   else
+#endif
+      dense_blocks(f, y.data(), x.data(), m, w);
+}
+
+/// The same for one row.
+template <class F, class T, Size K, Size N>
+SOFIE_KERNEL void dense_one_row(const F &f, View<T, 1, N> y, View<const T, 1, K> x, const DenseWeights<T, K, N> &w)
+{
+   dense_one_by_one(f, y, x, w);
+}
+
+/// The same for 8 rows and more.
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_KERNEL void dense_tiled(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   dense_in_tiles(f, y, x, w);
+}
+
+/// The same for any number of rows.
 template <class F, class T, Size M, Size K, Size N>
 SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
 {
-   if constexpr (N == 1)
-      dense_dots(f, y, x, w);
+   if (x.template extent<0>() < dense_together<T, K, N>)
+      dense_one_by_one(f, y, x, w);
    else
-      dense_panels(f, y, x, w);
+      dense_in_tiles(f, y, x, w);
 }
 
 } // namespace sofie

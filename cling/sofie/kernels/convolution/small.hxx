@@ -5,7 +5,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_SMALL_HXX
 #define SOFIE_KERNELS_CONVOLUTION_SMALL_HXX
 
-#include "sofie/kernels/dense.hxx"
+#include "sofie/kernels/dense/few_columns.hxx"
 
 SOFIE_BEGIN
 
@@ -80,10 +80,9 @@ SOFIE_KERNEL void small_convolution_row(const F &f, T *y, const T *x, const Dens
 }
 
 /// y[m, j] = f(sum_k x[m, k] * w[k, j] + b[j])
-template <class F, class T, Size M, Size K, Size N>
-SOFIE_INLINE void small_convolution(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+template <class F, class T, Size M, Size K, Size N, class Weights>
+SOFIE_INLINE void small_convolution(const F &f, View<T, M, N> y, View<const T, M, K> x, const Weights &w)
 {
-   static_assert(N > 1, "one column is packed as a row");
    dense(f, y, x, w);
    const Size m = x.template extent<0>();
    if (!are_finite(x.data(), m * K))

@@ -125,12 +125,6 @@ public:
 
 #ifdef SOFIE_AVX512_ASSEMBLER
 
-/// In lanes are layers that are held as floats.
-template <class>
-struct LayerCost;
-template <class Q, Size K, Size N>
-struct LayerCost<NarrowWeights<Q, K, N>> : LayerCost<DenseWeights<float, K, N>> {};
-
 // clang-format off
 // Two packs of columns, or the last one: zmm30 has the upper halves of lanes, zmm31 a number of x.
 #define SOFIE_NARROW_PAIRS                                     \
@@ -431,6 +425,26 @@ SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K>
 }
 
 #endif
+
+/// Layers whose weights would be packed for another kernel, were they not in few bits.
+template <class F, class Q, Size M, Size K, Size N>
+SOFIE_INLINE void dense_streamed(const F &f, View<float, M, N> y, View<const float, M, K> x,
+                                 const NarrowWeights<Q, K, N> &w)
+{
+   dense(f, y, x, w);
+}
+template <class F, class Q, Size M, Size K, Size N>
+SOFIE_INLINE void dense_tiled(const F &f, View<float, M, N> y, View<const float, M, K> x,
+                              const NarrowWeights<Q, K, N> &w)
+{
+   dense(f, y, x, w);
+}
+template <class F, class Q, Size K, Size N>
+SOFIE_INLINE void dense_one_row(const F &f, View<float, 1, N> y, View<const float, 1, K> x,
+                                const NarrowWeights<Q, K, N> &w)
+{
+   dense(f, y, x, w);
+}
 
 } // namespace sofie
 

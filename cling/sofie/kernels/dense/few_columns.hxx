@@ -5,17 +5,23 @@
 #ifndef SOFIE_KERNELS_DENSE_FEW_COLUMNS_HXX
 #define SOFIE_KERNELS_DENSE_FEW_COLUMNS_HXX
 
-#include "sofie/kernels/dense/tile.hxx"
-
-#ifdef SOFIE_AVX512_ASSEMBLER
+#include "sofie/kernels/dense.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
 
-/// How many rows there are, and from how many steps on that is faster: for any number of rows of up to 16 columns, and
-/// for so few rows of up to 32.
-inline constexpr Size thin_rows = 3, thin_depth = 128, thin_wide_depth = 512, thin_wide_rows = 6;
+/// W[K, N] and b[N], packed for `dense_few_columns`.
+template <class T, Size K, Size N>
+class FewColumnsWeights : public DenseWeights<T, K, N> {
+public:
+   using DenseWeights<T, K, N>::DenseWeights;
+};
+
+#ifdef SOFIE_AVX512_ASSEMBLER
+
+/// How many rows a tile has, and up to how many rows that is faster where columns are two packs.
+inline constexpr Size thin_rows = 3, thin_wide_rows = 6;
 /// How many registers the sums of a tile have, all chains together.
 inline constexpr Size thin_registers = 24;
 
@@ -122,10 +128,61 @@ SOFIE_KERNEL void thin_tile(const float *x, Size stride, const float *w, Size de
       SOFIE_THIN_TILE(2, 4);
 }
 
+/// At least 3 rows of y, whose columns are `Packs` packs.
+template <int Packs, class F>
+SOFIE_KERNEL void dense_thin(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
+{
+   constexpr Size n = lanes<float>, width = Packs * n, most = thin_steps / Packs;
+   constexpr Size bytes = static_cast<Size>(sizeof(float)), tile = thin_registers * n;
+   alignas(64) float chains[thin_turn / thin_rows * tile], sums[thin_turn * width];
+   for (Size next = 0; next < m; next += thin_turn) {
+      // The last rows: once more with rows that are done already.
+      const Size begin = next + thin_rows <= m ? next : m - thin_rows;
+      const Size rows = m - begin < thin_turn ? m - begin : thin_turn;
+      for (Size k = 0; k < layer.depth; k += most) {
+         const Size left = layer.depth - k, steps = left < most ? left : most;
+         for (Size i = 0; i < rows; i += thin_rows) {
+            const Size row = i + thin_rows <= rows ? i : rows - thin_rows;
+            thin_tile<Packs>(x + (begin + row) * layer.depth + k, layer.depth * bytes, layer.weights + k * width, steps,
+                             chains + i / thin_rows * tile, k > 0, left <= most ? sums + row * width : nullptr);
+         }
+      }
+      dense_rows(f, y + begin * layer.columns, layer.columns, sums, width, layer.bias, rows, layer.columns);
+   }
+}
+
+#endif
+
+/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n])
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_KERNEL void dense_few_columns(const F &f, View<T, M, N> y, View<const T, M, K> x,
+                                    const FewColumnsWeights<T, K, N> &w)
+{
+#ifdef SOFIE_AVX512_ASSEMBLER
+   constexpr int packs = static_cast<int>(DenseShape<T, N>::packs);
+   static_assert(packs <= 2 && DenseShape<T, N>::chains * packs == thin_registers / thin_rows, "the chains of a tile");
+   const Size m = x.template extent<0>();
+   // Four rows of two packs fill a tile of their own.
+   if (m >= thin_rows && (packs == 1 || (m <= thin_wide_rows && m != dense_tile_half)))
+      dense_thin<packs>(f, dense_layer<F>(w), y.data(), x.data(), m);
+   else if constexpr (packs == 1)
+      dense_one_by_one(f, y, x, w);
+   else
+      dense(f, y, x, static_cast<const DenseWeights<T, K, N> &>(w));
+#else
+   dense(f, y, x, static_cast<const DenseWeights<T, K, N> &>(w));
+#endif
+}
+
+/// The same for those who call the kernel that weights are packed for.
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_INLINE void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const FewColumnsWeights<T, K, N> &w)
+{
+   dense_few_columns(f, y, x, w);
+}
+
 } // namespace sofie
 
 SOFIE_END
-
-#endif
 
 #endif

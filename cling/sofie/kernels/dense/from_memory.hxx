@@ -9,12 +9,13 @@
 #define SOFIE_KERNELS_DENSE_FROM_MEMORY_HXX
 
 #include "sofie/assembler.hxx"
-#include "sofie/kernels/dense/tile.hxx"
+#include "sofie/kernels/dense.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
 
+#ifdef SOFIE_AVX512_ASSEMBLER
 /// How far apart streams of `depth` steps begin, in packs. Side by side they must not be in the same places of a cache,
 /// nor come to the end of a page at the same time.
 constexpr Size stream_pitch(Size depth)
@@ -23,13 +24,8 @@ constexpr Size stream_pitch(Size depth)
    return depth + (places + apart - depth % places) % places;
 }
 
-#ifdef SOFIE_AVX512_ASSEMBLER
 /// How many streams and rows the tile of few rows has, and that of more. Both have registers for 24 sums.
 inline constexpr Size streams_wide = 8, streams_wide_rows = 3, streams_tall = 4, streams_tall_rows = 6;
-
-/// From how many weights on they are stored in streams: then they fill the second cache. And from how many steps on:
-/// shorter streams end before a prefetcher knows them, and leave as much between them.
-inline constexpr Size streams_weights = 500000, streams_depth = 256;
 
 /// How many steps many rows take together: four streams of so many fill two thirds of the first cache.
 inline constexpr Size streams_block = 128;
@@ -168,6 +164,92 @@ SOFIE_KERNEL inline void streams_tall_tile(const StreamsTile &of)
       : "memory", "cc", SOFIE_ALL_PACKS);
 }
 // clang-format on
+
+/// W[K, N] and b[N], packed for `dense_streamed`.
+template <class T, Size K, Size N>
+class StreamedWeights {
+   static_assert(N >= streams_wide * lanes<T>, "the last streams are read once more with some that are done already");
+   static constexpr Size pitch = stream_pitch(K) * lanes<T>;
+   static constexpr Size streams = ceil_div(N, lanes<T>);
+   Buffer<T> streams_;
+   Buffer<T> bias_;
+
+public:
+   StreamedWeights(View<const T, K, N> w, View<const T, N> b)
+      : streams_(streams * pitch + lanes<T>), bias_(streams * lanes<T>)
+   {
+      dense_pack(streams_.data(), w.data(), K, N, stream_pitch(K), lanes<T>);
+      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(N) * sizeof(T));
+   }
+   SOFIE_INLINE const T *data() const { return streams_.data(); }
+   SOFIE_INLINE const T *bias() const { return bias_.data(); }
+};
+
+/// Up to `dense_many_rows` rows of y, where weights are in streams.
+template <class F>
+SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, const float *x, Size m)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   // The tile writes all sums that it has registers for, those of rows behind the last one as well.
+   alignas(64) float sums[(dense_many_rows + streams_tall_rows) * streams_tall * n];
+   const bool few = m <= streams_wide_rows;
+   const Size streams = few ? streams_wide : streams_tall, packs = ceil_div(layer.columns, n);
+   const Size tiles = few ? 1 : ceil_div(m, streams_tall_rows), rows = m / tiles, longer = m % tiles;
+   const Size block = tiles == 1 ? layer.depth : streams_block, pitch = stream_pitch(layer.depth) * n;
+   StreamsTile tile{nullptr, layer.depth * bytes, nullptr, pitch * bytes, 0, 0, nullptr, 0};
+   for (Size next = 0; next < packs; next += streams) {
+      // The last columns: once more with columns that are done already.
+      const Size first = next + streams <= packs ? next : packs - streams, left = layer.columns - first * n;
+      for (Size k = 0; k < layer.depth; k += block) {
+         tile.w = layer.weights + first * pitch + k * n;
+         tile.depth = layer.depth - k < block ? layer.depth - k : block;
+         tile.add = k > 0;
+         for (Size t = 0, row = 0; t < tiles; ++t, row += tile.rows) {
+            tile.rows = t < longer ? rows + 1 : rows;
+            tile.x = x + row * layer.depth + k;
+            tile.sums = sums + row * streams * n;
+            if (few)
+               streams_wide_tile(tile);
+            else
+               streams_tall_tile(tile);
+         }
+      }
+      dense_rows(f, y + first * n, layer.columns, sums, streams * n, layer.bias + first * n, m,
+                 left < streams * n ? left : streams * n);
+   }
+}
+
+/// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n])
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_KERNEL void dense_streamed(const F &f, View<T, M, N> y, View<const T, M, K> x, const StreamedWeights<T, K, N> &w)
+{
+   static_assert(DenseShape<T, N>::chains == 1, "all rows are summed in the order of a stream");
+   const DenseLayer layer{w.data(), w.bias(), K, N, lanes<T>, 1, std::is_same_v<F, Relu>};
+   const Size m = x.template extent<0>();
+   for (Size i = 0; i < m; i += dense_many_rows) {
+      const Size rows = m - i < dense_many_rows ? m - i : dense_many_rows;
+      T *const to = y.data() + i * N;
+      if constexpr (is_in_tile<F>) {
+         dense_streams(f, layer, to, x.data() + i * K, rows);
+      } else {
+         dense_streams(Identity{}, layer, to, x.data() + i * K, rows);
+         apply_function(f, to, to, rows * N);
+      }
+   }
+}
+
+#else
+
+/// Other instruction sets have no such tiles.
+template <class T, Size K, Size N>
+using StreamedWeights = DenseWeights<T, K, N>;
+
+template <class F, class T, Size M, Size K, Size N>
+SOFIE_INLINE void dense_streamed(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+{
+   dense(f, y, x, w);
+}
+
 #endif
 
 } // namespace sofie

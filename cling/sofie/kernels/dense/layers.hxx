@@ -7,7 +7,8 @@
 #ifndef SOFIE_KERNELS_DENSE_LAYERS_HXX
 #define SOFIE_KERNELS_DENSE_LAYERS_HXX
 
-#include "sofie/kernels/dense.hxx"
+#include "sofie/kernels/dense/dots.hxx"
+#include "sofie/kernels/dense/few_columns.hxx"
 #include "sofie/kernels/dense/lanes_tile.hxx"
 
 SOFIE_BEGIN
@@ -32,8 +33,8 @@ struct PassWith {
 };
 
 /// Some rows on their way through layers, `pass << f_1 << w_1 << f_2 << ...`: what a layer gives is in
-/// `next`, then in `other`, in turn, and at last in y. (Templates that call themselves with one layer less
-/// each time take Cling long to compile.)
+/// `next`, then in `other`, in turn, and at last in y. Only the last layer has a single column. (Templates that call
+/// themselves with one layer less each time take Cling long to compile.)
 template <class T>
 struct RowsPass {
    const T *x;
@@ -56,6 +57,11 @@ struct RowsPass {
       x = to;
       next = other;
       other = to;
+   }
+   template <class F, Size K>
+   SOFIE_INLINE void layer(const F &f, const DotWeights<T, K> &w)
+   {
+      dense_dots(f, View<T, dyn, 1>(y, rows), View<const T, dyn, K>(x, rows), w);
    }
 };
 
@@ -80,8 +86,7 @@ struct RowPass {
    {
       using S = DenseShape<float, N>;
       float *const to = --left > 0 ? next : y;
-      if constexpr (std::is_same_v<W<Q, K, N>, DenseWeights<float, K, N>> && is_in_tile<F> && S::panels == 1 && N > 1 &&
-                    !is_streamed<float, K, N>)
+      if constexpr (std::is_same_v<Q, float> && is_in_tile<F> && S::panels == 1)
          dense_alone(f, to, x, w, 0);
       else
          dense(f, View<float, dyn, N>(to, 1), View<const float, dyn, K>(x, 1), w);
@@ -89,29 +94,15 @@ struct RowPass {
       next = other;
       other = to;
    }
+   template <class F, Size K>
+   SOFIE_INLINE void layer(const F &f, const DotWeights<float, K> &w)
+   {
+      dense_dots(f, View<float, dyn, 1>(y, 1), View<const float, dyn, K>(x, 1), w);
+   }
 };
 
 /// How many rows lie side by side, and from how many on that is faster than rows one below the other.
 inline constexpr Size lanes_rows = 32, lanes_together = 25;
-
-/// What a layer takes by rows, and in lanes, where one product for 32 rows is 100: measured. By rows a layer
-/// is filled up to whole packs; in lanes there are more loads, and rows and columns change places at the ends.
-template <class L>
-struct LayerCost {
-   static constexpr Size by_rows = 0, in_lanes = 0;
-};
-inline constexpr Size transpose_cost = 700;
-template <Size K, Size N>
-struct LayerCost<DenseWeights<float, K, N>> {
-   using S = DenseShape<float, N>;
-   static constexpr Size n = lanes<float>;
-   static constexpr int columns = lanes_tile_columns(N, S::width *n);
-   static constexpr Size by_rows = N == 1 ? 0 : K * ceil_div(N, n) * n * (S::chains > 1 && S::width != 4 ? 111 : 99);
-   // Weights in streams are for rows alone.
-   static constexpr Size in_lanes = N == 1                     ? K * transpose_cost
-                                    : is_streamed<float, K, N> ? Size{1} << 48
-                                                               : K * ceil_div(N, columns) * columns * 103;
-};
 
 /// Rows become lanes, y[k][r] = x[r][k]; or, if `back`, lanes become rows, y[r][k] = x[k][r]. Lanes behind
 /// the last row are like it, so they may be written over it.
@@ -169,73 +160,104 @@ struct LanesPass {
    template <class F, Size K, Size N>
    SOFIE_INLINE void layer(const F &f, const DenseWeights<float, K, N> &w)
    {
-      if constexpr (N == 1) {
-         transpose_rows(next, x, rows, K, true);
-         dense(f, View<float, dyn, 1>(y, rows), View<const float, dyn, K>(next, rows), w);
-      } else {
-         constexpr int columns = lanes_tile_columns(N, DenseShape<float, N>::width * lanes<float>);
-         lanes_columns<columns>(dense_layer<F>(w), x, next);
-         if constexpr (!is_in_tile<F>)
-            apply_function(f, next, next, N * lanes_rows);
-         if (--left == 0)
-            transpose_rows(y, next, rows, N, true);
-         float *const read = x;
-         x = next;
-         next = read;
-      }
+      constexpr int columns = lanes_tile_columns(N, DenseShape<float, N>::width * lanes<float>);
+      lanes_columns<columns>(dense_layer<F>(w), x, next);
+      if constexpr (!is_in_tile<F>)
+         apply_function(f, next, next, N * lanes_rows);
+      if (--left == 0)
+         transpose_rows(y, next, rows, N, true);
+      float *const read = x;
+      x = next;
+      next = read;
+   }
+   template <class F, Size K>
+   SOFIE_INLINE void layer(const F &f, const DotWeights<float, K> &w)
+   {
+      transpose_rows(next, x, rows, K, true);
+      dense_dots(f, View<float, dyn, 1>(y, rows), View<const float, dyn, K>(next, rows), w);
    }
 };
 #endif
 
-#ifdef SOFIE_AVX512_ASSEMBLER
-/// Whether all layers have the same columns, 4 packs of them: their tiles have read a row before they write it, so
-/// what is between them may be where the results will be, and the first cache has to keep less.
-template <Size N, class... Layers>
-inline constexpr bool are_in_place = false;
-template <Size N, class F, Size K, class... More>
-inline constexpr bool are_in_place<N, F, DenseWeights<float, K, N>, More...> =
-   DenseShape<float, N>::width == 4 && (sizeof...(More) == 0 || are_in_place<N, More...>);
-#endif
-
-/// y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n) for `layers` f_1, w_1 with b_1, f_2, ...
-template <class T, Size M, Size N, Size S, Size K, class... Layers>
-SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
+/// All rows from number `first` on, some at a time. What is between layers that read a row before they write it may be
+/// `InPlace`, where the results will be: the first cache has to keep less.
+template <bool InPlace, class T, Size M, Size N, Size S, Size K, class... Layers>
+SOFIE_INLINE void layers_by_rows(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, Size first,
+                                 const Layers &...layers)
 {
-   constexpr int count = sizeof...(Layers) / 2;
    const Size m = x.template extent<0>();
-   T *const first = scratch.data(), *const second = first + S / 2;
-   Size i = 0;
-#ifdef SOFIE_AVX512_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>)
-      if (m == 1) {
-         RowPass pass{x.data(), first, second, y.data(), count};
-         (pass << ... << layers);
-         return;
-      }
-   constexpr Size turns = (K + (N == 1 ? 0 : N)) * transpose_cost;
-   constexpr bool pays = (LayerCost<Layers>::by_rows + ...) > (LayerCost<Layers>::in_lanes + ...) + turns;
-   if constexpr (std::is_same_v<T, float> && pays && (M == dyn || M >= lanes_together))
-      for (; m - i >= lanes_together; i += lanes_rows) {
-         const Size rows = m - i < lanes_rows ? m - i : lanes_rows;
-         transpose_rows(first, x.data() + i * K, rows, K, false);
-         LanesPass pass{first, second, y.data() + i * N, rows, count};
-         (pass << ... << layers);
-      }
-#endif
-   while (i < m) {
+   T *const one = scratch.data(), *const other = one + S / 2;
+   for (Size i = first; i < m;) {
       // A few that are left: together with rows that are done already, which gives them the same values.
       if (i >= layers_few && m - i < layers_few && m - i > layers_few / 2)
          i = m - layers_few;
       const Size rows = m - i < layers_rows ? m - i : layers_rows;
-      RowsPass<T> pass{x.data() + i * K, first, second, y.data() + i * N, rows, count};
-#ifdef SOFIE_AVX512_ASSEMBLER
-      if constexpr (are_in_place<N, Layers...>)
-         if (m <= layers_rows)
-            pass.next = pass.other = pass.y;
-#endif
+      RowsPass<T> pass{x.data() + i * K, one, other, y.data() + i * N, rows, sizeof...(Layers) / 2};
+      if (InPlace && m <= layers_rows)
+         pass.next = pass.other = pass.y;
       (pass << ... << layers);
       i += rows;
    }
+}
+
+/// y = f_n(... f_1(x @ w_1 + b_1) ... @ w_n + b_n) for `layers` f_1, w_1 with b_1, f_2, ...; one row.
+template <class T, Size M, Size N, Size S, Size K, class... Layers>
+SOFIE_KERNEL void dense_layers_one_row(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x,
+                                       const Layers &...layers)
+{
+#ifdef SOFIE_AVX512_ASSEMBLER
+   RowPass pass{x.data(), scratch.data(), scratch.data() + S / 2, y.data(), sizeof...(Layers) / 2};
+   (pass << ... << layers);
+#else
+   dense_layers(y, scratch, x, layers...);
+#endif
+}
+
+/// The same for any number of rows.
+template <bool InPlace = false, class T, Size M, Size N, Size S, Size K, class... Layers>
+SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
+{
+#ifdef SOFIE_AVX512_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (x.template extent<0>() == 1)
+         return dense_layers_one_row(y, scratch, x, layers...);
+#endif
+   layers_by_rows<InPlace>(y, scratch, x, 0, layers...);
+}
+
+/// The same for layers whose columns are 4 packs with AVX-512.
+template <class T, Size M, Size N, Size S, Size K, class... Layers>
+SOFIE_INLINE void dense_layers_in_place(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x,
+                                        const Layers &...layers)
+{
+#ifdef SOFIE_AVX512_ASSEMBLER
+   constexpr bool in_place = true;
+#else
+   constexpr bool in_place = false;
+#endif
+   dense_layers<in_place>(y, scratch, x, layers...);
+}
+
+/// The same for rows that lie in lanes, as far as there are enough of them.
+template <class T, Size M, Size N, Size S, Size K, class... Layers>
+SOFIE_KERNEL void dense_layers_lanes(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x,
+                                     const Layers &...layers)
+{
+#ifdef SOFIE_AVX512_ASSEMBLER
+   const Size m = x.template extent<0>();
+   if (m == 1)
+      return dense_layers_one_row(y, scratch, x, layers...);
+   Size i = 0;
+   for (; m - i >= lanes_together; i += lanes_rows) {
+      const Size rows = m - i < lanes_rows ? m - i : lanes_rows;
+      transpose_rows(scratch.data(), x.data() + i * K, rows, K, false);
+      LanesPass pass{scratch.data(), scratch.data() + S / 2, y.data() + i * N, rows, sizeof...(Layers) / 2};
+      (pass << ... << layers);
+   }
+   layers_by_rows<false>(y, scratch, x, i, layers...);
+#else
+   dense_layers(y, scratch, x, layers...);
+#endif
 }
 
 } // namespace sofie

@@ -1,0 +1,317 @@
+"""The kernels of products with constant weights, of one layer and of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sofie_rdf.ir.dims import Dim, ceil_div, largest, number_of
+from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
+
+__all__ = [
+    "DENSE",
+    "DENSE_HEADER",
+    "DENSE_LAYERS",
+    "LAYERS_HEADER",
+    "DenseProblem",
+    "LayersProblem",
+]
+
+DENSE_HEADER = "sofie/kernels/dense.hxx"
+LAYERS_HEADER = "sofie/kernels/dense/layers.hxx"
+_DOTS_HEADER = "sofie/kernels/dense/dots.hxx"
+_MEMORY_HEADER = "sofie/kernels/dense/from_memory.hxx"
+_FEW_HEADER = "sofie/kernels/dense/few_columns.hxx"
+
+# Of the kernel with AVX-512: the floats of a register, and the registers that a row of sums has.
+LANES, _MOST_PACKS = 16, 14
+# The rows from which on all instruction sets compute them together, and those of a tile.
+TILE_ROWS = 8
+
+
+# One layer ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DenseProblem:
+    """y[rows, columns] = f(x[rows, depth] @ w[depth, columns] + b[columns]).
+
+    Without ``rows`` some of them are computed at a time, any number.
+    """
+
+    dtype: DType
+    rows: Dim | None
+    depth: int
+    columns: int
+
+    @property
+    def packs(self) -> int:
+        """Registers for one row of results, with AVX-512."""
+        return -(-self.columns // LANES)
+
+    @property
+    def width(self) -> int:
+        """How many of them a panel of weights has."""
+        panels = max(1, -(-self.packs // _MOST_PACKS))
+        return -(-self.packs // panels)
+
+    @property
+    def chains(self) -> int:
+        """In how many chains each result is summed up."""
+        return 1 if self.width >= 6 else 2 if self.width >= 3 else 4 if self.width == 2 else 8
+
+    def packed(self, name: str) -> str:
+        """The class of that name with these weights."""
+        return f"{name}<{self.dtype.cxx}, {self.depth}, {self.columns}>"
+
+
+def _dots(problem: DenseProblem) -> Choice | str:
+    if problem.columns != 1:
+        return f"it has {problem.columns} columns, and not one"
+    return Choice(
+        "dense_dots",
+        _DOTS_HEADER,
+        "its only column is stored as a row, and summed up along it",
+        packed=f"DotWeights<{problem.dtype.cxx}, {problem.depth}>",
+    )
+
+
+# From how many weights on these are stored in streams: then they fill the second cache. And from
+# how many steps and columns on: shorter streams end before a prefetcher knows them, and a tile
+# reads eight of them.
+_STREAMED, _STREAMED_DEPTH, _STREAMED_COLUMNS = 500_000, 256, 8 * LANES
+
+
+def _streamed(problem: DenseProblem) -> Choice | str:
+    if problem.dtype is not DType.FLOAT32:
+        return NO_FLOATS
+    if problem.depth < _STREAMED_DEPTH or problem.columns < _STREAMED_COLUMNS:
+        return f"it has not {_STREAMED_DEPTH} steps and {_STREAMED_COLUMNS} columns"
+    weights = problem.depth * problem.columns
+    if weights < _STREAMED:
+        return f"its {weights:,} weights, fewer than {_STREAMED:,}, stay in the second cache"
+    return Choice(
+        "dense_streamed",
+        _MEMORY_HEADER,
+        "weights come from afar, and a core gets more of them from several places than from one",
+        packed=problem.packed("StreamedWeights"),
+        elsewhere=(Elsewhere((AVX2, GENERIC), "dense", DENSE_HEADER, IS_AVX512),),
+    )
+
+
+# By the registers of a row of results: from how many steps on all chains of three rows side by side
+# are faster, and for how many rows; None stands for all from three on.
+_FEW_DEPTH: dict[int, int] = {1: 128, 2: 512}
+_FEW_ROWS: dict[int, tuple[int, ...] | None] = {1: None, 2: (3, 5, 6)}
+
+
+def _few_columns(problem: DenseProblem) -> Choice | str:
+    if problem.dtype is not DType.FLOAT32:
+        return NO_FLOATS
+    packs = problem.packs
+    if packs not in _FEW_DEPTH:
+        return f"it has more than {max(_FEW_DEPTH) * LANES} columns, or none"
+    if problem.depth < _FEW_DEPTH[packs]:
+        return f"it has {problem.depth} steps, fewer than {_FEW_DEPTH[packs]}"
+    rows, here = _FEW_ROWS[packs], problem.rows
+    if isinstance(here, int) and (here not in rows if rows else here < 3):
+        return f"it has {here} rows, and not {rows or '3 and more'}"
+    when = f"of {', '.join(map(str, rows))} rows" if rows else "of three rows and more"
+    return Choice(
+        "dense_few_columns",
+        _FEW_HEADER,
+        f"{when} all chains of their sums are summed up side by side",
+        packed=problem.packed("FewColumnsWeights"),
+        elsewhere=(Elsewhere((AVX2, GENERIC), "dense", DENSE_HEADER, IS_AVX512),),
+    )
+
+
+def _one_row(problem: DenseProblem) -> Choice | str:
+    if problem.rows != 1:
+        return "it has more than one row, or how many is not known"
+    return Choice(
+        "dense_one_row",
+        DENSE_HEADER,
+        "the sums of one row stay in registers, as many as a panel of weights has",
+        packed=problem.packed("DenseWeights"),
+    )
+
+
+def _tiled(problem: DenseProblem) -> Choice | str:
+    if not isinstance(problem.rows, int) or problem.rows < TILE_ROWS:
+        return f"it has fewer than {TILE_ROWS} rows, or how many is not known"
+    return Choice(
+        "dense_tiled",
+        DENSE_HEADER,
+        "tiles of several rows read weights less often",
+        packed=problem.packed("DenseWeights"),
+    )
+
+
+def _any(problem: DenseProblem) -> Choice:
+    least = least_rows(problem)
+    few = "4 with AVX2, 6 else" if problem.dtype is DType.FLOAT32 else "6 in all sets"
+    why = f"rows go one by one, or from {least} on in tiles ({few})"
+    return Choice("dense", DENSE_HEADER, why, packed=problem.packed("DenseWeights"))
+
+
+# The packs of columns that the tile with the fewest loads has, and the weights of a near cache.
+_QUADS, _NEAR = 4, 8192
+
+
+def least_rows(problem: DenseProblem) -> int:
+    """From how many rows on they are computed together with AVX-512."""
+    if problem.dtype is not DType.FLOAT32:
+        return 6
+    far, packs, width = problem.depth * problem.columns > _NEAR, problem.packs, problem.width
+    # The last panel may have fewer packs than such a tile.
+    if packs - (-(-packs // max(width, 1)) - 1) * width < _QUADS:
+        return 4 if far else TILE_ROWS
+    return 2 if far or width % _QUADS == 0 else TILE_ROWS
+
+
+DENSE: Table[DenseProblem] = Table(
+    "dense layers",
+    (
+        Candidate("dense_dots", _dots),
+        Candidate("dense_streamed", _streamed),
+        Candidate("dense_few_columns", _few_columns),
+        Candidate("dense_one_row", _one_row),
+        Candidate("dense_tiled", _tiled),
+        Candidate("dense", _any),
+    ),
+)
+
+
+# Several layers -----------------------------------------------------------------------------------
+
+# Of the kernel: how many rows go through all layers together, and how many do so in lanes at least.
+LAYERS_ROWS, _LANES_ROWS = 64, 25
+
+
+@dataclass(frozen=True, slots=True)
+class LayersProblem:
+    """Layers one after the other: ``widths`` are the columns of x, and then those of each layer."""
+
+    dtype: DType
+    rows: Dim
+    widths: tuple[Dim, ...]
+
+    @property
+    def layers(self) -> tuple[DenseProblem, ...]:
+        """Each of them by itself."""
+        widths = [number_of(w) for w in self.widths]
+        rows = 1 if self.rows == 1 else None
+        return tuple(DenseProblem(self.dtype, rows, k, n) for k, n in pairwise(widths))
+
+    @property
+    def packed(self) -> tuple[str, ...]:
+        """The class in which each layer has its weights."""
+        return tuple(DENSE.choose(layer).packed for layer in self.layers)
+
+    def scratch(self) -> tuple[TensorType]:
+        """What is between two layers, twice."""
+        rows, widest = 1 if self.rows == 1 else LAYERS_ROWS, largest(self.widths)
+        return (TensorType(self.dtype, (2 * rows * LANES * ceil_div(widest, LANES),)),)
+
+
+def _layers_one_row(problem: LayersProblem) -> Choice | str:
+    if problem.dtype is not DType.FLOAT32:
+        return NO_FLOATS
+    if problem.rows != 1:
+        return "it has more than one row, or how many is not known"
+    return Choice(
+        "dense_layers_one_row",
+        LAYERS_HEADER,
+        "one row goes from layer to layer without a branch between them",
+        scratch=problem.scratch(),
+        elsewhere=(_ELSEWHERE,),
+    )
+
+
+# What a layer takes where one product for 32 rows is 100, measured: by rows with one or several
+# chains, where it is filled up to whole registers; in lanes; and for a number that changes places
+# between rows and lanes.
+_BY_ROWS, _BY_CHAINS, _IN_LANES, _TURN = 99, 111, 103, 700
+# The columns that a tile in lanes may have.
+_TILES = 8, 10, 13
+
+
+def lanes_columns(layer: DenseProblem) -> int:
+    """How many columns a tile in lanes has that computes the fewest in vain."""
+    count = min(layer.columns, layer.width * LANES)
+    # Many columns load less for each product; of two that are equal the larger one.
+    cost = {tile: -(-count // tile) * tile * (33 if tile == _TILES[0] else 32) for tile in _TILES}
+    return min(reversed(_TILES), key=cost.__getitem__)
+
+
+def _costs(problem: LayersProblem) -> tuple[int, int]:
+    """What all layers take by rows and in lanes."""
+    by_rows = in_lanes = 0
+    for layer in problem.layers:
+        if layer.columns == 1:
+            in_lanes += layer.depth * _TURN
+            continue
+        each = _BY_CHAINS if layer.chains > 1 and layer.width != _QUADS else _BY_ROWS
+        by_rows += layer.depth * layer.packs * LANES * each
+        tile = lanes_columns(layer)
+        in_lanes += layer.depth * -(-layer.columns // tile) * tile * _IN_LANES
+    first, last = problem.layers[0].depth, problem.layers[-1].columns
+    return by_rows, in_lanes + (first + (0 if last == 1 else last)) * _TURN
+
+
+def _layers_lanes(problem: LayersProblem) -> Choice | str:
+    if problem.dtype is not DType.FLOAT32:
+        return NO_FLOATS
+    if isinstance(problem.rows, int) and problem.rows < _LANES_ROWS:
+        return f"it has {problem.rows} rows, fewer than {_LANES_ROWS}"
+    by_rows, in_lanes = _costs(problem)
+    if by_rows <= in_lanes:
+        return f"by rows it takes {by_rows / in_lanes:.2f} of the time in lanes"
+    return Choice(
+        "dense_layers_lanes",
+        LAYERS_HEADER,
+        f"{_LANES_ROWS} rows and more lie in lanes, which takes {in_lanes / by_rows:.2f} of the "
+        "time that rows take, whose columns do not fill registers",
+        scratch=problem.scratch(),
+        elsewhere=(_ELSEWHERE,),
+    )
+
+
+def _layers_in_place(problem: LayersProblem) -> Choice | str:
+    if problem.dtype is not DType.FLOAT32:
+        return NO_FLOATS
+    if len(set(problem.widths[1:])) > 1 or problem.layers[0].width != _QUADS:
+        most = _QUADS * LANES
+        return f"its layers have not all the same columns, {most - LANES + 1} to {most} of them"
+    return Choice(
+        "dense_layers_in_place",
+        LAYERS_HEADER,
+        f"what is between layers of up to {LAYERS_ROWS} rows is where the results will be",
+        scratch=problem.scratch(),
+        elsewhere=(_ELSEWHERE,),
+    )
+
+
+def _layers(problem: LayersProblem) -> Choice:
+    return Choice(
+        "dense_layers",
+        LAYERS_HEADER,
+        f"{LAYERS_ROWS} rows go through all layers before the next ones do",
+        scratch=problem.scratch(),
+    )
+
+
+_ELSEWHERE = Elsewhere((AVX2, GENERIC), "dense_layers", LAYERS_HEADER, IS_AVX512)
+
+DENSE_LAYERS: Table[LayersProblem] = Table(
+    "dense layers that follow each other",
+    (
+        Candidate("dense_layers_one_row", _layers_one_row),
+        Candidate("dense_layers_lanes", _layers_lanes),
+        Candidate("dense_layers_in_place", _layers_in_place),
+        Candidate("dense_layers", _layers),
+    ),
+)
