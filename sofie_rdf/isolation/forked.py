@@ -36,7 +36,7 @@ class Forked:
         self.pid = -1
         said, sys.unraisablehook = sys.unraisablehook, lambda _: None
         is_collecting = gc.isenabled()
-        # The copy begins so: it finalises nothing, and no Ctrl-C lets it go on as the user's.
+        # The copy begins so: it finalises nothing, and no Ctrl-C lets it go on with the user's work.
         gc.disable()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
