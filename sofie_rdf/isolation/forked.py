@@ -33,12 +33,7 @@ class Forked:
 
     def __init__(self, work: Callable[[], NoReturn]) -> None:
         self.returncode: int | None = None
-        self.pid = -1
         said, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        is_collecting = gc.isenabled()
-        # The copy begins so: it finalises nothing, and no Ctrl-C lets it go on with the user's work.
-        gc.disable()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             with warnings.catch_warnings():
                 # Other threads are asleep, and what a copy cannot do is done by a fresh process.
@@ -46,10 +41,6 @@ class Forked:
                 self.pid = os.fork()
         finally:
             sys.unraisablehook = said
-            if self.pid:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                if is_collecting:
-                    gc.enable()
         if self.pid == 0:
             try:
                 work()
