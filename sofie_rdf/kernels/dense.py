@@ -249,8 +249,9 @@ def lanes_columns(layer: DenseProblem) -> int:
 
 def _costs(problem: LayersProblem) -> tuple[int, int]:
     """What all layers take by rows and in lanes."""
+    layers = problem.layers
     by_rows = in_lanes = 0
-    for layer in problem.layers:
+    for layer in layers:
         if layer.columns == 1:
             in_lanes += layer.depth * _TURN
             continue
@@ -258,7 +259,7 @@ def _costs(problem: LayersProblem) -> tuple[int, int]:
         by_rows += layer.depth * layer.packs * LANES * each
         tile = lanes_columns(layer)
         in_lanes += layer.depth * -(-layer.columns // tile) * tile * _IN_LANES
-    first, last = problem.layers[0].depth, problem.layers[-1].columns
+    first, last = layers[0].depth, layers[-1].columns
     return by_rows, in_lanes + (first + (0 if last == 1 else last)) * _TURN
 
 

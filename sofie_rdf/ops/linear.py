@@ -355,13 +355,14 @@ class DenseLayers(Linear):
         x, *parameters = inputs
         y, scratch = outputs
         assert x is not None
-        choice, rows = self.choice(inputs, outputs), product(x.type.shape[:-1])
-        kinds = self.problem([None if o is None else o.type for o in inputs]).packed
+        problem = self.problem([None if o is None else o.type for o in inputs])
+        choice = DENSE_LAYERS.choose(problem)
         layers: list[Argument] = []
-        for kind, (dense, w, b) in zip(kinds, self.layers(parameters), strict=True):
+        for kind, (dense, w, b) in zip(problem.packed, self.layers(parameters), strict=True):
             assert w is not None and b is not None
             layers += [dense.activation.inner_functor(), packed(kind, w, b)]
         layers[-2] = self.activations[-1].functor()
         k, n = x.type.shape[-1], y.type.shape[-1]
+        rows = problem.rows
         tensors = Tensor(y, (rows, n)), Tensor(scratch), Tensor(x, (rows, k))
         return Call(f"sofie::{choice.kernel}", (*tensors, *layers), 2, choice.header)

@@ -33,7 +33,7 @@ _SMALLER = 4.0
 _LIMITS = "bytes=256M,nodes=20000,terms=1000"
 # What a process apart may take, for a file that ended a copy.
 _SECONDS_APART = 1
-# A file with a byte for each mutant that ended a copy, and of which `load` says what is wrong.
+# A file with a byte for each mutant that ended a copy, and does no harm to a user of `load`.
 CONTAINED = "contained"
 # Mutants that are mutated further.
 _KEPT, _LARGEST = 500, 2**16
@@ -187,7 +187,8 @@ def _in_copies(loop: _Loop, end: float, last: int, number: int) -> int:
     """The loop in copies of this process, a new one where one ends: 0, or how one ended.
 
     A mutant that ends a copy is tried by `load` as users call it, with a process for the reader.
-    It counts as contained where that gives an error of ours.
+    It counts as contained where that gives a network or an error of ours. Where this process ends,
+    too, `campaign` tries the mutant in a fresh one.
     """
     loop.judge(loop.samples[0], 0)  # Copies have all modules from here.
     os.environ["SOFIE_RDF_LIMITS"] = f"{_LIMITS},seconds={_SECONDS_APART}"
@@ -208,8 +209,7 @@ def _in_copies(loop: _Loop, end: float, last: int, number: int) -> int:
             loop.board.write(NOTHING, number, loaded)
             return code
         if stage == TRYING:
-            data = loop.board.mutant
-            if loop.judge(data, 0):
+            if loop.judge(loop.board.mutant, 0):
                 return code
             with (loop.folder / CONTAINED).open("ab") as file:
                 file.write(b".")
