@@ -181,8 +181,7 @@ static void run_{namespace}(std::FILE *in, [[maybe_unused]] std::FILE *out)
 {
    {namespace}::Session session("{namespace}.dat");
    for (int run = 0; run < {runs}; ++run) {
-      std::size_t *sizes = read<std::size_t>(in, 2);
-      [[maybe_unused]] const std::size_t N = sizes[0], M = sizes[1];
+      std::size_t *sizes = read<std::size_t>(in, {count});
 {body}
       give(sizes);
    }
@@ -227,9 +226,11 @@ def function_of(graph: Graph, namespace: str, runs: int) -> str:
     """Reads sizes and inputs, calls `infer`, writes the outputs, several times."""
     inputs = {f"x{i}": graph.types[name] for i, name in enumerate(graph.inputs)}
     outputs = {f"y{i}": port for i, port in enumerate(Interface(graph, "").outputs)}
-    lines = [f"auto *{n} = read<{t.dtype.cxx}>(in, {size(t)});" for n, t in inputs.items()]
+    symbols = graph.symbols
+    lines = [f"const std::size_t {s} = sizes[{i}];" for i, s in enumerate(symbols)]
+    lines += [f"auto *{n} = read<{t.dtype.cxx}>(in, {size(t)});" for n, t in inputs.items()]
     lines += [declared(n, port) for n, port in outputs.items()]
-    lines.append(f"session.infer({', '.join([*graph.symbols, *inputs, *outputs])});")
+    lines.append(f"session.infer({', '.join([*symbols, *inputs, *outputs])});")
     lines += [f"give({n});" for n in inputs]
     for name, port in outputs.items():
         lines += (
@@ -238,6 +239,7 @@ def function_of(graph: Graph, namespace: str, runs: int) -> str:
             else [f"write(out, {name}, {size(port.type)});", f"give({name});"]
         )
     text = FUNCTION.replace("{namespace}", namespace).replace("{runs}", str(runs))
+    text = text.replace("{count}", str(len(symbols)))
     return text.replace("{body}", "\n".join(f"      {x}" for x in lines))
 
 
@@ -292,7 +294,7 @@ def run(
     with (folder / "in").open("wb") as file:
         for graph, fed in zip(graphs, batches, strict=True):
             for feeds, known in zip(fed, sizes, strict=True):
-                file.write(np.array([known.get(s, 1) for s in ("N", "M")], np.uint64).tobytes())
+                file.write(np.array([known[s] for s in graph.symbols], np.uint64).tobytes())
                 for name in graph.inputs:
                     file.write(np.ascontiguousarray(feeds[name]).tobytes())
     variables = {**os.environ, **environment}

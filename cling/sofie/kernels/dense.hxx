@@ -49,6 +49,7 @@ SOFIE_INLINE void tile_step(const T *__restrict x, Size x_stride, const T *__res
       SOFIE_UNROLL_ALL
       for (int j = 0; j < Packs; ++j)
          sum[r][j] = accumulate(sum[r][j], x[r * x_stride], row[j]);
+   end_step(sum);
 }
 
 /// How many steps of k a tile takes between two looks at its loop counter. Long blocks matter: at

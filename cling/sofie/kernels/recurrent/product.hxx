@@ -58,6 +58,7 @@ SOFIE_INLINE void recurrent_block(const T *__restrict x, Size x_stride, const T 
          for (int j = 0; j < Packs; ++j)
             sum[k % Chains][r][j] =
                multiply_add(splat<Pack<T>>(x[r * x_stride + k]), row[j], sum[k % Chains][r][j]);
+      end_step(sum[k % Chains]);
    }
 }
 
