@@ -48,7 +48,8 @@ def _work(told: dict[str, Any], package: str, walls: ModuleType) -> NoReturn:
     os.chdir(told["folder"])
     walls.limit(told["memory"], told["seconds"])
     walls.refuse_writing(told["folder"])
-    walls.refuse_sockets()
+    walls.drop_capabilities()
+    walls.refuse_calls()
     if "sofie_rdf" not in sys.modules:
         sys.path[:] = told["path"]
         _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
