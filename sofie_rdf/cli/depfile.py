@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,11 @@ from sofie_rdf.errors import ModelError
 from sofie_rdf.ir.graph import Graph
 
 __all__ = ["dependencies", "write"]
+
+# What a depfile cannot say: Make would take it for another line, or run what stands behind it.
+_UNSAYABLE = re.compile(r"[;\x00-\x1f\x7f]")
+# A model names the files beside it. What is more than a name to Make may stand in none of these.
+_NO_NAME = re.compile(r"[^\w ./+,@#$-]")
 
 
 def dependencies(source: Path, graph: Graph, others: Sequence[str] = ()) -> list[Path]:
@@ -38,7 +44,18 @@ def _weights(source: Path) -> Iterator[Path]:
     if frontends.recognise(source) == "onnx":
         from sofie_rdf.frontends.onnx.proto import data_files
 
-        yield from (source.parent / name for name in data_files(source))
+        for name in data_files(source):
+            _require(not _NO_NAME.search(name), name)
+            yield source.parent / name
+
+
+def _require(is_said: bool, name: str) -> None:
+    if not is_said:
+        raise ModelError(
+            "has characters in its name that mean something else in a depfile",
+            place=repr(name),
+            remedy="Rename the file, or emit the model without --depfile",
+        )
 
 
 def write(path: Path, target: Path, needed: Sequence[Path]) -> None:
@@ -52,5 +69,6 @@ def write(path: Path, target: Path, needed: Sequence[Path]) -> None:
 
 def _escaped(path: Path) -> str:
     """A path as Make reads it."""
+    _require(not _UNSAYABLE.search(str(path)), str(path))
     text = str(path).replace("\\", "\\\\").replace("#", "\\#").replace("$", "$$")
     return text.replace(" ", "\\ ")
