@@ -8,10 +8,15 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[1]
 # `from tests.ops.cases import ...`, from wherever pytest was started.
@@ -63,6 +68,41 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is marked as `fresh_process` runs in one, where no other test has run before.
+
+    What others leave here (threads, memory that is shared with other processes) is not there.
+    """
+    if pyfuncitem.get_closest_marker("fresh_process") is None or IN_FRESH_PROCESS in os.environ:
+        return None
+    with tempfile.TemporaryDirectory(prefix="sofie_rdf-fresh-") as folder:
+        done = _fresh().run(_ONE_TEST, pyfuncitem.nodeid, str(ROOT), f"{folder}/tmp", seconds=600)
+    if done.returncode:
+        pytest.fail(f"in a fresh process:\n{done.stdout}\n{done.stderr}", pytrace=False)
+    return True
+
+
+IN_FRESH_PROCESS = "SOFIE_RDF_TESTS_FRESH"
+_ONE_TEST = """
+import os, sys
+import pytest
+test, folder, temporary = sys.argv[1:]
+os.chdir(folder)
+options = ["-q", "-m", "", "-p", "no:cacheprovider", f"--basetemp={temporary}"]
+options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+sys.exit(pytest.main([test, *options]))
+"""
+
+
+@lru_cache
+def _fresh() -> Forks:
+    from tests.forks import Forks
+
+    imports = "import hypothesis, numpy, pytest, sofie_rdf.isolation, sofie_rdf.limits"
+    return Forks(imports, {**os.environ, IN_FRESH_PROCESS: "1"})
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -49,3 +50,19 @@ def test_limits_are_those_of_the_copy(forks: Forks) -> None:
         -signal.SIGKILL,
     )
     assert forks.run("print(1)", seconds=60).stdout == "1\n"
+
+
+# Tests that are marked as fresh_process: tests/conftest.py ----------------------------------------
+
+
+@pytest.mark.fresh_process
+def test_a_fresh_process_has_nothing_of_other_tests() -> None:
+    assert not {"ROOT", "torch", "onnxruntime"} & set(sys.modules)
+    assert threading.active_count() == 1
+
+
+@pytest.mark.fresh_process
+@pytest.mark.xfail(raises=pytest.fail.Exception, strict=True)
+def test_what_fails_in_a_fresh_process_fails_here() -> None:
+    """There this is an AssertionError, which it may not be."""
+    assert "SOFIE_RDF_TESTS_FRESH" not in os.environ

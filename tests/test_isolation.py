@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import math
+import mmap
 import os
 import platform
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +26,7 @@ import pytest
 from sofie_rdf import isolation, limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, SofieError, UnsupportedFormat
 from sofie_rdf.ir.types import DType
-from sofie_rdf.isolation import fresh, warm, wire
+from sofie_rdf.isolation import forked, fresh, warm, wire
 from tests.choice import some_of
 
 PROJECT = Path(isolation.__file__).parents[2]
@@ -82,6 +85,19 @@ def print_much():
 def tree(): return {"a": (1, [2.5, None, True], b"bytes"), 7: np.arange(3)}
 def zeros(n): return np.zeros(n, np.float32)
 def pid(): return os.getpid()
+lock = threading.Lock()
+def wait_for_lock():
+    with lock: pass
+def use_lock():
+    with lock: return os.getppid()
+def deep(n): return deep_by(n)
+def deep_by(n): return 1 + deep_by(n - 1) if n else 0
+def use_all(value):
+    import gc, logging
+    logging.error("in a copy")
+    print("in a copy", flush=True)
+    gc.collect()
+    return value
 def world(): return [os.getcwd(), sys.path, sys.flags.isolated, os.environ.get("PYTHONHASHSEED")]
 def write(path):
     try:
@@ -175,27 +191,40 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
 
-# A fresh process for each question, or copies of one that is prepared.
-PREPARED = {"fresh": "", "copied": "isolated_work:prepare"}
-both = pytest.mark.parametrize("way", PREPARED, indirect=True)
+# A fresh process for each question, or copies of one that is prepared, which is a fresh one or a
+# copy of this one.
+PREPARED = {
+    "fresh": "",
+    "copied": "isolated_work:prepare",
+    "of_here": "isolated_work:prepare",
+}
+# Other tests leave threads here, and memory that is shared, so that no copy is made of a process.
+OF_HERE = pytest.param("of_here", marks=pytest.mark.fresh_process)
+LATER = pytest.param("of_here", marks=[pytest.mark.fresh_process, pytest.mark.exhaustive])
+both = pytest.mark.parametrize("way", ["fresh", "copied", LATER], indirect=True)
+each = pytest.mark.parametrize("way", ["fresh", "copied", OF_HERE], indirect=True)
 
 
 @pytest.fixture(autouse=True)
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     chosen = getattr(request, "param", "fresh")
-    if chosen == "copied" and sys.platform != "linux":
+    if chosen != "fresh" and sys.platform != "linux":
         pytest.skip("only Linux has copies")
     _way.append(chosen)
     yield chosen
     _way.pop()
     warm.end_all()
+    warm._failed.clear()
 
 
 _way: list[str] = []
 
 
 def ask(function: str, *args: Any, **options: Any) -> Any:
-    given = {"prepared": PREPARED[_way[-1]], "place": "m.pt2", **options}
+    chosen = _way[-1]
+    given = {"prepared": PREPARED[chosen], "place": "m.pt2", **options}
+    if chosen == "of_here":
+        given = {"of_here": lambda: True, **given}
     return isolation.call(f"isolated_work:{function}", *args, **given)
 
 
@@ -369,7 +398,7 @@ def test_memory_ends_with_the_budget(function: str) -> None:
         ask(function, memory=2**29)
 
 
-@both
+@each
 def test_what_is_spent_there_is_spent_here() -> None:
     with limits.budget("bytes=1M,nodes=1000"):
         ask("spend")
@@ -386,7 +415,7 @@ def test_nothing_is_printed_and_there_is_no_input(capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("", "")
 
 
-@both
+@each
 def test_it_does_not_see_where_the_user_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,11 +427,11 @@ def test_it_does_not_see_where_the_user_stands(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "json.py"))
-    folder, path, isolated, _ = ask("world")
+    folder, path, isolated, seed = ask("world")
     assert str(tmp_path) not in path
     assert not {"", "."} & set(path)
     assert folder not in (str(tmp_path), str(PROJECT))
-    assert isolated == 1
+    assert (isolated, seed) == (_way[-1] != "of_here", "1")
 
 
 @both
@@ -422,7 +451,7 @@ def test_it_has_a_folder_of_its_own_that_is_gone_afterwards() -> None:
     assert not folder.exists()
 
 
-@both
+@each
 @pytest.mark.skipif(not HAS_LANDLOCK, reason="needs Landlock, which Linux has since 5.13")
 def test_it_cannot_write(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
@@ -443,7 +472,7 @@ def test_it_has_no_network(kind: int) -> None:
     assert ask("connect", kind) == "PermissionError"
 
 
-@both
+@each
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in FILTERED,
     reason="only Linux filters system calls",
@@ -601,6 +630,202 @@ class TestCopies:
 
     def test_what_cannot_be_prepared_is_asked_all_the_same(self) -> None:
         assert ask("same", 1, prepared="no_such_module:prepare") == 1
+
+
+# Copies of this process ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [OF_HERE], indirect=True)
+class TestCopiesOfHere:
+    def test_it_has_what_is_loaded_here(self) -> None:
+        """Without a fresh process, and without the files that are open here."""
+        with open(__file__):  # noqa: PTH123
+            names = ask("files")
+        assert _is_of_here()
+        assert sorted({n.partition(":")[0] for n in names}) == ["/dev/null", "pipe"]
+        assert sum("pipe" in n for n in names) == 2
+
+    @pytest.mark.parametrize("function", ["write", "change", "connect", "start"])
+    def test_it_has_walls(self, function: str, tmp_path: Path) -> None:
+        """Here all ways of `both` are asked once more whether a copy has answered."""
+        (tmp_path / "kept").write_text("kept")
+        given = {"connect": [1], "start": []}.get(function, [str(tmp_path / "kept")])
+        found = ask(function, *given)
+        if function == "connect" or HAS_LANDLOCK:
+            assert set([found] if isinstance(found, str) else found) == {"PermissionError"}
+        assert _is_of_here()
+
+    @pytest.mark.parametrize("function", ["crash", "hoard", "fail", "leave"])
+    def test_what_goes_wrong_is_done_again_by_a_fresh_one(self, function: str) -> None:
+        with limits.budget("bytes=300M"), pytest.raises((CorruptFile, LimitExceeded)):
+            ask(function, memory=2**29)
+        assert os.getpid() in warm._failed
+        assert ask("same", 1) == 1
+        assert not _is_of_here()
+
+    def test_errors_of_ours_are_not_done_again(self) -> None:
+        with pytest.raises(UnsupportedFormat):
+            ask("refuse")
+        assert _is_of_here()
+
+    @pytest.mark.parametrize("prepared", ["isolated_work:prepare", "isolated_work:wait_for_lock"])
+    def test_one_that_waits_for_a_thread_that_it_lacks(
+        self, prepared: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread here holds a lock, which nobody gives back in the copy."""
+        import isolated_work  # type: ignore[import-not-found]
+
+        monkeypatch.setattr(warm, "_SECONDS_ASLEEP", 0.5)
+        ends = threading.Event()
+
+        def hold() -> None:
+            with isolated_work.lock:
+                ends.wait()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        _until(isolated_work.lock.locked)
+        try:
+            assert ask("use_lock", prepared=prepared) > 0
+            assert not _is_of_here()
+        finally:
+            ends.set()
+            thread.join()
+            del sys.modules["isolated_work"]
+
+    def test_threads_that_compute(self) -> None:
+        """They may hold any lock; those that sleep are no reason."""
+        ends = threading.Event()
+        sleeping = threading.Thread(target=ends.wait)
+        sleeping.start()
+        assert _until(forked.is_possible)
+        # In C, so that it computes while Python does something else.
+
+        def compute() -> None:
+            while not ends.is_set():
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 10**5)
+
+        computing = threading.Thread(target=compute)
+        computing.start()
+        try:
+            assert not forked.is_possible()
+            assert ask("same", 1) == 1
+            assert not _is_of_here()
+        finally:
+            ends.set()
+            computing.join()
+            sleeping.join()
+
+    @pytest.mark.parametrize("kind", ["writable", "anonymous", "readable"])
+    def test_memory_that_is_shared(self, kind: str, tmp_path: Path) -> None:
+        """A copy could write to the file through it, whatever walls it has."""
+        path = tmp_path / "shared"
+        path.write_bytes(bytes(4096))
+        if kind == "anonymous":
+            shared: Any = mmap.mmap(-1, 4096)
+        else:
+            shared = np.memmap(path, mode="r+" if kind == "writable" else "r")
+        assert forked.is_possible() == (kind == "readable")
+        assert ask("same", 1) == 1
+        assert _is_of_here() == (kind == "readable")
+        del shared
+
+    def test_the_user_may_refuse_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SOFIE_RDF_FORK", "off")
+        assert ask("same", 1) == 1
+        assert not _is_of_here()
+
+    @pytest.mark.parametrize("name", ["jax", "mpi4py.MPI"])
+    def test_libraries_that_do_not_take_copies(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, name, sys)
+        assert not forked.is_possible()
+
+    def test_much_memory_is_given_back_with_the_answer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(warm, "_MOST_KEPT", 0)
+        assert ask("same", 1) == 1
+        (template,) = warm._templates.values()
+        assert template.is_of_here
+        _until(lambda: not _command_of(template.process.pid))
+        assert ask("same", 2) == 2
+
+    def test_its_limit_of_memory_begins_with_what_is_here(self) -> None:
+        kept = np.ones(2**26)
+        with limits.budget("bytes=20M"):
+            assert ask("zeros", 2**21).size == 2**21
+        assert _is_of_here()
+        del kept
+
+    def test_deep_calls_leave_room(self) -> None:
+        def deep(n: int) -> Any:
+            return deep(n - 1) if n else ask("deep", 800)
+
+        assert deep(sys.getrecursionlimit() - 300) == 800
+        assert _is_of_here()
+
+
+def _is_of_here() -> bool:
+    return [template.is_of_here for template in warm._templates.values()] == [True]
+
+
+USING = """
+import atexit, gc, json, logging, os, signal, sys, tempfile, threading, weakref
+sys.path[:] = json.loads(sys.argv[1])
+from sofie_rdf import isolation
+from sofie_rdf.isolation import warm
+
+def say(what):
+    with open("said", "a") as file: file.write(what + "\\n")
+
+class Ended:
+    def __del__(self): say("deleted")
+
+atexit.register(say, "atexit")
+class Kept: pass
+ended, weak = Ended(), Kept()
+ended.itself = ended
+weakref.finalize(weak, say, "finalised")
+logging.basicConfig(filename="log", level=0)
+signal.signal(signal.SIGTERM, lambda *_: say("signal"))
+sys.unraisablehook = lambda *_: say("unraisable")
+os.register_at_fork(after_in_child=lambda: 1 / 0)
+sys.settrace(lambda *_: None)
+folder = tempfile.TemporaryDirectory(dir=".")
+written = open("written", "w")
+written.write("begun, ")
+print("printed", end=" ")
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+del ended
+assert isolation.call("isolated_work:use_all", 7, place="m", prepared="isolated_work:prepare",
+                      of_here=lambda: True) == 7
+assert [t.is_of_here for t in warm._templates.values()] == [True]
+logging.warning("logged here")
+written.write("ended")
+print(os.path.isdir(folder.name), end="")
+folder.cleanup()
+written.close()
+gc.collect()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has copies")
+def test_nothing_of_the_user_is_used_in_a_copy(tmp_path: Path) -> None:
+    """Neither what is buffered, nor what is to be done at the end, nor loggers and hooks."""
+    (tmp_path / "here").mkdir()
+    command = [sys.executable, "-W", "error", "-c", USING, json.dumps(sys.path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path / "here", timeout=300
+    )
+    assert done.stdout == "printed True"
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["log", "said", "written"]
+    said = (tmp_path / "here" / "said").read_text().split()
+    assert sorted(said) == ["atexit", "deleted", "finalised"]
+    assert (tmp_path / "here" / "written").read_text() == "begun, ended"
+    assert (tmp_path / "here" / "log").read_text() == "WARNING:root:logged here\n"
 
 
 def _running_group(stat: Path) -> int:

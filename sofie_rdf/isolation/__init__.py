@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, ModelError, SofieError
+from sofie_rdf.isolation import warm
 from sofie_rdf.isolation.fresh import PACKAGE, interpreter, search_path
-from sofie_rdf.isolation.warm import Copy, copy
 from sofie_rdf.isolation.wire import Malformed, reader
 
 __all__ = ["call"]
@@ -49,6 +49,7 @@ def call(
     memory: float = _OVERHEAD,
     meanwhile: Callable[[], object] = lambda: None,
     prepared: str = "",
+    of_here: Callable[[], bool] = lambda: False,
 ) -> Any:
     """What ``"package.module:function"`` gives for these arguments, computed in another process.
 
@@ -56,25 +57,41 @@ def call(
     bytes, arrays, lists, tuples, dicts and `SofieError`. The process may take the seconds that are
     left of the budget (`sofie_rdf.limits`), and its bytes besides ``memory``. ``meanwhile`` is done
     here while the process starts. ``prepared`` names a function that loads what takes long: who
-    asks again gets a copy of a process that has done so (`isolation.warm`).
+    asks again gets a copy of a process that has done so (`isolation.warm`). ``of_here`` says
+    whether this process has loaded most of it, so that a copy of this one may be prepared where
+    that is safe (`isolation.forked`); what goes wrong in it is done again by a fresh one.
 
     Raises the `SofieError` that the function raises; `LimitExceeded` where time or memory were not
     enough; `CorruptFile` where the process crashed, or the function raised what is no SofieError.
     """
     question = pickle.dumps(args, protocol=5)
-    with (
-        tempfile.TemporaryDirectory(prefix="sofie_rdf-", ignore_cleanup_errors=True) as folder,
-        _Child(function, folder, place, memory, prepared) as child,
-    ):
-        meanwhile()
-        return child.result(question)
+    with tempfile.TemporaryDirectory(prefix="sofie_rdf-", ignore_cleanup_errors=True) as folder:
+        with (
+            suppress(_OfHere),
+            _Child(function, folder, place, memory, prepared, of_here) as child,
+        ):
+            meanwhile()
+            return child.result(question)
+        warm.refuse_copies_of_here()
+        with _Child(function, folder, place, memory, prepared) as child:
+            return child.result(question)
+
+
+class _OfHere(Exception):
+    """A copy of this process has failed, which may have nothing to do with the file."""
 
 
 class _Child:
     """The process, while somebody waits for it."""
 
     def __init__(
-        self, function: str, folder: str, place: str, memory: float, prepared: str
+        self,
+        function: str,
+        folder: str,
+        place: str,
+        memory: float,
+        prepared: str,
+        of_here: Callable[[], bool] = lambda: False,
     ) -> None:
         self.place = place
         self.allowed = limits.remaining()
@@ -89,8 +106,9 @@ class _Child:
             told = self._told(function, folder, question, answer)
             python = _interpreter(place)
             files = [question, answer, errors]
-            warm = copy(python, prepared, told, files) if prepared else None
-            self.process: _Process | Copy = warm or _Process(python, told, files)
+            copied = warm.copy(python, prepared, told, files, of_here) if prepared else None
+            self.process: _Process | warm.Copy = copied or _Process(python, told, files)
+            self.memory += copied.template.held if copied else 0
             stack.pop_all()
         for end in (question, answer, errors):
             os.close(end)
@@ -195,12 +213,15 @@ class _Child:
                 place=self.place,
                 remedy=_remedy("seconds"),
             )
+        if self.process.is_stuck():
+            raise _OfHere
         self.largest = max(self.largest, _resident(self.process.looked_up()))
         if self.largest > self.memory:
             self._no_memory()
         return min(left, _SECONDS_BETWEEN_LOOKS)
 
     def _no_memory(self) -> NoReturn:
+        self._doubt()
         raise LimitExceeded(
             "reading it takes more memory than the limit for this file allows",
             place=self.place,
@@ -225,12 +246,19 @@ class _Child:
         last = f": {said[-1][:200]}" if said else ""
         raise self._corrupt(f"the library that reads it {how}{last}")
 
+    def _doubt(self) -> None:
+        if self.process.is_of_here:
+            raise _OfHere from None
+
     def _corrupt(self, thing: str) -> CorruptFile:
+        self._doubt()
         return CorruptFile(thing, place=self.place, remedy="Copy or download it again")
 
 
 class _Process:
     """A fresh process."""
+
+    is_of_here = False
 
     def __init__(self, python: str, told: dict[str, Any], files: list[int]) -> None:
         question, answer, errors = files
@@ -247,6 +275,9 @@ class _Process:
 
     def looked_up(self) -> int:
         return self.process.pid
+
+    def is_stuck(self) -> bool:
+        return False
 
     def wait(self, timeout: float) -> int:
         return self.process.wait(timeout)

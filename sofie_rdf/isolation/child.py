@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NoReturn
@@ -37,9 +38,21 @@ def _main() -> None:
     package = str(told["package"])
     walls = _module("_walls", os.path.join(package, "isolation", "walls.py"))  # noqa: PTH118
     if "questions" in told:
-        _load(told, package)
+        sys.path[:] = told["path"]
+        _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
+        _load(told)
         told = _asked(told)
     _work(told, package, walls)
+
+
+def serve(told: dict[str, Any]) -> NoReturn:
+    """What a copy of the user's process does: as a fresh one that is told to load and be asked."""
+    from sofie_rdf.isolation import forked, walls
+
+    told = {**told, "questions": forked.forget(told["questions"])}
+    sys.path[:] = told["path"]
+    _load(told)
+    _work(_asked(told), told["package"], walls)
 
 
 def _work(told: dict[str, Any], package: str, walls: ModuleType) -> NoReturn:
@@ -53,6 +66,9 @@ def _work(told: dict[str, Any], package: str, walls: ModuleType) -> NoReturn:
     if "sofie_rdf" not in sys.modules:
         sys.path[:] = told["path"]
         _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
+    if told.get("has_threads") and "torch" in sys.modules:
+        # It would wait for threads that only the user's process has.
+        sys.modules["torch"].set_num_threads(1)
     with os.fdopen(told["answer"], "wb") as answer:
         _send(_answer(told), answer)
         answer.flush()
@@ -63,9 +79,7 @@ def _work(told: dict[str, Any], package: str, walls: ModuleType) -> NoReturn:
 # Copies of a process that has loaded what takes long: see `sofie_rdf.isolation.warm` --------------
 
 
-def _load(told: dict[str, Any], package: str) -> None:
-    sys.path[:] = told["path"]
-    _module("sofie_rdf", os.path.join(package, "__init__.py"), package)  # noqa: PTH118
+def _load(told: dict[str, Any]) -> None:
     # What is loaded stays: neither this process nor its copies need to look through it for garbage,
     # which takes a fifth of the time, and would give each copy all of it as memory of its own.
     gc.disable()
@@ -114,6 +128,7 @@ def _begun(told: dict[str, Any], files: list[int], parent: int) -> dict[str, Any
     os.close(errors)
     os.environ.clear()
     os.environ.update(told["environment"])
+    tempfile.tempdir = None  # The folder that it knows may be another one.
     return {**told, "question": question, "answer": answer, "parent": parent}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -106,9 +107,29 @@ def _call(function: str, source: Path, *given: Any) -> Any:
         place=source.name,
         memory=_MEMORY,
         prepared="sofie_rdf.frontends.torch.warmed:load",
+        of_here=_is_usual,
         # It registers the operators that the text names.
         meanwhile=lambda: import_module("sofie_rdf.ops"),
     )
+
+
+def _is_usual() -> bool:
+    """Whether torch is loaded here, does what it does in a fresh process, and uses no device."""
+    torch = sys.modules.get("torch")
+    try:
+        return torch is not None and not (
+            torch.cuda.is_initialized()
+            or torch.xpu.is_initialized()
+            or torch.get_default_dtype() != torch.float32
+            or torch.get_default_device().type != "cpu"
+            or not torch.is_grad_enabled()
+            or torch.is_inference_mode_enabled()
+            or torch.is_autocast_enabled("cpu")
+            or torch.utils._python_dispatch._len_torch_dispatch_stack()
+            or torch.overrides._len_torch_function_stack()
+        )
+    except AttributeError:  # An older or a later version.
+        return False
 
 
 def _sendable(value: Any) -> Any:

@@ -22,7 +22,7 @@ from sofie_rdf import isolation
 from sofie_rdf.cli import main
 from sofie_rdf.frontends.torch import isolated as torch_isolated
 from sofie_rdf.ir.graph import Graph
-from sofie_rdf.isolation import warm
+from sofie_rdf.isolation import forked, warm
 from tests.frontends.torch import modules
 
 
@@ -248,3 +248,87 @@ def test_what_is_prepared_is_what_files_need() -> None:
         "ways.clear(); assert other.functions[name] and Table.from_torchlib().functions[name]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+OF_HERE = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+import numpy as np, torch, ROOT
+import sofie_rdf
+from sofie_rdf.ir.text import graph_text
+from sofie_rdf.isolation import forked, warm
+
+ROOT.EnableImplicitMT(2)
+torch.set_num_threads(3)
+large = torch.ones(700, 700)
+assert (large @ large).sum() == 700**3
+file = ROOT.TFile("events.root", "RECREATE")
+tree, x = ROOT.TTree("events", ""), np.zeros(1)
+tree.Branch("x", x, "x/D")
+for x[0] in range(5000):
+    tree.Fill()
+found = sofie_rdf.load("m.pt2").graph
+assert [t.is_of_here for t in warm._templates.values()] == [True]
+for x[0] in range(5000):
+    tree.Fill()
+tree.Write()
+file.Close()
+sums = ROOT.RDataFrame("events", "events.root")
+assert (sums.Count().GetValue(), sums.Sum("x").GetValue()) == (10000, 4999 * 5000)
+wanted = sofie_rdf.load("m.pt2", isolated=False).graph
+assert graph_text(found) == graph_text(wanted)
+assert all(np.array_equal(found.constants[n], a) for n, a in wanted.constants.items())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has copies of a process")
+def test_a_copy_of_a_process_that_computes_and_writes(tmp_path: Path) -> None:
+    """Threads of torch and of ROOT are not in the copy, and ROOT's file stays the user's."""
+    module = nn.Sequential(nn.Linear(600, 700), nn.ReLU(), nn.Linear(700, 600)).eval()
+    program = torch.export.export(module, (torch.ones(600, 600),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    command = [sys.executable, "-W", "ignore", "-c", OF_HERE, json.dumps(sys.path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class _Mode(torch.utils._python_dispatch.TorchDispatchMode):
+    pass
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu"),
+        lambda: torch.device("meta"),
+        _Mode,
+    ],
+)
+def test_where_torch_does_what_the_user_has_set_no_copy_is_made(made: Any) -> None:
+    assert torch_isolated._is_usual()
+    with made():
+        assert not torch_isolated._is_usual()
+    assert torch_isolated._is_usual()
+
+
+def test_neither_where_it_uses_a_device_or_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert not torch_isolated._is_usual()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for device in (torch.cuda, torch.xpu):
+        with monkeypatch.context() as patch:
+            patch.setattr(device, "is_initialized", lambda: True)
+            assert not torch_isolated._is_usual()
+    if torch.set_flush_denormal(True):
+        try:
+            assert not forked.is_possible()
+        finally:
+            torch.set_flush_denormal(False)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert not torch_isolated._is_usual()
