@@ -19,6 +19,7 @@ import struct
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -297,6 +298,11 @@ def archive(path: Path | IO[builtins.bytes], place: str = "") -> Iterator[zipfil
     except _TROUBLE as error:
         raise _damaged(error, place) from error
     with opened:
+        names = opened.namelist()
+        if len(set(names)) != len(names):
+            # Of two, some readers take the first one and others the last one.
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise CorruptFile(f"holds {twice[:80]!r} twice", place=place)
         yield opened
 
 

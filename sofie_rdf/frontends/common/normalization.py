@@ -19,7 +19,6 @@ NaN, ``names`` are those of the features. And the scalers of scikit-learn, fitte
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ import numpy as np
 
 from sofie_rdf.arguments import require_plain
 from sofie_rdf.errors import CorruptFile, InputError, ModelError, UnsupportedFormat, nearest
+from sofie_rdf.frontends.common import documents
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.naming import Filling, features_of, with_names
@@ -289,9 +289,9 @@ def _source(source: Any) -> tuple[Any, str]:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(f"cannot be read: {reason}", place=str(path)) from error
     try:
-        held = json.loads(text)
+        held = documents.parsed(text)
     except (ValueError, RecursionError) as error:
-        raise CorruptFile("is no JSON", place=path.name) from error
+        raise CorruptFile(f"is no JSON: {error}", place=path.name) from error
     if not isinstance(held, dict):
         raise CorruptFile("is no JSON object", place=path.name)
     return held, path.name

@@ -6,7 +6,6 @@ the config in an attribute and a list of weights for each layer. Nothing in a fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from sofie_rdf.errors import (
     SofieError,
     UnsupportedFormat,
 )
+from sofie_rdf.frontends.common import documents
 from sofie_rdf.frontends.keras.compare import Beside
 from sofie_rdf.frontends.keras.hdf5 import Group, contents
 from sofie_rdf.frontends.keras.layer import Layer
@@ -92,7 +92,7 @@ def _archive(path: Path, isolated: bool) -> KerasModel:
 
 def _json(text: bytes | str, what: str) -> Any:
     try:
-        found = json.loads(text)
+        found = documents.parsed(text)
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{what} is no JSON: {error}") from error
     if not isinstance(found, dict):

@@ -10,7 +10,7 @@ import numpy as np
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, UnsupportedFormat
-from sofie_rdf.ir.naming import doubled
+from sofie_rdf.frontends.common.documents import once
 from sofie_rdf.ir.types import Array
 
 __all__ = ["Object", "known_as", "parsed"]
@@ -118,13 +118,6 @@ def _shown(found: Any) -> str:
     return f"{text[:50]}..." if len(text) > 50 else text
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError(f"{_shown(doubled(key for key, _ in pairs))} stands twice in one object")
-    return found
-
-
 def _refused(text: str) -> Any:
     raise ValueError(f"{text} is no number of JSON")
 
@@ -134,7 +127,7 @@ def parsed(content: bytes, place: str) -> Object:
     limits.spend(bytes=_EACH * len(content), what="the JSON")
     load: Callable[..., Any] = json.loads
     try:
-        found = load(content, object_pairs_hook=_once, parse_constant=_refused)
+        found = load(content, object_pairs_hook=once, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"is truncated or no JSON: {error}", place=place) from None
     return Object(found, place)

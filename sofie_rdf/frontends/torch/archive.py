@@ -19,6 +19,7 @@ from typing import Any
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, UnsupportedFormat
+from sofie_rdf.frontends.common import documents
 from sofie_rdf.frontends.torch import objects as torch_objects
 from sofie_rdf.frontends.torch.objects import ITEM_BYTES, StorageOf, TensorOf
 from sofie_rdf.frontends.torch.schema import (
@@ -144,7 +145,7 @@ def _json(found: Mapping[str, bytes], name: str, place: str) -> Any:
         raise CorruptFile(f"has no member {name!r}", place=place)
     limits.require(nodes=len(found[name]) // 64, what=f"the text in {name!r}")
     try:
-        return json.loads(found[name])
+        return documents.parsed(found[name])
     except (ValueError, RecursionError) as error:
         raise CorruptFile(f"{name!r} in it is no JSON: {error}", place=place) from error
 

@@ -124,6 +124,8 @@ class _Reader:
                     break
                 continue
             key = self.text()
+            if key in found:
+                raise CorruptFile(f"has {key[:50]!r} twice in one object, at byte {self.at}")
             found[key] = self.value(kind or self.marker(), depth)
             count -= 1 if count > 0 else 0
         return found

@@ -7,7 +7,6 @@ base score and the sum of the leaves, or of the linear model. NaN is a value tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from sofie_rdf.errors import (
     UnsupportedOperator,
     nearest,
 )
+from sofie_rdf.frontends.common import documents
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.trees import ubjson
 from sofie_rdf.frontends.trees.files import (
@@ -168,7 +168,7 @@ def _parsed(content: bytes, place: str) -> Fields:
     head = content.lstrip()[:64]
     try:
         if head[:1] == b"{" and head[1:].lstrip()[:1] in (b'"', b"}"):
-            found = json.loads(content)
+            found = documents.parsed(content)
         elif head[:1] == b"{":
             found = ubjson.parse(content)
         else:
