@@ -11,8 +11,8 @@
 #                   has them, and from packages on PyPI, with a table in out/real.md; and PyTorch's
 #                   modules and layers beside torch, with a table in out/torch.md. Then the bits
 #                   of all operators by Cling and by g++; all operators and real models on each
-#                   adapter of devices, which are found as CONTRIBUTING says; ROOT's own tutorials of
-#                   SOFIE, and ours of jets with real files of NanoAOD
+#                   adapter of devices, which are found as CONTRIBUTING says, with a table in
+#                   out/devices.md; ROOT's own tutorials of SOFIE, and ours of jets with real files of NanoAOD
 # make fuzz         random networks, beside onnxruntime, for SECONDS=60, from SEED=1 on; what fails is
 #                   made small, printed, and written to out/fuzz/
 # make fuzz-files   files of each kind that somebody damaged, for SECONDS=60 of each; KIND=onnx (or
@@ -79,6 +79,7 @@ conformance: $(VENV)/test-ready
 	@$(if $(REGEX),:,SOFIE_RDF_ALL_KERNELS=1 $(BIN)/python -m pytest -q -n auto tests/ops/test_same_bits.py)
 	@$(if $(REGEX),:,SOFIE_RDF_ALL_KERNELS=1 $(BIN)/python -m pytest -q -n auto -m '' tests/devices/test_contract.py \
 	   tests/devices/test_convolutions.py tests/devices/test_cuda.py tests/devices/test_real.py)
+	@$(if $(REGEX),:,$(BIN)/python -W ignore -m tests.devices.real)
 	@$(if $(REGEX),:,SOFIE_RDF_TUTORIALS=1 $(BIN)/python -m pytest -q tests/tmva/test_tutorials.py \
 	   tests/test_tutorials.py::test_10_and_11_with_real_files)
 

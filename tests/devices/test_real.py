@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sofie_rdf.devices.program import problems_on_device, program_for
 from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
+from tests.choice import some_of
 from tests.conformance import real
 from tests.conformance.examples import edges, feeds, rounds
 from tests.conformance.test_real import QUICK, found
-from tests.devices.harness import WAYS, compiled_programs, require
+from tests.devices import real as measured
+from tests.devices.harness import WAYS, Compiled, compiled_programs, require
 
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 # The network of another file, for so many events at a time that it takes ten minutes.
@@ -39,6 +43,8 @@ def _groups() -> list[list[Path]]:
 
 
 GROUPS = _groups() or [[]]
+# Those of CMS and of SOFIE's benchmark are measured on all adapters by `tests.devices.real`.
+SMALL = [g for g in GROUPS if g and g[0].parent.name == "sofie"] if ALL else GROUPS[:1]
 # On a CPU, an index that is out of range, and a number that overflows, end the program.
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -99,10 +105,38 @@ def test_models_on_the_serial_adapter(files: list[Path], tmp_path: Path) -> None
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("way", ["alpaka-serial", "alpaka-omp", "sycl"])
-@pytest.mark.parametrize("files", GROUPS if ALL else GROUPS[:1], ids=_label)
+@pytest.mark.parametrize("files", SMALL, ids=_label)
 def test_models_on_other_adapters(files: list[Path], way: str, tmp_path: Path) -> None:
     # Compilers need most of the time: 10 s for four networks without optimization.
     compare(files, way, tmp_path, ("-O0",), range(3 if way == "sycl" else 1))
+
+
+@pytest.mark.parametrize("adapter", some_of(measured.ADAPTERS, ["serial"]))
+def test_the_table_of_models_and_adapters(
+    adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(WAYS[adapter])
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(measured, "OUT", tmp_path)
+    file = found("SimpleNN_Alice")
+    outcome = measured.measure(file, adapter)
+    assert not outcome.wrong
+    assert (outcome.calls, outcome.orders) == (outcome.possible, measured.ADAPTERS[adapter])
+    assert outcome.calls >= 3 and outcome.deviation <= real.LIMIT
+    # It is compiled once; no time is one call; a number that is a little wrong is seen.
+    outcome = measured.measure(file, adapter, 0)
+    assert (outcome.compiling, outcome.calls, outcome.wrong) == (0, 1, [])
+    ours = Compiled.run_within
+
+    def wrong(self: Compiled, *what: Any) -> list[dict[str, Array]]:
+        return [
+            {name: array * np.float32(1.0001) for name, array in one.items()}
+            for one in ours(self, *what)
+        ]
+
+    monkeypatch.setattr(Compiled, "run_within", wrong)
+    outcome = measured.measure(file, adapter)
+    assert outcome.wrong and "**FAILED**" in "\n".join(measured.lines([outcome]))
 
 
 @pytest.mark.exhaustive
