@@ -58,7 +58,8 @@ def kernel_class(program: Program, most: int) -> Iterator[str]:
     (batch, events), *_ = spelling.sizes.items()
     nbytes = max(evaluate(program.plan.nbytes, {batch: n}) for n in range(1, most + 1))
     parameters = [
-        f"{'' if p.output else 'const '}{p.type.dtype.cxx} *{p.name}" for p in _ordered(spelling)
+        f"{'' if p.output else 'const '}{p.type.dtype.on_device} *{p.name}"
+        for p in _ordered(spelling)
     ]
     yield "/// The whole network for some events, whose values stay in local memory."
     yield "struct Network {"
@@ -80,7 +81,7 @@ def kernel_class(program: Program, most: int) -> Iterator[str]:
         yield f"      {port.name} += first_ * {step};"
     yield "      [[maybe_unused]] unsigned char *const local_ = group.local().bytes;"
     for value, place in spelling.buffers():
-        cxx = program.types[value].dtype.cxx
+        cxx = program.types[value].dtype.on_device
         begin = f"local_ + {spelling.size(place.offset)}"
         yield f"      {cxx} *const {spelling.names[value]} = reinterpret_cast<{cxx} *>({begin});"
     for step_ in program.steps:
@@ -107,7 +108,7 @@ def _call(spelling: Spelling, one: Launch) -> str:
 
 def _array(spelling: Spelling, operand: Operand, *, written: bool) -> str:
     """A pointer that a kernel is given; those that are read are of constants."""
-    at, cxx = spelling.array(operand, written=written), operand.type.dtype.cxx
+    at, cxx = spelling.array(operand, written=written), operand.type.dtype.on_device
     if isinstance(at, int):
         at = f"reinterpret_cast<const {cxx} *>(weights + {at})"
     return at if written else f"static_cast<const {cxx} *>({at})"

@@ -18,7 +18,7 @@ from sofie_rdf.emit.sources import Source
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Launch, Operand
-from sofie_rdf.ir.types import Array
+from sofie_rdf.ir.types import Array, DType
 
 __all__ = ["emit_for_device", "emit_program"]
 
@@ -40,8 +40,6 @@ def emit_program(
     writer = _Writer(Spelling(program), target_named(target), name, weights, whole)
     namespace = f"{namespace_of(name)}_{target}"
     text = "\n".join(writer.header(namespace))
-    # Those of a CPU are stored in packs.
-    text = re.sub(r"\bsofie::(B?Float16)\b", r"sofie::device::\1", text)
     return Emission(name, namespace, text, writer.tensors, Source("file", weights))
 
 
@@ -93,7 +91,7 @@ class _Writer:
         """An array of the adapter, as a kernel is given it."""
         at = self.spelling.array(operand, written=written)
         if isinstance(at, int):
-            at = f"adapter_.template at<{operand.type.dtype.cxx}>(weights_.memory(), {at})"
+            at = f"adapter_.template at<{operand.type.dtype.on_device}>(weights_.memory(), {at})"
         return at if written else f"sofie::device::read({at})"
 
     # Sections of the header ----------------------------------------------------------------------
@@ -158,7 +156,8 @@ class _Writer:
         body = list(self._body())
         words = set(re.findall(r"\w+", "\n".join(body)))
         parameters = [
-            f"Array<{'' if p.output else 'const '}{p.type.dtype.cxx}> {p.name}" for p in self.ports
+            f"Array<{'' if p.output else 'const '}{p.type.dtype.on_device}> {p.name}"
+            for p in self.ports
         ]
         parameters += [f"sofie::device::Index {s}" for s in self.sizes.values()]
         unused = ["" if p.split()[-1] in words else "[[maybe_unused]] " for p in parameters]
@@ -199,7 +198,7 @@ class _Writer:
     def _scratch(self) -> Iterator[str]:
         """An array for each buffer in scratch memory, under the value's name."""
         for value, place in self.spelling.buffers():
-            cxx = self.program.types[value].dtype.cxx
+            cxx = self.program.types[value].dtype.on_device
             begin = self.spelling.size(place.offset)
             array = f"adapter_.template at<{cxx}>(scratch_, {begin})"
             yield f"      const auto {self.names[value]} = {array};"
@@ -214,7 +213,7 @@ class _Writer:
 
     def _on_host(self) -> Iterator[str]:
         """The form that takes arrays of the host."""
-        parameters = ["Queue &queue", *(p.vector for p in self.ports)]
+        parameters = ["Queue &queue", *map(_vector, self.ports)]
         parameters += [f"sofie::device::Index {s}" for s in self.sizes.values()]
         yield "   /// The same for arrays of the host: copies there and back, and waits."
         yield f"   void infer({', '.join(parameters)})"
@@ -232,7 +231,7 @@ class _Writer:
         # No name of a model ends in this way.
         staged = [(port, f"staged{i}_") for i, port in enumerate(self.ports)]
         for port, name in staged:
-            kind = f"sofie::device::Staged<Adapter, {port.type.dtype.cxx}>"
+            kind = f"sofie::device::Staged<Adapter, {port.type.dtype.on_device}>"
             yield f"      {kind} {name}(adapter_, {port.name}.size());"
             if not port.output:
                 yield f"      {name}.from({port.name});"
@@ -252,7 +251,7 @@ class _Writer:
         for index, (name, begin) in enumerate(list(self.spelling.constants.items())[:-1]):
             type_ = self.program.graph.types[name]
             extents = "".join(f", {d}" for d in type_.shape)
-            view = f"sofie::View<const {type_.dtype.cxx}{extents}>"
+            view = f"sofie::View<const {type_.dtype.on_device}{extents}>"
             place = f"file.tensor<{view}>({index})"
             yield f"      sofie::device::put(bytes, {begin}, {place}); // {comment(name)}"
         yield "      return Weights(adapter, bytes);"
@@ -269,3 +268,11 @@ class _Writer:
             yield f"   sofie::device::Index most_{text}_;"
         yield "   sofie::device::Index bytes_;"
         yield "   typename Adapter::Memory scratch_;"
+
+
+def _vector(port: Port) -> str:
+    """The parameter for an array of the host."""
+    # There is no array of bool in a std::vector<bool>.
+    dtype = port.type.dtype
+    element = "std::uint8_t" if dtype is DType.BOOL else dtype.on_device
+    return f"{'' if port.output else 'const '}std::vector<{element}> &{port.name}"

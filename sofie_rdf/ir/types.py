@@ -80,6 +80,11 @@ class DType(Enum):
         return fixed.get(self.value, f"std::{self.value}_t")
 
     @property
+    def on_device(self) -> str:
+        """The C++ type in kernels for devices, where half precision is not stored in packs."""
+        return self.cxx.replace("sofie::", "sofie::device::")
+
+    @property
     def nbytes(self) -> int:
         return self.numpy.itemsize
 

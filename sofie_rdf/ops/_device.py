@@ -108,7 +108,7 @@ def device_gemm(
     require_known(y, *operands)
     m, n, k = sizes
     outer, *each = batch
-    named, dtype = device_functor(functor), y.type.dtype.cxx
+    named, dtype = device_functor(functor), y.type.dtype.on_device
     tile = gemm_tile(n)
     offset = Sizes((0, 0))
     if len(operands) == 3:

@@ -55,7 +55,7 @@ def quantized(
     """x / scale + zero, rounded; the division is in this type."""
     if precision not in (DType.FLOAT32, DType.FLOAT64):
         raise TypeMismatch(f"devices do not divide in {precision}", remedy="Divide in float32")
-    return (_scaled(f"Quantize<{precision.cxx}>", y, given, blocks),)
+    return (_scaled(f"Quantize<{precision.on_device}>", y, given, blocks),)
 
 
 def dequantized(y: Operand, given: Given, blocks: tuple[bool, Sizes]) -> tuple[Launch, ...]:
@@ -131,6 +131,6 @@ def requantized(
     shape, *others = shapes
     rank = len(shape)
     broadcast = [strides((*(1,) * (rank - len(one)), *one)) for one in others]
-    kernel = f"sofie::device::Requantize<{precision.cxx}, {rank}>"
+    kernel = f"sofie::device::Requantize<{precision.on_device}, {rank}>"
     tensors, count = (y, sums, *given), product(shape)
     return (Launch(kernel, (Sizes(shape), *broadcast), tensors, count, HEADER),)

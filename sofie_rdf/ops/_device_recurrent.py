@@ -47,7 +47,9 @@ def recurrent(
     found = []
     for number, gates in enumerate(op.functions()):
         functors = [_functor(g) for g in (*gates, *(gates[-1],) * (3 - len(gates)))]
-        template = f"{x.type.dtype.cxx}, {form}, {hidden}, {', '.join(f.cxx for f in functors)}"
+        template = (
+            f"{x.type.dtype.on_device}, {form}, {hidden}, {', '.join(f.cxx for f in functors)}"
+        )
         backward = op.direction == "reverse" or number == 1
         parameters = (
             *functors,

@@ -27,7 +27,7 @@ def reduced(y: Operand, x: Operand, rule: str, axes: Collection[int]) -> tuple[L
     kept, over = _split(x.type.shape, axes)
     count = product(d for d, _ in over)
     results = product(d for d, _ in kept)
-    named, dtype = f"sofie::device::{rule}", x.type.dtype.cxx
+    named, dtype = f"sofie::device::{rule}", x.type.dtype.on_device
     lists = [Sizes(tuple(values)) for pairs in (kept, over) for values in zip(*pairs, strict=True)]
     sizes, parameters = f"{len(kept)}, {len(over)}", (*lists, count)
     by_item = f"sofie::device::ReduceByItem<{named}, {sizes}>"
@@ -66,7 +66,7 @@ def softmax(y: Operand, x: Operand, view: tuple[Dim, Dim, Dim], *, log: bool) ->
     outer, size, inner = view
     flag = "true" if log else "false"
     kernel, alone = (
-        f"sofie::device::Softmax<{x.type.dtype.cxx}, {flag}, {items}>"
+        f"sofie::device::Softmax<{x.type.dtype.on_device}, {flag}, {items}>"
         for items in (_items(size), 1)
     )
     count, header = outer * inner, "sofie/device/rows.hxx"
@@ -90,9 +90,9 @@ def normalized(
     extents, shapes = collapse(shape, [s for _, s in factors])
     listed = [strides(s) for s in shapes]
     listed += [Sizes((0,) * len(extents))] * (2 - len(listed))
-    statistics = "".join(f", {o.type.dtype.cxx}" for o in outputs[1:])
+    statistics = "".join(f", {o.type.dtype.on_device}" for o in outputs[1:])
     flag = "true" if centred else "false"
-    kind = f"{x.type.dtype.cxx}, {flag}, {len(extents)}"
+    kind = f"{x.type.dtype.on_device}, {flag}, {len(extents)}"
     kernel, alone = (
         f"sofie::device::Normalize<{kind}, {items}{statistics}>" for items in (_items(size), 1)
     )

@@ -85,7 +85,7 @@ def _convolution(
     by_item = "sofie::device::" + alone.format(named.cxx, flag(b), flag(added))
     if few or mixed:
         return Launch(by_item, parameters, tensors, y.type.size, HEADER)
-    kinds = f"sofie::device::{geometry}", y.type.dtype.cxx, named.cxx
+    kinds = f"sofie::device::{geometry}", y.type.dtype.on_device, named.cxx
     flags = len(slides), flag(b), flag(added)
     kernel = f"sofie::device::ConvTiles<{', '.join(map(str, (*kinds, tile_class(tile), *flags)))}>"
     count = phases * counts[3] * ceil_div(outer, tile[0]) * across
@@ -120,7 +120,7 @@ def selected(
     require_known(*outputs, x)
     outer, size, inner = view
     ordered = f"sofie::device::Order<{', '.join(map(flag, order))}>"
-    named = f"sofie::device::{kernel}<{x.type.dtype.cxx}, {ordered}>"
+    named = f"sofie::device::{kernel}<{x.type.dtype.on_device}, {ordered}>"
     header, tensors = "sofie/device/select.hxx", (*outputs, x)
     parameters = size, inner, *k
     count = outer * inner
