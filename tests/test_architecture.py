@@ -368,10 +368,7 @@ MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels/convolution/columns.hxx": ("conv_columns_results",),
     "kernels/convolution/grouped.hxx": ("grouped_block",),
-    "kernels/convolution/lanes_product.hxx": (
-        "lanes_product",
-        "lanes_products_of",
-    ),
+    "kernels/convolution/lanes_product.hxx": ("lanes_products_of",),
     "kernels/convolution/winograd_lanes.hxx": ("winograd_lanes_events",),
     "kernels/dense/rows_tile.hxx": ("dense_quads_of",),
     "kernels/dense/tile.hxx": ("dense_tiles_of",),

@@ -13,7 +13,14 @@ from sofie_rdf.kernels.columns import COLUMNS_HEADER, columns_of
 from sofie_rdf.kernels.depthwise import DEPTHWISE_HEADER, DEPTHWISE_LANES_HEADER, channel_lanes
 from sofie_rdf.kernels.grouped import GROUPED_HEADER, group_lanes
 from sofie_rdf.kernels.lanes import LANES_HEADER, is_short, scratch_of_lanes
-from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS, ConvProblem, half_of, half_or_reason
+from sofie_rdf.kernels.product import (
+    IS_ASSEMBLER,
+    IS_AVX512,
+    NO_FLOATS,
+    ConvProblem,
+    half_of,
+    half_or_reason,
+)
 from sofie_rdf.kernels.winograd import why_no_winograd
 
 __all__ = ["CONVOLUTIONS", "HEADER"]
@@ -167,7 +174,7 @@ def _lanes(problem: ConvProblem) -> Choice | str:
         "features lie side by side in the lanes, so that rows of any length fill its tiles",
         packed="ConvLanesWeights",
         scratch=problem.scratch(scratch_of_lanes(events, channels, problem.slides, half)),
-        elsewhere=(Elsewhere((AVX2, GENERIC), "convolution<8>", HEADER, IS_AVX512),),
+        elsewhere=(Elsewhere((GENERIC,), "convolution<8>", HEADER, IS_ASSEMBLER),),
     )
 
 

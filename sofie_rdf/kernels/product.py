@@ -11,6 +11,7 @@ from sofie_rdf.ir.windows import Window, taps_of, three_axes
 from sofie_rdf.kernels.lanes import half_of_lanes
 
 __all__ = [
+    "IS_ASSEMBLER",
     "IS_AVX512",
     "NO_FLOATS",
     "ConvProblem",
@@ -24,6 +25,7 @@ __all__ = [
 
 NO_FLOATS = "its elements are not float32"
 IS_AVX512 = "it is written for AVX-512"
+IS_ASSEMBLER = "it is written for AVX-512 and AVX2"
 
 # Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
 # what a pointwise convolution takes as one row, the elements between channels, and the bytes of a

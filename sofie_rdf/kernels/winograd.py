@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
 from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.choice import GENERIC, Candidate, Choice, Elsewhere, Table
 from sofie_rdf.kernels.lanes import HALVES, MOST_HALVES, best_half, is_short, scratch_of_lanes
-from sofie_rdf.kernels.product import IS_AVX512, ConvProblem, half_of
+from sofie_rdf.kernels.product import IS_ASSEMBLER, ConvProblem, half_of
 
 __all__ = [
     "LEAST_CHANNELS",
@@ -258,7 +258,7 @@ def _in_lanes(problem: ConvProblem) -> Choice | str:
     height, width = (s.count for s in problem.windows)
     memory = lanes.memory(problem.group_channels, (height, width), problem.counts[0])
     short = flag(is_short(problem.features))
-    tiles = Elsewhere((AVX2, GENERIC), "convolution_winograd<6>", WINOGRAD_HEADER, IS_AVX512)
+    tiles = Elsewhere((GENERIC,), "convolution_winograd<6>", WINOGRAD_HEADER, IS_ASSEMBLER)
     kernel, packed = f"convolution_winograd_open<{short}>", "WinogradLanesWeights<6, 4>"
     why = "features lie in the lanes; the size of an image decides between its tiles at run time"
     if lanes.outputs:
@@ -268,7 +268,7 @@ def _in_lanes(problem: ConvProblem) -> Choice | str:
         why = f"features lie in the lanes, and tiles of {lanes.outputs} x {lanes.outputs} pay most"
     if lanes.outputs == 2:
         plain = "convolution<8>", "sofie/kernels/convolution.hxx"
-        tiles = Elsewhere((AVX2, GENERIC), *plain, "small tiles only pay in lanes of AVX-512")
+        tiles = Elsewhere((GENERIC,), *plain, "small tiles only pay in lanes")
     return Choice(
         kernel,
         _LANES_HEADER,

@@ -1,6 +1,6 @@
 /// \file
 /// How many floats of scratch the convolutions in lanes lay out, for test_lanes.py. A line of numbers
-/// in, one number out. Half a tile has 0 columns where the kernel decides it.
+/// in, one number out. Half a tile has 0 columns where the kernel decides it, and one with AVX2.
 #include "sofie/kernels/elementwise.hxx"
 
 #include "sofie/kernels/convolution/winograd_lanes.hxx"
@@ -17,7 +17,7 @@ static Size winograd_needed(const ConvShape &s, Size half)
    half = half ? half : winograd_best_tile<Inputs, true>(s).half;
    const WinogradLanesPlan plan = winograd_lanes_plan<Inputs>(s, half, s.batch, memory);
    // Each line of tiles must be done at a time.
-   if (plan.across > lanes_most * half)
+   if (plan.across > lanes_line * half)
       return Size{1} << 40;
    return plan.results - memory + (Inputs - 2) * (Inputs - 2) * plan.across * lanes_features;
 }
@@ -47,7 +47,8 @@ int main()
                                       {{1, n[9], n[10]}},
                                       {{1, n[11], n[12]}},
                                       {{0, n[13], n[14]}}});
-      const int inputs = static_cast<int>(n[15]), half = static_cast<int>(n[16]);
+      const int inputs = static_cast<int>(n[15]);
+      const Size half = n[16] < lanes_most_half ? n[16] : lanes_most_half;
       std::printf("%ld\n", static_cast<long>(needed(s, inputs, half)));
    }
 }

@@ -297,7 +297,7 @@ struct ConvInput {
    T zero;
 };
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 /// The same as `conv_fill_part` in assembler: no stride along rows, which are of so many packs at most.
 inline constexpr Size conv_fill_packs = 64;
 SOFIE_KERNEL inline void conv_fill_lines(const ConvShape &s, const ConvPlanes &planes, Size lines, float *part,
@@ -326,7 +326,7 @@ SOFIE_KERNEL void conv_fill_part(const ConvShape &s, const ConvPlanes &planes, S
                                  const ConvInput<T, S> &input, Size height, Size width)
 {
    const Size stride = s.strides[2], row = planes.row;
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float> && std::is_same_v<S, float>)
       if (stride == 1 && row <= conv_fill_packs * lanes<T>)
          return conv_fill_lines(s, planes, lines, part, input.x, height, width);

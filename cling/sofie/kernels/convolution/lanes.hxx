@@ -4,7 +4,7 @@
 /// As in `convolution.hxx` what a tap reads is at an offset for each channel and tap, but in one copy
 /// of a channel with its padding, whatever the strides, because inputs are broadcast one by one. A row of
 /// the output is some halves of tiles, so that hardly any column is computed that does not exist.
-/// Without AVX-512 this is `convolution`.
+/// Without AVX2 this is `convolution`.
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 
@@ -15,9 +15,9 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
-/// W[M, C, kernel...] and b[M], if there is one: panels of 32 features, the last of 16 where no more
+/// W[M, C, kernel...] and b[M], if there is one: panels of two packs of features, the last of one where no more
 /// are left, each step after step.
 class ConvLanesWeights {
    Buffer<float> panels_;
@@ -115,7 +115,7 @@ SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &plane
       }
 }
 
-/// Where results of 32 features, from `first` on, go: y[at + r * channel + j].
+/// Where results of a panel of features, from `first` on, go: y[at + r * channel + j].
 template <class F>
 struct LanesResult {
    const F &f;
@@ -127,11 +127,11 @@ struct LanesResult {
    SOFIE_KERNEL void operator()(const float *sums, Size first, Size at, Size count) const
    {
       constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
-      constexpr Size bytes = static_cast<Size>(sizeof(float)), pitch = lanes_features * bytes;
+      constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), pitch = lanes_features * bytes;
       const Size rows = features - first < lanes_features ? features - first : lanes_features;
       at += first * channel;
-      for (Size j = 0; j < count; j += 16, sums += 16 * lanes_features) {
-         const Size some = count - j < 16 ? count - j : 16, mask = (Size{1} << some) - 1;
+      for (Size j = 0; j < count; j += n, sums += n * lanes_features) {
+         const Size some = count - j < n ? count - j : n, mask = (Size{1} << some) - 1;
          const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
          lanes_transpose({sums, y + at + j, bias ? bias + first : nullptr, added ? added + at + j : nullptr, pitch,
                           channel * bytes, rows / 4, mask, floor});
@@ -177,20 +177,23 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const La
               together = ceil_div(halves, ceil_div(halves, lanes_most));
    const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
    // About how many outputs a tile has in a row.
-   const Size along = 2 * s.out[2] / planes.across;
+   const Size along = lanes_halves * s.out[2] / planes.across;
    std::int32_t at[lanes_most];
    for (Size first = 0; first < halves; first += together) {
       const Size count = halves - first < together ? halves - first : together;
-      for (Size i = 0; i < count; ++i) {
-         const Size line = (first + i) / planes.across, column = (first + i) % planes.across;
+      for (Size i = 0, line = first / planes.across, column = first % planes.across; i < count; ++i) {
          at[i] = static_cast<std::int32_t>(line * s.strides[1] * planes.row + column * tile.half * step);
+         const bool ends = ++column == planes.across;
+         line += ends;
+         column = ends ? 0 : column;
       }
       for (Size m = 0; m < s.features; m += lanes_features) {
          const Size panel = lanes_panel(s.features - m);
          // Rows that are not in one piece are asked for by nobody.
          const Size exist = s.features - m < panel ? s.features - m : panel, rows = s.out_row == s.out[2] ? exist : 0;
-         LanesWanted wanted{reinterpret_cast<const char *>(result.y + y + first / 2 * along + m * s.out_channel),
-                            along * bytes, rows, s.out_channel * bytes};
+         LanesWanted wanted{
+            reinterpret_cast<const char *>(result.y + y + first / lanes_halves * along + m * s.out_channel),
+            along * bytes, rows, s.out_channel * bytes};
          for (Size k = 0; k < depth; k += part, wanted.rows = 0)
             tile.products(panel)(of.scratch, of.w + m * depth + k * panel, from, at, count, step * bytes,
                                  of.offsets + k, depth - k < part ? depth - k : part, k > 0, wanted);

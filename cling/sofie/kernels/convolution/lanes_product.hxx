@@ -2,8 +2,11 @@
 /// Products of matrices with features side by side in the lanes, and what convolutions make of them.
 ///
 /// sums[j][m] = sum_k w[k][m] * x[offsets[k] + j * step]: weights are packs, inputs are broadcast. So
-/// images of any width fill the tile, and a step may be a stride. Results are then turned round, 16 x 16
-/// at a time, into rows of the output.
+/// images of any width fill the tile, and a step may be a stride. Results are then turned round, a pack
+/// of columns at a time, into rows of the output.
+///
+/// A tile of AVX-512 is two halves of up to 7 columns. AVX2 has room for 6 columns, and registers for the
+/// address of each: there a half is one column, and a tile has up to 6 of them.
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_PRODUCT_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_PRODUCT_HXX
 
@@ -15,13 +18,78 @@ SOFIE_BEGIN
 namespace sofie {
 
 /// Features of a tile: two registers of floats. A row of sums is as long.
-inline constexpr Size lanes_features = 32;
+inline constexpr Size lanes_features = 2 * lanes<float>;
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
 // The product --------------------------------------------------------------------------------------
 
+/// Where the sums of a tile go, and whether what is there comes first; and what is asked for while it is computed:
+/// `some` bytes of the weights that come next at each step, and lines of results at each step k, which counts down to
+/// 1, that has no bit of `seldom` and is above `last`.
+struct FeaturesEnd {
+   float *sums;
+   Size add, some;
+   Size seldom, last;
+   const char *line;
+   Size apart;
+};
+
+/// Weights of the steps of a tile, where each step reads, and the weights that come next.
+struct FeaturesSteps {
+   const float *w;
+   const std::int32_t *offsets;
+   Size depth;
+   const char *next;
+};
+
+/// Results of some tiles, which will be written to rows of y: where those of the first one begin, how far the next one
+/// is along a row, how many rows there are, and how far apart, in bytes.
+struct LanesWanted {
+   const char *y;
+   Size along, rows, apart;
+};
+
 // clang-format off
+// Weights that are wanted next are asked for some at each step: they come from far away. So do lines of results, if
+// there are some to ask for: a store would wait for each.
+#define SOFIE_FEATURES_STEPS(places, row, step, next)                                                                 \
+   "test %[k], %[k]\n\t"                                                                                              \
+   "jle 2f\n\t"                                                                                                      \
+   ".p2align 5\n"                                                                                                     \
+   "1:\n\t"                                                                                                          \
+   places row step next                                                                                               \
+   "add %c[end_some](%[end]), %[next]\n\t"                                                                           \
+   "test %[k], %c[end_seldom](%[end])\n\t"                                                                           \
+   "jnz 4f\n\t"                                                                                                      \
+   "cmp %c[end_last](%[end]), %[k]\n\t"                                                                              \
+   "jle 4f\n\t"                                                                                                      \
+   "mov %c[end_line](%[end]), %[at]\n\t"                                                                             \
+   "prefetchw (%[at])\n\t"                                                                                           \
+   "add %c[end_apart](%[end]), %[at]\n\t"                                                                            \
+   "mov %[at], %c[end_line](%[end])\n"                                                                                \
+   "4:\n\t"                                                                                                          \
+   "add $4, %[offsets]\n\t"                                                                                          \
+   "dec %[k]\n\t"                                                                                                    \
+   "jnz 1b\n"                                                                                                         \
+   "2:\n\t"
+#define SOFIE_FEATURES_SUMS(add, store)                                                                               \
+   "mov %c[end_sums](%[end]), %[at]\n\t"                                                                             \
+   "cmpl $0, %c[end_add](%[end])\n\t"                                                                                \
+   "je 3f\n\t"                                                                                                       \
+   add                                                                                                                \
+   "3:\n\t"                                                                                                          \
+   store
+#define SOFIE_FEATURES_MEMBERS SOFIE_MEMBERS(end, FeaturesEnd, sums, add, some, seldom, last, line, apart)
+#define SOFIE_FEATURES_ADD(place, a) "vaddps " place "(%[at]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_FEATURES_STORE(place, a) "vmovups " SOFIE_PACK(a) ", " place "(%[at])\n\t"
+#define SOFIE_FEATURES_ZERO(place, a) SOFIE_DENSE_ZERO(a)
+
+#ifdef SOFIE_AVX512_ASSEMBLER
+/// Halves of a tile, how many are done at a time, for a line of tiles of Winograd as well; and lines of results are asked
+/// for at each eighth step at least.
+inline constexpr Size lanes_halves = 2, lanes_most = 64, lanes_line = lanes_most, lanes_seldom = 8;
+
 // A number of x times the packs of a row of w, which are in zmm28 and zmm29.
 #define SOFIE_FEATURES_FMA_1(x, number, a, b) "vfmadd231ps " x "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"
 #define SOFIE_FEATURES_FMA_2(x, number, a, b)                    \
@@ -54,11 +122,8 @@ inline constexpr Size lanes_features = 32;
 #define SOFIE_FEATURES_SECOND_7(fma) SOFIE_FEATURES_SECOND_6(fma) fma("(%[too],%[step3],2)", 31, 26, 27)
 
 // `each` of the registers of a column of the tile, and its place in the sums.
-#define SOFIE_FEATURES_ZERO(place, a) "vpxord %%zmm" #a ", %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_FEATURES_ADD(place, a) "vaddps " #place "(%[at]), %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_FEATURES_STORE(place, a) "vmovups %%zmm" #a ", " #place "(%[at])\n\t"
-#define SOFIE_FEATURES_COLUMN_1(each, row, a, b) each(128 * (row), a)
-#define SOFIE_FEATURES_COLUMN_2(each, row, a, b) each(128 * (row), a) each(128 * (row) + 64, b)
+#define SOFIE_FEATURES_COLUMN_1(each, row, a, b) each("128*(" #row ")", a)
+#define SOFIE_FEATURES_COLUMN_2(each, row, a, b) each("128*(" #row ")", a) each("128*(" #row ")+64", b)
 #define SOFIE_FEATURES_EACH_FIRST_2(column, each) column(each, 0, 0, 1) column(each, 1, 2, 3)
 #define SOFIE_FEATURES_EACH_FIRST_4(column, each)                           \
    SOFIE_FEATURES_EACH_FIRST_2(column, each) column(each, 2, 4, 5) column(each, 3, 6, 7)
@@ -78,45 +143,20 @@ inline constexpr Size lanes_features = 32;
 #define SOFIE_FEATURES_STEP_1(half, fma) SOFIE_FEATURES_FIRST_##half(fma)
 #define SOFIE_FEATURES_STEP_2(half, fma) SOFIE_FEATURES_FIRST_##half(fma) SOFIE_FEATURES_SECOND_##half(fma)
 
-// Weights that are wanted next are asked for some at each step: they come from far away. So do lines of results, if
-// there are some to ask for: a store would wait for each.
+#define SOFIE_FEATURES_PLACES                                                                                         \
+   "movslq (%[offsets]), %[too]\n\t"                                                                                 \
+   "lea (%[first],%[too],4), %[at]\n\t"                                                                              \
+   "lea (%[second],%[too],4), %[too]\n\t"
 #define SOFIE_FEATURES_PRODUCT(halves, half, packs)                                                                   \
    asm volatile(                                                                                                      \
       SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ZERO)                          \
-      "test %[k], %[k]\n\t"                                                                                           \
-      "jle 2f\n\t"                                                                                                    \
-      ".p2align 5\n"                                                                                                  \
-      "1:\n\t"                                                                                                        \
-      "movslq (%[offsets]), %[too]\n\t"                                                                               \
-      "lea (%[first],%[too],4), %[at]\n\t"                                                                            \
-      "lea (%[second],%[too],4), %[too]\n\t"                                                                          \
-      SOFIE_FEATURES_ROW_##packs                                                                                      \
-      SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs)                                                  \
-      SOFIE_FEATURES_NEXT_##packs                                                                                     \
-      "add %[some], %[next]\n\t"                                                                                      \
-      "test %[k], %c[end_seldom](%[end])\n\t"                                                                         \
-      "jnz 4f\n\t"                                                                                                    \
-      "cmp %c[end_last](%[end]), %[k]\n\t"                                                                            \
-      "jle 4f\n\t"                                                                                                    \
-      "mov %c[end_line](%[end]), %[at]\n\t"                                                                           \
-      "prefetchw (%[at])\n\t"                                                                                         \
-      "add %c[end_apart](%[end]), %[at]\n\t"                                                                          \
-      "mov %[at], %c[end_line](%[end])\n"                                                                             \
-      "4:\n\t"                                                                                                        \
-      "add $4, %[offsets]\n\t"                                                                                        \
-      "dec %[k]\n\t"                                                                                                  \
-      "jnz 1b\n"                                                                                                      \
-      "2:\n\t"                                                                                                        \
-      "mov %c[end_sums](%[end]), %[at]\n\t"                                                                           \
-      "cmpl $0, %c[end_add](%[end])\n\t"                                                                              \
-      "je 3f\n\t"                                                                                                     \
-      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ADD)                           \
-      "3:\n\t"                                                                                                        \
-      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE)                         \
+      SOFIE_FEATURES_STEPS(SOFIE_FEATURES_PLACES, SOFIE_FEATURES_ROW_##packs,                                         \
+                           SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs), SOFIE_FEATURES_NEXT_##packs) \
+      SOFIE_FEATURES_SUMS(SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ADD),      \
+                          SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE))    \
       : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too) \
       : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),     \
-        [some] "r"(some), [end] "r"(&end),                                                                            \
-        SOFIE_MEMBERS(end, FeaturesEnd, sums, add, seldom, last, line, apart)                                         \
+        [end] "r"(&end), SOFIE_FEATURES_MEMBERS                                                                       \
       : "memory", "cc", SOFIE_ALL_PACKS)
 #define SOFIE_FEATURES_PRODUCT_OF(half, packs)                 \
    if constexpr (Half == half && Halves == 2)                  \
@@ -125,30 +165,13 @@ inline constexpr Size lanes_features = 32;
       SOFIE_FEATURES_PRODUCT(1, half, packs);
 // clang-format on
 
-/// Where the sums of a tile go, and whether what is there comes first; and which lines of results are asked for while
-/// it is computed: at each step k, which counts down to 1, that has no bit of `seldom` and is above `last`.
-struct FeaturesEnd {
-   float *sums;
-   Size add;
-   Size seldom, last;
-   const char *line;
-   Size apart;
-};
-
-/// Results of some tiles, which will be written to rows of y: where those of the first one begin, how far the next one
-/// is along a row, how many rows there are, and how far apart, in bytes.
-struct LanesWanted {
-   const char *y;
-   Size along, rows, apart;
-};
-
 /// sums[i * Half + j][m] (+)= sum_k w[k][m] * from[i][offsets[k] + j * step] for `Half` numbers j, for
-/// i = 0 or both, and for 16 or 32 features; the step is in bytes. Of what is at `next`, `some` bytes are
-/// asked for at each step.
+/// i = 0 or both, and for 16 or 32 features; the step is in bytes. What is at `next` is asked for.
 template <int Half, int Halves, int Packs>
-SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float *second, Size step,
-                                const std::int32_t *offsets, Size depth, const char *next, Size some, FeaturesEnd &end)
+SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *first, const float *second, Size step,
+                                FeaturesEnd &end)
 {
+   auto [w, offsets, depth, next] = of;
    static_assert((Half == 2 || (Half >= 4 && Half <= 7)) && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
    if constexpr (Packs == 2) {
@@ -166,45 +189,126 @@ SOFIE_KERNEL void lanes_product(const float *w, const float *first, const float 
    }
 }
 
-/// The same for `count` halves, which begin at x + at[i]: a few of them from 64.
-inline constexpr Size lanes_most = 64;
-/// Lines of results are asked for at each eighth step at least.
-inline constexpr Size lanes_seldom = 8;
-/// The steps that half a tile takes before and behind its products, and the columns of the largest one.
-inline constexpr Size lanes_half_steps = 120, lanes_most_half = 7;
+/// Of one half or two, which begin at x + at[i].
+template <int Half, int Packs>
+SOFIE_INLINE void lanes_tile_product(const FeaturesSteps &of, const float *x, const std::int32_t *at, Size halves,
+                                     Size step, FeaturesEnd &end)
+{
+   if (halves == 2)
+      lanes_product<Half, 2, Packs>(of, x + at[0], x + at[1], step, end);
+   else
+      lanes_product<Half, 1, Packs>(of, x + at[0], x + at[0], step, end);
+}
 
+#else
+
+// clang-format off
+// Two registers in turns have a number of x; the packs of a row of w are in ymm12 and ymm13.
+#define SOFIE_FEATURES_IF(number, text) ".if %c[columns] > " #number "\n\t" text ".endif\n\t"
+#define SOFIE_FEATURES_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
+#define SOFIE_FEATURES_ROW \
+   "vmovups (%[w]), %%ymm12\n\t" SOFIE_FEATURES_IF_2("vmovups 32(%[w]), %%ymm13\n\t") "add $32*%c[packs], %[w]\n\t"
+#define SOFIE_FEATURES_FMA(column, x, number, a, b)                                                               \
+   SOFIE_FEATURES_IF(column,                                                                                      \
+      "vbroadcastss (%[" #x "],%[at],4), %%ymm" #number "\n\t"                                                   \
+      "vfmadd231ps %%ymm12, %%ymm" #number ", %%ymm" #a "\n\t"                                                   \
+      SOFIE_FEATURES_IF_2("vfmadd231ps %%ymm13, %%ymm" #number ", %%ymm" #b "\n\t"))
+#define SOFIE_FEATURES_STEP                                                                                       \
+   SOFIE_FEATURES_FMA(0, x0, 14, 0, 1) SOFIE_FEATURES_FMA(1, x1, 15, 2, 3) SOFIE_FEATURES_FMA(2, x2, 14, 4, 5)    \
+   SOFIE_FEATURES_FMA(3, x3, 15, 6, 7) SOFIE_FEATURES_FMA(4, x4, 14, 8, 9) SOFIE_FEATURES_FMA(5, x5, 15, 10, 11)
+#define SOFIE_FEATURES_COLUMN(each, column, a, b) \
+   SOFIE_FEATURES_IF(column, each("64*" #column, a) SOFIE_FEATURES_IF_2(each("64*" #column "+32", b)))
+#define SOFIE_FEATURES_EACH(each)                                                                                 \
+   SOFIE_FEATURES_COLUMN(each, 0, 0, 1) SOFIE_FEATURES_COLUMN(each, 1, 2, 3) SOFIE_FEATURES_COLUMN(each, 2, 4, 5) \
+   SOFIE_FEATURES_COLUMN(each, 3, 6, 7) SOFIE_FEATURES_COLUMN(each, 4, 8, 9) SOFIE_FEATURES_COLUMN(each, 5, 10, 11)
+// Where a column reads from. That of the last one is where the address of all was.
+#define SOFIE_FEATURES_BEGIN(column, x)                                                                           \
+   SOFIE_FEATURES_IF(column, "movslq 4*" #column "(%[at]), %[" #x "]\n\tlea (%[x5],%[" #x "],4), %[" #x "]\n\t")
+#define SOFIE_FEATURES_BEGINS                                                                                     \
+   SOFIE_FEATURES_BEGIN(0, x0) SOFIE_FEATURES_BEGIN(1, x1) SOFIE_FEATURES_BEGIN(2, x2)                            \
+   SOFIE_FEATURES_BEGIN(3, x3) SOFIE_FEATURES_BEGIN(4, x4)                                                        \
+   SOFIE_FEATURES_IF(5, "movslq 4*5(%[at]), %[at]\n\tlea (%[x5],%[at],4), %[x5]\n\t")
+// clang-format on
+
+/// sums[i][m] (+)= sum_k w[k][m] * x[at[i] + offsets[k]] for `Columns` numbers i and for 8 or 16 features. What is at
+/// `next` is asked for.
+template <int Columns, int Packs>
+SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *x, const std::int32_t *at, FeaturesEnd &end)
+{
+   auto [w, offsets, depth, next] = of;
+   const float *x0, *x1, *x2, *x3, *x4;
+   // clang-format off
+   asm volatile(
+      SOFIE_FEATURES_BEGINS
+      SOFIE_FEATURES_EACH(SOFIE_FEATURES_ZERO)
+      SOFIE_FEATURES_STEPS("movslq (%[offsets]), %[at]\n\t", SOFIE_FEATURES_ROW, SOFIE_FEATURES_STEP,
+                           "prefetcht1 (%[next])\n\t")
+      SOFIE_FEATURES_SUMS(SOFIE_FEATURES_EACH(SOFIE_FEATURES_ADD), SOFIE_FEATURES_EACH(SOFIE_FEATURES_STORE))
+      : [w] "+&r"(w), [x5] "+&r"(x), [at] "+&r"(at), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next),
+        [x0] "=&r"(x0), [x1] "=&r"(x1), [x2] "=&r"(x2), [x3] "=&r"(x3), [x4] "=&r"(x4)
+      : [end] "r"(&end), SOFIE_FEATURES_MEMBERS, [columns] "i"(Columns), [packs] "i"(Packs)
+      : "memory", "cc", SOFIE_ALL_YMM);
+   // clang-format on
+}
+
+inline constexpr Size lanes_halves = 6, lanes_most = 126, lanes_line = 448, lanes_seldom = 8;
+
+/// Of so many columns, which begin at x + at[i].
+template <int, int Packs>
+SOFIE_INLINE void lanes_tile_product(const FeaturesSteps &of, const float *x, const std::int32_t *at, Size columns,
+                                     Size, FeaturesEnd &end)
+{
+   if (columns == 6)
+      lanes_product<6, Packs>(of, x, at, end);
+   else if (columns == 5)
+      lanes_product<5, Packs>(of, x, at, end);
+   else if (columns == 4)
+      lanes_product<4, Packs>(of, x, at, end);
+   else if (columns == 3)
+      lanes_product<3, Packs>(of, x, at, end);
+   else if (columns == 2)
+      lanes_product<2, Packs>(of, x, at, end);
+   else
+      lanes_product<1, Packs>(of, x, at, end);
+}
+
+#endif
+
+/// The steps that half a tile takes before and behind its products, and the columns of the largest one.
+inline constexpr Size lanes_half_steps = 120, lanes_most_half = SOFIE_SIMD_BYTES == 64 ? 7 : 1;
+
+/// The same for `count` halves.
 template <int Half, int Packs>
 SOFIE_KERNEL void lanes_products_of(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
                                     Size step, const std::int32_t *offsets, Size depth, bool add,
                                     const LanesWanted &wanted)
 {
-   // The weights behind these come next.
-   const char *next = reinterpret_cast<const char *>(w + depth * Packs * lanes<float>);
-   const Size tiles = (count + 1) / 2, some = ceil_div(Size{64 * Packs}, tiles);
+   constexpr Size bytes = Packs * lanes<float> * static_cast<Size>(sizeof(float));
+   const Size tiles = ceil_div(count, lanes_halves);
    Size often = 1;
    while (2 * often * wanted.rows <= depth && often < lanes_seldom)
       often *= 2;
-   FeaturesEnd end{sums, add, often - 1, depth - often * wanted.rows, wanted.y, wanted.apart};
-   Size i = 0;
-   for (; i + 1 < count; i += 2, next += depth * some) {
+   FeaturesEnd end{sums, add, ceil_div(bytes, tiles), often - 1, depth - often * wanted.rows, wanted.y, wanted.apart};
+   // The weights behind these come next.
+   FeaturesSteps of{w, offsets, depth, reinterpret_cast<const char *>(w) + depth * bytes};
+   for (Size i = 0, tile = 0, halves = 0; tile < tiles; ++tile, i += halves, of.next += depth * end.some) {
+      // Columns are divided among the tiles that are left.
+      const Size left = count - i;
+      halves = lanes_halves > 2 ? ceil_div(left, tiles - tile) : left < 2 ? left : 2;
       end.sums = sums + i * Half * lanes_features;
-      end.line = wanted.y + i / 2 * wanted.along;
-      lanes_product<Half, 2, Packs>(w, x + at[i], x + at[i + 1], step, offsets, depth, next, some, end);
-   }
-   if (i < count) {
-      end.sums = sums + i * Half * lanes_features;
-      end.line = wanted.y + i / 2 * wanted.along;
-      lanes_product<Half, 1, Packs>(w, x + at[i], x + at[i], step, offsets, depth, next, some, end);
+      end.line = wanted.y + tile * wanted.along;
+      lanes_tile_product<Half, Packs>(of, x, at + i, halves, step, end);
    }
 }
 
-/// How many features a panel of weights has: 16 if no more are left.
+/// How many features a panel of weights has: a pack if no more are left.
 SOFIE_INLINE Size lanes_panel(Size left)
 {
    return left > lanes<float> ? lanes_features : Size{lanes<float>};
 }
 
-/// The columns of half a tile, and the products with a panel of 32 features and of 16. Numbers do not depend on it.
+/// The columns of half a tile, and the products with a panel of two packs of features and of one. Numbers do not depend
+/// on it.
 struct LanesTile {
    using Products = void (*)(float *sums, const float *w, const float *x, const std::int32_t *at, Size count, Size step,
                              const std::int32_t *offsets, Size depth, bool add, const LanesWanted &wanted);
@@ -214,11 +318,13 @@ struct LanesTile {
    SOFIE_INLINE Products products(Size panel) const { return panel == lanes<float> ? narrow : wide; }
 };
 
-/// Panels of 16 features are there only where `Short` says so.
+/// Panels of 16 features are there only where `Short` says so. AVX2 has other panels.
 template <int Half, bool Short>
 SOFIE_INLINE LanesTile lanes_tile()
 {
-   if constexpr (Short)
+   if constexpr (SOFIE_SIMD_BYTES < 64)
+      return {1, &lanes_products_of<1, 2>, &lanes_products_of<1, 1>};
+   else if constexpr (Short)
       return {Half, &lanes_products_of<Half, 2>, &lanes_products_of<Half, 1>};
    else
       return {Half, &lanes_products_of<Half, 2>, nullptr};
@@ -229,8 +335,12 @@ SOFIE_INLINE LanesTile lanes_tile()
 template <bool Short>
 SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line)
 {
+#ifdef SOFIE_AVX512_ASSEMBLER
    const LanesTile tiles[] = {lanes_tile<7, Short>(), lanes_tile<6, Short>(), lanes_tile<5, Short>(),
                               lanes_tile<4, Short>(), lanes_tile<2, Short>()};
+#else
+   const LanesTile tiles[] = {lanes_tile<1, Short>()};
+#endif
    LanesTile best = tiles[0];
    Size least = 0;
    for (const LanesTile &tile : tiles) {
@@ -246,8 +356,8 @@ SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line)
 // Rows and columns change places -------------------------------------------------------------------
 
 /// to[r * stride + j] = max(from[j * pitch + r] + bias[r] + added[r * stride + j], floor) for `quads` * 4
-/// numbers r and those of 16 columns j of which the mask has a bit; there may be no bias and nothing
-/// added. Strides and pitches are in bytes. 16 rows of `from` are read.
+/// numbers r and those of a pack of columns j of which the mask has a bit; there may be no bias and nothing
+/// added. Strides and pitches are in bytes. As many rows of `from` are read as a pack has lanes.
 struct LanesTranspose {
    const float *from;
    float *to;
@@ -257,76 +367,109 @@ struct LanesTranspose {
 };
 
 // clang-format off
-// Four numbers of each of four rows, four rows apart.
-#define SOFIE_FEATURES_GATHER(place, a)                                      \
+// Four numbers of each of some rows, four rows apart. Of columns that do not exist, which may be denormal numbers, come
+// zeros.
+#ifdef SOFIE_AVX512_ASSEMBLER
+#define SOFIE_TURN_BEGIN \
+   "kmovw %c[own_mask](%[stride3]), %%k1\n\tvbroadcastss %c[own_floor](%[stride3]), %%zmm31\n\t"
+#define SOFIE_TURN_FLOOR "%%zmm31"
+#define SOFIE_TURN_GATHER(place, a)                                       \
    "vmovups (%[from0]" place "), %%xmm" #a "\n\t"                         \
    "vinsertf32x4 $1, (%[from1]" place "), %%zmm" #a ", %%zmm" #a "\n\t"   \
    "vinsertf32x4 $2, (%[from2]" place "), %%zmm" #a ", %%zmm" #a "\n\t"   \
    "vinsertf32x4 $3, (%[from3]" place "), %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_FEATURES_PLUS(number, a) "vaddps " #number "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_FEATURES_ADDED(place, a) "vaddps (%[added]" place "), %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
-#define SOFIE_FEATURES_RESULT(place, a)                   \
-   "vmaxps %%zmm" #a ", %%zmm31, %%zmm" #a "\n\t"      \
-   "vmovups %%zmm" #a ", (%[to]" place ")%{%%k1%}\n\t"
+#define SOFIE_TURN_PAIRS(some, name, a, b, c) name " %%zmm" #a ", %%zmm" #b ", %%zmm" #c "%{%%k1%}%{z%}\n\t"
+#define SOFIE_TURN_PLUS(number, a) "vaddps " #number "*4(%[bias])%{1to16%}, %%zmm" #a ", %%zmm" #a "\n\t"
+#define SOFIE_TURN_REGISTERS "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm31"
+#else
+#define SOFIE_TURN_BEGIN                                                                                           \
+   "vbroadcastss %c[own_floor](%[stride3]), %%ymm15\n\t"                                                           \
+   "vpbroadcastd %c[own_mask](%[stride3]), %%ymm14\n\t"                                                            \
+   "vpand (%[from3]), %%ymm14, %%ymm14\n\tvpcmpeqd (%[from3]), %%ymm14, %%ymm14\n\t"
+#define SOFIE_TURN_FLOOR "%%ymm15"
+#define SOFIE_TURN_GATHER(place, a)                                       \
+   "vmovups (%[from0]" place "), %%xmm" #a "\n\t"                         \
+   "vinsertf128 $1, (%[from1]" place "), %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_TURN_PAIRS(some, name, a, b, c)                                                                      \
+   name " %%ymm" #a ", %%ymm" #b ", %%ymm" #c "\n\t" SOFIE_TURN_IF_##some("vandps %%ymm14, %%ymm" #c ", %%ymm" #c "\n\t")
+#define SOFIE_TURN_IF_WHOLE(text)
+#define SOFIE_TURN_IF_SOME(text) text
+#define SOFIE_TURN_PLUS(number, a) "vbroadcastss " #number "*4(%[bias]), %%ymm13\n\tvaddps %%ymm13, %%ymm" #a ", %%ymm" #a "\n\t"
+#define SOFIE_TURN_REGISTERS SOFIE_ALL_YMM
+#endif
+#define SOFIE_TURN_ADD_WHOLE(place, a) "vaddps (%[added]" place "), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_TURN_ADD_SOME(place, a) SOFIE_PACK_ADD_SOME("(%[added]" place ")", SOFIE_PACK(a))
+#define SOFIE_TURN_STORE_WHOLE(place, a) "vmovups " SOFIE_PACK(a) ", (%[to]" place ")\n\t"
+#define SOFIE_TURN_STORE_SOME(place, a) SOFIE_PACK_STORE_SOME(SOFIE_PACK(a), "(%[to]" place ")")
+#define SOFIE_TURN_RESULT(some, place, a) \
+   "vmaxps " SOFIE_PACK(a) ", " SOFIE_TURN_FLOOR ", " SOFIE_PACK(a) "\n\t" SOFIE_TURN_STORE_##some(place, a)
+#define SOFIE_TURN_TWO(name, a, b, c) name " " SOFIE_PACK(a) ", " SOFIE_PACK(b) ", " SOFIE_PACK(c) "\n\t"
+
+#define SOFIE_TURN(some)                                                                                           \
+   asm volatile(                                                                                                   \
+      SOFIE_TURN_BEGIN                                                                                             \
+      "lea (%[stride],%[stride],2), %[stride3]\n\t"                                                                \
+      ".p2align 5\n"                                                                                               \
+      "1:\n\t"                                                                                                     \
+      SOFIE_TURN_GATHER("", 0)                                                                                     \
+      SOFIE_TURN_GATHER(",%[pitch]", 1)                                                                            \
+      SOFIE_TURN_GATHER(",%[pitch],2", 2)                                                                          \
+      SOFIE_TURN_GATHER(",%[pitch3]", 3)                                                                           \
+      SOFIE_TURN_TWO("vunpcklps", 1, 0, 4) SOFIE_TURN_TWO("vunpckhps", 1, 0, 5)                                    \
+      SOFIE_TURN_TWO("vunpcklps", 3, 2, 6) SOFIE_TURN_TWO("vunpckhps", 3, 2, 7)                                    \
+      SOFIE_TURN_PAIRS(some, "vunpcklpd", 6, 4, 0) SOFIE_TURN_PAIRS(some, "vunpckhpd", 6, 4, 1)                    \
+      SOFIE_TURN_PAIRS(some, "vunpcklpd", 7, 5, 2) SOFIE_TURN_PAIRS(some, "vunpckhpd", 7, 5, 3)                    \
+      "test %[bias], %[bias]\n\t"                                                                                  \
+      "jz 2f\n\t"                                                                                                  \
+      SOFIE_TURN_PLUS(0, 0) SOFIE_TURN_PLUS(1, 1) SOFIE_TURN_PLUS(2, 2) SOFIE_TURN_PLUS(3, 3)                      \
+      "add $16, %[bias]\n\t"                                                                                       \
+      "2:\n\t"                                                                                                     \
+      "test %[added], %[added]\n\t"                                                                                \
+      "jz 3f\n\t"                                                                                                  \
+      SOFIE_TURN_ADD_##some("", 0) SOFIE_TURN_ADD_##some(",%[stride]", 1)                                          \
+      SOFIE_TURN_ADD_##some(",%[stride],2", 2) SOFIE_TURN_ADD_##some(",%[stride3]", 3)                             \
+      "lea (%[added],%[stride],4), %[added]\n\t"                                                                   \
+      "3:\n\t"                                                                                                     \
+      SOFIE_TURN_RESULT(some, "", 0) SOFIE_TURN_RESULT(some, ",%[stride]", 1)                                      \
+      SOFIE_TURN_RESULT(some, ",%[stride],2", 2) SOFIE_TURN_RESULT(some, ",%[stride3]", 3)                         \
+      "lea (%[to],%[stride],4), %[to]\n\t"                                                                         \
+      "add $16, %[from0]\n\t"                                                                                      \
+      "add $16, %[from1]\n\t"                                                                                      \
+      "add $16, %[from2]\n\t"                                                                                      \
+      "add $16, %[from3]\n\t"                                                                                      \
+      "dec %[quads]\n\t"                                                                                           \
+      "jnz 1b\n\t"                                                                                                 \
+      : [from0] "+&r"(from0), [from1] "+&r"(from1), [from2] "+&r"(from2), [from3] "+&r"(from3), [to] "+&r"(to),    \
+        [bias] "+&r"(bias), [added] "+&r"(added), [quads] "+&r"(quads), [stride3] "+&r"(own)                       \
+      : SOFIE_MEMBERS(own, LanesTranspose, mask, floor), [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch),    \
+        [stride] "r"(turn.stride)                                                                                  \
+      : "memory", "cc", SOFIE_TURN_REGISTERS)
+// clang-format on
 
 SOFIE_KERNEL inline void lanes_transpose(const LanesTranspose &turn)
 {
    const float *from0 = turn.from, *bias = turn.bias, *added = turn.added;
    const char *bytes = reinterpret_cast<const char *>(from0);
    const float *from1 = reinterpret_cast<const float *>(bytes + 4 * turn.pitch);
-   const float *from2 = reinterpret_cast<const float *>(bytes + 8 * turn.pitch);
-   const float *from3 = reinterpret_cast<const float *>(bytes + 12 * turn.pitch);
    float *to = turn.to;
    Size quads = turn.quads;
    const LanesTranspose *own = &turn;
    if (quads <= 0)
       return;
-   asm volatile(
-      "kmovw %c[own_mask](%[stride3]), %%k1\n\t"
-      "vbroadcastss %c[own_floor](%[stride3]), %%zmm31\n\t"
-      "lea (%[stride],%[stride],2), %[stride3]\n\t"
-      ".p2align 5\n"
-      "1:\n\t"
-      SOFIE_FEATURES_GATHER("", 0)
-      SOFIE_FEATURES_GATHER(",%[pitch]", 1)
-      SOFIE_FEATURES_GATHER(",%[pitch],2", 2)
-      SOFIE_FEATURES_GATHER(",%[pitch3]", 3)
-      "vunpcklps %%zmm1, %%zmm0, %%zmm4\n\t"
-      "vunpckhps %%zmm1, %%zmm0, %%zmm5\n\t"
-      "vunpcklps %%zmm3, %%zmm2, %%zmm6\n\t"
-      "vunpckhps %%zmm3, %%zmm2, %%zmm7\n\t"
-      // Columns that do not exist may be denormal numbers.
-      "vunpcklpd %%zmm6, %%zmm4, %%zmm0%{%%k1%}%{z%}\n\t"
-      "vunpckhpd %%zmm6, %%zmm4, %%zmm1%{%%k1%}%{z%}\n\t"
-      "vunpcklpd %%zmm7, %%zmm5, %%zmm2%{%%k1%}%{z%}\n\t"
-      "vunpckhpd %%zmm7, %%zmm5, %%zmm3%{%%k1%}%{z%}\n\t"
-      "test %[bias], %[bias]\n\t"
-      "jz 2f\n\t"
-      SOFIE_FEATURES_PLUS(0, 0) SOFIE_FEATURES_PLUS(1, 1) SOFIE_FEATURES_PLUS(2, 2) SOFIE_FEATURES_PLUS(3, 3)
-      "add $16, %[bias]\n\t"
-      "2:\n\t"
-      "test %[added], %[added]\n\t"
-      "jz 3f\n\t"
-      SOFIE_FEATURES_ADDED("", 0) SOFIE_FEATURES_ADDED(",%[stride]", 1)
-      SOFIE_FEATURES_ADDED(",%[stride],2", 2) SOFIE_FEATURES_ADDED(",%[stride3]", 3)
-      "lea (%[added],%[stride],4), %[added]\n\t"
-      "3:\n\t"
-      SOFIE_FEATURES_RESULT("", 0) SOFIE_FEATURES_RESULT(",%[stride]", 1)
-      SOFIE_FEATURES_RESULT(",%[stride],2", 2) SOFIE_FEATURES_RESULT(",%[stride3]", 3)
-      "lea (%[to],%[stride],4), %[to]\n\t"
-      "add $16, %[from0]\n\t"
-      "add $16, %[from1]\n\t"
-      "add $16, %[from2]\n\t"
-      "add $16, %[from3]\n\t"
-      "dec %[quads]\n\t"
-      "jnz 1b\n\t"
-      : [from0] "+&r"(from0), [from1] "+&r"(from1), [from2] "+&r"(from2), [from3] "+&r"(from3), [to] "+&r"(to),
-        [bias] "+&r"(bias), [added] "+&r"(added), [quads] "+&r"(quads), [stride3] "+&r"(own)
-      : SOFIE_MEMBERS(own, LanesTranspose, mask, floor), [pitch] "r"(turn.pitch), [pitch3] "r"(3 * turn.pitch),
-        [stride] "r"(turn.stride)
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm31");
+#ifdef SOFIE_AVX512_ASSEMBLER
+   const float *from2 = reinterpret_cast<const float *>(bytes + 8 * turn.pitch);
+   const float *from3 = reinterpret_cast<const float *>(bytes + 12 * turn.pitch);
+   SOFIE_TURN(SOME);
+#else
+   // Registers of AVX-512's other rows; in one of them is the bit of each lane.
+   static const std::int32_t lane_bits[] = {1, 2, 4, 8, 16, 32, 64, 128};
+   const float *from2 = from1, *from3 = reinterpret_cast<const float *>(lane_bits);
+   if (turn.mask == 0xff)
+      SOFIE_TURN(WHOLE);
+   else
+      SOFIE_TURN(SOME);
+#endif
 }
-// clang-format on
 
 #endif
 

@@ -10,7 +10,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
 /// For each channel and `taps` taps along a row, one row of the matrix each: zeros for `above` lines, `lines`
 /// lines of the input, zeros for `below` lines. A line has `packs` packs with a mask each, of every second input
@@ -26,6 +26,38 @@ struct ConvFill {
 };
 
 // clang-format off
+// What differs between the instruction sets: a mask of AVX2 is a register that has the bits of its lanes; at the table
+// are the places of every second number, or the bit of each lane. A mask of 8 bytes is for a pack.
+#ifdef SOFIE_AVX512_ASSEMBLER
+#define SOFIE_FILL_SCALE "8"
+#define SOFIE_FILL_TABLE "vmovups (%[two]), %%zmm30\n\tvpxord %%zmm31, %%zmm31, %%zmm31\n"
+#define SOFIE_FILL_ZERO "%%zmm31"
+#define SOFIE_FILL_MASK(place) "kmovw " place ", %%k1\n\t"
+#define SOFIE_FILL_MASKS(place) SOFIE_FILL_MASK(place) "kmovw 2" place ", %%k2\n\t"
+#define SOFIE_FILL_READ(number, place) \
+   "vmovups " place ", %%zmm" #number "%{%%k" SOFIE_FILL_MASK_OF_##number "%}%{z%}\n\t"
+#define SOFIE_FILL_MASK_OF_0 "1"
+#define SOFIE_FILL_MASK_OF_1 "2"
+#define SOFIE_FILL_SECONDS "vpermt2ps %%zmm1, %%zmm30, %%zmm0\n\t"
+#define SOFIE_FILL_REGISTERS "k1", "k2", "xmm0", "xmm1", "xmm30", "xmm31"
+#else
+#define SOFIE_FILL_SCALE "4"
+#define SOFIE_FILL_TABLE "vmovups (%[two]), %%ymm4\n\tvpslld $8, %%ymm4, %%ymm5\n\tvpxor %%xmm6, %%xmm6, %%xmm6\n"
+#define SOFIE_FILL_ZERO "%%ymm6"
+#define SOFIE_FILL_MASK(place)                                  \
+   "vpbroadcastd " place ", %%ymm2\n\t"                         \
+   "vpand %%ymm5, %%ymm2, %%ymm3\n\t"                           \
+   "vpand %%ymm4, %%ymm2, %%ymm2\n\t"                           \
+   "vpcmpeqd %%ymm4, %%ymm2, %%ymm2\n\t"
+#define SOFIE_FILL_MASKS(place) SOFIE_FILL_MASK(place) "vpcmpeqd %%ymm5, %%ymm3, %%ymm3\n\t"
+#define SOFIE_FILL_READ(number, place) \
+   "vmaskmovps " place ", %%ymm" SOFIE_FILL_MASK_OF_##number ", %%ymm" #number "\n\t"
+#define SOFIE_FILL_MASK_OF_0 "2"
+#define SOFIE_FILL_MASK_OF_1 "3"
+#define SOFIE_FILL_SECONDS "vshufps $0x88, %%ymm1, %%ymm0, %%ymm0\n\tvpermpd $0xd8, %%ymm0, %%ymm0\n\t"
+#define SOFIE_FILL_REGISTERS SOFIE_ALL_YMM
+#endif
+
 #define SOFIE_FILL_ZEROS(count)                                    \
    "mov %c[of_" #count "](%[of]), %[k]\n\t"                        \
    "imul %c[of_to_line](%[of]), %[k]\n\t"                          \
@@ -33,32 +65,31 @@ struct ConvFill {
    "mov %[to], %[at]\n\t"                                          \
    "jmp 3f\n"                                                      \
    "2:\n\t"                                                        \
-   "vmovups %%zmm31, (%[at])\n\t"                                  \
-   "add $64, %[at]\n"                                              \
+   "vmovups " SOFIE_FILL_ZERO ", (%[at])\n\t"                      \
+   "add $" SOFIE_PACK_BYTES ", %[at]\n"                            \
    "3:\n\t"                                                        \
    "cmp %[k], %[at]\n\t"                                           \
    "jb 2b\n\t"                                                     \
    "mov %[k], %[to]\n\t"
-#define SOFIE_FILL_PACK_1                                       \
-   "kmovw (%[masks],%[at]), %%k1\n\t"                              \
-   "vmovups (%[from],%[at],8), %%zmm0%{%%k1%}%{z%}\n\t"
-#define SOFIE_FILL_PACK_2                                       \
-   "kmovw (%[masks],%[at]), %%k1\n\t"                              \
-   "kmovw 2(%[masks],%[at]), %%k2\n\t"                             \
-   "lea (%[from],%[at],8), %[two]\n\t"                             \
-   "vmovups (%[two],%[at],8), %%zmm0%{%%k1%}%{z%}\n\t"             \
-   "vmovups 64(%[two],%[at],8), %%zmm1%{%%k2%}%{z%}\n\t"           \
-   "vpermt2ps %%zmm1, %%zmm30, %%zmm0\n\t"
+#define SOFIE_FILL_PACK_1                                          \
+   SOFIE_FILL_MASK("(%[masks],%[at])")                             \
+   SOFIE_FILL_READ(0, "(%[from],%[at]," SOFIE_FILL_SCALE ")")
+#define SOFIE_FILL_PACK_2                                          \
+   SOFIE_FILL_MASKS("(%[masks],%[at])")                            \
+   "lea (%[from],%[at]," SOFIE_FILL_SCALE "), %[two]\n\t"          \
+   SOFIE_FILL_READ(0, "(%[two],%[at]," SOFIE_FILL_SCALE ")")       \
+   SOFIE_FILL_READ(1, SOFIE_PACK_BYTES "(%[two],%[at]," SOFIE_FILL_SCALE ")") \
+   SOFIE_FILL_SECONDS
 // Lines of one pack, with its masks in registers.
-#define SOFIE_FILL_ONE_1 "vmovups (%[from]), %%zmm0%{%%k1%}%{z%}\n\t"
-#define SOFIE_FILL_ONE_2                                        \
-   "vmovups (%[from]), %%zmm0%{%%k1%}%{z%}\n\t"                   \
-   "vmovups 64(%[from]), %%zmm1%{%%k2%}%{z%}\n\t"                 \
-   "vpermt2ps %%zmm1, %%zmm30, %%zmm0\n\t"
+#define SOFIE_FILL_ONE_1 SOFIE_FILL_READ(0, "(%[from])")
+#define SOFIE_FILL_ONE_2                                           \
+   SOFIE_FILL_READ(0, "(%[from])")                                 \
+   SOFIE_FILL_READ(1, SOFIE_PACK_BYTES "(%[from])")                \
+   SOFIE_FILL_SECONDS
+#define SOFIE_FILL_STORE(place) "vmovups " SOFIE_PACK(0) ", " place "\n\t"
 #define SOFIE_FILL_ROWS(pack, one)                                                                                    \
    asm volatile(                                                                                                      \
-      "vmovups (%[two]), %%zmm30\n\t"                                                                                 \
-      "vpxord %%zmm31, %%zmm31, %%zmm31\n"                                                                            \
+      SOFIE_FILL_TABLE                                                                                                \
       "7:\n\t"                                                                                                        \
       "mov %c[of_taps](%[of]), %[k]\n\t"                                                                              \
       "mov %[k], %c[of_left](%[of])\n\t"                                                                              \
@@ -74,14 +105,13 @@ struct ConvFill {
       "jne 6f\n\t"                                                                                                    \
       "test %[k], %[k]\n\t"                                                                                           \
       "jz 9f\n\t"                                                                                                     \
-      "kmovw (%[masks]), %%k1\n\t"                                                                                    \
-      "kmovw 2(%[masks]), %%k2\n\t"                                                                                   \
+      SOFIE_FILL_MASKS("(%[masks])")                                                                                  \
       "mov %c[of_to_line](%[of]), %[at]\n\t"                                                                          \
       "mov %c[of_from_line](%[of]), %[two]\n\t"                                                                       \
       ".p2align 5\n"                                                                                                  \
       "8:\n\t"                                                                                                        \
       one                                                                                                             \
-      "vmovups %%zmm0, (%[to])\n\t"                                                                                   \
+      SOFIE_FILL_STORE("(%[to])")                                                                                     \
       "add %[at], %[to]\n\t"                                                                                          \
       "add %[two], %[from]\n\t"                                                                                       \
       "dec %[k]\n\t"                                                                                                  \
@@ -92,7 +122,7 @@ struct ConvFill {
       "xor %k[at], %k[at]\n"                                                                                          \
       "5:\n\t"                                                                                                        \
       pack                                                                                                            \
-      "vmovups %%zmm0, (%[to],%[at],8)\n\t"                                                                           \
+      SOFIE_FILL_STORE("(%[to],%[at]," SOFIE_FILL_SCALE ")")                                                          \
       "add $8, %[at]\n\t"                                                                                             \
       "cmp %[end], %[at]\n\t"                                                                                         \
       "jb 5b\n\t"                                                                                                     \
@@ -121,14 +151,18 @@ struct ConvFill {
       : [of] "r"(&fill),                                                                                              \
         SOFIE_MEMBERS(of, ConvFill, to, from, masks, taps, above, lines, below, packs, to_tap, from_tap, to_line, from_line, \
            channels, to_channel, from_channel, left)                                                                  \
-      : "memory", "cc", "k1", "k2", "xmm0", "xmm1", "xmm30", "xmm31")
+      : "memory", "cc", SOFIE_FILL_REGISTERS)
 // clang-format on
 
 template <int Stride>
 SOFIE_KERNEL void conv_fill_rows(ConvFill fill)
 {
-   static const std::int32_t order[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-   const std::int32_t *two = order;
+#ifdef SOFIE_AVX512_ASSEMBLER
+   static const std::int32_t table[] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#else
+   static const std::int32_t table[] = {1, 2, 4, 8, 16, 32, 64, 128};
+#endif
+   const std::int32_t *two = table;
    float *to;
    const float *from;
    const Size *masks;

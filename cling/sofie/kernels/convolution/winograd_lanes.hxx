@@ -4,9 +4,9 @@
 /// A tile is of 4 x 4 outputs, or of 2 x 2, which are 16 products instead of 36: where there are few tiles,
 /// reading the weights takes longer than multiplying with them.
 ///
-/// Sixteen channels of a tile are transformed together, and sixteen features of its outputs, so that
+/// A pack of channels of a tile is transformed together, and a pack of features of its outputs, so that
 /// no lane is empty, however small the image is. Only at both ends channels and places change
-/// places. Without AVX-512 this is `convolution_winograd`.
+/// places. Without AVX2 this is `convolution_winograd`.
 #ifndef SOFIE_KERNELS_CONVOLUTION_WINOGRAD_LANES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_WINOGRAD_LANES_HXX
 
@@ -17,7 +17,7 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
 // Transforms ---------------------------------------------------------------------------------------
 
@@ -31,16 +31,36 @@ struct WinogradLanes {
 };
 
 // clang-format off
-#define SOFIE_WINOGRAD_FROM(place, a) "vmovups (%[from]" place "), %%zmm" #a "\n\t"
-#define SOFIE_WINOGRAD_TO(place, a) "vmovups %%zmm" #a ", (%[to]" place ")\n\t"
-#define SOFIE_WINOGRAD_TWO(name, a, b, c) name " %%zmm" #a ", %%zmm" #b ", %%zmm" #c "\n\t"
-#define SOFIE_WINOGRAD_FMA(a, b, c) SOFIE_WINOGRAD_TWO("vfmadd231ps", a, b, c)
-#define SOFIE_WINOGRAD_FNMA(a, b, c) SOFIE_WINOGRAD_TWO("vfnmadd231ps", a, b, c)
-#define SOFIE_WINOGRAD_COPY(a, b) "vmovaps %%zmm" #a ", %%zmm" #b "\n\t"
+// Constants are registers of AVX-512, and packs in memory of AVX2.
+#ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_WINOGRAD_CONSTANT(number, a) "vbroadcastss 4*" #number "(%[constants]), %%zmm" #a "\n\t"
 #define SOFIE_WINOGRAD_CONSTANTS                                                                         \
    SOFIE_WINOGRAD_CONSTANT(0, 26) SOFIE_WINOGRAD_CONSTANT(1, 27) SOFIE_WINOGRAD_CONSTANT(2, 28)          \
    SOFIE_WINOGRAD_CONSTANT(3, 29) SOFIE_WINOGRAD_CONSTANT(4, 30) SOFIE_WINOGRAD_CONSTANT(5, 31)
+#define SOFIE_WINOGRAD_C(number, a) "%%zmm" #a
+#define SOFIE_WINOGRAD_REGISTERS                                                                         \
+   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm26", "xmm27", "xmm28", \
+      "xmm29", "xmm30", "xmm31"
+#define SOFIE_WINOGRAD_ALL(x) x
+#else
+#define SOFIE_WINOGRAD_CONSTANTS
+#define SOFIE_WINOGRAD_C(number, a) "32*" #number "(%[constants])"
+#define SOFIE_WINOGRAD_REGISTERS SOFIE_ALL_YMM
+#define SOFIE_WINOGRAD_ALL(x) x, x, x, x, x, x, x, x
+#endif
+#define SOFIE_WINOGRAD_C0 SOFIE_WINOGRAD_C(0, 26)
+#define SOFIE_WINOGRAD_C1 SOFIE_WINOGRAD_C(1, 27)
+#define SOFIE_WINOGRAD_C2 SOFIE_WINOGRAD_C(2, 28)
+#define SOFIE_WINOGRAD_C3 SOFIE_WINOGRAD_C(3, 29)
+#define SOFIE_WINOGRAD_C4 SOFIE_WINOGRAD_C(4, 30)
+#define SOFIE_WINOGRAD_C5 SOFIE_WINOGRAD_C(5, 31)
+#define SOFIE_WINOGRAD_FROM(place, a) "vmovups (%[from]" place "), " SOFIE_PACK(a) "\n\t"
+#define SOFIE_WINOGRAD_TO(place, a) "vmovups " SOFIE_PACK(a) ", (%[to]" place ")\n\t"
+#define SOFIE_WINOGRAD_TWO(name, a, b, c) name " " SOFIE_PACK(a) ", " SOFIE_PACK(b) ", " SOFIE_PACK(c) "\n\t"
+#define SOFIE_WINOGRAD_BY(name, a, b, c) name " " a ", " SOFIE_PACK(b) ", " SOFIE_PACK(c) "\n\t"
+#define SOFIE_WINOGRAD_FMA(a, b, c) SOFIE_WINOGRAD_BY("vfmadd231ps", a, b, c)
+#define SOFIE_WINOGRAD_FNMA(a, b, c) SOFIE_WINOGRAD_BY("vfnmadd231ps", a, b, c)
+#define SOFIE_WINOGRAD_COPY(a, b) "vmovaps " SOFIE_PACK(a) ", " SOFIE_PACK(b) "\n\t"
 #define SOFIE_WINOGRAD_LOADS_4                                                                           \
    SOFIE_WINOGRAD_FROM("", 0) SOFIE_WINOGRAD_FROM(",%[step]", 1) SOFIE_WINOGRAD_FROM(",%[step],2", 2)    \
    SOFIE_WINOGRAD_FROM(",%[step3]", 3)
@@ -51,22 +71,18 @@ struct WinogradLanes {
    "add %[stride], %[to]\n\t"        \
    "dec %[count]\n\t"                \
    "jnz 1b\n\t"
-#define SOFIE_WINOGRAD_CLOBBERS                                                                          \
-   "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm26", \
-      "xmm27", "xmm28", "xmm29", "xmm30", "xmm31"
-
 #define SOFIE_WINOGRAD_INPUT_6                                                                           \
    SOFIE_WINOGRAD_CONSTANTS                                                                              \
    ".p2align 5\n"                                                                                        \
    "1:\n\t"                                                                                              \
    SOFIE_WINOGRAD_LOADS_6                                                                                \
-   SOFIE_WINOGRAD_COPY(4, 6) SOFIE_WINOGRAD_FMA(27, 2, 6) SOFIE_WINOGRAD_FMA(26, 0, 6)                   \
-   SOFIE_WINOGRAD_FMA(27, 3, 5) SOFIE_WINOGRAD_FMA(26, 1, 5)                                             \
-   SOFIE_WINOGRAD_COPY(4, 7) SOFIE_WINOGRAD_FMA(28, 2, 7)                                                \
-   SOFIE_WINOGRAD_COPY(3, 8) SOFIE_WINOGRAD_FMA(28, 1, 8)                                                \
-   SOFIE_WINOGRAD_FMA(29, 2, 4) SOFIE_WINOGRAD_FMA(29, 1, 3)                                             \
-   SOFIE_WINOGRAD_COPY(7, 9) SOFIE_WINOGRAD_FMA(30, 8, 9) SOFIE_WINOGRAD_FNMA(30, 8, 7)                  \
-   SOFIE_WINOGRAD_COPY(4, 10) SOFIE_WINOGRAD_FMA(31, 3, 10) SOFIE_WINOGRAD_FNMA(31, 3, 4)                \
+   SOFIE_WINOGRAD_COPY(4, 6) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C1, 2, 6) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C0, 0, 6)                   \
+   SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C1, 3, 5) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C0, 1, 5)                                             \
+   SOFIE_WINOGRAD_COPY(4, 7) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C2, 2, 7)                                                \
+   SOFIE_WINOGRAD_COPY(3, 8) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C2, 1, 8)                                                \
+   SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C3, 2, 4) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C3, 1, 3)                                             \
+   SOFIE_WINOGRAD_COPY(7, 9) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C4, 8, 9) SOFIE_WINOGRAD_FNMA(SOFIE_WINOGRAD_C4, 8, 7)                  \
+   SOFIE_WINOGRAD_COPY(4, 10) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C5, 3, 10) SOFIE_WINOGRAD_FNMA(SOFIE_WINOGRAD_C5, 3, 4)                \
    SOFIE_WINOGRAD_TO("", 6) SOFIE_WINOGRAD_TO(",%[row]", 9) SOFIE_WINOGRAD_TO(",%[row],2", 7)            \
    SOFIE_WINOGRAD_TO(",%[row3]", 10) SOFIE_WINOGRAD_TO(",%[row],4", 4) SOFIE_WINOGRAD_TO(",%[row5]", 5)
 #define SOFIE_WINOGRAD_INPUT_4                                                                           \
@@ -85,9 +101,9 @@ struct WinogradLanes {
    SOFIE_WINOGRAD_TWO("vaddps", 2, 1, 6) SOFIE_WINOGRAD_TWO("vsubps", 2, 1, 7)                           \
    SOFIE_WINOGRAD_TWO("vaddps", 4, 3, 8) SOFIE_WINOGRAD_TWO("vsubps", 4, 3, 9)                           \
    SOFIE_WINOGRAD_TWO("vaddps", 6, 0, 0) SOFIE_WINOGRAD_TWO("vaddps", 8, 0, 0)                           \
-   SOFIE_WINOGRAD_TWO("vmulps", 26, 7, 1) SOFIE_WINOGRAD_FMA(27, 9, 1)                                   \
-   SOFIE_WINOGRAD_TWO("vmulps", 28, 6, 2) SOFIE_WINOGRAD_FMA(29, 8, 2)                                   \
-   SOFIE_WINOGRAD_FMA(30, 7, 5) SOFIE_WINOGRAD_FMA(31, 9, 5)                                             \
+   SOFIE_WINOGRAD_BY("vmulps", SOFIE_WINOGRAD_C0, 7, 1) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C1, 9, 1)                                   \
+   SOFIE_WINOGRAD_BY("vmulps", SOFIE_WINOGRAD_C2, 6, 2) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C3, 8, 2)                                   \
+   SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C4, 7, 5) SOFIE_WINOGRAD_FMA(SOFIE_WINOGRAD_C5, 9, 5)                                             \
    SOFIE_WINOGRAD_TO("", 0) SOFIE_WINOGRAD_TO(",%[row]", 1) SOFIE_WINOGRAD_TO(",%[row],2", 2)            \
    SOFIE_WINOGRAD_TO(",%[row3]", 5)
 #define SOFIE_WINOGRAD_OUTPUT_4                                                                          \
@@ -105,7 +121,7 @@ struct WinogradLanes {
       : [step] "r"(lines.from_step), [step3] "r"(3 * lines.from_step), [step5] "r"(5 * lines.from_step),      \
         [next] "r"(lines.from_next), [row] "r"(lines.to_step), [row3] "r"(3 * lines.to_step),                 \
         [row5] "r"(5 * lines.to_step), [stride] "r"(lines.to_next), [constants] "r"(constants)                \
-      : SOFIE_WINOGRAD_CLOBBERS)
+      : "memory", "cc", SOFIE_WINOGRAD_REGISTERS)
 // clang-format on
 
 /// to = B^T from, `count` times.
@@ -113,10 +129,12 @@ template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_input(const WinogradLanes &lines, Size count)
 {
    // Coefficients of the product of z - p^2 over both pairs, and over the other one; and the points.
-   constexpr float constants[] = {
-      static_cast<float>(winograd_coefficient<6>(0)),    static_cast<float>(winograd_coefficient<6>(1)),
-      static_cast<float>(winograd_coefficient<6>(0, 0)), static_cast<float>(winograd_coefficient<6>(0, 1)),
-      static_cast<float>(WinogradPoints<6>::of(0)),      static_cast<float>(WinogradPoints<6>::of(1))};
+   static constexpr float constants[] = {SOFIE_WINOGRAD_ALL(static_cast<float>(winograd_coefficient<6>(0))),
+                                         SOFIE_WINOGRAD_ALL(static_cast<float>(winograd_coefficient<6>(1))),
+                                         SOFIE_WINOGRAD_ALL(static_cast<float>(winograd_coefficient<6>(0, 0))),
+                                         SOFIE_WINOGRAD_ALL(static_cast<float>(winograd_coefficient<6>(0, 1))),
+                                         SOFIE_WINOGRAD_ALL(static_cast<float>(WinogradPoints<6>::of(0))),
+                                         SOFIE_WINOGRAD_ALL(static_cast<float>(WinogradPoints<6>::of(1)))};
    const float *from = lines.from;
    float *to = lines.to;
    if (count <= 0)
@@ -132,9 +150,10 @@ template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 {
    constexpr double p = WinogradPoints<6>::of(0), q = WinogradPoints<6>::of(1);
-   constexpr float constants[] = {static_cast<float>(p),         static_cast<float>(q),
-                                  static_cast<float>(p * p),     static_cast<float>(q * q),
-                                  static_cast<float>(p * p * p), static_cast<float>(q * q * q)};
+   static constexpr float constants[] = {
+      SOFIE_WINOGRAD_ALL(static_cast<float>(p)),         SOFIE_WINOGRAD_ALL(static_cast<float>(q)),
+      SOFIE_WINOGRAD_ALL(static_cast<float>(p * p)),     SOFIE_WINOGRAD_ALL(static_cast<float>(q * q)),
+      SOFIE_WINOGRAD_ALL(static_cast<float>(p * p * p)), SOFIE_WINOGRAD_ALL(static_cast<float>(q * q * q))};
    const float *from = lines.from;
    float *to = lines.to;
    if (count <= 0)
@@ -147,7 +166,7 @@ SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 
 // Weights ------------------------------------------------------------------------------------------
 
-/// W[M, C, height, width]: for each 32 features, or the last 16, and each point a panel whose steps are channels.
+/// W[M, C, height, width]: for each panel of features, and each point, a panel whose steps are channels.
 template <int Inputs>
 class WinogradPanels {
    static constexpr int inputs = Inputs;
@@ -227,7 +246,7 @@ public:
 // Some lines of tiles ------------------------------------------------------------------------------
 
 /// What is done at a time, and the memory for it: transformed inputs, [point][tile][channel]; sums,
-/// [point][tile][32]; a line of tiles of sixteen channels and
+/// [point][tile][feature of a panel]; a line of tiles of a pack of channels and
 /// what it is transformed to; results of tiles.
 struct WinogradLanesPlan {
    Size across, high; // tiles in a line of them, and lines of tiles in an event
@@ -238,21 +257,21 @@ struct WinogradLanesPlan {
    float *inputs, *products, *lines, *half, *results;
 };
 
-/// How many transformed inputs there should be at a time.
-inline constexpr Size winograd_lanes_budget = Size{1} << 18;
+/// How many transformed inputs there should be at a time; and the elements of a line of the cache, of which an odd
+/// number lies between transformed inputs: they do not compete for the same part of the cache.
+inline constexpr Size winograd_lanes_budget = Size{1} << 18, winograd_line = 16;
 
 /// What of it does not need the memory.
 template <int Inputs>
 SOFIE_INLINE WinogradLanesPlan winograd_lanes_lines(const ConvShape &s, Size half, Size events)
 {
-   constexpr Size outputs = Inputs - 2, n = lanes<float>, points = Inputs * Inputs;
+   constexpr Size outputs = Inputs - 2, points = Inputs * Inputs;
    WinogradLanesPlan plan{};
    plan.across = ceil_div(s.out[2], outputs);
    plan.high = ceil_div(s.out[1], outputs);
-   // An odd number of cache lines apart they do not compete for the same part of the cache.
-   plan.tile = (s.channels / n | 1) * n;
+   plan.tile = (s.channels / winograd_line | 1) * winograd_line;
    const Size fit = winograd_lanes_budget / (points * plan.tile * plan.across), all = events * plan.high;
-   const Size most = lanes_most * half / plan.across, some = fit < most ? fit : most;
+   const Size most = lanes_line * half / plan.across, some = fit < most ? fit : most;
    const Size together = some < 1 ? 1 : some;
    plan.together = ceil_div(all, ceil_div(all, together));
    return plan;
@@ -264,8 +283,8 @@ SOFIE_INLINE WinogradLanesPlan winograd_lanes_plan(const ConvShape &s, Size half
    constexpr Size outputs = Inputs - 2, n = lanes<float>, points = Inputs * Inputs;
    WinogradLanesPlan plan = winograd_lanes_lines<Inputs>(s, half, events);
    const Size tiles = plan.together * plan.across;
-   plan.point = (tiles * plan.tile / n | 1) * n;
-   plan.sums = (tiles * lanes_features / n | 1) * n;
+   plan.point = (tiles * plan.tile / winograd_line | 1) * winograd_line;
+   plan.sums = (tiles * lanes_features / winograd_line | 1) * winograd_line;
    plan.columns = plan.across * outputs + 2;
    plan.inputs = scratch;
    // Halves of tiles end behind the last one.
@@ -276,7 +295,7 @@ SOFIE_INLINE WinogradLanesPlan winograd_lanes_plan(const ConvShape &s, Size half
    return plan;
 }
 
-/// One row of sixteen channels with its padding: to[column][channel].
+/// One row of a pack of channels with its padding: to[column][channel].
 SOFIE_KERNEL inline void winograd_lanes_row(const ConvShape &s, float *to, Size columns, const float *x, Size row,
                                             const float *end)
 {
@@ -289,8 +308,8 @@ SOFIE_KERNEL inline void winograd_lanes_row(const ConvShape &s, float *to, Size 
    const float *const from = x + row * s.in_row + before - s.pads[2];
    const Size count = after - before;
    const Size quads = end - (from + (n - 1) * s.in_channel) >= count + 3 ? ceil_div(count, 4) : count / 4;
-   lanes_transpose(
-      {from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, 0xffff, -__builtin_inff()});
+   lanes_transpose({from, to + before * n, nullptr, nullptr, s.in_channel * bytes, n * bytes, quads, (Size{1} << n) - 1,
+                    -__builtin_inff()});
    for (Size column = 4 * quads; column < count; ++column)
       for (Size c = 0; c < n; ++c)
          to[(before + column) * n + c] = from[c * s.in_channel + column];
@@ -324,7 +343,7 @@ SOFIE_KERNEL void winograd_lanes_inputs(const ConvShape &s, const WinogradLanesP
       }
 }
 
-/// results[row][column][32] of a line of tiles, for a panel of features.
+/// results[row][column][feature] of a line of tiles, for a panel of features.
 template <int Inputs>
 SOFIE_KERNEL void winograd_lanes_results(const WinogradLanesPlan &plan, Size line, Size panel)
 {
@@ -344,7 +363,7 @@ SOFIE_KERNEL void winograd_lanes_results(const WinogradLanesPlan &plan, Size lin
    }
 }
 
-/// The results of 32 features from `feature` on, of some lines of tiles.
+/// The results of a panel of features from `feature` on, of some lines of tiles.
 template <int Inputs, class R>
 SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesPlan &plan, const R &result,
                                         Size feature, Size first, Size count, Size at)
@@ -375,8 +394,9 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &til
       return;
    const WinogradLanesPlan plan = winograd_lanes_plan<Inputs>(s, tile.half, events, scratch);
    const Size depth = s.channels, part = ceil_div(depth, ceil_div(depth, winograd_depth));
-   std::int32_t begins[lanes_most];
-   for (Size i = 0; i < lanes_most; ++i)
+   std::int32_t begins[lanes_line];
+   const Size most = ceil_div(plan.together * plan.across, tile.half);
+   for (Size i = 0; i < most; ++i)
       begins[i] = static_cast<std::int32_t>(i * tile.half * plan.tile);
    for (Size k = 0; k < depth; ++k)
       offsets[k] = static_cast<std::int32_t>(k);
@@ -478,7 +498,7 @@ SOFIE_INLINE Size winograd_time(const ConvShape &s, Size points, Size columns)
 SOFIE_KERNEL inline Size winograd_choice(const ConvShape &s, Size least)
 {
    // So many columns of products are done at a time, those of a line of tiles at least.
-   constexpr Size most = lanes_most * lanes_most_half;
+   constexpr Size most = lanes_line * lanes_most_half;
    const Size small = winograd_time(s, 16, winograd_tiles(s, 2));
    const bool large = winograd_tiles(s, 4) >= least && winograd_fills(s, 4) && ceil_div(s.out[2], 4) <= most;
    if (large && winograd_time(s, 36, winograd_tiles(s, 4)) <= small)
