@@ -25,6 +25,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
 from sofie_rdf.kernels.choice import Choice
 from sofie_rdf.kernels.dense import DENSE, DENSE_LAYERS, DenseProblem, LayersProblem
+from sofie_rdf.kernels.matmul import GEMM, MATMUL, GemmProblem, MatMulProblem
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._device import device_gemm, identity
 from sofie_rdf.ops.elementwise import FLOATS, NUMBERS, Elementwise
@@ -74,15 +75,22 @@ class MatMul(Linear):
         batch = product(broadcast((left[:-2], right[:-2])))
         return batch * left[-2] * left[-1] * right[-1]
 
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        a, b = inputs
+        assert a is not None and b is not None
+        left, right = _as_matrices(a.type.shape, b.type.shape)
+        return MATMUL.choose(MatMulProblem(a.type.dtype, left[-2], right[-1]))
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         a, b = inputs
         assert a is not None and b is not None
+        choice = self.choice(inputs, outputs)
         left, right = _as_matrices(a.type.shape, b.type.shape)
         batch = broadcast((left[:-2], right[:-2]))
         outer, (p, q) = collapse(batch, (left[:-2], right[:-2]))
         y = Tensor(outputs[0], (*outer, left[-2], right[-1]))
         operands = Tensor(a, (*p, *left[-2:])), Tensor(b, (*q, *right[-2:]))
-        return Call("sofie::matmul", (y, *operands))
+        return Call(f"sofie::{choice.kernel}", (y, *operands), header=choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -158,16 +166,18 @@ class Gemm(Linear):
         (m, k), (_, n) = self._oriented(a.shape, b.shape)
         return m * k * n
 
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        return GEMM.choose(GemmProblem((self.transA, self.transB)))
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         a, b, c = (*inputs, None)[:3]
         assert a is not None and b is not None
-        flags = ", ".join("true" if t else "false" for t in (self.transA, self.transB))
+        choice = self.choice(inputs, outputs)
         scale = Functor("sofie::GemmScale", (self.alpha, self.beta))
-        if c is None or self.beta == 0:
-            return Call(f"sofie::gemm<{flags}>", (scale, Tensor(outputs[0]), Tensor(a), Tensor(b)))
-        shape = (1,) * (2 - c.type.rank) + c.type.shape
-        arguments = Tensor(outputs[0]), Tensor(a), Tensor(b), Tensor(c, shape)
-        return Call(f"sofie::gemm<{flags}>", (scale, *arguments))
+        arguments: list[Argument] = [scale, *map(Tensor, (outputs[0], a, b))]
+        if c is not None and self.beta != 0:
+            arguments.append(Tensor(c, (1,) * (2 - c.type.rank) + c.type.shape))
+        return Call(f"sofie::{choice.kernel}", tuple(arguments), header=choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]

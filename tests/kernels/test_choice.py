@@ -35,7 +35,7 @@ from sofie_rdf.ops.activations import Relu
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
-from sofie_rdf.ops.linear import Dense, DenseLayers
+from sofie_rdf.ops.linear import Dense, DenseLayers, Gemm, MatMul
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
 from sofie_rdf.ops.recurrent import LSTM
 from sofie_rdf.passes.memory import plan_memory
@@ -103,6 +103,10 @@ def drawn() -> Iterator[tuple[Operator, list[TensorType]]]:
     for rows in (9, N):
         shapes = [(rows, 7), (7, 64), (64,), (64, 64), (64,)]
         yield DenseLayers((Relu(), Relu())), [TensorType(F32, shape) for shape in shapes]
+    for rows, columns in product((1, 3, 4, 9, N), (1, 40, W)):
+        for dtype in (F32, DType.FLOAT64, DType.INT32):
+            yield MatMul(), [TensorType(dtype, (5, rows, 7)), TensorType(dtype, (7, columns))]
+    yield Gemm(transB=True), [TensorType(F32, (N, 7)), TensorType(F32, (9, 7))]
     for number in range(700):
         axes: list[Dim] = [choice((1, 5, 7, 8, 14, 28, 112)) for _ in range(choice((1, 2, 2, 3)))]
         if number % 5 == 0:
@@ -160,7 +164,7 @@ def test_lower_and_workspace_agree() -> None:
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen.add(choice.kernel.partition("<")[0])
             seen |= {other.kernel.partition("<")[0] for other in choice.elsewhere}
-    assert len(seen) == 32, seen
+    assert len(seen) == 37, seen
 
 
 def test_names_are_those_of_functions_in_these_headers() -> None:
@@ -203,6 +207,10 @@ INNER = {
     "depthwise_lanes": "convolve_depthwise_lanes",
     "few_transposed_convolution": "few_transposed",
     "grouped_convolution": "convolve_grouped",
+    "matmul": "matrix_any",
+    "matmul_dots": "matrix_dots",
+    "matmul_rows": "matrix_rows",
+    "matmul_tiled": "matrix_tiles",
     "max_pool": "pool_planes",
     "max_pool_lanes": "pool_planes_by_lanes",
     "max_pool_pairs": "pool_planes_by_pairs",
@@ -233,6 +241,10 @@ NODES = {
     "any rows": node(Dense(Relu()), (N, 40), (40, 50), (50,)),
     "layers in lanes": node(DenseLayers((Relu(),) * 2), (N, 7), (7, 50), (50,), (50, 50), (50,)),
     "layers in place": node(DenseLayers((Relu(),) * 2), (N, 7), (7, 64), (64,), (64, 64), (64,)),
+    "product of one column": node(MatMul(), (9, 7), (7, 1)),
+    "product in tiles": node(MatMul(), (9, 7), (7, 40)),
+    "product row by row": node(MatMul(), (3, 7), (7, 40)),
+    "product": node(MatMul(), (N, 7), (7, 40)),
     "pairs": node(MaxPool((2, 2), strides=(2, 2)), (1, 16, 28, 28)),
     "planes": node(MaxPool((3, 3), strides=(1, 1)), (1, 16, 14, 14)),
 }

@@ -18,6 +18,7 @@ from sofie_rdf.kernels import (
     dense,
     grouped,
     lanes,
+    matmul,
     pooling,
     product,
     recurrent,
@@ -37,6 +38,7 @@ HEADERS = (
     "dense/from_memory",
     "dense/layers",
     "pooling",
+    "products",
     "products/integers",
     "recurrent",
     "trees",
@@ -63,6 +65,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_BUDGET": "conv_budget",
         "_BETWEEN": "conv_gap + 32",
     },
+    matmul: {"TILE_ROWS": "matrix_tile_rows"},
     transposed: {
         "_WIDTH": "ConvTile<float, 8>::width",
         "_MARGIN": "few_margin",

@@ -17,7 +17,7 @@ inline constexpr Size matrix_stripe_columns = 3 * lanes<float>;
 /// multiple of so many numbers long.
 inline constexpr Size matrix_many_rows = 32, matrix_apart = 512;
 
-/// Up to `Packs` packs of columns of `matrix_product`, from column j on: 8 or 4 rows at a time, or each alone.
+/// Up to `Packs` packs of columns of a product, from column j on: 8 or 4 rows at a time, or each alone.
 template <int Packs>
 SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
 {
@@ -66,7 +66,7 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
    }
 }
 
-/// The columns j to `end` of `matrix_product`.
+/// The columns j to `end` of a product.
 SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j,
                                         Size end)
 {
@@ -80,6 +80,12 @@ SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b
       else
          matrix_stripe<1>(y, a, b, sizes, j);
    }
+}
+
+/// So many columns are the same pieces in tiles and row by row: those behind the last whole pack are in the last piece.
+constexpr Size matrix_whole_stripes(Size columns)
+{
+   return columns % lanes<float> ? columns / matrix_stripe_columns * matrix_stripe_columns : columns;
 }
 #endif
 
@@ -107,31 +113,33 @@ SOFIE_INLINE T dot_of(const T *__restrict a, const T *__restrict b, Size depth)
    return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-/// y[m, n] = sum_k a[m, k] * b[k, n] for matrices that are both computed: nothing is packed.
+/// y[m, 0] = sum_k a[m, k] * b[k, 0]
 template <class T>
-SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T *__restrict b, Size rows, Size depth, Size columns)
+SOFIE_KERNEL void matrix_dots(T *__restrict y, const T *__restrict a, const T *__restrict b, const Sizes<3> &sizes)
 {
-   if constexpr (std::is_floating_point_v<T>)
-      if (columns == 1) {
-         for (Size i = 0; i < rows; ++i)
-            y[i] = dot_of(a + i * depth, b, depth);
-         return;
-      }
+   for (Size i = 0; i < sizes[0]; ++i)
+      y[i] = dot_of(a + i * sizes[1], b, sizes[1]);
+}
+
+/// y[m, n] = sum_k a[m, k] * b[k, n], row by row. Of floats the columns behind the last whole pack are in the same piece
+/// however many rows there are.
+template <class T>
+SOFIE_KERNEL void matrix_rows(T *__restrict y, const T *__restrict a, const T *__restrict b, const Sizes<3> &sizes)
+{
    constexpr int n = lanes<T>;
    constexpr int packs = 4;
+   const Size depth = sizes[1], columns = sizes[2];
    Size end = columns;
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
-      // Columns behind the last whole pack are in the same piece however many rows there are.
-      const Size whole = columns % n ? columns / matrix_stripe_columns * matrix_stripe_columns : columns;
-      const Sizes<3> sizes{{rows, depth, columns}};
-      end = rows >= dense_tile_half ? 0 : whole / (packs * n) * (packs * n);
+      const Size whole = matrix_whole_stripes(columns);
+      end = whole / (packs * n) * (packs * n);
       matrix_stripes(y, a, b, sizes, end, whole);
       matrix_stripes(y, a, b, sizes, whole, columns);
    }
 #endif
    alignas(64) T sums[packs * n];
-   for (Size i = 0; i < rows && end > 0; ++i) {
+   for (Size i = 0; i < sizes[0] && end > 0; ++i) {
       Size j = 0;
       for (; j + packs * n <= end; j += packs * n)
          tile<1, packs, 1, dyn>(a + i * depth, depth, b + j, columns, depth, y + i * columns + j);
@@ -146,25 +154,79 @@ SOFIE_KERNEL void matrix_product(T *__restrict y, const T *__restrict a, const T
    }
 }
 
-template <int Axis, class Y, class A, class B>
+#ifdef SOFIE_TILE_ASSEMBLER
+/// How many rows tiles have at least.
+inline constexpr Size matrix_tile_rows = dense_tile_half;
+
+/// The same for so many rows of floats, in tiles.
+SOFIE_KERNEL inline void matrix_tiles(float *y, const float *a, const float *b, const Sizes<3> &sizes)
+{
+   const Size whole = matrix_whole_stripes(sizes[2]);
+   matrix_stripes(y, a, b, sizes, 0, whole);
+   matrix_stripes(y, a, b, sizes, whole, sizes[2]);
+}
+#endif
+
+/// The same rule as that of `kernels/matmul.py`, for floats whose rows or columns are known at run time only.
+template <class T>
+SOFIE_KERNEL void matrix_any(T *y, const T *a, const T *b, const Sizes<3> &sizes)
+{
+   if (sizes[2] == 1)
+      return matrix_dots(y, a, b, sizes);
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (sizes[0] >= matrix_tile_rows)
+         return matrix_tiles(y, a, b, sizes);
+#endif
+   matrix_rows(y, a, b, sizes);
+}
+
+/// All products of two matrices, each of which `Multiply` computes: y, a, b; rows, depth and columns.
+template <auto Multiply, int Axis = 0, class Y, class A, class B>
 SOFIE_INLINE void matmul_axis(const Y &y, const A &a, const B &b)
 {
+   static_assert(Y::rank == A::rank && Y::rank == B::rank, "broadcast shapes are aligned before the call");
    if constexpr (Axis == Y::rank - 2) {
-      matrix_product(y.data(), a.data(), b.data(), y.template extent<Axis>(), b.template extent<Axis>(),
-                     y.template extent<Axis + 1>());
+      Multiply(y.data(), a.data(), b.data(),
+               {{y.template extent<Axis>(), b.template extent<Axis>(), y.template extent<Axis + 1>()}});
    } else {
       for (Size i = 0; i < y.template extent<Axis>(); ++i)
-         matmul_axis<Axis + 1>(y.shifted(i * y.template stride<Axis>()), a.shifted(i * a.template stride<Axis>()),
-                               b.shifted(i * b.template stride<Axis>()));
+         matmul_axis<Multiply, Axis + 1>(y.shifted(i * y.template stride<Axis>()),
+                                         a.shifted(i * a.template stride<Axis>()),
+                                         b.shifted(i * b.template stride<Axis>()));
    }
 }
 
-/// y[..., m, n] = sum_k a[..., m, k] * b[..., k, n], the axes before broadcast as in `map`.
+/// y[..., m, n] = sum_k a[..., m, k] * b[..., k, n], the axes before broadcast as in `map`; of floats.
 template <class Y, class A, class B>
 SOFIE_KERNEL void matmul(Y y, A a, B b)
 {
-   static_assert(Y::rank == A::rank && Y::rank == B::rank, "broadcast shapes are aligned before the call");
-   matmul_axis<0>(y, a, b);
+   matmul_axis<matrix_any<typename Y::Element>>(y, a, b);
+}
+
+/// The same for a single column.
+template <class Y, class A, class B>
+SOFIE_KERNEL void matmul_dots(Y y, A a, B b)
+{
+   matmul_axis<matrix_dots<typename Y::Element>>(y, a, b);
+}
+
+/// The same row by row, for all types.
+template <class Y, class A, class B>
+SOFIE_KERNEL void matmul_rows(Y y, A a, B b)
+{
+   matmul_axis<matrix_rows<typename Y::Element>>(y, a, b);
+}
+
+/// The same for 4 rows of floats and more.
+template <class Y, class A, class B>
+SOFIE_KERNEL void matmul_tiled(Y y, A a, B b)
+{
+#ifdef SOFIE_TILE_ASSEMBLER
+   matmul_axis<matrix_tiles>(y, a, b);
+#else
+   matmul_rows(y, a, b);
+#endif
 }
 
 /// alpha * product + beta * c
