@@ -24,6 +24,8 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.reduction import REDUCTIONS, ReductionProblem
 from sofie_rdf.ops._device_rows import reduced
 from sofie_rdf.ops._unrolled import parts
 from sofie_rdf.ops.elementwise import FLOATS
@@ -131,14 +133,21 @@ class KnownReduction(_Reduction):
     def reference(self, x: Array) -> Array:
         return self.evaluated(x, self.axes)
 
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        (x,) = inputs
+        assert x is not None
+        axes = self.reduced(self.axes, x.type.rank)
+        return REDUCTIONS.choose(ReductionProblem(x.type.dtype, self.kernel, x.type.shape, axes))
+
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
+        choice = self.choice(inputs, outputs)
         flat = Tensor(outputs[0], (outputs[0].type.size,)), Tensor(x, (x.type.size,))
         mask = _mask(self.reduced(self.axes, x.type.rank))
         shape = x.type.shape
         arguments = (*flat, Sizes(shape), mask, _dynamic(shape))
-        return Call(f"sofie::reduce<sofie::{self.kernel}>", arguments)
+        return Call(f"sofie::{choice.kernel}", arguments, header=choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]

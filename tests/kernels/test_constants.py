@@ -22,6 +22,7 @@ from sofie_rdf.kernels import (
     pooling,
     product,
     recurrent,
+    reduction,
     transposed,
     winograd,
 )
@@ -41,6 +42,7 @@ HEADERS = (
     "products",
     "products/integers",
     "recurrent",
+    "reduction",
     "trees",
 )
 # By module: the name there, and what it is in C++ with AVX-512.
@@ -95,6 +97,13 @@ SHARED: dict[ModuleType, dict[str, str]] = {
     },
     quantization: {"_ROWS": "integer_rows", "_STEPS": "2 * lanes<std::int32_t>"},
     recurrent: {"_ROWS": "recurrent_rows"},
+    reduction: {
+        "_ROW": "reduced_row",
+        "_PIECES": "strided_pieces",
+        "_TOGETHER": "columns_together",
+        "_FEW": "few_columns",
+        "_LANES": "lanes<float>",
+    },
     trees: {"_WALKS": "most_walks"},
 }
 

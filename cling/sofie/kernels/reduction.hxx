@@ -9,123 +9,14 @@
 #define SOFIE_KERNELS_REDUCTION_HXX
 
 #include "sofie/kernels/reduction/axes.hxx"
+#include "sofie/kernels/reduction/rules.hxx"
 #include "sofie/kernels/reduction/strided.hxx"
 #include "sofie/kernels/softmax/rows.hxx"
-#include "sofie/math.hxx"
 #include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
 
 namespace sofie {
-
-// How two values become one ------------------------------------------------------------------------
-
-/// The larger one; NaN if either is.
-struct Largest {
-   static constexpr bool is_pairwise = false;
-   template <class T>
-   static constexpr T identity()
-   {
-      if constexpr (std::is_floating_point_v<T>)
-         return -MathOf<T>::infinity;
-      else if constexpr (std::is_signed_v<T>)
-         return static_cast<T>(T{1} << (8 * sizeof(T) - 1));
-      else
-         return T{0};
-   }
-   template <class V>
-   SOFIE_INLINE static V combined(V a, V b)
-   {
-      return select<V>((a > b) | (a != a), a, b);
-   }
-};
-
-/// The smaller one; NaN if either is.
-struct Least {
-   static constexpr bool is_pairwise = false;
-   template <class T>
-   static constexpr T identity()
-   {
-      if constexpr (std::is_floating_point_v<T>)
-         return MathOf<T>::infinity;
-      else
-         return static_cast<T>(~Largest::identity<T>());
-   }
-   template <class V>
-   SOFIE_INLINE static V combined(V a, V b)
-   {
-      return select<V>((a < b) | (a != a), a, b);
-   }
-};
-
-struct Total {
-   static constexpr bool is_pairwise = true;
-   template <class T>
-   static constexpr T identity()
-   {
-      return T{0};
-   }
-   template <class V>
-   SOFIE_INLINE static V combined(V a, V b)
-   {
-      return plus(a, b);
-   }
-};
-
-struct Product {
-   static constexpr bool is_pairwise = false;
-   template <class T>
-   static constexpr T identity()
-   {
-      return T{1};
-   }
-   template <class V>
-   SOFIE_INLINE static V combined(V a, V b)
-   {
-      return times(a, b);
-   }
-};
-
-// What is summed -----------------------------------------------------------------------------------
-
-struct AsItIs {
-   template <class V>
-   SOFIE_INLINE V operator()(V v) const
-   {
-      return v;
-   }
-};
-
-struct Magnitude {
-   template <class V>
-   SOFIE_INLINE V operator()(V v) const
-   {
-      if constexpr (std::is_floating_point_v<ElementOf<V>>)
-         return abs(v);
-      else
-         return select<V>(v < V{}, minus(V{}, v), v);
-   }
-};
-
-struct Squared {
-   template <class V>
-   SOFIE_INLINE V operator()(V v) const
-   {
-      return times(v, v);
-   }
-};
-
-template <class V>
-struct SquaredOver {
-   V scale;
-   SOFIE_INLINE V operator()(V v) const { return (v / scale) * (v / scale); }
-};
-
-template <class V>
-struct ExpAbove {
-   V shift;
-   SOFIE_INLINE V operator()(V v) const { return exp(v - shift); }
-};
 
 // One result, or a pack of results side by side ----------------------------------------------------
 
@@ -615,6 +506,11 @@ SOFIE_KERNEL bool reduce_joined_pieces(float *y, const float *x, const Reduction
    return true;
 }
 
+/// Whether there is a kernel for many columns side by side for R.
+template <class R>
+inline constexpr bool has_float_columns =
+   row_rule_of<R> == RowRule::sum || row_rule_of<R> == RowRule::largest || row_rule_of<R> == RowRule::least;
+
 /// The same for columns side by side, as many as are done together; how many that are.
 template <class R>
 SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction &shape)
@@ -622,15 +518,14 @@ SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction
    constexpr RowRule rule = row_rule_of<R>;
    constexpr int n = lanes<float>;
    Size j = 0;
-   if constexpr (rule == RowRule::sum || rule == RowRule::largest || rule == RowRule::least)
-      for (; shape.reduced.count == 0 && shape.inner - j >= columns_together; j += columns_together) {
-         if constexpr (rule == RowRule::sum)
-            sum_columns(y + j, x + j, shape.inner, shape.run);
-         else
-            reduce_columns<rule>(y + j, x + j, shape.inner, shape.run, R::Combination::template identity<float>());
-         for (Size i = j; i < j + columns_together; i += n)
-            store(y + i, R::finished(load<n>(y + i), shape.count));
-      }
+   for (; shape.inner - j >= columns_together; j += columns_together) {
+      if constexpr (rule == RowRule::sum)
+         sum_columns(y + j, x + j, shape.inner, shape.run);
+      else
+         reduce_columns<rule>(y + j, x + j, shape.inner, shape.run, R::Combination::template identity<float>());
+      for (Size i = j; i < j + columns_together; i += n)
+         store(y + i, R::finished(load<n>(y + i), shape.count));
+   }
    return j;
 }
 
@@ -666,10 +561,10 @@ template <class R>
 SOFIE_KERNEL bool reduce_float_pieces(float *y, const float *x, const Reduction &s)
 {
    constexpr RowRule rule = row_rule_of<R>;
-   constexpr Size n = lanes<float>, least_columns = 4;
+   constexpr Size n = lanes<float>;
    const float neutral = R::Combination::template identity<float>();
    const Size results = s.kept.positions() * s.inner, sets = s.reduced.positions();
-   const bool columns = s.inner >= least_columns && s.inner < columns_together && s.reduced.count == 0;
+   const bool columns = s.inner >= few_columns && s.inner < columns_together && s.reduced.count == 0;
    const bool apart = s.inner == 1 && s.reduced.count > 0 && sets > 0 && s.run > 0 && s.run <= reduced_row;
    const bool pieces = apart && s.run <= n && s.reduced.count == 1 && s.kept.count <= 2;
    if (!s.is_fixed || !(columns || apart) || (columns ? s.run : sets) > strided_pieces)
@@ -714,32 +609,33 @@ SOFIE_KERNEL inline bool float_pieces_norm(float *y, const float *x, const Reduc
 }
 #endif
 
-/// y = the reductions of x, in the order of the axes that are kept.
+/// What all results of a line are, from result number `j` on; `line` begins anywhere.
+template <class R, class T, int N>
+SOFIE_INLINE void reduce_line(T *y, const T *x, Line<T, N> &line, Size j)
+{
+   using V = PackN<typename R::template Accumulated<T>, N>;
+   const Size inner = line.shape.inner;
+   for (; j < inner; j += N) {
+      // The last pack once more with results that are there already.
+      const Size first = j + N > inner && inner >= N ? inner - N : j;
+      line.begin = x + first;
+      const V v = R::finished(R::template results<V>(line), line.shape.count);
+      store_results(y + first, v, inner - first < N ? inner - first : N);
+   }
+}
+
+/// How many results of T go through the lanes of a register together.
+template <class R, class T, class A = typename R::template Accumulated<T>>
+inline constexpr int reduced_lanes = lanes<A> < lanes<T> ? lanes<A> : lanes<T>;
+
+/// y = the reductions of x, in the order of the axes that are kept; of all types and sizes.
 template <class R, class T>
-SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
+SOFIE_KERNEL void reduce_lanes(T *y, const T *x, const Reduction &shape)
 {
    using A = typename R::template Accumulated<T>;
-   constexpr int n = lanes<A> < lanes<T> ? lanes<A> : lanes<T>;
+   constexpr int n = reduced_lanes<R, T>;
    using V = PackN<A, n>;
    const Size inner = shape.inner;
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && (row_rule_of<R> != RowRule::none || has_float_rows<R>))
-      if (inner == 1 && shape.is_fixed && shape.reduced.count == 0 && shape.run > 0 && shape.run <= reduced_row) {
-         if constexpr (has_float_rows<R>)
-            return reduce_special_rows<R>(y, x, shape, shape.kept.positions());
-         else
-            return reduce_float_rows<R>(y, x, shape, shape.kept.positions());
-      }
-   if constexpr (std::is_same_v<T, float> && row_rule_of<R> != RowRule::none)
-      if (reduce_float_pieces<R>(y, x, shape))
-         return;
-   if constexpr (std::is_same_v<T, float> && std::is_same_v<R, ReduceL2>)
-      if (float_pieces_norm(y, x, shape))
-         return;
-   if constexpr (std::is_same_v<T, float> && std::is_same_v<R, ReduceLogSumExp>)
-      if (reduce_joined_pieces<R>(y, x, shape))
-         return;
-#endif
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
    Odometer at(shape.kept);
    Size lines = inner ? shape.kept.positions() : 0;
@@ -765,28 +661,111 @@ SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
       }
       return;
    }
-   for (; lines > 0; --lines, at.next(), y += inner) {
-      Size j = 0;
+   for (; lines > 0; --lines, at.next(), y += inner)
+      reduce_line<R>(y, x + at.offset, line, 0);
+}
+
 #ifdef SOFIE_COLUMNS_ASSEMBLER
-      if constexpr (std::is_same_v<T, float>)
-         j = reduce_float_columns<R>(y, x + at.offset, shape);
+/// The same for floats in rows that follow each other, one number each.
+template <class R>
+SOFIE_INLINE void reduce_rows_of(float *y, const float *x, const Reduction &shape)
+{
+   if constexpr (has_float_rows<R>)
+      reduce_special_rows<R>(y, x, shape, shape.kept.positions());
+   else
+      reduce_float_rows<R>(y, x, shape, shape.kept.positions());
+}
+
+/// The same for pieces of rows, if they are such; whether they are.
+template <class R>
+SOFIE_INLINE bool reduce_pieces_of(float *y, const float *x, const Reduction &shape)
+{
+   if constexpr (std::is_same_v<R, ReduceL2>)
+      return float_pieces_norm(y, x, shape);
+   else if constexpr (std::is_same_v<R, ReduceLogSumExp>)
+      return reduce_joined_pieces<R>(y, x, shape);
+   else
+      return reduce_float_pieces<R>(y, x, shape);
+}
+
+/// The same for many columns.
+template <class R>
+SOFIE_KERNEL void reduce_columns_of(float *y, const float *x, const Reduction &shape)
+{
+   Line<float, lanes<float>> line{x, x + shape.inputs, shape, false};
+   Odometer at(shape.kept);
+   Size lines = shape.inner ? shape.kept.positions() : 0;
+   for (; lines > 0; --lines, at.next(), y += shape.inner)
+      reduce_line<R>(y, x + at.offset, line, reduce_float_columns<R>(y, x + at.offset, shape));
+}
 #endif
-      for (; j < inner; j += n) {
-         // The last pack once more with results that are there already.
-         const Size first = j + n > inner && inner >= n ? inner - n : j;
-         line.begin = x + at.offset + first;
-         const V v = R::finished(R::template results<V>(line), shape.count);
-         store_results(y + first, v, inner - first < n ? inner - first : n);
-      }
+
+/// The same; which way, says the rule of `kernels/reduction.py` once more, for sizes that are known at run time only.
+template <class R, class T>
+SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
+{
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+   constexpr bool is_float = std::is_same_v<T, float>;
+   constexpr RowRule rule = row_rule_of<R>;
+   if constexpr (is_float && (rule != RowRule::none || has_float_rows<R>)) {
+      const bool whole = shape.inner == 1 && shape.is_fixed && shape.reduced.count == 0;
+      if (whole && shape.run > 0 && shape.run <= reduced_row)
+         return reduce_rows_of<R>(y, x, shape);
+      if (reduce_pieces_of<R>(y, x, shape))
+         return;
    }
+   if constexpr (is_float && has_float_columns<R>)
+      if (shape.reduced.count == 0 && shape.inner >= columns_together)
+         return reduce_columns_of<R>(y, x, shape);
+#endif
+   reduce_lanes<R>(y, x, shape);
 }
 
 /// y = x reduced over the axes of `mask`; for `dynamic` see `Reduction`.
 template <class R, class Y, class X, int Rank>
 SOFIE_INLINE void reduce(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
 {
-   const Reduction reduction(shape.values, Rank, mask, dynamic);
-   reduce_axes<R>(y.data(), static_cast<const typename X::Element *>(x.data()), reduction);
+   reduce_axes<R, typename Y::Element>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
+}
+
+/// The same for what only the lanes of registers have to be known for.
+template <class R, class Y, class X, int Rank>
+SOFIE_INLINE void reduce_by_lanes(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
+{
+   reduce_lanes<R, typename Y::Element>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
+}
+
+/// The same for rows of floats that follow each other, one number each.
+template <class R, class Y, class X, int Rank>
+SOFIE_INLINE void reduce_by_rows(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
+{
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+   reduce_rows_of<R>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
+#else
+   reduce_by_lanes<R>(y, x, shape, mask, dynamic);
+#endif
+}
+
+/// The same for a few columns of floats, or for rows of them in pieces.
+template <class R, class Y, class X, int Rank>
+SOFIE_INLINE void reduce_by_pieces(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
+{
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+   reduce_pieces_of<R>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
+#else
+   reduce_by_lanes<R>(y, x, shape, mask, dynamic);
+#endif
+}
+
+/// The same for many columns of floats.
+template <class R, class Y, class X, int Rank>
+SOFIE_INLINE void reduce_by_columns(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
+{
+#ifdef SOFIE_COLUMNS_ASSEMBLER
+   reduce_columns_of<R>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
+#else
+   reduce_by_lanes<R>(y, x, shape, mask, dynamic);
+#endif
 }
 
 /// The axes that a tensor names, as bits.

@@ -20,8 +20,8 @@ struct StridedPieces {
    Size width;
 };
 
-/// More pieces are summed up pairwise.
-inline constexpr Size strided_pieces = 512;
+/// More pieces are summed up pairwise; and fewer columns lie in the lanes together with other rows.
+inline constexpr Size strided_pieces = 512, few_columns = 4;
 
 // clang-format off
 #define SOFIE_STRIDED_PIECE(rule, at, x, a) "vmovups " at ", %%zmm" #x "%{%%k1%}\n\t" rule(x, a)

@@ -1,0 +1,125 @@
+/// \file
+/// How reductions make one value of two, and what they do with each before.
+#ifndef SOFIE_KERNELS_REDUCTION_RULES_HXX
+#define SOFIE_KERNELS_REDUCTION_RULES_HXX
+
+#include "sofie/math.hxx"
+
+SOFIE_BEGIN
+
+namespace sofie {
+
+// How two values become one ------------------------------------------------------------------------
+
+/// The larger one; NaN if either is.
+struct Largest {
+   static constexpr bool is_pairwise = false;
+   template <class T>
+   static constexpr T identity()
+   {
+      if constexpr (std::is_floating_point_v<T>)
+         return -MathOf<T>::infinity;
+      else if constexpr (std::is_signed_v<T>)
+         return static_cast<T>(T{1} << (8 * sizeof(T) - 1));
+      else
+         return T{0};
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return select<V>((a > b) | (a != a), a, b);
+   }
+};
+
+/// The smaller one; NaN if either is.
+struct Least {
+   static constexpr bool is_pairwise = false;
+   template <class T>
+   static constexpr T identity()
+   {
+      if constexpr (std::is_floating_point_v<T>)
+         return MathOf<T>::infinity;
+      else
+         return static_cast<T>(~Largest::identity<T>());
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return select<V>((a < b) | (a != a), a, b);
+   }
+};
+
+struct Total {
+   static constexpr bool is_pairwise = true;
+   template <class T>
+   static constexpr T identity()
+   {
+      return T{0};
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return plus(a, b);
+   }
+};
+
+struct Product {
+   static constexpr bool is_pairwise = false;
+   template <class T>
+   static constexpr T identity()
+   {
+      return T{1};
+   }
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return times(a, b);
+   }
+};
+
+// What is summed -----------------------------------------------------------------------------------
+
+struct AsItIs {
+   template <class V>
+   SOFIE_INLINE V operator()(V v) const
+   {
+      return v;
+   }
+};
+
+struct Magnitude {
+   template <class V>
+   SOFIE_INLINE V operator()(V v) const
+   {
+      if constexpr (std::is_floating_point_v<ElementOf<V>>)
+         return abs(v);
+      else
+         return select<V>(v < V{}, minus(V{}, v), v);
+   }
+};
+
+struct Squared {
+   template <class V>
+   SOFIE_INLINE V operator()(V v) const
+   {
+      return times(v, v);
+   }
+};
+
+template <class V>
+struct SquaredOver {
+   V scale;
+   SOFIE_INLINE V operator()(V v) const { return (v / scale) * (v / scale); }
+};
+
+template <class V>
+struct ExpAbove {
+   V shift;
+   SOFIE_INLINE V operator()(V v) const { return exp(v - shift); }
+};
+
+} // namespace sofie
+
+SOFIE_END
+
+#endif
