@@ -1,6 +1,7 @@
 # make demo         a trained network scores the HIGGS events that ROOT ships
 # make test         all checks, and the tests that a change must pass
 # make test-all     the same, then what is exhaustive: more cases of each kind, tutorials, sanitizers
+# make test-simd    the contract's cases of all operators with AVX2, and without it, which make test-all has too
 # make quick        the checks, and the tests of the graph, the passes, the emitted text, and of networks
 #                   in Cling
 # make test-op      the tests of the operators whose names begin with OP=Conv
@@ -39,7 +40,7 @@ CXX_FILES = $(shell find cling -name '*.hxx' -o -name '*.h') $(wildcard tutorial
 # Modules, and tests with their assertions, are compiled once, not by each process that imports them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-exhaustive quick test-op test-roots lint conformance fuzz fuzz-files soak gpu graph-nets docs clean FORCE
+.PHONY: help demo test test-all test-exhaustive test-simd quick test-op test-roots lint conformance fuzz fuzz-files soak gpu graph-nets docs clean FORCE
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -58,6 +59,18 @@ test-all: test test-exhaustive
 
 test-exhaustive: $(VENV)/test-ready
 	$(BIN)/python -m pytest -n auto --dist worksteal -m exhaustive
+	@$(MAKE) test-simd
+
+# What an older CPU would choose; the tests above have what this one does.
+test-simd: $(VENV)/test-ready
+	@for simd in avx2 generic; do \
+	   if [ $$simd = generic ] || grep -qw $$simd /proc/cpuinfo 2>/dev/null; then \
+	      echo "with SOFIE_RDF_SIMD=$$simd"; \
+	      SOFIE_RDF_SIMD=$$simd $(BIN)/python -m pytest -q -n auto tests/ops/test_contract.py \
+	         tests/runtime/test_precision.py && \
+	      SOFIE_RDF_SIMD=$$simd $(BIN)/python -m pytest -q -n auto -m '' tests/ops/test_same_bits.py || exit 1; \
+	   fi; \
+	done
 
 quick: lint
 	$(BIN)/python -m pytest -q -n auto tests/passes tests/emit tests/test_architecture.py tests/test_model.py \

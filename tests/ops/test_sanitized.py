@@ -88,7 +88,7 @@ IN_ASSEMBLER = (
     "TopK",
     "Transpose",
 )
-# Those whose tiles AVX2 has in assembler as well.
+# Those for which AVX2 has assembler as well.
 IN_TILES = (
     "Attention",
     "Conv",
@@ -96,9 +96,13 @@ IN_TILES = (
     "Dense",
     "DenseLayers",
     "GRU",
+    "Gelu",
+    "InstanceNormalization",
     "LSTM",
+    "LayerNormalization",
     "MatMul",
     "MatMulInteger",
+    "Softmax",
     "WinogradConv",
 )
 
