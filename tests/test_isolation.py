@@ -178,6 +178,10 @@ def own_folder():
 def garbage():
     import gc
     return gc.get_freeze_count(), gc.isenabled()
+def claim():
+    from sofie_rdf import limits
+    limits.remaining = lambda: limits.Limits(bytes=10**15, nodes=10**9)
+    return 1
 def spend():
     from sofie_rdf import limits
     limits.spend(bytes=100, nodes=7)
@@ -404,6 +408,14 @@ def test_what_is_spent_there_is_spent_here() -> None:
         ask("spend")
         left = limits.remaining()
     assert (left.bytes, left.nodes) == (2**20 - 100, 993)
+
+
+@each
+def test_nobody_there_can_make_the_budget_larger() -> None:
+    with limits.budget("bytes=1M,nodes=1000"):
+        assert ask("claim") == 1
+        left = limits.remaining()
+    assert (left.bytes, left.nodes) == (2**20, 1000)
 
 
 # What it sees and may do --------------------------------------------------------------------------

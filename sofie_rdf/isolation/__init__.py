@@ -163,7 +163,8 @@ class _Child:
         """The result in an answer; raises the error in it."""
         match answer:
             case ("result", value, float(spent), float(nodes)):
-                limits.spend(bytes=spent, nodes=nodes, what="what was read")
+                # A file that has taken over the reader could say anything.
+                limits.spend(bytes=max(0.0, spent), nodes=max(0.0, nodes), what="what was read")
                 return value
             case ("error", SofieError() as raised):
                 raise raised
