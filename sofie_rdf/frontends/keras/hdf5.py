@@ -44,10 +44,21 @@ class Group:
     members: Mapping[str, Member]
 
     @classmethod
-    def of(cls, tree: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Group:
-        """What `read_tree` gives, as a group."""
-        attrs, members = tree
-        return cls(attrs, {n: cls.of(m) if isinstance(m, tuple) else m for n, m in members.items()})
+    def of(cls, tree: Any, depth: int = 0) -> Group:
+        """What `read_tree` gives, as a group; `CorruptFile` for what it never gives.
+
+        A file that has taken over the other process could have it say anything.
+        """
+        match tree:
+            case (dict() as attrs, dict() as members) if depth <= _DEEPEST:
+                texts = (t for v in attrs.values() for t in (v if type(v) is list else [v]))
+                found = {
+                    name: m if isinstance(m, np.ndarray) else cls.of(m, depth + 1)
+                    for name, m in members.items()
+                }
+                if all(type(text) is str for text in (*attrs, *found, *texts)):
+                    return cls(attrs, found)
+        raise CorruptFile("is not what the process that read it says")
 
     def get(self, path: str) -> Member | None:
         """The member of that path, if there is one."""
@@ -76,10 +87,13 @@ def contents(source: Path | bytes, place: str, isolated: bool = True) -> Group:
     given = str(source.absolute()) if isinstance(source, Path) else source
     if isolated:
         where = f"{__name__}:{read_tree.__name__}"
-        tree = isolation.call(where, given, place=place, memory=_MEMORY)
+        tree: Any = isolation.call(where, given, place=place, memory=_MEMORY)
     else:
         tree = read_tree(given)
-    return Group.of(tree)
+    try:
+        return Group.of(tree)
+    except CorruptFile as error:
+        raise error.at(place) from None
 
 
 # In the other process -----------------------------------------------------------------------------

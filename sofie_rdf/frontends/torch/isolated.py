@@ -13,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sofie_rdf import isolation
-from sofie_rdf.errors import InputError, SofieError
+from sofie_rdf.errors import CorruptFile, InputError, SofieError
 from sofie_rdf.frontends import recognise
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.common.shapes import Shapes
@@ -44,7 +46,7 @@ def read(
     """
     if not _is_isolated(source, isolated):
         return _frontend().read(source, name=name, shapes=shapes, **options)  # type: ignore[no-any-return]
-    return _graph(*_call("read_there", source, name, shapes, options))
+    return _graph(_call("read_there", source, name, shapes, options), source)
 
 
 def check(
@@ -61,17 +63,31 @@ def examine(
     if not _is_isolated(source, isolated):
         return _frontend().examine(source, shapes=shapes, **options)  # type: ignore[no-any-return]
     try:
-        errors, content = _call("examine_there", source, shapes, options)
+        said = _call("examine_there", source, shapes, options)
+        match said:
+            case (list() as errors, None) if all(isinstance(e, SofieError) for e in errors):
+                return Problems(errors), None
+            case ([], content):
+                return Problems([]), _graph(content, source)
+        raise _lie(source)
     except SofieError as error:
         return Problems([error]), None
-    return Problems(errors), None if content is None else _graph(*content)
 
 
-def _graph(text: str, constants: Mapping[str, Any]) -> Graph:
-    """What the other process has sent."""
-    for array in constants.values():
-        array.setflags(write=False)
-    return parse_graph(text, constants)
+def _graph(said: Any, source: Any) -> Graph:
+    """What the other process has sent: a file that has taken it over could say anything."""
+    match said:
+        case (str(text), dict(constants)):
+            arrays = [a for a in constants.values() if isinstance(a, np.ndarray)]
+            if len(arrays) == len(constants) and all(type(name) is str for name in constants):
+                for array in arrays:
+                    array.setflags(write=False)
+                return parse_graph(text, constants)
+    raise _lie(source)
+
+
+def _lie(source: Any) -> CorruptFile:
+    return CorruptFile("is not what the process that read it says", place=str(source))
 
 
 def _is_isolated(source: Any, isolated: bool | None) -> bool:
