@@ -156,6 +156,12 @@ def test_weights_outside_of_the_folder(tmp_path: Path) -> None:
         ("location", ""),
         ("location", "/etc/passwd"),
         ("location", "."),
+        # These were read, as what the C library or Python makes of them.
+        ("location", "net.bin\0x"),
+        ("offset", " 0"),
+        ("offset", "+0"),
+        ("length", "١٦"),
+        ("length", "1_6"),
     ],
 )
 def test_odd_descriptions_of_a_file_beside(tmp_path: Path, key: str, content: str) -> None:
@@ -166,6 +172,16 @@ def test_odd_descriptions_of_a_file_beside(tmp_path: Path, key: str, content: st
     entry.value = content
     path.write_bytes(proto.SerializeToString())
     refuse(path, CorruptFile)
+
+
+@pytest.mark.parametrize("key", ["location", "offset", "length"])
+def test_a_file_beside_that_is_described_twice(tmp_path: Path, key: str) -> None:
+    path = stored_beside(tmp_path)
+    proto = onnx.load(path, load_external_data=False)
+    entries = proto.graph.initializer[0].external_data
+    entries.add().CopyFrom(next(entry for entry in entries if entry.key == key))
+    path.write_bytes(proto.SerializeToString())
+    refuse(path, CorruptFile, "unclear", "'w'")
 
 
 # Files --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _is_repeated(value: Any) -> bool:
 def data_files(path: Path) -> list[str]:
     """The names of the files beside a model that hold weights of it, as the model has them."""
     proto = _parse(path.read_bytes(), path.name)
-    return sorted(dict.fromkeys(place.name for place in _places(proto)))
+    return sorted(dict.fromkeys(place.name for place in _places(proto, path.name)))
 
 
 class _Place(NamedTuple):
@@ -101,16 +102,31 @@ class _Place(NamedTuple):
     length: int
 
 
-def _places(message: Any) -> Iterator[_Place]:
+_NUMBER = re.compile(r"[0-9]{1,19}")
+
+
+def _place(tensor: Any, place: str) -> _Place:
+    """Where a tensor says that its numbers are.
+
+    `CorruptFile` where others could understand something else: a key that stands twice, a name
+    that the C library cuts at a NUL, and numbers in digits of other scripts.
+    """
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    name, length = said.get("location", ""), said.get("length", "0")
+    is_clear = len(said) == len(tensor.external_data) and "\0" not in name
+    if not is_clear or not all(map(_NUMBER.fullmatch, (length, said.get("offset", "0")))):
+        raise CorruptFile(f"is unclear about the file that holds {tensor.name!r}", place=place)
+    return _Place(name, int(length))
+
+
+def _places(message: Any, place: str) -> Iterator[_Place]:
     """Of all tensors, anywhere in a message, that have their numbers in other files."""
     if getattr(message, "data_location", 0) == 1 and hasattr(message, "external_data"):
-        said = {entry.key: entry.value for entry in message.external_data}
-        length = said.get("length", "")
-        yield _Place(said.get("location", ""), int(length[:20]) if length.isdecimal() else 0)
+        yield _place(message, place)
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for inner in value if _is_repeated(value) else (value,):
-                yield from _places(inner)
+                yield from _places(inner, place)
 
 
 def _pay_for(places: Sequence[_Place], folder: Path) -> None:
@@ -128,7 +144,7 @@ def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
     import onnx
     from onnx.external_data_helper import load_external_data_for_model
 
-    _pay_for(list(_places(proto)), path.parent)
+    _pay_for(list(_places(proto, path.name)), path.parent)
     try:
         load_external_data_for_model(proto, str(path.parent))
     # A RuntimeError is what onnx makes of a name that the file system refuses.
