@@ -1,4 +1,4 @@
-"""``python -m tests.devices.real [--adapter NAME] [PART OF A NAME]``: real models on devices.
+"""``python -m tests.devices.real [--adapter NAME] [PART OF A NAME ...]``: real models on devices.
 
 The models of CMS and of SOFIE's benchmark run unedited on each adapter, all on CPUs, and their
 numbers are compared with onnxruntime's as `tests.conformance.real` does. SimSYCL runs the
@@ -73,9 +73,10 @@ class _Call:
     work: int
 
 
-def files(part: str = "") -> list[Path]:
-    """The models that have this in their names."""
-    return [f for f in real.files() if f.parent.name in FOLDERS and part in f.stem]
+def files(*parts: str) -> list[Path]:
+    """The models that have one of these in their names, which begin with ``cms/``; or all."""
+    named = [(f, f"{f.parent.name}/{f.stem}") for f in real.files() if f.parent.name in FOLDERS]
+    return [f for f, name in named if not parts or any(part in name for part in parts)]
 
 
 def measure(file: Path, adapter: str, seconds: float = SECONDS) -> Outcome:
@@ -202,14 +203,14 @@ def lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.devices.real")
-    parser.add_argument("part", nargs="?", default="", help="part of the name of a model")
+    parser.add_argument("parts", nargs="*", help="parts of names of models, such as cms/Deep")
     parser.add_argument("--adapter", action="append", choices=ADAPTERS, help="default: all")
     parser.add_argument("--limit", type=float, default=SECONDS, help="seconds of each model")
     given = parser.parse_args(arguments)
     outcomes: list[Outcome] = []
     chosen = [a for a in given.adapter or ADAPTERS if _is_there(a)]
     real.OUT.mkdir(exist_ok=True)
-    for file in files(given.part):
+    for file in files(*given.parts):
         for adapter in chosen:
             one = measure(file, adapter, given.limit)
             outcomes.append(one)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+import sofie_rdf
 from sofie_rdf.bench.models import BUILT_IN, candidate
 from sofie_rdf.bench.ptxas import Compiled, compiled_kernels
 from sofie_rdf.devices.program import Program, program_for, program_of
 from sofie_rdf.ir.types import DType
 from tests.choice import some_of
+from tests.devices import real
 from tests.devices.harness import ALPAKA
 from tests.devices.test_contract import SUPPORTED, _name, _pairs
 from tests.devices.test_models import halves
 from tests.ops.test_contract import OPERATORS, bench_of
 
-# nvcc 13 knows no sm_70 any more.
+# nvcc 13 knows no sm_70 any more; sm_75 is the oldest that it compiles for.
 ARCHITECTURES = ["sm_80", "sm_75", "sm_90"]
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 CHOSEN = ARCHITECTURES if ALL else ARCHITECTURES[:1]
+_REAL = real.files() if ALL else real.files("hgcal")
 
 
 def _compiled(program: Program, architecture: str) -> tuple[Compiled, ...]:
@@ -57,7 +61,19 @@ def test_half_precision_compiles_for_cuda() -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="needs nvcc")
+@pytest.mark.parametrize("architecture", CHOSEN)
 @pytest.mark.parametrize("name", BUILT_IN if ALL else ["lstm64"])
-def test_networks_of_the_bench_compile_for_cuda_without_spills(name: str) -> None:
-    found = _compiled(program_for(candidate(name).model.graph), CHOSEN[0])
+def test_networks_of_the_bench_compile_for_cuda_without_spills(
+    name: str, architecture: str
+) -> None:
+    found = _compiled(program_for(candidate(name).model.graph), architecture)
+    assert {one.spilled_bytes for one in found} == {0}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="needs nvcc")
+@pytest.mark.parametrize("architecture", CHOSEN)
+@pytest.mark.parametrize("file", _REAL, ids=lambda file: file.stem)
+def test_real_models_compile_for_cuda_without_spills(file: Path, architecture: str) -> None:
+    found = _compiled(program_for(sofie_rdf.load(file).graph), architecture)
     assert {one.spilled_bytes for one in found} == {0}
