@@ -43,6 +43,8 @@ class Way:
     compiler: str = "g++"
 
 
+# On a CPU, an index that is out of range, and a number that overflows, end the program.
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 SERIAL_FLAGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 _ALPAKA = """   auto device = alpaka::onHost::makeHostDevice();
    auto queue = device.makeQueue();

@@ -18,7 +18,7 @@ from tests.conformance import real
 from tests.conformance.examples import edges, feeds, rounds
 from tests.conformance.test_real import QUICK, found
 from tests.devices import real as measured
-from tests.devices.harness import WAYS, Compiled, compiled_programs, require
+from tests.devices.harness import SANITIZED, WAYS, Compiled, compiled_programs, require
 
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 # The network of another file, for so many events at a time that it takes ten minutes.
@@ -45,8 +45,6 @@ def _groups() -> list[list[Path]]:
 GROUPS = _groups() or [[]]
 # Those of CMS and of SOFIE's benchmark are measured on all adapters by `tests.devices.real`.
 SMALL = [g for g in GROUPS if g and g[0].parent.name == "sofie"] if ALL else GROUPS[:1]
-# On a CPU, an index that is out of range, and a number that overflows, end the program.
-SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def _label(files: object) -> str:
@@ -100,7 +98,7 @@ def _evaluated(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("files", GROUPS, ids=_label)
 def test_models_on_the_serial_adapter(files: list[Path], tmp_path: Path) -> None:
-    compare(files, "serial", tmp_path, SANITIZED, range(2))
+    compare(files, "serial", tmp_path, ("-O1", *SANITIZED), range(2))
 
 
 @pytest.mark.exhaustive

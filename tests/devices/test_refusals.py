@@ -11,10 +11,9 @@ import sofie_rdf
 from sofie_rdf.devices.program import program_for
 from sofie_rdf.devices.session import emit_program
 from tests.choice import some_of
-from tests.devices.harness import WAYS, compile_program, environment_of, require
+from tests.devices.harness import SANITIZED, WAYS, compile_program, environment_of, require
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 _CALLS = """
 #include "model.hxx"
@@ -27,7 +26,7 @@ using namespace sofie::device;
 
 struct Account {
    std::size_t left, live;
-   int kernels;
+   int kernels, copies;
 };
 
 /// An adapter to a device with so many bytes left, which counts what is allocated and enqueued.
@@ -66,10 +65,12 @@ public:
    }
    void upload(Memory &to, const void *from, std::size_t size) const
    {
+      ++account_->copies;
       adapter_.upload(to.memory, from, size);
    }
    void download(Queue &queue, void *to, Memory &from, std::size_t size) const
    {
+      ++account_->copies;
       adapter_.download(queue, to, from.memory, size);
    }
    template <class Kernel, class... Arrays>
@@ -112,6 +113,13 @@ void tried(const Adapter &adapter, Queue &queue, Account &account)
       Staged<Adapter, float> in(adapter, 35), out(adapter, 5);
       refused("more", account, [&] { session.infer(queue, in.array(), out.array(), 5); });
       refused("fewer", account, [&] { session.infer(queue, in.array(), out.array(), -1); });
+      const Account before = account;
+      account.left = 0;
+      session.infer(queue, in.array(), out.array(), 4);
+      std::printf("enqueued %d kernels, %d copies, %zu bytes\\n", account.kernels - before.kernels,
+                  account.copies - before.copies, account.live - before.live);
+      account.left = before.left;
+      out.to(queue, z); // It waits.
    }
    refused("size", account, [&] { session.infer(queue, std::vector<float>(6), z, 1); });
    refused("none", account, [&] { Session(adapter, "model.dat", 0); });
@@ -139,7 +147,7 @@ void tried(const Adapter &adapter, Queue &queue, Account &account)
 int main()
 {
    [[maybe_unused]] const unsigned seed = 3;
-START   Account account{std::size_t{1} << 30, 0, 0};
+START   Account account{std::size_t{1} << 30, 0, 0, 0};
    using Adapter = std::remove_const_t<decltype(adapter)>;
    tried(Limited<Adapter>(adapter, account), queue, account);
    std::printf("%zu bytes leaked\\n", account.live);
@@ -183,6 +191,7 @@ def test_what_a_session_refuses_it_refuses_before_it_runs(way: str, tmp_path: Pa
         "same 1",
         "more: higgs: N = 5 is not in 0 ... 4, for which this Session was made",
         "fewer: higgs: N = -1 is not in 0 ... 4, for which this Session was made",
+        f"enqueued {len(program.launches)} kernels, 0 copies, 0 bytes",
         "size: higgs: input features has the wrong number of elements",
         "none: higgs: N: a Session is made for sizes from 1 to 2^40, not 0",
         f"huge: higgs: N: a Session is made for sizes from 1 to 2^40, not {2**50}",
