@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -40,6 +41,20 @@ struct Turn {
    }
 };
 
+/// A barrier that half of the work-items come to.
+struct Leave {
+   static constexpr int items = 64;
+   using Local = None;
+   template <class Group>
+   SOFIE_DEVICE void operator()(Group &group, float *y, const float *x) const
+   {
+      group.last([&](int item) {
+         if (item < items / 2)
+            group.each([&](int) { y[item] = x[item]; });
+      });
+   }
+};
+
 struct Double {
    Index shift;
    template <class At>
@@ -65,6 +80,14 @@ _TURN = """
    for (int i = 0; i < 128; ++i)
       if (!(y[static_cast<std::size_t>(i)] == static_cast<float>(i / 64 * 64 + 63 - i % 64)))
          return 7;
+}
+"""
+_LEAVE = """
+   std::vector<float> x(64), y(64);
+   auto from = adapter.allocate(256), to = adapter.allocate(256);
+   adapter.upload(from, x.data(), 256);
+   groups(adapter, queue, 1, Leave{}, adapter.at<float>(to, 0), read(adapter.at<float>(from, 0)));
+   adapter.download(queue, y.data(), to, 256);
 }
 """
 _DOUBLE = """
@@ -104,6 +127,13 @@ def test_a_barrier_makes_it_right(way: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ["serial", "sycl"])
 def test_a_missing_barrier_is_seen(way: str, tmp_path: Path) -> None:
     assert run(WAYS[way], _TURN, tmp_path, "-DBARRIER=false", "-DSEED=3").returncode == 7
+
+
+def test_a_barrier_that_some_do_not_reach_is_fatal(tmp_path: Path) -> None:
+    """The checks of SimSYCL end a program."""
+    done = run(WAYS["sycl"], _LEAVE, tmp_path, "-DSEED=3")
+    assert done.returncode == -signal.SIGABRT
+    assert "SimSYCL check failed" in done.stdout
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
