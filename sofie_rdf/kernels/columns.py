@@ -12,9 +12,9 @@ from sofie_rdf.kernels.lanes import HALVES
 __all__ = ["COLUMNS_HEADER", "Columns", "columns_of"]
 
 COLUMNS_HEADER = "sofie/kernels/convolution/columns.hxx"
-# Of the kernel: the columns of a tile, those of a pack, elements that are copied at a time, the
-# largest stride along a row, and the features that have another tile.
-_TILE, _PACK, _BUDGET, _STRIDE, _FEW_FEATURES = 48, 16, 1 << 16, 2, 4
+# Of the kernel: the columns of a tile, those of a pack, and of a pack of AVX2, elements that are
+# copied at a time, the largest stride along a row, and the features that have another tile.
+_TILE, _PACK, _SMALL_PACK, _BUDGET, _STRIDE, _FEW_FEATURES = 48, 16, 8, 1 << 16, 2, 4
 # What pays: products for each output, and outputs; where features may lie in the lanes, and else.
 _FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
 # Outputs that are so few that features lie in the lanes (`convolution/last_columns.hxx`).
@@ -55,7 +55,7 @@ def columns_of(features: Dim, channels: Dim, slides: Sequence[Window], half: int
     known = isinstance(width, int) and isinstance(lines, int)
     together = lines * width if known else most
     pitch = align(together, _PACK) + 2 * _PACK
-    packs = ceil_div(width if known else most, _PACK)
+    packs = ceil_div(width if known else most, _SMALL_PACK)
     return Columns(lines, width, stride, depth * pitch + _PACK, 2 * last.kernel * packs)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sofie_rdf.ir.dims import align
 from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.ir.windows import Window, positions_of, taps_of
+from sofie_rdf.ir.windows import positions_of, taps_of
 from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
 from sofie_rdf.kernels.columns import COLUMNS_HEADER, columns_of
 from sofie_rdf.kernels.depthwise import DEPTHWISE_HEADER, DEPTHWISE_LANES_HEADER, channel_lanes
@@ -110,23 +108,15 @@ def _columns(problem: ConvProblem) -> Choice | str:
     found = columns_of(problem.features, problem.group_channels, problem.slides, half_of(problem))
     if isinstance(found, str):
         return found
-    points = _is_pointwise(problem.slides)
-    sets = (GENERIC,) if points else (AVX2, GENERIC)
-    why = "only with AVX-512 is what taps read copied to a matrix; points need no copy with AVX2"
     return Choice(
-        f"convolution_columns<{found.stride}, {flag(points)}>",
+        f"convolution_columns<{found.stride}>",
         COLUMNS_HEADER,
         "few products for each output, or points: a matrix of what each tap reads pays",
         packed="ConvWeights<float, 8, 1>",
         told=(Sizes((found.lines, found.width)),),
         scratch=problem.scratch(found.copied, found.masks),
-        elsewhere=(Elsewhere(sets, "convolution<8>", HEADER, why),),
+        elsewhere=(Elsewhere((GENERIC,), "convolution<8>", HEADER, IS_ASSEMBLER),),
     )
-
-
-def _is_pointwise(slides: Sequence[Window]) -> bool:
-    """Whether each output is of the inputs at its place."""
-    return all((s.kernel, s.stride, s.begin, s.end) == (1, 1, 0, 0) for s in slides)
 
 
 def _grouped(problem: ConvProblem) -> Choice | str:

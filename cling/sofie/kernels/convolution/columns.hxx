@@ -4,7 +4,7 @@
 /// What a tap reads for some outputs is copied to a row of a matrix, for as many outputs as the first
 /// caches keep. Then outputs follow each other without a gap whatever the strides and pads are: tiles have
 /// no columns to spare, and write to y in one piece; so the loops over tiles are in assembler, too.
-/// With AVX2 that is done where the input is such a matrix already; else this is `convolution`.
+/// Without AVX2 this is `convolution`.
 #ifndef SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_COLUMNS_HXX
 
@@ -146,7 +146,6 @@ SOFIE_KERNEL inline void conv_columns_product(ConvColumnsRun run, Size columns)
       conv_columns_run<1>(run);
 }
 
-#ifdef SOFIE_AVX512_ASSEMBLER
 // The matrix ---------------------------------------------------------------------------------------
 
 /// Some outputs of an event that follow each other: `lines` lines of `width` outputs from `column` on; only
@@ -155,7 +154,7 @@ struct ConvColumnsPart {
    Size line, lines, column, width;
 };
 
-/// For each tap along a row which inputs of each pack exist: those of 16 outputs, or of 32 of which each
+/// For each tap along a row which inputs of each pack exist: as many as it has outputs, or twice as many, of which each
 /// second one is read.
 SOFIE_KERNEL inline void conv_columns_masks(const ConvShape &s, const ConvColumnsPart &part, Size *masks)
 {
@@ -199,13 +198,13 @@ SOFIE_KERNEL void conv_columns_matrix(const ConvShape &s, const ConvColumnsPart 
       }
 }
 
-#endif
-
 // What operators call ------------------------------------------------------------------------------
 
 /// How many products are summed in registers at a time; where channels are so long that each is in another page of
 /// memory, no more than a CPU knows pages.
 inline constexpr Size conv_columns_depth = 256, conv_columns_pages = 64, conv_columns_far = 512;
+/// The elements of a line of the cache: rows of the matrix are an odd number of them apart.
+inline constexpr Size conv_columns_line = 16;
 
 /// What is summed in registers at a time, of a matrix whose rows are `pitch` elements apart.
 SOFIE_INLINE Size conv_columns_steps(const ConvShape &s, Size pitch)
@@ -239,7 +238,6 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
       conv_apply_rows(f, y, s.features, s.out_channel, columns);
 }
 
-#ifdef SOFIE_AVX512_ASSEMBLER
 template <int Stride, class F>
 SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &together,
                                    const ConvOperands<float> &of)
@@ -263,49 +261,29 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
             if (!inside) {
                if (width != s.out[2])
                   conv_columns_masks(s, part, masks);
-               pitch = ((ceil_div(columns, lanes<float>) + 1) | 1) * lanes<float>;
+               pitch = ((ceil_div(columns, conv_columns_line) + 1) | 1) * conv_columns_line;
                conv_columns_matrix<Stride>(s, part, scratch, pitch, x, masks);
                from = scratch;
             }
             conv_columns_results(f, s, columns, y + at, from, pitch, panels, bias, added ? added + at : nullptr);
          }
 }
-#else
-template <int, class F>
-SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2> &, const ConvOperands<float> &of)
-{
-   auto [y, scratch, offsets, x, panels, bias, added] = of;
-
-   for (Size event = 0; event < s.batch; ++event, x += s.in_event, y += s.out_event) {
-      conv_columns_results(f, s, s.out_channel, y, x, s.in_channel, panels, bias, added);
-      added = added ? added + s.out_event : nullptr;
-   }
-}
-#endif
 
 /// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; `together`
-/// are lines of the output, and their columns; `added` may be absent. `Points`: each output is of the inputs at its
-/// place.
-template <int Stride, bool Points, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
+/// are lines of the output, and their columns; `added` may be absent.
+template <int Stride, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
 SOFIE_INLINE void convolution_columns(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
                                       const W &w, Added... added)
 {
-#ifdef SOFIE_AVX2_ASSEMBLER
-   if constexpr (!Points)
-      convolution<8>(f, sizes, y, scratch, offsets, x, w, added...);
-   else
-#endif
-   {
-      const ConvShape s = conv_plain_shape(sizes);
-      convolve_columns<Stride>(
-         f, s, sizes.together,
-         {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
-   }
+   const ConvShape s = conv_plain_shape(sizes);
+   convolve_columns<Stride>(
+      f, s, sizes.together,
+      {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
 }
 
 #else
 
-template <int Stride, bool Points, class F, class... Arguments>
+template <int Stride, class F, class... Arguments>
 SOFIE_INLINE void convolution_columns(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
 {
    convolution<8>(f, sizes, arguments...);
