@@ -260,9 +260,10 @@ def _batch(feeds: Feeds, batched: set[str]) -> int:
 
 
 def _near(left: Array, right: Array) -> bool:
-    """Whether float64 results are equal but for the order of summation."""
+    """Whether float64 results are equal but for the order of summation, zeros in their sign too."""
     a, b = left.astype(np.float64), right.astype(np.float64)
-    return a.shape == b.shape and np.allclose(a, b, rtol=1e-12, atol=0, equal_nan=True)
+    near = a.shape == b.shape and np.allclose(a, b, rtol=1e-12, atol=0, equal_nan=True)
+    return bool(near) and not np.any((a == 0) & (np.signbit(a) != np.signbit(b)))
 
 
 # The verdict --------------------------------------------------------------------------------------

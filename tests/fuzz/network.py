@@ -288,6 +288,8 @@ class Net:
         kind = {"float32": "value_float", "int64": "value_int"}.get(array.dtype.name)
         if kind is None or array.ndim > 1 or self.opset < 12 or self.choose.chance(50):
             return {"value": numpy_helper.from_array(array)}
+        if not array.size:
+            return {"value": numpy_helper.from_array(array)}
         return {f"{kind}s": array.tolist()} if array.ndim else {kind: array.item()}
 
     def integers(self, numbers: Sequence[int]) -> Value:
