@@ -132,8 +132,11 @@ def true_name(directory: str, text: str) -> str:
 
 
 def is_description(text: object) -> bool:
-    """Whether this is the JSON of a model, of whatever version."""
-    return isinstance(text, str) and isinstance(_any_document(text).get("format"), int)
+    """Whether this is the JSON of a model, of whatever version, damaged or not.
+
+    cling/sofie/rdf/stored.hxx has the same rule.
+    """
+    return isinstance(text, str) and '"format":' in text
 
 
 def _any_document(text: str) -> dict[str, Any]:

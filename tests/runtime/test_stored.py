@@ -265,7 +265,7 @@ def _parts(thing: Thing, **more: Thing) -> Thing:
     return replace(thing, parts=[more.get(p.name, p) for p in thing.parts])
 
 
-ONE, TWO = simple("m", 1), simple("m", 2)
+ONE, TWO, TWO_N = simple("m", 1), simple("m", 2), simple("n", 2)
 WEIGHTS = text(record.to_record(_network("m", 1)).weights)
 FILES: dict[str, Sequence[Thing]] = {
     "sound": [ONE],
@@ -280,6 +280,13 @@ FILES: dict[str, Sequence[Thing]] = {
     ],
     "a blob at its place": [Thing("m", text(b"hello"))],
     "no weights": [replace(ONE, parts=(ONE.parts or ())[:2])],
+    "another one without weights": [ONE, replace(TWO_N, parts=(TWO_N.parts or ())[:2])],
+    "another one whose weights are of another class": [
+        ONE,
+        _parts(TWO_N, weights=Thing("weights", b"", type="TNamed")),
+    ],
+    "a description of something else": [ONE, Thing("n", parts=[Thing("model", text(b"{}"))])],
+    "a damaged description": [ONE, Thing("n", parts=[Thing("model", text(b'{"format":'))])],
     "no header": [replace(ONE, parts=[p for p in ONE.parts or () if p.name != "header"])],
     "packed": [
         _parts(ONE, weights=Thing("weights", blocks(b"x" * 9, 8, method=b"ZL\x08"), length=8))

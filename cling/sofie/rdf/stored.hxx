@@ -68,11 +68,13 @@ class StoredModels {
       return safe.size() <= longest ? safe : safe.substr(0, longest) + "%~" + sofie::sha256(name);
    }
 
-   /// The keys of a model in this directory; none if there is no model.
+   /// The keys of a model in this directory; none if there is no model. One that has lost its weights is one, too.
    static std::vector<StoredKey> model_in(StoredFile &file, const StoredKey &directory)
    {
       std::vector<StoredKey> inside = file.keys(directory);
-      if (!holds(inside, "model") || !(holds(inside, "weights") || holds(inside, "weights", "ROOT::RNTuple")))
+      const bool has_weights = holds(inside, "weights") || holds(inside, "weights", "ROOT::RNTuple");
+      if (!holds(inside, "model") ||
+          !(has_weights || file.string(inside, "model").find("\"format\":") != std::string::npos))
          inside.clear();
       return inside;
    }
