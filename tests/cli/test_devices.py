@@ -53,6 +53,17 @@ def test_mlps_and_transformers_move_little_more_than_they_need(name: str, batch:
     assert paper_of(program_for(candidate(name).model.graph), {"N": batch}).excess <= 1.5
 
 
+@pytest.mark.parametrize(("batch", "excess"), [(1, 1.2), (4096, 417)])
+def test_mlps_that_are_quantized_dynamically_move_what_is_between_layers(
+    batch: int, excess: float
+) -> None:
+    """No scale is known before all events are: the guide says how much that costs."""
+    program = program_for(candidate("mlp200x5_uint8").model.graph)
+    paper = paper_of(program, {"N": batch})
+    assert excess / 1.05 < paper.excess <= excess
+    assert paper.kernels <= 42
+
+
 def test_a_copy_reads_no_more_than_it_writes() -> None:
     build = Builder("part")
     x = build.input("x", TensorType(DType.FLOAT32, (symbol("N"), 100)))

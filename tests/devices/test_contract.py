@@ -13,7 +13,7 @@ from sofie_rdf.devices.formulas import is_spelled_out
 from sofie_rdf.devices.program import problems, program_of
 from sofie_rdf.ir.types import DType
 from tests.choice import some_of
-from tests.devices.harness import WAYS, Compiled, compiled_program, require
+from tests.devices.harness import SANITIZED, WAYS, Compiled, compiled_program, require
 from tests.ops.cases import Case
 from tests.ops.test_contract import (
     OPERATORS,
@@ -78,12 +78,14 @@ def _bench(keys: Sequence[Key]) -> Bench:
 def part(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Bench, Compiled]:
-    """Every so-many-th operator, in one program."""
+    """Every so-many-th operator, in one program with AddressSanitizer and UBSan."""
     names = SUPPORTED[request.param :: PARTS]
     keys = [key for key in OPERATORS if _name(key) in names]
     tested = _bench(keys)
     folder = tmp_path_factory.mktemp(f"part{request.param}")
-    return tested, compiled_program(program_of(tested.graph), WAYS["serial"], folder, ("-O0",))
+    return tested, compiled_program(
+        program_of(tested.graph), WAYS["serial"], folder, ("-O0", *SANITIZED)
+    )
 
 
 def test_kernel_is_the_reference(part: tuple[Bench, Compiled]) -> None:
@@ -125,7 +127,7 @@ def test_other_adapters_run_the_same_kernels(way: str, portion: int | None, tmp_
     for seed, (batch, other) in enumerate([(3, 5), (1, 2), (0, 5), (70, 2)]):
         sizes = sizes_of(tested.graph, batch, other)
         batches.append((sizes, tested.feeds(sizes, seed, extreme=False)))
-    for seed in (1, 2):
+    for seed in range(1, 4):
         for (sizes, feeds), found in zip(batches, program.run(batches, seed), strict=True):
             wrong = differences(tested, feeds, found, sizes)
             assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:8])
