@@ -128,7 +128,8 @@ def _calls(file: Path) -> list[_Call]:
         inputs = feeds(graph, one, subject.scale)
         answer = None if subject.is_deadly(one) else subject.answer(inputs)
         if answer is not None:
-            work = evaluate(graph.multiply_adds, one.sizes)
+            known = {**dict.fromkeys(graph.data_symbols, 16), **one.sizes}
+            work = evaluate(graph.multiply_adds, known)
             found.append(_Call(one.sizes, inputs, answer, work))
     return found
 
