@@ -9,16 +9,16 @@ import numpy as np
 
 from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import Dim, number_of
-from sofie_rdf.ir.operator import Call, Operand, Operator, operator
+from sofie_rdf.ir.operator import operator
 from sofie_rdf.ir.types import Array, Shape, TensorType
 from sofie_rdf.ops._device_indexing import moved
-from sofie_rdf.ops.layout import transposed
+from sofie_rdf.ops.layout import Read, Walk, transposed
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
 
 
-class _Blocks(Operator):
+class _Blocks(Read):
     """An operator that moves blocks of pixels between the plane and the channels."""
 
     header: ClassVar[str] = "sofie/kernels/layout.hxx"
@@ -49,10 +49,8 @@ class _Blocks(Operator):
         pairs = ((size // by * by, size) for size, by in self.divided(x.shape))
         return tuple((left, right) for left, right in pairs if left != right)
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        return transposed(outputs[0], x, *self.split(x.type.shape))
+    def walk(self, x: TensorType, y: TensorType) -> Walk:  # noqa: ARG002
+        return transposed(*self.split(x.shape))
 
     def moved(self, x: Array) -> Array:
         shape, perm = self.split(x.shape)

@@ -36,9 +36,10 @@ from sofie_rdf.ops import _device_indexing, _slopes_indexing
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import NUMBERS
 from sofie_rdf.ops.layout import (
+    Read,
+    Walk,
     listed_length,
     memory,
-    read_strided,
     require_index_types,
     strides,
     unknown,
@@ -210,7 +211,7 @@ def _normal_axes(
 
 
 @operator(since=13)
-class Slice(Indexing):
+class Slice(Read, Indexing):
     """x[start:end:step, ...] along these axes, by Python's rules"""
 
     starts: Shape = from_input(1)
@@ -248,16 +249,14 @@ class Slice(Indexing):
             index[axis] = slice(start, end, step)
         return np.array(x[tuple(index)])
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        ranges = self._ranges(x.type.shape)
-        steps = list(strides(x.type.shape))
+    def walk(self, x: TensorType, y: TensorType) -> Walk:
+        ranges = self._ranges(x.shape)
+        steps = list(strides(x.shape))
         start: Dim = 0
         for axis, (first, _, step) in ranges.items():
             start = start + first * steps[axis]
             steps[axis] = steps[axis] * step
-        return read_strided(outputs[0], x, outputs[0].type.shape, steps, start)
+        return Walk(y.shape, steps, start)
 
     def pullback(self, back: Backward) -> Value:
         # Steps are places that were left out: zeros again, one axis after the other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,8 @@ from sofie_rdf.ir.operator import (
     require_same_dtype,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.transpose import READS, ReadProblem, merged
 from sofie_rdf.ops._device_moves import parts, strided
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops._slopes_indexing import moved_back
@@ -65,31 +68,46 @@ def strides(shape: Shape) -> Shape:
     return tuple(product(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def merged(extents: Sequence[Dim], steps: Sequence[Dim]) -> tuple[Shape, Shape]:
-    """The same walk through memory with as few axes as it has, at least one."""
-    kept: list[tuple[Dim, Dim]] = []
-    for extent, step in zip(extents, steps, strict=True):
-        if extent == 1:
-            continue
-        if kept and kept[-1][1] == extent * step:
-            kept[-1] = (kept[-1][0] * extent, step)
-        else:
-            kept.append((extent, step))
-    return (tuple(e for e, _ in kept), tuple(s for _, s in kept)) if kept else ((1,), (1,))
-
-
-def read_strided(
-    y: Operand, x: Operand | None, extents: Sequence[Dim], steps: Sequence[Dim], start: Dim = 0
-) -> Call:
+@dataclass(frozen=True, slots=True)
+class Walk:
     """y is dense and has these extents; x is read from ``start`` on, in these steps."""
-    sizes = (Sizes(shape) for shape in merged(extents, steps))
-    return Call("sofie::read_strided", (*sizes, start, memory(y), memory(x)))
+
+    extents: Sequence[Dim]
+    steps: Sequence[Dim]
+    start: Dim = 0
+
+    def choice(self, x: TensorType) -> Choice:
+        return READS.choose(ReadProblem(x.dtype.nbytes, *merged(self.extents, self.steps)))
+
+    def call(self, y: Operand, x: Operand) -> Call:
+        choice = self.choice(x.type)
+        sizes = map(Sizes, merged(self.extents, self.steps))
+        arguments = (*sizes, self.start, memory(y), memory(x))
+        return Call(f"sofie::{choice.kernel}", arguments, header=choice.header)
 
 
-def transposed(y: Operand, x: Operand, shape: Shape, perm: Sequence[int]) -> Call:
-    """y is x, seen in this shape, with its axes in another order."""
+class Read(Operator):
+    """An operator that reads its input in steps."""
+
+    def walk(self, x: TensorType, y: TensorType) -> Walk:
+        """The steps."""
+        raise NotImplementedError(f"{self.name}.walk")
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:
+        (x,) = inputs
+        assert x is not None
+        return self.walk(x.type, outputs[0].type).choice(x.type)
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        (x,) = inputs
+        assert x is not None
+        return self.walk(x.type, outputs[0].type).call(outputs[0], x)
+
+
+def transposed(shape: Shape, perm: Sequence[int]) -> Walk:
+    """x, seen in this shape, with its axes in another order."""
     steps = strides(shape)
-    return read_strided(y, x, [shape[a] for a in perm], [steps[a] for a in perm])
+    return Walk([shape[a] for a in perm], [steps[a] for a in perm])
 
 
 def require_index_types(*types: TensorType) -> None:
@@ -524,7 +542,7 @@ class Split(_Layout):
 
 
 @operator(since=21)
-class Transpose(_Layout):
+class Transpose(Read, _Layout):
     """y[i_perm[0], i_perm[1], ...] = x[i_0, i_1, ...]; without perm the axes are reversed"""
 
     perm: tuple[int, ...] | None = None
@@ -541,10 +559,8 @@ class Transpose(_Layout):
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(x.dtype, tuple(x.shape[a] for a in self.permutation(x.rank)))
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        return transposed(outputs[0], x, x.type.shape, self.permutation(x.type.rank))
+    def walk(self, x: TensorType, y: TensorType) -> Walk:  # noqa: ARG002
+        return transposed(x.shape, self.permutation(x.rank))
 
     def reference(self, x: Array) -> Array:
         # Not ascontiguousarray, which makes a vector of a scalar.
@@ -582,7 +598,7 @@ class RuntimeExpand(Reshaped):
 
 
 @operator(since=13)
-class Expand(_Layout):
+class Expand(Read, _Layout):
     """x repeated along axes of size 1, as broadcasting against a tensor of this shape"""
 
     shape: Shape = from_input(1)
@@ -599,13 +615,10 @@ class Expand(_Layout):
         require_room("what is repeated", shape, x)
         return np.array(np.broadcast_to(x, shape))
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        y = outputs[0].type.shape
-        old = _aligned(x.type.shape, len(y))
-        steps = [0 if a != b else s for a, b, s in zip(old, y, strides(old), strict=True)]
-        return read_strided(outputs[0], x, y, steps)
+    def walk(self, x: TensorType, y: TensorType) -> Walk:
+        old = _aligned(x.shape, y.rank)
+        steps = [0 if a != b else s for a, b, s in zip(old, y.shape, strides(old), strict=True)]
+        return Walk(y.shape, steps)
 
     def pullback(self, back: Backward) -> Value:
         return back.g
@@ -633,7 +646,7 @@ def _one_for_each_axis(number: int, x: TensorType) -> None:
 
 
 @operator(since=13)
-class Tile(_Layout):
+class Tile(Read, _Layout):
     """x repeated as a whole along each axis, so many times"""
 
     repeats: Shape = from_input(1)
@@ -650,12 +663,10 @@ class Tile(_Layout):
         require_room("what is repeated", (*x.shape, *map(number_of, self.repeats)), x)
         return np.asarray(np.tile(x, self.repeats))  # type: ignore[arg-type]
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        pairs = zip(self.repeats, x.type.shape, strict=True)
-        steps = [s for step in strides(x.type.shape) for s in (0, step)]
-        return read_strided(outputs[0], x, [d for pair in pairs for d in pair], steps)
+    def walk(self, x: TensorType, y: TensorType) -> Walk:  # noqa: ARG002
+        pairs = zip(self.repeats, x.shape, strict=True)
+        steps = [s for step in strides(x.shape) for s in (0, step)]
+        return Walk([d for pair in pairs for d in pair], steps)
 
     def pullback(self, back: Backward) -> Value:
         pairs = zip(self.repeats, back.x.shape, strict=True)

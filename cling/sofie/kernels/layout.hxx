@@ -204,7 +204,56 @@ inline bool move_turns(const TransposedPlanes &all)
    return true;
 }
 
-/// Planes of elements of `Bytes` bytes whose rows become columns.
+/// What moves elements that are dense in one axis of what is read and in another one of what is written.
+using PlanesMover = void (*)(const TransposedPlanes &);
+
+/// Planes of elements of `Bytes` bytes whose rows become columns, one by one.
+template <int Bytes>
+SOFIE_KERNEL void move_single_elements(const TransposedPlanes &all)
+{
+   for (Size p = 0; p < all.planes; ++p)
+      for (Size j = 0; j < all.columns; ++j)
+         copy_rows(all.to + p * all.to_plane + j * all.to_step, Bytes, all.from + p * all.from_plane + j * Bytes,
+                   all.from_step, Bytes, all.rows);
+}
+
+// The same by the kernels that `kernels/transpose.py` chooses; `Other` where an instruction set has no text for that, or
+// where there are too few planes, as the run may find.
+template <PlanesMover Other>
+SOFIE_KERNEL void move_interleaved(const TransposedPlanes &all)
+{
+   if (!move_turns(all))
+      Other(all);
+}
+template <int Bytes, PlanesMover Other>
+SOFIE_KERNEL void move_small_planes(const TransposedPlanes &all)
+{
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+   if (transpose_small_planes<Bytes>(all))
+      return;
+#endif
+   Other(all);
+}
+template <int Bytes, PlanesMover Other>
+SOFIE_KERNEL void move_in_turn(const TransposedPlanes &all)
+{
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+   if (transpose_by_turns<Bytes>(all))
+      return;
+#endif
+   Other(all);
+}
+template <PlanesMover Other>
+SOFIE_KERNEL void move_units(const TransposedPlanes &all)
+{
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+   if (transpose_by_units(all))
+      return;
+#endif
+   Other(all);
+}
+
+/// The same by the kernel that the same rule finds for sizes that are known at run time only.
 template <int Bytes>
 SOFIE_KERNEL void move_planes(const TransposedPlanes &all)
 {
@@ -224,16 +273,9 @@ SOFIE_KERNEL void move_planes(const TransposedPlanes &all)
       if (transpose_by_units(all))
          return;
 #endif
-   if (transpose_by_pieces<Bytes, side>(all))
-      return;
-   for (Size p = 0; p < all.planes; ++p)
-      for (Size j = 0; j < all.columns; ++j)
-         copy_rows(all.to + p * all.to_plane + j * all.to_step, Bytes, all.from + p * all.from_plane + j * Bytes,
-                   all.from_step, Bytes, all.rows);
+   if (!transpose_by_pieces<Bytes, side>(all))
+      move_single_elements<Bytes>(all);
 }
-
-/// What moves elements that are dense in one axis of what is read and in another one of what is written.
-using PlanesMover = void (*)(const TransposedPlanes &);
 
 /// The axis along which what is read is dense, if it is not the last one and worth the tiles; or -1.
 inline int dense_axis(const MoveAxes &axes, Size bytes)
@@ -314,12 +356,56 @@ SOFIE_KERNEL inline void move_strided(char *to, const char *from, const Size *ex
       move_elements(to, from, axes, bytes, turn);
 }
 
-/// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y.
+/// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y; planes by `Mover`.
+template <PlanesMover Mover, int N, class Y, class X>
+SOFIE_INLINE void read_planes(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y &&y, const X &x)
+{
+   constexpr Size bytes = bytes_of<X>;
+   move_strided(written(y), read(x) + start * bytes, extents.values, steps.values, N, bytes, Mover);
+}
+
+/// The same for planes of any size.
 template <int N, class Y, class X>
 SOFIE_INLINE void read_strided(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y &&y, const X &x)
 {
-   constexpr Size bytes = bytes_of<X>;
-   move_strided(written(y), read(x) + start * bytes, extents.values, steps.values, N, bytes, move_planes<bytes>);
+   read_planes<move_planes<bytes_of<X>>>(extents, steps, start, y, x);
+}
+
+// The same for what is said before a call: no planes, or planes of these kinds.
+template <int N, class Y, class X>
+SOFIE_INLINE void read_rows(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<nullptr>(extents, steps, start, y, x);
+}
+template <PlanesMover Other, int N, class Y, class X>
+SOFIE_INLINE void read_small_planes(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<move_small_planes<bytes_of<X>, Other>>(extents, steps, start, y, x);
+}
+template <PlanesMover Other, int N, class Y, class X>
+SOFIE_INLINE void read_interleaved(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<move_interleaved<Other>>(extents, steps, start, y, x);
+}
+template <PlanesMover Other, int N, class Y, class X>
+SOFIE_INLINE void read_in_turn(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<move_in_turn<bytes_of<X>, Other>>(extents, steps, start, y, x);
+}
+template <PlanesMover Other, int N, class Y, class X>
+SOFIE_INLINE void read_units(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<move_units<Other>>(extents, steps, start, y, x);
+}
+template <PlanesMover Blocks, int N, class Y, class X>
+SOFIE_INLINE void read_blocks(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<Blocks>(extents, steps, start, y, x);
+}
+template <int N, class Y, class X>
+SOFIE_INLINE void read_single_elements(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
+{
+   read_planes<move_single_elements<bytes_of<X>>>(extents, steps, start, y, x);
 }
 
 // Joined and taken apart ------------------------------------------------------------------------------
