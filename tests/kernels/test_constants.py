@@ -23,6 +23,7 @@ from sofie_rdf.kernels import (
     product,
     recurrent,
     reduction,
+    transpose,
     transposed,
     winograd,
 )
@@ -38,6 +39,7 @@ HEADERS = (
     "convolution/transposed_few_features",
     "dense/from_memory",
     "dense/layers",
+    "layout",
     "pooling",
     "products",
     "products/integers",
@@ -68,6 +70,13 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_BETWEEN": "conv_gap + 32",
     },
     matmul: {"TILE_ROWS": "matrix_tile_rows"},
+    transpose: {
+        "_REGISTER": "picked_lanes<4> * 4",
+        "_TURNS": "most_turns",
+        "_TABLE": "worth_a_table",
+        "_MANY": "unit_many",
+        "_FEW": "unit_few",
+    },
     transposed: {
         "_WIDTH": "ConvTile<float, 8>::width",
         "_MARGIN": "few_margin",

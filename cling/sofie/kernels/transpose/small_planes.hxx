@@ -89,8 +89,8 @@ SOFIE_KERNEL bool transpose_small_planes(const TransposedPlanes &all)
    return true;
 }
 
-/// So many rows or columns can take turns.
-inline constexpr Size most_turns = 7;
+/// So many rows or columns can take turns; from so many elements on that pays for its table.
+inline constexpr Size most_turns = 7, worth_a_table = 8000;
 
 /// Chunks of elements that take turns: `outputs` registers, each with elements of all that are read. `table` has, for
 /// each output, the numbers of its elements in the first two registers; then, for each further two, the numbers and the
@@ -209,7 +209,7 @@ SOFIE_KERNEL void number_turns(Number *table, Size turns, bool apart)
 template <int Bytes>
 SOFIE_KERNEL bool transpose_by_turns(const TransposedPlanes &all)
 {
-   constexpr Size n = picked_lanes<Bytes>, register_bytes = n * Bytes, worth_a_table = 8000;
+   constexpr Size n = picked_lanes<Bytes>, register_bytes = n * Bytes;
    const bool apart = all.columns <= most_turns && all.rows >= n && all.from_step == all.columns * Bytes;
    const bool joined = all.rows <= most_turns && all.columns >= n && all.to_step == all.rows * Bytes;
    const Size turns = apart ? all.columns : all.rows, length = apart ? all.rows : all.columns;

@@ -98,11 +98,14 @@ struct UnitAxis {
    Size extent, unit, from, to;
 };
 
+/// The rows and columns of a unit, or its columns and rows.
+inline constexpr Size unit_many = 16, unit_few = 4;
+
 /// Turns planes of numbers of 4 bytes with 16 rows and 4 columns, or 4 rows and 16 columns, at least; whether they are
 /// such.
 SOFIE_KERNEL inline bool transpose_by_units(const TransposedPlanes &all)
 {
-   constexpr Size many = 16, few = 4, bytes = 4;
+   constexpr Size many = unit_many, few = unit_few, bytes = 4;
    const Size less = all.rows < all.columns ? all.rows : all.columns;
    if (less < few || (all.rows < many && all.columns < many))
       return false;
