@@ -8,8 +8,19 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch
-from sofie_rdf.ir.operator import Call, Launch, Operand, Operator, Packed, Tensor, operator
+from sofie_rdf.ir.operator import (
+    Argument,
+    Call,
+    Launch,
+    Operand,
+    Operator,
+    Packed,
+    Tensor,
+    operator,
+)
 from sofie_rdf.ir.types import Array, DType, TensorType
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.trees import TREES, TreesProblem
 
 __all__ = ["AT_MOST", "EQUAL", "LEAF", "MISSING", "Trees"]
 
@@ -17,12 +28,6 @@ __all__ = ["AT_MOST", "EQUAL", "LEAF", "MISSING", "Trees"]
 LEAF, AT_MOST, EQUAL, MISSING = 0, 1, 2, 128
 
 _AGGREGATES = {"SUM": "Sum", "AVERAGE": "Average", "MIN": "Min", "MAX": "Max"}
-
-# The most lanes that a block of events has, and the most events that walk through a tree together.
-_BLOCK = {DType.FLOAT32: 32, DType.FLOAT64: 16}
-_WALKS = 256
-# Their numbers and totals have as much space, unless a block needs more.
-_NUMBERS = 2**15
 
 _INDICES = {2: "features", 5: "children", 6: "starts", 7: "targets"}
 
@@ -72,24 +77,23 @@ class Trees(Operator):
             raise ShapeError("needs a target for each weight, and a list of roots")
         return TensorType(weights.dtype, (x.shape[0], *_vector(base)))
 
+    def problem(self, x: TensorType, *arrays: TensorType) -> TreesProblem:
+        roots, nodes, outputs = (_vector(arrays[i])[0] for i in (0, 1, -1))
+        kinds = x.dtype, arrays[-1].dtype, _AGGREGATES[self.aggregate]
+        return TreesProblem(*kinds, x.shape[1], roots, nodes, outputs)
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        return TREES.choose(self.problem(*(i.type for i in inputs if i is not None)))
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        x, base = inputs[0], inputs[-1]
-        assert x is not None and base is not None
-        (outputs,) = _vector(base)
-        # A feature and its negative are columns, and there is one of NaN.
-        sizes = (_space(n, _BLOCK[x.dtype]) for n in (outputs, 2 * x.shape[1] + 1))
-        return tuple(map(TensorType, (DType.FLOAT64, x.dtype), sizes))
+        return TREES.choose(self.problem(*(t for t in inputs if t is not None))).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, *arrays = (i for i in inputs if i is not None)
-        roots, nodes = (_vector(arrays[i].type)[0] for i in (0, 1))
-        kinds = f"{x.type.dtype.cxx}, {arrays[-1].type.dtype.cxx}, {_way(x.type, roots, nodes)}"
-        forest = Packed(
-            f"sofie::Forest<{kinds}, sofie::Aggregate::{_AGGREGATES[self.aggregate]}>",
-            tuple(Tensor(a) for a in arrays),
-        )
-        written = tuple(Tensor(o) for o in outputs)
-        return Call("sofie::trees", (*written, Tensor(x), forest), outputs=len(written))
+        choice = self.choice(inputs, outputs)
+        forest = Packed(f"sofie::{choice.packed}", tuple(Tensor(a) for a in arrays))
+        tensors: tuple[Argument, ...] = (*map(Tensor, outputs), Tensor(x), forest)
+        return Call(f"sofie::{choice.kernel}", tensors, len(outputs), choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -149,22 +153,6 @@ def _fall(
         inner = modes[following] != LEAF
         event, tree = event[inner], tree[inner]
     return node
-
-
-def _space(each: Any, block: int) -> tuple[Any]:
-    """How many numbers the events have that are done together, with ``each`` of them."""
-    if not isinstance(each, int):
-        return (each * block,)
-    return (max(each * block, min(each * _WALKS, _NUMBERS)),)
-
-
-def _way(x: TensorType, trees: Any, nodes: Any) -> str:
-    """The type of `WalkNode::way`: a column, and a node, of which there are at most 4 for each."""
-    features: Any = x.shape[1]
-    wide = x.dtype is not DType.FLOAT32 or not isinstance(features, int)
-    if not wide and (2 * features).bit_length() + (4 * nodes + 8 * trees).bit_length() <= 32:
-        return "std::uint32_t"
-    return "std::uint64_t"
 
 
 def _vector(t: TensorType) -> Any:

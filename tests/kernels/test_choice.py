@@ -40,6 +40,7 @@ from sofie_rdf.ops.linear import Dense, DenseLayers, Gemm, MatMul
 from sofie_rdf.ops.pooling import AveragePool, MaxPool
 from sofie_rdf.ops.recurrent import LSTM
 from sofie_rdf.ops.reduction import ReduceL2, ReduceLogSumExp, ReduceProd, ReduceSum
+from sofie_rdf.ops.trees import Trees
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.runtime.compile.cpu import target_flags
 
@@ -121,6 +122,11 @@ def drawn() -> Iterator[tuple[Operator, list[TensorType]]]:
         axes = range(len(shape))
         yield Transpose((*axes[:-2], *axes[:-3:-1])), [TensorType(dtype, shape)]
         yield Tile((2,) * len(shape)), [TensorType(dtype, shape)]
+    for dtype, features in ((F32, 5), (DType.FLOAT64, 5), (F32, 1 << 28)):
+        nodes = (DType.INT32, (7,)), (dtype, (7,)), (DType.UINT8, (7,)), (DType.INT32, (7, 2))
+        leaves = (DType.INT32, (8,)), (DType.INT32, (4,)), (F32, (4,)), (F32, (1,))
+        given = ((dtype, (N, features)), (DType.INT32, (3,)), *nodes, *leaves)
+        yield Trees(), [TensorType(*of) for of in given]
     yield Gemm(transB=True), [TensorType(F32, (N, 7)), TensorType(F32, (9, 7))]
     for number in range(700):
         axes: list[Dim] = [choice((1, 5, 7, 8, 14, 28, 112)) for _ in range(choice((1, 2, 2, 3)))]
@@ -179,7 +185,7 @@ def test_lower_and_workspace_agree() -> None:
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen.add(choice.kernel.partition("<")[0])
             seen |= {other.kernel.partition("<")[0] for other in choice.elsewhere}
-    assert len(seen) == 50, seen
+    assert len(seen) == 51, seen
 
 
 def test_names_are_those_of_functions_in_these_headers() -> None:

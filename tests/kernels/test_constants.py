@@ -25,9 +25,10 @@ from sofie_rdf.kernels import (
     reduction,
     transpose,
     transposed,
+    trees,
     winograd,
 )
-from sofie_rdf.ops import quantization, trees
+from sofie_rdf.ops import quantization
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 CLING = Path(__file__).parents[2] / "cling"
