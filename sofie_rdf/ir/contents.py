@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Known", "known", "sha256_of", "tell"]
+__all__ = ["Known", "holds", "known", "sha256_of", "tell"]
 
 # A file that was written so many seconds before may be written again without another time.
 _COARSE = 2.0
 _MOST = 64
+_PIECE = 2**20
 
 _State = tuple[int, ...]
 
@@ -35,7 +36,7 @@ _lock = threading.Lock()
 def sha256_of(path: Path | None, content: bytes | None = None) -> bytes:
     """The checksum of a file, or of ``content``, which has just been read from it.
 
-    Raises `OSError` where it cannot be read, and `ValueError` for an empty one without ``content``.
+    Raises `OSError` where it cannot be read.
     """
     before = known(path) if path is not None else None
     if before is not None:
@@ -69,9 +70,29 @@ def tell(found: Known | None) -> None:
                 _found.popitem(last=False)
 
 
+def holds(path: Path, word: bytes) -> bool:
+    """Whether this word stands in a file; `OSError` where it cannot be read."""
+    before = b""
+    for piece in _pieces(path):
+        # It may begin in one piece and end in the next one.
+        if word in before + piece[: len(word)] or word in piece:
+            return True
+        before = (before + piece[-len(word) :])[-len(word) :]
+    return False
+
+
 def _of(path: Path) -> bytes:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        return hashlib.sha256(whole).digest()
+    found = hashlib.sha256()
+    for piece in _pieces(path):
+        found.update(piece)
+    return found.digest()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The content. It is read, not mapped: who shortens a file that is mapped ends this process."""
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def _state(path: Path) -> _State:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import mmap
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,11 +60,10 @@ def key_of_file(path: Path, *settings: object) -> str:
     try:
         if path.stat().st_size > _LARGEST:
             return ""
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-            # ONNX says with this word that weights are in other files, which may change.
-            if whole.find(b"location") >= 0:
-                return ""
-            content = contents.sha256_of(path)
+        # ONNX says with this word that weights are in other files, which may change.
+        if contents.holds(path, b"location"):
+            return ""
+        content = contents.sha256_of(path)
     except (OSError, ValueError):
         return ""
     return key_of_content(content, path.name, repr(settings))
