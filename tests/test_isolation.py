@@ -705,6 +705,18 @@ class TestCopiesOfHere:
             thread.join()
             del sys.modules["isolated_work"]
 
+    def test_one_that_never_gets_so_far(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What somebody has arranged for copies waits for ever, before it has a group of its own.
+
+        No test comes after this one in its process, where all copies wait from now on.
+        """
+        monkeypatch.setattr(warm, "_SECONDS_ASLEEP", 0.5)
+        os.register_at_fork(after_in_child=lambda: time.sleep(100))
+        begin = time.monotonic()
+        assert ask("same", 1) == 1
+        assert not _is_of_here()
+        assert time.monotonic() - begin < 30
+
     def test_threads_that_compute(self) -> None:
         """They may hold any lock; those that sleep are no reason."""
         ends = threading.Event()

@@ -160,8 +160,10 @@ class _Template:
         if self.process.returncode is None:
             with suppress(subprocess.TimeoutExpired):
                 return self.process.wait(0.5)
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            # A copy of this process may have no group of its own yet.
+            for kill in (os.killpg, os.kill):
+                with suppress(ProcessLookupError, PermissionError):
+                    kill(self.process.pid, signal.SIGKILL)
         return self.process.wait()
 
 
