@@ -66,14 +66,25 @@ struct LossSum {
    ExactSum loss, weight;
 };
 
-/// The losses of `some` samples that stand side by side.
+/// Samples that stand side by side: where their results, their numbers and their targets begin, and how many they are.
+template <class T, class I>
+struct LossSamples {
+   T *y;
+   const T *x;
+   const I *target;
+   Size some;
+};
+
+/// Their losses.
 template <bool Scores, class T, class I>
-SOFIE_INLINE void losses(LossRule rule, LossSum &total, T *y, const T *x, const I *target, const T *weight,
-                         Size classes, Size inner, Size some)
+SOFIE_INLINE void losses(LossRule rule, LossSum &total, const LossSamples<T, I> &of, const T *weight, Size classes,
+                         Size inner)
 {
-   [[maybe_unused]] const std::conditional_t<Scores, LogTotal<T>, NoTotal<T>> shift(x, classes, inner, some);
-   for (Size i = 0; i < some; ++i) {
-      const auto label = static_cast<std::int64_t>(target[i]);
+   T *const y = of.y;
+   const T *const x = of.x;
+   [[maybe_unused]] const std::conditional_t<Scores, LogTotal<T>, NoTotal<T>> shift(x, classes, inner, of.some);
+   for (Size i = 0; i < of.some; ++i) {
+      const auto label = static_cast<std::int64_t>(of.target[i]);
       T loss = 0, factor = 0;
       if (!rule.ignores || label != rule.ignored) {
          if (label < 0 || label >= classes)
@@ -98,10 +109,12 @@ SOFIE_KERNEL void classification_loss(LossRule rule, T *y, const T *x, const I *
 {
    LossSum total;
    for (Size o = 0; o < outer; ++o)
-      for (Size i = 0; i < inner; i += lanes<T>)
-         losses<Scores>(rule, total, y + (rule.reduction == LossReduction::none ? o * inner + i : 0),
-                        x + o * classes * inner + i, target + o * inner + i, weight, classes, inner,
-                        inner - i < lanes<T> ? inner - i : lanes<T>);
+      for (Size i = 0; i < inner; i += lanes<T>) {
+         const LossSamples<T, I> some{y + (rule.reduction == LossReduction::none ? o * inner + i : 0),
+                                      x + o * classes * inner + i, target + o * inner + i,
+                                      inner - i < lanes<T> ? inner - i : lanes<T>};
+         losses<Scores>(rule, total, some, weight, classes, inner);
+      }
    if (rule.reduction == LossReduction::sum)
       *y = static_cast<T>(total.loss.value());
    if (rule.reduction == LossReduction::mean)

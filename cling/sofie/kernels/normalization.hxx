@@ -282,11 +282,23 @@ SOFIE_KERNEL void normalize_float_rows(float *y, const float *x, const float *sc
 }
 #endif
 
-/// Rows of `length` numbers. Null pointers stand for what there is not.
+/// Rows that are normalised, and where their statistics go. Null pointers stand for what there is not.
 template <class T, class Statistic>
-SOFIE_KERNEL void normalize_rows(T *y, Statistic *means, Statistic *inverses, const T *x, const T *scale, const T *offset,
-                                 Size rows, Size length, double epsilon, bool centred)
+struct NormalizedRows {
+   T *y;
+   Statistic *means, *inverses;
+   const T *x, *scale, *offset;
+   Size rows, length;
+};
+
+template <class T, class Statistic>
+SOFIE_KERNEL void normalize_rows(const NormalizedRows<T, Statistic> &all, double epsilon, bool centred)
 {
+   T *y = all.y;
+   const T *x = all.x;
+   const T *const scale = all.scale, *const offset = all.offset;
+   Statistic *const means = all.means, *const inverses = all.inverses;
+   const Size rows = all.rows, length = all.length;
 #ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (scale && !means && !inverses)
@@ -323,8 +335,9 @@ template <class T, class Statistic, class Y, class X>
 SOFIE_INLINE void normalize_views(const RowStatistics &rule, Y y, Statistic *means, Statistic *inverses, X x,
                                   const T *scale, const T *offset)
 {
-   normalize_rows<T, Statistic>(y.data(), means, inverses, x.data(), scale, offset, y.template extent<0>(),
-                                y.template extent<1>(), rule.epsilon, rule.centred);
+   const NormalizedRows<T, Statistic> rows{y.data(), means,  inverses, x.data(),
+                                           scale,    offset, y.template extent<0>(), y.template extent<1>()};
+   normalize_rows(rows, rule.epsilon, rule.centred);
 }
 
 /// The element type of the statistics, where there are any.
@@ -369,12 +382,17 @@ SOFIE_INLINE void normalize_broadcast(const RowStatistics &rule, Y y, M means, I
    map(ScaleAndShift{}, again, again, c...);
 }
 
-/// Rows of `runs` runs of `length` numbers; the scale and the offset of run k of row r stand at
+/// Rows of so many runs of `length` numbers; the scale and the offset of run k of row r stand at
 /// place r * runs + k, counted round and round `places` of them.
+struct NormalizedGroups {
+   Size places, rows, runs, length;
+};
+
 template <class T>
-SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *offset, Size places, Size rows, Size runs,
-                                   Size length, double epsilon)
+SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *offset, const NormalizedGroups &all,
+                                   double epsilon)
 {
+   const Size places = all.places, rows = all.rows, runs = all.runs, length = all.length;
 #ifdef SOFIE_ROWS_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (runs == 1 && length > 1) {
@@ -411,8 +429,9 @@ template <class Y, class X, class S, class B>
 SOFIE_INLINE void group_normalization(const Epsilon &rule, Y y, X x, S scale, B offset)
 {
    using T = typename Y::Element;
-   normalize_groups<T>(y.data(), x.data(), scale.data(), offset.data(), scale.template extent<0>(),
-                       y.template extent<0>(), y.template extent<1>(), y.template extent<2>(), rule.epsilon);
+   const NormalizedGroups groups{scale.template extent<0>(), y.template extent<0>(), y.template extent<1>(),
+                                 y.template extent<2>()};
+   normalize_groups<T>(y.data(), x.data(), scale.data(), offset.data(), groups, rule.epsilon);
 }
 
 /// y = (x - mean) / (deviation + epsilon). The axes of x alternate: the statistics are those over
@@ -446,21 +465,28 @@ struct BatchStatistics {
    double epsilon, momentum;
 };
 
-/// The batch [rows, channels, length] normalised by its own statistics, and the running ones.
+/// A batch [rows, channels, length] that is normalised by its own statistics, and the running ones, before and behind.
 template <class T>
-SOFIE_KERNEL void batch_statistics(const BatchStatistics &rule, T *y, T *next_mean, T *next_variance, const T *x,
-                                   const T *scale, const T *offset, const T *mean, const T *variance, Size rows,
-                                   Size channels, Size length)
+struct TrainedBatch {
+   T *y, *next_mean, *next_variance;
+   const T *x, *scale, *offset, *mean, *variance;
+   Size rows, channels, length;
+};
+
+template <class T>
+SOFIE_KERNEL void batch_statistics(const BatchStatistics &rule, const TrainedBatch<T> &of)
 {
+   const Size rows = of.rows, channels = of.channels, length = of.length;
    const Runs runs{rows, channels * length, 1, 0, length};
    const T old = static_cast<T>(rule.momentum), fresh = static_cast<T>(1 - rule.momentum);
    for (Size c = 0; c < channels; ++c) {
-      const Moments<T> found = moments(x + c * length, runs, true);
-      const T factor = inverse_deviation(found, rule.epsilon) * scale[c];
+      const Moments<T> found = moments(of.x + c * length, runs, true);
+      const T factor = inverse_deviation(found, rule.epsilon) * of.scale[c];
       for (Size i = 0; i < rows; ++i)
-         scale_run(y + (i * channels + c) * length, x + (i * channels + c) * length, length, found, factor, offset[c]);
-      next_mean[c] = mean[c] * old + (found.mean + found.rest) * fresh;
-      next_variance[c] = variance[c] * old + found.variance * fresh;
+         scale_run(of.y + (i * channels + c) * length, of.x + (i * channels + c) * length, length, found, factor,
+                   of.offset[c]);
+      of.next_mean[c] = of.mean[c] * old + (found.mean + found.rest) * fresh;
+      of.next_variance[c] = of.variance[c] * old + found.variance * fresh;
    }
 }
 
@@ -468,9 +494,9 @@ template <class Y, class R, class X, class P>
 SOFIE_INLINE void batch_normalization_training(const BatchStatistics &rule, Y y, R next_mean, R next_variance, X x, P scale,
                                                P offset, P mean, P variance)
 {
-   batch_statistics<typename Y::Element>(rule, y.data(), next_mean.data(), next_variance.data(), x.data(), scale.data(),
-                                         offset.data(), mean.data(), variance.data(), x.template extent<0>(),
-                                         x.template extent<1>(), x.template extent<2>());
+   batch_statistics<typename Y::Element>(
+      rule, {y.data(), next_mean.data(), next_variance.data(), x.data(), scale.data(), offset.data(), mean.data(),
+             variance.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>()});
 }
 
 } // namespace sofie

@@ -284,11 +284,21 @@ struct Requantize {
    }
 };
 
+/// a[m, k] and b[k, n], each less its zero points.
+template <class A, class B>
+struct QuantizedMatrices {
+   const A *a;
+   PerVector<A> zero_a;
+   const B *b;
+   PerVector<B> zero_b;
+   Size m, k, n;
+};
+
 /// Four rows (or fewer, the last one again instead) and the columns of two packs.
 template <class Finish, class Y, class A, class B>
-SOFIE_INLINE void product_tile(const Finish &finish, Y *y, const A *a, PerVector<A> zero_a, const B *b,
-                               PerVector<B> zero_b, Size row, Size rows, Size column, Size k, Size n)
+SOFIE_INLINE void product_tile(const Finish &finish, Y *y, const QuantizedMatrices<A, B> &of, Size row, Size column)
 {
+   const Size k = of.k, n = of.n, rows = of.m - row < 4 ? of.m - row : 4;
    using P = ProductSum<A>;
    using V = Pack<P>;
    constexpr int width_ = lanes<P>;
@@ -297,15 +307,15 @@ SOFIE_INLINE void product_tile(const Finish &finish, Y *y, const A *a, PerVector
                                                                                               : width_};
    V sum[4][2] = {}, less[2];
    for (int c = 0; c < 2; ++c)
-      less[c] = convert<P>(widened<B>(zero_b.template pack<width_>(column + c * width_, some[c])));
+      less[c] = convert<P>(widened<B>(of.zero_b.template pack<width_>(column + c * width_, some[c])));
    const A *from[4];
    P less_a[4];
    for (Size r = 0; r < 4; ++r) {
       const Size number = r < rows ? row + r : row + rows - 1;
-      from[r] = a + number * k;
-      less_a[r] = convert<P>(widened<A>(zero_a.one(number)))[0];
+      from[r] = of.a + number * k;
+      less_a[r] = convert<P>(widened<A>(of.zero_a.one(number)))[0];
    }
-   const B *line = b + column;
+   const B *line = of.b + column;
    for (Size i = 0; i < k; ++i, line += n) {
       V right[2];
    SOFIE_UNROLL_ALL
@@ -328,24 +338,21 @@ SOFIE_INLINE void product_tile(const Finish &finish, Y *y, const A *a, PerVector
 
 /// y[m, n] = sum_k (a[m, k] - zero_a) * (b[k, n] - zero_b), and what `finish` makes of it.
 template <class Finish, class Y, class A, class B>
-SOFIE_KERNEL void product_of_matrices(const Finish &finish, Y *y, const A *a, PerVector<A> zero_a, const B *b,
-                                      PerVector<B> zero_b, Size m, Size k, Size n)
+SOFIE_KERNEL void product_of_matrices(const Finish &finish, Y *y, const QuantizedMatrices<A, B> &of)
 {
    constexpr Size columns = 2 * lanes<ProductSum<A>>;
-   for (Size column = 0; column < n; column += columns)
-      for (Size row = 0; row < m; row += 4)
-         product_tile(finish, y, a, zero_a, b, zero_b, row, m - row < 4 ? m - row : 4, column, k, n);
+   for (Size column = 0; column < of.n; column += columns)
+      for (Size row = 0; row < of.m; row += 4)
+         product_tile(finish, y, of, row, column);
 }
 
-/// A product for each matrix of a batch. `sizes` is m, k, n; then for each number that may differ
-/// from matrix to matrix, or row to row, how far apart neighbours are. `outer` is the shape of the
+/// A product for each matrix of a batch, the first of which are `first`. `outer` is the shape of the
 /// batch, of which `left` and `right` say how far apart neighbouring matrices of a and b are.
 template <class Finish, class Y, class A, class B, int R>
-SOFIE_INLINE void batched_product(const Finish &finish, Y *y, const A *a, PerVector<A> zero_a, const B *b,
-                                  PerVector<B> zero_b, const Size *sizes, const Sizes<R> &outer, const Sizes<R> &left,
-                                  const Sizes<R> &right)
+SOFIE_INLINE void batched_product(const Finish &finish, Y *y, const QuantizedMatrices<A, B> &first,
+                                  const Sizes<R> &outer, const Sizes<R> &left, const Sizes<R> &right)
 {
-   const Size m = sizes[0], k = sizes[1], n = sizes[2];
+   const Size m = first.m, k = first.k, n = first.n;
    Size count = 1;
    for (int axis = 0; axis < R; ++axis)
       count *= outer[axis];
@@ -357,8 +364,9 @@ SOFIE_INLINE void batched_product(const Finish &finish, Y *y, const A *a, PerVec
          p += at * left[axis];
          q += at * right[axis];
       }
-      product_of_matrices(finish.of_matrices(p, q), y + i * m * n, a + p * m * k, zero_a.of_matrix(p), b + q * k * n,
-                          zero_b.of_matrix(q), m, k, n);
+      const QuantizedMatrices<A, B> of{first.a + p * m * k, first.zero_a.of_matrix(p), first.b + q * k * n,
+                                       first.zero_b.of_matrix(q), m, k, n};
+      product_of_matrices(finish.of_matrices(p, q), y + i * m * n, of);
    }
 }
 
@@ -379,7 +387,8 @@ SOFIE_INLINE const T *view_data(const First &first, const More &...more)
       return view_data<I - 1, T, Present>(more...);
 }
 
-/// The integer product in int32, with zero points or without.
+/// The integer product in int32, with zero points or without. `sizes` is m, k, n; then for each number that may differ
+/// from matrix to matrix, or row to row, how far apart neighbours are.
 template <bool ZeroA, bool ZeroB, class Y, class A, class B, int R, class... Zero>
 SOFIE_INLINE void matmul_integer(Y y, A a, B b, const Sizes<7> &sizes, const Sizes<R> &outer, const Sizes<R> &left,
                                  const Sizes<R> &right, Zero... zero)
@@ -388,7 +397,8 @@ SOFIE_INLINE void matmul_integer(Y y, A a, B b, const Sizes<7> &sizes, const Siz
    using TB = std::remove_const_t<typename B::Element>;
    const PerVector<TA> zero_a{view_data<0, TA, ZeroA>(zero...), sizes[3], sizes[4]};
    const PerVector<TB> zero_b{view_data<ZeroA ? 1 : 0, TB, ZeroB>(zero...), sizes[5], sizes[6]};
-   batched_product(KeepSum{}, y.data(), a.data(), zero_a, b.data(), zero_b, sizes.values, outer, left, right);
+   const QuantizedMatrices<TA, TB> first{a.data(), zero_a, b.data(), zero_b, sizes[0], sizes[1], sizes[2]};
+   batched_product(KeepSum{}, y.data(), first, outer, left, right);
 }
 
 /// The product of two quantised tensors, quantised again.
@@ -404,7 +414,8 @@ SOFIE_INLINE void qlinear_matmul(Y y, A a, SA scale_a, ZA zero_a, B b, SB scale_
    const PerVector<TB> less_b{zero_b.data(), sizes[5], sizes[6]};
    const Requantize<typename Y::Element, S, S, S> finish{
       {scale_a.data(), sizes[7], sizes[8]}, {scale_b.data(), sizes[9], sizes[10]}, scale_y.data(), zero_y.data()};
-   batched_product(finish, y.data(), a.data(), less_a, b.data(), less_b, sizes.values, outer, left, right);
+   const QuantizedMatrices<TA, TB> first{a.data(), less_a, b.data(), less_b, sizes[0], sizes[1], sizes[2]};
+   batched_product(finish, y.data(), first, outer, left, right);
 }
 
 } // namespace sofie

@@ -347,11 +347,17 @@ SOFIE_KERNEL void runtime_dft(const Dft &how, Owned<T, Rank> &y, X x, L length, 
    fourier_along(y.data(), x.data(), plan, axis, memory.data());
 }
 
+/// How a batch of signals of one length is cut into frames.
+struct FourierFrames {
+   Size batch, length, frames, step;
+};
+
 /// y[b, f, :] is the transform of x[b, f * step ... f * step + n - 1], times a window if there is one.
 template <class T>
-SOFIE_KERNEL void short_time_fourier(T *y, const T *x, const T *window, const FourierPlan &plan, Size batch,
-                                     Size length, Size frames, Size step, double *memory)
+SOFIE_KERNEL void short_time_fourier(T *y, const T *x, const T *window, const FourierPlan &plan,
+                                     const FourierFrames &cut, double *memory)
 {
+   const Size batch = cut.batch, length = cut.length, frames = cut.frames, step = cut.step;
    if (plan.n == 0 || batch * frames == 0)
       return;
    const FourierRun<T> transform(plan, memory);
@@ -384,8 +390,8 @@ SOFIE_INLINE void stft(const Dft &how, Y y, Work memory, X x, W window, Size ste
 {
    const FourierAxis axis{1, n, 1};
    short_time_fourier(y.data(), x.data(), window_or_null<typename Y::Element>(window),
-                      how.plan(n, axis, x.template extent<2>()), x.template extent<0>(), x.template extent<1>(),
-                      y.template extent<1>(), step, memory.data());
+                      how.plan(n, axis, x.template extent<2>()),
+                      {x.template extent<0>(), x.template extent<1>(), y.template extent<1>(), step}, memory.data());
 }
 
 /// The same for a step and a length that are computed.
@@ -410,8 +416,8 @@ SOFIE_KERNEL void runtime_stft(const Dft &how, Owned<T, 4> &y, X x, S frame_step
    y.resize({{x.template extent<0>(), frames, plan.results, 2}});
    // Only the data decide how much this is.
    Buffer<double> memory(fourier_memory(n));
-   short_time_fourier(y.data(), x.data(), window_or_null<T>(window), plan, x.template extent<0>(), length, frames, step,
-                      memory.data());
+   short_time_fourier(y.data(), x.data(), window_or_null<T>(window), plan,
+                      {x.template extent<0>(), length, frames, step}, memory.data());
 }
 
 // Windows --------------------------------------------------------------------------------------------

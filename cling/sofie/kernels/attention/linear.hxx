@@ -25,12 +25,23 @@ struct LinearAttentionData {
    const T *q, *k, *v, *past, *decay, *beta;
 };
 
+/// How a state is updated: by which factors it decays, if there are some, and whether v is stored, or `beta` times by
+/// how much it differs from what is recalled.
+template <class T>
+struct LinearUpdate {
+   const T *factors;
+   bool corrects;
+   T beta;
+};
+
 /// Columns `column` to `column + count` of the state after one step, in which the state is [key,
 /// value]: it decays, then k is stored with v, or with by how much v differs from what k recalls.
 template <class T>
-SOFIE_INLINE void update_columns(T *state, Size stride, const T *k, Size keys, Pack<T> v, const T *factors,
-                                 bool corrects, T beta, Size count)
+SOFIE_INLINE void update_columns(T *state, Size stride, const T *k, Size keys, Pack<T> v, const LinearUpdate<T> &how,
+                                 Size count)
 {
+   const T *const factors = how.factors;
+   const bool corrects = how.corrects;
    constexpr int n = lanes<T>;
    using V = Pack<T>;
    V recalled{};
@@ -43,7 +54,7 @@ SOFIE_INLINE void update_columns(T *state, Size stride, const T *k, Size keys, P
       recalled = multiply_add(row, splat<V>(k[d]), recalled);
    }
    if (corrects)
-      v = (v - recalled) * splat<V>(beta);
+      v = (v - recalled) * splat<V>(how.beta);
    for (Size d = 0; d < keys; ++d)
       store_some(state + d * stride, multiply_add(v, splat<V>(k[d]), load_some<n>(state + d * stride, count)), count);
 }
@@ -79,8 +90,8 @@ SOFIE_INLINE void linear_attention_step(const LinearAttentionData<T> &of, T *sta
    const T beta = of.beta ? of.beta[row * of.beta_heads + (of.beta_heads == 1 ? 0 : head)] : T(0);
    for (Size j = 0; j < of.value_size; j += n) {
       const Size count = of.value_size - j < n ? of.value_size - j : n;
-      update_columns(state + j, of.value_size, k, of.key_size, load_some<n>(v + j, count), factors, of.beta != nullptr,
-                     beta, count);
+      const LinearUpdate<T> how{factors, of.beta != nullptr, beta};
+      update_columns(state + j, of.value_size, k, of.key_size, load_some<n>(v + j, count), how, count);
       for (Size g = 0; g < group; ++g) {
          const Size h = row * of.heads + head * group + g;
          const Pack<T> sum = recall_columns(state + j, of.value_size, of.q + h * of.key_size, of.key_size, count);
