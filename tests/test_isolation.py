@@ -58,6 +58,10 @@ def children(seconds):
     os._exit(0)
 def crash(): os.kill(os.getpid(), 11)
 def segfault(): ctypes.string_at(1)
+def byte_at(place): return ctypes.string_at(place, 1)[0]
+def shared_memory():
+    from sofie_rdf.isolation.forked import shared_memory
+    return shared_memory()
 def leave(): os._exit(3)
 def closed():
     os.closerange(3, 100)
@@ -742,17 +746,27 @@ class TestCopiesOfHere:
 
     @pytest.mark.parametrize("kind", ["writable", "anonymous", "readable"])
     def test_memory_that_is_shared(self, kind: str, tmp_path: Path) -> None:
-        """A copy could write to the file through it, whatever walls it has."""
+        """A copy could write to the file through it, whatever walls it has: it has it no more."""
         path = tmp_path / "shared"
         path.write_bytes(bytes(4096))
         if kind == "anonymous":
             shared: Any = mmap.mmap(-1, 4096)
+            place = ctypes.addressof(ctypes.c_char.from_buffer(shared))
         else:
             shared = np.memmap(path, mode="r+" if kind == "writable" else "r")
-        assert forked.is_possible() == (kind == "readable")
-        assert ask("same", 1) == 1
-        assert _is_of_here() == (kind == "readable")
-        del shared
+            place = shared.ctypes.data
+        assert ask("shared_memory") == []
+        assert _is_of_here()
+        if kind == "readable":
+            assert ask("byte_at", place) == 0
+            assert _is_of_here()
+        else:
+            # Who reads it ends the copy; a fresh process has nothing there either.
+            with pytest.raises(CorruptFile, match="SIGSEGV"):
+                ask("byte_at", place)
+            assert not _is_of_here()
+            assert shared[:1] == b"\0" or shared[0] == 0
+        assert forked.shared_memory() if kind != "readable" else True
 
     def test_the_user_may_refuse_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SOFIE_RDF_FORK", "off")

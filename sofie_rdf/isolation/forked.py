@@ -1,14 +1,16 @@
 """Whether a copy of the user's own process may read files, and how it becomes as a fresh one is.
 
 Such a copy has at once what the user has loaded. It is made only where that is safe: no thread
-works, no memory is shared with files or other processes, and no library is there that does not
-take it. It has nothing open of what the user has, and runs nothing of what the user has arranged.
+works, and no library is there that does not take it. It has nothing open of what the user has, no
+memory through which it could write to files or other processes, and runs nothing of what the user
+has arranged.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import mmap
 import os
 import signal
 import subprocess
@@ -21,11 +23,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["Forked", "forget", "held", "is_asleep", "is_possible", "mapped", "others_run"]
+__all__ = [
+    "Forked",
+    "forget",
+    "held",
+    "is_asleep",
+    "is_possible",
+    "mapped",
+    "others_run",
+    "shared_memory",
+]
 
 # They have threads that hold locks, or connections to devices or other processes.
 _NEVER_COPIED = ("cupy", "grpc", "jax", "mpi4py.MPI", "ray", "tensorflow")
 _SECONDS_TO_CALM = 0.05
+# Of mmap: private, anonymous, at this place, and no memory is kept for it. Nobody may use it.
+_IN_ITS_PLACE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10 | 0x4000
 
 
 class Forked:
@@ -81,7 +94,7 @@ def is_possible() -> bool:
     if not sys.platform.startswith("linux") or any(name in sys.modules for name in _NEVER_COPIED):
         return False
     try:
-        return _threads_sleep() and not _shares_memory() and _has_usual_numbers()
+        return _threads_sleep() and _has_usual_numbers()
     except (OSError, ValueError):  # No /proc, or another one.
         return False
 
@@ -131,17 +144,6 @@ def _stat(path: Path) -> list[str]:
     return path.read_text().rpartition(")")[2].split()
 
 
-def _shares_memory() -> bool:
-    """Whether memory is mapped through which a copy could write to files or other processes."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    if not any(line.split(None, 2)[1].endswith("s") for line in lines):
-        return False
-    flags = (
-        line for line in Path("/proc/self/smaps").read_text().splitlines() if "VmFlags" in line
-    )
-    return any({"sh", "mw"} <= set(line.split()) for line in flags)
-
-
 def _has_usual_numbers() -> bool:
     """Whether the smallest numbers are what they are everywhere: who flushes them has others."""
     return sys.float_info.min / 2 > 0
@@ -168,6 +170,7 @@ def forget(kept: int) -> int:
     Each file that is open becomes the empty device, so that who still writes to its number writes
     nowhere. Objects stay as they are: none of them is finalised.
     """
+    _leave_shared_memory()
     gc.disable()
     gc.freeze()
     sys.settrace(None)
@@ -188,6 +191,41 @@ def forget(kept: int) -> int:
     # The user's calls are below those that are made from now on.
     sys.setrecursionlimit(sys.getrecursionlimit() + _depth())
     return kept
+
+
+def _leave_shared_memory() -> None:
+    """In the place of memory through which others could be written to there is none.
+
+    onnxruntime has such memory, and so have semaphores of `multiprocessing`. Whoever uses it here
+    ends the copy, in whose place comes a fresh process.
+    """
+    import ctypes
+
+    map_memory = ctypes.CDLL(None, use_errno=True).mmap
+    map_memory.restype = ctypes.c_void_p
+    map_memory.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *3 * [ctypes.c_int], ctypes.c_long]
+    for begin, end in shared_memory():
+        if map_memory(begin, end - begin, 0, _IN_ITS_PLACE, -1, 0) != begin:
+            raise OSError(ctypes.get_errno(), "memory that is shared cannot be left")
+    if shared_memory():
+        raise OSError("memory is still shared")
+
+
+def shared_memory() -> list[tuple[int, int]]:
+    """Where memory is mapped through which this process could write to files or other processes."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    if not any(line.split(None, 2)[1].endswith("s") for line in lines):
+        return []
+    found, place = [], (0, 0)
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        key, *values = line.split()
+        if key == "VmFlags:":
+            if {"sh", "mw"} <= set(values):
+                found.append(place)
+        elif not key.endswith(":"):
+            begin, _, end = key.partition("-")
+            place = int(begin, 16), int(end, 16)
+    return found
 
 
 def _close_files(kept: int) -> int:
