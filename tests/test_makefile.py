@@ -225,12 +225,13 @@ def test_conformance_passes_on_what_is_wanted(clone: Clone) -> None:
     assert compiled.startswith("-m compileall")
     assert run.endswith("-m tests.conformance test_(conv|gemm).*")
     clone.make("conformance")
-    operators, networks, modules, bits, devices, tutorials = clone.done()[-6:]
+    operators, networks, modules, bits, devices, table, tutorials = clone.done()[-7:]
     assert operators.endswith("-m tests.conformance")
     assert networks.endswith("-m tests.conformance.real --pypi")
     assert modules.endswith("-m tests.conformance.torch_models --pypi")
     assert bits.endswith("-m pytest -q -n auto tests/ops/test_same_bits.py")
     assert "-m pytest -q -n auto -m  tests/devices/test_contract.py" in devices
+    assert table.endswith("-m tests.devices.real")
     *command, root, ours = tutorials.split()
     assert command[-3:] == ["-m", "pytest", "-q"]
     assert root == "tests/tmva/test_tutorials.py"
