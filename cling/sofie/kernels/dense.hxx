@@ -245,8 +245,9 @@ SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const f
    constexpr Size n = lanes<float>;
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
    const Size chains = layer.chains, left = layer.columns - panel - first;
-   DenseTiles of = dense_tiles_of(x, layer.depth, chains, layer.weights + panel * layer.depth + first,
-                                  chains * layer.width, layer.depth / chains, y + panel + first, layer.columns, m);
+   DenseTiles of = dense_tiles_of({x, layer.depth, chains},
+                                  {layer.weights + panel * layer.depth + first, chains * layer.width},
+                                  layer.depth / chains, {y + panel + first, layer.columns}, m);
    of.bias = layer.bias + panel + first;
    of.mask = left < packs * n ? (1 << (left - (packs - 1) * n)) - 1 : 0xffff;
    of.relu = layer.relu;
@@ -272,8 +273,9 @@ SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y
    constexpr Size n = lanes<float>, columns = dense_quads_packs * n;
    alignas(64) float sums[dense_quads_rows * columns];
    const Size left = layer.columns - panel - first;
-   DenseQuads of = dense_quads_of(x, layer.depth, 1, layer.weights + panel * layer.depth + first, layer.width, layer.depth,
-                                  layer.chains, y + panel + first, layer.columns, layer.bias + panel + first, 0, sums);
+   DenseQuads of = dense_quads_of({x, layer.depth}, {layer.weights + panel * layer.depth + first, layer.width},
+                                  layer.depth, layer.chains, {y + panel + first, layer.columns},
+                                  {layer.bias + panel + first, 0}, sums);
    if (left < columns)
       of.mask = (Size{1} << (left - columns + n)) - 1;
    if (layer.relu)

@@ -25,7 +25,7 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
    constexpr Size width = Packs * n, copied_rows = 64, near_rows = 256, bytes = Size{sizeof(float)};
    const Size depth = sizes[1], columns = sizes[2], left = columns - j < width ? columns - j : width;
    alignas(64) float sums[dense_tile_rows * dense_tile_width], copy[near_rows * width];
-   DenseTiles of = dense_tiles_of(a, depth, 1, b + j, columns, depth, y + j, columns, sizes[0]);
+   DenseTiles of = dense_tiles_of({a, depth}, {b + j, columns}, depth, {y + j, columns}, sizes[0]);
    of.sums = sums;
    const bool all = left == width && sizes[0] >= matrix_many_rows && depth <= near_rows && columns % matrix_apart == 0;
    if (all || left < width) {

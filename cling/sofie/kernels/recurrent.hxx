@@ -620,21 +620,27 @@ SOFIE_INLINE auto recurrent_data(const V &v)
       return v.data();
 }
 
-/// What one call works on. x is [step, row, input], and results are [step, direction, row, unit]; with
-/// `Batchwise` they are [row, step, input] and [row, step, direction, unit].
-template <bool Batchwise, class Y, class YH, class YC, class T, Size Work, class X, class L, class H, class C>
-SOFIE_INLINE RecurrentCall<T> recurrent_call(const Y &y, const YH &y_h, const YC &y_c, View<T, Work> work, const X &x,
-                                             const L &lengths, const H &h, const C &c, Size directions, Size hidden)
+/// The memory of one call.
+template <class T, class Y, class YH, class YC, class Work, class L, class H, class C>
+SOFIE_INLINE void recurrent_memory(RecurrentCall<T> &call, const Y &y, const YH &y_h, const YC &y_c, const Work &work,
+                                   const L &lengths, const H &h, const C &c)
 {
-   RecurrentCall<T> call{};
    call.y = recurrent_data(y);
    call.y_h = recurrent_data(y_h);
    call.y_c = recurrent_data(y_c);
-   call.x = x.data();
    call.h = recurrent_data(h);
    call.c = recurrent_data(c);
    call.lengths = recurrent_data(lengths);
    call.work = work.data();
+}
+
+/// What one call works on. x is [step, row, input], and results are [step, direction, row, unit]; with
+/// `Batchwise` they are [row, step, input] and [row, step, direction, unit].
+template <bool Batchwise, class T, class X>
+SOFIE_INLINE RecurrentCall<T> recurrent_call(const X &x, Size directions, Size hidden)
+{
+   RecurrentCall<T> call{};
+   call.x = x.data();
    call.inputs = x.template extent<2>();
    call.hidden = hidden;
    call.batch = x.template extent<Batchwise ? 0 : 1>();
@@ -655,7 +661,8 @@ template <bool Batchwise, class Directions, class Y, class YH, class YC, class T
 SOFIE_INLINE void recurrent(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work, X x, L lengths, H h,
                             C c, const RecurrentWeights<Kind, T, Count, Inputs, Hidden> &weights)
 {
-   RecurrentCall<T> call = recurrent_call<Batchwise>(y, y_h, y_c, work, x, lengths, h, c, Directions::count, Hidden);
+   RecurrentCall<T> call = recurrent_call<Batchwise, T>(x, Directions::count, Hidden);
+   recurrent_memory(call, y, y_h, y_c, work, lengths, h, c);
    call.weights = weights.data();
    recurrent_run<Hidden>(directions, call);
 }
@@ -668,7 +675,8 @@ SOFIE_INLINE void recurrent_unpacked(const Directions &directions, Y y, YH y_h, 
 {
    constexpr Size known = R::template static_extent<2>;
    const Size hidden = r.template extent<2>();
-   RecurrentCall<T> call = recurrent_call<Batchwise>(y, y_h, y_c, work, x, lengths, h, c, Directions::count, hidden);
+   RecurrentCall<T> call = recurrent_call<Batchwise, T>(x, Directions::count, hidden);
+   recurrent_memory(call, y, y_h, y_c, work, lengths, h, c);
    __builtin_memset(static_cast<void *>(packed.data()), 0, static_cast<std::size_t>(packed.size()) * sizeof(T));
    recurrent_pack<typename Directions::Kind, T, known>(packed.data(), w.data(), r.data(), recurrent_data(b),
                                                        recurrent_data(p), Directions::count, call.inputs, hidden);

@@ -132,7 +132,7 @@ SOFIE_KERNEL void many_rows(T *y, Size y_stride, const T *x, Size x_stride, Size
       }
       constexpr Size part = 64, bytes = static_cast<Size>(sizeof(float)); // Sums of sums lose fewer digits.
       alignas(64) float sums[dense_tile_rows * dense_tile_width];
-      DenseTiles of = dense_tiles_of(x, x_stride, x_step, w, w_stride, depth, y, y_stride, rows);
+      DenseTiles of = dense_tiles_of({x, x_stride, x_step}, {w, w_stride}, depth, {y, y_stride}, rows);
       of.mask = static_cast<std::int32_t>(mask);
       if (depth > part) {
          of.passes = ceil_div(depth, part);

@@ -83,16 +83,16 @@ struct DenseQuads {
    std::int32_t least; // The bits of what f does not go below: 0 or -infinity.
 };
 
-/// y[r * y_stride + j] = bias[r * bias_stride + j] + sum_k x[r * x_stride + k * step] * w[k * w_stride + j], where a row
-/// is summed in so many chains. What is summed so far is kept in `sums`.
-SOFIE_INLINE DenseQuads dense_quads_of(const float *x, Size x_stride, Size step, const float *w, Size w_stride, Size depth,
-                                       Size chains, float *y, Size y_stride, const float *bias, Size bias_stride,
-                                       float *sums)
+/// y[r][j] = bias[r][j] + sum_k x[r][k] * w[k][j], where a row is summed in so many chains. What is summed so far is kept
+/// in `sums`.
+SOFIE_INLINE DenseQuads dense_quads_of(StridedRows<const float> x, StridedRows<const float> w, Size depth, Size chains,
+                                       StridedRows<float> y, StridedRows<const float> bias, float *sums)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    constexpr std::int32_t lowest = -0x800000; // The bits of -infinity.
-   return {x, y, 0, 0, x_stride * bytes, chains * step * bytes, w, w_stride * bytes, chains * w_stride * bytes,
-           y_stride * bytes, bias, bias_stride * bytes, 0xffff, depth / chains, depth % chains, chains, sums, lowest};
+   return {x.data, y.data, 0, 0, x.stride * bytes, chains * x.step * bytes, w.data, w.stride * bytes,
+           chains * w.stride * bytes, y.stride * bytes, bias.data, bias.stride * bytes, 0xffff, depth / chains,
+           depth % chains, chains, sums, lowest};
 }
 
 /// What `of` says: at least one tile.

@@ -147,6 +147,14 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
       SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
 // clang-format on
 
+/// Rows of numbers: from a row to the next, and from a number of it to the next.
+template <class T>
+struct StridedRows {
+   T *data;
+   Size stride;
+   Size step = 1;
+};
+
 /// The pass that a tile is in, and where it began.
 struct DensePass {
    Size number = 0;
@@ -312,12 +320,13 @@ struct DenseTileEnd {
    std::int32_t relu;
 };
 
-/// y[r * y_stride + j] = sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j], all of it in one pass.
-SOFIE_INLINE DenseTiles dense_tiles_of(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
-                                       Size depth, float *y, Size y_stride, Size rows)
+/// y[r][j] = sum_k x[r][k] * w[k][j] for so many rows, all of it in one pass.
+SOFIE_INLINE DenseTiles dense_tiles_of(StridedRows<const float> x, StridedRows<const float> w, Size depth,
+                                       StridedRows<float> y, Size rows)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
-   DenseTiles of{x, y, rows, x_stride * bytes, x_step * bytes, w, w_stride * bytes, y_stride * bytes, nullptr};
+   DenseTiles of{x.data,           y.data,           rows,   x.stride * bytes, x.step * bytes, w.data,
+                 w.stride * bytes, y.stride * bytes, nullptr};
    of.last = depth;
    return of;
 }
@@ -344,7 +353,7 @@ template <int Packs>
 SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
                                        Size depth, const DenseTileEnd &end)
 {
-   DenseTiles of = dense_tiles_of(x, x_stride, x_step, w, w_stride, depth, end.y, 0, dense_tile_rows);
+   DenseTiles of = dense_tiles_of({x, x_stride, x_step}, {w, w_stride}, depth, {end.y, 0}, dense_tile_rows);
    of.y_stride = end.y_stride;
    of.bias = end.bias;
    of.mask = static_cast<std::int32_t>(end.mask);

@@ -62,12 +62,23 @@ SOFIE_INLINE void recurrent_block(const T *__restrict x, Size x_stride, const T 
    }
 }
 
+/// A matrix of `columns` columns in memory that somebody else owns, rows `stride` apart.
+template <class T>
+struct RecurrentRows {
+   T *data;
+   Size stride;
+
+   SOFIE_INLINE RecurrentRows from(Size row, Size column) const { return {data + row * stride + column, stride}; }
+};
+
 /// y[r][j] = start[r][j] + sum_k x[r][k] * w[k][j] for `Rows` rows and `Packs` packs of columns.
 /// `Chains` partial sums an element run side by side, to hide the latency of additions.
 template <int Rows, int Packs, int Chains, class T>
-SOFIE_INLINE void recurrent_tile(T *__restrict y, Size y_stride, const T *__restrict start, Size start_stride,
-                                 const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride, Size depth)
+SOFIE_INLINE void recurrent_tile(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> from,
+                                 const T *__restrict w, Size w_stride, Size depth)
 {
+   const T *const __restrict x = from.data;
+   const Size x_stride = from.stride;
    constexpr int n = lanes<T>;
    // At the end of each block Cling's register allocator writes all sums to memory.
    constexpr int block = 16, rest = 4;
@@ -78,7 +89,7 @@ SOFIE_INLINE void recurrent_tile(T *__restrict y, Size y_stride, const T *__rest
       for (int r = 0; r < Rows; ++r)
          SOFIE_UNROLL_ALL
          for (int j = 0; j < Packs; ++j)
-            sum[c][r][j] = c == 0 ? load<n>(start + r * start_stride + j * n) : Pack<T>{};
+            sum[c][r][j] = c == 0 ? load<n>(start.data + r * start.stride + j * n) : Pack<T>{};
    Size k = 0;
    for (; k + block <= depth; k += block)
       recurrent_block<block>(x + k, x_stride, w + k * w_stride, w_stride, sum);
@@ -94,16 +105,9 @@ SOFIE_INLINE void recurrent_tile(T *__restrict y, Size y_stride, const T *__rest
          SOFIE_UNROLL_ALL
          for (int c = 1; c < Chains; ++c)
             total += sum[c][r][j];
-         store(y + r * y_stride + j * n, total);
+         store(y.data + r * y.stride + j * n, total);
       }
 }
-
-/// A matrix of `columns` columns in memory that somebody else owns, rows `stride` apart.
-template <class T>
-struct RecurrentRows {
-   T *data;
-   Size stride;
-};
 
 /// `Packs` packs of columns of a panel for all rows, `Rows` at a time.
 template <int Rows, int Packs, int Chains, class T>
@@ -113,8 +117,7 @@ SOFIE_INLINE void recurrent_stripe(RecurrentRows<T> y, RecurrentRows<const T> st
    for (Size i = 0; i < rows; i += Rows) {
       // The last rows: once more with rows that are done already, which gives them the same values.
       const Size r = i + Rows <= rows ? i : rows - Rows;
-      recurrent_tile<Rows, Packs, Chains>(y.data + r * y.stride, y.stride, start.data + r * start.stride, start.stride,
-                                          x.data + r * x.stride, x.stride, w, w_stride, depth);
+      recurrent_tile<Rows, Packs, Chains>(y.from(r, 0), start.from(r, 0), x.from(r, 0), w, w_stride, depth);
    }
 }
 
@@ -238,8 +241,8 @@ SOFIE_KERNEL void recurrent_quads_assembler(RecurrentRows<float> y, RecurrentRow
    for (Size next = 0; next < Width; next += dense_quads_packs) {
       // The last columns: once more with columns that are done already.
       const Size first = (next + dense_quads_packs <= Width ? next : Width - dense_quads_packs) * n;
-      DenseQuads of = dense_quads_of(x.data + k, x.stride, step, w + k * panel + first, step * panel, depth, chains,
-                                     y.data + first, y.stride, start.data + first, start.stride, sums);
+      DenseQuads of = dense_quads_of({x.data + k, x.stride, step}, {w + k * panel + first, step * panel}, depth, chains,
+                                     {y.data + first, y.stride}, {start.data + first, start.stride}, sums);
       dense_quads(of, rows);
    }
 }
@@ -317,19 +320,14 @@ SOFIE_KERNEL void recurrent_product_of_packs(RecurrentRows<T> y, RecurrentRows<c
    for (Size c = 0; c < columns; c += panel, w += depth * panel) {
       if (rows < tile) {
          for (Size r = 0; r < rows; ++r)
-            recurrent_tile<1, Width, chains>(y.data + r * y.stride + c, 0, start.data + r * start.stride + c, 0,
-                                             x.data + r * x.stride, 0, w, panel, depth);
+            recurrent_tile<1, Width, chains>(y.from(r, c), start.from(r, c), x.from(r, 0), w, panel, depth);
          continue;
       }
       for (Size j = 0; j + block * n <= panel; j += block * n)
-         recurrent_stripe<tile, block, chains>(RecurrentRows<T>{y.data + c + j, y.stride},
-                                               RecurrentRows<const T>{start.data + c + j, start.stride}, x, w + j,
-                                               panel, depth, rows);
+         recurrent_stripe<tile, block, chains>(y.from(0, c + j), start.from(0, c + j), x, w + j, panel, depth, rows);
       if constexpr (rest > 0) {
          constexpr Size j = (Width - rest) * n;
-         recurrent_stripe<tile, rest, chains>(RecurrentRows<T>{y.data + c + j, y.stride},
-                                              RecurrentRows<const T>{start.data + c + j, start.stride}, x, w + j, panel,
-                                              depth, rows);
+         recurrent_stripe<tile, rest, chains>(y.from(0, c + j), start.from(0, c + j), x, w + j, panel, depth, rows);
       }
    }
 }
