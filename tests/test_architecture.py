@@ -371,7 +371,6 @@ MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "kernels/quantization.hxx": ("qlinear_matmul",),
     "kernels/recurrent.hxx": ("recurrent", "recurrent_unpacked"),
     "kernels/resampling.hxx": ("resize",),
-    "kernels/selection.hxx": ("unique", "unique_slices"),
     "kernels/trees/forest.hxx": ("Forest",),
 }
 

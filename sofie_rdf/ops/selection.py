@@ -16,6 +16,7 @@ from sofie_rdf.ir.operator import (
     Operand,
     Operator,
     Sizes,
+    Struct,
     Tensor,
     from_input,
     operator,
@@ -397,8 +398,9 @@ class Unique(_Selection):
         x = _first(inputs)
         shape, axis = _along(x.type.shape, self.axis)
         tensors = *map(Tensor, outputs), Tensor(x, _split(shape, axis))
-        arguments: tuple[Argument, ...] = (*tensors, Sizes(shape), axis, int(self.sorted))
-        return Call("sofie::unique", arguments, outputs=len(outputs))
+        lists = Sizes(shape), Sizes((axis, int(self.sorted)))
+        along = Struct(f"sofie::UniqueAxis<{len(shape)}>", lists)
+        return Call("sofie::unique", (*tensors, along), outputs=len(outputs))
 
 
 # Boxes --------------------------------------------------------------------------------------------

@@ -630,15 +630,25 @@ SOFIE_KERNEL void copy_slices(T *y, const Slices<T> &slices, const std::int64_t 
 
 using Positions = Owned<std::int64_t, 1>;
 
+/// The axis of a tensor along which slices are compared, and whether those that differ are sorted.
+template <int Rank>
+struct UniqueAxis {
+   Sizes<Rank> shape;
+   Sizes<2> how;
+
+   SOFIE_INLINE bool is_sorted() const { return how[1] != 0; }
+};
+
 /// The slices that differ, where each is first, which one each slice is, and how often each occurs.
 template <class T, int Rank, class W, class X>
 SOFIE_INLINE void unique_slices(Owned<T, Rank> &y, Positions *indices, Positions *inverse, Positions *counts, W work,
-                                X x, Sizes<Rank> shape, Size axis, bool is_sorted)
+                                X x, const UniqueAxis<Rank> &axis)
 {
    const Slices<T> slices{x.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>()};
    std::int64_t *const order = work.data(), *const number = order + slices.n, *const first = number + slices.n;
-   const Size groups = group_slices(order, number, first, slices, is_sorted);
-   shape[axis] = groups;
+   const Size groups = group_slices(order, number, first, slices, axis.is_sorted());
+   Sizes<Rank> shape = axis.shape;
+   shape[axis.how[0]] = groups;
    y.resize(shape);
    copy_slices(y.data(), slices, order, groups);
    if (indices) {
@@ -660,26 +670,25 @@ SOFIE_INLINE void unique_slices(Owned<T, Rank> &y, Positions *indices, Positions
    }
 }
 
-template <class Y, class W, class X, class S>
-SOFIE_INLINE void unique(Y &y, W work, X x, S shape, Size axis, Size is_sorted)
+template <class Y, class W, class X, int Rank>
+SOFIE_INLINE void unique(Y &y, W work, X x, const UniqueAxis<Rank> &axis)
 {
-   unique_slices(y, nullptr, nullptr, nullptr, work, x, shape, axis, is_sorted != 0);
+   unique_slices(y, nullptr, nullptr, nullptr, work, x, axis);
 }
-template <class Y, class W, class X, class S>
-SOFIE_INLINE void unique(Y &y, Positions &indices, W work, X x, S shape, Size axis, Size is_sorted)
+template <class Y, class W, class X, int Rank>
+SOFIE_INLINE void unique(Y &y, Positions &indices, W work, X x, const UniqueAxis<Rank> &axis)
 {
-   unique_slices(y, &indices, nullptr, nullptr, work, x, shape, axis, is_sorted != 0);
+   unique_slices(y, &indices, nullptr, nullptr, work, x, axis);
 }
-template <class Y, class W, class X, class S>
-SOFIE_INLINE void unique(Y &y, Positions &indices, Positions &inverse, W work, X x, S shape, Size axis, Size is_sorted)
+template <class Y, class W, class X, int Rank>
+SOFIE_INLINE void unique(Y &y, Positions &indices, Positions &inverse, W work, X x, const UniqueAxis<Rank> &axis)
 {
-   unique_slices(y, &indices, &inverse, nullptr, work, x, shape, axis, is_sorted != 0);
+   unique_slices(y, &indices, &inverse, nullptr, work, x, axis);
 }
-template <class Y, class W, class X, class S>
-SOFIE_INLINE void unique(Y &y, Positions &indices, Positions &inverse, Positions &counts, W work, X x, S shape,
-                         Size axis, Size is_sorted)
+template <class Y, class W, class X, int Rank>
+SOFIE_INLINE void unique(Y &y, Positions &indices, Positions &inverse, Positions &counts, W work, X x, const UniqueAxis<Rank> &axis)
 {
-   unique_slices(y, &indices, &inverse, &counts, work, x, shape, axis, is_sorted != 0);
+   unique_slices(y, &indices, &inverse, &counts, work, x, axis);
 }
 
 // NonMaxSuppression --------------------------------------------------------------------------------
