@@ -257,7 +257,7 @@ def _singly(problem: ReadProblem) -> Choice | str:
 
 
 def _any(_: ReadProblem) -> Choice:
-    why = "its planes are as the run finds them"
+    why = "the kernel finds its planes when it runs, and chooses by the same rule"
     return Choice("read_strided", READ_HEADER, why)
 
 
