@@ -203,6 +203,7 @@ def test_help_names_the_targets(clone: Clone) -> None:
         "demo",
         "test",
         "test-all",
+        "test-simd",
         "quick",
         "test-op",
         "lint",
