@@ -455,14 +455,14 @@ SOFIE_INLINE void in_whole_packs(T *y, const T *x, Size count, const Packs &pack
 
 /// Ends a step of a tile: loads of later steps stay behind it. clang for aarch64 would do the loads of all steps of a
 /// block first, for which there are not enough registers.
-template <class V, int Rows, int Packs>
+template <class V, std::size_t Rows, std::size_t Packs>
 SOFIE_INLINE void end_step([[maybe_unused]] V (&sums)[Rows][Packs])
 {
 #if defined(SOFIE_CLANG) && defined(__aarch64__)
    SOFIE_UNROLL_ALL
-   for (int r = 0; r < Rows; ++r)
+   for (std::size_t r = 0; r < Rows; ++r)
       SOFIE_UNROLL_ALL
-      for (int j = 0; j < Packs; ++j)
+      for (std::size_t j = 0; j < Packs; ++j)
          asm volatile("" : "+w"(sums[r][j]) : : "memory");
 #endif
 }
