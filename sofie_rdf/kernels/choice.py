@@ -89,7 +89,7 @@ class Choice:
         return replace(self, elsewhere=()) if simd else self
 
 
-_REST = "it is what the better kernel calls where it has no text"
+_REST = "it is what the better kernel calls with this instruction set"
 
 
 @dataclass(frozen=True, slots=True)
