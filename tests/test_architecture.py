@@ -360,7 +360,6 @@ MOST_PARAMETERS = 8
 MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "device/recurrent.hxx": ("operator()",),
     "device/trees.hxx": ("operator()",),
-    "kernels/attention.hxx": ("attention",),
     "kernels/attention/block.hxx": ("many_rows",),
     "kernels/attention/linear.hxx": ("linear_attention",),
     "kernels/convolution/columns.hxx": ("conv_columns_results",),

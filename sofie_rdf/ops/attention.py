@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
-from sofie_rdf.ir.dims import Dim, ceil_div, number_of, product, require_equal
+from sofie_rdf.ir.dims import Dim, number_of, product, require_equal
 from sofie_rdf.ir.operator import (
     Argument,
     Call,
@@ -22,6 +22,7 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast
+from sofie_rdf.kernels.attention import ATTENTION, AttentionProblem
 from sofie_rdf.ops._floats import NOTHING, accept_floats, computed
 from sofie_rdf.ops._unrolled import linear_attention
 from sofie_rdf.ops.elementwise import FLOATS, Binary, Swish
@@ -30,6 +31,7 @@ from sofie_rdf.ops.normalization import Softmax
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
+    from sofie_rdf.kernels.choice import Choice
 
 
 def _tensor(operand: Operand | None, shape: Shape | None = None) -> Argument:
@@ -170,9 +172,28 @@ class Attention(Operator):
         sizes = present[1].shape[3] + present[2].shape[3]
         return product(present[3].shape) * sizes
 
+    def _problem(self, inputs: Sequence[TensorType | None], *, scores: bool) -> AttentionProblem:
+        q = inputs[0]
+        assert q is not None
+        _, keys, values, scored = self.infer(*inputs)  # type: ignore[arg-type]
+        return AttentionProblem(
+            computed(q.dtype),
+            "attention",
+            scored.shape[2],
+            keys.shape[2],
+            keys.shape[3],
+            values.shape[3],
+            scores=scores,
+            heads_last=q.rank == 3,
+        )
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:
+        types = [None if i is None else i.type for i in inputs]
+        # The scores are the fourth result, and behind the results is the memory.
+        return ATTENTION.choose(self._problem(types, scores=len(outputs) > 4))
+
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        y, keys, values, _ = self.infer(*inputs)  # type: ignore[arg-type]
-        return (TensorType(computed(y.dtype), (_work(keys.shape, values.shape),)),)
+        return ATTENTION.choose(self._problem(inputs, scores=False)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         q, k, v, mask, past_k, past_v, valid = (*inputs, *(None,) * 4)[:7]
@@ -198,8 +219,9 @@ class Attention(Operator):
         arguments += [Tensor(q, split_q), Tensor(k, split_k), Tensor(v, split_v)]
         full = None if mask is None else ((1,) * (4 - mask.type.rank) + mask.type.shape)
         arguments += [_tensor(mask, full), *map(_tensor, (past_k, past_v, valid))]
-        flag = "true" if q.type.rank == 3 else "false"
-        return Call(f"sofie::attention<{flag}>", (rule, *arguments), len(outputs))
+        choice = self.choice(inputs, outputs)
+        called = f"sofie::{choice.kernel}"
+        return Call(called, (rule, *arguments), len(outputs), header=choice.header)
 
     def reference(
         self,
@@ -398,11 +420,24 @@ class SoftmaxAttention(Operator):
         queries, values = self._standard(q.shape, 1), self._standard(v.shape, 3)
         return product((*queries[:3], values[2])) * (queries[3] + values[3])
 
-    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+    def _problem(self, inputs: Sequence[TensorType | None]) -> AttentionProblem:
         q, k, v = inputs[:3]
         assert q is not None and k is not None and v is not None
-        keys, values = self._standard(k.shape, 2), self._standard(v.shape, 3)
-        return (TensorType(computed(q.dtype), (_work(keys, values),)),)
+        queries, keys = self._standard(q.shape, 1), self._standard(k.shape, 2)
+        return AttentionProblem(
+            computed(q.dtype),
+            "softmax_attention",
+            queries[2],
+            keys[2],
+            keys[3],
+            self._standard(v.shape, 3)[3],
+        )
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        return ATTENTION.choose(self._problem([None if i is None else i.type for i in inputs]))
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        return ATTENTION.choose(self._problem(inputs)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         q, k, v, mask = (*inputs, None)[:4]
@@ -417,7 +452,8 @@ class SoftmaxAttention(Operator):
         layer = Struct("sofie::AttentionSizes", (sizes, *strides))
         full = None if mask is None else ((1,) * (4 - mask.type.rank) + mask.type.shape)
         tensors = (*map(memory, (y, work, q, k, v)), _tensor(mask, full))
-        return Call("sofie::softmax_attention", (rule, layer, *tensors), 2)
+        choice = self.choice(inputs, outputs)
+        return Call(f"sofie::{choice.kernel}", (rule, layer, *tensors), 2, header=choice.header)
 
     def _strides(self, shape: Shape, which: int) -> Sizes:
         order = self.orders[which]
@@ -438,12 +474,6 @@ class SoftmaxAttention(Operator):
     def _turned(self, array: Array, which: int) -> Array:
         order = self.orders[which]
         return np.transpose(array, [order.index(letter) for letter in "bhre" if letter in order])
-
-
-def _work(keys: Shape, values: Shape) -> Dim:
-    """The keys and values of one head, 32 queries, their scores, and what a mask says of them."""
-    columns, width = ceil_div(keys[2], 32) * 32, ceil_div(values[3], 32) * 32
-    return (keys[3] + 2 * 32) * columns + keys[2] * width + 32 * keys[3]
 
 
 @operator(since=23, header="sofie/kernels/attention/rotary.hxx", ulp=1, terms=2)

@@ -32,6 +32,7 @@ from sofie_rdf.kernels.choice import (
     Table,
 )
 from sofie_rdf.ops.activations import Relu
+from sofie_rdf.ops.attention import Attention, SoftmaxAttention
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.convolution_transposed import ConvTransposeLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
@@ -115,6 +116,10 @@ def drawn() -> Iterator[tuple[Operator, list[TensorType]]]:
         for rule in (ReduceSum, ReduceProd, ReduceL2, ReduceLogSumExp):
             yield rule(axes), [TensorType(F32, shape)]
         yield ReduceSum(axes), [TensorType(DType.FLOAT64, shape)]
+    for queries, dtype in product((0, 1, 3, 9, N), (F32, DType.FLOAT64)):
+        shapes = [(5, 3, queries, 7), (5, 3, 11, 7), (5, 3, 11, 9)]
+        yield SoftmaxAttention(), [TensorType(dtype, shape) for shape in shapes]
+        yield Attention(), [TensorType(dtype, shape) for shape in shapes]
     for shape, dtype in product(
         ((N, 2, 4), (N, 2, 300), (N, 900, 5), (N, 40, 64), (4, 10, 3), (3, 2, 2), (N, 3)),
         (F32, DType.FLOAT64, DType.INT8),
@@ -185,7 +190,7 @@ def test_lower_and_workspace_agree() -> None:
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen.add(choice.kernel.partition("<")[0])
             seen |= {other.kernel.partition("<")[0] for other in choice.elsewhere}
-    assert len(seen) == 51, seen
+    assert len(seen) == 57, seen
 
 
 def test_names_are_those_of_functions_in_these_headers() -> None:
@@ -205,10 +210,50 @@ def test_names_are_those_of_functions_in_these_headers() -> None:
         assert re.search(rf"SOFIE_(INLINE|KERNEL) void {name}\(", text), f"{header} has no {name}"
 
 
+def attention_of(queries: Dim, dtype: DType, *, scores: bool = False) -> Choice:
+    op = Attention()
+    shapes: list[Shape] = [(5, 3, queries, 7), (5, 3, 11, 7), (5, 3, 11, 9)]
+    types = [TensorType(dtype, shape) for shape in shapes]
+    results = op.infer(*types)[: 4 if scores else 1]
+    inputs = [Operand(f"i{n}", t) for n, t in enumerate(types)]
+    outputs = [Operand(f"o{n}", t) for n, t in enumerate((*results, *op.workspace(types)))]
+    return op.choice(inputs, outputs)
+
+
+def test_scores_are_of_queries_that_are_answered_one_by_one() -> None:
+    for queries, dtype in product((1, 9, N), (F32, DType.FLOAT64)):
+        found = attention_of(queries, dtype, scores=True)
+        assert (found.kernel, found.elsewhere) == ("attention_one_by_one<false>", ())
+        assert found.scratch == attention_of(queries, dtype).scratch
+
+
+@pytest.mark.parametrize(
+    ("queries", "dtype", "blocks"),
+    [
+        (1, F32, {AVX512}),
+        (2, F32, {AVX512, GENERIC}),
+        (3, F32, {AVX512, GENERIC}),
+        (4, F32, {*SETS}),
+        (1, DType.FLOAT64, {GENERIC}),
+        (3, DType.FLOAT64, {AVX2, GENERIC}),
+        (4, DType.FLOAT64, {*SETS}),
+    ],
+)
+def test_few_queries_are_side_by_side_where_that_pays(
+    queries: int, dtype: DType, blocks: set[str]
+) -> None:
+    found = attention_of(queries, dtype)
+    assert {s for s in SETS if "in_blocks" in found.on(s).kernel} == blocks
+    assert {s for s in SETS if "one_by_one" in found.on(s).kernel} == {*SETS} - blocks
+
+
 # What runs ----------------------------------------------------------------------------------------
 
 # The function that a kernel is, behind the one that a header calls.
 INNER = {
+    "attention": "attend",
+    "attention_in_blocks": "attend_in_blocks",
+    "attention_one_by_one": "attend_one_by_one",
     "convolution": "convolve",
     "convolution_columns": "convolve_columns",
     "convolution_lanes": "convolve_lanes",
@@ -248,6 +293,9 @@ INNER = {
     "reduce_by_lanes": "reduce_lanes",
     "reduce_by_pieces": "reduce_float_pieces",
     "reduce_by_rows": "reduce_float_rows",
+    "softmax_attention": "attend",
+    "softmax_attention_in_blocks": "attend_in_blocks",
+    "softmax_attention_one_by_one": "attend_one_by_one",
     "transposed_convolution": "convolve_transposed",
 }
 
@@ -293,6 +341,10 @@ NODES = {
     "columns that are summed": node(ReduceSum((1,)), (N, 9, 70)),
     "two columns": node(ReduceSum((1,)), (N, 9, 2)),
     "rows of open length": node(ReduceSum((1,)), (5, N)),
+    "many queries": node(Attention(), (5, 3, 9, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
+    "one query": node(SoftmaxAttention(), (5, 3, 1, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
+    "three queries": node(Attention(), (5, 3, 3, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
+    "open queries": node(SoftmaxAttention(), (5, 3, N, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
     "pairs": node(MaxPool((2, 2), strides=(2, 2)), (1, 16, 28, 28)),
     "planes": node(MaxPool((3, 3), strides=(1, 1)), (1, 16, 14, 14)),
 }

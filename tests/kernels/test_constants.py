@@ -14,6 +14,7 @@ import pytest
 
 from sofie_rdf.ir.types import DType
 from sofie_rdf.kernels import (
+    attention,
     columns,
     dense,
     grouped,
@@ -28,12 +29,14 @@ from sofie_rdf.kernels import (
     trees,
     winograd,
 )
+from sofie_rdf.kernels.choice import AVX512, SETS
 from sofie_rdf.ops import quantization
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 CLING = Path(__file__).parents[2] / "cling"
 
 HEADERS = (
+    "attention",
     "convolution/columns",
     "convolution/grouped",
     "convolution/winograd_lanes",
@@ -50,6 +53,7 @@ HEADERS = (
 )
 # By module: the name there, and what it is in C++ with AVX-512.
 SHARED: dict[ModuleType, dict[str, str]] = {
+    attention: {"_BLOCK": "block_packs<float> * lanes<float>"},
     product: {
         "_DEPTH": "conv_depth",
         "_TILES": "conv_tiles",
@@ -130,6 +134,7 @@ def _dense(layer: dense.DenseProblem) -> Iterator[tuple[int, str, str]]:
 
 
 def pairs() -> Iterator[tuple[int, str, str]]:
+    """Those of AVX-512."""
     for module, names in SHARED.items():
         for name, cxx in names.items():
             yield getattr(module, name), cxx, f"{module.__name__}.{name}"
@@ -143,13 +148,23 @@ def pairs() -> Iterator[tuple[int, str, str]]:
         yield number, f"tree_block<{dtype.cxx}>", f"trees._BLOCK[{dtype}]"
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of AVX-512")
+def pairs_of(simd: str) -> Iterator[tuple[int, str, str]]:
+    """Those that each instruction set has its own of."""
+    yield transpose._LANES[simd], "lanes<float>", f"transpose._LANES[{simd}]"
+    for dtype in (DType.FLOAT32, DType.FLOAT64):
+        name = f"attention._LEAST[{simd}][{dtype.nbytes}]"
+        yield attention._LEAST[simd][dtype.nbytes], f"least_block<{dtype.cxx}>", name
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are sets of x86-64")
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
-def test_they_are_the_same() -> None:
+@pytest.mark.parametrize("simd", SETS)
+def test_they_are_the_same(simd: str) -> None:
     lines = [f'#include "sofie/kernels/{header}.hxx"' for header in HEADERS]
     lines += ["namespace sofie {"]
-    lines += [f'static_assert({cxx} == {number}, "{name}");' for number, cxx, name in pairs()]
-    command = ["g++", "-std=c++17", "-w", "-fsyntax-only", *target_flags("avx512"), f"-I{CLING}"]
+    found = [*pairs_of(simd), *(pairs() if simd == AVX512 else ())]
+    lines += [f'static_assert({cxx} == {number}, "{name}");' for number, cxx, name in found]
+    command = ["g++", "-std=c++17", "-w", "-fsyntax-only", *target_flags(simd), f"-I{CLING}"]
     done = subprocess.run(
         [*command, "-x", "c++", "-"],
         input="\n".join([*lines, "}", ""]),

@@ -1,9 +1,9 @@
 /// \file
 /// Attention: what a query takes from the values, by how well it fits their keys.
 ///
-/// Queries are answered side by side (`attention/block.hxx`). Without AVX-512 few of them are answered one by one, and
-/// so are all where somebody wants to see the scores: the keys of a head are transposed and its values are made dense
-/// once. The result of a query has the same bits in any batch.
+/// Queries are answered side by side (`attention/block.hxx`) or one by one, as `sofie_rdf/kernels/attention.py` says.
+/// One by one the keys of a head are transposed and its values are made dense once, and somebody may see the scores.
+/// The result of a query has the same bits in any batch.
 #ifndef SOFIE_KERNELS_ATTENTION_HXX
 #define SOFIE_KERNELS_ATTENTION_HXX
 
@@ -220,7 +220,7 @@ SOFIE_KERNEL void concatenate_heads(T *to, const Heads<const T> &past, const Hea
             copy_numbers(to, j < past_rows ? past.row(b, h, j) : fresh.row(b, h, j - past_rows), size);
 }
 
-/// From how many queries on they are answered side by side.
+/// From how many queries on they are answered side by side: the numbers of `kernels/attention.py`.
 template <class T>
 inline constexpr Size least_block = lanes<T> / 2;
 #ifdef SOFIE_AVX512_ASSEMBLER
@@ -228,34 +228,91 @@ template <>
 inline constexpr Size least_block<float> = 1;
 #endif
 
+/// Keys and values behind those of the past, where somebody wants them.
 template <class T, class M>
-SOFIE_KERNEL void attend(const AttentionData<T, M> &of)
+SOFIE_KERNEL void keep_present(const AttentionData<T, M> &of)
 {
    if (of.present_key)
       concatenate_heads(of.present_key, of.past_k, of.k, of.batch, of.key_heads, of.past, of.keys, of.head_size);
    if (of.present_value)
       concatenate_heads(of.present_value, of.past_v, of.v, of.batch, of.key_heads, of.past, of.keys, of.value_size);
-   const T scale = static_cast<T>(of.rule.has_scale ? of.rule.scale : 1 / __builtin_sqrt(static_cast<double>(of.head_size)));
-   const Size group = of.key_heads > 0 ? of.heads / of.key_heads : 0, total = of.total();
-   const bool many = of.queries >= least_block<T> && !of.scores;
-   const AttentionWork<T> work = work_of(of);
+}
+
+template <class T, class M>
+SOFIE_INLINE T scale_of(const AttentionData<T, M> &of)
+{
+   return static_cast<T>(of.rule.has_scale ? of.rule.scale : 1 / __builtin_sqrt(static_cast<double>(of.head_size)));
+}
+
+/// How many keys of an element of the batch count.
+template <class T, class M>
+SOFIE_INLINE Size valid_keys(const AttentionData<T, M> &of, Size b)
+{
+   const Size total = of.total();
+   if (!of.valid_keys)
+      return total;
+   return of.valid_keys[b] < 0 ? 0 : of.valid_keys[b] < total ? static_cast<Size>(of.valid_keys[b]) : total;
+}
+
+/// Answers as many queries side by side as registers have lanes. Nobody sees the scores.
+template <class T, class M>
+SOFIE_KERNEL void attend_in_blocks(const AttentionData<T, M> &of)
+{
+   keep_present(of);
+   const T scale = scale_of(of);
+   const Size group = of.key_heads > 0 ? of.heads / of.key_heads : 0;
    QueryBlock<T> block = block_of(of);
    for (Size b = 0; b < of.batch; ++b) {
-      Size valid = total;
-      if (of.valid_keys)
-         valid = of.valid_keys[b] < 0 ? 0 : of.valid_keys[b] < total ? static_cast<Size>(of.valid_keys[b]) : total;
-      for (Size h = 0; h < of.heads; ++h)
-         if (many) {
-            if (h % group == 0)
-               find_head(of, block, b, h / group);
-            answer_blocks(of, block, valid, scale, b, h);
-         } else {
-            if (h % group == 0)
-               gather_head(of, work, b, h / group, scale);
-            for (Size i = 0; i < of.queries; ++i)
-               answer(of, work, valid, b, h, i);
-         }
+      const Size valid = valid_keys(of, b);
+      for (Size h = 0; h < of.heads; ++h) {
+         if (h % group == 0)
+            find_head(of, block, b, h / group);
+         answer_blocks(of, block, valid, scale, b, h);
+      }
    }
+}
+
+/// Answers one query after the other.
+template <class T, class M>
+SOFIE_KERNEL void attend_one_by_one(const AttentionData<T, M> &of)
+{
+   keep_present(of);
+   const T scale = scale_of(of);
+   const Size group = of.key_heads > 0 ? of.heads / of.key_heads : 0;
+   const AttentionWork<T> work = work_of(of);
+   for (Size b = 0; b < of.batch; ++b) {
+      const Size valid = valid_keys(of, b);
+      for (Size h = 0; h < of.heads; ++h) {
+         if (h % group == 0)
+            gather_head(of, work, b, h / group, scale);
+         for (Size i = 0; i < of.queries; ++i)
+            answer(of, work, valid, b, h, i);
+      }
+   }
+}
+
+/// More queries than `least_block` is anywhere.
+inline constexpr Size many_queries = 64;
+
+/// So many queries side by side; one by one where an instruction set has no blocks of so few.
+template <Size Queries, class T, class M>
+SOFIE_INLINE void attend_side_by_side(const AttentionData<T, M> &of)
+{
+   static_assert(least_block<T> <= many_queries);
+   if constexpr (Queries >= least_block<T>)
+      attend_in_blocks(of);
+   else
+      attend_one_by_one(of);
+}
+
+/// The same rule as that of `kernels/attention.py`, for numbers of queries that are known at run time only.
+template <class T, class M>
+SOFIE_KERNEL void attend(const AttentionData<T, M> &of)
+{
+   if (of.queries >= least_block<T>)
+      attend_in_blocks(of);
+   else
+      attend_one_by_one(of);
 }
 
 template <class M>
@@ -277,39 +334,77 @@ SOFIE_INLINE Size past_rows(NoTensor)
    return 0;
 }
 
-/// ONNX's Attention on [batch, head, row, element], or with `HeadsLast` on [batch, row, head,
-/// element]; what is of the past or of the present always is of the former form.
-template <bool HeadsLast, class Y, class PresentK, class PresentV, class Scores, class Work, class Q, class K, class V,
-          class Mask, class PastK, class PastV, class Valid>
-SOFIE_INLINE void attention(const AttentionRule &rule, Y y, PresentK present_key, PresentV present_value, Scores scores,
-                            Work work, Q q, K k, V v, Mask mask, PastK past_key, PastV past_value, Valid valid)
-{
+/// The tensors of ONNX's Attention in the order in which a header gives them.
+template <class Y, class PresentK, class PresentV, class Scores, class Work, class Q, class K, class V, class Mask,
+          class PastK, class PastV, class Valid>
+struct AttentionViews {
    using T = typename Y::Element;
    using M = typename MaskElement<Mask>::type;
+
+   Y y;
+   PresentK present_key;
+   PresentV present_value;
+   Scores scores;
+   Work work;
+   Q q;
+   K k;
+   V v;
+   Mask mask;
+   PastK past_key;
+   PastV past_value;
+   Valid valid;
+};
+
+/// Those tensors as [batch, head, row, element], or with `HeadsLast` as [batch, row, head, element]; what is of the
+/// past or of the present always is of the former form.
+template <bool HeadsLast, class Views, class T = typename Views::T, class M = typename Views::M>
+SOFIE_INLINE AttentionData<T, M> attention_data(const AttentionRule &rule, const Views &from)
+{
    constexpr int head = HeadsLast ? 2 : 1, row = HeadsLast ? 1 : 2;
    AttentionData<T, M> of{};
    of.rule = rule;
-   of.batch = q.template extent<0>();
-   of.heads = q.template extent<head>();
-   of.key_heads = k.template extent<head>();
-   of.queries = q.template extent<row>();
-   of.past = past_rows(past_key);
-   of.keys = k.template extent<row>();
-   of.head_size = q.template extent<3>();
-   of.value_size = v.template extent<3>();
-   of.y = heads_of<HeadsLast>(y);
-   of.present_key = data_of(present_key);
-   of.present_value = data_of(present_value);
-   of.scores = data_of(scores);
-   of.work = data_of(work);
-   of.q = heads_of<HeadsLast>(q);
-   of.k = heads_of<HeadsLast>(k);
-   of.v = heads_of<HeadsLast>(v);
-   of.past_k = heads_or_none<false, const T>(past_key);
-   of.past_v = heads_or_none<false, const T>(past_value);
-   of.mask = mask_of<M>(mask);
-   of.valid_keys = data_of(valid);
-   attend(of);
+   of.batch = from.q.template extent<0>();
+   of.heads = from.q.template extent<head>();
+   of.key_heads = from.k.template extent<head>();
+   of.queries = from.q.template extent<row>();
+   of.past = past_rows(from.past_key);
+   of.keys = from.k.template extent<row>();
+   of.head_size = from.q.template extent<3>();
+   of.value_size = from.v.template extent<3>();
+   of.y = heads_of<HeadsLast>(from.y);
+   of.present_key = data_of(from.present_key);
+   of.present_value = data_of(from.present_value);
+   of.scores = data_of(from.scores);
+   of.work = data_of(from.work);
+   of.q = heads_of<HeadsLast>(from.q);
+   of.k = heads_of<HeadsLast>(from.k);
+   of.v = heads_of<HeadsLast>(from.v);
+   of.past_k = heads_or_none<false, const T>(from.past_key);
+   of.past_v = heads_or_none<false, const T>(from.past_value);
+   of.mask = mask_of<M>(from.mask);
+   of.valid_keys = data_of(from.valid);
+   return of;
+}
+
+/// ONNX's Attention, its queries side by side or one by one.
+template <bool HeadsLast, class... Views>
+SOFIE_INLINE void attention(const AttentionRule &rule, Views... views)
+{
+   attend(attention_data<HeadsLast>(rule, AttentionViews<Views...>{views...}));
+}
+
+/// The same of many queries, or of so many.
+template <bool HeadsLast, Size Queries = many_queries, class... Views>
+SOFIE_INLINE void attention_in_blocks(const AttentionRule &rule, Views... views)
+{
+   attend_side_by_side<Queries>(attention_data<HeadsLast>(rule, AttentionViews<Views...>{views...}));
+}
+
+/// The same one by one, with or without scores.
+template <bool HeadsLast, class... Views>
+SOFIE_INLINE void attention_one_by_one(const AttentionRule &rule, Views... views)
+{
+   attend_one_by_one(attention_data<HeadsLast>(rule, AttentionViews<Views...>{views...}));
 }
 
 /// Where the vectors of all heads are, by the strides of batch, head and row.
@@ -325,10 +420,10 @@ struct AttentionSizes {
    Sizes<3> y, q, k, v;
 };
 
-/// y = softmax(scale * q k^T + mask) v
+/// What y = softmax(scale * q k^T + mask) v is computed from.
 template <class Y, class Work, class Q, class K, class V, class Mask>
-SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const AttentionSizes &at, Y y, Work work, Q q, K k, V v,
-                                    Mask mask)
+SOFIE_INLINE auto softmax_attention_data(const AttentionRule &rule, const AttentionSizes &at, Y y, Work work, Q q, K k,
+                                         V v, Mask mask)
 {
    using T = typename Y::Element;
    using M = typename MaskElement<Mask>::type;
@@ -347,7 +442,28 @@ SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const AttentionSi
    of.k = heads_at(k.data(), at.k);
    of.v = heads_at(v.data(), at.v);
    of.mask = mask_of<M>(mask);
-   attend(of);
+   return of;
+}
+
+/// y = softmax(scale * q k^T + mask) v, its queries side by side or one by one.
+template <class... Views>
+SOFIE_INLINE void softmax_attention(const AttentionRule &rule, const AttentionSizes &at, Views... views)
+{
+   attend(softmax_attention_data(rule, at, views...));
+}
+
+/// The same of many queries, or of so many.
+template <Size Queries = many_queries, class... Views>
+SOFIE_INLINE void softmax_attention_in_blocks(const AttentionRule &rule, const AttentionSizes &at, Views... views)
+{
+   attend_side_by_side<Queries>(softmax_attention_data(rule, at, views...));
+}
+
+/// The same one by one.
+template <class... Views>
+SOFIE_INLINE void softmax_attention_one_by_one(const AttentionRule &rule, const AttentionSizes &at, Views... views)
+{
+   attend_one_by_one(softmax_attention_data(rule, at, views...));
 }
 
 } // namespace sofie
