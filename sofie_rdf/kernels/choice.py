@@ -22,6 +22,9 @@ __all__ = [
     "AVX2",
     "AVX512",
     "GENERIC",
+    "IS_ASSEMBLER",
+    "IS_AVX512",
+    "NO_FLOATS",
     "SETS",
     "Candidate",
     "Choice",
@@ -33,6 +36,11 @@ __all__ = [
 # As SOFIE_RDF_SIMD names them, the best first.
 AVX512, AVX2, GENERIC = "avx512", "avx2", "generic"
 SETS = (AVX512, AVX2, GENERIC)
+
+# Reasons of several families.
+NO_FLOATS = "its elements are not float32"
+IS_AVX512 = "it is written for AVX-512"
+IS_ASSEMBLER = "it is written for AVX-512 and AVX2"
 
 P = TypeVar("P")
 

@@ -6,19 +6,22 @@ from sofie_rdf.ir.dims import align
 from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import positions_of, taps_of
-from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.columns import COLUMNS_HEADER, columns_of
-from sofie_rdf.kernels.depthwise import DEPTHWISE_HEADER, DEPTHWISE_LANES_HEADER, channel_lanes
-from sofie_rdf.kernels.grouped import GROUPED_HEADER, group_lanes
-from sofie_rdf.kernels.lanes import LANES_HEADER, is_short, scratch_of_lanes
-from sofie_rdf.kernels.product import (
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    GENERIC,
     IS_ASSEMBLER,
     IS_AVX512,
     NO_FLOATS,
-    ConvProblem,
-    half_of,
-    half_or_reason,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
 )
+from sofie_rdf.kernels.columns import COLUMNS_HEADER, columns_of
+from sofie_rdf.kernels.convolution_problem import ConvProblem, half_of, half_or_reason
+from sofie_rdf.kernels.depthwise import DEPTHWISE_HEADER, DEPTHWISE_LANES_HEADER, channel_lanes
+from sofie_rdf.kernels.grouped import GROUPED_HEADER, group_lanes
+from sofie_rdf.kernels.lanes import LANES_HEADER, is_short, scratch_of_lanes
 from sofie_rdf.kernels.winograd import why_no_winograd
 
 __all__ = ["CONVOLUTIONS", "HEADER"]

@@ -7,8 +7,16 @@ from itertools import pairwise
 
 from sofie_rdf.ir.dims import Dim, ceil_div, largest, number_of
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    GENERIC,
+    IS_AVX512,
+    NO_FLOATS,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
 
 __all__ = [
     "DENSE",

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.operator import flag
 from sofie_rdf.ir.types import DType
-from sofie_rdf.kernels.choice import GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.product import NO_FLOATS
+from sofie_rdf.kernels.choice import GENERIC, NO_FLOATS, Candidate, Choice, Elsewhere, Table
 
 __all__ = ["GEMM", "MATMUL", "MATMUL_HEADER", "GemmProblem", "MatMulProblem"]
 

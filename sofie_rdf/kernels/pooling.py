@@ -10,8 +10,16 @@ from sofie_rdf.ir.dims import Dim, maximum, never_negative, number_of, product
 from sofie_rdf.ir.operator import flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window
-from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    GENERIC,
+    IS_AVX512,
+    NO_FLOATS,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
 
 __all__ = ["AVERAGE_POOL", "MAX_POOL", "POOL_HEADER", "PoolProblem"]
 

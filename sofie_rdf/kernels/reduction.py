@@ -7,8 +7,16 @@ from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim, product
 from sofie_rdf.ir.types import DType, Shape
-from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    GENERIC,
+    IS_AVX512,
+    NO_FLOATS,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
 
 __all__ = ["REDUCTIONS", "REDUCTION_HEADER", "ReductionProblem"]
 

@@ -11,8 +11,16 @@ from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.types import Shape
-from sofie_rdf.kernels.choice import AVX2, AVX512, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.product import IS_AVX512
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    AVX512,
+    GENERIC,
+    IS_AVX512,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
 
 __all__ = ["READS", "READ_HEADER", "Planes", "ReadProblem", "merged"]
 

@@ -10,8 +10,16 @@ from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of
 from sofie_rdf.ir.operator import Sizes
 from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ir.windows import Window, positions_of, taps_of, three_axes
-from sofie_rdf.kernels.choice import AVX2, GENERIC, Candidate, Choice, Elsewhere, Table
-from sofie_rdf.kernels.product import IS_AVX512, NO_FLOATS
+from sofie_rdf.kernels.choice import (
+    AVX2,
+    GENERIC,
+    IS_AVX512,
+    NO_FLOATS,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
 
 __all__ = ["TRANSPOSED", "TRANSPOSED_HEADER", "TransposedProblem"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
 from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.kernels.choice import GENERIC, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.choice import GENERIC, IS_ASSEMBLER, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.convolution_problem import ConvProblem, half_of
 from sofie_rdf.kernels.lanes import HALVES, MOST_HALVES, best_half, is_short, scratch_of_lanes
-from sofie_rdf.kernels.product import IS_ASSEMBLER, ConvProblem, half_of
 
 __all__ = [
     "LEAST_CHANNELS",

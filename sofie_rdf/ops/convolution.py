@@ -43,7 +43,13 @@ from sofie_rdf.ir.windows import (
 )
 from sofie_rdf.kernels.choice import Choice
 from sofie_rdf.kernels.convolution import CONVOLUTIONS, HEADER
-from sofie_rdf.kernels.product import ConvProblem, long_axes, panels, product_scratch, tile_rows
+from sofie_rdf.kernels.convolution_problem import (
+    ConvProblem,
+    long_axes,
+    panels,
+    product_scratch,
+    tile_rows,
+)
 from sofie_rdf.ops._device_quantized import integer_convolution, requantized
 from sofie_rdf.ops._device_windows import convolved
 from sofie_rdf.ops._room import require_room

@@ -13,7 +13,7 @@ from sofie_rdf.ir.operator import Call, Launch, Operand, family, operator, requi
 from sofie_rdf.ir.types import Array, Shape, TensorType
 from sofie_rdf.ir.windows import Window, index_of, require_count, slices_of
 from sofie_rdf.kernels.choice import Choice
-from sofie_rdf.kernels.product import long_axes
+from sofie_rdf.kernels.convolution_problem import long_axes
 from sofie_rdf.kernels.transposed import TRANSPOSED, TRANSPOSED_HEADER, TransposedProblem
 from sofie_rdf.ops._device_windows import spread_out
 from sofie_rdf.ops._room import require_room

@@ -18,7 +18,7 @@ from sofie_rdf.errors import ShapeError
 from sofie_rdf.ir.dims import evaluate, symbol
 from sofie_rdf.ir.operator import Operand
 from sofie_rdf.ir.types import DType, TensorType
-from sofie_rdf.kernels.product import half_of
+from sofie_rdf.kernels.convolution_problem import half_of
 from sofie_rdf.ops.convolution import ConvLayer
 from sofie_rdf.ops.convolution_winograd import WinogradConv
 

@@ -16,12 +16,12 @@ from sofie_rdf.ir.types import DType
 from sofie_rdf.kernels import (
     attention,
     columns,
+    convolution_problem,
     dense,
     grouped,
     lanes,
     matmul,
     pooling,
-    product,
     recurrent,
     reduction,
     transpose,
@@ -54,7 +54,7 @@ HEADERS = (
 # By module: the name there, and what it is in C++ with AVX-512.
 SHARED: dict[ModuleType, dict[str, str]] = {
     attention: {"_BLOCK": "block_packs<float> * lanes<float>"},
-    product: {
+    convolution_problem: {
         "_DEPTH": "conv_depth",
         "_TILES": "conv_tiles",
         "_BUDGET": "conv_budget",
@@ -138,9 +138,9 @@ def pairs() -> Iterator[tuple[int, str, str]]:
     for module, names in SHARED.items():
         for name, cxx in names.items():
             yield getattr(module, name), cxx, f"{module.__name__}.{name}"
-    for rows, number in product._ROW_BYTES.items():
+    for rows, number in convolution_problem._ROW_BYTES.items():
         cxx = f"ConvTile<float, {rows}>::width * int{{sizeof(float)}}"
-        yield number, cxx, f"product._ROW_BYTES[{rows}]"
+        yield number, cxx, f"convolution_problem._ROW_BYTES[{rows}]"
     for columns_, depth in product_of((1, 16, 17, 40, 50, 64, 100, 224, 225, 230, 300), (7, 200)):
         yield from _dense(dense.DenseProblem(DType.FLOAT32, None, depth, columns_))
     for dtype, number in trees._BLOCK.items():

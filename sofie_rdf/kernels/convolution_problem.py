@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window, taps_of, three_axes
+from sofie_rdf.kernels.choice import NO_FLOATS
 from sofie_rdf.kernels.lanes import half_of_lanes
 
 __all__ = [
-    "IS_ASSEMBLER",
-    "IS_AVX512",
-    "NO_FLOATS",
     "ConvProblem",
     "half_of",
     "half_or_reason",
@@ -22,10 +20,6 @@ __all__ = [
     "product_scratch",
     "tile_rows",
 ]
-
-NO_FLOATS = "its elements are not float32"
-IS_AVX512 = "it is written for AVX-512"
-IS_ASSEMBLER = "it is written for AVX-512 and AVX2"
 
 # Of the kernel: the steps and tiles that are done together, how many elements are copied at a time,
 # what a pointwise convolution takes as one row, the elements between channels, and the bytes of a
