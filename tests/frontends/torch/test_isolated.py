@@ -267,6 +267,10 @@ tree, x = ROOT.TTree("events", ""), np.zeros(1)
 tree.Branch("x", x, "x/D")
 for x[0] in range(5000):
     tree.Fill()
+# Threads that have computed go on for a moment, on a busy machine for longer.
+for _ in range(200):
+    if forked.is_possible():
+        break
 found = sofie_rdf.load("m.pt2").graph
 assert [t.is_of_here for t in warm._templates.values()] == [True]
 for x[0] in range(5000):
