@@ -164,7 +164,9 @@ def of_packs(lines: Sequence[str], *words: str) -> int:
     return sum(bool(re.search(r"\b[qv]\d", line)) for line in chosen)
 
 
-@pytest.mark.skipif(not CLANG, reason="needs clang++, and headers of g++ for aarch64")
+@pytest.mark.skipif(
+    not CLANG or not shutil.which(COMPILER), reason=f"needs clang++, and the headers of {COMPILER}"
+)
 @pytest.mark.parametrize("name", ["mlp200x5", "conv2d", "lstm128", "gru128", "transformer"])
 def test_tiles_stay_in_registers(name: str, tmp_path: Path) -> None:
     """No sum goes to memory within a block: only at its ends, where the allocator does that."""
