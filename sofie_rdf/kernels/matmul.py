@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.operator import flag
 from sofie_rdf.ir.types import DType
-from sofie_rdf.kernels.choice import GENERIC, NO_FLOATS, Candidate, Choice, Elsewhere, Table
+from sofie_rdf.kernels.choice import (
+    GENERIC,
+    IS_ASSEMBLER,
+    NO_FLOATS,
+    Candidate,
+    Choice,
+    Elsewhere,
+    Table,
+)
 
 __all__ = ["GEMM", "MATMUL", "MATMUL_HEADER", "GemmProblem", "MatMulProblem"]
 
 MATMUL_HEADER = "sofie/kernels/products.hxx"
 # Of the kernel: the rows that tiles have at least.
 TILE_ROWS = 4
-
-_NO_TILES = "its tiles are written for AVX-512 and AVX2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ def _tiled(problem: MatMulProblem) -> Choice | str:
         "matmul_tiled",
         MATMUL_HEADER,
         "tiles of several rows read the second matrix less often",
-        elsewhere=(Elsewhere((GENERIC,), "matmul_rows", MATMUL_HEADER, _NO_TILES),),
+        elsewhere=(Elsewhere((GENERIC,), "matmul_rows", MATMUL_HEADER, IS_ASSEMBLER),),
     )
 
 

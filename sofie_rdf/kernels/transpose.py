@@ -6,7 +6,7 @@ columns in another order, which kernel is fastest depends on its size and on tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sofie_rdf.ir.dims import Dim
@@ -194,10 +194,17 @@ def _rows(problem: ReadProblem) -> Choice | str:
     return Choice("read_rows", READ_HEADER, "pieces of rows are copied as they are")
 
 
-def _small(problem: ReadProblem) -> Choice | str:
-    of = problem.planes
-    if isinstance(of, str):
-        return of
+def _of_planes(offer: Callable[[Planes], Choice | str]) -> Callable[[ReadProblem], Choice | str]:
+    """The same for problems, of which some have no planes."""
+
+    def offer_for(problem: ReadProblem) -> Choice | str:
+        planes = problem.planes
+        return planes if isinstance(planes, str) else offer(planes)
+
+    return offer_for
+
+
+def _small(of: Planes) -> Choice | str:
     most = 2 * of.picked
     if of.size > most:
         return f"its planes have {of.size} elements, more than {most}"
@@ -210,19 +217,13 @@ def _small(problem: ReadProblem) -> Choice | str:
     return _choice("read_small_planes", of, why, _without_avx512(of))
 
 
-def _interleaved(problem: ReadProblem) -> Choice | str:
-    of = problem.planes
-    if isinstance(of, str):
-        return of
+def _interleaved(of: Planes) -> Choice | str:
     if of.nbytes != 4 or not of.in_turn(_LANES[GENERIC], (2, 3)):
         return "it has no two or three rows or columns of elements of 4 bytes that take turns"
     return _choice("read_interleaved", of, "elements of two or three rows take turns in registers")
 
 
-def _in_turn(problem: ReadProblem) -> Choice | str:
-    of = problem.planes
-    if isinstance(of, str):
-        return of
+def _in_turn(of: Planes) -> Choice | str:
     found = of.in_turn(of.picked, range(_TURNS + 1))
     if found is None:
         return f"it has no up to {_TURNS} rows or columns that take turns"
@@ -235,10 +236,7 @@ def _in_turn(problem: ReadProblem) -> Choice | str:
     return _choice("read_in_turn", of, why, _without_avx512(of))
 
 
-def _units(problem: ReadProblem) -> Choice | str:
-    of = problem.planes
-    if isinstance(of, str):
-        return of
+def _units(of: Planes) -> Choice | str:
     if of.nbytes != 4:
         return f"its elements have {of.nbytes} bytes, and not 4"
     if min(of.rows, of.columns) < _FEW or max(of.rows, of.columns) < _MANY:
@@ -247,20 +245,14 @@ def _units(problem: ReadProblem) -> Choice | str:
     return _choice("read_units", of, why, _without_avx512(of))
 
 
-def _in_blocks(problem: ReadProblem) -> Choice | str:
-    of = problem.planes
-    if isinstance(of, str):
-        return of
+def _in_blocks(of: Planes) -> Choice | str:
     if of.block is None:
         return "it has no block of two rows or columns that fill 16 bytes"
     why = "blocks have a side that fills 16 bytes"
     return Choice(f"read_blocks<{_blocks(of)}>", READ_HEADER, why)
 
 
-def _singly(problem: ReadProblem) -> Choice | str:
-    of = problem.planes
-    if isinstance(of, str):
-        return of
+def _singly(_: Planes) -> Choice:
     return Choice("read_single_elements", READ_HEADER, "its elements are moved one by one")
 
 
@@ -273,12 +265,12 @@ READS: Table[ReadProblem] = Table(
     "moves of elements",
     (
         Candidate("read_rows", _rows),
-        Candidate("read_small_planes", _small),
-        Candidate("read_interleaved", _interleaved),
-        Candidate("read_in_turn", _in_turn),
-        Candidate("read_units", _units),
-        Candidate("read_blocks", _in_blocks),
-        Candidate("read_single_elements", _singly),
+        Candidate("read_small_planes", _of_planes(_small)),
+        Candidate("read_interleaved", _of_planes(_interleaved)),
+        Candidate("read_in_turn", _of_planes(_in_turn)),
+        Candidate("read_units", _of_planes(_units)),
+        Candidate("read_blocks", _of_planes(_in_blocks)),
+        Candidate("read_single_elements", _of_planes(_singly)),
         Candidate("read_strided", _any),
     ),
 )
