@@ -19,6 +19,7 @@ __all__ = [
     "TypeMismatch",
     "UnsupportedFormat",
     "UnsupportedOperator",
+    "doubled",
     "nearest",
     "printable",
 ]
@@ -111,6 +112,13 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def doubled(names: Iterable[str]) -> str:
+    """The first name that stands twice; "" where none does."""
+    from collections import Counter
+
+    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:

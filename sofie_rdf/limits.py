@@ -19,7 +19,6 @@ import struct
 import time
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from sofie_rdf.arguments import checked
-from sofie_rdf.errors import CorruptFile, InputError, LimitExceeded
+from sofie_rdf.errors import CorruptFile, InputError, LimitExceeded, doubled
 
 __all__ = [
     "VARIABLE",
@@ -301,8 +300,7 @@ def archive(path: Path | IO[builtins.bytes], place: str = "") -> Iterator[zipfil
         names = opened.namelist()
         if len(set(names)) != len(names):
             # Of two, some readers take the first one and others the last one.
-            twice = next(name for name, count in Counter(names).items() if count > 1)
-            raise CorruptFile(f"holds {twice[:80]!r} twice", place=place)
+            raise CorruptFile(f"holds {doubled(names)[:80]!r} twice", place=place)
         yield opened
 
 

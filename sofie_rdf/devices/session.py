@@ -18,7 +18,7 @@ from sofie_rdf.emit.sources import Source
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import Launch, Operand
-from sofie_rdf.ir.types import Array, DType
+from sofie_rdf.ir.types import Array
 
 __all__ = ["emit_for_device", "emit_program"]
 
@@ -213,7 +213,8 @@ class _Writer:
 
     def _on_host(self) -> Iterator[str]:
         """The form that takes arrays of the host."""
-        parameters = ["Queue &queue", *map(_vector, self.ports)]
+        vectors = (p.reference(p.vector_of(p.type.dtype.on_device)) for p in self.ports)
+        parameters = ["Queue &queue", *vectors]
         parameters += [f"sofie::device::Index {s}" for s in self.sizes.values()]
         yield "   /// The same for arrays of the host: copies there and back, and waits."
         yield f"   void infer({', '.join(parameters)})"
@@ -268,11 +269,3 @@ class _Writer:
             yield f"   sofie::device::Index most_{text}_;"
         yield "   sofie::device::Index bytes_;"
         yield "   typename Adapter::Memory scratch_;"
-
-
-def _vector(port: Port) -> str:
-    """The parameter for an array of the host."""
-    # There is no array of bool in a std::vector<bool>.
-    dtype = port.type.dtype
-    element = "std::uint8_t" if dtype is DType.BOOL else dtype.on_device
-    return f"{'' if port.output else 'const '}std::vector<{element}> &{port.name}"

@@ -48,13 +48,19 @@ class Port:
     def vector_type(self) -> str:
         if self.owned:
             return f"sofie::Owned<{self.type.dtype.cxx}, {self.type.rank}>"
-        # There is no array of bool in a std::vector<bool>.
-        element = "std::uint8_t" if self.type.dtype is DType.BOOL else self.type.dtype.cxx
-        return f"std::vector<{element}>"
+        return self.vector_of(self.type.dtype.cxx)
 
     @property
     def vector(self) -> str:
-        return f"{'' if self.output else 'const '}{self.vector_type} &{self.name}"
+        return self.reference(self.vector_type)
+
+    def vector_of(self, element: str) -> str:
+        """The std::vector of these elements; there is no array of bool in one of bool."""
+        return f"std::vector<{'std::uint8_t' if self.type.dtype is DType.BOOL else element}>"
+
+    def reference(self, type_: str) -> str:
+        """The parameter of this type."""
+        return f"{'' if self.output else 'const '}{type_} &{self.name}"
 
     @property
     def data(self) -> str:

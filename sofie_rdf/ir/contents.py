@@ -72,12 +72,12 @@ def tell(found: Known | None) -> None:
 
 def holds(path: Path, word: bytes) -> bool:
     """Whether this word stands in a file; `OSError` where it cannot be read."""
-    before = b""
+    some = b""
     for piece in _pieces(path):
         # It may begin in one piece and end in the next one.
-        if word in before + piece[: len(word)] or word in piece:
+        some = some[-len(word) :] + piece
+        if word in some:
             return True
-        before = (before + piece[-len(word) :])[-len(word) :]
     return False
 
 

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from sofie_rdf.errors import ModelError, nearest
+from sofie_rdf.errors import ModelError, doubled, nearest
 from sofie_rdf.ir.given import in_order
 from sofie_rdf.ir.graph import Graph
 
 __all__ = [
     "KEYS",
     "Filling",
-    "doubled",
     "features_of",
     "fillings_of",
     "labels_of",
@@ -146,11 +144,6 @@ def _by_port(
             )
         found[port] = listed_names
     return found
-
-
-def doubled(names: Iterable[str]) -> str:
-    """The first name that stands twice; "" where none does."""
-    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 def _counts(graph: Graph, port: str) -> set[int]:

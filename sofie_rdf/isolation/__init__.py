@@ -29,7 +29,7 @@ from sofie_rdf.isolation import warm
 from sofie_rdf.isolation.fresh import PACKAGE, interpreter, search_path
 from sofie_rdf.isolation.wire import Malformed, reader
 
-__all__ = ["call"]
+__all__ = ["call", "unexpected"]
 
 _CHILD = PACKAGE / "isolation" / "child.py"
 # What Python and the largest of these libraries take before they have read anything.
@@ -75,6 +75,11 @@ def call(
         warm.refuse_copies_of_here()
         with _Child(function, folder, place, memory, prepared) as child:
             return child.result(question)
+
+
+def unexpected(place: str = "") -> CorruptFile:
+    """The error for what the function never gives: a file that has taken it over says anything."""
+    return CorruptFile("is not what the process that read it says", place=place)
 
 
 class _OfHere(Exception):

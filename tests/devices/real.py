@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,10 +25,10 @@ from sofie_rdf.errors import SofieError
 from sofie_rdf.ir.dims import evaluate
 from sofie_rdf.ir.types import Array
 from tests.conformance import real
-from tests.conformance.examples import Round, edges, feeds, rounds
+from tests.conformance.examples import edges, feeds, rounds
 from tests.devices.harness import WAYS, Compiled, Way, compile_program, missing, written_programs
 
-__all__ = ["ADAPTERS", "Outcome", "files", "measure"]
+__all__ = ["ADAPTERS", "Outcome", "answered", "files", "measure"]
 
 # How many orders of work-items each is run with.
 ADAPTERS = {"serial": 2, "alpaka-serial": 1, "alpaka-omp": 1, "sycl": 3}
@@ -118,20 +118,27 @@ def _subject(file: Path) -> real.Subject:
     return real.Subject(file, inner=True) if is_dead else subject
 
 
-@cache
-def _calls(file: Path) -> list[_Call]:
-    """What onnxruntime answers, of all calls that a real model gets."""
-    subject = _subject(file)
-    graph, found = subject.graph, []
-    every: Iterable[Round] = [*rounds(graph, subject.family), *edges(graph, subject.family)]
-    for one in every:
+def answered(
+    subject: real.Subject,
+) -> Iterator[tuple[Mapping[str, int], dict[str, Array], dict[str, Array]]]:
+    """Sizes, inputs, and what onnxruntime answers, of all calls that a real model gets."""
+    graph = subject.graph
+    for one in [*rounds(graph, subject.family), *edges(graph, subject.family)]:
         inputs = feeds(graph, one, subject.scale)
         answer = None if subject.is_deadly(one) else subject.answer(inputs)
         if answer is not None:
-            known = {**dict.fromkeys(graph.data_symbols, 16), **one.sizes}
-            work = evaluate(graph.multiply_adds, known)
-            found.append(_Call(one.sizes, inputs, answer, work))
-    return found
+            yield one.sizes, inputs, answer
+
+
+@cache
+def _calls(file: Path) -> list[_Call]:
+    subject = _subject(file)
+    others = dict.fromkeys(subject.graph.data_symbols, 16)
+    work = subject.graph.multiply_adds
+    return [
+        _Call(sizes, inputs, answer, evaluate(work, {**others, **sizes}))
+        for sizes, inputs, answer in answered(subject)
+    ]
 
 
 def _measure(subject: real.Subject, program: Compiled, outcome: Outcome, seconds: float) -> None:

@@ -15,7 +15,7 @@ from sofie_rdf.ir.types import Array
 from sofie_rdf.reference import evaluate
 from tests.choice import some_of
 from tests.conformance import real
-from tests.conformance.examples import edges, feeds, rounds
+from tests.conformance.examples import feeds, rounds
 from tests.conformance.test_real import QUICK, found
 from tests.devices import real as measured
 from tests.devices.harness import SANITIZED, WAYS, Compiled, compiled_programs, require
@@ -64,7 +64,7 @@ def compare(
     for subject, program in zip(
         subjects, compiled_programs(programs, WAYS[way], folder, flags), strict=True
     ):
-        batches = list(_answered(subject)) or list(_evaluated(subject))
+        batches = list(measured.answered(subject)) or list(_evaluated(subject))
         assert len(batches) >= 3
         for seed in seeds:
             results = program.run([(sizes, inputs) for sizes, inputs, _ in batches], seed)
@@ -74,22 +74,10 @@ def compare(
             assert not row.wrong
 
 
-def _answered(
-    subject: real.Subject,
-) -> Iterator[tuple[Mapping[str, int], dict[str, Array], dict[str, Array]]]:
-    """Sizes, inputs, and what onnxruntime answers, where it does."""
-    graph = subject.graph
-    for one in [*rounds(graph, subject.family), *edges(graph, subject.family)]:
-        inputs = feeds(graph, one, subject.scale)
-        answer = None if subject.is_deadly(one) else subject.answer(inputs)
-        if answer is not None:
-            yield one.sizes, inputs, answer
-
-
 def _evaluated(
     subject: real.Subject,
 ) -> Iterator[tuple[Mapping[str, int], dict[str, Array], dict[str, Array]]]:
-    """The same by the reference, for models that onnxruntime takes for no models."""
+    """The same as `answered` by the reference, for what onnxruntime takes for no models."""
     for one in rounds(subject.graph, subject.family):
         inputs = feeds(subject.graph, one, subject.scale)
         yield one.sizes, inputs, evaluate(subject.graph, inputs)

@@ -286,9 +286,8 @@ class Net:
     def _as_attribute(self, array: Any) -> dict[str, Any]:
         """What a Constant of these elements has: a tensor, or numbers as they are."""
         kind = {"float32": "value_float", "int64": "value_int"}.get(array.dtype.name)
-        if kind is None or array.ndim > 1 or self.opset < 12 or self.choose.chance(50):
-            return {"value": numpy_helper.from_array(array)}
-        if not array.size:
+        is_tensor = array.ndim > 1 or not array.size or self.opset < 12
+        if kind is None or is_tensor or self.choose.chance(50):
             return {"value": numpy_helper.from_array(array)}
         return {f"{kind}s": array.tolist()} if array.ndim else {kind: array.item()}
 

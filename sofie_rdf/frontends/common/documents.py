@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sofie_rdf.ir.naming import doubled
+from sofie_rdf.errors import doubled
 
 __all__ = ["once", "parsed"]
 

@@ -58,7 +58,7 @@ class Group:
                 }
                 if all(type(text) is str for text in (*attrs, *found, *texts)):
                     return cls(attrs, found)
-        raise CorruptFile("is not what the process that read it says")
+        raise isolation.unexpected()
 
     def get(self, path: str) -> Member | None:
         """The member of that path, if there is one."""

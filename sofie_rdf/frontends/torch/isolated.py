@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sofie_rdf import isolation
-from sofie_rdf.errors import CorruptFile, InputError, SofieError
+from sofie_rdf.errors import InputError, SofieError
 from sofie_rdf.frontends import recognise
 from sofie_rdf.frontends.common.problems import Problems
 from sofie_rdf.frontends.common.shapes import Shapes
@@ -69,7 +69,7 @@ def examine(
                 return Problems(errors), None
             case ([], content):
                 return Problems([]), _graph(content, source)
-        raise _lie(source)
+        raise isolation.unexpected(str(source))
     except SofieError as error:
         return Problems([error]), None
 
@@ -83,11 +83,7 @@ def _graph(said: Any, source: Any) -> Graph:
                 for array in arrays:
                     array.setflags(write=False)
                 return parse_graph(text, constants)
-    raise _lie(source)
-
-
-def _lie(source: Any) -> CorruptFile:
-    return CorruptFile("is not what the process that read it says", place=str(source))
+    raise isolation.unexpected(str(source))
 
 
 def _is_isolated(source: Any, isolated: bool | None) -> bool:
