@@ -226,7 +226,7 @@ def _interleaved(of: Planes) -> Choice | str:
 def _in_turn(of: Planes) -> Choice | str:
     found = of.in_turn(of.picked, range(_TURNS + 1))
     if found is None:
-        return f"it has no up to {_TURNS} rows or columns that take turns"
+        return f"it has no {_TURNS} or fewer rows or columns that take turns"
     turns, length = found
     if of.nbytes == 1 and turns == 4:
         return "blocks of four bytes are as fast"
