@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 
 from sofie_rdf import limits
+from sofie_rdf.isolation.fresh import PACKAGE
 from tests.fuzz_files import corpus
 from tests.fuzz_files.board import MAKING, NOTHING, TRYING, Board
 from tests.fuzz_files.damage import damaged
@@ -44,7 +45,7 @@ def signature(error: BaseException) -> str:
     ours = [
         f"{Path(frame.filename).stem}.{frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/sofie_rdf/" in frame.filename
+        if Path(frame.filename).resolve().is_relative_to(PACKAGE)
     ]
     place = " < ".join(reversed(ours[-2:])) if ours else "outside"
     return f"{type(error).__name__} in {place}"
