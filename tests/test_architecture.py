@@ -360,16 +360,11 @@ MOST_PARAMETERS = 8
 MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "device/recurrent.hxx": ("operator()",),
     "device/trees.hxx": ("operator()",),
-    "kernels/attention/block.hxx": ("many_rows",),
-    "kernels/attention/linear.hxx": ("linear_attention",),
     "kernels/convolution/columns.hxx": ("conv_columns_results",),
     "kernels/convolution/grouped.hxx": ("grouped_block",),
     "kernels/convolution/lanes_product.hxx": ("lanes_products_of",),
     "kernels/convolution/winograd_lanes.hxx": ("winograd_lanes_events",),
-    "kernels/normalization.hxx": ("batch_normalization_training",),
     "kernels/quantization.hxx": ("qlinear_matmul",),
-    "kernels/recurrent.hxx": ("recurrent", "recurrent_unpacked"),
-    "kernels/resampling.hxx": ("resize",),
     "kernels/trees/forest.hxx": ("Forest",),
 }
 

@@ -107,6 +107,14 @@ public:
    SOFIE_INLINE Size size() const { return size_from<0>(); }
 };
 
+/// Rows of numbers: from a row to the next, and from a number of it to the next.
+template <class T>
+struct StridedRows {
+   T *data;
+   Size stride;
+   Size step = 1;
+};
+
 } // namespace sofie
 
 SOFIE_END

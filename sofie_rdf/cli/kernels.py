@@ -80,8 +80,8 @@ def _of_node(graph: Graph, node: Node, sizes: dict[str, int], simd: str, body: s
     call, header = graph.call(node), node.op.header
     choice = graph.choice(node) or Choice(_short(call.kernel), call.header or header, _ONLY)
     choice = choice.on(simd)
-    packed = dict.fromkeys(a.cxx for a in call.arguments if isinstance(a, Packed))
-    functions = dict.fromkeys(a.cxx for a in call.arguments if isinstance(a, Functor))
+    packed = dict.fromkeys(a.cxx for a in call.flat if isinstance(a, Packed))
+    functions = dict.fromkeys(a.cxx for a in call.flat if isinstance(a, Functor))
     return NodeKernel(
         label(node),
         node.op.full_name(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain, groupby
@@ -147,8 +147,7 @@ class _Step:
     @property
     def written(self) -> tuple[str, ...]:
         """The outputs, and the workspaces of the call."""
-        tensors = [a for a in (self.call.arguments if self.call else ()) if isinstance(a, Tensor)]
-        names = (t.operand.name for t in tensors[: self.call.outputs if self.call else 0])
+        names = (t.operand.name for t in (self.call.written if self.call else ()))
         return tuple(dict.fromkeys((*self.outputs, *names)))
 
 
@@ -237,7 +236,7 @@ class Emitter:
     def members(self) -> Mapping[Packed | str, str]:
         """What `Weights` holds: packed constants, and by name those that are used as they are."""
         found: dict[Packed | str, str] = {}
-        for argument in (a for s in self.steps if s.call for a in s.call.arguments):
+        for argument in (a for s in self.steps if s.call for a in s.call.flat):
             if isinstance(argument, Packed):
                 found.setdefault(argument, argument.sources[0].operand.name)
             elif isinstance(argument, Tensor) and (name := self._constant(argument.operand)):
@@ -346,20 +345,30 @@ class Emitter:
                 is_owned = name in self.graph.given_names and self.interface.is_owned(name)
                 return f"{self.interface.names[name]}{'.data()' if is_owned else ''}"
 
-    def argument(self, argument: Argument, *, const: bool) -> str:
+    def argument(self, argument: Argument, written: Sequence[Tensor], owned: Sequence[str]) -> str:
+        """The C++ of an argument; the kernel decides the sizes of what is ``owned``."""
         match argument:
             case Functor(cxx, values):
                 return f"{cxx}{{{', '.join(map(number, values))}}}"
+            case Tensor(operand) if operand.name in owned:
+                return self._owned(operand.name)
             case Tensor():
-                return self.view(argument, const=const)
+                # A copy may read a value of the name that it writes.
+                return self.view(argument, const=all(argument is not w for w in written))
             case Packed():
                 return f"w.{self.members[argument]}"
             case Sizes(dims):
                 return f"sofie::Sizes<{len(dims)}>{self.sizes(dims)}"
-            case Struct(cxx, lists):
-                return f"{cxx}{{{', '.join(self.sizes(one.dims) for one in lists)}}}"
+            case Struct(cxx, fields):
+                return f"{cxx}{{{', '.join(self._field(f, written) for f in fields)}}}"
             case _:
                 return self.size(argument)
+
+    def _field(self, field: Sizes | Functor | Tensor, written: Sequence[Tensor]) -> str:
+        """A field of a struct; a list of sizes finds its type there."""
+        if isinstance(field, Sizes):
+            return self.sizes(field.dims)
+        return self.argument(field, written, ())
 
     def sizes(self, dims: Iterable[Dim]) -> str:
         """The members of a `sofie::Sizes`."""
@@ -385,15 +394,8 @@ class Emitter:
             yield from self._bound(step, known)
 
     def _kernel_call(self, step: _Step, call: Call) -> str:
-        texts, tensors = [], 0
-        for argument in call.arguments:
-            tensors += isinstance(argument, Tensor)
-            const = tensors > call.outputs
-            decided = step.decides_sizes and not const and isinstance(argument, Tensor)
-            if isinstance(argument, Tensor) and decided and argument.operand.name in step.outputs:
-                texts.append(self._owned(argument.operand.name))
-            else:
-                texts.append(self.argument(argument, const=const))
+        owned = step.outputs if step.decides_sizes else ()
+        texts = (self.argument(a, call.written, owned) for a in call.arguments)
         joined = ",\n      ".join(texts)
         return f"   {call.kernel}(\n      {joined});"
 

@@ -176,8 +176,7 @@ class Graph:
         if not spaces:
             return {}
         # What is room for packed weights, say, is not given where they are constants.
-        arguments = self.call(node).arguments
-        given = {a.operand.name for a in arguments if isinstance(a, Tensor)}
+        given = {a.operand.name for a in self.call(node).flat if isinstance(a, Tensor)}
         return {name: type_ for name, type_ in spaces.items() if name in given}
 
     def _spaces(self, node: Node) -> dict[str, TensorType]:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
@@ -124,10 +125,13 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """Lists of sizes handed to a kernel as one C++ struct: all that it is told of a layer."""
+    """What belongs together, handed to a kernel as one C++ struct: tensors, or sizes of a layer.
+
+    Its C++ type is a template that finds its arguments itself where it has tensors.
+    """
 
     cxx: str
-    fields: tuple[Sizes, ...]
+    fields: tuple[Sizes | Functor | Tensor, ...]
 
 
 Argument: TypeAlias = Functor | Tensor | Packed | Sizes | Struct | Dim
@@ -142,6 +146,17 @@ class Call:
     outputs: int = 1
     # Where it is, if the headers of the operator do not have it.
     header: str = ""
+
+    @property
+    def flat(self) -> tuple[Argument, ...]:
+        """The arguments, with the fields of a struct in its place."""
+        parts = ((a.fields if isinstance(a, Struct) else (a,)) for a in self.arguments)
+        return tuple(chain.from_iterable(parts))
+
+    @property
+    def written(self) -> tuple[Tensor, ...]:
+        """What it writes: outputs, and workspaces."""
+        return tuple(islice((a for a in self.flat if isinstance(a, Tensor)), self.outputs))
 
 
 @dataclass(frozen=True, slots=True)

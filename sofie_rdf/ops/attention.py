@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sofie_rdf.kernels.choice import Choice
 
 
-def _tensor(operand: Operand | None, shape: Shape | None = None) -> Argument:
+def _tensor(operand: Operand | None, shape: Shape | None = None) -> Functor | Tensor:
     return NOTHING if operand is None else Tensor(operand, shape)
 
 
@@ -667,16 +667,13 @@ class LinearAttention(Operator):
         q, k, v = self.split(query.type.shape, key.type.shape, value.type.shape)
         *results, work = outputs
         state = results[1] if len(results) > 1 else None
-        arguments: list[Argument] = [Tensor(results[0], (*q[:3], v[3]))]
-        arguments += [_tensor(state), Tensor(work), Tensor(query, q), Tensor(key, k)]
-        arguments += [Tensor(value, v), _tensor(past)]
-        if decay is not None:
-            each = 1 if decay.type.shape[2] == k[2] else k[3]
-            arguments.append(Tensor(decay, (*k[:3], each)))
-        else:
-            arguments.append(NOTHING)
+        written = Tensor(results[0], (*q[:3], v[3])), _tensor(state), Tensor(work)
+        read = Tensor(query, q), Tensor(key, k), Tensor(value, v), _tensor(past)
+        each = 1 if decay is None or decay.type.shape[2] == k[2] else k[3]
+        rates = _tensor(decay, (*k[:3], each)), _tensor(beta)
+        tensors = Struct("sofie::LinearAttentionTensors", (*written, *read, *rates))
         rule = Functor("sofie::LinearAttentionRule", (self.scale,))
-        return Call("sofie::linear_attention", (rule, *arguments, _tensor(beta)), len(outputs))
+        return Call("sofie::linear_attention", (rule, tensors), len(outputs))
 
     def reference(
         self,

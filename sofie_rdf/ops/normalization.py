@@ -18,6 +18,7 @@ from sofie_rdf.ir.operator import (
     Operand,
     Operator,
     Sizes,
+    Struct,
     Tensor,
     operator,
     require_same_dtype,
@@ -607,7 +608,8 @@ class TrainingBatchNormalization(_ByItself):
         rule = Functor("sofie::BatchStatistics", (self.epsilon, self.momentum))
         tensors = Tensor(outputs[0], view), *map(Tensor, outputs[1:]), Tensor(x, view)
         kernel = "sofie::batch_normalization_training"
-        return Call(kernel, (rule, *tensors, *map(Tensor, statistics)), len(outputs))
+        each = Struct("sofie::ChannelStatistics", tuple(map(Tensor, statistics)))
+        return Call(kernel, (rule, *tensors, each), len(outputs))
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         back.only_first()

@@ -18,6 +18,7 @@ from sofie_rdf.ir.operator import (
     Operand,
     Operator,
     Packed,
+    Struct,
     Tensor,
     family,
     operator,
@@ -291,19 +292,20 @@ class Recurrent(Operator):
         x, w, r, b, lengths, h, c, p = (*inputs, *(None,) * 8)[:8]
         assert x is not None and w is not None and r is not None
         *results, work, packed = outputs
-        written = [_tensor(o) for o in (*results, None, None, None)[:3]]
-        written.append(Tensor(work))
-        read = [_tensor(o) for o in (x, lengths, h, c)]
+        three = (*results, None, None, None)[:3]
+        tensors = _together("RecurrentTensors", *three, work, x, lengths, h, c)
         functor = self._functor(peepholes=p is not None)
         choice = self.choice(inputs, outputs)
+        given: tuple[Argument, ...]
         if choice.packed:
             sources = tuple(map(Tensor, self._weights(inputs)))
-            read.append(Packed(f"sofie::{choice.packed}", sources))
+            given = functor, tensors, Packed(f"sofie::{choice.packed}", sources)
         else:
-            written.append(Tensor(packed))
-            read += [_tensor(o) for o in (w, r, b, p)]
-        count = sum(isinstance(a, Tensor) for a in written)
-        return Call(f"sofie::{choice.kernel}", (functor, *written, *read), count, choice.header)
+            matrices = _together("RecurrentMatrices", w, r, b, p)
+            given = functor, Tensor(packed), tensors, matrices
+        written = (*three, work) if choice.packed else (packed, *three, work)
+        count = sum(o is not None for o in written)
+        return Call(f"sofie::{choice.kernel}", given, count, choice.header)
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -392,8 +394,10 @@ def _require(given: TensorType | None, wanted: Shape) -> None:
         require_equal(left, right)
 
 
-def _tensor(operand: Operand | None) -> Argument:
-    return Functor("sofie::NoSequence") if operand is None else Tensor(operand)
+def _together(cxx: str, *operands: Operand | None) -> Struct:
+    """A struct of tensors, some of which may not be there."""
+    fields = (Functor("sofie::NoSequence") if o is None else Tensor(o) for o in operands)
+    return Struct(f"sofie::{cxx}", tuple(fields))
 
 
 def _states(given: Array | None, batchwise: bool, shape: tuple[int, ...], x: Array) -> Array:

@@ -20,6 +20,7 @@ from sofie_rdf.ir.operator import (
     Operand,
     Operator,
     Sizes,
+    Struct,
     Tensor,
     from_input,
     operator,
@@ -356,7 +357,8 @@ class Resize(_Resize):
         )
         scales = (a.scale or 0.0 for a in axes)
         numbers = (*scales, *(a.begin for a in axes), *(a.end for a in axes))
-        tensors = (*(Tensor(o) for o in outputs), Tensor(x))
+        y, *memory = map(Tensor, outputs)
+        tensors = y, Struct("sofie::ResizeMemory", tuple(memory)), Tensor(x)
         told = Functor(f"sofie::Numbers<{len(numbers)}>", numbers)
         return Call("sofie::resize", (self.rule, *tensors, *lists, told), outputs=5)
 

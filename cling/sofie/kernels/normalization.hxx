@@ -490,13 +490,21 @@ SOFIE_KERNEL void batch_statistics(const BatchStatistics &rule, const TrainedBat
    }
 }
 
+/// What there is of each channel.
+template <class P>
+struct ChannelStatistics {
+   P scale, offset, mean, variance;
+};
+template <class P>
+ChannelStatistics(P, P, P, P) -> ChannelStatistics<P>;
+
 template <class Y, class R, class X, class P>
-SOFIE_INLINE void batch_normalization_training(const BatchStatistics &rule, Y y, R next_mean, R next_variance, X x, P scale,
-                                               P offset, P mean, P variance)
+SOFIE_INLINE void batch_normalization_training(const BatchStatistics &rule, Y y, R next_mean, R next_variance, X x,
+                                               const ChannelStatistics<P> &of)
 {
    batch_statistics<typename Y::Element>(
-      rule, {y.data(), next_mean.data(), next_variance.data(), x.data(), scale.data(), offset.data(), mean.data(),
-             variance.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>()});
+      rule, {y.data(), next_mean.data(), next_variance.data(), x.data(), of.scale.data(), of.offset.data(),
+             of.mean.data(), of.variance.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>()});
 }
 
 } // namespace sofie

@@ -620,31 +620,52 @@ SOFIE_INLINE auto recurrent_data(const V &v)
       return v.data();
 }
 
-/// The memory of one call.
-template <class T, class Y, class YH, class YC, class Work, class L, class H, class C>
-SOFIE_INLINE void recurrent_memory(RecurrentCall<T> &call, const Y &y, const YH &y_h, const YC &y_c, const Work &work,
-                                   const L &lengths, const H &h, const C &c)
-{
-   call.y = recurrent_data(y);
-   call.y_h = recurrent_data(y_h);
-   call.y_c = recurrent_data(y_c);
-   call.h = recurrent_data(h);
-   call.c = recurrent_data(c);
-   call.lengths = recurrent_data(lengths);
-   call.work = work.data();
-}
+/// All states, the last h and the last c, and memory, which are written; the sequence, its lengths, and the states
+/// before the first step, which are read. What is not there is a `NoSequence`.
+template <class Y, class YH, class YC, class Work, class X, class L, class H, class C>
+struct RecurrentTensors {
+   Y y;
+   YH y_h;
+   YC y_c;
+   Work work;
+   X x;
+   L lengths;
+   H h;
+   C c;
+};
+template <class Y, class YH, class YC, class Work, class X, class L, class H, class C>
+RecurrentTensors(Y, YH, YC, Work, X, L, H, C) -> RecurrentTensors<Y, YH, YC, Work, X, L, H, C>;
 
-/// What one call works on. x is [step, row, input], and results are [step, direction, row, unit]; with
-/// `Batchwise` they are [row, step, input] and [row, step, direction, unit].
-template <bool Batchwise, class T, class X>
-SOFIE_INLINE RecurrentCall<T> recurrent_call(const X &x, Size directions, Size hidden)
+/// Weights as ONNX has them; biases and peepholes may be a `NoSequence`.
+template <class W, class R, class B, class P>
+struct RecurrentMatrices {
+   W w;
+   R r;
+   B b;
+   P p;
+};
+template <class W, class R, class B, class P>
+RecurrentMatrices(W, R, B, P) -> RecurrentMatrices<W, R, B, P>;
+
+/// One call. x is [step, row, input], and results are [step, direction, row, unit]; with `Batchwise` they are
+/// [row, step, input] and [row, step, direction, unit].
+template <bool Batchwise, class T, class Tensors>
+SOFIE_INLINE RecurrentCall<T> recurrent_call(const Tensors &of, Size directions, Size hidden, const T *weights)
 {
    RecurrentCall<T> call{};
-   call.x = x.data();
-   call.inputs = x.template extent<2>();
+   call.y = recurrent_data(of.y);
+   call.y_h = recurrent_data(of.y_h);
+   call.y_c = recurrent_data(of.y_c);
+   call.work = of.work.data();
+   call.x = of.x.data();
+   call.lengths = recurrent_data(of.lengths);
+   call.h = recurrent_data(of.h);
+   call.c = recurrent_data(of.c);
+   call.weights = weights;
+   call.inputs = of.x.template extent<2>();
    call.hidden = hidden;
-   call.batch = x.template extent<Batchwise ? 0 : 1>();
-   call.steps = x.template extent<Batchwise ? 1 : 0>();
+   call.batch = of.x.template extent<Batchwise ? 0 : 1>();
+   call.steps = of.x.template extent<Batchwise ? 1 : 0>();
    call.x_step = Batchwise ? call.inputs : call.batch * call.inputs;
    call.x_row = Batchwise ? call.steps * call.inputs : call.inputs;
    call.y_step = Batchwise ? directions * hidden : directions * call.batch * hidden;
@@ -656,31 +677,25 @@ SOFIE_INLINE RecurrentCall<T> recurrent_call(const X &x, Size directions, Size h
 }
 
 /// y, the last h and the last c of all directions, with weights that are constant.
-template <bool Batchwise, class Directions, class Y, class YH, class YC, class T, Size Work, class X, class L, class H,
-          class C, class Kind, Size Count, Size Inputs, Size Hidden>
-SOFIE_INLINE void recurrent(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work, X x, L lengths, H h,
-                            C c, const RecurrentWeights<Kind, T, Count, Inputs, Hidden> &weights)
+template <bool Batchwise, class Directions, class Tensors, class Kind, class T, Size Count, Size Inputs, Size Hidden>
+SOFIE_INLINE void recurrent(const Directions &directions, const Tensors &tensors,
+                            const RecurrentWeights<Kind, T, Count, Inputs, Hidden> &weights)
 {
-   RecurrentCall<T> call = recurrent_call<Batchwise, T>(x, Directions::count, Hidden);
-   recurrent_memory(call, y, y_h, y_c, work, lengths, h, c);
-   call.weights = weights.data();
-   recurrent_run<Hidden>(directions, call);
+   recurrent_run<Hidden>(directions, recurrent_call<Batchwise>(tensors, Directions::count, Hidden, weights.data()));
 }
 
 /// The same with weights that are computed, which are packed into memory of their own at each call.
-template <bool Batchwise, class Directions, class Y, class YH, class YC, class T, Size Work, Size Packed, class X,
-          class L, class H, class C, class W, class R, class B, class P>
-SOFIE_INLINE void recurrent_unpacked(const Directions &directions, Y y, YH y_h, YC y_c, View<T, Work> work,
-                                     View<T, Packed> packed, X x, L lengths, H h, C c, W w, R r, B b, P p)
+template <bool Batchwise, class Directions, class T, Size Packed, class Tensors, class W, class R, class B, class P>
+SOFIE_INLINE void recurrent_unpacked(const Directions &directions, View<T, Packed> packed, const Tensors &tensors,
+                                     const RecurrentMatrices<W, R, B, P> &of)
 {
    constexpr Size known = R::template static_extent<2>;
-   const Size hidden = r.template extent<2>();
-   RecurrentCall<T> call = recurrent_call<Batchwise, T>(x, Directions::count, hidden);
-   recurrent_memory(call, y, y_h, y_c, work, lengths, h, c);
-   __builtin_memset(static_cast<void *>(packed.data()), 0, static_cast<std::size_t>(packed.size()) * sizeof(T));
-   recurrent_pack<typename Directions::Kind, T, known>(packed.data(), w.data(), r.data(), recurrent_data(b),
-                                                       recurrent_data(p), Directions::count, call.inputs, hidden);
-   call.weights = packed.data();
+   const Size hidden = of.r.template extent<2>();
+   T *const memory = packed.data();
+   const RecurrentCall<T> call = recurrent_call<Batchwise, T>(tensors, Directions::count, hidden, memory);
+   __builtin_memset(static_cast<void *>(memory), 0, static_cast<std::size_t>(packed.size()) * sizeof(T));
+   recurrent_pack<typename Directions::Kind, T, known>(memory, of.w.data(), of.r.data(), recurrent_data(of.b),
+                                                       recurrent_data(of.p), Directions::count, call.inputs, hidden);
    recurrent_run<known>(directions, call);
 }
 

@@ -602,15 +602,27 @@ SOFIE_KERNEL void resize(const ResizeRule &rule, const ResizeShape &shape, T *y,
       extrapolate(rule, shape, y);
 }
 
-/// y is x in another size. `index`, `weight`, `left` and `right` are scratch.
-template <class Y, class Index, class Weight, class Left, class Right, class X, int N, int M>
-SOFIE_INLINE void resize(const ResizeRule &rule, Y y, Index index, Weight weight, Left left, Right right, X x,
-                         const Sizes<N> &from, const Sizes<N> &to, const Sizes<N> &wanted, const Numbers<M> &numbers)
+/// Memory for which elements count and how much, and for what is between two passes.
+template <class Index, class Weight, class Left, class Right>
+struct ResizeMemory {
+   Index index;
+   Weight weight;
+   Left left;
+   Right right;
+};
+template <class Index, class Weight, class Left, class Right>
+ResizeMemory(Index, Weight, Left, Right) -> ResizeMemory<Index, Weight, Left, Right>;
+
+/// y is x in another size.
+template <class Y, class Memory, class X, int N, int M>
+SOFIE_INLINE void resize(const ResizeRule &rule, Y y, const Memory &memory, X x, const Sizes<N> &from,
+                         const Sizes<N> &to, const Sizes<N> &wanted, const Numbers<M> &numbers)
 {
    static_assert(M == 3 * N && N <= ResizeShape::most_axes, "three numbers for each axis");
    using T = typename Y::Element;
    const ResizeShape shape = resize_shape(rule, N, from.values, to.values, wanted.values, numbers.values);
-   resize<T>(rule, shape, y.data(), x.data(), index.data(), weight.data(), left.data(), right.data());
+   resize<T>(rule, shape, y.data(), x.data(), memory.index.data(), memory.weight.data(), memory.left.data(),
+             memory.right.data());
 }
 
 /// floor(size * scale), where a scale that only has the nearest float to a simple fraction, as 0.7f, means that

@@ -117,43 +117,45 @@ SOFIE_INLINE void mask_to_lanes(T *to, Size width, const bool *from, Size stride
          to[j * width + i] = i < count && from[i * stride + j] ? T(1) : T(0);
 }
 
-/// y[r][j] = sum_k x[r * x_stride + k * x_step] * w[k][j] for `rows` rows and `Packs` packs of columns. A mask, of
-/// which only tiles in assembler know, says which columns of the last pack y has.
+/// y[r][j] = sum_k x[r][k] * w[k][j] for `rows` rows and `Packs` packs of columns. A mask, of which only tiles in
+/// assembler know, says which columns of the last pack y has.
 template <int Packs, class T>
-SOFIE_KERNEL void many_rows(T *y, Size y_stride, const T *x, Size x_stride, Size x_step, const T *w, Size w_stride,
-                            Size rows, Size depth, [[maybe_unused]] Size mask = 0xffff)
+SOFIE_KERNEL void many_rows(StridedRows<T> y, StridedRows<const T> x, StridedRows<const T> w, Size rows, Size depth,
+                            [[maybe_unused]] Size mask = 0xffff)
 {
+   const auto some = [=](auto count, Size r) {
+      small_product<decltype(count)::value, Packs>(y.data + r * y.stride, y.stride, x.data + r * x.stride, x.stride,
+                                                   x.step, w.data, w.stride, depth);
+   };
+   constexpr std::integral_constant<int, 1> one{};
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       if (rows < dense_tile_half) {
          for (Size r = 0; r < rows; ++r)
-            small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
+            some(one, r);
          return;
       }
       constexpr Size part = 64, bytes = static_cast<Size>(sizeof(float)); // Sums of sums lose fewer digits.
       alignas(64) float sums[dense_tile_rows * dense_tile_width];
-      DenseTiles of = dense_tiles_of({x, x_stride, x_step}, {w, w_stride}, depth, {y, y_stride}, rows);
+      DenseTiles of = dense_tiles_of(x, w, depth, y, rows);
       of.mask = static_cast<std::int32_t>(mask);
       if (depth > part) {
          of.passes = ceil_div(depth, part);
          of.depth = part;
          of.last = depth - (of.passes - 1) * part;
-         of.x_pass = part * x_step * bytes;
-         of.w_pass = part * w_stride * bytes;
+         of.x_pass = part * x.step * bytes;
+         of.w_pass = part * w.stride * bytes;
          of.sums = sums;
       }
       dense_tiles<Packs>(of);
       return;
    }
 #endif
-   constexpr int together = 4;
-   for (Size i = 0; rows >= together && i < rows; i += together) {
-      const Size r = i + together <= rows ? i : rows - together;
-      small_product<together, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride,
-                                     depth);
-   }
+   constexpr std::integral_constant<int, 4> together{};
+   for (Size i = 0; rows >= together && i < rows; i += together)
+      some(together, i + together <= rows ? i : rows - together);
    for (Size r = 0; rows < together && r < rows; ++r)
-      small_product<1, Packs>(y + r * y_stride, y_stride, x + r * x_stride, x_stride, x_step, w, w_stride, depth);
+      some(one, r);
 }
 
 /// Whether all queries of a pack may attend to all valid keys, apart from what a mask says: the first keys and the
@@ -316,14 +318,14 @@ SOFIE_INLINE void take_from_values(const AttentionData<T, M> &of, const QueryBlo
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (count >= dense_tile_half)
-         return many_rows<Packs>(y + d, of.y.row_stride, weights, 1, block.width, values, block.value_stride, count,
-                                 valid, last < n ? (Size{1} << last) - 1 : 0xffff);
+         return many_rows<Packs, T>({y + d, of.y.row_stride}, {weights, 1, block.width}, {values, block.value_stride},
+                                    count, valid, last < n ? (Size{1} << last) - 1 : 0xffff);
 #endif
    alignas(64) T sums[n * Packs * n];
    // Rows of queries that are not there are computed as well, but not written.
    constexpr Size half = n / 2 >= 4 ? n / 2 : n;
-   many_rows<Packs>(sums, Size{Packs * n}, weights, 1, block.width, values, block.value_stride,
-                    count <= half ? half : Size{n}, valid);
+   many_rows<Packs, T>({sums, Size{Packs * n}}, {weights, 1, block.width}, {values, block.value_stride},
+                       count <= half ? half : Size{n}, valid);
    for (Size r = 0; r < count; ++r)
       for (int c = 0; c < Packs; ++c)
          store_some(y + r * of.y.row_stride + d + c * n, load<n>(sums + (r * Packs + c) * n),
@@ -346,8 +348,8 @@ SOFIE_KERNEL void answer_block(const AttentionData<T, M> &of, const QueryBlock<T
                        mask.data + b * mask.batch_stride + head * mask.head_stride + first * mask.row_stride,
                        mask.row_stride, some, mask.keys < valid ? mask.keys : valid);
    }
-   many_rows<Packs>(block.fits, block.width, block.keys, block.key_stride, 1, block.queries, block.width, valid,
-                    of.head_size);
+   many_rows<Packs, T>({block.fits, block.width}, {block.keys, block.key_stride}, {block.queries, block.width}, valid,
+                       of.head_size);
    weigh_block<Packs>(of, block, valid, query);
    for (Size i = 0; i < Packs; ++i) {
       const Size some = count - i * n < n ? count - i * n : n;

@@ -127,32 +127,47 @@ SOFIE_INLINE Size last_extent(NoTensor)
    return 1;
 }
 
-/// q[b, t, heads, key], k[b, t, key heads, key], v[b, t, key heads, value], decay[b, t, key heads, 1
-/// or key], beta[b, t, 1 or key heads], state[b, key heads, key, value]
+/// y and the new state, and memory, which are written; q[b, t, heads, key], k[b, t, key heads, key], v[b, t, key heads,
+/// value], past[b, key heads, key, value], decay[b, t, key heads, 1 or key] and beta[b, t, 1 or key heads].
 template <class Y, class State, class Work, class Q, class K, class V, class Past, class Decay, class Beta>
-SOFIE_INLINE void linear_attention(const LinearAttentionRule &rule, Y y, State state, Work work, Q q, K k, V v,
-                                   Past past, Decay decay, Beta beta)
+struct LinearAttentionTensors {
+   Y y;
+   State state;
+   Work work;
+   Q q;
+   K k;
+   V v;
+   Past past;
+   Decay decay;
+   Beta beta;
+};
+template <class Y, class State, class Work, class Q, class K, class V, class Past, class Decay, class Beta>
+LinearAttentionTensors(Y, State, Work, Q, K, V, Past, Decay, Beta)
+   -> LinearAttentionTensors<Y, State, Work, Q, K, V, Past, Decay, Beta>;
+
+template <class Tensors>
+SOFIE_INLINE void linear_attention(const LinearAttentionRule &rule, const Tensors &given)
 {
-   using T = typename Y::Element;
+   using T = typename decltype(given.y)::Element;
    LinearAttentionData<T> of{};
    of.scale = rule.scale;
-   of.batch = q.template extent<0>();
-   of.times = q.template extent<1>();
-   of.heads = q.template extent<2>();
-   of.key_heads = k.template extent<2>();
-   of.key_size = q.template extent<3>();
-   of.value_size = v.template extent<3>();
-   of.decay_size = last_extent(decay);
-   of.beta_heads = last_extent(beta);
-   of.y = y.data();
-   of.state = data_of(state);
-   of.work = work.data();
-   of.q = q.data();
-   of.k = k.data();
-   of.v = v.data();
-   of.past = data_of(past);
-   of.decay = data_of(decay);
-   of.beta = data_of(beta);
+   of.batch = given.q.template extent<0>();
+   of.times = given.q.template extent<1>();
+   of.heads = given.q.template extent<2>();
+   of.key_heads = given.k.template extent<2>();
+   of.key_size = given.q.template extent<3>();
+   of.value_size = given.v.template extent<3>();
+   of.decay_size = last_extent(given.decay);
+   of.beta_heads = last_extent(given.beta);
+   of.y = given.y.data();
+   of.state = data_of(given.state);
+   of.work = given.work.data();
+   of.q = given.q.data();
+   of.k = given.k.data();
+   of.v = given.v.data();
+   of.past = data_of(given.past);
+   of.decay = data_of(given.decay);
+   of.beta = data_of(given.beta);
    linear_attention_heads(of);
 }
 

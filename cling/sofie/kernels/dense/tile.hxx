@@ -147,14 +147,6 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
       SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
 // clang-format on
 
-/// Rows of numbers: from a row to the next, and from a number of it to the next.
-template <class T>
-struct StridedRows {
-   T *data;
-   Size stride;
-   Size step = 1;
-};
-
 /// The pass that a tile is in, and where it began.
 struct DensePass {
    Size number = 0;
