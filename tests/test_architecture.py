@@ -358,8 +358,6 @@ def test_sizes() -> None:
 MOST_PARAMETERS = 8
 # Those that have more: this list only becomes shorter. What describes a layer is one struct.
 MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "device/recurrent.hxx": ("operator()",),
-    "device/trees.hxx": ("operator()",),
     "kernels/convolution/columns.hxx": ("conv_columns_results",),
     "kernels/convolution/grouped.hxx": ("grouped_block",),
     "kernels/convolution/lanes_product.hxx": ("lanes_products_of",),

@@ -42,7 +42,9 @@ def recurrent(
     form = f"sofie::device::RecurrentForm<sofie::device::Cell::{kind}, {flags}, {len(outputs)}>"
     # What is not written may be anything.
     y = outputs[-1] if outputs[0].unread else outputs[0]
-    tensors = y, *outputs[1:], *(y,) * (3 - len(outputs)), x, w, r, *(o or x for o in others)
+    b, lengths, first, first_cell, peepholes = (o or x for o in others)
+    written = y, *outputs[1:], *(y,) * (3 - len(outputs))
+    tensors = *written, x, lengths, w, r, b, first, first_cell, peepholes
     batch = x.type.shape[0] if op.layout else x.type.shape[1]
     found = []
     for number, gates in enumerate(op.functions()):

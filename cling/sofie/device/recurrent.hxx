@@ -51,6 +51,12 @@ struct RecurrentForm {
    static constexpr int gates = Kind == Cell::rnn ? 1 : Kind == Cell::lstm ? 4 : 3;
 };
 
+/// The weights of a layer with its offsets, the states before the first step, and the peepholes.
+template <class T>
+struct RecurrentWeights {
+   const T *w, *r, *b, *first, *first_cell, *peepholes;
+};
+
 /// One direction of a layer with `Hidden` states; y[t], the last h and the last c. Arrays that a form lacks are any
 /// others, which are not touched.
 template <class T, class Form, int Hidden, class F, class G, class H>
@@ -75,30 +81,30 @@ struct Recurrent {
       T sums[static_cast<std::size_t>(gates) * width];
    };
 
-   template <class Group, class L>
-   SOFIE_DEVICE void operator()(Group &group, T *y, T *last, T *last_cell, const T *x, const T *w, const T *r,
-                                const T *b, const L *lengths, const T *first, const T *first_cell,
-                                const T *peepholes) const
+   template <class Group, class L, class... Weight>
+   SOFIE_DEVICE void operator()(Group &group, T *y, T *last, T *last_cell, const T *x, const L *lengths,
+                                const Weight *...weights) const
    {
+      RecurrentWeights<T> of{weights...};
       const typename Group::MathOfIt m{};
       auto &local = group.local();
       const Index row = group.index();
-      w += number * gates * Hidden * inputs;
-      r += number * gates * Hidden * Hidden;
-      b += Form::bias ? number * 2 * gates * Hidden : 0;
-      peepholes += Form::peepholes ? number * 3 * Hidden : 0;
+      of.w += number * gates * Hidden * inputs;
+      of.r += number * gates * Hidden * Hidden;
+      of.b += Form::bias ? number * 2 * gates * Hidden : 0;
+      of.peepholes += Form::peepholes ? number * 3 * Hidden : 0;
       const Index end = length(lengths, row), start = last_begin + row * last_batch;
       group.each([&](int item) {
          for (int j = item; j < Hidden; j += items) {
-            local.state[j] = Form::state ? first[start + j] : T(0);
-            local.cell[j] = Form::cell_state ? first_cell[start + j] : T(0);
+            local.state[j] = Form::state ? of.first[start + j] : T(0);
+            local.cell[j] = Form::cell_state ? of.first_cell[start + j] : T(0);
          }
       });
       for (Index step = 0; step < steps; ++step) {
          const Index time = reverse && step < end ? end - 1 - step : step;
          [[maybe_unused]] T *const at_time = y + y_begin + time * y_step + row * y_batch;
          if (step < end) {
-            advance(group, m, local, x + time * x_step + row * x_batch, w, r, b, peepholes);
+            advance(group, m, local, x + time * x_step + row * x_batch, of);
             group.each([&](int item) {
                for (int j = item; j < Hidden; j += items) {
                   local.state[j] = local.next[j];
@@ -155,23 +161,22 @@ private:
    }
 
    template <class Group, class M>
-   SOFIE_DEVICE void advance(Group &group, M m, Local &local, const T *x, const T *w, const T *r, const T *b,
-                             const T *peepholes) const
+   SOFIE_DEVICE void advance(Group &group, M m, Local &local, const T *x, const RecurrentWeights<T> &of) const
    {
       constexpr bool gru = Form::kind == Cell::gru || Form::kind == Cell::linear_gru;
       group.each([&](int item) {
          for (int i = item; i < gates * Hidden; i += items) {
-            local.sums[i] = of_input(i, x, w, b);
+            local.sums[i] = of_input(i, x, of.w, of.b);
             // What the last gate of a GRU sees of the state comes later, or apart.
             if (!gru || i < 2 * Hidden)
-               local.sums[i] += of_state(i, local.state, r, b);
+               local.sums[i] += of_state(i, local.state, of.r, of.b);
          }
       });
       if constexpr (gru)
-         reset(group, m, local, r, b);
+         reset(group, m, local, of.r, of.b);
       group.each([&](int item) {
          for (int j = item; j < Hidden; j += items)
-            local.next[j] = stepped(m, local, j, peepholes);
+            local.next[j] = stepped(m, local, j, of.peepholes);
       });
    }
 

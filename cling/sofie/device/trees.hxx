@@ -33,6 +33,17 @@ struct TreeMax : TreeExtremum {
    SOFIE_DEVICE static double joined(double total, double weight) { return total >= weight ? total : weight; }
 };
 
+/// An ensemble as its nodes: the root of each tree; of each node a column, a threshold, a mode, two children, and where
+/// what it says begins; of each such entry a target and a weight; and what each target begins with.
+template <class T, class W>
+struct TreeNodes {
+   const std::int32_t *roots, *features;
+   const T *thresholds;
+   const std::uint8_t *modes;
+   const std::int32_t *children, *starts, *target;
+   const W *weights, *base;
+};
+
 /// y[n, k] = base[k] + what the leaves that x[n] falls to say of k. A node has a mode: 0 for a leaf, 1 where the value
 /// is compared by <=, 2 by ==, and 128 more where NaN goes with the first child. Children come behind their parents:
 /// trees in which that is not so give NaN.
@@ -40,29 +51,28 @@ template <class How>
 struct Trees {
    Index columns, targets, trees, nodes;
 
-   template <class At, class T, class W>
-   SOFIE_DEVICE void operator()(At at, W *y, const T *x, const std::int32_t *roots, const std::int32_t *features,
-                                const T *thresholds, const std::uint8_t *modes, const std::int32_t *children,
-                                const std::int32_t *starts, const std::int32_t *target, const W *weights,
-                                const W *base) const
+   template <class At, class T, class W, class... Array>
+   SOFIE_DEVICE void operator()(At at, W *y, const T *x, const Array *...arrays) const
    {
+      const TreeNodes<T, W> of{arrays...};
       const Index wanted = at.index % targets;
       x += at.index / targets * columns;
       double total = How::start();
       bool sound = true;
       for (Index tree = 0; tree < trees && sound; ++tree) {
-         Index node = roots[tree];
+         Index node = of.roots[tree];
          sound = node >= 0 && node < nodes;
-         while (sound && modes[node] != 0) {
-            const Index next = following(x, features[node], thresholds[node], modes[node], children + 2 * node);
+         while (sound && of.modes[node] != 0) {
+            const Index next =
+               following(x, of.features[node], of.thresholds[node], of.modes[node], of.children + 2 * node);
             sound = next > node && next < nodes;
             node = next;
          }
-         for (Index entry = sound ? starts[node] : 0; sound && entry < starts[node + 1]; ++entry)
-            if (target[entry] == wanted)
-               total = How::joined(total, static_cast<double>(weights[entry]));
+         for (Index entry = sound ? of.starts[node] : 0; sound && entry < of.starts[node + 1]; ++entry)
+            if (of.target[entry] == wanted)
+               total = How::joined(total, static_cast<double>(of.weights[entry]));
       }
-      const double sum = How::finished(total, trees) + static_cast<double>(base[wanted]);
+      const double sum = How::finished(total, trees) + static_cast<double>(of.base[wanted]);
       y[at.index] = static_cast<W>(sound ? sum : HUGE_VAL - HUGE_VAL);
    }
 
