@@ -530,8 +530,9 @@ public:
 
    SOFIE_INLINE void run()
    {
-      const Size states = 2 * recurrent_rows * padded_;
-      __builtin_memset(static_cast<void *>(h_), 0, static_cast<std::size_t>(states) * sizeof(T));
+      const auto states = static_cast<std::size_t>(rows_ * padded_) * sizeof(T);
+      __builtin_memset(static_cast<void *>(h_), 0, states);
+      __builtin_memset(static_cast<void *>(c_), 0, states);
       for (Size r = 0; r < rows_; ++r) {
          if (call_.h)
             copy(h_ + r * padded_, call_.h + state(r));
