@@ -3,6 +3,7 @@
 #ifndef SOFIE_KERNELS_QUANTIZATION_HXX
 #define SOFIE_KERNELS_QUANTIZATION_HXX
 
+#include "sofie/kernels/dense/tile.hxx"
 #include "sofie/math/rounding.hxx"
 #include "sofie/storage.hxx"
 
@@ -116,6 +117,104 @@ struct ScaleBlocks {
    Size per_outer; ///< how far apart the scales of neighbours along the outer axis are
 };
 
+#ifdef SOFIE_TILE_ASSEMBLER
+// clang-format off
+// `each` of the four packs of a block.
+#define SOFIE_QUANTIZE_EACH(each) each(0) each(1) each(2) each(3)
+#define SOFIE_QUANTIZE_LOAD(a) "vmovups " #a "*" SOFIE_PACK_BYTES "(%[x]), " SOFIE_PACK(a) "\n\t"
+// Quotients within bounds that are integers, which NaN is below of; and rounded, to the even one of two.
+#define SOFIE_QUANTIZE_DIVIDE(a)                                                     \
+   "vdivps " SOFIE_PACK(4) ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"              \
+   "vmaxps " SOFIE_PACK(5) ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"              \
+   "vminps " SOFIE_PACK(6) ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"              \
+   "vcvtps2dq " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"                              \
+   "vpaddd " SOFIE_PACK(7) ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+// The lowest byte of each.
+#ifdef SOFIE_AVX512_ASSEMBLER
+#define SOFIE_QUANTIZE_PUT(a) "vpmovdb " SOFIE_PACK(a) ", " #a "*16(%[y])\n\t"
+#define SOFIE_QUANTIZE_STORE SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_PUT)
+#define SOFIE_QUANTIZE_NAN(a, b) "vcmpunordps " SOFIE_PACK(a) ", " SOFIE_PACK(b) ", %%k1\n\tkorw %%k1, %%k2, %%k2\n\t"
+#define SOFIE_QUANTIZE_IS_NAN "kmovw %%k2, %k[nan]\n\t"
+#define SOFIE_QUANTIZE_NO_NAN "kxorw %%k2, %%k2, %%k2\n\t"
+#define SOFIE_QUANTIZE_REGISTERS "k2", SOFIE_DENSE_REGISTERS
+#else
+#define SOFIE_QUANTIZE_STORE                                                         \
+   "vpackssdw %%ymm1, %%ymm0, %%ymm0\n\t"                                            \
+   "vpackssdw %%ymm3, %%ymm2, %%ymm2\n\t"                                            \
+   ".if %c[is_signed]\n\tvpacksswb %%ymm2, %%ymm0, %%ymm0\n\t"                      \
+   ".else\n\tvpackuswb %%ymm2, %%ymm0, %%ymm0\n\t.endif\n\t"                      \
+   "vpermd %%ymm0, %%ymm8, %%ymm0\n\t"                                               \
+   "vmovdqu %%ymm0, (%[y])\n\t"
+#define SOFIE_QUANTIZE_NAN(a, b) "vcmpunordps %%ymm" #a ", %%ymm" #b ", %%ymm9\n\tvorps %%ymm9, %%ymm8, %%ymm8\n\t"
+#define SOFIE_QUANTIZE_IS_NAN "vmovmskps %%ymm8, %k[nan]\n\t"
+#define SOFIE_QUANTIZE_NO_NAN "vpxor %%ymm8, %%ymm8, %%ymm8\n\t"
+#define SOFIE_QUANTIZE_REGISTERS SOFIE_DENSE_REGISTERS
+#endif
+// What a pack adds to the least and the largest numbers, of which there are two packs each.
+#define SOFIE_QUANTIZE_EXTREMES(a, least, most)                                      \
+   "vminps " SOFIE_PACK(least) ", " SOFIE_PACK(a) ", " SOFIE_PACK(least) "\n\t"      \
+   "vmaxps " SOFIE_PACK(most) ", " SOFIE_PACK(a) ", " SOFIE_PACK(most) "\n\t"
+// clang-format on
+
+/// Of such numbers are the blocks that assembler quantises at a time.
+inline constexpr Size quantize_block = 4 * lanes<float>;
+
+/// round(x / scale) + zero in 8 bits, for whole blocks, at least one.
+template <class Y>
+SOFIE_KERNEL void quantize_whole_blocks(Y *y, const float *x, float scale, Y zero, Size blocks)
+{
+   using L = IntegerLimits<Y>;
+   const float low = static_cast<float>(L::low - zero), high = static_cast<float>(L::high - zero);
+   const std::int32_t offset = zero;
+   [[maybe_unused]] static constexpr std::int32_t order[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+   // clang-format off
+   asm volatile(
+      "vbroadcastss %[scale], " SOFIE_PACK(4) "\n\t"
+      "vbroadcastss %[low], " SOFIE_PACK(5) "\n\t"
+      "vbroadcastss %[high], " SOFIE_PACK(6) "\n\t"
+      "vpbroadcastd %[zero], " SOFIE_PACK(7) "\n\t"
+      "vmovdqu (%[order]), %%ymm8\n"
+      "1:\n\t"
+      SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD)
+      SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_DIVIDE)
+      SOFIE_QUANTIZE_STORE
+      "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"
+      "add $" SOFIE_PACK_BYTES ", %[y]\n\t"
+      "dec %[blocks]\n\t"
+      "jnz 1b\n\t"
+      : [x] "+&r"(x), [y] "+&r"(y), [blocks] "+&r"(blocks)
+      : [scale] "m"(scale), [low] "m"(low), [high] "m"(high), [zero] "m"(offset), [order] "r"(order),
+        [is_signed] "i"(std::is_signed_v<Y> ? 1 : 0)
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
+   // clang-format on
+}
+
+/// The least and the largest of whole blocks, at least one, and 0; or whether any is NaN.
+SOFIE_KERNEL inline bool extremes_of_blocks(Pack<float> (&extremes)[2], const float *x, Size blocks)
+{
+   unsigned nan;
+   // clang-format off
+   asm volatile(
+      SOFIE_DENSE_ZERO(4) SOFIE_DENSE_ZERO(5) SOFIE_DENSE_ZERO(6) SOFIE_DENSE_ZERO(7) SOFIE_QUANTIZE_NO_NAN
+      "1:\n\t"
+      SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD)
+      SOFIE_QUANTIZE_EXTREMES(0, 4, 6) SOFIE_QUANTIZE_EXTREMES(1, 5, 7) SOFIE_QUANTIZE_NAN(0, 1)
+      SOFIE_QUANTIZE_EXTREMES(2, 4, 6) SOFIE_QUANTIZE_EXTREMES(3, 5, 7) SOFIE_QUANTIZE_NAN(2, 3)
+      "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"
+      "dec %[blocks]\n\t"
+      "jnz 1b\n\t"
+      SOFIE_QUANTIZE_EXTREMES(5, 4, 5) SOFIE_QUANTIZE_EXTREMES(7, 7, 6)
+      "vmovups " SOFIE_PACK(4) ", (%[to])\n\t"
+      "vmovups " SOFIE_PACK(6) ", " SOFIE_PACK_BYTES "(%[to])\n\t"
+      SOFIE_QUANTIZE_IS_NAN
+      : [x] "+&r"(x), [blocks] "+&r"(blocks), [nan] "=&r"(nan)
+      : [to] "r"(extremes)
+      : "memory", "cc", SOFIE_QUANTIZE_REGISTERS);
+   // clang-format on
+   return nan != 0;
+}
+#endif
+
 /// `count` neighbours with one scale, or with one for each.
 template <bool Each, class F, class Y, class X, class S, class Z>
 SOFIE_INLINE void quantize_run(const F &f, Y *y, const X *x, const S *scale, const Z *zero, Size count)
@@ -125,7 +224,15 @@ SOFIE_INLINE void quantize_run(const F &f, Y *y, const X *x, const S *scale, con
    using Zero = PackN<Z, n>;
    const Scale one = count > 0 ? splat<Scale>(load<1>(scale)[0]) : Scale{};
    const Zero offset = count > 0 && zero ? splat<Zero>(load<1>(zero)[0]) : Zero{};
-   for (Size i = 0; i < count; i += n) {
+   Size i = 0;
+#ifdef SOFIE_TILE_ASSEMBLER
+   constexpr bool is_byte = std::is_same_v<Y, std::int8_t> || std::is_same_v<Y, std::uint8_t>;
+   if constexpr (!Each && is_byte && std::is_same_v<F, Quantize<float, Y, float, float>>) {
+      if (i = count / quantize_block * quantize_block; i > 0)
+         quantize_whole_blocks(y, x, *scale, zero ? *zero : Y{}, i / quantize_block);
+   }
+#endif
+   for (; i < count; i += n) {
       const Size some = count - i < n ? count - i : n;
       if constexpr (Each)
          store_some(
@@ -190,8 +297,17 @@ SOFIE_KERNEL inline void quantize_dynamically(std::uint8_t *y, float *scale, std
 {
    constexpr int n = lanes<float>;
    using V = Pack<float>;
-   V least{}, most{};
-   for (Size i = 0; i < count; i += n) {
+   V extremes[2] = {};
+   Size i = 0;
+   bool nan = false;
+#ifdef SOFIE_TILE_ASSEMBLER
+   if (i = count / quantize_block * quantize_block; i > 0)
+      nan = extremes_of_blocks(extremes, x, i / quantize_block);
+#endif
+   V least = extremes[0], most = extremes[1];
+   if (nan)
+      least = most = splat<V>(__builtin_nanf(""));
+   for (; i < count; i += n) {
       const V v = load_some<n>(x + i, count - i < n ? count - i : n);
       least = select((v < least) | (v != v), v, least);
       most = select((v > most) | (v != v), v, most);

@@ -59,6 +59,9 @@ _LAYOUTS: tuple[tuple[dict[str, int], Shape, Shape], ...] = (
     ({}, (N, 0), (0,)),
     ({}, (0, 3), (3,)),
     ({"axis": 1}, (2, M, 3), (M,)),
+    # Whole blocks of packs, and what is left behind them.
+    ({}, (3, 131), ()),
+    ({"axis": 0}, (2, 128), (2,)),
 )
 
 
@@ -70,6 +73,7 @@ def _quantize(dtype: DType, full: bool) -> Iterator[Case]:
         for attributes, shape, scales in _LAYOUTS:
             types = TensorType(dtype, shape), TensorType(FLOAT32, scales), TensorType(INT8, scales)
             yield Case(QuantizeLinear(**attributes), types, fills)
+        yield Case(QuantizeLinear(), (TensorType(dtype, (N, 70)), TensorType(FLOAT32, ())), fills)
     if dtype in (FLOAT32, FLOAT16):
         for to in (t for t in DType if t in QUANTIZED):
             yield Case(QuantizeLinear(output_dtype=to), (x, scale), fills)
@@ -95,7 +99,7 @@ def _dequantize(dtype: DType, full: bool) -> Iterator[Case]:
 
 
 def _dynamic(dtype: DType, _: bool) -> Iterator[Case]:
-    for shape in ((N,), (N, 7), (5, 13), (), (1,), (0,), (3, 0)):
+    for shape in ((N,), (N, 7), (5, 13), (), (1,), (0,), (3, 0), (3, 131), (2, 64)):
         yield Case(DynamicQuantizeLinear(), (TensorType(dtype, shape),), (_finite,))
 
 
