@@ -1,12 +1,12 @@
-"""The kernels of products of two matrices that are both computed."""
+"""The kernels of products of two matrices that are both computed, and of integers of 8 bits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sofie_rdf.ir.dims import Dim
+from sofie_rdf.ir.dims import Dim, align
 from sofie_rdf.ir.operator import flag
-from sofie_rdf.ir.types import DType
+from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import (
     GENERIC,
     IS_ASSEMBLER,
@@ -17,7 +17,15 @@ from sofie_rdf.kernels.choice import (
     Table,
 )
 
-__all__ = ["GEMM", "MATMUL", "MATMUL_HEADER", "GemmProblem", "MatMulProblem"]
+__all__ = [
+    "GEMM",
+    "INTEGER_PRODUCTS",
+    "MATMUL",
+    "MATMUL_HEADER",
+    "GemmProblem",
+    "IntegerProblem",
+    "MatMulProblem",
+]
 
 MATMUL_HEADER = "sofie/kernels/products.hxx"
 # Of the kernel: the rows that tiles have at least.
@@ -95,3 +103,65 @@ def _gemm(problem: GemmProblem) -> Choice:
 
 
 GEMM: Table[GemmProblem] = Table("products of two matrices", (Candidate("gemm", _gemm),))
+
+
+# Integers of 8 bits -------------------------------------------------------------------------------
+
+_INTEGERS_HEADER = "sofie/kernels/products/integers.hxx"
+_ANY_INTEGERS_HEADER = "sofie/kernels/quantization.hxx"
+# Of the kernel for constant weights: the rows that go through them together, and the most bytes of
+# a register.
+INTEGER_ROWS, _BYTES = 64, 64
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerProblem:
+    """y[rows, columns] = sum_k (a[rows, k] - p) * (b[k, columns] - q), in 32 bits.
+
+    ``one_matrix`` says whether b is one for all rows, ``one_zero`` whether p is, and ``constant``
+    whether b and q are known.
+    """
+
+    rows: Dim
+    depth: Dim
+    columns: Dim
+    one_matrix: bool
+    one_zero: bool
+    constant: bool
+
+    def scratch(self) -> tuple[TensorType, ...]:
+        """Some rows as VNNI or pairs of 16 bits want them."""
+        if not self.one_matrix or not self.one_zero:
+            return ()
+        rows = 1 if self.rows == 1 else INTEGER_ROWS
+        return (TensorType(DType.INT32, (rows * align(self.depth, _BYTES) // 2,)),)
+
+
+def _constant_integers(problem: IntegerProblem) -> Choice | str:
+    if not problem.one_matrix:
+        return "its second matrix is not one for all rows"
+    if not problem.one_zero:
+        return "its rows have not one zero point"
+    if not problem.constant:
+        return "its second matrix is not constant"
+    return Choice(
+        "integer_product",
+        _INTEGERS_HEADER,
+        "constant weights are packed for VNNI where the CPU has it, else as pairs of 16 bits",
+        packed=f"IntegerWeights<{problem.columns}>",
+        scratch=problem.scratch(),
+    )
+
+
+def _any_integers(_: IntegerProblem) -> Choice:
+    why = "it reads its matrices as they are"
+    return Choice("matmul_integer", _ANY_INTEGERS_HEADER, why)
+
+
+INTEGER_PRODUCTS: Table[IntegerProblem] = Table(
+    "products of integers of 8 bits",
+    (
+        Candidate("integer_product", _constant_integers),
+        Candidate("matmul_integer", _any_integers),
+    ),
+)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch
-from sofie_rdf.ir.dims import Dim, align, ceil_div, product, require_equal
+from sofie_rdf.ir.dims import Dim, ceil_div, product, require_equal
 from sofie_rdf.ir.operator import (
     Call,
     Launch,
@@ -20,6 +20,8 @@ from sofie_rdf.ir.operator import (
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
+from sofie_rdf.kernels.choice import Choice
+from sofie_rdf.kernels.matmul import INTEGER_PRODUCTS, IntegerProblem
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._device_quantized import (
     dequantized,
@@ -32,9 +34,6 @@ from sofie_rdf.ops._device_quantized import (
 from sofie_rdf.ops._formats import converted, is_integral, limits
 
 HEADER = "sofie/kernels/quantization.hxx"
-_PAIRS = "sofie/kernels/products/integers.hxx"
-# Of the kernel for constant weights: the rows of a tile, and the steps of the widest pack.
-_ROWS, _STEPS = 4, 32
 
 _FEW_BITS = frozenset(d for d in DType if d.is_storage and d is not DType.FLOAT8E8M0)
 QUANTIZED = _FEW_BITS | {DType.INT8, DType.UINT8, DType.INT16, DType.UINT16}
@@ -364,6 +363,22 @@ class _QuantizedProduct(Operator):
         raise NotImplementedError
 
 
+def _integer_problem(
+    types: Sequence[TensorType | None], *, constant: bool
+) -> IntegerProblem:
+    """Of a, b and their zero points."""
+    a, b, a_zero, b_zero = types
+    assert a is not None and b is not None
+    one_matrix = b.rank == 2 and (b_zero is None or b_zero.rank < 2)
+    one_zero = a_zero is None or a_zero.size == 1
+    rows, (depth, columns) = product(a.shape[:-1]), _as_matrices(a.shape, b.shape)[1][-2:]
+    return IntegerProblem(rows, depth, columns, one_matrix, one_zero, constant)
+
+
+def _rows_and_steps(a: TensorType) -> Sizes:
+    return Sizes((product(a.shape[:-1]), a.shape[-1]))
+
+
 @operator(since=10, header=HEADER)
 class MatMulInteger(_QuantizedProduct):
     """y[..., m, n] = sum_k (a[..., m, k] - a_zero) * (b[..., k, n] - b_zero), in int32"""
@@ -393,28 +408,25 @@ class MatMulInteger(_QuantizedProduct):
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         a, b, a_zero, b_zero = (*inputs, None, None)[:4]
         assert a is not None and b is not None
-        # One matrix for all rows of a, which have one zero point.
-        plain = b.rank == 2 and (b_zero is None or b_zero.rank < 2)
-        if not plain or (a_zero is not None and a_zero.size != 1):
-            return ()
-        return (TensorType(DType.INT32, (_ROWS * align(a.shape[-1], _STEPS) // 2,)),)
+        return _integer_problem((a, b, a_zero, b_zero), constant=True).scratch()
 
-    def _by_pairs(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        """The product with constant weights, in a form of their own."""
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         a, b, a_zero, b_zero = (*inputs, None, None)[:4]
         assert a is not None and b is not None
-        sizes = Sizes((product(a.type.shape[:-1]), *b.type.shape))
-        sources = Tensor(b), *(() if b_zero is None else (_flat(b_zero),))
-        weights = Packed("sofie::IntegerWeights", sources)
-        zero = () if a_zero is None else (_flat(a_zero),)
-        given = (*map(_flat, outputs), _flat(a), weights, sizes, *zero)
-        return Call("sofie::integer_product", given, outputs=2, header=_PAIRS)
+        types = a.type, b.type, *(None if z is None else z.type for z in (a_zero, b_zero))
+        constant = b.constant and (b_zero is None or b_zero.constant)
+        return INTEGER_PRODUCTS.choose(_integer_problem(types, constant=constant))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         a, b, a_zero, b_zero = (*inputs, None, None)[:4]
         assert a is not None and b is not None
-        if len(outputs) > 1 and b.constant and (b_zero is None or b_zero.constant):
-            return self._by_pairs(inputs, outputs)
+        choice = self.choice(inputs, outputs)
+        if choice.packed:
+            sources = Tensor(b), *(() if b_zero is None else (_flat(b_zero),))
+            weights = Packed(f"sofie::{choice.packed}", sources)
+            zero = () if a_zero is None else (_flat(a_zero),)
+            given = (*map(_flat, outputs), _flat(a), weights, _rows_and_steps(a.type), *zero)
+            return Call(f"sofie::{choice.kernel}", given, outputs=2, header=choice.header)
         left, right = _as_matrices(a.type.shape, b.type.shape)
         sizes = (left[-2], left[-1], right[-1])
         of_a = _per_vector(a_zero.type, left, -2) if a_zero else (0, 0)
@@ -423,7 +435,7 @@ class MatMulInteger(_QuantizedProduct):
         zeros = [_flat(z) for z in (a_zero, b_zero) if z is not None]
         views = _flat(outputs[0]), _flat(a), _flat(b)
         numbers = Sizes((*sizes, *of_a, *of_b)), *_batch_sizes(left, right)
-        return Call(f"sofie::matmul_integer<{flags}>", (*views, *numbers, *zeros))
+        return Call(f"sofie::{choice.kernel}<{flags}>", (*views, *numbers, *zeros))
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]

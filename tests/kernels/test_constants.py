@@ -30,7 +30,6 @@ from sofie_rdf.kernels import (
     winograd,
 )
 from sofie_rdf.kernels.choice import AVX512, SETS
-from sofie_rdf.ops import quantization
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 CLING = Path(__file__).parents[2] / "cling"
@@ -74,7 +73,11 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_BUDGET": "conv_budget",
         "_BETWEEN": "conv_gap + 32",
     },
-    matmul: {"TILE_ROWS": "matrix_tile_rows"},
+    matmul: {
+        "TILE_ROWS": "matrix_tile_rows",
+        "INTEGER_ROWS": "integer_rows",
+        "_BYTES": "SOFIE_SIMD_BYTES",
+    },
     transpose: {
         "_REGISTER": "picked_lanes<4> * 4",
         "_TURNS": "most_turns",
@@ -109,7 +112,6 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_LANES_ROWS": "lanes_together",
         "_STREAMED_COLUMNS": "streams_wide * lanes<float>",
     },
-    quantization: {"_ROWS": "integer_rows", "_STEPS": "2 * lanes<std::int32_t>"},
     recurrent: {"_ROWS": "recurrent_rows"},
     reduction: {
         "_ROW": "reduced_row",

@@ -1,8 +1,13 @@
 /// \file
-/// Products of integers of 8 bits with constant weights, two steps at a time.
+/// Products of integers of 8 bits with constant weights.
 ///
-/// Less their zero points both factors are numbers of 16 bits. A register multiplies pairs of them and adds the two
-/// products up in 32 bits, which is exact; what is summed wraps around.
+/// A step is 32 bits of a row: four bytes, where the CPU multiplies and adds them up with one instruction (VNNI), else
+/// two numbers of 16 bits. Both are exact, and what is summed in 32 bits wraps around.
+///
+/// VNNI wants bytes without a sign times bytes with one. So 128 is added to a, or taken from b, where they are of the
+/// other kind. With such a and b, and their zero points p and q, the sum of (a - p) * (b - q) is that of a * b, less p
+/// times the sum of b - q, less q times the sum of a: what does not depend on the row is where a sum begins, and sums of
+/// rows are taken only where there is a q. Pairs of 16 bits have room for a - p and b - q themselves.
 #ifndef SOFIE_KERNELS_PRODUCTS_INTEGERS_HXX
 #define SOFIE_KERNELS_PRODUCTS_INTEGERS_HXX
 
@@ -13,27 +18,68 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// The rows and columns of a tile.
-inline constexpr Size integer_rows = 4, integer_columns = 2 * lanes<std::int32_t>;
+/// The packs of columns of a panel of weights, and the rows that go through all panels together.
+inline constexpr Size integer_packs = 3, integer_rows = 64;
+inline constexpr Size integer_columns = integer_packs * lanes<std::int32_t>;
 
-/// B[k, n] less its zero points, of which there are none, one, or one for each column: for each tile of columns, and
-/// for each two steps, a pair for each column.
+/// Whether the CPU has VNNI for the registers of this instruction set. SOFIE_NO_VNNI is for tests of the other way.
+inline bool multiplies_bytes()
+{
+#if defined(SOFIE_TILE_ASSEMBLER) && !defined(SOFIE_NO_VNNI)
+   unsigned a = 7, b, c = 0, d;
+   asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+   if (SOFIE_SIMD_BYTES == 64)
+      return c >> 11 & 1;
+   const bool has_more = a > 0;
+   a = 7;
+   c = 1;
+   asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+   return has_more && (a >> 4 & 1);
+#else
+   return false;
+#endif
+}
+
+/// B[k, N] less its zero points, of which there are none, one, or one for each column: panels of columns, and in each
+/// of them the steps, with 32 bits for each column.
+template <Size N>
 class IntegerWeights {
-   Buffer<std::int32_t> panels_;
+   static constexpr Size padded = (N + integer_columns - 1) / integer_columns * integer_columns;
+   Buffer<std::int32_t> panels_, sums_, less_;
+   Size steps_ = 0;
+   bool bytes_ = false, has_zeros_ = false;
 
    template <class B>
-   void pack(const B *b, const B *zeros, Size per_column, Size k, Size n)
+   void pack(const B *b, const B *zeros, Size per_column, Size k)
    {
-      const Size pairs = (k + 1) / 2, tiles = (n + integer_columns - 1) / integer_columns;
-      panels_ = Buffer<std::int32_t>(tiles * pairs * integer_columns);
-      for (Size column = 0; column < n; ++column) {
+      static const bool has_vnni = multiplies_bytes();
+      bytes_ = has_vnni;
+      const int parts = bytes_ ? 4 : 2, bits = 32 / parts, shift = std::is_signed_v<B> ? 0 : 128;
+      const std::uint32_t mask = (std::uint32_t{1} << bits) - 1;
+      steps_ = (k + parts - 1) / parts;
+      panels_ = Buffer<std::int32_t>(padded * steps_);
+      sums_ = Buffer<std::int32_t>(padded);
+      less_ = Buffer<std::int32_t>(padded);
+      for (Size column = 0; column < N; ++column) {
          const int zero = zeros ? zeros[column * per_column] : 0;
-         std::int32_t *to = panels_.data() + column / integer_columns * pairs * integer_columns;
-         to += column % integer_columns;
-         for (Size i = 0; i < k; i += 2, to += integer_columns) {
-            const int first = b[i * n + column] - zero, second = i + 1 < k ? b[(i + 1) * n + column] - zero : 0;
-            *to = static_cast<std::int32_t>((static_cast<std::uint32_t>(second) << 16) |
-                                            (static_cast<std::uint32_t>(first) & 0xffff));
+         const Size panel = column / integer_columns * integer_columns;
+         const Size packs = (N - panel + lanes<std::int32_t> - 1) / lanes<std::int32_t>;
+         const Size width = packs < integer_packs ? packs * lanes<std::int32_t> : integer_columns;
+         std::int32_t *to = panels_.data() + panel * steps_ + column - panel;
+         Size sum = 0;
+         for (Size i = 0; i < k; to += width) {
+            std::uint32_t step = 0;
+            for (int part = 0; part < parts && i < k; ++part, ++i) {
+               const int number = b[i * N + column];
+               step |= (static_cast<std::uint32_t>(number - (bytes_ ? shift : zero)) & mask) << part * bits;
+               sum += number - zero;
+            }
+            *to = static_cast<std::int32_t>(step);
+         }
+         if (bytes_) {
+            sums_.data()[column] = static_cast<std::int32_t>(sum);
+            less_.data()[column] = shift - zero;
+            has_zeros_ = has_zeros_ || shift != zero;
          }
       }
    }
@@ -42,160 +88,350 @@ public:
    template <class B>
    explicit IntegerWeights(B b)
    {
-      pack(b.data(), static_cast<decltype(b.data())>(nullptr), 0, b.template extent<0>(), b.template extent<1>());
+      pack(b.data(), static_cast<decltype(b.data())>(nullptr), 0, b.template extent<0>());
    }
    template <class B, class Zero>
    IntegerWeights(B b, Zero zero)
    {
-      pack(b.data(), zero.data(), zero.size() == 1 ? 0 : 1, b.template extent<0>(), b.template extent<1>());
+      pack(b.data(), zero.data(), zero.size() == 1 ? 0 : 1, b.template extent<0>());
    }
-   SOFIE_INLINE const std::int32_t *panels() const { return panels_.data(); }
+   SOFIE_INLINE const std::int32_t *panel(Size column) const { return panels_.data() + column * steps_; }
+   /// What VNNI takes from products with zero points of rows, and with sums of rows, for each column.
+   SOFIE_INLINE const std::int32_t *sums(Size column) const { return sums_.data() + column; }
+   SOFIE_INLINE const std::int32_t *less(Size column) const { return has_zeros_ ? less_.data() + column : nullptr; }
+   SOFIE_INLINE Size steps() const { return steps_; }
+   SOFIE_INLINE bool bytes() const { return bytes_; }
 };
 
-/// How many pairs a row has, which are written in whole packs.
-SOFIE_INLINE Size integer_row(Size k)
+/// Rows of steps, `stride` bytes apart, and the sum of each of them if somebody asks.
+struct IntegerRows {
+   const void *data;
+   Size stride;
+   std::int32_t sums[integer_rows];
+};
+
+/// The sum of all bytes of a pack, in parts.
+SOFIE_INLINE auto sums_of_bytes(PackN<std::uint8_t, SOFIE_SIMD_BYTES> v)
 {
-   return (k + integer_columns - 1) / integer_columns * integer_columns / 2;
+   using Sums = Pack<std::int64_t>;
+   using Chars = PackN<char, SOFIE_SIMD_BYTES>;
+#if defined(SOFIE_AVX512_ASSEMBLER)
+   return bits<Sums>(__builtin_ia32_psadbw512(bits<Chars>(v), Chars{}));
+#elif defined(SOFIE_AVX2_ASSEMBLER)
+   return bits<Sums>(__builtin_ia32_psadbw256(bits<Chars>(v), Chars{}));
+#else
+   return Sums{sum_of_lanes(convert<std::int32_t>(v))};
+#endif
+}
+
+/// Bytes of a row without a sign, in whole packs; and their sum.
+template <class A>
+SOFIE_KERNEL std::int32_t integer_bytes(char *to, const A *a, Size k)
+{
+   constexpr int n = SOFIE_SIMD_BYTES, sign = std::is_signed_v<A> ? 128 : 0;
+   using Bytes = PackN<std::uint8_t, n>;
+   Pack<std::int64_t> sums{};
+   Size i = 0;
+   for (; i < k; i += n) {
+      const Bytes v = bits<Bytes>(load_some<n>(a + i, k - i < n ? k - i : n)) ^ splat<Bytes>(sign);
+      store(reinterpret_cast<std::uint8_t *>(to) + i, v);
+      sums += sums_of_bytes(v);
+   }
+   return static_cast<std::int32_t>(sum_of_lanes(sums) - (i - k) * sign);
 }
 
 /// Pairs of a row less their zero point, in whole packs; an odd last one has a partner that meets a weight of 0.
 template <class A>
-SOFIE_KERNEL void integer_pairs(std::int32_t *to, const A *a, Size k, A zero)
+SOFIE_KERNEL void integer_pairs(char *to, const A *a, Size k, A zero)
 {
    constexpr int n = 2 * lanes<std::int32_t>;
    using Pairs = PackN<std::int16_t, n>;
    const Pairs less = splat<Pairs>(static_cast<std::int16_t>(zero));
-   for (Size i = 0; i < k; i += n, to += n / 2) {
+   for (Size i = 0; i < k; i += n, to += sizeof(Pairs)) {
       const Pairs pairs = __builtin_convertvector(load_some<n>(a + i, k - i < n ? k - i : n), Pairs) - less;
       __builtin_memcpy(to, &pairs, sizeof(pairs));
    }
 }
 
-/// A tile: rows of pairs that are `row` bytes apart, weights, and where the sums of each row come.
+/// How many bytes of `scratch` a row takes.
+SOFIE_INLINE Size integer_row(Size k)
+{
+   return (k + SOFIE_SIMD_BYTES - 1) / SOFIE_SIMD_BYTES * SOFIE_SIMD_BYTES * 2;
+}
+
+/// Sums of a panel: steps of rows times those of weights, from `start` on, and for each row its sum times `less`, if
+/// there is one. Where there is a factor for each column comes sum * factor + bias, or max(0, that), in float32.
 struct IntegerTile {
-   const std::int32_t *a, *w;
-   Size row, pairs;
-   std::int32_t *sums;
+   const void *a;
+   Size a_stride;
+   const std::int32_t *row_sums;
+   Size rows; // 1, 4 or 8.
+   const std::int32_t *w;
+   Size steps;
+   const std::int32_t *start, *less;
+   const float *factor, *bias;
+   std::int32_t relu, bytes;
+   void *y;
+   Size y_stride;
+   std::int32_t mask; // The columns of the last pack that y has.
 };
 
 #ifdef SOFIE_TILE_ASSEMBLER
 // clang-format off
-#define SOFIE_INTEGER_ZERO(a) SOFIE_PACK_ZERO " " SOFIE_PACK(a) ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_INTEGER_ADD(place, first, second)                                       \
-   "vpbroadcastd " place ", " SOFIE_PACK(10) "\n\t"                                    \
-   "vpmaddwd " SOFIE_PACK(8) ", " SOFIE_PACK(10) ", " SOFIE_PACK(11) "\n\t"            \
-   "vpmaddwd " SOFIE_PACK(9) ", " SOFIE_PACK(10) ", " SOFIE_PACK(12) "\n\t"            \
-   "vpaddd " SOFIE_PACK(11) ", " SOFIE_PACK(first) ", " SOFIE_PACK(first) "\n\t"       \
-   "vpaddd " SOFIE_PACK(12) ", " SOFIE_PACK(second) ", " SOFIE_PACK(second) "\n\t"
-#define SOFIE_INTEGER_PUT(a) "vmovups " SOFIE_PACK(a) ", " SOFIE_PACK_BYTES "*" #a "(%[sums])\n\t"
-#define SOFIE_INTEGER_TILE(zeros, adds, puts)                                          \
-   asm volatile(                                                                       \
-      zeros                                                                            \
-      "1:\n\t"                                                                         \
-      "vmovups (%[w]), " SOFIE_PACK(8) "\n\t"                                          \
-      "vmovups " SOFIE_PACK_BYTES "(%[w]), " SOFIE_PACK(9) "\n\t"                      \
-      adds                                                                             \
-      "add $4, %[a]\n\t"                                                               \
-      "add $2*" SOFIE_PACK_BYTES ", %[w]\n\t"                                          \
-      "dec %[pairs]\n\t"                                                               \
-      "jnz 1b\n\t"                                                                     \
-      puts                                                                             \
-      : [a] "+&r"(a), [w] "+&r"(w), [pairs] "+&r"(pairs)                               \
-      : [sums] "r"(of.sums), [row] "r"(of.row), [row3] "r"(3 * of.row)                 \
-      : "memory", "cc", SOFIE_DENSE_REGISTERS)
+#ifdef SOFIE_AVX512_ASSEMBLER
+#define SOFIE_INTEGER_VNNI "vpdpbusd "
+#define SOFIE_INTEGER_SPARE "%%zmm31"
+#define SOFIE_INTEGER_THIRD SOFIE_DENSE_W2
+#define SOFIE_INTEGER_PAIR_LOADS SOFIE_DENSE_LOAD
+#else
+#define SOFIE_INTEGER_VNNI "%{vex%} vpdpbusd "
+// Pairs need a register for their products, so that a third pack of weights has none.
+#define SOFIE_INTEGER_SPARE "%%ymm14"
+#define SOFIE_INTEGER_THIRD "2*" SOFIE_PACK_BYTES "(%[w])"
+#define SOFIE_INTEGER_PAIR_LOADS \
+   "vmovups (%[w]), " SOFIE_DENSE_W0 "\n\t" SOFIE_DENSE_IF_2("vmovups " SOFIE_PACK_BYTES "(%[w]), " SOFIE_DENSE_W1 "\n\t")
+#endif
+#define SOFIE_INTEGER_DOT(w, x, a) SOFIE_INTEGER_VNNI w ", " x ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_PAIR(w, x, a)                                                                           \
+   "vpmaddwd " w ", " x ", " SOFIE_INTEGER_SPARE "\n\t"                                                        \
+   "vpaddd " SOFIE_INTEGER_SPARE ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_TIMES(w, x, a) "vpmulld " w ", " x ", " SOFIE_PACK(a) "\n\t"
+// A row: `each` of its packs with what is at x.
+#define SOFIE_INTEGER_ROW(each, third, x, number, a, b, c)                                                    \
+   "vpbroadcastd " x ", " SOFIE_DENSE_X(number) "\n\t"                                                         \
+   each(SOFIE_DENSE_W0, SOFIE_DENSE_X(number), a)                                                              \
+   SOFIE_DENSE_IF_2(each(SOFIE_DENSE_W1, SOFIE_DENSE_X(number), b))                                            \
+   SOFIE_DENSE_IF_3(each(third, SOFIE_DENSE_X(number), c))
+// One row, 4 or 8 of them, which are reached from x0, x3 and x6, `stride` bytes apart.
+#define SOFIE_INTEGER_ROWS(each, third)                                                                       \
+   SOFIE_INTEGER_ROW(each, third, "(%[x0])", 27, 0, 1, 2)                                                      \
+   "cmp $4, %[rows]\n\t"                                                                                       \
+   "jl 9f\n\t"                                                                                                 \
+   SOFIE_INTEGER_ROW(each, third, "(%[x0],%[stride])", 28, 3, 4, 5)                                            \
+   SOFIE_INTEGER_ROW(each, third, "(%[x0],%[stride],2)", 29, 6, 7, 8)                                          \
+   SOFIE_INTEGER_ROW(each, third, "(%[x3])", 30, 9, 10, 11)                                                    \
+   SOFIE_DENSE_LOWER(                                                                                          \
+      "je 9f\n\t"                                                                                              \
+      SOFIE_INTEGER_ROW(each, third, "(%[x3],%[stride])", 27, 12, 13, 14)                                      \
+      SOFIE_INTEGER_ROW(each, third, "(%[x3],%[stride],2)", 28, 15, 16, 17)                                    \
+      SOFIE_INTEGER_ROW(each, third, "(%[x6])", 29, 18, 19, 20)                                                \
+      SOFIE_INTEGER_ROW(each, third, "(%[x6],%[stride])", 30, 21, 22, 23))                                     \
+   "9:\n\t"
+#define SOFIE_INTEGER_REACH                                                                                   \
+   "lea (%[x0],%[stride],2), %[x3]\n\t"                                                                        \
+   "add %[stride], %[x3]\n\t"                                                                                  \
+   "lea (%[x3],%[stride],2), %[x6]\n\t"                                                                        \
+   "add %[stride], %[x6]\n\t"
+#define SOFIE_INTEGER_STEPS(label, loads, each, third)                                                        \
+   ".p2align 5\n"                                                                                              \
+   label ":\n\t"                                                                                               \
+   loads                                                                                                       \
+   SOFIE_INTEGER_ROWS(each, third)                                                                             \
+   "add $4, %[x0]\n\t"                                                                                         \
+   "add $4, %[x3]\n\t"                                                                                         \
+   SOFIE_DENSE_LOWER("add $4, %[x6]\n\t")                                                                      \
+   "add %[next], %[w]\n\t"                                                                                     \
+   "dec %[k]\n\t"                                                                                              \
+   "jnz " label "b\n\t"
+// `op` of the packs at w and all sums.
+#define SOFIE_INTEGER_OP_0(op, a) op " " SOFIE_DENSE_W0 ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_OP_1(op, a) op " " SOFIE_DENSE_W1 ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_OP_2(op, a) op " " SOFIE_DENSE_W2 ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_START_0(a) SOFIE_INTEGER_OP_0("vpaddd", a)
+#define SOFIE_INTEGER_START_1(a) SOFIE_INTEGER_OP_1("vpaddd", a)
+#define SOFIE_INTEGER_START_2(a) SOFIE_INTEGER_OP_2("vpaddd", a)
+#define SOFIE_INTEGER_SCALE_0(a) SOFIE_INTEGER_FLOAT(a) SOFIE_INTEGER_OP_0("vmulps", a)
+#define SOFIE_INTEGER_SCALE_1(a) SOFIE_INTEGER_FLOAT(a) SOFIE_INTEGER_OP_1("vmulps", a)
+#define SOFIE_INTEGER_SCALE_2(a) SOFIE_INTEGER_FLOAT(a) SOFIE_INTEGER_OP_2("vmulps", a)
+#define SOFIE_INTEGER_FLOAT(a) "vcvtdq2ps " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_ALL(first, second, third) \
+   SOFIE_DENSE_LOAD SOFIE_DENSE_FIRSTS(first) SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(second)) SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(third))
+#define SOFIE_INTEGER_RESULTS(some)                                                                           \
+   SOFIE_DENSE_RESULT(some, 0, 1, 2)                                                                           \
+   "cmp $4, %[rows]\n\t"                                                                                       \
+   "jl 7f\n\t"                                                                                                 \
+   SOFIE_DENSE_RESULT(some, 3, 4, 5) SOFIE_DENSE_RESULT(some, 6, 7, 8) SOFIE_DENSE_RESULT(some, 9, 10, 11)     \
+   SOFIE_DENSE_LOWER(                                                                                          \
+      "cmp $4, %[rows]\n\t"                                                                                    \
+      "je 7f\n\t"                                                                                              \
+      SOFIE_DENSE_RESULT(some, 12, 13, 14) SOFIE_DENSE_RESULT(some, 15, 16, 17)                                \
+      SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
 // clang-format on
 
-/// sums[r][j] = the sum of products of pairs, of one row or of four; there is a pair at least.
-template <int Rows>
+/// What `of` says, for `Packs` packs of columns.
+template <int Packs>
 SOFIE_KERNEL void integer_tile(const IntegerTile &of)
 {
-   const std::int32_t *a = of.a, *w = of.w;
-   Size pairs = of.pairs;
+   const void *x0, *x3, *x6, *w;
+   Size k, stride;
    // clang-format off
-   if constexpr (Rows == 1)
-      SOFIE_INTEGER_TILE(SOFIE_INTEGER_ZERO(0) SOFIE_INTEGER_ZERO(1), SOFIE_INTEGER_ADD("(%[a])", 0, 1),
-         SOFIE_INTEGER_PUT(0) SOFIE_INTEGER_PUT(1));
-   else
-      SOFIE_INTEGER_TILE(
-         SOFIE_INTEGER_ZERO(0) SOFIE_INTEGER_ZERO(1) SOFIE_INTEGER_ZERO(2) SOFIE_INTEGER_ZERO(3)
-         SOFIE_INTEGER_ZERO(4) SOFIE_INTEGER_ZERO(5) SOFIE_INTEGER_ZERO(6) SOFIE_INTEGER_ZERO(7),
-         SOFIE_INTEGER_ADD("(%[a])", 0, 1) SOFIE_INTEGER_ADD("(%[a],%[row])", 2, 3)
-         SOFIE_INTEGER_ADD("(%[a],%[row],2)", 4, 5) SOFIE_INTEGER_ADD("(%[a],%[row3])", 6, 7),
-         SOFIE_INTEGER_PUT(0) SOFIE_INTEGER_PUT(1) SOFIE_INTEGER_PUT(2) SOFIE_INTEGER_PUT(3)
-         SOFIE_INTEGER_PUT(4) SOFIE_INTEGER_PUT(5) SOFIE_INTEGER_PUT(6) SOFIE_INTEGER_PUT(7));
+   asm volatile(
+      SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
+      "mov %c[of_less](%[of]), %[w]\n\t"
+      "test %[w], %[w]\n\t"
+      "jz 3f\n\t"
+      "mov %c[of_row_sums](%[of]), %[x0]\n\t"
+      "mov $4, %k[stride]\n\t"
+      SOFIE_INTEGER_REACH
+      SOFIE_DENSE_LOAD
+      SOFIE_INTEGER_ROWS(SOFIE_INTEGER_TIMES, SOFIE_DENSE_W2)
+      "3:\n\t"
+      "mov %c[of_start](%[of]), %[w]\n\t"
+      SOFIE_INTEGER_ALL(SOFIE_INTEGER_START_0, SOFIE_INTEGER_START_1, SOFIE_INTEGER_START_2)
+      "mov %c[of_a](%[of]), %[x0]\n\t"
+      "mov %c[of_a_stride](%[of]), %[stride]\n\t"
+      SOFIE_INTEGER_REACH
+      "mov %c[of_w](%[of]), %[w]\n\t"
+      "mov %c[of_steps](%[of]), %[k]\n\t"
+      "test %[k], %[k]\n\t"
+      "jz 4f\n\t"
+      "cmpl $0, %c[of_bytes](%[of])\n\t"
+      "je 2f\n\t"
+      SOFIE_INTEGER_STEPS("1", SOFIE_DENSE_LOAD, SOFIE_INTEGER_DOT, SOFIE_DENSE_W2)
+      "jmp 4f\n\t"
+      SOFIE_INTEGER_STEPS("2", SOFIE_INTEGER_PAIR_LOADS, SOFIE_INTEGER_PAIR, SOFIE_INTEGER_THIRD)
+      "4:\n\t"
+      "mov %c[of_factor](%[of]), %[w]\n\t"
+      "test %[w], %[w]\n\t"
+      "jz 6f\n\t"
+      SOFIE_INTEGER_ALL(SOFIE_INTEGER_SCALE_0, SOFIE_INTEGER_SCALE_1, SOFIE_INTEGER_SCALE_2)
+      "mov %c[of_bias](%[of]), %[w]\n\t"
+      SOFIE_INTEGER_ALL(SOFIE_DENSE_FIRST_BIAS, SOFIE_DENSE_SECOND_BIAS, SOFIE_DENSE_THIRD_BIAS)
+      "cmpl $0, %c[of_relu](%[of])\n\t"
+      "je 6f\n\t"
+      SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))
+      SOFIE_DENSE_EACH(SOFIE_DENSE_RELU)
+      "6:\n\t"
+      "mov %c[of_y](%[of]), %[x3]\n\t"
+      "mov %c[of_y_stride](%[of]), %[x0]\n\t"
+      SOFIE_DENSE_WHOLE_OR_SOME("%c[of_mask](%[of])", SOFIE_INTEGER_RESULTS(SOFIE_DENSE_MOVE),
+                                SOFIE_INTEGER_RESULTS(SOFIE_DENSE_MOVE_SOME))
+      "7:\n\t"
+      : [w] "=&r"(w), [x0] "=&r"(x0), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [stride] "=&r"(stride)
+      : [of] "r"(&of), [rows] "r"(of.rows),
+        SOFIE_MEMBERS(of, IntegerTile, a, a_stride, row_sums, w, steps, start, less, factor, bias, relu, bytes, y,
+           y_stride, mask),
+        [packs] "i"(Packs), [next] "i"(Packs * SOFIE_SIMD_BYTES)
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 #else
-template <int Rows>
+template <int Packs>
 SOFIE_KERNEL void integer_tile(const IntegerTile &of)
 {
    constexpr int n = lanes<std::int32_t>;
    using V = Pack<std::int32_t>;
-   for (Size r = 0; r < Rows; ++r)
-      for (Size c = 0; c < integer_columns; c += n) {
-         const std::int32_t *const a = of.a + r * of.row / static_cast<Size>(sizeof(std::int32_t));
+   for (Size r = 0; r < of.rows; ++r)
+      for (int c = 0; c < Packs; ++c) {
+         const char *const a = static_cast<const char *>(of.a) + r * of.a_stride;
          V sum{};
-         for (Size i = 0; i < of.pairs; ++i) {
-            const V pair = load<n>(of.w + i * integer_columns + c);
-            const V first = splat<V>(static_cast<std::int16_t>(a[i])), second = splat<V>(a[i] >> 16);
+         for (Size i = 0; i < of.steps; ++i) {
+            const V pair = load<n>(of.w + (i * Packs + c) * n);
+            std::int32_t step;
+            __builtin_memcpy(&step, a + i * sizeof(step), sizeof(step));
+            const V first = splat<V>(static_cast<std::int16_t>(step)), second = splat<V>(step >> 16);
             const V low = pair << 16 >> 16, high = pair >> 16;
             sum = plus(sum, plus(times(first, low), times(second, high)));
          }
-         store(of.sums + r * integer_columns + c, sum);
+         Pack<float> result = bits<Pack<float>>(sum);
+         if (of.factor) {
+            result = convert<float>(sum) * load<n>(of.factor + c * n) + load<n>(of.bias + c * n);
+            result = of.relu ? select(result < Pack<float>{}, Pack<float>{}, result) : result;
+         }
+         float *const y = reinterpret_cast<float *>(static_cast<char *>(of.y) + r * of.y_stride) + c * n;
+         Size some = n;
+         while (c == Packs - 1 && !(of.mask >> (some - 1) & 1))
+            --some;
+         store_some(y, result, some);
       }
 }
 #endif
 
-/// Some rows of results, of one row or up to four, whose pairs are in `pairs`.
-template <int Rows>
-SOFIE_KERNEL void integer_results(std::int32_t *y, const std::int32_t *pairs, const std::int32_t *panels, Size rows,
-                                  Size k, Size n)
+/// What becomes of sums: a number for each column or for all, and for each column one more.
+struct IntegerScale {
+   const float *factor = nullptr;
+   bool each = false;
+   const float *bias = nullptr;
+   bool relu = false;
+};
+
+/// The columns from `column` on of some rows, of which the last ones may be computed once more.
+template <int Packs, Size N>
+SOFIE_KERNEL void integer_panel(void *y, const IntegerRows &a, Size rows, std::int32_t zero, const IntegerWeights<N> &w,
+                                Size column, const IntegerScale &scale)
 {
-   constexpr Size columns = integer_columns, bytes = static_cast<Size>(sizeof(std::int32_t));
-   const Size steps = (k + 1) / 2, row = integer_row(k);
-   std::int32_t sums[Rows * columns];
-   for (Size column = 0; column < n; column += columns, panels += steps * columns) {
-      const Size some = n - column < columns ? n - column : columns;
-      integer_tile<Rows>({pairs, panels, row * bytes, steps, sums});
-      for (Size r = 0; r < rows; ++r)
-         __builtin_memcpy(y + r * n + column, sums + r * columns, static_cast<std::size_t>(some * bytes));
+   constexpr int n = lanes<std::int32_t>;
+   constexpr Size width = Packs * n, bytes = static_cast<Size>(sizeof(std::int32_t));
+   alignas(64) std::int32_t start[width];
+   alignas(64) float numbers[2][width];
+   const Size some = N - column < width ? N - column : width;
+   for (Size j = 0; j < width; j += n) {
+      using V = Pack<std::int32_t>;
+      store(start + j, times(load<n>(w.sums(column + j)), splat<V>(-zero)));
+      if (scale.factor) {
+         const Size left = some - j < n ? some - j : n;
+         store(numbers[0] + j, scale.each ? load_some<n>(scale.factor + column + j, left)
+                                          : splat<Pack<float>>(*scale.factor));
+         store(numbers[1] + j, load_some<n>(scale.bias + column + j, left));
+      }
+   }
+   const std::int32_t *const less = w.less(column);
+   IntegerTile of{a.data, a.stride, a.sums, 1, w.panel(column), w.steps(), start, less,
+                  scale.factor ? numbers[0] : nullptr, numbers[1], scale.relu, w.bytes(), nullptr, N * bytes,
+                  static_cast<std::int32_t>((std::int64_t{1} << (some - (width - n))) - 1)};
+   for (Size done = 0; done < rows; done += of.rows) {
+      const Size left = rows - done;
+      of.rows = SOFIE_SIMD_BYTES == 64 && rows >= 8 && left > 4 ? 8 : rows >= 4 && left > 1 ? 4 : 1;
+      const Size row = left < of.rows ? rows - of.rows : done;
+      of.a = static_cast<const char *>(a.data) + row * a.stride;
+      of.row_sums = a.sums + row;
+      of.y = static_cast<char *>(y) + (row * N + column) * bytes;
+      integer_tile<Packs>(of);
    }
 }
 
-/// y[m, n] = sum_k (a[m, k] - zero) * (b[k, n] - its zero point); `scratch` has the pairs of four rows.
-template <class A>
-SOFIE_KERNEL void integer_product(std::int32_t *y, std::int32_t *scratch, const A *a, A zero,
-                                  const std::int32_t *panels, Size m, Size k, Size n)
+/// y[m, N] = sum_k (a[m, k] - zero) * (b[k, N] - its zero point), or what `scale` makes of it; `scratch` has place for
+/// some rows.
+template <Size N, class A>
+SOFIE_KERNEL void integer_product(void *y, char *scratch, const A *a, A zero, const IntegerWeights<N> &w, Size m,
+                                  Size k, const IntegerScale &scale)
 {
-   const Size row = integer_row(k);
-   if (k <= 0 && m > 0 && n > 0)
-      __builtin_memset(y, 0, static_cast<std::size_t>(m * n) * sizeof(*y));
-   for (Size first = 0; first < m && k > 0; first += integer_rows, y += integer_rows * n) {
-      const Size rows = m - first < integer_rows ? m - first : integer_rows;
-      // What is no row is the last one again.
-      for (Size r = 0; r < (rows > 1 ? integer_rows : 1); ++r)
-         integer_pairs(scratch + r * row, a + (first + (r < rows ? r : rows - 1)) * k, k, zero);
-      if (rows > 1)
-         integer_results<integer_rows>(y, scratch, panels, rows, k, n);
-      else
-         integer_results<1>(y, scratch, panels, rows, k, n);
+   constexpr Size whole = N / integer_columns * integer_columns;
+   constexpr int last = static_cast<int>((N - whole + lanes<std::int32_t> - 1) / lanes<std::int32_t>);
+   // Whole steps of bytes are read where they are.
+   const bool there = w.bytes() && !std::is_signed_v<A> && k % 4 == 0, summed = w.less(0) != nullptr;
+   const std::int32_t less = zero + (std::is_signed_v<A> && w.bytes() ? 128 : 0);
+   IntegerRows rows;
+   rows.stride = there ? k : integer_row(k);
+   for (Size first = 0; first < m; first += integer_rows) {
+      const Size some = m - first < integer_rows ? m - first : integer_rows;
+      const A *const from = a + first * k;
+      rows.data = there ? static_cast<const void *>(from) : scratch;
+      for (Size r = 0; r < some && (!there || summed); ++r) {
+         if (w.bytes())
+            rows.sums[r] = integer_bytes(scratch + r * integer_row(k), from + r * k, k);
+         else
+            integer_pairs(scratch + r * integer_row(k), from + r * k, k, zero);
+      }
+      char *const to = static_cast<char *>(y) + first * N * static_cast<Size>(sizeof(std::int32_t));
+      for (Size column = 0; column < whole; column += integer_columns)
+         integer_panel<integer_packs>(to, rows, some, less, w, column, scale);
+      if constexpr (last > 0)
+         integer_panel<last>(to, rows, some, less, w, whole, scale);
    }
 }
 
-/// The same of views; `zero` is one number, or is not there.
-template <class Y, class Scratch, class A>
-SOFIE_INLINE void integer_product(Y y, Scratch scratch, A a, const IntegerWeights &w, const Sizes<3> &sizes)
+/// The same of views, in 32 bits; `zero` is one number, or is not there.
+template <class Y, class Scratch, class A, Size N, class... Zero>
+SOFIE_INLINE void integer_product(Y y, Scratch scratch, A a, const IntegerWeights<N> &w, const Sizes<2> &sizes,
+                                  Zero... zero)
 {
    using T = std::remove_const_t<typename A::Element>;
-   integer_product(y.data(), scratch.data(), static_cast<const T *>(a.data()), T{}, w.panels(), sizes[0], sizes[1],
-                   sizes[2]);
-}
-template <class Y, class Scratch, class A, class Zero>
-SOFIE_INLINE void integer_product(Y y, Scratch scratch, A a, const IntegerWeights &w, const Sizes<3> &sizes, Zero zero)
-{
-   using T = std::remove_const_t<typename A::Element>;
-   integer_product(y.data(), scratch.data(), static_cast<const T *>(a.data()), static_cast<T>(zero.data()[0]),
-                   w.panels(), sizes[0], sizes[1], sizes[2]);
+   T less{};
+   if constexpr (sizeof...(Zero) > 0)
+      less = static_cast<T>(std::get<0>(std::tie(zero...)).data()[0]);
+   integer_product(static_cast<void *>(y.data()), reinterpret_cast<char *>(scratch.data()),
+                   static_cast<const T *>(a.data()), less, w, sizes[0], sizes[1], IntegerScale{});
 }
 
 } // namespace sofie
