@@ -29,15 +29,24 @@ _LAYERS: Mapping[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
     "groups": (16, (16, 4, 3, 3), {"group": 4, "pads": (1,) * 4}),
 }
 _TILES = (32, (48, 32, 3, 3), {"pads": (1,) * 4})
+# Of so few places that events are computed together: whole tiles of features, and rests of them.
+_FEW_PLACES: Mapping[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
+    "points of few places": (300, (152, 300, 1, 1), {}),
+    "points of a few features": (20, (13, 20, 1, 1), {}),
+}
 _IMAGES = ((70, 61), (8, 8), (5, 300), (1, 1), (70, 61))
 
 
 def _graph(
-    layer: str, height: Dim, width: Dim, kind: type[Conv] | type[WinogradConv] = Conv
+    layer: str,
+    height: Dim,
+    width: Dim,
+    kind: type[Conv] | type[WinogradConv] = Conv,
+    events: Dim = 2,
 ) -> Graph:
-    channels, shape, attributes = _LAYERS.get(layer, _TILES)
+    channels, shape, attributes = (_LAYERS | _FEW_PLACES).get(layer, _TILES)
     random, build = np.random.default_rng(len(layer)), Builder(layer)
-    x = build.input("x", TensorType(DType.FLOAT32, (2, channels, height, width)))
+    x = build.input("x", TensorType(DType.FLOAT32, (events, channels, height, width)))
     w = build.constant(random.normal(size=shape).astype(np.float32), "w")
     b = build.constant(random.normal(size=shape[0]).astype(np.float32), "b")
     return build.graph(build(kind(**attributes), x, w, b))
@@ -87,3 +96,20 @@ def test_an_open_image_has_the_tiles_of_a_known_one() -> None:
         if (height, width) in ((40, 33), (8, 8)):
             (same,) = compile_graph(known).infer(feeds, {}).values()
             np.testing.assert_array_equal(found, same)
+
+
+@pytest.mark.parametrize("layer", _FEW_PLACES)
+def test_events_of_few_places_do_not_know_each_other(layer: str) -> None:
+    kind = WinogradConv if layer == "tiles of few places" else Conv
+    graph = _graph(layer, symbol("H"), symbol("W"), kind, symbol("N"))
+    compiled, (node,) = compile_graph(graph), graph.nodes
+    channels = _FEW_PLACES[layer][0]
+    for height, width in ((1, 1), (1, 2), (3, 1), (2, 2), (1, 5), (2, 3), (7, 1), (2, 4), (3, 3)):
+        x = np.random.default_rng(width).normal(size=(23, channels, height, width)).astype("f4")
+        sizes = {"N": 23, "H": height, "W": width}
+        (whole,) = compiled.infer({"x": x}, sizes).values()
+        (expected,) = evaluate_node(node, {**graph.constants, "x": x})
+        np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-4)
+        for first, last in ((0, 1), (4, 6), (1, 8), (22, 23)):
+            (some,) = compiled.infer({"x": x[first:last]}, {**sizes, "N": last - first}).values()
+            np.testing.assert_array_equal(some, whole[first:last])

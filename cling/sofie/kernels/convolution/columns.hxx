@@ -233,9 +233,25 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
    }
    if (few > 0)
       conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, least},
-                                {panels, x + most, depth * rows * bytes, pitch * bytes, depth, part, s.features}, few);
+                                {panels, x + most, depth * rows * bytes, pitch * bytes, depth, part, s.features},
+                                {1, few, 0, 0});
    if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
       conv_apply_rows(f, y, s.features, s.out_channel, columns);
+}
+
+/// All events of points, of which each has a few columns.
+template <class F>
+SOFIE_KERNEL void convolve_few_points(const F &f, const ConvShape &s, const ConvOperands<float> &of)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float)), rows = dense_tile_rows;
+   const float lowest = -__builtin_inff(), least = std::is_same_v<F, Relu> ? 0.0f : lowest;
+   const Size columns = s.out_channel, depth = s.depth();
+   conv_last_columns_product(
+      {of.y, of.added, of.bias, columns, least},
+      {of.w, of.x, depth * rows * bytes, columns * bytes, depth, conv_columns_steps(s, columns), s.features},
+      {s.batch, columns, s.in_event, s.out_event});
+   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+      conv_apply_rows(f, of.y, s.batch * s.features, columns, columns);
 }
 
 template <int Stride, class F>
@@ -247,6 +263,8 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
    Size *const masks = reinterpret_cast<Size *>(offsets);
    const Size width = together[1], lines = s.out[0] * s.out[1];
    const bool inside = s.is_pointwise();
+   if (inside && lines * s.out[2] <= conv_last_most)
+      return convolve_few_points(f, s, of);
    if (!inside && width == s.out[2])
       conv_columns_masks(s, {0, 1, 0, width}, masks);
    for (Size event = 0; event < s.batch; ++event, x += s.in_event)

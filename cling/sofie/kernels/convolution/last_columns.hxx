@@ -2,7 +2,8 @@
 /// The last columns of a product of weights and a matrix, with features in the lanes.
 ///
 /// A register of columns of which few exist takes as long as a full one. Of up to four columns four registers have a
-/// feature in each lane instead; the weights are those of `ConvWeights`, of which a register takes two panels.
+/// feature in each lane instead; the weights are those of `ConvWeights`, of which a register takes two panels. Images
+/// that have few columns each are done together, so that weights are read for four columns at a time.
 #ifndef SOFIE_KERNELS_CONVOLUTION_LAST_COLUMNS_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LAST_COLUMNS_HXX
 
@@ -114,7 +115,28 @@ struct ConvLastTarget {
    const float *added, *bias;
    Size stride;
    float floor;
+
+   /// The same for results that are `elements` further.
+   SOFIE_INLINE ConvLastTarget behind(Size elements) const
+   {
+      return {y + elements, added ? added + elements : nullptr, bias, stride, floor};
+   }
 };
+
+/// Of `features` features, whose results are side by side, and one column.
+SOFIE_KERNEL inline void conv_last_columns_row(const ConvLastTarget &to, const float *sums, Size features)
+{
+   constexpr Size n = lanes<float>;
+   using V = Pack<float>;
+   const V floor = splat<V>(to.floor);
+   for (Size m = 0; m < features; m += n, sums += conv_last_columns * n) {
+      const Size some = features - m < n ? features - m : n;
+      V v = plus(load<n>(sums), to.bias ? load_some<n>(to.bias + m, some) : V{});
+      if (to.added)
+         v = plus(v, load_some<n>(to.added + m, some));
+      store_some(to.y + m, select(floor > v, floor, v), some);
+   }
+}
 
 /// Of `features` features and up to four columns.
 SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, const float *sums, Size features,
@@ -151,27 +173,46 @@ struct ConvLastProduct {
    Size panel, pitch, depth, part, features;
 };
 
+/// Images of so many columns each, and the elements from one to the next: of matrices, and of results.
+struct ConvLastImages {
+   Size count, columns, from, to;
+
+   /// Where a column is that is counted through all images.
+   SOFIE_INLINE Size place(Size column) const { return column / columns * from + column % columns; }
+};
+
 template <int Groups>
-SOFIE_KERNEL void conv_last_columns_features(const ConvLastTarget &to, const ConvLastProduct &of, Size columns,
-                                             bool whole)
+SOFIE_KERNEL void conv_last_columns_features(const ConvLastTarget &to, const ConvLastProduct &of,
+                                             const ConvLastImages &images, bool whole)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
-   float sums[Groups * conv_last_columns * n];
+   // Results of some columns look like those of four.
+   float sums[(Groups + 1) * conv_last_columns * n];
+   const Size columns = images.count * images.columns;
    for (Size column = 0; column < columns; column += conv_last_columns) {
       const Size some = columns - column < conv_last_columns ? columns - column : conv_last_columns, last = some - 1;
       // What is no column is the last one again, and so is what is no panel.
-      const Size second = last < 1 ? last : 1, third = last < 2 ? last : 2;
+      const Size first = images.place(column), second = images.place(column + (last < 1 ? last : 1)) - first,
+                 third = images.place(column + (last < 2 ? last : 2)) - first,
+                 fourth = images.place(column + last) - first;
       for (Size k = 0; k < of.depth; k += of.part)
          conv_last_columns_tile<Groups>(
-            {of.w + k * dense_tile_rows, of.x + column + k * of.pitch / bytes, sums, whole ? of.panel : 0, of.pitch,
-             of.depth - k < of.part ? of.depth - k : of.part, second * bytes, third * bytes, last * bytes, k > 0});
-      conv_last_columns_results({to.y + column, to.added ? to.added + column : nullptr, to.bias, to.stride, to.floor},
-                                sums, of.features, some);
+            {of.w + k * dense_tile_rows, of.x + first + k * of.pitch / bytes, sums, whole ? of.panel : 0, of.pitch,
+             of.depth - k < of.part ? of.depth - k : of.part, second * bytes, third * bytes, fourth * bytes, k > 0});
+      for (Size i = 0, next = 0; i < some; i = next) {
+         const Size image = (column + i) / images.columns, at = (column + i) % images.columns;
+         next = i + images.columns - at < some ? i + images.columns - at : some;
+         const ConvLastTarget here = to.behind(image * images.to + at);
+         if (to.stride == 1)
+            conv_last_columns_row(here, sums + i * n, of.features);
+         else
+            conv_last_columns_results(here, sums + i * n, of.features, next - i);
+      }
    }
 }
 
-/// y = max(w * x + bias + added, floor) for a few columns and all features.
-SOFIE_KERNEL inline void conv_last_columns_product(ConvLastTarget to, ConvLastProduct of, Size columns)
+/// y = max(w * x + bias + added, floor) for all columns of some images and all features.
+SOFIE_KERNEL inline void conv_last_columns_product(ConvLastTarget to, ConvLastProduct of, const ConvLastImages &images)
 {
    constexpr Size n = lanes<float>;
    const Size features = of.features;
@@ -181,11 +222,10 @@ SOFIE_KERNEL inline void conv_last_columns_product(ConvLastTarget to, ConvLastPr
       next = m + (many ? conv_last_groups * n : n);
       of.features = next < features ? next - m : rest;
       if (many)
-         conv_last_columns_features<conv_last_groups>(to, of, columns, true);
+         conv_last_columns_features<conv_last_groups>(to, of, images, true);
       else
-         conv_last_columns_features<1>(to, of, columns, rest > dense_tile_rows);
-      to.y += (next - m) * to.stride;
-      to.added = to.added ? to.added + (next - m) * to.stride : nullptr;
+         conv_last_columns_features<1>(to, of, images, rest > dense_tile_rows);
+      to = to.behind((next - m) * to.stride);
       to.bias = to.bias ? to.bias + (next - m) : nullptr;
       of.w += (next - m) / dense_tile_rows * of.panel / static_cast<Size>(sizeof(float));
    }
