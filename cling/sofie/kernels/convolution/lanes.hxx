@@ -3,13 +3,15 @@
 ///
 /// As in `convolution.hxx` what a tap reads is at an offset for each channel and tap, but in one copy
 /// of a channel with its padding, whatever the strides, because inputs are broadcast one by one. A row of
-/// the output is some halves of tiles, so that hardly any column is computed that does not exist.
+/// the output is some halves of tiles, so that hardly any column is computed that does not exist. Of outputs of few
+/// places many events are done together: at each place columns are events, and taps that read padding are left out.
 /// Without AVX2 this is `convolution`.
 #ifndef SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 #define SOFIE_KERNELS_CONVOLUTION_LANES_HXX
 
 #include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/convolution/lanes_product.hxx"
+#include "sofie/kernels/convolution/last_columns.hxx"
 
 SOFIE_BEGIN
 
@@ -163,8 +165,12 @@ SOFIE_KERNEL void lanes_finish(const ConvShape &s, const R &result, const float 
    }
 }
 
-/// How many products are summed in registers at a time.
+/// About how many products are summed in registers at a time: those of how many channels.
 inline constexpr Size lanes_depth = 256;
+SOFIE_INLINE Size lanes_part(const ConvShape &s)
+{
+   return s.depth() > 0 ? ceil_div(s.channels, ceil_div(s.depth(), lanes_depth)) : 1;
+}
 
 /// The sums of a slab, some halves of tiles at a time.
 template <class R>
@@ -173,8 +179,7 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const La
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    const Size halves = slab.rows * planes.across, depth = s.depth(), step = s.strides[2];
-   const Size part = ceil_div(depth, ceil_div(depth, lanes_depth)),
-              together = ceil_div(halves, ceil_div(halves, lanes_most));
+   const Size part = lanes_part(s) * s.taps(), together = ceil_div(halves, ceil_div(halves, lanes_most));
    const Size y = slab.event * s.out_event + (slab.depth * s.out[1] + slab.line) * s.out_row;
    // About how many outputs a tile has in a row.
    const Size along = lanes_halves * s.out[2] / planes.across;
@@ -195,16 +200,194 @@ SOFIE_KERNEL void lanes_slab(const ConvShape &s, const LanesTile &tile, const La
             reinterpret_cast<const char *>(result.y + y + first / lanes_halves * along + m * s.out_channel),
             along * bytes, rows, s.out_channel * bytes};
          for (Size k = 0; k < depth; k += part, wanted.rows = 0)
-            tile.products(panel)(of.scratch, of.w + m * depth + k * panel, from, at, count, step * bytes,
-                                 of.offsets + k, depth - k < part ? depth - k : part, k > 0, wanted);
+            tile.products(panel)(
+               of.scratch,
+               {of.w + m * depth + k * panel, of.offsets + k, depth - k < part ? depth - k : part, panel * bytes}, from,
+               at, count, step * bytes, k > 0, wanted);
          lanes_finish(s, result, of.scratch, m, {tile.half, planes.across, first, count}, y);
       }
    }
 }
 
+// Events of few places ------------------------------------------------------------------------------
+
+/// The places of an output that are few, the events of which it pays to do some together where there is more than one
+/// place, and the taps of a kernel, at most.
+inline constexpr Size lanes_few_places = 8, lanes_few_events = 8, lanes_few_taps = 64;
+
+/// How many rows of sums there is memory for: AVX2 has that of halves of two columns of AVX-512. See kernels/lanes.py.
+SOFIE_INLINE Size lanes_event_rows(Size half)
+{
+   return half > 1 ? lanes_most * half : 288;
+}
+
+/// Whether columns are events. With more than one place numbers do not depend on it.
+SOFIE_INLINE bool lanes_take_events(const ConvShape &s)
+{
+   const Size places = ConvShape::product(s.out);
+   return places <= lanes_few_places && s.depth() > 0 && s.taps() <= lanes_few_taps &&
+          (places == 1 || s.batch >= lanes_few_events);
+}
+
+/// The taps that read no padding at a place of the output: the first one along each axis, and how many there are; and
+/// where the first one reads.
+struct LanesTaps {
+   Sizes<3> first, count;
+   Size at;
+};
+
+SOFIE_KERNEL inline LanesTaps lanes_taps(const ConvShape &s, Size place)
+{
+   const Size line = place / s.out[2], out[] = {line / s.out[1], line % s.out[1], place % s.out[2]};
+   LanesTaps found{};
+   for (int i = 0; i < 3; ++i) {
+      const Size start = out[i] * s.strides[i] - s.pads[i], first = conv_below(start, s.dilations[i], s.kernel[i], 0);
+      found.first[i] = first;
+      found.count[i] = conv_below(start, s.dilations[i], s.kernel[i], s.in[i]) - first;
+      found.at = found.at * s.in[i] + start + first * s.dilations[i];
+   }
+   return found;
+}
+
+/// Weights of such taps, of `channels` channels, one after the other, and where each reads.
+SOFIE_KERNEL inline FeaturesSteps lanes_steps(const ConvShape &s, const LanesTaps &of, Size channels, Size panel,
+                                              float *to, const float *w, std::int32_t *offsets)
+{
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
+   const auto [depth, height, width] = of.count.values;
+   const Size row = panel * bytes, line = width * row, count = depth * height * width;
+   Size masks[lanes_few_taps * 2];
+   for (Size i = 0; i < depth * width * 2; ++i)
+      masks[i] = (Size{1} << n) - 1;
+   const Size first = (of.first[0] * s.kernel[1] + of.first[1]) * s.kernel[2] + of.first[2];
+   if (count > 0)
+      conv_fill_rows<1>({to, w + first * panel, masks, depth, 0, height, 0, width * panel / n, height * line,
+                         s.kernel[1] * s.kernel[2] * row, line, s.kernel[2] * row, channels, 0,
+                         (s.taps() - depth * s.kernel[1] * s.kernel[2]) * row, 0});
+   std::int32_t *at = offsets;
+   for (Size c = 0; c < channels; ++c)
+      for (Size d = 0; d < depth; ++d)
+         for (Size h = 0; h < height; ++h)
+            for (Size tap = 0; tap < width; ++tap)
+               *at++ = static_cast<std::int32_t>(c * s.in_channel + of.at +
+                                                 (d * s.dilations[0] * s.in[1] + h * s.dilations[1]) * s.in[2] +
+                                                 tap * s.dilations[2]);
+   return {to, offsets, channels * count, row};
+}
+
+/// The results of a panel of features of `count` events, the first of which are at `at`: of place p and of the event in
+/// slot i there are sums[p * slots + i].
+template <class F>
+SOFIE_KERNEL void lanes_finish_events(const LanesResult<F> &result, const float *sums, Size feature, Size slots,
+                                      Size half, Size count, Size at)
+{
+   constexpr Size n = lanes<float>;
+   const Size places = result.channel, left = result.features - feature;
+   float rows[n * lanes_features] = {};
+   for (Size event = 0; event < count; ++event, at += result.features * places) {
+      // The last half ends with the last event.
+      const float *from = sums + (event < slots - half ? event : slots - count + event) * lanes_features;
+      if (places == 1) {
+         const ConvLastTarget to{result.y, result.added, result.bias ? result.bias + feature : nullptr, 1,
+                                 std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff()};
+         conv_last_columns_row(to.behind(at + feature), from, n, left < lanes_features ? left : lanes_features);
+         continue;
+      }
+      for (Size place = 0; place < places; ++place, from += slots * lanes_features)
+         for (Size lane = 0; lane < lanes_features; lane += n)
+            store(rows + place * lanes_features + lane, load<n>(from + lane));
+      result(rows, feature, at, places);
+   }
+}
+
+/// Some events: the sums of each place, as columns of halves of tiles.
+struct LanesEvents {
+   const LanesTile &tile;
+   const float *x;
+   const std::int32_t *at; // where halves begin
+   Size halves, step;      // from an event to the next
+
+   SOFIE_INLINE void operator()(float *sums, const FeaturesSteps &steps, Size panel, Size from, bool add) const
+   {
+      tile.products(panel)(sums, steps, x + from, at, halves, step, add, LanesWanted{nullptr, 0, 0, 0});
+   }
+};
+
+/// The only place of the output: tap by tap, with weights where they are.
+SOFIE_KERNEL inline void lanes_one_place(const ConvShape &s, const LanesEvents &events, Size panel, float *sums,
+                                         const float *w, std::int32_t *offsets)
+{
+   const LanesTaps of = lanes_taps(s, 0);
+   const Size row = s.taps() * panel, part = ceil_div(s.channels, ceil_div(s.channels, lanes_depth));
+   bool add = false;
+   for (Size c = 0; c < s.channels; ++c)
+      offsets[c] = static_cast<std::int32_t>(c * s.in_channel);
+   for (Size k = 0; k < of.count[0] * of.count[1] * of.count[2]; ++k) {
+      const Size w2 = k % of.count[2], line = k / of.count[2], h = line % of.count[1], d = line / of.count[1];
+      const Size tap = ((of.first[0] + d) * s.kernel[1] + of.first[1] + h) * s.kernel[2] + of.first[2] + w2;
+      const Size from = of.at + (d * s.dilations[0] * s.in[1] + h * s.dilations[1]) * s.in[2] + w2 * s.dilations[2];
+      for (Size c = 0; c < s.channels; c += part, add = true)
+         events(sums,
+                {w + c * row + tap * panel, offsets + c, s.channels - c < part ? s.channels - c : part,
+                 row * static_cast<Size>(sizeof(float))},
+                panel, from, add);
+   }
+   if (!add)
+      events(sums, {w, offsets, 0, row}, panel, 0, false);
+}
+
+/// Events from `first` on, some halves of tiles of them.
+template <class F>
+SOFIE_KERNEL void lanes_events(const F &f, const ConvShape &s, const LanesTile &tile, const ConvOperands<float> &of,
+                               Size first, Size count)
+{
+   const Size places = s.out_channel, depth = s.depth(), part = lanes_part(s);
+   const Size halves = ceil_div(count, tile.half), slots = halves * tile.half;
+   const LanesResult<F> result{f, of.y, of.bias, of.added, s.out_channel, s.features};
+   float w[(lanes_depth + lanes_few_taps) * lanes_features];
+   std::int32_t at[lanes_most];
+   for (Size i = 0; i < halves; ++i) {
+      const Size event = i + 1 < halves ? i * tile.half : count - tile.half;
+      at[i] = static_cast<std::int32_t>((event > 0 ? event : 0) * s.in_event);
+   }
+   // One event alone is both columns of a half.
+   const LanesEvents events{tile, of.x + first * s.in_event, at, halves,
+                            count > 1 ? s.in_event * static_cast<Size>(sizeof(float)) : 0};
+   for (Size m = 0; m < s.features; m += lanes_features) {
+      const Size panel = lanes_panel(s.features - m);
+      const float *const weights = of.w + m * depth;
+      if (places == 1)
+         lanes_one_place(s, events, panel, of.scratch, weights, of.offsets);
+      else
+         for (Size place = 0; place < places; ++place) {
+            const LanesTaps taps = lanes_taps(s, place);
+            for (Size c = 0; c < s.channels; c += part) {
+               const Size some = s.channels - c < part ? s.channels - c : part;
+               const FeaturesSteps steps =
+                  lanes_steps(s, taps, some, panel, w, weights + c * s.taps() * panel, of.offsets);
+               events(of.scratch + place * slots * lanes_features, steps, panel, c * s.in_channel, c > 0);
+            }
+         }
+      lanes_finish_events(result, of.scratch, m, slots, tile.half, count, first * s.out_event);
+   }
+   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+      if (places == 1)
+         apply_function(f, of.y + first * s.out_event, of.y + first * s.out_event, count * s.features);
+}
+
 template <class F>
 SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const LanesTile &tile, const ConvOperands<float> &of)
 {
+   if (s.out_channel > 0 && lanes_take_events(s) && (tile.half <= 2 || s.batch >= tile.half)) {
+      const Size fit = lanes_event_rows(tile.half) / (s.out_channel * tile.half),
+                 most = fit < lanes_most ? fit : lanes_most;
+      Size first = 0, count = 0;
+      for (Size parts = ceil_div(s.batch, most * tile.half); parts > 0; --parts, first += count) {
+         count = ceil_div(s.batch - first, parts);
+         lanes_events(f, s, tile, of, first, count);
+      }
+      return;
+   }
    const float *x = of.x;
    float *const scratch = of.scratch;
    if (ConvShape::product(s.out) <= 0)
@@ -239,6 +422,14 @@ SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, Y y, Scr
       {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
 }
 
+/// The best tile for what its columns are.
+template <bool Short>
+SOFIE_INLINE LanesTile lanes_tile_of(const ConvShape &s)
+{
+   const bool events = lanes_take_events(s);
+   return lanes_best_tile<Short>(events ? s.batch : s.out[2], s.depth(), 0, events ? s.batch : lanes_most_half);
+}
+
 /// The same for rows of any length, which decides the columns of half a tile.
 template <bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
 SOFIE_INLINE void convolution_lanes_open(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
@@ -246,7 +437,7 @@ SOFIE_INLINE void convolution_lanes_open(const F &f, const ConvSizes &sizes, Y y
 {
    const ConvShape s = conv_shape(sizes);
    convolve_lanes(
-      f, s, lanes_best_tile<Short>(s.out[2], s.depth(), 0),
+      f, s, lanes_tile_of<Short>(s),
       {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
 }
 

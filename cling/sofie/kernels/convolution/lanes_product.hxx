@@ -35,12 +35,13 @@ struct FeaturesEnd {
    Size apart;
 };
 
-/// Weights of the steps of a tile, where each step reads, and the weights that come next.
+/// Weights of the steps of a tile, of which a row is `row` bytes behind the one before; where each step reads; and the
+/// weights that come next, which nobody has to know beforehand.
 struct FeaturesSteps {
    const float *w;
    const std::int32_t *offsets;
-   Size depth;
-   const char *next;
+   Size depth, row;
+   const char *next = nullptr;
 };
 
 /// Results of some tiles, which will be written to rows of y: where those of the first one begin, how far the next one
@@ -96,8 +97,8 @@ inline constexpr Size lanes_halves = 2, lanes_most = 64, lanes_line = lanes_most
    "vbroadcastss " x ", %%zmm" #number "\n\t"                 \
    "vfmadd231ps %%zmm28, %%zmm" #number ", %%zmm" #a "\n\t"   \
    "vfmadd231ps %%zmm29, %%zmm" #number ", %%zmm" #b "\n\t"
-#define SOFIE_FEATURES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd $64, %[w]\n\t"
-#define SOFIE_FEATURES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd $128, %[w]\n\t"
+#define SOFIE_FEATURES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd %[row], %[w]\n\t"
+#define SOFIE_FEATURES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd %[row], %[w]\n\t"
 
 // The lines of weights that follow those of a row.
 #define SOFIE_FEATURES_NEXT_1 "prefetcht1 (%[next])\n\t"
@@ -156,7 +157,7 @@ inline constexpr Size lanes_halves = 2, lanes_most = 64, lanes_line = lanes_most
                           SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE))    \
       : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too) \
       : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),     \
-        [end] "r"(&end), SOFIE_FEATURES_MEMBERS                                                                       \
+        [row] "r"(row), [end] "r"(&end), SOFIE_FEATURES_MEMBERS                                                       \
       : "memory", "cc", SOFIE_ALL_PACKS)
 #define SOFIE_FEATURES_PRODUCT_OF(half, packs)                 \
    if constexpr (Half == half && Halves == 2)                  \
@@ -171,7 +172,7 @@ template <int Half, int Halves, int Packs>
 SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *first, const float *second, Size step,
                                 FeaturesEnd &end)
 {
-   auto [w, offsets, depth, next] = of;
+   auto [w, offsets, depth, row, next] = of;
    static_assert((Half == 2 || (Half >= 4 && Half <= 7)) && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
    if constexpr (Packs == 2) {
@@ -207,7 +208,7 @@ SOFIE_INLINE void lanes_tile_product(const FeaturesSteps &of, const float *x, co
 #define SOFIE_FEATURES_IF(number, text) ".if %c[columns] > " #number "\n\t" text ".endif\n\t"
 #define SOFIE_FEATURES_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
 #define SOFIE_FEATURES_ROW \
-   "vmovups (%[w]), %%ymm12\n\t" SOFIE_FEATURES_IF_2("vmovups 32(%[w]), %%ymm13\n\t") "add $32*%c[packs], %[w]\n\t"
+   "vmovups (%[w]), %%ymm12\n\t" SOFIE_FEATURES_IF_2("vmovups 32(%[w]), %%ymm13\n\t") "add %[row], %[w]\n\t"
 #define SOFIE_FEATURES_FMA(column, x, number, a, b)                                                               \
    SOFIE_FEATURES_IF(column,                                                                                      \
       "vbroadcastss (%[" #x "],%[at],4), %%ymm" #number "\n\t"                                                   \
@@ -235,7 +236,7 @@ SOFIE_INLINE void lanes_tile_product(const FeaturesSteps &of, const float *x, co
 template <int Columns, int Packs>
 SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *x, const std::int32_t *at, FeaturesEnd &end)
 {
-   auto [w, offsets, depth, next] = of;
+   auto [w, offsets, depth, row, next] = of;
    const float *x0, *x1, *x2, *x3, *x4;
    // clang-format off
    asm volatile(
@@ -246,7 +247,7 @@ SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *x, const s
       SOFIE_FEATURES_SUMS(SOFIE_FEATURES_EACH(SOFIE_FEATURES_ADD), SOFIE_FEATURES_EACH(SOFIE_FEATURES_STORE))
       : [w] "+&r"(w), [x5] "+&r"(x), [at] "+&r"(at), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next),
         [x0] "=&r"(x0), [x1] "=&r"(x1), [x2] "=&r"(x2), [x3] "=&r"(x3), [x4] "=&r"(x4)
-      : [end] "r"(&end), SOFIE_FEATURES_MEMBERS, [columns] "i"(Columns), [packs] "i"(Packs)
+      : [row] "r"(row), [end] "r"(&end), SOFIE_FEATURES_MEMBERS, [columns] "i"(Columns), [packs] "i"(Packs)
       : "memory", "cc", SOFIE_ALL_YMM);
    // clang-format on
 }
@@ -279,18 +280,16 @@ inline constexpr Size lanes_half_steps = 120, lanes_most_half = SOFIE_SIMD_BYTES
 
 /// The same for `count` halves.
 template <int Half, int Packs>
-SOFIE_KERNEL void lanes_products_of(float *sums, const float *w, const float *x, const std::int32_t *at, Size count,
-                                    Size step, const std::int32_t *offsets, Size depth, bool add,
-                                    const LanesWanted &wanted)
+SOFIE_KERNEL void lanes_products_of(float *sums, FeaturesSteps of, const float *x, const std::int32_t *at, Size count,
+                                    Size step, bool add, const LanesWanted &wanted)
 {
-   constexpr Size bytes = Packs * lanes<float> * static_cast<Size>(sizeof(float));
-   const Size tiles = ceil_div(count, lanes_halves);
+   const Size tiles = ceil_div(count, lanes_halves), depth = of.depth;
    Size often = 1;
    while (2 * often * wanted.rows <= depth && often < lanes_seldom)
       often *= 2;
-   FeaturesEnd end{sums, add, ceil_div(bytes, tiles), often - 1, depth - often * wanted.rows, wanted.y, wanted.apart};
+   FeaturesEnd end{sums, add, ceil_div(of.row, tiles), often - 1, depth - often * wanted.rows, wanted.y, wanted.apart};
    // The weights behind these come next.
-   FeaturesSteps of{w, offsets, depth, reinterpret_cast<const char *>(w) + depth * bytes};
+   of.next = reinterpret_cast<const char *>(of.w) + depth * of.row;
    for (Size i = 0, tile = 0, halves = 0; tile < tiles; ++tile, i += halves, of.next += depth * end.some) {
       // Columns are divided among the tiles that are left.
       const Size left = count - i;
@@ -310,8 +309,8 @@ SOFIE_INLINE Size lanes_panel(Size left)
 /// The columns of half a tile, and the products with a panel of two packs of features and of one. Numbers do not depend
 /// on it.
 struct LanesTile {
-   using Products = void (*)(float *sums, const float *w, const float *x, const std::int32_t *at, Size count, Size step,
-                             const std::int32_t *offsets, Size depth, bool add, const LanesWanted &wanted);
+   using Products = void (*)(float *sums, FeaturesSteps of, const float *x, const std::int32_t *at, Size count,
+                             Size step, bool add, const LanesWanted &wanted);
    Size half;
    Products wide, narrow;
 
@@ -331,9 +330,9 @@ SOFIE_INLINE LanesTile lanes_tile()
 }
 
 /// The tile that takes the least time for so many columns, each of `depth` products, of those that can do `line` of
-/// them at a time. See kernels/lanes.py.
+/// them at a time, and whose halves have no more than `most`, or two. See kernels/lanes.py.
 template <bool Short>
-SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line)
+SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line, Size most = lanes_most_half)
 {
 #ifdef SOFIE_AVX512_ASSEMBLER
    const LanesTile tiles[] = {lanes_tile<7, Short>(), lanes_tile<6, Short>(), lanes_tile<5, Short>(),
@@ -345,7 +344,7 @@ SOFIE_KERNEL LanesTile lanes_best_tile(Size columns, Size depth, Size line)
    Size least = 0;
    for (const LanesTile &tile : tiles) {
       const Size time = ceil_div(columns, tile.half) * (depth * (2 * tile.half + 1) + lanes_half_steps);
-      if (line <= lanes_most * tile.half && (least == 0 || time < least)) {
+      if (line <= lanes_most * tile.half && (tile.half <= most || tile.half <= 2) && (least == 0 || time < least)) {
          best = tile;
          least = time;
       }

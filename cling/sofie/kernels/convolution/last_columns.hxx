@@ -123,13 +123,14 @@ struct ConvLastTarget {
    }
 };
 
-/// Of `features` features, whose results are side by side, and one column.
-SOFIE_KERNEL inline void conv_last_columns_row(const ConvLastTarget &to, const float *sums, Size features)
+/// Of `features` features, whose results are side by side, and one column; registers of sums are `apart` elements
+/// apart.
+SOFIE_KERNEL inline void conv_last_columns_row(const ConvLastTarget &to, const float *sums, Size apart, Size features)
 {
    constexpr Size n = lanes<float>;
    using V = Pack<float>;
    const V floor = splat<V>(to.floor);
-   for (Size m = 0; m < features; m += n, sums += conv_last_columns * n) {
+   for (Size m = 0; m < features; m += n, sums += apart) {
       const Size some = features - m < n ? features - m : n;
       V v = plus(load<n>(sums), to.bias ? load_some<n>(to.bias + m, some) : V{});
       if (to.added)
@@ -204,7 +205,7 @@ SOFIE_KERNEL void conv_last_columns_features(const ConvLastTarget &to, const Con
          next = i + images.columns - at < some ? i + images.columns - at : some;
          const ConvLastTarget here = to.behind(image * images.to + at);
          if (to.stride == 1)
-            conv_last_columns_row(here, sums + i * n, of.features);
+            conv_last_columns_row(here, sums + i * n, conv_last_columns * n, of.features);
          else
             conv_last_columns_results(here, sums + i * n, of.features, next - i);
       }

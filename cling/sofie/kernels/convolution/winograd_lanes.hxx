@@ -389,7 +389,7 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &til
                                         std::int32_t *offsets, const float *x, const float *end, const float *panels,
                                         Size events, Size at)
 {
-   constexpr Size points = Inputs * Inputs;
+   constexpr Size points = Inputs * Inputs, bytes = static_cast<Size>(sizeof(float));
    if (events <= 0)
       return;
    const WinogradLanesPlan plan = winograd_lanes_plan<Inputs>(s, tile.half, events, scratch);
@@ -410,8 +410,8 @@ SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &til
          for (Size point = 0; point < points; ++point)
             for (Size k = 0; k < depth; k += part) {
                const Size steps = depth - k < part ? depth - k : part;
-               tile.products(panel)(plan.products + point * plan.sums, w, plan.inputs + point * plan.point, begins,
-                                    halves, plan.tile * static_cast<Size>(sizeof(float)), offsets + k, steps, k > 0,
+               tile.products(panel)(plan.products + point * plan.sums, {w, offsets + k, steps, panel * bytes},
+                                    plan.inputs + point * plan.point, begins, halves, plan.tile * bytes, k > 0,
                                     LanesWanted{nullptr, 0, 0, 0});
                w += steps * panel;
             }
@@ -526,14 +526,15 @@ SOFIE_INLINE void convolution_winograd_open(const F &f, const ConvSizes &sizes, 
    if (s.batch <= 0 || ConvShape::product(s.out) <= 0)
       return;
    const Size inputs = winograd_choice(s, sizes.together[1]);
-   const LanesTile direct = lanes_best_tile<Short>(s.out[2], s.depth(), 0);
+   const LanesTile direct = lanes_tile_of<Short>(s);
    const ConvOperands<float> of{
       y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)};
-   if (inputs == 6)
+   if (inputs == 0)
+      convolve_lanes(f, s, direct, of);
+   else if (inputs == 6)
       convolve_winograd_lanes<6>(f, s, {winograd_best_tile<6, Short>(s), direct}, true, w.template panels<6>(), of);
    else
-      convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, inputs == 4, w.template panels<4>(),
-                                 of);
+      convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, true, w.template panels<4>(), of);
 }
 
 #else
