@@ -360,7 +360,6 @@ MOST_PARAMETERS = 8
 MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "kernels/convolution/columns.hxx": ("conv_columns_results",),
     "kernels/convolution/grouped.hxx": ("grouped_block",),
-    "kernels/convolution/lanes_product.hxx": ("lanes_products_of",),
     "kernels/convolution/winograd_lanes.hxx": ("winograd_lanes_events",),
     "kernels/quantization.hxx": ("qlinear_matmul",),
     "kernels/trees/forest.hxx": ("Forest",),
