@@ -31,7 +31,6 @@ DENSE_HEADER = "sofie/kernels/dense.hxx"
 LAYERS_HEADER = "sofie/kernels/dense/layers.hxx"
 _DOTS_HEADER = "sofie/kernels/dense/dots.hxx"
 _MEMORY_HEADER = "sofie/kernels/dense/from_memory.hxx"
-_FEW_HEADER = "sofie/kernels/dense/few_columns.hxx"
 
 # Of the kernel with AVX-512: the floats of a register, and the registers that a row of sums has.
 LANES, _MOST_PACKS = 16, 14
@@ -109,33 +108,6 @@ def _streamed(problem: DenseProblem) -> Choice | str:
     )
 
 
-# By the registers of a row of results: from how many steps on all chains of three rows side by side
-# are faster, and for how many rows; None stands for all from three on.
-_FEW_DEPTH: dict[int, int] = {1: 128, 2: 512}
-_FEW_ROWS: dict[int, tuple[int, ...] | None] = {1: None, 2: (3, 5, 6)}
-
-
-def _few_columns(problem: DenseProblem) -> Choice | str:
-    if problem.dtype is not DType.FLOAT32:
-        return NO_FLOATS
-    packs = problem.packs
-    if packs not in _FEW_DEPTH:
-        return f"it has more than {max(_FEW_DEPTH) * LANES} columns, or none"
-    if problem.depth < _FEW_DEPTH[packs]:
-        return f"it has {problem.depth} steps, fewer than {_FEW_DEPTH[packs]}"
-    rows, here = _FEW_ROWS[packs], problem.rows
-    if isinstance(here, int) and (here not in rows if rows else here < 3):
-        return f"it has {here} rows, and not {rows or '3 and more'}"
-    when = f"of {', '.join(map(str, rows))} rows" if rows else "of three rows and more"
-    return Choice(
-        "dense_few_columns",
-        _FEW_HEADER,
-        f"{when} all chains of their sums are summed up side by side",
-        packed=problem.packed("FewColumnsWeights"),
-        elsewhere=(Elsewhere((AVX2, GENERIC), "dense", DENSE_HEADER, IS_AVX512),),
-    )
-
-
 def _one_row(problem: DenseProblem) -> Choice | str:
     if problem.rows != 1:
         return "it has more than one row, or how many is not known"
@@ -185,7 +157,6 @@ DENSE: Table[DenseProblem] = Table(
     (
         Candidate("dense_dots", _dots),
         Candidate("dense_streamed", _streamed),
-        Candidate("dense_few_columns", _few_columns),
         Candidate("dense_one_row", _one_row),
         Candidate("dense_tiled", _tiled),
         Candidate("dense", _any),
@@ -289,21 +260,6 @@ def _layers_lanes(problem: LayersProblem) -> Choice | str:
     )
 
 
-def _layers_in_place(problem: LayersProblem) -> Choice | str:
-    if problem.dtype is not DType.FLOAT32:
-        return NO_FLOATS
-    if len(set(problem.widths[1:])) > 1 or problem.layers[0].width != _QUADS:
-        most = _QUADS * LANES
-        return f"its layers have not all the same columns, {most - LANES + 1} to {most} of them"
-    return Choice(
-        "dense_layers_in_place",
-        LAYERS_HEADER,
-        f"what is between layers of up to {LAYERS_ROWS} rows is where the results will be",
-        scratch=problem.scratch(),
-        elsewhere=(_ELSEWHERE,),
-    )
-
-
 def _layers(problem: LayersProblem) -> Choice:
     return Choice(
         "dense_layers",
@@ -320,7 +276,6 @@ DENSE_LAYERS: Table[LayersProblem] = Table(
     (
         Candidate("dense_layers_one_row", _layers_one_row),
         Candidate("dense_layers_lanes", _layers_lanes),
-        Candidate("dense_layers_in_place", _layers_in_place),
         Candidate("dense_layers", _layers),
     ),
 )

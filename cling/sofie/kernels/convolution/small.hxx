@@ -5,7 +5,7 @@
 #ifndef SOFIE_KERNELS_CONVOLUTION_SMALL_HXX
 #define SOFIE_KERNELS_CONVOLUTION_SMALL_HXX
 
-#include "sofie/kernels/dense/few_columns.hxx"
+#include "sofie/kernels/dense.hxx"
 
 SOFIE_BEGIN
 

@@ -7,8 +7,8 @@
 #ifndef SOFIE_KERNELS_DENSE_LAYERS_HXX
 #define SOFIE_KERNELS_DENSE_LAYERS_HXX
 
+#include "sofie/kernels/dense.hxx"
 #include "sofie/kernels/dense/dots.hxx"
-#include "sofie/kernels/dense/few_columns.hxx"
 #include "sofie/kernels/dense/lanes_tile.hxx"
 
 SOFIE_BEGIN
@@ -179,9 +179,8 @@ struct LanesPass {
 };
 #endif
 
-/// All rows from number `first` on, some at a time. What is between layers that read a row before they write it may be
-/// `InPlace`, where the results will be: the first cache has to keep less.
-template <bool InPlace, class T, Size M, Size N, Size S, Size K, class... Layers>
+/// All rows from number `first` on, some at a time.
+template <class T, Size M, Size N, Size S, Size K, class... Layers>
 SOFIE_INLINE void layers_by_rows(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, Size first,
                                  const Layers &...layers)
 {
@@ -193,8 +192,6 @@ SOFIE_INLINE void layers_by_rows(View<T, M, N> y, View<T, S> scratch, View<const
          i = m - layers_few;
       const Size rows = m - i < layers_rows ? m - i : layers_rows;
       RowsPass<T> pass{x.data() + i * K, one, other, y.data() + i * N, rows, sizeof...(Layers) / 2};
-      if (InPlace && m <= layers_rows)
-         pass.next = pass.other = pass.y;
       (pass << ... << layers);
       i += rows;
    }
@@ -214,7 +211,7 @@ SOFIE_KERNEL void dense_layers_one_row(View<T, M, N> y, View<T, S> scratch, View
 }
 
 /// The same for any number of rows.
-template <bool InPlace = false, class T, Size M, Size N, Size S, Size K, class... Layers>
+template <class T, Size M, Size N, Size S, Size K, class... Layers>
 SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x, const Layers &...layers)
 {
 #ifdef SOFIE_AVX512_ASSEMBLER
@@ -222,20 +219,7 @@ SOFIE_KERNEL void dense_layers(View<T, M, N> y, View<T, S> scratch, View<const T
       if (x.template extent<0>() == 1)
          return dense_layers_one_row(y, scratch, x, layers...);
 #endif
-   layers_by_rows<InPlace>(y, scratch, x, 0, layers...);
-}
-
-/// The same for layers whose columns are 4 packs with AVX-512.
-template <class T, Size M, Size N, Size S, Size K, class... Layers>
-SOFIE_INLINE void dense_layers_in_place(View<T, M, N> y, View<T, S> scratch, View<const T, M, K> x,
-                                        const Layers &...layers)
-{
-#ifdef SOFIE_AVX512_ASSEMBLER
-   constexpr bool in_place = true;
-#else
-   constexpr bool in_place = false;
-#endif
-   dense_layers<in_place>(y, scratch, x, layers...);
+   layers_by_rows(y, scratch, x, 0, layers...);
 }
 
 /// The same for rows that lie in lanes, as far as there are enough of them.
@@ -254,7 +238,7 @@ SOFIE_KERNEL void dense_layers_lanes(View<T, M, N> y, View<T, S> scratch, View<c
       LanesPass pass{scratch.data(), scratch.data() + S / 2, y.data() + i * N, rows, sizeof...(Layers) / 2};
       (pass << ... << layers);
    }
-   layers_by_rows<false>(y, scratch, x, i, layers...);
+   layers_by_rows(y, scratch, x, i, layers...);
 #else
    dense_layers(y, scratch, x, layers...);
 #endif
