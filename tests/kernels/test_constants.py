@@ -113,13 +113,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_STREAMED_COLUMNS": "streams_wide * lanes<float>",
     },
     recurrent: {"_ROWS": "recurrent_rows"},
-    reduction: {
-        "_ROW": "reduced_row",
-        "_PIECES": "strided_pieces",
-        "_TOGETHER": "columns_together",
-        "_FEW": "few_columns",
-        "_LANES": "lanes<float>",
-    },
+    reduction: {"_COLUMNS": "least_columns"},
     trees: {"_WALKS": "most_walks"},
 }
 

@@ -9,8 +9,7 @@
 #define SOFIE_KERNELS_REDUCTION_HXX
 
 #include "sofie/kernels/reduction/axes.hxx"
-#include "sofie/kernels/reduction/rules.hxx"
-#include "sofie/kernels/reduction/strided.hxx"
+#include "sofie/kernels/reduction/pieces.hxx"
 #include "sofie/kernels/softmax/rows.hxx"
 #include "sofie/session/owned.hxx"
 
@@ -185,11 +184,13 @@ SOFIE_INLINE V line_results(const Term &term, const Line<T, width<V>> &line)
 
 // The operators ------------------------------------------------------------------------------------
 
-/// An operator that combines a term of each element: `Accumulated<T>` is the type for that.
-template <class Combine, class Term>
+/// An operator that combines a term of each element: `Accumulated<T>` is the type for that, `rule` what it does with
+/// floats.
+template <class Combine, class Term, RowRule Rule = RowRule::none>
 struct PlainReduction {
    using Combination = Combine;
    using Terms = Term;
+   static constexpr RowRule rule = Rule;
    static constexpr bool is_plain = true; ///< There is nothing to it but that.
    template <class T>
    using Accumulated = std::conditional_t<std::is_same_v<T, bool>, unsigned char, T>;
@@ -206,15 +207,15 @@ struct PlainReduction {
    }
 };
 
-struct ReduceSum : PlainReduction<Total, AsItIs> {};
-struct ReduceMax : PlainReduction<Largest, AsItIs> {};
-struct ReduceMin : PlainReduction<Least, AsItIs> {};
-struct ReduceProd : PlainReduction<Product, AsItIs> {};
-struct ReduceL1 : PlainReduction<Total, Magnitude> {};
-struct ReduceSumSquare : PlainReduction<Total, Squared> {};
+struct ReduceSum : PlainReduction<Total, AsItIs, RowRule::sum> {};
+struct ReduceMax : PlainReduction<Largest, AsItIs, RowRule::largest> {};
+struct ReduceMin : PlainReduction<Least, AsItIs, RowRule::least> {};
+struct ReduceProd : PlainReduction<Product, AsItIs, RowRule::product> {};
+struct ReduceL1 : PlainReduction<Total, Magnitude, RowRule::magnitudes> {};
+struct ReduceSumSquare : PlainReduction<Total, Squared, RowRule::squares> {};
 
 /// Of integers towards zero, and 0 for none.
-struct ReduceMean : PlainReduction<Total, AsItIs> {
+struct ReduceMean : PlainReduction<Total, AsItIs, RowRule::sum> {
    template <class V>
    SOFIE_INLINE static V finished(V v, Size count)
    {
@@ -230,7 +231,7 @@ struct ReduceMean : PlainReduction<Total, AsItIs> {
    }
 };
 
-struct ReduceLogSum : PlainReduction<Total, AsItIs> {
+struct ReduceLogSum : PlainReduction<Total, AsItIs, RowRule::sum> {
    template <class V>
    SOFIE_INLINE static V finished(V v, Size)
    {
@@ -280,7 +281,7 @@ SOFIE_KERNEL void scaled_norm(ElementOf<V> *norm, const Line<T, width<V>> &line)
 }
 
 /// Of integers computed as double, and the largest integer where that is beyond it.
-struct ReduceL2 : PlainReduction<Total, Squared> {
+struct ReduceL2 : PlainReduction<Total, Squared, RowRule::squares> {
    static constexpr bool is_plain = false;
    template <class T>
    using Accumulated = std::conditional_t<std::is_floating_point_v<T>, T, double>;
@@ -397,225 +398,13 @@ struct ManyShort<R, true> {
    }
 };
 
-/// What R does with each number of a row, if the kernels for rows of floats know that.
-template <class R, bool = R::is_plain>
-inline constexpr RowRule row_rule_of = RowRule::none;
-template <class C, class Term>
-inline constexpr RowRule row_rule = RowRule::none;
-template <>
-inline constexpr RowRule row_rule<Total, AsItIs> = RowRule::sum;
-template <>
-inline constexpr RowRule row_rule<Total, Magnitude> = RowRule::magnitudes;
-template <>
-inline constexpr RowRule row_rule<Total, Squared> = RowRule::squares;
-template <>
-inline constexpr RowRule row_rule<Product, AsItIs> = RowRule::product;
-template <>
-inline constexpr RowRule row_rule<Largest, AsItIs> = RowRule::largest;
-template <>
-inline constexpr RowRule row_rule<Least, AsItIs> = RowRule::least;
-template <class R>
-inline constexpr RowRule row_rule_of<R, true> = row_rule<typename R::Combination, typename R::Terms>;
-
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-/// y = the reductions of rows of `count` floats.
-template <class R>
-SOFIE_KERNEL void reduce_float_rows(float *y, const float *x, const Reduction &shape, Size rows)
-{
-   constexpr int n = lanes<float>;
-   reduce_rows<row_rule_of<R>>(y, x, rows, shape.run, R::Combination::template identity<float>());
-   for (Size i = 0; i < rows; i += n) {
-      const Size some = rows - i < n ? rows - i : n;
-      store_some(y + i, R::finished(load_some<n>(y + i, some), shape.count), some);
-   }
-}
-
-/// Up to sixteen results of rows by the kernels for these, and which are right: infinite, tiny and NaN are not.
-SOFIE_KERNEL inline void float_rows_norm(float *y, float *right, const float *x, Size rows, Size count)
-{
-   using V = Pack<float>;
-   constexpr int n = lanes<float>;
-   reduce_rows<RowRule::squares>(y, x, rows, count, 0);
-   const V sum = load<n>(y);
-   const auto safe = (sum > splat<V>(0x1p-90f)) & (sum < splat<V>(MathOf<float>::infinity));
-   store(y, sqrt(sum));
-   store(right, select<V>(safe, splat<V>(1), V{}));
-}
-SOFIE_KERNEL inline void float_rows_log_total(float *y, float *right, const float *x, Size rows, Size count)
-{
-   using V = Pack<float>;
-   constexpr int n = lanes<float>;
-   alignas(64) float most[n] = {};
-   softmax_statistics<false>(softmax_rows_of(nullptr, x, rows, count, most, y));
-   const V sum = load<n>(y), infinity = splat<V>(MathOf<float>::infinity);
-   store(y, log(sum) + load<n>(most));
-   store(right, select<V>((abs(load<n>(most)) < infinity) & (sum < infinity), splat<V>(1), V{}));
-}
-
-/// Whether there is such a kernel for R.
-template <class R>
-inline constexpr bool has_float_rows = std::is_same_v<R, ReduceL2> || std::is_same_v<R, ReduceLogSumExp>;
-
-/// y = the reductions of rows of `count` floats; of those that are not right in the general way.
-template <class R>
-SOFIE_KERNEL void reduce_special_rows(float *y, const float *x, const Reduction &shape, Size rows)
-{
-   using V = Pack<float>;
-   constexpr int n = lanes<float>;
-   alignas(64) float found[n] = {}, right[n] = {};
-   for (Size i = 0; i < rows; i += n) {
-      const Size some = rows - i < n ? rows - i : n;
-      const float *const from = x + i * shape.run;
-      if constexpr (std::is_same_v<R, ReduceL2>)
-         float_rows_norm(found, right, from, some, shape.run);
-      else
-         float_rows_log_total(found, right, from, some, shape.run);
-      for (Size r = 0; r < some; ++r)
-         if (right[r] == 0) {
-            alignas(64) float again[n];
-            store(again, R::template results<V>(Line<float, n>{from + r * shape.run, x + shape.inputs, shape, true}));
-            found[r] = again[0];
-         }
-      store_some(y + i, load<n>(found), some);
-   }
-}
-
-/// The same for rows in pieces, which are copied one behind the other, if they are such; whether they are.
-template <class R>
-SOFIE_KERNEL bool reduce_joined_pieces(float *y, const float *x, const Reduction &s)
-{
-   constexpr Size n = lanes<float>;
-   if (s.inner != 1 || !s.is_fixed || s.reduced.count != 1 || s.kept.count > 2 || s.run > n || s.count <= 0 ||
-       s.count > reduced_row)
-      return false;
-   alignas(64) float joined[reduced_row + n];
-   Reduction whole = s;
-   whole.run = s.count;
-   whole.reduced.count = 0;
-   const int last = s.kept.count - 1;
-   const Size lines = s.kept.sizes[last], line = s.kept.strides[last], fit = reduced_row / s.count, rows = fit < n ? fit : n;
-   for (Size i = 0, outer = last > 0 ? s.kept.sizes[0] : 1; i < outer; ++i)
-      for (Size row = 0; row < lines; row += rows) {
-         const Size some = lines - row < rows ? lines - row : rows;
-         const float *const from = x + (last > 0 ? i * s.kept.strides[0] : 0) + row * line;
-         join_pieces(joined, from, {some, line, s.count, s.reduced.sizes[0], s.reduced.strides[0], s.run});
-         whole.inputs = some * s.count;
-         reduce_special_rows<R>(y, joined, whole, some);
-         y += some;
-      }
-   return true;
-}
-
-/// Whether there is a kernel for many columns side by side for R.
-template <class R>
-inline constexpr bool has_float_columns =
-   row_rule_of<R> == RowRule::sum || row_rule_of<R> == RowRule::largest || row_rule_of<R> == RowRule::least;
-
-/// The same for columns side by side, as many as are done together; how many that are.
-template <class R>
-SOFIE_INLINE Size reduce_float_columns(float *y, const float *x, const Reduction &shape)
-{
-   constexpr RowRule rule = row_rule_of<R>;
-   constexpr int n = lanes<float>;
-   Size j = 0;
-   for (; shape.inner - j >= columns_together; j += columns_together) {
-      if constexpr (rule == RowRule::sum)
-         sum_columns(y + j, x + j, shape.inner, shape.run);
-      else
-         reduce_columns<rule>(y + j, x + j, shape.inner, shape.run, R::Combination::template identity<float>());
-      for (Size i = j; i < j + columns_together; i += n)
-         store(y + i, R::finished(load<n>(y + i), shape.count));
-   }
-   return j;
-}
-
-/// y = the reductions of rows that follow each other, of several such sets of rows.
-template <class R>
-SOFIE_KERNEL void reduce_sets_of_rows(float *y, const float *x, const Reduction &s)
-{
-   using C = typename R::Combination;
-   constexpr Size n = lanes<float>, together = 512;
-   alignas(64) float more[static_cast<std::size_t>(together)];
-   WalkedAxes outer = s.kept;
-   const Size rows = outer.sizes[--outer.count];
-   Odometer at(outer);
-   for (Size o = outer.positions(); o > 0; --o, at.next())
-      for (Size done = 0; done < rows; done += together) {
-         const Size some = rows - done < together ? rows - done : together;
-         Odometer set(s.reduced);
-         for (Size left = s.reduced.positions(), first = left; left > 0; --left, set.next()) {
-            const float *const from = x + at.offset + set.offset + done * s.run;
-            float *const to = left == first ? y : more;
-            reduce_rows<row_rule_of<R>>(to, from, some, s.run, C::template identity<float>());
-            for (Size i = 0; to == more && i < some; i += n) {
-               const Size used = some - i < n ? some - i : n;
-               store_some(y + i, C::combined(load_some<n>(y + i, used), load_some<n>(more + i, used)), used);
-            }
-         }
-         y += some;
-      }
-}
-
-/// The same for a few columns, or rows in pieces, if they are such; whether they are.
-template <class R>
-SOFIE_KERNEL bool reduce_float_pieces(float *y, const float *x, const Reduction &s)
-{
-   constexpr RowRule rule = row_rule_of<R>;
-   constexpr Size n = lanes<float>;
-   const float neutral = R::Combination::template identity<float>();
-   const Size results = s.kept.positions() * s.inner, sets = s.reduced.positions();
-   const bool columns = s.inner >= few_columns && s.inner < columns_together && s.reduced.count == 0;
-   const bool apart = s.inner == 1 && s.reduced.count > 0 && sets > 0 && s.run > 0 && s.run <= reduced_row;
-   const bool pieces = apart && s.run <= n && s.reduced.count == 1 && s.kept.count <= 2;
-   if (!s.is_fixed || !(columns || apart) || (columns ? s.run : sets) > strided_pieces)
-      return false;
-   if (columns) {
-      reduce_few_columns<rule>(y, x, results / s.inner, s.run, s.inner, neutral);
-   } else if (pieces) {
-      const int last = s.kept.count - 1;
-      const Size lines = last < 0 ? 1 : s.kept.sizes[last], line = last < 0 ? 0 : s.kept.strides[last];
-      for (Size i = 0; i * lines < results; ++i)
-         reduce_pieces<rule, true>(y + i * lines, x + (last < 1 ? 0 : i * s.kept.strides[0]),
-                                   {lines, line, 1, s.reduced.sizes[0], s.reduced.strides[0], s.run}, neutral);
-   } else {
-      reduce_sets_of_rows<R>(y, x, s);
-   }
-   for (Size i = 0; i < results; i += n) {
-      const Size some = results - i < n ? results - i : n;
-      store_some(y + i, R::finished(load_some<lanes<float>>(y + i, some), s.count), some);
-   }
-   return true;
-}
-
-/// The norms of rows in pieces, if they are such; whether they are.
-SOFIE_KERNEL inline bool float_pieces_norm(float *y, const float *x, const Reduction &s)
-{
-   using V = Pack<float>;
-   constexpr int n = lanes<float>;
-   if (s.inner != 1 || s.reduced.count == 0 || !reduce_float_pieces<ReduceSumSquare>(y, x, s))
-      return false;
-   alignas(64) float again[n];
-   Odometer at(s.kept);
-   for (Size i = s.kept.positions(); i > 0; --i, at.next(), ++y) {
-      // Infinite, tiny and NaN in the general way.
-      if (*y > 0x1p-90f && *y < MathOf<float>::infinity) {
-         *y = sqrt(PackN<float, 1>{*y})[0];
-         continue;
-      }
-      store(again, ReduceL2::results<V>(Line<float, n>{x + at.offset, x + s.inputs, s, true}));
-      *y = again[0];
-   }
-   return true;
-}
-#endif
-
-/// What all results of a line are, from result number `j` on; `line` begins anywhere.
+/// All results of a line, which begins anywhere.
 template <class R, class T, int N>
-SOFIE_INLINE void reduce_line(T *y, const T *x, Line<T, N> &line, Size j)
+SOFIE_INLINE void reduce_line(T *y, const T *x, Line<T, N> &line)
 {
    using V = PackN<typename R::template Accumulated<T>, N>;
    const Size inner = line.shape.inner;
-   for (; j < inner; j += N) {
+   for (Size j = 0; j < inner; j += N) {
       // The last pack once more with results that are there already.
       const Size first = j + N > inner && inner >= N ? inner - N : j;
       line.begin = x + first;
@@ -662,110 +451,183 @@ SOFIE_KERNEL void reduce_lanes(T *y, const T *x, const Reduction &shape)
       return;
    }
    for (; lines > 0; --lines, at.next(), y += inner)
-      reduce_line<R>(y, x + at.offset, line, 0);
+      reduce_line<R>(y, x + at.offset, line);
 }
 
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-/// The same for floats in rows that follow each other, one number each.
+/// Whether results need another look, after which they are not plain: norms, and logarithms of sums of exponentials.
 template <class R>
-SOFIE_INLINE void reduce_rows_of(float *y, const float *x, const Reduction &shape)
+inline constexpr bool is_norm = std::is_same_v<R, ReduceL2>;
+template <class R>
+inline constexpr bool is_log_sum = std::is_same_v<R, ReduceLogSumExp>;
+template <class R>
+inline constexpr bool has_columns = !is_norm<R> && !is_log_sum<R>;
+
+#ifdef SOFIE_PIECES_ASSEMBLER
+/// How far from the first one the numbers of a result lie.
+SOFIE_INLINE Size offset_of(const Reduction &s, Size result)
 {
-   if constexpr (has_float_rows<R>)
-      reduce_special_rows<R>(y, x, shape, shape.kept.positions());
-   else
-      reduce_float_rows<R>(y, x, shape, shape.kept.positions());
+   Size offset = 0;
+   for (int a = s.kept.count - 1; a >= 0; result /= s.kept.sizes[a--])
+      offset += result % s.kept.sizes[a] * s.kept.strides[a];
+   return offset;
 }
 
-/// The same for pieces of rows, if they are such; whether they are.
-template <class R>
-SOFIE_INLINE bool reduce_pieces_of(float *y, const float *x, const Reduction &shape)
+/// Results of rows in the general way where they are not `right`.
+template <class R, class Right>
+SOFIE_INLINE void correct(float *y, const float *x, const Reduction &s, Size first, Size count, Right right)
 {
-   if constexpr (std::is_same_v<R, ReduceL2>)
-      return float_pieces_norm(y, x, shape);
-   else if constexpr (std::is_same_v<R, ReduceLogSumExp>)
-      return reduce_joined_pieces<R>(y, x, shape);
-   else
-      return reduce_float_pieces<R>(y, x, shape);
+   constexpr int n = lanes<float>;
+   if (!any<Pack<float>>(~right & (lane_numbers<Pack<float>>() < static_cast<std::int32_t>(count))))
+      return;
+   for (Size i = first; i < first + count; ++i)
+      if (!right[i - first]) {
+         alignas(64) float again[n];
+         store(again, R::template results<Pack<float>>(Line<float, n>{x + offset_of(s, i), x + s.inputs, s, true}));
+         y[i] = again[0];
+      }
 }
 
-/// The same for many columns.
+/// What is done with the results in the end; norms that are infinite, tiny or NaN are found in the general way.
 template <class R>
-SOFIE_KERNEL void reduce_columns_of(float *y, const float *x, const Reduction &shape)
+SOFIE_KERNEL void finish(float *y, const float *x, const Reduction &s)
 {
-   Line<float, lanes<float>> line{x, x + shape.inputs, shape, false};
-   Odometer at(shape.kept);
-   Size lines = shape.inner ? shape.kept.positions() : 0;
-   for (; lines > 0; --lines, at.next(), y += shape.inner)
-      reduce_line<R>(y, x + at.offset, line, reduce_float_columns<R>(y, x + at.offset, shape));
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   const Size results = s.kept.positions() * s.inner;
+   for (Size i = 0; i < results; i += n) {
+      const Size some = results - i < n ? results - i : n;
+      const V v = load_some<n>(y + i, some);
+      if constexpr (is_norm<R>) {
+         store_some(y + i, sqrt(v), some);
+         correct<R>(y, x, s, i, some, (v > splat<V>(0x1p-90f)) & (v < splat<V>(MathOf<float>::infinity)));
+      } else {
+         store_some(y + i, R::finished(v, s.count), some);
+      }
+   }
+}
+
+/// y = the logarithms of sums of exponentials of rows.
+template <class R>
+SOFIE_KERNEL void log_sums_of_rows(float *y, const float *x, const Reduction &s)
+{
+   using V = Pack<float>;
+   constexpr int n = lanes<float>;
+   const Size rows = s.kept.positions();
+   const V infinity = splat<V>(MathOf<float>::infinity);
+   alignas(64) float most[n] = {}, sums[n] = {};
+   for (Size i = 0; i < rows; i += n) {
+      const Size some = rows - i < n ? rows - i : n;
+      softmax_statistics<false>(softmax_rows_of(nullptr, x + i * s.run, some, s.run, most, sums));
+      const V sum = load<n>(sums), largest = load<n>(most);
+      store_some(y + i, log(sum) + largest, some);
+      correct<R>(y, x, s, i, some, (abs(largest) < infinity) & (sum < infinity));
+   }
+}
+
+/// The same for rows of floats that follow each other, one number each.
+template <class R>
+SOFIE_KERNEL void reduce_rows_of(float *y, const float *x, const Reduction &s)
+{
+   if constexpr (is_log_sum<R>) {
+      constexpr Size most = 8192; // Sums of more are pairwise.
+      return s.run > 0 && s.run <= most ? log_sums_of_rows<R>(y, x, s) : reduce_lanes<R>(y, x, s);
+   } else {
+      reduce_rows<R::rule>(y, x, s.kept.positions(), s.run);
+      finish<R>(y, x, s);
+   }
+}
+
+/// The same for columns of rows that follow each other.
+template <class R>
+SOFIE_KERNEL void reduce_columns_of(float *y, const float *x, const Reduction &s)
+{
+   reduce_columns<R::rule>(y, x, s.kept.positions(), s.run, s.inner);
+   finish<R>(y, x, s);
+}
+
+/// The same for rows that are not whole in memory: the pieces of a line are those of a row, or, where rows fit into a
+/// register, rows. What several sets of rows give is added up.
+template <class R>
+SOFIE_KERNEL void reduce_pieces_of(float *y, const float *x, const Reduction &s)
+{
+   using C = CombinationOf<R::rule>;
+   constexpr Size n = lanes<float>, together = 512;
+   alignas(64) float more[static_cast<std::size_t>(together)];
+   WalkedAxes sets = s.reduced, outer = s.kept;
+   ReducedPieces of = pieces_of_rows(1, s.run);
+   if (s.run <= n) {
+      const Size last = --sets.count, step = sets.strides[last];
+      of = {1, 0, 1, sets.sizes[last], step, 4 * step, s.run, 0};
+   }
+   const Size count = sets.positions();
+   if (count == 0 || count > most_pieces)
+      return reduce_lanes<R>(y, x, s); // Whose sums are pairwise.
+   if (outer.count > 0)
+      of.line = outer.strides[--outer.count];
+   const Size rows = s.kept.count > 0 ? s.kept.sizes[outer.count] : 1;
+   Odometer at(outer);
+   float *to = y;
+   for (Size o = outer.positions(); o > 0; --o, at.next())
+      for (Size done = 0; done < rows; done += together, to += of.lines) {
+         of.lines = rows - done < together ? rows - done : together;
+         Odometer set(sets);
+         for (Size k = 0; k < count; ++k, set.next()) {
+            reduce_folded<R::rule, PieceKind::part>(k ? more : to, x + at.offset + set.offset + done * of.line, of);
+            for (Size i = 0; k && i < of.lines; i += n) {
+               const Size some = of.lines - i < n ? of.lines - i : n;
+               store_some(to + i, C::combined(load_some<lanes<float>>(to + i, some), load<lanes<float>>(more + i)), some);
+            }
+         }
+      }
+   finish<R>(y, x, s);
 }
 #endif
 
-/// The same; which way, says the rule of `kernels/reduction.py` once more, for sizes that are known at run time only.
-template <class R, class T>
+/// How a reduction goes through its tensor; `found`: as the sizes say that it is given.
+enum class ReductionWay { lanes, rows, columns, pieces, found };
+
+/// From so many columns on they are not in the lanes together with other rows.
+inline constexpr Size least_columns = 4;
+
+/// The way that `kernels/reduction.py` chooses.
+template <class R>
+SOFIE_INLINE ReductionWay reduction_way(const Reduction &s)
+{
+   if (s.inner == 1 && s.is_fixed) {
+      if (s.reduced.count == 0)
+         return ReductionWay::rows;
+      return is_log_sum<R> ? ReductionWay::lanes : ReductionWay::pieces;
+   }
+   const bool columns = s.reduced.count == 0 && (s.inner >= least_columns || !s.is_fixed);
+   return columns && has_columns<R> ? ReductionWay::columns : ReductionWay::lanes;
+}
+
+/// y = the reductions of x, in the order of the axes that are kept.
+template <ReductionWay Way, class R, class T>
 SOFIE_KERNEL void reduce_axes(T *y, const T *x, const Reduction &shape)
 {
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-   constexpr bool is_float = std::is_same_v<T, float>;
-   constexpr RowRule rule = row_rule_of<R>;
-   if constexpr (is_float && (rule != RowRule::none || has_float_rows<R>)) {
-      const bool whole = shape.inner == 1 && shape.is_fixed && shape.reduced.count == 0;
-      if (whole && shape.run > 0 && shape.run <= reduced_row)
-         return reduce_rows_of<R>(y, x, shape);
-      if (reduce_pieces_of<R>(y, x, shape))
-         return;
+#ifdef SOFIE_PIECES_ASSEMBLER
+   if constexpr (std::is_same_v<T, float> && Way != ReductionWay::lanes) {
+      const ReductionWay way = Way == ReductionWay::found ? reduction_way<R>(shape) : Way;
+      if constexpr (Way == ReductionWay::rows || Way == ReductionWay::found)
+         if (way == ReductionWay::rows)
+            return reduce_rows_of<R>(y, x, shape);
+      if constexpr (Way == ReductionWay::columns || (Way == ReductionWay::found && has_columns<R>))
+         if (way == ReductionWay::columns)
+            return reduce_columns_of<R>(y, x, shape);
+      if constexpr (Way == ReductionWay::pieces || (Way == ReductionWay::found && !is_log_sum<R>))
+         if (way == ReductionWay::pieces)
+            return reduce_pieces_of<R>(y, x, shape);
    }
-   if constexpr (is_float && has_float_columns<R>)
-      if (shape.reduced.count == 0 && shape.inner >= columns_together)
-         return reduce_columns_of<R>(y, x, shape);
 #endif
    reduce_lanes<R>(y, x, shape);
 }
 
 /// y = x reduced over the axes of `mask`; for `dynamic` see `Reduction`.
-template <class R, class Y, class X, int Rank>
+template <ReductionWay Way, class R, class Y, class X, int Rank>
 SOFIE_INLINE void reduce(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
 {
-   reduce_axes<R, typename Y::Element>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
-}
-
-/// The same for what only the lanes of registers have to be known for.
-template <class R, class Y, class X, int Rank>
-SOFIE_INLINE void reduce_by_lanes(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
-{
-   reduce_lanes<R, typename Y::Element>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
-}
-
-/// The same for rows of floats that follow each other, one number each.
-template <class R, class Y, class X, int Rank>
-SOFIE_INLINE void reduce_by_rows(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
-{
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-   reduce_rows_of<R>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
-#else
-   reduce_by_lanes<R>(y, x, shape, mask, dynamic);
-#endif
-}
-
-/// The same for a few columns of floats, or for rows of them in pieces.
-template <class R, class Y, class X, int Rank>
-SOFIE_INLINE void reduce_by_pieces(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
-{
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-   reduce_pieces_of<R>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
-#else
-   reduce_by_lanes<R>(y, x, shape, mask, dynamic);
-#endif
-}
-
-/// The same for many columns of floats.
-template <class R, class Y, class X, int Rank>
-SOFIE_INLINE void reduce_by_columns(Y y, X x, const Sizes<Rank> &shape, Size mask, Size dynamic)
-{
-#ifdef SOFIE_COLUMNS_ASSEMBLER
-   reduce_columns_of<R>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
-#else
-   reduce_by_lanes<R>(y, x, shape, mask, dynamic);
-#endif
+   reduce_axes<Way, R, typename Y::Element>(y.data(), x.data(), Reduction(shape.values, Rank, mask, dynamic));
 }
 
 /// The axes that a tensor names, as bits.
@@ -801,7 +663,7 @@ SOFIE_INLINE void reduce_runtime(Owned<T, YRank> &y, X x, A axes, const Sizes<Ra
    }
    y.resize(result);
    const Reduction reduction(shape.values, Rank, mask, dynamic);
-   reduce_axes<R>(y.data(), static_cast<const T *>(x.data()), reduction);
+   reduce_axes<ReductionWay::found, R>(y.data(), static_cast<const T *>(x.data()), reduction);
 }
 
 } // namespace sofie

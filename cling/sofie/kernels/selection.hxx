@@ -160,7 +160,7 @@ SOFIE_KERNEL void best_positions(std::int64_t *y, const T *x, Size outer, Size n
    if (outer * inner == 0)
       return;
    require_some(n);
-#ifdef SOFIE_COLUMNS_ASSEMBLER
+#ifdef SOFIE_PIECES_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
       if (inner == 1)
          return best_of_float_rows<Max, Last>(y, x, outer, n);

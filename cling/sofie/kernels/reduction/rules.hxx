@@ -9,6 +9,9 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+/// What is done with all numbers of a row of floats, if it is one of these.
+enum class RowRule { none, sum, magnitudes, squares, product, largest, least };
+
 // How two values become one ------------------------------------------------------------------------
 
 /// The larger one; NaN if either is.

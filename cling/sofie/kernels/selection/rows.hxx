@@ -6,10 +6,10 @@
 #ifndef SOFIE_KERNELS_SELECTION_ROWS_HXX
 #define SOFIE_KERNELS_SELECTION_ROWS_HXX
 
-#include "sofie/kernels/reduction/rows.hxx"
+#include "sofie/kernels/reduction/pieces.hxx"
 #include "sofie/math.hxx"
 
-#ifdef SOFIE_COLUMNS_ASSEMBLER
+#ifdef SOFIE_PIECES_ASSEMBLER
 
 SOFIE_BEGIN
 
@@ -115,11 +115,10 @@ template <bool Max, bool Last>
 SOFIE_KERNEL void best_of_float_rows(std::int64_t *y, const float *x, Size rows, Size count)
 {
    constexpr Size together = 64;
-   constexpr float infinity = MathOf<float>::infinity;
    alignas(64) float best[together];
    for (Size r = 0; r < rows; r += together, x += together * count) {
       const Size some = rows - r < together ? rows - r : together;
-      reduce_rows<Max ? RowRule::largest : RowRule::least>(best, x, some, count, Max ? -infinity : infinity);
+      reduce_rows<Max ? RowRule::largest : RowRule::least>(best, x, some, count);
       find_in_rows<Last>(y + r, x, best, some, count);
    }
 }
