@@ -363,9 +363,7 @@ class _QuantizedProduct(Operator):
         raise NotImplementedError
 
 
-def _integer_problem(
-    types: Sequence[TensorType | None], *, constant: bool
-) -> IntegerProblem:
+def _integer_problem(types: Sequence[TensorType | None], *, constant: bool) -> IntegerProblem:
     """Of a, b and their zero points."""
     a, b, a_zero, b_zero = types
     assert a is not None and b is not None
