@@ -15,7 +15,7 @@ from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Functor, Launch, Operand
 from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops._device import mapped_copy
-from sofie_rdf.passes import attention, transposes
+from sofie_rdf.passes import attention, fuse, transposes
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import FUSED, Phase, run
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # What is a kernel of its own on a CPU, and several here.
-_CPU_ONLY = (attention.fuse_attention,)
+_CPU_ONLY = (attention.fuse_attention, fuse.fuse_integers)
 # Neither tilings nor layouts, which are those of registers and caches of a CPU.
 PHASES = (
     Phase("spell out", "An operator that has no kernel here is others that have.", (spell_out,)),

@@ -119,7 +119,7 @@ class IntegerProblem:
     """y[rows, columns] = sum_k (a[rows, k] - p) * (b[k, columns] - q), in 32 bits.
 
     ``one_matrix`` says whether b is one for all rows, ``one_zero`` whether p is, and ``constant``
-    whether b and q are known.
+    whether b and q are known. If it is ``scaled``, factors and offsets make float32 of the sums.
     """
 
     rows: Dim
@@ -128,6 +128,7 @@ class IntegerProblem:
     one_matrix: bool
     one_zero: bool
     constant: bool
+    scaled: bool = False
 
     def scratch(self) -> tuple[TensorType, ...]:
         """Some rows as VNNI or pairs of 16 bits want them."""
@@ -145,7 +146,7 @@ def _constant_integers(problem: IntegerProblem) -> Choice | str:
     if not problem.constant:
         return "its second matrix is not constant"
     return Choice(
-        "integer_product",
+        "integer_dense" if problem.scaled else "integer_product",
         _INTEGERS_HEADER,
         "constant weights are packed for VNNI where the CPU has it, else as pairs of 16 bits",
         packed=f"IntegerWeights<{problem.columns}>",
@@ -153,7 +154,9 @@ def _constant_integers(problem: IntegerProblem) -> Choice | str:
     )
 
 
-def _any_integers(_: IntegerProblem) -> Choice:
+def _any_integers(problem: IntegerProblem) -> Choice | str:
+    if problem.scaled:
+        return "it has no factors"
     why = "it reads its matrices as they are"
     return Choice("matmul_integer", _ANY_INTEGERS_HEADER, why)
 

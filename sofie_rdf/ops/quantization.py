@@ -10,6 +10,7 @@ import numpy as np
 from sofie_rdf.errors import ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, ceil_div, product, require_equal
 from sofie_rdf.ir.operator import (
+    Argument,
     Call,
     Launch,
     Operand,
@@ -17,6 +18,7 @@ from sofie_rdf.ir.operator import (
     Packed,
     Sizes,
     Tensor,
+    flag,
     operator,
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
@@ -363,14 +365,16 @@ class _QuantizedProduct(Operator):
         raise NotImplementedError
 
 
-def _integer_problem(types: Sequence[TensorType | None], *, constant: bool) -> IntegerProblem:
+def _integer_problem(
+    types: Sequence[TensorType | None], *, constant: bool, scaled: bool = False
+) -> IntegerProblem:
     """Of a, b and their zero points."""
     a, b, a_zero, b_zero = types
     assert a is not None and b is not None
     one_matrix = b.rank == 2 and (b_zero is None or b_zero.rank < 2)
     one_zero = a_zero is None or a_zero.size == 1
     rows, (depth, columns) = product(a.shape[:-1]), _as_matrices(a.shape, b.shape)[1][-2:]
-    return IntegerProblem(rows, depth, columns, one_matrix, one_zero, constant)
+    return IntegerProblem(rows, depth, columns, one_matrix, one_zero, constant, scaled)
 
 
 def _rows_and_steps(a: TensorType) -> Sizes:
@@ -457,6 +461,62 @@ class MatMulInteger(_QuantizedProduct):
 
 def _flat(operand: Operand) -> Tensor:
     return Tensor(operand, (operand.type.size,))
+
+
+@operator(domain="sofie", header=HEADER)
+class IntegerDense(_QuantizedProduct):
+    """y[..., n] = float(sum_k (a[..., k] - a_zero) * (w[k, n] - w_zero[n])) * factor[n] + b[n]
+
+    All but a, a_zero and the factor are constant. Numbers below zero become zero if ``relu``.
+    """
+
+    relu: bool = False
+
+    def infer(
+        self,
+        a: TensorType,
+        w: TensorType,
+        a_zero: TensorType,
+        w_zero: TensorType,
+        factor: TensorType,
+        b: TensorType,
+    ) -> TensorType:
+        shape = MatMulInteger().infer(a, w, a_zero, w_zero).shape
+        if not a.rank or w.rank != 2 or a_zero.size != 1 or w_zero.rank > 1:
+            raise ShapeError("needs a[..., k], w[k, n], and one zero point of a")
+        for one, what in ((factor, "factors"), (b, "offsets")):
+            _require(one.dtype, frozenset({DType.FLOAT32}), what)
+        if b.shape != w.shape[1:] or factor.shape not in ((), (1,), b.shape):
+            raise ShapeError(f"needs one factor or b[n] of them, not {factor} and {b}")
+        return TensorType(DType.FLOAT32, shape)
+
+    def _factors(self, inputs: Sequence[Any]) -> tuple[Any, Any]:
+        return inputs[0], inputs[1]
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        return _integer_problem(inputs[:4], constant=True, scaled=True).scratch()
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        types = [i.type for i in inputs if i is not None]
+        constant = all(i is not None and i.constant for i in (inputs[1], inputs[3]))
+        return INTEGER_PRODUCTS.choose(_integer_problem(types[:4], constant=constant, scaled=True))
+
+    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
+        choice = self.choice(inputs, outputs)
+        a, w, a_zero, w_zero, factor, b = (_flat(i) for i in inputs if i is not None)
+        weights = Packed(f"sofie::{choice.packed}", (Tensor(w.operand), w_zero))
+        sizes = _rows_and_steps(a.operand.type)
+        kernel = f"sofie::{choice.kernel}<{flag(self.relu)}>"
+        results = tuple(map(_flat, outputs))
+        given: tuple[Argument, ...] = (*results, a, weights, sizes, a_zero, factor, b)
+        return Call(kernel, given, outputs=2, header=choice.header)
+
+    def reference(
+        self, a: Array, w: Array, a_zero: Array, w_zero: Array, factor: Array, b: Array
+    ) -> Array:
+        sums = MatMulInteger().reference(a, w, a_zero, w_zero).astype(np.float32)
+        y = sums * factor + b
+        return np.where(y < 0, np.float32(0), y) if self.relu else y
 
 
 @operator(since=21, header=HEADER)

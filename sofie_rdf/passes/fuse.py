@@ -10,14 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from sofie_rdf.ir.types import concrete
+from sofie_rdf.ir.types import DType, concrete
+from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.elementwise import FLOATS, Add, Mul, Unary
 from sofie_rdf.ops.layout import Transpose
 from sofie_rdf.ops.linear import Dense, Gemm, MatMul, NoActivation
+from sofie_rdf.ops.quantization import IntegerDense
 from sofie_rdf.passes.affine import rounded, step_at, steps_before, vector, wide
 from sofie_rdf.passes.rewrite import Match, New, NoMatch, Rewrite, Rules, rule
 
-__all__ = ["fuse_layers", "fuse_normalizations"]
+__all__ = ["fuse_integers", "fuse_layers", "fuse_normalizations"]
 
 # Products -----------------------------------------------------------------------------------------
 
@@ -121,6 +123,48 @@ def activation(m: Match) -> Rewrite:
     return m.becomes(replace(dense, activation=m.op(Unary)), "x", "w", "b")
 
 
+# Integers -----------------------------------------------------------------------------------------
+
+
+@rule(
+    "Mul(Cast(MatMulInteger(a, w)), f)",
+    "Mul(Cast(MatMulInteger(a, w, p)), f)",
+    "Mul(Cast(MatMulInteger(a, w, p, q)), f)",
+)
+def integers(m: Match) -> Rewrite:
+    """float((a - p) @ (w - q)) * f, while the sums are at hand"""
+    w, shape = m.constant("w"), m.type().shape
+    m.require(w.ndim == 2 and m.type("a").rank > 0, "its weights are no matrix")
+    m.require(m.type() == m.type(Cast) and m.type().dtype is DType.FLOAT32, "it is not in float32")
+    m.require(m.type("f").shape in ((), (1,), shape[-1:]), "rows have factors of their own")
+    if "p" in m.values:
+        m.require(m.type("p").size == 1, "rows have zero points of their own")
+    if "q" in m.values:
+        m.require(m.constant("q").ndim < 2, "")
+    none = [New("zero", np.zeros((), m.type(value).dtype.numpy)) for value in "aw"]
+    zeros = [value if value in m.values else zero for value, zero in zip("pq", none, strict=True)]
+    # Of all numbers this one changes nothing when it is added.
+    b = New("offset", np.full(w.shape[1:], -0.0, np.float32))
+    return m.becomes(IntegerDense(), "a", "w", *zeros, "f", b)
+
+
+@rule("Add(sofie.IntegerDense(a, w, p, q, f, b), c)")
+def offset_of_integers(m: Match) -> Rewrite:
+    """... * f + c"""
+    b = m.constant("b")
+    m.require(not b.any() and np.signbit(b).all() and not m.op(IntegerDense).relu, "")
+    m.require(m.type() == m.type(IntegerDense), "it gives another shape")
+    c = vector(m, m.value("c"), m.type(), -1).astype(np.float32)
+    same = m.type("c").shape == b.shape
+    return m.becomes(m.op(IntegerDense), *"awpqf", "c" if same else m.changed("c", c))
+
+
+@rule("Relu(sofie.IntegerDense(a, w, p, q, f, b))")
+def relu_of_integers(m: Match) -> Rewrite:
+    """max(0, ... * f + b)"""
+    return m.becomes(IntegerDense(relu=True), *"awpqfb")
+
+
 # What precedes a Dense ----------------------------------------------------------------------------
 
 
@@ -144,5 +188,6 @@ def affine_before(m: Match) -> Rewrite:
 
 
 fuse_layers = Rules("fuse_layers", (gemm, product, matmul, affine_after, activation))
+fuse_integers = Rules("fuse_integers", (integers, offset_of_integers, relu_of_integers))
 # Later, because a scaling after it would round the weights again and undo its compensation.
 fuse_normalizations = Rules("fuse_normalizations", (affine_before,))

@@ -109,6 +109,7 @@ FUSE = Phase(
         convolutions.fuse_convolution_inputs,
         chains.known_statistics,
         transposes.move_transposes,
+        fuse.fuse_integers,
         chains.fuse_chains,
     ),
 )

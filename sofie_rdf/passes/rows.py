@@ -59,6 +59,7 @@ from sofie_rdf.ops.layout import (
 from sofie_rdf.ops.pairs import PairTerms, Symmetric
 from sofie_rdf.ops.quantization import (
     DequantizeLinear,
+    IntegerDense,
     MatMulInteger,
     QLinearMatMul,
     QuantizeLinear,
@@ -352,7 +353,7 @@ def _rounded(place: Place) -> int:
 
 def _rounded_matrices(place: Place) -> int:
     """Rows of the first matrix; the other one, the scales and the zero points have none."""
-    other = place.type(1 if isinstance(place.op, MatMulInteger) else 3)
+    other = place.type(3 if isinstance(place.op, QLinearMatMul) else 1)
     require(place.first < place.type(0).rank - 1)
     return place.results[0].rank - place.behind(0) + (1 if other.rank == 1 else 0)
 
@@ -590,7 +591,7 @@ _RULES: dict[type[Operator], _Rule] = {
     **dict.fromkeys((linear.Dense, linear.DenseLayers), _before_last),
     linear.MatMul: _matrices,
     **dict.fromkeys((QuantizeLinear, DequantizeLinear), _rounded),
-    **dict.fromkeys((MatMulInteger, QLinearMatMul), _rounded_matrices),
+    **dict.fromkeys((IntegerDense, MatMulInteger, QLinearMatMul), _rounded_matrices),
     **dict.fromkeys((convolution.ConvInteger, convolution.QLinearConv), _parameters),
     linear.Gemm: _gemm,
     trees.Trees: _parameters,

@@ -46,7 +46,7 @@ WITHOUT = {
     "Passes make it, which a graph goes through after it was differentiated.": """
         sofie.Gate sofie.Then sofie.SoftmaxAttention sofie.DenseLayers sofie.ConvLayer
         sofie.SmallConv sofie.ConvTransposeLayer sofie.WinogradConv sofie.PairTerms sofie.Symmetric
-        sofie.ScatterAt sofie.PairIndices""",
+        sofie.ScatterAt sofie.PairIndices sofie.IntegerDense""",
     "It rounds numbers to few bits.": """
         QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearMatMul QLinearConv""",
     "It is constant but for steps: a decision, a table, or bits.": """

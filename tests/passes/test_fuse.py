@@ -11,6 +11,7 @@ from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.graph import Graph, Origin
 from sofie_rdf.ir.operator import REGISTRY, Operator
 from sofie_rdf.ir.types import Array, DType
+from sofie_rdf.ops.casts import Cast
 from sofie_rdf.ops.elementwise import (
     Add,
     Div,
@@ -29,7 +30,8 @@ from sofie_rdf.ops.elementwise import (
 from sofie_rdf.ops.layout import Identity
 from sofie_rdf.ops.linear import Dense, Gemm, MatMul
 from sofie_rdf.ops.normalization import BatchNormalization
-from sofie_rdf.passes.fuse import fuse_layers, fuse_normalizations
+from sofie_rdf.ops.quantization import DynamicQuantizeLinear, MatMulInteger
+from sofie_rdf.passes.fuse import fuse_integers, fuse_layers, fuse_normalizations
 from sofie_rdf.passes.rewrite import Rules
 from sofie_rdf.reference import evaluate
 from tests.passes.graphs import N, Net, as_exact, batch, floats, identical, operators, summary
@@ -606,3 +608,53 @@ def test_half_precision_is_not_rounded_a_second_time(dtype: DType) -> None:
         else:
             (refused,) = report.refused
             assert refused.reason == f"combined, the constants are no numbers of {dtype}"
+
+
+# Integers -----------------------------------------------------------------------------------------
+
+INTEGERS = RNG.integers(-128, 127, (3, 4), np.int8, endpoint=True)
+
+
+def quantized(b: Net, factors: object, *zeros: str) -> str:
+    """x as it is quantised dynamically times a matrix, in the scale of both."""
+    q, scale, zero = given = ("quantized", "scale", "zero")
+    b(DynamicQuantizeLinear(), "x", outputs=given)
+    w = b.constant(INTEGERS, "w")
+    sums = b.op(MatMulInteger(), q, w, *([zero, *zeros] if zeros else []), name="sums")
+    real = b.op(Cast(DType.FLOAT32), sums, name="real")
+    return b.op(Mul(), real, b.op(Mul(), scale, b.c("f", factors), name="factors"), name="scaled")
+
+
+@pytest.mark.parametrize("factors", [np.float32(0.01), W[0]])
+@pytest.mark.parametrize("zero", [np.int8(0), INTEGERS[0]])
+def test_an_integer_product_has_its_scale_offset_and_relu(factors: Array, zero: Array) -> None:
+    b = Net(N, 3)
+    scaled = quantized(b, factors, b.constant(np.asarray(zero), "q"))
+    b.op(Relu(), b.op(Add(), scaled, b.c("b", B), name="sum"), name="y")
+    graph = b.graph("y")
+    after = fuse_integers(graph)
+    identical(graph, after)
+    assert operators(after)[-1] == "sofie.IntegerDense(relu=True)" and len(after.nodes) == 3
+
+
+def test_an_integer_product_alone_has_its_scale() -> None:
+    b = Net(N, 3)
+    graph = b.graph(quantized(b, np.float32(-0.01)))
+    after = fuse_integers(graph)
+    identical(graph, after)
+    assert operators(after)[-1] == "sofie.IntegerDense()"
+
+
+def test_integers_with_factors_of_rows_stay() -> None:
+    b = Net(2, 3)
+    graph = b.graph(quantized(b, W[:2, :1]))
+    assert reasons(graph, fuse_integers) == ["integers: rows have factors of their own"]
+
+
+def test_an_offset_behind_an_offset_stays() -> None:
+    b = Net(N, 3)
+    once = b.op(Add(), quantized(b, np.float32(0.01)), b.c("b", B), name="once")
+    graph = b.graph(b.op(Add(), once, b.c("c", B), name="twice"))
+    after = fuse_integers(graph)
+    identical(graph, after)
+    assert operators(after)[-2:] == ["sofie.IntegerDense()", "Add()"]

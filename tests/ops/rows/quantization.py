@@ -12,6 +12,7 @@ from sofie_rdf.ops.quantization import (
     QUANTIZED,
     DequantizeLinear,
     DynamicQuantizeLinear,
+    IntegerDense,
     MatMulInteger,
     QLinearMatMul,
     QuantizeLinear,
@@ -167,6 +168,33 @@ def _constant_weights(dtype: DType) -> Iterator[Case]:
             yield Case(MatMulInteger(), (TensorType(dtype, x), w, one, zeros[0].reshape(())))
 
 
+def _integer_dense(dtype: DType, _: bool) -> Iterator[Case]:
+    """Rows and columns of all kinds of tiles; extreme numbers in all places, and everywhere."""
+    random = np.random.default_rng(4)
+    for x, (depth, columns) in (
+        ((N, 7), (7, 5)),
+        ((2, N, 4), (4, 49)),
+        ((N, 36), (36, 33)),
+        ((3, 0), (0, 3)),
+        ((65, 13), (13, 97)),
+        ((17, 300), (300, 24)),
+        ((4, 130), (130, 40)),
+        ((19,), (19, 130)),
+    ):
+        for kind in (np.int8, np.uint8):
+            limits = np.iinfo(kind)
+            w = random.integers(limits.min, limits.max, (depth, columns), kind, endpoint=True)
+            w[: depth // 2] = limits.min
+            w[:, -1] = limits.max
+            for zeros in (np.zeros((), kind), w[:1].reshape(-1), np.array(3, kind)):
+                if depth == 0 and zeros.ndim:
+                    continue
+                factors = TensorType(FLOAT32, (columns,) if zeros.ndim else ())
+                b = random.normal(size=columns).astype(np.float32)
+                given = (TensorType(dtype, x), w, TensorType(dtype, ()), zeros, factors, b)
+                yield Case(IntegerDense(relu=bool(zeros.ndim)), given)
+
+
 def _qlinear_matmul(dtype: DType, full: bool) -> Iterator[Case]:
     numbers: Fill = small if dtype.value.startswith("float8") else anything
     fills = numbers, _scales, _zeros, numbers, _scales, _zeros, _scales, _zeros
@@ -199,3 +227,4 @@ _ROWS = {
 ROWS: dict[tuple[str, str], Row] = {
     ("", name): Row(make, thorough=True, widened=False) for name, make in _ROWS.items()
 }
+ROWS["sofie", "IntegerDense"] = Row(_integer_dense, thorough=True, widened=False)

@@ -6,8 +6,8 @@
 ///
 /// VNNI wants bytes without a sign times bytes with one. So 128 is added to a, or taken from b, where they are of the
 /// other kind. With such a and b, and their zero points p and q, the sum of (a - p) * (b - q) is that of a * b, less p
-/// times the sum of b - q, less q times the sum of a: what does not depend on the row is where a sum begins, and sums of
-/// rows are taken only where there is a q. Pairs of 16 bits have room for a - p and b - q themselves.
+/// times the sum of b - q, less q times the sum of a: what does not depend on the row is where a sum begins, and sums
+/// of rows are taken only where there is a q. Pairs of 16 bits have room for a - p and b - q themselves.
 #ifndef SOFIE_KERNELS_PRODUCTS_INTEGERS_HXX
 #define SOFIE_KERNELS_PRODUCTS_INTEGERS_HXX
 
@@ -110,35 +110,29 @@ struct IntegerRows {
    std::int32_t sums[integer_rows];
 };
 
-/// The sum of all bytes of a pack, in parts.
-SOFIE_INLINE auto sums_of_bytes(PackN<std::uint8_t, SOFIE_SIMD_BYTES> v)
-{
-   using Sums = Pack<std::int64_t>;
-   using Chars = PackN<char, SOFIE_SIMD_BYTES>;
-#if defined(SOFIE_AVX512_ASSEMBLER)
-   return bits<Sums>(__builtin_ia32_psadbw512(bits<Chars>(v), Chars{}));
-#elif defined(SOFIE_AVX2_ASSEMBLER)
-   return bits<Sums>(__builtin_ia32_psadbw256(bits<Chars>(v), Chars{}));
-#else
-   return Sums{sum_of_lanes(convert<std::int32_t>(v))};
-#endif
-}
-
+#ifdef SOFIE_TILE_ASSEMBLER
 /// Bytes of a row without a sign, in whole packs; and their sum.
 template <class A>
 SOFIE_KERNEL std::int32_t integer_bytes(char *to, const A *a, Size k)
 {
    constexpr int n = SOFIE_SIMD_BYTES, sign = std::is_signed_v<A> ? 128 : 0;
    using Bytes = PackN<std::uint8_t, n>;
-   Pack<std::int64_t> sums{};
+   using Chars = PackN<char, n>;
+   using Sums = Pack<std::int64_t>;
+   Sums sums{};
    Size i = 0;
    for (; i < k; i += n) {
       const Bytes v = bits<Bytes>(load_some<n>(a + i, k - i < n ? k - i : n)) ^ splat<Bytes>(sign);
       store(reinterpret_cast<std::uint8_t *>(to) + i, v);
-      sums += sums_of_bytes(v);
+#ifdef SOFIE_AVX512_ASSEMBLER
+      sums += bits<Sums>(__builtin_ia32_psadbw512(bits<Chars>(v), Chars{}));
+#else
+      sums += bits<Sums>(__builtin_ia32_psadbw256(bits<Chars>(v), Chars{}));
+#endif
    }
    return static_cast<std::int32_t>(sum_of_lanes(sums) - (i - k) * sign);
 }
+#endif
 
 /// Pairs of a row less their zero point, in whole packs; an odd last one has a partner that meets a weight of 0.
 template <class A>
@@ -370,14 +364,26 @@ SOFIE_KERNEL void integer_panel(void *y, const IntegerRows &a, Size rows, std::i
       store(start + j, times(load<n>(w.sums(column + j)), splat<V>(-zero)));
       if (scale.factor) {
          const Size left = some - j < n ? some - j : n;
-         store(numbers[0] + j, scale.each ? load_some<n>(scale.factor + column + j, left)
-                                          : splat<Pack<float>>(*scale.factor));
+         store(numbers[0] + j,
+               scale.each ? load_some<n>(scale.factor + column + j, left) : splat<Pack<float>>(*scale.factor));
          store(numbers[1] + j, load_some<n>(scale.bias + column + j, left));
       }
    }
    const std::int32_t *const less = w.less(column);
-   IntegerTile of{a.data, a.stride, a.sums, 1, w.panel(column), w.steps(), start, less,
-                  scale.factor ? numbers[0] : nullptr, numbers[1], scale.relu, w.bytes(), nullptr, N * bytes,
+   IntegerTile of{a.data,
+                  a.stride,
+                  a.sums,
+                  1,
+                  w.panel(column),
+                  w.steps(),
+                  start,
+                  less,
+                  scale.factor ? numbers[0] : nullptr,
+                  numbers[1],
+                  scale.relu,
+                  w.bytes(),
+                  nullptr,
+                  N * bytes,
                   static_cast<std::int32_t>((std::int64_t{1} << (some - (width - n))) - 1)};
    for (Size done = 0; done < rows; done += of.rows) {
       const Size left = rows - done;
@@ -408,9 +414,11 @@ SOFIE_KERNEL void integer_product(void *y, char *scratch, const A *a, A zero, co
       const A *const from = a + first * k;
       rows.data = there ? static_cast<const void *>(from) : scratch;
       for (Size r = 0; r < some && (!there || summed); ++r) {
+#ifdef SOFIE_TILE_ASSEMBLER
          if (w.bytes())
             rows.sums[r] = integer_bytes(scratch + r * integer_row(k), from + r * k, k);
          else
+#endif
             integer_pairs(scratch + r * integer_row(k), from + r * k, k, zero);
       }
       char *const to = static_cast<char *>(y) + first * N * static_cast<Size>(sizeof(std::int32_t));
@@ -432,6 +440,17 @@ SOFIE_INLINE void integer_product(Y y, Scratch scratch, A a, const IntegerWeight
       less = static_cast<T>(std::get<0>(std::tie(zero...)).data()[0]);
    integer_product(static_cast<void *>(y.data()), reinterpret_cast<char *>(scratch.data()),
                    static_cast<const T *>(a.data()), less, w, sizes[0], sizes[1], IntegerScale{});
+}
+
+/// The same times the factors, of which there is one or one for each column, plus b, or max(0, that).
+template <bool Relu, class Y, class Scratch, class A, Size N, class Zero, class Factor, class B>
+SOFIE_INLINE void integer_dense(Y y, Scratch scratch, A a, const IntegerWeights<N> &w, const Sizes<2> &sizes, Zero zero,
+                                Factor factor, B b)
+{
+   using T = std::remove_const_t<typename A::Element>;
+   integer_product(static_cast<void *>(y.data()), reinterpret_cast<char *>(scratch.data()),
+                   static_cast<const T *>(a.data()), static_cast<T>(zero.data()[0]), w, sizes[0], sizes[1],
+                   IntegerScale{factor.data(), factor.size() > 1, b.data(), Relu});
 }
 
 } // namespace sofie
