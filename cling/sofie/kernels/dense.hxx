@@ -56,10 +56,12 @@ SOFIE_INLINE void tile_step(const T *__restrict x, Size x_stride, const T *__res
 /// the end of each one Cling's register allocator writes all accumulators to memory.
 constexpr int block_length(Size depth, int products, int chains)
 {
-   const int most = products >= 20 ? 32 : 530 / products;
-   if (depth != dyn && depth <= most + most / 4)
+   const int most = products >= 20 || depth == dyn ? 32 : 530 / products;
+   if (depth == dyn)
+      return most / chains * chains;
+   if (depth <= most + most / 4)
       return depth > 0 ? static_cast<int>(depth) : chains;
-   for (int length = most / chains * chains; depth != dyn && 2 * length >= most; length -= chains)
+   for (int length = most / chains * chains; 2 * length >= most; length -= chains)
       if (depth % length == 0)
          return length;
    return most / chains * chains;
@@ -67,12 +69,12 @@ constexpr int block_length(Size depth, int products, int chains)
 
 /// sums[r][j] = sum_k x[r][k] * w[k][j], for `Rows` rows of x and `Packs` packs of columns of w.
 /// `Chains` partial sums a element run side by side, to hide the latency of additions; step k
-/// belongs to chain k % Chains. `Depth` is the number of steps where that is known, else `dyn`.
+/// belongs to chain k % Chains. `Depth` is the number of steps where that is known, else `dyn`; then the first chain has
+/// the last few steps, too.
 template <int Rows, int Packs, int Chains, Size Depth, class T>
 SOFIE_INLINE void
 tile(const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride, Size depth, T *__restrict sums)
 {
-   static_assert(Depth != dyn || Chains == 1, "the chain of a step is known when it is compiled");
    constexpr int n = lanes<T>;
    constexpr int length = block_length(Depth, Rows * Packs, Chains);
    using V = Pack<T>;
@@ -91,6 +93,12 @@ tile(const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride,
          tile_step<Rows, Packs>(x + k + step, x_stride, w + (k + step) * w_stride, sum[step % Chains]);
    }
    if constexpr (Depth == dyn) {
+      constexpr int some = Chains < 4 ? 4 : Chains;
+      for (; k + some <= depth; k += some) {
+         SOFIE_UNROLL_ALL
+         for (int step = 0; step < some; ++step)
+            tile_step<Rows, Packs>(x + k + step, x_stride, w + (k + step) * w_stride, sum[step % Chains]);
+      }
       for (; k < depth; ++k)
          tile_step<Rows, Packs>(x + k, x_stride, w + k * w_stride, sum[0]);
    } else {
@@ -111,6 +119,12 @@ tile(const T *__restrict x, Size x_stride, const T *__restrict w, Size w_stride,
       }
 }
 
+/// In how many chains rows of so many packs are summed up: side by side they hide the latency of additions.
+constexpr int dense_chains(Size packs)
+{
+   return packs >= 6 ? 1 : packs >= 3 ? 2 : packs == 2 ? 4 : 8;
+}
+
 /// How a weight matrix with `K` rows and `N` columns is cut: panels of `width` packs of columns,
 /// each stored row after row, so that a pass over k reads memory in order.
 template <class T, Size N>
@@ -124,7 +138,7 @@ struct DenseShape {
 #endif
    static constexpr Size panels = ceil_div(packs, most);
    static constexpr Size width = ceil_div(packs, panels);
-   static constexpr int chains = width >= 6 ? 1 : width >= 3 ? 2 : width == 2 ? 4 : 8;
+   static constexpr int chains = dense_chains(width);
 };
 
 /// W[K, N] as panels of so many columns, in which so many rows lie one after the other: one function for all layers.
@@ -137,6 +151,17 @@ SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Siz
          __builtin_memcpy(panels + k * columns, w + k * N + first, static_cast<std::size_t>(count) * sizeof(T));
    }
 }
+
+/// y = bias + x w for the columns of a panel of weights; rows of y have one bias, or one of their own each.
+template <class T>
+struct DensePanel {
+   StridedRows<const T> x, w, bias;
+   StridedRows<T> y;
+   Size columns; // That y has.
+   Size depth;
+   Size chains = 1;   // Of these and the next one only tiles in assembler have to be told.
+   bool relu = false; // Whether y is max(0, that).
+};
 
 /// W[K, N] and b[N], packed for `dense`.
 template <class T, Size K, Size N>
@@ -157,6 +182,12 @@ public:
    SOFIE_INLINE T weight(Size k, Size j) const { return panels_.data()[(j / columns * K + k) * columns + j % columns]; }
    SOFIE_INLINE const T *panel(Size p) const { return panels_.data() + p * K * columns; }
    SOFIE_INLINE const T *bias(Size p) const { return bias_.data() + p * columns; }
+   /// The product with panel number p.
+   SOFIE_INLINE DensePanel<T> product(Size p, T *y, const T *x) const
+   {
+      const Size first = p * columns;
+      return {{x, K}, {panel(p), columns}, {bias(p), 0}, {y + first, N}, N - first < columns ? N - first : columns, K};
+   }
 };
 
 /// y[j] = f(sums[j] + b[j]) for the `count` columns that exist.
@@ -173,43 +204,52 @@ SOFIE_INLINE void dense_row(const F &f, T *__restrict y, const T *__restrict sum
 
 /// The same for several rows; out of line, so that an activation is compiled once and not per tile.
 template <class F, class T>
-SOFIE_KERNEL void dense_rows(const F &f, T *y, Size y_stride, const T *sums, Size sums_stride, const T *b, Size rows, Size count)
+SOFIE_KERNEL void dense_rows(const F &f, StridedRows<T> y, StridedRows<const T> sums, StridedRows<const T> b, Size rows,
+                             Size count)
 {
    for (Size r = 0; r < rows; ++r)
-      dense_row(f, y + r * y_stride, sums + r * sums_stride, b, count);
+      dense_row(f, y.data + r * y.stride, sums.data + r * sums.stride, b.data + r * b.stride, count);
 }
 
-/// `Rows` rows of y, for the packs First, First + 1, ... of one panel.
-template <int Rows, int Packs, class F, class T, Size K, Size N>
-SOFIE_INLINE void dense_tile(const F &f, T *y, const T *x, const DenseWeights<T, K, N> &w, Size panel, Size first)
+/// `Rows` rows of y from `row` on, for the packs `first`, `first + 1`, ... of a panel.
+template <int Rows, int Packs, int Chains, Size Depth, class F, class T>
+SOFIE_INLINE void dense_tile(const F &f, const DensePanel<T> &of, Size row, Size first)
 {
-   using S = DenseShape<T, N>;
    constexpr int n = lanes<T>;
    alignas(64) T sums[Rows * Packs * n];
-   tile<Rows, Packs, S::chains, K>(x, K, w.panel(panel) + first * n, S::width * n, K, sums);
-   const Size column = (panel * S::width + first) * n;
-   const Size count = N - column < Packs * n ? N - column : Packs * n;
+   const Size column = first * n, count = of.columns - column < Packs * n ? of.columns - column : Packs * n;
+   tile<Rows, Packs, Chains, Depth>(of.x.data + row * of.x.stride, of.x.stride, of.w.data + column, of.w.stride,
+                                    of.depth, sums);
+   T *const y = of.y.data + row * of.y.stride + column;
+   const T *const bias = of.bias.data + row * of.bias.stride + column;
    if constexpr (Rows == 1)
-      dense_row(f, y + column, sums, w.bias(panel) + first * n, count);
+      dense_row(f, y, sums, bias, count);
    else
-      dense_rows(f, y + column, N, sums, Packs * n, w.bias(panel) + first * n, Rows, count);
+      dense_rows<F, T>(f, {y, of.y.stride}, {sums, Packs * n}, {bias, of.bias.stride}, Rows, count);
 }
 
 /// All rows of y, for one block of packs: as many rows at a time as there are registers for.
-template <int Packs, class F, class T, Size K, Size N>
-SOFIE_INLINE void dense_columns(const F &f, T *y, const T *x, Size m, const DenseWeights<T, K, N> &w, Size panel, Size first)
+template <int Packs, int Chains, Size Depth, class F, class T>
+SOFIE_INLINE void dense_columns(const F &f, const DensePanel<T> &of, Size m, Size first)
 {
-   constexpr int registers = SOFIE_SIMD_BYTES == 32 ? 16 : SOFIE_SIMD_BYTES == 64 ? 32 : 16;
-   constexpr int fit = (registers - Packs - 1) / (Packs * DenseShape<T, N>::chains);
+   constexpr int registers = SOFIE_SIMD_BYTES == 64 ? 32 : 16;
+   constexpr int fit = (registers - Packs - 1) / (Packs * Chains);
    constexpr int rows = fit < 1 ? 1 : fit > 6 ? 6 : fit;
-   Size i = 0;
-   for (; i + rows <= m; i += rows)
-      dense_tile<rows, Packs>(f, y + i * N, x + i * K, w, panel, first);
-   if constexpr (rows > 1) {
-      // The last rows: once more with rows that are done already, which gives them the same values.
-      if (i < m)
-         dense_tile<rows, Packs>(f, y + (m - rows) * N, x + (m - rows) * K, w, panel, first);
-   }
+   // The last rows: once more with rows that are done already, which gives them the same values.
+   for (Size i = 0; i < m; i += rows)
+      dense_tile<rows, Packs, Chains, Depth>(f, of, i + rows <= m ? i : m - rows, first);
+}
+
+/// All rows, at least `dense_least_block`, of a panel of `Width` packs.
+inline constexpr Size dense_least_block = 6;
+template <int Width, int Chains, Size Depth, class F, class T>
+SOFIE_INLINE void dense_blocks(const F &f, const DensePanel<T> &of, Size m)
+{
+   constexpr int block = Width < 4 ? Width : 4, rest = Width % block;
+   for (Size first = 0; first + block <= Width; first += block)
+      dense_columns<block, Chains, Depth>(f, of, m, first);
+   if constexpr (rest > 0)
+      dense_columns<rest, Chains, Depth>(f, of, m, Width - rest);
 }
 
 #ifdef SOFIE_TILE_ASSEMBLER
@@ -240,22 +280,23 @@ SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
 /// The columns `first`, `first + 1`, ... of a panel, up to 3 packs of them, for all rows of y, a tile at a
 /// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
 /// same order.
-SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const float *x, Size m, Size panel, Size first, Size packs)
+SOFIE_KERNEL inline void dense_stripe(const DensePanel<float> &panel, Size m, Size first, Size packs)
 {
-   constexpr Size n = lanes<float>;
+   constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
-   const Size chains = layer.chains, left = layer.columns - panel - first;
-   DenseTiles of = dense_tiles_of({x, layer.depth, chains},
-                                  {layer.weights + panel * layer.depth + first, chains * layer.width},
-                                  layer.depth / chains, {y + panel + first, layer.columns}, m);
-   of.bias = layer.bias + panel + first;
+   const auto &[x, w, bias, y, columns, depth, chains, relu] = panel;
+   const Size left = columns - first;
+   DenseTiles of = dense_tiles_of({x.data, x.stride, chains * x.step}, {w.data + first, chains * w.stride},
+                                  depth / chains, {y.data + first, y.stride}, m);
+   of.bias = bias.data + first;
+   of.bias_stride = bias.stride * bytes;
    of.mask = left < packs * n ? (1 << (left - (packs - 1) * n)) - 1 : 0xffff;
-   of.relu = layer.relu;
-   of.depth = layer.depth / chains;
-   of.longer = layer.depth % chains;
+   of.relu = relu;
+   of.depth = depth / chains;
+   of.longer = depth % chains;
    of.passes = chains;
-   of.x_pass = Size{sizeof(float)};
-   of.w_pass = layer.width * Size{sizeof(float)};
+   of.x_pass = x.step * bytes;
+   of.w_pass = w.stride * bytes;
    of.sums = sums;
    if (packs == 3)
       dense_tiles<3>(of);
@@ -267,18 +308,17 @@ SOFIE_KERNEL inline void dense_stripe(const DenseLayer &layer, float *y, const f
 
 #ifdef SOFIE_AVX512_ASSEMBLER
 /// The same for 4 packs of columns, whose tiles have 2 to 6 rows.
-SOFIE_KERNEL inline void dense_stripe_of_quads(const DenseLayer &layer, float *y, const float *x, Size m, Size panel,
-                                               Size first)
+SOFIE_KERNEL inline void dense_stripe_of_quads(const DensePanel<float> &panel, Size m, Size first)
 {
    constexpr Size n = lanes<float>, columns = dense_quads_packs * n;
    alignas(64) float sums[dense_quads_rows * columns];
-   const Size left = layer.columns - panel - first;
-   DenseQuads of = dense_quads_of({x, layer.depth}, {layer.weights + panel * layer.depth + first, layer.width},
-                                  layer.depth, layer.chains, {y + panel + first, layer.columns},
-                                  {layer.bias + panel + first, 0}, sums);
+   const Size left = panel.columns - first;
+   DenseQuads of = dense_quads_of(panel.x, {panel.w.data + first, panel.w.stride}, panel.depth, panel.chains,
+                                  {panel.y.data + first, panel.y.stride},
+                                  {panel.bias.data + first, panel.bias.stride}, sums);
    if (left < columns)
       of.mask = (Size{1} << (left - columns + n)) - 1;
-   if (layer.relu)
+   if (panel.relu)
       of.least = 0;
    dense_quads(of, m);
 }
@@ -298,16 +338,15 @@ constexpr Size dense_stripe_packs(Size packs, [[maybe_unused]] Size rows)
 }
 
 /// All rows, at least 4, or 2 where panels have 4 packs, of the columns of one panel.
-SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, const float *x, Size m, Size panel)
+SOFIE_KERNEL inline void dense_panel_stripes(const DensePanel<float> &panel, Size m)
 {
    constexpr Size n = lanes<float>;
-   const Size left = layer.columns - panel, packs = ceil_div(left < layer.width ? left : layer.width, n);
+   const Size packs = ceil_div(panel.columns, n);
 #ifdef SOFIE_AVX512_ASSEMBLER
    if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
       // No other tile has so few rows. The last columns once more with columns that are done already.
       for (Size first = 0; first < packs; first += dense_quads_packs)
-         dense_stripe_of_quads(layer, y, x, m, panel,
-                               (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
+         dense_stripe_of_quads(panel, m, (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
       return;
    }
 #endif
@@ -315,28 +354,28 @@ SOFIE_KERNEL inline void dense_panel_stripes(const DenseLayer &layer, float *y, 
       together = dense_stripe_packs(packs - first, m);
 #ifdef SOFIE_AVX512_ASSEMBLER
       if (together > 3)
-         dense_stripe_of_quads(layer, y, x, m, panel, first * n);
+         dense_stripe_of_quads(panel, m, first * n);
       else
 #endif
-         dense_stripe(layer, y, x, m, panel, first * n, together);
+         dense_stripe(panel, m, first * n, together);
    }
 }
-
-/// A panel of at most so many weights is read from the first cache; from so many results on they go to memory.
-inline constexpr Size dense_near_weights = 6144, dense_far_results = Size{1} << 18;
 
 /// All rows, at least 4, or 2 where panels have 4 packs, of all columns of y.
 SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
-   // Memory takes long pieces of rows faster than short ones of many rows.
-   const bool few = layer.depth * layer.width <= dense_near_weights && m * layer.columns >= dense_far_results;
-   const Size most = few ? dense_tile_rows : m;
-   for (Size panel = 0; panel < layer.columns; panel += layer.width)
-      for (Size i = 0, rows; i < m; i += rows) {
-         // The last ones are enough for a tile.
-         rows = m - i < 2 * most ? m - i : most;
-         dense_panel_stripes(layer, y + i * layer.columns, x + i * layer.depth, rows, panel);
-      }
+   for (Size first = 0; first < layer.columns; first += layer.width) {
+      const Size left = layer.columns - first;
+      dense_panel_stripes({{x, layer.depth},
+                           {layer.weights + first * layer.depth, layer.width},
+                           {layer.bias + first, 0},
+                           {y + first, layer.columns},
+                           left < layer.width ? left : layer.width,
+                           layer.depth,
+                           layer.chains,
+                           layer.relu != 0},
+                          m);
+   }
 }
 
 /// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
@@ -382,42 +421,36 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T
       return;
    }
 #endif
-   dense_tile<1, width>(f, y, x, w, panel, 0);
+   dense_tile<1, width, S::chains, K>(f, w.product(panel, y, x), 0, 0);
 }
 
-/// All rows, at least 6, of all columns of y.
-template <class F, class T, Size K, Size N>
-SOFIE_INLINE void dense_blocks(const F &f, T *y, const T *x, Size m, const DenseWeights<T, K, N> &w)
+/// From how many rows on panels of `width` packs, the last one of `last`, are computed for all rows together: earlier
+/// where their weights are far, which is in the second cache, or where a tile has few rows.
+constexpr Size dense_least_rows([[maybe_unused]] Size width, [[maybe_unused]] Size last, [[maybe_unused]] bool far)
 {
-   using S = DenseShape<T, N>;
-   constexpr int width = static_cast<int>(S::width);
-   constexpr int block = width < 4 ? width : 4;
-   constexpr int rest = width % block;
-   for (Size p = 0; p < S::panels; ++p) {
-      for (Size first = 0; first + block <= width; first += block)
-         dense_columns<block>(f, y, x, m, w, p, first);
-      if constexpr (rest > 0)
-         dense_columns<rest>(f, y, x, m, w, p, width - rest);
-   }
+#if !defined(SOFIE_TILE_ASSEMBLER)
+   return dense_least_block;
+#elif defined(SOFIE_AVX512_ASSEMBLER)
+   if (last < dense_quads_packs)
+      return far ? dense_tile_half : dense_tile_rows;
+   return far || width % dense_quads_packs == 0 ? dense_quads_least : dense_tile_rows;
+#else
+   return dense_tile_half;
+#endif
+}
+constexpr bool dense_is_far(Size weights)
+{
+   return weights > 8192;
 }
 
-/// From how many rows on they are computed together: earlier where weights come from the second cache, or where a tile
-/// has few rows.
+/// The same of a layer.
 template <class T, Size K, Size N>
-inline constexpr Size dense_together = 6;
-#ifdef SOFIE_AVX512_ASSEMBLER
-template <class S, bool Far>
-inline constexpr Size dense_together_here =
-   // The last panel may have fewer packs than such a tile.
-   S::packs - (S::panels - 1) * S::width < dense_quads_packs ? (Far ? dense_tile_half : dense_tile_rows)
-   : S::width % dense_quads_packs == 0 || Far                ? dense_quads_least
-                                                             : dense_tile_rows;
+inline constexpr Size dense_together = dense_least_block;
 template <Size K, Size N>
-inline constexpr Size dense_together<float, K, N> = dense_together_here<DenseShape<float, N>, (K * N > 8192)>;
-#elif defined(SOFIE_TILE_ASSEMBLER)
-template <Size K, Size N>
-inline constexpr Size dense_together<float, K, N> = dense_tile_half;
-#endif
+inline constexpr Size dense_together<float, K, N> =
+   dense_least_rows(DenseShape<float, N>::width,
+                    DenseShape<float, N>::packs - (DenseShape<float, N>::panels - 1) * DenseShape<float, N>::width,
+                    dense_is_far(K *N));
 
 /// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n]), one row at a time.
 template <class F, class T, Size M, Size K, Size N>
@@ -438,7 +471,9 @@ SOFIE_INLINE void dense_in_tiles(const F &f, View<T, M, N> y, View<const T, M, K
       dense_many(f, y.data(), x.data(), m, w);
    else
 #endif
-      dense_blocks(f, y.data(), x.data(), m, w);
+      for (Size p = 0; p < DenseShape<T, N>::panels; ++p)
+         dense_blocks<static_cast<int>(DenseShape<T, N>::width), DenseShape<T, N>::chains, K>(
+            f, w.product(p, y.data(), x.data()), m);
 }
 
 /// The same for one row.

@@ -214,8 +214,8 @@ SOFIE_KERNEL void dense_streams(const F &f, const DenseLayer &layer, float *y, c
                streams_tall_tile(tile);
          }
       }
-      dense_rows(f, y + first * n, layer.columns, sums, streams * n, layer.bias + first * n, m,
-                 left < streams * n ? left : streams * n);
+      dense_rows<F, float>(f, {y + first * n, layer.columns}, {sums, streams * n}, {layer.bias + first * n, 0}, m,
+                           left < streams * n ? left : streams * n);
    }
 }
 

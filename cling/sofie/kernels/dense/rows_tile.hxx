@@ -55,21 +55,22 @@ inline constexpr int dense_quads_packs = 4, dense_quads_rows = 6, dense_quads_le
 // Where pass number k begins.
 #define SOFIE_QUADS_PLACES                                                                \
    "mov %c[of_w_row](%[of]), %[w]\n\t"                                                    \
-   "mov %c[of_x](%[of]), %[x0]\n\t"                                                       \
+   "mov %c[of_x_pass](%[of]), %[x0]\n\t"                                                  \
    "imul %[k], %[w]\n\t"                                                                  \
-   "lea (%[x0],%[k],4), %[x0]\n\t"                                                        \
+   "imul %[k], %[x0]\n\t"                                                                 \
    "add %c[of_w](%[of]), %[w]\n\t"                                                        \
+   "add %c[of_x](%[of]), %[x0]\n\t"                                                       \
    "lea (%[x0],%[stride],2), %[x3]\n\t"                                                   \
    "add %[stride], %[x3]\n\t"
 
-/// Tiles of y = f(x @ w + bias), below each other. Steps and strides are in bytes. Pass p begins at the number p of x
-/// and at the row p of w. Rows have one bias, or one of their own each.
+/// Tiles of y = f(x @ w + bias), below each other. Steps and strides are in bytes. Pass p begins x_pass and
+/// w_row further than the one before. Rows have one bias, or one of their own each.
 struct DenseQuads {
    const float *x;
    float *y;
    Size tiles;
    Size rows; // Of each tile.
-   Size x_stride, x_step;
+   Size x_stride, x_step, x_pass;
    const float *w;
    Size w_row, w_step;
    Size y_stride;
@@ -90,7 +91,7 @@ SOFIE_INLINE DenseQuads dense_quads_of(StridedRows<const float> x, StridedRows<c
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
    constexpr std::int32_t lowest = -0x800000; // The bits of -infinity.
-   return {x.data, y.data, 0, 0, x.stride * bytes, chains * x.step * bytes, w.data, w.stride * bytes,
+   return {x.data, y.data, 0, 0, x.stride * bytes, chains * x.step * bytes, x.step * bytes, w.data, w.stride * bytes,
            chains * w.stride * bytes, y.stride * bytes, bias.data, bias.stride * bytes, 0xffff, depth / chains,
            depth % chains, chains, sums, lowest};
 }
@@ -188,7 +189,7 @@ SOFIE_KERNEL inline void dense_quads_tiles(DenseQuads &of)
       : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [k] "=&r"(k), [sums] "=&r"(sums), [rows] "=&r"(rows),
         [stride] "=&r"(stride), [step] "=&r"(step), [next] "=&r"(next)
       : [of] "r"(&of),
-        SOFIE_MEMBERS(of, DenseQuads, x, y, tiles, rows, x_stride, x_step, w, w_row, w_step, y_stride, bias,
+        SOFIE_MEMBERS(of, DenseQuads, x, y, tiles, rows, x_stride, x_step, x_pass, w, w_row, w_step, y_stride, bias,
            bias_stride, mask, depth, longer, passes, sums, least)
       : "memory", "cc", "k1", SOFIE_ALL_PACKS);
 }

@@ -124,10 +124,16 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
    each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)  \
    each(13) each(14) each(15) each(16) each(17) each(18) each(19) each(20) each(21) each(22) each(23)
 
-#define SOFIE_DENSE_PLUS(w, a) "vaddps " w ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_DENSE_FIRST_BIAS(a) SOFIE_DENSE_PLUS(SOFIE_DENSE_W0, a)
-#define SOFIE_DENSE_SECOND_BIAS(a) SOFIE_DENSE_PLUS(SOFIE_DENSE_W1, a)
-#define SOFIE_DENSE_THIRD_BIAS(a) SOFIE_DENSE_PLUS(SOFIE_DENSE_W2, a)
+// The bias of a row, at w, which is added; then that of the next one.
+#define SOFIE_DENSE_PLUS(place, a) "vaddps " place "(%[w]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_DENSE_BIAS(a, b, c)                                                                              \
+   SOFIE_DENSE_PLUS("", a) SOFIE_DENSE_IF_2(SOFIE_DENSE_PLUS(SOFIE_PACK_BYTES, b))                             \
+   SOFIE_DENSE_IF_3(SOFIE_DENSE_PLUS("2*" SOFIE_PACK_BYTES, c)) "add %[x0], %[w]\n\t"
+#define SOFIE_DENSE_BIASES                                                                                     \
+   SOFIE_DENSE_BIAS(0, 1, 2) SOFIE_DENSE_BIAS(3, 4, 5) SOFIE_DENSE_BIAS(6, 7, 8) SOFIE_DENSE_BIAS(9, 10, 11)   \
+   SOFIE_DENSE_LOWER("test %[half], %[half]\n\tjnz 11f\n\t"                                                   \
+      SOFIE_DENSE_BIAS(12, 13, 14) SOFIE_DENSE_BIAS(15, 16, 17)                                                \
+      SOFIE_DENSE_BIAS(18, 19, 20) SOFIE_DENSE_BIAS(21, 22, 23) "11:\n\t")
 // max(0, a), which is a where that is NaN or -0.
 #define SOFIE_DENSE_RELU(a) "vmaxps " SOFIE_PACK(a) ", " SOFIE_DENSE_X(27) ", " SOFIE_PACK(a) "\n\t"
 // `whole` of all packs but the last one, whose columns may exist or not.
@@ -165,6 +171,7 @@ struct DenseTiles {
    Size w_step;
    Size y_stride;
    const float *bias;
+   Size bias_stride = 0;       // Of rows that have a bias of their own each.
    std::int32_t mask = 0xffff; // The columns of the last pack that y has.
    std::int32_t relu = 0;
    Size depth = 0;  // How many steps a pass takes,
@@ -185,7 +192,8 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
 {
    static_assert(Packs >= 1 && Packs <= 3, "there are registers for 3 packs");
    static_assert(__builtin_offsetof(DenseTiles, x) == 0 && __builtin_offsetof(DensePass, x) == 8 &&
-                    __builtin_offsetof(DensePass, w) == 16,
+                    __builtin_offsetof(DensePass, w) == 16 &&
+                    __builtin_offsetof(DenseTiles, bias_stride) == __builtin_offsetof(DenseTiles, bias) + 8,
                  "the assembler has no operands left for these");
    of.halves = dense_tile_rows == dense_tile_half || of.rows < dense_tile_rows;
    const float *x, *x3, *x6, *w;
@@ -212,6 +220,9 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       "mov %[x6], %[x3]\n\t"
       "imul %[stride], %[x3]\n\t"
       "sub %[x3], (%[of])\n\t"
+      "mov %[x6], %[x3]\n\t"
+      "imul 8+%c[of_bias](%[of]), %[x3]\n\t"
+      "sub %[x3], %c[of_bias](%[of])\n\t"
       "imul %c[of_y_stride](%[of]), %[x6]\n\t"
       "sub %[x6], %c[of_y](%[of])\n"
       "21:\n\t"
@@ -267,10 +278,9 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
       "mov %c[of_bias](%[of]), %[w]\n\t"
       "test %[w], %[w]\n\t"
       "jz 6f\n\t"
-      SOFIE_DENSE_LOAD
-      SOFIE_DENSE_FIRSTS(SOFIE_DENSE_FIRST_BIAS)
-      SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(SOFIE_DENSE_SECOND_BIAS))
-      SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(SOFIE_DENSE_THIRD_BIAS))
+      "mov 8+%c[of_bias](%[of]), %[x0]\n\t"
+      SOFIE_DENSE_BIASES
+      "mov %[w], %c[of_bias](%[of])\n\t"
       "cmpl $0, %c[of_relu](%[of])\n\t"
       "je 6f\n\t"
       SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))
@@ -322,23 +332,6 @@ SOFIE_INLINE DenseTiles dense_tiles_of(StridedRows<const float> x, StridedRows<c
    of.last = depth;
    return of;
 }
-
-/// The tiles of `dense_tiles`, for those who look at the sums of each.
-struct DenseTileRows {
-   Size rows;
-   Size first = 0, count = 0;
-
-   /// Goes on to the next tile, if there is one.
-   SOFIE_INLINE bool next()
-   {
-      const Size done = first + count;
-      if (done >= rows)
-         return false;
-      count = rows < dense_tile_rows || rows - done <= dense_tile_half ? dense_tile_half : dense_tile_rows;
-      first = done + count <= rows ? done : rows - count;
-      return true;
-   }
-};
 
 /// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for a whole tile with `Packs` packs of columns.
 template <int Packs>
