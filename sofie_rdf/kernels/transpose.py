@@ -16,6 +16,7 @@ from sofie_rdf.kernels.choice import (
     AVX512,
     GENERIC,
     IS_AVX512,
+    SETS,
     Candidate,
     Choice,
     Elsewhere,
@@ -26,12 +27,11 @@ __all__ = ["READS", "READ_HEADER", "Planes", "ReadProblem", "merged"]
 
 READ_HEADER = "sofie/kernels/layout.hxx"
 
-# Of the kernels: the bytes of a register that picks elements, the rows or columns that it picks
-# them from in turn, from how many elements on that pays for its table; the numbers of 4 bytes of a
-# register in each set; those of a unit; and the bytes of a block's rows or columns.
-_REGISTER, _TURNS, _TABLE = 64, 7, 8000
+# Of the kernels: the bytes of a register that picks elements, the numbers of 4 bytes of a register
+# in each set, the fewest rows and columns of squares, and the bytes of a block's rows or columns.
+_REGISTER = 64
 _LANES = {AVX512: 16, AVX2: 8, GENERIC: 4}
-_MANY, _FEW = 16, 4
+_SQUARE = 8
 _BLOCK = 16
 
 
@@ -75,13 +75,13 @@ class Planes:
         """How many elements a register has from which they are picked: no bytes, but pairs."""
         return _REGISTER // max(self.nbytes, 2)
 
-    def in_turn(self, least: int, turns: Sequence[int]) -> tuple[int, int] | None:
-        """How many rows, or columns, take turns, and the length of each, which is no less."""
-        if self.columns in turns and self.rows >= least and self.from_step == self.columns:
-            return self.columns, self.rows
-        if self.rows in turns and self.columns >= least and self.to_step == self.rows:
-            return self.rows, self.columns
-        return None
+    def in_turn(self, simd: str) -> bool:
+        """Whether two or three rows, or columns, take turns: a register of each in this set."""
+        full = _BLOCK if self.nbytes < 4 else 4 * _LANES[simd]
+        least, turns = full // self.nbytes, (2, 3)
+        apart = self.columns in turns and self.from_step == self.columns and self.rows >= least
+        joined = self.rows in turns and self.to_step == self.rows and self.columns >= least
+        return apart or joined
 
     @property
     def block(self) -> tuple[int, int] | None:
@@ -145,53 +145,42 @@ class ReadProblem:
 # Each function of C++ that moves planes is a template argument of the one that a header calls.
 
 
-def _elements(planes: Planes) -> str:
-    return f"sofie::move_single_elements<{planes.nbytes}>"
-
-
 def _blocks(planes: Planes) -> str:
     if planes.block is None:
-        return _elements(planes)
+        return f"sofie::move_single_elements<{planes.nbytes}>"
     rows, columns = planes.block
     return f"sofie::transpose_by_blocks<{planes.nbytes}, {rows}, {columns}>"
 
 
-def _without_avx512(planes: Planes) -> str:
-    """What moves them in all sets."""
-    blocks = _blocks(planes)
-    if planes.nbytes != 4 or not planes.in_turn(_LANES[GENERIC], (2, 3)):
-        return blocks
-    return f"sofie::move_interleaved<{blocks}>"
-
-
 def _plain(planes: Planes, simd: str) -> str:
-    """The kernel that a set without texts for AVX-512 has."""
-    if planes.nbytes == 4 and planes.in_turn(_LANES[simd], (2, 3)):
-        return f"read_interleaved<{_blocks(planes)}>"
-    if planes.block is None:
-        return "read_single_elements"
-    return f"read_blocks<{_blocks(planes)}>"
+    """What moves them in a set that has no texts for AVX-512."""
+    blocks = _blocks(planes)
+    if planes.in_turn(simd):
+        return f"sofie::move_interleaved<{planes.nbytes}, {blocks}>"
+    return blocks
 
 
-def _choice(kernel: str, planes: Planes, why: str, other: str = "") -> Choice:
-    """A kernel, and what another set runs: where it has texts for AVX-512, ``other`` is given."""
-    sets = (AVX2, GENERIC) if other else (AVX512, AVX2, GENERIC)
-    reason = IS_AVX512 if other else "its rows or columns in turn do not fill a register"
-    kernel = f"{kernel}<{other or _blocks(planes)}>"
+def _choice(mover: str, planes: Planes, why: str, *, everywhere: bool = False) -> Choice:
+    """A kernel, and what sets without it run: it is for AVX-512 alone, or ``everywhere``."""
+    reason = "its rows or columns in turn do not fill a register" if everywhere else IS_AVX512
     plain: dict[str, tuple[str, ...]] = {}
-    for simd in sets:
+    for simd in SETS if everywhere else (AVX2, GENERIC):
         found = _plain(planes, simd)
         plain[found] = (*plain.get(found, ()), simd)
-    plain.pop(kernel, None)
-    others = (Elsewhere(at, found, READ_HEADER, reason) for found, at in plain.items())
-    return Choice(kernel, READ_HEADER, why, elsewhere=tuple(others))
+    plain.pop(mover, None)
+    others = (Elsewhere(at, _read(found), READ_HEADER, reason) for found, at in plain.items())
+    return Choice(_read(mover), READ_HEADER, why, elsewhere=tuple(others))
+
+
+def _read(mover: str) -> str:
+    return f"read_planes<{mover}>"
 
 
 def _rows(problem: ReadProblem) -> Choice | str:
     found = problem.planes
     if found != _ROWS:
         return found if isinstance(found, str) else "its rows become columns"
-    return Choice("read_rows", READ_HEADER, "pieces of rows are copied as they are")
+    return Choice(_read("nullptr"), READ_HEADER, "pieces of rows are copied as they are")
 
 
 def _of_planes(offer: Callable[[Planes], Choice | str]) -> Callable[[ReadProblem], Choice | str]:
@@ -214,46 +203,33 @@ def _small(of: Planes) -> Choice | str:
     if isinstance(of.planes, int) and of.planes * of.size < most:
         return "its planes do not fill two registers"
     why = "as many planes as two registers hold are picked from these by a table"
-    return _choice("read_small_planes", of, why, _without_avx512(of))
+    mover = f"sofie::move_small_planes<{of.nbytes}, {_plain(of, GENERIC)}>"
+    return _choice(mover, of, why)
 
 
 def _interleaved(of: Planes) -> Choice | str:
-    if of.nbytes != 4 or not of.in_turn(_LANES[GENERIC], (2, 3)):
-        return "it has no two or three rows or columns of elements of 4 bytes that take turns"
-    return _choice("read_interleaved", of, "elements of two or three rows take turns in registers")
+    if not of.in_turn(GENERIC):
+        return "it has no two or three rows or columns that take turns"
+    why = "elements of two or three rows take turns in registers"
+    return _choice(_plain(of, GENERIC), of, why, everywhere=True)
 
 
-def _in_turn(of: Planes) -> Choice | str:
-    found = of.in_turn(of.picked, range(_TURNS + 1))
-    if found is None:
-        return f"it has no {_TURNS} or fewer rows or columns that take turns"
-    turns, length = found
-    if of.nbytes == 1 and turns == 4:
-        return "blocks of four bytes are as fast"
-    if isinstance(of.planes, int) and of.planes * turns * length < _TABLE:
-        return f"it has not the {_TABLE} elements that pay for a table"
-    why = "elements of several rows are picked in turn by a table"
-    return _choice("read_in_turn", of, why, _without_avx512(of))
-
-
-def _units(of: Planes) -> Choice | str:
+def _squares(of: Planes) -> Choice | str:
     if of.nbytes != 4:
         return f"its elements have {of.nbytes} bytes, and not 4"
-    if min(of.rows, of.columns) < _FEW or max(of.rows, of.columns) < _MANY:
-        return f"it has not {_MANY} by {_FEW} numbers"
-    why = f"{_MANY} by {_FEW} numbers are in four registers"
-    return _choice("read_units", of, why, _without_avx512(of))
+    if min(of.rows, of.columns) < _SQUARE:
+        return f"it has not {_SQUARE} by {_SQUARE} numbers"
+    return _choice(f"sofie::move_squares<{_blocks(of)}>", of, "16 by 16 numbers are in registers")
 
 
 def _in_blocks(of: Planes) -> Choice | str:
     if of.block is None:
         return "it has no block of two rows or columns that fill 16 bytes"
-    why = "blocks have a side that fills 16 bytes"
-    return Choice(f"read_blocks<{_blocks(of)}>", READ_HEADER, why)
+    return Choice(_read(_blocks(of)), READ_HEADER, "blocks have a side that fills 16 bytes")
 
 
-def _singly(_: Planes) -> Choice:
-    return Choice("read_single_elements", READ_HEADER, "its elements are moved one by one")
+def _singly(of: Planes) -> Choice:
+    return Choice(_read(_blocks(of)), READ_HEADER, "its elements are moved one by one")
 
 
 def _any(_: ReadProblem) -> Choice:
@@ -264,13 +240,12 @@ def _any(_: ReadProblem) -> Choice:
 READS: Table[ReadProblem] = Table(
     "moves of elements",
     (
-        Candidate("read_rows", _rows),
-        Candidate("read_small_planes", _of_planes(_small)),
-        Candidate("read_interleaved", _of_planes(_interleaved)),
-        Candidate("read_in_turn", _of_planes(_in_turn)),
-        Candidate("read_units", _of_planes(_units)),
-        Candidate("read_blocks", _of_planes(_in_blocks)),
-        Candidate("read_single_elements", _of_planes(_singly)),
-        Candidate("read_strided", _any),
+        Candidate("rows as they are", _rows),
+        Candidate("small planes", _of_planes(_small)),
+        Candidate("elements in turn", _of_planes(_interleaved)),
+        Candidate("squares", _of_planes(_squares)),
+        Candidate("blocks", _of_planes(_in_blocks)),
+        Candidate("single elements", _of_planes(_singly)),
+        Candidate("planes of any size", _any),
     ),
 )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from sofie_rdf.ir.dims import Dim, maximum, product
 from sofie_rdf.ir.operator import Call, Launch, Operand, Sizes, Tensor
 from sofie_rdf.ir.types import Shape
-from sofie_rdf.kernels.transpose import READS
 from sofie_rdf.ops._device import require_known
 
 __all__ = [
@@ -48,8 +47,7 @@ def copied(
 
 def strided(call: Call) -> tuple[Launch, ...] | None:
     """The kernel that does what a call of those in `READS` does; None for other calls."""
-    names = {candidate.name for candidate in READS.candidates}
-    if call.kernel.removeprefix("sofie::").partition("<")[0] not in names:
+    if not call.kernel.startswith(("sofie::read_planes<", "sofie::read_strided")):
         return None
     shape, steps, start, y, x = call.arguments
     assert isinstance(shape, Sizes) and isinstance(steps, Sizes)

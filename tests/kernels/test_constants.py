@@ -80,10 +80,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
     },
     transpose: {
         "_REGISTER": "picked_lanes<4> * 4",
-        "_TURNS": "most_turns",
-        "_TABLE": "worth_a_table",
-        "_MANY": "unit_many",
-        "_FEW": "unit_few",
+        "_SQUARE": "least_square",
     },
     transposed: {
         "_WIDTH": "ConvTile<float, 8>::width",

@@ -8,8 +8,6 @@
 
 #include "sofie/kernels/transpose/interleave.hxx"
 #include "sofie/kernels/transpose/small_planes.hxx"
-#include "sofie/kernels/transpose/any_size.hxx"
-#include "sofie/kernels/transpose/units.hxx"
 #include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
@@ -185,25 +183,6 @@ struct MovePosition {
    }
 };
 
-/// Planes of elements of 4 bytes of which two or three take turns; whether they do.
-inline bool move_turns(const TransposedPlanes &all)
-{
-   constexpr Size bytes = 4, least = lanes<float>;
-   const Size rows = all.rows, columns = all.columns;
-   const bool two = columns == 2 || rows == 2;
-   const bool apart = columns == (two ? 2 : 3) && all.from_step == columns * bytes && rows >= least;
-   const bool joined = rows == (two ? 2 : 3) && all.to_step == rows * bytes && columns >= least;
-   if (!apart && !joined)
-      return false;
-   const auto take = apart ? two ? take_turns<2, true> : take_turns<3, true>
-                           : two ? take_turns<2, false> : take_turns<3, false>;
-   for (Size p = 0; p < all.planes; ++p)
-      take(reinterpret_cast<float *>(all.to + p * all.to_plane),
-           reinterpret_cast<const float *>(all.from + p * all.from_plane),
-           (apart ? all.to_step : all.from_step) / bytes, apart ? rows : columns);
-   return true;
-}
-
 /// What moves elements that are dense in one axis of what is read and in another one of what is written.
 using PlanesMover = void (*)(const TransposedPlanes &);
 
@@ -217,12 +196,30 @@ SOFIE_KERNEL void move_single_elements(const TransposedPlanes &all)
                    all.from_step, Bytes, all.rows);
 }
 
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+/// Planes of elements of 4 bytes, 16 by 16 at a time.
+SOFIE_KERNEL inline void transpose_by_squares(const TransposedPlanes &all)
+{
+   constexpr Size side = 16, bytes = 4;
+   for (Size p = 0; p < all.planes; ++p)
+      for (Size j = 0; j < all.columns; j += side)
+         for (Size i = 0; i < all.rows; i += side) {
+            const Size down = all.rows - i < side ? all.rows - i : side;
+            const Size across = all.columns - j < side ? all.columns - j : side;
+            char *const to = all.to + p * all.to_plane + j * all.to_step + i * bytes;
+            const char *const from = all.from + p * all.from_plane + i * all.from_step + j * bytes;
+            transpose_block({reinterpret_cast<float *>(to), all.to_step, across, (Size{1} << down) - 1},
+                            {reinterpret_cast<const float *>(from), all.from_step, down, (Size{1} << across) - 1});
+         }
+}
+#endif
+
 // The same by the kernels that `kernels/transpose.py` chooses; `Other` where an instruction set has no text for that, or
 // where there are too few planes, as the run may find.
-template <PlanesMover Other>
+template <int Bytes, PlanesMover Other>
 SOFIE_KERNEL void move_interleaved(const TransposedPlanes &all)
 {
-   if (!move_turns(all))
+   if (!transpose_in_turn<Bytes, 2>(all) && !transpose_in_turn<Bytes, 3>(all))
       Other(all);
 }
 template <int Bytes, PlanesMover Other>
@@ -234,47 +231,36 @@ SOFIE_KERNEL void move_small_planes(const TransposedPlanes &all)
 #endif
    Other(all);
 }
-template <int Bytes, PlanesMover Other>
-SOFIE_KERNEL void move_in_turn(const TransposedPlanes &all)
-{
-#ifdef SOFIE_TRANSPOSE_ASSEMBLER
-   if (transpose_by_turns<Bytes>(all))
-      return;
-#endif
-   Other(all);
-}
 template <PlanesMover Other>
-SOFIE_KERNEL void move_units(const TransposedPlanes &all)
+SOFIE_KERNEL void move_squares(const TransposedPlanes &all)
 {
 #ifdef SOFIE_TRANSPOSE_ASSEMBLER
-   if (transpose_by_units(all))
-      return;
-#endif
+   transpose_by_squares(all);
+#else
    Other(all);
+#endif
 }
+
+/// The fewest rows and columns of planes that are moved by squares.
+inline constexpr Size least_square = 8;
 
 /// The same by the kernel that the same rule finds for sizes that are known at run time only.
 template <int Bytes>
-SOFIE_KERNEL void move_planes(const TransposedPlanes &all)
+SOFIE_KERNEL void move_blocks(const TransposedPlanes &all)
 {
    // More than 8 rows of bytes side by side would be more code for no more speed.
    constexpr int side = Bytes == 1 ? 8 : 16 / Bytes;
 #ifdef SOFIE_TRANSPOSE_ASSEMBLER
-   if (transpose_small_planes<Bytes>(all))
-      return;
-#endif
-   if constexpr (Bytes == 4)
-      if (move_turns(all))
-         return;
-#ifdef SOFIE_TRANSPOSE_ASSEMBLER
-   if (transpose_by_turns<Bytes>(all))
-      return;
-   if constexpr (Bytes == 4)
-      if (transpose_by_units(all))
-         return;
+   if (Bytes == 4 && all.rows >= least_square && all.columns >= least_square)
+      return transpose_by_squares(all);
 #endif
    if (!transpose_by_pieces<Bytes, side>(all))
       move_single_elements<Bytes>(all);
+}
+template <int Bytes>
+SOFIE_KERNEL void move_planes(const TransposedPlanes &all)
+{
+   move_small_planes<Bytes, move_interleaved<Bytes, move_blocks<Bytes>>>(all);
 }
 
 /// The axis along which what is read is dense, if it is not the last one and worth the tiles; or -1.
@@ -356,7 +342,7 @@ SOFIE_KERNEL inline void move_strided(char *to, const char *from, const Size *ex
       move_elements(to, from, axes, bytes, turn);
 }
 
-/// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y; planes by `Mover`.
+/// y[i, j, ...] = x[start + i * steps[0] + j * steps[1] + ...] for the extents of y; planes by `Mover`, rows without one.
 template <PlanesMover Mover, int N, class Y, class X>
 SOFIE_INLINE void read_planes(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y &&y, const X &x)
 {
@@ -371,75 +357,29 @@ SOFIE_INLINE void read_strided(const Sizes<N> &extents, const Sizes<N> &steps, S
    read_planes<move_planes<bytes_of<X>>>(extents, steps, start, y, x);
 }
 
-// The same for what is said before a call: no planes, or planes of these kinds.
-template <int N, class Y, class X>
-SOFIE_INLINE void read_rows(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<nullptr>(extents, steps, start, y, x);
-}
-template <PlanesMover Other, int N, class Y, class X>
-SOFIE_INLINE void read_small_planes(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<move_small_planes<bytes_of<X>, Other>>(extents, steps, start, y, x);
-}
-template <PlanesMover Other, int N, class Y, class X>
-SOFIE_INLINE void read_interleaved(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<move_interleaved<Other>>(extents, steps, start, y, x);
-}
-template <PlanesMover Other, int N, class Y, class X>
-SOFIE_INLINE void read_in_turn(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<move_in_turn<bytes_of<X>, Other>>(extents, steps, start, y, x);
-}
-template <PlanesMover Other, int N, class Y, class X>
-SOFIE_INLINE void read_units(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<move_units<Other>>(extents, steps, start, y, x);
-}
-template <PlanesMover Blocks, int N, class Y, class X>
-SOFIE_INLINE void read_blocks(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<Blocks>(extents, steps, start, y, x);
-}
-template <int N, class Y, class X>
-SOFIE_INLINE void read_single_elements(const Sizes<N> &extents, const Sizes<N> &steps, Size start, Y y, X x)
-{
-   read_planes<move_single_elements<bytes_of<X>>>(extents, steps, start, y, x);
-}
-
 // Joined and taken apart ------------------------------------------------------------------------------
 
 /// How many rows are moved before the next part gets its turn, so that they stay in the cache.
 inline constexpr Size rows_at_once = 256;
 
-/// Row i of `to` is row i of each part, one after the other; `bytes` are those of the parts' rows.
-SOFIE_KERNEL inline void join_rows(char *to, const char *const *parts, const Size *bytes, int count, Size rows)
+/// Row i of `whole` is row i of each part, one after the other; `bytes` are those of the parts' rows. `Joined`: the parts
+/// are moved there, else from there.
+template <bool Joined>
+SOFIE_KERNEL void move_parts(char *whole, char *const *parts, const Size *bytes, int count, Size rows)
 {
-   Size whole = 0;
+   Size row = 0;
    for (int i = 0; i < count; ++i)
-      whole += bytes[i];
+      row += bytes[i];
    for (Size first = 0; first < rows; first += rows_at_once) {
       const Size some = rows - first < rows_at_once ? rows - first : rows_at_once;
-      char *place = to + first * whole;
-      for (int i = 0; i < count; place += bytes[i++])
-         if (bytes[i] > 0)
-            copy_rows(place, whole, parts[i] + first * bytes[i], bytes[i], bytes[i], some);
-   }
-}
-
-/// The same the other way.
-SOFIE_KERNEL inline void part_rows(char *const *parts, const char *from, const Size *bytes, int count, Size rows)
-{
-   Size whole = 0;
-   for (int i = 0; i < count; ++i)
-      whole += bytes[i];
-   for (Size first = 0; first < rows; first += rows_at_once) {
-      const Size some = rows - first < rows_at_once ? rows - first : rows_at_once;
-      const char *place = from + first * whole;
-      for (int i = 0; i < count; place += bytes[i++])
-         if (bytes[i] > 0)
-            copy_rows(parts[i] + first * bytes[i], bytes[i], place, whole, bytes[i], some);
+      char *place = whole + first * row;
+      for (int i = 0; i < count; place += bytes[i++]) {
+         char *const part = parts[i] + first * bytes[i];
+         if (bytes[i] > 0 && Joined)
+            copy_rows(place, row, part, bytes[i], bytes[i], some);
+         else if (bytes[i] > 0)
+            copy_rows(part, bytes[i], place, row, bytes[i], some);
+      }
    }
 }
 
@@ -448,10 +388,11 @@ template <int N, class Y, class... X>
 SOFIE_INLINE void concat(Size rows, Sizes<N> counts, const Y &y, const X &...x)
 {
    static_assert(N == sizeof...(X), "one number of elements for each input");
-   const char *parts[] = {read(x)...};
+   // They are read.
+   char *const parts[] = {const_cast<char *>(read(x))...};
    for (int i = 0; i < N; ++i)
       counts[i] *= bytes_of<Y>;
-   join_rows(written(y), parts, counts.values, N, rows);
+   move_parts<true>(written(y), parts, counts.values, N, rows);
 }
 
 /// y_0, y_1, ..., x: row i of x, cut into the rows i of the outputs, which have `counts` elements.
@@ -464,7 +405,7 @@ SOFIE_INLINE void split(Size rows, Sizes<N> counts, const Views &...views)
    constexpr Size bytes = bytes_of<std::tuple_element_t<N, std::tuple<Views...>>>;
    for (int i = 0; i < N; ++i)
       counts[i] *= bytes;
-   part_rows(memory, memory[N], counts.values, N, rows);
+   move_parts<false>(memory[N], memory, counts.values, N, rows);
 }
 
 // Sizes that are computed -----------------------------------------------------------------------------
@@ -663,7 +604,7 @@ SOFIE_INLINE void runtime_split_into(Size axis, const Sizes<N> &old, const Views
       (i < axis ? rows : inner) *= i == axis ? 1 : old[i];
    for (int i = 0; i < count; ++i)
       parts[i] *= inner;
-   part_rows(memory, read(x), parts.values, count, rows);
+   move_parts<false>(const_cast<char *>(read(x)), memory, parts.values, count, rows);
 }
 
 /// y_0, y_1, ..., x, and the sizes of the parts.

@@ -9,21 +9,33 @@ SOFIE_BEGIN
 
 namespace sofie {
 
+template <class V>
+SOFIE_INLINE V over_norm(V v, V norm)
+{
+   return select<V>(norm == V{}, V{}, v / norm);
+}
+
 /// Divides `rows` vectors [n, inner] by their norms [rows, inner]; by 0, the result is 0.
 template <class T>
 SOFIE_KERNEL void divide_by_norms(T *y, const T *x, const T *norms, Size rows, Size n, Size inner)
 {
    constexpr int w = lanes<T>;
    using V = Pack<T>;
+   // Vectors without inner axis are one row of n, divided by one number.
+   const bool is_row = inner == 1;
+   const Size length = is_row ? n : inner, lines = is_row ? 1 : n;
    for (Size r = 0; r < rows; ++r, norms += inner) {
-      // Vectors without inner axis are one row of n, divided by one number.
-      const Size length = inner == 1 ? n : inner;
-      for (Size i = 0; i < (inner == 1 ? 1 : n); ++i, x += length, y += length)
-         for (Size j = 0; j < length; j += w) {
-            const Size used = length - j < w ? length - j : w;
-            const V norm = inner == 1 ? splat<V>(norms[0]) : load_some<w>(norms + j, used);
-            store_some(y + j, select<V>(norm == V{}, V{}, load_some<w>(x + j, used) / norm), used);
+      const V only = splat<V>(norms[0]);
+      for (Size i = 0; i < lines; ++i, x += length, y += length) {
+         Size j = 0;
+         for (; j + w <= length; j += w)
+            store(y + j, over_norm(load<w>(x + j), is_row ? only : load<w>(norms + j)));
+         if (j < length) {
+            const Size used = length - j;
+            const V norm = is_row ? only : load_some<w>(norms + j, used);
+            store_some(y + j, over_norm(load_some<w>(x + j, used), norm), used);
          }
+      }
    }
 }
 
