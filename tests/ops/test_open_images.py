@@ -35,6 +35,12 @@ _FEW_PLACES: Mapping[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
     "points of a few features": (20, (13, 20, 1, 1), {}),
     "lanes of few places": (40, (72, 40, 3, 3), {"pads": (1,) * 4}),
     "strided lanes of few places": (40, (24, 40, 3, 3), {"pads": (0, 1, 2, 1), "strides": (2, 2)}),
+    "depthwise of few places": (24, (24, 1, 5, 5), {"group": 24, "pads": (2,) * 4}),
+    "strided depthwise of few places": (
+        21,
+        (21, 1, 3, 4),
+        {"group": 21, "pads": (1, 1, 2, 2), "strides": (1, 2)},
+    ),
     "tiles of few places": (64, (80, 64, 3, 3), {"pads": (1,) * 4}),
 }
 _IMAGES = ((70, 61), (8, 8), (5, 300), (1, 1), (70, 61))
@@ -108,11 +114,11 @@ def test_events_of_few_places_do_not_know_each_other(layer: str) -> None:
     compiled, (node,) = compile_graph(graph), graph.nodes
     channels = _FEW_PLACES[layer][0]
     for height, width in ((1, 1), (1, 2), (3, 1), (2, 2), (1, 5), (2, 3), (7, 1), (2, 4), (3, 3)):
-        x = np.random.default_rng(width).normal(size=(23, channels, height, width)).astype("f4")
-        sizes = {"N": 23, "H": height, "W": width}
+        x = np.random.default_rng(width).normal(size=(70, channels, height, width)).astype("f4")
+        sizes = {"N": 70, "H": height, "W": width}
         (whole,) = compiled.infer({"x": x}, sizes).values()
         (expected,) = evaluate_node(node, {**graph.constants, "x": x})
         np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-4)
-        for first, last in ((0, 1), (4, 6), (1, 8), (22, 23)):
+        for first, last in ((0, 1), (4, 6), (1, 20), (1, 66), (69, 70)):
             (some,) = compiled.infer({"x": x[first:last]}, {**sizes, "N": last - first}).values()
             np.testing.assert_array_equal(some, whole[first:last])

@@ -4,6 +4,7 @@
 #define SOFIE_KERNELS_POOLING_HXX
 
 #include "sofie/kernels/pooling/rows.hxx"
+#include "sofie/kernels/transpose/window_lanes.hxx"
 #include "sofie/math/rounding.hxx"
 #include "sofie/session/owned.hxx"
 
@@ -371,11 +372,54 @@ SOFIE_INLINE void pool_any_planes(T *y, T *row, [[maybe_unused]] std::int32_t *t
    pool_planes<Rule, T>(y, row, members, x, planes, plane, pads);
 }
 
+#ifdef SOFIE_TILE_ASSEMBLER
+/// The numbers of a list of windows, and the results of planes that lie in the lanes, at most: AVX-512 has rows of larger
+/// planes in assembler.
+inline constexpr Size pool_list = 4096, pool_results = SOFIE_SIMD_BYTES == 64 ? 16 : 64;
+
+/// Small planes of two axes in the lanes of registers; false where that does not pay.
+SOFIE_KERNEL inline bool pool_items(float *y, const float *x, Size planes, const PoolPlane &plane)
+{
+   const PoolAxis &down = plane.axis[0], &along = plane.axis[1];
+   const Size packs = window_packs_of(planes, plane.size, plane.count), taps = down.kernel * along.kernel;
+   if (plane.axes != 2 || packs == 0 || plane.count > pool_results || plane.count * (2 * taps + 1) > pool_list)
+      return false;
+   std::int32_t list[pool_list], *to = list;
+   for (Size i = 0; i < down.count; ++i)
+      for (Size j = 0; j < along.count; ++j) {
+         std::int32_t *const head = to++;
+         for (Size k = down.below(i, 0), last = down.below(i, down.size); k < last; ++k) {
+            const Size line = (down.start(i) + k * down.dilation) * along.size;
+            for (Size l = along.below(j, 0), end = along.below(j, along.size); l < end; ++l, to += 2) {
+               to[0] = static_cast<std::int32_t>((line + along.start(j) + l * along.dilation) * packs * SOFIE_SIMD_BYTES);
+               to[1] = 0;
+            }
+         }
+         *head = static_cast<std::int32_t>((to - head - 1) * Size{sizeof(*to)});
+      }
+   const float none = -__builtin_inff();
+   const WindowItems items{planes, plane.size, plane.count, 1, plane.size, plane.count, list, &none, &none, 0, 0, none};
+   // The only number of a plane is the largest one.
+   if (plane.size == 1 && plane.count == 1 && list[0] > 0)
+      __builtin_memcpy(y, x, static_cast<std::size_t>(planes) * sizeof(float));
+   else if (packs > 1)
+      window_items<true, window_packs>(items, y, x);
+   else
+      window_items<true, 1>(items, y, x);
+   return true;
+}
+#endif
+
 /// y[p, j] = the largest element of window j of plane p; `row` and `table` are scratch.
 template <class Y, class Row, class Table, class X, int N>
 SOFIE_INLINE void max_pool(Y y, Row row, Table table, X x, const Sizes<N> &numbers)
 {
    using T = typename Y::Element;
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (pool_items(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers)))
+         return;
+#endif
    pool_any_planes<PoolMax, T>(y.data(), row.data(), table.data(), nullptr, x.data(), x.template extent<0>(),
                                pool_plane(numbers), false);
 }

@@ -2,12 +2,13 @@
 /// Convolutions of which each feature is of one channel: a sum of rows of the input, read where they are.
 ///
 /// A table says for each pack of outputs which inputs each tap reads and which of its lanes exist; it is
-/// made once and serves all channels.
+/// made once and serves all channels. Of few places many events lie in the lanes instead, with the same bits.
 #ifndef SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_HXX
 #define SOFIE_KERNELS_CONVOLUTION_DEPTHWISE_HXX
 
 #include "sofie/kernels/convolution.hxx"
 #include "sofie/kernels/elementwise.hxx"
+#include "sofie/kernels/transpose/window_lanes.hxx"
 
 SOFIE_BEGIN
 
@@ -308,10 +309,88 @@ SOFIE_KERNEL void conv_depthwise_some(T *y, const T *x, const T *w, const ConvDe
    }
 }
 
+#ifdef SOFIE_TILE_ASSEMBLER
+/// The places of inputs and outputs, and the taps, of events that lie in the lanes, at most.
+inline constexpr Size depthwise_inputs = 64, depthwise_outputs = 16, depthwise_taps = 64;
+
+/// A tap: how far it is from the first one, and which one it is.
+struct DepthwiseTap {
+   Size down, along, tap;
+};
+
+/// For each output the inputs that exist, a row of packs each, and their weights, in the order of `taps`.
+SOFIE_KERNEL inline void depthwise_list(const ConvShape &s, std::int32_t *to, const DepthwiseTap *taps, Size row)
+{
+   for (Size i = 0; i < s.out[1]; ++i)
+      for (Size j = 0; j < s.out[2]; ++j) {
+         std::int32_t *const head = to++;
+         const Size top = i * s.strides[1] - s.pads[1], left = j * s.strides[2] - s.pads[2];
+         for (const DepthwiseTap *tap = taps; tap != taps + s.taps(); ++tap) {
+            const Size h = top + tap->down, w = left + tap->along;
+            if (h < 0 || h >= s.in[1] || w < 0 || w >= s.in[2])
+               continue;
+            *to++ = static_cast<std::int32_t>((h * s.in[2] + w) * row);
+            *to++ = static_cast<std::int32_t>(tap->tap * Size{sizeof(float)});
+         }
+         *head = static_cast<std::int32_t>((to - head - 1) * Size{sizeof(*to)});
+      }
+}
+
+/// Events in the lanes, where places are few; false where that does not pay. `Tied` is in which order taps are added:
+/// up to so many that read neighbouring outputs' inputs come together (see `grouped_taps`), or 1.
+template <int Tied, class F>
+SOFIE_KERNEL bool depthwise_events(const F &f, const ConvShape &s, float *y, const float *x, const float *w,
+                                   const float *bias)
+{
+   constexpr Size bytes = static_cast<Size>(sizeof(float));
+   const Size packs = window_packs_of(s.batch, s.in_channel, s.out_channel);
+   if (packs == 0 || s.in_channel > depthwise_inputs || s.out_channel > depthwise_outputs || s.taps() > depthwise_taps)
+      return false;
+   DepthwiseTap taps[depthwise_taps], *to = taps;
+   std::int32_t list[depthwise_outputs * (2 * depthwise_taps + 1)];
+   const Size apart = Tied > 1 && s.strides[2] % s.dilations[2] == 0 ? s.strides[2] / s.dilations[2] : s.kernel[2];
+   for (Size tied = Tied; tied > 0; --tied)
+      for (Size down = 0; down < s.kernel[1]; ++down)
+         for (Size along = 0; along < s.kernel[2]; ++along) {
+            const Size behind = (s.kernel[2] - 1 - along) / apart + 1;
+            if (along / apart % Tied != 0 || (behind < Tied ? behind : Tied) != tied)
+               continue;
+            for (Size i = along; i < along + tied * apart; i += apart)
+               *to++ = {down * s.dilations[1], i * s.dilations[2], down * s.kernel[2] + i};
+         }
+   depthwise_list(s, list, taps, packs * lanes<float> * bytes);
+   const float none = 0;
+   const WindowItems items{s.batch,
+                           s.in_event,
+                           s.out_event,
+                           s.channels,
+                           s.in_channel,
+                           s.out_channel,
+                           list,
+                           w,
+                           bias ? bias : &none,
+                           s.taps(),
+                           bias ? 1 : 0,
+                           std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff()};
+   if (packs > 1)
+      window_items<false, window_packs>(items, y, x);
+   else
+      window_items<false, 1>(items, y, x);
+   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+      apply_function(f, y, y, s.batch * s.out_event);
+   return true;
+}
+#endif
+
 template <class F, class T>
 SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::int32_t *table, const T *x, const T *w,
                                      const T *bias)
 {
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      if (depthwise_events<1>(f, s, y, x, w, bias))
+         return;
+#endif
    const T floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
    const Size packs = s.out_channel > 0 && s.batch > 0 ? conv_depthwise_table<T>(s, table) : 0;
    constexpr Size most = conv_depthwise_channels, bytes = static_cast<Size>(sizeof(T));

@@ -33,7 +33,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
    auto [y, scratch, table, x, w, bias, added] = of;
 
    constexpr Size n = 16;
-   if (s.batch <= 0 || s.out_channel <= 0)
+   if (s.batch <= 0 || s.out_channel <= 0 || depthwise_events<3>(f, s, y, x, w, bias))
       return;
    Size *const at = reinterpret_cast<Size *>(scratch);
    const GroupedPlaces places{at, at + n, 1, 1};
