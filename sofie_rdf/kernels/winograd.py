@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum
+from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, number_of
 from sofie_rdf.ir.operator import Sizes, flag
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import GENERIC, IS_ASSEMBLER, Candidate, Choice, Elsewhere, Table
@@ -50,6 +50,8 @@ _LANES_BUDGET, _WIDEST, _LINE = 1 << 18, 1024, MOST_HALVES * HALVES[0]
 # Weights that the second cache keeps, and the columns whose products take as long as reading more
 # of them; the same of the first cache, beside all else that it keeps.
 _NEAR, _STREAM, _NEAREST, _LOAD = 1 << 18, 24, 1 << 14, 8
+# Of an image that is one tile the transformed weights with which it pays, as events share products.
+_ONE = 1 << 16
 # Of images of any size: the outputs of tiles between which the kernel chooses.
 _OUTPUTS = (4, 2)
 
@@ -146,10 +148,11 @@ def _lanes_of(problem: ConvProblem) -> _Lanes | str:
         return f"its rows are longer than {_WIDEST}, or empty"
     if not isinstance(height, int) or not isinstance(width, int):
         return _Lanes(0, HALVES[0], direct)
-    large = _is_of_tiles(height, width)
+    large, one = _is_of_tiles(height, width), _is_one_tile(height, width, features * channels)
     small = height > 0 and -(-width // 2) <= _LINE
     sizes = (_TILE,) * (large or not small) + (2,) * small
-    outputs = min(sizes, key=lambda n: _time_of_tiles(n, (height, width), features * channels))
+    time = {n: _time_of_tiles(n, (height, width), features * channels) for n in sizes}
+    outputs = _TILE if one else min(sizes, key=time.__getitem__)
     together = _Lanes(outputs, 0, 0).tiles(channels, width, -(-height // outputs))
     assert isinstance(together, int)
     return _Lanes(outputs, best_half(together, min(channels, 64), -(-width // outputs)), direct)
@@ -159,6 +162,12 @@ def _is_of_tiles(height: int, width: int) -> bool:
     """Whether there are enough tiles, which are not half empty."""
     tiles = -(-height // _TILE) * -(-width // _TILE)
     return tiles >= _LEAST_TILES and 2 * height * width >= _TILE**2 * tiles
+
+
+def _is_one_tile(height: int, width: int, weights: int) -> bool:
+    """Whether an image is one tile, more than half of it, whose weights stay near."""
+    fills = max(height, width) <= _TILE and 2 * height * width > _TILE**2
+    return fills and (_TILE + 2) ** 2 * weights <= _ONE
 
 
 # Whether they pay ---------------------------------------------------------------------------------
@@ -193,6 +202,10 @@ def _too_few_tiles(problem: ConvProblem) -> str:
         return ""
     height, width = (s.count for s in problem.windows[-2:])
     if isinstance(height, int) and isinstance(width, int):
+        features, channels = number_of(problem.features), number_of(problem.group_channels)
+        in_lanes = not isinstance(_lanes_of(problem), str)
+        if in_lanes and _is_one_tile(height, width, features * channels):
+            return ""
         tiles = math.ceil(height / _TILE) * math.ceil(width / _TILE)
         if tiles < _LEAST_TILES:
             return f"its output is of {tiles} tiles only"

@@ -98,6 +98,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_LOAD": "winograd_load",
         "_TO_FEW": "winograd_to_few",
         "_FROM_FEW": "winograd_from_few",
+        "_ONE": "winograd_one",
     },
     pooling: {"_BUFFER": "pool_buffer", "_LANES": "lanes<float>"},
     dense: {

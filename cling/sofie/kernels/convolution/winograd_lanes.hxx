@@ -463,6 +463,15 @@ SOFIE_INLINE bool winograd_fills(const ConvShape &s, Size outputs)
    return 2 * s.out[1] * s.out[2] >= outputs * outputs * winograd_tiles(s, outputs);
 }
 
+/// The transformed weights with which an image pays that is one tile, as events share products. See
+/// kernels/winograd.py.
+inline constexpr Size winograd_one = Size{1} << 16;
+SOFIE_INLINE bool winograd_is_one(const ConvShape &s)
+{
+   const bool fills = winograd_tiles(s, 4) == 1 && 2 * s.out[1] * s.out[2] > 16;
+   return fills && 36 * s.features * s.channels <= winograd_one;
+}
+
 /// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
 /// `Inputs` inputs along an axis, 6 or 4. Halves of tiles of products have `Half` columns, and `Direct`
 /// where events are left to `convolution_lanes`; `Short` if the last panel has 16 features. Tiles of 4
@@ -474,7 +483,8 @@ SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes,
 {
    const ConvShape s = conv_shape(sizes);
    constexpr Size outputs = Inputs - 2;
-   const bool pays = (Inputs == 4 || winograd_tiles(s, outputs) >= sizes.together[1]) && winograd_fills(s, outputs);
+   const bool many = Inputs == 4 || winograd_tiles(s, outputs) >= sizes.together[1];
+   const bool pays = winograd_is_one(s) || (many && winograd_fills(s, outputs));
    convolve_winograd_lanes<Inputs>(
       f, s, {lanes_tile<Half, Short>(), lanes_tile<Direct, Short>()}, pays, w.template panels<Inputs>(),
       {y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)});
@@ -499,6 +509,8 @@ SOFIE_KERNEL inline Size winograd_choice(const ConvShape &s, Size least)
 {
    // So many columns of products are done at a time, those of a line of tiles at least.
    constexpr Size most = lanes_line * lanes_most_half;
+   if (winograd_is_one(s))
+      return 6;
    const Size small = winograd_time(s, 16, winograd_tiles(s, 2));
    const bool large = winograd_tiles(s, 4) >= least && winograd_fills(s, 4) && ceil_div(s.out[2], 4) <= most;
    if (large && winograd_time(s, 36, winograd_tiles(s, 4)) <= small)
