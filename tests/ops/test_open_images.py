@@ -94,7 +94,9 @@ def test_one_session_has_the_numbers_of_each_size(layer: str) -> None:
 def test_an_open_image_has_the_tiles_of_a_known_one() -> None:
     """Large ones, small ones, and none: the bits of each size, whichever came before."""
     opened = compile_graph(_graph("tiles", symbol("H"), symbol("W"), WinogradConv))
-    for number, (height, width) in enumerate(((40, 33), (8, 8), (2, 2), (5, 1600), (4, 3), (40, 33))):
+    for number, (height, width) in enumerate(
+        ((40, 33), (8, 8), (2, 2), (5, 1600), (4, 3), (40, 33))
+    ):
         x = np.random.default_rng(number).normal(size=(2, 32, height, width))
         feeds = {"x": x.astype(np.float32)}
         (found,) = opened.infer(feeds, {"H": height, "W": width}).values()
