@@ -516,6 +516,50 @@ SOFIE_KERNEL void pick_rows(T *y, const T *x, const std::int64_t *along, const s
    }
 }
 
+/// Results of small planes that are one row, at most.
+inline constexpr Size most_resized_row = 64;
+
+/// Planes of few elements, of which several are one row; false where they are large. `indices` are those of each axis
+/// that changes.
+template <class T>
+SOFIE_KERNEL bool resize_small_planes(const ResizeShape &shape, const std::int64_t *const *indices, T *y, const T *x)
+{
+   const int first = shape.active[0];
+   const Size inputs = resize_extent(shape, first, shape.rank, shape.rank);
+   const Size outputs = resize_extent(shape, first, shape.rank, 0), planes = resize_extent(shape, 0, first, 0);
+   if (planes < 2 || 2 * outputs > most_resized_row)
+      return false;
+   std::int64_t along[most_resized_row];
+   for (Size i = 0; i < most_resized_row / outputs * outputs; ++i) {
+      Size rest = i % outputs, step = 1, source = i / outputs * inputs;
+      for (int a = shape.rank - 1; a >= first; --a) {
+         const Size at = rest % shape.axis[a].to;
+         source += (indices[a] ? static_cast<Size>(indices[a][at]) : at) * step;
+         rest /= shape.axis[a].to;
+         step *= shape.axis[a].from;
+      }
+      along[i] = source;
+   }
+   for (Size left = planes, some = most_resized_row / outputs, rows; left > 0; left -= rows * some) {
+      some = left < some ? left : some;
+      rows = left / some;
+      const Size line = some * inputs, row = some * outputs;
+#ifdef SOFIE_TRANSPOSE_ASSEMBLER
+      if constexpr (sizeof(T) % 4 == 0) {
+         constexpr Size numbers = sizeof(T) / 4;
+         ResizedPack packs[most_resized_row * numbers / 16];
+         ResizedLine lanes;
+         lanes.plan(1, line, row, numbers, along, nullptr, packs);
+         lanes.resize(reinterpret_cast<float *>(y), reinterpret_cast<const float *>(x), rows, nullptr);
+      } else
+#endif
+         pick_rows(y, x, along, nullptr, Sizes<5>{{rows, line, row, 1, row}});
+      x += rows * line;
+      y += rows * row;
+   }
+   return true;
+}
+
 /// Each element is that of x which is nearest.
 template <class T>
 SOFIE_KERNEL void resize_nearest(const ResizeRule &rule, const ResizeShape &shape, T *y, const T *x, std::int64_t *index)
@@ -527,6 +571,8 @@ SOFIE_KERNEL void resize_nearest(const ResizeRule &rule, const ResizeShape &shap
       for (Size j = 0; j < axis.to; ++j)
          *index++ = nearest_element(rule, axis, j);
    }
+   if (resize_small_planes(shape, indices, y, x))
+      return;
    const int last = shape.active[shape.actives - 1];
    const Size inner = resize_extent(shape, last + 1, shape.rank, 0);
    const Size line = shape.axis[last].from * inner, row = shape.axis[last].to * inner;
