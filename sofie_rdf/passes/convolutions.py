@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from sofie_rdf.ir.dims import product
 from sofie_rdf.ir.graph import Node
 from sofie_rdf.ir.types import Array, Shape
 from sofie_rdf.ops.convolution import Conv, ConvLayer
@@ -126,12 +127,20 @@ def _weights(m: Match, layer: ConvLayer | ConvTransposeLayer, exact: Wide) -> Ar
     return rounded(m, exact, m.type().dtype, 0 if isinstance(layer, ConvLayer) else 1)
 
 
+# The kernels of features of one channel each add no tensor, but pay on images of up to so many places.
+_MANY_PLACES = 1024
+
+
 @rule("Add(sofie.ConvLayer(x, w, b), added)")
 def convolution_added(m: Match) -> Rewrite:
     """(w * x + b) + added, while the sums are at hand"""
     layer = m.op(ConvLayer)
     m.require(layer.activation == NoActivation(), f"{layer.activation.name} comes before it")
     m.require(m.type("added") == m.type(ConvLayer) == m.type(), "the shapes differ")
+    alone = layer.group > 1 and m.type("w").shape[:2] == (layer.group, 1)
+    places = product(m.type().shape[2:])
+    is_large = isinstance(places, int) and places > _MANY_PLACES
+    m.require(not alone or is_large, "its features are of one channel each, and images are small")
     return m.becomes(layer, "x", "w", "b", "added")
 
 

@@ -217,6 +217,16 @@ def test_nothing_is_added_behind_an_activation() -> None:
     assert "convolution_added: Sigmoid comes before it" in reasons(graph)
 
 
+@pytest.mark.parametrize("side", [6, 33])
+def test_sums_with_features_of_one_channel_each_stay_where_images_are_small(side: int) -> None:
+    b = Net(N, 4, side, side)
+    depthwise = b.op(Conv(group=4, pads=(1,) * 4), "x", b.c("u", weights(4, 1, 3, 3)), name="d")
+    graph = fuse_convolutions(b.graph(b.op(Add(), depthwise, "x", name="y")))
+    assert ("Add()" in operators(graph)) == (side < 32)
+    reason = "its features are of one channel each, and images are small"
+    assert (f"convolution_added: {reason}" in reasons(graph)) == (side < 32)
+
+
 def test_nothing_is_scaled_behind_a_sum() -> None:
     graph = fuse_convolutions(_residual(behind=False))
     b = Net(N, 4, 6, 5)
