@@ -127,7 +127,7 @@ def _weights(m: Match, layer: ConvLayer | ConvTransposeLayer, exact: Wide) -> Ar
     return rounded(m, exact, m.type().dtype, 0 if isinstance(layer, ConvLayer) else 1)
 
 
-# The kernels of features of one channel each add no tensor, but pay on images of up to so many places.
+# The kernels of features of one channel each add no tensor, but pay on images of few places.
 _MANY_PLACES = 1024
 
 
