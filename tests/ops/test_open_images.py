@@ -32,6 +32,7 @@ _TILES = (32, (48, 32, 3, 3), {"pads": (1,) * 4})
 # Of so few places that events are computed together: whole tiles of features, and rests of them.
 _FEW_PLACES: Mapping[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
     "points of few places": (300, (152, 300, 1, 1), {}),
+    "points of a tile again": (40, (102, 40, 1, 1), {}),
     "points of a few features": (20, (13, 20, 1, 1), {}),
     "lanes of few places": (40, (72, 40, 3, 3), {"pads": (1,) * 4}),
     "strided lanes of few places": (40, (24, 40, 3, 3), {"pads": (0, 1, 2, 1), "strides": (2, 2)}),

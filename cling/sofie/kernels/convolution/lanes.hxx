@@ -290,7 +290,7 @@ SOFIE_KERNEL void lanes_finish_events(const LanesResult<F> &result, const float 
       if (places == 1) {
          const ConvLastTarget to{result.y, result.added, result.bias ? result.bias + feature : nullptr, 1,
                                  std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff()};
-         conv_last_columns_row(to.behind(at + feature), from, n, left < lanes_features ? left : lanes_features);
+         conv_last_columns_row(to.behind(at + feature), from, n, 0, left < lanes_features ? left : lanes_features);
          continue;
       }
       for (Size place = 0; place < places; ++place, from += slots * lanes_features)

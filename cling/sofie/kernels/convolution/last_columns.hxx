@@ -123,30 +123,32 @@ struct ConvLastTarget {
    }
 };
 
-/// Of `features` features, whose results are side by side, and one column; registers of sums are `apart` elements
-/// apart.
-SOFIE_KERNEL inline void conv_last_columns_row(const ConvLastTarget &to, const float *sums, Size apart, Size features)
+/// Of features `first`, ..., `features - 1`, whose results are side by side, and one column; registers of sums are
+/// `apart` elements apart.
+SOFIE_KERNEL inline void conv_last_columns_row(const ConvLastTarget &to, const float *sums, Size apart, Size first,
+                                               Size features)
 {
    constexpr Size n = lanes<float>;
    using V = Pack<float>;
    const V floor = splat<V>(to.floor);
-   for (Size m = 0; m < features; m += n, sums += apart) {
-      const Size some = features - m < n ? features - m : n;
-      V v = plus(load<n>(sums), to.bias ? load_some<n>(to.bias + m, some) : V{});
+   for (Size m = first, some; m < features; m += some) {
+      const Size lane = m % n;
+      some = (features < m - lane + n ? features : m - lane + n) - m;
+      V v = plus(load_some<n>(sums + m / n * apart + lane, some), to.bias ? load_some<n>(to.bias + m, some) : V{});
       if (to.added)
          v = plus(v, load_some<n>(to.added + m, some));
       store_some(to.y + m, select(floor > v, floor, v), some);
    }
 }
 
-/// Of `features` features and up to four columns.
-SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, const float *sums, Size features,
-                                                   Size columns)
+/// Of features `first`, ..., `features - 1` and up to four columns.
+SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, const float *sums, Size first,
+                                                   Size features, Size columns)
 {
    using V = PackN<float, 4>;
    constexpr Size n = lanes<float>;
    const V floor = splat<V>(to.floor);
-   for (Size m = 0; m < features; m += 4) {
+   for (Size m = first; m < features; m += 4) {
       const float *const from = sums + m / n * conv_last_columns * n + m % n;
       const Size some = features - m < 4 ? features - m : 4;
       const V bias = to.bias ? load_some<4>(to.bias + m, some) : V{};
@@ -168,10 +170,10 @@ SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, con
 }
 
 /// Weights of `features` features in panels that are `panel` bytes apart, and a matrix whose rows are `pitch` bytes
-/// apart, of which `part` rows are summed in registers at a time.
+/// apart, of which `part` rows are summed in registers at a time. The results of features before `first` are there.
 struct ConvLastProduct {
    const float *w, *x;
-   Size panel, pitch, depth, part, features;
+   Size panel, pitch, depth, part, features, first = 0;
 };
 
 /// Images of so many columns each, and the elements from one to the next: of matrices, and of results.
@@ -205,30 +207,35 @@ SOFIE_KERNEL void conv_last_columns_features(const ConvLastTarget &to, const Con
          next = i + images.columns - at < some ? i + images.columns - at : some;
          const ConvLastTarget here = to.behind(image * images.to + at);
          if (to.stride == 1)
-            conv_last_columns_row(here, sums + i * n, conv_last_columns * n, of.features);
+            conv_last_columns_row(here, sums + i * n, conv_last_columns * n, of.first, of.features);
          else
-            conv_last_columns_results(here, sums + i * n, of.features, next - i);
+            conv_last_columns_results(here, sums + i * n, of.first, of.features, next - i);
       }
    }
 }
 
 /// y = max(w * x + bias + added, floor) for all columns of some images and all features.
-SOFIE_KERNEL inline void conv_last_columns_product(ConvLastTarget to, ConvLastProduct of, const ConvLastImages &images)
+SOFIE_KERNEL inline void conv_last_columns_product(const ConvLastTarget &to, const ConvLastProduct &all,
+                                                   const ConvLastImages &images)
 {
-   constexpr Size n = lanes<float>;
-   const Size features = of.features;
+   constexpr Size n = lanes<float>, rows = dense_tile_rows, wide = conv_last_groups * n;
+   const Size features = all.features, panels = ceil_div(features, rows) * rows;
    for (Size m = 0, next = 0; m < features; m = next) {
       const Size rest = features - m;
-      const bool many = rest > (conv_last_groups - 1) * n + dense_tile_rows;
-      next = m + (many ? conv_last_groups * n : n);
-      of.features = next < features ? next - m : rest;
+      // A tile of all groups that begins with features that are done takes as long as three of one.
+      const bool again = rest > 3 * rows && rest <= wide - rows && m > 0, many = again || rest > wide - rows;
+      const Size begin = again ? panels - wide : m;
+      next = m + (again ? rest : many ? wide : n);
+      ConvLastProduct of = all;
+      of.features = (next < features ? next : features) - begin;
+      of.first = m - begin;
+      of.w += begin / rows * all.panel / static_cast<Size>(sizeof(float));
+      ConvLastTarget here = to.behind(begin * to.stride);
+      here.bias = to.bias ? to.bias + begin : nullptr;
       if (many)
-         conv_last_columns_features<conv_last_groups>(to, of, images, true);
+         conv_last_columns_features<conv_last_groups>(here, of, images, true);
       else
-         conv_last_columns_features<1>(to, of, images, rest > dense_tile_rows);
-      to = to.behind((next - m) * to.stride);
-      to.bias = to.bias ? to.bias + (next - m) : nullptr;
-      of.w += (next - m) / dense_tile_rows * of.panel / static_cast<Size>(sizeof(float));
+         conv_last_columns_features<1>(here, of, images, rest > rows);
    }
 }
 
