@@ -237,7 +237,7 @@ SOFIE_INLINE void max_pool_lanes(Y y, Row row, Table table, X x, const Sizes<N> 
 {
 #if defined(SOFIE_TRANSPOSE_ASSEMBLER) && defined(SOFIE_AVX512_ASSEMBLER)
    const PoolPlane plane = pool_plane(numbers);
-   if (plane.count > 0)
+   if (plane.count > 0 && !pool_items(y.data(), x.data(), x.template extent<0>(), plane))
       pool_planes_by_lanes<true, Columns, Stride>(y.data(), row.data(), table.data(), x.data(), x.template extent<0>(),
                                                   plane, false);
 #else
