@@ -6,25 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from sofie_rdf.ir.dims import Dim, align, maximum, minimum, number_of
+from sofie_rdf.ir.dims import Dim, align, maximum, minimum
 from sofie_rdf.ir.operator import Sizes
-from sofie_rdf.ir.types import DType, Shape, TensorType
+from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.windows import Window, positions_of, taps_of, three_axes
 from sofie_rdf.kernels.choice import (
-    AVX2,
-    GENERIC,
-    IS_AVX512,
-    NO_FLOATS,
     Candidate,
     Choice,
-    Elsewhere,
     Table,
 )
 
 __all__ = ["TRANSPOSED", "TRANSPOSED_HEADER", "TransposedProblem"]
 
 TRANSPOSED_HEADER = "sofie/kernels/convolution/transposed.hxx"
-_FEW_HEADER = "sofie/kernels/convolution/transposed_few_features.hxx"
 
 # Of the kernel: the widest tile, a pack beyond what counts, and how many columns, inputs and
 # products are kept at a time, so that the second cache has all of them.
@@ -94,55 +88,6 @@ def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) ->
     return (min(events, fit) if isinstance(events, int) else fit) * points
 
 
-# Of the kernel: up to so many features, phases along each axis, and numbers of the copied input;
-# with more channels a product with all taps, of many events at once, is faster.
-_FEW_FEATURES, _FEW_STRIDES, _FEW_INPUTS, _FEW_CHANNELS = 4, (4, 2), 1 << 16, 32
-
-
-@dataclass(frozen=True, slots=True)
-class FewSpread:
-    """The memory of a transposed convolution with few features."""
-
-    stride: int
-    elements: int
-    offsets: int
-
-    @staticmethod
-    def of(x: Shape, features: Dim, spread: Sequence[Window]) -> FewSpread | str:
-        """For windows of the output, or why that is too much, or not to be known."""
-        sizes = (*x[1:], features, *(d for s in spread for d in (s.size, s.begin)))
-        if len(spread) > 2 or len(spread) != len(x) - 2 or any(s.dilation > 1 for s in spread):
-            return "it has three axes, an axis of one place, or dilations"
-        if not all(isinstance(d, int) for d in sizes) or any(s.size == 0 for s in spread):
-            return "a size of its images is not known, or 0"
-        _, height, width = three_axes(spread)
-        strides = zip((height.stride, width.stride), _FEW_STRIDES, strict=True)
-        many = number_of(features) > _FEW_FEATURES or any(s > most for s, most in strides)
-        if many or 0 in (*x[1:], features):
-            most = " x ".join(map(str, _FEW_STRIDES))
-            return f"it has more than {_FEW_FEATURES} features, strides beyond {most}, or no input"
-        channels = number_of(x[1])
-        if channels > _FEW_CHANNELS:
-            return f"with more than {_FEW_CHANNELS} channels one product with all taps is faster"
-        (before, behind), across = _zeros(height), number_of(width.count) + max(_zeros(width))
-        whole = number_of(align(across, _MARGIN))
-        across = whole if 7 * whole <= 8 * across else across
-        inputs = channels * (before + number_of(height.count) + behind) * across + _MARGIN
-        lines = -(-number_of(height.size) // height.stride)
-        sums = number_of(features) * width.kernel * (lines * across + 2 * _MARGIN)
-        if inputs > _FEW_INPUTS:
-            return "its inputs do not stay at hand"
-        offsets = channels * -(-height.kernel // height.stride)
-        return FewSpread(height.stride, inputs + sums + 2 * _MARGIN, offsets)
-
-
-def _zeros(axis: Window) -> tuple[int, int]:
-    """How many zeros outputs reach before and behind the inputs of an axis."""
-    begin, size, count = map(number_of, (axis.begin, axis.size, axis.count))
-    before = -(-axis.kernel // axis.stride) - 1 - begin // axis.stride
-    return max(0, before), max(0, (size - 1 + begin) // axis.stride + 1 - count)
-
-
 # The table ----------------------------------------------------------------------------------------
 
 
@@ -150,13 +95,12 @@ def _zeros(axis: Window) -> tuple[int, int]:
 class TransposedProblem:
     """A transposed convolution: ``counts`` are events, channels, features and groups.
 
-    The windows are those of the output, along axes with anything to do. ``inputs`` is the shape of
-    x, and ``products`` how many products an input is in.
+    The windows are those of the output, along axes with anything to do, and ``products`` how many
+    products an input is in.
     """
 
     dtype: DType
     counts: tuple[Dim, Dim, Dim, int]
-    inputs: Shape
     slides: tuple[Window, ...]
     products: Dim
     constant: bool = True
@@ -172,16 +116,12 @@ class TransposedProblem:
         memory = parts.inputs, parts.products, parts.steps, parts.groups
         return Sizes((parts.columns, parts.features)), Sizes(memory)
 
-    def scratch(self, few: FewSpread | None = None) -> tuple[TensorType, ...]:
-        """Sums and inputs, where steps read, and weights that are packed at each call.
-
-        There is so much as the kernel of all of them needs, or that of few features.
-        """
+    @property
+    def scratch(self) -> tuple[TensorType, ...]:
+        """Sums and inputs, where steps read, and weights that are packed at each call."""
         parts, (_, channels, _, groups) = self.parts, self.counts
         needed = parts.inputs + parts.products + parts.row
         steps = parts.steps + parts.groups + parts.lines
-        if few:
-            needed, steps = maximum(needed, few.elements), maximum(steps, few.offsets)
         weights = groups * align(self.products, 8) * (channels // groups)
         return (
             TensorType(self.dtype, (needed,)),
@@ -190,28 +130,8 @@ class TransposedProblem:
         )
 
 
-def _few(problem: TransposedProblem) -> Choice | str:
-    if not problem.constant:
-        return "its weights are computed, and not packed beforehand"
-    if problem.dtype is not DType.FLOAT32 or problem.counts[3] != 1:
-        return "its channels are in groups" if problem.counts[3] != 1 else NO_FLOATS
-    found = FewSpread.of(problem.inputs, problem.counts[2], problem.slides)
-    if isinstance(found, str):
-        return found
-    other = Elsewhere((AVX2, GENERIC), "transposed_convolution", TRANSPOSED_HEADER, IS_AVX512)
-    return Choice(
-        "few_transposed_convolution",
-        _FEW_HEADER,
-        "of few features the sums stay in registers",
-        packed=f"FewTransposedWeights<float, {found.stride}>",
-        told=problem.told,
-        scratch=problem.scratch(found),
-        elsewhere=(other,),
-    )
-
-
 def _any(problem: TransposedProblem) -> Choice:
-    told, scratch = problem.told, problem.scratch()
+    told, scratch = problem.told, problem.scratch
     if not problem.constant:
         kernel, why = "transposed_convolution_computed", "it packs its weights at each call"
         return Choice(kernel, TRANSPOSED_HEADER, why, told=told, scratch=scratch)
@@ -226,6 +146,5 @@ def _any(problem: TransposedProblem) -> Choice:
 
 
 TRANSPOSED: Table[TransposedProblem] = Table(
-    "transposed convolution",
-    (Candidate("few_transposed_convolution", _few), Candidate("transposed_convolution", _any)),
+    "transposed convolution", (Candidate("transposed_convolution", _any),)
 )

@@ -152,7 +152,7 @@ class _Transposed(Convolution):
         counts = x.shape[0], x.shape[1], w.shape[1] * self.group, self.group
         slides = tuple(long_axes(self.spread(x.shape, w.shape)))
         products = product(w.shape[1:])
-        return TransposedProblem(x.dtype, counts, x.shape, slides, products, constant)
+        return TransposedProblem(x.dtype, counts, slides, products, constant)
 
     def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         types = [None if o is None else o.type for o in inputs]

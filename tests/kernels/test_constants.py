@@ -39,7 +39,7 @@ HEADERS = (
     "convolution/columns",
     "convolution/grouped",
     "convolution/winograd_lanes",
-    "convolution/transposed_few_features",
+    "convolution/transposed",
     "dense/from_memory",
     "dense/layers",
     "layout",
@@ -82,10 +82,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_REGISTER": "picked_lanes<4> * 4",
         "_SQUARE": "least_square",
     },
-    transposed: {
-        "_WIDTH": "ConvTile<float, 8>::width",
-        "_MARGIN": "few_margin",
-    },
+    transposed: {"_WIDTH": "ConvTile<float, 8>::width"},
     winograd: {
         "_TILE": "winograd_outputs",
         "_COLUMNS": "ConvTile<float, 8>::width",
