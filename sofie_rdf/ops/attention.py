@@ -172,28 +172,24 @@ class Attention(Operator):
         sizes = present[1].shape[3] + present[2].shape[3]
         return product(present[3].shape) * sizes
 
-    def _problem(self, inputs: Sequence[TensorType | None], *, scores: bool) -> AttentionProblem:
+    def _problem(self, inputs: Sequence[TensorType | None]) -> AttentionProblem:
         q = inputs[0]
         assert q is not None
-        _, keys, values, scored = self.infer(*inputs)  # type: ignore[arg-type]
+        _, keys, values, _ = self.infer(*inputs)  # type: ignore[arg-type]
         return AttentionProblem(
             computed(q.dtype),
             "attention",
-            scored.shape[2],
             keys.shape[2],
             keys.shape[3],
             values.shape[3],
-            scores=scores,
             heads_last=q.rank == 3,
         )
 
-    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:
-        types = [None if i is None else i.type for i in inputs]
-        # The scores are the fourth result, and behind the results is the memory.
-        return ATTENTION.choose(self._problem(types, scores=len(outputs) > 4))
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        return ATTENTION.choose(self._problem([None if i is None else i.type for i in inputs]))
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        return ATTENTION.choose(self._problem(inputs, scores=False)).scratch
+        return ATTENTION.choose(self._problem(inputs)).scratch
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         q, k, v, mask, past_k, past_v, valid = (*inputs, *(None,) * 4)[:7]
@@ -423,11 +419,10 @@ class SoftmaxAttention(Operator):
     def _problem(self, inputs: Sequence[TensorType | None]) -> AttentionProblem:
         q, k, v = inputs[:3]
         assert q is not None and k is not None and v is not None
-        queries, keys = self._standard(q.shape, 1), self._standard(k.shape, 2)
+        keys = self._standard(k.shape, 2)
         return AttentionProblem(
             computed(q.dtype),
             "softmax_attention",
-            queries[2],
             keys[2],
             keys[3],
             self._standard(v.shape, 3)[3],

@@ -220,50 +220,11 @@ def test_names_are_those_of_functions_in_these_headers() -> None:
         assert re.search(rf"SOFIE_(INLINE|KERNEL) void {name}\(", text), f"{header} has no {name}"
 
 
-def attention_of(queries: Dim, dtype: DType, *, scores: bool = False) -> Choice:
-    op = Attention()
-    shapes: list[Shape] = [(5, 3, queries, 7), (5, 3, 11, 7), (5, 3, 11, 9)]
-    types = [TensorType(dtype, shape) for shape in shapes]
-    results = op.infer(*types)[: 4 if scores else 1]
-    inputs = [Operand(f"i{n}", t) for n, t in enumerate(types)]
-    outputs = [Operand(f"o{n}", t) for n, t in enumerate((*results, *op.workspace(types)))]
-    return op.choice(inputs, outputs)
-
-
-def test_scores_are_of_queries_that_are_answered_one_by_one() -> None:
-    for queries, dtype in product((1, 9, N), (F32, DType.FLOAT64)):
-        found = attention_of(queries, dtype, scores=True)
-        assert (found.kernel, found.elsewhere) == ("attention_one_by_one<false>", ())
-        assert found.scratch == attention_of(queries, dtype).scratch
-
-
-@pytest.mark.parametrize(
-    ("queries", "dtype", "blocks"),
-    [
-        (1, F32, {AVX512}),
-        (2, F32, {AVX512, GENERIC}),
-        (3, F32, {AVX512, GENERIC}),
-        (4, F32, {*SETS}),
-        (1, DType.FLOAT64, {GENERIC}),
-        (3, DType.FLOAT64, {AVX2, GENERIC}),
-        (4, DType.FLOAT64, {*SETS}),
-    ],
-)
-def test_few_queries_are_side_by_side_where_that_pays(
-    queries: int, dtype: DType, blocks: set[str]
-) -> None:
-    found = attention_of(queries, dtype)
-    assert {s for s in SETS if "in_blocks" in found.on(s).kernel} == blocks
-    assert {s for s in SETS if "one_by_one" in found.on(s).kernel} == {*SETS} - blocks
-
-
 # What runs ----------------------------------------------------------------------------------------
 
 # The function that a kernel is, behind the one that a header calls.
 INNER = {
     "attention": "attend",
-    "attention_in_blocks": "attend_in_blocks",
-    "attention_one_by_one": "attend_one_by_one",
     "convolution": "convolve",
     "convolution_columns": "convolve_columns",
     "convolution_lanes": "convolve_lanes",
@@ -299,8 +260,6 @@ INNER = {
     "reduce<sofie::ReductionWay::pieces": "reduce_pieces_of",
     "reduce<sofie::ReductionWay::rows": "reduce_rows_of",
     "softmax_attention": "attend",
-    "softmax_attention_in_blocks": "attend_in_blocks",
-    "softmax_attention_one_by_one": "attend_one_by_one",
     "transposed_convolution": "convolve_transposed",
 }
 
@@ -346,8 +305,6 @@ NODES = {
     "rows of open length": node(ReduceSum((1,)), (5, N)),
     "many queries": node(Attention(), (5, 3, 9, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
     "one query": node(SoftmaxAttention(), (5, 3, 1, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
-    "three queries": node(Attention(), (5, 3, 3, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
-    "open queries": node(SoftmaxAttention(), (5, 3, N, 7), (5, 3, 11, 7), (5, 3, 11, 9)),
     "pairs": node(MaxPool((2, 2), strides=(2, 2)), (1, 16, 28, 28)),
     "planes": node(MaxPool((3, 3), strides=(1, 1)), (1, 16, 14, 14)),
 }

@@ -142,9 +142,6 @@ def pairs() -> Iterator[tuple[int, str, str]]:
 def pairs_of(simd: str) -> Iterator[tuple[int, str, str]]:
     """Those that each instruction set has its own of."""
     yield transpose._LANES[simd], "lanes<float>", f"transpose._LANES[{simd}]"
-    for dtype in (DType.FLOAT32, DType.FLOAT64):
-        name = f"attention._LEAST[{simd}][{dtype.nbytes}]"
-        yield attention._LEAST[simd][dtype.nbytes], f"least_block<{dtype.cxx}>", name
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are sets of x86-64")

@@ -1,5 +1,5 @@
 /// \file
-/// Attention for many queries: as many side by side as a register has lanes.
+/// Attention: as many queries side by side as a register has lanes.
 ///
 /// Each lane is a query, so that the softmax over the keys needs nothing from another lane. Keys and values stay where
 /// they are, if they can; the queries of a block are transposed, and so is what a mask says of them. With AVX-512 two
@@ -28,10 +28,11 @@ inline constexpr int block_packs =
 /// The memory of one head while a block of its queries is answered.
 template <class T>
 struct QueryBlock {
-   Size width; ///< The lanes of all packs together.
-   T *queries; ///< [head_size][width]: times the scale
-   T *fits;    ///< [key][width]
-   T *mask;    ///< [key][width]: what the mask says, a bool as 0 or 1
+   Size width;   ///< The lanes of all packs together.
+   Size counted; ///< How many keys there are fits of.
+   T *queries;   ///< [head_size][width]: times the scale
+   T *fits;      ///< [key][width]
+   T *mask;      ///< [key][width]: what the mask says, a bool as 0 or 1
    T *copied_keys, *copied_values;
    const T *keys, *values;
    Size key_stride, value_stride;
@@ -43,7 +44,7 @@ SOFIE_INLINE QueryBlock<T> block_of(const AttentionData<T, M> &of)
    constexpr Size n = block_packs<T> * lanes<T>;
    const Size total = of.total();
    T *const fits = of.work + of.head_size * n, *const mask = fits + total * n, *const keys = mask + total * n;
-   return {n, of.work, fits, mask, keys, keys + total * of.head_size, nullptr, nullptr, 0, 0};
+   return {n, 0, of.work, fits, mask, keys, keys + total * of.head_size, nullptr, nullptr, 0, 0};
 }
 
 /// Finds the keys and the values of a head in rows that whole packs can be read from, or copies them there.
@@ -158,24 +159,38 @@ SOFIE_KERNEL void many_rows(StridedRows<T> y, StridedRows<const T> x, StridedRow
       some(one, r);
 }
 
-/// Whether all queries of a pack may attend to all valid keys, apart from what a mask says: the first keys and the
+/// The fits of `count` queries of a head from `query` on, if somebody wants the scores at this stage.
+template <class T, class M>
+SOFIE_KERNEL void keep_scores(const AttentionData<T, M> &of, const QueryBlock<T> &block, int stage, Size first,
+                              Size count)
+{
+   const Size total = of.total();
+   for (Size i = 0; of.scores && of.rule.scores_mode == stage && i < count; ++i)
+      for (Size j = 0; j < total; ++j)
+         of.scores[(first + i) * total + j] = block.fits[j * block.width + i];
+}
+
+/// Whether all queries of a pack may attend to all of so many keys, apart from what a mask says: the first keys and the
 /// ends of queries do not decrease from one to the next.
 template <class T, class M>
-SOFIE_INLINE bool attend_to_all(const AttentionData<T, M> &of, Size valid, Size query)
+SOFIE_INLINE bool attend_to_all(const AttentionData<T, M> &of, Size keys, Size valid, Size query)
 {
    const AttendedKeys first = attended_keys(of, valid, query), last = attended_keys(of, valid, query + lanes<T> - 1);
-   return first.end == valid && last.first == 0;
+   return first.end == keys && last.first == 0;
 }
 
 /// Adds a mask to the fits of a pack of queries, -inf where a query may not attend; where it attends at all.
 template <class T, class M>
-SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, T *fits, const T *mask, Size width, Size valid, Size query,
-                             T *attends_at_all)
+SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size pack, Size valid,
+                             Size query, T *attends_at_all)
 {
    constexpr int n = lanes<T>;
    using V = Pack<T>;
    const V lowest = splat<V>(static_cast<T>(-__builtin_inf())), one = splat<V>(1);
    const bool plain = of.rule.plain;
+   T *const fits = block.fits + pack;
+   const T *const mask = block.mask + pack;
+   const Size width = block.width;
    T firsts[n], ends[n];
    for (int i = 0; i < n; ++i) {
       const AttendedKeys keys = attended_keys(of, valid, query + i);
@@ -184,7 +199,7 @@ SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, T *fits, const T *ma
    }
    const V first = load<n>(firsts), end = load<n>(ends);
    V any{};
-   for (Size j = 0; j < valid; ++j) {
+   for (Size j = 0; j < block.counted; ++j) {
       const V place = splat<V>(static_cast<T>(j));
       V fit = load<n>(fits + j * width), attends = select((place >= first) & (place < end), one, V{});
       if (of.mask.data && j < of.mask.keys) {
@@ -206,30 +221,27 @@ SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, T *fits, const T *ma
    store(attends_at_all, any);
 }
 
-/// The softcap and the mask of a pack of queries. Which of them attend to anything, as bits.
+/// The mask of a pack of queries. Which of them attend to anything, as bits.
 template <class T, class M>
-SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, T *fits, const T *mask, Size width, Size valid, Size query)
+SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size pack, Size valid,
+                             Size query)
 {
    constexpr int n = lanes<T>;
-   using V = Pack<T>;
-   if (of.rule.softcap > 0) {
-      const V cap = splat<V>(static_cast<T>(of.rule.softcap));
-      for (Size j = 0; j < valid; ++j)
-         store(fits + j * width, cap * tanh(load<n>(fits + j * width) / cap));
-   }
    constexpr Size all = (Size{1} << n) - 1;
-   if (attend_to_all(of, valid, query)) {
+   const Size keys = block.counted, width = block.width;
+   if (attend_to_all(of, keys, valid, query)) {
       if (!of.mask.data)
          return valid > 0 ? all : 0;
       if constexpr (std::is_same_v<T, M>)
-         if (of.rule.plain && of.mask.keys >= valid) {
-            for (Size j = 0; j < valid; ++j)
-               store(fits + j * width, load<n>(fits + j * width) + load<n>(mask + j * width));
+         if (of.rule.plain && of.mask.keys >= keys) {
+            T *const fits = block.fits + pack;
+            for (Size j = 0; j < keys; ++j)
+               store(fits + j * width, load<n>(fits + j * width) + load<n>(block.mask + pack + j * width));
             return valid > 0 ? all : 0;
          }
    }
    T attends[n];
-   mask_block(of, fits, mask, width, valid, query, attends);
+   mask_block(of, block, pack, valid, query, attends);
    Size bits = 0;
    for (int i = 0; i < n; ++i)
       bits |= Size{attends[i] != 0} << i;
@@ -289,22 +301,34 @@ SOFIE_KERNEL void softmax_of_lanes(T *fits, Size width, Size valid, Size attends
       store(fits + j * width, load<n>(fits + j * width) * factor);
 }
 
-/// Turns the fits of `Packs` packs of queries into weights.
+/// Turns the fits of `Packs` packs of queries into weights; the scores of `count` of them begin with number `first`.
 template <int Packs, class T, class M>
-SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, Size query)
+SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, Size query,
+                              Size first, Size count)
 {
    constexpr int n = lanes<T>;
+   const Size keys = block.counted;
    // Where no key counts all weights are 0, but NaN where that is wanted.
    const bool nans = of.rule.plain && of.total() > 0;
    Size attends[Packs];
+   keep_scores(of, block, 0, first, count);
+   if (of.rule.softcap > 0) {
+      const Pack<T> cap = splat<Pack<T>>(static_cast<T>(of.rule.softcap));
+      for (Size j = 0; j < keys * block.width; j += n)
+         store(block.fits + j, cap * tanh(load<n>(block.fits + j) / cap));
+   }
+   keep_scores(of, block, 1, first, count);
    for (int i = 0; i < Packs; ++i)
-      attends[i] = limit_fits(of, block.fits + i * n, block.mask + i * n, block.width, valid, query + i * n);
+      attends[i] = limit_fits(of, block, i * n, valid, query + i * n);
+   keep_scores(of, block, 2, first, count);
 #ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      return softmax_lanes<Packs>(block.fits, valid, attends, nans);
+      softmax_lanes<Packs>(block.fits, keys, attends, nans);
+   else
 #endif
-   for (int i = 0; i < Packs; ++i)
-      softmax_of_lanes(block.fits + i * n, block.width, valid, attends[i], nans);
+      for (int i = 0; i < Packs; ++i)
+         softmax_of_lanes(block.fits + i * n, block.width, keys, attends[i], nans);
+   keep_scores(of, block, 3, first, count);
 }
 
 /// What a pack of queries takes from `Packs` packs of the values, from element `d` on.
@@ -339,6 +363,7 @@ SOFIE_KERNEL void answer_block(const AttentionData<T, M> &of, const QueryBlock<T
 {
    constexpr int n = lanes<T>;
    const AttentionMask<M> &mask = of.mask;
+   const Size keys = block.counted;
    for (Size i = 0; i < Packs; ++i) {
       const Size first = query + i * n, some = count - i * n < n ? count - i * n : n;
       rows_to_lanes(block.queries + i * n, block.width, of.q.row(b, head, first), of.q.row_stride, some, of.head_size,
@@ -346,11 +371,11 @@ SOFIE_KERNEL void answer_block(const AttentionData<T, M> &of, const QueryBlock<T
       if (mask.data)
          mask_to_lanes(block.mask + i * n, block.width,
                        mask.data + b * mask.batch_stride + head * mask.head_stride + first * mask.row_stride,
-                       mask.row_stride, some, mask.keys < valid ? mask.keys : valid);
+                       mask.row_stride, some, mask.keys < keys ? mask.keys : keys);
    }
-   many_rows<Packs, T>({block.fits, block.width}, {block.keys, block.key_stride}, {block.queries, block.width}, valid,
+   many_rows<Packs, T>({block.fits, block.width}, {block.keys, block.key_stride}, {block.queries, block.width}, keys,
                        of.head_size);
-   weigh_block<Packs>(of, block, valid, query);
+   weigh_block<Packs>(of, block, valid, query, (b * of.heads + head) * of.queries + query, count);
    for (Size i = 0; i < Packs; ++i) {
       const Size some = count - i * n < n ? count - i * n : n;
       const T *const weights = block.fits + i * n;
@@ -369,6 +394,8 @@ SOFIE_KERNEL void answer_blocks(const AttentionData<T, M> &of, QueryBlock<T> &bl
                                 Size head)
 {
    constexpr int n = lanes<T>;
+   // Scores are those of all keys.
+   block.counted = of.scores ? of.total() : valid;
    for (Size query = 0; query < of.queries;) {
       const Size left = of.queries - query;
       if constexpr (block_packs<T> == 2)
