@@ -116,7 +116,6 @@ def test_a_layer_beyond_the_second_cache(
     [
         ("dense_one_row", 1, (40, 100)),
         ("dense_tiled", 9, (40, 100)),
-        ("dense_streamed", 5, (600, 1000)),
     ],
 )
 def test_kernels_of_float32_weights(

@@ -34,8 +34,9 @@ struct PassWith {
 
 /// Some rows on their way through layers, `pass << f_1 << w_1 << f_2 << ...`: what a layer gives is in
 /// `next`, then in `other`, in turn, and at last in y. Only the last layer has a single column. (Templates that call
-/// themselves with one layer less each time take Cling long to compile.)
-template <class T>
+/// themselves with one layer less each time take Cling long to compile.) Products of one row with one panel each are
+/// called one after the other, without a branch between them: a function for each layer takes as long as some steps.
+template <class T, bool One>
 struct RowsPass {
    const T *x;
    T *next;
@@ -53,7 +54,15 @@ struct RowsPass {
    SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
    {
       T *const to = --left > 0 ? next : y;
-      dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
+#ifdef SOFIE_AVX512_ASSEMBLER
+      constexpr bool alone = One && std::is_same_v<Q, float> && is_in_tile<F> && DenseShape<Q, N>::panels == 1;
+#else
+      constexpr bool alone = false;
+#endif
+      if constexpr (alone)
+         dense_alone(f, to, x, w, 0);
+      else
+         dense(f, View<T, dyn, N>(to, rows), View<const T, dyn, K>(x, rows), w);
       x = to;
       next = other;
       other = to;
@@ -66,40 +75,6 @@ struct RowsPass {
 };
 
 #ifdef SOFIE_AVX512_ASSEMBLER
-
-/// The same for one row. Products of one panel each are called one after the other, without a branch between them:
-/// a function for each layer takes Cling as long as some steps of the product.
-struct RowPass {
-   const float *x;
-   float *next;
-   float *other;
-   float *y;
-   int left;
-
-   template <class F>
-   SOFIE_INLINE PassWith<RowPass, F> operator<<(const F &f)
-   {
-      return {*this, f};
-   }
-   template <class F, template <class, Size, Size> class W, class Q, Size K, Size N>
-   SOFIE_INLINE void layer(const F &f, const W<Q, K, N> &w)
-   {
-      using S = DenseShape<float, N>;
-      float *const to = --left > 0 ? next : y;
-      if constexpr (std::is_same_v<Q, float> && is_in_tile<F> && S::panels == 1)
-         dense_alone(f, to, x, w, 0);
-      else
-         dense(f, View<float, dyn, N>(to, 1), View<const float, dyn, K>(x, 1), w);
-      x = to;
-      next = other;
-      other = to;
-   }
-   template <class F, Size K>
-   SOFIE_INLINE void layer(const F &f, const DotWeights<float, K> &w)
-   {
-      dense_dots(f, View<float, dyn, 1>(y, 1), View<const float, dyn, K>(x, 1), w);
-   }
-};
 
 /// How many rows lie side by side, and from how many on that is faster than rows one below the other.
 inline constexpr Size lanes_rows = 32, lanes_together = 25;
@@ -191,7 +166,7 @@ SOFIE_INLINE void layers_by_rows(View<T, M, N> y, View<T, S> scratch, View<const
       if (i >= layers_few && m - i < layers_few && m - i > layers_few / 2)
          i = m - layers_few;
       const Size rows = m - i < layers_rows ? m - i : layers_rows;
-      RowsPass<T> pass{x.data() + i * K, one, other, y.data() + i * N, rows, sizeof...(Layers) / 2};
+      RowsPass<T, false> pass{x.data() + i * K, one, other, y.data() + i * N, rows, sizeof...(Layers) / 2};
       (pass << ... << layers);
       i += rows;
    }
@@ -203,7 +178,7 @@ SOFIE_KERNEL void dense_layers_one_row(View<T, M, N> y, View<T, S> scratch, View
                                        const Layers &...layers)
 {
 #ifdef SOFIE_AVX512_ASSEMBLER
-   RowPass pass{x.data(), scratch.data(), scratch.data() + S / 2, y.data(), sizeof...(Layers) / 2};
+   RowsPass<T, true> pass{x.data(), scratch.data(), scratch.data() + S / 2, y.data(), 1, sizeof...(Layers) / 2};
    (pass << ... << layers);
 #else
    dense_layers(y, scratch, x, layers...);
