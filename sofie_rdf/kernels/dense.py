@@ -33,7 +33,7 @@ _DOTS_HEADER = "sofie/kernels/dense/dots.hxx"
 
 # Of the kernel with AVX-512: the floats of a register, and the registers that a row of sums has.
 LANES, _MOST_PACKS = 16, 14
-# The rows from which on all instruction sets compute them together, and those of a tile.
+# The rows of a tile.
 TILE_ROWS = 8
 
 
@@ -84,32 +84,12 @@ def _dots(problem: DenseProblem) -> Choice | str:
     )
 
 
-def _one_row(problem: DenseProblem) -> Choice | str:
-    if problem.rows != 1:
-        return "it has more than one row, or how many is not known"
-    return Choice(
-        "dense_one_row",
-        DENSE_HEADER,
-        "the sums of one row stay in registers, as many as a panel of weights has",
-        packed=problem.packed("DenseWeights"),
-    )
-
-
-def _tiled(problem: DenseProblem) -> Choice | str:
-    if not isinstance(problem.rows, int) or problem.rows < TILE_ROWS:
-        return f"it has fewer than {TILE_ROWS} rows, or how many is not known"
-    return Choice(
-        "dense_tiled",
-        DENSE_HEADER,
-        "tiles of several rows read weights less often",
-        packed=problem.packed("DenseWeights"),
-    )
-
-
 def _any(problem: DenseProblem) -> Choice:
-    least = least_rows(problem)
+    least, rows = least_rows(problem), problem.rows
     few = "4 with AVX2, 6 else" if problem.dtype is DType.FLOAT32 else "6 in all sets"
     why = f"rows go one by one, or from {least} on in tiles ({few})"
+    if rows == 1:
+        why = "the sums of its row stay in registers, as many as a panel of weights has"
     return Choice("dense", DENSE_HEADER, why, packed=problem.packed("DenseWeights"))
 
 
@@ -132,8 +112,6 @@ DENSE: Table[DenseProblem] = Table(
     "dense layers",
     (
         Candidate("dense_dots", _dots),
-        Candidate("dense_one_row", _one_row),
-        Candidate("dense_tiled", _tiled),
         Candidate("dense", _any),
     ),
 )

@@ -235,8 +235,6 @@ INNER = {
     "dense_layers": "dense_layers",
     "dense_layers_lanes": "lanes_columns",
     "dense_layers_one_row": "dense_layers_one_row",
-    "dense_one_row": "dense_one_row",
-    "dense_tiled": "dense_tiled",
     "depthwise_convolution": "convolve_depthwise",
     "depthwise_lanes": "convolve_depthwise_lanes",
     "grouped_convolution": "convolve_grouped",

@@ -465,36 +465,26 @@ SOFIE_INLINE void dense_one_by_one(const F &f, View<T, M, N> y, View<const T, M,
 template <class F, class T, Size M, Size K, Size N>
 SOFIE_INLINE void dense_in_tiles(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
 {
+   using S = DenseShape<T, N>;
    const Size m = x.template extent<0>();
 #ifdef SOFIE_TILE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float> && (dense_tile_rows > dense_tile_half || DenseShape<T, N>::width > 1))
-      dense_many(f, y.data(), x.data(), m, w);
-   else
+   if constexpr (std::is_same_v<T, float> && (dense_tile_rows > dense_tile_half || S::width > 1))
+      return dense_many(f, y.data(), x.data(), m, w);
 #endif
-      for (Size p = 0; p < DenseShape<T, N>::panels; ++p)
-         dense_blocks<static_cast<int>(DenseShape<T, N>::width), DenseShape<T, N>::chains, K>(
-            f, w.product(p, y.data(), x.data()), m);
+   for (Size p = 0; p < S::panels; ++p)
+      dense_blocks<static_cast<int>(S::width), S::chains, K>(f, w.product(p, y.data(), x.data()), m);
 }
 
-/// The same for one row.
-template <class F, class T, Size K, Size N>
-SOFIE_KERNEL void dense_one_row(const F &f, View<T, 1, N> y, View<const T, 1, K> x, const DenseWeights<T, K, N> &w)
-{
-   dense_one_by_one(f, y, x, w);
-}
-
-/// The same for 8 rows and more.
-template <class F, class T, Size M, Size K, Size N>
-SOFIE_KERNEL void dense_tiled(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
-{
-   dense_in_tiles(f, y, x, w);
-}
-
-/// The same for any number of rows.
+/// The same for any number of rows. Where it is known only one of both is compiled.
 template <class F, class T, Size M, Size K, Size N>
 SOFIE_KERNEL void dense(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
 {
-   if (x.template extent<0>() < dense_together<T, K, N>)
+   constexpr Size together = dense_together<T, K, N>;
+   if constexpr (M != dyn && M < together)
+      dense_one_by_one(f, y, x, w);
+   else if constexpr (M != dyn)
+      dense_in_tiles(f, y, x, w);
+   else if (x.template extent<0>() < together)
       dense_one_by_one(f, y, x, w);
    else
       dense_in_tiles(f, y, x, w);

@@ -4,6 +4,7 @@
 #define SOFIE_KERNELS_PRODUCTS_HXX
 
 #include "sofie/kernels/dense.hxx"
+#include "sofie/kernels/dense/dots.hxx"
 
 SOFIE_BEGIN
 
@@ -89,36 +90,12 @@ constexpr Size matrix_whole_stripes(Size columns)
 }
 #endif
 
-/// sum_k a[k] * b[k]
-template <class T>
-SOFIE_INLINE T dot_of(const T *__restrict a, const T *__restrict b, Size depth)
-{
-   constexpr int n = lanes<T>;
-   constexpr int chains = 4;
-   using V = Pack<T>;
-   V sum[chains] = {};
-   Size k = 0;
-   for (; k + chains * n <= depth; k += chains * n)
-   SOFIE_UNROLL_ALL
-      for (int c = 0; c < chains; ++c)
-         sum[c] = multiply_add(load<n>(a + k + c * n), load<n>(b + k + c * n), sum[c]);
-   SOFIE_UNROLL_ALL
-   for (int c = 0; c < chains; ++c) {
-      const Size left = depth - k - c * n;
-      if (left >= n)
-         sum[c] = multiply_add(load<n>(a + k + c * n), load<n>(b + k + c * n), sum[c]);
-      else if (left > 0)
-         sum[c] = multiply_add(load_some<n>(a + k + c * n, left), load_some<n>(b + k + c * n, left), sum[c]);
-   }
-   return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
 /// y[m, 0] = sum_k a[m, k] * b[k, 0]
 template <class T>
 SOFIE_KERNEL void matrix_dots(T *__restrict y, const T *__restrict a, const T *__restrict b, const Sizes<3> &sizes)
 {
    for (Size i = 0; i < sizes[0]; ++i)
-      y[i] = dot_of(a + i * sizes[1], b, sizes[1]);
+      y[i] = dot(a + i * sizes[1], b, sizes[1]);
 }
 
 /// y[m, n] = sum_k a[m, k] * b[k, n], row by row. Of floats the columns behind the last whole pack are in the same piece

@@ -18,54 +18,18 @@ namespace sofie {
 
 // Rows of outputs ----------------------------------------------------------------------------------
 
-/// y[i * stride] = from[i] for i < count, which is a pack at most
-template <class T>
-SOFIE_INLINE void conv_spread_scatter(T *y, const T *from, Size count, Size stride)
-{
-#ifdef SOFIE_MASKS
-   if constexpr (std::is_same_v<T, float>) {
-      using Places = PackN<std::int32_t, 16>;
-      const Places lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-      const Places places = lane * splat<Places>(static_cast<std::int32_t>(stride));
-      return __builtin_ia32_scattersiv16sf(y, static_cast<unsigned short>((1U << count) - 1), places, load<16>(from),
-                                           4);
-   }
-#endif
-   for (Size i = 0; i < count; ++i)
-      y[i * stride] = from[i];
-}
-
-/// The packs of four groups in turn, the first `count` of their elements.
-template <class T>
-SOFIE_INLINE void conv_spread_in_turn(T *y, const T *row, Size count)
-{
-   constexpr Size n = lanes<T>;
-   const Pack<T> a = load<n>(row), b = load<n>(row + n), c = load<n>(row + 2 * n), d = load<n>(row + 3 * n);
-   const Pack<T> even[2] = {in_turn<0>(a, c), in_turn<n / 2>(a, c)}, odd[2] = {in_turn<0>(b, d), in_turn<n / 2>(b, d)};
-   SOFIE_UNROLL_ALL
-   for (int i = 0; i < 2; ++i) {
-      if (count > 0)
-         store_some(y, in_turn<0>(even[i], odd[i]), count < n ? count : n);
-      if (count > n)
-         store_some(y + n, in_turn<n / 2>(even[i], odd[i]), count < 2 * n ? count - n : n);
-      y += 2 * n;
-      count -= 2 * n;
-   }
-}
-
 /// y[q + stride * j] = row[q + stride * (j / n)][j % n] for `count` outputs and packs of n
 template <class T>
 SOFIE_KERNEL void conv_spread_store(T *y, const T *row, Size count, Size stride)
 {
    constexpr Size n = lanes<T>;
    for (Size first = 0; first < count; first += n * stride)
-      if (stride == 4)
-         conv_spread_in_turn(y + first, row + first, count - first);
-      else
-         for (Size q = first; q < first + stride && q < count; ++q) {
-            const Size some = ceil_div(count - q, stride);
-            conv_spread_scatter(y + q, row + first + (q - first) * n, some < n ? some : n, stride);
-         }
+      for (Size q = first; q < first + stride && q < count; ++q) {
+         const T *const from = row + first + (q - first) * n;
+         const Size some = ceil_div(count - q, stride);
+         for (Size i = 0; i < n && i < some; ++i)
+            y[q + i * stride] = from[i];
+      }
 }
 
 /// y = f(y)
@@ -98,48 +62,13 @@ struct ConvSpreadEnd {
 /// than one, or whole events. The shape is theirs, so its `out` is.
 struct ConvSpreadSlab {
    ConvShape shape;
-   Sizes<2> kept;                 // depths and lines whose products are kept, in turn
-   Size events, points;           // how many, and the points of each, that are columns of a product
-   Size step;                     // between rows of products
+   Sizes<2> kept;                  // depths and lines whose products are kept, in turn
+   Size events, points;            // how many, and the points of each, that are columns of a product
+   Size step;                      // between rows of products
    Size feature, features, column; // the first of them, how many, and where the columns begin
 
    SOFIE_INLINE Size columns() const { return events * points; }
 };
-
-#ifdef SOFIE_AVX512_ASSEMBLER
-// clang-format off
-#define SOFIE_SPREAD_COPY(place, mask)                            \
-   "vmovups " place "(%[from]), %%zmm0%{%%" mask "%}%{z%}\n\t"   \
-   "vmovups %%zmm0, " place "(%[to])%{%%" mask "%}\n\t"
-/// The same as `conv_spread_copy` below for up to 48 floats.
-SOFIE_KERNEL inline void conv_spread_copy(float *to, const float *from, Size channels, Size distance, Size count)
-{
-   const Size step = distance * static_cast<Size>(sizeof(float)), mask = (Size{1} << count) - 1;
-   if (channels < 1)
-      return;
-   asm volatile(
-      "kmovq %[mask], %%k1\n\t"
-      "kshiftrq $16, %%k1, %%k2\n\t"
-      "kshiftrq $32, %%k1, %%k3\n"
-      "1:\n\t"
-      SOFIE_SPREAD_COPY("", "k1")
-      "cmp $16, %[count]\n\t"
-      "jle 2f\n\t"
-      SOFIE_SPREAD_COPY("64", "k2")
-      "cmp $32, %[count]\n\t"
-      "jle 2f\n\t"
-      SOFIE_SPREAD_COPY("128", "k3")
-      "2:\n\t"
-      "add $192, %[to]\n\t"
-      "add %[step], %[from]\n\t"
-      "dec %[channels]\n\t"
-      "jnz 1b\n\t"
-      : [to] "+&r"(to), [from] "+&r"(from), [channels] "+&r"(channels)
-      : [mask] "r"(mask), [step] "r"(step), [count] "r"(count)
-      : "memory", "cc", "k1", "k2", "k3", "xmm0");
-}
-// clang-format on
-#endif
 
 /// to[c * width + i] = from[c * distance + i] for i < count, where rows of a tile are `width` long
 template <class T>
@@ -227,8 +156,15 @@ SOFIE_KERNEL void conv_spread_planes(const ConvSpreadSlab &slab, const ConvSprea
    const T *const z = work.products + m * distance + event * s.in_channel;
    // Fewer features are done one by one, as if there were several that are the same.
    const Size step = some == most ? most : 1, next = some == most ? 1 : 0;
-   ConvSpreadRow<T> row{nullptr, nullptr, work.groups, stride == 2 ? groups / 2 : groups, next * distance * bytes,
-                        work.row, next * (stride > 2 ? length : s.out_channel) * bytes, {}, end.floor};
+   ConvSpreadRow<T> row{nullptr,
+                        nullptr,
+                        work.groups,
+                        stride == 2 ? groups / 2 : groups,
+                        next * distance * bytes,
+                        work.row,
+                        next * (stride > 2 ? length : s.out_channel) * bytes,
+                        {},
+                        end.floor};
    for (Size i = 0; i < some; i += step) {
       for (Size j = 0; j < most && end.bias; ++j)
          row.start[j] = end.bias[m + i + j * next];
@@ -438,14 +374,13 @@ public:
 /// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.
 /// `together` are columns and features, `memory` numbers of inputs and products, steps, and groups.
 template <class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, Y y,
-                                         Scratch scratch, Offsets offsets, X x, const W &w)
+SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
+                                         const W &w)
 {
    const ConvShape s = conv_plain_shape(sizes);
    using T = typename Y::Element;
-   convolve_transposed(f, s, sizes,
-                       ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                                       nullptr});
+   convolve_transposed(
+      f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), nullptr});
 }
 
 /// The same with weights that are computed and packed in `panels` at each call. `weights` are w and

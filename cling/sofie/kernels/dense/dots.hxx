@@ -25,15 +25,15 @@ public:
    SOFIE_INLINE T bias() const { return bias_; }
 };
 
-/// sum_k x[k] * w[k], where w is padded with zeros to whole packs.
-template <Size K, class T>
-SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
+/// sum_k x[k] * w[k]
+template <class T>
+SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w, Size depth)
 {
    constexpr int n = lanes<T>;
    constexpr int chains = 4;
    using V = Pack<T>;
    V sum[chains] = {};
-   constexpr Size whole = K / (chains * n) * (chains * n);
+   const Size whole = depth / (chains * n) * (chains * n);
    SOFIE_UNROLL(4)
    for (Size k = 0; k < whole; k += chains * n)
       SOFIE_UNROLL_ALL
@@ -41,11 +41,11 @@ SOFIE_INLINE T dot(const T *__restrict x, const T *__restrict w)
          sum[c] = multiply_add(load<n>(x + k + c * n), load<n>(w + k + c * n), sum[c]);
    SOFIE_UNROLL_ALL
    for (int c = 0; c < chains; ++c) {
-      const Size k = whole + c * n;
-      if (k + n <= K)
+      const Size k = whole + c * n, left = depth - k;
+      if (left >= n)
          sum[c] = multiply_add(load<n>(x + k), load<n>(w + k), sum[c]);
-      else if (k < K)
-         sum[c] = multiply_add(load_some<n>(x + k, K - k), load<n>(w + k), sum[c]);
+      else if (left > 0)
+         sum[c] = multiply_add(load_some<n>(x + k, left), load_some<n>(w + k, left), sum[c]);
    }
    return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
@@ -60,9 +60,9 @@ SOFIE_KERNEL void dense_dots(const F &f, View<T, M, 1> y, View<const T, M, K> x,
    for (Size i = 0; i < m; i += n) {
       const Size rows = m - i < n ? m - i : n;
       // All of it, because what is read as a pack must have been written as one to be there at once.
-      store(sums, splat<Pack<T>>(dot<K>(x.data() + i * K, w.row()) + w.bias()));
+      store(sums, splat<Pack<T>>(dot(x.data() + i * K, w.row(), K) + w.bias()));
       for (Size r = 1; r < rows; ++r)
-         sums[r] = dot<K>(x.data() + (i + r) * K, w.row()) + w.bias();
+         sums[r] = dot(x.data() + (i + r) * K, w.row(), K) + w.bias();
       apply_function(f, y.data() + i, sums, rows);
    }
 }
