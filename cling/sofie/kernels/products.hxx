@@ -98,8 +98,8 @@ SOFIE_KERNEL void matrix_dots(T *__restrict y, const T *__restrict a, const T *_
       y[i] = dot(a + i * sizes[1], b, sizes[1]);
 }
 
-/// y[m, n] = sum_k a[m, k] * b[k, n], row by row. Of floats the columns behind the last whole pack are in the same piece
-/// however many rows there are.
+/// y[m, n] = sum_k a[m, k] * b[k, n], row by row. Of floats the columns behind the last whole pack are in the same
+/// piece however many rows there are.
 template <class T>
 SOFIE_KERNEL void matrix_rows(T *__restrict y, const T *__restrict a, const T *__restrict b, const Sizes<3> &sizes)
 {
@@ -223,9 +223,15 @@ struct GemmScale {
       return v;
    }
    template <class V>
-   SOFIE_INLINE V operator()(V product) const { return scaled(alpha, product); }
+   SOFIE_INLINE V operator()(V product) const
+   {
+      return scaled(alpha, product);
+   }
    template <class V>
-   SOFIE_INLINE V operator()(V product, V c) const { return plus(scaled(alpha, product), scaled(beta, c)); }
+   SOFIE_INLINE V operator()(V product, V c) const
+   {
+      return plus(scaled(alpha, product), scaled(beta, c));
+   }
 };
 
 /// y = scale(op(a) @ op(b)[, c]) where op transposes if asked to and c[1 or m, 1 or n] is broadcast.
@@ -250,8 +256,8 @@ SOFIE_KERNEL void gemm(const GemmScale &scale, View<T, M, N> y, A a, B b, C... c
             sum = accumulate(sum, factor, row);
          }
          store_some(y.data() + i * columns + j,
-                    scale(sum, Source<n, C::template static_extent<1>, typename C::Element>(
-                                  c.data() + i * c.template stride<0>())
+                    scale(sum, Source<n, C::template static_extent<1>, typename C::Element>(c.data() +
+                                                                                            i * c.template stride<0>())
                                   .some(j, count)...),
                     count);
       }

@@ -18,6 +18,23 @@ namespace sofie {
 
 // Rows of outputs ----------------------------------------------------------------------------------
 
+/// y[i * stride] = from[i] for i < count, which is a pack at most
+template <class T>
+SOFIE_INLINE void conv_spread_scatter(T *y, const T *from, Size count, Size stride)
+{
+#ifdef SOFIE_MASKS
+   if constexpr (std::is_same_v<T, float>) {
+      using Places = PackN<std::int32_t, 16>;
+      const Places lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      const Places places = lane * splat<Places>(static_cast<std::int32_t>(stride));
+      return __builtin_ia32_scattersiv16sf(y, static_cast<unsigned short>((1U << count) - 1), places, load<16>(from),
+                                           4);
+   }
+#endif
+   for (Size i = 0; i < count; ++i)
+      y[i * stride] = from[i];
+}
+
 /// y[q + stride * j] = row[q + stride * (j / n)][j % n] for `count` outputs and packs of n
 template <class T>
 SOFIE_KERNEL void conv_spread_store(T *y, const T *row, Size count, Size stride)
@@ -25,10 +42,8 @@ SOFIE_KERNEL void conv_spread_store(T *y, const T *row, Size count, Size stride)
    constexpr Size n = lanes<T>;
    for (Size first = 0; first < count; first += n * stride)
       for (Size q = first; q < first + stride && q < count; ++q) {
-         const T *const from = row + first + (q - first) * n;
          const Size some = ceil_div(count - q, stride);
-         for (Size i = 0; i < n && i < some; ++i)
-            y[q + i * stride] = from[i];
+         conv_spread_scatter(y + q, row + first + (q - first) * n, some < n ? some : n, stride);
       }
 }
 
