@@ -6,7 +6,7 @@
 #define SOFIE_KERNELS_INDEXING_HXX
 
 #include "sofie/kernels/layout/pad.hxx"
-#include "sofie/kernels/indexing/gather_lanes.hxx"
+#include "sofie/kernels/indexing/checks.hxx"
 
 SOFIE_BEGIN
 
@@ -252,11 +252,6 @@ SOFIE_INLINE void gather_elements(Size axis, const Sizes<N> &from, const Sizes<N
    const MoveAxes axes = element_axes(axis, from, count, stride);
    if (has_none(axes))
       return;
-#ifdef SOFIE_TRANSPOSE_ASSEMBLER
-   if constexpr (bytes == 4 || bytes == 8)
-      if (gather_blocks<bytes>(written(y), read(x), indices.data(), from.values, count.values, N, axis))
-         return;
-#endif
    gather_units<bytes>(written(y), read(x), indices.data(), axes, from[axis], stride);
 }
 
