@@ -175,25 +175,6 @@ SOFIE_KERNEL void resize_table(const ResizeRule &rule, const ResizeAxis &axis, s
    }
 }
 
-/// The same for two elements, which are those around a coordinate.
-template <class C>
-SOFIE_KERNEL void resize_table_of_two(const ResizeRule &rule, const ResizeAxis &axis, std::int64_t *index, C *weight,
-                                      Size tap_stride, Size stride)
-{
-   for (Size j = 0; j < axis.to; ++j, index += stride, weight += stride) {
-      const double x = moderate(resize_coordinate(rule, axis, j)), below = __builtin_ceil(x) - 1;
-      const double left = __builtin_fabs(below - x), right = __builtin_fabs(below + 1 - x);
-      const C parts[] = {static_cast<C>(left < 1 ? 1 - left : 0), static_cast<C>(right < 1 ? 1 - right : 0)};
-      const Size first = static_cast<Size>(below);
-      // The one that counts is the first one in a table of neighbours.
-      const bool only_second = tap_stride == 1 && parts[0] == 0, only_first = tap_stride == 1 && parts[1] == 0;
-      index[0] = within(only_second ? first + 1 : first, axis.from);
-      weight[0] = only_second ? parts[1] : parts[0];
-      index[tap_stride] = only_first || only_second ? 0 : within(first + 1, axis.from);
-      weight[tap_stride] = only_second ? 0 : parts[1];
-   }
-}
-
 /// A computed number in the element type of the result: integers are rounded, and stay in range.
 template <class To, class C>
 SOFIE_INLINE To resized(C value)
@@ -214,11 +195,42 @@ template <class To, class V>
 SOFIE_INLINE void store_resized(To *to, V v, Size count)
 {
    if constexpr (std::is_same_v<To, ElementOf<V>>) {
-      store_some(to, v, count);
+      count == width<V> ? store(to, v) : store_some(to, v, count);
    } else {
       for (Size i = 0; i < count; ++i)
          to[i] = resized<To>(v[static_cast<int>(i)]);
    }
+}
+
+/// The sum of `Taps` rows of x (0: of `used` rows), which begin at `rows` times `inner`, at up to a pack of places.
+template <int Taps, class C, class From>
+SOFIE_INLINE Pack<C> sum_of_rows(const From *x, const std::int64_t *rows, const C *parts, Size used, Size inner,
+                                 Size some)
+{
+   constexpr int n = lanes<C>;
+   Pack<C> sum{};
+   SOFIE_UNROLL(2)
+   for (Size t = 0; t < (Taps ? Taps : used); ++t) {
+      const From *const from = x + rows[t] * inner;
+      const auto v = some == n ? load<n>(from) : load_some<n>(from, some);
+      sum = multiply_add(splat<Pack<C>>(parts[t]), convert<C>(v), sum);
+   }
+   return sum;
+}
+
+/// All of such a row.
+template <int Taps, class C, class To, class From>
+SOFIE_KERNEL void sum_rows(To *y, const From *x, const std::int64_t *rows, const C *parts, Size used, Size inner)
+{
+   constexpr Size n = lanes<C>;
+   SOFIE_UNROLL(4)
+   for (Size i = 0; inner >= n && i < inner; i += n) {
+      // The last pack once more with results that are there already.
+      const Size at = i + n > inner ? inner - n : i;
+      store_resized(y + at, sum_of_rows<Taps>(x + at, rows, parts, used, inner, n), n);
+   }
+   if (inner < n)
+      store_resized(y, sum_of_rows<Taps>(x, rows, parts, used, inner, inner), inner);
 }
 
 /// Rows of `inner` neighbours, of which each is a sum of rows of x.
@@ -226,32 +238,16 @@ template <class C, class To, class From>
 SOFIE_KERNEL void resize_rows(To *y, const From *x, Size outer, const ResizeAxis &axis, Size inner,
                               const std::int64_t *index, const C *weight)
 {
-   constexpr int n = lanes<C>;
-   using V = Pack<C>;
    for (Size o = 0; o < outer; ++o, x += axis.from * inner) {
       for (Size j = 0; j < axis.to; ++j, y += inner) {
          const C *const parts = weight + j * axis.taps;
          Size used = 0;
          while (used < axis.taps && parts[used] != 0)
             ++used;
-         const std::int64_t *const rows = index + j * axis.taps;
-#ifdef SOFIE_TRANSPOSE_ASSEMBLER
-         if constexpr (std::is_same_v<C, float> && std::is_same_v<To, float> && std::is_same_v<From, float>)
-            if (used == 1 || used == 2) {
-               const SummedRows sum{
-                  y, x + rows[0] * inner, x + rows[used - 1] * inner, inner, {parts[0], parts[used - 1]}};
-               used == 1 ? sum_rows<1>(sum) : sum_rows<2>(sum);
-               continue;
-            }
-#endif
-   SOFIE_UNROLL(2)
-         for (Size i = 0; i < inner; i += n) {
-            const Size count = inner - i < n ? inner - i : n;
-            V sum{};
-            for (Size t = 0; t < used; ++t)
-               sum = multiply_add(splat<V>(parts[t]), convert<C>(load_some<n>(x + rows[t] * inner + i, count)), sum);
-            store_resized(y + i, sum, count);
-         }
+         const auto sum = used == 1   ? sum_rows<1, C, To, From>
+                          : used == 2 ? sum_rows<2, C, To, From>
+                                      : sum_rows<0, C, To, From>;
+         sum(y, x, index + j * axis.taps, parts, used, inner);
       }
    }
 }
@@ -373,28 +369,6 @@ SOFIE_INLINE void resize_pass(const ResizeShape &shape, int a, int first, To *y,
       resize_rows<C>(y, x, outer, shape.axis[a], inner, index, weight);
 }
 
-#ifdef SOFIE_TRANSPOSE_ASSEMBLER
-/// Rows of one plane along themselves, if rows of the result count them; for where some may be skipped.
-inline void resize_used(ResizedLine &lanes, const ResizeRule &rule, const ResizeAxis &axis, float *y, const float *x,
-                        const std::int64_t *index, const float *weight)
-{
-   // A crop may go backwards.
-   const bool ascending = rule.coordinate != ResizeRule::tf_crop_and_resize;
-   Size begin = 0, end = ascending ? 0 : axis.from;
-   for (Size j = 0; ascending && j < axis.to; ++j, index += axis.taps, weight += axis.taps) {
-      for (Size t = 0; t < axis.taps && weight[t] != 0; ++t) {
-         const Size row = static_cast<Size>(index[t]);
-         if (row > end) {
-            lanes.resize_from(y, x, begin, end - begin);
-            begin = row;
-         }
-         end = row + 1 > end ? row + 1 : end;
-      }
-   }
-   lanes.resize_from(y, x, begin, end - begin);
-}
-#endif
-
 /// All passes. A tensor between two of them is in `left` or in `right`, in turn.
 template <class C, class T>
 SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &shape, T *y, const T *x, std::int64_t *index,
@@ -406,9 +380,7 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
       const int a = shape.active[k];
       const ResizeAxis &axis = shape.axis[a];
       const bool last = resize_extent(shape, a + 1, shape.rank, a) == 1;
-      const bool plain = rule.mode == ResizeRule::linear && axis.taps == 2 && !rule.antialias && !rule.exclude_outside;
-      (plain ? resize_table_of_two<C> : resize_table<C>)(rule, axis, index, weight, last ? axis.to : 1,
-                                                         last ? 1 : axis.taps);
+      resize_table(rule, axis, index, weight, last ? axis.to : 1, last ? 1 : axis.taps);
       indices[k] = index;
       weights[k] = weight;
       index += axis.taps * axis.to;
@@ -432,13 +404,9 @@ SOFIE_KERNEL void resize_smoothly(const ResizeRule &rule, const ResizeShape &sha
    const Size new_plane = resize_extent(shape, first, shape.rank, 0);
    for (Size p = 0; p < planes; ++p, x += old_plane, y += new_plane) {
 #ifdef SOFIE_TRANSPOSE_ASSEMBLER
-      if constexpr (is_float) {
-         const bool skips = end == 1 && first == last - 1 && 2 * shape.axis[first].to <= shape.axis[first].from;
-         if (in_lanes && skips)
-            resize_used(lanes, rule, shape.axis[first], left, x, indices[0], weights[0]);
-         else if (in_lanes)
+      if constexpr (is_float)
+         if (in_lanes)
             lanes.resize(end == 0 ? y : left, x, resize_extent(shape, first, last, last), nullptr);
-      }
 #else
       constexpr bool in_lanes = false;
 #endif

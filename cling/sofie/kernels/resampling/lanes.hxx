@@ -203,69 +203,7 @@ struct ResizedLine {
       else
          near ? resize_rows_in_lanes<2, true>(rows) : resize_rows_in_lanes<2, false>(rows);
    }
-
-   /// The rows from `first` on.
-   void resize_from(float *to, const float *from, Size first, Size count)
-   {
-      resize(to + first * (rows.to_step / 4), from + first * (rows.from_step / 4), count, nullptr);
-   }
 };
-
-/// Rows of a sum: one or two numbers of each column, and what they count.
-struct SummedRows {
-   float *to;
-   const float *first, *second;
-   Size count;
-   float weights[2];
-};
-
-// clang-format off
-#define SOFIE_SUMMED_PACK(mask, zero, second)                           \
-   "vmovups (%[first],%[at]), %%zmm1" zero "\n\t"                       \
-   "vmovaps %%zmm6, %%zmm0\n\t"                                         \
-   "vfmadd231ps %%zmm1, %%zmm4, %%zmm0\n\t"                             \
-   second(zero)                                                         \
-   "vmovups %%zmm0, (%[to],%[at])" mask "\n\t"
-#define SOFIE_SUMMED_ONE(zero)
-#define SOFIE_SUMMED_TWO(zero)                                          \
-   "vmovups (%[second],%[at]), %%zmm1" zero "\n\t"                      \
-   "vfmadd231ps %%zmm1, %%zmm5, %%zmm0\n\t"
-#define SOFIE_SUMMED_ROWS(second_row)                                                                                 \
-   asm volatile(                                                                                                      \
-      "vbroadcastss %c[of_weights](%[of]), %%zmm4\n\t"                                                                \
-      "vbroadcastss 4+%c[of_weights](%[of]), %%zmm5\n\t"                                                              \
-      "vpxord %%zmm6, %%zmm6, %%zmm6\n\t"                                                                             \
-      "mov $-1, %k[mask]\n\t"                                                                                         \
-      "xor %k[at], %k[at]\n\t"                                                                                        \
-      "sub $16, %[left]\n\t"                                                                                          \
-      "jl 2f\n"                                                                                                       \
-      "1:\n\t"                                                                                                        \
-      SOFIE_SUMMED_PACK("", "", second_row)                                                                           \
-      "add $64, %[at]\n\t"                                                                                            \
-      "sub $16, %[left]\n\t"                                                                                          \
-      "jge 1b\n"                                                                                                      \
-      "2:\n\t"                                                                                                        \
-      "add $16, %[left]\n\t"                                                                                          \
-      "jz 3f\n\t"                                                                                                     \
-      "bzhi %k[left], %k[mask], %k[mask]\n\t"                                                                         \
-      "kmovw %k[mask], %%k1\n\t"                                                                                      \
-      SOFIE_SUMMED_PACK("%{%%k1%}", "%{%%k1%}%{z%}", second_row)                                                      \
-      "3:\n\t"                                                                                                        \
-      : [left] "+&r"(left), [at] "=&r"(at), [mask] "=&r"(mask)                                                        \
-      : [of] "r"(&rows), SOFIE_MEMBERS(of, SummedRows, weights),                                                      \
-        [to] "r"(rows.to), [first] "r"(rows.first), [second] "r"(rows.second)                                         \
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm4", "xmm5", "xmm6")
-// clang-format on
-
-template <int Rows>
-SOFIE_KERNEL void sum_rows(const SummedRows &rows)
-{
-   Size left = rows.count, at, mask;
-   if constexpr (Rows == 1)
-      SOFIE_SUMMED_ROWS(SOFIE_SUMMED_ONE);
-   else
-      SOFIE_SUMMED_ROWS(SOFIE_SUMMED_TWO);
-}
 
 #endif
 
