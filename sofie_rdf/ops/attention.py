@@ -708,7 +708,7 @@ class LinearAttention(Operator):
         return linear_attention(self, query, key, value, *others)
 
 
-@operator(since=28, header="sofie/kernels/elementwise/swiglu.hxx", ulp=5)
+@operator(since=28, header="sofie/kernels/elementwise/activations.hxx", ulp=5)
 class SwiGLU(Binary):
     """a / (1 + e^(-alpha * a)) * b"""
 

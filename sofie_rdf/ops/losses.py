@@ -134,7 +134,7 @@ class NegativeLogLikelihoodLoss(_Loss):
         return self.loss(x, target, weight)
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        return self.call("sofie::nll_loss", inputs, outputs)
+        return self.call("sofie::loss<false>", inputs, outputs)
 
     def reference(self, x: Array, target: Array, weight: Array | None = None) -> Array:
         return self.reduced(x, target, weight)
@@ -175,8 +175,8 @@ class SoftmaxCrossEntropyLoss(_Loss):
         return self.loss(x, target, weight), x
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        suffix = "_and_log" if len(outputs) > 1 else ""
-        return self.call(f"sofie::softmax_loss{suffix}", inputs, outputs)
+        kernel = "loss_and_log" if len(outputs) > 1 else "loss<true>"
+        return self.call(f"sofie::{kernel}", inputs, outputs)
 
     def reference(
         self, x: Array, target: Array, weight: Array | None = None

@@ -361,44 +361,19 @@ struct Between {
    }
 };
 
-struct Max {
-   template <class V>
-   SOFIE_INLINE V operator()(V a) const
-   {
-      return a;
-   }
-   template <class V, class... More>
-   SOFIE_INLINE V operator()(V a, V b, More... more) const
-   {
-      return (*this)(maximum(a, b), more...);
-   }
-};
-
-struct Min {
-   template <class V>
-   SOFIE_INLINE V operator()(V a) const
-   {
-      return a;
-   }
-   template <class V, class... More>
-   SOFIE_INLINE V operator()(V a, V b, More... more) const
-   {
-      return (*this)(minimum(a, b), more...);
-   }
-};
-
-struct Sum {
-   template <class V>
-   SOFIE_INLINE V operator()(V a) const
-   {
-      return a;
-   }
-   template <class V, class... More>
-   SOFIE_INLINE V operator()(V a, V b, More... more) const
-   {
-      return (*this)(a + b, more...);
-   }
-};
+// clang-format off
+#define SOFIE_FOLD_FUNCTOR(Name, expression)                                                              \
+   struct Name {                                                                                          \
+      template <class V>                                                                                  \
+      SOFIE_INLINE V operator()(V a) const { return a; }                                                  \
+      template <class V, class... More>                                                                   \
+      SOFIE_INLINE V operator()(V a, V b, More... more) const { return (*this)(expression, more...); }    \
+   };
+SOFIE_FOLD_FUNCTOR(Max, maximum(a, b))
+SOFIE_FOLD_FUNCTOR(Min, minimum(a, b))
+SOFIE_FOLD_FUNCTOR(Sum, a + b)
+#undef SOFIE_FOLD_FUNCTOR
+// clang-format on
 
 struct Mean {
    template <class V, class... More>

@@ -132,38 +132,23 @@ SOFIE_INLINE const T *weights_or_null(const W &weight)
    return weight.data();
 }
 
-SOFIE_INLINE LossRule loss_rule(Size reduction, Size ignores, Size ignored)
-{
-   return {static_cast<LossReduction>(reduction), ignores != 0, static_cast<std::int64_t>(ignored)};
-}
-
-/// Losses of log-probabilities x[outer, classes, inner].
-template <class Y, class X, class Target, class... Weight>
-SOFIE_INLINE void nll_loss(Size reduction, Size ignores, Size ignored, Y y, X x, Target target, Weight... weight)
+/// Losses of x[outer, classes, inner]: of log-probabilities, or of scores, whose log_softmax they are.
+template <bool Scores, class Y, class X, class Target, class... Weight>
+SOFIE_INLINE void loss(Size reduction, Size ignores, Size ignored, Y y, X x, Target target, Weight... weight)
 {
    using T = typename Y::Element;
-   classification_loss<false>(loss_rule(reduction, ignores, ignored), y.data(), x.data(), target.data(),
-                              weights_or_null<T>(weight...), x.template extent<0>(), x.template extent<1>(),
-                              x.template extent<2>());
-}
-
-/// Losses of scores x[outer, classes, inner], whose log-probabilities are their log_softmax.
-template <class Y, class X, class Target, class... Weight>
-SOFIE_INLINE void softmax_loss(Size reduction, Size ignores, Size ignored, Y y, X x, Target target, Weight... weight)
-{
-   using T = typename Y::Element;
-   classification_loss<true>(loss_rule(reduction, ignores, ignored), y.data(), x.data(), target.data(),
-                             weights_or_null<T>(weight...), x.template extent<0>(), x.template extent<1>(),
-                             x.template extent<2>());
+   const LossRule rule{static_cast<LossReduction>(reduction), ignores != 0, static_cast<std::int64_t>(ignored)};
+   classification_loss<Scores>(rule, y.data(), x.data(), target.data(), weights_or_null<T>(weight...),
+                               x.template extent<0>(), x.template extent<1>(), x.template extent<2>());
 }
 
 /// The same, with the log-probabilities as a result.
 template <class Y, class P, class X, class Target, class... Weight>
-SOFIE_INLINE void softmax_loss_and_log(Size reduction, Size ignores, Size ignored, Y y, P log_probability, X x,
-                                       Target target, Weight... weight)
+SOFIE_INLINE void loss_and_log(Size reduction, Size ignores, Size ignored, Y y, P log_probability, X x, Target target,
+                               Weight... weight)
 {
    log_softmax(log_probability, x);
-   nll_loss(reduction, ignores, ignored, y, log_probability, target, weight...);
+   loss<false>(reduction, ignores, ignored, y, log_probability, target, weight...);
 }
 
 } // namespace sofie

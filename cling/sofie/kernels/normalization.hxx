@@ -179,53 +179,6 @@ SOFIE_INLINE void scale_each(T *__restrict y, const T *__restrict x, const T *__
    }
 }
 
-/// Lane r is the sum of the lanes of packs[r], in the order of `sum_of_lanes`.
-template <class V>
-SOFIE_INLINE V sums_of_lanes(V (&packs)[static_cast<std::size_t>(width<V>)])
-{
-   transpose(packs);
-   SOFIE_UNROLL_ALL
-   for (int half = width<V> / 2; half > 0; half /= 2)
-      SOFIE_UNROLL_ALL
-      for (int i = 0; i < half; ++i)
-         packs[i] += packs[i + half];
-   return packs[0];
-}
-
-/// Sums of up to `lanes` rows: of their numbers, or of deviations from `mean` and of the squares of these.
-template <bool Squares, class T>
-SOFIE_INLINE void sums_of_some_rows(Pack<T> &first, Pack<T> &second, const T *x, Size rows, const RowsRule &rule,
-                                    Pack<T> mean)
-{
-   constexpr int n = lanes<T>;
-   T means[n];
-   store(means, mean);
-#ifdef SOFIE_ROWS_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>) {
-      T sums[n] = {}, squares[n] = {};
-      if constexpr (Squares)
-         squares_of_rows(sums, squares, x, rows, means, rule);
-      else
-         sums_of_rows(sums, x, rows, rule);
-      first = load<n>(sums);
-      second = load<n>(squares);
-      return;
-   }
-#endif
-   MomentSums<T> sums;
-   Pack<T> firsts[n] = {}, seconds[n] = {};
-   for (Size r = 0; r < rows; ++r) {
-      sums.clear();
-      add_run<Squares>(sums, x + r * rule.length, rule.length, splat<Pack<T>>(means[r]));
-      firsts[r] = (sums.first[0] + sums.first[1]) + (sums.first[2] + sums.first[3]);
-      if constexpr (Squares)
-         seconds[r] = (sums.second[0] + sums.second[1]) + (sums.second[2] + sums.second[3]);
-   }
-   first = sums_of_lanes(firsts);
-   if constexpr (Squares)
-      second = sums_of_lanes(seconds);
-}
-
 /// What `moments` gives for up to `lanes` rows, bit for bit, and 1 / sqrt(variance + epsilon).
 template <class T>
 struct RowMoments {
@@ -236,23 +189,36 @@ template <class T>
 SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, const RowsRule &rule, double epsilon,
                                   bool centred)
 {
-   using V = Pack<T>;
-   const V count = splat<V>(static_cast<T>(rule.length));
-   V mean{}, rest{}, first{}, second{};
-   if (centred) {
-      sums_of_some_rows<false>(first, second, x, rows, rule, mean);
-      mean = first / count;
+#ifdef SOFIE_ROWS_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>) {
+      using V = Pack<float>;
+      constexpr int n = lanes<float>;
+      const V count = splat<V>(static_cast<float>(rule.length));
+      float sums[n] = {}, squares[n] = {};
+      V mean{}, rest{};
+      if (centred) {
+         sums_of_rows(sums, x, rows, rule);
+         mean = load<n>(sums) / count;
+      }
+      store(of.mean, mean);
+      squares_of_rows(sums, squares, x, rows, of.mean, rule);
+      V variance = load<n>(squares) / count;
+      if (centred) {
+         const V missed = load<n>(sums) / count;
+         rest = select(missed == missed, missed, V{}); // An infinite mean is none of these.
+         variance = at_least(variance - rest * rest, 0);
+      }
+      store(of.rest, rest);
+      store(of.inverse, splat<V>(1) / sqrt(variance + splat<V>(static_cast<float>(epsilon))));
+      return;
    }
-   sums_of_some_rows<true>(first, second, x, rows, rule, mean);
-   V variance = second / count;
-   if (centred) {
-      const V missed = first / count;
-      rest = select(missed == missed, missed, V{}); // An infinite mean is none of these.
-      variance = at_least(variance - rest * rest, 0);
+#endif
+   for (Size r = 0; r < rows; ++r) {
+      const Moments<T> found = moments(x + r * rule.length, one_run(rule.length), centred);
+      of.mean[r] = found.mean;
+      of.rest[r] = found.rest;
+      of.inverse[r] = inverse_deviation(found, epsilon);
    }
-   store(of.mean, mean);
-   store(of.rest, rest);
-   store(of.inverse, splat<V>(1) / sqrt(variance + splat<V>(static_cast<T>(epsilon))));
 }
 
 #ifdef SOFIE_ROWS_ASSEMBLER

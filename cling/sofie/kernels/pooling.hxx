@@ -4,8 +4,8 @@
 #define SOFIE_KERNELS_POOLING_HXX
 
 #include "sofie/kernels/pooling/rows.hxx"
+#include "sofie/kernels/reduction/rules.hxx"
 #include "sofie/kernels/transpose/window_lanes.hxx"
-#include "sofie/math/rounding.hxx"
 #include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
@@ -121,52 +121,8 @@ SOFIE_INLINE void next_window(const PoolPlane &plane, int axes, Size *at)
    }
 }
 
-/// The larger of two, NaN if either is.
-struct PoolMax {
-   template <class V>
-   SOFIE_INLINE V operator()(V a, V b) const
-   {
-      return select((a > b) | (a != a), a, b);
-   }
-
-   template <class V>
-   SOFIE_INLINE static ElementOf<V> of_lanes(V v)
-   {
-      return largest_of_lanes(v);
-   }
-
-   /// What is not larger than anything.
-   template <class T>
-   SOFIE_INLINE static T neutral()
-   {
-      if constexpr (std::is_floating_point_v<T>)
-         return static_cast<T>(-__builtin_inf());
-      else if constexpr (std::is_signed_v<T>)
-         return static_cast<T>(T(1) << (8 * sizeof(T) - 1));
-      else
-         return 0;
-   }
-};
-
-struct PoolSum {
-   template <class V>
-   SOFIE_INLINE V operator()(V a, V b) const
-   {
-      return a + b;
-   }
-
-   template <class V>
-   SOFIE_INLINE static ElementOf<V> of_lanes(V v)
-   {
-      return sum_of_lanes(v);
-   }
-
-   template <class T>
-   SOFIE_INLINE static T neutral()
-   {
-      return 0;
-   }
-};
+using PoolMax = Largest;
+using PoolSum = Total;
 
 /// How a row is read: every element, every second one, or at any other distance.
 enum class Every { one, second, other };
@@ -206,9 +162,9 @@ SOFIE_INLINE void pool_into(T *__restrict row, const T *__restrict x, Size count
    Size i = 0;
    SOFIE_UNROLL(4)
    for (; i + n <= count; i += n)
-      store(row + i, Rule{}(load<n>(row + i), load<n>(x + i)));
+      store(row + i, Rule::combined(load<n>(row + i), load<n>(x + i)));
    if (i < count)
-      store_some(row + i, Rule{}(load_some<n>(row + i, count - i), load_some<n>(x + i, count - i)), count - i);
+      store_some(row + i, Rule::combined(load_some<n>(row + i, count - i), load_some<n>(x + i, count - i)), count - i);
 }
 
 /// y[j] = rule of the window j of a row, divided by `divisor * members[j]` where there are such.
@@ -222,7 +178,7 @@ SOFIE_INLINE void pool_row(T *__restrict y, const T *__restrict row, const PoolA
       SOFIE_UNROLL(4)
       for (Size t = 1; t < axis.kernel; ++t) {
          from += axis.dilation;
-         all = Rule{}(all, load_every<Step>(from, axis.stride));
+         all = Rule::combined(all, load_every<Step>(from, axis.stride));
       }
       if constexpr (std::is_same_v<Rule, PoolSum>)
          all /= splat<Pack<T>>(divisor) * load<n>(members + j);
@@ -243,7 +199,7 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
       return;
    T *const begin = row + axis.begin;
    for (Size i = 0; i < (axis.count + lanes<T>)*axis.stride + (axis.kernel - 1) * axis.dilation; ++i)
-      row[i] = Rule::template neutral<T>();
+      row[i] = Rule::template identity<T>();
    const Size rows = plane.count / axis.count;
    Size at[PoolPlane::most_axes] = {};
    WindowScan scan(plane, outer);
@@ -260,7 +216,7 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
             } while (scan.next());
          }
          for (Size i = 0; first && i < used; ++i)
-            begin[i] = Rule::template neutral<T>();
+            begin[i] = Rule::template identity<T>();
          const T shared = static_cast<T>(divisor > 0 ? divisor : 1);
          if (axis.stride == 1)
             pool_row<Rule, Every::one>(y, row, axis, members, shared);
@@ -328,7 +284,7 @@ SOFIE_KERNEL void pool_planes_by_rows(float *y, float *row, std::int32_t *memory
    // What a pack of results reads may be in two packs of a row.
    const bool near = (axis.count < n ? axis.count - 1 : n - 1) * axis.stride < 2 * n;
    const Size first = most < planes ? most : planes;
-   const Pack<float> neutral = splat<Pack<float>>(Rule::template neutral<float>());
+   const Pack<float> neutral = splat<Pack<float>>(Rule::template identity<float>());
    for (Size i = 0; i < first * together * pitch + n * axis.stride + 2 * n; i += n)
       store(row + i, neutral);
    PoolRun run{x, y, row + axis.begin, table, inputs, results, 0, 0, (used + n - 1) / n * 8, (axis.count + n - 1) / n * 8,
@@ -458,7 +414,7 @@ max_pool_indexed(T *y, std::int64_t *index, const T *x, Size planes, const PoolP
    WindowScan scan(plane, plane.axes);
    for (Size p = 0; p < planes; ++p, x += plane.size) {
       for (Size j = 0; j < plane.count; ++j) {
-         T most = PoolMax::neutral<T>();
+         T most = PoolMax::identity<T>();
          Size where = -1;
          if (scan.open(at)) {
             do {
@@ -554,25 +510,25 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
    using V = Pack<T>;
    V all[chains];
    for (int c = 0; c < chains; ++c)
-      all[c] = splat<V>(Rule::template neutral<T>());
+      all[c] = splat<V>(Rule::template identity<T>());
    const Size whole = count < pool_small * n ? 0 : count - count % (chains * n);
    Size i = 0;
    SOFIE_UNROLL(2)
    for (; i < whole; i += chains * n)
       SOFIE_UNROLL_ALL
       for (int c = 0; c < chains; ++c)
-         all[c] = Rule{}(all[c], load<n>(x + i + c * n));
+         all[c] = Rule::combined(all[c], load<n>(x + i + c * n));
    for (; i + n <= count; i += n)
-      all[0] = Rule{}(all[0], load<n>(x + i));
+      all[0] = Rule::combined(all[0], load<n>(x + i));
    if (i < count) {
       // What does not exist must not count.
-      const V some = load_some<n>(x + i, count - i), none = splat<V>(Rule::template neutral<T>());
+      const V some = load_some<n>(x + i, count - i), none = splat<V>(Rule::template identity<T>());
       V place;
       for (int l = 0; l < n; ++l)
          place[l] = static_cast<T>(l);
-      all[1] = Rule{}(all[1], select(place < splat<V>(static_cast<T>(count - i)), some, none));
+      all[1] = Rule::combined(all[1], select(place < splat<V>(static_cast<T>(count - i)), some, none));
    }
-   return Rule::of_lanes(Rule{}(Rule{}(all[0], all[1]), Rule{}(all[2], all[3])));
+   return fold_lanes<Rule>(Rule::combined(Rule::combined(all[0], all[1]), Rule::combined(all[2], all[3])));
 }
 
 /// The same of as many planes as a register has lanes, each of less than a pack; up to a pack behind them is read.
@@ -581,18 +537,18 @@ SOFIE_INLINE void pool_planes(T *y, const T *x, Size count)
 {
    constexpr int n = lanes<T>;
    using V = Pack<T>;
-   const V none = splat<V>(Rule::template neutral<T>());
+   const V none = splat<V>(Rule::template identity<T>());
    const auto exists = lane_numbers<V>() < splat<MaskOf<V>>(static_cast<ElementOf<MaskOf<V>>>(count));
    V rows[std::size_t{n}];
    SOFIE_UNROLL_ALL
    for (int r = 0; r < n; ++r)
-      rows[r] = Rule{}(Rule{}(none, Rule{}(none, select(exists, load<n>(x + r * count), none))), Rule{}(none, none));
+      rows[r] = Rule::combined(Rule::combined(none, Rule::combined(none, select(exists, load<n>(x + r * count), none))), Rule::combined(none, none));
    transpose(rows);
    SOFIE_UNROLL_ALL
    for (int half = n / 2; half > 0; half /= 2)
       SOFIE_UNROLL_ALL
       for (int l = 0; l < half; ++l)
-         rows[l] = Rule{}(rows[l], rows[l + half]);
+         rows[l] = Rule::combined(rows[l], rows[l + half]);
    store(y, rows[0]);
 }
 
@@ -608,7 +564,7 @@ SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
    if (fast && count < pool_small * n && planes > 0) {
 #ifdef SOFIE_AVX512_ASSEMBLER
       if constexpr (fast)
-         pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template neutral<float>());
+         pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template identity<float>());
 #endif
    } else {
       Size p = 0;
@@ -635,24 +591,12 @@ SOFIE_INLINE void global_pool(Y y, X x)
    global_pool<Rule, typename Y::Element>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>());
 }
 
-template <class T>
-SOFIE_KERNEL void global_lp_pool(T *y, const T *x, Size planes, Size count, Size p)
-{
-   for (Size i = 0; i < planes; ++i, x += count) {
-      double most = 0, sum = 0;
-      for (Size k = 0; k < count; ++k)
-         most = larger_magnitude(most, static_cast<double>(x[k]));
-      for (Size k = 0; k < count && most > 0 && most < __builtin_inf(); ++k)
-         sum += whole_power(__builtin_fabs(static_cast<double>(x[k])) / most, p);
-      y[i] = static_cast<T>(scaled_norm(most, sum, p));
-   }
-}
-
-/// y[i] = (the sum over x[i, ...] of |x|^p)^(1/p)
+/// y[i] = (the sum over x[i, ...] of |x|^p)^(1/p): one window, which is all of a plane.
 template <class Y, class X>
 SOFIE_INLINE void global_lp_pool(Y y, X x, Size p)
 {
-   global_lp_pool<typename Y::Element>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(), p);
+   const Size count = x.template extent<1>();
+   lp_pool(y, x, Sizes<7>{{count, 1, count, 1, 1, 0, 0}}, p);
 }
 
 /// base^exponent; by square roots where that is much faster, in double as they are rounded, too.

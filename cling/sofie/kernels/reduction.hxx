@@ -11,6 +11,7 @@
 #include "sofie/kernels/reduction/axes.hxx"
 #include "sofie/kernels/reduction/pieces.hxx"
 #include "sofie/kernels/softmax/rows.hxx"
+#include "sofie/math.hxx"
 #include "sofie/session/owned.hxx"
 
 SOFIE_BEGIN
@@ -239,6 +240,12 @@ struct ReduceLogSum : PlainReduction<Total, AsItIs, RowRule::sum> {
    }
 };
 
+template <class V>
+struct ExpAbove {
+   V shift;
+   SOFIE_INLINE V operator()(V v) const { return exp(v - shift); }
+};
+
 /// max x + ln sum e^(x - max x)
 struct ReduceLogSumExp : PlainReduction<Total, AsItIs> {
    static constexpr bool is_plain = false;
@@ -343,24 +350,10 @@ SOFIE_INLINE V fold_each(V *rows)
    }
 }
 
-/// Results of a few packs of neighbours each: as many of them as a pack has lanes are computed at once,
-/// each as `line_results` does.
-template <class R, bool = R::is_plain>
-struct ManyShort {
-   template <class V>
-   static constexpr bool fits(const Reduction &)
-   {
-      return false;
-   }
-   template <class V, class T>
-   SOFIE_INLINE static V results(const T *, const Size *, const Reduction &)
-   {
-      return V{};
-   }
-};
-
+/// Results of a few packs of neighbours each: as many of them as a pack has lanes are computed at once, each as
+/// `line_results` does.
 template <class R>
-struct ManyShort<R, true> {
+struct ManyShort {
    using C = typename R::Combination;
 
    template <class V>
@@ -428,12 +421,13 @@ SOFIE_KERNEL void reduce_lanes(T *y, const T *x, const Reduction &shape)
    Line<T, n> line{x, x + shape.inputs, shape, shape.is_fixed && 2 * inner <= n};
    Odometer at(shape.kept);
    Size lines = inner ? shape.kept.positions() : 0;
-   if (line.packed && ManyShort<R>::template fits<V>(shape))
-      for (Size offsets[n]; lines >= n; lines -= n, y += n) {
-         for (int i = 0; i < n; ++i, at.next())
-            offsets[i] = at.offset;
-         store_results(y, R::finished(ManyShort<R>::template results<V>(x, offsets, shape), shape.count), n);
-      }
+   if constexpr (R::is_plain)
+      if (line.packed && ManyShort<R>::template fits<V>(shape))
+         for (Size offsets[n]; lines >= n; lines -= n, y += n) {
+            for (int i = 0; i < n; ++i, at.next())
+               offsets[i] = at.offset;
+            store_results(y, R::finished(ManyShort<R>::template results<V>(x, offsets, shape), shape.count), n);
+         }
    if (line.packed) {
       // Results wait until they fill a pack, for what is done with all of them at the end.
       alignas(64) A waiting[2 * n] = {};

@@ -83,6 +83,16 @@ struct Swish {
 };
 SOFIE_HAS_ARRAY(Swish)
 
+/// One half of a layer's numbers gates the other.
+struct SwiGLU {
+   double alpha = 1;
+   template <class V>
+   SOFIE_INLINE V operator()(V gate, V value) const
+   {
+      return Swish{alpha}(gate)*value;
+   }
+};
+
 struct Mish {
    template <class V>
    SOFIE_INLINE V operator()(V x) const

@@ -3,7 +3,7 @@
 #ifndef SOFIE_KERNELS_REDUCTION_RULES_HXX
 #define SOFIE_KERNELS_REDUCTION_RULES_HXX
 
-#include "sofie/math.hxx"
+#include "sofie/math/rounding.hxx"
 
 SOFIE_BEGIN
 
@@ -18,10 +18,10 @@ enum class RowRule { none, sum, magnitudes, squares, product, largest, least };
 struct Largest {
    static constexpr bool is_pairwise = false;
    template <class T>
-   static constexpr T identity()
+   SOFIE_INLINE static constexpr T identity()
    {
       if constexpr (std::is_floating_point_v<T>)
-         return -MathOf<T>::infinity;
+         return static_cast<T>(-__builtin_inf());
       else if constexpr (std::is_signed_v<T>)
          return static_cast<T>(T{1} << (8 * sizeof(T) - 1));
       else
@@ -38,10 +38,10 @@ struct Largest {
 struct Least {
    static constexpr bool is_pairwise = false;
    template <class T>
-   static constexpr T identity()
+   SOFIE_INLINE static constexpr T identity()
    {
       if constexpr (std::is_floating_point_v<T>)
-         return MathOf<T>::infinity;
+         return static_cast<T>(__builtin_inf());
       else
          return static_cast<T>(~Largest::identity<T>());
    }
@@ -55,7 +55,7 @@ struct Least {
 struct Total {
    static constexpr bool is_pairwise = true;
    template <class T>
-   static constexpr T identity()
+   SOFIE_INLINE static constexpr T identity()
    {
       return T{0};
    }
@@ -69,7 +69,7 @@ struct Total {
 struct Product {
    static constexpr bool is_pairwise = false;
    template <class T>
-   static constexpr T identity()
+   SOFIE_INLINE static constexpr T identity()
    {
       return T{1};
    }
@@ -113,12 +113,6 @@ template <class V>
 struct SquaredOver {
    V scale;
    SOFIE_INLINE V operator()(V v) const { return (v / scale) * (v / scale); }
-};
-
-template <class V>
-struct ExpAbove {
-   V shift;
-   SOFIE_INLINE V operator()(V v) const { return exp(v - shift); }
 };
 
 } // namespace sofie
