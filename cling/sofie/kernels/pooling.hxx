@@ -4,7 +4,7 @@
 #define SOFIE_KERNELS_POOLING_HXX
 
 #include "sofie/kernels/pooling/rows.hxx"
-#include "sofie/kernels/reduction/rules.hxx"
+#include "sofie/kernels/reduction/pieces.hxx"
 #include "sofie/kernels/transpose/window_lanes.hxx"
 #include "sofie/session/owned.hxx"
 
@@ -498,9 +498,6 @@ SOFIE_INLINE void lp_pool(Y y, X x, const Sizes<N> &numbers, Size p)
    lp_pool<T>(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers), p);
 }
 
-/// Planes of fewer packs are done in one chain.
-inline constexpr int pool_small = 8;
-
 /// rule of `count` neighbours, in an order that depends on `count` alone.
 template <class Rule, class T>
 SOFIE_INLINE T pool_all(const T *x, Size count)
@@ -511,7 +508,7 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
    V all[chains];
    for (int c = 0; c < chains; ++c)
       all[c] = splat<V>(Rule::template identity<T>());
-   const Size whole = count < pool_small * n ? 0 : count - count % (chains * n);
+   const Size whole = count - count % (chains * n);
    Size i = 0;
    SOFIE_UNROLL(2)
    for (; i < whole; i += chains * n)
@@ -553,28 +550,27 @@ SOFIE_INLINE void pool_planes(T *y, const T *x, Size count)
 }
 
 template <class Rule, class T>
+SOFIE_KERNEL void pool_each_plane(T *y, const T *x, Size planes, Size count)
+{
+#ifdef SOFIE_PIECES_ASSEMBLER
+   if constexpr (std::is_same_v<T, float>)
+      return reduce_rows<std::is_same_v<Rule, PoolMax> ? RowRule::largest : RowRule::sum>(y, x, planes, count);
+#endif
+   constexpr int n = lanes<T>;
+   Size p = 0;
+   // As long as packs behind the planes are others of them.
+   if constexpr (std::is_same_v<T, float>)
+      for (; count < n && (p + n) * count + n <= planes * count; p += n, x += n * count)
+         pool_planes<Rule>(y + p, x, count);
+   for (; p < planes; ++p, x += count)
+      y[p] = pool_all<Rule>(x, count);
+}
+
+template <class Rule, class T>
 SOFIE_KERNEL void global_pool(T *y, const T *x, Size planes, Size count)
 {
    constexpr int n = lanes<T>;
-#ifdef SOFIE_AVX512_ASSEMBLER
-   constexpr bool fast = std::is_same_v<T, float>;
-#else
-   constexpr bool fast = false;
-#endif
-   if (fast && count < pool_small * n && planes > 0) {
-#ifdef SOFIE_AVX512_ASSEMBLER
-      if constexpr (fast)
-         pool_small_planes<std::is_same_v<Rule, PoolMax>>(y, x, planes, count, Rule::template identity<float>());
-#endif
-   } else {
-      Size p = 0;
-      // As long as packs behind the planes are others of them.
-      if constexpr (std::is_same_v<T, float> && !fast)
-         for (; count < n && (p + n) * count + n <= planes * count; p += n, x += n * count)
-            pool_planes<Rule>(y + p, x, count);
-      for (; p < planes; ++p, x += count)
-         y[p] = pool_all<Rule>(x, count);
-   }
+   pool_each_plane<Rule>(y, x, planes, count);
    if constexpr (std::is_same_v<Rule, PoolSum>) {
       const Pack<T> members = splat<Pack<T>>(static_cast<T>(count));
       for (Size p = 0; p < planes; p += n) {

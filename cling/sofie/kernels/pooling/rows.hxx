@@ -171,53 +171,6 @@ SOFIE_KERNEL void pool_run(PoolRun run)
       SOFIE_POOL_RUN(SOFIE_POOL_SUM, SOFIE_POOL_OTHER, SOFIE_POOL_SHARED, SOFIE_POOL_MEAN);
 }
 
-// clang-format off
-// Packs, then what is left, then the halves of a register, and so on.
-#define SOFIE_POOL_FOLD(shuffle, rule) shuffle rule("", "%%zmm1")
-#define SOFIE_POOL_PLANES(rule)                                        \
-   asm volatile(                                                       \
-      "vbroadcastss (%[neutral]), %%zmm31\n\t"                         \
-      "kmovw %k[mask], %%k1\n"                                         \
-      "1:\n\t"                                                         \
-      "vmovaps %%zmm31, %%zmm0\n\t"                                    \
-      "mov %[packs], %[k]\n\t"                                         \
-      "test %[k], %[k]\n\t"                                            \
-      "jz 3f\n"                                                        \
-      "2:\n\t"                                                         \
-      rule("", "(%[x])")                                               \
-      "add $64, %[x]\n\t"                                              \
-      "dec %[k]\n\t"                                                   \
-      "jnz 2b\n"                                                       \
-      "3:\n\t"                                                         \
-      "vmovaps %%zmm31, %%zmm1\n\t"                                    \
-      "vmovups (%[x]), %%zmm1%{%%k1%}\n\t"                             \
-      "add %[rest], %[x]\n\t"                                          \
-      rule("", "%%zmm1")                                               \
-      SOFIE_POOL_FOLD("vextractf64x4 $1, %%zmm0, %%ymm1\n\t", rule)    \
-      SOFIE_POOL_FOLD("vextractf128 $1, %%ymm0, %%xmm1\n\t", rule)     \
-      SOFIE_POOL_FOLD("vpermilps $0x0e, %%xmm0, %%xmm1\n\t", rule)     \
-      SOFIE_POOL_FOLD("vpermilps $0x01, %%xmm0, %%xmm1\n\t", rule)     \
-      "vmovss %%xmm0, (%[y])\n\t"                                      \
-      "add $4, %[y]\n\t"                                               \
-      "dec %[planes]\n\t"                                              \
-      "jnz 1b\n\t"                                                     \
-      : [x] "+&r"(x), [y] "+&r"(y), [planes] "+&r"(planes), [k] "=&r"(k)                                                  \
-      : [packs] "r"(packs), [mask] "r"(mask), [rest] "r"(rest), [neutral] "r"(&neutral)                                   \
-      : "memory", "cc", "k1", "k2", "xmm0", "xmm1", "xmm31")
-// clang-format on
-
-/// y[p] = the largest, or the sum, of the `count` numbers of plane p, a few packs, in the order of `pool_all`.
-template <bool Largest>
-SOFIE_KERNEL void pool_small_planes(float *y, const float *x, Size planes, Size count, float neutral)
-{
-   const Size packs = count / 16, mask = (Size{1} << count % 16) - 1, rest = count % 16 * 4;
-   Size k;
-   if constexpr (Largest)
-      SOFIE_POOL_PLANES(SOFIE_POOL_MAX);
-   else
-      SOFIE_POOL_PLANES(SOFIE_POOL_SUM);
-}
-
 #endif
 
 } // namespace sofie

@@ -153,51 +153,23 @@ SOFIE_KERNEL void softmax_columns_finish(const SoftmaxColumns &of)
 /// that begins where the lanes without columns of a store before it are waits for that store.
 SOFIE_KERNEL inline void softmax_short_rows_finish(const SoftmaxColumns &of, Size columns, Size numbers)
 {
-   using I = MaskOf<Pack<float>>;
    constexpr int n = lanes<float>;
-   const auto lane = convert<float>(lane_numbers<Pack<float>>());
-   const auto rows_before = (lane + splat<Pack<float>>(0.5f)) / splat<Pack<float>>(static_cast<float>(columns));
-   const I column =
-      lane_numbers<Pack<float>>() - convert<std::int32_t>(rows_before) * static_cast<std::int32_t>(columns);
-   float *y = of.y, *at;
-   SoftmaxStatistics *statistics = of.statistics;
-   Size groups = of.groups, k = (Size{1} << numbers % n) - 1;
-   // clang-format off
-   asm volatile(
-      "kmovw %k[k], %%k1\n\t"
-      "vmovaps %[column], %%zmm18\n\t"
-      "vpbroadcastd %k[next], %%zmm19\n\t"
-      "vpbroadcastd %k[columns], %%zmm20\n"
-      "1:\n\t"
-      "vmovaps %c[statistics_sums](%[statistics]), %%zmm17\n\t"
-      "vmovaps %%zmm18, %%zmm16\n\t"
-      "mov %[y], %[at]\n\t"
-      "mov %[packs], %[k]\n\t"
-      "test %[k], %[k]\n\t"
-      "jz 3f\n"
-      "2:\n\t"
-      "vpermps %%zmm17, %%zmm16, %%zmm0\n\t"
-      "vpaddd %%zmm19, %%zmm16, %%zmm16\n\t"
-      "vpsubd %%zmm20, %%zmm16, %%zmm1\n\t"
-      "vmulps (%[at]), %%zmm0, %%zmm0\n\t"
-      "vpminud %%zmm1, %%zmm16, %%zmm16\n\t"
-      "vmovups %%zmm0, (%[at])\n\t"
-      "add $64, %[at]\n\t"
-      "dec %[k]\n\t"
-      "jnz 2b\n"
-      "3:\n\t"
-      "vpermps %%zmm17, %%zmm16, %%zmm0\n\t"
-      "vmulps (%[at]), %%zmm0, %%zmm0%{%%k1%}%{z%}\n\t"
-      "vmovups %%zmm0, (%[at])%{%%k1%}\n\t"
-      "add %[step], %[y]\n\t"
-      "sub $-128, %[statistics]\n\t"
-      "dec %[groups]\n\t"
-      "jnz 1b\n\t"
-      : [y] "+&r"(y), [statistics] "+&r"(statistics), [groups] "+&r"(groups), [at] "=&r"(at), [k] "+&r"(k)
-      : SOFIE_SOFTMAX_STATISTICS, [column] "m"(column), [next] "r"(n % columns), [columns] "r"(columns), [packs] "r"(numbers / n),
-        [step] "r"(of.step)
-      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20");
-   // clang-format on
+   alignas(64) float factors[2 * n]; // From each column on.
+   float *y = of.y;
+   for (Size g = 0; g < of.groups; ++g, y += of.step / Size{sizeof(float)}) {
+      store(factors, of.statistics[g].sums);
+      for (Size i = columns; i < 2 * n; ++i)
+         factors[i] = factors[i - columns];
+      Size column = 0, i = 0;
+   SOFIE_UNROLL(4)
+      for (; i + n <= numbers; i += n) {
+         store(y + i, load<n>(y + i) * load<n>(factors + column));
+         column += n % columns;
+         column -= column >= columns ? columns : 0;
+      }
+      if (i < numbers)
+         store_some(y + i, load_some<n>(y + i, numbers - i) * load<n>(factors + column), numbers - i);
+   }
 }
 
 /// What is done with the sums once they are whole.
