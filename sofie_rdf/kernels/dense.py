@@ -30,6 +30,7 @@ __all__ = [
 DENSE_HEADER = "sofie/kernels/dense.hxx"
 LAYERS_HEADER = "sofie/kernels/dense/layers.hxx"
 _DOTS_HEADER = "sofie/kernels/dense/dots.hxx"
+_MEMORY_HEADER = "sofie/kernels/dense/from_memory.hxx"
 
 # Of the kernel with AVX-512: the floats of a register, and the registers that a row of sums has.
 LANES, _MOST_PACKS = 16, 14
@@ -84,6 +85,29 @@ def _dots(problem: DenseProblem) -> Choice | str:
     )
 
 
+# From how many weights on these are stored in streams: then they fill the second cache. And from
+# how many steps and columns on: shorter streams end before a prefetcher knows them, and a tile
+# reads eight of them.
+_STREAMED, _STREAMED_DEPTH, _STREAMED_COLUMNS = 500_000, 256, 8 * LANES
+
+
+def _streamed(problem: DenseProblem) -> Choice | str:
+    if problem.dtype is not DType.FLOAT32:
+        return NO_FLOATS
+    if problem.depth < _STREAMED_DEPTH or problem.columns < _STREAMED_COLUMNS:
+        return f"it has not {_STREAMED_DEPTH} steps and {_STREAMED_COLUMNS} columns"
+    weights = problem.depth * problem.columns
+    if weights < _STREAMED:
+        return f"its {weights:,} weights, fewer than {_STREAMED:,}, stay in the second cache"
+    return Choice(
+        "dense_streamed",
+        _MEMORY_HEADER,
+        "weights come from afar, and a core gets more of them from several places than from one",
+        packed=problem.packed("StreamedWeights"),
+        elsewhere=(Elsewhere((AVX2, GENERIC), "dense", DENSE_HEADER, IS_AVX512),),
+    )
+
+
 def _any(problem: DenseProblem) -> Choice:
     least, rows = least_rows(problem), problem.rows
     few = "4 with AVX2, 6 else" if problem.dtype is DType.FLOAT32 else "6 in all sets"
@@ -112,6 +136,7 @@ DENSE: Table[DenseProblem] = Table(
     "dense layers",
     (
         Candidate("dense_dots", _dots),
+        Candidate("dense_streamed", _streamed),
         Candidate("dense", _any),
     ),
 )

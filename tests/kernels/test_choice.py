@@ -189,7 +189,7 @@ def test_lower_and_workspace_agree() -> None:
                 assert needed.dtype == given.dtype
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen |= {way_of(kernel) for kernel in kernels_of(choice)}
-    assert len(seen) == 45, seen
+    assert len(seen) == 46, seen
 
 
 def kernels_of(choice: Choice) -> tuple[str, ...]:
@@ -235,6 +235,7 @@ INNER = {
     "dense_layers": "dense_layers",
     "dense_layers_lanes": "lanes_columns",
     "dense_layers_one_row": "dense_layers_one_row",
+    "dense_streamed": "dense_streams",
     "depthwise_convolution": "convolve_depthwise",
     "depthwise_lanes": "convolve_depthwise_lanes",
     "grouped_convolution": "convolve_grouped",
@@ -276,6 +277,7 @@ NODES = {
     "small tiles": node(WinogradConv(pads=(1,) * 4), (1, 64, 6, 6), (64, 64, 3, 3), (64,)),
     "transposed": node(ConvTransposeLayer(strides=(2, 2)), (1, 4, 9, 9), (4, 2, 2, 2), (2,)),
     "one column": node(Dense(Relu()), (N, 9), (9, 1), (1,)),
+    "streams": node(Dense(Relu()), (N, 300), (300, 2000), (2000,)),
     "two packs of columns": node(Dense(Relu()), (5, 600), (600, 30), (30,)),
     "one row": node(Dense(Relu()), (1, 40), (40, 50), (50,)),
     "tiles of rows": node(Dense(Relu()), (8, 40), (40, 50), (50,)),

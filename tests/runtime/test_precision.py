@@ -111,14 +111,17 @@ def test_a_layer_beyond_the_second_cache(
         assert_same_bits(model, widths[0], (1, 3, 8, 70, 200))
 
 
-@pytest.mark.parametrize(("rows", "widths"), [(1, (40, 100)), (9, (40, 100)), (5, (600, 1000))])
+@pytest.mark.parametrize(
+    ("kernel", "rows", "widths"),
+    [("dense", 1, (40, 100)), ("dense", 9, (40, 100)), ("dense_streamed", 5, (600, 1000))],
+)
 def test_kernels_of_float32_weights(
-    rows: int, widths: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    kernel: str, rows: int, widths: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call is the same, of whichever weights."""
     reading_narrow(monkeypatch)
     model = mlp(*widths, rows=rows).with_precision("bfloat16")
-    assert "sofie::dense(" in model.emission.header
+    assert f"sofie::{kernel}(" in model.emission.header
     x = events(widths[0], rows)
     assert model(x).tobytes() == rounded(model)(x).tobytes()
 

@@ -426,6 +426,14 @@ SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K>
 
 #endif
 
+/// Layers whose weights would be packed for another kernel, were they not in few bits.
+template <class F, class Q, Size M, Size K, Size N>
+SOFIE_INLINE void dense_streamed(const F &f, View<float, M, N> y, View<const float, M, K> x,
+                                 const NarrowWeights<Q, K, N> &w)
+{
+   dense(f, y, x, w);
+}
+
 } // namespace sofie
 
 SOFIE_END
