@@ -22,6 +22,8 @@ __all__ = [
     "INTEGER_PRODUCTS",
     "MATMUL",
     "MATMUL_HEADER",
+    "REQUANTIZED",
+    "SCALED",
     "GemmProblem",
     "IntegerProblem",
     "MatMulProblem",
@@ -108,10 +110,14 @@ GEMM: Table[GemmProblem] = Table("products of two matrices", (Candidate("gemm", 
 # Integers of 8 bits -------------------------------------------------------------------------------
 
 _INTEGERS_HEADER = "sofie/kernels/products/integers.hxx"
+_REQUANTIZED_HEADER = "sofie/kernels/products/requantized.hxx"
 _ANY_INTEGERS_HEADER = "sofie/kernels/quantization.hxx"
 # Of the kernel for constant weights: the rows that go through them together, and the most bytes of
 # a register.
 INTEGER_ROWS, _BYTES = 64, 64
+# The sums that are quantised again at a time.
+_UNIT = 8
+SCALED, REQUANTIZED = "scaled", "requantized"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,9 @@ class IntegerProblem:
     """y[rows, columns] = sum_k (a[rows, k] - p) * (b[k, columns] - q), in 32 bits.
 
     ``one_matrix`` says whether b is one for all rows, ``one_zero`` whether p is, and ``constant``
-    whether b and q are known. If it is ``scaled``, factors and offsets make float32 of the sums.
+    whether b and q are known. ``then`` says what becomes of the sums: nothing, float32 by factors
+    and offsets (`SCALED`), or the 8 bits of another scale (`REQUANTIZED`). In float8 they are no
+    ``bytes``.
     """
 
     rows: Dim
@@ -128,26 +136,39 @@ class IntegerProblem:
     one_matrix: bool
     one_zero: bool
     constant: bool
-    scaled: bool = False
+    then: str = ""
+    bytes: bool = True
 
     def scratch(self) -> tuple[TensorType, ...]:
-        """Some rows as VNNI or pairs of 16 bits want them."""
-        if not self.one_matrix or not self.one_zero:
+        """Some rows as VNNI or pairs of 16 bits want them, and what is quantised again."""
+        if not self.one_matrix or not self.one_zero or not self.bytes:
             return ()
         rows = 1 if self.rows == 1 else INTEGER_ROWS
-        return (TensorType(DType.INT32, (rows * align(self.depth, _BYTES) // 2,)),)
+        size = rows * align(self.depth, _BYTES) // 2
+        if self.then == REQUANTIZED:
+            size += (rows + 2) * self.columns + 3 * _UNIT
+        return (TensorType(DType.INT32, (size,)),)
+
+
+_OF_CONSTANTS = {
+    "": "integer_product",
+    SCALED: "integer_dense",
+    REQUANTIZED: "qlinear_product",
+}
 
 
 def _constant_integers(problem: IntegerProblem) -> Choice | str:
     if not problem.one_matrix:
         return "its second matrix is not one for all rows"
     if not problem.one_zero:
-        return "its rows have not one zero point"
+        return "its rows have not one zero point and one scale"
+    if not problem.bytes:
+        return "its numbers are not integers"
     if not problem.constant:
         return "its second matrix is not constant"
     return Choice(
-        "integer_dense" if problem.scaled else "integer_product",
-        _INTEGERS_HEADER,
+        _OF_CONSTANTS[problem.then],
+        _REQUANTIZED_HEADER if problem.then == REQUANTIZED else _INTEGERS_HEADER,
         "constant weights are packed for VNNI where the CPU has it, else as pairs of 16 bits",
         packed=f"IntegerWeights<{problem.columns}>",
         scratch=problem.scratch(),
@@ -155,10 +176,10 @@ def _constant_integers(problem: IntegerProblem) -> Choice | str:
 
 
 def _any_integers(problem: IntegerProblem) -> Choice | str:
-    if problem.scaled:
+    if problem.then == SCALED:
         return "it has no factors"
-    why = "it reads its matrices as they are"
-    return Choice("matmul_integer", _ANY_INTEGERS_HEADER, why)
+    kernel = "qlinear_matmul" if problem.then == REQUANTIZED else "matmul_integer"
+    return Choice(kernel, _ANY_INTEGERS_HEADER, "it reads its matrices as they are")
 
 
 INTEGER_PRODUCTS: Table[IntegerProblem] = Table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, broadcast, normal_axis
 from sofie_rdf.kernels.choice import Choice
-from sofie_rdf.kernels.matmul import INTEGER_PRODUCTS, IntegerProblem
+from sofie_rdf.kernels.matmul import INTEGER_PRODUCTS, REQUANTIZED, SCALED, IntegerProblem
 from sofie_rdf.ops._broadcast import collapse
 from sofie_rdf.ops._device_quantized import (
     dequantized,
@@ -366,7 +367,7 @@ class _QuantizedProduct(Operator):
 
 
 def _integer_problem(
-    types: Sequence[TensorType | None], *, constant: bool, scaled: bool = False
+    types: Sequence[TensorType | None], *, constant: bool, then: str = ""
 ) -> IntegerProblem:
     """Of a, b and their zero points."""
     a, b, a_zero, b_zero = types
@@ -374,7 +375,7 @@ def _integer_problem(
     one_matrix = b.rank == 2 and (b_zero is None or b_zero.rank < 2)
     one_zero = a_zero is None or a_zero.size == 1
     rows, (depth, columns) = product(a.shape[:-1]), _as_matrices(a.shape, b.shape)[1][-2:]
-    return IntegerProblem(rows, depth, columns, one_matrix, one_zero, constant, scaled)
+    return IntegerProblem(rows, depth, columns, one_matrix, one_zero, constant, then)
 
 
 def _rows_and_steps(a: TensorType) -> Sizes:
@@ -494,12 +495,12 @@ class IntegerDense(_QuantizedProduct):
         return inputs[0], inputs[1]
 
     def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
-        return _integer_problem(inputs[:4], constant=True, scaled=True).scratch()
+        return _integer_problem(inputs[:4], constant=True, then=SCALED).scratch()
 
     def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         types = [i.type for i in inputs if i is not None]
         constant = all(i is not None and i.constant for i in (inputs[1], inputs[3]))
-        return INTEGER_PRODUCTS.choose(_integer_problem(types[:4], constant=constant, scaled=True))
+        return INTEGER_PRODUCTS.choose(_integer_problem(types[:4], constant=constant, then=SCALED))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         choice = self.choice(inputs, outputs)
@@ -576,9 +577,36 @@ class QLinearMatMul(_QuantizedProduct):
         given = [i for i in inputs if i is not None]
         types = [i.type for i in given]
         left, right = _as_matrices(types[0].shape, types[3].shape)
+        choice = self.choice(inputs, outputs)
+        if choice.packed:
+            a, a_scale, a_zero, b, b_scale, b_zero, *of_y = given
+            weights = Packed(f"sofie::{choice.packed}", (Tensor(b), _flat(b_zero)))
+            numbers = map(_flat, (a, a_scale, a_zero, b_scale, *of_y))
+            sizes = _rows_and_steps(a.type)
+            results = tuple(map(_flat, outputs))
+            read: tuple[Argument, ...] = (*results, weights, sizes, *numbers)
+            return Call(f"sofie::{choice.kernel}", read, 2, choice.header)
         sizes = Sizes((left[-2], left[-1], right[-1], *self._strides(*types[:6])))
         views = (_flat(outputs[0]), *map(_flat, given))
-        return Call("sofie::qlinear_matmul", (*views, sizes, *_batch_sizes(left, right)))
+        return Call(f"sofie::{choice.kernel}", (*views, sizes, *_batch_sizes(left, right)))
+
+    def _problem(self, types: Sequence[TensorType], *, constant: bool) -> IntegerProblem:
+        a, a_scale, a_zero, b, b_scale, b_zero, _, y_zero = types
+        found = _integer_problem((a, b, a_zero, b_zero), constant=constant, then=REQUANTIZED)
+        return replace(
+            found,
+            one_matrix=found.one_matrix and b_scale.rank < 2,
+            one_zero=found.one_zero and a_scale.size == 1,
+            bytes=all(t.dtype in BYTES for t in (a, b, y_zero)),
+        )
+
+    def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
+        given = [i for i in inputs if i is not None]
+        constant = given[3].constant and given[5].constant
+        return INTEGER_PRODUCTS.choose(self._problem([i.type for i in given], constant=constant))
+
+    def workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        return self._problem([t for t in inputs if t is not None], constant=True).scratch()
 
     def device_workspace(self, inputs: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         types = [t for t in inputs if t is not None]

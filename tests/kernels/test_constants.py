@@ -45,7 +45,7 @@ HEADERS = (
     "layout",
     "pooling",
     "products",
-    "products/integers",
+    "products/requantized",
     "recurrent",
     "reduction",
     "trees",
@@ -77,6 +77,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "TILE_ROWS": "matrix_tile_rows",
         "INTEGER_ROWS": "integer_rows",
         "_BYTES": "SOFIE_SIMD_BYTES",
+        "_UNIT": "requantized_unit",
     },
     transpose: {
         "_REGISTER": "picked_lanes<4> * 4",

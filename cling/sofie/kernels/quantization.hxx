@@ -298,17 +298,17 @@ SOFIE_KERNEL inline void quantize_dynamically(std::uint8_t *y, float *scale, std
    constexpr int n = lanes<float>;
    using V = Pack<float>;
    V extremes[2] = {};
-   Size i = 0;
+   Size done = 0;
    bool nan = false;
 #ifdef SOFIE_TILE_ASSEMBLER
-   if (i = count / quantize_block * quantize_block; i > 0)
-      nan = extremes_of_blocks(extremes, x, i / quantize_block);
+   if (done = count / quantize_block * quantize_block; done > 0)
+      nan = extremes_of_blocks(extremes, x, done / quantize_block);
 #endif
    V least = extremes[0], most = extremes[1];
    if (nan)
       least = most = splat<V>(__builtin_nanf(""));
-   for (; i < count; i += n) {
-      const V v = load_some<n>(x + i, count - i < n ? count - i : n);
+   for (; done < count; done += n) {
+      const V v = load_some<n>(x + done, count - done < n ? count - done : n);
       least = select((v < least) | (v != v), v, least);
       most = select((v > most) | (v != v), v, most);
    }

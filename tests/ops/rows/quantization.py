@@ -9,6 +9,7 @@ import numpy as np
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.ops.casts import BitCast
 from sofie_rdf.ops.quantization import (
+    BYTES,
     QUANTIZED,
     DequantizeLinear,
     DynamicQuantizeLinear,
@@ -211,8 +212,32 @@ def _qlinear_matmul(dtype: DType, full: bool) -> Iterator[Case]:
         yield case(a, b, p, q, FLOAT32, dtype)
     for real in (FLOAT16, DType.BFLOAT16):
         yield case((N, 7), (7, 5), (1,), (5,), real, dtype)
+    if dtype in BYTES:
+        yield from _requantized(dtype, fills)
     for to in (INT8, DType.FLOAT8E4M3FN, DType.FLOAT8E5M2FNUZ):
         yield case((N, 7), (7, 5), (), (), FLOAT32, to)
+
+
+def _requantized(dtype: DType, fills: tuple[Fill, ...]) -> Iterator[Case]:
+    """Constant weights: fewer columns than are quantised at a time, whole units and others."""
+    random = np.random.default_rng(5)
+    for x, shape in (
+        ((N, 7), (7, 5)),
+        ((2, N, 64), (64, 70)),
+        ((3, 0), (0, 9)),
+        ((65, 13), (13, 96)),
+    ):
+        for kind, real in ((np.int8, FLOAT32), (np.uint8, FLOAT32), (np.int8, FLOAT16)):
+            limits = np.iinfo(kind)
+            w = random.integers(limits.min, limits.max, shape, kind, endpoint=True)
+            one, numbers = TensorType(real, ()), w[:1].reshape(-1)
+            for zero, scale in ((np.zeros((), kind), one), (numbers, TensorType(real, shape[1:]))):
+                if len(numbers) == 0 and zero.ndim:
+                    continue
+                for to in (DType.UINT8, INT8):
+                    of_a = TensorType(dtype, x), one, TensorType(dtype, ())
+                    given = (*of_a, w, scale, zero, one, TensorType(to, ()))
+                    yield Case(QLinearMatMul(), given, fills)
 
 
 _ROWS = {
