@@ -70,21 +70,21 @@ SOFIE_KERNEL void requantize_units(Y *y, const std::int32_t *sums, const double 
 #endif
 }
 
-/// The same for any number of columns; behind less than a unit of sums and factors there is memory for all of it.
-template <class Y>
-SOFIE_INLINE void requantize_row(Y *y, const std::int32_t *sums, const double *factors, Y zero, Size columns)
+/// The same for a row; behind less than a unit of sums and factors there is memory for all of it.
+template <Size N, class Y>
+SOFIE_INLINE void requantize_row(Y *y, const std::int32_t *sums, const double *factors, Y zero)
 {
-   constexpr Size n = requantized_unit;
-   if (columns < n) {
+   constexpr Size n = requantized_unit, last = N - n;
+   if constexpr (N < n) {
       Y some[n];
       requantize_units(some, sums, factors, zero, 1);
-      __builtin_memcpy(y, some, static_cast<std::size_t>(columns));
-      return;
+      __builtin_memcpy(y, some, static_cast<std::size_t>(N));
+   } else {
+      requantize_units(y, sums, factors, zero, N / n);
+      // The last ones once more, with some of those before them.
+      if constexpr (N % n != 0)
+         requantize_units(y + last, sums + last, factors + last, zero, 1);
    }
-   requantize_units(y, sums, factors, zero, columns / n);
-   // The last ones once more, with some of those before them.
-   if (const Size last = columns - n; columns % n)
-      requantize_units(y + last, sums + last, factors + last, zero, 1);
 }
 
 /// y = round(integer_product(a, w) * scale_a * scale_b / scale_y) + zero_y; `inputs` are a with its scale and zero
@@ -116,7 +116,7 @@ SOFIE_INLINE void qlinear_product(Y y, Scratch scratch, const IntegerWeights<N> 
       integer_product(static_cast<void *>(sums), rows, static_cast<const A *>(a.data()) + first * k, zero_a, w, some, k,
                       IntegerScale{});
       for (Size r = 0; r < some; ++r)
-         requantize_row(y.data() + (first + r) * N, sums + r * N, factors, zero_y, N);
+         requantize_row<N>(y.data() + (first + r) * N, sums + r * N, factors, zero_y);
    }
 }
 
