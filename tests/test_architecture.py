@@ -358,9 +358,6 @@ def test_sizes() -> None:
 MOST_PARAMETERS = 8
 # Those that have more: this list only becomes shorter. What describes a layer is one struct.
 MANY_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "kernels/convolution/columns.hxx": ("conv_columns_results",),
-    "kernels/convolution/grouped.hxx": ("grouped_block",),
-    "kernels/convolution/winograd_lanes.hxx": ("winograd_lanes_events",),
     "kernels/quantization.hxx": ("qlinear_matmul",),
     "kernels/trees/forest.hxx": ("Forest",),
 }

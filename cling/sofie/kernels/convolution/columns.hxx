@@ -213,11 +213,13 @@ SOFIE_INLINE Size conv_columns_steps(const ConvShape &s, Size pitch)
    return ceil_div(s.depth(), ceil_div(s.depth(), most));
 }
 
-/// The products of a part with the matrix at x, whose rows are `pitch` elements apart.
+/// The products of a part with the matrix x.
 template <class F>
-SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size columns, float *y, const float *x,
-                                       Size pitch, const float *panels, const float *bias, const float *added)
+SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size columns, float *y,
+                                       StridedRows<const float> x, const float *panels, const float *bias,
+                                       const float *added)
 {
+   const Size pitch = x.stride;
    constexpr Size bytes = static_cast<Size>(sizeof(float)), rows = dense_tile_rows;
    const float zeros[rows] = {}, lowest = -__builtin_inff(), least = std::is_same_v<F, Relu> ? 0.0f : lowest;
    const Size depth = s.depth(), stride = s.out_channel * bytes, part = conv_columns_steps(s, pitch);
@@ -225,7 +227,7 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
    for (Size k = 0; most > 0 && k < depth; k += part) {
       // What is summed so far is added to the rest.
       const bool last = k + part >= depth, biased = last && bias;
-      conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * rows, x + k * pitch,
+      conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * rows, x.data + k * pitch,
                             pitch * bytes, last ? depth - k : part, s.features, stride, 0, depth * rows * bytes,
                             biased ? rows * bytes : 0, rows * stride, last ? least : lowest, 0, 0, nullptr, nullptr,
                             nullptr},
@@ -233,7 +235,7 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
    }
    if (few > 0)
       conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, least},
-                                {panels, x + most, depth * rows * bytes, pitch * bytes, depth, part, s.features},
+                                {panels, x.data + most, depth * rows * bytes, pitch * bytes, depth, part, s.features},
                                 {1, few, 0, 0});
    if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
       conv_apply_rows(f, y, s.features, s.out_channel, columns);
@@ -283,7 +285,7 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
                conv_columns_matrix<Stride>(s, part, scratch, pitch, x, masks);
                from = scratch;
             }
-            conv_columns_results(f, s, columns, y + at, from, pitch, panels, bias, added ? added + at : nullptr);
+            conv_columns_results(f, s, columns, y + at, {from, pitch}, panels, bias, added ? added + at : nullptr);
          }
 }
 

@@ -152,11 +152,10 @@ SOFIE_KERNEL void grouped_lines(GroupedRows &of, const ConvShape &s, const Group
    }
 }
 
-/// Some groups of one event; `lines` rows of outputs at a time, from images in `scratch`.
+/// Some groups of one event; `lines` rows of outputs at a time, from images in `scratch`. `start` has their weights.
 template <int Columns, int Stride, int Together>
 SOFIE_KERNEL void grouped_block(const ConvShape &s, const GroupedRows &start, const GroupedTaps &taps,
-                                const GroupedPlaces &places, float *y, float *scratch, const float *x,
-                                const float *panels, Size lines)
+                                const GroupedPlaces &places, float *y, float *scratch, const float *x, Size lines)
 {
    constexpr Size n = 16, place = n * Size{sizeof(float)};
    const GroupedImage image = grouped_image(s, lines);
@@ -178,7 +177,7 @@ SOFIE_KERNEL void grouped_block(const ConvShape &s, const GroupedRows &start, co
       for (Size i = 0; i < places.parts; ++i) {
          GroupedRows of = start;
          of.x = scratch;
-         of.bias = panels + i * panel;
+         of.bias = start.w + i * panel;
          of.w = of.bias + n;
          of.y = sums;
          of.blocks = ceil_div(s.out[2], Columns);
@@ -220,6 +219,7 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, c
    start.floor = std::is_same_v<F, Relu> && !added ? 0.0f : -__builtin_inff();
    for (Size g = 0; g < s.groups; g += Together, panels += parts * (s.depth() + 1) * n) {
       const Size groups = s.groups - g < Together ? s.groups - g : Size{Together};
+      start.w = panels;
       if (g == 0 || groups < Together)
          grouped_places(places, s, Together, groups);
       for (Size event = 0; event < s.batch; ++event) {
@@ -227,7 +227,7 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, c
          const Size count = groups * s.group_features() * s.out_channel;
          grouped_block<Columns, Stride, Together>(s, start, taps, places, y + to, image,
                                                   x + event * s.in_event + g * s.group_channels() * s.in_channel,
-                                                  panels, lines);
+                                                  lines);
          if (added)
             grouped_apply(f, y + to, added + to, count);
          else if constexpr (!simple)

@@ -383,39 +383,38 @@ SOFIE_KERNEL void winograd_lanes_finish(const ConvShape &s, const WinogradLanesP
    }
 }
 
-/// `events` events, the inputs of the first of which are at x, its results at `at`.
+/// `events` events from number `event` on, with transformed weights in `panels`.
 template <int Inputs, class R>
-SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &tile, const R &result, float *scratch,
-                                        std::int32_t *offsets, const float *x, const float *end, const float *panels,
-                                        Size events, Size at)
+SOFIE_KERNEL void winograd_lanes_events(const ConvShape &s, const LanesTile &tile, const R &result,
+                                        const ConvOperands<float> &of, const float *panels, Size event, Size events)
 {
    constexpr Size points = Inputs * Inputs, bytes = static_cast<Size>(sizeof(float));
    if (events <= 0)
       return;
-   const WinogradLanesPlan plan = winograd_lanes_plan<Inputs>(s, tile.half, events, scratch);
+   const WinogradLanesPlan plan = winograd_lanes_plan<Inputs>(s, tile.half, events, of.scratch);
    const Size depth = s.channels, part = ceil_div(depth, ceil_div(depth, winograd_depth));
    std::int32_t begins[lanes_line];
    const Size most = ceil_div(plan.together * plan.across, tile.half);
    for (Size i = 0; i < most; ++i)
       begins[i] = static_cast<std::int32_t>(i * tile.half * plan.tile);
    for (Size k = 0; k < depth; ++k)
-      offsets[k] = static_cast<std::int32_t>(k);
+      of.offsets[k] = static_cast<std::int32_t>(k);
    for (Size first = 0; first < events * plan.high; first += plan.together) {
       const Size left = events * plan.high - first, count = left < plan.together ? left : plan.together;
       const Size halves = ceil_div(count * plan.across, tile.half);
-      winograd_lanes_inputs<Inputs>(s, plan, first, count, x, end);
+      winograd_lanes_inputs<Inputs>(s, plan, first, count, of.x + event * s.in_event, of.x + s.batch * s.in_event);
       const float *w = panels;
       for (Size m = 0; m < s.features; m += lanes_features) {
          const Size panel = lanes_panel(s.features - m);
          for (Size point = 0; point < points; ++point)
             for (Size k = 0; k < depth; k += part) {
                const Size steps = depth - k < part ? depth - k : part;
-               tile.products(panel)(plan.products + point * plan.sums, {w, offsets + k, steps, panel * bytes},
+               tile.products(panel)(plan.products + point * plan.sums, {w, of.offsets + k, steps, panel * bytes},
                                     plan.inputs + point * plan.point, begins, halves, plan.tile * bytes, k > 0,
                                     LanesWanted{nullptr, 0, 0, 0});
                w += steps * panel;
             }
-         winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, at);
+         winograd_lanes_finish<Inputs>(s, plan, result, m, first, count, event * s.out_event);
       }
    }
 }
@@ -434,7 +433,6 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, const 
 {
    auto [y, scratch, offsets, x, direct, bias, added] = of;
    const LanesResult<F> result{f, y, bias, added, s.out_channel, s.features};
-   const float *const end = x + s.batch * s.in_event;
    ConvShape one = s;
    one.batch = 1;
    // Events from `first` on wait to be done together.
@@ -443,14 +441,12 @@ SOFIE_KERNEL void convolve_winograd_lanes(const F &f, const ConvShape &s, const 
       const Size at = event * s.out_event;
       if (panels && pays && winograd_fits(x + event * s.in_event, s.in_event, winograd_small))
          continue;
-      winograd_lanes_events<Inputs>(s, tiles.products, result, scratch, offsets, x + first * s.in_event, end, panels,
-                                    event - first, first * s.out_event);
+      winograd_lanes_events<Inputs>(s, tiles.products, result, of, panels, first, event - first);
       convolve_lanes(f, one, tiles.direct,
                      {y + at, scratch, offsets, x + event * s.in_event, direct, bias, added ? added + at : nullptr});
       first = event + 1;
    }
-   winograd_lanes_events<Inputs>(s, tiles.products, result, scratch, offsets, x + first * s.in_event, end, panels,
-                                 s.batch - first, first * s.out_event);
+   winograd_lanes_events<Inputs>(s, tiles.products, result, of, panels, first, s.batch - first);
 }
 
 /// How many tiles with so many outputs along an axis an event has; and whether at least half of what is in them is.
