@@ -498,6 +498,9 @@ SOFIE_INLINE void lp_pool(Y y, X x, const Sizes<N> &numbers, Size p)
    lp_pool<T>(y.data(), x.data(), x.template extent<0>(), pool_plane(numbers), p);
 }
 
+/// Planes of fewer packs are done in one chain.
+inline constexpr int pool_small = 8;
+
 /// rule of `count` neighbours, in an order that depends on `count` alone.
 template <class Rule, class T>
 SOFIE_INLINE T pool_all(const T *x, Size count)
@@ -508,7 +511,7 @@ SOFIE_INLINE T pool_all(const T *x, Size count)
    V all[chains];
    for (int c = 0; c < chains; ++c)
       all[c] = splat<V>(Rule::template identity<T>());
-   const Size whole = count - count % (chains * n);
+   const Size whole = count < pool_small * n ? 0 : count - count % (chains * n);
    Size i = 0;
    SOFIE_UNROLL(2)
    for (; i < whole; i += chains * n)
