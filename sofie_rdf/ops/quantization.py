@@ -18,6 +18,7 @@ from sofie_rdf.ir.operator import (
     Operator,
     Packed,
     Sizes,
+    Struct,
     Tensor,
     flag,
     operator,
@@ -587,8 +588,9 @@ class QLinearMatMul(_QuantizedProduct):
             read: tuple[Argument, ...] = (*results, weights, sizes, *numbers)
             return Call(f"sofie::{choice.kernel}", read, 2, choice.header)
         sizes = Sizes((left[-2], left[-1], right[-1], *self._strides(*types[:6])))
-        views = (_flat(outputs[0]), *map(_flat, given))
-        return Call(f"sofie::{choice.kernel}", (*views, sizes, *_batch_sizes(left, right)))
+        three = (outputs[0], *given[6:]), given[:3], given[3:6]
+        tensors = (Struct("sofie::Quantized", tuple(map(_flat, each))) for each in three)
+        return Call(f"sofie::{choice.kernel}", (*tensors, sizes, *_batch_sizes(left, right)))
 
     def _problem(self, types: Sequence[TensorType], *, constant: bool) -> IntegerProblem:
         a, a_scale, a_zero, b, b_scale, b_zero, _, y_zero = types

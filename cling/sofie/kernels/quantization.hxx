@@ -517,21 +517,30 @@ SOFIE_INLINE void matmul_integer(Y y, A a, B b, const Sizes<7> &sizes, const Siz
    batched_product(KeepSum{}, y.data(), first, outer, left, right);
 }
 
+/// A quantised tensor with its scale and its zero point.
+template <class X, class Scale, class Zero>
+struct Quantized {
+   X x;
+   Scale scale;
+   Zero zero;
+};
+template <class X, class Scale, class Zero>
+Quantized(X, Scale, Zero) -> Quantized<X, Scale, Zero>;
+
 /// The product of two quantised tensors, quantised again.
-template <class Y, class A, class SA, class ZA, class B, class SB, class ZB, class SY, class ZY, int R>
-SOFIE_INLINE void qlinear_matmul(Y y, A a, SA scale_a, ZA zero_a, B b, SB scale_b, ZB zero_b, SY scale_y, ZY zero_y,
-                                 const Sizes<11> &sizes, const Sizes<R> &outer, const Sizes<R> &left,
-                                 const Sizes<R> &right)
+template <class Y, class A, class B, int R>
+SOFIE_INLINE void qlinear_matmul(const Y &y, const A &a, const B &b, const Sizes<11> &sizes, const Sizes<R> &outer,
+                                 const Sizes<R> &left, const Sizes<R> &right)
 {
-   using TA = std::remove_const_t<typename A::Element>;
-   using TB = std::remove_const_t<typename B::Element>;
-   using S = std::remove_const_t<typename SA::Element>;
-   const PerVector<TA> less_a{zero_a.data(), sizes[3], sizes[4]};
-   const PerVector<TB> less_b{zero_b.data(), sizes[5], sizes[6]};
-   const Requantize<typename Y::Element, S, S, S> finish{
-      {scale_a.data(), sizes[7], sizes[8]}, {scale_b.data(), sizes[9], sizes[10]}, scale_y.data(), zero_y.data()};
-   const QuantizedMatrices<TA, TB> first{a.data(), less_a, b.data(), less_b, sizes[0], sizes[1], sizes[2]};
-   batched_product(finish, y.data(), first, outer, left, right);
+   using TA = std::remove_const_t<typename decltype(a.x)::Element>;
+   using TB = std::remove_const_t<typename decltype(b.x)::Element>;
+   using S = std::remove_const_t<typename decltype(a.scale)::Element>;
+   const PerVector<TA> less_a{a.zero.data(), sizes[3], sizes[4]};
+   const PerVector<TB> less_b{b.zero.data(), sizes[5], sizes[6]};
+   const Requantize<typename decltype(y.x)::Element, S, S, S> finish{
+      {a.scale.data(), sizes[7], sizes[8]}, {b.scale.data(), sizes[9], sizes[10]}, y.scale.data(), y.zero.data()};
+   const QuantizedMatrices<TA, TB> first{a.x.data(), less_a, b.x.data(), less_b, sizes[0], sizes[1], sizes[2]};
+   batched_product(finish, y.x.data(), first, outer, left, right);
 }
 
 } // namespace sofie

@@ -327,14 +327,13 @@ public:
    /// A leaf has a list of targets and weights, rather than one weight for the target of its tree.
    bool lists = false;
 
-   template <Size Trees, Size Nodes, Size Starts, Size Entries, Size Outputs>
-   Forest(View<const Int, Trees> roots, View<const Int, Nodes> feature, View<const T, Nodes> threshold,
-          View<const std::uint8_t, Nodes> mode, View<const Int, Nodes, 2> children, View<const Int, Starts> starts,
-          View<const Int, Entries> targets, View<const L, Entries> weights, View<const L, Outputs> base)
+   /// The arrays of `TreeArrays`, in its order.
+   template <class Roots, class Features, class... Views>
+   Forest(const Roots &roots, const Features &features, const Views &...views)
    {
-      static_assert(Starts == Nodes + 1, "the weights of a node begin somewhere, and end");
-      build({roots.data(), feature.data(), threshold.data(), mode.data(), children.data(), starts.data(),
-             targets.data(), weights.data(), base.data(), Trees, Nodes, Entries, Outputs});
+      const Size sizes[] = {views.size()...};
+      TreeArrays<T, L>::require(sizes[3] == features.size() + 1, "the weights of a node begin somewhere, and end");
+      build({roots.data(), features.data(), views.data()..., roots.size(), features.size(), sizes[4], sizes[6]});
    }
 
    SOFIE_INLINE const TreeColumns<T> &columns() const { return columns_; }
