@@ -762,13 +762,13 @@ SOFIE_KERNEL void resize_unplanned(const ResizeRule &rule, const ResizeShape &sh
 }
 
 /// The next one of roi, scales and sizes that is given.
-template <int Kinds, class Told>
-SOFIE_INLINE typename Told::Kind next_kind(int &kind)
+template <int Kinds, class Given>
+SOFIE_INLINE typename Given::Kind next_kind(int &kind)
 {
    do {
       ++kind;
    } while (!(Kinds >> kind & 1));
-   return static_cast<typename Told::Kind>(kind);
+   return static_cast<typename Given::Kind>(kind);
 }
 
 /// resize along `axes` by the inputs behind x: the bits of `Kinds` say which of roi, scales and sizes
@@ -777,13 +777,13 @@ template <int Kinds, class T, int Rank, int K, class X, class... Inputs>
 SOFIE_INLINE void resize_as_told(const ResizeRule &rule, const Sizes<Rank> &from, const Sizes<K> &axes, Owned<T, Rank> &y,
                                  X x, Inputs... inputs)
 {
-   using Told = ResizeInputs<Rank>;
-   Told told;
+   using Given = ResizeInputs<Rank>;
+   Given given;
    int kind = -1;
-   (told.read(next_kind<Kinds, Told>(kind), axes, inputs), ...);
-   const Sizes<Rank> to = told.result(rule, from);
+   (given.read(next_kind<Kinds, Given>(kind), axes, inputs), ...);
+   const Sizes<Rank> to = given.result(rule, from);
    y.resize(to);
-   resize_unplanned<T>(rule, resize_shape(rule, Rank, from.values, to.values, told.wanted.values, told.numbers.values),
+   resize_unplanned<T>(rule, resize_shape(rule, Rank, from.values, to.values, given.wanted.values, given.numbers.values),
                        y.data(), x.data());
 }
 

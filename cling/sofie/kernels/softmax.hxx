@@ -23,10 +23,10 @@ SOFIE_INLINE void softmax_columns(T *y, const T *x, Size count, Size stride, Siz
       most = larger_number(most, load_some<n>(x + i * stride, lanes_used));
    V sum{};
    for (Size i = 0; i < count; ++i) {
-      const V grown = exp(load_some<n>(x + i * stride, lanes_used) - most);
-      sum += grown;
+      const V power = exp(load_some<n>(x + i * stride, lanes_used) - most);
+      sum += power;
       if constexpr (!Log)
-         store_some(y + i * stride, grown, lanes_used);
+         store_some(y + i * stride, power, lanes_used);
    }
    if constexpr (Log)
       sum = log(sum);

@@ -29,9 +29,9 @@ inline constexpr int block_packs =
 template <class T>
 struct QueryBlock {
    Size width;   ///< The lanes of all packs together.
-   Size counted; ///< How many keys there are fits of.
+   Size counted; ///< How many keys there are scores of.
    T *queries;   ///< [head_size][width]: times the scale
-   T *fits;      ///< [key][width]
+   T *scores;    ///< [key][width]
    T *mask;      ///< [key][width]: what the mask says, a bool as 0 or 1
    T *copied_keys, *copied_values;
    const T *keys, *values;
@@ -43,8 +43,8 @@ SOFIE_INLINE QueryBlock<T> block_of(const AttentionData<T, M> &of)
 {
    constexpr Size n = block_packs<T> * lanes<T>;
    const Size total = of.total();
-   T *const fits = of.work + of.head_size * n, *const mask = fits + total * n, *const keys = mask + total * n;
-   return {n, 0, of.work, fits, mask, keys, keys + total * of.head_size, nullptr, nullptr, 0, 0};
+   T *const scores = of.work + of.head_size * n, *const mask = scores + total * n, *const keys = mask + total * n;
+   return {n, 0, of.work, scores, mask, keys, keys + total * of.head_size, nullptr, nullptr, 0, 0};
 }
 
 /// Finds the keys and the values of a head in rows that whole packs can be read from, or copies them there.
@@ -159,7 +159,7 @@ SOFIE_KERNEL void many_rows(StridedRows<T> y, StridedRows<const T> x, StridedRow
       some(one, r);
 }
 
-/// The fits of `count` queries of a head from `query` on, if somebody wants the scores at this stage.
+/// The scores of `count` queries of a head from `query` on, if somebody wants them at this stage.
 template <class T, class M>
 SOFIE_KERNEL void keep_scores(const AttentionData<T, M> &of, const QueryBlock<T> &block, int stage, Size first,
                               Size count)
@@ -167,7 +167,7 @@ SOFIE_KERNEL void keep_scores(const AttentionData<T, M> &of, const QueryBlock<T>
    const Size total = of.total();
    for (Size i = 0; of.scores && of.rule.scores_mode == stage && i < count; ++i)
       for (Size j = 0; j < total; ++j)
-         of.scores[(first + i) * total + j] = block.fits[j * block.width + i];
+         of.scores[(first + i) * total + j] = block.scores[j * block.width + i];
 }
 
 /// Whether all queries of a pack may attend to all of so many keys, apart from what a mask says: the first keys and the
@@ -179,7 +179,7 @@ SOFIE_INLINE bool attend_to_all(const AttentionData<T, M> &of, Size keys, Size v
    return first.end == keys && last.first == 0;
 }
 
-/// Adds a mask to the fits of a pack of queries, -inf where a query may not attend; where it attends at all.
+/// Adds a mask to the scores of a pack of queries, -inf where a query may not attend; where it attends at all.
 template <class T, class M>
 SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size pack, Size valid,
                              Size query, T *attends_at_all)
@@ -188,7 +188,7 @@ SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, const QueryBlock<T> 
    using V = Pack<T>;
    const V lowest = splat<V>(static_cast<T>(-__builtin_inf())), one = splat<V>(1);
    const bool plain = of.rule.plain;
-   T *const fits = block.fits + pack;
+   T *const scores = block.scores + pack;
    const T *const mask = block.mask + pack;
    const Size width = block.width;
    T firsts[n], ends[n];
@@ -201,21 +201,21 @@ SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, const QueryBlock<T> 
    V any{};
    for (Size j = 0; j < block.counted; ++j) {
       const V place = splat<V>(static_cast<T>(j));
-      V fit = load<n>(fits + j * width), attends = select((place >= first) & (place < end), one, V{});
+      V score = load<n>(scores + j * width), attends = select((place >= first) & (place < end), one, V{});
       if (of.mask.data && j < of.mask.keys) {
          const V says = load<n>(mask + j * width);
          if constexpr (std::is_same_v<M, bool>) {
             if (plain)
-               fit = select(says != V{}, fit, splat<V>(static_cast<T>(of.rule.fill)));
+               score = select(says != V{}, score, splat<V>(static_cast<T>(of.rule.fill)));
             else
                attends = select(says != V{}, attends, V{});
          } else {
-            fit = fit + says;
+            score = score + says;
             if (!plain)
                attends = select(says != lowest, attends, V{});
          }
       }
-      store(fits + j * width, select(attends != V{}, fit, lowest));
+      store(scores + j * width, select(attends != V{}, score, lowest));
       any = select(attends != V{}, one, any);
    }
    store(attends_at_all, any);
@@ -223,8 +223,8 @@ SOFIE_KERNEL void mask_block(const AttentionData<T, M> &of, const QueryBlock<T> 
 
 /// The mask of a pack of queries. Which of them attend to anything, as bits.
 template <class T, class M>
-SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size pack, Size valid,
-                             Size query)
+SOFIE_KERNEL Size limit_scores(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size pack, Size valid,
+                               Size query)
 {
    constexpr int n = lanes<T>;
    constexpr Size all = (Size{1} << n) - 1;
@@ -234,9 +234,9 @@ SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, const QueryBlock<T> 
          return valid > 0 ? all : 0;
       if constexpr (std::is_same_v<T, M>)
          if (of.rule.plain && of.mask.keys >= keys) {
-            T *const fits = block.fits + pack;
+            T *const scores = block.scores + pack;
             for (Size j = 0; j < keys; ++j)
-               store(fits + j * width, load<n>(fits + j * width) + load<n>(block.mask + pack + j * width));
+               store(scores + j * width, load<n>(scores + j * width) + load<n>(block.mask + pack + j * width));
             return valid > 0 ? all : 0;
          }
    }
@@ -250,41 +250,41 @@ SOFIE_KERNEL Size limit_fits(const AttentionData<T, M> &of, const QueryBlock<T> 
 
 #ifdef SOFIE_AVX2_ASSEMBLER
 /// softmax_of_lanes where all lanes attend to something and none has -inf alone, else false and nothing is done.
-SOFIE_KERNEL inline bool softmax_of_live_lanes(float *fits, Size valid, Size attends)
+SOFIE_KERNEL inline bool softmax_of_live_lanes(float *scores, Size valid, Size attends)
 {
    constexpr int n = lanes<float>;
    constexpr Size all = (Size{1} << n) - 1;
    if (attends != all)
       return false;
    const Pack<float> lowest = splat<Pack<float>>(-__builtin_inff());
-   const Pack<float> most = largest_of_packs(fits, valid * n, lowest);
+   const Pack<float> most = largest_of_packs(scores, valid * n, lowest);
    if (fold_lanes<AnyOfLanes>(most == lowest))
       return false;
-   const Pack<float> sum = add_exponentials<false>(fits, fits, valid * n, most, Pack<float>{});
+   const Pack<float> sum = add_exponentials<false>(scores, scores, valid * n, most, Pack<float>{});
    const Pack<float> factor = splat<Pack<float>>(1) / sum;
    for (Size j = 0; j < valid * n; j += n)
-      store(fits + j, load<n>(fits + j) * factor);
+      store(scores + j, load<n>(scores + j) * factor);
    return true;
 }
 #endif
 
-/// fits[key][lane] become e^(fit - largest fit) / their sum; 0 in lanes of which `attends` says so or where all fits
-/// are -inf, but NaN if `nans`.
+/// scores[key][lane] become e^(score - largest score) / their sum; 0 in lanes of which `attends` says so or where all
+/// scores are -inf, but NaN if `nans`.
 template <class T>
-SOFIE_KERNEL void softmax_of_lanes(T *fits, Size width, Size valid, Size attends, bool nans)
+SOFIE_KERNEL void softmax_of_lanes(T *scores, Size width, Size valid, Size attends, bool nans)
 {
    constexpr int n = lanes<T>;
    using V = Pack<T>;
 #ifdef SOFIE_AVX2_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      if (width == n && softmax_of_live_lanes(fits, valid, attends))
+      if (width == n && softmax_of_live_lanes(scores, valid, attends))
          return;
 #endif
    const V lowest = splat<V>(static_cast<T>(-__builtin_inf()));
    V most = lowest;
    for (Size j = 0; j < valid; ++j) {
-      const V fit = load<n>(fits + j * width);
-      most = select((most > fit) | (most != most), most, fit);
+      const V score = load<n>(scores + j * width);
+      most = select((most > score) | (most != most), most, score);
    }
    T any[n];
    for (int i = 0; i < n; ++i)
@@ -292,16 +292,16 @@ SOFIE_KERNEL void softmax_of_lanes(T *fits, Size width, Size valid, Size attends
    const MaskOf<V> live = nans ? V{} == V{} : (load<n>(any) != V{}) & (most != lowest);
    V sum{};
    for (Size j = 0; j < valid; ++j) {
-      const V grown = select(live, exp(load<n>(fits + j * width) - most), V{});
-      store(fits + j * width, grown);
-      sum += grown;
+      const V power = select(live, exp(load<n>(scores + j * width) - most), V{});
+      store(scores + j * width, power);
+      sum += power;
    }
    const V factor = select(live, splat<V>(1) / sum, splat<V>(1));
    for (Size j = 0; j < valid; ++j)
-      store(fits + j * width, load<n>(fits + j * width) * factor);
+      store(scores + j * width, load<n>(scores + j * width) * factor);
 }
 
-/// Turns the fits of `Packs` packs of queries into weights; the scores of `count` of them begin with number `first`.
+/// Turns the scores of `Packs` packs of queries into weights; the scores of `count` of them begin with number `first`.
 template <int Packs, class T, class M>
 SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T> &block, Size valid, Size query,
                               Size first, Size count)
@@ -315,19 +315,19 @@ SOFIE_KERNEL void weigh_block(const AttentionData<T, M> &of, const QueryBlock<T>
    if (of.rule.softcap > 0) {
       const Pack<T> cap = splat<Pack<T>>(static_cast<T>(of.rule.softcap));
       for (Size j = 0; j < keys * block.width; j += n)
-         store(block.fits + j, cap * tanh(load<n>(block.fits + j) / cap));
+         store(block.scores + j, cap * tanh(load<n>(block.scores + j) / cap));
    }
    keep_scores(of, block, 1, first, count);
    for (int i = 0; i < Packs; ++i)
-      attends[i] = limit_fits(of, block, i * n, valid, query + i * n);
+      attends[i] = limit_scores(of, block, i * n, valid, query + i * n);
    keep_scores(of, block, 2, first, count);
 #ifdef SOFIE_AVX512_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      softmax_lanes<Packs>(block.fits, keys, attends, nans);
+      softmax_lanes<Packs>(block.scores, keys, attends, nans);
    else
 #endif
       for (int i = 0; i < Packs; ++i)
-         softmax_of_lanes(block.fits + i * n, block.width, keys, attends[i], nans);
+         softmax_of_lanes(block.scores + i * n, block.width, keys, attends[i], nans);
    keep_scores(of, block, 3, first, count);
 }
 
@@ -373,12 +373,12 @@ SOFIE_KERNEL void answer_block(const AttentionData<T, M> &of, const QueryBlock<T
                        mask.data + b * mask.batch_stride + head * mask.head_stride + first * mask.row_stride,
                        mask.row_stride, some, mask.keys < keys ? mask.keys : keys);
    }
-   many_rows<Packs, T>({block.fits, block.width}, {block.keys, block.key_stride}, {block.queries, block.width}, keys,
+   many_rows<Packs, T>({block.scores, block.width}, {block.keys, block.key_stride}, {block.queries, block.width}, keys,
                        of.head_size);
    weigh_block<Packs>(of, block, valid, query, (b * of.heads + head) * of.queries + query, count);
    for (Size i = 0; i < Packs; ++i) {
       const Size some = count - i * n < n ? count - i * n : n;
-      const T *const weights = block.fits + i * n;
+      const T *const weights = block.scores + i * n;
       T *const y = of.y.row(b, head, query + i * n);
       Size d = 0;
       for (; d + n < of.value_size; d += 2 * n)

@@ -19,7 +19,7 @@ struct AttentionRule {
    Size left_window, right_window;
    int scores_mode;
    /// As an addition and a softmax one after the other: what is masked by a bool becomes `fill`, and
-   /// a query whose fits are all -inf gets NaN.
+   /// a query whose scores are all -inf gets NaN.
    bool plain = false;
    double fill = 0;
 };

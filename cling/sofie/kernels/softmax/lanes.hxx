@@ -31,7 +31,7 @@ inline constexpr LanesExponential lanes_exponential{
    -__builtin_inff()};
 
 // clang-format off
-// Per pack: its place in a row of fits, registers for the largest fit and the sum, and two for what is computed; its mask.
+// Per pack: its place in a row of scores, registers for the largest score and the sum, and two for what is computed; its mask.
 #define SOFIE_SOFTMAX_EACH_1(each) each(0, 16, 17, 0, 1, 1)
 #define SOFIE_SOFTMAX_EACH_2(each) SOFIE_SOFTMAX_EACH_1(each) each(64, 29, 30, 4, 5, 4)
 
@@ -43,7 +43,7 @@ inline constexpr LanesExponential lanes_exponential{
    "vcmpps $3, %%zmm" #x ", %%zmm" #x ", %%k3\n\t"                                  \
    "vmaxps %%zmm" #most ", %%zmm" #x ", %%zmm" #most "\n\t"                         \
    "vmovaps %%zmm" #x ", %%zmm" #most "%{%%k3%}\n\t"
-// The lanes with weights: those that attend to anything and have a fit above -inf, or all.
+// The lanes with weights: those that attend to anything and have a score above -inf, or all.
 #define SOFIE_SOFTMAX_LIVE(at, most, sum, x, f, mask)                               \
    "kmovw " #at "/8(%[attends]), %%k" #mask "\n\t"                                  \
    "vcmpps $4, %c[numbers_lowest](%[numbers])%{1to16%}, %%zmm" #most ", %%k3\n\t"   \
@@ -75,7 +75,7 @@ inline constexpr LanesExponential lanes_exponential{
    "vmovups %%zmm" #x ", " #at "(%[at])\n\t"
 
 #define SOFIE_SOFTMAX_KEYS(packs, each)                                             \
-   "mov %[fits], %[at]\n\t"                                                         \
+   "mov %[scores], %[at]\n\t"                                                         \
    "mov %[keys], %[k]\n"                                                            \
    "1:\n\t"                                                                         \
    SOFIE_SOFTMAX_EACH_##packs(each)                                                 \
@@ -104,17 +104,17 @@ inline constexpr LanesExponential lanes_exponential{
       SOFIE_SOFTMAX_EACH_##packs(SOFIE_SOFTMAX_FACTOR)                              \
       SOFIE_SOFTMAX_KEYS(packs, SOFIE_SOFTMAX_SCALE)                                \
       : [at] "=&r"(at), [k] "=&r"(k)                                                \
-      : [fits] "r"(fits), [keys] "r"(keys), [attends] "r"(attends), [nans] "r"(nans ? 0xffffU : 0U),                \
+      : [scores] "r"(scores), [keys] "r"(keys), [attends] "r"(attends), [nans] "r"(nans ? 0xffffU : 0U),                \
         [numbers] "r"(&lanes_exponential),                                          \
         SOFIE_SOFTMAX_MEMBERS                       \
       : "memory", "cc", "k1", "k2", "k3", "k4", "xmm0", "xmm1", "xmm3", "xmm4", "xmm5", "xmm16", "xmm17", "xmm18",  \
         "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30")
 // clang-format on
 
-/// fits[key][lane] become e^(fit - largest fit) / their sum; 0 in lanes of which `attends` says so or where all fits
-/// are -inf, but NaN if `nans`.
+/// scores[key][lane] become e^(score - largest score) / their sum; 0 in lanes of which `attends` says so or where all
+/// scores are -inf, but NaN if `nans`.
 template <int Packs>
-SOFIE_KERNEL void softmax_lanes(float *fits, Size keys, const Size *attends, bool nans)
+SOFIE_KERNEL void softmax_lanes(float *scores, Size keys, const Size *attends, bool nans)
 {
    if (keys <= 0)
       return;

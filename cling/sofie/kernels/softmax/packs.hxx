@@ -50,10 +50,10 @@ SOFIE_INLINE Pack<T> add_exponentials(T *y, const T *x, Size count, Pack<T> shif
    }
 #endif
    for (Size i = 0; i < count; i += n) {
-      const Pack<T> grown = exp(load<n>(x + i) - shift);
-      sums += grown;
+      const Pack<T> power = exp(load<n>(x + i) - shift);
+      sums += power;
       if constexpr (!Log)
-         store(y + i, grown);
+         store(y + i, power);
    }
    return sums;
 }
