@@ -41,6 +41,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
    GroupedRows start{};
    const GroupedTaps taps = grouped_taps(start, table, s, n, 0);
    start.floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+   start.w = panel;
    for (Size c = 0; c < s.channels; c += n) {
       const Size channels = s.channels - c < n ? s.channels - c : n;
       if (c == 0 || channels < n)
@@ -49,7 +50,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
       for (Size event = 0; event < s.batch; ++event) {
          float *const to = y + (event * s.channels + c) * s.out_channel;
          grouped_block<Columns, Stride, 16>(s, start, taps, places, to, image,
-                                            x + event * s.in_event + c * s.in_channel, panel, lines);
+                                            x + event * s.in_event + c * s.in_channel, lines);
          if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
             apply_function(f, to, to, channels * s.out_channel);
       }
