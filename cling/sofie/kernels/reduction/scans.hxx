@@ -72,11 +72,11 @@ template <int Packs, class C, class T>
 SOFIE_INLINE Size scan_some_columns(const Scan<T> &scan, Size left)
 {
    constexpr Size together = Packs * lanes<Scanned<T>>;
-   if (left >= together) {
-      scan_columns<Packs, C>(scan, left);
-      return Packs ? together : left;
-   }
-   return scan_some_columns<Packs / 2, C>(scan, left);
+   if constexpr (Packs > 0)
+      if (left < together)
+         return scan_some_columns<Packs / 2, C>(scan, left);
+   scan_columns<Packs, C>(scan, left);
+   return Packs ? together : left;
 }
 
 /// One more element of one vector.
