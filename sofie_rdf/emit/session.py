@@ -394,8 +394,8 @@ class Emitter:
             yield from self._bound(step, known)
 
     def _kernel_call(self, step: _Step, call: Call) -> str:
-        owned = step.outputs if step.decides_sizes else ()
-        texts = (self.argument(a, call.written, owned) for a in call.arguments)
+        written, owned = call.written, step.outputs if step.decides_sizes else ()
+        texts = (self.argument(a, written, owned) for a in call.arguments)
         joined = ",\n      ".join(texts)
         return f"   {call.kernel}(\n      {joined});"
 

@@ -33,7 +33,6 @@ struct ConvLastColumns {
 #ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_LAST_WEIGHTS(a, first, second)                                            \
    "vmovups " first ", %%ymm" #a "\n\tvinsertf64x4 $1, " second ", %%zmm" #a ", %%zmm" #a "\n\t"
-#define SOFIE_LAST_W0 "16"
 #define SOFIE_LAST_IF_3(text) ".if %c[groups] > 2\n\t" text ".endif\n\t"
 #define SOFIE_LAST_LOADS                                                               \
    SOFIE_LAST_WEIGHTS(16, "(%[w])", "(%[w],%[panel])")                                  \
