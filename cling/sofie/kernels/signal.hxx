@@ -78,6 +78,15 @@ struct FourierStep {
       to[0] = a + b;
       out(1, a - b);
    }
+   SOFIE_INLINE void three() const
+   {
+      constexpr double sine = 0.86602540378443864676; // sin(2 pi / 3)
+      const ComplexPack a = in(0), b = in(1), c = in(2), sum = b + c;
+      const ComplexPack middle = a - sum * 0.5, side = ((b - c) * sine).turned();
+      to[0] = a + sum;
+      out(1, middle + side);
+      out(2, middle - side);
+   }
    SOFIE_INLINE void four() const
    {
       const ComplexPack a = in(0), b = in(1), c = in(2), d = in(3);
@@ -86,6 +95,20 @@ struct FourierStep {
       out(1, difference + side);
       out(2, even - odd);
       out(3, difference - side);
+   }
+   SOFIE_INLINE void five() const
+   {
+      constexpr double c1 = 0.30901699437494742410, c2 = -0.80901699437494742410; // cos(2 pi k / 5)
+      constexpr double s1 = 0.95105651629515357212, s2 = 0.58778525229247312917;  // sin(2 pi k / 5)
+      const ComplexPack a = in(0), b = in(1), c = in(2), d = in(3), e = in(4);
+      const ComplexPack near = b + e, far = c + d, near_side = (b - e).turned(), far_side = (c - d).turned();
+      const ComplexPack first = a + (near * c1 + far * c2), second = a + (near * c2 + far * c1);
+      const ComplexPack first_side = near_side * s1 + far_side * s2, second_side = near_side * s2 - far_side * s1;
+      to[0] = a + (near + far);
+      out(1, first + first_side);
+      out(2, second + second_side);
+      out(3, second - second_side);
+      out(4, first - first_side);
    }
    /// Any other number: every result is a sum over all. `n` is how many roots there are.
    SOFIE_INLINE void any(Size radix, Size n) const
@@ -114,8 +137,12 @@ SOFIE_KERNEL void fourier_pass(const ComplexPack *from, ComplexPack *to, const d
          const FourierStep step{from + g * done + i, to + g * radix * done + i, roots, groups * done, done, g * done};
          if constexpr (Radix == 2)
             step.two();
+         else if constexpr (Radix == 3)
+            step.three();
          else if constexpr (Radix == 4)
             step.four();
+         else if constexpr (Radix == 5)
+            step.five();
          else
             step.any(radix, n);
       }
@@ -129,8 +156,12 @@ SOFIE_INLINE ComplexPack *fourier(ComplexPack *a, ComplexPack *b, const double *
          fourier_pass<4>(a, b, roots, n, left, radix = 4);
       else if (left % 2 == 0)
          fourier_pass<2>(a, b, roots, n, left, radix = 2);
+      else if (left % 3 == 0)
+         fourier_pass<3>(a, b, roots, n, left, radix = 3);
+      else if (left % 5 == 0)
+         fourier_pass<5>(a, b, roots, n, left, radix = 5);
       else {
-         for (radix = 3; left % radix != 0;)
+         for (radix = 7; left % radix != 0;)
             radix = (radix + 2) * (radix + 2) > left ? left : radix + 2;
          fourier_pass<0>(a, b, roots, n, left, radix);
       }
