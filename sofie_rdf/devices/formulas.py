@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from sofie_rdf.errors import SofieError
-from sofie_rdf.gradients.reverse import Growing, grown
+from sofie_rdf.gradients.reverse import Growing, extended
 from sofie_rdf.gradients.values import Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
@@ -28,7 +28,7 @@ def spell_out(graph: Graph) -> Graph:
     build = Growing(graph)
     tape = Tape(build, _no_derivatives, _no_bodies)
     nodes = tuple(each for node in graph.nodes for each in _spelled_out(tape, node))
-    whole = grown(graph, build, ())
+    whole = extended(graph, build, ())
     # Formulas that were given up have left the types of their values.
     there = {*whole.inputs, *whole.constants, *(o for node in nodes for o in node.outputs)}
     types = MappingProxyType({name: whole.types[name] for name in whole.types if name in there})

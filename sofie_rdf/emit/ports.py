@@ -24,7 +24,7 @@ RESERVED = frozenset(
 
 
 # What else the emitted code calls thing1_, thing2_, ...
-_NUMBERED = ("slot", "grown", "body", "round", "stack")
+_NUMBERED = ("slot", "owned", "body", "round", "stack")
 
 
 @dataclass(frozen=True)

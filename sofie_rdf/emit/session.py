@@ -41,8 +41,8 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType
 from sofie_rdf.passes.memory import (
     NOMINAL,
-    Grown,
     MemoryPlan,
+    Owned,
     Scratch,
     Weight,
     plan_memory,
@@ -251,11 +251,11 @@ class Emitter:
         return dict(zip(found, identifiers(labels).values(), strict=True))
 
     @cached_property
-    def grown(self) -> Mapping[str, str]:
+    def owned(self) -> Mapping[str, str]:
         """The members that hold what the data decide the size of, and their values."""
         places = self.plan.places
-        roots = (v for v, p in places.items() if isinstance(p, Grown) and p.root == v)
-        return {f"grown{i}_": value for i, value in enumerate(roots)}
+        roots = (v for v, p in places.items() if isinstance(p, Owned) and p.root == v)
+        return {f"owned{i}_": value for i, value in enumerate(roots)}
 
     @cached_property
     def types(self) -> Mapping[str, TensorType]:
@@ -339,7 +339,7 @@ class Emitter:
                 return f"w.{self.members[name]}.data()"
             case Scratch(root):
                 return self.interface.names[root]
-            case Grown(root):
+            case Owned(root):
                 return f"{self.interface.names[root]}.data()"
             case Parameter(name):
                 is_owned = name in self.graph.given_names and self.interface.is_owned(name)
@@ -426,8 +426,8 @@ class Emitter:
             if step.decides_sizes and output in step.outputs:
                 continue
             is_output = output in self.graph.given_names
-            grown = not is_output and isinstance(self.plan.places[output], Grown)
-            if grown or (is_output and self.interface.is_owned(output)):
+            is_owned = not is_output and isinstance(self.plan.places[output], Owned)
+            if is_owned or (is_output and self.interface.is_owned(output)):
                 extents = ", ".join(map(self.size, self.types[output].shape))
                 yield f"   {self._owned(output)}.resize({{{{{extents}}}}});"
 
@@ -503,7 +503,7 @@ class Emitter:
             used |= emitter.headers()
         if self.plan.copies:
             used.add("sofie/kernels/layout.hxx")
-        if self.grown or any(p.owned for p in self.interface.ports):
+        if self.owned or any(p.owned for p in self.interface.ports):
             used.add("sofie/session/owned.hxx")
         if any(t.dtype.is_half or t.dtype.is_storage for t in self.types.values()):
             used.add("sofie/storage.hxx")
@@ -638,7 +638,7 @@ class Emitter:
 
     def _members(self) -> Iterable[str]:
         yield "   sofie::Arena scratch_;"
-        for member, value in self.grown.items():
+        for member, value in self.owned.items():
             yield f"   {self._owned_type(value)} {member};"
         for emitter in (e for emitters in self.bodies.values() for e in emitters):
             yield f"   {emitter.struct} {emitter.member};"
@@ -659,7 +659,7 @@ class Emitter:
 
     def _statements(self) -> Iterable[str]:
         yield from self._scratch()
-        for member, value in self.grown.items():
+        for member, value in self.owned.items():
             yield f"   {self._owned_type(value)} &{self.interface.names[value]} = {member};"
         known = set(self.interface.sizes)
         steps = [(step, list(self.statements(step, known))) for step in self.steps]

@@ -13,7 +13,7 @@ from sofie_rdf.gradients.values import Backward, Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 
-__all__ = ["Growing", "Reverse", "Sweep", "grown", "problems"]
+__all__ = ["Growing", "Reverse", "Sweep", "extended", "problems"]
 
 
 class Growing(Builder):
@@ -128,7 +128,7 @@ class Sweep(Reverse):
             if build.has(name):
                 raise GraphError(f"{name!r} is the name of a value of the model already")
             value.through_as(name)
-        return grown(self.graph, build, tuple(outputs))
+        return extended(self.graph, build, tuple(outputs))
 
 
 def _no_derivative_of_rounding(node: Node) -> SofieError:
@@ -139,7 +139,7 @@ def _no_derivative_of_rounding(node: Node) -> SofieError:
     )
 
 
-def grown(graph: Graph, build: Builder, outputs: Sequence[str]) -> Graph:
+def extended(graph: Graph, build: Builder, outputs: Sequence[str]) -> Graph:
     """What a builder has made of a graph, with more outputs."""
     return replace(
         graph,

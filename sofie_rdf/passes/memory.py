@@ -26,8 +26,8 @@ from sofie_rdf.passes.first_fit import first_fit
 __all__ = [
     "NOMINAL",
     "Argument",
-    "Grown",
     "MemoryPlan",
+    "Owned",
     "Place",
     "Scratch",
     "Weight",
@@ -62,13 +62,13 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class Owned:
     """A tensor of the Session's own that grows as the data decide: the memory of this value."""
 
     root: str
 
 
-Place: TypeAlias = Argument | Weight | Scratch | Grown
+Place: TypeAlias = Argument | Weight | Scratch | Owned
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def plan_memory(
         reshaped = root != name and (is_body or _has_own_memory(graph, root, name))
         if not is_body and root == name and graph.grows_to_known_size(name):
             # The caller knows how much memory that is, and gives it.
-            places[root] = Grown(root)
+            places[root] = Owned(root)
             copies.append((root, name))
         elif root in places or reshaped:
             copies.append((root, name))
@@ -122,11 +122,11 @@ def plan_memory(
     for node in graph.nodes:
         for name in node.outputs:
             # Another form of a value has as many bytes, however its size is written.
-            if roots[name] == name and _is_grown(graph, node, name):
-                places.setdefault(name, Grown(name))
+            if roots[name] == name and _is_owned(graph, node, name):
+                places.setdefault(name, Owned(name))
         for name, type_ in workspace(node).items():
             if not symbols_of(type_.size) <= graph.known_symbols:
-                places[name] = Grown(name)
+                places[name] = Owned(name)
     copied = {source for source, _ in copies}
     offsets, nbytes = _assign(list(_buffers(graph, roots, places, copied, workspace)))
     places |= {root: Scratch(root, offset) for root, offset in offsets.items()}
@@ -135,14 +135,14 @@ def plan_memory(
     return MemoryPlan({v: places[r] for v, r in roots.items()}, nbytes, tuple(copies))
 
 
-def _is_grown(graph: Graph, node: Node, value: str) -> bool:
+def _is_owned(graph: Graph, node: Node, value: str) -> bool:
     return node.op.decides_sizes or graph.is_decided_by_data(value)
 
 
 def _has_own_memory(graph: Graph, root: str, output: str) -> bool:
     """Whether an output, or the computed value that it is another form of, grows with the data."""
     maker = graph.producers.get(root)
-    grows = maker is not None and _is_grown(graph, maker, root)
+    grows = maker is not None and _is_owned(graph, maker, root)
     return grows or graph.is_decided_by_data(output)
 
 
@@ -162,7 +162,7 @@ def _roots(graph: Graph) -> dict[str, str]:
             if over:
                 roots[output] = roots[over]
             root = roots[output]
-            stays = output in kept or (root == output and _is_grown(graph, node, output))
+            stays = output in kept or (root == output and _is_owned(graph, node, output))
             end = math.inf if stays else last.get(output, step)
             until[root] = end if over else max(until.get(root, 0), end)
     return roots
