@@ -50,14 +50,22 @@ SOME: dict[str, list[Key]] = {
         (SOFIE, "SmallConv"),
         (SOFIE, "WinogradConv"),
     ],
+    "integers": [
+        ("", "DynamicQuantizeLinear"),
+        ("", "QuantizeLinear"),
+        ("", "QLinearMatMul"),
+        ("", "QLinearConv"),
+        (SOFIE, "IntegerDense"),
+    ],
 }
 ALL = {".".join(filter(None, key)): [key] for key in OPERATORS}
 CHOSEN = ALL if os.environ.get("SOFIE_RDF_ALL_KERNELS") else SOME
 
 
 def cases_of(key: Key) -> Iterator[tuple[DType, Case]]:
-    """Its cases in floating point; where only some operators are tested, only some of them."""
-    for dtype, most in ((DType.FLOAT32, 8), (DType.FLOAT64, 1)):
+    """Its cases of these types; where only some operators are tested, only some of them."""
+    types = {DType.FLOAT32: 8, DType.FLOAT64: 1, DType.INT8: 2, DType.UINT8: 2}
+    for dtype, most in types.items():
         cases = [case for d, case in accepted_cases(key) if d is dtype]
         step = 1 if CHOSEN is ALL else -(-len(cases) // most)
         yield from ((dtype, case) for case in islice(cases, 0, None, max(step, 1)))
@@ -69,7 +77,7 @@ def test_cling_and_gxx_give_the_same_bits(name: str) -> None:
     keys = CHOSEN[name]
     pairs = [pair for key in keys for pair in cases_of(key)]
     if not pairs:
-        return  # It has no numbers with a fraction.
+        return  # It has none of these types.
     tested = bench_of("bits_" + "_".join(op for _, op in keys), pairs)
     by_cling, by_gxx = (compile_graph(tested.graph, name) for name in ("cling", "g++"))
     wrong = set()
