@@ -133,35 +133,72 @@ struct ScaleBlocks {
 #ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_QUANTIZE_PUT(a) "vpmovdb " SOFIE_PACK(a) ", " #a "*16(%[y])\n\t"
 #define SOFIE_QUANTIZE_STORE SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_PUT)
+#define SOFIE_QUANTIZE_STORE_ONE SOFIE_QUANTIZE_PUT(0)
 #define SOFIE_QUANTIZE_NAN(a, b) "vcmpunordps " SOFIE_PACK(a) ", " SOFIE_PACK(b) ", %%k1\n\tkorw %%k1, %%k2, %%k2\n\t"
-#define SOFIE_QUANTIZE_IS_NAN "kmovw %%k2, %k[nan]\n\t"
+#define SOFIE_QUANTIZE_IS_NAN "kortestw %%k2, %%k2\n\t"
 #define SOFIE_QUANTIZE_NO_NAN "kxorw %%k2, %%k2, %%k2\n\t"
+#define SOFIE_QUANTIZE_HALVES(op, a, b) "vextractf64x4 $1, %%zmm" #a ", %%ymm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "ymm", a, b)
 #define SOFIE_QUANTIZE_REGISTERS "k2", SOFIE_DENSE_REGISTERS
 #else
+#define SOFIE_QUANTIZE_BYTES(from, a)                                                \
+   ".if %c[is_signed]\n\tvpacksswb " from ", " a ", " a "\n\t"                       \
+   ".else\n\tvpackuswb " from ", " a ", " a "\n\t.endif\n\t"
 #define SOFIE_QUANTIZE_STORE                                                         \
    "vpackssdw %%ymm1, %%ymm0, %%ymm0\n\t"                                            \
    "vpackssdw %%ymm3, %%ymm2, %%ymm2\n\t"                                            \
-   ".if %c[is_signed]\n\tvpacksswb %%ymm2, %%ymm0, %%ymm0\n\t"                      \
-   ".else\n\tvpackuswb %%ymm2, %%ymm0, %%ymm0\n\t.endif\n\t"                      \
+   SOFIE_QUANTIZE_BYTES("%%ymm2", "%%ymm0")                                          \
    "vpermd %%ymm0, %%ymm8, %%ymm0\n\t"                                               \
    "vmovdqu %%ymm0, (%[y])\n\t"
+#define SOFIE_QUANTIZE_STORE_ONE                                                     \
+   "vextracti128 $1, %%ymm0, %%xmm1\n\t"                                             \
+   "vpackssdw %%xmm1, %%xmm0, %%xmm0\n\t"                                            \
+   SOFIE_QUANTIZE_BYTES("%%xmm0", "%%xmm0")                                          \
+   "vmovq %%xmm0, (%[y])\n\t"
 #define SOFIE_QUANTIZE_NAN(a, b) "vcmpunordps %%ymm" #a ", %%ymm" #b ", %%ymm9\n\tvorps %%ymm9, %%ymm8, %%ymm8\n\t"
-#define SOFIE_QUANTIZE_IS_NAN "vmovmskps %%ymm8, %k[nan]\n\t"
+#define SOFIE_QUANTIZE_IS_NAN "vptest %%ymm8, %%ymm8\n\t"
 #define SOFIE_QUANTIZE_NO_NAN "vpxor %%ymm8, %%ymm8, %%ymm8\n\t"
+#define SOFIE_QUANTIZE_HALVES(op, a, b)
 #define SOFIE_QUANTIZE_REGISTERS SOFIE_DENSE_REGISTERS
 #endif
 // What a pack adds to the least and the largest numbers, of which there are two packs each.
 #define SOFIE_QUANTIZE_EXTREMES(a, least, most)                                      \
    "vminps " SOFIE_PACK(least) ", " SOFIE_PACK(a) ", " SOFIE_PACK(least) "\n\t"      \
    "vmaxps " SOFIE_PACK(most) ", " SOFIE_PACK(a) ", " SOFIE_PACK(most) "\n\t"
+// `op` of all lanes of pack a, in the first of them.
+#define SOFIE_QUANTIZE_FOLD(op, kind, a, b) op " %%" kind #b ", %%" kind #a ", %%" kind #a "\n\t"
+#define SOFIE_QUANTIZE_LANES(op, a, b)                                               \
+   SOFIE_QUANTIZE_HALVES(op, a, b)                                                   \
+   "vextractf128 $1, %%ymm" #a ", %%xmm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "xmm", a, b)  \
+   "vmovhlps %%xmm" #a ", %%xmm" #a ", %%xmm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "xmm", a, b) \
+   "vmovshdup %%xmm" #a ", %%xmm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "xmm", a, b)
+// `block` for four packs of the `left` numbers at x, as long as there are so many, then `one` for a pack. The last one
+// is the last numbers, of which some have been done: there is at least one pack. A block has as many numbers as a pack
+// has bytes.
+#define SOFIE_QUANTIZE_LOOPS(block, one, back)                                       \
+   "1:\n\t"                                                                          \
+   "cmp $" SOFIE_PACK_BYTES ", %[left]\n\t"                                          \
+   "jl 2f\n\t"                                                                       \
+   SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD) block                                    \
+   "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"                                           \
+   "sub $" SOFIE_PACK_BYTES ", %[left]\n\t"                                          \
+   "jmp 1b\n"                                                                        \
+   "2:\n\t"                                                                          \
+   "cmp $" SOFIE_PACK_BYTES "/4, %[left]\n\t"                                        \
+   "jge 3f\n\t"                                                                      \
+   "test %[left], %[left]\n\t"                                                       \
+   "jle 4f\n\t"                                                                      \
+   "lea -" SOFIE_PACK_BYTES "(%[x],%[left],4), %[x]\n\t" back                        \
+   "3:\n\t"                                                                          \
+   SOFIE_QUANTIZE_LOAD(0) one                                                        \
+   "add $" SOFIE_PACK_BYTES ", %[x]\n\t"                                             \
+   "sub $" SOFIE_PACK_BYTES "/4, %[left]\n\t"                                        \
+   "jmp 2b\n"                                                                        \
+   "4:\n\t"
 // clang-format on
 
-/// Of such numbers are the blocks that assembler quantises at a time.
-inline constexpr Size quantize_block = 4 * lanes<float>;
-
-/// round(x / scale) + zero in 8 bits, for whole blocks, at least one.
+/// round(x / scale) + zero in 8 bits, for at least one pack of numbers.
 template <class Y>
-SOFIE_KERNEL void quantize_whole_blocks(Y *y, const float *x, float scale, Y zero, Size blocks)
+SOFIE_KERNEL void quantize_packs(Y *y, const float *x, float scale, Y zero, Size count)
 {
    using L = IntegerLimits<Y>;
    const float low = static_cast<float>(L::low - zero), high = static_cast<float>(L::high - zero);
@@ -174,44 +211,50 @@ SOFIE_KERNEL void quantize_whole_blocks(Y *y, const float *x, float scale, Y zer
       "vbroadcastss %[high], " SOFIE_PACK(6) "\n\t"
       "vpbroadcastd %[zero], " SOFIE_PACK(7) "\n\t"
       "vmovdqu (%[order]), %%ymm8\n"
-      "1:\n\t"
-      SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD)
-      SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_DIVIDE)
-      SOFIE_QUANTIZE_STORE
-      "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"
-      "add $" SOFIE_PACK_BYTES ", %[y]\n\t"
-      "dec %[blocks]\n\t"
-      "jnz 1b\n\t"
-      : [x] "+&r"(x), [y] "+&r"(y), [blocks] "+&r"(blocks)
+      SOFIE_QUANTIZE_LOOPS(
+         SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_DIVIDE) SOFIE_QUANTIZE_STORE "add $" SOFIE_PACK_BYTES ", %[y]\n\t",
+         SOFIE_QUANTIZE_DIVIDE(0) SOFIE_QUANTIZE_STORE_ONE "add $" SOFIE_PACK_BYTES "/4, %[y]\n\t",
+         "lea -" SOFIE_PACK_BYTES "/4(%[y],%[left]), %[y]\n")
+      : [x] "+&r"(x), [y] "+&r"(y), [left] "+&r"(count)
       : [scale] "m"(scale), [low] "m"(low), [high] "m"(high), [zero] "m"(offset), [order] "r"(order),
         [is_signed] "i"(std::is_signed_v<Y> ? 1 : 0)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 
-/// The least and the largest of whole blocks, at least one, and 0; or whether any is NaN.
-SOFIE_KERNEL inline bool extremes_of_blocks(Pack<float> (&extremes)[2], const float *x, Size blocks)
+/// The scale and the zero point of `quantize_dynamically` for at least one pack of numbers. One that is NaN makes the
+/// least one NaN, and so the scale.
+SOFIE_KERNEL inline void dynamic_scale(float *scale, std::uint8_t *zero, const float *x, Size count)
 {
-   unsigned nan;
+   static constexpr float steps = 255;
    // clang-format off
    asm volatile(
       SOFIE_DENSE_ZERO(4) SOFIE_DENSE_ZERO(5) SOFIE_DENSE_ZERO(6) SOFIE_DENSE_ZERO(7) SOFIE_QUANTIZE_NO_NAN
-      "1:\n\t"
-      SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD)
-      SOFIE_QUANTIZE_EXTREMES(0, 4, 6) SOFIE_QUANTIZE_EXTREMES(1, 5, 7) SOFIE_QUANTIZE_NAN(0, 1)
-      SOFIE_QUANTIZE_EXTREMES(2, 4, 6) SOFIE_QUANTIZE_EXTREMES(3, 5, 7) SOFIE_QUANTIZE_NAN(2, 3)
-      "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"
-      "dec %[blocks]\n\t"
-      "jnz 1b\n\t"
+      SOFIE_QUANTIZE_LOOPS(
+         SOFIE_QUANTIZE_EXTREMES(0, 4, 6) SOFIE_QUANTIZE_EXTREMES(1, 5, 7) SOFIE_QUANTIZE_NAN(0, 1)
+         SOFIE_QUANTIZE_EXTREMES(2, 4, 6) SOFIE_QUANTIZE_EXTREMES(3, 5, 7) SOFIE_QUANTIZE_NAN(2, 3),
+         SOFIE_QUANTIZE_EXTREMES(0, 4, 6) SOFIE_QUANTIZE_NAN(0, 0), "\n")
       SOFIE_QUANTIZE_EXTREMES(5, 4, 5) SOFIE_QUANTIZE_EXTREMES(7, 7, 6)
-      "vmovups " SOFIE_PACK(4) ", (%[to])\n\t"
-      "vmovups " SOFIE_PACK(6) ", " SOFIE_PACK_BYTES "(%[to])\n\t"
+      SOFIE_QUANTIZE_LANES("vminps", 4, 5)
+      SOFIE_QUANTIZE_LANES("vmaxps", 6, 7)
       SOFIE_QUANTIZE_IS_NAN
-      : [x] "+&r"(x), [blocks] "+&r"(blocks), [nan] "=&r"(nan)
-      : [to] "r"(extremes)
+      "jz 5f\n\t"
+      "vpcmpeqd %%xmm4, %%xmm4, %%xmm4\n"
+      "5:\n\t"
+      "vsubss %%xmm4, %%xmm6, %%xmm6\n\t"
+      "vdivss (%[steps]), %%xmm6, %%xmm6\n\t"
+      "vmovss %%xmm6, (%[scale])\n\t"
+      "vdivss %%xmm6, %%xmm4, %%xmm4\n\t"
+      "vpxor %%xmm5, %%xmm5, %%xmm5\n\t"
+      "vsubss %%xmm4, %%xmm5, %%xmm4\n\t"
+      "vmaxss %%xmm5, %%xmm4, %%xmm4\n\t" // Where all is zero, 0 / 0 becomes zero.
+      "vminss (%[steps]), %%xmm4, %%xmm4\n\t"
+      "vcvtss2si %%xmm4, %k[left]\n\t"
+      "mov %b[left], (%[zero])\n\t"
+      : [x] "+&r"(x), [left] "+&r"(count)
+      : [scale] "r"(scale), [zero] "r"(zero), [steps] "r"(&steps)
       : "memory", "cc", SOFIE_QUANTIZE_REGISTERS);
    // clang-format on
-   return nan != 0;
 }
 #endif
 
@@ -228,8 +271,8 @@ SOFIE_INLINE void quantize_run(const F &f, Y *y, const X *x, const S *scale, con
 #ifdef SOFIE_TILE_ASSEMBLER
    constexpr bool is_byte = std::is_same_v<Y, std::int8_t> || std::is_same_v<Y, std::uint8_t>;
    if constexpr (!Each && is_byte && std::is_same_v<F, Quantize<float, Y, float, float>>) {
-      if (i = count / quantize_block * quantize_block; i > 0)
-         quantize_whole_blocks(y, x, *scale, zero ? *zero : Y{}, i / quantize_block);
+      if (count >= n)
+         return quantize_packs(y, x, *scale, zero ? *zero : Y{}, count);
    }
 #endif
    for (; i < count; i += n) {
@@ -296,19 +339,16 @@ SOFIE_KERNEL inline void quantize_dynamically(std::uint8_t *y, float *scale, std
                                               Size count)
 {
    constexpr int n = lanes<float>;
-   using V = Pack<float>;
-   V extremes[2] = {};
-   Size done = 0;
-   bool nan = false;
 #ifdef SOFIE_TILE_ASSEMBLER
-   if (done = count / quantize_block * quantize_block; done > 0)
-      nan = extremes_of_blocks(extremes, x, done / quantize_block);
-#endif
-   V least = extremes[0], most = extremes[1];
-   if (nan)
-      least = most = splat<V>(__builtin_nanf(""));
-   for (; done < count; done += n) {
-      const V v = load_some<n>(x + done, count - done < n ? count - done : n);
+   float few[static_cast<std::size_t>(n)];
+   if (count < n)
+      store(few, load_some<n>(x, count));
+   dynamic_scale(scale, zero, count < n ? few : x, count < n ? n : count);
+#else
+   using V = Pack<float>;
+   V least{}, most{};
+   for (Size i = 0; i < count; i += n) {
+      const V v = load_some<n>(x + i, count - i < n ? count - i : n);
       least = select((v < least) | (v != v), v, least);
       most = select((v > most) | (v != v), v, most);
    }
@@ -321,8 +361,8 @@ SOFIE_KERNEL inline void quantize_dynamically(std::uint8_t *y, float *scale, std
    // Where all is zero, 0 / 0 becomes zero.
    *zero =
       static_cast<std::uint8_t>(to_integer<std::uint8_t>(splat<V>(0.0f - low / *scale), PackN<std::int32_t, n>{})[0]);
-   quantize_blocks<false>(Quantize<float, std::uint8_t, float, float>{}, y, x, scale, zero,
-                          ScaleBlocks{1, 1, count, 1, 0});
+#endif
+   quantize_run<false>(Quantize<float, std::uint8_t, float, float>{}, y, x, scale, zero, count);
 }
 
 template <class Y, class S, class Z, class X>
