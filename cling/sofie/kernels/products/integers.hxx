@@ -132,6 +132,43 @@ SOFIE_KERNEL std::int32_t integer_bytes(char *to, const A *a, Size k)
    }
    return static_cast<std::int32_t>(sum_of_lanes(sums) - (i - k) * sign);
 }
+
+/// The sum of the bytes of a row, a multiple of 4 of them. A load of more of them than one store has written would wait.
+SOFIE_KERNEL inline std::int32_t sum_of_bytes(const void *a, Size k)
+{
+   std::int32_t sum;
+   // clang-format off
+   asm volatile(
+      SOFIE_DENSE_ZERO(0) SOFIE_DENSE_ZERO(1)
+      "1:\n\t"
+      "sub $16, %[k]\n\t"
+      "jl 2f\n\t"
+      "vpsadbw (%[a]), %%xmm1, %%xmm2\n\t"
+      "vpaddq %%xmm2, %%xmm0, %%xmm0\n\t"
+      "add $16, %[a]\n\t"
+      "jmp 1b\n"
+      "2:\n\t"
+      "vmovq %%xmm1, %%xmm2\n\t"
+      "test $8, %b[k]\n\t"
+      "jz 3f\n\t"
+      "vmovq (%[a]), %%xmm2\n\t"
+      "add $8, %[a]\n"
+      "3:\n\t"
+      "test $4, %b[k]\n\t"
+      "jz 4f\n\t"
+      "vpinsrd $2, (%[a]), %%xmm2, %%xmm2\n"
+      "4:\n\t"
+      "vpsadbw %%xmm1, %%xmm2, %%xmm2\n\t"
+      "vpaddq %%xmm2, %%xmm0, %%xmm0\n\t"
+      "vpshufd $0x4e, %%xmm0, %%xmm1\n\t"
+      "vpaddd %%xmm1, %%xmm0, %%xmm0\n\t"
+      "vmovd %%xmm0, %[sum]\n\t"
+      : [a] "+&r"(a), [k] "+&r"(k), [sum] "=&r"(sum)
+      :
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
+   // clang-format on
+   return sum;
+}
 #endif
 
 /// Pairs of a row less their zero point, in whole packs; an odd last one has a partner that meets a weight of 0.
@@ -153,8 +190,9 @@ SOFIE_INLINE Size integer_row(Size k)
    return (k + SOFIE_SIMD_BYTES - 1) / SOFIE_SIMD_BYTES * SOFIE_SIMD_BYTES * 2;
 }
 
-/// Sums of a panel: steps of rows times those of weights, from `start` on, and for each row its sum times `less`, if
-/// there is one. Where there is a factor for each column comes sum * factor + bias, or max(0, that), in float32.
+/// Sums of a panel: steps of rows times those of weights, from `start` * `times` on, and for each row its sum times
+/// `less`, if there is one. Where there is a factor, for each column or for all, comes sum * factor + bias in float32,
+/// or `least` if that is more.
 struct IntegerTile {
    const void *a;
    Size a_stride;
@@ -164,7 +202,8 @@ struct IntegerTile {
    Size steps;
    const std::int32_t *start, *less;
    const float *factor, *bias;
-   std::int32_t relu, bytes;
+   std::int32_t times, each, bytes;
+   float least;
    void *y;
    Size y_stride;
    std::int32_t mask; // The columns of the last pack that y has.
@@ -227,32 +266,31 @@ struct IntegerTile {
    "add %[next], %[w]\n\t"                                                                                     \
    "dec %[k]\n\t"                                                                                              \
    "jnz " label "b\n\t"
-// `op` of the packs at w and all sums.
-#define SOFIE_INTEGER_OP_0(op, a) op " " SOFIE_DENSE_W0 ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_INTEGER_OP_1(op, a) op " " SOFIE_DENSE_W1 ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_INTEGER_OP_2(op, a) op " " SOFIE_DENSE_W2 ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_INTEGER_START_0(a) SOFIE_INTEGER_OP_0("vpaddd", a)
-#define SOFIE_INTEGER_START_1(a) SOFIE_INTEGER_OP_1("vpaddd", a)
-#define SOFIE_INTEGER_START_2(a) SOFIE_INTEGER_OP_2("vpaddd", a)
-#define SOFIE_INTEGER_SCALE_0(a) SOFIE_INTEGER_FLOAT(a) SOFIE_INTEGER_OP_0("vmulps", a)
-#define SOFIE_INTEGER_SCALE_1(a) SOFIE_INTEGER_FLOAT(a) SOFIE_INTEGER_OP_1("vmulps", a)
-#define SOFIE_INTEGER_SCALE_2(a) SOFIE_INTEGER_FLOAT(a) SOFIE_INTEGER_OP_2("vmulps", a)
-#define SOFIE_INTEGER_PLUS_0(a) SOFIE_INTEGER_OP_0("vaddps", a)
-#define SOFIE_INTEGER_PLUS_1(a) SOFIE_INTEGER_OP_1("vaddps", a)
-#define SOFIE_INTEGER_PLUS_2(a) SOFIE_INTEGER_OP_2("vaddps", a)
-#define SOFIE_INTEGER_FLOAT(a) "vcvtdq2ps " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_INTEGER_ALL(first, second, third) \
-   SOFIE_DENSE_LOAD SOFIE_DENSE_FIRSTS(first) SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(second)) SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(third))
-#define SOFIE_INTEGER_RESULTS(some)                                                                           \
-   SOFIE_DENSE_RESULT(some, 0, 1, 2)                                                                           \
+// `row` for the packs of each row.
+#define SOFIE_INTEGER_BY_ROWS(row)                                                                            \
+   row(0, 1, 2)                                                                                                \
    "cmp $4, %[rows]\n\t"                                                                                       \
-   "jl 7f\n\t"                                                                                                 \
-   SOFIE_DENSE_RESULT(some, 3, 4, 5) SOFIE_DENSE_RESULT(some, 6, 7, 8) SOFIE_DENSE_RESULT(some, 9, 10, 11)     \
+   "jl 8f\n\t"                                                                                                 \
+   row(3, 4, 5) row(6, 7, 8) row(9, 10, 11)                                                                    \
    SOFIE_DENSE_LOWER(                                                                                          \
       "cmp $4, %[rows]\n\t"                                                                                    \
-      "je 7f\n\t"                                                                                              \
-      SOFIE_DENSE_RESULT(some, 12, 13, 14) SOFIE_DENSE_RESULT(some, 15, 16, 17)                                \
-      SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
+      "je 8f\n\t"                                                                                              \
+      row(12, 13, 14) row(15, 16, 17) row(18, 19, 20) row(21, 22, 23))                                         \
+   "8:\n\t"
+#define SOFIE_INTEGER_OP(op, with, a) op " " with ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_INTEGER_START(a, b, c)                                                                          \
+   SOFIE_INTEGER_OP("vpaddd", SOFIE_DENSE_W0, a)                                                               \
+   SOFIE_DENSE_IF_2(SOFIE_INTEGER_OP("vpaddd", SOFIE_DENSE_W1, b))                                             \
+   SOFIE_DENSE_IF_3(SOFIE_INTEGER_OP("vpaddd", SOFIE_DENSE_W2, c))
+#define SOFIE_INTEGER_SCALE(w, place, a)                                                                      \
+   "vcvtdq2ps " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t" SOFIE_INTEGER_OP("vmulps", w, a)                       \
+   SOFIE_DENSE_PLUS(place, a) SOFIE_DENSE_RELU(a)
+#define SOFIE_INTEGER_SCALED(a, b, c)                                                                         \
+   SOFIE_INTEGER_SCALE(SOFIE_DENSE_W0, "", a)                                                                  \
+   SOFIE_DENSE_IF_2(SOFIE_INTEGER_SCALE(SOFIE_DENSE_W1, SOFIE_PACK_BYTES, b))                                  \
+   SOFIE_DENSE_IF_3(SOFIE_INTEGER_SCALE(SOFIE_DENSE_W2, "2*" SOFIE_PACK_BYTES, c))
+#define SOFIE_INTEGER_RESULT(a, b, c) SOFIE_DENSE_RESULT(SOFIE_DENSE_MOVE, a, b, c)
+#define SOFIE_INTEGER_SOME(a, b, c) SOFIE_DENSE_RESULT(SOFIE_DENSE_MOVE_SOME, a, b, c)
 // clang-format on
 
 /// What `of` says, for `Packs` packs of columns.
@@ -274,7 +312,11 @@ SOFIE_KERNEL void integer_tile(const IntegerTile &of)
       SOFIE_INTEGER_ROWS(SOFIE_INTEGER_TIMES, SOFIE_DENSE_W2)
       "3:\n\t"
       "mov %c[of_start](%[of]), %[w]\n\t"
-      SOFIE_INTEGER_ALL(SOFIE_INTEGER_START_0, SOFIE_INTEGER_START_1, SOFIE_INTEGER_START_2)
+      "vpbroadcastd %c[of_times](%[of]), " SOFIE_DENSE_X(27) "\n\t"
+      "vpmulld (%[w]), " SOFIE_DENSE_X(27) ", " SOFIE_DENSE_W0 "\n\t"
+      SOFIE_DENSE_IF_2("vpmulld " SOFIE_PACK_BYTES "(%[w]), " SOFIE_DENSE_X(27) ", " SOFIE_DENSE_W1 "\n\t")
+      SOFIE_DENSE_IF_3("vpmulld 2*" SOFIE_PACK_BYTES "(%[w]), " SOFIE_DENSE_X(27) ", " SOFIE_DENSE_W2 "\n\t")
+      SOFIE_INTEGER_BY_ROWS(SOFIE_INTEGER_START)
       "mov %c[of_a](%[of]), %[x0]\n\t"
       "mov %c[of_a_stride](%[of]), %[stride]\n\t"
       SOFIE_INTEGER_REACH
@@ -291,23 +333,25 @@ SOFIE_KERNEL void integer_tile(const IntegerTile &of)
       "mov %c[of_factor](%[of]), %[w]\n\t"
       "test %[w], %[w]\n\t"
       "jz 6f\n\t"
-      SOFIE_INTEGER_ALL(SOFIE_INTEGER_SCALE_0, SOFIE_INTEGER_SCALE_1, SOFIE_INTEGER_SCALE_2)
+      "vbroadcastss (%[w]), " SOFIE_DENSE_W0 "\n\t"
+      "vmovaps " SOFIE_DENSE_W0 ", " SOFIE_DENSE_W1 "\n\t"
+      "vmovaps " SOFIE_DENSE_W0 ", " SOFIE_DENSE_W2 "\n\t"
+      "cmpl $0, %c[of_each](%[of])\n\t"
+      "je 5f\n\t"
+      SOFIE_DENSE_LOAD
+      "5:\n\t"
+      "vbroadcastss %c[of_least](%[of]), " SOFIE_DENSE_X(27) "\n\t"
       "mov %c[of_bias](%[of]), %[w]\n\t"
-      SOFIE_INTEGER_ALL(SOFIE_INTEGER_PLUS_0, SOFIE_INTEGER_PLUS_1, SOFIE_INTEGER_PLUS_2)
-      "cmpl $0, %c[of_relu](%[of])\n\t"
-      "je 6f\n\t"
-      SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))
-      SOFIE_DENSE_EACH(SOFIE_DENSE_RELU)
+      SOFIE_INTEGER_BY_ROWS(SOFIE_INTEGER_SCALED)
       "6:\n\t"
       "mov %c[of_y](%[of]), %[x3]\n\t"
       "mov %c[of_y_stride](%[of]), %[x0]\n\t"
-      SOFIE_DENSE_WHOLE_OR_SOME("%c[of_mask](%[of])", SOFIE_INTEGER_RESULTS(SOFIE_DENSE_MOVE),
-                                SOFIE_INTEGER_RESULTS(SOFIE_DENSE_MOVE_SOME))
-      "7:\n\t"
+      SOFIE_DENSE_WHOLE_OR_SOME("%c[of_mask](%[of])", SOFIE_INTEGER_BY_ROWS(SOFIE_INTEGER_RESULT),
+                                SOFIE_INTEGER_BY_ROWS(SOFIE_INTEGER_SOME))
       : [w] "=&r"(w), [x0] "=&r"(x0), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [stride] "=&r"(stride)
       : [of] "r"(&of), [rows] "r"(of.rows),
-        SOFIE_MEMBERS(of, IntegerTile, a, a_stride, row_sums, w, steps, start, less, factor, bias, relu, bytes, y,
-           y_stride, mask),
+        SOFIE_MEMBERS(of, IntegerTile, a, a_stride, row_sums, w, steps, start, less, factor, bias, times, each,
+           bytes, least, y, y_stride, mask),
         [packs] "i"(Packs), [next] "i"(Packs * SOFIE_SIMD_BYTES)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
@@ -332,8 +376,9 @@ SOFIE_KERNEL void integer_tile(const IntegerTile &of)
          }
          Pack<float> result = bits<Pack<float>>(sum);
          if (of.factor) {
-            result = convert<float>(sum) * load<n>(of.factor + c * n) + load<n>(of.bias + c * n);
-            result = of.relu ? select(result < Pack<float>{}, Pack<float>{}, result) : result;
+            const Pack<float> factor = of.each ? load<n>(of.factor + c * n) : splat<Pack<float>>(*of.factor);
+            result = convert<float>(sum) * factor + load<n>(of.bias + c * n);
+            result = select(result < of.least, splat<Pack<float>>(of.least), result);
          }
          float *const y = reinterpret_cast<float *>(static_cast<char *>(of.y) + r * of.y_stride) + c * n;
          Size some = n;
@@ -359,35 +404,39 @@ SOFIE_KERNEL void integer_panel(void *y, const IntegerRows &a, Size rows, std::i
 {
    constexpr int n = lanes<std::int32_t>;
    constexpr Size width = Packs * n, bytes = static_cast<Size>(sizeof(std::int32_t));
-   alignas(64) std::int32_t start[width];
-   alignas(64) float numbers[2][width];
    const Size some = N - column < width ? N - column : width;
-   for (Size j = 0; j < width; j += n) {
-      using V = Pack<std::int32_t>;
-      store(start + j, times(load<n>(w.sums(column + j)), splat<V>(-zero)));
-      if (scale.factor) {
-         const Size left = some - j < n ? some - j : n;
-         store(numbers[0] + j,
-               scale.each ? load_some<n>(scale.factor + column + j, left) : splat<Pack<float>>(*scale.factor));
-         store(numbers[1] + j, load_some<n>(scale.bias + column + j, left));
-      }
-   }
-   const std::int32_t *const less = w.less(column);
    IntegerTile of{a.data,
                   a.stride,
                   a.sums,
                   1,
                   w.panel(column),
                   w.steps(),
-                  start,
-                  less,
-                  scale.factor ? numbers[0] : nullptr,
-                  numbers[1],
-                  scale.relu,
+                  w.sums(column),
+                  w.less(column),
+                  scale.factor,
+                  scale.bias,
+                  -zero,
+                  scale.each,
                   w.bytes(),
+                  scale.relu ? 0 : -__builtin_inff(),
                   nullptr,
                   N * bytes,
                   static_cast<std::int32_t>((std::int64_t{1} << (some - (width - n))) - 1)};
+   alignas(64) float numbers[2][width];
+   if (scale.factor) {
+      of.factor += scale.each ? column : 0;
+      of.bias += column;
+      if (some < width) {
+         for (Size j = 0; j < width; j += n) {
+            const Size left = some - j < n ? some - j : n;
+            if (scale.each)
+               store(numbers[0] + j, load_some<n>(of.factor + j, left));
+            store(numbers[1] + j, load_some<n>(of.bias + j, left));
+         }
+         of.factor = scale.each ? numbers[0] : of.factor;
+         of.bias = numbers[1];
+      }
+   }
    for (Size done = 0; done < rows; done += of.rows) {
       const Size left = rows - done;
       of.rows = SOFIE_SIMD_BYTES == 64 && rows >= 8 && left > 4 ? 8 : rows >= 4 && left > 1 ? 4 : 1;
@@ -418,7 +467,9 @@ SOFIE_KERNEL void integer_product(void *y, char *scratch, const A *a, A zero, co
       rows.data = there ? static_cast<const void *>(from) : scratch;
       for (Size r = 0; r < some && (!there || summed); ++r) {
 #ifdef SOFIE_TILE_ASSEMBLER
-         if (w.bytes())
+         if (there)
+            rows.sums[r] = sum_of_bytes(from + r * k, k);
+         else if (w.bytes())
             rows.sums[r] = integer_bytes(scratch + r * integer_row(k), from + r * k, k);
          else
 #endif
