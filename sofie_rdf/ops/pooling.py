@@ -111,7 +111,7 @@ class _Pool(_Planes):
 
     def problem(self, x: TensorType) -> PoolProblem:
         """What is asked of a kernel."""
-        return PoolProblem(x.dtype, x.shape[1], self.windows(x.shape))
+        return PoolProblem(x.dtype, self.windows(x.shape))
 
     def numbers(self, x: Operand) -> Sizes:
         return Sizes(tuple(n for w in self.windows(x.type.shape) for n in w.numbers))

@@ -189,7 +189,7 @@ def test_lower_and_workspace_agree() -> None:
                 assert needed.dtype == given.dtype
                 assert bytes_of(needed.shape) <= bytes_of(given.shape)
             seen |= {way_of(kernel) for kernel in kernels_of(choice)}
-    assert len(seen) == 46, seen
+    assert len(seen) == 44, seen
 
 
 def kernels_of(choice: Choice) -> tuple[str, ...]:
@@ -244,7 +244,6 @@ INNER = {
     "matmul_rows": "matrix_rows",
     "matmul_tiled": "matrix_tiles",
     "max_pool": "pool_planes",
-    "max_pool_lanes": "pool_planes_by_lanes",
     "max_pool_pairs": "pool_planes_by_pairs",
     "read_planes<nullptr": "copy_rows",
     "read_planes<sofie::move_interleaved": "take_turns",

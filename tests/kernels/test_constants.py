@@ -29,7 +29,7 @@ from sofie_rdf.kernels import (
     trees,
     winograd,
 )
-from sofie_rdf.kernels.choice import AVX512, SETS
+from sofie_rdf.kernels.choice import AVX2, AVX512, SETS
 from sofie_rdf.runtime.compile.cpu import target_flags
 
 CLING = Path(__file__).parents[2] / "cling"
@@ -98,7 +98,7 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_FROM_FEW": "winograd_from_few",
         "_ONE": "winograd_one",
     },
-    pooling: {"_BUFFER": "pool_buffer", "_LANES": "lanes<float>"},
+    pooling: {"_BUFFER": "pool_buffer"},
     dense: {
         "LANES": "lanes<float>",
         "TILE_ROWS": "dense_tile_rows",
@@ -143,6 +143,8 @@ def pairs() -> Iterator[tuple[int, str, str]]:
 def pairs_of(simd: str) -> Iterator[tuple[int, str, str]]:
     """Those that each instruction set has its own of."""
     yield transpose._LANES[simd], "lanes<float>", f"transpose._LANES[{simd}]"
+    if simd == AVX2:
+        yield pooling._SMALL_PACK, "lanes<float>", "pooling._SMALL_PACK"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are sets of x86-64")

@@ -64,6 +64,7 @@ CHOSEN = range(PARTS) if ALL else (0, 2)
 IN_ASSEMBLER = (
     "ArgMax",
     "ArgMin",
+    "AveragePool",
     "Conv",
     "ConvTransposeLayer",
     "CumSum",
@@ -95,6 +96,7 @@ IN_ASSEMBLER = (
 # Those for which AVX2 has assembler as well.
 IN_TILES = (
     "Attention",
+    "AveragePool",
     "Conv",
     "ConvTransposeLayer",
     "Dense",
@@ -108,6 +110,7 @@ IN_TILES = (
     "LayerNormalization",
     "MatMul",
     "MatMulInteger",
+    "MaxPool",
     "QLinearMatMul",
     "QuantizeLinear",
     "Softmax",

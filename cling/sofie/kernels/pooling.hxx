@@ -229,7 +229,7 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
    }
 }
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 
 /// A mask for each pack of a row of `count` elements.
 SOFIE_INLINE Size *pool_masks(Size *to, Size count)
@@ -278,11 +278,13 @@ SOFIE_KERNEL void pool_planes_by_rows(float *y, float *row, std::int32_t *memory
    Size *const inputs = reinterpret_cast<Size *>(memory), *const results = pool_masks(inputs, used);
    std::int32_t *const table = reinterpret_cast<std::int32_t *>(pool_masks(results, axis.count));
    pool_table(plane, table, rows, pads);
-   alignas(64) std::int32_t order[n];
-   for (std::int32_t i = 0; i < n; ++i)
+   alignas(64) std::int32_t order[2 * n];
+   for (std::int32_t i = 0; i < n; ++i) {
       order[i] = static_cast<std::int32_t>(i * axis.stride);
-   // What a pack of results reads may be in two packs of a row.
-   const bool near = (axis.count < n ? axis.count - 1 : n - 1) * axis.stride < 2 * n;
+      order[n + i] = 1 << i;
+   }
+   // What a pack of results reads may be in two packs of a row, of which AVX2 takes every second number.
+   const bool near = n > 8 ? (axis.count < n ? axis.count - 1 : n - 1) * axis.stride < 2 * n : axis.stride == 2;
    const Size first = most < planes ? most : planes;
    const Pack<float> neutral = splat<Pack<float>>(Rule::template identity<float>());
    for (Size i = 0; i < first * together * pitch + n * axis.stride + 2 * n; i += n)
@@ -316,7 +318,7 @@ template <class Rule, class T>
 SOFIE_INLINE void pool_any_planes(T *y, T *row, [[maybe_unused]] std::int32_t *table, const T *members, const T *x,
                                   Size planes, const PoolPlane &plane, bool pads)
 {
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       constexpr Size far = Size{1} << 29;
       const PoolAxis &axis = plane.axis[plane.axes - 1];
@@ -329,9 +331,9 @@ SOFIE_INLINE void pool_any_planes(T *y, T *row, [[maybe_unused]] std::int32_t *t
 }
 
 #ifdef SOFIE_TILE_ASSEMBLER
-/// The numbers of a list of windows, and the results of planes that lie in the lanes, at most: AVX-512 has rows of larger
-/// planes in assembler.
-inline constexpr Size pool_list = 4096, pool_results = SOFIE_SIMD_BYTES == 64 ? 16 : 64;
+/// The numbers of a list of windows, and the results of planes that lie in the lanes, at most: rows of larger ones are
+/// faster.
+inline constexpr Size pool_list = 4096, pool_results = 16;
 
 /// Small planes of two axes in the lanes of registers; false where that does not pay.
 SOFIE_KERNEL inline bool pool_items(float *y, const float *x, Size planes, const PoolPlane &plane)

@@ -99,14 +99,6 @@ SOFIE_KERNEL inline void places_to_rows(float *to, const float *from, const Size
    // clang-format on
 }
 
-/// Where each lane's channel is, in bytes, for up to 16 channels that are `apart`; the last one stands for those
-/// behind.
-SOFIE_INLINE void lanes_apart(Size *at, Size apart, Size channels)
-{
-   for (Size i = 0; i < 16; ++i)
-      at[i] = (i < channels ? i : channels - 1) * apart * Size{sizeof(float)};
-}
-
 // clang-format off
 #define SOFIE_LANES_FILL(count, next, fill)                            \
    "mov %[" #count "], %[k]\n\t"                                           \
