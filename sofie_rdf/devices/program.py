@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from sofie_rdf.devices.formulas import spell_out
 from sofie_rdf.devices.sequences import read_in_place
 from sofie_rdf.devices.targets import target_named
 from sofie_rdf.errors import SofieError, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, symbols_of
 from sofie_rdf.ir.graph import Graph, Node
-from sofie_rdf.ir.operator import Functor, Launch, Operand
+from sofie_rdf.ir.operator import Functor, Launch, Operand, Operator
 from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops._device import mapped_copy
-from sofie_rdf.passes import attention, fuse, transposes
+from sofie_rdf.passes import attention, formulas, fuse, transposes
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import FUSED, Phase, run
@@ -24,11 +23,23 @@ __all__ = [
     "PHASES",
     "Program",
     "Step",
+    "has_no_kernel",
     "problems",
     "problems_on_device",
     "program_for",
     "program_of",
 ]
+
+
+def has_no_kernel(kind: type[Operator]) -> bool:
+    """Whether it has no kernel for devices."""
+    return kind.on_device is Operator.on_device
+
+
+def spell_out(graph: Graph) -> Graph:
+    """The same function, where what has a formula and no kernel for devices is spelled out."""
+    return formulas.spell_out(graph, has_no_kernel)
+
 
 # What is a kernel of its own on a CPU, and several here.
 _CPU_ONLY = (attention.fuse_attention, fuse.fuse_integers)

@@ -264,6 +264,8 @@ class Operator:
     # Its kernel writes all outputs: who asks for fewer gets the others as well.
     writes_all: ClassVar[bool] = False
 
+    # It is constant but for steps, so that a derivative by its formula would say nothing.
+    is_stepwise: ClassVar[bool] = False
     # Its integers stand for the numbers that it is given: a derivative of zero would say nothing.
     quantizes: ClassVar[bool] = False
 
@@ -338,20 +340,24 @@ class Operator:
         return ()
 
     def formula(self, *inputs: Any) -> tuple[Value, ...]:
-        """The outputs in terms of other operators, for what has no gradient or kernel here."""
+        """The outputs in terms of other operators: for gradients, and where there is no kernel."""
         raise NotImplementedError(f"{self.name}.formula")
 
     @classmethod
     def has_gradient(cls) -> bool:
         """Whether it has a rule for derivatives, or a formula that has them."""
-        return cls.pullback is not Operator.pullback or cls.formula is not Operator.formula
+        return cls.pullback is not Operator.pullback or cls._slopes_by_formula()
+
+    @classmethod
+    def _slopes_by_formula(cls) -> bool:
+        return cls.formula is not Operator.formula and not cls.is_stepwise
 
     def pullback(self, back: Backward) -> Value | tuple[Value | None, ...] | None:
         """What each input adds to a derivative, from the derivatives by the outputs.
 
         None stands for nothing. What is repeated by broadcasting is summed up by whoever asks.
         """
-        if type(self).formula is not Operator.formula:
+        if self._slopes_by_formula():
             return back.by_formula(self.formula)
         raise UnsupportedOperator(
             f"{type(self).full_name()} has no gradient here",

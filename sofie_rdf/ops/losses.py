@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from sofie_rdf.errors import ShapeError, TypeMismatch, UnsupportedOperator
-from sofie_rdf.ir.dims import product, require_equal
-from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator, require_same_dtype
-from sofie_rdf.ir.types import Array, DType, Shape, TensorType
+from sofie_rdf.ir.dims import require_equal
+from sofie_rdf.ir.operator import Operator, operator, require_same_dtype
+from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.ops.elementwise import FLOATS
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
 
-HEADER = "sofie/kernels/losses.hxx"
+# They are spelled out: there is no kernel that is theirs.
+HEADER = "sofie/kernels/softmax.hxx"
 
 _REDUCTIONS = ("none", "sum", "mean")
 
@@ -50,21 +50,6 @@ class _Loss(Operator):
             classes, given = x.shape[1], weight.shape[0]
             require_equal(classes, given, f"needs {classes} weights, not {given}")
         return TensorType(dtype, target.shape if self.reduction == "none" else ())
-
-    def call(
-        self, kernel: str, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
-    ) -> Call:
-        """The call of a kernel that takes [outer, classes, inner]."""
-        x, target, weight = (*inputs, None)[:3]
-        assert x is not None and target is not None
-        shape = _as_three(x.type.shape)
-        written = [Tensor(outputs[0], (outputs[0].type.size,))]
-        written += [Tensor(o, shape) for o in outputs[1:]]
-        read = [Tensor(x, shape), Tensor(target, (target.type.size,))]
-        read += [Tensor(weight)] if weight else []
-        ignored = self.ignore_index
-        rule = _REDUCTIONS.index(self.reduction), int(ignored is not None), ignored or 0
-        return Call(kernel, (*rule, *written, *read), outputs=len(written))
 
     def through(self, back: Backward) -> tuple[Value | None, ...]:
         """The derivatives by x and by the weights."""
@@ -117,10 +102,6 @@ class _Loss(Operator):
         return np.asarray(total if self.reduction == "sum" else total / np.sum(factor))
 
 
-def _as_three(shape: Shape) -> Shape:
-    return shape[0], shape[1], product(shape[2:])
-
-
 @operator(since=22, header=HEADER, ulp=1, terms=2)
 class NegativeLogLikelihoodLoss(_Loss):
     """-x[n, target[n]] * weight[target[n]] for each sample n; their sum, or their weighted mean"""
@@ -132,9 +113,6 @@ class NegativeLogLikelihoodLoss(_Loss):
         self, x: TensorType, target: TensorType, weight: TensorType | None = None
     ) -> TensorType:
         return self.loss(x, target, weight)
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        return self.call("sofie::loss<false>", inputs, outputs)
 
     def reference(self, x: Array, target: Array, weight: Array | None = None) -> Array:
         return self.reduced(x, target, weight)
@@ -173,10 +151,6 @@ class SoftmaxCrossEntropyLoss(_Loss):
         self, x: TensorType, target: TensorType, weight: TensorType | None = None
     ) -> tuple[TensorType, TensorType]:
         return self.loss(x, target, weight), x
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        kernel = "loss_and_log" if len(outputs) > 1 else "loss<true>"
-        return self.call(f"sofie::{kernel}", inputs, outputs)
 
     def reference(
         self, x: Array, target: Array, weight: Array | None = None

@@ -57,6 +57,11 @@ def _as_rows(shape: Shape) -> Shape:
     return product(shape[:-1]), shape[-1] if shape else 1
 
 
+def _numbers(x: Value) -> Value:
+    """x, where NaN is less than all numbers."""
+    return x.apply("IsNaN").choose(-math.inf, x)
+
+
 def _choice(what: str, value: str, known: Sequence[str]) -> int:
     if value not in known:
         raise GraphError(f"does not know the {what} {value!r}")
@@ -77,17 +82,19 @@ class SoftmaxZero(_Ml):
         _accept(x)
         return x
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        return Call("sofie::softmax_zero", (_rows(outputs[0]), _rows(x)))
-
     def reference(self, x: Array) -> Array:
         zero = np.abs(x) <= _ZERO
         most = np.max(np.where(zero, -np.inf, x), axis=-1, keepdims=True, initial=-np.inf)
         grown = np.where(zero, 0, np.exp(np.where(zero, 0, x - np.where(zero, 0, most))))
         total = np.sum(grown, axis=-1, keepdims=True)
         return np.asarray(np.where(zero, 0, grown / np.where(total == 0, 1, total)), x.dtype)
+
+    def formula(self, x: Value) -> tuple[Value]:
+        axes = (x.rank - 1,)
+        zero = x.apply("Abs") <= _ZERO
+        most = zero.choose(-math.inf, x).apply("ReduceMax", axes=axes)
+        grown = zero.choose(0, (x - most).apply("Exp"))
+        return (zero.choose(0, grown / grown.sum(axes)),)
 
     def pullback(self, back: Backward) -> Value:
         return back.y * (back.g - (back.g * back.y).sum([back.y.rank - 1]))
@@ -132,16 +139,17 @@ class TwoScores(_Ml):
         require_equal(x.shape[1], 1)
         return TensorType(x.dtype, (x.shape[0], 2))
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        name = f"sofie::{self.form.title()}"
-        return Call("sofie::two_scores", (Functor(name), *_tensors(*outputs, *inputs)))
-
     def reference(self, x: Array) -> Array:
         first = {"complement": 1 - x, "opposite": -x}.get(self.form)
         if first is None:
             with np.errstate(over="ignore"):
                 return np.concatenate([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], axis=1)
         return np.concatenate([first, x], axis=1)
+
+    def formula(self, x: Value) -> tuple[Value]:
+        first = 1 - x if self.form == "complement" else -x
+        both = first.concat([x], axis=1)
+        return (both.apply("Sigmoid") if self.form == "logistic" else both,)
 
     def pullback(self, back: Backward) -> Value:
         g = back.g.slice(1, 1, 2) - back.g.slice(1, 0, 1)
@@ -156,6 +164,7 @@ class Labels(_Ml):
 
     threshold: float = 0.0
     binary: bool = False
+    is_stepwise: ClassVar[bool] = True
 
     def infer(self, x: TensorType, labels: TensorType) -> TensorType:
         _accept(x, 2)
@@ -166,15 +175,18 @@ class Labels(_Ml):
             raise ShapeError("needs a class")
         return TensorType(DType.INT64, (x.shape[0],))
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        kernel = f"sofie::{'label_above' if self.binary else 'label_of_largest'}"
-        threshold = (Functor("double", (float(self.threshold),)),) if self.binary else ()
-        return Call(kernel, (*threshold, *_tensors(*outputs, *inputs)))
-
     def reference(self, x: Array, labels: Array) -> Array:
         if self.binary:
             return np.asarray(labels[(x[:, -1] > self.threshold).astype(np.int64)])
         return np.asarray(labels[np.argmax(np.where(np.isnan(x), -np.inf, x), axis=1)])
+
+    def formula(self, x: Value, labels: Value) -> tuple[Value]:
+        if self.binary:
+            last = x.slice(1, x.shape[1] - 1, x.shape[1]).reshape(x.shape[:1])
+            place = (last.cast(DType.FLOAT64) > self.threshold).cast(DType.INT64)
+        else:
+            place = _numbers(x).apply("ArgMax", axis=1, keepdims=False)
+        return (labels.apply("Gather", place, axis=0),)
 
 
 # Features -----------------------------------------------------------------------------------------
@@ -196,12 +208,6 @@ class Normalizer(_Ml):
         _accept(x)
         return x
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        kernel = f"sofie::normalize<{_NORMS.index(self.norm)}>"
-        return Call(kernel, (_rows(outputs[0]), _rows(x)))
-
     def reference(self, x: Array) -> Array:
         if self.norm == "MAX":
             size = np.fmax.reduce(x, axis=-1, keepdims=True, initial=-np.inf)
@@ -212,8 +218,8 @@ class Normalizer(_Ml):
         return np.asarray(x / np.where(size == 0, x.dtype.type(1), size))
 
     def formula(self, x: Value) -> tuple[Value]:
-        axes = (x.rank - 1,)
-        size = x.apply(_SIZES[self.norm], axes=axes)
+        numbers = _numbers(x) if self.norm == "MAX" else x
+        size = numbers.apply(_SIZES[self.norm], axes=(x.rank - 1,))
         return (x / size.equals(0).choose(1, size),)
 
 
@@ -335,13 +341,11 @@ class PairwiseVotes(_Pairwise):
     """y[n, c]: how often class c wins: pair (i, j), i < j, is won by i if its score is > 0"""
 
     classes: int
+    is_stepwise: ClassVar[bool] = True
 
     def infer(self, x: TensorType) -> TensorType:
         self.accept(x)
         return TensorType(x.dtype, (x.shape[0], self.classes))
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        return Call("sofie::pairwise_votes", _tensors(*outputs, *inputs))
 
     def reference(self, x: Array) -> Array:
         votes = np.zeros((len(x), self.classes), x.dtype)
@@ -349,6 +353,12 @@ class PairwiseVotes(_Pairwise):
             votes[:, i] += x[:, pair] > 0
             votes[:, j] += ~(x[:, pair] > 0)
         return votes
+
+    def formula(self, x: Value) -> tuple[Value]:
+        first, second = (x.tape.constant(side.astype(np.int64)) for side in self.sides)
+        votes = x.tape.filled(0, TensorType(x.dtype, (x.shape[0], self.classes)))
+        place = (x > 0).choose(first, second)
+        return (votes.apply("ScatterElements", place, x.like(1), axis=1, reduction="add"),)
 
 
 # The coupling ends after as many rounds, or when the probabilities are this near to being right.

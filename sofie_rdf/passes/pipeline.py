@@ -18,6 +18,7 @@ from sofie_rdf.passes import (
     chains,
     convolutions,
     copies,
+    formulas,
     functions,
     fuse,
     layers,
@@ -57,6 +58,7 @@ NORMALISE = Phase(
     (
         # The numbers of random nodes are those of the graph as it was read.
         draws.numbered,
+        formulas.by_formula,
         simplify.fold_sizes,
         simplify.fold_constants,
         simplify.remove_neutral,

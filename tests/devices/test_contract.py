@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sofie_rdf.devices.formulas import is_spelled_out
-from sofie_rdf.devices.program import problems, program_of
+from sofie_rdf.devices.program import has_no_kernel, problems, program_of
 from sofie_rdf.ir.types import DType
 from tests.choice import some_of
 from tests.devices.harness import SANITIZED, WAYS, Compiled, compiled_program, require
@@ -57,7 +56,7 @@ def _pairs(key: Key) -> tuple[tuple[DType, Case], ...]:
     nodes = tested.graph.nodes
     kept = [f"node {n.outputs[0]!r}" not in places for n in nodes]
     found = tuple(pair for pair, is_kept in zip(pairs, kept, strict=True) if is_kept)
-    several = any(is_spelled_out(case.op) for _, case in found)
+    several = any(has_no_kernel(type(case.op)) for _, case in found)
     return found[:: -(-len(found) // SPELLED_OUT)] if several else found
 
 

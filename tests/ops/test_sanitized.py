@@ -27,6 +27,7 @@ from sofie_rdf.ir.dims import symbols_of
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.operator import symbols_in
 from sofie_rdf.ir.types import Array, DType, TensorType, concrete
+from sofie_rdf.passes.formulas import by_formula
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import plan_memory
 from sofie_rdf.runtime.compile.cpu import cpu_description, target_flags
@@ -355,7 +356,7 @@ def check(
     emulator: Sequence[str] = (),
 ) -> None:
     """Run the program of these, in each environment; results are those of the reference."""
-    graphs = [widen_halves(bench.graph) for bench in tested]
+    graphs = [widen_halves(by_formula(bench.graph)) for bench in tested]
     batches = [[bench.feeds(s, i, extreme=i > 2) for i, s in enumerate(SIZES)] for bench in tested]
     build(graphs, folder, len(SIZES), flags, compiler)
     wrong = []

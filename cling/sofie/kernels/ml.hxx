@@ -1,5 +1,5 @@
 /// \file
-/// What classical models need beside linear algebra: scores, labels, lookups, support vectors, n-grams.
+/// What classical models need beside linear algebra: lookups, support vectors, n-grams.
 #ifndef SOFIE_KERNELS_ML_HXX
 #define SOFIE_KERNELS_ML_HXX
 
@@ -9,42 +9,6 @@
 SOFIE_BEGIN
 
 namespace sofie {
-
-/// What rounding leaves of a score that is zero is at most this.
-inline constexpr double score_zero = 1e-7;
-
-template <class T>
-SOFIE_INLINE bool is_zero_score(T x)
-{
-   return x <= static_cast<T>(score_zero) && x >= static_cast<T>(-score_zero);
-}
-
-/// softmax of one row over what is not zero.
-template <class T>
-SOFIE_INLINE void softmax_zero_row(T *y, const T *x, Size count)
-{
-   using V = Pack<T>;
-   T most = static_cast<T>(-__builtin_inf());
-   for (Size i = 0; i < count; ++i)
-      if (!is_zero_score(x[i]))
-         most = most > x[i] || most != most ? most : x[i];
-   T sum = 0;
-   for (Size i = 0; i < count; ++i) {
-      y[i] = is_zero_score(x[i]) ? T(0) : exp(splat<V>(x[i] - most))[0];
-      sum += y[i];
-   }
-   if (sum != 0)
-      for (Size i = 0; i < count; ++i)
-         y[i] = is_zero_score(x[i]) ? T(0) : y[i] / sum;
-}
-
-template <class Y, class X>
-SOFIE_KERNEL void softmax_zero(Y y, X x)
-{
-   const Size count = x.template extent<1>();
-   for (Size i = 0; i < x.template extent<0>(); ++i)
-      softmax_zero_row(y.data() + i * count, x.data() + i * count, count);
-}
 
 /// The quantile of the normal distribution: an approximation in the nearer tail, then two steps of
 /// Halley's method on the distribution function itself.
@@ -80,130 +44,6 @@ struct Probit {
       return y;
    }
 };
-
-/// The score of the first class from that of the second.
-struct Complement {
-   template <class V>
-   SOFIE_INLINE V first(V x) const
-   {
-      return splat<V>(1) - x;
-   }
-   template <class V>
-   SOFIE_INLINE V second(V x) const
-   {
-      return x;
-   }
-};
-
-struct Opposite {
-   template <class V>
-   SOFIE_INLINE V first(V x) const
-   {
-      return -x;
-   }
-   template <class V>
-   SOFIE_INLINE V second(V x) const
-   {
-      return x;
-   }
-};
-
-struct Logistic {
-   template <class V>
-   SOFIE_INLINE V first(V x) const
-   {
-      return sigmoid(-x);
-   }
-   template <class V>
-   SOFIE_INLINE V second(V x) const
-   {
-      return sigmoid(x);
-   }
-};
-
-/// y[n] = (f.first(x[n]), f.second(x[n]))
-template <class F, class Y, class X>
-SOFIE_KERNEL void two_scores(const F &f, Y y, X x)
-{
-   using T = typename Y::Element;
-   constexpr int n = lanes<T>;
-   const Size count = x.template extent<0>();
-   for (Size i = 0; i < count; i += n) {
-      const Size used = count - i < n ? count - i : n;
-      const Pack<T> score = load_some<n>(x.data() + i, used);
-      const Pack<T> first = f.first(score), second = f.second(score);
-      for (Size j = 0; j < used; ++j) {
-         y.data()[2 * (i + j)] = first[j];
-         y.data()[2 * (i + j) + 1] = second[j];
-      }
-   }
-}
-
-/// y[n] = labels[x[n, last] > threshold]
-template <class Y, class X, class Known>
-SOFIE_KERNEL void label_above(double threshold, Y y, X x, Known labels)
-{
-   const Size count = x.template extent<1>();
-   for (Size i = 0; i < x.template extent<0>(); ++i)
-      y.data()[i] = labels.data()[static_cast<double>(x.data()[(i + 1) * count - 1]) > threshold ? 1 : 0];
-}
-
-/// y[n] = labels[i] where x[n, i] is the largest; NaN never is, and the first of equals wins.
-template <class Y, class X, class Known>
-SOFIE_KERNEL void label_of_largest(Y y, X x, Known labels)
-{
-   const Size count = x.template extent<1>();
-   for (Size i = 0; i < x.template extent<0>(); ++i) {
-      const auto *const row = x.data() + i * count;
-      Size best = 0;
-      for (Size j = 1; j < count; ++j)
-         if (row[j] > row[best] || (row[best] != row[best] && row[j] == row[j] && row[j] > -__builtin_inf()))
-            best = j;
-      y.data()[i] = labels.data()[best];
-   }
-}
-
-/// What a row is divided by. `Norm` is 0: its maximum, 1: the sum of magnitudes, 2: the length.
-template <int Norm, class T>
-SOFIE_INLINE T norm_of(const T *x, Size count)
-{
-   T size = Norm == 0 ? static_cast<T>(-__builtin_inf()) : T(0);
-   if constexpr (Norm == 0) {
-      for (Size i = 0; i < count; ++i)
-         size = x[i] > size ? x[i] : size;
-   } else {
-      constexpr int n = lanes<T>;
-      Pack<T> sum{};
-      for (Size i = 0; i < count; i += n) {
-         const Pack<T> v = load_some<n>(x + i, count - i < n ? count - i : n);
-         sum += Norm == 1 ? abs(v) : v * v;
-      }
-      for (int i = 0; i < n; ++i)
-         size += sum[i];
-      if constexpr (Norm == 2)
-         size = sqrt(splat<Pack<T>>(size))[0];
-   }
-   return size;
-}
-
-/// Each row divided by its norm, unless that is zero.
-template <int Norm, class Y, class X>
-SOFIE_KERNEL void normalize(Y y, X x)
-{
-   using T = typename Y::Element;
-   constexpr int n = lanes<T>;
-   const Size count = x.template extent<1>();
-   for (Size r = 0; r < x.template extent<0>(); ++r) {
-      const T *const from = x.data() + r * count;
-      T *const to = y.data() + r * count;
-      const T size = norm_of<Norm>(from, count);
-      const Pack<T> divisor = splat<Pack<T>>(size == 0 ? T(1) : size);
-      for (Size i = 0; i < count; i += n) {
-         const Size used = count - i < n ? count - i : n;
-         store_some(to + i, load_some<n>(from + i, used) / divisor, used);
-      }
-   }
-}
 
 /// Whether `key` stands before `x` in an order in which NaN is the last.
 template <class T>
@@ -280,23 +120,6 @@ SOFIE_INLINE void squared_distances(Y y, X x, W v)
 {
    squared_distance_rows(y.data(), x.data(), v.data(), x.template extent<0>(), v.template extent<0>(),
                          x.template extent<1>());
-}
-
-/// y[n, c]: how many pairs class c wins.
-template <class Y, class X>
-SOFIE_KERNEL void pairwise_votes(Y y, X x)
-{
-   using T = typename Y::Element;
-   const Size classes = y.template extent<1>(), pairs = x.template extent<1>();
-   for (Size n = 0; n < y.template extent<0>(); ++n) {
-      T *const votes = y.data() + n * classes;
-      const T *score = x.data() + n * pairs;
-      for (Size c = 0; c < classes; ++c)
-         votes[c] = 0;
-      for (Size i = 0; i < classes; ++i)
-         for (Size j = i + 1; j < classes; ++j)
-            votes[*score++ > 0 ? i : j] += 1;
-   }
 }
 
 /// Class probabilities p from those of pairs; see `PairwiseProbabilities` in sofie_rdf/ops/ml.py.

@@ -14,6 +14,7 @@ from sofie_rdf.ir.dims import evaluate
 from sofie_rdf.ir.graph import Graph
 from sofie_rdf.ir.rows import drawn_rows
 from sofie_rdf.ops.draws import with_rows
+from sofie_rdf.passes.formulas import by_formula
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.runtime.compile.interpreter import has_header, include_from
@@ -49,7 +50,7 @@ def program_of(graph: Graph, kind: type[Emitter] = Emitter) -> Program:
 
 def runnable(graph: Graph) -> Graph:
     """The graph as it is emitted, which is told of the rows of random numbers."""
-    return with_rows(widen_halves(graph))
+    return with_rows(widen_halves(by_formula(graph)))
 
 
 def _of_a_call(graph: Graph, plan: MemoryPlan) -> int:
