@@ -1,6 +1,6 @@
 /// \file
 /// Softmax of rows of floats with AVX-512, in assembler: sixteen rows' largest numbers and sums, then all that is
-/// divided by these.
+/// divided by these. And the exponentials of columns.
 #ifndef SOFIE_KERNELS_SOFTMAX_ROWS_HXX
 #define SOFIE_KERNELS_SOFTMAX_ROWS_HXX
 
@@ -228,6 +228,41 @@ SOFIE_KERNEL void softmax_rows(float *y, const float *x, Size rows, Size count)
    constexpr Size n = lanes<float>;
    for (Size i = 0; i < rows && count > 0; i += n)
       softmax_some_rows<Log>(y + i * count, x + i * count, rows - i, count);
+}
+
+// clang-format off
+#define SOFIE_COLUMNS_EXPONENTIALS(store)                                                           \
+   asm volatile(                                                                                    \
+      SOFIE_SOFTMAX_NUMBERS                                                                         \
+      "kmovw %k[mask], %%k1\n\t"                                                                    \
+      "vmovups (%[most]), %%zmm16\n\t"                                                              \
+      SOFIE_DENSE_ZERO(17)                                                                          \
+      "1:\n\t"                                                                                      \
+      "vmovups (%[x]), %%zmm4%{%%k1%}%{z%}\n\t"                                                     \
+      SOFIE_ROWS_EXP("%{%%k1%}")                                                                    \
+      store                                                                                         \
+      "add %[apart], %[x]\n\t"                                                                      \
+      "add %[apart], %[y]\n\t"                                                                      \
+      "dec %[packs]\n\t"                                                                            \
+      "jnz 1b\n\t"                                                                                  \
+      "vmovups %%zmm17, (%[sum])\n\t"                                                               \
+      : [x] "+&r"(x), [y] "+&r"(y), [packs] "+&r"(packs)                                            \
+      : [most] "r"(&most), [sum] "r"(&sum), [apart] "r"(step * 4), [mask] "r"((Size{1} << count) - 1), \
+        [numbers] "r"(&rows_exponential), SOFIE_SOFTMAX_MEMBERS                                     \
+      : "memory", "cc", "k1", "k3", SOFIE_ALL_PACKS)
+// clang-format on
+
+/// The sum of e^(x - most) in packs of `count` numbers, at least one, `step` apart; y gets them if asked for.
+template <bool Stores>
+SOFIE_KERNEL Pack<float> sum_column_exponentials(float *y, const float *x, Size packs, Size step,
+                                                 const Pack<float> &most, Size count)
+{
+   Pack<float> sum;
+   if constexpr (Stores)
+      SOFIE_COLUMNS_EXPONENTIALS("vmovups %%zmm4, (%[y])%{%%k1%}\n\t");
+   else
+      SOFIE_COLUMNS_EXPONENTIALS("");
+   return sum;
 }
 
 } // namespace sofie
