@@ -11,42 +11,51 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-#ifdef SOFIE_AVX512_ASSEMBLER
+#ifdef SOFIE_TILE_ASSEMBLER
 // clang-format off
-#define SOFIE_FINITE(place, sum) "vfmadd231ps " place "(%[x]), %[zero], %[" sum "]\n\t"
-/// Whether all numbers are finite: four packs at a time, each its own sum.
-SOFIE_KERNEL inline bool are_finite(const float *x, Size count)
+#ifdef SOFIE_AVX512_ASSEMBLER
+#define SOFIE_FINITE_NAN "vcmpunordps %%zmm0, %%zmm0, %%k1\n\tkortestw %%k1, %%k1\n\t"
+#else
+#define SOFIE_FINITE_NAN "vcmpunordps %%ymm0, %%ymm0, %%ymm0\n\tvptest %%ymm0, %%ymm0\n\t"
+#endif
+#define SOFIE_FINITE_PACK(place, sum) "vfmadd231ps " place "(%[x]), " SOFIE_PACK(4) ", " SOFIE_PACK(sum) "\n\t"
+#define SOFIE_FINITE_ADD(sum) "vaddps " SOFIE_PACK(sum) ", " SOFIE_PACK(0) ", " SOFIE_PACK(0) "\n\t"
+#define SOFIE_FINITE_IF(count, text) "test $" #count ", %b[left]\n\tjz 4" #count "f\n\t" text "add $4*" #count ", %[x]\n4" #count ":\n\t"
+/// Whether all numbers are finite: zero times each, as sums of four packs and of the rest in pieces. A load of more
+/// than one store has written would wait.
+SOFIE_KERNEL inline bool are_finite(const float *x, Size left)
 {
-   const PackN<float, 16> zero{};
-   PackN<float, 16> a = zero, b = zero, c = zero, d = zero;
-   Size fours = count >> 6, packs = count >> 4 & 3;
-   const unsigned mask = (1U << (count & 15)) - 1;
+   bool finite;
    asm volatile(
-      "test %[fours], %[fours]\n\t"
-      "jz 2f\n"
+      SOFIE_DENSE_ZERO(0) SOFIE_DENSE_ZERO(1) SOFIE_DENSE_ZERO(2) SOFIE_DENSE_ZERO(3)
+      SOFIE_DENSE_ZERO(4) SOFIE_DENSE_ZERO(5) SOFIE_DENSE_ZERO(6) SOFIE_DENSE_ZERO(7)
       "1:\n\t"
-      SOFIE_FINITE("", "a") SOFIE_FINITE("64", "b") SOFIE_FINITE("128", "c") SOFIE_FINITE("192", "d")
-      "add $256, %[x]\n\t"
-      "dec %[fours]\n\t"
-      "jnz 1b\n"
+      "sub $" SOFIE_PACK_BYTES ", %[left]\n\t"
+      "jl 2f\n\t"
+      SOFIE_FINITE_PACK("", 0) SOFIE_FINITE_PACK(SOFIE_PACK_BYTES, 1)
+      SOFIE_FINITE_PACK("2*" SOFIE_PACK_BYTES, 2) SOFIE_FINITE_PACK("3*" SOFIE_PACK_BYTES, 3)
+      "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"
+      "jmp 1b\n"
       "2:\n\t"
-      "test %[packs], %[packs]\n\t"
-      "jz 4f\n"
+      "add $3*" SOFIE_PACK_BYTES "/4, %[left]\n\t"
+      "jl 3f\n\t"
+      SOFIE_FINITE_PACK("", 0)
+      "add $" SOFIE_PACK_BYTES ", %[x]\n\t"
+      "sub $" SOFIE_PACK_BYTES ", %[left]\n\t"
+      "jmp 2b\n"
       "3:\n\t"
-      SOFIE_FINITE("", "a")
-      "add $64, %[x]\n\t"
-      "dec %[packs]\n\t"
-      "jnz 3b\n"
-      "4:\n\t"
-      "test %[mask], %[mask]\n\t"
-      "jz 5f\n\t"
-      "kmovw %[mask], %%k1\n\t"
-      "vfmadd231ps (%[x]), %[zero], %[b]%{%%k1%}\n"
-      "5:\n\t"
-      : [a] "+v"(a), [b] "+v"(b), [c] "+v"(c), [d] "+v"(d), [x] "+&r"(x), [fours] "+&r"(fours), [packs] "+&r"(packs)
-      : [zero] "v"(zero), [mask] "r"(mask)
-      : "memory", "cc", "k1");
-   return sum_of_lanes((a + b) + (c + d)) == 0;
+      SOFIE_DENSE_LOWER(SOFIE_FINITE_IF(8, "vmulps (%[x]), %%ymm4, %%ymm5\n\t"))
+      SOFIE_FINITE_IF(4, "vmulps (%[x]), %%xmm4, %%xmm6\n\t")
+      SOFIE_FINITE_IF(2, "vmovq (%[x]), %%xmm7\n\t")
+      SOFIE_FINITE_IF(1, "vinsertps $0x20, (%[x]), %%xmm7, %%xmm7\n\t")
+      "vmulps %%xmm4, %%xmm7, %%xmm7\n\t"
+      SOFIE_FINITE_ADD(1) SOFIE_FINITE_ADD(2) SOFIE_FINITE_ADD(3) SOFIE_FINITE_ADD(5) SOFIE_FINITE_ADD(6) SOFIE_FINITE_ADD(7)
+      SOFIE_FINITE_NAN
+      "setz %[finite]\n\t"
+      : [x] "+&r"(x), [left] "+&r"(left), [finite] "=&r"(finite)
+      :
+      : "memory", "cc", SOFIE_DENSE_REGISTERS);
+   return finite;
 }
 // clang-format on
 #endif
