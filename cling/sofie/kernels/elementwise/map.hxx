@@ -65,6 +65,11 @@ struct Source {
    SOFIE_INLINE explicit Source(T *first) : from(first) {}
    SOFIE_INLINE auto pack(Size i) const { return load<N>(from + i); }
    SOFIE_INLINE auto some(Size i, Size count) const { return load_rest<N>(from + i, count); }
+   template <int Piece>
+   SOFIE_INLINE auto piece(Size i) const
+   {
+      return load<Piece>(from + i);
+   }
 };
 template <int N, class T>
 struct Source<N, 1, T> {
@@ -73,6 +78,11 @@ struct Source<N, 1, T> {
    SOFIE_INLINE explicit Source(T *first) : only(splat<PackN<std::remove_const_t<T>, N>>(load<1>(first)[0])) {}
    SOFIE_INLINE auto pack(Size) const { return only; }
    SOFIE_INLINE auto some(Size, Size) const { return only; }
+   template <int Piece>
+   SOFIE_INLINE auto piece(Size) const
+   {
+      return splat<PackN<std::remove_const_t<T>, Piece>>(only[0]);
+   }
 };
 
 /// How many elements a register holds of the widest of these types.
@@ -107,11 +117,31 @@ constexpr int packs_together(Size packs)
    return 8;
 }
 
-/// Up to a whole pack of a row.
+/// As many elements as the bits of `count` from `Piece` on say.
+template <int Piece, class F, class T, class... Sources>
+SOFIE_INLINE void map_pieces(const F &f, T *y, Size i, Size count, const Sources &...x)
+{
+   if (count & Piece) {
+      store(y + i, storable<T>(f(x.template piece<Piece>(i)...)));
+      i += Piece;
+   }
+   if constexpr (Piece > 1)
+      map_pieces<Piece / 2>(f, y, i, count, x...);
+}
+
+/// Up to a whole pack of a row. Where there are no masks, a pack of a short function would wait for its pieces.
 template <int N, class F, class T, class... Sources>
 SOFIE_INLINE void map_some(const F &f, T *y, Size i, Size count, const Sources &...x)
 {
-   store_rest(y + i, storable<T>(f(x.some(i, count)...)), count);
+#ifdef SOFIE_MASKS
+   constexpr bool in_pieces = false;
+#else
+   constexpr bool in_pieces = is_short_of<F, T>;
+#endif
+   if constexpr (in_pieces)
+      map_pieces<N>(f, y, i, count, x...);
+   else
+      store_rest(y + i, storable<T>(f(x.some(i, count)...)), count);
 }
 
 /// From how many elements on it pays that packs are stored where packs begin in memory: arrays of others begin anywhere.
@@ -122,19 +152,21 @@ template <int N, Size Extent, class F, class T, class... Sources>
 SOFIE_INLINE void map_sources(const F &f, T *y, Size count, const Sources &...x)
 {
    Size i = 0;
-   if constexpr (is_short_of<F, T>) {
-      constexpr bool may_be_long = sizeof(PackN<T, N>) == SOFIE_SIMD_BYTES && (Extent == dyn || Extent >= long_row);
-      constexpr int together = may_be_long ? 8 : packs_together(Extent / N);
-      if constexpr (may_be_long)
-         if (count >= long_row) {
-            i = N - static_cast<Size>(reinterpret_cast<std::uintptr_t>(y) / sizeof(T) % N);
-            map_some<N>(f, y, 0, i, x...);
-         }
-      for (; i + together * N <= count; i += together * N)
-         map_packs<together, N>(f, y, i, x...);
+   if (count >= N) {
+      if constexpr (is_short_of<F, T>) {
+         constexpr bool may_be_long = sizeof(PackN<T, N>) == SOFIE_SIMD_BYTES && (Extent == dyn || Extent >= long_row);
+         constexpr int together = may_be_long ? 8 : packs_together(Extent / N);
+         if constexpr (may_be_long)
+            if (count >= long_row) {
+               i = N - static_cast<Size>(reinterpret_cast<std::uintptr_t>(y) / sizeof(T) % N);
+               map_some<N>(f, y, 0, i, x...);
+            }
+         for (; i + together * N <= count; i += together * N)
+            map_packs<together, N>(f, y, i, x...);
+      }
+      for (; i + N <= count; i += N)
+         store(y + i, storable<T>(f(x.pack(i)...)));
    }
-   for (; i + N <= count; i += N)
-      store(y + i, storable<T>(f(x.pack(i)...)));
    if (i < count)
       map_some<N>(f, y, i, count - i, x...);
 }
