@@ -162,7 +162,7 @@ def _lanes(problem: ConvProblem) -> Choice | str:
     short = flag(is_short(problem.features))
     known = isinstance(problem.slides[-1].count, int)
     return Choice(
-        f"convolution_lanes<{half}, {short}>" if known else f"convolution_lanes_open<{short}>",
+        f"convolution_lanes<{half if known else 0}, {short}>",
         LANES_HEADER,
         "features lie side by side in the lanes, so that rows of any length fill its tiles",
         packed="ConvLanesWeights",

@@ -272,7 +272,7 @@ def _in_lanes(problem: ConvProblem) -> Choice | str:
     memory = lanes.memory(problem.group_channels, (height, width), problem.counts[0])
     short = flag(is_short(problem.features))
     tiles = Elsewhere((GENERIC,), "convolution_winograd<6>", WINOGRAD_HEADER, IS_ASSEMBLER)
-    kernel, packed = f"convolution_winograd_open<{short}>", "WinogradLanesWeights<6, 4>"
+    kernel, packed = f"convolution_winograd_lanes<0, 0, 0, {short}>", "WinogradLanesWeights<6, 4>"
     why = "features lie in the lanes; the size of an image decides between its tiles at run time"
     if lanes.outputs:
         size = lanes.outputs + 2

@@ -75,7 +75,7 @@ def setup(pick: random.Random, fewer: bool) -> list[tuple[list[int], int]]:
     told = [int(str(n)) for n in numbers]
     if is_open:
         winograd = [([*told, inputs, 0], size) for inputs in (4, 6)]
-        return [([*told, 0, 0], size), *(winograd if "winograd_open" in choice.kernel else [])]
+        return [([*told, 0, 0], size), *(winograd if "winograd_lanes<0," in choice.kernel else [])]
     form = re.match(r"convolution_winograd_lanes<(\d), (\d),", choice.kernel)
     more = [([*told, int(form[1]), int(form[2])], size)] if form else []
     return [([*told, 0, half], size), *more]

@@ -120,6 +120,55 @@ inline constexpr Size conv_budget = Size{1} << 17;
 /// Elements between channels, at least: a pack that is copied whole may end in there.
 inline constexpr Size conv_gap = 64;
 
+// Operands -----------------------------------------------------------------------------------------
+
+/// The memory of an input that may be absent.
+template <class T>
+SOFIE_INLINE const T *conv_optional()
+{
+   return nullptr;
+}
+template <class T, class V, class... Others>
+SOFIE_INLINE const T *conv_optional(const V &view, const Others &...)
+{
+   return view.data();
+}
+/// The memory of input number `N`, which may be absent.
+template <int N, class T, class... V>
+SOFIE_INLINE const T *conv_input(const V &...inputs)
+{
+   if constexpr (N < sizeof...(V))
+      return std::get<N>(std::tie(inputs...)).data();
+   else
+      return nullptr;
+}
+
+/// Where a convolution reads and writes. There may be no bias, and nothing added.
+template <class T>
+struct ConvOperands {
+   T *y, *scratch;
+   std::int32_t *offsets;
+   const T *x, *w, *bias, *added;
+};
+
+/// The same from what an operator hands over: `added` may be absent.
+template <class Y, class Scratch, class Offsets, class X, class W, class... Added>
+SOFIE_INLINE ConvOperands<typename Y::Element> conv_operands(Y y, Scratch scratch, Offsets offsets, X x, const W &w,
+                                                             Added... added)
+{
+   return {y.data(),
+           scratch.data(),
+           offsets.data(),
+           x.data(),
+           w.panels(),
+           w.bias(),
+           conv_optional<typename Y::Element>(added...)};
+}
+
+/// What results are at least, of functions that tiles compute (`is_in_tile`).
+template <class F, class T = float>
+inline constexpr T conv_floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
+
 // Weights ------------------------------------------------------------------------------------------
 
 /// Where an element of a weight tensor is: w[group * groups + row * rows + channel * channels + tap].
@@ -160,35 +209,48 @@ SOFIE_INLINE Size conv_weights_size(Size groups, Size rows, Size depth)
    return groups * ceil_div(rows, Rows) * Rows * depth;
 }
 
-/// W[M, C / groups, kernel...] and b[M], if there is one, packed for `convolution`.
-template <class T, int Rows, int Groups>
-class ConvWeights {
-   static constexpr int rows = ConvTile<T, Rows>::rows;
-   Buffer<T> panels_;
+/// Panels of packed weights, and b[M], if there is one.
+template <class T>
+class ConvPanels {
    Buffer<T> bias_;
+
+protected:
+   Buffer<T> panels_;
+
+   template <class... B>
+   explicit ConvPanels(const B &...bias)
+   {
+      if constexpr (sizeof...(B) > 0) {
+         const T *const from = conv_optional<T>(bias...);
+         bias_ = Buffer<T>((bias.size() + ...));
+         __builtin_memcpy(bias_.data(), from, static_cast<std::size_t>(bias_.size()) * sizeof(T));
+      }
+   }
+
+public:
+   SOFIE_INLINE const T *panels() const { return panels_.data(); }
+   SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
+};
+
+/// W[M, C / groups, kernel...] and b[M], packed for `convolution`.
+template <class T, int Rows, int Groups>
+class ConvWeights : public ConvPanels<T> {
+   static constexpr int rows = ConvTile<T, Rows>::rows;
 
    void pack(const T *w, Size features, Size channels, Size taps)
    {
       const Size each = features / Groups;
-      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels * taps));
-      conv_pack_weights<rows>(panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each,
+      this->panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels * taps));
+      conv_pack_weights<rows>(this->panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each,
                               channels, taps);
    }
 
 public:
-   template <class W>
-   explicit ConvWeights(W w)
+   template <class W, class... B>
+   explicit ConvWeights(W w, B... b) : ConvPanels<T>(b...)
    {
       pack(w.data(), w.template extent<0>(), w.template extent<1>(), w.template size_from<2>());
    }
-   template <class W, class B>
-   ConvWeights(W w, B b) : ConvWeights(w)
-   {
-      bias_ = Buffer<T>(b.size());
-      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
-   }
-   SOFIE_INLINE const T *panels() const { return panels_.data(); }
-   SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 // Planes -------------------------------------------------------------------------------------------
@@ -692,58 +754,23 @@ SOFIE_KERNEL void conv_finish(const void *context, T *sums, const ConvPlace &pla
 
 // What operators call ------------------------------------------------------------------------------
 
-/// Where a convolution reads and writes. There may be no bias, and nothing added.
-template <class T>
-struct ConvOperands {
-   T *y, *scratch;
-   std::int32_t *offsets;
-   const T *x, *w, *bias, *added;
-};
-
 template <int Rows, class F, class T>
 SOFIE_KERNEL void convolve(const F &f, const ConvShape &s, const ConvOperands<T> &of)
 {
    using Result = ConvResult<F, T>;
    const Result result{f, of.y, of.bias, of.added};
    const ConvContext<Result> context{s, result};
-   const T lowest = static_cast<T>(-__builtin_inf());
-   const ConvTarget<T> target{of.y, of.bias, of.added, std::is_same_v<F, Relu> ? T{} : lowest};
-   const bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
-   const ConvWork<T> work{of.scratch, of.offsets, &conv_finish<Rows, Result, T>, &context, simple ? &target : nullptr};
+   const ConvTarget<T> target{of.y, of.bias, of.added, conv_floor<F, T>};
+   const ConvWork<T> work{of.scratch, of.offsets, &conv_finish<Rows, Result, T>, &context,
+                          is_in_tile<F> ? &target : nullptr};
    conv_product<Rows>(s, work, of.w, of.x, T{});
 }
 
-/// The memory of an input that may be absent.
-template <class T>
-SOFIE_INLINE const T *conv_optional()
-{
-   return nullptr;
-}
-template <class T, class V, class... Others>
-SOFIE_INLINE const T *conv_optional(const V &view, const Others &...)
-{
-   return view.data();
-}
-/// The memory of input number `N`, which may be absent.
-template <int N, class T, class... V>
-SOFIE_INLINE const T *conv_input(const V &...inputs)
-{
-   if constexpr (N < sizeof...(V))
-      return std::get<N>(std::tie(inputs...)).data();
-   else
-      return nullptr;
-}
-
 /// y = f(convolution(x, w) + b + added) with constant weights; `added` may be absent.
-template <int Rows, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
-SOFIE_INLINE void convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
-                              const W &w, Added... added)
+template <int Rows, class F, class... Operands>
+SOFIE_INLINE void convolution(const F &f, const ConvSizes &sizes, const Operands &...operands)
 {
-   const ConvShape s = conv_shape(sizes);
-   using T = typename Y::Element;
-   convolve<Rows>(f, s,
-                  ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(),
-                                  conv_optional<T>(added...)});
+   convolve<Rows>(f, conv_shape(sizes), conv_operands(operands...));
 }
 
 template <int Rows, class F, class T>

@@ -252,6 +252,10 @@ SOFIE_INLINE void dense_blocks(const F &f, const DensePanel<T> &of, Size m)
       dense_columns<rest, Chains, Depth>(f, of, m, Width - rest);
 }
 
+/// Whether tiles compute a function themselves.
+template <class F>
+inline constexpr bool is_in_tile = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
+
 #ifdef SOFIE_TILE_ASSEMBLER
 /// A layer as the tiles in assembler see it, which know no other functions than max(0, x).
 struct DenseLayer {
@@ -266,9 +270,6 @@ struct DenseLayer {
 
 /// How many rows a function is computed for together.
 inline constexpr Size dense_many_rows = 64;
-
-template <class F>
-inline constexpr bool is_in_tile = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
 
 template <class F, Size K, Size N>
 SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)

@@ -221,7 +221,7 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
 {
    const Size pitch = x.stride;
    constexpr Size bytes = static_cast<Size>(sizeof(float)), rows = dense_tile_rows;
-   const float zeros[rows] = {}, lowest = -__builtin_inff(), least = std::is_same_v<F, Relu> ? 0.0f : lowest;
+   const float zeros[rows] = {};
    const Size depth = s.depth(), stride = s.out_channel * bytes, part = conv_columns_steps(s, pitch);
    const Size few = columns % lanes<float> <= conv_last_most ? columns % lanes<float> : 0, most = columns - few;
    for (Size k = 0; most > 0 && k < depth; k += part) {
@@ -229,15 +229,15 @@ SOFIE_KERNEL void conv_columns_results(const F &f, const ConvShape &s, Size colu
       const bool last = k + part >= depth, biased = last && bias;
       conv_columns_product({y, k > 0 ? y : added, biased ? bias : zeros, panels + k * rows, x.data + k * pitch,
                             pitch * bytes, last ? depth - k : part, s.features, stride, 0, depth * rows * bytes,
-                            biased ? rows * bytes : 0, rows * stride, last ? least : lowest, 0, 0, nullptr, nullptr,
-                            nullptr},
+                            biased ? rows * bytes : 0, rows * stride, last ? conv_floor<F> : -__builtin_inff(), 0, 0,
+                            nullptr, nullptr, nullptr},
                            most);
    }
    if (few > 0)
-      conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, least},
+      conv_last_columns_product({y + most, added ? added + most : nullptr, bias, s.out_channel, conv_floor<F>},
                                 {panels, x.data + most, depth * rows * bytes, pitch * bytes, depth, part, s.features},
                                 {1, few, 0, 0});
-   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+   if constexpr (!is_in_tile<F>)
       conv_apply_rows(f, y, s.features, s.out_channel, columns);
 }
 
@@ -246,13 +246,12 @@ template <class F>
 SOFIE_KERNEL void convolve_few_points(const F &f, const ConvShape &s, const ConvOperands<float> &of)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float)), rows = dense_tile_rows;
-   const float lowest = -__builtin_inff(), least = std::is_same_v<F, Relu> ? 0.0f : lowest;
    const Size columns = s.out_channel, depth = s.depth();
    conv_last_columns_product(
-      {of.y, of.added, of.bias, columns, least},
+      {of.y, of.added, of.bias, columns, conv_floor<F>},
       {of.w, of.x, depth * rows * bytes, columns * bytes, depth, conv_columns_steps(s, columns), s.features},
       {s.batch, columns, s.in_event, s.out_event});
-   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+   if constexpr (!is_in_tile<F>)
       conv_apply_rows(f, of.y, s.batch * s.features, columns, columns);
 }
 
@@ -291,14 +290,10 @@ SOFIE_KERNEL void convolve_columns(const F &f, const ConvShape &s, const Sizes<2
 
 /// y = f(convolution(x, w) + b + added) with constant weights, one group and a stride along rows of 1 or 2; `together`
 /// are lines of the output, and their columns; `added` may be absent.
-template <int Stride, class F, class Y, class Scratch, class Offsets, class X, class W, class... Added>
-SOFIE_INLINE void convolution_columns(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
-                                      const W &w, Added... added)
+template <int Stride, class F, class... Operands>
+SOFIE_INLINE void convolution_columns(const F &f, const ConvSizes &sizes, const Operands &...operands)
 {
-   const ConvShape s = conv_plain_shape(sizes);
-   convolve_columns<Stride>(
-      f, s, sizes.together,
-      {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
+   convolve_columns<Stride>(f, conv_plain_shape(sizes), sizes.together, conv_operands(operands...));
 }
 
 #else

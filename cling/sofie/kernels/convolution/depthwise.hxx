@@ -360,23 +360,13 @@ SOFIE_KERNEL bool depthwise_events(const F &f, const ConvShape &s, float *y, con
          }
    depthwise_list(s, list, taps, packs * lanes<float> * bytes);
    const float none = 0;
-   const WindowItems items{s.batch,
-                           s.in_event,
-                           s.out_event,
-                           s.channels,
-                           s.in_channel,
-                           s.out_channel,
-                           list,
-                           w,
-                           bias ? bias : &none,
-                           s.taps(),
-                           bias ? 1 : 0,
-                           std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff()};
+   const WindowItems items{s.batch, s.in_event, s.out_event,         s.channels, s.in_channel, s.out_channel,
+                           list,    w,          bias ? bias : &none, s.taps(),   bias ? 1 : 0, conv_floor<F>};
    if (packs > 1)
       window_items<false, window_packs>(items, y, x);
    else
       window_items<false, 1>(items, y, x);
-   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+   if constexpr (!is_in_tile<F>)
       apply_function(f, y, y, s.batch * s.out_event);
    return true;
 }
@@ -391,7 +381,6 @@ SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::
       if (depthwise_events<1>(f, s, y, x, w, bias))
          return;
 #endif
-   const T floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
    const Size packs = s.out_channel > 0 && s.batch > 0 ? conv_depthwise_table<T>(s, table) : 0;
    constexpr Size most = conv_depthwise_channels, bytes = static_cast<Size>(sizeof(T));
    const Size taps = s.taps(), whole = s.features / most * most;
@@ -399,14 +388,15 @@ SOFIE_KERNEL void convolve_depthwise(const F &f, const ConvShape &s, T *y, std::
       for (Size m = 0; m < s.features;) {
          // Fewer channels are done one by one, as if there were several that are the same.
          const Size some = m < whole ? most : 1, next = m < whole ? bytes : 0;
-         ConvDepthwiseRun<T> run{table, packs, next * s.in_channel, next * taps, next * s.out_channel, {}, floor};
+         ConvDepthwiseRun<T> run{table, packs,           next * s.in_channel, next * taps, next * s.out_channel,
+                                 {},    conv_floor<F, T>};
          for (Size i = 0; i < most && bias; ++i)
             run.start[i] = bias[next ? m + i : m];
          if (s.strides[2] == 2)
             conv_depthwise_some<2>(y, x, w + m * taps, run);
          else
             conv_depthwise_some<1>(y, x, w + m * taps, run);
-         if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+         if constexpr (!is_in_tile<F>)
             apply_function(f, y, y, some * s.out_channel);
          m += some;
          y += some * s.out_channel;

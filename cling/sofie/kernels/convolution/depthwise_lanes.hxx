@@ -40,7 +40,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
    float *const panel = scratch + 4 * n, *const image = panel + (ceil_div(s.taps(), n) * n + 1) * n;
    GroupedRows start{};
    const GroupedTaps taps = grouped_taps(start, table, s, n, 0);
-   start.floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
+   start.floor = conv_floor<F>;
    start.w = panel;
    for (Size c = 0; c < s.channels; c += n) {
       const Size channels = s.channels - c < n ? s.channels - c : n;
@@ -51,7 +51,7 @@ SOFIE_KERNEL void convolve_depthwise_lanes(const F &f, const ConvShape &s, Size 
          float *const to = y + (event * s.channels + c) * s.out_channel;
          grouped_block<Columns, Stride, 16>(s, start, taps, places, to, image,
                                             x + event * s.in_event + c * s.in_channel, lines);
-         if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+         if constexpr (!is_in_tile<F>)
             apply_function(f, to, to, channels * s.out_channel);
       }
    }

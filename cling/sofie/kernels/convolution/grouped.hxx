@@ -31,9 +31,7 @@ SOFIE_INLINE GroupedLane grouped_lane(Size lane, Size together, Size groups, Siz
 /// W[M, C / groups, kernel...] and b[M], if there is one: for each block of `Together` groups and each part of its
 /// features sixteen biases, and then sixteen weights for each channel and tap.
 template <int Groups, int Together, int Rows>
-class GroupedWeights {
-   Buffer<float> panels_;
-
+class GroupedWeights : public ConvPanels<float> {
    void pack(const float *w, const float *bias, Size features, Size depth)
    {
       constexpr Size most = 16 / Together;
@@ -53,17 +51,11 @@ class GroupedWeights {
    }
 
 public:
-   template <class W>
-   explicit GroupedWeights(W w)
+   template <class W, class... B>
+   explicit GroupedWeights(W w, B... b)
    {
-      pack(w.data(), nullptr, w.template extent<0>(), w.template size_from<1>());
+      pack(w.data(), conv_optional<float>(b...), w.template extent<0>(), w.template size_from<1>());
    }
-   template <class W, class B>
-   GroupedWeights(W w, B b)
-   {
-      pack(w.data(), b.data(), w.template extent<0>(), w.template size_from<1>());
-   }
-   SOFIE_INLINE const float *panels() const { return panels_.data(); }
 };
 
 /// Where rows are, in bytes from the first one: sixteen channels for each image, sixteen features for each part.
@@ -213,10 +205,9 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, c
    Size *const at = reinterpret_cast<Size *>(scratch);
    const GroupedPlaces places{at, at + images * n, images, parts};
    float *const image = scratch + (images + parts) * 2 * n;
-   constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
    GroupedRows start{};
    const GroupedTaps taps = grouped_taps(start, table, s, Together, grouped_image(s, lines).size * Size{sizeof(float)});
-   start.floor = std::is_same_v<F, Relu> && !added ? 0.0f : -__builtin_inff();
+   start.floor = added ? -__builtin_inff() : conv_floor<F>;
    for (Size g = 0; g < s.groups; g += Together, panels += parts * (s.depth() + 1) * n) {
       const Size groups = s.groups - g < Together ? s.groups - g : Size{Together};
       start.w = panels;
@@ -230,7 +221,7 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, c
                                                   lines);
          if (added)
             grouped_apply(f, y + to, added + to, count);
-         else if constexpr (!simple)
+         else if constexpr (!is_in_tile<F>)
             apply_function(f, y + to, y + to, count);
       }
    }
@@ -238,15 +229,11 @@ SOFIE_KERNEL void convolve_grouped(const F &f, const ConvShape &s, Size lines, c
 
 /// y = f(convolution(x, w) + b + added) with constant weights, two axes of space at most, and strides of 1 or 2 along
 /// the last one; `added` may be absent. So many rows of outputs are computed together, in blocks of so many columns.
-template <int Columns, int Stride, int Together, int Rows, class F, class Y, class Scratch, class Table, class X,
-          class W, class... Added>
-SOFIE_INLINE void grouped_convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Table table, X x,
-                                      const W &w, Added... added)
+template <int Columns, int Stride, int Together, int Rows, class F, class... Operands>
+SOFIE_INLINE void grouped_convolution(const F &f, const ConvSizes &sizes, const Operands &...operands)
 {
-   const ConvShape s = conv_plain_shape(sizes);
-   convolve_grouped<Columns, Stride, Together>(
-      f, s, sizes.together[0],
-      {y.data(), scratch.data(), table.data(), x.data(), w.panels(), nullptr, conv_optional<float>(added...)});
+   convolve_grouped<Columns, Stride, Together>(f, conv_plain_shape(sizes), sizes.together[0],
+                                               conv_operands(operands...));
 }
 
 #else

@@ -19,15 +19,12 @@ namespace sofie {
 
 #ifdef SOFIE_TILE_ASSEMBLER
 
-/// W[M, C, kernel...] and b[M], if there is one: panels of two packs of features, the last of one where no more
-/// are left, each step after step.
-class ConvLanesWeights {
-   Buffer<float> panels_;
-   Buffer<float> bias_;
-
+/// W[M, C, kernel...] and b[M]: panels of two packs of features, the last of one where no more are left, each step
+/// after step.
+class ConvLanesWeights : public ConvPanels<float> {
 public:
-   template <class W>
-   explicit ConvLanesWeights(W w)
+   template <class W, class... B>
+   explicit ConvLanesWeights(W w, B... b) : ConvPanels<float>(b...)
    {
       const Size features = w.template extent<0>(), channels = w.template extent<1>();
       const Size taps = w.template size_from<2>(), depth = channels * taps;
@@ -38,14 +35,6 @@ public:
       conv_pack_weights<lanes<float>>(panels_.data() + wide * depth, w.data() + first * depth, {0, depth, taps}, 1,
                                       features - first, channels, taps);
    }
-   template <class W, class B>
-   ConvLanesWeights(W w, B b) : ConvLanesWeights(w)
-   {
-      bias_ = Buffer<float>(b.size());
-      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(float));
-   }
-   SOFIE_INLINE const float *panels() const { return panels_.data(); }
-   SOFIE_INLINE const float *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 /// The copy of each channel for some rows of the output: for each tap along depth `lines` rows.
@@ -128,17 +117,15 @@ struct LanesResult {
    /// `count` numbers of each feature, from their sums.
    SOFIE_KERNEL void operator()(const float *sums, Size first, Size at, Size count) const
    {
-      constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
       constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float)), pitch = lanes_features * bytes;
       const Size rows = features - first < lanes_features ? features - first : lanes_features;
       at += first * channel;
       for (Size j = 0; j < count; j += n, sums += n * lanes_features) {
          const Size some = count - j < n ? count - j : n, mask = (Size{1} << some) - 1;
-         const float floor = std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff();
          lanes_transpose({sums, y + at + j, bias ? bias + first : nullptr, added ? added + at + j : nullptr, pitch,
-                          channel * bytes, rows / 4, mask, floor});
+                          channel * bytes, rows / 4, mask, conv_floor<F>});
       }
-      if constexpr (!simple)
+      if constexpr (!is_in_tile<F>)
          conv_apply_rows(f, y + at, rows, channel, count);
    }
 };
@@ -289,7 +276,7 @@ SOFIE_KERNEL void lanes_finish_events(const LanesResult<F> &result, const float 
       const float *from = sums + (event < slots - half ? event : slots - count + event) * lanes_features;
       if (places == 1) {
          const ConvLastTarget to{result.y, result.added, result.bias ? result.bias + feature : nullptr, 1,
-                                 std::is_same_v<F, Relu> ? 0.0f : -__builtin_inff()};
+                                 conv_floor<F>};
          conv_last_columns_row(to.behind(at + feature), from, n, 0, left < lanes_features ? left : lanes_features);
          continue;
       }
@@ -370,7 +357,7 @@ SOFIE_KERNEL void lanes_events(const F &f, const ConvShape &s, const LanesTile &
          }
       lanes_finish_events(result, of.scratch, m, slots, tile.half, count, first * s.out_event);
    }
-   if constexpr (!std::is_same_v<F, Relu> && !std::is_same_v<F, Identity>)
+   if constexpr (!is_in_tile<F>)
       if (places == 1)
          apply_function(f, of.y + first * s.out_event, of.y + first * s.out_event, count * s.features);
 }
@@ -410,18 +397,6 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const LanesTile
          }
 }
 
-/// y = f(convolution(x, w) + b + added) with constant weights and one group; `added` may be absent.
-/// A tile has two halves of `Half` columns; `Short` if the last panel has 16 features.
-template <int Half, bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
-                                    const ConvLanesWeights &w, Added... added)
-{
-   const ConvShape s = conv_shape(sizes);
-   convolve_lanes(
-      f, s, lanes_tile<Half, Short>(),
-      {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
-}
-
 /// The best tile for what its columns are.
 template <bool Short>
 SOFIE_INLINE LanesTile lanes_tile_of(const ConvShape &s)
@@ -430,31 +405,27 @@ SOFIE_INLINE LanesTile lanes_tile_of(const ConvShape &s)
    return lanes_best_tile<Short>(events ? s.batch : s.out[2], s.depth(), 0, events ? s.batch : lanes_most_half);
 }
 
-/// The same for rows of any length, which decides the columns of half a tile.
-template <bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_lanes_open(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
-                                         const ConvLanesWeights &w, Added... added)
+/// y = f(convolution(x, w) + b + added) with constant weights and one group; `added` may be absent.
+/// A tile has two halves of `Half` columns, or, where that is 0, of as many as the length of a row decides; `Short` if
+/// the last panel has 16 features.
+template <int Half, bool Short, class F, class... Operands>
+SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, const Operands &...operands)
 {
    const ConvShape s = conv_shape(sizes);
-   convolve_lanes(
-      f, s, lanes_tile_of<Short>(s),
-      {y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), conv_optional<float>(added...)});
+   if constexpr (Half > 0)
+      convolve_lanes(f, s, lanes_tile<Half, Short>(), conv_operands(operands...));
+   else
+      convolve_lanes(f, s, lanes_tile_of<Short>(s), conv_operands(operands...));
 }
 
 #else
 
 using ConvLanesWeights = ConvWeights<float, 8, 1>;
 
-template <int Half, bool Short, class F, class... Arguments>
-SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
+template <int Half, bool Short, class F, class... Operands>
+SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, const Operands &...operands)
 {
-   convolution<8>(f, sizes, arguments...);
-}
-
-template <bool Short, class F, class... Arguments>
-SOFIE_INLINE void convolution_lanes_open(const F &f, const Arguments &...arguments)
-{
-   convolution<8>(f, arguments...);
+   convolution<8>(f, sizes, operands...);
 }
 
 #endif

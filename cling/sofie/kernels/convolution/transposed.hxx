@@ -351,10 +351,8 @@ SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const Conv
    T *const products = scratch + sizes.memory[0], *const row = products + sizes.memory[1];
    std::int32_t *const groups = offsets + sizes.memory[2];
    const ConvSpreadWork<T> work{scratch, products, row, offsets, groups, groups + sizes.memory[3]};
-   constexpr bool simple = std::is_same_v<F, Relu> || std::is_same_v<F, Identity>;
-   const T floor = std::is_same_v<F, Relu> ? T{} : static_cast<T>(-__builtin_inf());
-   ConvSpreadEnd<T> end{y, bias, floor, nullptr, nullptr};
-   if constexpr (!simple) {
+   ConvSpreadEnd<T> end{y, bias, conv_floor<F, T>, nullptr, nullptr};
+   if constexpr (!is_in_tile<F>) {
       end.apply = &conv_apply<F, T>;
       end.f = &f;
    }
@@ -363,39 +361,25 @@ SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const Conv
 
 /// W[C, M / groups, kernel...] and b[M], if there is one, packed for `transposed_convolution`.
 template <class T, int Groups>
-class ConvTransposedWeights {
+class ConvTransposedWeights : public ConvPanels<T> {
    static constexpr int rows = ConvTile<T, 8>::rows;
-   Buffer<T> panels_;
-   Buffer<T> bias_;
 
 public:
-   template <class W>
-   explicit ConvTransposedWeights(W w)
+   template <class W, class... B>
+   explicit ConvTransposedWeights(W w, B... b) : ConvPanels<T>(b...)
    {
       const Size channels = w.template extent<0>() / Groups, each = w.template size_from<1>();
-      panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
-      conv_pack_weights<rows>(panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1);
+      this->panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
+      conv_pack_weights<rows>(this->panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1);
    }
-   template <class W, class B>
-   ConvTransposedWeights(W w, B b) : ConvTransposedWeights(w)
-   {
-      bias_ = Buffer<T>(b.size());
-      __builtin_memcpy(bias_.data(), b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
-   }
-   SOFIE_INLINE const T *panels() const { return panels_.data(); }
-   SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
 /// y[m, i * stride + k * dilation - pad] = f(b[m] + sum_c x[c, i] * w[c, m, k]) with constant weights.
 /// `together` are columns and features, `memory` numbers of inputs and products, steps, and groups.
-template <class F, class Y, class Scratch, class Offsets, class X, class W>
-SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
-                                         const W &w)
+template <class F, class... Operands>
+SOFIE_INLINE void transposed_convolution(const F &f, const ConvSizes &sizes, const Operands &...operands)
 {
-   const ConvShape s = conv_plain_shape(sizes);
-   using T = typename Y::Element;
-   convolve_transposed(
-      f, s, sizes, ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.panels(), w.bias(), nullptr});
+   convolve_transposed(f, conv_plain_shape(sizes), sizes, conv_operands(operands...));
 }
 
 /// The same with weights that are computed and packed in `panels` at each call. `weights` are w and

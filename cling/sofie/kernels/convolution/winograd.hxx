@@ -320,21 +320,20 @@ SOFIE_KERNEL void winograd_weights_of(float *to, Size step, const float *w, Size
 /// group of features and each point, panels of rows; in these the steps of the sum, which are those of
 /// the depth, and in each the channels. And W as `convolution` wants it, for what is left to that.
 template <int Inputs>
-class WinogradWeights {
+class WinogradWeights : public ConvWeights<float, 8, 1> {
    static constexpr Size rows = ConvTile<float, 8>::rows, points = Inputs * Inputs;
-   ConvWeights<float, 8, 1> direct_;
-   Buffer<float> panels_;
+   Buffer<float> transformed_;
 
    /// Where the weights of a feature begin, and how far apart those of two points are.
    float *feature(Size m, Size features, Size steps, Size &step)
    {
       const Size first = m / winograd_features * winograd_features;
       step = winograd_group_features<float>(features, first) * steps;
-      return panels_.data() + first * points * steps + (m - first) / rows * rows * steps + m % rows;
+      return transformed_.data() + first * points * steps + (m - first) / rows * rows * steps + m % rows;
    }
 
    template <class W>
-   void pack(W w)
+   void transform(W w)
    {
       constexpr int rank = W::rank;
       const Size features = w.template extent<0>(), channels = w.template extent<1>();
@@ -343,9 +342,9 @@ class WinogradWeights {
       for (Size m = 0; m < features; ++m)
          if (!winograd_fits(w.data() + m * steps * height * width, steps * height * width, winograd_small_weights))
             return;
-      panels_ = Buffer<float>(ceil_div(features, rows) * rows * points * steps);
-      for (Size i = 0; i < panels_.size(); ++i)
-         panels_.data()[i] = 0;
+      transformed_ = Buffer<float>(ceil_div(features, rows) * rows * points * steps);
+      for (Size i = 0; i < transformed_.size(); ++i)
+         transformed_.data()[i] = 0;
       const Size area = height * width;
       const WinogradMatrix<Inputs> matrix;
       const float *from = w.data();
@@ -360,14 +359,12 @@ class WinogradWeights {
 
 public:
    template <class W, class... B>
-   explicit WinogradWeights(W w, B... b) : direct_(w, b...)
+   explicit WinogradWeights(W w, B... b) : ConvWeights<float, 8, 1>(w, b...)
    {
-      pack(w);
+      transform(w);
    }
-   SOFIE_INLINE const float *direct() const { return direct_.panels(); }
-   SOFIE_INLINE const float *bias() const { return direct_.bias(); }
    /// None where a weight is not finite or very large or small.
-   SOFIE_INLINE const float *panels() const { return panels_.size() ? panels_.data() : nullptr; }
+   SOFIE_INLINE const float *transformed() const { return transformed_.size() ? transformed_.data() : nullptr; }
 };
 
 // One event ----------------------------------------------------------------------------------------
@@ -587,15 +584,15 @@ SOFIE_KERNEL void winograd_sink(const void *context, const T *outputs, Size feat
 
 template <int Inputs, class F, class T>
 SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, const Sizes<2> &together, const ConvOperands<T> &of,
-                                    const WinogradWeights<Inputs> &w)
+                                    const T *transformed)
 {
    auto [y, scratch, offsets, x, direct, bias, added] = of;
    using Result = ConvResult<F, T>;
    const Result result{f, y, bias, added};
    const ConvContext<Result> context{s, result};
    const WinogradPlan plan = winograd_plan<Inputs, T>(s, together[0]);
-   const WinogradWork<T> work{scratch,    scratch + s.kernel[0] * plan.slice, offsets,
-                              w.panels(), &winograd_sink<Result, T>,         &context};
+   const WinogradWork<T> work{scratch,     scratch + s.kernel[0] * plan.slice, offsets,
+                              transformed, &winograd_sink<Result, T>,         &context};
    const WinogradInput<T> input{x, x + s.batch * s.in_event};
    // Few tiles do not pay for reading the transformed weights, nor do tiles of which little is output.
    constexpr Size area = winograd_outputs * winograd_outputs;
@@ -605,7 +602,7 @@ SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, const Sizes<
    for (Size event = 0; event < s.batch; ++event) {
       const T *const from = x + event * s.in_event;
       const Size at = event * s.out_event;
-      if (w.panels() && pays && winograd_fits(from, s.in_event, winograd_small))
+      if (transformed && pays && winograd_fits(from, s.in_event, winograd_small))
          winograd_event<Inputs>(s, plan, work, from, input, at);
       else
          convolve<8>(f, one, ConvOperands<T>{y + at, scratch, offsets, from, direct, bias, added ? added + at : nullptr});
@@ -616,15 +613,11 @@ SOFIE_KERNEL void convolve_winograd(const F &f, const ConvShape &s, const Sizes<
 /// group; `added` may be absent. `together` are the tiles that are done at a time, and the fewest of an event that
 /// pay: events of fewer tiles, or of tiles that are half empty, are left to `convolution`.
 template <int Inputs, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_winograd(const F &f, const ConvSizes &sizes, Y y, Scratch scratch,
-                                       Offsets offsets, X x, const WinogradWeights<Inputs> &w, Added... added)
+SOFIE_INLINE void convolution_winograd(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets, X x,
+                                       const WinogradWeights<Inputs> &w, Added... added)
 {
-   const ConvShape s = conv_shape(sizes);
-   using T = typename Y::Element;
-   convolve_winograd<Inputs>(f, s, sizes.together,
-                             ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(),
-                                             conv_optional<T>(added...)},
-                             w);
+   convolve_winograd<Inputs>(f, conv_shape(sizes), sizes.together, conv_operands(y, scratch, offsets, x, w, added...),
+                             w.transformed());
 }
 
 } // namespace sofie

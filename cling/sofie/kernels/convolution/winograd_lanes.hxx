@@ -224,22 +224,19 @@ public:
 /// The same for each of some sizes of tiles; W as `convolution_lanes` wants it, for what is left to that; and b[M], if
 /// there is one.
 template <int... Inputs>
-class WinogradLanesWeights {
-   ConvLanesWeights direct_;
-   std::tuple<WinogradPanels<Inputs>...> panels_;
+class WinogradLanesWeights : public ConvLanesWeights {
+   std::tuple<WinogradPanels<Inputs>...> transformed_;
 
 public:
    template <class W, class... B>
    explicit WinogradLanesWeights(W w, B... b)
-      : direct_(w, b...), panels_(WinogradPanels<Inputs>(w, direct_.panels())...)
+      : ConvLanesWeights(w, b...), transformed_(WinogradPanels<Inputs>(w, panels())...)
    {
    }
-   SOFIE_INLINE const float *direct() const { return direct_.panels(); }
-   SOFIE_INLINE const float *bias() const { return direct_.bias(); }
    template <int Wanted>
-   SOFIE_INLINE const float *panels() const
+   SOFIE_INLINE const float *transformed() const
    {
-      return std::get<WinogradPanels<Wanted>>(panels_).data();
+      return std::get<WinogradPanels<Wanted>>(transformed_).data();
    }
 };
 
@@ -468,24 +465,6 @@ SOFIE_INLINE bool winograd_is_one(const ConvShape &s)
    return fills && 36 * s.features * s.channels <= winograd_one;
 }
 
-/// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
-/// `Inputs` inputs along an axis, 6 or 4. Halves of tiles of products have `Half` columns, and `Direct`
-/// where events are left to `convolution_lanes`; `Short` if the last panel has 16 features. Tiles of 4
-/// inputs are used however few there are.
-template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X,
-          class... Added>
-SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
-                                             X x, const WinogradLanesWeights<Inputs> &w, Added... added)
-{
-   const ConvShape s = conv_shape(sizes);
-   constexpr Size outputs = Inputs - 2;
-   const bool many = Inputs == 4 || winograd_tiles(s, outputs) >= sizes.together[1];
-   const bool pays = winograd_is_one(s) || (many && winograd_fills(s, outputs));
-   convolve_winograd_lanes<Inputs>(
-      f, s, {lanes_tile<Half, Short>(), lanes_tile<Direct, Short>()}, pays, w.template panels<Inputs>(),
-      {y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)});
-}
-
 /// Weights that the second cache keeps, or the first one beside all else; the columns whose products take as long as
 /// reading more of them; the products that transforms of small tiles take for an input and an output. See
 /// kernels/winograd.py.
@@ -525,24 +504,34 @@ SOFIE_INLINE LanesTile winograd_best_tile(const ConvShape &s)
    return lanes_best_tile<Short>(plan.together * plan.across, s.channels < 64 ? s.channels : 64, plan.across);
 }
 
-/// The same for images of any size, by tiles that their size decides.
-template <bool Short, class F, class Y, class Scratch, class Offsets, class X, class... Added>
-SOFIE_INLINE void convolution_winograd_open(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
-                                            X x, const WinogradLanesWeights<6, 4> &w, Added... added)
+/// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
+/// `Inputs` inputs along an axis, 6 or 4, or, where that is 0, as many as the size of an image decides. Halves of tiles
+/// of products have `Half` columns, and `Direct` where events are left to `convolution_lanes`; `Short` if the last
+/// panel has 16 features. Tiles of 4 inputs are used however few there are.
+template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class Scratch, class Offsets, class X,
+          class W, class... Added>
+SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
+                                             X x, const W &w, Added... added)
 {
    const ConvShape s = conv_shape(sizes);
-   if (s.batch <= 0 || ConvShape::product(s.out) <= 0)
-      return;
-   const Size inputs = winograd_choice(s, sizes.together[1]);
-   const LanesTile direct = lanes_tile_of<Short>(s);
-   const ConvOperands<float> of{
-      y.data(), scratch.data(), offsets.data(), x.data(), w.direct(), w.bias(), conv_optional<float>(added...)};
-   if (inputs == 0)
-      convolve_lanes(f, s, direct, of);
-   else if (inputs == 6)
-      convolve_winograd_lanes<6>(f, s, {winograd_best_tile<6, Short>(s), direct}, true, w.template panels<6>(), of);
-   else
-      convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, true, w.template panels<4>(), of);
+   const auto of = conv_operands(y, scratch, offsets, x, w, added...);
+   if constexpr (Inputs > 0) {
+      const bool many = Inputs == 4 || winograd_tiles(s, Inputs - 2) >= sizes.together[1];
+      const bool pays = winograd_is_one(s) || (many && winograd_fills(s, Inputs - 2));
+      convolve_winograd_lanes<Inputs>(f, s, {lanes_tile<Half, Short>(), lanes_tile<Direct, Short>()}, pays,
+                                      w.template transformed<Inputs>(), of);
+   } else if (s.batch > 0 && ConvShape::product(s.out) > 0) {
+      const Size inputs = winograd_choice(s, sizes.together[1]);
+      const LanesTile direct = lanes_tile_of<Short>(s);
+      if (inputs == 0)
+         convolve_lanes(f, s, direct, of);
+      else if (inputs == 6)
+         convolve_winograd_lanes<6>(f, s, {winograd_best_tile<6, Short>(s), direct}, true, w.template transformed<6>(),
+                                    of);
+      else
+         convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, true, w.template transformed<4>(),
+                                    of);
+   }
 }
 
 #else
@@ -554,16 +543,10 @@ using WinogradLanesWeights = std::conditional_t<Inputs == 6, WinogradWeights<6>,
 template <int Inputs, int Half, int Direct, bool Short, class F, class... Arguments>
 SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes, const Arguments &...arguments)
 {
-   if constexpr (Inputs == 6)
-      convolution_winograd<6>(f, sizes, arguments...);
-   else
+   if constexpr (Inputs == 4)
       convolution_lanes<Direct, Short>(f, sizes, arguments...);
-}
-
-template <bool Short, class F, class... Arguments>
-SOFIE_INLINE void convolution_winograd_open(const F &f, const Arguments &...arguments)
-{
-   convolution_winograd<6>(f, arguments...);
+   else
+      convolution_winograd<6>(f, sizes, arguments...);
 }
 
 #endif
