@@ -63,8 +63,6 @@ PARTS = 12
 ALL = bool(os.environ.get("SOFIE_RDF_ALL_KERNELS"))
 CHOSEN = range(PARTS) if ALL else (0, 2)
 IN_ASSEMBLER = (
-    "ArgMax",
-    "ArgMin",
     "AveragePool",
     "Conv",
     "ConvTransposeLayer",

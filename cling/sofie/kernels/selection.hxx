@@ -6,7 +6,6 @@
 #ifndef SOFIE_KERNELS_SELECTION_HXX
 #define SOFIE_KERNELS_SELECTION_HXX
 
-#include "sofie/kernels/selection/rows.hxx"
 #include "sofie/kernels/selection/top_lanes.hxx"
 #include "sofie/session/owned.hxx"
 #include "sofie/simd.hxx"
@@ -44,6 +43,15 @@ SOFIE_INLINE ComparedPack<T> compared(const T *from, Size count)
       return load_some<n>(from, count);
 }
 
+/// Puts elements that come later and are better in the place of others, with their positions.
+template <bool Max, bool Last, class V>
+SOFIE_INLINE void choose(V &best, MaskOf<V> &at, V v, MaskOf<V> positions)
+{
+   const MaskOf<V> better = is_better<Max, Last>(v, best);
+   best = select<V>(better, v, best);
+   at = select<MaskOf<V>>(better, positions, at);
+}
+
 /// The positions of the best elements of `used` vectors side by side.
 template <bool Max, bool Last, class T>
 SOFIE_INLINE MaskOf<ComparedPack<T>> best_of_columns(const T *x, Size n, Size inner, Size used)
@@ -53,95 +61,86 @@ SOFIE_INLINE MaskOf<ComparedPack<T>> best_of_columns(const T *x, Size n, Size in
    V best = compared(x, used);
    I at{};
    for (Size i = 1; i < n; ++i) {
-      const V v = compared(x + i * inner, used);
-      const I better = is_better<Max, Last>(v, best);
-      best = select<V>(better, v, best);
-      at = better ? splat<I>(static_cast<ElementOf<I>>(i)) : at;
+      choose<Max, Last>(best, at, compared(x + i * inner, used), splat<I>(static_cast<ElementOf<I>>(i)));
    }
    return at;
+}
+
+/// Of two elements the better one, of two positions the larger or the smaller one.
+template <bool Max>
+struct BestOfLanes {
+   template <class V>
+   SOFIE_INLINE static V combined(V a, V b)
+   {
+      return select<V>((Max ? a > b : a < b) | (a != a), a, b);
+   }
+};
+
+/// The position of the best one of all lanes; `at` says where each is from.
+template <bool Max, bool Last, class V>
+SOFIE_INLINE Size best_of_lanes(V best, MaskOf<V> at)
+{
+   using I = MaskOf<V>;
+   const V wanted = splat<V>(fold_lanes<BestOfLanes<Max>>(best));
+   const I others = splat<I>(Last ? -1 : static_cast<ElementOf<I>>(~std::make_unsigned_t<ElementOf<I>>{0} / 2));
+   return fold_lanes<BestOfLanes<Last>>(select<I>((best == wanted) | (best != best), at, others));
 }
 
 /// The position of the best one of `n` neighbours.
 template <bool Max, bool Last, class T>
-SOFIE_INLINE Size best_of_row(const T *x, Size n)
+SOFIE_KERNEL Size best_of_row(const T *x, Size n)
 {
    using V = ComparedPack<T>;
    using I = MaskOf<V>;
-   using Scalar = PackN<Compared<T>, 1>;
    constexpr int w = width<V>;
-   Size i = 1, at = 0;
-   Scalar best = {static_cast<Compared<T>>(x[0])};
-   if (n >= 2 * w) {
-      V most = compared(x, w);
-      I positions{};
-      for (int l = 0; l < w; ++l)
-         positions[l] = static_cast<ElementOf<I>>(l);
-      I now = positions;
-      for (i = w; i + w <= n; i += w) {
-         now += static_cast<ElementOf<I>>(w);
-         const V v = compared(x + i, w);
-         const I better = is_better<Max, Last>(v, most);
-         most = select<V>(better, v, most);
-         positions = better ? now : positions;
-      }
-      best[0] = most[0];
-      at = positions[0];
-      for (int l = 1; l < w; ++l) {
-         const Scalar v = {most[l]};
-         const bool same = v[0] == best[0] || (v[0] != v[0] && best[0] != best[0]);
-         if (same ? (positions[l] > at) == Last : is_better<Max, false>(v, best)[0] != 0) {
-            best = v;
-            at = positions[l];
-         }
-      }
+   const I number = lane_numbers<V>();
+   if (n < w) {
+      // In lanes without an element is the first one again.
+      const I exists = number < static_cast<ElementOf<I>>(n);
+      return best_of_lanes<Max, Last>(select<V>(exists, compared(x, n), splat<V>(static_cast<Compared<T>>(*x))),
+                                      number & exists);
    }
-   for (; i < n; ++i) {
-      const Scalar v = {static_cast<Compared<T>>(x[i])};
-      if (is_better<Max, Last>(v, best)[0]) {
-         best = v;
-         at = i;
-      }
+   V best = compared(x, w);
+   I at = number, now = number;
+   SOFIE_UNROLL(4)
+   for (Size i = w; i + w <= n; i += w) {
+      now += splat<I>(w);
+      choose<Max, Last>(best, at, compared(x + i, w), now);
    }
-   return at;
+   // The last pack begins within the one before.
+   if (n % w)
+      choose<Max, Last>(best, at, compared(x + n - w, w), number + splat<I>(static_cast<ElementOf<I>>(n - w)));
+   return best_of_lanes<Max, Last>(best, at);
 }
 
 /// The positions of the best elements of so few columns that several rows of them fit into a register.
 template <bool Max, bool Last, class T>
-SOFIE_KERNEL void best_of_few_columns(std::int64_t *y, const T *x, Size n, Size inner)
+SOFIE_KERNEL MaskOf<ComparedPack<T>> best_of_few_columns(const T *x, Size n, Size inner)
 {
    using V = ComparedPack<T>;
    using I = MaskOf<V>;
-   using Scalar = PackN<Compared<T>, 1>;
-   constexpr std::size_t w = width<V>;
-   const Size together = Size{w} / inner, used = together * inner, packs = n / together, rest = n % together * inner;
+   const I number = lane_numbers<V>();
+   const Size together = Size{width<V>} / inner, used = together * inner, whole = n / together * together;
+   I row{};
+   for (Size l = inner; l < used; ++l)
+      row[l] = row[l - inner] + 1;
    V best = compared(x, used);
-   I at{};
-   for (Size i = 1; i < packs; ++i) {
-      const V v = compared(x + i * used, used);
-      const I better = is_better<Max, Last>(v, best);
-      best = select<V>(better, v, best);
-      at = better ? splat<I>(static_cast<ElementOf<I>>(i)) : at;
-   }
-   const V v = compared(x + packs * used, rest);
-   const I better = is_better<Max, Last>(v, best) & (lane_numbers<V>() < static_cast<ElementOf<I>>(rest));
-   alignas(64) Compared<T> values[w];
-   alignas(64) ElementOf<I> places[w];
-   store(values, select<V>(better, v, best));
-   store(places, better ? splat<I>(static_cast<ElementOf<I>>(packs)) : at);
+   I at = row;
+   for (Size i = together; i < whole; i += together)
+      choose<Max, Last>(best, at, compared(x + i * inner, used), row + splat<I>(static_cast<ElementOf<I>>(i)));
+   const I in_rest = number < static_cast<ElementOf<I>>((n - whole) * inner);
+   const V rest = compared(x + whole * inner, (n - whole) * inner);
+   choose<Max, Last>(best, at, select<V>(in_rest, rest, best),
+                     select<I>(in_rest, row + splat<I>(static_cast<ElementOf<I>>(whole)), at));
+   I column = number - row * static_cast<ElementOf<I>>(inner), positions{};
+   for (Size l = used; l < width<V>; ++l)
+      column[l] = -1;
    for (Size j = 0; j < inner; ++j) {
-      Scalar most = {values[j]};
-      Size place = places[j] * together;
-      for (Size l = 1; l < together; ++l) {
-         const Scalar other = {values[j + l * inner]};
-         const Size there = places[j + l * inner] * together + l;
-         const bool same = other[0] == most[0] || (other[0] != other[0] && most[0] != most[0]);
-         if (same ? (there > place) == Last : is_better<Max, false>(other, most)[0] != 0) {
-            most = other;
-            place = there;
-         }
-      }
-      y[j] = place;
+      const I mine = column == static_cast<ElementOf<I>>(j);
+      positions[j] = static_cast<ElementOf<I>>(best_of_lanes<Max, Last>(
+         select<V>(mine, best, splat<V>(best[j])), select<I>(mine, at, splat<I>(at[j]))));
    }
+   return positions;
 }
 
 inline void require_some(Size n)
@@ -152,71 +151,60 @@ inline void require_some(Size n)
       throw std::invalid_argument("more than 2^31 elements to choose from");
 }
 
-/// y[o, j] = the i for which x[o, i, j] is best
-template <bool Max, bool Last, class T>
-SOFIE_KERNEL void best_positions(std::int64_t *y, const T *x, Size outer, Size n, Size inner)
+/// What is done with the position of the best one of x[o, :, j].
+struct WritePosition {
+   std::int64_t *y;
+   Size inner;
+   SOFIE_INLINE void operator()(Size o, Size j, Size at) const { y[o * inner + j] = at; }
+};
+template <class T>
+struct MarkElement {
+   T *y;
+   Size n, inner;
+   SOFIE_INLINE void operator()(Size o, Size j, Size at) const { y[(o * n + at) * inner + j] = T{1}; }
+};
+
+template <bool Max, bool Last, class T, class F>
+SOFIE_KERNEL void best_positions(const F &found, const T *x, Size outer, Size n, Size inner)
 {
    constexpr int w = lanes<Compared<T>>;
    if (outer * inner == 0)
       return;
    require_some(n);
-#ifdef SOFIE_PIECES_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>)
-      if (inner == 1)
-         return best_of_float_rows<Max, Last>(y, x, outer, n);
-#endif
-   for (Size o = 0; o < outer; ++o, x += n * inner, y += inner) {
+   const bool few = 2 * inner <= w && n * inner >= 4 * w;
+   for (Size o = 0; o < outer; ++o, x += n * inner) {
       if (inner == 1) {
-         *y = best_of_row<Max, Last>(x, n);
-         continue;
-      }
-      if (2 * inner <= w && n * inner >= 4 * w) {
-         best_of_few_columns<Max, Last>(y, x, n, inner);
+         found(o, 0, best_of_row<Max, Last>(x, n));
          continue;
       }
       for (Size j = 0; j < inner; j += w) {
          const Size used = inner - j < w ? inner - j : w;
-         const auto at = best_of_columns<Max, Last>(x + j, n, inner, used);
+         const auto at =
+            few ? best_of_few_columns<Max, Last>(x, n, inner) : best_of_columns<Max, Last>(x + j, n, inner, used);
          for (Size l = 0; l < used; ++l)
-            y[j + l] = at[l];
+            found(o, j + l, at[l]);
       }
    }
 }
 
+/// y[o, j] = the i for which x[o, i, j] is best
 template <bool Max, bool Last, class Y, class X>
 SOFIE_INLINE void arg_best(Y y, X x)
 {
-   best_positions<Max, Last>(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(),
-                             x.template extent<2>());
-}
-
-template <class T>
-SOFIE_KERNEL void mark_largest(T *y, const T *x, Size outer, Size n, Size inner)
-{
-   constexpr int w = lanes<T>;
-   if (outer * inner * n == 0)
-      return;
-   require_some(n);
-   __builtin_memset(y, 0, static_cast<std::size_t>(outer * n * inner) * sizeof(T));
-   for (Size o = 0; o < outer; ++o, x += n * inner, y += n * inner) {
-      if (inner == 1) {
-         y[best_of_row<true, false>(x, n)] = T{1};
-         continue;
-      }
-      for (Size j = 0; j < inner; j += w) {
-         const Size used = inner - j < w ? inner - j : w;
-         const auto at = best_of_columns<true, false>(x + j, n, inner, used);
-         for (Size l = 0; l < used; ++l)
-            y[at[l] * inner + j + l] = T{1};
-      }
-   }
+   const Size inner = x.template extent<2>();
+   best_positions<Max, Last>(WritePosition{y.data(), inner}, x.data(), x.template extent<0>(), x.template extent<1>(),
+                             inner);
 }
 
 /// y[o, i, j] = 1 where x[o, i, j] is the first one of the largest, else 0
 template <class Y, class X>
 SOFIE_INLINE void hardmax(Y y, X x)
 {
-   mark_largest(y.data(), x.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>());
+   using T = typename Y::Element;
+   const Size n = x.template extent<1>(), inner = x.template extent<2>();
+   __builtin_memset(y.data(), 0, static_cast<std::size_t>(y.size()) * sizeof(T));
+   if (n > 0)
+      best_positions<true, false>(MarkElement<T>{y.data(), n, inner}, x.data(), x.template extent<0>(), n, inner);
 }
 
 // TopK ---------------------------------------------------------------------------------------------
