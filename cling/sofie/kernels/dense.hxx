@@ -398,9 +398,18 @@ SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const
 }
 #endif
 
+#ifdef SOFIE_TILE_ASSEMBLER
+/// One row of sums, of a panel.
+template <int Width, Size K, Size N>
+SOFIE_INLINE void dense_row_of(const DenseWeights<float, K, N> &w, Size panel, const float *x, const DenseTileEnd &end)
+{
+   dense_row_assembler<Width>(x, w.panel(panel), K, end);
+}
+#endif
+
 /// One row of y, for a panel.
-template <class F, class T, Size K, Size N>
-SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T, K, N> &w, Size panel)
+template <class F, class T, template <class, Size, Size> class W, class Q, Size K, Size N>
+SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const W<Q, K, N> &w, Size panel)
 {
    using S = DenseShape<T, N>;
    constexpr int width = static_cast<int>(S::width);
@@ -412,9 +421,9 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const DenseWeights<T
       alignas(64) float sums[direct ? 1 : width * n];
       const Size column = panel * width * n, count = N - column < width * n ? N - column : width * n;
       const Size last = direct ? count - whole : n;
-      dense_row_assembler<width>(x, w.panel(panel), K,
-                                 DenseTileEnd{sums, direct ? y + column : sums, 0, w.bias(panel), (Size{1} << last) - 1, 0,
-                                              std::is_same_v<F, Relu>});
+      dense_row_of<width>(w, panel, x,
+                          DenseTileEnd{sums, direct ? y + column : sums, 0, w.bias(panel), (Size{1} << last) - 1, 0,
+                                       std::is_same_v<F, Relu>});
       if constexpr (is_in_tile<F> && !direct)
          __builtin_memcpy(y + column, sums, static_cast<std::size_t>(count) * sizeof(T));
       else if constexpr (!direct)
@@ -454,8 +463,8 @@ inline constexpr Size dense_together<float, K, N> =
                     dense_is_far(K *N));
 
 /// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n]), one row at a time.
-template <class F, class T, Size M, Size K, Size N>
-SOFIE_INLINE void dense_one_by_one(const F &f, View<T, M, N> y, View<const T, M, K> x, const DenseWeights<T, K, N> &w)
+template <class F, class T, Size M, Size K, Size N, class W>
+SOFIE_INLINE void dense_one_by_one(const F &f, View<T, M, N> y, View<const T, M, K> x, const W &w)
 {
    for (Size i = 0; i < x.template extent<0>(); ++i)
       for (Size p = 0; p < DenseShape<T, N>::panels; ++p)
