@@ -83,88 +83,60 @@ struct LanesWanted {
    "3:\n\t"                                                                                                          \
    store
 #define SOFIE_FEATURES_MEMBERS SOFIE_MEMBERS(end, FeaturesEnd, sums, add, some, seldom, last, line, apart)
-#define SOFIE_FEATURES_ADD(place, a) "vaddps " place "(%[at]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_FEATURES_STORE(place, a) "vmovups " SOFIE_PACK(a) ", " place "(%[at])\n\t"
-#define SOFIE_FEATURES_ZERO(place, a) SOFIE_DENSE_ZERO(a)
+// A tile has one pack of features or two, and so many columns as the assembler is told: of each the place of its number
+// of x, a register for that, and its sums, which are rows of two packs. Packs of a row of w are in two registers.
+#define SOFIE_FEATURES_IF(column, text) ".if %c[columns] > " #column "\n\t" text ".endif\n\t"
+#define SOFIE_FEATURES_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
+#define SOFIE_FEATURES_PLACE(row) "2*" SOFIE_PACK_BYTES "*(" row ")"
+#define SOFIE_FEATURES_ADD_AT(place, a) "vaddps " place "(%[at]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_FEATURES_STORE_AT(place, a) "vmovups " SOFIE_PACK(a) ", " place "(%[at])\n\t"
+#define SOFIE_FEATURES_ZERO(row, x, number, a, b) SOFIE_DENSE_ZERO(a) SOFIE_FEATURES_IF_2(SOFIE_DENSE_ZERO(b))
+#define SOFIE_FEATURES_ADD(row, x, number, a, b)                                                                      \
+   SOFIE_FEATURES_ADD_AT(SOFIE_FEATURES_PLACE(row), a)                                                                \
+   SOFIE_FEATURES_IF_2(SOFIE_FEATURES_ADD_AT(SOFIE_FEATURES_PLACE(row) "+" SOFIE_PACK_BYTES, b))
+#define SOFIE_FEATURES_STORE(row, x, number, a, b)                                                                    \
+   SOFIE_FEATURES_STORE_AT(SOFIE_FEATURES_PLACE(row), a)                                                              \
+   SOFIE_FEATURES_IF_2(SOFIE_FEATURES_STORE_AT(SOFIE_FEATURES_PLACE(row) "+" SOFIE_PACK_BYTES, b))
+#define SOFIE_FEATURES_FMA(row, x, number, a, b)                                                                      \
+   ".if %c[packs] > 1\n\t"                                                                                            \
+   "vbroadcastss " x ", " SOFIE_PACK(number) "\n\t"                                                                   \
+   "vfmadd231ps " SOFIE_FEATURES_W0 ", " SOFIE_PACK(number) ", " SOFIE_PACK(a) "\n\t"                                 \
+   "vfmadd231ps " SOFIE_FEATURES_W1 ", " SOFIE_PACK(number) ", " SOFIE_PACK(b) "\n\t"                                 \
+   ".else\n\t"                                                                                                        \
+   SOFIE_FEATURES_NARROW(x, number, a)                                                                                \
+   ".endif\n\t"
+#define SOFIE_FEATURES_ROW                                                                                            \
+   "vmovups (%[w]), " SOFIE_FEATURES_W0 "\n\t"                                                                        \
+   SOFIE_FEATURES_IF_2("vmovups " SOFIE_PACK_BYTES "(%[w]), " SOFIE_FEATURES_W1 "\n\t")                               \
+   "add %[row], %[w]\n\t"
 
 #ifdef SOFIE_AVX512_ASSEMBLER
 /// Halves of a tile, how many are done at a time, for a line of tiles of Winograd as well; and lines of results are asked
 /// for at each eighth step at least.
 inline constexpr Size lanes_halves = 2, lanes_most = 64, lanes_line = lanes_most, lanes_seldom = 8;
 
-// A number of x times the packs of a row of w, which are in zmm28 and zmm29.
-#define SOFIE_FEATURES_FMA_1(x, number, a, b) "vfmadd231ps " x "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"
-#define SOFIE_FEATURES_FMA_2(x, number, a, b)                    \
-   "vbroadcastss " x ", %%zmm" #number "\n\t"                 \
-   "vfmadd231ps %%zmm28, %%zmm" #number ", %%zmm" #a "\n\t"   \
-   "vfmadd231ps %%zmm29, %%zmm" #number ", %%zmm" #b "\n\t"
-#define SOFIE_FEATURES_ROW_1 "vmovups (%[w]), %%zmm28\n\tadd %[row], %[w]\n\t"
-#define SOFIE_FEATURES_ROW_2 "vmovups (%[w]), %%zmm28\n\tvmovups 64(%[w]), %%zmm29\n\tadd %[row], %[w]\n\t"
-
-// The lines of weights that follow those of a row.
-#define SOFIE_FEATURES_NEXT_1 "prefetcht1 (%[next])\n\t"
-#define SOFIE_FEATURES_NEXT_2 SOFIE_FEATURES_NEXT_1 "prefetcht1 64(%[next])\n\t"
-
-// The columns of a half.
-#define SOFIE_FEATURES_FIRST_2(fma) fma("(%[at])", 30, 0, 1) fma("(%[at],%[step])", 31, 2, 3)
-#define SOFIE_FEATURES_FIRST_4(fma)             \
-   SOFIE_FEATURES_FIRST_2(fma)                  \
-   fma("(%[at],%[step],2)", 30, 4, 5)        \
-   fma("(%[at],%[step3])", 31, 6, 7)
-#define SOFIE_FEATURES_FIRST_5(fma) SOFIE_FEATURES_FIRST_4(fma) fma("(%[at],%[step],4)", 30, 8, 9)
-#define SOFIE_FEATURES_FIRST_6(fma) SOFIE_FEATURES_FIRST_5(fma) fma("(%[at],%[step5])", 31, 10, 11)
-#define SOFIE_FEATURES_FIRST_7(fma) SOFIE_FEATURES_FIRST_6(fma) fma("(%[at],%[step3],2)", 30, 12, 13)
-#define SOFIE_FEATURES_SECOND_2(fma) fma("(%[too])", 31, 14, 15) fma("(%[too],%[step])", 30, 16, 17)
-#define SOFIE_FEATURES_SECOND_4(fma)            \
-   SOFIE_FEATURES_SECOND_2(fma)                 \
-   fma("(%[too],%[step],2)", 31, 18, 19)     \
-   fma("(%[too],%[step3])", 30, 20, 21)
-#define SOFIE_FEATURES_SECOND_5(fma) SOFIE_FEATURES_SECOND_4(fma) fma("(%[too],%[step],4)", 31, 22, 23)
-#define SOFIE_FEATURES_SECOND_6(fma) SOFIE_FEATURES_SECOND_5(fma) fma("(%[too],%[step5])", 30, 24, 25)
-#define SOFIE_FEATURES_SECOND_7(fma) SOFIE_FEATURES_SECOND_6(fma) fma("(%[too],%[step3],2)", 31, 26, 27)
-
-// `each` of the registers of a column of the tile, and its place in the sums.
-#define SOFIE_FEATURES_COLUMN_1(each, row, a, b) each("128*(" #row ")", a)
-#define SOFIE_FEATURES_COLUMN_2(each, row, a, b) each("128*(" #row ")", a) each("128*(" #row ")+64", b)
-#define SOFIE_FEATURES_EACH_FIRST_2(column, each) column(each, 0, 0, 1) column(each, 1, 2, 3)
-#define SOFIE_FEATURES_EACH_FIRST_4(column, each)                           \
-   SOFIE_FEATURES_EACH_FIRST_2(column, each) column(each, 2, 4, 5) column(each, 3, 6, 7)
-#define SOFIE_FEATURES_EACH_FIRST_5(column, each) SOFIE_FEATURES_EACH_FIRST_4(column, each) column(each, 4, 8, 9)
-#define SOFIE_FEATURES_EACH_FIRST_6(column, each) SOFIE_FEATURES_EACH_FIRST_5(column, each) column(each, 5, 10, 11)
-#define SOFIE_FEATURES_EACH_FIRST_7(column, each) SOFIE_FEATURES_EACH_FIRST_6(column, each) column(each, 6, 12, 13)
-#define SOFIE_FEATURES_EACH_SECOND_2(column, each, row) column(each, row, 14, 15) column(each, row + 1, 16, 17)
-#define SOFIE_FEATURES_EACH_SECOND_4(column, each, row)                     \
-   SOFIE_FEATURES_EACH_SECOND_2(column, each, row) column(each, row + 2, 18, 19) column(each, row + 3, 20, 21)
-#define SOFIE_FEATURES_EACH_SECOND_5(column, each, row) SOFIE_FEATURES_EACH_SECOND_4(column, each, row) column(each, row + 4, 22, 23)
-#define SOFIE_FEATURES_EACH_SECOND_6(column, each, row) SOFIE_FEATURES_EACH_SECOND_5(column, each, row) column(each, row + 5, 24, 25)
-#define SOFIE_FEATURES_EACH_SECOND_7(column, each, row) SOFIE_FEATURES_EACH_SECOND_6(column, each, row) column(each, row + 6, 26, 27)
-
-#define SOFIE_FEATURES_EACH_1(half, column, each) SOFIE_FEATURES_EACH_FIRST_##half(column, each)
-#define SOFIE_FEATURES_EACH_2(half, column, each) \
-   SOFIE_FEATURES_EACH_FIRST_##half(column, each) SOFIE_FEATURES_EACH_SECOND_##half(column, each, half)
-#define SOFIE_FEATURES_STEP_1(half, fma) SOFIE_FEATURES_FIRST_##half(fma)
-#define SOFIE_FEATURES_STEP_2(half, fma) SOFIE_FEATURES_FIRST_##half(fma) SOFIE_FEATURES_SECOND_##half(fma)
-
+#define SOFIE_FEATURES_W0 "%%zmm28"
+#define SOFIE_FEATURES_W1 "%%zmm29"
+#define SOFIE_FEATURES_NARROW(x, number, a) "vfmadd231ps " x "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"
+// The columns of a half, and of the other one.
+#define SOFIE_FEATURES_EACH(each)                                                                                     \
+   each("0", "(%[at])", 30, 0, 1) each("1", "(%[at],%[step])", 31, 2, 3)                                              \
+   SOFIE_FEATURES_IF(2, each("2", "(%[at],%[step],2)", 30, 4, 5) each("3", "(%[at],%[step3])", 31, 6, 7))             \
+   SOFIE_FEATURES_IF(4, each("4", "(%[at],%[step],4)", 30, 8, 9))                                                     \
+   SOFIE_FEATURES_IF(5, each("5", "(%[at],%[step5])", 31, 10, 11))                                                    \
+   SOFIE_FEATURES_IF(6, each("6", "(%[at],%[step3],2)", 30, 12, 13))                                                  \
+   ".if %c[halves] > 1\n\t"                                                                                           \
+   each("%c[columns]", "(%[too])", 31, 14, 15) each("%c[columns]+1", "(%[too],%[step])", 30, 16, 17)                  \
+   SOFIE_FEATURES_IF(2, each("%c[columns]+2", "(%[too],%[step],2)", 31, 18, 19)                                       \
+                        each("%c[columns]+3", "(%[too],%[step3])", 30, 20, 21))                                       \
+   SOFIE_FEATURES_IF(4, each("%c[columns]+4", "(%[too],%[step],4)", 31, 22, 23))                                      \
+   SOFIE_FEATURES_IF(5, each("%c[columns]+5", "(%[too],%[step5])", 30, 24, 25))                                       \
+   SOFIE_FEATURES_IF(6, each("%c[columns]+6", "(%[too],%[step3],2)", 31, 26, 27))                                     \
+   ".endif\n\t"
 #define SOFIE_FEATURES_PLACES                                                                                         \
-   "movslq (%[offsets]), %[too]\n\t"                                                                                 \
-   "lea (%[first],%[too],4), %[at]\n\t"                                                                              \
+   "movslq (%[offsets]), %[too]\n\t"                                                                                  \
+   "lea (%[first],%[too],4), %[at]\n\t"                                                                               \
    "lea (%[second],%[too],4), %[too]\n\t"
-#define SOFIE_FEATURES_PRODUCT(halves, half, packs)                                                                   \
-   asm volatile(                                                                                                      \
-      SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ZERO)                          \
-      SOFIE_FEATURES_STEPS(SOFIE_FEATURES_PLACES, SOFIE_FEATURES_ROW_##packs,                                         \
-                           SOFIE_FEATURES_STEP_##halves(half, SOFIE_FEATURES_FMA_##packs), SOFIE_FEATURES_NEXT_##packs) \
-      SOFIE_FEATURES_SUMS(SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_ADD),      \
-                          SOFIE_FEATURES_EACH_##halves(half, SOFIE_FEATURES_COLUMN_##packs, SOFIE_FEATURES_STORE))    \
-      : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too) \
-      : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),     \
-        [row] "r"(row), [end] "r"(&end), SOFIE_FEATURES_MEMBERS                                                       \
-      : "memory", "cc", SOFIE_ALL_PACKS)
-#define SOFIE_FEATURES_PRODUCT_OF(half, packs)                 \
-   if constexpr (Half == half && Halves == 2)                  \
-      SOFIE_FEATURES_PRODUCT(2, half, packs);                  \
-   else if constexpr (Half == half)                            \
-      SOFIE_FEATURES_PRODUCT(1, half, packs);
 // clang-format on
 
 /// sums[i * Half + j][m] (+)= sum_k w[k][m] * from[i][offsets[k] + j * step] for `Half` numbers j, for
@@ -176,19 +148,18 @@ SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *first, con
    auto [w, offsets, depth, row, next] = of;
    static_assert((Half == 2 || (Half >= 4 && Half <= 7)) && Packs <= 2, "there are registers for two halves of 7");
    Size at, too;
-   if constexpr (Packs == 2) {
-      SOFIE_FEATURES_PRODUCT_OF(2, 2)
-      SOFIE_FEATURES_PRODUCT_OF(4, 2)
-      SOFIE_FEATURES_PRODUCT_OF(5, 2)
-      SOFIE_FEATURES_PRODUCT_OF(6, 2)
-      SOFIE_FEATURES_PRODUCT_OF(7, 2)
-   } else {
-      SOFIE_FEATURES_PRODUCT_OF(2, 1)
-      SOFIE_FEATURES_PRODUCT_OF(4, 1)
-      SOFIE_FEATURES_PRODUCT_OF(5, 1)
-      SOFIE_FEATURES_PRODUCT_OF(6, 1)
-      SOFIE_FEATURES_PRODUCT_OF(7, 1)
-   }
+   // clang-format off
+   asm volatile(
+      SOFIE_FEATURES_EACH(SOFIE_FEATURES_ZERO)
+      SOFIE_FEATURES_STEPS(SOFIE_FEATURES_PLACES, SOFIE_FEATURES_ROW, SOFIE_FEATURES_EACH(SOFIE_FEATURES_FMA),
+                           "prefetcht1 (%[next])\n\t" SOFIE_FEATURES_IF_2("prefetcht1 64(%[next])\n\t"))
+      SOFIE_FEATURES_SUMS(SOFIE_FEATURES_EACH(SOFIE_FEATURES_ADD), SOFIE_FEATURES_EACH(SOFIE_FEATURES_STORE))
+      : [w] "+&r"(w), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next), [at] "=&r"(at), [too] "=&r"(too)
+      : [first] "r"(first), [second] "r"(second), [step] "r"(step), [step3] "r"(3 * step), [step5] "r"(5 * step),
+        [row] "r"(row), [end] "r"(&end), SOFIE_FEATURES_MEMBERS, [columns] "i"(Half), [halves] "i"(Halves),
+        [packs] "i"(Packs)
+      : "memory", "cc", SOFIE_ALL_PACKS);
+   // clang-format on
 }
 
 /// Of one half or two, which begin at x + at[i].
@@ -205,24 +176,17 @@ SOFIE_INLINE void lanes_tile_product(const FeaturesSteps &of, const float *x, co
 #else
 
 // clang-format off
-// Two registers in turns have a number of x; the packs of a row of w are in ymm12 and ymm13.
-#define SOFIE_FEATURES_IF(number, text) ".if %c[columns] > " #number "\n\t" text ".endif\n\t"
-#define SOFIE_FEATURES_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
-#define SOFIE_FEATURES_ROW \
-   "vmovups (%[w]), %%ymm12\n\t" SOFIE_FEATURES_IF_2("vmovups 32(%[w]), %%ymm13\n\t") "add %[row], %[w]\n\t"
-#define SOFIE_FEATURES_FMA(column, x, number, a, b)                                                               \
-   SOFIE_FEATURES_IF(column,                                                                                      \
-      "vbroadcastss (%[" #x "],%[at],4), %%ymm" #number "\n\t"                                                   \
-      "vfmadd231ps %%ymm12, %%ymm" #number ", %%ymm" #a "\n\t"                                                   \
-      SOFIE_FEATURES_IF_2("vfmadd231ps %%ymm13, %%ymm" #number ", %%ymm" #b "\n\t"))
-#define SOFIE_FEATURES_STEP                                                                                       \
-   SOFIE_FEATURES_FMA(0, x0, 14, 0, 1) SOFIE_FEATURES_FMA(1, x1, 15, 2, 3) SOFIE_FEATURES_FMA(2, x2, 14, 4, 5)    \
-   SOFIE_FEATURES_FMA(3, x3, 15, 6, 7) SOFIE_FEATURES_FMA(4, x4, 14, 8, 9) SOFIE_FEATURES_FMA(5, x5, 15, 10, 11)
-#define SOFIE_FEATURES_COLUMN(each, column, a, b) \
-   SOFIE_FEATURES_IF(column, each("64*" #column, a) SOFIE_FEATURES_IF_2(each("64*" #column "+32", b)))
-#define SOFIE_FEATURES_EACH(each)                                                                                 \
-   SOFIE_FEATURES_COLUMN(each, 0, 0, 1) SOFIE_FEATURES_COLUMN(each, 1, 2, 3) SOFIE_FEATURES_COLUMN(each, 2, 4, 5) \
-   SOFIE_FEATURES_COLUMN(each, 3, 6, 7) SOFIE_FEATURES_COLUMN(each, 4, 8, 9) SOFIE_FEATURES_COLUMN(each, 5, 10, 11)
+#define SOFIE_FEATURES_W0 "%%ymm12"
+#define SOFIE_FEATURES_W1 "%%ymm13"
+#define SOFIE_FEATURES_NARROW(x, number, a) \
+   "vbroadcastss " x ", %%ymm" #number "\n\tvfmadd231ps %%ymm12, %%ymm" #number ", %%ymm" #a "\n\t"
+#define SOFIE_FEATURES_EACH(each)                                                                                     \
+   each("0", "(%[x0],%[at],4)", 14, 0, 1)                                                                             \
+   SOFIE_FEATURES_IF(1, each("1", "(%[x1],%[at],4)", 15, 2, 3))                                                       \
+   SOFIE_FEATURES_IF(2, each("2", "(%[x2],%[at],4)", 14, 4, 5))                                                       \
+   SOFIE_FEATURES_IF(3, each("3", "(%[x3],%[at],4)", 15, 6, 7))                                                       \
+   SOFIE_FEATURES_IF(4, each("4", "(%[x4],%[at],4)", 14, 8, 9))                                                       \
+   SOFIE_FEATURES_IF(5, each("5", "(%[x5],%[at],4)", 15, 10, 11))
 // Where a column reads from. That of the last one is where the address of all was.
 #define SOFIE_FEATURES_BEGIN(column, x)                                                                           \
    SOFIE_FEATURES_IF(column, "movslq 4*" #column "(%[at]), %[" #x "]\n\tlea (%[x5],%[" #x "],4), %[" #x "]\n\t")
@@ -243,8 +207,8 @@ SOFIE_KERNEL void lanes_product(const FeaturesSteps &of, const float *x, const s
    asm volatile(
       SOFIE_FEATURES_BEGINS
       SOFIE_FEATURES_EACH(SOFIE_FEATURES_ZERO)
-      SOFIE_FEATURES_STEPS("movslq (%[offsets]), %[at]\n\t", SOFIE_FEATURES_ROW, SOFIE_FEATURES_STEP,
-                           "prefetcht1 (%[next])\n\t")
+      SOFIE_FEATURES_STEPS("movslq (%[offsets]), %[at]\n\t", SOFIE_FEATURES_ROW,
+                           SOFIE_FEATURES_EACH(SOFIE_FEATURES_FMA), "prefetcht1 (%[next])\n\t")
       SOFIE_FEATURES_SUMS(SOFIE_FEATURES_EACH(SOFIE_FEATURES_ADD), SOFIE_FEATURES_EACH(SOFIE_FEATURES_STORE))
       : [w] "+&r"(w), [x5] "+&r"(x), [at] "+&r"(at), [offsets] "+&r"(offsets), [k] "+&r"(depth), [next] "+&r"(next),
         [x0] "=&r"(x0), [x1] "=&r"(x1), [x2] "=&r"(x2), [x3] "=&r"(x3), [x4] "=&r"(x4)
