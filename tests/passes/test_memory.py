@@ -18,7 +18,7 @@ from sofie_rdf.ops.indexing import Slice
 from sofie_rdf.ops.layout import Concat, Flatten, Identity, Split, Squeeze, Transpose
 from sofie_rdf.ops.linear import MatMul
 from sofie_rdf.ops.selection import NonZero
-from sofie_rdf.passes.memory import Argument, Grown, Scratch, Weight, plan_memory
+from sofie_rdf.passes.memory import Argument, Owned, Scratch, Weight, plan_memory
 
 N = symbol("N")
 
@@ -67,7 +67,7 @@ def test_what_the_data_decide_has_one_shape() -> None:
     build(Squeeze((0,)), places, outputs=["vector"])
     build(Assume((1, N)), places, outputs=["known"])
     alone = plan_memory(build.graph("vector"))
-    assert alone.places["places"] == Grown("places")
+    assert alone.places["places"] == Owned("places")
     assert alone.copies == (("places", "vector"),)
     assert copies(build.graph("known")) == {("places", "known")}
     together = plan_memory(build.graph("vector", "places"))
@@ -247,7 +247,7 @@ def test_what_grows_is_not_written_over() -> None:
     places = build(NonZero(), "x", outputs=["places"])
     build(Abs(), build(Neg(), places, outputs=["a"]), outputs=["y"])
     plan = plan_memory(build.graph("y"))
-    assert {v: plan.places[v] for v in ("places", "a")} == {v: Grown(v) for v in ("places", "a")}
+    assert {v: plan.places[v] for v in ("places", "a")} == {v: Owned(v) for v in ("places", "a")}
 
 
 def test_a_known_size_that_must_be_one_that_the_data_decide_stays_in_scratch() -> None:
