@@ -336,6 +336,9 @@ SOFIE_KERNEL inline void move_strided(char *to, const char *from, const Size *ex
          throw std::invalid_argument("tensors with more than 24 axes are not supported");
       axes.axis[--first] = outer;
    }
+   // One axis, all in its place: most often a transposition of one event.
+   if (first == MoveAxes::most - 1 && axes.axis[first].to == bytes && axes.axis[first].from == bytes)
+      return copy_bytes(to, from, dense);
    for (int i = first; i < MoveAxes::most; ++i)
       axes.axis[axes.count++] = axes.axis[i];
    if (dense != 0)

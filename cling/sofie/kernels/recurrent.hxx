@@ -240,6 +240,8 @@ struct RnnCell {
    SOFIE_INLINE void advance(const RecurrentRow<T> &row) const
    {
       const RecurrentResult<T> result{row};
+      // Else Cling reads a function's constants from memory for each pack.
+      SOFIE_UNROLL(4)
       for (Size u = 0; u < row.hidden; u += lanes<T>)
          result.put(u, gate::activated<F, Clipped>(load<lanes<T>>(row.gates + u), f_alpha, f_beta, clip));
       result.finish();
@@ -361,6 +363,7 @@ struct RecurrentCall {
    T *work;
    Size steps, batch, inputs, hidden;
    Size x_step, x_row, y_step, y_row, y_direction, state_row, state_direction;
+   std::int32_t all; // The steps of a row that has no length of its own.
 };
 
 /// How many rows of the batch are computed together.
@@ -381,7 +384,8 @@ class RecurrentPass {
    Size columns_, padded_, steps_at_once_;
    T *sums_, *gates_, *h_, *c_, *reset_;
 
-   SOFIE_INLINE Size length(Size row) const { return call_.lengths ? call_.lengths[row0_ + row] : call_.steps; }
+   /// Of two pointers, not of two numbers: that is no branch.
+   SOFIE_INLINE Size length(Size row) const { return *(call_.lengths ? call_.lengths + row0_ + row : &call_.all); }
 
    /// The place in time of a row's step.
    SOFIE_INLINE Size time(Size row, Size step) const
@@ -667,6 +671,7 @@ SOFIE_INLINE RecurrentCall<T> recurrent_call(const Tensors &of, Size directions,
    call.hidden = hidden;
    call.batch = of.x.template extent<Batchwise ? 0 : 1>();
    call.steps = of.x.template extent<Batchwise ? 1 : 0>();
+   call.all = static_cast<std::int32_t>(call.steps);
    call.x_step = Batchwise ? call.inputs : call.batch * call.inputs;
    call.x_row = Batchwise ? call.steps * call.inputs : call.inputs;
    call.y_step = Batchwise ? directions * hidden : directions * call.batch * hidden;
