@@ -36,10 +36,11 @@ struct GroupedTaps {
 };
 
 // clang-format off
-#define SOFIE_GROUPED_EACH_8(each)                                                                                \
-   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)
-#define SOFIE_GROUPED_EACH_14(each)                                                                               \
-   SOFIE_GROUPED_EACH_8(each) each(8) each(9) each(10) each(11) each(12) each(13)
+// Blocks have 8 columns or 14: of the outputs behind the eighth the assembler leaves out what does not exist.
+#define SOFIE_GROUPED_IF(text) ".if %c[columns] > 8\n\t" text ".endif\n\t"
+#define SOFIE_GROUPED_EACH(each)                                                                                  \
+   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7)                                                \
+   SOFIE_GROUPED_IF(each(8) each(9) each(10) each(11) each(12) each(13))
 #define SOFIE_GROUPED_START(a) "vmovaps %%zmm29, %%zmm" #a "\n\t"
 #define SOFIE_GROUPED_RESULT(a) \
    "vmaxps %%zmm" #a ", %%zmm30, %%zmm" #a "\n\tvmovups %%zmm" #a ", 64*" #a "(%[to])\n\t"
@@ -56,44 +57,33 @@ struct GroupedTaps {
 #define SOFIE_GROUPED_WHOLE(a) "vfmadd231ps 64*%c[stride]*" #a "(%[from]), %%zmm16, %%zmm" #a "\n\t"
 #define SOFIE_GROUPED_NUMBER(a) "vfmadd231ps 64*%c[stride]*" #a "(%[from])%{1to16%}, %%zmm16, %%zmm" #a "\n\t"
 #define SOFIE_GROUPED_PART(load, t, x) SOFIE_GROUPED_A(load, t, x, t)
-#define SOFIE_GROUPED_PARTS_8(load)                                                                                \
+#define SOFIE_GROUPED_PARTS(load)                                                                                  \
    SOFIE_GROUPED_PART(load, 0, 20) SOFIE_GROUPED_PART(load, 1, 21) SOFIE_GROUPED_PART(load, 2, 22)                 \
    SOFIE_GROUPED_PART(load, 3, 23) SOFIE_GROUPED_PART(load, 4, 20) SOFIE_GROUPED_PART(load, 5, 21)                 \
-   SOFIE_GROUPED_PART(load, 6, 22) SOFIE_GROUPED_PART(load, 7, 23)
-#define SOFIE_GROUPED_PARTS_14(load)                                                                               \
-   SOFIE_GROUPED_PARTS_8(load) SOFIE_GROUPED_PART(load, 8, 20) SOFIE_GROUPED_PART(load, 9, 21)                     \
-   SOFIE_GROUPED_PART(load, 10, 22) SOFIE_GROUPED_PART(load, 11, 23) SOFIE_GROUPED_PART(load, 12, 20)              \
-   SOFIE_GROUPED_PART(load, 13, 21)
-#define SOFIE_GROUPED_TWO_8(load) \
-   SOFIE_GROUPED_A(load, 0, 20, 0) SOFIE_GROUPED_AB(load, 1, 21, 1, 0) \
-   SOFIE_GROUPED_AB(load, 2, 22, 2, 1) SOFIE_GROUPED_AB(load, 3, 23, 3, 2) \
-   SOFIE_GROUPED_AB(load, 4, 20, 4, 3) SOFIE_GROUPED_AB(load, 5, 21, 5, 4) \
-   SOFIE_GROUPED_AB(load, 6, 22, 6, 5) SOFIE_GROUPED_AB(load, 7, 23, 7, 6) \
-   SOFIE_GROUPED_B(load, 8, 20, 7)
-#define SOFIE_GROUPED_THREE_8(load) \
-   SOFIE_GROUPED_A(load, 0, 20, 0) SOFIE_GROUPED_AB(load, 1, 21, 1, 0) \
-   SOFIE_GROUPED_ABC(load, 2, 22, 2, 1, 0) SOFIE_GROUPED_ABC(load, 3, 23, 3, 2, 1) \
-   SOFIE_GROUPED_ABC(load, 4, 20, 4, 3, 2) SOFIE_GROUPED_ABC(load, 5, 21, 5, 4, 3) \
-   SOFIE_GROUPED_ABC(load, 6, 22, 6, 5, 4) SOFIE_GROUPED_ABC(load, 7, 23, 7, 6, 5) \
-   SOFIE_GROUPED_BC(load, 8, 20, 7, 6) SOFIE_GROUPED_C(load, 9, 21, 7)
-#define SOFIE_GROUPED_TWO_14(load) \
-   SOFIE_GROUPED_A(load, 0, 20, 0) SOFIE_GROUPED_AB(load, 1, 21, 1, 0) \
-   SOFIE_GROUPED_AB(load, 2, 22, 2, 1) SOFIE_GROUPED_AB(load, 3, 23, 3, 2) \
-   SOFIE_GROUPED_AB(load, 4, 20, 4, 3) SOFIE_GROUPED_AB(load, 5, 21, 5, 4) \
-   SOFIE_GROUPED_AB(load, 6, 22, 6, 5) SOFIE_GROUPED_AB(load, 7, 23, 7, 6) \
-   SOFIE_GROUPED_AB(load, 8, 20, 8, 7) SOFIE_GROUPED_AB(load, 9, 21, 9, 8) \
-   SOFIE_GROUPED_AB(load, 10, 22, 10, 9) SOFIE_GROUPED_AB(load, 11, 23, 11, 10) \
-   SOFIE_GROUPED_AB(load, 12, 20, 12, 11) SOFIE_GROUPED_AB(load, 13, 21, 13, 12) \
-   SOFIE_GROUPED_B(load, 14, 22, 13)
-#define SOFIE_GROUPED_THREE_14(load) \
-   SOFIE_GROUPED_A(load, 0, 20, 0) SOFIE_GROUPED_AB(load, 1, 21, 1, 0) \
-   SOFIE_GROUPED_ABC(load, 2, 22, 2, 1, 0) SOFIE_GROUPED_ABC(load, 3, 23, 3, 2, 1) \
-   SOFIE_GROUPED_ABC(load, 4, 20, 4, 3, 2) SOFIE_GROUPED_ABC(load, 5, 21, 5, 4, 3) \
-   SOFIE_GROUPED_ABC(load, 6, 22, 6, 5, 4) SOFIE_GROUPED_ABC(load, 7, 23, 7, 6, 5) \
-   SOFIE_GROUPED_ABC(load, 8, 20, 8, 7, 6) SOFIE_GROUPED_ABC(load, 9, 21, 9, 8, 7) \
-   SOFIE_GROUPED_ABC(load, 10, 22, 10, 9, 8) SOFIE_GROUPED_ABC(load, 11, 23, 11, 10, 9) \
-   SOFIE_GROUPED_ABC(load, 12, 20, 12, 11, 10) SOFIE_GROUPED_ABC(load, 13, 21, 13, 12, 11) \
-   SOFIE_GROUPED_BC(load, 14, 22, 13, 12) SOFIE_GROUPED_C(load, 15, 23, 13)
+   SOFIE_GROUPED_PART(load, 6, 22) SOFIE_GROUPED_PART(load, 7, 23)                                                 \
+   SOFIE_GROUPED_IF(                                                                                               \
+      SOFIE_GROUPED_PART(load, 8, 20) SOFIE_GROUPED_PART(load, 9, 21) SOFIE_GROUPED_PART(load, 10, 22)             \
+      SOFIE_GROUPED_PART(load, 11, 23) SOFIE_GROUPED_PART(load, 12, 20) SOFIE_GROUPED_PART(load, 13, 21))
+#define SOFIE_GROUPED_TWO(load)                                                                                    \
+   SOFIE_GROUPED_A(load, 0, 20, 0)                                                                                 \
+   SOFIE_GROUPED_AB(load, 1, 21, 1, 0) SOFIE_GROUPED_AB(load, 2, 22, 2, 1) SOFIE_GROUPED_AB(load, 3, 23, 3, 2)     \
+   SOFIE_GROUPED_AB(load, 4, 20, 4, 3) SOFIE_GROUPED_AB(load, 5, 21, 5, 4) SOFIE_GROUPED_AB(load, 6, 22, 6, 5)     \
+   SOFIE_GROUPED_AB(load, 7, 23, 7, 6) SOFIE_GROUPED_B(load, 8, 20, 7)                                             \
+   SOFIE_GROUPED_IF(                                                                                               \
+      SOFIE_GROUPED_W(20, 16, 8) SOFIE_GROUPED_AB(load, 9, 21, 9, 8) SOFIE_GROUPED_AB(load, 10, 22, 10, 9)         \
+      SOFIE_GROUPED_AB(load, 11, 23, 11, 10) SOFIE_GROUPED_AB(load, 12, 20, 12, 11)                                \
+      SOFIE_GROUPED_AB(load, 13, 21, 13, 12) SOFIE_GROUPED_B(load, 14, 22, 13))
+#define SOFIE_GROUPED_THREE(load)                                                                                  \
+   SOFIE_GROUPED_A(load, 0, 20, 0) SOFIE_GROUPED_AB(load, 1, 21, 1, 0)                                             \
+   SOFIE_GROUPED_ABC(load, 2, 22, 2, 1, 0) SOFIE_GROUPED_ABC(load, 3, 23, 3, 2, 1)                                 \
+   SOFIE_GROUPED_ABC(load, 4, 20, 4, 3, 2) SOFIE_GROUPED_ABC(load, 5, 21, 5, 4, 3)                                 \
+   SOFIE_GROUPED_ABC(load, 6, 22, 6, 5, 4) SOFIE_GROUPED_ABC(load, 7, 23, 7, 6, 5)                                 \
+   SOFIE_GROUPED_BC(load, 8, 20, 7, 6) SOFIE_GROUPED_C(load, 9, 21, 7)                                             \
+   SOFIE_GROUPED_IF(                                                                                               \
+      SOFIE_GROUPED_W(20, 16, 8) SOFIE_GROUPED_W(21, 16, 9) SOFIE_GROUPED_W(21, 17, 8)                             \
+      SOFIE_GROUPED_ABC(load, 10, 22, 10, 9, 8) SOFIE_GROUPED_ABC(load, 11, 23, 11, 10, 9)                         \
+      SOFIE_GROUPED_ABC(load, 12, 20, 12, 11, 10) SOFIE_GROUPED_ABC(load, 13, 21, 13, 12, 11)                      \
+      SOFIE_GROUPED_BC(load, 14, 22, 13, 12) SOFIE_GROUPED_C(load, 15, 23, 13))
 #define SOFIE_GROUPED_GROUPS(count, first, next, weights, products)       \
    "mov %c[of_" #count "](%[of]), %[k]\n\t"                               \
    "test %[k], %[k]\n\t"                                                  \
@@ -109,7 +99,7 @@ struct GroupedTaps {
    "dec %[k]\n\t"                                                         \
    "jnz " first "b\n"                                                     \
    next ":\n\t"
-#define SOFIE_GROUPED_ROWS(columns, load, one_tap)                                                                    \
+#define SOFIE_GROUPED_ROWS(load, one_tap)                                                                             \
    asm volatile(                                                                                                      \
       "mov %c[of_bias](%[of]), %[at]\n\t"                                                                             \
       "vmovups (%[at]), %%zmm29\n\t"                                                                                  \
@@ -120,16 +110,16 @@ struct GroupedTaps {
       "mov %c[of_y](%[of]), %[to]\n\t"                                                                                \
       "mov %c[of_blocks](%[of]), %[block]\n"                                                                          \
       "2:\n\t"                                                                                                        \
-      SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_START)                                                               \
+      SOFIE_GROUPED_EACH(SOFIE_GROUPED_START)                                                                         \
       "mov %c[of_taps](%[of]), %[at]\n\t"                                                                             \
       SOFIE_GROUPED_GROUPS(threes, "3", "4",                                                                          \
-         "vmovups (%[w],%[apart]), %%zmm17\n\tvmovups (%[w],%[apart],2), %%zmm18\n\t", SOFIE_GROUPED_THREE_##columns(load)) \
+         "vmovups (%[w],%[apart]), %%zmm17\n\tvmovups (%[w],%[apart],2), %%zmm18\n\t", SOFIE_GROUPED_THREE(load))     \
       "add %c[of_to_twos](%[of]), %[at]\n\t"                                                                          \
-      SOFIE_GROUPED_GROUPS(twos, "5", "6", "vmovups (%[w],%[apart]), %%zmm17\n\t", SOFIE_GROUPED_TWO_##columns(load)) \
+      SOFIE_GROUPED_GROUPS(twos, "5", "6", "vmovups (%[w],%[apart]), %%zmm17\n\t", SOFIE_GROUPED_TWO(load))           \
       "add %c[of_to_ones](%[of]), %[at]\n\t"                                                                          \
       SOFIE_GROUPED_GROUPS(ones, "7", "8", "", one_tap)                                                               \
-      SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_RESULT)                                                              \
-      "add $64*" #columns ", %[to]\n\t"                                                                               \
+      SOFIE_GROUPED_EACH(SOFIE_GROUPED_RESULT)                                                                        \
+      "add $64*%c[columns], %[to]\n\t"                                                                                \
       "add %c[of_x_block](%[of]), %[x]\n\t"                                                                           \
       "dec %[block]\n\t"                                                                                              \
       "jnz 2b\n\t"                                                                                                    \
@@ -144,20 +134,9 @@ struct GroupedTaps {
       : [of] "r"(&of),                                                                                                \
         SOFIE_MEMBERS(of, GroupedRows, x, w, bias, y, taps, threes, twos, ones, apart, rows, blocks, x_row, y_row, x_block, \
            to_twos, to_ones, floor),                                                                                  \
-        [stride] "i"(Stride)                                                                                          \
+        [stride] "i"(Stride), [columns] "i"(Columns)                                                                  \
       : "memory", "cc", SOFIE_ALL_PACKS)
 // clang-format on
-#define SOFIE_GROUPED_BY(columns)                                                                       \
-   if constexpr (Together == 16)                                                                        \
-      SOFIE_GROUPED_ROWS(columns, "vmovups", SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_WHOLE));        \
-   else if constexpr (Together == 8)                                                                    \
-      SOFIE_GROUPED_ROWS(columns, "vbroadcastf64x4", SOFIE_GROUPED_PARTS_##columns("vbroadcastf64x4")); \
-   else if constexpr (Together == 4)                                                                    \
-      SOFIE_GROUPED_ROWS(columns, "vbroadcastf32x4", SOFIE_GROUPED_PARTS_##columns("vbroadcastf32x4")); \
-   else if constexpr (Together == 2)                                                                    \
-      SOFIE_GROUPED_ROWS(columns, "vbroadcastsd", SOFIE_GROUPED_PARTS_##columns("vbroadcastsd"));       \
-   else                                                                                                 \
-      SOFIE_GROUPED_ROWS(columns, "vbroadcastss", SOFIE_GROUPED_EACH_##columns(SOFIE_GROUPED_NUMBER))
 
 /// y = max(bias + the sum of weights times inputs, floor) for `Columns` columns at a time, perhaps more than a row has.
 /// An input is `Together` numbers in turn, one for each group.
@@ -168,11 +147,16 @@ SOFIE_KERNEL void grouped_rows(GroupedRows &of)
    const std::int32_t *at;
    float *to;
    Size k, block, apart;
-   if constexpr (Columns == 14) {
-      SOFIE_GROUPED_BY(14);
-   } else {
-      SOFIE_GROUPED_BY(8);
-   }
+   if constexpr (Together == 16)
+      SOFIE_GROUPED_ROWS("vmovups", SOFIE_GROUPED_EACH(SOFIE_GROUPED_WHOLE));
+   else if constexpr (Together == 8)
+      SOFIE_GROUPED_ROWS("vbroadcastf64x4", SOFIE_GROUPED_PARTS("vbroadcastf64x4"));
+   else if constexpr (Together == 4)
+      SOFIE_GROUPED_ROWS("vbroadcastf32x4", SOFIE_GROUPED_PARTS("vbroadcastf32x4"));
+   else if constexpr (Together == 2)
+      SOFIE_GROUPED_ROWS("vbroadcastsd", SOFIE_GROUPED_PARTS("vbroadcastsd"));
+   else
+      SOFIE_GROUPED_ROWS("vbroadcastss", SOFIE_GROUPED_EACH(SOFIE_GROUPED_NUMBER));
 }
 
 /// The list of taps: three together first, then two and one, each for one row of the kernel after the other. A channel
