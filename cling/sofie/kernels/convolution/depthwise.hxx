@@ -86,178 +86,111 @@ struct ConvDepthwiseRun {
    T floor;
 };
 
-#if defined(SOFIE_AVX512_ASSEMBLER) || defined(SOFIE_AVX2_ASSEMBLER)
+#ifdef SOFIE_TILE_ASSEMBLER
 // clang-format off
-// What both instruction sets have in common: a tap's products, the way to the next tap, and the operands.
-#define SOFIE_DEPTHWISE_ADDS                                               \
-   SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                    \
-   SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                         \
-   SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                      \
-   SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                       \
-   "add $12, %[table]\n\t"                                                 \
-   "cmp %[end], %[table]\n\t"                                              \
-   "jne 2b\n\t"
-#define SOFIE_DEPTHWISE_OPERANDS                                           \
-   : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),                \
-        [from] "=&r"(from)                                                 \
-   : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),                     \
-        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights),       \
-        [start] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, start)),   \
-        [floor] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, floor)),   \
-        [out] "i"(__builtin_offsetof(ConvDepthwiseRun<float>, out))
-// clang-format on
-#endif
-
+// What differs: masks of a pack's results and of a tap's inputs, which AVX2 has as lanes whose bits are set, where `bits`
+// has one bit for each; how every second of two packs is taken; and results of which some exist.
+#define SOFIE_DEPTHWISE_LOADS(load, behind, mask, a, b, c, d)                                                      \
+   load(behind "(%[from])", a, mask) load(behind "(%[from],%[in])", b, mask)                                       \
+   load(behind "(%[from],%[in],2)", c, mask) load(behind "(%[from],%[in3])", d, mask)
+#define SOFIE_DEPTHWISE_PUTS(put)                                                                                  \
+   put(0, "(%[place])") put(1, "(%[place],%[at])") put(2, "(%[place],%[at],2)") put(3, "(%[place],%[from])")
 #ifdef SOFIE_AVX512_ASSEMBLER
-// clang-format off
-#define SOFIE_DEPTHWISE_LOAD(place, a, mask) "vmovups " place ", %%zmm" #a "%{%%" mask "%}%{z%}\n\t"
+#define SOFIE_DEPTHWISE_BEGIN "vmovups (%[at]), %%zmm6\n"
+#define SOFIE_DEPTHWISE_EXIST "kmovw 4(%[table]), %%k2\n\t"
+#define SOFIE_DEPTHWISE_LOAD(place, a, mask) "vmovups " place ", %%zmm" #a "%{%%k" #mask "%}%{z%}\n\t"
+#define SOFIE_DEPTHWISE_INPUTS "kmovw 4(%[table]), %%k1\n\t" SOFIE_DEPTHWISE_LOADS(SOFIE_DEPTHWISE_LOAD, "", 1, 8, 9, 10, 11)
+#define SOFIE_DEPTHWISE_EVEN(a, b) "vpermt2ps %%zmm" #b ", %%zmm6, %%zmm" #a "\n\t"
+#define SOFIE_DEPTHWISE_MORE "kmovw 6(%[table]), %%k3\n\t" SOFIE_DEPTHWISE_LOADS(SOFIE_DEPTHWISE_LOAD, "64", 3, 12, 13, 14, 15)
 #define SOFIE_DEPTHWISE_ADD(place, x, a) "vfmadd231ps " place "%{1to16%}, %%zmm" #x ", %%zmm" #a "\n\t"
-#define SOFIE_DEPTHWISE_PUT(a, place) \
-   "vmaxps %%zmm" #a ", %%zmm20, %%zmm" #a "\n\tvmovups %%zmm" #a ", " place "%{%%k2%}\n\t"
-// Every second of 32 inputs.
-#define SOFIE_DEPTHWISE_SECOND                                             \
-   "kmovw 6(%[table]), %%k3\n\t"                                           \
-   SOFIE_DEPTHWISE_LOAD("64(%[from])", 12, "k3")                           \
-   SOFIE_DEPTHWISE_LOAD("64(%[from],%[in])", 13, "k3")                     \
-   SOFIE_DEPTHWISE_LOAD("64(%[from],%[in],2)", 14, "k3")                   \
-   SOFIE_DEPTHWISE_LOAD("64(%[from],%[in3])", 15, "k3")                    \
-   "vpermt2ps %%zmm12, %%zmm21, %%zmm8\n\t"                                \
-   "vpermt2ps %%zmm13, %%zmm21, %%zmm9\n\t"                                \
-   "vpermt2ps %%zmm14, %%zmm21, %%zmm10\n\t"                               \
-   "vpermt2ps %%zmm15, %%zmm21, %%zmm11\n\t"
-#define SOFIE_DEPTHWISE(second)                                            \
-   asm volatile(                                                           \
-      "vbroadcastss %c[start](%[run]), %%zmm16\n\t"                        \
-      "vbroadcastss %c[start]+4(%[run]), %%zmm17\n\t"                      \
-      "vbroadcastss %c[start]+8(%[run]), %%zmm18\n\t"                      \
-      "vbroadcastss %c[start]+12(%[run]), %%zmm19\n\t"                     \
-      "vbroadcastss %c[floor](%[run]), %%zmm20\n\t"                        \
-      "vmovups (%[at]), %%zmm21\n"                                         \
-      "1:\n\t"                                                             \
-      "vmovaps %%zmm16, %%zmm0\n\t"                                        \
-      "vmovaps %%zmm17, %%zmm1\n\t"                                        \
-      "vmovaps %%zmm18, %%zmm2\n\t"                                        \
-      "vmovaps %%zmm19, %%zmm3\n\t"                                        \
-      "movslq (%[table]), %[end]\n\t"                                      \
-      "kmovw 4(%[table]), %%k2\n\t"                                        \
-      "lea 12(%[table],%[end]), %[end]\n\t"                                \
-      "movslq 8(%[table]), %[place]\n\t"                                   \
-      "add $12, %[table]\n"                                                \
-      "2:\n\t"                                                             \
-      "movslq (%[table]), %[from]\n\t"                                     \
-      "kmovw 4(%[table]), %%k1\n\t"                                        \
-      "movslq 8(%[table]), %[at]\n\t"                                      \
-      "add %[x], %[from]\n\t"                                              \
-      "add %[w], %[at]\n\t"                                                \
-      SOFIE_DEPTHWISE_LOAD("(%[from])", 8, "k1")                           \
-      SOFIE_DEPTHWISE_LOAD("(%[from],%[in])", 9, "k1")                     \
-      SOFIE_DEPTHWISE_LOAD("(%[from],%[in],2)", 10, "k1")                  \
-      SOFIE_DEPTHWISE_LOAD("(%[from],%[in3])", 11, "k1")                   \
-      second                                                               \
-      SOFIE_DEPTHWISE_ADDS                                                 \
-      "mov %c[out](%[run]), %[at]\n\t"                                     \
-      "lea (%[at],%[at],2), %[from]\n\t"                                   \
-      "add %[y], %[place]\n\t"                                             \
-      SOFIE_DEPTHWISE_PUT(0, "(%[place])")                                 \
-      SOFIE_DEPTHWISE_PUT(1, "(%[place],%[at])")                           \
-      SOFIE_DEPTHWISE_PUT(2, "(%[place],%[at],2)")                         \
-      SOFIE_DEPTHWISE_PUT(3, "(%[place],%[from])")                         \
-      "decq %[packs]\n\t"                                                  \
-      "jnz 1b\n\t"                                                         \
-      SOFIE_DEPTHWISE_OPERANDS                                             \
-      : "memory", "cc", "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",    \
-        "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21")
-// clang-format on
-
-/// y = max(start + the sum of weights times inputs, floor) for four channels
-template <int Stride>
-SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, const ConvDepthwiseRun<float> &run)
-{
-   static const std::int32_t order[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-   const std::int32_t *table = run.table, *end, *at = order;
-   const float *from;
-   Size packs = run.packs, place;
-   if constexpr (Stride == 2)
-      SOFIE_DEPTHWISE(SOFIE_DEPTHWISE_SECOND);
-   else
-      SOFIE_DEPTHWISE("");
-}
-#elif defined(SOFIE_AVX2_ASSEMBLER)
-// clang-format off
-// The lanes of a mask whose bits are set: `bits` has one bit for each of them.
+#define SOFIE_DEPTHWISE_PUT(a, place) "vmovups %%zmm" #a ", " place "%{%%k2%}\n\t"
+#define SOFIE_DEPTHWISE_RESULTS "lea (%[at],%[at],2), %[from]\n\t" SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT)
+#define SOFIE_DEPTHWISE_REGISTERS                                                                                  \
+   "k1", "k2", "k3", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm6", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",     \
+      "xmm13", "xmm14", "xmm15"
+#else
+#define SOFIE_DEPTHWISE_BEGIN "vmovups (%[at]), %%ymm6\n\tvmovups 32(%[at]), %%ymm7\n"
 #define SOFIE_DEPTHWISE_MASK(bits, of, mask) \
    "vpand %%ymm" #bits ", %%ymm" #of ", %%ymm" #mask "\n\tvpcmpeqd %%ymm" #bits ", %%ymm" #mask ", %%ymm" #mask "\n\t"
-#define SOFIE_DEPTHWISE_LOADS(behind, mask, a, b, c, d)                                                    \
-   "vmaskmovps " behind "(%[from]), %%ymm" #mask ", %%ymm" #a "\n\t"                                       \
-   "vmaskmovps " behind "(%[from],%[in]), %%ymm" #mask ", %%ymm" #b "\n\t"                                 \
-   "vmaskmovps " behind "(%[from],%[in],2), %%ymm" #mask ", %%ymm" #c "\n\t"                               \
-   "vmaskmovps " behind "(%[from],%[in3]), %%ymm" #mask ", %%ymm" #d "\n\t"
+#define SOFIE_DEPTHWISE_EXIST "vpbroadcastd 4(%[table]), %%ymm5\n\t" SOFIE_DEPTHWISE_MASK(6, 5, 5)
+#define SOFIE_DEPTHWISE_LOAD(place, a, mask) "vmaskmovps " place ", %%ymm" #mask ", %%ymm" #a "\n\t"
+#define SOFIE_DEPTHWISE_INPUTS                                                                                     \
+   "vpbroadcastd 4(%[table]), %%ymm4\n\t"                                                                          \
+   SOFIE_DEPTHWISE_MASK(6, 4, 13) SOFIE_DEPTHWISE_LOADS(SOFIE_DEPTHWISE_LOAD, "", 13, 8, 9, 10, 11)
 #define SOFIE_DEPTHWISE_EVEN(a, b) \
    "vshufps $0x88, %%ymm" #b ", %%ymm" #a ", %%ymm" #a "\n\tvpermpd $0xd8, %%ymm" #a ", %%ymm" #a "\n\t"
-// Every second of 16 inputs.
-#define SOFIE_DEPTHWISE_SECOND                                             \
-   SOFIE_DEPTHWISE_MASK(7, 4, 5)                                           \
-   SOFIE_DEPTHWISE_LOADS("32", 5, 12, 13, 14, 5)                           \
-   SOFIE_DEPTHWISE_EVEN(8, 12) SOFIE_DEPTHWISE_EVEN(9, 13)                 \
-   SOFIE_DEPTHWISE_EVEN(10, 14) SOFIE_DEPTHWISE_EVEN(11, 5)
+#define SOFIE_DEPTHWISE_MORE SOFIE_DEPTHWISE_MASK(7, 4, 15) SOFIE_DEPTHWISE_LOADS(SOFIE_DEPTHWISE_LOAD, "32", 15, 12, 13, 14, 15)
 #define SOFIE_DEPTHWISE_ADD(place, x, a) \
    "vbroadcastss " place ", %%ymm12\n\tvfmadd231ps %%ymm12, %%ymm" #x ", %%ymm" #a "\n\t"
-#define SOFIE_DEPTHWISE_FLOOR(a) "vmaxps %%ymm" #a ", %%ymm4, %%ymm" #a "\n\t"
 // A masked store takes tens of cycles on some CPUs: most packs are whole.
 #define SOFIE_DEPTHWISE_PUT(a, place) "vmovups %%ymm" #a ", " place "\n\t"
-#define SOFIE_DEPTHWISE_PUT_SOME(a, place) "vmaskmovps %%ymm" #a ", %%ymm15, " place "\n\t"
-#define SOFIE_DEPTHWISE_PUTS(put)                                          \
-   put(0, "(%[place])") put(1, "(%[place],%[at])") put(2, "(%[place],%[at],2)") put(3, "(%[place],%[from])")
-#define SOFIE_DEPTHWISE(second)                                            \
-   asm volatile(                                                           \
-      "vmovups (%[at]), %%ymm6\n\t"                                        \
-      "vmovups 32(%[at]), %%ymm7\n"                                        \
-      "1:\n\t"                                                             \
-      "vbroadcastss %c[start](%[run]), %%ymm0\n\t"                         \
-      "vbroadcastss %c[start]+4(%[run]), %%ymm1\n\t"                       \
-      "vbroadcastss %c[start]+8(%[run]), %%ymm2\n\t"                       \
-      "vbroadcastss %c[start]+12(%[run]), %%ymm3\n\t"                      \
-      "movslq (%[table]), %[end]\n\t"                                      \
-      "vpbroadcastd 4(%[table]), %%ymm15\n\t"                              \
-      SOFIE_DEPTHWISE_MASK(6, 15, 15)                                      \
-      "lea 12(%[table],%[end]), %[end]\n\t"                                \
-      "movslq 8(%[table]), %[place]\n\t"                                   \
-      "add $12, %[table]\n"                                                \
-      "2:\n\t"                                                             \
-      "movslq (%[table]), %[from]\n\t"                                     \
-      "vpbroadcastd 4(%[table]), %%ymm4\n\t"                               \
-      "movslq 8(%[table]), %[at]\n\t"                                      \
-      "add %[x], %[from]\n\t"                                              \
-      "add %[w], %[at]\n\t"                                                \
-      SOFIE_DEPTHWISE_MASK(6, 4, 13)                                       \
-      SOFIE_DEPTHWISE_LOADS("", 13, 8, 9, 10, 11)                          \
-      second                                                               \
-      SOFIE_DEPTHWISE_ADDS                                                 \
-      "vbroadcastss %c[floor](%[run]), %%ymm4\n\t"                         \
-      SOFIE_DEPTHWISE_FLOOR(0) SOFIE_DEPTHWISE_FLOOR(1) SOFIE_DEPTHWISE_FLOOR(2) SOFIE_DEPTHWISE_FLOOR(3) \
-      "vmovmskps %%ymm15, %k[from]\n\t"                                    \
-      "mov %c[out](%[run]), %[at]\n\t"                                     \
-      "add %[y], %[place]\n\t"                                             \
-      "cmp $255, %k[from]\n\t"                                             \
-      "lea (%[at],%[at],2), %[from]\n\t"                                   \
-      "jne 3f\n\t"                                                         \
-      SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT)                            \
-      "jmp 4f\n"                                                           \
-      "3:\n\t"                                                             \
-      SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT_SOME)                       \
-      "4:\n\t"                                                             \
-      "decq %[packs]\n\t"                                                  \
-      "jnz 1b\n\t"                                                         \
-      SOFIE_DEPTHWISE_OPERANDS                                             \
-      : "memory", "cc", SOFIE_ALL_YMM)
+#define SOFIE_DEPTHWISE_PUT_SOME(a, place) "vmaskmovps %%ymm" #a ", %%ymm5, " place "\n\t"
+#define SOFIE_DEPTHWISE_RESULTS                                                                                    \
+   "vmovmskps %%ymm5, %k[from]\n\t"                                                                                \
+   "cmp $255, %k[from]\n\t"                                                                                        \
+   "lea (%[at],%[at],2), %[from]\n\t"                                                                              \
+   "jne 3f\n\t"                                                                                                    \
+   SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT)                                                                       \
+   "jmp 4f\n"                                                                                                      \
+   "3:\n\t"                                                                                                        \
+   SOFIE_DEPTHWISE_PUTS(SOFIE_DEPTHWISE_PUT_SOME)                                                                  \
+   "4:\n\t"
+#define SOFIE_DEPTHWISE_REGISTERS SOFIE_ALL_YMM
+#endif
+#define SOFIE_DEPTHWISE_SECOND                                                                                     \
+   SOFIE_DEPTHWISE_MORE                                                                                            \
+   SOFIE_DEPTHWISE_EVEN(8, 12) SOFIE_DEPTHWISE_EVEN(9, 13) SOFIE_DEPTHWISE_EVEN(10, 14) SOFIE_DEPTHWISE_EVEN(11, 15)
+#define SOFIE_DEPTHWISE_START(a) "vbroadcastss %c[run_start]+4*" #a "(%[run]), " SOFIE_PACK(a) "\n\t"
+#define SOFIE_DEPTHWISE_FLOOR(a) "vmaxps " SOFIE_PACK(a) ", " SOFIE_PACK(4) ", " SOFIE_PACK(a) "\n\t"
+#define SOFIE_DEPTHWISE(second)                                                                                    \
+   asm volatile(                                                                                                   \
+      SOFIE_DEPTHWISE_BEGIN                                                                                        \
+      "1:\n\t"                                                                                                     \
+      SOFIE_DEPTHWISE_START(0) SOFIE_DEPTHWISE_START(1) SOFIE_DEPTHWISE_START(2) SOFIE_DEPTHWISE_START(3)          \
+      "movslq (%[table]), %[end]\n\t"                                                                              \
+      SOFIE_DEPTHWISE_EXIST                                                                                        \
+      "lea 12(%[table],%[end]), %[end]\n\t"                                                                        \
+      "movslq 8(%[table]), %[place]\n\t"                                                                           \
+      "add $12, %[table]\n"                                                                                        \
+      "2:\n\t"                                                                                                     \
+      "movslq (%[table]), %[from]\n\t"                                                                             \
+      "movslq 8(%[table]), %[at]\n\t"                                                                              \
+      "add %[x], %[from]\n\t"                                                                                      \
+      "add %[w], %[at]\n\t"                                                                                        \
+      SOFIE_DEPTHWISE_INPUTS                                                                                       \
+      second                                                                                                       \
+      SOFIE_DEPTHWISE_ADD("(%[at])", 8, 0)                                                                         \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights])", 9, 1)                                                              \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights],2)", 10, 2)                                                           \
+      SOFIE_DEPTHWISE_ADD("(%[at],%[weights3])", 11, 3)                                                            \
+      "add $12, %[table]\n\t"                                                                                      \
+      "cmp %[end], %[table]\n\t"                                                                                   \
+      "jne 2b\n\t"                                                                                                 \
+      "vbroadcastss %c[run_floor](%[run]), " SOFIE_PACK(4) "\n\t"                                                  \
+      SOFIE_DEPTHWISE_FLOOR(0) SOFIE_DEPTHWISE_FLOOR(1) SOFIE_DEPTHWISE_FLOOR(2) SOFIE_DEPTHWISE_FLOOR(3)          \
+      "mov %c[run_out](%[run]), %[at]\n\t"                                                                         \
+      "add %[y], %[place]\n\t"                                                                                     \
+      SOFIE_DEPTHWISE_RESULTS                                                                                      \
+      "decq %[packs]\n\t"                                                                                          \
+      "jnz 1b\n\t"                                                                                                 \
+      : [table] "+&r"(table), [packs] "+m"(packs), [end] "=&r"(end), [place] "=&r"(place), [at] "+&r"(at),         \
+        [from] "=&r"(from)                                                                                         \
+      : [x] "r"(x), [w] "r"(w), [y] "m"(y), [run] "r"(&run), [in] "r"(run.in), [in3] "r"(3 * run.in),              \
+        [weights] "r"(run.weights), [weights3] "r"(3 * run.weights),                                               \
+        SOFIE_MEMBERS(run, ConvDepthwiseRun<float>, start, floor, out)                                             \
+      : "memory", "cc", SOFIE_DEPTHWISE_REGISTERS)
 // clang-format on
 
 /// y = max(start + the sum of weights times inputs, floor) for four channels
 template <int Stride>
 SOFIE_KERNEL void conv_depthwise_some(float *y, const float *x, const float *w, const ConvDepthwiseRun<float> &run)
 {
-   static const std::int32_t bit_of[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-   const std::int32_t *table = run.table, *end, *at = bit_of;
+#ifdef SOFIE_AVX512_ASSEMBLER
+   static const std::int32_t order[] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#else
+   static const std::int32_t order[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+#endif
+   const std::int32_t *table = run.table, *end, *at = order;
    const float *from;
    Size packs = run.packs, place;
    if constexpr (Stride == 2)
