@@ -107,6 +107,26 @@ public:
    SOFIE_INLINE Size size() const { return size_from<0>(); }
 };
 
+/// Stands for a tensor that an operator may have and that is not there.
+struct NoTensor {};
+
+template <class V>
+inline constexpr bool is_there = !std::is_same_v<std::decay_t<V>, NoTensor>;
+
+/// The memory of a tensor, or nothing.
+template <class V>
+SOFIE_INLINE auto data_of(V &&tensor)
+{
+   if constexpr (is_there<V>)
+      return tensor.data();
+   else
+      return nullptr;
+}
+SOFIE_INLINE std::nullptr_t data_of()
+{
+   return nullptr;
+}
+
 /// Rows of numbers: from a row to the next, and from a number of it to the next.
 template <class T>
 struct StridedRows {

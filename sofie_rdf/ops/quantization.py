@@ -35,6 +35,7 @@ from sofie_rdf.ops._device_quantized import (
     quantized_dynamically,
     requantized,
 )
+from sofie_rdf.ops._floats import NOTHING
 from sofie_rdf.ops._formats import converted, is_integral, limits
 
 HEADER = "sofie/kernels/quantization.hxx"
@@ -435,11 +436,10 @@ class MatMulInteger(_QuantizedProduct):
         sizes = (left[-2], left[-1], right[-1])
         of_a = _per_vector(a_zero.type, left, -2) if a_zero else (0, 0)
         of_b = _per_vector(b_zero.type, right, -1) if b_zero else (0, 0)
-        flags = ", ".join("true" if z else "false" for z in (a_zero, b_zero))
-        zeros = [_flat(z) for z in (a_zero, b_zero) if z is not None]
+        zeros = [NOTHING if z is None else _flat(z) for z in (a_zero, b_zero)]
         views = _flat(outputs[0]), _flat(a), _flat(b)
         numbers = Sizes((*sizes, *of_a, *of_b)), *_batch_sizes(left, right)
-        return Call(f"sofie::{choice.kernel}<{flags}>", (*views, *numbers, *zeros))
+        return Call(f"sofie::{choice.kernel}", (*views, *numbers, *zeros))
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]

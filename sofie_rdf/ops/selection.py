@@ -25,6 +25,7 @@ from sofie_rdf.ir.operator import (
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops import _slopes_indexing
 from sofie_rdf.ops._device_windows import selected
+from sofie_rdf.ops._floats import NOTHING
 from sofie_rdf.ops.elementwise import ALL, FLOATS, NUMBERS
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 
 INT64 = DType.INT64
+# Up to so many elements are selected in a list on the stack.
+_FEW = 64
 
 
 class _Selection(Operator):
@@ -56,6 +59,15 @@ def _first(inputs: Sequence[Operand | None]) -> Operand:
 
 def _flag(value: bool) -> str:
     return "true" if value else "false"
+
+
+def _written(
+    outputs: Sequence[Operand], most: int, shape: Shape | None = None
+) -> tuple[Argument, ...]:
+    """The results in this shape, of which the last ones may be absent; then the workspace."""
+    *results, work = outputs
+    absent = (NOTHING,) * (most - len(results))
+    return (*(Tensor(o, shape) for o in results), *absent, Tensor(work))
 
 
 # The largest --------------------------------------------------------------------------------------
@@ -204,7 +216,7 @@ class _TopK(_Selection):
         return (TensorType(INT64, (self.most(x) * words,)),)
 
     def most(self, x: TensorType) -> Dim:
-        """Of how many elements there is a list at most: twice of all, if they are sorted."""
+        """How many elements are listed at most: all of them twice, where they are sorted."""
         return 2 * x.shape[normal_axis(self.axis, x.rank)]
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
@@ -234,7 +246,7 @@ class RuntimeTopK(_TopK):
         x, axis, largest = self.views(inputs)
         k = inputs[1]
         assert k is not None
-        tensors = *map(Tensor, outputs), x, Tensor(k)
+        tensors = *_written(outputs, 2), x, Tensor(k)
         arguments: tuple[Argument, ...] = (*tensors, Sizes(x.operand.type.shape), axis)
         return Call(f"sofie::top_k_runtime<{largest}>", arguments, outputs=len(outputs))
 
@@ -260,12 +272,8 @@ class TopK(_TopK):
         return self.k[0]
 
     def most(self, x: TensorType) -> Dim:
-        k, twice = self.count, super().most(x)
-        if not isinstance(k, int):
-            return twice
-        if k <= 64:
-            return 0
-        return k if isinstance(twice, int) and 16 * k < twice else twice
+        k = self.count
+        return 0 if isinstance(k, int) and k <= _FEW else super().most(x)
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         return self.pair(x, self.count)
@@ -275,10 +283,8 @@ class TopK(_TopK):
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, axis, largest = self.views(inputs)
-        shape = _split(outputs[0].type.shape, axis)
-        *results, work = outputs
-        tensors = (*(Tensor(o, shape) for o in results), Tensor(work), x)
-        return Call(f"sofie::top_k<{largest}>", tensors, outputs=len(outputs))
+        written = _written(outputs, 2, _split(outputs[0].type.shape, axis))
+        return Call(f"sofie::top_k<{largest}>", (*written, x), outputs=len(outputs))
 
     def on_device(
         self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]
@@ -397,7 +403,7 @@ class Unique(_Selection):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x = _first(inputs)
         shape, axis = _along(x.type.shape, self.axis)
-        tensors = *map(Tensor, outputs), Tensor(x, _split(shape, axis))
+        tensors = *_written(outputs, 4), Tensor(x, _split(shape, axis))
         lists = Sizes(shape), Sizes((axis, int(self.sorted)))
         along = Struct(f"sofie::UniqueAxis<{len(shape)}>", lists)
         return Call("sofie::unique", (*tensors, along), outputs=len(outputs))

@@ -21,6 +21,7 @@ from sofie_rdf.ir.operator import (
 )
 from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
 from sofie_rdf.ops import _slopes_signal
+from sofie_rdf.ops._floats import NOTHING
 from sofie_rdf.ops._room import require_room
 from sofie_rdf.ops.elementwise import FLOATS, INTEGERS, NUMBERS
 
@@ -51,7 +52,7 @@ def _require_number(given: TensorType | None, dtypes: frozenset[DType] = _WHOLE)
 
 
 def _argument(operand: Operand | None) -> Argument:
-    return Functor("sofie::NoNumber") if operand is None else Tensor(operand)
+    return NOTHING if operand is None else Tensor(operand)
 
 
 def _fourier_memory(n: Dim) -> TensorType:

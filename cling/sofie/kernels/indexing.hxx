@@ -417,23 +417,13 @@ SOFIE_KERNEL inline void scatter_into_cache(char *to, const char *update, const 
    }
 }
 
-SOFIE_INLINE const std::int64_t *indices_of()
-{
-   return nullptr;
-}
-template <class V>
-SOFIE_INLINE const std::int64_t *indices_of(const V &indices)
-{
-   return indices.data();
-}
-
 template <class Y, class X, class U, class... I>
 SOFIE_INLINE void tensor_scatter(Size circular, Sizes<5> sizes, const Y &y, const X &cache, const U &update,
                                  const I &...indices)
 {
    sizes[4] *= bytes_of<X>;
    copy_bytes(written(y), read(cache), sizes[0] * sizes[1] * sizes[2] * sizes[4]);
-   scatter_into_cache(written(y), read(update), indices_of(indices...), sizes, circular != 0);
+   scatter_into_cache(written(y), read(update), data_of(indices...), sizes, circular != 0);
 }
 
 /// The first lengths[b] elements of each batch in reverse order; `bytes` are those of one.

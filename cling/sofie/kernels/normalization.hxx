@@ -14,20 +14,6 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Stands for a tensor that an operator may have and that is not there.
-struct NoTensor {};
-
-/// The memory of a tensor, or nothing.
-template <class V>
-SOFIE_INLINE typename V::Element *data_of(const V &view)
-{
-   return view.data();
-}
-SOFIE_INLINE std::nullptr_t data_of(NoTensor)
-{
-   return nullptr;
-}
-
 /// Numbers that lie in `outer` times `middle` runs of `length` neighbours.
 struct Runs {
    Size outer, outer_stride, middle, middle_stride, length;

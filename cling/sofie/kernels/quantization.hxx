@@ -302,24 +302,14 @@ SOFIE_KERNEL void quantize_blocks(const F &f, Y *y, const X *x, const S *scale, 
    }
 }
 
-template <class Z>
-SOFIE_INLINE const Z *data_or_null()
-{
-   return nullptr;
-}
-template <class Z, class V>
-SOFIE_INLINE const Z *data_or_null(const V &view)
-{
-   return view.data();
-}
-
 /// y = x / scale + zero, with the precision of `P` in the division.
 template <bool Each, class P, class Y, class X, class S, class... Zero>
 SOFIE_INLINE void quantize(Y y, bool saturate, const Sizes<5> &shape, X x, S scale, Zero... zero)
 {
    using T = typename Y::Element;
    using F = Quantize<P, T, std::remove_const_t<typename X::Element>, std::remove_const_t<typename S::Element>>;
-   quantize_blocks<Each>(F{saturate}, y.data(), x.data(), scale.data(), data_or_null<T>(zero...),
+   const T *const less = data_of(zero...);
+   quantize_blocks<Each>(F{saturate}, y.data(), x.data(), scale.data(), less,
                          ScaleBlocks{shape[0], shape[1], shape[2], shape[3], shape[4]});
 }
 
@@ -329,7 +319,8 @@ SOFIE_INLINE void dequantize(Y y, const Sizes<5> &shape, X x, S scale, Zero... z
 {
    using T = std::remove_const_t<typename X::Element>;
    using F = Dequantize<typename Y::Element, T, std::remove_const_t<typename S::Element>>;
-   quantize_blocks<Each>(F{}, y.data(), x.data(), scale.data(), data_or_null<T>(zero...),
+   const T *const less = data_of(zero...);
+   quantize_blocks<Each>(F{}, y.data(), x.data(), scale.data(), less,
                          ScaleBlocks{shape[0], shape[1], shape[2], shape[3], shape[4]});
 }
 
@@ -526,33 +517,17 @@ SOFIE_INLINE void batched_product(const Finish &finish, Y *y, const QuantizedMat
    }
 }
 
-/// The view number `I` of those that there are.
-template <int I, class T, bool Present>
-SOFIE_INLINE const T *view_data()
-{
-   return nullptr;
-}
-template <int I, class T, bool Present, class First, class... More>
-SOFIE_INLINE const T *view_data(const First &first, const More &...more)
-{
-   if constexpr (!Present)
-      return nullptr;
-   else if constexpr (I == 0)
-      return first.data();
-   else
-      return view_data<I - 1, T, Present>(more...);
-}
-
 /// The integer product in int32, with zero points or without. `sizes` is m, k, n; then for each number that may differ
 /// from matrix to matrix, or row to row, how far apart neighbours are.
-template <bool ZeroA, bool ZeroB, class Y, class A, class B, int R, class... Zero>
+template <class Y, class A, class B, int R, class... Zeros>
 SOFIE_INLINE void matmul_integer(Y y, A a, B b, const Sizes<7> &sizes, const Sizes<R> &outer, const Sizes<R> &left,
-                                 const Sizes<R> &right, Zero... zero)
+                                 const Sizes<R> &right, Zeros... zeros)
 {
    using TA = std::remove_const_t<typename A::Element>;
    using TB = std::remove_const_t<typename B::Element>;
-   const PerVector<TA> zero_a{view_data<0, TA, ZeroA>(zero...), sizes[3], sizes[4]};
-   const PerVector<TB> zero_b{view_data<ZeroA ? 1 : 0, TB, ZeroB>(zero...), sizes[5], sizes[6]};
+   const auto less = std::tie(zeros...);
+   const PerVector<TA> zero_a{data_of(std::get<0>(less)), sizes[3], sizes[4]};
+   const PerVector<TB> zero_b{data_of(std::get<1>(less)), sizes[5], sizes[6]};
    const QuantizedMatrices<TA, TB> first{a.data(), zero_a, b.data(), zero_b, sizes[0], sizes[1], sizes[2]};
    batched_product(KeepSum{}, y.data(), first, outer, left, right);
 }

@@ -262,22 +262,6 @@ SOFIE_INLINE void insert_sorted(K *list, Size count, K key)
    list[j] = key;
 }
 
-/// Restores a heap whose smallest key is the first, where only `heap[at]` may be too large.
-template <class K>
-SOFIE_INLINE void sift_down(K *heap, Size at, Size count)
-{
-   const K key = heap[at];
-   for (Size child = 2 * at + 1; child < count; child = 2 * at + 1) {
-      if (child + 1 < count && heap[child + 1] < heap[child])
-         ++child;
-      if (!(heap[child] < key))
-         break;
-      heap[at] = heap[child];
-      at = child;
-   }
-   heap[at] = key;
-}
-
 /// The elements between which and the end fewer than a pack are left, from number i on: what is larger than the last
 /// key of a full list is put into it. Packs without such elements are passed over.
 template <bool Largest, class T, class K>
@@ -299,24 +283,31 @@ SOFIE_INLINE Size select_packs(K *list, const T *x, Size i, Size n, Size k)
    return i;
 }
 
-/// Whether all elements are sorted where `k` of them are wanted. Then there is memory for all keys twice.
-SOFIE_INLINE bool top_is_sorted(Size k, Size n)
-{
-   return k > 64 && 8 * k >= n;
-}
-
-/// The keys of a vector, the largest first, in the memory of 2 n keys: byte by byte, the lowest first. Those with the
+/// The `k` largest keys of a vector and others, the largest first, in the memory of 2 n keys. Where many are not wanted,
+/// the highest bits say from which value on they are. The rest is sorted byte by byte, the lowest first: keys with the
 /// same byte stay in their order, which at first is that of their positions.
 template <bool Largest, class T, class K>
-SOFIE_KERNEL K *sorted_keys(K *keys, const T *x, Size n, Size inner)
+SOFIE_KERNEL const K *sorted_keys(K *keys, const T *x, Size n, Size inner, Size k)
 {
    using Key = SortKey<T>;
-   constexpr int bytes = static_cast<int>(sizeof(T));
-   std::uint32_t counts[bytes][256];
+   constexpr int bytes = static_cast<int>(sizeof(T)), bits = bytes == 1 ? 8 : 12, lower = Key::shift + 8 * bytes - bits;
+   std::uint32_t heads[1 << bits], counts[bytes][256];
+   std::uint32_t least = 0;
+   if (8 * k < n) {
+      __builtin_memset(heads, 0, sizeof(heads));
+      for (Size i = 0; i < n; ++i)
+         ++heads[static_cast<std::uint32_t>(Key::template of<Largest>(x[i * inner], i) >> lower)];
+      least = (1 << bits) - 1;
+      for (Size found = heads[least]; found < k; found += heads[--least])
+         ;
+   }
    __builtin_memset(counts, 0, sizeof(counts));
+   Size count = 0;
    for (Size i = 0; i < n; ++i) {
       const K key = Key::template of<Largest>(x[i * inner], i);
-      keys[i] = key;
+      if (static_cast<std::uint32_t>(key >> lower) < least)
+         continue;
+      keys[count++] = key;
    SOFIE_UNROLL_ALL
       for (int b = 0; b < bytes; ++b)
          ++counts[b][static_cast<std::uint8_t>(key >> (Key::shift + 8 * b))];
@@ -325,15 +316,15 @@ SOFIE_KERNEL K *sorted_keys(K *keys, const T *x, Size n, Size inner)
    for (int b = 0; b < bytes; ++b) {
       std::uint32_t *const places = counts[b];
       const int shift = Key::shift + 8 * b;
-      if (places[static_cast<std::uint8_t>(from[0] >> shift)] == n)
+      if (places[static_cast<std::uint8_t>(from[0] >> shift)] == count)
          continue; // It is the same in all of them.
       std::uint32_t place = 0;
       for (int value = 255; value >= 0; --value) {
-         const std::uint32_t count = places[value];
+         const std::uint32_t some = places[value];
          places[value] = place;
-         place += count;
+         place += some;
       }
-      for (Size i = 0; i < n; ++i)
+      for (Size i = 0; i < count; ++i)
          to[places[static_cast<std::uint8_t>(from[i] >> shift)]++] = from[i];
       K *const read = from;
       from = to;
@@ -342,43 +333,26 @@ SOFIE_KERNEL K *sorted_keys(K *keys, const T *x, Size n, Size inner)
    return from;
 }
 
-/// The `k` largest keys of a vector, the largest first.
+/// The `k` largest keys of a vector, the largest first, which are few.
 template <bool Largest, class T, class K>
 SOFIE_INLINE void select_keys(K *list, const T *x, Size n, Size inner, Size k)
 {
    using Key = SortKey<T>;
-   if (k <= 64) {
-      for (Size i = 0; i < k; ++i)
-         insert_sorted(list, i + 1, Key::template of<Largest>(x[i * inner], i));
-      Size next = k;
-      if constexpr (has_top_lanes<T>)
-         if (inner == 1)
-            next = select_packs<Largest>(list, x, k, n, k);
-      for (Size i = next; i < n; ++i) {
-         const K key = Key::template of<Largest>(x[i * inner], i);
-         if (list[k - 1] < key)
-            insert_sorted(list, k, key);
-      }
-      return;
-   }
    for (Size i = 0; i < k; ++i)
-      list[i] = Key::template of<Largest>(x[i * inner], i);
-   for (Size i = k / 2 - 1; i >= 0; --i)
-      sift_down(list, i, k);
-   for (Size i = k; i < n; ++i) {
+      insert_sorted(list, i + 1, Key::template of<Largest>(x[i * inner], i));
+   Size next = k;
+   if constexpr (has_top_lanes<T>)
+      if (inner == 1)
+         next = select_packs<Largest>(list, x, k, n, k);
+   for (Size i = next; i < n; ++i) {
       const K key = Key::template of<Largest>(x[i * inner], i);
-      if (list[0] < key) {
-         list[0] = key;
-         sift_down(list, 0, k);
-      }
-   }
-   for (Size last = k - 1; last > 0; --last) {
-      const K key = list[0];
-      list[0] = list[last];
-      list[last] = key;
-      sift_down(list, 0, last);
+      if (list[k - 1] < key)
+         insert_sorted(list, k, key);
    }
 }
+
+/// How many elements are few: there is memory for all keys twice where there are more.
+inline constexpr Size few_keys = 64;
 
 template <bool Largest, class T>
 SOFIE_KERNEL void select_top(T *values, std::int64_t *indices, std::int64_t *work, const T *x, Size outer, Size n,
@@ -390,8 +364,7 @@ SOFIE_KERNEL void select_top(T *values, std::int64_t *indices, std::int64_t *wor
       throw std::invalid_argument("TopK of more elements than there are");
    if (sizeof(T) < 8 && n > 0xffffffff)
       throw std::invalid_argument("TopK of more than 2^32 elements");
-   K few[64];
-   K *const list = k <= 64 ? few : reinterpret_cast<K *>(work);
+   K few[few_keys];
    if (k == 0)
       return;
    if constexpr (has_top_lanes<T>)
@@ -403,11 +376,11 @@ SOFIE_KERNEL void select_top(T *values, std::int64_t *indices, std::int64_t *wor
    for (Size o = 0; o < outer; ++o)
       for (Size j = 0; j < inner; ++j) {
          const T *const from = x + o * n * inner + j;
-         K *first = list;
-         if (top_is_sorted(k, n))
-            first = sorted_keys<Largest>(list, from, n, inner);
+         const K *first = few;
+         if (k <= few_keys)
+            select_keys<Largest>(few, from, n, inner, k);
          else
-            select_keys<Largest>(list, from, n, inner, k);
+            first = sorted_keys<Largest>(reinterpret_cast<K *>(work), from, n, inner, k);
          for (Size r = 0; r < k; ++r) {
             const Size at = Key::position(first[r]);
             values[(o * k + r) * inner + j] = from[at * inner];
@@ -417,49 +390,25 @@ SOFIE_KERNEL void select_top(T *values, std::int64_t *indices, std::int64_t *wor
       }
 }
 
-/// The first k of the elements along the middle axis, in descending (or ascending) order.
+/// The first k of the elements along the middle axis, in descending (or ascending) order, and their positions if wanted.
 template <bool Largest, class Y, class I, class W, class X>
 SOFIE_INLINE void top_k(Y values, I indices, W work, X x)
 {
-   select_top<Largest>(values.data(), indices.data(), work.data(), x.data(), x.template extent<0>(),
+   select_top<Largest>(values.data(), data_of(indices), work.data(), x.data(), x.template extent<0>(),
                        x.template extent<1>(), x.template extent<2>(), values.template extent<1>());
 }
 
-/// The same without the positions.
-template <bool Largest, class Y, class W, class X>
-SOFIE_INLINE void top_k(Y values, W work, X x)
-{
-   std::int64_t *const no_indices = nullptr;
-   select_top<Largest>(values.data(), no_indices, work.data(), x.data(), x.template extent<0>(), x.template extent<1>(),
-                       x.template extent<2>(), values.template extent<1>());
-}
-
-template <bool Largest, class T, int Rank, class W, class X, class K>
-SOFIE_INLINE void top_computed(Owned<T, Rank> &values, Owned<std::int64_t, Rank> *indices, W work, X x, K k,
-                               Sizes<Rank> shape, Size axis)
+/// The same for a k that is known at run time.
+template <bool Largest, class T, int Rank, class I, class W, class X, class K>
+SOFIE_INLINE void top_k_runtime(Owned<T, Rank> &values, I &&indices, W work, X x, K k, Sizes<Rank> shape, Size axis)
 {
    const Size count = static_cast<Size>(k.data()[0]);
    if (count < 0 || count > shape[axis])
       throw std::invalid_argument("TopK of more elements than there are");
    shape[axis] = count;
    values.resize(shape);
-   if (indices)
-      indices->resize(shape);
-   select_top<Largest>(values.data(), indices ? indices->data() : nullptr, work.data(), x.data(),
-                       x.template extent<0>(), x.template extent<1>(), x.template extent<2>(), count);
-}
-
-/// The same for a k that is known at run time.
-template <bool Largest, class T, int Rank, class W, class X, class K>
-SOFIE_INLINE void top_k_runtime(Owned<T, Rank> &values, Owned<std::int64_t, Rank> &indices, W work, X x, K k,
-                                Sizes<Rank> shape, Size axis)
-{
-   top_computed<Largest>(values, &indices, work, x, k, shape, axis);
-}
-template <bool Largest, class T, int Rank, class W, class X, class K>
-SOFIE_INLINE void top_k_runtime(Owned<T, Rank> &values, W work, X x, K k, Sizes<Rank> shape, Size axis)
-{
-   top_computed<Largest>(values, static_cast<Owned<std::int64_t, Rank> *>(nullptr), work, x, k, shape, axis);
+   select_top<Largest>(values.data(), resized_data(indices, shape), work.data(), x.data(), x.template extent<0>(),
+                       x.template extent<1>(), x.template extent<2>(), count);
 }
 
 // NonZero, Compress --------------------------------------------------------------------------------
@@ -616,8 +565,6 @@ SOFIE_KERNEL void copy_slices(T *y, const Slices<T> &slices, const std::int64_t 
                           static_cast<std::size_t>(slices.inner) * sizeof(T));
 }
 
-using Positions = Owned<std::int64_t, 1>;
-
 /// The axis of a tensor along which slices are compared, and whether those that differ are sorted.
 template <int Rank>
 struct UniqueAxis {
@@ -627,10 +574,10 @@ struct UniqueAxis {
    SOFIE_INLINE bool is_sorted() const { return how[1] != 0; }
 };
 
-/// The slices that differ, where each is first, which one each slice is, and how often each occurs.
-template <class T, int Rank, class W, class X>
-SOFIE_INLINE void unique_slices(Owned<T, Rank> &y, Positions *indices, Positions *inverse, Positions *counts, W work,
-                                X x, const UniqueAxis<Rank> &axis)
+/// The slices that differ; and if wanted where each is first, which one each slice is, and how often each occurs.
+template <class T, int Rank, class I, class N, class C, class W, class X>
+SOFIE_INLINE void unique(Owned<T, Rank> &y, I &&indices, N &&inverse, C &&counts, W work, X x,
+                         const UniqueAxis<Rank> &axis)
 {
    const Slices<T> slices{x.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>()};
    std::int64_t *const order = work.data(), *const number = order + slices.n, *const first = number + slices.n;
@@ -639,44 +586,15 @@ SOFIE_INLINE void unique_slices(Owned<T, Rank> &y, Positions *indices, Positions
    shape[axis.how[0]] = groups;
    y.resize(shape);
    copy_slices(y.data(), slices, order, groups);
-   if (indices) {
-      indices->resize({{groups}});
-      for (Size g = 0; g < groups; ++g)
-         indices->data()[g] = order[g];
-   }
-   if (inverse) {
-      inverse->resize({{slices.n}});
+   if (std::int64_t *const to = resized_data(indices, Sizes<1>{{groups}}))
+      __builtin_memcpy(to, order, static_cast<std::size_t>(groups) * sizeof(*to));
+   if (std::int64_t *const to = resized_data(inverse, Sizes<1>{{slices.n}}))
+      __builtin_memcpy(to, number, static_cast<std::size_t>(slices.n) * sizeof(*to));
+   if (std::int64_t *const to = resized_data(counts, Sizes<1>{{groups}})) {
+      __builtin_memset(to, 0, static_cast<std::size_t>(groups) * sizeof(*to));
       for (Size i = 0; i < slices.n; ++i)
-         inverse->data()[i] = number[i];
+         ++to[number[i]];
    }
-   if (counts) {
-      counts->resize({{groups}});
-      for (Size g = 0; g < groups; ++g)
-         counts->data()[g] = 0;
-      for (Size i = 0; i < slices.n; ++i)
-         ++counts->data()[number[i]];
-   }
-}
-
-template <class Y, class W, class X, int Rank>
-SOFIE_INLINE void unique(Y &y, W work, X x, const UniqueAxis<Rank> &axis)
-{
-   unique_slices(y, nullptr, nullptr, nullptr, work, x, axis);
-}
-template <class Y, class W, class X, int Rank>
-SOFIE_INLINE void unique(Y &y, Positions &indices, W work, X x, const UniqueAxis<Rank> &axis)
-{
-   unique_slices(y, &indices, nullptr, nullptr, work, x, axis);
-}
-template <class Y, class W, class X, int Rank>
-SOFIE_INLINE void unique(Y &y, Positions &indices, Positions &inverse, W work, X x, const UniqueAxis<Rank> &axis)
-{
-   unique_slices(y, &indices, &inverse, nullptr, work, x, axis);
-}
-template <class Y, class W, class X, int Rank>
-SOFIE_INLINE void unique(Y &y, Positions &indices, Positions &inverse, Positions &counts, W work, X x, const UniqueAxis<Rank> &axis)
-{
-   unique_slices(y, &indices, &inverse, &counts, work, x, axis);
 }
 
 // NonMaxSuppression --------------------------------------------------------------------------------

@@ -298,17 +298,14 @@ SOFIE_INLINE void dft(const Dft &how, Y y, Work memory, X x, Size n)
    fourier_along(y.data(), x.data(), how.plan(n, axis, x.template extent<3>()), axis, memory.data());
 }
 
-/// Stands for an input that is not there.
-struct NoNumber {};
-
 /// The one number of an input, or what holds without it.
 template <class V>
 SOFIE_INLINE Size number_or(const V &v, Size otherwise)
 {
-   if constexpr (std::is_same_v<V, NoNumber>)
-      return otherwise;
-   else
+   if constexpr (is_there<V>)
       return static_cast<Size>(*v.data());
+   else
+      return otherwise;
 }
 
 template <int Axis, class X>
@@ -374,24 +371,14 @@ SOFIE_KERNEL void short_time_fourier(T *y, const T *x, const T *window, const Fo
    }
 }
 
-/// The memory of a window, or nullptr.
-template <class T, class V>
-SOFIE_INLINE const T *window_or_null(const V &v)
-{
-   if constexpr (std::is_same_v<V, NoNumber>)
-      return nullptr;
-   else
-      return v.data();
-}
-
 /// y[batch, frame, result, 2] of x[batch, time, 1 or 2]
 template <class Y, class Work, class X, class W>
 SOFIE_INLINE void stft(const Dft &how, Y y, Work memory, X x, W window, Size step, Size n)
 {
    const FourierAxis axis{1, n, 1};
-   short_time_fourier(y.data(), x.data(), window_or_null<typename Y::Element>(window),
-                      how.plan(n, axis, x.template extent<2>()),
-                      {x.template extent<0>(), x.template extent<1>(), y.template extent<1>(), step}, memory.data());
+   short_time_fourier<typename Y::Element>(
+      y.data(), x.data(), data_of(window), how.plan(n, axis, x.template extent<2>()),
+      {x.template extent<0>(), x.template extent<1>(), y.template extent<1>(), step}, memory.data());
 }
 
 /// The same for a step and a length that are computed.
@@ -400,9 +387,9 @@ SOFIE_KERNEL void runtime_stft(const Dft &how, Owned<T, 4> &y, X x, S frame_step
 {
    const Size step = number_or(frame_step, 0), length = x.template extent<1>();
    Size n = number_or(frame_length, length);
-   if constexpr (!std::is_same_v<W, NoNumber>) {
+   if constexpr (is_there<W>) {
       const Size given = window.template extent<0>();
-      if (!std::is_same_v<L, NoNumber> && n != given)
+      if (is_there<L> && n != given)
          throw std::invalid_argument("STFT has a window of " + std::to_string(given) + " for frames of " +
                                      std::to_string(n));
       n = given;
@@ -416,8 +403,8 @@ SOFIE_KERNEL void runtime_stft(const Dft &how, Owned<T, 4> &y, X x, S frame_step
    y.resize({{x.template extent<0>(), frames, plan.results, 2}});
    // Only the data decide how much this is.
    Buffer<double> memory(fourier_memory(n));
-   short_time_fourier(y.data(), x.data(), window_or_null<T>(window), plan,
-                      {x.template extent<0>(), length, frames, step}, memory.data());
+   short_time_fourier<T>(y.data(), x.data(), data_of(window), plan, {x.template extent<0>(), length, frames, step},
+                         memory.data());
 }
 
 // Windows --------------------------------------------------------------------------------------------

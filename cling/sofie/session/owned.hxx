@@ -80,6 +80,15 @@ const void *described(const Owned<T, Rank> &result, std::size_t *shape)
    return result.data();
 }
 
+/// The memory of a tensor that gets this shape, or nothing where there is none.
+template <class V, int Rank>
+SOFIE_INLINE auto resized_data(V &&tensor, const Sizes<Rank> &shape)
+{
+   if constexpr (is_there<V>)
+      tensor.resize(shape);
+   return data_of(tensor);
+}
+
 } // namespace sofie
 
 SOFIE_END

@@ -93,16 +93,6 @@ inline void pad_filled(char *to, const char *from, const Size *sizes, const Size
    move_elements(to, from, axes, padding.bytes);
 }
 
-SOFIE_INLINE const char *value_of()
-{
-   return nullptr;
-}
-template <class V>
-SOFIE_INLINE const char *value_of(const V &value)
-{
-   return read(value);
-}
-
 /// Elements of so many bytes at the places `first`, ..., `last - 1` of an axis, copied from those that are kept, in
 /// runs of neighbours in x.
 inline void copy_border(char *to, const char *kept, const BorderedAxis &axis, Size mode, Size bytes, Size first,
@@ -209,7 +199,8 @@ template <int N, class Y, class X, class... V>
 SOFIE_INLINE void pad(Size mode, const Sizes<N> &sizes, const Sizes<N> &begins, const Sizes<N> &ends, Y &&y, const X &x,
                       const V &...value)
 {
-   const Padding padding{mode, value_of(value...), bytes_of<X>};
+   const void *const filled = data_of(value...);
+   const Padding padding{mode, static_cast<const char *>(filled), bytes_of<X>};
    pad_all(written(y), read(x), sizes.values, begins.values, ends.values, N, padding);
 }
 
