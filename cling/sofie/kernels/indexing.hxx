@@ -7,6 +7,7 @@
 
 #include "sofie/kernels/layout/pad.hxx"
 #include "sofie/kernels/indexing/checks.hxx"
+#include "sofie/kernels/reduction/rules.hxx"
 
 SOFIE_BEGIN
 
@@ -289,55 +290,20 @@ SOFIE_INLINE void gather_nd(Sizes<3> sizes, const Sizes<K> &extents, const Y &y,
 // Scattered -------------------------------------------------------------------------------------------
 
 /// What an update does to the element that is there; integers wrap around.
-struct UpdateReplace {
-   template <class T>
-   SOFIE_INLINE T operator()(T, T update) const
-   {
-      return update;
-   }
-};
+struct UpdateReplace {};
+using UpdateAdd = Total;
+using UpdateMul = Product;
+using UpdateMax = Largest;
+using UpdateMin = Least;
 
-/// Integers as those without a sign, of at least the size of int, so that nothing overflows.
-template <class T, bool Integer = std::is_integral_v<T>>
-struct WrappingElementOf {
-   using type = T;
-};
-template <class T>
-struct WrappingElementOf<T, true> {
-   using type = std::uint64_t;
-};
-template <class T>
-using WrappingElement = typename WrappingElementOf<T>::type;
-
-struct UpdateAdd {
-   template <class T>
-   SOFIE_INLINE T operator()(T old, T update) const
-   {
-      return static_cast<T>(static_cast<WrappingElement<T>>(old) + static_cast<WrappingElement<T>>(update));
-   }
-};
-struct UpdateMul {
-   template <class T>
-   SOFIE_INLINE T operator()(T old, T update) const
-   {
-      return static_cast<T>(static_cast<WrappingElement<T>>(old) * static_cast<WrappingElement<T>>(update));
-   }
-};
-/// NaN stays, whichever of the two it is.
-struct UpdateMax {
-   template <class T>
-   SOFIE_INLINE T operator()(T old, T update) const
-   {
-      return old >= update || old != old ? old : update;
-   }
-};
-struct UpdateMin {
-   template <class T>
-   SOFIE_INLINE T operator()(T old, T update) const
-   {
-      return old <= update || old != old ? old : update;
-   }
-};
+template <class R, class T>
+SOFIE_INLINE void update_element(T &element, T update)
+{
+   if constexpr (std::is_same_v<R, UpdateReplace>)
+      element = update;
+   else
+      element = R::combined(PackN<T, 1>{element}, PackN<T, 1>{update})[0];
+}
 
 template <class R, class T, class I>
 SOFIE_KERNEL void scatter_units(T *to, const I *indices, const T *updates, MoveAxes axes, Size size, Size stride)
@@ -348,7 +314,7 @@ SOFIE_KERNEL void scatter_units(T *to, const I *indices, const T *updates, MoveA
       for (Size i = 0; i < last.extent; ++i) {
          const Size place = here.to + i * last.to;
          T &element = to[here.from + i * last.from + checked_index(static_cast<Size>(indices[place]), size) * stride];
-         element = R{}(element, updates[place]);
+         update_element<R>(element, updates[place]);
       }
    } while (here.step(axes));
 }
@@ -379,7 +345,7 @@ SOFIE_KERNEL void scatter_slices(T *to, const I *indices, const T *updates, cons
                   inner * static_cast<Size>(sizeof(T)));
       else
          for (Size j = 0; j < inner; ++j)
-            slice[j] = R{}(slice[j], updates[j]);
+            update_element<R>(slice[j], updates[j]);
    }
 }
 

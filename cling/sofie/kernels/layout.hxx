@@ -108,10 +108,17 @@ copy_rows(char *to, Size to_step, const char *from, Size from_step, Size bytes, 
    }
 }
 
-/// `count` elements that are all the one of `bytes` bytes at `value`.
-SOFIE_KERNEL inline void fill_elements(char *to, const char *value, Size bytes, Size count)
+/// `count` elements that are all the one of `bytes` (1, 2, 4 or 8) bytes at `value`, by runs of 64 bytes.
+SOFIE_INLINE void fill_elements(char *to, const char *value, Size bytes, Size count)
 {
-   copy_rows(to, bytes, value, 0, bytes, count);
+   constexpr Size run = 64;
+   char same[run];
+   const Size whole = bytes * count;
+   copy_rows(same, bytes, value, 0, bytes, whole < run ? count : run / bytes);
+   Size done = 0;
+   for (; done + run <= whole; done += run)
+      __builtin_memcpy(to + done, same, run);
+   copy_run(to + done, same, whole - done);
 }
 
 // Axes with any steps ------------------------------------------------------------------------------------

@@ -21,19 +21,6 @@ SOFIE_KERNEL void pair_indices(Size second, Size size, const Y &y)
          *to++ = second ? j : i;
 }
 
-/// `count` elements that are all the one of `bytes` bytes at `value`, by runs of 64 bytes.
-SOFIE_INLINE void fill_run(char *to, const char *value, Size bytes, Size count)
-{
-   constexpr Size run = 64;
-   char same[run];
-   const Size whole = bytes * count;
-   fill_elements(same, value, bytes, count < run / bytes ? count : run / bytes);
-   Size done = 0;
-   for (; done + run <= whole; done += run)
-      __builtin_memcpy(to + done, same, run);
-   copy_run(to + done, same, whole - done);
-}
-
 /// For each row of `size` elements: element i as many times as there are pairs of it, or those before it.
 SOFIE_KERNEL inline void spread_pairs(bool second, Size rows, Size size, char *to, const char *from, Size bytes)
 {
@@ -42,7 +29,7 @@ SOFIE_KERNEL inline void spread_pairs(bool second, Size rows, Size size, char *t
          if (second)
             copy_bytes(to, from, i * bytes);
          else
-            fill_run(to, from + i * bytes, bytes, i);
+            fill_elements(to, from + i * bytes, bytes, i);
 }
 
 /// y[r, p] = x[r, i], or x[r, j] if `second`, for all pairs p = (i, j).

@@ -251,16 +251,17 @@ public:
    }
 };
 
-/// Along which axis of [outer, given, inner, channels] a transform goes.
-struct FourierAxis {
-   Size outer, given, inner;
+/// Signals [outer, inner]: in elements, how far apart those are that are neighbours, and their results.
+struct FourierSignals {
+   Size outer, inner, from_outer, from_inner, to_outer, to_inner;
 };
 
-/// y[o, :, i] is the transform of x[o, :, i].
+/// y[o, i, :] is the transform of x[o, i, :], times a window if there is one.
 template <class T>
-SOFIE_KERNEL void fourier_along(T *y, const T *x, const FourierPlan &plan, const FourierAxis &axis, double *memory)
+SOFIE_KERNEL void fourier_of_all(T *y, const T *x, const T *window, const FourierPlan &plan, const FourierSignals &all,
+                                 double *memory)
 {
-   const Size signals = axis.outer * axis.inner, components = plan.real_result ? 1 : 2;
+   const Size signals = all.outer * all.inner;
    if (plan.n == 0 || signals == 0)
       return;
    const FourierRun<T> transform(plan, memory);
@@ -269,13 +270,25 @@ SOFIE_KERNEL void fourier_along(T *y, const T *x, const FourierPlan &plan, const
    for (Size s = 0; s < signals; s += lanes<double>) {
       const Size count = signals - s < lanes<double> ? signals - s : lanes<double>;
       for (Size i = 0; i < count; ++i) {
-         const Size o = (s + i) / axis.inner, p = (s + i) % axis.inner;
-         to[i] = y + (o * plan.results * axis.inner + p) * components;
-         from[i] = x + (o * axis.given * axis.inner + p) * plan.channels;
+         const Size o = (s + i) / all.inner, p = (s + i) % all.inner;
+         to[i] = y + o * all.to_outer + p * all.to_inner;
+         from[i] = x + o * all.from_outer + p * all.from_inner;
       }
-      transform.run(to, from, nullptr, count);
+      transform.run(to, from, window, count);
    }
 }
+
+/// Along which axis of [outer, given, inner, channels] a transform goes.
+struct FourierAxis {
+   Size outer, given, inner;
+
+   SOFIE_INLINE FourierSignals signals(const FourierPlan &plan) const
+   {
+      const Size components = plan.real_result ? 1 : 2;
+      return {outer,     inner, given * inner * plan.channels, plan.channels, plan.results * inner * components,
+              components};
+   }
+};
 
 /// What ONNX's DFT does: which direction, and whether only half of a spectrum is there.
 struct Dft {
@@ -295,7 +308,8 @@ template <class Y, class Work, class X>
 SOFIE_INLINE void dft(const Dft &how, Y y, Work memory, X x, Size n)
 {
    const FourierAxis axis{x.template extent<0>(), x.template extent<1>(), x.template extent<2>()};
-   fourier_along(y.data(), x.data(), how.plan(n, axis, x.template extent<3>()), axis, memory.data());
+   const FourierPlan plan = how.plan(n, axis, x.template extent<3>());
+   fourier_of_all<typename Y::Element>(y.data(), x.data(), nullptr, plan, axis.signals(plan), memory.data());
 }
 
 /// The one number of an input, or what holds without it.
@@ -341,44 +355,24 @@ SOFIE_KERNEL void runtime_dft(const Dft &how, Owned<T, Rank> &y, X x, L length, 
    y.resize(shape);
    // Only the data decide how much this is.
    Buffer<double> memory(fourier_memory(n));
-   fourier_along(y.data(), x.data(), plan, axis, memory.data());
+   fourier_of_all<T>(y.data(), x.data(), nullptr, plan, axis.signals(plan), memory.data());
 }
 
-/// How a batch of signals of one length is cut into frames.
-struct FourierFrames {
-   Size batch, length, frames, step;
-};
-
-/// y[b, f, :] is the transform of x[b, f * step ... f * step + n - 1], times a window if there is one.
-template <class T>
-SOFIE_KERNEL void short_time_fourier(T *y, const T *x, const T *window, const FourierPlan &plan,
-                                     const FourierFrames &cut, double *memory)
+/// Frames of signals [batch, length], of which each begins `step` behind the one before.
+SOFIE_INLINE FourierSignals fourier_frames(const FourierPlan &plan, Size batch, Size length, Size frames, Size step)
 {
-   const Size batch = cut.batch, length = cut.length, frames = cut.frames, step = cut.step;
-   if (plan.n == 0 || batch * frames == 0)
-      return;
-   const FourierRun<T> transform(plan, memory);
-   T *to[lanes<double>];
-   const T *from[lanes<double>];
-   for (Size s = 0; s < batch * frames; s += lanes<double>) {
-      const Size left = batch * frames - s, count = left < lanes<double> ? left : lanes<double>;
-      for (Size i = 0; i < count; ++i) {
-         const Size b = (s + i) / frames, f = (s + i) % frames;
-         to[i] = y + (s + i) * plan.results * 2;
-         from[i] = x + (b * length + f * step) * plan.channels;
-      }
-      transform.run(to, from, window, count);
-   }
+   return {batch, frames, length * plan.channels, step * plan.channels, frames * plan.results * 2, plan.results * 2};
 }
 
 /// y[batch, frame, result, 2] of x[batch, time, 1 or 2]
 template <class Y, class Work, class X, class W>
 SOFIE_INLINE void stft(const Dft &how, Y y, Work memory, X x, W window, Size step, Size n)
 {
-   const FourierAxis axis{1, n, 1};
-   short_time_fourier<typename Y::Element>(
-      y.data(), x.data(), data_of(window), how.plan(n, axis, x.template extent<2>()),
-      {x.template extent<0>(), x.template extent<1>(), y.template extent<1>(), step}, memory.data());
+   const FourierPlan plan = how.plan(n, {1, n, 1}, x.template extent<2>());
+   fourier_of_all<typename Y::Element>(
+      y.data(), x.data(), data_of(window), plan,
+      fourier_frames(plan, x.template extent<0>(), x.template extent<1>(), y.template extent<1>(), step),
+      memory.data());
 }
 
 /// The same for a step and a length that are computed.
@@ -397,14 +391,13 @@ SOFIE_KERNEL void runtime_stft(const Dft &how, Owned<T, 4> &y, X x, S frame_step
    if (step < 1 || n < 1 || n > length)
       throw std::invalid_argument("STFT cannot cut " + std::to_string(length) + " into frames of " + std::to_string(n) +
                                   " in steps of " + std::to_string(step));
-   const FourierAxis axis{1, n, 1};
-   const FourierPlan plan = how.plan(n, axis, x.template extent<2>());
-   const Size frames = (length - n) / step + 1;
-   y.resize({{x.template extent<0>(), frames, plan.results, 2}});
+   const FourierPlan plan = how.plan(n, {1, n, 1}, x.template extent<2>());
+   const Size batch = x.template extent<0>(), frames = (length - n) / step + 1;
+   y.resize({{batch, frames, plan.results, 2}});
    // Only the data decide how much this is.
    Buffer<double> memory(fourier_memory(n));
-   short_time_fourier<T>(y.data(), x.data(), data_of(window), plan, {x.template extent<0>(), length, frames, step},
-                         memory.data());
+   fourier_of_all<T>(y.data(), x.data(), data_of(window), plan, fourier_frames(plan, batch, length, frames, step),
+                     memory.data());
 }
 
 // Windows --------------------------------------------------------------------------------------------

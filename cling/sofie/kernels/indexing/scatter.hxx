@@ -24,26 +24,10 @@ struct ScatterColumn {
    }
 };
 
-/// Writes `count` updates; `Moving` columns have another index for each, the others are in `to`.
-template <int Moving, class T>
-SOFIE_INLINE void scatter_run(T *to, const T *updates, Size count, const ScatterColumn *moving)
-{
-   for (Size i = 0; i < count; ++i) {
-      Size place = 0;
-   SOFIE_UNROLL_ALL
-      for (int c = 0; c < Moving; ++c)
-         place += moving[c].place(i);
-      to[place] = updates[i];
-   }
-}
-
+/// Writes `count` updates; `number` columns have another index for each, the others are in `to`.
 template <class T>
 SOFIE_INLINE void scatter_run(T *to, const T *updates, Size count, const ScatterColumn *moving, int number)
 {
-   if (number == 1)
-      return scatter_run<1>(to, updates, count, moving);
-   if (number == 2)
-      return scatter_run<2>(to, updates, count, moving);
    for (Size i = 0; i < count; ++i) {
       Size place = 0;
       for (int c = 0; c < number; ++c)

@@ -28,21 +28,6 @@ inline Size bordered(Size i, Size size, Size mode)
    return at < size ? at : period - at;
 }
 
-/// Elements that are all the one at `value`; zeros without one.
-inline void fill_border(char *to, const char *value, Size bytes, Size count)
-{
-   constexpr Size line = 64, few = 4;
-   if (value && count * bytes >= few * line && line % bytes == 0) {
-      fill_elements(to, value, bytes, line / bytes);
-      const Size rest = count * bytes % line;
-      copy_rows(to + line, line, to, 0, line, count * bytes / line - 1);
-      copy_run(to + count * bytes - rest, to, rest);
-   } else if (value) {
-      fill_elements(to, value, bytes, count);
-   } else if (count > 0)
-      __builtin_memset(to, 0, static_cast<std::size_t>(bytes * count));
-}
-
 /// One axis with borders: `kept` elements from `cut` on, `before` others before and `behind` behind them.
 struct BorderedAxis {
    Size kept, cut, before, behind;
@@ -77,7 +62,10 @@ inline void pad_filled(char *to, const char *from, const Size *sizes, const Size
    }
    if (whole == 0)
       return;
-   fill_border(to, padding.value, padding.bytes, whole);
+   if (padding.value)
+      fill_elements(to, padding.value, padding.bytes, whole);
+   else
+      __builtin_memset(to, 0, static_cast<std::size_t>(padding.bytes * whole));
    outer *= whole;
    MoveAxes axes;
    for (int i = 0; i < rank; ++i) {

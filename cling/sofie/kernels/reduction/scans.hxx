@@ -79,37 +79,19 @@ SOFIE_INLINE Size scan_some_columns(const Scan<T> &scan, Size left)
    return Packs ? together : left;
 }
 
-/// One more element of one vector.
-template <class C, class T, class V>
-SOFIE_INLINE V scan_element(T *y, const T *x, V total)
-{
-   const V next = C::combined(total, V{static_cast<Scanned<T>>(*x)});
-   *y = static_cast<T>(next[0]);
-   return next;
-}
-
 /// `outer` vectors, one behind the other.
 template <class C, class T>
 SOFIE_KERNEL void scan_one_by_one(T *to, const T *from, Size outer, Size n, bool exclusive, bool reverse)
 {
    using V = PackN<Scanned<T>, 1>;
-   constexpr Size together = 8;
    for (Size o = 0; o < outer; ++o, to += n, from += n) {
       const Scan<T> scan = Scan<T>::template of<C>(to, from, n, 1, exclusive, reverse);
       V total{C::template identity<Scanned<T>>()};
-      T *y = scan.y;
-      const T *x = scan.x;
-      const Size step = scan.step;
-      Size left = scan.n;
-      for (; left >= together; left -= together) {
-         SOFIE_UNROLL_ALL
-         for (Size i = 0; i < together; ++i)
-            total = scan_element<C>(y + i * step, x + i * step, total);
-         x += together * step;
-         y += together * step;
+      SOFIE_UNROLL(8)
+      for (Size i = 0; i < scan.n; ++i) {
+         total = C::combined(total, V{static_cast<Scanned<T>>(scan.x[i * scan.step])});
+         scan.y[i * scan.step] = static_cast<T>(total[0]);
       }
-      for (; left > 0; --left, x += step, y += step)
-         total = scan_element<C>(y, x, total);
    }
 }
 
