@@ -133,27 +133,19 @@ struct ScaleBlocks {
 #ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_QUANTIZE_PUT(a) "vpmovdb " SOFIE_PACK(a) ", " #a "*16(%[y])\n\t"
 #define SOFIE_QUANTIZE_STORE SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_PUT)
-#define SOFIE_QUANTIZE_STORE_ONE SOFIE_QUANTIZE_PUT(0)
 #define SOFIE_QUANTIZE_NAN(a, b) "vcmpunordps " SOFIE_PACK(a) ", " SOFIE_PACK(b) ", %%k1\n\tkorw %%k1, %%k2, %%k2\n\t"
 #define SOFIE_QUANTIZE_IS_NAN "kortestw %%k2, %%k2\n\t"
 #define SOFIE_QUANTIZE_NO_NAN "kxorw %%k2, %%k2, %%k2\n\t"
 #define SOFIE_QUANTIZE_HALVES(op, a, b) "vextractf64x4 $1, %%zmm" #a ", %%ymm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "ymm", a, b)
 #define SOFIE_QUANTIZE_REGISTERS "k2", SOFIE_DENSE_REGISTERS
 #else
-#define SOFIE_QUANTIZE_BYTES(from, a)                                                \
-   ".if %c[is_signed]\n\tvpacksswb " from ", " a ", " a "\n\t"                       \
-   ".else\n\tvpackuswb " from ", " a ", " a "\n\t.endif\n\t"
 #define SOFIE_QUANTIZE_STORE                                                         \
    "vpackssdw %%ymm1, %%ymm0, %%ymm0\n\t"                                            \
    "vpackssdw %%ymm3, %%ymm2, %%ymm2\n\t"                                            \
-   SOFIE_QUANTIZE_BYTES("%%ymm2", "%%ymm0")                                          \
+   ".if %c[is_signed]\n\tvpacksswb %%ymm2, %%ymm0, %%ymm0\n\t"                      \
+   ".else\n\tvpackuswb %%ymm2, %%ymm0, %%ymm0\n\t.endif\n\t"                      \
    "vpermd %%ymm0, %%ymm8, %%ymm0\n\t"                                               \
    "vmovdqu %%ymm0, (%[y])\n\t"
-#define SOFIE_QUANTIZE_STORE_ONE                                                     \
-   "vextracti128 $1, %%ymm0, %%xmm1\n\t"                                             \
-   "vpackssdw %%xmm1, %%xmm0, %%xmm0\n\t"                                            \
-   SOFIE_QUANTIZE_BYTES("%%xmm0", "%%xmm0")                                          \
-   "vmovq %%xmm0, (%[y])\n\t"
 #define SOFIE_QUANTIZE_NAN(a, b) "vcmpunordps %%ymm" #a ", %%ymm" #b ", %%ymm9\n\tvorps %%ymm9, %%ymm8, %%ymm8\n\t"
 #define SOFIE_QUANTIZE_IS_NAN "vptest %%ymm8, %%ymm8\n\t"
 #define SOFIE_QUANTIZE_NO_NAN "vpxor %%ymm8, %%ymm8, %%ymm8\n\t"
@@ -171,34 +163,27 @@ struct ScaleBlocks {
    "vextractf128 $1, %%ymm" #a ", %%xmm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "xmm", a, b)  \
    "vmovhlps %%xmm" #a ", %%xmm" #a ", %%xmm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "xmm", a, b) \
    "vmovshdup %%xmm" #a ", %%xmm" #b "\n\t" SOFIE_QUANTIZE_FOLD(op, "xmm", a, b)
-// `block` for four packs of the `left` numbers at x, as long as there are so many, then `one` for a pack. The last one
-// is the last numbers, of which some have been done: there is at least one pack. A block has as many numbers as a pack
-// has bytes.
-#define SOFIE_QUANTIZE_LOOPS(block, one, back)                                       \
+// `text` for each block of the `left` numbers at x. The last block is the last numbers, of which some may have been
+// done; `back` goes there.
+#define SOFIE_QUANTIZE_LOOP(text, back)                                              \
    "1:\n\t"                                                                          \
-   "cmp $" SOFIE_PACK_BYTES ", %[left]\n\t"                                          \
-   "jl 2f\n\t"                                                                       \
-   SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD) block                                    \
+   SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_LOAD) text                                     \
    "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"                                           \
    "sub $" SOFIE_PACK_BYTES ", %[left]\n\t"                                          \
+   "jle 2f\n\t"                                                                      \
+   "cmp $" SOFIE_PACK_BYTES ", %[left]\n\t"                                          \
+   "jge 1b\n\t"                                                                      \
+   "lea -4*" SOFIE_PACK_BYTES "(%[x],%[left],4), %[x]\n\t" back                      \
    "jmp 1b\n"                                                                        \
-   "2:\n\t"                                                                          \
-   "cmp $" SOFIE_PACK_BYTES "/4, %[left]\n\t"                                        \
-   "jge 3f\n\t"                                                                      \
-   "test %[left], %[left]\n\t"                                                       \
-   "jle 4f\n\t"                                                                      \
-   "lea -" SOFIE_PACK_BYTES "(%[x],%[left],4), %[x]\n\t" back                        \
-   "3:\n\t"                                                                          \
-   SOFIE_QUANTIZE_LOAD(0) one                                                        \
-   "add $" SOFIE_PACK_BYTES ", %[x]\n\t"                                             \
-   "sub $" SOFIE_PACK_BYTES "/4, %[left]\n\t"                                        \
-   "jmp 2b\n"                                                                        \
-   "4:\n\t"
+   "2:\n\t"
 // clang-format on
 
-/// round(x / scale) + zero in 8 bits, for at least one pack of numbers.
+/// Of such numbers, four packs, are the blocks that assembler does at a time: as many as a pack has bytes.
+inline constexpr Size quantize_block = SOFIE_SIMD_BYTES;
+
+/// round(x / scale) + zero in 8 bits, for at least one block of numbers.
 template <class Y>
-SOFIE_KERNEL void quantize_packs(Y *y, const float *x, float scale, Y zero, Size count)
+SOFIE_KERNEL void quantize_whole_blocks(Y *y, const float *x, float scale, Y zero, Size count)
 {
    using L = IntegerLimits<Y>;
    const float low = static_cast<float>(L::low - zero), high = static_cast<float>(L::high - zero);
@@ -211,10 +196,9 @@ SOFIE_KERNEL void quantize_packs(Y *y, const float *x, float scale, Y zero, Size
       "vbroadcastss %[high], " SOFIE_PACK(6) "\n\t"
       "vpbroadcastd %[zero], " SOFIE_PACK(7) "\n\t"
       "vmovdqu (%[order]), %%ymm8\n"
-      SOFIE_QUANTIZE_LOOPS(
+      SOFIE_QUANTIZE_LOOP(
          SOFIE_QUANTIZE_EACH(SOFIE_QUANTIZE_DIVIDE) SOFIE_QUANTIZE_STORE "add $" SOFIE_PACK_BYTES ", %[y]\n\t",
-         SOFIE_QUANTIZE_DIVIDE(0) SOFIE_QUANTIZE_STORE_ONE "add $" SOFIE_PACK_BYTES "/4, %[y]\n\t",
-         "lea -" SOFIE_PACK_BYTES "/4(%[y],%[left]), %[y]\n")
+         "lea -" SOFIE_PACK_BYTES "(%[y],%[left]), %[y]\n\t")
       : [x] "+&r"(x), [y] "+&r"(y), [left] "+&r"(count)
       : [scale] "m"(scale), [low] "m"(low), [high] "m"(high), [zero] "m"(offset), [order] "r"(order),
         [is_signed] "i"(std::is_signed_v<Y> ? 1 : 0)
@@ -222,7 +206,7 @@ SOFIE_KERNEL void quantize_packs(Y *y, const float *x, float scale, Y zero, Size
    // clang-format on
 }
 
-/// The scale and the zero point of `quantize_dynamically` for at least one pack of numbers. One that is NaN makes the
+/// The scale and the zero point of `quantize_dynamically` for at least one block of numbers. One that is NaN makes the
 /// least one NaN, and so the scale.
 SOFIE_KERNEL inline void dynamic_scale(float *scale, std::uint8_t *zero, const float *x, Size count)
 {
@@ -230,10 +214,9 @@ SOFIE_KERNEL inline void dynamic_scale(float *scale, std::uint8_t *zero, const f
    // clang-format off
    asm volatile(
       SOFIE_DENSE_ZERO(4) SOFIE_DENSE_ZERO(5) SOFIE_DENSE_ZERO(6) SOFIE_DENSE_ZERO(7) SOFIE_QUANTIZE_NO_NAN
-      SOFIE_QUANTIZE_LOOPS(
+      SOFIE_QUANTIZE_LOOP(
          SOFIE_QUANTIZE_EXTREMES(0, 4, 6) SOFIE_QUANTIZE_EXTREMES(1, 5, 7) SOFIE_QUANTIZE_NAN(0, 1)
-         SOFIE_QUANTIZE_EXTREMES(2, 4, 6) SOFIE_QUANTIZE_EXTREMES(3, 5, 7) SOFIE_QUANTIZE_NAN(2, 3),
-         SOFIE_QUANTIZE_EXTREMES(0, 4, 6) SOFIE_QUANTIZE_NAN(0, 0), "\n")
+         SOFIE_QUANTIZE_EXTREMES(2, 4, 6) SOFIE_QUANTIZE_EXTREMES(3, 5, 7) SOFIE_QUANTIZE_NAN(2, 3), )
       SOFIE_QUANTIZE_EXTREMES(5, 4, 5) SOFIE_QUANTIZE_EXTREMES(7, 7, 6)
       SOFIE_QUANTIZE_LANES("vminps", 4, 5)
       SOFIE_QUANTIZE_LANES("vmaxps", 6, 7)
@@ -271,8 +254,8 @@ SOFIE_INLINE void quantize_run(const F &f, Y *y, const X *x, const S *scale, con
 #ifdef SOFIE_TILE_ASSEMBLER
    constexpr bool is_byte = std::is_same_v<Y, std::int8_t> || std::is_same_v<Y, std::uint8_t>;
    if constexpr (!Each && is_byte && std::is_same_v<F, Quantize<float, Y, float, float>>) {
-      if (count >= n)
-         return quantize_packs(y, x, *scale, zero ? *zero : Y{}, count);
+      if (count >= quantize_block)
+         return quantize_whole_blocks(y, x, *scale, zero ? *zero : Y{}, count);
    }
 #endif
    for (; i < count; i += n) {
@@ -331,10 +314,11 @@ SOFIE_KERNEL inline void quantize_dynamically(std::uint8_t *y, float *scale, std
 {
    constexpr int n = lanes<float>;
 #ifdef SOFIE_TILE_ASSEMBLER
-   float few[static_cast<std::size_t>(n)];
-   if (count < n)
-      store(few, load_some<n>(x, count));
-   dynamic_scale(scale, zero, count < n ? few : x, count < n ? n : count);
+   float few[static_cast<std::size_t>(quantize_block)] = {};
+   if (count < quantize_block)
+      for (Size i = 0; i < count; i += n)
+         store(few + i, load_some<n>(x + i, count - i < n ? count - i : n));
+   dynamic_scale(scale, zero, count < quantize_block ? few : x, count < quantize_block ? quantize_block : count);
 #else
    using V = Pack<float>;
    V least{}, most{};

@@ -63,26 +63,24 @@ struct Source {
    T *from;
 
    SOFIE_INLINE explicit Source(T *first) : from(first) {}
-   SOFIE_INLINE auto pack(Size i) const { return load<N>(from + i); }
-   SOFIE_INLINE auto some(Size i, Size count) const { return load_rest<N>(from + i, count); }
-   template <int Piece>
-   SOFIE_INLINE auto piece(Size i) const
+   template <int Some = N>
+   SOFIE_INLINE auto pack(Size i) const
    {
-      return load<Piece>(from + i);
+      return load<Some>(from + i);
    }
+   SOFIE_INLINE auto some(Size i, Size count) const { return load_rest<N>(from + i, count); }
 };
 template <int N, class T>
 struct Source<N, 1, T> {
-   PackN<std::remove_const_t<T>, N> only;
+   ElementOf<PackN<std::remove_const_t<T>, N>> only;
 
-   SOFIE_INLINE explicit Source(T *first) : only(splat<PackN<std::remove_const_t<T>, N>>(load<1>(first)[0])) {}
-   SOFIE_INLINE auto pack(Size) const { return only; }
-   SOFIE_INLINE auto some(Size, Size) const { return only; }
-   template <int Piece>
-   SOFIE_INLINE auto piece(Size) const
+   SOFIE_INLINE explicit Source(T *first) : only(load<1>(first)[0]) {}
+   template <int Some = N>
+   SOFIE_INLINE auto pack(Size) const
    {
-      return splat<PackN<std::remove_const_t<T>, Piece>>(only[0]);
+      return splat<PackN<std::remove_const_t<T>, Some>>(only);
    }
+   SOFIE_INLINE auto some(Size, Size) const { return pack(0); }
 };
 
 /// How many elements a register holds of the widest of these types.
@@ -122,7 +120,7 @@ template <int Piece, class F, class T, class... Sources>
 SOFIE_INLINE void map_pieces(const F &f, T *y, Size i, Size count, const Sources &...x)
 {
    if (count & Piece) {
-      store(y + i, storable<T>(f(x.template piece<Piece>(i)...)));
+      store(y + i, storable<T>(f(x.template pack<Piece>(i)...)));
       i += Piece;
    }
    if constexpr (Piece > 1)
@@ -133,12 +131,7 @@ SOFIE_INLINE void map_pieces(const F &f, T *y, Size i, Size count, const Sources
 template <int N, class F, class T, class... Sources>
 SOFIE_INLINE void map_some(const F &f, T *y, Size i, Size count, const Sources &...x)
 {
-#ifdef SOFIE_MASKS
-   constexpr bool in_pieces = false;
-#else
-   constexpr bool in_pieces = is_short_of<F, T>;
-#endif
-   if constexpr (in_pieces)
+   if constexpr (is_short_of<F, T> && SOFIE_SIMD_BYTES < 64)
       map_pieces<N>(f, y, i, count, x...);
    else
       store_rest(y + i, storable<T>(f(x.some(i, count)...)), count);

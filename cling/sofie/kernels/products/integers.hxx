@@ -111,30 +111,19 @@ struct IntegerRows {
 };
 
 #ifdef SOFIE_TILE_ASSEMBLER
-/// Bytes of a row without a sign, in whole packs; and their sum.
+/// Bytes of a row without a sign, in whole packs.
 template <class A>
-SOFIE_KERNEL std::int32_t integer_bytes(char *to, const A *a, Size k)
+SOFIE_KERNEL void integer_bytes(char *to, const A *a, Size k)
 {
    constexpr int n = SOFIE_SIMD_BYTES, sign = std::is_signed_v<A> ? 128 : 0;
    using Bytes = PackN<std::uint8_t, n>;
-   using Chars = PackN<char, n>;
-   using Sums = Pack<std::int64_t>;
-   Sums sums{};
-   Size i = 0;
-   for (; i < k; i += n) {
-      const Bytes v = bits<Bytes>(load_some<n>(a + i, k - i < n ? k - i : n)) ^ splat<Bytes>(sign);
-      store(reinterpret_cast<std::uint8_t *>(to) + i, v);
-#ifdef SOFIE_AVX512_ASSEMBLER
-      sums += bits<Sums>(__builtin_ia32_psadbw512(bits<Chars>(v), Chars{}));
-#else
-      sums += bits<Sums>(__builtin_ia32_psadbw256(bits<Chars>(v), Chars{}));
-#endif
-   }
-   return static_cast<std::int32_t>(sum_of_lanes(sums) - (i - k) * sign);
+   for (Size i = 0; i < k; i += n)
+      store(reinterpret_cast<std::uint8_t *>(to) + i,
+            bits<Bytes>(load_some<n>(a + i, k - i < n ? k - i : n)) ^ splat<Bytes>(sign));
 }
 
-/// The sum of the bytes of a row, a multiple of 4 of them. A load of more of them than one store has written would wait.
-SOFIE_KERNEL inline std::int32_t sum_of_bytes(const void *a, Size k)
+/// The sum of a multiple of 4 bytes. A load of more of them than one store has written would wait.
+SOFIE_KERNEL inline std::int32_t sum_of_bytes(const char *a, Size k)
 {
    std::int32_t sum;
    // clang-format off
@@ -144,22 +133,19 @@ SOFIE_KERNEL inline std::int32_t sum_of_bytes(const void *a, Size k)
       "sub $16, %[k]\n\t"
       "jl 2f\n\t"
       "vpsadbw (%[a]), %%xmm1, %%xmm2\n\t"
-      "vpaddq %%xmm2, %%xmm0, %%xmm0\n\t"
+      "vpaddd %%xmm2, %%xmm0, %%xmm0\n\t"
       "add $16, %[a]\n\t"
       "jmp 1b\n"
       "2:\n\t"
-      "vmovq %%xmm1, %%xmm2\n\t"
-      "test $8, %b[k]\n\t"
-      "jz 3f\n\t"
-      "vmovq (%[a]), %%xmm2\n\t"
-      "add $8, %[a]\n"
-      "3:\n\t"
-      "test $4, %b[k]\n\t"
-      "jz 4f\n\t"
-      "vpinsrd $2, (%[a]), %%xmm2, %%xmm2\n"
-      "4:\n\t"
+      "add $12, %[k]\n\t"
+      "jl 3f\n\t"
+      "vmovd (%[a]), %%xmm2\n\t"
       "vpsadbw %%xmm1, %%xmm2, %%xmm2\n\t"
-      "vpaddq %%xmm2, %%xmm0, %%xmm0\n\t"
+      "vpaddd %%xmm2, %%xmm0, %%xmm0\n\t"
+      "add $4, %[a]\n\t"
+      "sub $16, %[k]\n\t"
+      "jmp 2b\n"
+      "3:\n\t"
       "vpshufd $0x4e, %%xmm0, %%xmm1\n\t"
       "vpaddd %%xmm1, %%xmm0, %%xmm0\n\t"
       "vmovd %%xmm0, %[sum]\n\t"
@@ -459,6 +445,7 @@ SOFIE_KERNEL void integer_product(void *y, char *scratch, const A *a, A zero, co
    // Whole steps of bytes are read where they are.
    const bool there = w.bytes() && !std::is_signed_v<A> && k % 4 == 0, summed = w.less(0) != nullptr;
    const std::int32_t less = zero + (std::is_signed_v<A> && w.bytes() ? 128 : 0);
+   [[maybe_unused]] const Size steps = (k + 3) / 4;
    IntegerRows rows;
    rows.stride = there ? k : integer_row(k);
    for (Size first = 0; first < m; first += integer_rows) {
@@ -467,11 +454,13 @@ SOFIE_KERNEL void integer_product(void *y, char *scratch, const A *a, A zero, co
       rows.data = there ? static_cast<const void *>(from) : scratch;
       for (Size r = 0; r < some && (!there || summed); ++r) {
 #ifdef SOFIE_TILE_ASSEMBLER
-         if (there)
-            rows.sums[r] = sum_of_bytes(from + r * k, k);
-         else if (w.bytes())
-            rows.sums[r] = integer_bytes(scratch + r * integer_row(k), from + r * k, k);
-         else
+         if (w.bytes()) {
+            if (!there)
+               integer_bytes(scratch + r * rows.stride, from + r * k, k);
+            // 128 is what stands behind the last byte with a sign.
+            rows.sums[r] = sum_of_bytes(static_cast<const char *>(rows.data) + r * rows.stride, steps * 4) -
+                           (std::is_signed_v<A> ? static_cast<std::int32_t>(128 * (steps * 4 - k)) : 0);
+         } else
 #endif
             integer_pairs(scratch + r * integer_row(k), from + r * k, k, zero);
       }
