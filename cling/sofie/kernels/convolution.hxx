@@ -143,6 +143,15 @@ SOFIE_INLINE const T *conv_input(const V &...inputs)
       return nullptr;
 }
 
+/// The memory of the first (0) or second (1) of two inputs: `Given` is 1 if the first one is there, plus 2 for the
+/// other.
+template <int Given, int Which, class T, class... V>
+SOFIE_INLINE const T *conv_given(const V &...inputs)
+{
+   constexpr bool is_there = (Given >> Which & 1) != 0;
+   return conv_input<is_there ? Which * (Given & 1) : int{sizeof...(V)}, T>(inputs...);
+}
+
 /// Where a convolution reads and writes. There may be no bias, and nothing added.
 template <class T>
 struct ConvOperands {

@@ -129,15 +129,9 @@ SOFIE_INLINE void deformed_convolution(Size offset_groups, const ConvSizes &size
 {
    using T = typename Y::Element;
    const ConvShape s = conv_plain_shape(sizes);
-   DeformedInputs<T> inputs{x.data(), w.data(), offset.data(), nullptr, nullptr, offset_groups};
-   if constexpr (sizeof...(More) > 0) {
-      const auto all = std::tie(more...);
-      if constexpr (Given & 1)
-         inputs.bias = std::get<0>(all).data();
-      if constexpr (Given & 2)
-         inputs.mask = std::get<sizeof...(More) - 1>(all).data();
-   }
-   deformed_events<Axes>(s, y.data(), samples.data(), inputs);
+   deformed_events<Axes>(s, y.data(), samples.data(),
+                         DeformedInputs<T>{x.data(), w.data(), offset.data(), conv_given<Given, 0, T>(more...),
+                                           conv_given<Given, 1, T>(more...), offset_groups});
 }
 
 // CausalConvWithState ------------------------------------------------------------------------------
@@ -183,15 +177,9 @@ SOFIE_INLINE void causal_convolution(const F &f, const Sizes<4> &counts, Y y, P 
                                      More... more)
 {
    using T = typename Y::Element;
-   CausalInputs<T> inputs{x.data(), w.data(), nullptr, nullptr, counts[0] * counts[1], counts[1], counts[2], counts[3]};
-   if constexpr (sizeof...(More) > 0) {
-      const auto all = std::tie(more...);
-      if constexpr (Given & 1)
-         inputs.bias = std::get<0>(all).data();
-      if constexpr (Given & 2)
-         inputs.past = std::get<sizeof...(More) - 1>(all).data();
-   }
-   causal_rows(f, y.data(), present.data(), sequence.data(), inputs);
+   causal_rows(f, y.data(), present.data(), sequence.data(),
+               CausalInputs<T>{x.data(), w.data(), conv_given<Given, 0, T>(more...), conv_given<Given, 1, T>(more...),
+                               counts[0] * counts[1], counts[1], counts[2], counts[3]});
 }
 
 } // namespace sofie

@@ -92,8 +92,8 @@ SOFIE_KERNEL void conv_last_columns_tile(const ConvLastColumns &of)
       "add %[pitch], %[x]\n\t"
       "dec %[k]\n\t"
       "jnz 1b\n\t"
-      "mov %c[sums](%[of]), %[k]\n\t"
-      "cmpq $0, %c[more](%[of])\n\t"
+      "mov %c[of_sums](%[of]), %[k]\n\t"
+      "cmpq $0, %c[of_add](%[of])\n\t"
       "je 2f\n\t"
       SOFIE_LAST_EACH(SOFIE_LAST_MORE)
       "2:\n\t"
@@ -101,8 +101,7 @@ SOFIE_KERNEL void conv_last_columns_tile(const ConvLastColumns &of)
       : [w] "+&r"(w), [w4] "+&r"(w4), [x] "+&r"(x), [k] "+&r"(k)
       : [panel] "r"(of.panel), [panel3] "r"(3 * of.panel), [pitch] "r"(of.pitch), [second] "r"(of.second),
         [third] "r"(of.third), [fourth] "r"(of.fourth), [of] "r"(&of), [groups] "i"(Groups),
-        [step] "i"(dense_tile_rows * static_cast<int>(sizeof(float))),
-        [sums] "i"(__builtin_offsetof(ConvLastColumns, sums)), [more] "i"(__builtin_offsetof(ConvLastColumns, add))
+        [step] "i"(dense_tile_rows * static_cast<int>(sizeof(float))), SOFIE_MEMBERS(of, ConvLastColumns, sums, add)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }

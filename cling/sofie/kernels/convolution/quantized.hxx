@@ -51,17 +51,10 @@ SOFIE_INLINE void integer_convolution(const ConvSizes &sizes, Y y, Scratch scrat
    using A = std::remove_const_t<typename X::Element>;
    using B = std::remove_const_t<typename W::Element>;
    const ConvShape s = conv_shape(sizes);
-   ConvBytes<A, B> bytes{x.data(), w.data(), nullptr, nullptr, false};
-   if constexpr (sizeof...(Z) > 0) {
-      const auto all = std::tie(zeros...);
-      if constexpr (Given & 1)
-         bytes.x_zero = std::get<0>(all).data();
-      if constexpr (Given & 2) {
-         const auto &last = std::get<sizeof...(Z) - 1>(all);
-         bytes.w_zero = last.data();
-         bytes.each = last.size() > 1;
-      }
-   }
+   ConvBytes<A, B> bytes{x.data(), w.data(), conv_given<Given, 0, A>(zeros...), conv_given<Given, 1, B>(zeros...),
+                         false};
+   if constexpr (Given & 2)
+      bytes.each = std::get<sizeof...(Z) - 1>(std::tie(zeros...)).size() > 1;
    convolve_bytes<Rows>(ConvIntegers{y.data()}, s, scratch.data(), offsets.data(), panels.data(), bytes);
 }
 

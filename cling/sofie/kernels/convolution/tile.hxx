@@ -128,11 +128,11 @@ SOFIE_KERNEL void conv_tile_of_packs(T *__restrict sums, const T *__restrict w, 
       SOFIE_CONV_FINISH(last, 6, 18, 19, 20)                                                                    \
       SOFIE_CONV_FINISH(last, 7, 21, 22, 23))
 #define SOFIE_CONV_END(last)                                                                                    \
-   "mov %c[bias](%[end]), %[w]\n\t"                                                                             \
-   "mov %c[added](%[end]), %[offsets]\n\t"                                                                      \
-   "mov %c[stride](%[end]), %[k]\n\t"                                                                           \
-   "mov %c[features](%[end]), %[at]\n\t"                                                                        \
-   "vbroadcastss %c[floor](%[end]), " SOFIE_DENSE_X(31) "\n\t"                                                  \
+   "mov %c[end_bias](%[end]), %[w]\n\t"                                                                             \
+   "mov %c[end_added](%[end]), %[offsets]\n\t"                                                                      \
+   "mov %c[end_stride](%[end]), %[k]\n\t"                                                                           \
+   "mov %c[end_rows](%[end]), %[at]\n\t"                                                                        \
+   "vbroadcastss %c[end_floor](%[end]), " SOFIE_DENSE_X(31) "\n\t"                                                  \
    SOFIE_CONV_RESULTS(last)
 // clang-format on
 
@@ -141,7 +141,6 @@ template <int Packs>
 SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std::int32_t *offsets, Size depth,
                                       const ConvTileEnd<float> &end)
 {
-   using End = ConvTileEnd<float>;
    Size at;
    // Weights are read once in a long time: without asking for them ahead a layer with many of them waits for memory half
    // of its time.
@@ -161,26 +160,23 @@ SOFIE_KERNEL void conv_tile_assembler(const float *w, const float *x, const std:
       "dec %[k]\n\t"
       "jnz 1b\n"
       "2:\n\t"
-      "cmpl $0, %c[add](%[end])\n\t"
+      "cmpl $0, %c[end_add](%[end])\n\t"
       "je 3f\n\t"
-      "mov %c[sums](%[end]), %[at]\n\t"
+      "mov %c[end_sums](%[end]), %[at]\n\t"
       SOFIE_DENSE_EACH(SOFIE_CONV_ADD)
       "3:\n\t"
-      "mov %c[y](%[end]), %[x]\n\t"
+      "mov %c[end_y](%[end]), %[x]\n\t"
       "test %[x], %[x]\n\t"
       "jnz 4f\n\t"
-      "mov %c[sums](%[end]), %[at]\n\t"
+      "mov %c[end_sums](%[end]), %[at]\n\t"
       SOFIE_DENSE_EACH(SOFIE_CONV_STORE)
       "jmp 6f\n"
       "4:\n\t"
-      SOFIE_DENSE_WHOLE_OR_SOME("%c[mask](%[end])", SOFIE_CONV_END(WHOLE), SOFIE_CONV_END(SOME))
+      SOFIE_DENSE_WHOLE_OR_SOME("%c[end_mask](%[end])", SOFIE_CONV_END(WHOLE), SOFIE_CONV_END(SOME))
       "6:\n\t"
       : [w] "+&r"(w), [x] "+&r"(x), [offsets] "+&r"(offsets), [k] "+&r"(depth), [at] "=&r"(at)
-      : [end] "r"(&end), [packs] "i"(Packs), [rows] "i"(dense_tile_rows), [sums] "i"(__builtin_offsetof(End, sums)),
-        [y] "i"(__builtin_offsetof(End, y)), [bias] "i"(__builtin_offsetof(End, bias)),
-        [added] "i"(__builtin_offsetof(End, added)), [stride] "i"(__builtin_offsetof(End, stride)),
-        [features] "i"(__builtin_offsetof(End, rows)), [mask] "i"(__builtin_offsetof(End, mask)),
-        [add] "i"(__builtin_offsetof(End, add)), [floor] "i"(__builtin_offsetof(End, floor))
+      : [end] "r"(&end), [packs] "i"(Packs), [rows] "i"(dense_tile_rows),
+        SOFIE_MEMBERS(end, ConvTileEnd<float>, sums, y, bias, added, stride, rows, mask, add, floor)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }

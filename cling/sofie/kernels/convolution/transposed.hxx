@@ -47,13 +47,6 @@ SOFIE_KERNEL void conv_spread_store(T *y, const T *row, Size count, Size stride)
       }
 }
 
-/// y = f(y)
-template <class F, class T>
-SOFIE_KERNEL void conv_apply(const void *context, T *y, Size count)
-{
-   apply_function(*static_cast<const F *>(context), y, y, count);
-}
-
 // Slabs --------------------------------------------------------------------------------------------
 
 /// The memory that it works in: copied inputs, products, a row of outputs, and where things are.
@@ -63,14 +56,12 @@ struct ConvSpreadWork {
    std::int32_t *steps, *groups, *lines;
 };
 
-/// Where results go, and what is done with them: f of those of a row, or only a floor.
+/// Where results go, and what they begin with and are at least.
 template <class T>
 struct ConvSpreadEnd {
    T *y;
    const T *bias;
    T floor;
-   void (*apply)(const void *f, T *y, Size count);
-   const void *f;
 };
 
 /// Some outputs: some features of a group, and some of them along the first axis where there is more
@@ -196,8 +187,6 @@ SOFIE_KERNEL void conv_spread_planes(const ConvSpreadSlab &slab, const ConvSprea
          for (Size j = 0; j < step && stride > 2; ++j)
             conv_spread_store(to + j * s.out_channel, static_cast<const T *>(work.row) + j * length, s.out[2], stride);
       }
-      for (Size j = 0; j < step && end.apply; ++j)
-         end.apply(end.f, y + (i + j) * s.out_channel, s.out[1] * s.out[2]);
    }
 }
 
@@ -351,12 +340,9 @@ SOFIE_KERNEL void convolve_transposed(const F &f, const ConvShape &s, const Conv
    T *const products = scratch + sizes.memory[0], *const row = products + sizes.memory[1];
    std::int32_t *const groups = offsets + sizes.memory[2];
    const ConvSpreadWork<T> work{scratch, products, row, offsets, groups, groups + sizes.memory[3]};
-   ConvSpreadEnd<T> end{y, bias, conv_floor<F, T>, nullptr, nullptr};
-   if constexpr (!is_in_tile<F>) {
-      end.apply = &conv_apply<F, T>;
-      end.f = &f;
-   }
-   conv_spread(s, work, sizes.together, panels, x, end);
+   conv_spread(s, work, sizes.together, panels, x, ConvSpreadEnd<T>{y, bias, conv_floor<F, T>});
+   if constexpr (!is_in_tile<F>)
+      apply_function(f, y, y, s.batch * s.out_event);
 }
 
 /// W[C, M / groups, kernel...] and b[M], if there is one, packed for `transposed_convolution`.

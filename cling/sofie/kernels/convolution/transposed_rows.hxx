@@ -102,11 +102,11 @@ struct ConvSpreadRow {
 // with; and how even and odd outputs of a feature become one row.
 #ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_SPREAD_BEGIN                                                 \
-   "vbroadcastss %c[start](%[row]), %%zmm16\n\t"                           \
-   "vbroadcastss %c[start]+4(%[row]), %%zmm17\n\t"                         \
-   "vbroadcastss %c[start]+8(%[row]), %%zmm18\n\t"                         \
-   "vbroadcastss %c[start]+12(%[row]), %%zmm19\n\t"                        \
-   "vbroadcastss %c[floor](%[row]), %%zmm20\n\t"                           \
+   "vbroadcastss %c[row_start](%[row]), %%zmm16\n\t"                           \
+   "vbroadcastss %c[row_start]+4(%[row]), %%zmm17\n\t"                         \
+   "vbroadcastss %c[row_start]+8(%[row]), %%zmm18\n\t"                         \
+   "vbroadcastss %c[row_start]+12(%[row]), %%zmm19\n\t"                        \
+   "vbroadcastss %c[row_floor](%[row]), %%zmm20\n\t"                           \
    "vmovups (%[place]), %%zmm21\n\t"                                       \
    "vmovups 64(%[place]), %%zmm22\n"
 #define SOFIE_SPREAD_START(number, a) "vmovaps %%zmm1" #number ", %%zmm" #a "\n\t"
@@ -123,8 +123,8 @@ struct ConvSpreadRow {
    put(3, 8, place) put(2, a, "64" place)
 #define SOFIE_SPREAD_WHOLE_OR_SOME(puts) puts(SOFIE_SPREAD_PUT_SOME)
 #else
-#define SOFIE_SPREAD_BEGIN "vmovups (%[place]), %%ymm12\n\tvbroadcastss %c[floor](%[row]), %%ymm13\n"
-#define SOFIE_SPREAD_START(number, a) "vbroadcastss %c[start]+4*(" #number "-6)(%[row]), %%ymm" #a "\n\t"
+#define SOFIE_SPREAD_BEGIN "vmovups (%[place]), %%ymm12\n\tvbroadcastss %c[row_floor](%[row]), %%ymm13\n"
+#define SOFIE_SPREAD_START(number, a) "vbroadcastss %c[row_start]+4*(" #number "-6)(%[row]), %%ymm" #a "\n\t"
 #define SOFIE_SPREAD_LANES_1 "%%ymm9"
 #define SOFIE_SPREAD_LANES_2 "%%ymm10"
 #define SOFIE_SPREAD_LANES_3 "%%ymm11"
@@ -163,8 +163,8 @@ struct ConvSpreadRow {
    SOFIE_SPREAD_MASK(2, "4(%[groups])")                                    \
    "add $8, %[groups]\n\t"                                                 \
    "add %[groups], %[end]\n\t"                                             \
-   "mov %c[lines](%[row]), %[line]\n\t"                                    \
-   "cmp %c[lines_end](%[row]), %[line]\n\t"                                \
+   "mov %c[row_lines](%[row]), %[line]\n\t"                                    \
+   "cmp %c[row_lines_end](%[row]), %[line]\n\t"                                \
    "je 4f\n\t"                                                             \
    "cmp %[end], %[groups]\n\t"                                             \
    "je 4f\n"                                                               \
@@ -184,7 +184,7 @@ struct ConvSpreadRow {
    "cmp %[end], %[each]\n\t"                                               \
    "jne 3b\n\t"                                                            \
    "add $4, %[line]\n\t"                                                   \
-   "cmp %c[lines_end](%[row]), %[line]\n\t"                                \
+   "cmp %c[row_lines_end](%[row]), %[line]\n\t"                                \
    "jne 2b\n"                                                              \
    "4:\n\t"                                                                \
    "mov %[end], %[groups]\n\t"
@@ -208,7 +208,7 @@ struct ConvSpreadRow {
    "add $2*" SOFIE_PACK_BYTES ", %[to]\n\t"
 
 // Behind the sums `at` and `each` are free: they become one and three times the distance.
-#define SOFIE_SPREAD_NEXT "mov %c[next](%[row]), %[at]\n\tlea (%[at],%[at],2), %[each]\n\t"
+#define SOFIE_SPREAD_NEXT "mov %c[row_next](%[row]), %[at]\n\tlea (%[at],%[at],2), %[each]\n\t"
 #define SOFIE_SPREAD_ROW(sums)                                             \
    asm volatile(                                                           \
       SOFIE_SPREAD_BEGIN                                                   \
@@ -219,9 +219,7 @@ struct ConvSpreadRow {
       : [to] "+&r"(to), [groups] "+&r"(groups), [count] "+&r"(count), [line] "=&r"(line), [end] "=&r"(end),             \
         [each] "=&r"(each), [at] "=&r"(at), [place] "+&r"(place)                                                       \
       : [z] "r"(z), [row] "r"(&row), [one] "r"(row.distance), [three] "r"(3 * row.distance),                            \
-        [lines] "i"(__builtin_offsetof(Row, lines)), [lines_end] "i"(__builtin_offsetof(Row, lines_end)),              \
-        [next] "i"(__builtin_offsetof(Row, next)), [start] "i"(__builtin_offsetof(Row, start)),                        \
-        [floor] "i"(__builtin_offsetof(Row, floor))                                                                    \
+        SOFIE_MEMBERS(row, ConvSpreadRow<float>, lines, lines_end, next, start, floor)                                 \
       : "memory", "cc", SOFIE_SPREAD_REGISTERS)
 #ifdef SOFIE_AVX512_ASSEMBLER
 #define SOFIE_SPREAD_REGISTERS "k2", "k3", SOFIE_DENSE_REGISTERS
@@ -235,7 +233,6 @@ struct ConvSpreadRow {
 template <int Stride>
 SOFIE_KERNEL void conv_spread_row(const float *z, const ConvSpreadRow<float> &row)
 {
-   using Row = ConvSpreadRow<float>;
 #ifdef SOFIE_AVX512_ASSEMBLER
    static const std::int32_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
