@@ -17,8 +17,6 @@ from sofie_rdf.ir.operator import (
     Launch,
     Operand,
     Operator,
-    Sizes,
-    Struct,
     Tensor,
     operator,
     require_same_dtype,
@@ -513,27 +511,11 @@ class MeanVarianceNormalization(_ByItself):
 
     def infer(self, x: TensorType) -> TensorType:
         accept_floats(x)
-        self.alternating(x.shape)
         return x
 
     def reduced(self, rank: int) -> frozenset[int]:
         """The axes that are normalised."""
         return frozenset(normal_axis(a, rank) for a in self.axes or range(rank))
-
-    def alternating(self, shape: Shape) -> Shape:
-        """The shape as six axes, of which the second, the fourth and the sixth are normalised."""
-        reduced = self.reduced(len(shape))
-        groups: list[Dim] = [1]
-        for axis, size in enumerate(shape):
-            if (axis in reduced) == (len(groups) % 2 == 0):
-                groups[-1] = groups[-1] * size
-            elif size != 1:
-                groups.append(size)
-        # Nothing but neighbours can be read at once, so that the last axis is one of them.
-        if len(groups) > 6:
-            raise UnsupportedOperator(f"{self.name} over the axes {list(self.axes)} of {shape}")
-        before = (6 - len(groups)) // 2 * 2
-        return (*(1,) * before, *groups, *(1,) * (6 - before - len(groups)))
 
     def reference(self, x: Array) -> Array:
         axes = tuple(self.reduced(x.ndim))
@@ -541,14 +523,6 @@ class MeanVarianceNormalization(_ByItself):
         return np.asarray(
             centred / (np.sqrt(_variance(centred, axes)) + x.dtype.type(self.epsilon))
         )
-
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        tensors = (Tensor(o, (x.type.size,)) for o in (outputs[0], x))
-        rule = Functor("sofie::Epsilon", (self.epsilon,))
-        shape = Sizes(self.alternating(x.type.shape))
-        return Call("sofie::mean_variance_normalization", (rule, *tensors, shape))
 
     def formula(self, x: Value) -> tuple[Value]:
         axes = sorted(self.reduced(x.rank))
@@ -601,15 +575,25 @@ class TrainingBatchNormalization(_ByItself):
         running = (r * old + f.reshape(-1) * fresh for r, f in pairs)
         return (y, *running)
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        x, *statistics = (i for i in inputs if i is not None)
-        shape = x.type.shape
-        view = (shape[0], shape[1], product(shape[2:])) if len(shape) > 1 else (1, 1, shape[0])
-        rule = Functor("sofie::BatchStatistics", (self.epsilon, self.momentum))
-        tensors = Tensor(outputs[0], view), *map(Tensor, outputs[1:]), Tensor(x, view)
-        kernel = "sofie::batch_normalization_training"
-        each = Struct("sofie::ChannelStatistics", tuple(map(Tensor, statistics)))
-        return Call(kernel, (rule, *tensors, each), len(outputs))
+    def formula(
+        self, x: Value, scale: Value, bias: Value, mean: Value, var: Value
+    ) -> tuple[Value, ...]:
+        axes = [a for a in range(x.rank) if a != 1]
+        shape = tuple(1 if a in axes else scale.shape[0] for a in range(x.rank))
+        rough = x - x.mean(axes)
+        # The mean of what is nearly centred is what the first one was rounded by, unless that is
+        # infinite.
+        missed = rough.mean(axes)
+        centred = rough - missed
+        rounded_by = missed.apply("IsNaN").choose(0, missed)
+        found = x.mean(axes) + rounded_by, (centred * centred).mean(axes)
+        factor = scale.reshape(shape) / (found[1] + self.epsilon).apply("Sqrt")
+        flat = (v.reshape(mean.shape) for v in found)
+        running = (
+            old * self.momentum + new * (1 - self.momentum)
+            for old, new in zip((mean, var), flat, strict=True)
+        )
+        return (centred * factor + bias.reshape(shape), *running)
 
     def pullback(self, back: Backward) -> tuple[Value | None, ...]:
         back.only_first()

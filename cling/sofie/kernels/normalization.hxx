@@ -14,18 +14,6 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// Numbers that lie in `outer` times `middle` runs of `length` neighbours.
-struct Runs {
-   Size outer, outer_stride, middle, middle_stride, length;
-
-   SOFIE_INLINE Size count() const { return outer * middle * length; }
-};
-
-SOFIE_INLINE Runs one_run(Size length)
-{
-   return {1, 0, 1, 0, length};
-}
-
 /// The mean is `mean + rest`, where `rest` is what rounding has taken from `mean`.
 template <class T>
 struct Moments {
@@ -81,28 +69,21 @@ SOFIE_INLINE void add_run(MomentSums<T> &sums, const T *__restrict x, Size lengt
    }
 }
 
-template <bool Squares, class T>
-SOFIE_INLINE void add_runs(MomentSums<T> &sums, const T *x, const Runs &runs, T mean)
-{
-   sums.clear();
-   for (Size i = 0; i < runs.outer; ++i)
-      for (Size j = 0; j < runs.middle; ++j)
-         add_run<Squares>(sums, x + i * runs.outer_stride + j * runs.middle_stride, runs.length, splat<Pack<T>>(mean));
-}
-
 /// The mean and the variance of all numbers. If they are not `centred`, the mean counts as zero and
 /// the variance is the mean of the squares.
 template <class T>
-SOFIE_KERNEL Moments<T> moments(const T *x, const Runs &runs, bool centred)
+SOFIE_KERNEL Moments<T> moments(const T *x, Size length, bool centred)
 {
-   const T count = static_cast<T>(runs.count());
+   const T count = static_cast<T>(length);
    MomentSums<T> sums;
    T mean = 0;
    if (centred) {
-      add_runs<false>(sums, x, runs, mean);
+      sums.clear();
+      add_run<false>(sums, x, length, Pack<T>{});
       mean = sums.sum() / count;
    }
-   add_runs<true>(sums, x, runs, mean);
+   sums.clear();
+   add_run<true>(sums, x, length, splat<Pack<T>>(mean));
    if (!centred)
       return {0, 0, sums.squares() / count};
    const T missed = sums.sum() / count;
@@ -111,17 +92,10 @@ SOFIE_KERNEL Moments<T> moments(const T *x, const Runs &runs, bool centred)
    return {mean, rest, variance < 0 ? T(0) : variance};
 }
 
-/// sqrt(x), rounded correctly.
-template <class T>
-SOFIE_INLINE T scalar_sqrt(T x)
-{
-   return sqrt(splat<Pack<T>>(x))[0];
-}
-
 template <class T>
 SOFIE_INLINE T inverse_deviation(const Moments<T> &of, double epsilon)
 {
-   return 1 / scalar_sqrt(of.variance + static_cast<T>(epsilon));
+   return 1 / sqrt(splat<Pack<T>>(of.variance + static_cast<T>(epsilon)))[0];
 }
 
 /// y = (x - mean) * factor + offset for one run.
@@ -200,7 +174,7 @@ SOFIE_KERNEL void moments_of_rows(RowMoments<T> &of, const T *x, Size rows, cons
    }
 #endif
    for (Size r = 0; r < rows; ++r) {
-      const Moments<T> found = moments(x + r * rule.length, one_run(rule.length), centred);
+      const Moments<T> found = moments(x + r * rule.length, rule.length, centred);
       of.mean[r] = found.mean;
       of.rest[r] = found.rest;
       of.inverse[r] = inverse_deviation(found, epsilon);
@@ -354,10 +328,9 @@ SOFIE_KERNEL void normalize_groups(T *y, const T *x, const T *scale, const T *of
          return;
       }
 #endif
-   const Runs whole = one_run(runs * length);
    Size place = 0;
    for (Size r = 0; r < rows; ++r) {
-      const Moments<T> found = moments(x, whole, true);
+      const Moments<T> found = moments(x, runs * length, true);
       const T inverse = inverse_deviation(found, epsilon);
       if (length == 1) {
          scale_each<true>(y, x, scale + place, offset + place, runs, found, inverse);
@@ -384,79 +357,6 @@ SOFIE_INLINE void group_normalization(const Epsilon &rule, Y y, X x, S scale, B 
    const NormalizedGroups groups{scale.template extent<0>(), y.template extent<0>(), y.template extent<1>(),
                                  y.template extent<2>()};
    normalize_groups<T>(y.data(), x.data(), scale.data(), offset.data(), groups, rule.epsilon);
-}
-
-/// y = (x - mean) / (deviation + epsilon). The axes of x alternate: the statistics are those over
-/// the axes 1, 3 and 5, for each index of the others.
-template <class T>
-SOFIE_KERNEL void standardize(T *y, const T *x, const Sizes<6> &shape, double epsilon)
-{
-   const Size tail = shape[5], inner = shape[4] * tail, middle = shape[3] * inner, group = shape[2] * middle;
-   const Runs runs{shape[1], group, shape[3], inner, tail};
-   for (Size a = 0; a < shape[0]; ++a)
-      for (Size b = 0; b < shape[2]; ++b)
-         for (Size c = 0; c < shape[4]; ++c) {
-            const Size start = a * shape[1] * group + b * middle + c * tail;
-            const Moments<T> found = moments(x + start, runs, true);
-            const T factor = 1 / (scalar_sqrt(found.variance) + static_cast<T>(epsilon));
-            for (Size i = 0; i < shape[1]; ++i)
-               for (Size j = 0; j < shape[3]; ++j) {
-                  const Size at = start + i * group + j * inner;
-                  scale_run(y + at, x + at, tail, found, factor, T(0));
-               }
-         }
-}
-
-template <class Y, class X>
-SOFIE_INLINE void mean_variance_normalization(const Epsilon &rule, Y y, X x, const Sizes<6> &shape)
-{
-   standardize<typename Y::Element>(y.data(), x.data(), shape, rule.epsilon);
-}
-
-struct BatchStatistics {
-   double epsilon, momentum;
-};
-
-/// A batch [rows, channels, length] that is normalised by its own statistics, and the running ones, before and behind.
-template <class T>
-struct TrainedBatch {
-   T *y, *next_mean, *next_variance;
-   const T *x, *scale, *offset, *mean, *variance;
-   Size rows, channels, length;
-};
-
-template <class T>
-SOFIE_KERNEL void batch_statistics(const BatchStatistics &rule, const TrainedBatch<T> &of)
-{
-   const Size rows = of.rows, channels = of.channels, length = of.length;
-   const Runs runs{rows, channels * length, 1, 0, length};
-   const T old = static_cast<T>(rule.momentum), fresh = static_cast<T>(1 - rule.momentum);
-   for (Size c = 0; c < channels; ++c) {
-      const Moments<T> found = moments(of.x + c * length, runs, true);
-      const T factor = inverse_deviation(found, rule.epsilon) * of.scale[c];
-      for (Size i = 0; i < rows; ++i)
-         scale_run(of.y + (i * channels + c) * length, of.x + (i * channels + c) * length, length, found, factor,
-                   of.offset[c]);
-      of.next_mean[c] = of.mean[c] * old + (found.mean + found.rest) * fresh;
-      of.next_variance[c] = of.variance[c] * old + found.variance * fresh;
-   }
-}
-
-/// What there is of each channel.
-template <class P>
-struct ChannelStatistics {
-   P scale, offset, mean, variance;
-};
-template <class P>
-ChannelStatistics(P, P, P, P) -> ChannelStatistics<P>;
-
-template <class Y, class R, class X, class P>
-SOFIE_INLINE void batch_normalization_training(const BatchStatistics &rule, Y y, R next_mean, R next_variance, X x,
-                                               const ChannelStatistics<P> &of)
-{
-   batch_statistics<typename Y::Element>(
-      rule, {y.data(), next_mean.data(), next_variance.data(), x.data(), of.scale.data(), of.offset.data(),
-             of.mean.data(), of.variance.data(), x.template extent<0>(), x.template extent<1>(), x.template extent<2>()});
 }
 
 } // namespace sofie
