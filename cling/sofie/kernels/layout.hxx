@@ -118,7 +118,7 @@ SOFIE_INLINE void fill_elements(char *to, const char *value, Size bytes, Size co
    Size done = 0;
    for (; done + run <= whole; done += run)
       __builtin_memcpy(to + done, same, run);
-   copy_run(to + done, same, whole - done);
+   copy_run(to + done, same, whole % run);
 }
 
 // Axes with any steps ------------------------------------------------------------------------------------
