@@ -10,6 +10,7 @@ from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.kernels.choice import (
     AVX2,
     GENERIC,
+    IS_ASSEMBLER,
     IS_AVX512,
     NO_FLOATS,
     Candidate,
@@ -85,26 +86,27 @@ def _dots(problem: DenseProblem) -> Choice | str:
     )
 
 
-# From how many weights on these are stored in streams: then they fill the second cache. And from
-# how many steps and columns on: shorter streams end before a prefetcher knows them, and a tile
-# reads eight of them.
-_STREAMED, _STREAMED_DEPTH, _STREAMED_COLUMNS = 500_000, 256, 8 * LANES
+# From how many weights on these come from afar: then they fill the second cache. And from how many
+# steps and columns on it pays to ask for them ahead.
+_FAR, _FAR_DEPTH, _FAR_COLUMNS = 500_000, 256, 128
 
 
-def _streamed(problem: DenseProblem) -> Choice | str:
+def _far(problem: DenseProblem) -> Choice | str:
     if problem.dtype is not DType.FLOAT32:
         return NO_FLOATS
-    if problem.depth < _STREAMED_DEPTH or problem.columns < _STREAMED_COLUMNS:
-        return f"it has not {_STREAMED_DEPTH} steps and {_STREAMED_COLUMNS} columns"
+    if problem.rows == 1:
+        return "one row reads wider panels as fast"
+    if problem.depth < _FAR_DEPTH or problem.columns < _FAR_COLUMNS:
+        return f"it has not {_FAR_DEPTH} steps and {_FAR_COLUMNS} columns"
     weights = problem.depth * problem.columns
-    if weights < _STREAMED:
-        return f"its {weights:,} weights, fewer than {_STREAMED:,}, stay in the second cache"
+    if weights < _FAR:
+        return f"its {weights:,} weights, fewer than {_FAR:,}, stay in the second cache"
     return Choice(
-        "dense_streamed",
+        "dense_far",
         _MEMORY_HEADER,
-        "weights come from afar, and a core gets more of them from several places than from one",
-        packed=problem.packed("StreamedWeights"),
-        elsewhere=(Elsewhere((AVX2, GENERIC), "dense", DENSE_HEADER, IS_AVX512),),
+        "weights come from afar: in panels as narrow as a tile they are read in their order",
+        packed=problem.packed("FarWeights"),
+        elsewhere=(Elsewhere((GENERIC,), "dense", DENSE_HEADER, IS_ASSEMBLER),),
     )
 
 
@@ -117,8 +119,8 @@ def _any(problem: DenseProblem) -> Choice:
     return Choice("dense", DENSE_HEADER, why, packed=problem.packed("DenseWeights"))
 
 
-# The packs of columns that the tile with the fewest loads has, and the weights of a near cache.
-_QUADS, _NEAR = 4, 8192
+# The packs of columns that a tile has, and the weights of a near cache.
+_TILE_PACKS, _NEAR = 4, 8192
 
 
 def least_rows(problem: DenseProblem) -> int:
@@ -127,16 +129,16 @@ def least_rows(problem: DenseProblem) -> int:
         return 6
     far, packs, width = problem.depth * problem.columns > _NEAR, problem.packs, problem.width
     # The last panel may have fewer packs than such a tile.
-    if packs - (-(-packs // max(width, 1)) - 1) * width < _QUADS:
+    if packs - (-(-packs // max(width, 1)) - 1) * width < _TILE_PACKS:
         return 4 if far else TILE_ROWS
-    return 2 if far or width % _QUADS == 0 else TILE_ROWS
+    return 2 if far or width % _TILE_PACKS == 0 else TILE_ROWS
 
 
 DENSE: Table[DenseProblem] = Table(
     "dense layers",
     (
         Candidate("dense_dots", _dots),
-        Candidate("dense_streamed", _streamed),
+        Candidate("dense_far", _far),
         Candidate("dense", _any),
     ),
 )
@@ -192,16 +194,8 @@ def _layers_one_row(problem: LayersProblem) -> Choice | str:
 # chains, where it is filled up to whole registers; in lanes; and for a number that changes places
 # between rows and lanes.
 _BY_ROWS, _BY_CHAINS, _IN_LANES, _TURN = 99, 111, 103, 700
-# The columns that a tile in lanes may have.
-_TILES = 8, 10, 13
-
-
-def lanes_columns(layer: DenseProblem) -> int:
-    """How many columns a tile in lanes has that computes the fewest in vain."""
-    count = min(layer.columns, layer.width * LANES)
-    # Many columns load less for each product; of two that are equal the larger one.
-    cost = {tile: -(-count // tile) * tile * (33 if tile == _TILES[0] else 32) for tile in _TILES}
-    return min(reversed(_TILES), key=cost.__getitem__)
+# The columns that a tile in lanes has at least, or it waits for its sums.
+_LEAST_COLUMNS = 4
 
 
 def _costs(problem: LayersProblem) -> tuple[int, int]:
@@ -212,10 +206,9 @@ def _costs(problem: LayersProblem) -> tuple[int, int]:
         if layer.columns == 1:
             in_lanes += layer.depth * _TURN
             continue
-        each = _BY_CHAINS if layer.chains > 1 and layer.width != _QUADS else _BY_ROWS
+        each = _BY_CHAINS if layer.chains > 1 and layer.width != _TILE_PACKS else _BY_ROWS
         by_rows += layer.depth * layer.packs * LANES * each
-        tile = lanes_columns(layer)
-        in_lanes += layer.depth * -(-layer.columns // tile) * tile * _IN_LANES
+        in_lanes += layer.depth * max(layer.columns, _LEAST_COLUMNS) * _IN_LANES
     first, last = layers[0].depth, layers[-1].columns
     return by_rows, in_lanes + (first + (0 if last == 1 else last)) * _TURN
 

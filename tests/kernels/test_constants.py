@@ -104,9 +104,8 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "TILE_ROWS": "dense_tile_rows",
         "LAYERS_ROWS": "layers_rows",
         "_MOST_PACKS": "DenseShape<float, 1>::most",
-        "_QUADS": "dense_quads_packs",
+        "_TILE_PACKS": "dense_tile_packs",
         "_LANES_ROWS": "lanes_together",
-        "_STREAMED_COLUMNS": "streams_wide * lanes<float>",
     },
     recurrent: {"_ROWS": "recurrent_rows"},
     reduction: {"_COLUMNS": "least_columns"},
@@ -121,8 +120,6 @@ def _dense(layer: dense.DenseProblem) -> Iterator[tuple[int, str, str]]:
     yield layer.chains, f"{shape}::chains", f"{name}: chains"
     together = f"dense_together<float, {layer.depth}, {layer.columns}>"
     yield dense.least_rows(layer), together, f"{name}: least_rows"
-    tile = f"lanes_tile_columns({layer.columns}, {shape}::width * lanes<float>)"
-    yield dense.lanes_columns(layer), tile, f"{name}: lanes_columns"
 
 
 def pairs() -> Iterator[tuple[int, str, str]]:

@@ -113,7 +113,7 @@ def test_a_layer_beyond_the_second_cache(
 
 @pytest.mark.parametrize(
     ("kernel", "rows", "widths"),
-    [("dense", 1, (40, 100)), ("dense", 9, (40, 100)), ("dense_streamed", 5, (600, 1000))],
+    [("dense", 1, (40, 100)), ("dense", 9, (40, 100)), ("dense_far", 5, (600, 1000))],
 )
 def test_kernels_of_float32_weights(
     kernel: str, rows: int, widths: tuple[int, int], monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@
 #ifndef SOFIE_KERNELS_DENSE_HXX
 #define SOFIE_KERNELS_DENSE_HXX
 
-#include "sofie/kernels/dense/rows_tile.hxx"
+#include "sofie/kernels/dense/tile.hxx"
 #include "sofie/kernels/elementwise/map.hxx"
 #include "sofie/session/weights.hxx"
 
@@ -152,15 +152,17 @@ SOFIE_ONCE void dense_pack(T *panels, const T *w, Size K, Size N, Size rows, Siz
    }
 }
 
-/// y = bias + x w for the columns of a panel of weights; rows of y have one bias, or one of their own each.
+/// y = bias + x w for the columns of a panel of weights; rows of y have one bias, or one of their own each, which is one
+/// number where its step is 0.
 template <class T>
 struct DensePanel {
    StridedRows<const T> x, w, bias;
    StridedRows<T> y;
    Size columns; // That y has.
    Size depth;
-   Size chains = 1;   // Of these and the next one only tiles in assembler have to be told.
+   Size chains = 1;   // Of this and the next ones only tiles in assembler have to be told.
    bool relu = false; // Whether y is max(0, that).
+   bool far = false;  // Whether w comes from the third cache or memory.
 };
 
 /// W[K, N] and b[N], packed for `dense`.
@@ -265,7 +267,7 @@ struct DenseLayer {
    Size columns;
    Size width; // Of a panel, in columns.
    Size chains;
-   std::int32_t relu;
+   bool relu, far;
 };
 
 /// How many rows a function is computed for together.
@@ -275,30 +277,36 @@ template <class F, Size K, Size N>
 SOFIE_INLINE DenseLayer dense_layer(const DenseWeights<float, K, N> &w)
 {
    using S = DenseShape<float, N>;
-   return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>};
+   return {w.panel(0), w.bias(0), K, N, S::width * lanes<float>, S::chains, std::is_same_v<F, Relu>, false};
 }
 
-/// The columns `first`, `first + 1`, ... of a panel, up to 3 packs of them, for all rows of y, a tile at a
+/// The columns `first`, `first + 1`, ... of a panel, up to `dense_tile_packs` packs of them, for all rows of y, a tile at a
 /// time. What `tile` adds up in several chains is added up here in as many passes: the same sums in the
 /// same order.
 SOFIE_KERNEL inline void dense_stripe(const DensePanel<float> &panel, Size m, Size first, Size packs)
 {
    constexpr Size n = lanes<float>, bytes = static_cast<Size>(sizeof(float));
    alignas(64) float sums[dense_tile_rows * dense_tile_width];
-   const auto &[x, w, bias, y, columns, depth, chains, relu] = panel;
+   const auto &[x, w, bias, y, columns, depth, chains, relu, far] = panel;
    const Size left = columns - first;
    DenseTiles of = dense_tiles_of({x.data, x.stride, chains * x.step}, {w.data + first, chains * w.stride},
                                   depth / chains, {y.data + first, y.stride}, m);
    of.bias = bias.data + first;
    of.bias_stride = bias.stride * bytes;
+   of.one_bias = bias.step == 0;
    of.mask = left < packs * n ? (1 << (left - (packs - 1) * n)) - 1 : 0xffff;
    of.relu = relu;
+   of.far = far;
    of.depth = depth / chains;
    of.longer = depth % chains;
    of.passes = chains;
    of.x_pass = x.step * bytes;
    of.w_pass = w.stride * bytes;
    of.sums = sums;
+#ifdef SOFIE_AVX512_ASSEMBLER
+   if (packs == 4)
+      return dense_tiles<4>(of);
+#endif
    if (packs == 3)
       dense_tiles<3>(of);
    else if (packs == 2)
@@ -307,62 +315,29 @@ SOFIE_KERNEL inline void dense_stripe(const DensePanel<float> &panel, Size m, Si
       dense_tiles<1>(of);
 }
 
-#ifdef SOFIE_AVX512_ASSEMBLER
-/// The same for 4 packs of columns, whose tiles have 2 to 6 rows.
-SOFIE_KERNEL inline void dense_stripe_of_quads(const DensePanel<float> &panel, Size m, Size first)
-{
-   constexpr Size n = lanes<float>, columns = dense_quads_packs * n;
-   alignas(64) float sums[dense_quads_rows * columns];
-   const Size left = panel.columns - first;
-   DenseQuads of = dense_quads_of(panel.x, {panel.w.data + first, panel.w.stride}, panel.depth, panel.chains,
-                                  {panel.y.data + first, panel.y.stride},
-                                  {panel.bias.data + first, panel.bias.stride}, sums);
-   if (left < columns)
-      of.mask = (Size{1} << (left - columns + n)) - 1;
-   if (panel.relu)
-      of.least = 0;
-   dense_quads(of, m);
-}
-#endif
-
 /// How many of so many packs of columns go together for many rows, as far as that leaves no single one: 3 where 8 rows
 /// at a time leave none, which reads weights less often; else 4 or 3. AVX2 has no registers for 4.
 constexpr Size dense_stripe_packs(Size packs, [[maybe_unused]] Size rows)
 {
-#ifndef SOFIE_AVX512_ASSEMBLER
-   return packs == 4 ? 2 : packs < 3 ? packs : 3;
-#else
+   if (dense_tile_packs < 4)
+      return packs == 4 ? 2 : packs < 3 ? packs : 3;
    if (packs <= 4)
       return packs;
    return rows % dense_tile_rows == 0 || packs == 5 || (packs % 3 == 0 && packs % 4 > 0) ? 3 : 4;
-#endif
 }
 
-/// All rows, at least 4, or 2 where panels have 4 packs, of the columns of one panel.
+/// All rows of the columns of one panel.
 SOFIE_KERNEL inline void dense_panel_stripes(const DensePanel<float> &panel, Size m)
 {
    constexpr Size n = lanes<float>;
    const Size packs = ceil_div(panel.columns, n);
-#ifdef SOFIE_AVX512_ASSEMBLER
-   if (m <= dense_quads_rows && m != dense_tile_half && packs >= dense_quads_packs) {
-      // No other tile has so few rows. The last columns once more with columns that are done already.
-      for (Size first = 0; first < packs; first += dense_quads_packs)
-         dense_stripe_of_quads(panel, m, (first + dense_quads_packs <= packs ? first : packs - dense_quads_packs) * n);
-      return;
-   }
-#endif
    for (Size first = 0, together; first < packs; first += together) {
       together = dense_stripe_packs(packs - first, m);
-#ifdef SOFIE_AVX512_ASSEMBLER
-      if (together > 3)
-         dense_stripe_of_quads(panel, m, first * n);
-      else
-#endif
-         dense_stripe(panel, m, first * n, together);
+      dense_stripe(panel, m, first * n, together);
    }
 }
 
-/// All rows, at least 4, or 2 where panels have 4 packs, of all columns of y.
+/// All rows of all columns of y.
 SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const float *x, Size m)
 {
    for (Size first = 0; first < layer.columns; first += layer.width) {
@@ -374,15 +349,15 @@ SOFIE_KERNEL inline void dense_stripes(const DenseLayer &layer, float *y, const 
                            left < layer.width ? left : layer.width,
                            layer.depth,
                            layer.chains,
-                           layer.relu != 0},
+                           layer.relu,
+                           layer.far},
                           m);
    }
 }
 
-/// y = f(x @ w + b) for as many rows as `dense_stripes` needs, of which so many go together that f finds them in a near
-/// cache.
-template <class F, Size K, Size N>
-SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const DenseWeights<float, K, N> &w)
+/// y = f(x @ w + b) for all rows, of which so many go together that f finds them in a near cache.
+template <class F, Size K, Size N, template <class, Size, Size> class W>
+SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const W<float, K, N> &w)
 {
    const DenseLayer layer = dense_layer<F>(w);
    if constexpr (is_in_tile<F>) {
@@ -401,7 +376,7 @@ SOFIE_INLINE void dense_many(const F &f, float *y, const float *x, Size m, const
 #ifdef SOFIE_TILE_ASSEMBLER
 /// One row of sums, of a panel.
 template <int Width, Size K, Size N>
-SOFIE_INLINE void dense_row_of(const DenseWeights<float, K, N> &w, Size panel, const float *x, const DenseTileEnd &end)
+SOFIE_INLINE void dense_row_of(const DenseWeights<float, K, N> &w, Size panel, const float *x, const DenseRowEnd &end)
 {
    dense_row_assembler<Width>(x, w.panel(panel), K, end);
 }
@@ -422,8 +397,8 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const W<Q, K, N> &w,
       const Size column = panel * width * n, count = N - column < width * n ? N - column : width * n;
       const Size last = direct ? count - whole : n;
       dense_row_of<width>(w, panel, x,
-                          DenseTileEnd{sums, direct ? y + column : sums, 0, w.bias(panel), (Size{1} << last) - 1, 0,
-                                       std::is_same_v<F, Relu>});
+                          DenseRowEnd{direct ? y + column : sums, w.bias(panel), (Size{1} << last) - 1,
+                                      std::is_same_v<F, Relu>});
       if constexpr (is_in_tile<F> && !direct)
          __builtin_memcpy(y + column, sums, static_cast<std::size_t>(count) * sizeof(T));
       else if constexpr (!direct)
@@ -441,9 +416,9 @@ constexpr Size dense_least_rows([[maybe_unused]] Size width, [[maybe_unused]] Si
 #if !defined(SOFIE_TILE_ASSEMBLER)
    return dense_least_block;
 #elif defined(SOFIE_AVX512_ASSEMBLER)
-   if (last < dense_quads_packs)
+   if (last < dense_tile_packs)
       return far ? dense_tile_half : dense_tile_rows;
-   return far || width % dense_quads_packs == 0 ? dense_quads_least : dense_tile_rows;
+   return far || width % dense_tile_packs == 0 ? 2 : dense_tile_rows;
 #else
    return dense_tile_half;
 #endif

@@ -18,7 +18,7 @@ inline constexpr Size matrix_stripe_columns = 3 * lanes<float>;
 /// multiple of so many numbers long.
 inline constexpr Size matrix_many_rows = 32, matrix_apart = 512;
 
-/// Up to `Packs` packs of columns of a product, from column j on: 8 or 4 rows at a time, or each alone.
+/// Up to `Packs` packs of columns of a product, from column j on.
 template <int Packs>
 SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j)
 {
@@ -54,17 +54,7 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
          of.last = whole;
       }
    }
-   if (sizes[0] >= dense_tile_half)
-      return dense_tiles<Packs>(of);
-   // One row four times.
-   of.x_stride = of.y_stride = 0;
-   for (Size i = 0; i < sizes[0]; ++i) {
-      of.x = a + i * depth;
-      of.y = y + i * columns + j;
-      of.rows = dense_tile_half;
-      of.pass = {};
-      dense_tiles<Packs>(of);
-   }
+   dense_tiles<Packs>(of);
 }
 
 /// The columns j to `end` of a product.

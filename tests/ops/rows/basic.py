@@ -287,8 +287,8 @@ def _dense(dtype: DType, full: bool) -> Iterator[Case]:
         yield case((26, 300), 300, 3, Tanh())
         yield case((4, 768), 768, 16, NoActivation())
         yield case((5, 514), 514, 21, Relu())
-        # Weights in streams, the last columns of which are computed twice.
-        yield case((N, 1205), 1205, 203, Elu(0.5))
+        # Weights from afar, in panels of which the last one is not full.
+        yield case((N, 1205), 1205, 420, Elu(0.5))
         wide = Sigmoid(), Elu(0.5), Selu(), Softplus(), LeakyRelu(), HardSigmoid()
         yield from (case((N, 7), 7, 5, activation) for activation in wide)
         narrow = Gelu(), Gelu("tanh"), Swish(), Celu(2.0)

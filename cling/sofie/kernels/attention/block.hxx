@@ -8,9 +8,9 @@
 #define SOFIE_KERNELS_ATTENTION_BLOCK_HXX
 
 #include "sofie/kernels/attention/data.hxx"
-#include "sofie/kernels/dense/lanes_tile.hxx"
 #include "sofie/kernels/softmax/lanes.hxx"
 #include "sofie/kernels/softmax/packs.hxx"
+#include "sofie/kernels/transpose/blocks.hxx"
 #include "sofie/math.hxx"
 
 SOFIE_BEGIN

@@ -110,14 +110,14 @@ public:
       SOFIE_ROW_END                                                                                         \
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth)                                                        \
       : [scales] "r"(scales), [end] "r"(&end), [upper] "m"(upper),                                          \
-        SOFIE_MEMBERS(end, DenseTileEnd, y, bias, mask, relu),                                              \
+        SOFIE_MEMBERS(end, DenseRowEnd, y, bias, mask, relu),                                              \
         [packs] "i"(Packs), [next] "i"(Packs * lanes<float> * sizeof(Q))                                    \
       : "memory", "cc", SOFIE_DENSE_REGISTERS)
 // clang-format on
 
 /// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns and at least one k.
 template <int Packs, class Q>
-SOFIE_KERNEL void narrow_row(const float *x, const Q *w, const float *scales, Size depth, const DenseTileEnd &end)
+SOFIE_KERNEL void narrow_row(const float *x, const Q *w, const float *scales, Size depth, const DenseRowEnd &end)
 {
    const std::int32_t upper = -0x10000; // The upper half of a lane.
    if constexpr (std::is_same_v<Q, BFloat16>)
@@ -130,7 +130,7 @@ SOFIE_KERNEL void narrow_row(const float *x, const Q *w, const float *scales, Si
 
 /// One row of sums, of a panel.
 template <int Width, class Q, Size K, Size N>
-SOFIE_INLINE void dense_row_of(const NarrowWeights<Q, K, N> &w, Size panel, const float *x, const DenseTileEnd &end)
+SOFIE_INLINE void dense_row_of(const NarrowWeights<Q, K, N> &w, Size panel, const float *x, const DenseRowEnd &end)
 {
    narrow_row<Width>(x, w.narrow_panel(panel), w.scales(panel), K, end);
 }
@@ -149,8 +149,7 @@ SOFIE_KERNEL void dense(const F &f, View<float, M, N> y, View<const float, M, K>
 
 /// Layers whose weights would be packed for another kernel, were they not in few bits.
 template <class F, class Q, Size M, Size K, Size N>
-SOFIE_INLINE void dense_streamed(const F &f, View<float, M, N> y, View<const float, M, K> x,
-                                 const NarrowWeights<Q, K, N> &w)
+SOFIE_INLINE void dense_far(const F &f, View<float, M, N> y, View<const float, M, K> x, const NarrowWeights<Q, K, N> &w)
 {
    dense(f, y, x, w);
 }

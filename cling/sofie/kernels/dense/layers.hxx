@@ -2,14 +2,14 @@
 /// Dense layers one after the other: a few rows go through all of them before the next ones do, so
 /// that what is between two layers stays in the first cache.
 ///
-/// With AVX-512 these rows lie side by side in the lanes of registers on their way (`dense/lanes_tile.hxx`).
+/// With AVX-512 these rows lie side by side in the lanes of registers on their way.
 /// The order of summation is that of `dense`, so a row gives the same bits in either form.
 #ifndef SOFIE_KERNELS_DENSE_LAYERS_HXX
 #define SOFIE_KERNELS_DENSE_LAYERS_HXX
 
 #include "sofie/kernels/dense.hxx"
 #include "sofie/kernels/dense/dots.hxx"
-#include "sofie/kernels/dense/lanes_tile.hxx"
+#include "sofie/kernels/transpose/blocks.hxx"
 
 SOFIE_BEGIN
 
@@ -94,27 +94,21 @@ SOFIE_KERNEL inline void transpose_rows(float *y, const float *x, Size rows, Siz
       }
 }
 
-/// y[j][r] = sum_k x[k][r] * w[k][j] + b[j], a tile of columns after the other. What `tile` adds up in
-/// several chains is added up here in as many passes: the same sums in the same order.
-template <int Columns>
-SOFIE_KERNEL void lanes_columns(const DenseLayer &layer, const float *x, float *y)
+/// y[j][r] = f(sum_k x[k][r] * w[k][j] + b[j]): the tile of dense layers, whose rows are columns of w here, and whose
+/// columns are rows of x.
+SOFIE_KERNEL inline void lanes_columns(const DenseLayer &layer, const float *x, float *y)
 {
-   constexpr Size rows = lanes_rows;
-   const Size chains = layer.chains;
    for (Size panel = 0; panel < layer.columns; panel += layer.width) {
-      const Size left = layer.columns - panel, count = left < layer.width ? left : layer.width;
-      for (Size j = 0; j < count; j += Columns) {
-         // The last columns: once more with columns that are done already.
-         const Size column = j + Columns <= count || count < Columns ? j : count - Columns;
-         const float *const w = layer.weights + panel * layer.depth + column;
-         LanesEnd end{y + (panel + column) * rows, nullptr, 0, layer.relu};
-         for (Size c = 0; c < chains; ++c) {
-            end.add = c > 0;
-            end.bias = c + 1 == chains ? layer.bias + panel + column : nullptr;
-            lanes_tile<Columns>(x + c * rows, chains * rows, w + c * layer.width, chains * layer.width,
-                                ceil_div(layer.depth - c, chains), end);
-         }
-      }
+      const Size left = layer.columns - panel;
+      dense_stripe({{layer.weights + panel * layer.depth, 1, layer.width},
+                    {x, lanes_rows},
+                    {layer.bias + panel, 1, 0},
+                    {y + panel * lanes_rows, lanes_rows},
+                    lanes_rows,
+                    layer.depth,
+                    layer.chains,
+                    layer.relu},
+                   left < layer.width ? left : layer.width, 0, lanes_rows / lanes<float>);
    }
 }
 
@@ -135,8 +129,7 @@ struct LanesPass {
    template <class F, Size K, Size N>
    SOFIE_INLINE void layer(const F &f, const DenseWeights<float, K, N> &w)
    {
-      constexpr int columns = lanes_tile_columns(N, DenseShape<float, N>::width * lanes<float>);
-      lanes_columns<columns>(dense_layer<F>(w), x, next);
+      lanes_columns(dense_layer<F>(w), x, next);
       if constexpr (!is_in_tile<F>)
          apply_function(f, next, next, N * lanes_rows);
       if (--left == 0)

@@ -29,7 +29,11 @@ namespace sofie {
 #define SOFIE_DENSE_W0 "%%zmm24"
 #define SOFIE_DENSE_W1 "%%zmm25"
 #define SOFIE_DENSE_W2 "%%zmm26"
+#define SOFIE_DENSE_W3 "%%zmm27"
 #define SOFIE_DENSE_X(number) "%%zmm" #number
+#define SOFIE_DENSE_AHEAD                                                                                      \
+   SOFIE_DENSE_IF_4("test %[far], %[far]\n\tjz 10f\n\tprefetcht0 8192(%[w])\n\tprefetcht0 8256(%[w])\n\t"         \
+                    "prefetcht0 8320(%[w])\n\tprefetcht0 8384(%[w])\n10:\n\t")
 #define SOFIE_DENSE_LOWER(...) __VA_ARGS__
 #define SOFIE_PACK_STORE_SOME(pack, place) "vmovups " pack ", " place "%{%%k1%}\n\t"
 #define SOFIE_PACK_ADD_SOME(place, pack) "vaddps " place ", " pack ", " pack "%{%%k1%}\n\t"
@@ -42,7 +46,10 @@ namespace sofie {
 #define SOFIE_DENSE_W0 "%%ymm12"
 #define SOFIE_DENSE_W1 "%%ymm13"
 #define SOFIE_DENSE_W2 "%%ymm14"
+#define SOFIE_DENSE_W3 ""
 #define SOFIE_DENSE_X(number) "%%ymm15"
+#define SOFIE_DENSE_AHEAD \
+   SOFIE_DENSE_IF_3("test %[far], %[far]\n\tjz 10f\n\tprefetcht0 3072(%[w])\n\tprefetcht0 3136(%[w])\n10:\n\t")
 #define SOFIE_DENSE_LOWER(...)
 #define SOFIE_PACK_STORE_SOME(pack, place) "vmaskmovps " pack ", %%ymm14, " place "\n\t"
 #define SOFIE_PACK_ADD_SOME(place, pack) \
@@ -58,15 +65,18 @@ namespace sofie {
 #define SOFIE_PACK(a) SOFIE_PACK_KIND #a
 // clang-format on
 
-/// How many rows of x such a tile has, or only half of them; and how long a row of its sums is.
+/// How many rows of x a tile has at most, and from how many on tiles pay; how many packs of columns it has at most, and
+/// how many rows where they are 4; and how many numbers the sums of a row are, of up to 3 packs.
 inline constexpr int dense_tile_rows = SOFIE_SIMD_BYTES == 64 ? 8 : 4, dense_tile_half = 4;
+inline constexpr int dense_tile_packs = SOFIE_SIMD_BYTES == 64 ? 4 : 3, dense_wide_rows = 6;
 inline constexpr int dense_tile_width = 3 * lanes<float>;
 
 // clang-format off
-// The assembler leaves out what is for a second and a third pack where there is none. (A text for each number of packs
-// takes three times as long to read.)
+// The assembler leaves out what is for a second, third and fourth pack where there is none. (A text for each number of
+// packs takes three times as long to read.)
 #define SOFIE_DENSE_IF_2(text) ".if %c[packs] > 1\n\t" text ".endif\n\t"
 #define SOFIE_DENSE_IF_3(text) ".if %c[packs] > 2\n\t" text ".endif\n\t"
+#define SOFIE_DENSE_IF_4(text) ".if %c[packs] > 3\n\t" text ".endif\n\t"
 
 // A row: its number of x times the packs of w.
 #define SOFIE_DENSE_ROW(x, number, a, b, c)                                                                    \
@@ -80,38 +90,34 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
    SOFIE_DENSE_IF_3("vmovups 2*" SOFIE_PACK_BYTES place ", " SOFIE_DENSE_W2 "\n\t")
 #define SOFIE_DENSE_LOAD SOFIE_DENSE_LOADS("(%[w])")
 
-// The steps of a tile of 8 rows, or of 4 if `half`: numbers of three rows each are reached from x0, x3 and x6.
-#define SOFIE_DENSE_STEPS                                                                                         \
-   ".p2align 5\n"                                                                                                 \
-   "1:\n\t"                                                                                                       \
-   SOFIE_DENSE_LOAD                                                                                               \
-   SOFIE_DENSE_ROW("(%[x0])", 27, 0, 1, 2)                                                                        \
-   SOFIE_DENSE_ROW("(%[x0],%[stride])", 28, 3, 4, 5)                                                              \
-   SOFIE_DENSE_ROW("(%[x0],%[stride],2)", 29, 6, 7, 8)                                                            \
-   SOFIE_DENSE_ROW("(%[x3])", 30, 9, 10, 11)                                                                      \
-   SOFIE_DENSE_LOWER(                                                                                             \
-      "test %[half], %[half]\n\t"                                                                                 \
-      "jnz 9f\n\t"                                                                                                \
-      SOFIE_DENSE_ROW("(%[x3],%[stride])", 27, 12, 13, 14)                                                        \
-      SOFIE_DENSE_ROW("(%[x3],%[stride],2)", 28, 15, 16, 17)                                                      \
-      SOFIE_DENSE_ROW("(%[x6])", 29, 18, 19, 20)                                                                  \
-      SOFIE_DENSE_ROW("(%[x6],%[stride])", 30, 21, 22, 23)                                                        \
-      "9:\n\t")                                                                                                   \
-   "add %[step], %[x0]\n\t"                                                                                       \
-   "add %[step], %[x3]\n\t"                                                                                       \
-   SOFIE_DENSE_LOWER("add %[step], %[x6]\n\t")                                                                    \
-   "add %[next], %[w]\n\t"                                                                                        \
-   "dec %[k]\n\t"                                                                                                 \
-   "jnz 1b\n"                                                                                                     \
-   "2:\n\t"
+// `row` of as many rows as a tile has, at least 2: the place of its number of x and a register for that, which are
+// reached from x0, x3 and x6, and its accumulators. Of four packs there are up to 6 rows: the fourth has the registers of
+// two more.
+#define SOFIE_DENSE_FROM(number, out) "cmp $" #number ", %[rows]\n\tjl " out "f\n\t"
+#define SOFIE_DENSE_ROWS(row, out)                                                                             \
+   row("(%[x0])", 28, 0, 1, 2, 18)                                                                             \
+   row("(%[x0],%[stride])", 29, 3, 4, 5, 19)                                                                   \
+   SOFIE_DENSE_FROM(3, out) row("(%[x0],%[stride],2)", 30, 6, 7, 8, 20)                                        \
+   SOFIE_DENSE_FROM(4, out) row("(%[x3])", 31, 9, 10, 11, 21)                                                  \
+   SOFIE_DENSE_LOWER(                                                                                          \
+      SOFIE_DENSE_FROM(5, out) row("(%[x3],%[stride])", 28, 12, 13, 14, 22)                                    \
+      SOFIE_DENSE_FROM(6, out) row("(%[x3],%[stride],2)", 29, 15, 16, 17, 23)                                  \
+      ".if %c[packs] < 4\n\t"                                                                                  \
+      SOFIE_DENSE_FROM(7, out) row("(%[x6])", 30, 18, 19, 20, 0)                                               \
+      SOFIE_DENSE_FROM(8, out) row("(%[x6],%[stride])", 31, 21, 22, 23, 0)                                     \
+      ".endif\n\t")                                                                                            \
+   out ":\n\t"
+#define SOFIE_DENSE_PRODUCTS(x, number, a, b, c, d)                                                            \
+   SOFIE_DENSE_ROW(x, number, a, b, c)                                                                         \
+   SOFIE_DENSE_IF_4("vfmadd231ps " SOFIE_DENSE_W3 ", " SOFIE_DENSE_X(number) ", " SOFIE_PACK(d) "\n\t")
 
 #define SOFIE_DENSE_ZERO_OF(pack) SOFIE_PACK_ZERO " " pack ", " pack ", " pack "\n\t"
 #define SOFIE_DENSE_ZERO(a) SOFIE_DENSE_ZERO_OF(SOFIE_PACK(a))
 // The place of an accumulator: rows of sums have three packs.
 #define SOFIE_DENSE_STORE_AT(a, from) "vmovups " SOFIE_PACK(a) ", " #a "*" SOFIE_PACK_BYTES from "\n\t"
 #define SOFIE_DENSE_ADD_AT(a, from) "vaddps " #a "*" SOFIE_PACK_BYTES from ", " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_DENSE_STORE(a) SOFIE_DENSE_STORE_AT(a, "(%[sums])")
-#define SOFIE_DENSE_ADD(a) SOFIE_DENSE_ADD_AT(a, "(%[sums])")
+#define SOFIE_DENSE_STORE(a) SOFIE_DENSE_STORE_AT(a, "(%[x6])")
+#define SOFIE_DENSE_ADD(a) SOFIE_DENSE_ADD_AT(a, "(%[x6])")
 
 // `each` of the accumulators.
 #define SOFIE_DENSE_FIRSTS(each) each(0) each(3) each(6) each(9) SOFIE_DENSE_LOWER(each(12) each(15) each(18) each(21))
@@ -119,21 +125,16 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
 #define SOFIE_DENSE_THIRDS(each) each(2) each(5) each(8) each(11) SOFIE_DENSE_LOWER(each(14) each(17) each(20) each(23))
 #define SOFIE_DENSE_EACH(each) \
    SOFIE_DENSE_FIRSTS(each) SOFIE_DENSE_IF_2(SOFIE_DENSE_SECONDS(each)) SOFIE_DENSE_IF_3(SOFIE_DENSE_THIRDS(each))
-// Of 24, the most that tiles for AVX-512 have.
-#define SOFIE_DENSE_ALL(each)                                                                                  \
-   each(0) each(1) each(2) each(3) each(4) each(5) each(6) each(7) each(8) each(9) each(10) each(11) each(12)  \
-   each(13) each(14) each(15) each(16) each(17) each(18) each(19) each(20) each(21) each(22) each(23)
 
 // The bias of a row, at w, which is added; then that of the next one.
 #define SOFIE_DENSE_PLUS(place, a) "vaddps " place "(%[w]), " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
-#define SOFIE_DENSE_BIAS(a, b, c)                                                                              \
+#define SOFIE_DENSE_BIAS(x, number, a, b, c, d)                                                                \
    SOFIE_DENSE_PLUS("", a) SOFIE_DENSE_IF_2(SOFIE_DENSE_PLUS(SOFIE_PACK_BYTES, b))                             \
-   SOFIE_DENSE_IF_3(SOFIE_DENSE_PLUS("2*" SOFIE_PACK_BYTES, c)) "add %[x0], %[w]\n\t"
-#define SOFIE_DENSE_BIASES                                                                                     \
-   SOFIE_DENSE_BIAS(0, 1, 2) SOFIE_DENSE_BIAS(3, 4, 5) SOFIE_DENSE_BIAS(6, 7, 8) SOFIE_DENSE_BIAS(9, 10, 11)   \
-   SOFIE_DENSE_LOWER("test %[half], %[half]\n\tjnz 11f\n\t"                                                   \
-      SOFIE_DENSE_BIAS(12, 13, 14) SOFIE_DENSE_BIAS(15, 16, 17)                                                \
-      SOFIE_DENSE_BIAS(18, 19, 20) SOFIE_DENSE_BIAS(21, 22, 23) "11:\n\t")
+   SOFIE_DENSE_IF_3(SOFIE_DENSE_PLUS("2*" SOFIE_PACK_BYTES, c))                                                \
+   SOFIE_DENSE_IF_4(SOFIE_DENSE_PLUS("3*" SOFIE_PACK_BYTES, d)) "add %[x0], %[w]\n\t"
+#define SOFIE_DENSE_ONE_BIAS(x, number, a, b, c, d)                                                            \
+   SOFIE_DENSE_PLUS_ONE(a) SOFIE_DENSE_PLUS_ONE(b) "add %[x0], %[w]\n\t"
+#define SOFIE_DENSE_PLUS_ONE(a) "vaddps (%[w])%{1to16%}, " SOFIE_PACK(a) ", " SOFIE_PACK(a) "\n\t"
 // max(0, a), which is a where that is NaN or -0.
 #define SOFIE_DENSE_RELU(a) "vmaxps " SOFIE_PACK(a) ", " SOFIE_DENSE_X(27) ", " SOFIE_PACK(a) "\n\t"
 // `whole` of all packs but the last one, whose columns may exist or not.
@@ -145,23 +146,17 @@ inline constexpr int dense_tile_width = 3 * lanes<float>;
 #define SOFIE_DENSE_MOVE_SOME(place, a) SOFIE_PACK_STORE_SOME(SOFIE_PACK(a), place "(%[x3])")
 #define SOFIE_DENSE_RESULT(some, a, b, c) \
    SOFIE_DENSE_MOVES(SOFIE_DENSE_MOVE, some, a, b, c) "add %[x0], %[x3]\n\t"
-#define SOFIE_DENSE_RESULTS(some)                                                                              \
-   SOFIE_DENSE_RESULT(some, 0, 1, 2) SOFIE_DENSE_RESULT(some, 3, 4, 5) SOFIE_DENSE_RESULT(some, 6, 7, 8)       \
-   SOFIE_DENSE_RESULT(some, 9, 10, 11)                                                                         \
-   SOFIE_DENSE_LOWER("test %[half], %[half]\n\tjnz 7f\n\t"                                                     \
-      SOFIE_DENSE_RESULT(some, 12, 13, 14) SOFIE_DENSE_RESULT(some, 15, 16, 17)                                \
-      SOFIE_DENSE_RESULT(some, 18, 19, 20) SOFIE_DENSE_RESULT(some, 21, 22, 23))
+#define SOFIE_DENSE_RESULT_OF(some, a, b, c, d)                                                                \
+   ".if %c[packs] > 3\n\t" SOFIE_DENSE_MOVE("", a) SOFIE_DENSE_MOVE(SOFIE_PACK_BYTES, b)                       \
+   SOFIE_DENSE_MOVE("2*" SOFIE_PACK_BYTES, c) some("3*" SOFIE_PACK_BYTES, d) "add %[x0], %[x3]\n\t"           \
+   ".else\n\t" SOFIE_DENSE_RESULT(some, a, b, c) ".endif\n\t"
+#define SOFIE_DENSE_RESULT_WHOLE(x, number, a, b, c, d) SOFIE_DENSE_RESULT_OF(SOFIE_DENSE_MOVE, a, b, c, d)
+#define SOFIE_DENSE_RESULT_SOME(x, number, a, b, c, d) SOFIE_DENSE_RESULT_OF(SOFIE_DENSE_MOVE_SOME, a, b, c, d)
 // clang-format on
 
-/// The pass that a tile is in, and where it began.
-struct DensePass {
-   Size number = 0;
-   const float *x = nullptr, *w = nullptr;
-};
-
-/// y[r][j] = sum_k x[r][k] * w[k][j] for at least 4 rows, or, if there is no y, sums of one tile of them.
-/// Steps and strides are in bytes. A row is added up in passes, each from where the one before began: x_pass and w_pass
-/// further. Where there is a bias comes max(0, y + bias) or y + bias.
+/// y[r][j] = sum_k x[r][k] * w[k][j] for all rows. Steps and strides are in bytes. A row is added up in passes,
+/// each `x_pass` and `w_pass` further than the one before; what is summed so far is kept in `sums`. Where there is a
+/// bias comes max(0, y + bias) or y + bias.
 struct DenseTiles {
    const float *x;
    float *y;
@@ -170,8 +165,9 @@ struct DenseTiles {
    const float *w;
    Size w_step;
    Size y_stride;
-   const float *bias;
+   const float *bias = nullptr;
    Size bias_stride = 0;       // Of rows that have a bias of their own each.
+   std::int32_t one_bias = 0;  // Whether that is one number, for two packs with AVX-512 only.
    std::int32_t mask = 0xffff; // The columns of the last pack that y has.
    std::int32_t relu = 0;
    Size depth = 0;  // How many steps a pass takes,
@@ -179,176 +175,151 @@ struct DenseTiles {
    Size last = 0;   // and the last one these.
    Size passes = 1;
    Size x_pass = 0, w_pass = 0;
-   Size halves = 0; // Whether all tiles have 4 rows.
-   Size add = 0;    // Whether what is in `sums` comes first.
    float *sums = nullptr;
-   DensePass pass = {};
+   Size far = 0;   // Whether w comes from the third cache or memory, as the most packs of a tile may.
+   Size tiles = 0; // That are left.
 };
 
-/// What `of` says, for `Packs` packs of columns: 8 rows at a time, at the end 4 where that is enough. Of the last rows
-/// some may be computed once more, which gives them the same values.
+/// What `of` says, for `Packs` packs of columns and so many tiles of so many rows, below each other.
 template <int Packs>
-SOFIE_KERNEL void dense_tiles(DenseTiles &of)
+SOFIE_KERNEL void dense_tiles(DenseTiles &of, Size tiles, Size rows)
 {
-   static_assert(Packs >= 1 && Packs <= 3, "there are registers for 3 packs");
-   static_assert(__builtin_offsetof(DenseTiles, x) == 0 && __builtin_offsetof(DensePass, x) == 8 &&
-                    __builtin_offsetof(DensePass, w) == 16 &&
-                    __builtin_offsetof(DenseTiles, bias_stride) == __builtin_offsetof(DenseTiles, bias) + 8,
-                 "the assembler has no operands left for these");
-   of.halves = dense_tile_rows == dense_tile_half || of.rows < dense_tile_rows;
+   static_assert(Packs >= 1 && Packs <= dense_tile_packs, "there are registers for so many packs");
+   of.tiles = tiles;
    const float *x, *x3, *x6, *w;
-   float *sums;
-   Size k, half;
-   // Three rows of x are reached from each of three pointers, behind the loop free. `half` says whether there are 4
-   // rows only. The loops over tiles and passes are here because Cling's code between two tiles costs as much as some
-   // steps.
+   Size k, pass;
+   // Three rows of x are reached from each of three pointers, behind the loop free. The loops over tiles and passes are
+   // here because Cling's code between two tiles costs as much as some steps.
    // clang-format off
    asm volatile(
-      // A tile; if there are too few rows left it begins before them.
+      // A tile, and a pass of it: its number is in k first, then how many steps are left.
       "20:\n\t"
-      "mov %c[of_rows](%[of]), %[k]\n\t"
-      "mov %c[of_halves](%[of]), %[half]\n\t"
-      "mov $1, %k[x3]\n\t"
-      "cmp $4, %[k]\n\t"
-      "cmovle %[x3], %[half]\n\t"
-      "mov $8, %k[x6]\n\t"
-      "mov $4, %k[x3]\n\t"
-      "test %[half], %[half]\n\t"
-      "cmovnz %[x3], %[x6]\n\t"
-      "sub %[k], %[x6]\n\t"
-      "jle 21f\n\t"
-      "mov %[x6], %[x3]\n\t"
-      "imul %[stride], %[x3]\n\t"
-      "sub %[x3], (%[of])\n\t"
-      "mov %[x6], %[x3]\n\t"
-      "imul 8+%c[of_bias](%[of]), %[x3]\n\t"
-      "sub %[x3], %c[of_bias](%[of])\n\t"
-      "imul %c[of_y_stride](%[of]), %[x6]\n\t"
-      "sub %[x6], %c[of_y](%[of])\n"
-      "21:\n\t"
-      "mov (%[of]), %[x0]\n\t"
-      "mov %c[of_w](%[of]), %[w]\n\t"
-      "movq $0, %c[of_pass](%[of])\n"
-      // A pass.
+      "xor %k[k], %k[k]\n"
       "22:\n\t"
-      "mov %[x0], 8+%c[of_pass](%[of])\n\t"
-      "mov %[w], 16+%c[of_pass](%[of])\n\t"
+      "mov %[k], %[pass]\n\t"
+      "mov %c[of_depth](%[of]), %[k]\n\t"
+      "cmp %c[of_longer](%[of]), %[pass]\n\t"
+      "jge 23f\n\t"
+      "inc %[k]\n"
+      "23:\n\t"
+      "lea 1(%[pass]), %[x0]\n\t"
+      "cmp %c[of_passes](%[of]), %[x0]\n\t"
+      "cmove %c[of_last](%[of]), %[k]\n\t"
+      "mov %c[of_w_pass](%[of]), %[w]\n\t"
+      "mov %c[of_x_pass](%[of]), %[x0]\n\t"
+      "imul %[pass], %[w]\n\t"
+      "imul %[pass], %[x0]\n\t"
+      "add %c[of_w](%[of]), %[w]\n\t"
+      "add %c[of_x](%[of]), %[x0]\n\t"
+      "test %[pass], %[pass]\n\t"
+      "jz 24f\n\t"
+      "mov %c[of_sums](%[of]), %[x6]\n\t"
+      SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
+      "24:\n\t"
       "lea (%[x0],%[stride],2), %[x3]\n\t"
       "add %[stride], %[x3]\n\t"
       "lea (%[x3],%[stride],2), %[x6]\n\t"
       "add %[stride], %[x6]\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ZERO)
-      "mov %c[of_depth](%[of]), %[k]\n\t"
-      "mov %c[of_longer](%[of]), %[sums]\n\t"
-      "cmp %[sums], %c[of_pass](%[of])\n\t"
-      "jge 23f\n\t"
-      "inc %[k]\n"
-      "23:\n\t"
-      "mov %c[of_passes](%[of]), %[sums]\n\t"
-      "dec %[sums]\n\t"
-      "cmp %c[of_pass](%[of]), %[sums]\n\t"
-      "cmove %c[of_last](%[of]), %[k]\n\t"
       "test %[k], %[k]\n\t"
       "jle 2f\n\t"
-      SOFIE_DENSE_STEPS
-      "mov %c[of_sums](%[of]), %[sums]\n\t"
-      "mov %c[of_add](%[of]), %[k]\n\t"
-      "or %c[of_pass](%[of]), %[k]\n\t"
+      ".p2align 5\n"
+      "1:\n\t"
+      SOFIE_DENSE_LOAD
+      SOFIE_DENSE_IF_4("vmovups 3*" SOFIE_PACK_BYTES "(%[w]), " SOFIE_DENSE_W3 "\n\t")
+      SOFIE_DENSE_AHEAD
+      SOFIE_DENSE_ROWS(SOFIE_DENSE_PRODUCTS, "9")
+      "add %[step], %[x0]\n\t"
+      "add %[step], %[x3]\n\t"
+      SOFIE_DENSE_LOWER("add %[step], %[x6]\n\t")
+      "add %[next], %[w]\n\t"
+      "dec %[k]\n\t"
+      "jnz 1b\n"
+      "2:\n\t"
+      "test %[pass], %[pass]\n\t"
       "jz 3f\n\t"
+      "mov %c[of_sums](%[of]), %[x6]\n\t"
       SOFIE_DENSE_EACH(SOFIE_DENSE_ADD)
       "3:\n\t"
-      "mov %c[of_pass](%[of]), %[k]\n\t"
-      "inc %[k]\n\t"
+      "lea 1(%[pass]), %[k]\n\t"
       "cmp %c[of_passes](%[of]), %[k]\n\t"
-      "jge 4f\n\t"
-      SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
-      "mov %[k], %c[of_pass](%[of])\n\t"
-      "mov 8+%c[of_pass](%[of]), %[x0]\n\t"
-      "add %c[of_x_pass](%[of]), %[x0]\n\t"
-      "mov 16+%c[of_pass](%[of]), %[w]\n\t"
-      "add %c[of_w_pass](%[of]), %[w]\n\t"
-      "jmp 22b\n"
-      "4:\n\t"
-      "mov %c[of_y](%[of]), %[x3]\n\t"
-      "test %[x3], %[x3]\n\t"
-      "jnz 5f\n\t"
-      SOFIE_DENSE_EACH(SOFIE_DENSE_STORE)
-      "jmp 8f\n"
-      "5:\n\t"
+      "jl 22b\n\t"
       "mov %c[of_bias](%[of]), %[w]\n\t"
       "test %[w], %[w]\n\t"
       "jz 6f\n\t"
-      "mov 8+%c[of_bias](%[of]), %[x0]\n\t"
-      SOFIE_DENSE_BIASES
+      "mov %c[of_bias_stride](%[of]), %[x0]\n\t"
+      SOFIE_DENSE_LOWER(
+         ".if %c[packs] == 2\n\t"
+         "cmpl $0, %c[of_one_bias](%[of])\n\t"
+         "je 12f\n\t"
+         SOFIE_DENSE_ROWS(SOFIE_DENSE_ONE_BIAS, "13")
+         "jmp 14f\n"
+         "12:\n\t.endif\n\t")
+      SOFIE_DENSE_ROWS(SOFIE_DENSE_BIAS, "11")
+      "14:\n\t"
       "mov %[w], %c[of_bias](%[of])\n\t"
       "cmpl $0, %c[of_relu](%[of])\n\t"
       "je 6f\n\t"
       SOFIE_DENSE_ZERO_OF(SOFIE_DENSE_X(27))
       SOFIE_DENSE_EACH(SOFIE_DENSE_RELU)
       "6:\n\t"
+      "mov %c[of_y](%[of]), %[x3]\n\t"
       "mov %c[of_y_stride](%[of]), %[x0]\n\t"
-      SOFIE_DENSE_WHOLE_OR_SOME("%c[of_mask](%[of])", SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE),
-                                SOFIE_DENSE_RESULTS(SOFIE_DENSE_MOVE_SOME))
-      "7:\n\t"
+      SOFIE_DENSE_WHOLE_OR_SOME("%c[of_mask](%[of])", SOFIE_DENSE_ROWS(SOFIE_DENSE_RESULT_WHOLE, "7"),
+                                SOFIE_DENSE_ROWS(SOFIE_DENSE_RESULT_SOME, "7"))
       "mov %[x3], %c[of_y](%[of])\n\t"
-      "lea (,%[stride],4), %[x6]\n\t"
-      "mov $4, %k[k]\n\t"
-      "test %[half], %[half]\n\t"
-      "jnz 10f\n\t"
-      "add %[x6], %[x6]\n\t"
-      "add %[k], %[k]\n"
-      "10:\n\t"
-      "add %[x6], (%[of])\n\t"
-      "sub %[k], %c[of_rows](%[of])\n\t"
-      "jg 20b\n"
-      "8:\n\t"
-      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [sums] "=&r"(sums), [half] "=&r"(half)
-      : [of] "r"(&of), [stride] "r"(of.x_stride), [step] "r"(of.x_step), [next] "r"(of.w_step),
-        SOFIE_MEMBERS(of, DenseTiles, y, rows, w, y_stride, bias, mask, relu, depth, longer, last, passes, x_pass,
-           w_pass, halves, add, sums, pass),
+      "mov %[rows], %[k]\n\t"
+      "imul %[stride], %[k]\n\t"
+      "add %[k], %c[of_x](%[of])\n\t"
+      "decq %c[of_tiles](%[of])\n\t"
+      "jnz 20b\n\t"
+      : [w] "=&r"(w), [x0] "=&r"(x), [x3] "=&r"(x3), [x6] "=&r"(x6), [k] "=&r"(k), [pass] "=&r"(pass)
+      : [of] "r"(&of), [rows] "r"(rows), [stride] "r"(of.x_stride), [step] "r"(of.x_step), [next] "r"(of.w_step),
+        [far] "r"(of.far),
+        SOFIE_MEMBERS(of, DenseTiles, x, y, w, y_stride, bias, bias_stride, one_bias, mask, relu, depth, longer, last, passes,
+           x_pass, w_pass, sums, tiles),
         [packs] "i"(Packs)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
    // clang-format on
 }
 
-/// What becomes of the sums of a tile: they go to `sums`, or with the bias to y, if there is one.
-struct DenseTileEnd {
-   float *sums;
-   float *y;
-   Size y_stride; // In bytes.
-   const float *bias;
-   Size mask;        // The columns of the last pack that y has.
-   std::int32_t add; // Whether what is in `sums` comes first.
-   std::int32_t relu;
-};
+/// The same for all rows, in tiles of nearly one size; one row twice.
+template <int Packs>
+SOFIE_KERNEL void dense_tiles(DenseTiles &of)
+{
+   if (of.rows == 1) {
+      of.x_stride = of.y_stride = of.bias_stride = 0;
+      of.rows = 2;
+   }
+   constexpr unsigned most = Packs > 3 ? dense_wide_rows : dense_tile_rows;
+   const auto all = static_cast<unsigned>(of.rows);
+   if (all == 0)
+      return;
+   const unsigned tiles = (all + most - 1) / most, rows = all / tiles, longer = all % tiles;
+   if (longer > 0)
+      dense_tiles<Packs>(of, longer, rows + 1);
+   dense_tiles<Packs>(of, tiles - longer, rows);
+}
 
 /// y[r][j] = sum_k x[r][k] * w[k][j] for so many rows, all of it in one pass.
 SOFIE_INLINE DenseTiles dense_tiles_of(StridedRows<const float> x, StridedRows<const float> w, Size depth,
                                        StridedRows<float> y, Size rows)
 {
    constexpr Size bytes = static_cast<Size>(sizeof(float));
-   DenseTiles of{x.data,           y.data,           rows,   x.stride * bytes, x.step * bytes, w.data,
-                 w.stride * bytes, y.stride * bytes, nullptr};
+   DenseTiles of{x.data, y.data, rows, x.stride * bytes, x.step * bytes, w.data, w.stride * bytes, y.stride * bytes};
    of.last = depth;
    return of;
 }
 
-/// sum_k x[r * x_stride + k * x_step] * w[k * w_stride + j] for a whole tile with `Packs` packs of columns.
-template <int Packs>
-SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_step, const float *w, Size w_stride,
-                                       Size depth, const DenseTileEnd &end)
-{
-   DenseTiles of = dense_tiles_of({x, x_stride, x_step}, {w, w_stride}, depth, {end.y, 0}, dense_tile_rows);
-   of.y_stride = end.y_stride;
-   of.bias = end.bias;
-   of.mask = static_cast<std::int32_t>(end.mask);
-   of.relu = end.relu;
-   of.add = end.add;
-   of.sums = end.sums;
-   dense_tiles<Packs>(of);
-}
-
 // One row ------------------------------------------------------------------------------------------
+
+/// What becomes of the sums of a row: they go to y with their bias, or max(0, that).
+struct DenseRowEnd {
+   float *y;
+   const float *bias;
+   Size mask; // The columns of the last pack that y has.
+   std::int32_t relu;
+};
 
 // clang-format off
 // A text for each of the first so many registers, or those from one on, written by the assembler: written by macros for
@@ -393,7 +364,7 @@ SOFIE_INLINE void dense_tile_assembler(const float *x, Size x_stride, Size x_ste
 /// the last one back. A register for each pack, and where that takes too few of them, another chain of sums for the
 /// next k: four steps, each with its sums, then the sums are joined.
 template <int Packs>
-SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseTileEnd &end,
+SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseRowEnd &end,
                                       bool backwards = false)
 {
    static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
@@ -429,17 +400,10 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
       ".if %c[chains] > 1\n\t" SOFIE_ROW_JOIN("%c[packs]") ".endif\n\t"
       ".if %c[chains] > 2\n\t" SOFIE_ROW_JOIN("2*%c[packs]") SOFIE_ROW_JOIN("3*%c[packs]") ".endif\n\t"
       "mov %c[end_y](%[end]), %[x]\n\t"
-      "test %[x], %[x]\n\t"
-      "jnz 4f\n\t"
-      "mov %c[end_sums](%[end]), %[x]\n\t"
-      SOFIE_ROW_STORE("%c[packs]")
-      "jmp 6f\n"
-      "4:\n\t"
       SOFIE_ROW_END
-      "6:\n\t"
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)
       : [rest] "r"(rest), [end] "r"(&end),
-        SOFIE_MEMBERS(end, DenseTileEnd, sums, y, bias, mask, relu),
+        SOFIE_MEMBERS(end, DenseRowEnd, y, bias, mask, relu),
         [step] "r"(step), [next] "r"(next), [packs] "i"(Packs), [chains] "i"(chains),
         [registers] "i"(chains * Packs), [second] "i"(1 % chains * Packs), [third] "i"(2 % chains * Packs),
         [fourth] "i"(3 % chains * Packs), [align] "i"(align)

@@ -71,9 +71,9 @@ SOFIE_INLINE void recurrent_panel(RecurrentRows<T> y, RecurrentRows<const T> sta
       if (rows >= (far ? dense_least_rows(Width, Width, far) : dense_tile_rows))
          return dense_panel_stripes(panel(), rows);
       for (Size r = 0; r < rows; ++r)
-         dense_row_assembler<Width>(
-            x.data + r * x.stride, w, depth,
-            DenseTileEnd{nullptr, y.data + r * y.stride, 0, start.data + r * start.stride, 0xffff, 0, 0}, backwards);
+         dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
+                                    DenseRowEnd{y.data + r * y.stride, start.data + r * start.stride, 0xffff, 0},
+                                    backwards);
       return;
    }
 #endif
@@ -97,8 +97,8 @@ SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> s
    // What is around a single row takes as long as some steps of it.
    if constexpr (Panels::in_assembler)
       if (rows == 1 && whole == 0)
-         return dense_row_assembler<Panels::last>(
-            x.data, w, depth, DenseTileEnd{nullptr, y.data, 0, start.data, 0xffff, 0, 0}, backwards);
+         return dense_row_assembler<Panels::last>(x.data, w, depth, DenseRowEnd{y.data, start.data, 0xffff, 0},
+                                                  backwards);
 #endif
    for (Size i = 0; i <= whole; i += width) {
       const Size c = backwards ? whole - i : i;
