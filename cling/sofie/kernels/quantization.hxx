@@ -183,7 +183,7 @@ inline constexpr Size quantize_block = SOFIE_SIMD_BYTES;
 
 /// round(x / scale) + zero in 8 bits, for at least one block of numbers.
 template <class Y>
-SOFIE_KERNEL void quantize_whole_blocks(Y *y, const float *x, float scale, Y zero, Size count)
+SOFIE_KERNEL void quantize_in_blocks(Y *y, const float *x, float scale, Y zero, Size count)
 {
    using L = IntegerLimits<Y>;
    const float low = static_cast<float>(L::low - zero), high = static_cast<float>(L::high - zero);
@@ -250,15 +250,14 @@ SOFIE_INLINE void quantize_run(const F &f, Y *y, const X *x, const S *scale, con
    using Zero = PackN<Z, n>;
    const Scale one = count > 0 ? splat<Scale>(load<1>(scale)[0]) : Scale{};
    const Zero offset = count > 0 && zero ? splat<Zero>(load<1>(zero)[0]) : Zero{};
-   Size i = 0;
 #ifdef SOFIE_TILE_ASSEMBLER
    constexpr bool is_byte = std::is_same_v<Y, std::int8_t> || std::is_same_v<Y, std::uint8_t>;
    if constexpr (!Each && is_byte && std::is_same_v<F, Quantize<float, Y, float, float>>) {
       if (count >= quantize_block)
-         return quantize_whole_blocks(y, x, *scale, zero ? *zero : Y{}, count);
+         return quantize_in_blocks(y, x, *scale, zero ? *zero : Y{}, count);
    }
 #endif
-   for (; i < count; i += n) {
+   for (Size i = 0; i < count; i += n) {
       const Size some = count - i < n ? count - i : n;
       if constexpr (Each)
          store_some(

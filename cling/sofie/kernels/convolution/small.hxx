@@ -18,11 +18,11 @@ namespace sofie {
 #else
 #define SOFIE_FINITE_NAN "vcmpunordps %%ymm0, %%ymm0, %%ymm0\n\tvptest %%ymm0, %%ymm0\n\t"
 #endif
-#define SOFIE_FINITE_PACK(place, sum) "vfmadd231ps " place "(%[x]), " SOFIE_PACK(4) ", " SOFIE_PACK(sum) "\n\t"
+#define SOFIE_FINITE_PACK(place, sum) "vfmadd231ps " place "(%[x]), " SOFIE_PACK(6) ", " SOFIE_PACK(sum) "\n\t"
 #define SOFIE_FINITE_ADD(sum) "vaddps " SOFIE_PACK(sum) ", " SOFIE_PACK(0) ", " SOFIE_PACK(0) "\n\t"
 #define SOFIE_FINITE_IF(count, text) "test $" #count ", %b[left]\n\tjz 4" #count "f\n\t" text "add $4*" #count ", %[x]\n4" #count ":\n\t"
-/// Whether all numbers are finite: zero times each, as sums of four packs and of the rest in pieces. A load of more
-/// than one store has written would wait.
+/// Whether all numbers are finite, as zero times each is: four packs at a time, and the rest in pieces, because a load
+/// of more than one store has written would wait.
 SOFIE_KERNEL inline bool are_finite(const float *x, Size left)
 {
    bool finite;
@@ -37,19 +37,14 @@ SOFIE_KERNEL inline bool are_finite(const float *x, Size left)
       "add $4*" SOFIE_PACK_BYTES ", %[x]\n\t"
       "jmp 1b\n"
       "2:\n\t"
-      "add $3*" SOFIE_PACK_BYTES "/4, %[left]\n\t"
-      "jl 3f\n\t"
-      SOFIE_FINITE_PACK("", 0)
-      "add $" SOFIE_PACK_BYTES ", %[x]\n\t"
-      "sub $" SOFIE_PACK_BYTES ", %[left]\n\t"
-      "jmp 2b\n"
-      "3:\n\t"
-      SOFIE_DENSE_LOWER(SOFIE_FINITE_IF(8, "vmulps (%[x]), %%ymm4, %%ymm5\n\t"))
-      SOFIE_FINITE_IF(4, "vmulps (%[x]), %%xmm4, %%xmm6\n\t")
-      SOFIE_FINITE_IF(2, "vmovq (%[x]), %%xmm7\n\t")
-      SOFIE_FINITE_IF(1, "vinsertps $0x20, (%[x]), %%xmm7, %%xmm7\n\t")
-      "vmulps %%xmm4, %%xmm7, %%xmm7\n\t"
-      SOFIE_FINITE_ADD(1) SOFIE_FINITE_ADD(2) SOFIE_FINITE_ADD(3) SOFIE_FINITE_ADD(5) SOFIE_FINITE_ADD(6) SOFIE_FINITE_ADD(7)
+      SOFIE_DENSE_LOWER(SOFIE_FINITE_IF(32, SOFIE_FINITE_PACK("", 0) SOFIE_FINITE_PACK("64", 1)))
+      SOFIE_FINITE_IF(16, SOFIE_FINITE_PACK("", 2) ".if " SOFIE_PACK_BYTES " == 32\n\t" SOFIE_FINITE_PACK("32", 3) ".endif\n\t")
+      SOFIE_FINITE_IF(8, "vmulps (%[x]), %%ymm6, %%ymm4\n\t")
+      SOFIE_FINITE_IF(4, "vmulps (%[x]), %%xmm6, %%xmm7\n\t")
+      SOFIE_FINITE_IF(2, "vmovq (%[x]), %%xmm5\n\t")
+      SOFIE_FINITE_IF(1, "vinsertps $0x20, (%[x]), %%xmm5, %%xmm5\n\t")
+      "vmulps %%xmm6, %%xmm5, %%xmm5\n\t"
+      SOFIE_FINITE_ADD(1) SOFIE_FINITE_ADD(2) SOFIE_FINITE_ADD(3) SOFIE_FINITE_ADD(4) SOFIE_FINITE_ADD(5) SOFIE_FINITE_ADD(7)
       SOFIE_FINITE_NAN
       "setz %[finite]\n\t"
       : [x] "+&r"(x), [left] "+&r"(left), [finite] "=&r"(finite)
