@@ -295,25 +295,38 @@ SOFIE_INLINE bool winograd_fits(const float *x, Size count, double small)
                            largest <= bits<std::uint32_t>(static_cast<float>(winograd_large)));
 }
 
-/// G w G^T of one channel and feature: to[(i * Inputs + j) * step].
-template <int Inputs>
-SOFIE_KERNEL void winograd_weights_of(float *to, Size step, const float *w, Size height, Size width,
-                                      const WinogradMatrix<Inputs> &matrix)
+/// G w G^T of `lanes<double>` features of one channel: to[(i * Inputs + j) * step], of taps that are `panel` apart.
+template <int Inputs, int Outputs>
+SOFIE_KERNEL void winograd_weights_of(float *to, Size step, const float *w, Size panel, Size height, Size width,
+                                      const WinogradMatrix<Inputs, Outputs> &matrix)
 {
-   double half[Inputs][WinogradMatrix<Inputs>::taps];
+   using V = Pack<double>;
+   V half[Inputs][WinogradMatrix<Inputs, Outputs>::taps];
    for (int i = 0; i < Inputs; ++i)
       for (Size l = 0; l < width; ++l) {
-         half[i][l] = 0;
+         half[i][l] = V{};
          for (Size k = 0; k < height; ++k)
-            half[i][l] = multiply_add(matrix.values[i][k], static_cast<double>(w[k * width + l]), half[i][l]);
+            half[i][l] = multiply_add(splat<V>(matrix.values[i][k]),
+                                      convert<double>(load<lanes<double>>(w + (k * width + l) * panel)), half[i][l]);
       }
    for (int i = 0; i < Inputs; ++i)
-      for (int j = 0; j < Inputs; ++j) {
-         double sum = 0;
+      for (int j = 0; j < Inputs; ++j, to += step) {
+         V sum{};
          for (Size l = 0; l < width; ++l)
-            sum = multiply_add(half[i][l], matrix.values[j][l], sum);
-         to[(i * Inputs + j) * step] = static_cast<float>(sum);
+            sum = multiply_add(half[i][l], splat<V>(matrix.values[j][l]), sum);
+         store(to, convert<float>(sum));
       }
+}
+
+/// Whether the weights of all features are such numbers.
+template <class W>
+SOFIE_ONCE bool winograd_weights_fit(W w)
+{
+   const Size features = w.template extent<0>(), each = w.template size_from<1>();
+   for (Size m = 0; m < features; ++m)
+      if (!winograd_fits(w.data() + m * each, each, winograd_small_weights))
+         return false;
+   return true;
 }
 
 /// W[M, C, [depth,] height, width] and b[M], if there is one, packed for `convolution_winograd`: for each
@@ -324,36 +337,25 @@ class WinogradWeights : public ConvWeights<float, 8, 1> {
    static constexpr Size rows = ConvTile<float, 8>::rows, points = Inputs * Inputs;
    Buffer<float> transformed_;
 
-   /// Where the weights of a feature begin, and how far apart those of two points are.
-   float *feature(Size m, Size features, Size steps, Size &step)
-   {
-      const Size first = m / winograd_features * winograd_features;
-      step = winograd_group_features<float>(features, first) * steps;
-      return transformed_.data() + first * points * steps + (m - first) / rows * rows * steps + m % rows;
-   }
-
    template <class W>
    void transform(W w)
    {
       constexpr int rank = W::rank;
       const Size features = w.template extent<0>(), channels = w.template extent<1>();
-      const Size height = w.template extent<rank - 2>(), width = w.template extent<rank - 1>();
-      const Size depth = w.template size_from<2>() / (height * width), steps = channels * depth;
-      for (Size m = 0; m < features; ++m)
-         if (!winograd_fits(w.data() + m * steps * height * width, steps * height * width, winograd_small_weights))
-            return;
+      const Size height = w.template extent<rank - 2>(), width = w.template extent<rank - 1>(), area = height * width;
+      const Size depth = w.template size_from<2>() / area, steps = channels * depth;
+      if (!winograd_weights_fit(w))
+         return;
       transformed_ = Buffer<float>(ceil_div(features, rows) * rows * points * steps);
-      for (Size i = 0; i < transformed_.size(); ++i)
-         transformed_.data()[i] = 0;
-      const Size area = height * width;
       const WinogradMatrix<Inputs> matrix;
-      const float *from = w.data();
-      for (Size m = 0; m < features; ++m) {
-         Size step;
-         float *const to = feature(m, features, steps, step);
+      for (Size m = 0; m < features; m += lanes<double>) {
+         const Size first = m / winograd_features * winograd_features, at = (m - first) / rows * rows;
+         const Size step = winograd_group_features<float>(features, first) * steps;
+         float *const to = transformed_.data() + first * points * steps + at * steps + m % rows;
+         const float *from = this->panels() + (first + at) * steps * area + m % rows;
          for (Size c = 0; c < channels; ++c)
-            for (Size d = 0; d < depth; ++d, from += area)
-               winograd_weights_of<Inputs>(to + (d * channels + c) * rows, step, from, height, width, matrix);
+            for (Size d = 0; d < depth; ++d, from += area * rows)
+               winograd_weights_of(to + (d * channels + c) * rows, step, from, rows, height, width, matrix);
       }
    }
 

@@ -169,32 +169,8 @@ SOFIE_KERNEL void winograd_lanes_output(const WinogradLanes &lines, Size count)
 /// W[M, C, height, width]: for each panel of features, and each point, a panel whose steps are channels.
 template <int Inputs>
 class WinogradPanels {
-   static constexpr int inputs = Inputs;
-   static constexpr Size points = inputs * inputs;
+   static constexpr Size points = Inputs * Inputs;
    Buffer<float> panels_;
-
-   /// G w G^T of `lanes<double>` features of one channel, of a panel of so many.
-   static SOFIE_KERNEL void transform(float *to, Size step, const float *w, Size panel, Size height, Size width,
-                                      const WinogradMatrix<inputs, inputs - 2> &matrix)
-   {
-      constexpr int n = lanes<double>;
-      using V = Pack<double>;
-      V half[inputs][3];
-      for (int i = 0; i < inputs; ++i)
-         for (Size l = 0; l < width; ++l) {
-            half[i][l] = V{};
-            for (Size k = 0; k < height; ++k)
-               half[i][l] = multiply_add(splat<V>(matrix.values[i][k]),
-                                         convert<double>(load<n>(w + (k * width + l) * panel)), half[i][l]);
-         }
-      for (int i = 0; i < inputs; ++i)
-         for (int j = 0; j < inputs; ++j, to += step) {
-            V sum{};
-            for (Size l = 0; l < width; ++l)
-               sum = multiply_add(half[i][l], splat<V>(matrix.values[j][l]), sum);
-            store(to, convert<float>(sum));
-         }
-   }
 
 public:
    /// Of W, and of its panels for `convolution_lanes`.
@@ -203,17 +179,16 @@ public:
    {
       const Size features = w.template extent<0>(), channels = w.template extent<1>();
       const Size height = w.template extent<2>(), width = w.template extent<3>(), area = height * width;
-      for (Size m = 0; m < features; ++m)
-         if (!winograd_fits(w.data() + m * channels * area, channels * area, winograd_small_weights))
-            return;
+      if (!winograd_weights_fit(w))
+         return;
       panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * points * channels);
-      const WinogradMatrix<inputs, inputs - 2> matrix;
+      const WinogradMatrix<Inputs, Inputs - 2> matrix;
       for (Size m = 0; m < features; m += lanes_features) {
          const Size panel = lanes_panel(features - m);
          for (Size c = 0; c < channels; ++c, from += area * panel)
             for (Size lane = 0; lane < panel; lane += lanes<double>)
-               transform(panels_.data() + (m * points * channels + c * panel + lane), channels * panel, from + lane,
-                         panel, height, width, matrix);
+               winograd_weights_of(panels_.data() + (m * points * channels + c * panel + lane), channels * panel,
+                                   from + lane, panel, height, width, matrix);
       }
    }
 
