@@ -461,9 +461,14 @@ SOFIE_INLINE void conv_any_tile(const T *w, const T *x, const std::int32_t *offs
 {
    using Tile = ConvTile<T, Rows>;
    constexpr int rows = Tile::rows, packs = Tile::packs, fewer = (packs + 1) / 2, n = lanes<T>;
-   if constexpr (conv_tile_is_few<T, rows>)
-      conv_few_tile<rows>(w, x, offsets, depth, count, end);
-   else if (count > fewer * n)
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (conv_tile_is_few<T, rows>) {
+      ConvFewTiles run{end, 0, 0, 1, 0, {}};
+      conv_few_columns(run, count);
+      return conv_few_tiles<rows>(w, x, offsets, depth, run);
+   } else
+#endif
+      if (count > fewer * n)
       conv_tile<rows, packs, Tile::width>(w, x, offsets, depth, end);
    else if (count > n)
       conv_tile<rows, fewer, Tile::width>(w, x, offsets, depth, end);
@@ -782,17 +787,6 @@ SOFIE_INLINE void convolution(const F &f, const ConvSizes &sizes, const Operands
    convolve<Rows>(f, conv_shape(sizes), conv_operands(operands...));
 }
 
-template <int Rows, class F, class T>
-SOFIE_KERNEL void convolve_computed(const F &f, const ConvShape &s, ConvOperands<T> of, T *panels)
-{
-   constexpr int rows = ConvTile<T, Rows>::rows;
-   const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
-   conv_pack_weights<rows>(panels, of.w, {features * channels * taps, channels * taps, taps}, s.groups, features,
-                           channels, taps);
-   of.w = panels;
-   convolve<Rows>(f, s, of);
-}
-
 /// The same with weights that are computed and packed in `panels` at each call. `weights`
 /// are w, b and `added`, of which the last ones may be absent.
 template <int Rows, class F, class Y, class Scratch, class Offsets, class Panels, class X, class... W>
@@ -801,11 +795,13 @@ SOFIE_INLINE void convolution_computed(const F &f, const ConvSizes &sizes, Y y, 
 {
    using T = typename Y::Element;
    const ConvShape s = conv_shape(sizes);
-   convolve_computed<Rows>(f, s,
-                           ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(),
-                                           conv_input<0, T>(weights...), conv_input<1, T>(weights...),
-                                           conv_input<2, T>(weights...)},
-                           panels.data());
+   const Size channels = s.group_channels(), taps = s.taps(), features = s.group_features();
+   conv_pack_weights<ConvTile<T, Rows>::rows>(panels.data(), conv_input<0, T>(weights...),
+                                              {features * channels * taps, channels * taps, taps}, s.groups, features,
+                                              channels, taps);
+   convolve<Rows>(f, s,
+                  ConvOperands<T>{y.data(), scratch.data(), offsets.data(), x.data(), panels.data(),
+                                  conv_input<1, T>(weights...), conv_input<2, T>(weights...)});
 }
 
 } // namespace sofie

@@ -97,10 +97,7 @@ SOFIE_INLINE T deformed_sum(const T *__restrict w, const T *__restrict x, Size c
       sum = multiply_add(load<n>(w + k), load<n>(x + k), sum);
    if (k < count)
       sum = multiply_add(load_some<n>(w + k, count - k), load_some<n>(x + k, count - k), sum);
-   T total = 0;
-   for (int i = 0; i < n; ++i)
-      total += sum[i];
-   return total;
+   return sum_of_lanes(sum);
 }
 
 template <int Axes, class T>

@@ -242,19 +242,6 @@ SOFIE_KERNEL void conv_few_tiles(const float *w, const float *x, const std::int3
 
 #endif
 
-/// One tile of so many columns.
-template <int Rows, class T>
-SOFIE_INLINE void conv_few_tile([[maybe_unused]] const T *w, [[maybe_unused]] const T *x,
-                                [[maybe_unused]] const std::int32_t *offsets, [[maybe_unused]] Size depth,
-                                [[maybe_unused]] Size count, [[maybe_unused]] const ConvTileEnd<T> &end)
-{
-#ifdef SOFIE_TILE_ASSEMBLER
-   ConvFewTiles run{end, 0, 0, 1, 0, {}};
-   conv_few_columns(run, count);
-   conv_few_tiles<Rows>(w, x, offsets, depth, run);
-#endif
-}
-
 } // namespace sofie
 
 SOFIE_END

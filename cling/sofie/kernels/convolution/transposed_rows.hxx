@@ -101,20 +101,11 @@ struct ConvSpreadRow {
 // What differs: masks 1, 2 and 3, which are registers of their own or have the lanes whose bits are set; what sums start
 // with; and how even and odd outputs of a feature become one row.
 #ifdef SOFIE_AVX512_ASSEMBLER
-#define SOFIE_SPREAD_BEGIN                                                 \
-   "vbroadcastss %c[row_start](%[row]), %%zmm16\n\t"                           \
-   "vbroadcastss %c[row_start]+4(%[row]), %%zmm17\n\t"                         \
-   "vbroadcastss %c[row_start]+8(%[row]), %%zmm18\n\t"                         \
-   "vbroadcastss %c[row_start]+12(%[row]), %%zmm19\n\t"                        \
-   "vbroadcastss %c[row_floor](%[row]), %%zmm20\n\t"                           \
-   "vmovups (%[place]), %%zmm21\n\t"                                       \
-   "vmovups 64(%[place]), %%zmm22\n"
-#define SOFIE_SPREAD_START(number, a) "vmovaps %%zmm1" #number ", %%zmm" #a "\n\t"
+#define SOFIE_SPREAD_BEGIN "vmovups (%[place]), %%zmm21\n\tvmovups 64(%[place]), %%zmm22\n\t"
 #define SOFIE_SPREAD_MASK(number, place) "kmovw " place ", %%k" #number "\n\t"
 #define SOFIE_SPREAD_KEEP_MASK "kmovw %%k2, %%k3\n\t"
 #define SOFIE_SPREAD_ADD(place, a) "vaddps " place ", %%zmm" #a ", %%zmm" #a "%{%%k1%}\n\t"
-#define SOFIE_SPREAD_PUT_SOME(mask, a, place) \
-   "vmaxps %%zmm" #a ", %%zmm20, %%zmm" #a "\n\tvmovups %%zmm" #a ", " place "%{%%k" #mask "%}\n\t"
+#define SOFIE_SPREAD_PUT_SOME(mask, a, place) SOFIE_SPREAD_FLOOR(a) "vmovups %%zmm" #a ", " place "%{%%k" #mask "%}\n\t"
 // Even and odd outputs of a feature in turn.
 #define SOFIE_SPREAD_TURN(put, a, b, place)                                \
    "vmovaps %%zmm21, %%zmm8\n\t"                                           \
@@ -122,9 +113,9 @@ struct ConvSpreadRow {
    "vpermt2ps %%zmm" #b ", %%zmm22, %%zmm" #a "\n\t"                       \
    put(3, 8, place) put(2, a, "64" place)
 #define SOFIE_SPREAD_WHOLE_OR_SOME(puts) puts(SOFIE_SPREAD_PUT_SOME)
+#define SOFIE_SPREAD_REGISTERS "k2", "k3", SOFIE_DENSE_REGISTERS
 #else
-#define SOFIE_SPREAD_BEGIN "vmovups (%[place]), %%ymm12\n\tvbroadcastss %c[row_floor](%[row]), %%ymm13\n"
-#define SOFIE_SPREAD_START(number, a) "vbroadcastss %c[row_start]+4*(" #number "-6)(%[row]), %%ymm" #a "\n\t"
+#define SOFIE_SPREAD_BEGIN "vmovups (%[place]), %%ymm12\n\t"
 #define SOFIE_SPREAD_LANES_1 "%%ymm9"
 #define SOFIE_SPREAD_LANES_2 "%%ymm10"
 #define SOFIE_SPREAD_LANES_3 "%%ymm11"
@@ -134,7 +125,6 @@ struct ConvSpreadRow {
 #define SOFIE_SPREAD_KEEP_MASK "vmovaps %%ymm10, %%ymm11\n\t"
 #define SOFIE_SPREAD_ADD(place, a) \
    "vmaskmovps " place ", %%ymm9, %%ymm8\n\tvaddps %%ymm8, %%ymm" #a ", %%ymm" #a "\n\t"
-#define SOFIE_SPREAD_FLOOR(a) "vmaxps %%ymm" #a ", %%ymm13, %%ymm" #a "\n\t"
 #define SOFIE_SPREAD_PUT(mask, a, place) SOFIE_SPREAD_FLOOR(a) "vmovups %%ymm" #a ", " place "\n\t"
 #define SOFIE_SPREAD_PUT_SOME(mask, a, place) \
    SOFIE_SPREAD_FLOOR(a) "vmaskmovps %%ymm" #a ", " SOFIE_SPREAD_LANES_##mask ", " place "\n\t"
@@ -154,11 +144,14 @@ struct ConvSpreadRow {
    "5:\n\t"                                                                \
    puts(SOFIE_SPREAD_PUT_SOME)                                             \
    "6:\n\t"
+#define SOFIE_SPREAD_REGISTERS SOFIE_DENSE_REGISTERS
 #endif
+#define SOFIE_SPREAD_START(number, a) "vbroadcastss %c[row_start]+4*" #number "(%[row]), " SOFIE_PACK(a) "\n\t"
+#define SOFIE_SPREAD_FLOOR(a) "vmaxps " SOFIE_PACK(a) ", " SOFIE_PACK(13) ", " SOFIE_PACK(a) "\n\t"
 // The sums of a group for four features; the lanes of a pack that exist are in mask 2.
 #define SOFIE_SPREAD_SUM(a, b, c, d)                                       \
-   SOFIE_SPREAD_START(6, a) SOFIE_SPREAD_START(7, b)                       \
-   SOFIE_SPREAD_START(8, c) SOFIE_SPREAD_START(9, d)                       \
+   SOFIE_SPREAD_START(0, a) SOFIE_SPREAD_START(1, b)                       \
+   SOFIE_SPREAD_START(2, c) SOFIE_SPREAD_START(3, d)                       \
    "movslq (%[groups]), %[end]\n\t"                                        \
    SOFIE_SPREAD_MASK(2, "4(%[groups])")                                    \
    "add $8, %[groups]\n\t"                                                 \
@@ -212,6 +205,7 @@ struct ConvSpreadRow {
 #define SOFIE_SPREAD_ROW(sums)                                             \
    asm volatile(                                                           \
       SOFIE_SPREAD_BEGIN                                                   \
+      "vbroadcastss %c[row_floor](%[row]), " SOFIE_PACK(13) "\n"           \
       "1:\n\t"                                                             \
       sums                                                                 \
       "dec %[count]\n\t"                                                   \
@@ -221,11 +215,6 @@ struct ConvSpreadRow {
       : [z] "r"(z), [row] "r"(&row), [one] "r"(row.distance), [three] "r"(3 * row.distance),                            \
         SOFIE_MEMBERS(row, ConvSpreadRow<float>, lines, lines_end, next, start, floor)                                 \
       : "memory", "cc", SOFIE_SPREAD_REGISTERS)
-#ifdef SOFIE_AVX512_ASSEMBLER
-#define SOFIE_SPREAD_REGISTERS "k2", "k3", SOFIE_DENSE_REGISTERS
-#else
-#define SOFIE_SPREAD_REGISTERS SOFIE_DENSE_REGISTERS
-#endif
 // clang-format on
 
 /// Four features: to[feature][group][lane] = max(start[feature] + the sum of products, floor), or with
