@@ -24,9 +24,10 @@ from sofie_rdf.ir.dims import (
     symbols_of,
 )
 from sofie_rdf.ir.graph import Graph, symbols_among
-from sofie_rdf.ir.operator import Call, Operand, Operator, Tensor, operator
-from sofie_rdf.ir.types import Array, DType, Shape, TensorType, normal_axis
+from sofie_rdf.ir.operator import Call, Operand, Operator, Sizes, Tensor, operator
+from sofie_rdf.ir.types import Array, DType, TensorType, normal_axis
 from sofie_rdf.ops._slopes_control import of_branches, of_rounds, placed
+from sofie_rdf.ops.layout import memory
 
 if TYPE_CHECKING:
     from sofie_rdf.gradients.values import Backward, Value
@@ -295,16 +296,11 @@ class Reversed(Operator):
             raise ShapeError("has no axis to reverse")
         return x
 
-    def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
-        (x,) = inputs
-        assert x is not None
-        from sofie_rdf.ir.dims import product
-
-        shape: Shape = (x.type.shape[0], product(x.type.shape[1:]))
-        return Call("sofie::reversed", (Tensor(outputs[0], shape), Tensor(x, shape)))
-
     def reference(self, x: Array) -> Array:
         return np.ascontiguousarray(x[::-1])
+
+    def formula(self, x: Value) -> tuple[Value]:
+        return (x.slice(0, -1, -(2**31), -1),)
 
     def pullback(self, back: Backward) -> Value:
         return back.g.through(self)
@@ -327,7 +323,8 @@ class SizeOfAxis(Operator):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs
         assert x is not None
-        return Call("sofie::write_size", (Tensor(outputs[0]), x.type.shape[self.axis]))
+        sizes = Sizes((x.type.shape[self.axis],)), memory(outputs[0])
+        return Call("sofie::write_sizes", sizes, header="sofie/kernels/creation.hxx")
 
     def reference(self, x: Array) -> Array:
         return np.array(x.shape[self.axis], np.int64)

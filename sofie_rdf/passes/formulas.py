@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from sofie_rdf.gradients.values import Tape, Value
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Operator, lookup
-from sofie_rdf.ir.types import DType
+from sofie_rdf.ir.types import Array, DType, TensorType
 from sofie_rdf.passes.halves import in_float32
 
 __all__ = ["Spelled", "by_formula", "has_no_kernel", "spell_out"]
@@ -30,15 +30,41 @@ def has_no_kernel(kind: type[Operator]) -> bool:
 
 def by_formula(graph: Graph) -> Graph:
     """The same function of operators that have kernels for the CPU, in bodies too."""
-    nodes = tuple(replace(node, op=_with_bodies(node.op)) for node in graph.nodes)
-    changed = any(new.op is not old.op for new, old in zip(nodes, graph.nodes, strict=True))
-    return spell_out(replace(graph, nodes=nodes) if changed else graph, has_no_kernel, strict=True)
+    types, constants = dict(graph.types), dict(graph.constants)
+    nodes = tuple(_with_bodies(node, types, constants) for node in graph.nodes)
+    if any(new is not old for new, old in zip(nodes, graph.nodes, strict=True)):
+        known = MappingProxyType(types), MappingProxyType(constants)
+        graph = replace(graph, nodes=nodes, types=known[0], constants=known[1])
+    return spell_out(graph, has_no_kernel, strict=True)
 
 
-def _with_bodies(op: Operator) -> Operator:
-    bodies = {name: by_formula(body) for name, body in op.bodies.items()}
-    changed = {name: body for name, body in bodies.items() if body is not op.bodies[name]}
-    return replace(op, **changed) if changed else op
+def _with_bodies(node: Node, types: dict[str, TensorType], constants: dict[str, Array]) -> Node:
+    """The node with other bodies, which has the constants of these as inputs: they have none."""
+    bodies = {name: by_formula(body) for name, body in node.op.bodies.items()}
+    if all(body is node.op.bodies[name] for name, body in bodies.items()):
+        return node
+    inside = [(n, c, a) for n, body in bodies.items() for c, a in body.constants.items()]
+    outer = [_unused(types, f"{node.outputs[0]}.{name}.{c}") for name, c, _ in inside]
+    for new, (_, _, array) in zip(outer, inside, strict=True):
+        types[new], constants[new] = TensorType(DType.of(array), array.shape), array
+    for name, body in bodies.items():
+        within = dict(body.types)
+        # All bodies have the same inputs.
+        names = [c if own == name else _unused(within, c) for own, c, _ in inside]
+        within.update((c, types[new]) for c, new in zip(names, outer, strict=True))
+        bodies[name] = replace(
+            body,
+            inputs=(*body.inputs, *names),
+            types=MappingProxyType(within),
+            constants=MappingProxyType({}),
+        )
+    return replace(node, op=replace(node.op, **bodies), inputs=(*node.inputs, *outer))
+
+
+def _unused(taken: Collection[str], name: str) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def spell_out(graph: Graph, spelled: Spelled, *, strict: bool = False) -> Graph:

@@ -76,23 +76,6 @@ SOFIE_KERNEL void scan_slice(Y y, X x, I i)
                        static_cast<std::size_t>(inner) * sizeof(typename Y::Element));
 }
 
-/// y[i, :] = x[n - 1 - i, :]
-template <class Y, class X>
-SOFIE_KERNEL void reversed(Y y, X x)
-{
-   const Size count = x.template extent<0>(), inner = x.template extent<1>();
-   for (Size i = 0; i < count; ++i)
-      __builtin_memcpy(static_cast<void *>(y.data() + i * inner), x.data() + (count - 1 - i) * inner,
-                       static_cast<std::size_t>(inner) * sizeof(typename Y::Element));
-}
-
-/// y = a size
-template <class Y>
-SOFIE_INLINE void write_size(Y y, Size size)
-{
-   *y.data() = size;
-}
-
 } // namespace sofie
 
 SOFIE_END
