@@ -62,7 +62,7 @@ SOFIE_INLINE void softmax_columns(T *y, const T *x, Size rows, Size stride, Size
 {
    constexpr int n = lanes<T>;
    using V = Pack<T>;
-   const Size fitting = stride == columns ? n / columns : 1, together = fitting < rows ? fitting : rows;
+   const Size fitting = stride == columns ? n / columns : 1, together = fitting > 1 && fitting > rows ? rows : fitting;
    const Size used = together * columns, step = together * stride, packs = rows / together, whole = packs * step;
    const Size rest = rows % together * columns;
    const auto in_rest = lane_numbers<V>() < static_cast<ElementOf<MaskOf<V>>>(rest);
@@ -139,8 +139,12 @@ SOFIE_INLINE void softmax_along(const Y &to, const X &from)
    for (Size i = 0; count > 0 && i < outer; ++i, y += count * inner, x += count * inner) {
       if (inner == 1)
          softmax_row<Log>(y, x, count);
-      for (Size j = 0; inner > 1 && j < inner; j += lanes<T>)
-         softmax_columns<Log>(y + j, x + j, count, inner, inner - j < lanes<T> ? inner - j : lanes<T>);
+      Size j = 0;
+      // A number of columns that the compiler knows.
+      for (; inner > 1 && j + lanes<T> <= inner; j += lanes<T>)
+         softmax_columns<Log>(y + j, x + j, count, inner, Size{lanes<T>});
+      if (inner > 1 && j < inner)
+         softmax_columns<Log>(y + j, x + j, count, inner, inner - j);
    }
 }
 
