@@ -30,16 +30,13 @@ __all__ = [
 ]
 
 MATMUL_HEADER = "sofie/kernels/products.hxx"
-# Of the kernel: the rows that tiles have at least.
-TILE_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class MatMulProblem:
-    """y[..., rows, columns] = sum_k a[..., rows, k] * b[..., k, columns]."""
+    """y[..., rows, columns] = sum_k a[..., rows, k] * b[..., k, columns], of any rows."""
 
     dtype: DType
-    rows: Dim
     columns: Dim
 
 
@@ -58,8 +55,6 @@ def _tiled(problem: MatMulProblem) -> Choice | str:
         return NO_FLOATS
     if not isinstance(problem.columns, int):
         return "how many columns it has is not known"
-    if not isinstance(problem.rows, int) or problem.rows < TILE_ROWS:
-        return f"it has fewer than {TILE_ROWS} rows, or how many is not known"
     return Choice(
         "matmul_tiled",
         MATMUL_HEADER,
@@ -71,14 +66,11 @@ def _tiled(problem: MatMulProblem) -> Choice | str:
 def _rows(problem: MatMulProblem) -> Choice | str:
     if problem.dtype.is_float and not isinstance(problem.columns, int):
         return "how many columns it has is not known"
-    if problem.dtype is DType.FLOAT32 and not isinstance(problem.rows, int):
-        return "how many rows it has is not known"
     return Choice("matmul_rows", MATMUL_HEADER, "its rows are computed one by one")
 
 
 def _any(_: MatMulProblem) -> Choice:
-    why = f"one column is summed up along it; rows go one by one, or from {TILE_ROWS} on in tiles"
-    return Choice("matmul", MATMUL_HEADER, why)
+    return Choice("matmul", MATMUL_HEADER, "one column is summed up along it, others are in tiles")
 
 
 MATMUL: Table[MatMulProblem] = Table(

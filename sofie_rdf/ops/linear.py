@@ -78,8 +78,8 @@ class MatMul(Linear):
     def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         a, b = inputs
         assert a is not None and b is not None
-        left, right = _as_matrices(a.type.shape, b.type.shape)
-        return MATMUL.choose(MatMulProblem(a.type.dtype, left[-2], right[-1]))
+        _, right = _as_matrices(a.type.shape, b.type.shape)
+        return MATMUL.choose(MatMulProblem(a.type.dtype, right[-1]))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         a, b = inputs

@@ -285,7 +285,7 @@ NODES = {
     "layers in place": node(DenseLayers((Relu(),) * 2), (N, 7), (7, 64), (64,), (64, 64), (64,)),
     "product of one column": node(MatMul(), (9, 7), (7, 1)),
     "product in tiles": node(MatMul(), (9, 7), (7, 40)),
-    "product row by row": node(MatMul(), (3, 7), (7, 40)),
+    "product of few rows": node(MatMul(), (3, 7), (7, 40)),
     "product": node(MatMul(), (N, 7), (7, 40)),
     "small planes": node(Transpose((0, 2, 1)), (N, 2, 4)),
     "two rows in turn": node(Transpose((0, 2, 1)), (N, 2, 300)),

@@ -74,7 +74,6 @@ SHARED: dict[ModuleType, dict[str, str]] = {
         "_BETWEEN": "conv_gap + 32",
     },
     matmul: {
-        "TILE_ROWS": "matrix_tile_rows",
         "INTEGER_ROWS": "integer_rows",
         "_BYTES": "SOFIE_SIMD_BYTES",
         "_UNIT": "requantized_unit",

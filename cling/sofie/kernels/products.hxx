@@ -57,13 +57,12 @@ SOFIE_KERNEL void matrix_stripe(float *y, const float *a, const float *b, const 
    dense_tiles<Packs>(of);
 }
 
-/// The columns j to `end` of a product.
-SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b, const Sizes<3> &sizes, Size j,
-                                        Size end)
+/// y[m, n] = sum_k a[m, k] * b[k, n] of floats, in tiles.
+SOFIE_KERNEL inline void matrix_tiles(float *y, const float *a, const float *b, const Sizes<3> &sizes)
 {
    constexpr int n = lanes<float>;
-   for (; j < end; j += matrix_stripe_columns) {
-      const Size left = end - j;
+   for (Size j = 0; j < sizes[2]; j += matrix_stripe_columns) {
+      const Size left = sizes[2] - j;
       if (left > 2 * n)
          matrix_stripe<3>(y, a, b, sizes, j);
       else if (left > n)
@@ -71,12 +70,6 @@ SOFIE_KERNEL inline void matrix_stripes(float *y, const float *a, const float *b
       else
          matrix_stripe<1>(y, a, b, sizes, j);
    }
-}
-
-/// So many columns are the same pieces in tiles and row by row: those behind the last whole pack are in the last piece.
-constexpr Size matrix_whole_stripes(Size columns)
-{
-   return columns % lanes<float> ? columns / matrix_stripe_columns * matrix_stripe_columns : columns;
 }
 #endif
 
@@ -88,30 +81,20 @@ SOFIE_KERNEL void matrix_dots(T *__restrict y, const T *__restrict a, const T *_
       y[i] = dot(a + i * sizes[1], b, sizes[1]);
 }
 
-/// y[m, n] = sum_k a[m, k] * b[k, n], row by row. Of floats the columns behind the last whole pack are in the same
-/// piece however many rows there are.
+/// y[m, n] = sum_k a[m, k] * b[k, n], row by row.
 template <class T>
 SOFIE_KERNEL void matrix_rows(T *__restrict y, const T *__restrict a, const T *__restrict b, const Sizes<3> &sizes)
 {
    constexpr int n = lanes<T>;
    constexpr int packs = 4;
    const Size depth = sizes[1], columns = sizes[2];
-   Size end = columns;
-#ifdef SOFIE_TILE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>) {
-      const Size whole = matrix_whole_stripes(columns);
-      end = whole / (packs * n) * (packs * n);
-      matrix_stripes(y, a, b, sizes, end, whole);
-      matrix_stripes(y, a, b, sizes, whole, columns);
-   }
-#endif
-   alignas(64) T sums[packs * n];
-   for (Size i = 0; i < sizes[0] && end > 0; ++i) {
+   alignas(64) T sums[n];
+   for (Size i = 0; i < sizes[0]; ++i) {
       Size j = 0;
-      for (; j + packs * n <= end; j += packs * n)
+      for (; j + packs * n <= columns; j += packs * n)
          tile<1, packs, 1, dyn>(a + i * depth, depth, b + j, columns, depth, y + i * columns + j);
-      for (; j < end; j += n) {
-         const Size count = end - j < n ? end - j : n;
+      for (; j < columns; j += n) {
+         const Size count = columns - j < n ? columns - j : n;
          Pack<T> sum{};
          for (Size k = 0; k < depth; ++k)
             sum = accumulate(sum, a[i * depth + k], load_some<n>(b + k * columns + j, count));
@@ -121,20 +104,7 @@ SOFIE_KERNEL void matrix_rows(T *__restrict y, const T *__restrict a, const T *_
    }
 }
 
-#ifdef SOFIE_TILE_ASSEMBLER
-/// How many rows tiles have at least.
-inline constexpr Size matrix_tile_rows = dense_tile_half;
-
-/// The same for so many rows of floats, in tiles.
-SOFIE_KERNEL inline void matrix_tiles(float *y, const float *a, const float *b, const Sizes<3> &sizes)
-{
-   const Size whole = matrix_whole_stripes(sizes[2]);
-   matrix_stripes(y, a, b, sizes, 0, whole);
-   matrix_stripes(y, a, b, sizes, whole, sizes[2]);
-}
-#endif
-
-/// The same rule as that of `kernels/matmul.py`, for floats whose rows or columns are known at run time only.
+/// The same rule as that of `kernels/matmul.py`, for floats whose columns are known at run time only.
 template <class T>
 SOFIE_KERNEL void matrix_any(T *y, const T *a, const T *b, const Sizes<3> &sizes)
 {
@@ -142,8 +112,7 @@ SOFIE_KERNEL void matrix_any(T *y, const T *a, const T *b, const Sizes<3> &sizes
       return matrix_dots(y, a, b, sizes);
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      if (sizes[0] >= matrix_tile_rows)
-         return matrix_tiles(y, a, b, sizes);
+      return matrix_tiles(y, a, b, sizes);
 #endif
    matrix_rows(y, a, b, sizes);
 }
@@ -185,7 +154,7 @@ SOFIE_KERNEL void matmul_rows(Y y, A a, B b)
    matmul_axis<matrix_rows<typename Y::Element>>(y, a, b);
 }
 
-/// The same for 4 rows of floats and more.
+/// The same of floats, in tiles.
 template <class Y, class A, class B>
 SOFIE_KERNEL void matmul_tiled(Y y, A a, B b)
 {
