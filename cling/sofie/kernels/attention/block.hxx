@@ -124,18 +124,8 @@ template <int Packs, class T>
 SOFIE_KERNEL void many_rows(StridedRows<T> y, StridedRows<const T> x, StridedRows<const T> w, Size rows, Size depth,
                             [[maybe_unused]] Size mask = 0xffff)
 {
-   const auto some = [=](auto count, Size r) {
-      small_product<decltype(count)::value, Packs>(y.data + r * y.stride, y.stride, x.data + r * x.stride, x.stride,
-                                                   x.step, w.data, w.stride, depth);
-   };
-   constexpr std::integral_constant<int, 1> one{};
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
-      if (rows < dense_tile_half) {
-         for (Size r = 0; r < rows; ++r)
-            some(one, r);
-         return;
-      }
       constexpr Size part = 64, bytes = static_cast<Size>(sizeof(float)); // Sums of sums lose fewer digits.
       alignas(64) float sums[dense_tile_rows * dense_tile_width];
       DenseTiles of = dense_tiles_of(x, w, depth, y, rows);
@@ -152,6 +142,11 @@ SOFIE_KERNEL void many_rows(StridedRows<T> y, StridedRows<const T> x, StridedRow
       return;
    }
 #endif
+   const auto some = [=](auto count, Size r) {
+      small_product<decltype(count)::value, Packs>(y.data + r * y.stride, y.stride, x.data + r * x.stride, x.stride,
+                                                   x.step, w.data, w.stride, depth);
+   };
+   constexpr std::integral_constant<int, 1> one{};
    constexpr std::integral_constant<int, 4> together{};
    for (Size i = 0; rows >= together && i < rows; i += together)
       some(together, i + together <= rows ? i : rows - together);
@@ -341,9 +336,8 @@ SOFIE_INLINE void take_from_values(const AttentionData<T, M> &of, const QueryBlo
    const Size last = of.value_size - d - (Packs - 1) * n;
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>)
-      if (count >= dense_tile_half)
-         return many_rows<Packs, T>({y + d, of.y.row_stride}, {weights, 1, block.width}, {values, block.value_stride},
-                                    count, valid, last < n ? (Size{1} << last) - 1 : 0xffff);
+      return many_rows<Packs, T>({y + d, of.y.row_stride}, {weights, 1, block.width}, {values, block.value_stride},
+                                 count, valid, last < n ? (Size{1} << last) - 1 : 0xffff);
 #endif
    alignas(64) T sums[n * Packs * n];
    // Rows of queries that are not there are computed as well, but not written.
