@@ -112,7 +112,7 @@ def _far(problem: DenseProblem) -> Choice | str:
 
 def _any(problem: DenseProblem) -> Choice:
     least, rows = least_rows(problem), problem.rows
-    few = "4 with AVX2, 6 else" if problem.dtype is DType.FLOAT32 else "6 in all sets"
+    few = "3 or 4 with AVX2, 6 else" if problem.dtype is DType.FLOAT32 else "6 in all sets"
     why = f"rows go one by one, or from {least} on in tiles ({few})"
     if rows == 1:
         why = "the sums of its row stay in registers, as many as a panel of weights has"
@@ -127,11 +127,8 @@ def least_rows(problem: DenseProblem) -> int:
     """From how many rows on they are computed together with AVX-512."""
     if problem.dtype is not DType.FLOAT32:
         return 6
-    far, packs, width = problem.depth * problem.columns > _NEAR, problem.packs, problem.width
-    # The last panel may have fewer packs than such a tile.
-    if packs - (-(-packs // max(width, 1)) - 1) * width < _TILE_PACKS:
-        return 4 if far else TILE_ROWS
-    return 2 if far or width % _TILE_PACKS == 0 else TILE_ROWS
+    far = problem.depth * problem.columns > _NEAR
+    return 2 if far or problem.width % _TILE_PACKS == 0 else TILE_ROWS
 
 
 DENSE: Table[DenseProblem] = Table(

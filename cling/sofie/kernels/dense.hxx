@@ -409,18 +409,15 @@ SOFIE_INLINE void dense_alone(const F &f, T *y, const T *x, const W<Q, K, N> &w,
    dense_tile<1, width, S::chains, K>(f, w.product(panel, y, x), 0, 0);
 }
 
-/// From how many rows on panels of `width` packs, the last one of `last`, are computed for all rows together: earlier
-/// where their weights are far, which is in the second cache, or where a tile has few rows.
-constexpr Size dense_least_rows([[maybe_unused]] Size width, [[maybe_unused]] Size last, [[maybe_unused]] bool far)
+/// From how many rows on panels of `width` packs are computed for all rows together: earlier where their weights are far,
+/// which is in the second cache, or where tiles leave no packs.
+constexpr Size dense_least_rows([[maybe_unused]] Size width, [[maybe_unused]] bool far)
 {
-#if !defined(SOFIE_TILE_ASSEMBLER)
-   return dense_least_block;
-#elif defined(SOFIE_AVX512_ASSEMBLER)
-   if (last < dense_tile_packs)
-      return far ? dense_tile_half : dense_tile_rows;
-   return far || width % dense_tile_packs == 0 ? 2 : dense_tile_rows;
+#ifdef SOFIE_TILE_ASSEMBLER
+   constexpr Size fewest = dense_tile_packs > 3 ? 2 : 3; // Tiles of fewer sums wait for them.
+   return far || width % dense_tile_packs == 0 ? fewest : dense_tile_rows;
 #else
-   return dense_tile_half;
+   return dense_least_block;
 #endif
 }
 constexpr bool dense_is_far(Size weights)
@@ -433,9 +430,7 @@ template <class T, Size K, Size N>
 inline constexpr Size dense_together = dense_least_block;
 template <Size K, Size N>
 inline constexpr Size dense_together<float, K, N> =
-   dense_least_rows(DenseShape<float, N>::width,
-                    DenseShape<float, N>::packs - (DenseShape<float, N>::panels - 1) * DenseShape<float, N>::width,
-                    dense_is_far(K *N));
+   dense_least_rows(DenseShape<float, N>::width, dense_is_far(K *N));
 
 /// y[m, n] = f(sum_k x[m, k] * w[k, n] + b[n]), one row at a time.
 template <class F, class T, Size M, Size K, Size N, class W>

@@ -295,6 +295,8 @@ SOFIE_KERNEL void dense_tiles(DenseTiles &of)
    const auto all = static_cast<unsigned>(of.rows);
    if (all == 0)
       return;
+   if (all <= most)
+      return dense_tiles<Packs>(of, 1, of.rows); // A division takes as long as some steps.
    const unsigned tiles = (all + most - 1) / most, rows = all / tiles, longer = all % tiles;
    if (longer > 0)
       dense_tiles<Packs>(of, longer, rows + 1);

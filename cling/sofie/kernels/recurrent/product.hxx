@@ -68,7 +68,7 @@ SOFIE_INLINE void recurrent_panel(RecurrentRows<T> y, RecurrentRows<const T> sta
 #ifdef SOFIE_TILE_ASSEMBLER
    if constexpr (std::is_same_v<T, float>) {
       const bool far = dense_is_far(depth * columns);
-      if (rows >= (far ? dense_least_rows(Width, Width, far) : dense_tile_rows))
+      if (rows >= (far ? dense_least_rows(Width, far) : dense_tile_rows))
          return dense_panel_stripes(panel(), rows);
       for (Size r = 0; r < rows; ++r)
          dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
