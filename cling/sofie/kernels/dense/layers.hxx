@@ -15,8 +15,8 @@ SOFIE_BEGIN
 
 namespace sofie {
 
-/// How many rows go through all layers together; and from how many on that is faster than one by one.
-inline constexpr Size layers_rows = 64, layers_few = 8;
+/// How many rows go through all layers together.
+inline constexpr Size layers_rows = 64;
 
 /// A layer whose weights come next.
 template <class Pass, class F>
@@ -154,14 +154,10 @@ SOFIE_INLINE void layers_by_rows(View<T, M, N> y, View<T, S> scratch, View<const
 {
    const Size m = x.template extent<0>();
    T *const one = scratch.data(), *const other = one + S / 2;
-   for (Size i = first; i < m;) {
-      // A few that are left: together with rows that are done already, which gives them the same values.
-      if (i >= layers_few && m - i < layers_few && m - i > layers_few / 2)
-         i = m - layers_few;
+   for (Size i = first; i < m; i += layers_rows) {
       const Size rows = m - i < layers_rows ? m - i : layers_rows;
       RowsPass<T, false> pass{x.data() + i * K, one, other, y.data() + i * N, rows, sizeof...(Layers) / 2};
       (pass << ... << layers);
-      i += rows;
    }
 }
 
