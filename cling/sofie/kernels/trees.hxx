@@ -78,25 +78,6 @@ SOFIE_KERNEL void add_walks(const Forest &forest, const std::int32_t *at, Size t
       }
 }
 
-/// The same for one event, whose sums stay in a register.
-template <class T, class Forest>
-SOFIE_KERNEL void add_walks_alone(const Forest &forest, const std::int32_t *at, Size tree, Size trees, double *totals)
-{
-   const auto *const nodes = forest.walks().nodes();
-   const std::int32_t *const targets = forest.targets() + tree;
-   for (Size t = 0; t < trees;) {
-      const std::int32_t target = targets[t];
-      Size end = t + 1;
-      while (end < trees && targets[end] == target)
-         ++end;
-      double sum = totals[target];
-      SOFIE_UNROLL(4)
-      for (; t < end; ++t)
-         sum += static_cast<double>(bits<T>(nodes[at[t]].threshold));
-      totals[target] = sum;
-   }
-}
-
 /// Some events: tree after tree, or several trees at once where events are few.
 template <class T, class L, class Forest>
 SOFIE_KERNEL void evaluate_walks(const Forest &forest, const TreeTask<T, L> &task, Size first, Size count)
@@ -115,10 +96,7 @@ SOFIE_KERNEL void evaluate_walks(const Forest &forest, const TreeTask<T, L> &tas
             walks.row[i] = rows + e * width;
          }
       walk<T>(trees.nodes(), trees.column_bits(), trees.turns(), walks, some * count);
-      if (count == 1 && !forest.lists)
-         add_walks_alone<T>(forest, walks.ends, tree, some, task.totals);
-      else
-         add_walks<T>(forest, walks.ends, tree, some, count, task.outputs, task.totals);
+      add_walks<T>(forest, walks.ends, tree, some, count, task.outputs, task.totals);
    }
    finish_events(forest, task, first, count, 1, task.outputs);
 }
