@@ -160,7 +160,7 @@ SOFIE_ENTRY void Session::infer(std::size_t N_, std::size_t n_pf_, const float *
          sofie::View<float, sofie::dyn, sofie::dyn, 1>(weights_2, N, n_pf),
          sofie::View<const float, sofie::dyn, sofie::dyn, 1>(matmul, N, n_pf));
       at_ = "matmul_2";
-      sofie::matmul_rows(
+      sofie::matmul_tiled(
          sofie::View<float, sofie::dyn, 1, 4>(matmul_2, N),
          sofie::View<const float, sofie::dyn, 1, sofie::dyn>(weights_2, N, n_pf),
          sofie::View<const float, sofie::dyn, sofie::dyn, 4>(set_of_particles, N, n_pf));
