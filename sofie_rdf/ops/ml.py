@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sofie_rdf import limits
 from sofie_rdf.errors import GraphError, ShapeError, TypeMismatch
 from sofie_rdf.ir.dims import Dim, product, require_equal
 from sofie_rdf.ir.operator import Call, Functor, Operand, Operator, Tensor, operator
@@ -355,6 +356,7 @@ class PairwiseVotes(_Pairwise):
         return votes
 
     def formula(self, x: Value) -> tuple[Value]:
+        limits.spend(bytes=16 * _pairs(self.classes), what="the pairs of classes")
         first, second = (x.tape.constant(side.astype(np.int64)) for side in self.sides)
         votes = x.tape.filled(0, TensorType(x.dtype, (x.shape[0], self.classes)))
         place = (x > 0).choose(first, second)
@@ -457,8 +459,8 @@ class NGrams(_Ml):
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         x, *lists = inputs
         assert x is not None
-        limits = (self.min_length, self.max_length, self.max_skip, _MODES.index(self.mode))
-        arguments = (Functor("sofie::NGramLimits", limits), _rows(outputs[0]), _rows(x))
+        numbers = (self.min_length, self.max_length, self.max_skip, _MODES.index(self.mode))
+        arguments = (Functor("sofie::NGramLimits", numbers), _rows(outputs[0]), _rows(x))
         return Call("sofie::n_grams", (*arguments, *_tensors(*lists)))
 
     def reference(self, x: Array, pool: Array, weights: Array) -> Array:

@@ -6,14 +6,15 @@ import numpy as np
 import onnx
 import pytest
 
-from sofie_rdf import Model
+from sofie_rdf import Model, limits
+from sofie_rdf.errors import LimitExceeded
 from sofie_rdf.frontends.onnx.reader import read
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.operator import REGISTRY, Operator
 from sofie_rdf.ir.types import DType, TensorType
 from sofie_rdf.ir.verify import verify
 from sofie_rdf.ops.layout import Identity
-from sofie_rdf.ops.ml import SoftmaxZero, TwoScores
+from sofie_rdf.ops.ml import PairwiseVotes, SoftmaxZero, TwoScores
 from sofie_rdf.passes.formulas import by_formula, has_no_kernel
 from sofie_rdf.reference import evaluate
 
@@ -72,3 +73,17 @@ def test_what_is_spelled_out_has_the_names_of_the_outputs() -> None:
     assert graph.outputs == ("scores", "y")
     verify(graph)
     assert not any(isinstance(node.op, Identity) for node in graph.nodes)
+
+
+def test_what_formulas_make_of_many_nodes_is_counted() -> None:
+    """A line of a graph may stand for 8 MB of constants."""
+    build = Builder("votes")
+    scores = build.input("scores", TensorType(DType.FLOAT32, ("N", 1000 * 999 // 2)))
+    graph = build.graph(*(build(PairwiseVotes(1000), scores) for _ in range(3)))
+    with (
+        limits.budget("bytes=20M", place="votes"),
+        pytest.raises(LimitExceeded, match="pairs of classes"),
+    ):
+        by_formula(graph)
+    with limits.budget("bytes=100M", place="votes"):
+        assert all(not has_no_kernel(type(node.op)) for node in by_formula(graph).nodes)
