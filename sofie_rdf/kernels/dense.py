@@ -104,7 +104,7 @@ def _far(problem: DenseProblem) -> Choice | str:
     return Choice(
         "dense_far",
         _MEMORY_HEADER,
-        "weights come from afar: in panels as narrow as a tile they are read in their order",
+        "weights come from afar: in panels of one or two tiles they are read in their order",
         packed=problem.packed("FarWeights"),
         elsewhere=(Elsewhere((GENERIC,), "dense", DENSE_HEADER, IS_ASSEMBLER),),
     )
