@@ -454,6 +454,7 @@ class RuntimeSplit(_Layout):
 
     axis: int = 0
     decides_sizes: ClassVar[bool] = True
+    writes_all: ClassVar[bool] = True
 
     pullback = moved_back
 
@@ -481,6 +482,8 @@ class Split(_Layout):
     num_outputs: int | None = None
     split: Shape | None = from_input(1, default=None)
     takes_sizes: ClassVar[bool] = True
+    # Outputs that nobody names are parts all the same.
+    writes_all: ClassVar[bool] = True
     runtime: ClassVar[type[Operator] | None] = RuntimeSplit
 
     def _parts(self, whole: Dim) -> Shape:
@@ -518,10 +521,7 @@ class Split(_Layout):
         (x,) = inputs
         assert x is not None
         axis = normal_axis(self.axis, x.type.rank)
-        # Outputs that nobody names are parts all the same.
-        types = self.infer(x.type)
-        rows, counts = _rows(types, axis)
-        assert len(outputs) == len(types)
+        rows, counts = _rows(self.infer(x.type), axis)
         views = map(memory, (*outputs, x))
         return Call("sofie::split", (rows, Sizes(counts), *views), len(outputs))
 

@@ -511,6 +511,7 @@ class MeanVarianceNormalization(_ByItself):
 
     def infer(self, x: TensorType) -> TensorType:
         accept_floats(x)
+        self.reduced(x.rank)
         return x
 
     def reduced(self, rank: int) -> frozenset[int]:

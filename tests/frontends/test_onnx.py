@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from sofie_rdf import Model
 from sofie_rdf.errors import (
     CorruptFile,
     GraphError,
@@ -293,6 +294,13 @@ def test_optional_outputs_and_inputs_may_be_named_or_not() -> None:
     assert len(read(model([drop], {"x": ["N"]})).nodes) == 1
 
 
+def test_a_split_may_have_more_parts_than_outputs() -> None:
+    proto = model([node("Split", "x", "y", num_outputs=4, axis=1)], {"x": ["N", 4]}, opset=18)
+    x = numbers(3, 4)
+    agrees(proto, {"x": x})
+    assert np.array_equal(Model(read(proto))(x), x[:, :1])
+
+
 def test_shapes_of_inputs() -> None:
     inputs: dict[str, Any] = {
         "a": ["N", 3],
@@ -524,6 +532,7 @@ def test_cycles() -> None:
         (node("Dropout", "-", "y", "n"), GraphError, ["Dropout"]),
         (node("Dropout", "x", "", "n"), GraphError, ["Dropout"]),
         (node("MatMul", "x x", "y", "n"), ShapeError, ["inner sizes"]),
+        (node("MeanVarianceNormalization", "x", "y", "n"), ShapeError, ["axis 2"]),
         (node("And", "x x", "y", "n"), TypeMismatch, ["float32", "bool"]),
         (node("Reshape", "x s", "y", "n"), ShapeError, ["5"]),
         (node("Reshape", "x f", "y", "n"), GraphError, ["'shape'", "wrong type"]),
