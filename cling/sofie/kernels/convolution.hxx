@@ -75,7 +75,7 @@ SOFIE_INLINE void conv_merge_events(ConvShape &s)
 }
 
 /// A convolution whose images lie in memory as they are.
-SOFIE_INLINE ConvShape conv_plain_shape(const ConvSizes &sizes)
+SOFIE_KERNEL inline ConvShape conv_plain_shape(const ConvSizes &sizes)
 {
    const Sizes<4> &counts = sizes.counts;
    const Size points = ConvShape::product(sizes.in), positions = ConvShape::product(sizes.out);
@@ -86,7 +86,7 @@ SOFIE_INLINE ConvShape conv_plain_shape(const ConvSizes &sizes)
 }
 
 /// ConvShape from what an operator hands over.
-SOFIE_INLINE ConvShape conv_shape(const ConvSizes &sizes)
+SOFIE_KERNEL inline ConvShape conv_shape(const ConvSizes &sizes)
 {
    ConvShape s = conv_plain_shape(sizes);
    if (s.is_pointwise()) {
@@ -218,7 +218,26 @@ SOFIE_INLINE Size conv_weights_size(Size groups, Size rows, Size depth)
    return groups * ceil_div(rows, Rows) * Rows * depth;
 }
 
-/// Panels of packed weights, and b[M], if there is one.
+/// W[M, C, kernel...] as a file has it, with so many taps, of which the last two axes are these; and b[M], or none.
+template <class T>
+struct ConvFilters {
+   const T *w, *bias;
+   Size features, channels, taps, height, width;
+};
+
+template <class T, class W, class... B>
+SOFIE_INLINE ConvFilters<T> conv_filters(const W &w, const B &...bias)
+{
+   constexpr int rank = W::rank;
+   Size height = 1;
+   if constexpr (rank > 3)
+      height = w.template extent<rank - 2>();
+   return {
+      w.data(), conv_optional<T>(bias...),    w.template extent<0>(), w.template extent<1>(), w.template size_from<2>(),
+      height,   w.template extent<rank - 1>()};
+}
+
+/// Panels of packed weights, and a bias of so many features, if there is one.
 template <class T>
 class ConvPanels {
    Buffer<T> bias_;
@@ -226,14 +245,12 @@ class ConvPanels {
 protected:
    Buffer<T> panels_;
 
-   template <class... B>
-   explicit ConvPanels(const B &...bias)
+   SOFIE_KERNEL ConvPanels(const T *bias, Size features)
    {
-      if constexpr (sizeof...(B) > 0) {
-         const T *const from = conv_optional<T>(bias...);
-         bias_ = Buffer<T>((bias.size() + ...));
-         __builtin_memcpy(bias_.data(), from, static_cast<std::size_t>(bias_.size()) * sizeof(T));
-      }
+      if (!bias)
+         return;
+      bias_ = Buffer<T>(features);
+      __builtin_memcpy(bias_.data(), bias, static_cast<std::size_t>(features) * sizeof(T));
    }
 
 public:
@@ -241,24 +258,22 @@ public:
    SOFIE_INLINE const T *bias() const { return bias_.size() ? bias_.data() : nullptr; }
 };
 
-/// W[M, C / groups, kernel...] and b[M], packed for `convolution`.
+/// W[M, C / groups, kernel...] and b[M], packed for `convolution`. Constructors take all sizes as they come: there is
+/// one of each class, not one for each size.
 template <class T, int Rows, int Groups>
 class ConvWeights : public ConvPanels<T> {
-   static constexpr int rows = ConvTile<T, Rows>::rows;
-
-   void pack(const T *w, Size features, Size channels, Size taps)
-   {
-      const Size each = features / Groups;
-      this->panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels * taps));
-      conv_pack_weights<rows>(this->panels_.data(), w, {each * channels * taps, channels * taps, taps}, Groups, each,
-                              channels, taps);
-   }
-
 public:
-   template <class W, class... B>
-   explicit ConvWeights(W w, B... b) : ConvPanels<T>(b...)
+   SOFIE_KERNEL explicit ConvWeights(const ConvFilters<T> &of) : ConvPanels<T>(of.bias, of.features)
    {
-      pack(w.data(), w.template extent<0>(), w.template extent<1>(), w.template size_from<2>());
+      constexpr int rows = ConvTile<T, Rows>::rows;
+      const Size each = of.features / Groups, depth = of.channels * of.taps;
+      this->panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, depth));
+      conv_pack_weights<rows>(this->panels_.data(), of.w, {each * depth, depth, of.taps}, Groups, each, of.channels,
+                              of.taps);
+   }
+   template <class... V>
+   SOFIE_INLINE explicit ConvWeights(const V &...views) : ConvWeights(conv_filters<T>(views...))
+   {
    }
 };
 

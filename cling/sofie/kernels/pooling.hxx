@@ -186,6 +186,15 @@ SOFIE_INLINE void pool_row(T *__restrict y, const T *__restrict row, const PoolA
    }
 }
 
+/// Whether there is `pool_planes_by_rows`, so that few windows are left for `pool_planes`.
+#ifdef SOFIE_TILE_ASSEMBLER
+template <class T>
+inline constexpr bool pool_in_assembler = std::is_same_v<T, float>;
+#else
+template <class T>
+inline constexpr bool pool_in_assembler = false;
+#endif
+
 /// What the windows of one row of results have in common is pooled first, into `row`, which has the
 /// pads; that goes over whole rows of x, and then there is one axis left.
 template <class Rule, class T>
@@ -218,9 +227,9 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
          for (Size i = 0; first && i < used; ++i)
             begin[i] = Rule::template identity<T>();
          const T shared = static_cast<T>(divisor > 0 ? divisor : 1);
-         if (axis.stride == 1)
+         if (!pool_in_assembler<T> && axis.stride == 1)
             pool_row<Rule, Every::one>(y, row, axis, members, shared);
-         else if (axis.stride == 2)
+         else if (!pool_in_assembler<T> && axis.stride == 2)
             pool_row<Rule, Every::second>(y, row, axis, members, shared);
          else
             pool_row<Rule, Every::other>(y, row, axis, members, shared);

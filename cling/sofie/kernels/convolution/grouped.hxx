@@ -32,29 +32,27 @@ SOFIE_INLINE GroupedLane grouped_lane(Size lane, Size together, Size groups, Siz
 /// features sixteen biases, and then sixteen weights for each channel and tap.
 template <int Groups, int Together, int Rows>
 class GroupedWeights : public ConvPanels<float> {
-   void pack(const float *w, const float *bias, Size features, Size depth)
+public:
+   SOFIE_KERNEL explicit GroupedWeights(const ConvFilters<float> &of) : ConvPanels<float>(nullptr, 0)
    {
       constexpr Size most = 16 / Together;
-      const Size own = features / Groups, parts = ceil_div(own, most);
+      const Size own = of.features / Groups, parts = ceil_div(own, most), depth = of.channels * of.taps;
       panels_ = Buffer<float>(ceil_div(Size{Groups}, Size{Together}) * parts * (depth + 1) * 16);
       float *to = panels_.data();
       for (Size g = 0; g < Groups; g += Together)
          for (Size f = 0; f < own; f += most, to += (depth + 1) * 16)
             for (Size lane = 0; lane < 16; ++lane) {
-               const GroupedLane of = grouped_lane(lane, Together, Groups - g < Together ? Groups - g : Size{Together},
+               const GroupedLane at = grouped_lane(lane, Together, Groups - g < Together ? Groups - g : Size{Together},
                                                    own - f < most ? own - f : most);
-               const Size feature = (g + of.group) * own + f + of.feature;
-               to[lane] = of.exists && bias ? bias[feature] : 0;
+               const Size feature = (g + at.group) * own + f + at.feature;
+               to[lane] = at.exists && of.bias ? of.bias[feature] : 0;
                for (Size k = 0; k < depth; ++k)
-                  to[(k + 1) * 16 + lane] = of.exists ? w[feature * depth + k] : 0;
+                  to[(k + 1) * 16 + lane] = at.exists ? of.w[feature * depth + k] : 0;
             }
    }
-
-public:
-   template <class W, class... B>
-   explicit GroupedWeights(W w, B... b)
+   template <class... V>
+   SOFIE_INLINE explicit GroupedWeights(const V &...views) : GroupedWeights(conv_filters<float>(views...))
    {
-      pack(w.data(), conv_optional<float>(b...), w.template extent<0>(), w.template size_from<1>());
    }
 };
 

@@ -23,17 +23,19 @@ namespace sofie {
 /// after step.
 class ConvLanesWeights : public ConvPanels<float> {
 public:
-   template <class W, class... B>
-   explicit ConvLanesWeights(W w, B... b) : ConvPanels<float>(b...)
+   SOFIE_KERNEL explicit ConvLanesWeights(const ConvFilters<float> &of) : ConvPanels<float>(of.bias, of.features)
    {
-      const Size features = w.template extent<0>(), channels = w.template extent<1>();
-      const Size taps = w.template size_from<2>(), depth = channels * taps;
-      const Size wide = (features + lanes<float> - 1) / lanes_features * lanes_features;
-      panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * depth);
-      const Size first = wide < features ? wide : features;
-      conv_pack_weights<lanes_features>(panels_.data(), w.data(), {0, depth, taps}, 1, first, channels, taps);
-      conv_pack_weights<lanes<float>>(panels_.data() + wide * depth, w.data() + first * depth, {0, depth, taps}, 1,
-                                      features - first, channels, taps);
+      const Size depth = of.channels * of.taps;
+      const Size wide = (of.features + lanes<float> - 1) / lanes_features * lanes_features;
+      panels_ = Buffer<float>(ceil_div(of.features, lanes<float>) * lanes<float> * depth);
+      const Size first = wide < of.features ? wide : of.features;
+      conv_pack_weights<lanes_features>(panels_.data(), of.w, {0, depth, of.taps}, 1, first, of.channels, of.taps);
+      conv_pack_weights<lanes<float>>(panels_.data() + wide * depth, of.w + first * depth, {0, depth, of.taps}, 1,
+                                      of.features - first, of.channels, of.taps);
+   }
+   template <class... V>
+   SOFIE_INLINE explicit ConvLanesWeights(const V &...views) : ConvLanesWeights(conv_filters<float>(views...))
+   {
    }
 };
 
@@ -106,6 +108,31 @@ SOFIE_KERNEL inline void lanes_fill(const ConvShape &s, const LanesPlanes &plane
       }
 }
 
+/// The functions that tiles compute are one, max(least, x), so that all that depends on a function is compiled once for
+/// them.
+struct LanesFloor {
+   float least;
+};
+template <>
+inline constexpr bool is_in_tile<LanesFloor> = true;
+template <class F>
+SOFIE_INLINE auto lanes_function(const F &f)
+{
+   if constexpr (is_in_tile<F>)
+      return LanesFloor{conv_floor<F>};
+   else
+      return f;
+}
+/// What results are at least before the function is computed.
+template <class F>
+SOFIE_INLINE float lanes_least(const F &f)
+{
+   if constexpr (is_in_tile<F>)
+      return f.least;
+   else
+      return -__builtin_inff();
+}
+
 /// Where results of a panel of features, from `first` on, go: y[at + r * channel + j].
 template <class F>
 struct LanesResult {
@@ -123,7 +150,7 @@ struct LanesResult {
       for (Size j = 0; j < count; j += n, sums += n * lanes_features) {
          const Size some = count - j < n ? count - j : n, mask = (Size{1} << some) - 1;
          lanes_transpose({sums, y + at + j, bias ? bias + first : nullptr, added ? added + at + j : nullptr, pitch,
-                          channel * bytes, rows / 4, mask, conv_floor<F>});
+                          channel * bytes, rows / 4, mask, lanes_least(f)});
       }
       if constexpr (!is_in_tile<F>)
          conv_apply_rows(f, y + at, rows, channel, count);
@@ -276,7 +303,7 @@ SOFIE_KERNEL void lanes_finish_events(const LanesResult<F> &result, const float 
       const float *from = sums + (event < slots - half ? event : slots - count + event) * lanes_features;
       if (places == 1) {
          const ConvLastTarget to{result.y, result.added, result.bias ? result.bias + feature : nullptr, 1,
-                                 conv_floor<F>};
+                                 lanes_least(result.f)};
          conv_last_columns_row(to.behind(at + feature), from, n, 0, left < lanes_features ? left : lanes_features);
          continue;
       }
@@ -399,7 +426,7 @@ SOFIE_KERNEL void convolve_lanes(const F &f, const ConvShape &s, const LanesTile
 
 /// The best tile for what its columns are.
 template <bool Short>
-SOFIE_INLINE LanesTile lanes_tile_of(const ConvShape &s)
+SOFIE_KERNEL LanesTile lanes_tile_of(const ConvShape &s)
 {
    const bool events = lanes_take_events(s);
    return lanes_best_tile<Short>(events ? s.batch : s.out[2], s.depth(), 0, events ? s.batch : lanes_most_half);
@@ -413,9 +440,9 @@ SOFIE_INLINE void convolution_lanes(const F &f, const ConvSizes &sizes, const Op
 {
    const ConvShape s = conv_shape(sizes);
    if constexpr (Half > 0)
-      convolve_lanes(f, s, lanes_tile<Half, Short>(), conv_operands(operands...));
+      convolve_lanes(lanes_function(f), s, lanes_tile<Half, Short>(), conv_operands(operands...));
    else
-      convolve_lanes(f, s, lanes_tile_of<Short>(s), conv_operands(operands...));
+      convolve_lanes(lanes_function(f), s, lanes_tile_of<Short>(s), conv_operands(operands...));
 }
 
 #else

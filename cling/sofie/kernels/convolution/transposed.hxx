@@ -351,12 +351,16 @@ class ConvTransposedWeights : public ConvPanels<T> {
    static constexpr int rows = ConvTile<T, 8>::rows;
 
 public:
-   template <class W, class... B>
-   explicit ConvTransposedWeights(W w, B... b) : ConvPanels<T>(b...)
+   SOFIE_KERNEL explicit ConvTransposedWeights(const ConvFilters<T> &of) : ConvPanels<T>(of.bias, of.channels * Groups)
    {
-      const Size channels = w.template extent<0>() / Groups, each = w.template size_from<1>();
+      // Here W has the channels first, and then the features of a group.
+      const Size channels = of.features / Groups, each = of.channels * of.taps;
       this->panels_ = Buffer<T>(conv_weights_size<rows>(Groups, each, channels));
-      conv_pack_weights<rows>(this->panels_.data(), w.data(), {channels * each, 1, each}, Groups, each, channels, 1);
+      conv_pack_weights<rows>(this->panels_.data(), of.w, {channels * each, 1, each}, Groups, each, channels, 1);
+   }
+   template <class... V>
+   SOFIE_INLINE explicit ConvTransposedWeights(const V &...views) : ConvTransposedWeights(conv_filters<T>(views...))
+   {
    }
 };
 

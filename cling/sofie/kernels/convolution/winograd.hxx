@@ -319,12 +319,11 @@ SOFIE_KERNEL void winograd_weights_of(float *to, Size step, const float *w, Size
 }
 
 /// Whether the weights of all features are such numbers.
-template <class W>
-SOFIE_ONCE bool winograd_weights_fit(W w)
+SOFIE_ONCE inline bool winograd_weights_fit(const ConvFilters<float> &of)
 {
-   const Size features = w.template extent<0>(), each = w.template size_from<1>();
-   for (Size m = 0; m < features; ++m)
-      if (!winograd_fits(w.data() + m * each, each, winograd_small_weights))
+   const Size each = of.channels * of.taps;
+   for (Size m = 0; m < of.features; ++m)
+      if (!winograd_fits(of.w + m * each, each, winograd_small_weights))
          return false;
    return true;
 }
@@ -337,33 +336,27 @@ class WinogradWeights : public ConvWeights<float, 8, 1> {
    static constexpr Size rows = ConvTile<float, 8>::rows, points = Inputs * Inputs;
    Buffer<float> transformed_;
 
-   template <class W>
-   void transform(W w)
+public:
+   SOFIE_KERNEL explicit WinogradWeights(const ConvFilters<float> &of) : ConvWeights<float, 8, 1>(of)
    {
-      constexpr int rank = W::rank;
-      const Size features = w.template extent<0>(), channels = w.template extent<1>();
-      const Size height = w.template extent<rank - 2>(), width = w.template extent<rank - 1>(), area = height * width;
-      const Size depth = w.template size_from<2>() / area, steps = channels * depth;
-      if (!winograd_weights_fit(w))
+      const Size area = of.height * of.width, depth = of.taps / area, steps = of.channels * depth;
+      if (!winograd_weights_fit(of))
          return;
-      transformed_ = Buffer<float>(ceil_div(features, rows) * rows * points * steps);
+      transformed_ = Buffer<float>(ceil_div(of.features, rows) * rows * points * steps);
       const WinogradMatrix<Inputs> matrix;
-      for (Size m = 0; m < features; m += lanes<double>) {
+      for (Size m = 0; m < of.features; m += lanes<double>) {
          const Size first = m / winograd_features * winograd_features, at = (m - first) / rows * rows;
-         const Size step = winograd_group_features<float>(features, first) * steps;
+         const Size step = winograd_group_features<float>(of.features, first) * steps;
          float *const to = transformed_.data() + first * points * steps + at * steps + m % rows;
          const float *from = this->panels() + (first + at) * steps * area + m % rows;
-         for (Size c = 0; c < channels; ++c)
+         for (Size c = 0; c < of.channels; ++c)
             for (Size d = 0; d < depth; ++d, from += area * rows)
-               winograd_weights_of(to + (d * channels + c) * rows, step, from, rows, height, width, matrix);
+               winograd_weights_of(to + (d * of.channels + c) * rows, step, from, rows, of.height, of.width, matrix);
       }
    }
-
-public:
-   template <class W, class... B>
-   explicit WinogradWeights(W w, B... b) : ConvWeights<float, 8, 1>(w, b...)
+   template <class... V>
+   SOFIE_INLINE explicit WinogradWeights(const V &...views) : WinogradWeights(conv_filters<float>(views...))
    {
-      transform(w);
    }
    /// None where a weight is not finite or very large or small.
    SOFIE_INLINE const float *transformed() const { return transformed_.size() ? transformed_.data() : nullptr; }

@@ -174,21 +174,18 @@ class WinogradPanels {
 
 public:
    /// Of W, and of its panels for `convolution_lanes`.
-   template <class W>
-   WinogradPanels(W w, const float *from)
+   SOFIE_KERNEL WinogradPanels(const ConvFilters<float> &of, const float *from)
    {
-      const Size features = w.template extent<0>(), channels = w.template extent<1>();
-      const Size height = w.template extent<2>(), width = w.template extent<3>(), area = height * width;
-      if (!winograd_weights_fit(w))
+      if (!winograd_weights_fit(of))
          return;
-      panels_ = Buffer<float>(ceil_div(features, lanes<float>) * lanes<float> * points * channels);
+      panels_ = Buffer<float>(ceil_div(of.features, lanes<float>) * lanes<float> * points * of.channels);
       const WinogradMatrix<Inputs, Inputs - 2> matrix;
-      for (Size m = 0; m < features; m += lanes_features) {
-         const Size panel = lanes_panel(features - m);
-         for (Size c = 0; c < channels; ++c, from += area * panel)
+      for (Size m = 0; m < of.features; m += lanes_features) {
+         const Size panel = lanes_panel(of.features - m);
+         for (Size c = 0; c < of.channels; ++c, from += of.taps * panel)
             for (Size lane = 0; lane < panel; lane += lanes<double>)
-               winograd_weights_of(panels_.data() + (m * points * channels + c * panel + lane), channels * panel,
-                                   from + lane, panel, height, width, matrix);
+               winograd_weights_of(panels_.data() + (m * points * of.channels + c * panel + lane), of.channels * panel,
+                                   from + lane, panel, of.height, of.width, matrix);
       }
    }
 
@@ -203,9 +200,12 @@ class WinogradLanesWeights : public ConvLanesWeights {
    std::tuple<WinogradPanels<Inputs>...> transformed_;
 
 public:
-   template <class W, class... B>
-   explicit WinogradLanesWeights(W w, B... b)
-      : ConvLanesWeights(w, b...), transformed_(WinogradPanels<Inputs>(w, panels())...)
+   SOFIE_KERNEL explicit WinogradLanesWeights(const ConvFilters<float> &of)
+      : ConvLanesWeights(of), transformed_(WinogradPanels<Inputs>(of, panels())...)
+   {
+   }
+   template <class... V>
+   SOFIE_INLINE explicit WinogradLanesWeights(const V &...views) : WinogradLanesWeights(conv_filters<float>(views...))
    {
    }
    template <int Wanted>
@@ -479,6 +479,32 @@ SOFIE_INLINE LanesTile winograd_best_tile(const ConvShape &s)
    return lanes_best_tile<Short>(plan.together * plan.across, s.channels < 64 ? s.channels : 64, plan.across);
 }
 
+/// Whether tiles with so many inputs along an axis pay, of which there are to be `least`, but for small ones.
+template <int Inputs>
+SOFIE_KERNEL bool winograd_pays(const ConvShape &s, Size least)
+{
+   const bool many = Inputs == 4 || winograd_tiles(s, Inputs - 2) >= least;
+   return winograd_is_one(s) || (many && winograd_fills(s, Inputs - 2));
+}
+
+/// An image of any size, by the tiles that its size decides, whose transformed weights are these.
+template <bool Short, class F>
+SOFIE_KERNEL void convolve_winograd_open(const F &f, const ConvSizes &sizes, const float *six, const float *four,
+                                         const ConvOperands<float> &of)
+{
+   const ConvShape s = conv_shape(sizes);
+   if (s.batch <= 0 || ConvShape::product(s.out) <= 0)
+      return;
+   const Size inputs = winograd_choice(s, sizes.together[1]);
+   const LanesTile direct = lanes_tile_of<Short>(s);
+   if (inputs == 0)
+      convolve_lanes(f, s, direct, of);
+   else if (inputs == 6)
+      convolve_winograd_lanes<6>(f, s, {winograd_best_tile<6, Short>(s), direct}, true, six, of);
+   else
+      convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, true, four, of);
+}
+
 /// `convolution_winograd` for two axes of space, with whole packs of channels, by tiles that have
 /// `Inputs` inputs along an axis, 6 or 4, or, where that is 0, as many as the size of an image decides. Halves of tiles
 /// of products have `Half` columns, and `Direct` where events are left to `convolution_lanes`; `Short` if the last
@@ -488,23 +514,14 @@ template <int Inputs, int Half, int Direct, bool Short, class F, class Y, class 
 SOFIE_INLINE void convolution_winograd_lanes(const F &f, const ConvSizes &sizes, Y y, Scratch scratch, Offsets offsets,
                                              X x, const W &w, Added... added)
 {
-   const ConvShape s = conv_shape(sizes);
    const auto of = conv_operands(y, scratch, offsets, x, w, added...);
    if constexpr (Inputs > 0) {
-      const bool many = Inputs == 4 || winograd_tiles(s, Inputs - 2) >= sizes.together[1];
-      const bool pays = winograd_is_one(s) || (many && winograd_fills(s, Inputs - 2));
-      convolve_winograd_lanes<Inputs>(f, s, {lanes_tile<Half, Short>(), lanes_tile<Direct, Short>()}, pays,
-                                      w.template transformed<Inputs>(), of);
-   } else if (s.batch > 0 && ConvShape::product(s.out) > 0) {
-      const Size inputs = winograd_choice(s, sizes.together[1]);
-      const LanesTile direct = lanes_tile_of<Short>(s);
-      if (inputs == 0)
-         convolve_lanes(f, s, direct, of);
-      else if (inputs == 6)
-         convolve_winograd_lanes<6>(f, s, {winograd_best_tile<6, Short>(s), direct}, true, w.template transformed<6>(),
-                                    of);
-      else
-         convolve_winograd_lanes<4>(f, s, {winograd_best_tile<4, Short>(s), direct}, true, w.template transformed<4>(),
+      const ConvShape s = conv_shape(sizes);
+      convolve_winograd_lanes<Inputs>(lanes_function(f), s, {lanes_tile<Half, Short>(), lanes_tile<Direct, Short>()},
+                                      winograd_pays<Inputs>(s, sizes.together[1]), w.template transformed<Inputs>(),
+                                      of);
+   } else {
+      convolve_winograd_open<Short>(lanes_function(f), sizes, w.template transformed<6>(), w.template transformed<4>(),
                                     of);
    }
 }
