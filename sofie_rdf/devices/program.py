@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from sofie_rdf.devices.sequences import read_in_place
 from sofie_rdf.devices.targets import target_named
 from sofie_rdf.errors import SofieError, UnsupportedOperator
 from sofie_rdf.ir.dims import Dim, symbols_of
@@ -14,7 +13,7 @@ from sofie_rdf.ir.graph import Graph, Node
 from sofie_rdf.ir.operator import Functor, Launch, Operand, Operator
 from sofie_rdf.ir.types import TensorType
 from sofie_rdf.ops._device import mapped_copy
-from sofie_rdf.passes import attention, formulas, fuse, transposes
+from sofie_rdf.passes import attention, formulas, fuse, sequences, transposes
 from sofie_rdf.passes.halves import widen_halves
 from sofie_rdf.passes.memory import MemoryPlan, plan_memory
 from sofie_rdf.passes.pipeline import FUSED, Phase, run
@@ -53,7 +52,7 @@ PHASES = (
     Phase(
         "lay out",
         "Last states are read in place, and a transpose that moves nothing is a Reshape.",
-        (read_in_place, transposes.as_reshapes),
+        (sequences.read_in_place, transposes.as_reshapes),
     ),
     Phase("widen", "No kernel computes in half precision.", (widen_halves,)),
 )

@@ -168,7 +168,8 @@ class Graph:
     def _operands(self, node: Node) -> tuple[list[Operand | None], list[Operand]]:
         inputs = [self.operand(i) if i else None for i in node.inputs]
         spaces = [Operand(name, type_) for name, type_ in self._spaces(node).items()]
-        return inputs, [*map(self.operand, node.outputs), *spaces]
+        outputs = [Operand(o, self.types[o], unread=o in self.unread) for o in node.outputs]
+        return inputs, [*outputs, *spaces]
 
     def workspace(self, node: Node) -> dict[str, TensorType]:
         """The scratch memory that the kernel of a node is given, under names that no value has."""

@@ -292,7 +292,7 @@ class Recurrent(Operator):
         x, w, r, b, lengths, h, c, p = (*inputs, *(None,) * 8)[:8]
         assert x is not None and w is not None and r is not None
         *results, work, packed = outputs
-        three = (*results, None, None, None)[:3]
+        three = (*(None if o.unread else o for o in results), None, None)[:3]
         tensors = _together("RecurrentTensors", *three, work, x, lengths, h, c)
         functor = self._functor(peepholes=p is not None)
         choice = self.choice(inputs, outputs)

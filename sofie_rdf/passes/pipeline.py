@@ -24,6 +24,7 @@ from sofie_rdf.passes import (
     layers,
     pairs,
     points,
+    sequences,
     simplify,
     small_convolutions,
     transposes,
@@ -127,8 +128,10 @@ CHOOSE = Phase(
 )
 LAY_OUT = Phase(
     "lay out",
-    "A transpose that moves nothing is a Reshape, and layers that follow each other are one.",
+    "Sequences are read in place, transposes that move nothing are Reshapes, "
+    "and layers in a row are one.",
     (
+        sequences.read_in_place,
         transposes.as_reshapes,
         layers.join_layers,
         draws.with_rows,

@@ -1,4 +1,4 @@
-"""Recurrent layers whose last states alone are wanted, as devices walk along them."""
+"""Recurrent layers whose last states alone are wanted."""
 
 from __future__ import annotations
 
