@@ -464,6 +464,9 @@ SOFIE_INLINE void end_step([[maybe_unused]] V (&sums)[Rows][Packs])
       SOFIE_UNROLL_ALL
       for (std::size_t j = 0; j < Packs; ++j)
          asm volatile("" : "+w"(sums[r][j]) : : "memory");
+#elif defined(SOFIE_CLANG) && defined(SOFIE_X86)
+   if constexpr (Rows * Packs == 1)
+      asm volatile("" : "+x"(sums[0][0]));
 #endif
 }
 

@@ -223,7 +223,7 @@ struct RecurrentResult {
 template <int First, int Second, bool Apart>
 struct RecurrentKind {
    static constexpr int first = First, second = Second, gates = First + Second;
-   static constexpr bool state_apart = Apart;
+   static constexpr bool state_apart = Apart, has_c = gates == 4; // Only an LSTM has a state c.
 };
 using RnnKind = RecurrentKind<1, 0, false>;
 using GruKind = RecurrentKind<2, 1, false>;
@@ -353,9 +353,11 @@ struct LstmCell {
 
 // The operators --------------------------------------------------------------------------------------
 
-/// Where everything is, for one call. What is not there is nullptr.
-template <class T>
+/// Where everything is, for one call, which has `lengths` if it is `Ragged`. What else is not there is nullptr.
+template <class T, bool Ragged>
 struct RecurrentCall {
+   using Element = T;
+   static constexpr bool ragged = Ragged;
    T *y, *y_h, *y_c;
    const T *x, *h, *c;
    const std::int32_t *lengths;
@@ -363,29 +365,50 @@ struct RecurrentCall {
    T *work;
    Size steps, batch, inputs, hidden;
    Size x_step, x_row, y_step, y_row, y_direction, state_row, state_direction;
-   std::int32_t all; // The steps of a row that has no length of its own.
 };
 
 /// How many rows of the batch are computed together.
 inline constexpr Size recurrent_rows = 24;
 
-/// A direction of a call for a few rows of the batch.
-template <class Cell, class T, Size Hidden>
+/// Whether all of these whole packs are 0.
+template <class T>
+SOFIE_KERNEL bool recurrent_is_zero(const T *x, Size size)
+{
+   MaskOf<Pack<T>> others{};
+   for (Size i = 0; i < size; i += lanes<T>)
+      others |= load<lanes<T>>(x + i) != Pack<T>{};
+   for (int i = 0; i < lanes<T>; ++i)
+      if (others[i])
+         return false;
+   return true;
+}
+
+/// A direction of a call for a few rows of the batch. What `Hidden` says is a constant everywhere.
+template <class Cell, class Call, Size Hidden>
 class RecurrentPass {
+   using T = typename Call::Element;
    using Kind = typename Cell::Kind;
    using First = RecurrentPanels<T, Kind::first, Hidden>;
    using Second = RecurrentPanels<T, Kind::second, Hidden>;
 
    const Cell &cell_;
-   const RecurrentCall<T> &call_;
+   const Call &call_;
    RecurrentDirection<const T> weights_;
    Size direction_, row0_, rows_;
    bool reverse_, from_zero_;
-   Size columns_, padded_, steps_at_once_;
    T *sums_, *gates_, *h_, *c_, *reset_;
 
-   /// Of two pointers, not of two numbers: that is no branch.
-   SOFIE_INLINE Size length(Size row) const { return *(call_.lengths ? call_.lengths + row0_ + row : &call_.all); }
+   SOFIE_INLINE Size hidden() const { return Hidden == dyn ? call_.hidden : Hidden; }
+   SOFIE_INLINE Size padded() const { return (hidden() + lanes<T> - 1) / lanes<T> * lanes<T>; }
+   SOFIE_INLINE Size columns() const { return First::columns(hidden()) + Second::columns(hidden()); }
+   SOFIE_INLINE static std::size_t bytes(Size count) { return static_cast<std::size_t>(count) * sizeof(T); }
+
+   SOFIE_INLINE Size length(Size row) const
+   {
+      if constexpr (Call::ragged)
+         return call_.lengths[row0_ + row];
+      return call_.steps;
+   }
 
    /// The place in time of a row's step.
    SOFIE_INLINE Size time(Size row, Size step) const
@@ -408,10 +431,10 @@ class RecurrentPass {
    SOFIE_INLINE void project(T *sums, Size stride, const T *x, Size x_stride, Size rows) const
    {
       const RecurrentRows<const T> inputs{x, x_stride};
-      recurrent_product<First>(RecurrentRows<T>{sums, stride}, RecurrentRows<const T>{weights_.first.bias, 0}, inputs,
+      recurrent_few<First>(RecurrentRows<T>{sums, stride}, RecurrentRows<const T>{weights_.first.bias, 0}, inputs,
                                weights_.first.w, call_.inputs, weights_.first.columns, rows);
       if constexpr (Kind::second > 0)
-         recurrent_product<Second>(RecurrentRows<T>{sums + weights_.first.columns, stride},
+         recurrent_few<Second>(RecurrentRows<T>{sums + weights_.first.columns, stride},
                                    RecurrentRows<const T>{weights_.second.bias, 0}, inputs, weights_.second.w,
                                    call_.inputs, weights_.second.columns, rows);
    }
@@ -419,34 +442,34 @@ class RecurrentPass {
    /// The same for `count` steps from `begin` on: sums[step, row, column].
    SOFIE_INLINE void project_steps(Size begin, Size count) const
    {
-      const Size stride = rows_ * columns_;
-      if (call_.lengths) {
+      const Size stride = rows_ * columns();
+      if constexpr (Call::ragged) {
          for (Size s = 0; s < count; ++s)
             for (Size r = 0; r < rows_; ++r)
                if (begin + s < length(r))
-                  project(sums_ + s * stride + r * columns_, 0, input(r, begin + s), 0, 1);
+                  project(sums_ + s * stride + r * columns(), 0, input(r, begin + s), 0, 1);
       } else if (count > rows_) {
          for (Size r = 0; r < rows_; ++r)
-            project(sums_ + r * columns_, stride, input(r, begin), reverse_ ? -call_.x_step : call_.x_step, count);
+            project(sums_ + r * columns(), stride, input(r, begin), reverse_ ? -call_.x_step : call_.x_step, count);
       } else {
          for (Size s = 0; s < count; ++s)
-            project(sums_ + s * stride, columns_, input(0, begin + s), call_.x_row, rows_);
+            project(sums_ + s * stride, columns(), input(0, begin + s), call_.x_row, rows_);
       }
    }
 
    SOFIE_INLINE RecurrentRow<T> row_of(T *gates, const T *sums, Size r, Size step) const
    {
-      gates += r * columns_;
+      gates += r * columns();
       return {gates,
-              sums + r * columns_,
-              gates + weights_.first.columns,
+              sums + r * columns(),
+              gates + First::columns(hidden()),
               weights_.peepholes,
-              h_ + r * padded_,
-              c_ + r * padded_,
-              reset_ + r * padded_,
+              h_ + r * padded(),
+              c_ + r * padded(),
+              reset_ + r * padded(),
               result(r, step),
-              call_.hidden,
-              padded_};
+              hidden(),
+              padded()};
    }
 
    /// Where the gates of a step are complete whose state is zero: only the inputs count.
@@ -455,122 +478,109 @@ class RecurrentPass {
       if constexpr (!Kind::state_apart)
          return sums;
       for (Size r = 0; r < rows_; ++r)
-         __builtin_memcpy(gates_ + r * columns_, weights_.first.state_bias,
-                          static_cast<std::size_t>(columns_) * sizeof(T));
+         __builtin_memcpy(gates_ + r * columns(), weights_.first.state_bias, bytes(columns()));
       return gates_;
    }
 
    SOFIE_INLINE void step(T *sums, Size step) const
    {
       const RecurrentGroup<const T> &first = weights_.first, &second = weights_.second;
-      const RecurrentRows<const T> state_bias{first.state_bias, 0}, start{sums, columns_};
+      const RecurrentRows<const T> state_bias{first.state_bias, 0}, start{sums, columns()};
       const bool from_zero = from_zero_ && step == 0;
       T *gates = from_zero ? gates_of_inputs(sums) : gates_;
       if (!from_zero)
-         recurrent_product<First>(RecurrentRows<T>{gates, columns_}, Kind::state_apart ? state_bias : start,
-                                  RecurrentRows<const T>{h_, padded_}, first.r, call_.hidden, first.columns, rows_,
+         recurrent_few<First>(RecurrentRows<T>{gates, columns()}, Kind::state_apart ? state_bias : start,
+                                  RecurrentRows<const T>{h_, padded()}, first.r, hidden(), first.columns, rows_,
                                   step % 2 > 0);
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
             cell_.prepare(row_of(gates, sums, r, step));
          // A gate that is not finite leaves NaN of a state that is zero.
-         const bool reset = !from_zero || !is_zero(reset_, rows_ * padded_);
+         const bool reset = !from_zero || !recurrent_is_zero<T>(reset_, rows_ * padded());
          if (from_zero && reset) {
-            __builtin_memcpy(gates_, sums, static_cast<std::size_t>(rows_ * columns_) * sizeof(T));
+            __builtin_memcpy(gates_, sums, bytes(rows_ * columns()));
             gates = gates_;
          }
          if (reset)
-            recurrent_product<Second>(RecurrentRows<T>{gates + first.columns, columns_},
-                                      RecurrentRows<const T>{sums + first.columns, columns_},
-                                      RecurrentRows<const T>{reset_, padded_}, second.r, call_.hidden, second.columns,
+            recurrent_few<Second>(RecurrentRows<T>{gates + first.columns, columns()},
+                                      RecurrentRows<const T>{sums + first.columns, columns()},
+                                      RecurrentRows<const T>{reset_, padded()}, second.r, hidden(), second.columns,
                                       rows_, step % 2 > 0);
       }
       for (Size r = 0; r < rows_; ++r) {
          const RecurrentRow<T> row = row_of(gates, sums, r, step);
-         if (step < length(r))
+         if (!Call::ragged || step < length(r))
             cell_.advance(row);
          else if (row.y)
-            __builtin_memset(static_cast<void *>(row.y), 0, static_cast<std::size_t>(call_.hidden) * sizeof(T));
+            __builtin_memset(static_cast<void *>(row.y), 0, bytes(hidden()));
       }
    }
 
-   SOFIE_INLINE void copy(T *to, const T *from) const
+   /// A state of a row, which is filled up with zeros, or all of it.
+   SOFIE_INLINE void begin_state(T *state, const T *from) const
    {
-      __builtin_memcpy(to, from, static_cast<std::size_t>(call_.hidden) * sizeof(T));
+      __builtin_memset(static_cast<void *>(state), 0, bytes(padded()));
+      if (from)
+         __builtin_memcpy(state, from, bytes(hidden()));
    }
    SOFIE_INLINE Size state(Size row) const
    {
       return (row0_ + row) * call_.state_row + direction_ * call_.state_direction;
    }
 
-   SOFIE_INLINE static bool is_zero(const T *x, Size size)
-   {
-      MaskOf<Pack<T>> others{};
-      for (Size i = 0; i < size; i += lanes<T>)
-         others |= load<lanes<T>>(x + i) != Pack<T>{};
-      for (int i = 0; i < lanes<T>; ++i)
-         if (others[i])
-            return false;
-      return true;
-   }
-
 public:
-   SOFIE_INLINE RecurrentPass(const Cell &cell, const RecurrentCall<T> &call,
-                              const RecurrentDirection<const T> &weights, Size direction, bool reverse, Size row0,
-                              Size rows)
+   SOFIE_INLINE RecurrentPass(const Cell &cell, const Call &call, const RecurrentDirection<const T> &weights,
+                              Size direction, bool reverse, Size row0, Size rows)
       : cell_(cell), call_(call), weights_(weights), direction_(direction), row0_(row0), rows_(rows), reverse_(reverse),
         from_zero_(false)
    {
-      columns_ = weights.first.columns + weights.second.columns;
-      padded_ = weights.padded;
-      steps_at_once_ = recurrent_rows / rows;
       sums_ = call.work;
-      gates_ = sums_ + recurrent_rows * columns_;
+      gates_ = sums_ + recurrent_rows * columns();
       // Packs are read from what is left of a gate, which reach behind the last row.
-      h_ = gates_ + recurrent_rows * columns_ + lanes<T>;
-      c_ = h_ + recurrent_rows * padded_;
-      reset_ = c_ + recurrent_rows * padded_;
+      h_ = gates_ + recurrent_rows * columns() + lanes<T>;
+      c_ = h_ + recurrent_rows * padded();
+      reset_ = c_ + recurrent_rows * padded();
    }
 
    SOFIE_INLINE void run()
    {
-      const auto states = static_cast<std::size_t>(rows_ * padded_) * sizeof(T);
-      __builtin_memset(static_cast<void *>(h_), 0, states);
-      __builtin_memset(static_cast<void *>(c_), 0, states);
       for (Size r = 0; r < rows_; ++r) {
-         if (call_.h)
-            copy(h_ + r * padded_, call_.h + state(r));
-         if (call_.c)
-            copy(c_ + r * padded_, call_.c + state(r));
+         begin_state(h_ + r * padded(), call_.h ? call_.h + state(r) : nullptr);
+         if constexpr (Kind::has_c)
+            begin_state(c_ + r * padded(), call_.c ? call_.c + state(r) : nullptr);
       }
-      from_zero_ = *weights_.nothing == 0 && (!call_.h || is_zero(h_, rows_ * padded_));
-      for (Size begin = 0; begin < call_.steps; begin += steps_at_once_) {
-         const Size left = call_.steps - begin, count = left < steps_at_once_ ? left : steps_at_once_;
+      from_zero_ = *weights_.nothing == 0 && (!call_.h || recurrent_is_zero<T>(h_, rows_ * padded()));
+      const Size steps_at_once = rows_ == 1 ? recurrent_rows : recurrent_rows / rows_;
+      for (Size begin = 0; begin < call_.steps; begin += steps_at_once) {
+         const Size left = call_.steps - begin, count = left < steps_at_once ? left : steps_at_once;
          project_steps(begin, count);
          for (Size s = 0; s < count; ++s)
-            step(sums_ + s * rows_ * columns_, begin + s);
+            step(sums_ + s * rows_ * columns(), begin + s);
       }
       for (Size r = 0; r < rows_; ++r) {
          if (call_.y_h)
-            copy(call_.y_h + state(r), h_ + r * padded_);
-         if (call_.y_c)
-            copy(call_.y_c + state(r), c_ + r * padded_);
+            __builtin_memcpy(call_.y_h + state(r), h_ + r * padded(), bytes(hidden()));
+         if (Kind::has_c && call_.y_c)
+            __builtin_memcpy(call_.y_c + state(r), c_ + r * padded(), bytes(hidden()));
       }
    }
 };
 
 /// One direction for the whole batch, a block of rows at a time; the weights of the next direction.
-template <class Cell, class T, Size Hidden>
-SOFIE_KERNEL const T *recurrent_pass(const Cell &cell, const RecurrentCall<T> &call, const T *weights, Size direction,
-                                     bool reverse)
+template <class Cell, Size Hidden, class T, bool Ragged>
+SOFIE_KERNEL const T *recurrent_pass(const Cell &cell, const RecurrentCall<T, Ragged> &call, const T *weights,
+                                     Size direction, bool reverse)
 {
-   const auto packed = recurrent_direction<typename Cell::Kind, const T, Hidden>(weights, call.inputs, call.hidden);
-   const Size blocks = (call.batch + recurrent_rows - 1) / recurrent_rows;
-   // Blocks of nearly one size, in whole tiles.
-   const Size even = blocks ? ((call.batch + blocks - 1) / blocks + 5) / 6 * 6 : 0;
+   const Size hidden = Hidden == dyn ? call.hidden : Hidden;
+   const auto packed = recurrent_direction<typename Cell::Kind, const T, Hidden>(weights, call.inputs, hidden);
+   Size even = call.batch;
+   if (even > recurrent_rows) { // Blocks of nearly one size, in whole tiles.
+      const Size blocks = (even + recurrent_rows - 1) / recurrent_rows;
+      even = ((even + blocks - 1) / blocks + 5) / 6 * 6;
+   }
    for (Size row = 0; row < call.batch; row += even) {
       const Size left = call.batch - row;
-      RecurrentPass<Cell, T, Hidden>(cell, call, packed, direction, reverse, row, left < even ? left : even).run();
+      RecurrentPass<Cell, RecurrentCall<T, Ragged>, Hidden>(cell, call, packed, direction, reverse, row, left < even ? left : even).run();
    }
    return packed.end;
 }
@@ -582,10 +592,10 @@ struct OneDirection {
    using Kind = typename Cell::Kind;
    Cell cell;
 
-   template <Size Hidden, class T>
-   SOFIE_INLINE void run(const RecurrentCall<T> &call) const
+   template <Size Hidden, class Call>
+   SOFIE_INLINE void run(const Call &call) const
    {
-      recurrent_pass<Cell, T, Hidden>(cell, call, call.weights, 0, Reverse);
+      recurrent_pass<Cell, Hidden>(cell, call, call.weights, 0, Reverse);
    }
 };
 
@@ -597,22 +607,21 @@ struct BothDirections {
    Forward forward;
    Backward backward;
 
-   template <Size Hidden, class T>
-   SOFIE_INLINE void run(const RecurrentCall<T> &call) const
+   template <Size Hidden, class Call>
+   SOFIE_INLINE void run(const Call &call) const
    {
-      const T *const weights = recurrent_pass<Forward, T, Hidden>(forward, call, call.weights, 0, false);
-      recurrent_pass<Backward, T, Hidden>(backward, call, weights, 1, true);
+      const auto *const weights = recurrent_pass<Forward, Hidden>(forward, call, call.weights, 0, false);
+      recurrent_pass<Backward, Hidden>(backward, call, weights, 1, true);
    }
 };
 
-template <Size Hidden, class Directions, class T>
-SOFIE_KERNEL void recurrent_run(const Directions &directions, const RecurrentCall<T> &call)
+/// The lengths of all rows, which are not more than there are steps.
+SOFIE_KERNEL inline void recurrent_check(const std::int32_t *lengths, Size batch, Size steps)
 {
-   for (Size i = 0; call.lengths && i < call.batch; ++i)
-      if (call.lengths[i] < 0 || call.lengths[i] > call.steps)
-         throw std::invalid_argument("sequence_lens has " + std::to_string(call.lengths[i]) + " for row " +
-                                     std::to_string(i) + ", which is not in 0 ... " + std::to_string(call.steps));
-   directions.template run<Hidden>(call);
+   for (Size i = 0; i < batch; ++i)
+      if (lengths[i] < 0 || lengths[i] > steps)
+         throw std::invalid_argument("sequence_lens has " + std::to_string(lengths[i]) + " for row " +
+                                     std::to_string(i) + ", which is not in 0 ... " + std::to_string(steps));
 }
 
 /// The memory of a view, or nullptr.
@@ -655,9 +664,10 @@ RecurrentMatrices(W, R, B, P) -> RecurrentMatrices<W, R, B, P>;
 /// One call. x is [step, row, input], and results are [step, direction, row, unit]; with `Batchwise` they are
 /// [row, step, input] and [row, step, direction, unit].
 template <bool Batchwise, class T, class Tensors>
-SOFIE_INLINE RecurrentCall<T> recurrent_call(const Tensors &of, Size directions, Size hidden, const T *weights)
+SOFIE_INLINE auto recurrent_call(const Tensors &of, Size directions, Size hidden, const T *weights)
 {
-   RecurrentCall<T> call{};
+   constexpr bool ragged = !std::is_same_v<decltype(of.lengths), NoSequence>;
+   RecurrentCall<T, ragged> call{};
    call.y = recurrent_data(of.y);
    call.y_h = recurrent_data(of.y_h);
    call.y_c = recurrent_data(of.y_c);
@@ -671,7 +681,8 @@ SOFIE_INLINE RecurrentCall<T> recurrent_call(const Tensors &of, Size directions,
    call.hidden = hidden;
    call.batch = of.x.template extent<Batchwise ? 0 : 1>();
    call.steps = of.x.template extent<Batchwise ? 1 : 0>();
-   call.all = static_cast<std::int32_t>(call.steps);
+   if constexpr (ragged)
+      recurrent_check(call.lengths, call.batch, call.steps);
    call.x_step = Batchwise ? call.inputs : call.batch * call.inputs;
    call.x_row = Batchwise ? call.steps * call.inputs : call.inputs;
    call.y_step = Batchwise ? directions * hidden : directions * call.batch * hidden;
@@ -687,7 +698,7 @@ template <bool Batchwise, class Directions, class Tensors, class Kind, class T, 
 SOFIE_INLINE void recurrent(const Directions &directions, const Tensors &tensors,
                             const RecurrentWeights<Kind, T, Count, Inputs, Hidden> &weights)
 {
-   recurrent_run<Hidden>(directions, recurrent_call<Batchwise>(tensors, Directions::count, Hidden, weights.data()));
+   directions.template run<Hidden>(recurrent_call<Batchwise>(tensors, Directions::count, Hidden, weights.data()));
 }
 
 /// The same with weights that are computed, which are packed into memory of their own at each call.
@@ -698,11 +709,11 @@ SOFIE_INLINE void recurrent_unpacked(const Directions &directions, View<T, Packe
    constexpr Size known = R::template static_extent<2>;
    const Size hidden = of.r.template extent<2>();
    T *const memory = packed.data();
-   const RecurrentCall<T> call = recurrent_call<Batchwise, T>(tensors, Directions::count, hidden, memory);
+   const auto call = recurrent_call<Batchwise, T>(tensors, Directions::count, hidden, memory);
    __builtin_memset(static_cast<void *>(memory), 0, static_cast<std::size_t>(packed.size()) * sizeof(T));
    recurrent_pack<typename Directions::Kind, T, known>(memory, of.w.data(), of.r.data(), recurrent_data(of.b),
                                                        recurrent_data(of.p), Directions::count, call.inputs, hidden);
-   recurrent_run<known>(directions, call);
+   directions.template run<known>(call);
 }
 
 } // namespace sofie

@@ -30,6 +30,8 @@ struct RecurrentPanels {
    static constexpr int width = Gates == 0 ? 0 : wanted < least ? least : wanted;
    // Without assembler another width would be more to compile.
    static constexpr int last = !in_assembler || Hidden <= 0 ? width : left < least ? least : left;
+   /// Whether a row in assembler is all columns.
+   static constexpr bool in_one = in_assembler && Hidden > 0 && panels == 1;
 
    /// The columns of all gates with `hidden` units each, filled up to packs or whole panels.
    SOFIE_INLINE static Size columns(Size hidden)
@@ -93,13 +95,6 @@ SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> s
    constexpr Size n = lanes<T>, width = Panels::width * n, last = Panels::last * n;
    const Size whole = columns - last;
    backwards = backwards && Panels::in_assembler;
-#ifdef SOFIE_TILE_ASSEMBLER
-   // What is around a single row takes as long as some steps of it.
-   if constexpr (Panels::in_assembler)
-      if (rows == 1 && whole == 0)
-         return dense_row_assembler<Panels::last>(x.data, w, depth, DenseRowEnd{y.data, start.data, 0xffff, 0},
-                                                  backwards);
-#endif
    for (Size i = 0; i <= whole; i += width) {
       const Size c = backwards ? whole - i : i;
       const RecurrentRows<T> own{y.data + c, y.stride};
@@ -109,6 +104,24 @@ SOFIE_KERNEL void recurrent_product(RecurrentRows<T> y, RecurrentRows<const T> s
       else
          recurrent_panel<Panels::width>(own, bias, x, w + c * depth, depth, rows, backwards);
    }
+}
+
+/// The same without a call in between where a few rows are one panel each: that takes as long as some steps.
+template <class Panels, class T>
+SOFIE_INLINE void recurrent_few(RecurrentRows<T> y, RecurrentRows<const T> start, RecurrentRows<const T> x, const T *w,
+                                Size depth, Size columns, Size rows, bool backwards = false)
+{
+#ifdef SOFIE_TILE_ASSEMBLER
+   if constexpr (Panels::in_one)
+      if (rows == 1 || (rows < dense_tile_rows && !dense_is_far(depth * columns))) {
+         for (Size r = 0; r < rows; ++r)
+            dense_row_assembler<Panels::last>(
+               x.data + r * x.stride, w, depth,
+               DenseRowEnd{y.data + r * y.stride, start.data + r * start.stride, 0xffff, 0}, backwards);
+         return;
+      }
+#endif
+   recurrent_product<Panels>(y, start, x, w, depth, columns, rows, backwards);
 }
 
 } // namespace sofie
