@@ -63,7 +63,13 @@ SOFIE_KERNEL void dense_dots(const F &f, View<T, M, 1> y, View<const T, M, K> x,
       store(sums, splat<Pack<T>>(dot(x.data() + i * K, w.row(), K) + w.bias()));
       for (Size r = 1; r < rows; ++r)
          sums[r] = dot(x.data() + (i + r) * K, w.row(), K) + w.bias();
-      apply_function(f, y.data() + i, sums, rows);
+      // A whole pack: masks and copies of what is left take as long as the function.
+      if constexpr (has_array_form<F, T>)
+         f.array(sums, sums, n);
+      else
+         store(sums, f(load<n>(sums)));
+      for (Size r = 0; r < rows; ++r)
+         y.data()[i + r] = sums[r];
    }
 }
 

@@ -362,40 +362,42 @@ struct DenseRowEnd {
                              SOFIE_ROW_LAST(SOFIE_PACK_STORE_SOME(SOFIE_ROW_PACK, SOFIE_ROW_PLACE "(%[x])")))
 // clang-format on
 
-/// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`, from the first k on or from
-/// the last one back. A register for each pack, and where that takes too few of them, another chain of sums for the
-/// next k: four steps, each with its sums, then the sums are joined.
-template <int Packs>
+/// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`, from the first k on or, if
+/// it goes `BothWays`, perhaps from the last one back. A register for each pack, and where that takes too few of them,
+/// another chain of sums for the next k: four steps, each with its sums, then the sums are joined.
+template <int Packs, bool BothWays = false>
 SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseRowEnd &end,
                                       bool backwards = false)
 {
    static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
    constexpr int chains = Packs == 2 ? 4 : Packs <= 5 ? 2 : 1, align = Packs <= 7 ? 6 : 7;
-   // Without a branch: Cling would keep everything in memory across it.
-   const Size rest = depth & 3, back = -static_cast<Size>(backwards), ahead = 1 + 2 * back;
-   const Size step = 4 * ahead, next = Packs * SOFIE_SIMD_BYTES * ahead, last = (depth - 1) & back;
-   Size rounds = depth >> 2;
-   x += last;
-   w += last * lanes<float> * Packs;
+   Size step = 4, next = Packs * SOFIE_SIMD_BYTES; // Constants where there is one way.
+   if constexpr (BothWays) {                       // Without a branch: Cling would keep everything in memory across it.
+      const Size back = -static_cast<Size>(backwards), ahead = 1 + 2 * back, last = (depth - 1) & back;
+      step *= ahead;
+      next *= ahead;
+      x += last;
+      w += last * lanes<float> * Packs;
+   }
    // clang-format off
    asm volatile(
       SOFIE_ROW_ZERO("%c[registers]")
-      "test %[k], %[k]\n\t"
-      "jle 2f\n\t"
+      "sub $4, %[k]\n\t"
+      "jl 2f\n\t"
       "jmp 1f\n\t"
       ".p2align 9\n"
       "1:\n\t"
       SOFIE_ROW_ALIGNED("0") SOFIE_ROW_ALIGNED("%c[second]") SOFIE_ROW_ALIGNED("%c[third]") SOFIE_ROW_ALIGNED("%c[fourth]")
-      "dec %[k]\n\t"
-      "jnz 1b\n"
+      "sub $4, %[k]\n\t"
+      "jge 1b\n"
       "2:\n\t"
-      "cmp $1, %[rest]\n\t"
+      "add $3, %[k]\n\t"
       "jl 3f\n\t"
       SOFIE_ROW_STEP("0")
-      "cmp $2, %[rest]\n\t"
+      "dec %[k]\n\t"
       "jl 3f\n\t"
       SOFIE_ROW_STEP("%c[second]")
-      "cmp $3, %[rest]\n\t"
+      "dec %[k]\n\t"
       "jl 3f\n\t"
       SOFIE_ROW_STEP("%c[third]")
       "3:\n\t"
@@ -403,10 +405,10 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
       ".if %c[chains] > 2\n\t" SOFIE_ROW_JOIN("2*%c[packs]") SOFIE_ROW_JOIN("3*%c[packs]") ".endif\n\t"
       "mov %c[end_y](%[end]), %[x]\n\t"
       SOFIE_ROW_END
-      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(rounds)
-      : [rest] "r"(rest), [end] "r"(&end),
+      : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth)
+      : [end] "r"(&end),
         SOFIE_MEMBERS(end, DenseRowEnd, y, bias, mask, relu),
-        [step] "r"(step), [next] "r"(next), [packs] "i"(Packs), [chains] "i"(chains),
+        [step] "ri"(step), [next] "ri"(next), [packs] "i"(Packs), [chains] "i"(chains),
         [registers] "i"(chains * Packs), [second] "i"(1 % chains * Packs), [third] "i"(2 % chains * Packs),
         [fourth] "i"(3 % chains * Packs), [align] "i"(align)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);

@@ -73,9 +73,9 @@ SOFIE_INLINE void recurrent_panel(RecurrentRows<T> y, RecurrentRows<const T> sta
       if (rows >= (far ? dense_least_rows(Width, far) : dense_tile_rows))
          return dense_panel_stripes(panel(), rows);
       for (Size r = 0; r < rows; ++r)
-         dense_row_assembler<Width>(x.data + r * x.stride, w, depth,
-                                    DenseRowEnd{y.data + r * y.stride, start.data + r * start.stride, 0xffff, 0},
-                                    backwards);
+         dense_row_assembler<Width, true>(x.data + r * x.stride, w, depth,
+                                          DenseRowEnd{y.data + r * y.stride, start.data + r * start.stride, 0xffff, 0},
+                                          backwards);
       return;
    }
 #endif
@@ -115,7 +115,7 @@ SOFIE_INLINE void recurrent_few(RecurrentRows<T> y, RecurrentRows<const T> start
    if constexpr (Panels::in_one)
       if (rows == 1 || (rows < dense_tile_rows && !dense_is_far(depth * columns))) {
          for (Size r = 0; r < rows; ++r)
-            dense_row_assembler<Panels::last>(
+            dense_row_assembler<Panels::last, true>(
                x.data + r * x.stride, w, depth,
                DenseRowEnd{y.data + r * y.stride, start.data + r * start.stride, 0xffff, 0}, backwards);
          return;
