@@ -143,6 +143,14 @@
 #define SOFIE_ENTRY inline
 #endif
 
+// Before a statement: what it calls becomes part of the caller, where Cling would inline nothing. Older versions of
+// clang have no such statement.
+#if defined(SOFIE_CLANG) && __clang_major__ >= 15
+#define SOFIE_INLINED [[clang::always_inline]]
+#else
+#define SOFIE_INLINED
+#endif
+
 // Unrolling is what makes code fast under Cling's simple register allocator, which spills every
 // live value at the end of each basic block: long blocks make that rare.
 #ifdef SOFIE_CLANG

@@ -10,8 +10,11 @@ from sofie_rdf.emit.sources import Source
 __all__ = ["entry_points", "free_functions", "linked_infer", "linked_session"]
 
 
-def entry_points(interface: Interface) -> Iterable[str]:
-    """Functions of fixed C types around `Session::infer`, whose types are the model's."""
+def entry_points(interface: Interface, *, inlined: bool) -> Iterable[str]:
+    """Functions of fixed C types around `Session::infer`, whose types are the model's.
+
+    It is part of them where it is ``inlined``.
+    """
     arguments = [f"sizes[{i}]" for i in range(len(interface.sizes))]
     ins = [*interface.inputs, *([interface.rows] if interface.rows else [])]
     for direction, listed in (("in", ins), ("out", interface.outputs)):
@@ -41,7 +44,8 @@ def entry_points(interface: Interface) -> Iterable[str]:
     yield "                                [[maybe_unused]] const void *const *in,"
     yield "                                [[maybe_unused]] void *const *out)"
     yield "   {"
-    yield f"      session.{interface.computing}({', '.join(arguments)});"
+    statement = "SOFIE_INLINED session" if inlined else "session"
+    yield f"      {statement}.{interface.computing}({', '.join(arguments)});"
     yield "   }"
     yield from _elements(interface)
     yield "};"

@@ -27,6 +27,9 @@ class ProfiledEmitter(Emitter):
     clock itself, and one for the time when the call ended.
     """
 
+    # What is between steps is timed, so that no step is part of another function.
+    is_short = False
+
     @property
     def parts(self) -> tuple[Part, ...]:
         nodes = len(self.graph.nodes)

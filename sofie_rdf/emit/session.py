@@ -160,6 +160,11 @@ _NOWHERE = Source("file", "")
 _MANY_STEPS, _STEPS = 400, 100
 
 
+# Kernels of a few nanoseconds, in the form that is inlined where they are the whole network. None
+# throws.
+_INLINED = {"sofie::map": "sofie::map_inlined"}
+
+
 def _in_parts(steps: Iterable[tuple[_Step, list[str]]]) -> Iterable[str]:
     """The statements, in functions; those that bind a name stay outside, where others see it."""
     for binds, run in groupby(steps, lambda s: s[0].decides_sizes or s[0].control is not None):
@@ -284,6 +289,17 @@ class Emitter:
         return Pieces(rows_of(self.graph) if apart else "", self.plan.nbytes, weights)
 
     @cached_property
+    def is_short(self) -> bool:
+        """Whether functions that call each other would take longer than what they compute."""
+        steps = [step for step in self.steps if step.call or step.requirements]
+        return (
+            len(steps) == 1
+            and self.plan.nbytes == 0
+            and not (self.struct or self.owned or any(p.owned for p in self.interface.ports))
+            and all(s.call and s.call.kernel in _INLINED and not s.requirements for s in steps)
+        )
+
+    @cached_property
     def stored(self) -> Mapping[str, Tensors]:
         """The constants in the weight file, by name, and the tensors that each is there."""
         found: dict[str, None] = {}
@@ -376,9 +392,9 @@ class Emitter:
 
     def statements(self, step: _Step, known: set[str]) -> Iterable[str]:
         """The lines of one step; ``known`` are the sizes that have been bound before."""
-        if step.call:
+        if step.call and not self.is_short:
             yield f"   at_ = {string(step.label)};"
-        elif step.requirements:
+        elif step.call or step.requirements:
             yield f"   // {comment(step.label)}"
         for left, right in step.requirements:
             what = f"{self.name}: {step.label} needs {left} = {right}"
@@ -397,7 +413,8 @@ class Emitter:
         written, owned = call.written, step.outputs if step.decides_sizes else ()
         texts = (self.argument(a, written, owned) for a in call.arguments)
         joined = ",\n      ".join(texts)
-        return f"   {call.kernel}(\n      {joined});"
+        kernel = _INLINED[call.kernel] if self.is_short else call.kernel
+        return f"   {kernel}(\n      {joined});"
 
     def read(self, value: str) -> str:
         """A pointer to the elements of a value."""
@@ -458,7 +475,7 @@ class Emitter:
         sections += _if("SOFIE_LINKED", linked_infer(self.interface), self._infer())
         if self.free:
             sections += _if_not("SOFIE_NATIVE", ["", *free_functions(self.interface)])
-        sections += ["", *entry_points(self.interface), ""]
+        sections += ["", *entry_points(self.interface, inlined=self.is_short), ""]
         sections += _if("SOFIE_NATIVE", ["} // namespace native"])
         sections += [f"}} // namespace {self.namespace}", "", "SOFIE_END", "", "#endif", ""]
         return "\n".join(sections)
@@ -645,8 +662,7 @@ class Emitter:
 
     def _body(self) -> Iterable[str]:
         """The statements of `infer`. Whatever they throw says at which node they were."""
-        steps = any(step.call for step in self.steps)
-        if not steps:
+        if self.is_short or not any(step.call for step in self.steps):
             yield from self._statements()
             return
         # In memory: Cling's register allocator loses what changes just before a call that throws.
@@ -673,7 +689,7 @@ class Emitter:
         words = set(re.findall(r"\w+", body))
         # Inside, sizes are signed, so that arithmetic on them means what it says.
         signature = self.interface.signature("Session::", "_")
-        yield f"SOFIE_ENTRY {signature}"
+        yield f"{'inline' if self.is_short else 'SOFIE_ENTRY'} {signature}"
         yield "{"
         for name in self.interface.sizes.values():
             unused = "" if name in words else "[[maybe_unused]] "

@@ -18,7 +18,7 @@ from sofie_rdf.emit import session
 from sofie_rdf.emit.session import include_directory
 from sofie_rdf.ir.builder import Builder
 from sofie_rdf.ir.dims import symbol
-from sofie_rdf.ir.types import DType, TensorType
+from sofie_rdf.ir.types import DType, Shape, TensorType
 from sofie_rdf.ops.elementwise import Add, Cast, Greater, Mul, Relu, Tanh, Where
 from sofie_rdf.ops.indexing import GatherND
 from sofie_rdf.ops.layout import Concat, Identity, Reshape, Transpose
@@ -294,6 +294,31 @@ def test_infer_allocates_nothing_after_the_first_call(tmp_path: Path) -> None:
     assert again == [0]
     # A copy has its own scratch, and nothing else.
     assert copied == [1]
+
+
+def positive(shape: Shape, *, also: bool = False) -> str:
+    """The header of a ReLU, and of another step where there is one."""
+    build = Builder("positive")
+    x = build.input("x", TensorType(DType.FLOAT32, shape))
+    build(Relu(), x, outputs=["y"])
+    if also:
+        build(Tanh(), x, outputs=["z"])
+    return sofie.Model(build.graph(*(["y", "z"] if also else ["y"]))).emission.header
+
+
+def test_one_short_step_is_one_function_with_its_callers() -> None:
+    header = positive((symbol("N"), 3))
+    assert "inline void Session::infer(std::size_t N_" in header
+    assert "SOFIE_INLINED session.infer(" in header
+    assert "sofie::map_inlined(" in header
+    assert "at_" not in header
+
+
+def test_several_steps_are_functions_of_their_own() -> None:
+    header = positive((symbol("N"), 3), also=True)
+    assert "SOFIE_INLINED" not in header
+    assert "map_inlined" not in header
+    assert header.count("at_ = ") == 3
 
 
 @needs_compiler

@@ -19,7 +19,7 @@ pytest.importorskip("ROOT")
 
 RNG = np.random.default_rng(12)
 # Rows that packs fill, and others; some so long that they are stored where packs begin.
-LENGTHS = (0, 1, 15, 16, 17, 63, 64, 129, 784, 1000, 1023, 1024, 1025, 1039, 1151, 1152, 1300)
+LENGTHS = (*range(300), 784, 1000, 1023, 1024, 1025, 1039, 1151, 1152, 1300)
 # Bytes behind the beginning of a line of memory: of inputs, and of outputs.
 PLACES = ((0, 0), (0, 4), (16, 16), (36, 60), (48, 16))
 LINE, GUARD = 64, -77.0
@@ -70,6 +70,21 @@ def test_rows_of_open_length() -> None:
     compiled = compile_graph(graph)
     for length in LENGTHS:
         _check(graph, compiled, {"N": length})
+
+
+def test_rows_are_written_over_themselves() -> None:
+    net = Net()
+    net.input("x", floats(N))
+    net.op(Add(), "x", "x", name="y")
+    compiled = compile_graph(net.graph("y"))
+    session = compiled.entries["create"](compiled.weights)
+    for length in LENGTHS:
+        x = RNG.normal(size=length).astype("f4")
+        twice = x + x
+        size = (ctypes.c_size_t * 1)(length)
+        assert not compiled.entries["call"](session, size, pointers([x]), pointers([x]))
+        np.testing.assert_array_equal(x, twice)
+    compiled.entries["destroy"](session)
 
 
 def test_rows_with_one_number_each() -> None:

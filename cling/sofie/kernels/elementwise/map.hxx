@@ -69,6 +69,7 @@ struct Source {
       return load<Some>(from + i);
    }
    SOFIE_INLINE auto some(Size i, Size count) const { return load_rest<N>(from + i, count); }
+   SOFIE_INLINE Source from_on(Size i) const { return Source(from + i); }
 };
 template <int N, class T>
 struct Source<N, 1, T> {
@@ -81,6 +82,7 @@ struct Source<N, 1, T> {
       return splat<PackN<std::remove_const_t<T>, Some>>(only);
    }
    SOFIE_INLINE auto some(Size, Size) const { return pack(0); }
+   SOFIE_INLINE Source from_on(Size) const { return *this; }
 };
 
 /// How many elements a register holds of the widest of these types.
@@ -115,56 +117,91 @@ constexpr int packs_together(Size packs)
    return 8;
 }
 
-/// As many elements as the bits of `count` from `Piece` on say.
-template <int Piece, class F, class T, class... Sources>
-SOFIE_INLINE void map_pieces(const F &f, T *y, Size i, Size count, const Sources &...x)
+/// `Packs` packs from `i` on, and as many from `j` on, which may have some elements of the others: all are read before one
+/// is written.
+template <int Packs, int Lanes, class F, class T, class... Sources>
+SOFIE_INLINE void map_both(const F &f, T *y, Size i, Size j, const Sources &...x)
 {
-   if (count & Piece) {
-      store(y + i, storable<T>(f(x.template pack<Piece>(i)...)));
-      i += Piece;
-   }
-   if constexpr (Piece > 1)
-      map_pieces<Piece / 2>(f, y, i, count, x...);
+   const PackN<T, Lanes> a = storable<T>(f(x.template pack<Lanes>(i)...));
+   const PackN<T, Lanes> b = storable<T>(f(x.template pack<Lanes>(j)...));
+   if constexpr (Packs > 1)
+      map_both<Packs - 1, Lanes>(f, y, i + Lanes, j + Lanes, x...);
+   store(y + i, a);
+   store(y + j, b);
 }
 
-/// Up to a whole pack of a row. Where there are no masks, a pack of a short function would wait for its pieces.
+/// A pack or more of a short function. They are stored where packs begin in memory: arrays of others begin anywhere. The
+/// first and the last one are read before all others, and written behind them.
 template <int N, class F, class T, class... Sources>
-SOFIE_INLINE void map_some(const F &f, T *y, Size i, Size count, const Sources &...x)
+SOFIE_INLINE void map_many(const F &f, T *y, Size count, const Sources &...x)
 {
-   if constexpr (is_short_of<F, T> && SOFIE_SIMD_BYTES < 64)
-      map_pieces<N>(f, y, i, count, x...);
-   else
-      store_rest(y + i, storable<T>(f(x.some(i, count)...)), count);
+   const PackN<T, N> first = storable<T>(f(x.pack(0)...)), last = storable<T>(f(x.pack(count - N)...));
+   Size i = N - static_cast<Size>(reinterpret_cast<std::uintptr_t>(y) / sizeof(T) % N);
+   for (; i + 8 * N <= count; i += 8 * N)
+      map_packs<8, N>(f, y, i, x...);
+   for (; i + N <= count; i += N)
+      store(y + i, storable<T>(f(x.pack(i)...)));
+   store(y, first);
+   store(y + count - N, last);
 }
 
-/// From how many elements on it pays that packs are stored where packs begin in memory: arrays of others begin anywhere.
-inline constexpr Size long_row = 1024;
+/// The same where it is worth more code. Cling writes to memory how far a loop is: few packs are done without one.
+template <int N, int Packs = 1, class F, class T, class... Sources>
+SOFIE_INLINE void map_few(const F &f, T *y, Size count, const Sources &...x)
+{
+   if (count <= 2 * Packs * N)
+      map_both<Packs, N>(f, y, 0, count - Packs * N, x...);
+   else if constexpr (Packs < 4)
+      map_few<N, 2 * Packs>(f, y, count, x...);
+   else
+      map_many<N>(f, y, count, x...);
+}
 
-/// A row of `Extent` elements, or of any number.
-template <int N, Size Extent, class F, class T, class... Sources>
+/// Up to `2 * Lanes` elements, without a part of a pack.
+template <int Lanes, class F, class T, class... Sources>
+SOFIE_INLINE void map_pieces(const F &f, T *y, Size count, const Sources &...x)
+{
+   if (Lanes == 1 || count > Lanes)
+      map_both<1, Lanes>(f, y, 0, count - Lanes, x...);
+   else if constexpr (Lanes > 1)
+      map_pieces<Lanes / 2>(f, y, count, x...);
+}
+
+/// Up to a whole pack. Where there are no masks, a pack of a short function would wait for its pieces.
+template <int N, class F, class T, class... Sources>
+SOFIE_INLINE void map_some(const F &f, T *y, Size count, const Sources &...x)
+{
+   if constexpr (is_short_of<F, T> && SOFIE_SIMD_BYTES < 64 && N > 1)
+      map_pieces<N / 2>(f, y, count, x...);
+   else
+      store_rest(y, storable<T>(f(x.some(0, count)...)), count);
+}
+
+/// A row of `Extent` elements, or of any number, of which there may be `Few`.
+template <int N, Size Extent, bool Few, class F, class T, class... Sources>
 SOFIE_INLINE void map_sources(const F &f, T *y, Size count, const Sources &...x)
 {
    Size i = 0;
-   if (count >= N) {
-      if constexpr (is_short_of<F, T>) {
-         constexpr bool may_be_long = sizeof(PackN<T, N>) == SOFIE_SIMD_BYTES && (Extent == dyn || Extent >= long_row);
-         constexpr int together = may_be_long ? 8 : packs_together(Extent / N);
-         if constexpr (may_be_long)
-            if (count >= long_row) {
-               i = N - static_cast<Size>(reinterpret_cast<std::uintptr_t>(y) / sizeof(T) % N);
-               map_some<N>(f, y, 0, i, x...);
-            }
-         for (; i + together * N <= count; i += together * N)
-            map_packs<together, N>(f, y, i, x...);
+   if constexpr (is_short_of<F, T> && (Extent == dyn || Extent >= 1024)) {
+      if (count > N) {
+         if constexpr (Few)
+            return map_few<N>(f, y, count, x...);
+         else
+            return map_many<N>(f, y, count, x...);
       }
-      for (; i + N <= count; i += N)
-         store(y + i, storable<T>(f(x.pack(i)...)));
+   } else {
+      constexpr int together = is_short_of<F, T> ? packs_together(Extent / N) : 1;
+      for (; i + together * N <= count; i += together * N)
+         map_packs<together, N>(f, y, i, x...);
+      if constexpr (together > 1)
+         for (; i + N <= count; i += N)
+            store(y + i, storable<T>(f(x.pack(i)...)));
    }
    if (i < count)
-      map_some<N>(f, y, i, count - i, x...);
+      map_some<N>(f, y + i, count - i, x.from_on(i)...);
 }
 
-template <class F, class Y, class... X>
+template <bool Few, class F, class Y, class... X>
 SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
 {
    using T = typename Y::Element;
@@ -175,7 +212,7 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
       f.array(y.data(), x.data()..., count);
    } else {
       const F mine = f; // Its members stay what they are, whatever is written.
-      map_sources<n, Y::template static_extent<axis>>(mine, y.data(), count,
+      map_sources<n, Y::template static_extent<axis>, Few>(mine, y.data(), count,
                      Source<n, X::template static_extent<axis>, typename X::Element>(x.data())...);
    }
 }
@@ -229,16 +266,16 @@ SOFIE_KERNEL void map_short_rows(const F &f, T *y, Size rows, Size count, Source
    const Size most = rows_together / count;
    for (Size r = 0; r < rows; r += most) {
       const Size some = rows - r < most ? rows - r : most;
-      map_sources<N, dyn>(f, y + r * count, some * count,
+      map_sources<N, dyn, false>(f, y + r * count, some * count,
                           Source<N, dyn, const std::remove_reference_t<decltype(*x.from)>>(x.next(some, count))...);
    }
 }
 
-template <int Axis, class F, class Y, class... X>
+template <int Axis, bool Few, class F, class Y, class... X>
 SOFIE_INLINE void map_axis(const F &f, const Y &y, const X &...x)
 {
    if constexpr (Axis == Y::rank - 1) {
-      map_row(f, y, x...);
+      map_row<Few>(f, y, x...);
    } else {
       const Size count = y.template extent<Axis>();
       if constexpr (Axis == Y::rank - 2 && (has_row_numbers<X> || ...) && (follows_rows<X>() && ...)) {
@@ -251,7 +288,8 @@ SOFIE_INLINE void map_axis(const F &f, const Y &y, const X &...x)
                                         x.data())...);
       }
       for (Size i = 0; i < count; ++i)
-         map_axis<Axis + 1>(f, y.shifted(i * y.template stride<Axis>()), x.shifted(i * x.template stride<Axis>())...);
+         map_axis<Axis + 1, Few>(f, y.shifted(i * y.template stride<Axis>()),
+                                 x.shifted(i * x.template stride<Axis>())...);
    }
 }
 
@@ -261,7 +299,14 @@ SOFIE_KERNEL void map(const F &f, Y y, X... x)
 {
    static_assert(((X::rank == Y::rank) && ...), "broadcast shapes are aligned before the call");
    static_assert(Y::rank >= 1, "a scalar is one element");
-   map_axis<0>(f, y, x...);
+   map_axis<0, false>(f, y, x...);
+}
+
+/// The same for a network that takes as long as a call: it becomes part of its caller.
+template <class F, class Y, class... X>
+SOFIE_INLINE void map_inlined(const F &f, const Y &y, const X &...x)
+{
+   map_axis<0, true>(f, y, x...);
 }
 
 } // namespace sofie
