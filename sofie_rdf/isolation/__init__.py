@@ -8,6 +8,7 @@ neither write files nor make sockets where the system is Linux. Its answer is JS
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import math
 import os
@@ -21,13 +22,16 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sofie_rdf import limits
 from sofie_rdf.errors import CorruptFile, LimitExceeded, ModelError, SofieError
-from sofie_rdf.isolation import warm
 from sofie_rdf.isolation.fresh import PACKAGE, interpreter, search_path
 from sofie_rdf.isolation.wire import Malformed, reader
+
+if TYPE_CHECKING:
+    from sofie_rdf.isolation import warm
 
 __all__ = ["call", "unexpected"]
 
@@ -72,9 +76,14 @@ def call(
         ):
             meanwhile()
             return child.result(question)
-        warm.refuse_copies_of_here()
+        _warm().refuse_copies_of_here()
         with _Child(function, folder, place, memory, prepared) as child:
             return child.result(question)
+
+
+def _warm() -> ModuleType:
+    """`isolation.warm`, whose sockets and logs a model that needs no copy should not wait for."""
+    return importlib.import_module("sofie_rdf.isolation.warm")
 
 
 def unexpected(place: str = "") -> CorruptFile:
@@ -111,7 +120,7 @@ class _Child:
             told = self._told(function, folder, question, answer)
             python = _interpreter(place)
             files = [question, answer, errors]
-            copied = warm.copy(python, prepared, told, files, of_here) if prepared else None
+            copied = _warm().copy(python, prepared, told, files, of_here) if prepared else None
             self.process: _Process | warm.Copy = copied or _Process(python, told, files)
             self.memory += copied.template.held if copied else 0
             stack.pop_all()
