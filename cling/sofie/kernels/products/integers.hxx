@@ -383,14 +383,14 @@ struct IntegerScale {
    bool relu = false;
 };
 
-/// The columns from `column` on of some rows, of which the last ones may be computed once more.
-template <int Packs, Size N>
+/// The columns from `column` on of some rows, of which the last ones may be computed once more. Where there are `Some`
+/// columns only, what belongs to them is copied.
+template <int Packs, Size Some, Size N>
 SOFIE_KERNEL void integer_panel(void *y, const IntegerRows &a, Size rows, std::int32_t zero, const IntegerWeights<N> &w,
                                 Size column, const IntegerScale &scale)
 {
    constexpr int n = lanes<std::int32_t>;
    constexpr Size width = Packs * n, bytes = static_cast<Size>(sizeof(std::int32_t));
-   const Size some = N - column < width ? N - column : width;
    IntegerTile of{a.data,
                   a.stride,
                   a.sums,
@@ -407,14 +407,14 @@ SOFIE_KERNEL void integer_panel(void *y, const IntegerRows &a, Size rows, std::i
                   scale.relu ? 0 : -__builtin_inff(),
                   nullptr,
                   N * bytes,
-                  static_cast<std::int32_t>((std::int64_t{1} << (some - (width - n))) - 1)};
-   alignas(64) float numbers[2][width];
+                  static_cast<std::int32_t>((std::int64_t{1} << (Some - (width - n))) - 1)};
+   alignas(64) [[maybe_unused]] float numbers[2][Some < width ? width : 1];
    if (scale.factor) {
       of.factor += scale.each ? column : 0;
       of.bias += column;
-      if (some < width) {
+      if constexpr (Some < width) {
          for (Size j = 0; j < width; j += n) {
-            const Size left = some - j < n ? some - j : n;
+            const Size left = Some - j < n ? Some - j : n;
             if (scale.each)
                store(numbers[0] + j, load_some<n>(of.factor + j, left));
             store(numbers[1] + j, load_some<n>(of.bias + j, left));
@@ -466,9 +466,9 @@ SOFIE_KERNEL void integer_product(void *y, char *scratch, const A *a, A zero, co
       }
       char *const to = static_cast<char *>(y) + first * N * static_cast<Size>(sizeof(std::int32_t));
       for (Size column = 0; column < whole; column += integer_columns)
-         integer_panel<integer_packs>(to, rows, some, less, w, column, scale);
+         integer_panel<integer_packs, integer_columns>(to, rows, some, less, w, column, scale);
       if constexpr (last > 0)
-         integer_panel<last>(to, rows, some, less, w, whole, scale);
+         integer_panel<last, N - whole>(to, rows, some, less, w, whole, scale);
    }
 }
 
