@@ -341,9 +341,11 @@ struct DenseRowEnd {
 // backwards, that costs a third of the rate of the second cache. It takes the same instructions of all steps that are
 // so aligned for one, and learns nothing; then both directions read as fast as is possible.
 #define SOFIE_ROW_ALIGNED(first) ".p2align %c[align]\n\t" SOFIE_ROW_STEP(first)
+// One of the steps that are left, if there is one.
+#define SOFIE_ROW_REST(first) "dec %[k]\n\tjl 3f\n\t" SOFIE_ROW_STEP(first)
 // The sums from register `first` on join the first ones; only up to five packs have a second chain.
 #define SOFIE_ROW_JOIN(first)                                                                                      \
-   ".irp b,0,1,2,3,4\n\t.if \\b < %c[packs]\n\t.irp a,2,3,4,5,6,7,8,9\n\t.if \\a == \\b+" first                    \
+   ".irp b,0,1,2,3,4\n\t.if \\b < %c[packs]\n\t.irp a,1,2,3,4,5,6,7,8,9\n\t.if \\a == \\b+" first                  \
    "\n\tvaddps " SOFIE_ROW_PACK ", " SOFIE_PACK_KIND "\\b, " SOFIE_PACK_KIND "\\b\n\t.endif\n\t.endr\n\t.endif\n\t.endr\n\t"
 #define SOFIE_ROW_ZERO(count) SOFIE_ROW_EACH(count, SOFIE_DENSE_ZERO_OF(SOFIE_ROW_PACK))
 #define SOFIE_ROW_STORE(count) SOFIE_ROW_EACH(count, "vmovups " SOFIE_ROW_PACK ", " SOFIE_ROW_PLACE "(%[x])\n\t")
@@ -364,13 +366,14 @@ struct DenseRowEnd {
 
 /// y[j] = sum_k x[k] * w[k][j] for `Packs` packs of columns, in the chains of `DenseShape`, from the first k on or, if
 /// it goes `BothWays`, perhaps from the last one back. A register for each pack, and where that takes too few of them,
-/// another chain of sums for the next k: four steps, each with its sums, then the sums are joined.
+/// another chain of sums for the next k: four steps or, of a single pack, eight, each with its sums, which are joined.
 template <int Packs, bool BothWays = false>
 SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth, const DenseRowEnd &end,
                                       bool backwards = false)
 {
-   static_assert(Packs >= 2 && Packs <= 14, "there are registers for 14 packs; one has 8 chains");
-   constexpr int chains = Packs == 2 ? 4 : Packs <= 5 ? 2 : 1, align = Packs <= 7 ? 6 : 7;
+   static_assert(Packs <= 14, "there are registers for 14 packs");
+   constexpr int chains = Packs == 1 ? 8 : Packs == 2 ? 4 : Packs <= 5 ? 2 : 1, steps = Packs == 1 ? 8 : 4;
+   constexpr int align = Packs == 1 ? 5 : Packs <= 7 ? 6 : 7;
    Size step = 4, next = Packs * SOFIE_SIMD_BYTES; // Constants where there is one way.
    if constexpr (BothWays) {                       // Without a branch: Cling would keep everything in memory across it.
       const Size back = -static_cast<Size>(backwards), ahead = 1 + 2 * back, last = (depth - 1) & back;
@@ -382,33 +385,35 @@ SOFIE_KERNEL void dense_row_assembler(const float *x, const float *w, Size depth
    // clang-format off
    asm volatile(
       SOFIE_ROW_ZERO("%c[registers]")
-      "sub $4, %[k]\n\t"
+      "sub %[steps], %[k]\n\t"
       "jl 2f\n\t"
       "jmp 1f\n\t"
       ".p2align 9\n"
       "1:\n\t"
       SOFIE_ROW_ALIGNED("0") SOFIE_ROW_ALIGNED("%c[second]") SOFIE_ROW_ALIGNED("%c[third]") SOFIE_ROW_ALIGNED("%c[fourth]")
-      "sub $4, %[k]\n\t"
+      ".if %c[chains] > 4\n\t"
+      SOFIE_ROW_ALIGNED("4") SOFIE_ROW_ALIGNED("5") SOFIE_ROW_ALIGNED("6") SOFIE_ROW_ALIGNED("7")
+      ".endif\n\t"
+      "sub %[steps], %[k]\n\t"
       "jge 1b\n"
       "2:\n\t"
-      "add $3, %[k]\n\t"
-      "jl 3f\n\t"
-      SOFIE_ROW_STEP("0")
-      "dec %[k]\n\t"
-      "jl 3f\n\t"
-      SOFIE_ROW_STEP("%c[second]")
-      "dec %[k]\n\t"
-      "jl 3f\n\t"
-      SOFIE_ROW_STEP("%c[third]")
+      "add %[steps], %[k]\n\t"
+      SOFIE_ROW_REST("0") SOFIE_ROW_REST("%c[second]") SOFIE_ROW_REST("%c[third]")
+      ".if %c[chains] > 4\n\t"
+      SOFIE_ROW_REST("3") SOFIE_ROW_REST("4") SOFIE_ROW_REST("5") SOFIE_ROW_REST("6")
+      ".endif\n"
       "3:\n\t"
       ".if %c[chains] > 1\n\t" SOFIE_ROW_JOIN("%c[packs]") ".endif\n\t"
       ".if %c[chains] > 2\n\t" SOFIE_ROW_JOIN("2*%c[packs]") SOFIE_ROW_JOIN("3*%c[packs]") ".endif\n\t"
+      ".if %c[chains] > 4\n\t"
+      SOFIE_ROW_JOIN("4") SOFIE_ROW_JOIN("5") SOFIE_ROW_JOIN("6") SOFIE_ROW_JOIN("7")
+      ".endif\n\t"
       "mov %c[end_y](%[end]), %[x]\n\t"
       SOFIE_ROW_END
       : [x] "+&r"(x), [w] "+&r"(w), [k] "+&r"(depth)
       : [end] "r"(&end),
         SOFIE_MEMBERS(end, DenseRowEnd, y, bias, mask, relu),
-        [step] "ri"(step), [next] "ri"(next), [packs] "i"(Packs), [chains] "i"(chains),
+        [step] "ri"(step), [next] "ri"(next), [packs] "i"(Packs), [chains] "i"(chains), [steps] "i"(steps),
         [registers] "i"(chains * Packs), [second] "i"(1 % chains * Packs), [third] "i"(2 % chains * Packs),
         [fourth] "i"(3 % chains * Packs), [align] "i"(align)
       : "memory", "cc", SOFIE_DENSE_REGISTERS);
