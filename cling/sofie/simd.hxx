@@ -454,7 +454,8 @@ SOFIE_INLINE void in_whole_packs(T *y, const T *x, Size count, const Packs &pack
 }
 
 /// Ends a step of a tile: loads of later steps stay behind it. clang for aarch64 would do the loads of all steps of a
-/// block first, for which there are not enough registers.
+/// block first, for which there are not enough registers. For x86 it would finish one chain of a single pack before it
+/// begins the next.
 template <class V, std::size_t Rows, std::size_t Packs>
 SOFIE_INLINE void end_step([[maybe_unused]] V (&sums)[Rows][Packs])
 {
