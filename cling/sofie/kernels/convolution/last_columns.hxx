@@ -139,6 +139,15 @@ SOFIE_KERNEL inline void conv_last_columns_row(const ConvLastTarget &to, const f
    }
 }
 
+/// Four features of four columns. What Cling has in registers it writes to memory at each branch: here is none.
+SOFIE_INLINE void conv_last_columns_whole(float *y, Size stride, const PackN<float, 4> (&rows)[4],
+                                          PackN<float, 4> floor)
+{
+   SOFIE_UNROLL_ALL
+   for (Size i = 0; i < 4; ++i)
+      store(y + i * stride, select(floor > rows[i], floor, rows[i]));
+}
+
 /// Of features `first`, ..., `features - 1` and up to four columns.
 SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, const float *sums, Size first,
                                                    Size features, Size columns)
@@ -146,23 +155,24 @@ SOFIE_KERNEL inline void conv_last_columns_results(const ConvLastTarget &to, con
    using V = PackN<float, 4>;
    constexpr Size n = lanes<float>;
    const V floor = splat<V>(to.floor);
+   const float zeros[4] = {};
    for (Size m = first; m < features; m += 4) {
       const float *const from = sums + m / n * conv_last_columns * n + m % n;
       const Size some = features - m < 4 ? features - m : 4;
-      const V bias = to.bias ? load_some<4>(to.bias + m, some) : V{};
+      const V bias = load_some<4>(to.bias ? to.bias + m : zeros, some);
       V rows[4] = {plus(load<4>(from), bias), plus(load<4>(from + n), bias), plus(load<4>(from + 2 * n), bias),
                    plus(load<4>(from + 3 * n), bias)};
       transpose(rows);
+      if (some == 4 && columns == 4 && !to.added) {
+         conv_last_columns_whole(to.y + m * to.stride, to.stride, rows, floor);
+         continue;
+      }
       for (Size i = 0; i < some; ++i) {
          const Size at = (m + i) * to.stride;
          V v = rows[i];
          if (to.added)
             v = plus(v, load_some<4>(to.added + at, columns));
-         v = select(floor > v, floor, v);
-         if (columns == 4)
-            store(to.y + at, v);
-         else
-            store_some(to.y + at, v, columns);
+         store_some(to.y + at, select(floor > v, floor, v), columns);
       }
    }
 }

@@ -157,14 +157,14 @@ SOFIE_INLINE void map_few(const F &f, T *y, Size count, const Sources &...x)
       map_many<N>(f, y, count, x...);
 }
 
-/// Up to `2 * Lanes` elements, without a part of a pack.
-template <int Lanes, class F, class T, class... Sources>
+/// Up to `2 * Most` elements, without a part of a pack.
+template <int Most, int Lanes = 1, class F, class T, class... Sources>
 SOFIE_INLINE void map_pieces(const F &f, T *y, Size count, const Sources &...x)
 {
-   if (Lanes == 1 || count > Lanes)
+   if (Lanes == Most || count <= 2 * Lanes)
       map_both<1, Lanes>(f, y, 0, count - Lanes, x...);
-   else if constexpr (Lanes > 1)
-      map_pieces<Lanes / 2>(f, y, count, x...);
+   else if constexpr (Lanes < Most)
+      map_pieces<Most, 2 * Lanes>(f, y, count, x...);
 }
 
 /// Up to a whole pack. Where there are no masks, a pack of a short function would wait for its pieces.
