@@ -183,6 +183,10 @@ SOFIE_INLINE void map_sources(const F &f, T *y, Size count, const Sources &...x)
 {
    Size i = 0;
    if constexpr (is_short_of<F, T> && (Extent == dyn || Extent >= 1024)) {
+      // One event of one number is asked for often. Each question costs Cling a load from the stack.
+      if constexpr (Few)
+         if (count == 1)
+            return store(y, storable<T>(f(x.template pack<1>(0)...)));
       if (count > N) {
          if constexpr (Few)
             return map_few<N>(f, y, count, x...);
