@@ -6,7 +6,7 @@ same bits in any batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, ceil_div
 from sofie_rdf.ir.operator import flag
@@ -21,8 +21,7 @@ ATTENTION_HEADER = "sofie/kernels/attention.hxx"
 _BLOCK = 32
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionProblem:
+class AttentionProblem(NamedTuple):
     """Queries attend to keys, those of the past included, and take from as many values.
 
     ``function`` is the one of C++ for such operands. ``heads_last`` says that heads are behind

@@ -11,8 +11,8 @@ calls, and says which other one that is where an instruction set has no text of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from sofie_rdf.errors import UnsupportedOperator
 from sofie_rdf.ir.operator import Sizes
@@ -63,8 +63,7 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A kernel with its template arguments, in the namespace ``sofie``, and its header.
 
     ``packed`` is the class in which it wants constant weights, "" for weights as they are. ``told``
@@ -94,7 +93,7 @@ class Choice:
                     packed=self.packed,
                     refused=(*self.refused, lacking),
                 )
-        return replace(self, elsewhere=()) if simd else self
+        return self._replace(elsewhere=()) if simd else self
 
 
 _REST = "it is what the better kernel calls with this instruction set"
@@ -121,7 +120,7 @@ class Table(Generic[P]):
         for candidate in self.candidates:
             found = candidate.offer(problem)
             if isinstance(found, Choice):
-                return replace(found, refused=(*refused, *found.refused))
+                return found._replace(refused=(*refused, *found.refused))
             refused.append(Refusal(candidate.name, found))
         reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in refused)
         raise UnsupportedOperator(f"no kernel of {self.family} is for this ({reasons})")

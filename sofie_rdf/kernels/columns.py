@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, align, ceil_div, maximum, minimum
 from sofie_rdf.ir.windows import Window, positions_of, taps_of, three_axes
@@ -21,8 +21,7 @@ _FEW, _SOME, _MANY, _MOST_DEPTH, _SHORT = 49, 150, 128, 128, 512
 _LAST = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(NamedTuple):
     """Lines of the output that are done together, their columns, and the memory for that."""
 
     lines: Dim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum, never_negative
 from sofie_rdf.ir.types import DType, TensorType
@@ -28,8 +28,7 @@ _DEPTH, _TILES, _BUDGET, _SHORT, _BETWEEN = 128, 4, 1 << 17, 512, 96
 _ROW_BYTES = {8: 192, 4: 384, 2: 512, 1: 512}
 
 
-@dataclass(frozen=True, slots=True)
-class ConvProblem:
+class ConvProblem(NamedTuple):
     """A convolution: ``counts`` are events, channels, features and groups.
 
     ``constant`` says that its weights are known, ``added`` that a tensor is added to its sums.

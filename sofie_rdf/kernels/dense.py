@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, ceil_div, largest, number_of
 from sofie_rdf.ir.types import DType, TensorType
@@ -42,8 +42,7 @@ TILE_ROWS = 8
 # One layer ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class DenseProblem:
+class DenseProblem(NamedTuple):
     """y[rows, columns] = f(x[rows, depth] @ w[depth, columns] + b[columns]).
 
     Without ``rows`` some of them are computed at a time, any number.
@@ -147,8 +146,7 @@ DENSE: Table[DenseProblem] = Table(
 LAYERS_ROWS, _LANES_ROWS = 64, 25
 
 
-@dataclass(frozen=True, slots=True)
-class LayersProblem:
+class LayersProblem(NamedTuple):
     """Layers one after the other: ``widths`` are the columns of x, and then those of each layer."""
 
     dtype: DType

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, never_negative
 from sofie_rdf.ir.windows import Window, taps_of, three_axes
@@ -17,8 +17,7 @@ DEPTHWISE_LANES_HEADER = "sofie/kernels/convolution/depthwise_lanes.hxx"
 _LEAST = 8
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelLanes:
+class ChannelLanes(NamedTuple):
     """Lines of the output that are done together, columns, and the memory for that."""
 
     lines: Dim

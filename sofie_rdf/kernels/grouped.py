@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, never_negative, number_of
 from sofie_rdf.ir.windows import Window, taps_of, three_axes
@@ -28,8 +28,7 @@ _BUDGET, _MOST, _FILLED = 1 << 15, 1 << 19, 0.7
 TOO_LARGE = "a line of its image does not stay at hand, or there is none"
 
 
-@dataclass(frozen=True, slots=True)
-class GroupLanes:
+class GroupLanes(NamedTuple):
     """Lines and columns of the output, and groups, that are done together; and the memory."""
 
     lines: Dim

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, align
 from sofie_rdf.ir.operator import flag
@@ -32,8 +32,7 @@ __all__ = [
 MATMUL_HEADER = "sofie/kernels/products.hxx"
 
 
-@dataclass(frozen=True, slots=True)
-class MatMulProblem:
+class MatMulProblem(NamedTuple):
     """y[..., rows, columns] = sum_k a[..., rows, k] * b[..., k, columns], of any rows."""
 
     dtype: DType
@@ -84,8 +83,7 @@ MATMUL: Table[MatMulProblem] = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GemmProblem:
+class GemmProblem(NamedTuple):
     """A product whose first and second matrix may be transposed, times a factor."""
 
     transposed: tuple[bool, bool]
@@ -112,8 +110,7 @@ _UNIT = 8
 SCALED, REQUANTIZED = "scaled", "requantized"
 
 
-@dataclass(frozen=True, slots=True)
-class IntegerProblem:
+class IntegerProblem(NamedTuple):
     """y[rows, columns] = sum_k (a[rows, k] - p) * (b[k, columns] - q), in 32 bits.
 
     ``one_matrix`` says whether b is one for all rows, ``one_zero`` whether p is, and ``constant``

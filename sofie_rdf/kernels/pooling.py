@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import never_negative, product
 from sofie_rdf.ir.operator import flag
@@ -30,8 +30,7 @@ _PAIRS_HEADER = "sofie/kernels/pooling/pairs.hxx"
 _SLACK, _BUFFER, _SMALL_PACK = 64, 4096, 8
 
 
-@dataclass(frozen=True, slots=True)
-class PoolProblem:
+class PoolProblem(NamedTuple):
     """Windows over planes; ``pads`` says of a mean whether pads count.
 
     ``order`` says how the places of the largest elements are counted, if they are wanted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.operator import flag
@@ -19,8 +19,7 @@ _ROWS = 24
 _EXTRA = 64
 
 
-@dataclass(frozen=True, slots=True)
-class RecurrentProblem:
+class RecurrentProblem(NamedTuple):
     """A layer with so many gates and directions; ``kind`` is the C++ class that says which gates.
 
     ``batchwise`` says that the batch is the first axis, ``constant`` that all weights are known.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.types import DType, Shape
@@ -28,8 +28,7 @@ _COLUMNS = 4
 _NORM, _LOG_SUM = "ReduceL2", "ReduceLogSumExp"
 
 
-@dataclass(frozen=True, slots=True)
-class ReductionProblem:
+class ReductionProblem(NamedTuple):
     """``rule``, a class of C++, over these axes of a tensor.
 
     Neighbours of one kind are seen as one axis, and those of size 1 do not exist. What is kept at
@@ -63,8 +62,7 @@ class ReductionProblem:
         return _Form(inner, run, any(reduced for reduced, _ in groups))
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(NamedTuple):
     """The inner axis, the run, and whether other axes are reduced, too."""
 
     inner: Dim
@@ -86,7 +84,7 @@ def _offer(way: str, problem: ReductionProblem, why: str) -> Choice | str:
         return NO_FLOATS
     plain = _kernel("lanes", problem)
     other = Elsewhere((AVX2, GENERIC), plain, REDUCTION_HEADER, IS_AVX512)
-    return replace(_chosen(way, problem, why), elsewhere=(other,))
+    return _chosen(way, problem, why)._replace(elsewhere=(other,))
 
 
 def _rows(problem: ReductionProblem) -> Choice | str:

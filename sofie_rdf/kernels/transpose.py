@@ -7,7 +7,7 @@ columns in another order, which kernel is fastest depends on its size and on tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.types import Shape
@@ -48,8 +48,7 @@ def merged(extents: Sequence[Dim], steps: Sequence[Dim]) -> tuple[Shape, Shape]:
     return (tuple(e for e, _ in kept), tuple(s for _, s in kept)) if kept else ((1,), (1,))
 
 
-@dataclass(frozen=True, slots=True)
-class Planes:
+class Planes(NamedTuple):
     """Elements of so many bytes in rows, which become columns: y[p][j][i] = x[p][i][j].
 
     The elements of a row are side by side in x, and those of a column in y. Steps are in elements:
@@ -104,8 +103,7 @@ _ROWS = "its elements are in the same order along the last axis, or one has no n
 _OPEN = "sizes of its planes are not known"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadProblem:
+class ReadProblem(NamedTuple):
     """y, which is dense, is read from x: ``extents`` of y, and ``steps`` in x, both `merged`."""
 
     nbytes: int

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import gcd
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, align, maximum, minimum
 from sofie_rdf.ir.operator import Sizes
@@ -25,8 +25,7 @@ TRANSPOSED_HEADER = "sofie/kernels/convolution/transposed.hxx"
 _WIDTH, _MARGIN, _MOST, _INPUTS, _PRODUCTS = 48, 16, 528, 1 << 17, 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """What a transposed convolution does at a time, and how much memory it has for what."""
 
     columns: Dim
@@ -91,8 +90,7 @@ def _columns(events: Dim, channels: Dim, rows: int, spread: Sequence[Window]) ->
 # The table ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TransposedProblem:
+class TransposedProblem(NamedTuple):
     """A transposed convolution: ``counts`` are events, channels, features and groups.
 
     The windows are those of the output, along axes with anything to do, and ``products`` how many

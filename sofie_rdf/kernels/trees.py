@@ -6,7 +6,7 @@ on the trees and not on any shape: `trees/forest.hxx` decides that once, when th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim
 from sofie_rdf.ir.types import DType, TensorType
@@ -23,8 +23,7 @@ _WALKS = 256
 _NUMBERS = 2**15
 
 
-@dataclass(frozen=True, slots=True)
-class TreesProblem:
+class TreesProblem(NamedTuple):
     """So many trees with so many nodes, over features, with weights for outputs."""
 
     dtype: DType

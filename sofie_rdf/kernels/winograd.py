@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sofie_rdf.ir.dims import Dim, ceil_div, maximum, minimum, number_of
 from sofie_rdf.ir.operator import Sizes, flag
@@ -99,8 +99,7 @@ def _apart(channels: int) -> int:
     return (channels // _LANES | 1) * _LANES
 
 
-@dataclass(frozen=True, slots=True)
-class _Lanes:
+class _Lanes(NamedTuple):
     """Outputs of a tile along an axis; columns of half a tile of products, and of `ConvLayer`'s.
 
     Of an image whose size is open the kernel chooses between tiles: it has 0 outputs here, and
@@ -122,7 +121,7 @@ class _Lanes:
     def memory(self, channels: Dim, size: tuple[Dim, Dim], events: Dim) -> Dim:
         """Transformed inputs, sums, lines of channels, and what becomes of them."""
         if not self.outputs:
-            each = (replace(self, outputs=o).memory(channels, size, events) for o in _OUTPUTS)
+            each = (self._replace(outputs=o).memory(channels, size, events) for o in _OUTPUTS)
             return maximum(*each)
         assert isinstance(channels, int)
         across, inputs = ceil_div(size[1], self.outputs), self.outputs + 2

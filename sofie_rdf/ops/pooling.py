@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import product as combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -167,7 +166,7 @@ class AveragePool(_Pool):
         return AVERAGE_POOL.choose(self.problem(x)).scratch
 
     def problem(self, x: TensorType) -> PoolProblem:
-        return replace(super().problem(x), pads=self.count_include_pad)
+        return super().problem(x)._replace(pads=self.count_include_pad)
 
     def choice(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Choice:  # noqa: ARG002
         (x,) = inputs
@@ -248,7 +247,7 @@ class MaxPool(_Pool):
         (x,) = inputs
         assert x is not None
         order = self.storage_order if len(outputs) == _WITH_PLACES else None
-        return MAX_POOL.choose(replace(self.problem(x.type), order=order))
+        return MAX_POOL.choose(self.problem(x.type)._replace(order=order))
 
     def lower(self, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Call:
         (x,) = inputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -595,8 +594,7 @@ class QLinearMatMul(_QuantizedProduct):
     def _problem(self, types: Sequence[TensorType], *, constant: bool) -> IntegerProblem:
         a, a_scale, a_zero, b, b_scale, b_zero, _, y_zero = types
         found = _integer_problem((a, b, a_zero, b_zero), constant=constant, then=REQUANTIZED)
-        return replace(
-            found,
+        return found._replace(
             one_matrix=found.one_matrix and b_scale.rank < 2,
             one_zero=found.one_zero and a_scale.size == 1,
             bytes=all(t.dtype in BYTES for t in (a, b, y_zero)),
