@@ -173,8 +173,7 @@ def _workspace(graph: Graph, node: Node) -> dict[str, TensorType]:
 def _launches(graph: Graph, node: Node) -> tuple[Launch, ...]:
     inputs = [graph.operand(i) if i else None for i in node.inputs]
     spaces = [Operand(name, type_) for name, type_ in _workspace(graph, node).items()]
-    outputs = [replace(graph.operand(o), unread=o in graph.unread) for o in node.outputs]
-    return node.op.on_device(inputs, [*outputs, *spaces])
+    return node.op.on_device(inputs, [*map(graph.operand, node.outputs), *spaces])
 
 
 def headers_of(steps: Sequence[Step]) -> list[str]:

@@ -168,8 +168,7 @@ class Graph:
     def _operands(self, node: Node) -> tuple[list[Operand | None], list[Operand]]:
         inputs = [self.operand(i) if i else None for i in node.inputs]
         spaces = [Operand(name, type_) for name, type_ in self._spaces(node).items()]
-        outputs = [Operand(o, self.types[o], unread=o in self.unread) for o in node.outputs]
-        return inputs, [*outputs, *spaces]
+        return inputs, [*map(self.operand, node.outputs), *spaces]
 
     def workspace(self, node: Node) -> dict[str, TensorType]:
         """The scratch memory that the kernel of a node is given, under names that no value has."""
@@ -193,7 +192,9 @@ class Graph:
 
     def operand(self, value: str) -> Operand:
         """The value as an operator's `lower` wants it."""
-        return Operand(value, self.types[value], value in self.constants)
+        return Operand(
+            value, self.types[value], value in self.constants, unread=value in self.unread
+        )
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

@@ -26,7 +26,7 @@ def read_in_place(graph: Graph) -> Graph:
     for node in graph.nodes:
         before = graph.producers.get(node.inputs[0]) if isinstance(node.op, Recurrent) else None
         if before is not None and _is_read_in_place(graph, node, before):
-            nodes.extend(_turned(types, node, before))
+            nodes.extend(_by_event(types, node, before))
             changed = True
         else:
             nodes.append(node)
@@ -38,12 +38,12 @@ def read_in_place(graph: Graph) -> Graph:
 def _is_read_in_place(graph: Graph, node: Node, before: Node) -> bool:
     assert isinstance(node.op, Recurrent)
     states = any(node.inputs[5:7])
-    turned = isinstance(before.op, Transpose) and before.op.perm == _EXCHANGED.perm
-    return turned and not node.op.layout and not states and node.outputs[0] in graph.unread
+    exchanged = isinstance(before.op, Transpose) and before.op.perm == _EXCHANGED.perm
+    return exchanged and not node.op.layout and not states and node.outputs[0] in graph.unread
 
 
-def _turned(types: dict[str, TensorType], node: Node, before: Node) -> Iterator[Node]:
-    """The layer on what was transposed before, and its last states as they were."""
+def _by_event(types: dict[str, TensorType], node: Node, before: Node) -> Iterator[Node]:
+    """The layer on what the transpose reads, and its last states in the order that they had."""
     named = []
     for name in node.outputs:
         fresh = f"{name}.by_event"

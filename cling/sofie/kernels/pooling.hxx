@@ -227,9 +227,11 @@ SOFIE_KERNEL void pool_planes(T *y, T *row, const T *members, const T *x, Size p
          for (Size i = 0; first && i < used; ++i)
             begin[i] = Rule::template identity<T>();
          const T shared = static_cast<T>(divisor > 0 ? divisor : 1);
-         if (!pool_in_assembler<T> && axis.stride == 1)
+         if constexpr (pool_in_assembler<T>)
+            pool_row<Rule, Every::other>(y, row, axis, members, shared);
+         else if (axis.stride == 1)
             pool_row<Rule, Every::one>(y, row, axis, members, shared);
-         else if (!pool_in_assembler<T> && axis.stride == 2)
+         else if (axis.stride == 2)
             pool_row<Rule, Every::second>(y, row, axis, members, shared);
          else
             pool_row<Rule, Every::other>(y, row, axis, members, shared);
@@ -328,7 +330,7 @@ SOFIE_INLINE void pool_any_planes(T *y, T *row, [[maybe_unused]] std::int32_t *t
                                   Size planes, const PoolPlane &plane, bool pads)
 {
 #ifdef SOFIE_TILE_ASSEMBLER
-   if constexpr (std::is_same_v<T, float>) {
+   if constexpr (pool_in_assembler<T>) {
       constexpr Size far = Size{1} << 29;
       const PoolAxis &axis = plane.axis[plane.axes - 1];
       const Size last = (axis.count - 1) * axis.stride + (axis.kernel - 1) * axis.dilation;

@@ -432,11 +432,11 @@ class RecurrentPass {
    {
       const RecurrentRows<const T> inputs{x, x_stride};
       recurrent_few<First>(RecurrentRows<T>{sums, stride}, RecurrentRows<const T>{weights_.first.bias, 0}, inputs,
-                               weights_.first.w, call_.inputs, weights_.first.columns, rows);
+                           weights_.first.w, call_.inputs, weights_.first.columns, rows);
       if constexpr (Kind::second > 0)
          recurrent_few<Second>(RecurrentRows<T>{sums + weights_.first.columns, stride},
-                                   RecurrentRows<const T>{weights_.second.bias, 0}, inputs, weights_.second.w,
-                                   call_.inputs, weights_.second.columns, rows);
+                               RecurrentRows<const T>{weights_.second.bias, 0}, inputs, weights_.second.w,
+                               call_.inputs, weights_.second.columns, rows);
    }
 
    /// The same for `count` steps from `begin` on: sums[step, row, column].
@@ -490,8 +490,8 @@ class RecurrentPass {
       T *gates = from_zero ? gates_of_inputs(sums) : gates_;
       if (!from_zero)
          recurrent_few<First>(RecurrentRows<T>{gates, columns()}, Kind::state_apart ? state_bias : start,
-                                  RecurrentRows<const T>{h_, padded()}, first.r, hidden(), first.columns, rows_,
-                                  step % 2 > 0);
+                              RecurrentRows<const T>{h_, padded()}, first.r, hidden(), first.columns, rows_,
+                              step % 2 > 0);
       if constexpr (Kind::second > 0) {
          for (Size r = 0; r < rows_; ++r)
             cell_.prepare(row_of(gates, sums, r, step));
@@ -503,9 +503,9 @@ class RecurrentPass {
          }
          if (reset)
             recurrent_few<Second>(RecurrentRows<T>{gates + first.columns, columns()},
-                                      RecurrentRows<const T>{sums + first.columns, columns()},
-                                      RecurrentRows<const T>{reset_, padded()}, second.r, hidden(), second.columns,
-                                      rows_, step % 2 > 0);
+                                  RecurrentRows<const T>{sums + first.columns, columns()},
+                                  RecurrentRows<const T>{reset_, padded()}, second.r, hidden(), second.columns,
+                                  rows_, step % 2 > 0);
       }
       for (Size r = 0; r < rows_; ++r) {
          const RecurrentRow<T> row = row_of(gates, sums, r, step);
@@ -580,7 +580,8 @@ SOFIE_KERNEL const T *recurrent_pass(const Cell &cell, const RecurrentCall<T, Ra
    }
    for (Size row = 0; row < call.batch; row += even) {
       const Size left = call.batch - row;
-      RecurrentPass<Cell, RecurrentCall<T, Ragged>, Hidden>(cell, call, packed, direction, reverse, row, left < even ? left : even).run();
+      const Size rows = left < even ? left : even;
+      RecurrentPass<Cell, RecurrentCall<T, Ragged>, Hidden>(cell, call, packed, direction, reverse, row, rows).run();
    }
    return packed.end;
 }

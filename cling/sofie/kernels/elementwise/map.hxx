@@ -117,8 +117,8 @@ constexpr int packs_together(Size packs)
    return 8;
 }
 
-/// `Packs` packs from `i` on, and as many from `j` on, which may have some elements of the others: all are read before one
-/// is written.
+/// `Packs` packs from `i` on, and as many from `j` on, which may have some elements of the others: all are read before
+/// one is written.
 template <int Packs, int Lanes, class F, class T, class... Sources>
 SOFIE_INLINE void map_both(const F &f, T *y, Size i, Size j, const Sources &...x)
 {
@@ -130,8 +130,8 @@ SOFIE_INLINE void map_both(const F &f, T *y, Size i, Size j, const Sources &...x
    store(y + j, b);
 }
 
-/// A pack or more of a short function. They are stored where packs begin in memory: arrays of others begin anywhere. The
-/// first and the last one are read before all others, and written behind them.
+/// A pack or more of a short function. They are stored where packs begin in memory: arrays of others begin anywhere.
+/// The first and the last one are read before all others, and written behind them.
 template <int N, class F, class T, class... Sources>
 SOFIE_INLINE void map_many(const F &f, T *y, Size count, const Sources &...x)
 {
@@ -216,8 +216,8 @@ SOFIE_INLINE void map_row(const F &f, const Y &y, const X &...x)
       f.array(y.data(), x.data()..., count);
    } else {
       const F mine = f; // Its members stay what they are, whatever is written.
-      map_sources<n, Y::template static_extent<axis>, Few>(mine, y.data(), count,
-                     Source<n, X::template static_extent<axis>, typename X::Element>(x.data())...);
+      map_sources<n, Y::template static_extent<axis>, Few>(
+         mine, y.data(), count, Source<n, X::template static_extent<axis>, typename X::Element>(x.data())...);
    }
 }
 
